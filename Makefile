@@ -1,0 +1,83 @@
+# Recipes for post-training language models. `make help` says what there is.
+# Values of SCALE, MODEL, DATA, HARDWARE and SET reach the launcher through the environment, never through a shell.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+override SCALE := $(value SCALE)
+override MODEL := $(value MODEL)
+override DATA := $(value DATA)
+override HARDWARE := $(value HARDWARE)
+override SET := $(value SET)
+override OUT := $(value OUT)
+override RUN := $(value RUN)
+# The environments keep their bytecode: imports of trainers take seconds without.
+export PYTHONDONTWRITEBYTECODE :=
+export SCALE MODEL DATA HARDWARE SET OUT RUN
+
+CORE = "$$(python3 -m launchers.envs core)"
+LAUNCH = $(CORE) -m launchers
+OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
+RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
+q = '$(subst ','\'',$(1))'
+
+.PHONY: help list demo test test-full check python fix schema mini-model report bench $(RECIPES)
+
+help:  ## this text
+	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
+	@printf '  make %-30s %s\n' '<family>/<recipe>' 'run a recipe whole: data, train, eval, report'
+	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
+	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
+	@printf '%s\n' 'Recipes:   $(RECIPES)'
+
+list:  ## every recipe, with its trainer, model and hardware
+	@$(LAUNCH) list
+
+demo:  ## the main job for real on a CPU: rejection sampling, SFT, evaluation, report (under 8 minutes)
+	@SCALE=mini $(LAUNCH) run min_o1/sft_short --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
+
+$(RECIPES):
+	@$(LAUNCH) run $@ $(OPTIONS)
+data/%:  ## only the training data
+	@$(LAUNCH) data $(call q,$*) $(OPTIONS)
+train/%:  ## only the training
+	@$(LAUNCH) train $(call q,$*) $(OPTIONS)
+eval/%:  ## only the evaluation
+	@$(LAUNCH) eval $(call q,$*) $(OPTIONS)
+show/%:  ## the resolved recipe, each value with its file and line
+	@$(LAUNCH) show $(call q,$*) --make-variables
+plan/%:  ## what would be done: steps, batch, memory, exact command lines
+	@$(LAUNCH) plan $(call q,$*) $(OPTIONS)
+render/%:  ## native configs and scripts, nothing started
+	@$(LAUNCH) render $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
+sbatch/%:  ## submit to Slurm (DRY_RUN=1 only prints the submit line)
+	@$(LAUNCH) submit $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(DRY_RUN),--dry-run)
+.DEFAULT:
+	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
+
+report:  ## RUN=<dir>: write the run's report.html again
+	@$(LAUNCH) report "$$RUN"
+
+python:  ## the core environment's interpreter (built if missing)
+	@python3 -m launchers.envs core
+env/%:  ## build an environment (core, vllm, llamafactory) and print its interpreter
+	@python3 -m launchers.envs $(call q,$*)
+
+mini-model:  ## train the shipped mini model again, from nothing (OUT=…)
+	@out=$${OUT:-runs/mini-model}; python3 -m launchers.envs vllm >/dev/null; \
+	  $(CORE) -m data_prep.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out"
+
+test:  ## everything, real trainers included, at the smallest size that proves it
+	@$(CORE) -m pytest -m 'not full' $(ARGS)
+test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the model
+	@$(CORE) -m pytest $(ARGS)
+bench:  ## how fast the launcher starts and the rewards grade, beside the alternatives
+	@$(CORE) tests/bench/launcher.py && PYTHONPATH=. $(CORE) tests/bench/math_reward.py
+check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe
+	@$(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
+	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py
+fix:  ## let ruff format and mend
+	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
+schema:  ## write configs/recipe.schema.json again
+	@$(LAUNCH) schema > configs/recipe.schema.json

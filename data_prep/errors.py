@@ -1,0 +1,39 @@
+"""What goes wrong in data work and is the user's to mend: a clear message and an exit status."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class DataError(Exception):
+    """Input, parameters or surroundings are at fault. The message says where, what, and what to do."""
+
+    status = 2
+
+    def __init__(self, message: str, step: str | None = None) -> None:
+        super().__init__(message)
+        self.step = step  # name of the pipeline's step that is at fault, where one is
+
+
+class LimitPassed(DataError):
+    """A limit the user set (share of unusable rows, of errors in scoring) was passed."""
+
+    status = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, else `; known: a, b, c`."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+
+
+def explain(error: OSError, path: Path | None = None) -> DataError:
+    """An operating system's refusal as one line; a full disk says so in words."""
+    where = error.filename or path or "?"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"{where}: the disk is full; free some space and run the same command again")
+    return DataError(f"{where}: {error.strerror or error}")

@@ -1,0 +1,424 @@
+"""Evaluation numbers from scored rows: means with intervals by prompt, pass@k, maj@k, paired differences.
+
+    python -m data_prep.metrics evaluate --rows scored.jsonl --label after --model M --out eval/after.json
+    python -m data_prep.metrics compare --a eval/after.json --b eval/before.json --out compare.json
+
+One row is one sample: `source` names the task, `meta.prompt_id` the prompt. Every figure that leaves this
+module is in percent. Prompts are the unit of chance: k samples of one prompt are k looks at one question, so
+they are averaged first and the spread is taken over prompts (clustered standard errors: Miller 2024, arXiv
+2411.00640). Standard library only, so that any environment that scores can also count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+from data_prep.errors import DataError
+from data_prep.files import write_atomic
+
+Row = dict[str, Any]
+
+SHOWN = 6  # rows of each kind, right and wrong, that `evaluate` keeps for the report
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the numbers need of one scored row. `score` is a fraction: 1.0 is full marks."""
+
+    task: str
+    prompt_id: str
+    index: int  # the sample's number among its prompt's
+    score: float
+    outcome: str
+    vote: str | None  # the extracted answer, stripped
+    votes_known: bool  # False where a scored row does not say what was extracted
+    truncated: bool
+    tokens: int | None
+    level: str | None
+
+    @property
+    def right(self) -> bool:
+        """Full marks. A half-right program or a partial text score is not a pass."""
+        return self.score >= 1 - 1e-9
+
+
+def sample(row: Row) -> Sample:
+    """The sample in a scored row. Raises DataError when task, prompt or score is absent."""
+    meta = row["meta"] if isinstance(row.get("meta"), dict) else {}
+    prompt_id = meta.get("prompt_id", row.get("id"))
+    score = row.get("score")
+    if not row.get("source") or prompt_id in (None, ""):
+        raise DataError(f"row {row.get('id')!r} has no source (its task) or no meta.prompt_id")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise DataError(f"row {row.get('id')!r} has score {score!r}: run the score step first")
+    details = meta.get("score_details") or {}
+    vote = details.get("answer")
+    outcome = str(row.get("outcome") or "scored")
+    return Sample(
+        task=str(row["source"]),
+        prompt_id=str(prompt_id),
+        index=int(meta.get("sample") or 0),
+        score=float(score),
+        outcome=outcome,
+        vote=None if vote is None else str(vote).strip(),
+        votes_known=vote is not None or outcome != "scored",
+        truncated=meta.get("finish_reason") == "length" or outcome == "truncated",
+        tokens=meta.get("tokens"),
+        level=None if meta.get("level") is None else str(meta["level"]),
+    )
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Chance that at least one of k samples is right, given c right among n (Chen et al. 2021, eq. 1).
+
+    Unbiased: 1 - C(n-c, k) / C(n, k). Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n={n} c={c} k={k}")
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def majority(votes: Sequence[tuple[str | None, float]]) -> float:
+    """Expected score of the most frequent answer among one prompt's (answer, score) votes.
+
+    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Answers are equal when their text
+    is; None abstains. A tie counts as a fair draw among the tied answers; an answer is worth the mean score
+    of its samples. Nobody votes: 0.
+    """
+    scores: dict[str, list[float]] = {}
+    for answer, score in votes:
+        if answer is not None:
+            scores.setdefault(answer, []).append(score)
+    if not scores:
+        return 0.0
+    most = max(map(len, scores.values()))
+    return fmean(fmean(s) for s in scores.values() if len(s) == most)
+
+
+@lru_cache(maxsize=256)
+def t_quantile(df: int, p: float = 0.975) -> float:
+    """Quantile of Student's t for whole degrees of freedom, from the finite series of its distribution
+    function (Abramowitz & Stegun 26.7.3 and 26.7.4), by bisection. Above 1000 the normal's, off by < 0.003.
+    """
+    if df > 1000:
+        return NormalDist().inv_cdf(p)
+
+    def inside(t: float) -> float:  # P(|T| < t)
+        angle = math.atan2(t, math.sqrt(df))
+        cos2 = math.cos(angle) ** 2
+        odd = df % 2
+        term = total = math.cos(angle) if odd else 1.0
+        for j in range(2 + odd, df - 1, 2):
+            term *= cos2 * (j - 1) / j
+            total += term
+        if odd:
+            return 2 / math.pi * (angle + math.sin(angle) * (total if df > 1 else 0.0))
+        return math.sin(angle) * total
+
+    low, high = 0.0, 1e4
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if inside(middle) < 2 * p - 1 else (low, middle)
+    return high
+
+
+def wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    """Score interval for a share p of n trials at quantile z (Wilson 1927); n may be an effective size."""
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def interval(means: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard error and 95 % interval, in percent, over prompts' mean scores (fractions).
+
+    Scores within 0..1 get Wilson's interval with the effective number of prompts p(1-p)/stderr² and Student's
+    quantile (Korn & Graubard 1998; Franco et al. 2019). It stays inside 0..100, agrees with mean ± t·stderr
+    in the middle, and never claims certainty: where all prompts agree the effective number is the prompts',
+    so 40 of 40 right is [90.7, 100]. Scores outside 0..1 get mean ± t·stderr.
+    """
+    n = len(means)
+    mean = fmean(means)
+    error = stdev(means) / math.sqrt(n) if n > 1 else 0.0
+    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
+    if min(means) < 0 or max(means) > 1:
+        low, high = mean - t * error, mean + t * error
+    else:
+        effective = mean * (1 - mean) / error**2 if error > 1e-9 else n
+        low, high = wilson(mean, effective, t)
+    return {"mean": _percent(mean), "stderr": _percent(error), "ci95": [_percent(low), _percent(high)]}
+
+
+def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
+    """Mean of a - b over the prompts in both, with standard error and 95 % t interval (Miller 2024, paired).
+
+    `a` and `b` map prompts to mean scores in percent; so are the figures returned. Where every prompt differs
+    by the same, the interval still allows the share of prompts that 0 in n does not exclude (Wilson), so that
+    "no prompt changed" among 40 reads [-9.3, 9.3]. Raises DataError when no prompt is in both.
+    """
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        raise DataError("the two evaluations have no prompt in common")
+    differences = [a[p] - b[p] for p in shared]
+    n = len(differences)
+    mean = fmean(differences)
+    error = stdev(differences) / math.sqrt(n) if n > 1 else 0.0
+    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
+    half = t * error if error > 1e-7 else 100 * wilson(0.0, n, t)[1]
+    ci95 = [round(max(-100.0, mean - half), 4), round(min(100.0, mean + half), 4)]
+    return {"difference": round(mean, 4), "stderr": round(error, 4), "ci95": ci95, "prompts": n}
+
+
+def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
+    """The result of one task (the `tasks` entry of an evaluation), in percent.
+
+    pass@k and maj@k are given for k = 1, 2, 4 … up to the fewest samples a prompt has; maj@k takes each
+    prompt's first k samples. maj@k is left out when a scored sample does not say which answer was extracted
+    (`meta.score_details.extracted`): to guess votes would invent agreement.
+    """
+    samples = list(samples)
+    prompts = by_prompt(samples)
+    fewest = min(map(len, prompts.values()))
+    ks = sorted({2**i for i in range(fewest.bit_length())} | {fewest})
+    tokens = [s.tokens for s in samples if s.tokens is not None]
+    result = {
+        "prompts": len(prompts),
+        "samples": max(map(len, prompts.values())),
+        **interval([_mean(group) for group in prompts.values()]),
+        "pass_at": {str(k): _percent(fmean(_pass(g, k) for g in prompts.values())) for k in ks},
+        "maj_at": {},
+        "outcomes": dict(sorted(Counter(s.outcome for s in samples).items())),
+        "truncated": _percent(fmean(s.truncated for s in samples)),
+        "mean_tokens": round(fmean(tokens), 1) if tokens else None,
+        "by": {},
+    }
+    if all(s.votes_known for s in samples):
+        votes = {k: [majority([(s.vote, s.score) for s in g[:k]]) for g in prompts.values()] for k in ks[1:]}
+        result["maj_at"] = {str(k): _percent(fmean(v)) for k, v in votes.items()}
+    levels: dict[str, list[float]] = {}
+    for group in prompts.values():
+        if group[0].level is not None:
+            levels.setdefault(group[0].level, []).append(_mean(group))
+    if levels:
+        ordered = sorted(levels.items(), key=lambda item: natural(item[0]))
+        result["by"] = {"level": {name: {"prompts": len(m), **interval(m)} for name, m in ordered}}
+    return result
+
+
+def by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples by prompt, each prompt's in order of number. Raises DataError on a sample given twice."""
+    prompts: dict[str, list[Sample]] = {}
+    for s in samples:
+        prompts.setdefault(s.prompt_id, []).append(s)
+    for prompt_id, group in prompts.items():
+        group.sort(key=lambda s: s.index)
+        if len({s.index for s in group}) < len(group):
+            raise DataError(f"prompt {prompt_id!r} has two samples of one number: were its rows given twice?")
+    return prompts
+
+
+def natural(text: str) -> tuple[float, str]:
+    """Sort key: numbers by value, then words."""
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
+
+
+def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]:
+    """(tasks, prompts, shown) of scored rows: results by task, one line per prompt, rows worth showing.
+
+    Shown are the SHOWN right and SHOWN wrong rows whose ids hash lowest: the same rows whatever their order,
+    and for each prompt the same luck before and after training.
+    """
+    tasks: dict[str, list[Sample]] = {}
+    shown: dict[bool, list[tuple[str, Row]]] = {True: [], False: []}
+    for row in rows:
+        s = sample(row)
+        tasks.setdefault(s.task, []).append(s)
+        key = hashlib.sha256(f"{s.task}\0{s.prompt_id}\0{s.index}".encode(errors="replace")).hexdigest()
+        best = shown[s.right]
+        best.append((key, row))
+        best.sort(key=lambda item: item[0])
+        del best[SHOWN:]
+    if not tasks:
+        raise DataError("no rows to evaluate")
+    results = {task: task_result(samples) for task, samples in sorted(tasks.items())}
+    prompts = [
+        {"task": task, "prompt_id": p, "mean": _percent(_mean(group)), "level": group[0].level}
+        for task, samples in sorted(tasks.items())
+        for p, group in sorted(by_prompt(samples).items())
+    ]
+    return results, prompts, [row for right in (True, False) for _, row in shown[right]]
+
+
+def compare(a: Path, b: Path) -> list[dict[str, Any]]:
+    """Paired differences a - b for every task that both evaluations hold, from their .prompts.jsonl."""
+    left, right = _prompt_means(a), _prompt_means(b)
+    shared = sorted(left.keys() & right.keys())
+    if not shared:
+        raise DataError(f"{a} and {b} have no task in common: {sorted(left)} and {sorted(right)}")
+    labels = {"a": _read(a)["label"], "b": _read(b)["label"]}
+    return [{**labels, "task": task, **paired(left[task], right[task])} for task in shared]
+
+
+def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons with new ones in place of those of the same a, b and task; order of first appearance."""
+    return list({(c["a"], c["b"], c["task"]): c for c in [*old, *new]}.values())
+
+
+def _mean(group: Sequence[Sample]) -> float:
+    return fmean(s.score for s in group)
+
+
+def _pass(group: Sequence[Sample], k: int) -> float:
+    return pass_at_k(len(group), sum(s.right for s in group), k)
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 4)
+
+
+def _prompts_path(path: Path) -> Path:
+    return path.with_suffix(".prompts.jsonl")
+
+
+def _prompt_means(path: Path) -> dict[str, dict[str, float]]:
+    tasks: dict[str, dict[str, float]] = {}
+    for row in _rows([_prompts_path(path)]):
+        tasks.setdefault(row["task"], {})[row["prompt_id"]] = row["mean"]
+    return tasks
+
+
+def _rows(paths: Iterable[Path]) -> Iterator[Row]:
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}:{number}: not JSON ({error.msg})") from None
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}:{number}: not a row (a JSON object)")
+                yield row
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, [text.encode()])
+
+
+def _jsonl(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.metrics", description="Count scored rows.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("evaluate", help="scored rows to an evaluation")
+    source = one.add_mutually_exclusive_group(required=True)
+    source.add_argument("--rows", type=Path, nargs="+", help="scored rows, JSONL")
+    source.add_argument(
+        "--spec", type=Path, help="a finished pipeline: rows of its score steps, facts of its manifests"
+    )
+    one.add_argument("--label", required=True, help="before, after, or a control's name")
+    one.add_argument("--model", required=True)
+    one.add_argument("--model-fingerprint")
+    one.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
+    one.add_argument("--versions", type=json.loads, default={}, help="JSON: package versions")
+    one.add_argument("--seconds", type=float, help="time that generating and scoring took")
+    one.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
+    two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
+    two.add_argument("--a", type=Path, required=True)
+    two.add_argument("--b", type=Path, required=True)
+    two.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, or 2 with one line on stderr when the input cannot be counted."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "evaluate":
+            _evaluate_files(args)
+        else:
+            old = _read(args.out) if args.out.exists() else []
+            found = merge(old, compare(args.a, args.b))
+            _write(args.out, json.dumps(found, indent=1) + "\n")
+    except (DataError, OSError, ValueError) as error:
+        print(f"metrics {args.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What a finished pipeline says of an evaluation: scored rows, versions, seconds of work, the model's identity."""
+
+    scored: tuple[Path, ...]
+    versions: dict[str, str]
+    seconds: float
+    model: Any
+
+    def rows(self) -> Iterator[Row]:
+        from data_prep.manifest import read_rows
+
+        for step in self.scored:
+            yield from read_rows(step)
+
+
+def _finished(path: Path) -> _Finished:
+    from data_prep import pipeline
+
+    scored: list[Path] = []
+    versions: dict[str, str] = {}
+    seconds, model = 0.0, None
+    for step in pipeline.plan(pipeline.Spec.read(path)):
+        manifest = pipeline.read_manifest(step.dir)
+        if manifest is None:
+            raise DataError(f"{path}: step {step.name!r} has not been run")
+        versions |= manifest.versions
+        seconds += manifest.seconds
+        model = manifest.fingerprint.get("model", model)
+        if step.kind == "score":
+            scored.append(step.dir)
+    return _Finished(tuple(scored), versions, round(seconds, 2), model)
+
+
+def _evaluate_files(args: argparse.Namespace) -> None:
+    run = _finished(args.spec) if args.spec else None
+    tasks, prompts, shown = evaluate(run.rows() if run else _rows(args.rows))
+    result = {
+        "label": args.label,
+        "model": args.model,
+        "model_fingerprint": run.model if run else args.model_fingerprint,
+        "decoding": args.decoding,
+        "versions": run.versions if run else args.versions,
+        "seconds": run.seconds if run else args.seconds,
+        "tasks": tasks,
+    }
+    _write(_prompts_path(args.out), _jsonl(prompts))
+    _write(args.out.with_suffix(".samples.jsonl"), _jsonl(shown))
+    _write(args.out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

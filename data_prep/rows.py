@@ -1,0 +1,161 @@
+"""Rows at the door of a step: their fields, their identity, and reading and writing them as JSON lines.
+
+A row is a dict of JSON values. Whatever cannot be one becomes a `Drop` with a reason, never an exception:
+one rotten line in a million must cost that line and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data_prep.step import Drop, Row
+
+MAX_TEXT_BYTES = 1_000_000  # of one string; the longest solutions of long-reasoning sets are about 200 kB
+MAX_LINE_BYTES = 64_000_000  # of one line; a longer one is skipped without being held in memory
+ROLES = frozenset({"system", "user", "assistant", "tool"})
+
+# The type of each field that a row may have.
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "id": str,
+    "prompt": list,
+    "completion": str,
+    "answer": str,
+    "references": list,
+    "tests": dict,
+    "source": str,
+    "score": (int, float),
+    "outcome": str,
+    "meta": dict,
+}
+
+
+def check(row: Row, needs: Iterable[str] = (), present: Iterable[str] = ()) -> Drop | None:
+    """Why a row may not enter a step, or None when it may; fields of `present` may be empty, of `needs` not."""
+    row_id = str(row.get("id", ""))
+    for field, value in row.items():
+        kind = FIELDS.get(field)
+        if kind is None:
+            return _bad(f"unknown field {field}", row_id)
+        if not isinstance(value, kind):
+            return _bad(f"{field} is not {_name(kind)}", row_id, f"found {type(value).__name__}")
+    if not all(isinstance(one, str) for one in row.get("references", ())):
+        return _bad("references are not strings", row_id)
+    for field in present:
+        if field not in row:
+            return _bad(f"missing {field}", row_id)
+    for field in needs:
+        if not row.get(field):
+            return _bad(f"{'empty' if field in row else 'missing'} {field}", row_id)
+    return _check_prompt(row, row_id)
+
+
+def _check_prompt(row: Row, row_id: str) -> Drop | None:
+    for message in row.get("prompt", ()):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            return _bad("prompt is not chat messages", row_id, "each needs a role and a content string")
+        if message.get("role") not in ROLES:
+            return _bad("unknown role in prompt", row_id, repr(message.get("role"))[:80])
+    said = [one["content"] for one in row.get("prompt", ()) if one["role"] != "system"]
+    return _bad("empty prompt", row_id) if "prompt" in row and not "".join(said).strip() else None
+
+
+def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
+    """A drop when any string of the row takes more than `limit` bytes of UTF-8."""
+    for text in strings(row):
+        # A character takes at most four bytes, so most strings need no encoding to be passed.
+        if len(text) * 4 > limit and len(text.encode("utf-8", "surrogatepass")) > limit:
+            return _bad("string too long", str(row.get("id", "")), f"over {limit:,} bytes: {text[:60]!r}…")
+    return None
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All strings inside a JSON value, keys included."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            yield from item
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
+def _bad(reason: str, row_id: str, detail: str = "") -> Drop:
+    return Drop(reason, row_id, detail, bad=True)
+
+
+def _name(kind: type | tuple[type, ...]) -> str:
+    names: dict[object, str] = {str: "a string", list: "a list", dict: "an object"}
+    return names.get(kind, "a number")
+
+
+def content_id(row: Row) -> str:
+    """Sixteen hex digits that name a row by what it says: its prompt, completion, answer and source."""
+    said = [row.get("prompt"), row.get("completion"), row.get("answer"), row.get("source")]
+    text = json.dumps(said, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def encode(row: Row) -> bytes | Drop:
+    """One line of JSON in UTF-8, or a Drop for what neither can hold (lone surrogates, infinities)."""
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return _bad("not Unicode", str(row.get("id", "")).encode("ascii", "replace").decode(), "lone surrogate")
+    except ValueError:
+        return _bad("number is not finite", str(row.get("id", "")))
+    except TypeError as error:  # a date or raw bytes, from Parquet
+        return _bad("not a JSON value", str(row.get("id", "")), str(error))
+
+
+def decode(line: bytes) -> dict[str, Any] | Drop:
+    """One line of JSON as an object, or a Drop that says why it is none."""
+    line = line.strip()
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
+    except ValueError as error:
+        return _bad("not JSON", "", f"{error}: {line[:60]!r}"[:200])
+    except RecursionError:
+        return _bad("not JSON", "", "nested too deeply")
+    if not isinstance(value, dict):
+        return _bad("not an object", "", f"a JSON {type(value).__name__}: {line[:60]!r}")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Number (from 1) and bytes of each non-blank line; None for one of more than MAX_LINE_BYTES.
+
+    Lines end at \\n only: U+2028 and its kin are legal inside JSON strings.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                yield number, None
+            elif line.strip():
+                yield number, line
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Rows of a file that a step wrote: every line is a valid row."""
+    with path.open("rb") as file:
+        for line in file:
+            yield json.loads(line)

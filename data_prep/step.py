@@ -1,0 +1,170 @@
+"""The unit of data work: rows in, rows out, keyed by content.
+
+A step is a class with typed parameters, registered by kind. It never decides where it runs: `engine`
+gives it shards of rows and writes what comes back, so the same step runs in-process or on a pool with the
+same bytes. `pipeline` chains steps; `python -m data_prep run SPEC.json` runs a chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Row = dict[str, Any]
+Scope = Literal["source", "shard", "whole"]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A row that goes no further, and why. `reason` is a short constant that the manifest counts by.
+
+    `bad` marks a row that is itself at fault (not JSON, a field missing), unlike one that was merely not
+    chosen; a pipeline aborts when the share of bad rows passes its `max_drop_share`.
+    """
+
+    reason: str
+    row_id: str = ""
+    detail: str = ""
+    bad: bool = False
+
+
+Output = Iterable[Row | Drop]
+Apply = Callable[[Sequence[Row], int], Output]
+
+
+class Params(BaseModel):
+    """Base of every step's parameters: unknown keys, and numbers that JSON does not have, are refused."""
+
+    # A refused value may be a secret in the wrong place: errors do not repeat it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may know of its surroundings; none of it may change the rows that come out."""
+
+    dir: Path  # the step's own directory: scratch files below it survive a kill
+    base: Path  # the folder that relative paths in parameters start from
+    workers: int = 1
+
+    @property
+    def downloads(self) -> Path:
+        """Where fetched files are kept, beside the steps' directories."""
+        return self.dir.parent / "downloads"
+
+
+class Step:
+    """One kind of step. Subclasses set the class variables and implement `apply` or `open`.
+
+    scope: "source" makes rows from nothing (called once, with no rows), "shard" maps each shard by itself,
+    "whole" needs all rows at once. Only "shard" steps resume shard by shard; the others are quick and start
+    over. `needs` names the fields a row must have at the door: rows that lack one are dropped as bad before
+    `apply` sees them. `uses` names further modules whose code changes the output, `unkeyed` the parameters
+    that cannot change it (how many processes, where a file lies).
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    scope: ClassVar[Scope] = "shard"
+    shard_rows: ClassVar[int] = 1000
+    needs: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
+    present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty
+    uses: ClassVar[tuple[str, ...]] = ()
+    unkeyed: ClassVar[tuple[str, ...]] = ()
+    growth: ClassVar[float] = 1.5  # bytes out per byte in, for the check of free disk space
+    Params: ClassVar[type[Params]]
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+    def env(self) -> str:
+        """Name of the environment this step needs (configs/envs)."""
+        return "core"
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """What changes the output besides parameters and code: hashes of files, of a model, of a prompt."""
+        return {}
+
+    def processes(self) -> int:
+        """How many processes may work on shards at once; each of them opens the step for itself."""
+        return 1
+
+    def reads(self, base: Path) -> str:
+        """What a source step reads, in words for a message; empty if nothing."""
+        return ""
+
+    def source_bytes(self, base: Path) -> int:
+        """Size of what a source step reads, in bytes, for the check of free disk space; 0 if unknown."""
+        return 0
+
+    def tally(self, row: Row) -> str | None:
+        """A label that the manifest counts output rows by (an outcome, say), or None."""
+        return None
+
+    def verdict(self, counts: Mapping[str, int], rows: int) -> str | None:
+        """Why the step must not be used, judged by the labels so far among `rows` rows, or None."""
+        return None
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        """Acquire what all shards share (an engine, a server), and yield the function applied to each."""
+        yield lambda rows, shard: self.apply(rows, ctx)
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Rows of one shard to rows and drops."""
+        raise TypeError(f"step {self.kind!r} implements neither apply nor open")
+
+
+# kind -> "module:Class". Modules are imported when a pipeline names them, so that the launcher stays light.
+KINDS: dict[str, str] = {
+    "load": "data_prep.steps.load:Load",
+    "curriculum": "data_prep.steps.curriculum:Curriculum",
+    "generate": "data_prep.steps.generate:Generate",
+    "score": "data_prep.steps.score:ScoreStep",
+    "select": "data_prep.steps.select:Select",
+    "dedup": "data_prep.steps.dedup:Dedup",
+    "export": "data_prep.steps.export:Export",
+}
+
+
+def step_class(kind: str) -> type[Step]:
+    """The class registered as `kind`. Raises KeyError for an unknown kind."""
+    return load_class(KINDS[kind])
+
+
+def load_class(place: str) -> type[Step]:
+    """The step at `module:Class`."""
+    module, name = place.split(":")
+    found = getattr(importlib.import_module(module), name)
+    assert isinstance(found, type)
+    assert issubclass(found, Step)
+    return found
+
+
+def code_hash(cls: type[Step]) -> str:
+    """Hash of the source of the step's module and of those it says it uses."""
+    digest = hashlib.sha256()
+    for name in (cls.__module__, *cls.uses):
+        digest.update(_source(name))
+    return digest.hexdigest()
+
+
+@cache  # code does not change while it runs
+def _source(module: str) -> bytes:
+    if module in sys.modules and sys.modules[module].__file__:
+        return Path(str(sys.modules[module].__file__)).read_bytes()
+    spec = importlib.util.find_spec(module)  # finds the file without running it: launchers stay light
+    assert spec is not None
+    assert spec.origin is not None, module
+    return Path(spec.origin).read_bytes()

@@ -1,0 +1,53 @@
+"""Rows of the mini world's curriculum (`data_prep.mini.curriculum`), with gold completions.
+
+{"kind": "curriculum", "params": {"split": "train", "levels": {"2": 500, "3": 500}, "chain": "short"}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import model_validator
+from typing_extensions import Self
+
+from data_prep.mini import curriculum
+from data_prep.step import Context, Output, Params, Row, Step
+
+
+class CurriculumParams(Params):
+    """`levels` maps a level (1 to 5) to how many questions of it."""
+
+    subject: Literal["arithmetic"] = "arithmetic"
+    split: Literal["train", "test"] = "train"
+    levels: dict[int, int]
+    chain: Literal["short", "long"] = "short"
+    seed: int = 0
+    distinct: bool = True
+
+    @model_validator(mode="after")
+    def _exist(self) -> Self:
+        curriculum.check(self.levels, self.split, self.distinct)
+        return self
+
+
+class Curriculum(Step):
+    """Source of generated questions; the same parameters give the same rows."""
+
+    kind = "curriculum"
+    scope = "source"
+    uses: ClassVar[tuple[str, ...]] = ("data_prep.mini.curriculum",)
+    Params = CurriculumParams
+    params: CurriculumParams
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """The questions; `rows` is empty."""
+        given = self.params
+        return curriculum.rows(
+            given.levels,
+            given.split,
+            chain=given.chain,
+            seed=given.seed,
+            distinct=given.distinct,
+            subject=given.subject,
+        )

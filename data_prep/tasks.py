@@ -1,0 +1,168 @@
+"""Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
+
+A task says where its rows come from (a pinned Hub revision, a pinned mirror, or the mini curriculum), which
+columns hold what, which system prompt it is asked with, and which reward grades it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+import rewards
+from data_prep.errors import DataError, explain, nearest
+from data_prep.steps.curriculum import CurriculumParams
+from data_prep.validation import explained
+
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = ROOT / "configs" / "tasks"
+PROMPTS = ROOT / "templates" / "prompts"
+
+AnswerFrom = Literal["gsm8k", "boxed"]
+Columns = dict[str, str]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
+Scalar = str | int | float | bool
+
+
+class Model(BaseModel):
+    """Base: unknown keys, and numbers that JSON does not have, are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Hub(Model):
+    """A dataset on the Hugging Face Hub at one commit."""
+
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    split: str
+    config: str | None = None
+
+
+class Remote(Model):
+    """A file at a URL, pinned by its content."""
+
+    url: str = Field(pattern=r"^https?://[^\s/]+/\S+$")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    git_blob: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    columns: Columns | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Remote:
+        if (self.sha256 is None) == (self.git_blob is None):
+            raise ValueError("pin the file's content with one of sha256, git_blob")
+        return self
+
+
+class Curriculum(CurriculumParams):
+    """Problems of the mini world; parameters of the step `curriculum`, of which a task must say the split."""
+
+    split: Literal["train", "test"]
+
+
+class Reward(Model):
+    """A reward and its parameters."""
+
+    name: str
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _loads(self) -> Reward:
+        rewards.reward_class(self.name).create(self.name, self.params)
+        return self
+
+
+class Task(Model):
+    """One file of `configs/tasks`."""
+
+    about: str
+    hub: Hub | None = None
+    mirror: Remote | None = None
+    curriculum: Curriculum | None = None
+    columns: Columns = Field(default_factory=dict)
+    filter: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    answer_from: AnswerFrom | None = None
+    system: str | None = None
+    reward: Reward
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Task:
+        if (self.hub is None) == (self.curriculum is None):
+            raise ValueError("a task has one of hub, curriculum")
+        return self
+
+    @field_validator("system")
+    @classmethod
+    def _known_system(cls, value: str | None) -> str | None:
+        return value if value is None else known_prompt(value)
+
+
+def names() -> list[str]:
+    """All tasks."""
+    return sorted(path.stem for path in TASKS.glob("*.yaml"))
+
+
+def known(name: str) -> str:
+    """The name itself. Raises ValueError naming the nearest task when there is no such one."""
+    if name not in names():
+        raise ValueError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    return name
+
+
+def prompts() -> list[str]:
+    """All system prompts."""
+    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
+
+
+def known_prompt(name: str) -> str:
+    """The name itself. Raises ValueError naming the nearest prompt when there is no such one."""
+    if name not in prompts():
+        raise ValueError(f"no prompt {name!r} in templates/prompts{nearest(name, prompts())}")
+    return name
+
+
+def read(name: str) -> Task:
+    """The task called `name`. Raises DataError with all that is wrong in its file, a line for each fault."""
+    path = TASKS / f"{name}.yaml"
+    if name not in names():
+        raise DataError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    document, faults = _document(path)
+    try:
+        task = Task.model_validate(document)
+    except ValidationError as error:
+        found = explained(Task, error, document, "key")
+        faults += [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+    if faults:
+        raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+    return task
+
+
+def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:
+    """A YAML file's mapping, and the keys that are in it twice. Raises DataError."""
+    try:
+        text = path.read_text("utf-8")
+        document, repeated = yaml.safe_load(text), list(_repeated(yaml.compose(text, yaml.SafeLoader)))
+    except OSError as error:
+        raise explain(error, path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-01
+        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        found = "empty" if document is None else f"of type {type(document).__name__}"
+        raise DataError(f"{path}: a task is a mapping of {', '.join(Task.model_fields)}; this is {found}")
+    return document, repeated
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[str]:
+    """Keys given twice, of which YAML would keep the last in silence."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield f"line {key.start_mark.line + 1}: {key.value} is given twice; keep one"
+            seen.add(key.value)
+            yield from _repeated(value)

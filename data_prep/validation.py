@@ -1,0 +1,71 @@
+"""What pydantic found wrong, in words and places of the document that a user wrote.
+
+The value itself, which pydantic's own text repeats, stays out: it may be a secret in the wrong place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from data_prep.errors import nearest
+
+Place = tuple[str | int, ...]  # keys and indices that lead to a place in a document
+
+SHOULD = "Input should be "
+
+
+def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: str) -> Iterator[tuple[Place, str]]:
+    """Each place of the document `given` that `model` refuses, once, and why; `noun` is what its keys are."""
+    found: dict[Place, list[tuple[str, str]]] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            message = f"no such {noun}{nearest(str(detail['loc'][-1]), _keys(model, detail['loc']))}"
+        place = _place(given, detail["loc"], detail["type"] == "missing")
+        found.setdefault(place, []).append((detail["type"], message))
+    for place, reasons in found.items():
+        below = any(other[: len(place)] == place and other != place for other in found)
+        if not (below and all(_misfit(kind) for kind, _ in reasons)):  # another branch fits, and fails further in
+            yield place, _joined(reasons)
+
+
+def _place(given: Any, loc: Place, missing: bool) -> Place:
+    """`loc` without pydantic's labels for the branches of a union, which are nowhere in the document."""
+    place: list[str | int] = []
+    for part in loc:
+        listed = isinstance(given, list | tuple) and isinstance(part, int)
+        if listed or (isinstance(given, Mapping) and part in given):
+            place.append(part)
+            given = given[part]
+    return (*place, loc[-1]) if missing else tuple(place)
+
+
+def _joined(reasons: Sequence[tuple[str, str]]) -> str:
+    """One message of the branches of a union: of those whose type fits the value, else of all."""
+    fitting = [message for kind, message in reasons if not _misfit(kind)]
+    first, *rest = dict.fromkeys(fitting or [message for _, message in reasons])
+    return " or ".join([first, *(message.removeprefix(SHOULD) for message in rest)])
+
+
+def _misfit(kind: str) -> bool:
+    """Whether an error only says that the value is of another type."""
+    return kind.endswith("_type")
+
+
+def _keys(model: type[BaseModel], loc: Place) -> set[str]:
+    """Known keys beside the one that `loc` ends in."""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = [kind for kind in _types(field.annotation) if isinstance(kind, type)] if field else []
+        models = [kind for kind in inner if issubclass(kind, BaseModel)]
+        if not models:
+            return set()
+        model = models[0]
+    return set(model.model_fields)
+
+
+def _types(annotation: Any) -> list[Any]:
+    return [annotation, *getattr(annotation, "__args__", ())]

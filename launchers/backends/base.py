@@ -1,0 +1,110 @@
+"""What the launcher asks of a trainer: check a recipe, render its config, say how it is started and how it went.
+
+A backend never imports its trainer: it renders files, and the trainer runs in its own environment. A new
+trainer is one module here and a folder in templates/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from launchers.compose import Resolved
+from launchers.errors import Fault
+from launchers.hardware import Hardware
+
+
+class InRun(str):
+    """A path below the run directory, written relative to it."""
+
+
+class EnvPython(str):
+    """The interpreter of the environment of this name."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process: its arguments (str, InRun or EnvPython), what it is part of, what it changes in the environment."""
+
+    argv: tuple[str, ...]
+    phase: str
+    label: str
+    environ: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a global batch is made: micro × accumulation × world."""
+
+    global_batch: int
+    micro: int
+    accumulation: int
+    world: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: the recipe (or a control's version of it), its folder below the run directory, its data."""
+
+    resolved: Resolved
+    hardware: Hardware
+    batch: Batch
+    folder: str  # "" for the recipe itself, "controls/<name>" for a control
+    dataset: Path  # the export step's folder
+
+    @property
+    def label(self) -> str:
+        """The name that its evaluation goes by."""
+        return Path(self.folder).name or "after"
+
+    @property
+    def output(self) -> InRun:
+        """Where the trainer writes."""
+        return InRun(f"{self.folder}/train".removeprefix("/"))
+
+    @property
+    def model(self) -> InRun:
+        """The whole model that comes out: the trainer's folder, or for adapters where they are merged."""
+        return InRun(f"{self.output}/merged") if self.resolved.recipe.train.lora else self.output
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come, in optimiser steps."""
+
+    done: int
+    planned: int
+
+
+class Backend(Protocol):
+    """One trainer."""
+
+    name: str
+    env: str
+    methods: tuple[str, ...]
+    export: dict[str, Any]  # parameters of the export step that writes its training files
+
+    def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
+        """Faults that only this trainer's rules can find."""
+        ...
+
+    def render(self, job: Job, run: Path) -> dict[str, str]:
+        """Native config files: path below the run directory to text."""
+        ...
+
+    def commands(self, job: Job) -> tuple[Command, ...]:
+        """The training process (phase "train"), and what has to follow it (phase "merge")."""
+        ...
+
+    def prepare(self, output: Path) -> None:
+        """Make a folder that may hold a killed run's remains fit to be resumed from."""
+        ...
+
+    def progress(self, output: Path) -> Progress | None:
+        """Steps done and planned, None before there are any."""
+        ...
+
+    def reason(self, log: str) -> str:
+        """The line of a failed run's log that tells a user what went wrong."""
+        ...

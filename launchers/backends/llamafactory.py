@@ -1,0 +1,209 @@
+"""LlamaFactory: SFT (full and LoRA), one process on a laptop, torchrun with DeepSpeed or FSDP on GPUs.
+
+The trainer is started as `python -m llamafactory.launcher` (under torchrun on several GPUs) instead of its
+own command line, which splits paths at spaces.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
+from launchers.compose import Resolved
+from launchers.envs import REPO
+from launchers.errors import Fault, did_you_mean, nearest
+from launchers.hardware import Hardware
+from launchers.recipe import DERIVED, OTHER_NAMES
+from launchers.render import template
+
+# Keys that the template writes from `train`; in `native` they are refused with our name for them.
+_OWNED = {
+    "cutoff_len": "train.max_length", "per_device_train_batch_size": "train.micro_batch",
+    "learning_rate": "train.learning_rate", "num_train_epochs": "train.epochs", "max_steps": "train.steps",
+    "lr_scheduler_type": "train.schedule", "lr_scheduler_kwargs": "train.min_learning_rate_ratio",
+    "warmup_ratio": "train.warmup_ratio", "weight_decay": "train.weight_decay",
+    "adam_beta1": "train.adam_beta1", "adam_beta2": "train.adam_beta2",
+    "max_grad_norm": "train.max_grad_norm", "bf16": "train.precision", "fp16": "train.precision",
+    "packing": "train.packing", "neat_packing": "train.packing", "seed": "train.seed",
+    "disable_gradient_checkpointing": "train.gradient_checkpointing", "finetuning_type": "train.lora",
+    "lora_rank": "train.lora.rank", "lora_alpha": "train.lora.alpha", "lora_dropout": "train.lora.dropout",
+    "lora_target": "train.lora.targets", "save_steps": "train.save_every", "save_strategy": "train.save_every",
+    "save_total_limit": "train.keep_checkpoints", "logging_steps": "train.log_every",
+    "model_name_or_path": "model", "model_revision": "revision", "dataset": "data", "dataset_dir": "data",
+    # accepted by LlamaFactory, and ignored in training: it bounds generation
+    "max_length": "train.max_length",
+}  # fmt: skip
+_SHORT_NAMES = {"deepspeed": REPO / "configs" / "deepspeed", "fsdp_config": REPO / "configs" / "fsdp"}
+_SECRET = re.compile(r"(_token|_api_key|_secret|_webhook_url)$")
+_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+_EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$")
+
+
+@lru_cache(maxsize=1)
+def known_keys() -> dict[str, dict[str, Any]]:
+    """What LlamaFactory's argument classes accept (written by plugins/llamafactory/dump_keys.py)."""
+    loaded: dict[str, dict[str, Any]] = json.loads((REPO / "configs" / "native" / "llamafactory.json").read_text())
+    return loaded
+
+
+class LlamaFactory:
+    """Backend for LlamaFactory 0.9.5."""
+
+    name = "llamafactory"
+    env = "llamafactory"
+    methods: tuple[str, ...] = ("sft",)
+    export: dict[str, Any] = {"format": "sharegpt"}  # read only
+
+    def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
+        """Keys of `native` against LlamaFactory's own, and what it would only notice after loading a model."""
+        faults = []
+        for key, value in resolved.recipe.native.items():
+            if message := _native_fault(key, value):
+                faults.append(resolved.fault(f"native.{key}", message))
+        native = {key: value for key, value in resolved.recipe.native.items() if value is not None}
+        if "template" not in native:
+            faults.append(resolved.fault("native.template", "missing: LlamaFactory's chat template, e.g. qwen"))
+        if hardware.device == "cpu" and "deepspeed" in native:
+            faults.append(resolved.fault("native.deepspeed", "the CPU environment has no DeepSpeed: set it to null"))
+        if "deepspeed" in native and ("fsdp" in native or "fsdp_config" in native):
+            faults.append(resolved.fault("native.deepspeed", "DeepSpeed and FSDP exclude each other: set one to null"))
+        if native.get("flash_attn") in ("fa2", "fa3"):
+            faults.append(
+                resolved.fault("native.flash_attn", "the environment has no flash-attn package: use sdpa or auto")
+            )
+        return faults
+
+    def render(self, job: Job, run: Path) -> dict[str, str]:
+        """train/llamafactory.yaml, and the DeepSpeed or FSDP file that it names."""
+        recipe, files = job.resolved.recipe, {}
+        native = {key: value for key, value in recipe.native.items() if value is not None}
+        if "fsdp_config" in native:
+            native.setdefault("fsdp", "full_shard auto_wrap")  # without it the config is ignored
+        for key, folder in _SHORT_NAMES.items():
+            if isinstance(native.get(key), str):
+                source = folder / f"{native[key]}.json"
+                name = f"{job.output}/{source.name}"
+                files[name] = source.read_text()
+                native[key] = str(run / name)
+        files[f"{job.output}/llamafactory.yaml"] = template("llamafactory/sft.yaml.j2").render(
+            name=job.resolved.name, control=Path(job.folder).name, recipe=recipe, train=recipe.train, batch=job.batch,
+            native=native, cpu=job.hardware.device == "cpu", dataset_dir=str(job.dataset),
+            output_dir=str(run / job.output),
+        )  # fmt: skip
+        if recipe.train.lora:
+            files[f"{job.output}/merge.yaml"] = template("llamafactory/merge.yaml.j2").render(
+                recipe=recipe, template=native["template"], adapter=str(run / job.output), out=str(run / job.model)
+            )
+        return files
+
+    def commands(self, job: Job) -> tuple[Command, ...]:
+        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (local.sh)."""
+        config = InRun(f"{job.output}/llamafactory.yaml")
+        python, world = EnvPython(self.env), job.hardware.world
+        argv: tuple[str, ...] = (python, "-m", "llamafactory.launcher", config)
+        if world > 1:
+            alone = ("--standalone",) if job.hardware.nodes == 1 else ()
+            argv = (
+                python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
+                "--nproc-per-node", str(job.hardware.gpus_per_node), *alone, "-m", "llamafactory.launcher", config,
+            )  # fmt: skip
+        elif job.resolved.recipe.native.get("deepspeed"):
+            argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
+                    "-m", "llamafactory.launcher", config)  # fmt: skip
+        trained = Command(argv, "train", job.label)
+        if not job.resolved.recipe.train.lora:
+            return (trained,)
+        merging = (python, "-m", "llamafactory.cli", "export", InRun(f"{job.output}/merge.yaml"))
+        return (trained, Command(merging, "merge", job.label))
+
+    def prepare(self, output: Path) -> None:
+        """Drop what a kill left half-written, so that LlamaFactory resumes from the last whole checkpoint.
+
+        A checkpoint is whole once its trainer_state.json parses: the trainer writes that file last.
+        """
+        whole = False
+        for checkpoint in output.glob("checkpoint-*"):
+            if _parses(checkpoint / "trainer_state.json"):
+                whole = True
+            else:
+                shutil.rmtree(checkpoint)
+        if not whole:  # nothing to resume from: weights in the folder itself would make LlamaFactory refuse to start
+            for pattern in ("*.safetensors", "*.bin", "*.index.json", "trainer_*", "adapter_*"):
+                for path in output.glob(pattern):
+                    path.unlink()
+
+    def progress(self, output: Path) -> Progress | None:
+        """From trainer_state.json once the training has ended, else from the log."""
+        state = output / "trainer_state.json"
+        if _parses(state):
+            read = json.loads(state.read_text())
+            return Progress(read["global_step"], read["max_steps"])
+        log = output / "trainer_log.jsonl"
+        lines = log.read_text().splitlines() if log.exists() else []
+        for line in reversed(lines):
+            try:
+                read = json.loads(line)
+            except ValueError:
+                continue  # a line that is being written
+            return Progress(read["current_steps"], read["total_steps"])
+        return None
+
+    def reason(self, log: str) -> str:
+        """The last exception that is not torchrun's report about its child."""
+        found = [match[1] for line in log.splitlines() if (match := _EXCEPTION.match(line.strip()))]
+        own = [line for line in found if "ChildFailedError" not in line]
+        if not own:
+            last = [line.strip() for line in log.splitlines() if line.strip()]
+            return last[-1] if last else "no output"
+        line = own[-1]
+        if line.startswith("KeyError: "):
+            return f"{line} (a column that the data does not have)"
+        return line
+
+
+def _parses(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _native_fault(key: str, value: Any) -> str | None:
+    known = known_keys()
+    if _SECRET.search(key):
+        return "a secret is never written into a run: export it in the environment (HF_TOKEN, WANDB_API_KEY, …)"
+    if key in DERIVED:
+        return f"cannot be set: {DERIVED[key]}"
+    if key in _OWNED:
+        why = " (LlamaFactory would accept this key and ignore it in training)" if key == "max_length" else ""
+        return f"set {_OWNED[key]} instead{why}"
+    if key not in known:
+        ours = next((ours for ours, theirs in OTHER_NAMES.items() if key in theirs), None)
+        if ours:
+            return f"another trainer's name: set {ours} instead"
+        near = nearest(key, known)
+        return f"LlamaFactory has no such key; did you mean {near!r}?" if near else "LlamaFactory has no such key"
+    return None if value is None else _value_fault(key, value, known[key])
+
+
+def _value_fault(key: str, value: Any, spec: dict[str, Any]) -> str | None:
+    if key in _SHORT_NAMES and isinstance(value, str):
+        names = sorted(path.stem for path in _SHORT_NAMES[key].glob("*.json"))
+        folder = _SHORT_NAMES[key].relative_to(REPO)
+        return None if value in names else f"no {value}.json in {folder}; {did_you_mean(value, names)}"
+    choices = spec.get("choices")
+    if choices and str(value) not in [str(choice) for choice in choices]:
+        return f"{value!r} is not one of LlamaFactory's values; {did_you_mean(str(value), map(str, choices))}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"a finite number is expected, not {value!r}"
+    wanted = _TYPES.get(spec["type"])
+    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
+        return f"{spec['type']} is expected, not {value!r}"
+    return None

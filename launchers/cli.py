@@ -1,0 +1,314 @@
+"""The launcher's command line; every make target is thin over it.
+
+    python -m launchers <verb> <family>/<recipe> [--scale mini] [--set key=value]… [--out DIR] [--json]
+
+Verbs: list show check plan render data train eval run report submit schema. Mistakes are one line each and
+exit status 2, failures of a run one line and exit status 1; there is no traceback for either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data_prep.errors import DataError
+from launchers import compose
+from launchers.compose import Overrides, Resolved
+from launchers.envs import REPO, EnvError
+from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
+
+if TYPE_CHECKING:
+    from launchers.rundir import Run
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Recipes for post-training language models: validate, plan, run.",
+)  # fmt: skip
+
+Name = Annotated[str, typer.Argument(metavar="FAMILY/RECIPE", help="a recipe, or a run directory (not for show)")]
+Scale = Annotated[str | None, typer.Option("--scale", help="overlay: mini runs on a laptop's CPU")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. train.learning_rate=2e-5; repeatable")]
+Out = Annotated[Path, typer.Option("--out", help="where run directories go")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="a new run, even where the same one is finished or half done")]
+FromMake = Annotated[bool, typer.Option("--make-variables", hidden=True)]
+RUNS = REPO / "runs"
+
+
+@dataclass(frozen=True)
+class _Given:
+    scale: str | None
+    settings: list[tuple[str, str, str]]
+
+
+def _given(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> _Given:
+    """Options, with make's SCALE, MODEL, DATA, HARDWARE and SET (read from the environment, never by a shell)."""
+    settings = compose.parse_settings(pairs or ())
+    if from_make:
+        scale = scale or os.environ.get("SCALE") or None
+        named = [
+            (name.lower(), os.environ[name], f"{name}=")
+            for name in ("MODEL", "DATA", "HARDWARE")
+            if os.environ.get(name)
+        ]
+        try:
+            words = shlex.split(os.environ.get("SET", ""))
+        except ValueError as error:
+            raise fail(f"cannot be split into key=value words: {error}", "SET=") from None
+        settings = [*named, *compose.parse_settings(words, "SET="), *settings]
+    return _Given(scale, [(key, _absolute(key, text), option) for key, text, option in settings])
+
+
+def _absolute(key: str, text: str) -> str:
+    """A path given as an option, from here; the run may go on from elsewhere."""
+    may_be_path = key.startswith("eval.paths.") or (key in ("model", "data") and ("/" in text or "." in text))
+    return str(Path(text).absolute()) if may_be_path and "\0" not in text and Path(text).exists() else text
+
+
+def _resolve(name: str, given: _Given) -> Resolved:
+    """A recipe, resolved and checked; raises UserError with all faults."""
+    from launchers import preflight
+
+    overrides = Overrides(given.scale, tuple(given.settings))
+    said: tuple[Fault, ...] = ()
+    try:
+        resolved = compose.resolve(name, overrides)
+    except UserError as error:
+        said = error.faults
+        try:  # unknown keys need not hide what else is wrong
+            resolved = compose.resolve(name, overrides, lenient=True)
+        except UserError:
+            raise error from None
+    resolved, faults = preflight.check(resolved)
+    if said or faults:
+        raise UserError(*said, *faults)
+    return resolved
+
+
+def _locate(name: str, given: _Given, out: Path, fresh: bool = False) -> Run:
+    """The run of a recipe (to go on with or to make), or the run directory that `name` is."""
+    from launchers import rundir
+
+    if not rundir.is_run(name):
+        return rundir.locate(_resolve(name, given), out, fresh)
+    if given.scale or given.settings or fresh:
+        raise fail("a run directory is what it is: options go with a recipe's name", name)
+    return rundir.at(Path(name))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """All recipes, with what each claims."""
+    from launchers import show
+
+    rows = show.catalogue()
+    if as_json:
+        _print_json(rows)
+    else:
+        show.print_catalogue(rows)
+
+
+@app.command()
+def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False) -> None:
+    """The resolved recipe, each value with the file and line it came from."""
+    from launchers import show as showing
+
+    given = _given(scale, set_, from_make)
+    resolved = compose.resolve(name, Overrides(given.scale, tuple(given.settings)))
+    if as_json:
+        _print_json({"recipe": resolved.recipe.model_dump(mode="json"), "where": showing.origins(resolved)})
+    else:
+        showing.print_origins(resolved)
+
+
+@app.command()
+def check(
+    name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None,
+    scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """Validate one recipe, or every recipe at every scale."""
+    given = _given(scale, set_, from_make)
+    wanted = [(name, given)] if name else [
+        (one, replace(given, scale=size)) for one in compose.recipe_names() for size in (None, *compose.scales_of(one))
+        if given.scale in (None, size)
+    ]  # fmt: skip
+    faults: list[Fault] = []
+    for one, settings in wanted:
+        try:
+            _resolve(one, settings)
+        except UserError as error:
+            faults += error.faults
+    faults = list(dict.fromkeys(faults))
+    if as_json:
+        _print_json({"checked": len(wanted), "faults": [vars(fault) for fault in faults]})
+    if faults:
+        if as_json:
+            raise typer.Exit(2)
+        raise UserError(*faults)
+    if not as_json:
+        print(f"{len(wanted)} checked, no faults")
+
+
+@app.command()
+def plan(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+    fresh: Fresh = False, from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """What would be done: steps cached or to do, batch, optimiser steps, memory and time, exact command lines."""
+    from launchers import planned
+
+    run = _locate(name, _given(scale, set_, from_make), out, fresh)
+    facts = planned.facts(run.plan)
+    if as_json:
+        _print_json(facts)
+    else:
+        planned.print_facts(run, facts)
+
+
+@app.command()
+def render(
+    name: Name,
+    scale: Scale = None,
+    set_: Set = None,
+    out: Out = RUNS,
+    as_json: Json = False,
+    from_make: FromMake = False,
+) -> None:
+    """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
+    from launchers import rundir
+
+    run = _locate(name, _given(scale, set_, from_make), out)
+    rundir.prepare(run)
+    if as_json:
+        _print_json({"run": str(run.path), "files": sorted(rundir.files(run.plan))})
+    else:
+        print(run.path)
+
+
+def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
+    from launchers import run as running
+
+    run = _locate(name, given, out, fresh)
+    if run.finished:
+        print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
+    else:
+        running.execute(run, parts)
+    found = running.summary(run)
+    if as_json:
+        _print_json(found)
+    else:
+        print(found.get("report", run.path))
+
+
+def _part(part: str, about: str) -> None:
+    def command(
+        name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+        fresh: Fresh = False, from_make: FromMake = False,
+    ) -> None:  # fmt: skip
+        from launchers.plan import PARTS
+
+        parts = PARTS if part == "run" else (part,)
+        _execute(name, parts, _given(scale, set_, from_make), out, fresh, as_json)
+
+    command.__doc__ = about
+    app.command(part)(command)
+
+
+_part("run", "The whole recipe: data, training, evaluation, report.")
+_part("data", "Only make the training data.")
+_part("train", "Only train, on data that have been made.")
+_part("eval", "Only evaluate a trained run.")
+
+
+@app.command()
+def submit(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, from_make: FromMake = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit line and submit nothing")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Render the run and hand its job.sbatch to Slurm."""
+    from launchers import rundir
+    from launchers.targets import slurm
+
+    run = _locate(name, _given(scale, set_, from_make), out)
+    (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
+    rundir.prepare(run)
+    line = slurm.submit_command(run.plan)
+    said = shlex.join(line) if dry_run else slurm.submit(line)
+    if as_json:
+        _print_json({"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said})
+    else:
+        print(said)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")], as_json: Json = False) -> None:
+    """Write report.html of a run directory."""
+    from launchers import collect
+    from launchers import report as reporting
+
+    if not (run / "resolved.json").is_file():
+        raise fail("not a run directory (it has no resolved.json)", str(run))
+    collect.collect(run)
+    path = reporting.build(run)
+    if as_json:
+        _print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+@app.command(hidden=True)
+def schema() -> None:
+    """The JSON schema of recipes, for configs/recipe.schema.json."""
+    from launchers.recipe import json_schema
+
+    _print_json(json_schema())
+
+
+def main() -> None:
+    """Entry point: errors of the user's as lines, never as tracebacks."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (UserError, RunError, DataError, EnvError) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        sys.exit(141)
+    except OSError as error:
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if _usage(error):
+            sys.exit(2)
+        raise
+
+
+def _usage(error: Exception) -> bool:
+    """Print a misuse of the command line itself (an unknown verb or option) as one line."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return False
+    verbs = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    told = message()
+    word = next((word for word in sys.argv[1:2] if word not in verbs), None)
+    hint = f" {did_you_mean(word, verbs)}" if word and "No such command" in told else ""
+    print(f"error: {told}{hint} (python -m launchers --help)", file=sys.stderr)
+    return True

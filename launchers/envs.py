@@ -1,0 +1,191 @@
+"""One environment per backend, built from a pinned lock and reused while the lock stays the same.
+
+    python3 -m launchers.envs core            # builds it if missing, prints its interpreter
+    python3 -m launchers.envs llamafactory --device cpu
+
+Standard library only: this module builds the environment that everything else runs in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+LOCKS = REPO / "configs" / "envs"
+PYTHON = "3.11"  # the locks are resolved for it
+UV = "uv==0.13.8"
+
+
+class EnvError(Exception):
+    """An environment could not be built; the message is one line for the user."""
+
+
+def cache_dir() -> Path:
+    """Where environments, downloads and step results live: POSTTRAIN_CACHE, or `.cache` in the repository."""
+    return Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache").absolute()
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU (its driver's control node or its tool answers)."""
+    return Path("/dev/nvidiactl").exists()
+
+
+def names() -> list[str]:
+    """The environments that have a lock."""
+    return sorted({re.sub(r"-(cpu|cuda)$", "", lock.stem) for lock in LOCKS.glob("*.txt")})
+
+
+def lock_file(name: str, device: str | None = None) -> Path:
+    """The lock of environment `name` for "cpu" or "cuda" (None: what this machine has)."""
+    device = device or ("cuda" if has_gpu() else "cpu")
+    for candidate in (LOCKS / f"{name}.txt", LOCKS / f"{name}-{device}.txt"):
+        if candidate.exists():
+            return candidate
+    raise EnvError(f"no environment {name!r} for {device} (there are: {', '.join(names())})")
+
+
+def overlay(lock: Path) -> Path:
+    """Files that are copied into the environment after its packages (may not exist)."""
+    return LOCKS / "overlays" / lock.stem
+
+
+def env_dir(name: str, device: str | None = None) -> Path:
+    """The folder of this environment, keyed by everything that decides what is in it."""
+    lock = lock_file(name, device)
+    digest = hashlib.sha256(PYTHON.encode())
+    extra = overlay(lock)
+    for path in (lock, *(sorted(p for p in extra.rglob("*") if p.is_file() and p.suffix != ".pyc"))):
+        digest.update(path.name.encode() + path.read_bytes())
+    return cache_dir() / "envs" / f"{lock.stem}-{digest.hexdigest()[:12]}"
+
+
+def interpreter(name: str, device: str | None = None) -> Path:
+    """Path of the environment's Python, whether it is built yet or not."""
+    return env_dir(name, device) / "bin" / "python"
+
+
+def is_built(name: str, device: str | None = None) -> bool:
+    """Whether the environment stands, whole."""
+    return (env_dir(name, device) / ".complete").exists()
+
+
+def _find_links(environ: Mapping[str, str]) -> str:
+    """Find-links for uv: its own setting, else pip's (uv does not read pip's configuration)."""
+    if found := environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS"):
+        return ",".join(found.replace(",", " ").split())
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.find-links"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ",".join(asked.stdout.split()) if asked.returncode == 0 else ""
+
+
+def _offers_cpu_torch(find_links: str) -> bool:
+    folders = [Path(link.removeprefix("file://")) for link in find_links.split(",") if link]
+    return any(list(folder.glob("torch-*+cpu*.whl")) for folder in folders if folder.is_dir())
+
+
+def _run(argv: list[str], environ: Mapping[str, str], doing: str) -> None:
+    done = subprocess.run(argv, env=dict(environ), stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise EnvError(f"{doing} failed (exit {done.returncode}); the lines above say why")
+
+
+def _uv(environ: Mapping[str, str]) -> str:
+    """The pinned uv, installed into the cache on first use."""
+    home = cache_dir() / "envs" / UV.replace("==", "-")
+    tool = home / "bin" / "uv"
+    if not tool.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        print(f"installing {UV}", file=sys.stderr)
+        _run([sys.executable, "-m", "venv", str(home)], environ, "python3 -m venv")
+        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, UV], environ, f"pip install {UV}")
+    return str(tool)
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    folder = cache_dir() / "envs"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def ensure(name: str, device: str | None = None) -> Path:
+    """The environment's interpreter; builds the environment first if its lock has changed or it is missing."""
+    target = env_dir(name, device)
+    python = target / "bin" / "python"
+    if is_built(name, device):
+        return python
+    lock = lock_file(name, device)
+    with _locked(lock.stem):
+        if is_built(name, device):
+            return python
+        environ = {**os.environ, "VIRTUAL_ENV": str(target)}
+        links = _find_links(environ)
+        if links:
+            environ["UV_FIND_LINKS"] = links
+        if "PIP_INDEX_URL" in environ:
+            environ.setdefault("UV_DEFAULT_INDEX", environ["PIP_INDEX_URL"])
+        cpu_index = lock.stem.endswith("-cpu") and not _offers_cpu_torch(links)
+        uv = _uv(environ)
+        print(f"building environment {lock.stem} from {lock.relative_to(REPO)}", file=sys.stderr)
+        shutil.rmtree(target, ignore_errors=True)
+        _run([uv, "venv", "--quiet", "--python", PYTHON, str(target)], environ, "uv venv")
+        sync = [uv, "pip", "sync", str(lock)]
+        if cpu_index:
+            sync += ["--torch-backend", "cpu"]
+        if not sys.stderr.isatty():  # on a terminal uv shows its own progress
+            sync.append("--quiet")
+        _run(sync, environ, f"uv pip sync {lock.name}")
+        _add_overlay(lock, target)
+        if name == "core":
+            _write_bytecode(python, environ)
+        (target / ".complete").touch()
+    return python
+
+
+def _write_bytecode(python: Path, environ: Mapping[str, str]) -> None:
+    """Compile what the launcher imports, also for users who have turned bytecode off: it halves every start."""
+    writing = {**environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(REPO)}
+    verbs = "import launchers.cli, launchers.planned, launchers.show, launchers.run, launchers.phase, jinja2"
+    _run([str(python), "-c", verbs], writing, "importing the launcher")
+
+
+def _add_overlay(lock: Path, target: Path) -> None:
+    source = overlay(lock)
+    if source.is_dir():
+        packages = next((target / "lib").glob("python*/site-packages"))
+        shutil.copytree(source, packages, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `python3 -m launchers.envs`."""
+    parser = argparse.ArgumentParser(prog="launchers.envs", description=str(__doc__).splitlines()[0])
+    parser.add_argument("name", help="environment: " + ", ".join(names()))
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: what this machine has")
+    given = parser.parse_args(argv)
+    try:
+        print(ensure(given.name, given.device))
+    except EnvError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What a user did wrong, in one line each: where, which key, what is the matter, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake. `where` is file:line (or the option that said it), `key` the dotted key."""
+
+    where: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.key, self.message) if part)
+
+
+class UserError(Exception):
+    """Mistakes of the user's, all that were found. Exit status 2, one line each, no traceback."""
+
+    status = 2
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+class RunError(Exception):
+    """Something failed while running; the message is one line that names the log. Exit status 1."""
+
+    status = 1
+
+
+def fail(message: str, where: str = "", key: str = "") -> UserError:
+    """A UserError with a single fault."""
+    return UserError(Fault(where, key, message))
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be, if any is near enough."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?`, or the whole list where nothing is near and the list is short."""
+    words = sorted(known)
+    if near := nearest(word, words):
+        return f"did you mean {near!r}?"
+    return f"known: {', '.join(words)}" if len(words) <= 24 else ""

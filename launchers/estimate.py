@@ -1,0 +1,116 @@
+"""Memory, hours and cost before launch: orders of magnitude from arithmetic, said as such.
+
+Mixed-precision AdamW holds 2 bytes of weights, 2 of gradients and 12 of fp32 master copy and moments per
+parameter (Rajbhandari et al. 2020, arXiv 1910.02054, section 3). A forward and backward pass takes 6 FLOPs
+per parameter and token, 8 with recomputation (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from launchers import tree as yaml_tree
+from launchers.envs import REPO
+from launchers.hardware import Hardware
+from launchers.plan import Plan
+
+PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % with checkpointing at 2k to 8k tokens
+CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
+
+
+_SIZES = {
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sizes that memory and time follow from."""
+
+    params: float
+    layers: int
+    hidden: int
+    vocab: int
+    positions: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Per GPU memory in GB (weights, gradients and optimiser; activations of one micro batch), hours, dollars."""
+
+    state_gb: float
+    activations_gb: float
+    hours: float | None
+    usd: float | None
+
+    @property
+    def memory_gb(self) -> float:
+        """Peak memory of one GPU."""
+        return self.state_gb + self.activations_gb
+
+
+def model_sizes(model: str) -> Model | None:
+    """From a local config.json or configs/models.yaml; None for a model we know nothing of."""
+    config = Path(model) / "config.json"
+    if config.is_file():
+        read = json.loads(config.read_text())
+        if not read.keys() >= _SIZES:
+            return None
+        hidden, layers = read["hidden_size"], read["num_hidden_layers"]
+        kv = read.get("num_key_value_heads", read["num_attention_heads"]) / read["num_attention_heads"]
+        block = hidden * hidden * (2 + 2 * kv) + 3 * hidden * read["intermediate_size"]
+        embeddings = read["vocab_size"] * hidden * (1 if read.get("tie_word_embeddings") else 2)
+        return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
+    known = yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain()
+    return Model(**known[model]) if model in known else None
+
+
+def _state_bytes(sharding: str, world: int) -> float:
+    """Bytes per parameter on one GPU."""
+    if "offload" in sharding:
+        return 4 / world
+    if "zero3" in sharding or "full_shard" in sharding:
+        return 16 / world
+    if "zero2" in sharding:
+        return 2 + 14 / world
+    return 16
+
+
+def estimate(plan: Plan) -> Estimate | None:
+    """What the recipe's training will take on its hardware; None where the model's sizes are not known."""
+    recipe, machines = plan.resolved.recipe, plan.hardware
+    model = model_sizes(recipe.model)
+    if model is None:
+        return None
+    train = recipe.train
+    sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
+    trained = 0.02 if train.lora else 1.0  # adapters are a few hundredths of the weights
+    state = model.params * (
+        2 + _state_bytes(sharding, machines.world) * trained if train.lora else _state_bytes(sharding, machines.world)
+    )
+    tokens = train.micro_batch * train.max_length
+    per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
+    logits = 6 * tokens * model.vocab  # bf16 logits and their fp32 copy in the loss
+    activations = tokens * model.hidden * model.layers * per_layer + logits
+    hours = _hours(plan, model, machines)
+    rate = machines.usd_per_gpu_hour
+    usd = hours * machines.world * rate if hours is not None and rate else None
+    return Estimate(state / 1e9, activations / 1e9, hours, usd)
+
+
+def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
+    steps, train = plan.steps(), plan.resolved.recipe.train
+    rows = plan.rows()
+    if steps is None or not rows:
+        return None
+    size = sum(path.stat().st_size for path in plan.main.dataset.glob("*.json*") if path.name != "dataset_info.json")
+    length = min(train.max_length, size / rows / CHARACTERS_PER_TOKEN)
+    flops = (8 if train.gradient_checkpointing else 6) * model.params * steps * train.global_batch * length
+    return flops / (machines.peak_bf16_tflops * 1e12 * PEAK_SHARE * machines.world) / 3600

@@ -1,0 +1,213 @@
+"""What a run consists of: its trainings, pipelines, evaluations, and the commands that do them, in order.
+
+Pure derivation from a resolved recipe and a run directory: nothing is started here and nothing is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from data_prep import pipeline, tasks
+from data_prep.errors import DataError
+from data_prep.pipeline import Spec, StepSpec
+from data_prep.step import step_class
+from launchers import backends, hardware
+from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, Job
+from launchers.compose import Resolved, patched
+from launchers.errors import Fault, UserError
+from launchers.hardware import Hardware
+from launchers.sources import data_name, data_steps, local_path, make_spec, with_local_model
+
+PARTS = ("data", "train", "eval", "report")
+PART_OF = {"merge": "train"}  # phases that are not parts of their own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, worked out. `specs` are pipelines by their path below the run directory."""
+
+    resolved: Resolved
+    hardware: Hardware
+    backend: Backend
+    run: Path
+    jobs: tuple[Job, ...]
+    specs: dict[str, Spec]
+    commands: tuple[Command, ...]
+
+    @property
+    def main(self) -> Job:
+        """The recipe's own training (the others are controls)."""
+        return self.jobs[0]
+
+    def rows(self, job: Job | None = None) -> int | None:
+        """Rows of a training (by default the recipe's own), known once the data have been made."""
+        return pipeline.plan(self.specs[_data_file((job or self.main).folder)])[-1].rows_out
+
+    def steps(self, job: Job | None = None) -> int | None:
+        """Optimiser steps, None while that depends on data that do not exist yet, or on packing."""
+        job = job or self.main
+        train, rows = job.resolved.recipe.train, self.rows(job)
+        if train.steps:
+            return train.steps
+        if rows is None or train.packing or train.epochs is None:
+            return None
+        return planned_steps(rows, train.epochs, job.batch)
+
+
+def _data_file(folder: str) -> str:
+    return f"{folder}/data/train.json".removeprefix("/")
+
+
+def planned_steps(rows: int, epochs: float, batch: Batch) -> int:
+    """Optimiser steps of `epochs` passes: the last, smaller batch of each pass counts as a step."""
+    return math.ceil(epochs * math.ceil(math.ceil(rows / (batch.micro * batch.world)) / batch.accumulation))
+
+
+def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
+    """micro × accumulation × world = global, or a UserError that says which numbers would do."""
+    train, world = resolved.recipe.train, machines.world
+    per_pass = train.micro_batch * world
+    if train.global_batch % per_pass == 0:
+        return Batch(train.global_batch, train.micro_batch, train.global_batch // per_pass, world)
+    processes = f"{world} GPU{'s' if world > 1 else ''}" if machines.gpus_per_node else "1 process"
+    below, above = train.global_batch // per_pass * per_pass, -(-train.global_batch // per_pass) * per_pass
+    micros = [m for m in range(1, min(train.global_batch // world, 4096) + 1) if train.global_batch % (m * world) == 0]
+    near = " or ".join(str(value) for value in (below, above) if value)
+    advice = f"train.global_batch {near}"
+    if micros:
+        closest = sorted(sorted(micros, key=lambda m: abs(m - train.micro_batch))[:4])
+        advice += f", or train.micro_batch {', '.join(map(str, closest))}"
+    raise UserError(
+        resolved.fault(
+            "train.global_batch",
+            f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}: "
+            f"{advice}",
+        )
+    )
+
+
+def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) -> Spec:
+    """Load benchmarks, generate, score; one chain per reward that the tasks name."""
+    recipe = resolved.recipe
+    assert recipe.eval is not None
+    steps: list[StepSpec] = []
+    by_reward: dict[str, list[str]] = {}
+    for name in recipe.eval.tasks:
+        by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
+    for number, names in enumerate(by_reward.values()):
+        reward = tasks.read(names[0]).reward
+        end = "" if len(by_reward) == 1 else f"_{number}"
+        load: dict[str, Any] = {
+            "tasks": names,
+            "paths": {k: str(local_path(resolved, f"eval.paths.{k}")) for k in recipe.eval.paths if k in names},
+        }
+        if recipe.eval.limit:
+            load |= {"limit": recipe.eval.limit, "seed": recipe.eval.seed}
+        decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
+        generate = {"model": model, **decoding}
+        if revision:
+            generate["revision"] = revision
+        score = {"reward": reward.name, "params": reward.params, "max_error_share": recipe.limits.errors}
+        steps += [
+            StepSpec(name=f"load{end}", kind="load", params=load),
+            StepSpec(name=f"generate{end}", kind="generate", params=generate, inputs=(f"load{end}",)),
+            StepSpec(name=f"score{end}", kind="score", params=score, inputs=(f"generate{end}",)),
+        ]
+    return make_spec(f"eval-{label}", resolved, steps)
+
+
+def _step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command]:
+    """One process per run of steps that share an environment."""
+
+    def env(step: StepSpec) -> str:
+        cls = step_class(step.kind)
+        return cls(cls.Params.model_validate(step.params)).env()
+
+    return [
+        Command(
+            (
+                EnvPython(name),
+                "-m",
+                "data_prep",
+                "run",
+                InRun(file),
+                "--steps",
+                ",".join(step.name for step in group),
+            ),
+            phase,
+            label,
+        )
+        for name, group in groupby(spec.steps, key=env)
+    ]
+
+
+def _metrics_commands(resolved: Resolved, label: str, model: str, spec: Spec) -> list[Command]:
+    assert resolved.recipe.eval is not None
+    decoding = resolved.recipe.eval.model_dump_json(include={"n", "temperature", "top_p", "max_tokens", "seed"})
+    return [
+        Command(
+            (EnvPython("core"), "-m", "data_prep.metrics", "evaluate", "--spec", InRun(f"eval/{label}.spec.json"),
+             "--label", label, "--model", model, "--decoding", decoding, "--out", InRun(f"eval/{label}.json")),
+            "eval",
+            label,
+        )
+    ]  # fmt: skip
+
+
+def _evaluations(jobs: Sequence[Job]) -> list[tuple[str, Resolved, str | InRun, str | None]]:
+    """(label, recipe, model, revision) of every evaluation, in the order they can be done."""
+    main = jobs[0].resolved
+    if main.recipe.eval is None:
+        return []
+    found: list[tuple[str, Resolved, str | InRun, str | None]] = []
+    if main.recipe.eval.before:
+        found.append(("before", main, main.recipe.model, main.recipe.revision))
+    return found + [(job.label, job.resolved, job.model, None) for job in jobs]
+
+
+def build(resolved: Resolved, run: Path) -> Plan:
+    """The plan of a recipe for a run directory (which need not exist). Raises UserError."""
+    machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
+    backend = backends.load(resolved.recipe.trainer)
+    specs: dict[str, Spec] = {}
+    jobs, commands, evaluations = [], [], []
+    versions = [("", resolved)] + [
+        (f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls
+    ]
+    for folder, version in versions:
+        file = _data_file(folder)
+        specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export))
+        dataset = _export_dir(specs[file])
+        job = Job(version, machines, derive_batch(version, machines), folder, dataset)
+        jobs.append(job)
+        commands += _step_commands(specs[file], file, "data", job.label if folder else "")
+    trainings = [command for job in jobs for command in backend.commands(job)]
+    for label, version, model, revision in _evaluations(jobs):
+        where = str(run / model) if isinstance(model, InRun) else model
+        file = f"eval/{label}.spec.json"
+        specs[file] = eval_spec(version, label, where, revision)
+        evaluations += _step_commands(specs[file], file, "eval", label)
+        evaluations += _metrics_commands(version, label, where, specs[file])
+    for label in [job.label for job in jobs[1:]] + (["before"] if "eval/before.spec.json" in specs else []):
+        if "eval/after.spec.json" in specs:
+            evaluations.append(_compare(label))
+    report = Command((EnvPython("core"), "-m", "launchers", "report", InRun("")), "report", "")
+    return Plan(resolved, machines, backend, run, tuple(jobs), specs, (*commands, *trainings, *evaluations, report))
+
+
+def _export_dir(spec: Spec) -> Path:
+    try:
+        return pipeline.jobs(spec)[-1].dir / "export"
+    except DataError as error:
+        raise UserError(Fault(f"pipeline {spec.name}", "", str(error))) from None
+
+
+def _compare(label: str) -> Command:
+    argv = (EnvPython("core"), "-m", "data_prep.metrics", "compare", "--a", InRun("eval/after.json"),
+            "--b", InRun(f"eval/{label}.json"), "--out", InRun("compare.json"))  # fmt: skip
+    return Command(argv, "eval", f"after-{label}")

@@ -1,0 +1,53 @@
+"""Writes what LlamaFactory's argument classes accept, so that the launcher can check `native` without importing it.
+
+    <llamafactory python> -m launchers.plugins.llamafactory.dump_keys > configs/native/llamafactory.json
+
+Key to {"type": bool|int|float|str|any, "choices": [...]}; a test compares the file with the installed version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types
+import typing
+
+from llamafactory.data.template import TEMPLATES
+from llamafactory.hparams.parser import _TRAIN_ARGS
+
+
+def _kinds(annotation: object) -> list[object]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    return [annotation]
+
+
+def describe(annotation: object) -> dict[str, object]:
+    """One argument's type, as far as YAML can tell types apart."""
+    kinds = _kinds(annotation)
+    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+    if enums and all(kind in enums or kind is str for kind in kinds):
+        return {"type": "str", "choices": [str(member.value) for member in enums[0]]}
+    if len(kinds) == 1:
+        if typing.get_origin(kinds[0]) is typing.Literal:
+            return {"type": "any", "choices": list(typing.get_args(kinds[0]))}
+        if kinds[0] in (bool, int, float, str):
+            return {"type": kinds[0].__name__}  # type: ignore[union-attr]
+    return {"type": "any"}
+
+
+def keys() -> dict[str, dict[str, object]]:
+    """Every key that a training config may hold."""
+    found: dict[str, dict[str, object]] = {}
+    for arguments in _TRAIN_ARGS:
+        hints = typing.get_type_hints(arguments)
+        for field in dataclasses.fields(arguments):
+            if field.init:
+                found[field.name] = describe(hints[field.name])
+    found["template"]["choices"] = sorted(TEMPLATES)  # LlamaFactory itself looks only after loading the model
+    return dict(sorted(found.items()))
+
+
+if __name__ == "__main__":
+    print("{\n" + ",\n".join(f'  "{key}": {json.dumps(value)}' for key, value in keys().items()) + "\n}")

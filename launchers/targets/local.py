@@ -1,0 +1,66 @@
+"""local.sh: the whole run as one bash script that needs neither the launcher nor this Python to be running."""
+
+from __future__ import annotations
+
+from launchers import envs
+from launchers.backends.base import Command, EnvPython, InRun
+from launchers.plan import PART_OF, PARTS, Plan
+from launchers.render import shell_word, template
+
+# On a CPU, tiny models are several times faster with one thread each, and nothing may reach for a GPU or a hub.
+_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+# Bytecode is kept, whatever the user's shell says: it goes into our own environments, and saves seconds a process.
+_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+_QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def environments(plan: Plan) -> list[str]:
+    """The environments that the run's commands need, beside core."""
+    used = {str(word) for command in plan.commands for word in command.argv if isinstance(word, EnvPython)}
+    return sorted(used - {"core"})
+
+
+def argument(word: str) -> str:
+    """One word of a command, quoted: interpreters and run paths by their shell variables."""
+    if isinstance(word, EnvPython):
+        return f'"${word.upper()}"'
+    if isinstance(word, InRun):
+        return f'"$RUN"/{shell_word(word)}' if word else '"$RUN"'
+    return shell_word(word)
+
+
+def environ(plan: Plan) -> dict[str, str]:
+    """What every process of the run finds in its environment. No secrets: those are inherited, never written."""
+    found = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
+    if plan.hardware.device == "cpu":
+        found |= _CPU
+    if plan.resolved.recipe.model.startswith("/"):
+        found["HF_HUB_OFFLINE"] = "1"
+    return found
+
+
+def command_words(command: Command) -> str:
+    """Arguments of local.sh's `phase`: what it is part of, its environment, and the command."""
+    words = [shell_word(command.phase), shell_word(command.label), "--"]
+    words += [shell_word(f"{key}={value}") for key, value in command.environ]
+    return " ".join([*words, *map(argument, command.argv)])
+
+
+def parts(plan: Plan) -> dict[str, list[str]]:
+    """The run's commands by part."""
+    return {part: [command_words(c) for c in plan.commands if PART_OF.get(c.phase, c.phase) == part] for part in PARTS}
+
+
+def local_script(plan: Plan) -> str:
+    """The text of local.sh."""
+    resolved = plan.resolved
+    return template("local.sh.j2").render(
+        name=resolved.name,
+        scale=resolved.scale,
+        repo=envs.REPO,
+        environ=environ(plan),
+        envs=environments(plan),
+        device=plan.hardware.device,
+        nodes=plan.hardware.nodes,
+        parts=parts(plan),
+    )

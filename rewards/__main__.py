@@ -1,0 +1,123 @@
+"""Command line of the rewards.
+
+    python -m rewards score --reward math --input rows.jsonl --output scored.jsonl [--param k=v]… [--workers
+    N] python -m rewards list python -m rewards selfcheck --input rows.jsonl [--reward math]
+
+Exit status: 0 done; 1 selfcheck found golds that do not equal themselves; 2 a mistake of the user, in one
+line; 3 too many errors or timeouts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rewards import REGISTRY, FailureLimit, RewardError, TooManyFailures, load, reward_class
+from rewards.base import Reward
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        if args.verb == "list":
+            return _list()
+        reward = load(args.reward, **dict(_param(text) for text in args.param))
+        if args.verb == "selfcheck":
+            return _selfcheck(reward, args.input)
+        from rewards.scoring import score_file
+
+        limit = FailureLimit(error=args.max_errors, timeout=args.max_timeouts)
+        counts = score_file(reward, args.input, args.output, args.workers, limit)
+        print(json.dumps({"output": str(args.output), "outcomes": counts}))
+        return 0
+    except TooManyFailures as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 3
+    except RewardError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+    except OSError as problem:
+        print(f"error: {problem.filename or args.input}: {problem.strerror}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rewards", description="Score completions.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("list", help="rewards, their row columns and their parameters")
+    score = verbs.add_parser("score", help="score rows that carry `completion` or `completions`")
+    check = verbs.add_parser("selfcheck", help="does every gold equal itself?")
+    for verb in (score, check):
+        verb.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
+        verb.add_argument("--input", type=Path, required=True, metavar="JSONL")
+    check.add_argument("--reward", default="math")
+    score.add_argument("--reward", required=True)
+    score.add_argument("--output", type=Path, required=True, metavar="JSONL")
+    score.add_argument("--workers", type=_positive, default=None, help="answers graded at once")
+    share = FailureLimit()
+    for name, default in (("errors", share.error), ("timeouts", share.timeout)):
+        score.add_argument(f"--max-{name}", type=_share, default=default, metavar="SHARE", help=f"default {default}")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 256")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return share
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RewardError(f"--param {text!r}: write it as name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _list() -> int:
+    from dataclasses import fields
+
+    for name in REGISTRY:
+        found = reward_class(name)
+        params = ", ".join(f"{f.name}={json.dumps(f.default)}" for f in fields(found.Params))
+        print(f"{name}: {(found.__doc__ or '').splitlines()[0]}")
+        print(f"  columns: {', '.join(found.needs) or 'none'}\n  parameters: {params}")
+    return 0
+
+
+def _selfcheck(reward: Reward, path: Path) -> int:
+    from rewards.scoring import check_columns, read_rows
+
+    check_columns(reward, path)
+    kinds: Counter[str] = Counter()
+    rows = wrong = 0
+    for number, row, problem in read_rows(path):
+        rows += 1
+        kind, problem = ("", problem) if problem else reward.check_gold(row)
+        kinds[kind] += not problem
+        if problem:
+            wrong += 1
+            print(f"{path}:{number}: {problem}")
+    equal = ", ".join(f"{count} as {kind}" for kind, count in kinds.most_common() if count)
+    print(f"{rows - wrong} of {rows} golds equal themselves" + (f" ({equal})" if equal else ""))
+    return 1 if wrong or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""What every reward shares: Score and its outcomes, checked parameters, counters, limits on failures.
+
+A reward subclasses `Reward`, sets `Params` to a frozen dataclass whose fields all have defaults, and
+implements `grade`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit` stops a run
+that has too many of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, get_args
+
+Row = Mapping[str, Any]
+Outcome = Literal["scored", "no_answer", "bad_format", "truncated", "timeout", "error"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+class RewardError(ValueError):
+    """A reward that cannot be built or used as asked; the message is one line for the user."""
+
+
+class TooManyFailures(RewardError):
+    """The share of `error` or `timeout` outcomes passed its limit."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One graded completion.
+
+    value: the reward, 0 unless outcome is "scored" or the reward defines otherwise. outcome: what happened.
+    details: JSON values for people and logs, e.g. the extracted answer and which stage decided.
+    """
+
+    value: float
+    outcome: Outcome = "scored"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"value": self.value, "outcome": self.outcome, "details": self.details}
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """Largest tolerated shares (0 to 1) of outcomes that say nothing about the answer.
+
+    Checked once `after` scores are in, so that one early failure does not stop a long run.
+    """
+
+    error: float = 0.02
+    timeout: float = 0.2
+    after: int = 50
+
+    def check(self, counts: Mapping[str, int], final: bool = False) -> None:
+        """Raise TooManyFailures if a share is above its limit; `final`: however few there are."""
+        total = sum(counts.values())
+        if total == 0 or (total < self.after and not final):
+            return
+        for outcome, limit in (("error", self.error), ("timeout", self.timeout)):
+            failed = counts.get(outcome, 0)
+            if failed > limit * total:
+                raise TooManyFailures(
+                    f"{failed} of {total} scores are {outcome!r} ({failed / total:.1%}; the limit is "
+                    f"{limit:.1%}): look at their details, or raise the limit"
+                )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """', did you mean …?' for the known name closest to `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+class Reward:
+    """A configured reward. Thread-safe; usable after fork, and sent to spawned processes by name and
+    parameters.
+
+    counts: outcomes so far in this process.
+    """
+
+    Params: ClassVar[type[Any]]
+    needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
+
+    def __init__(self, name: str, params: Any) -> None:
+        self.name = name
+        self.params = params
+        self.counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        _alive.add(self)
+
+    @classmethod
+    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
+        """Build from untyped parameters. Raises RewardError naming the parameter and the nearest known."""
+        return cls(name, checked_params(cls.Params, params, f"reward {name!r}"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {f.name: getattr(self.params, f.name) for f in fields(self.params)}
+        return type(self).create, (self.name, values)
+
+    def score(self, row: Row, completion: str) -> Score:
+        """Grade one completion of `row`. A row that cannot be graded is outcome "error", not an exception."""
+        return self._count([self.grade(row, completion)])[0]
+
+    def score_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        """Grade completions[i] of rows[i], in order. workers: how many may be graded at once."""
+        if len(rows) != len(completions):
+            raise RewardError(f"{len(rows)} rows but {len(completions)} completions")
+        return self._count(self.grade_many(rows, completions, workers))
+
+    def grade(self, row: Row, completion: str) -> Score:
+        raise NotImplementedError
+
+    def check_gold(self, row: Row) -> tuple[str, str]:
+        """(kind, problem): what sort of gold the row has, and why it would not be given full marks, if so."""
+        raise RewardError(f"reward {self.name!r} has no gold to check")
+
+    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
+
+    def _count(self, scores: list[Score]) -> list[Score]:
+        with self._lock:
+            for score in scores:
+                self.counts[score.outcome] += 1
+        return scores
+
+
+_alive: weakref.WeakSet[Reward] = weakref.WeakSet()
+
+
+def _fresh_locks() -> None:
+    # Another thread may have held a lock when this process was forked; here nobody would ever release it.
+    for reward in _alive:
+        reward._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_fresh_locks)
+
+
+def checked_params(cls: type[Any], given: Mapping[str, Any], where: str) -> Any:
+    """An instance of the frozen dataclass `cls`, types checked against its defaults.
+
+    A field's metadata may hold `choices`, and `low` and `high` bounds. Raises RewardError.
+    """
+    known = {f.name: f for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise RewardError(
+                f"{where}: unknown parameter {name!r}{nearest(name, known)}; parameters: {', '.join(known)}"
+            )
+        values[name] = _checked(value, known[name].default, known[name].metadata, f"{where}: {name}")
+    return cls(**values)
+
+
+def _checked(value: Any, default: Any, rules: Mapping[str, Any], where: str) -> Any:
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        value = tuple(value)
+    elif isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise RewardError(f"{where} must be of type {type(default).__name__}, not {value!r}")
+    choices = rules.get("choices")
+    for item in value if isinstance(value, tuple) else (value,):
+        if choices is not None and item not in choices:
+            raise RewardError(f"{where}: {item!r} is not one of {', '.join(map(str, choices))}")
+    if "low" in rules and not rules["low"] <= value <= rules["high"]:
+        raise RewardError(f"{where} must be from {rules['low']} to {rules['high']}, not {value!r}")
+    return value

@@ -1,0 +1,104 @@
+"""Where the final answer of a completion stands: after the thought, in the last balanced box."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+Thought = Literal["auto", "always", "never"]
+
+_OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
+_BOX = re.compile(_OPENING)
+_TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
+
+
+def answer_part(text: str, open_mark: str, close_mark: str, thought: Thought) -> str:
+    """What follows the last closing mark of the thought.
+
+    Without a closing mark: "auto" takes all of the text unless a thought was opened and never closed,
+    "always" (the opening mark stands in the prompt) takes nothing, "never" takes everything, marks or not.
+    """
+    if thought == "never":
+        return text
+    at = text.rfind(close_mark)
+    if at >= 0:
+        return text[at + len(close_mark) :]
+    return "" if thought == "always" or open_mark in text else text
+
+
+def last_box(text: str) -> str | None:
+    r"""Content of the balanced `\boxed{}`, `\fbox{}` or `\framebox{}` that closes last, None if there is
+    none.
+
+    Of nested boxes this is the outermost, so that `\boxed{1, \boxed{2}}` does not pass for 2. Escaped braces
+    do not count. One pass, linear in the text.
+    """
+    first = _BOX.search(text)
+    if first is None:
+        return None
+    found: tuple[int, int] | None = None
+    stack: list[int] = []  # where a box's content starts, -1 for a plain group
+    for token in _TOKEN.finditer(text, first.start()):
+        mark = token.group()
+        if mark == "{":
+            stack.append(-1)
+        elif mark == "}":
+            start = stack.pop() if stack else -1
+            if start >= 0:
+                found = start, token.start()
+        elif len(mark) > 2:
+            stack.append(token.end())
+    return None if found is None else text[found[0] : found[1]]
+
+
+def has_box(text: str) -> bool:
+    """Whether a box is opened at all, closed or not."""
+    return _BOX.search(text) is not None
+
+
+_NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
+_ANSWER_IS = re.compile(r"(?i)\banswer(?:\s+is)?\s*:?\s*([^\n]{1,200})")
+_HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
+
+
+def _answer_is(text: str) -> str | None:
+    found = _ANSWER_IS.findall(text)
+    return found[-1].strip().strip("*").rstrip(".").strip() if found else None
+
+
+def _hashes(text: str) -> str | None:
+    found = _HASHES.findall(text)
+    return found[-1].strip() if found else None
+
+
+def _last_number(text: str) -> str | None:
+    found = _NUMBER.findall(text)
+    return found[-1] if found else None
+
+
+def _whole(text: str) -> str | None:
+    return text.strip() or None
+
+
+FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_number, "whole": _whole}
+
+
+def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
+    """(answer, how it was found): "box", or the first of `fallbacks` (names in FALLBACKS) that finds one."""
+    box = last_box(text)
+    if box is not None:
+        return box, "box"
+    for name in fallbacks:
+        found = FALLBACKS[name](text)
+        if found:
+            return found, name
+    return None, ""
+
+
+def reduce_gold(answer: str) -> str:
+    """The final answer of a gold: after the last `####` (GSM8K), else in its last box, else all of it."""
+    if "####" in answer:
+        return answer.rpartition("####")[2].strip()
+    box = last_box(answer)
+    return (answer if box is None else box).strip()

@@ -1,0 +1,215 @@
+r"""Reward `math`: 1 if the completion's boxed answer equals `row["answer"]`, else 0.
+
+    python -m rewards score --reward math --input rows.jsonl --output scored.jsonl
+
+Stages, cheapest first: extraction (last balanced box after the thought), exact equality of strings and
+rationals, screen, structure (rewards/equivalence.py), cache, and for what needs algebra math-verify in worker
+processes with a deadline that this process keeps. No answer is evaluated in this process.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+from rewards.base import Reward, Row, Score
+from rewards.equivalence import equal, is_prose
+from rewards.extract import FALLBACKS, answer_part, find_answer, has_box, reduce_gold
+from rewards.latex import clean, join_thousands, rational, screen
+from rewards.pool import DeadlineError, WorkerError, shared
+
+_WORKER = "rewards.math_worker"
+_SHOWN = 200  # characters of an answer kept in details
+
+
+@dataclass(frozen=True)
+class MathParams:
+    """fallbacks: where to look when there is no box, in this order. thought: see extract.answer_part.
+
+    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a box
+    ("unboxed"), all ("always"), none ("never"). deadline: seconds for one answer. workers: processes.
+    """
+
+    fallbacks: tuple[str, ...] = field(default=(), metadata={"choices": tuple(FALLBACKS)})
+    thought: str = field(default="auto", metadata={"choices": ("auto", "always", "never")})
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    truncated: str = field(default="unboxed", metadata={"choices": ("unboxed", "always", "never")})
+    deadline: float = field(default=2.0, metadata={"low": 0.01, "high": 600.0})
+    workers: int = field(default=2, metadata={"low": 1, "high": 256})
+    cache: int = field(default=65536, metadata={"low": 0, "high": 1 << 24})
+
+
+@lru_cache(maxsize=4096)
+def gold_text(answer: str | int | float) -> str:
+    """The final answer of a row's `answer` (see extract.reduce_gold); numbers in the shortest exact form."""
+    if isinstance(answer, float) and answer.is_integer():
+        return str(int(answer))
+    return reduce_gold(str(answer))
+
+
+@lru_cache(maxsize=4096)
+def _exact(text: str) -> Fraction | None:
+    return rational(text)
+
+
+def fast(gold: str, answer: str) -> bool | None:
+    """Equal strings and plain rationals as they stand, else None."""
+    if gold == answer:
+        return True
+    if len(answer) > 100:
+        return None
+    wanted = _exact(gold)
+    if wanted is None:
+        return None
+    given = rational(answer)
+    return None if given is None else wanted == given
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A pair that only algebra can decide; its score goes to `index`."""
+
+    index: int
+    gold: str
+    answer: str
+    found_by: str
+
+
+class MathReward(Reward):
+    """1 if the boxed answer equals the row's, as a mathematician would judge, else 0.
+
+    details: answer, by (the deciding stage), found (where the answer stood), problem."""
+
+    Params = MathParams
+    needs = ("answer",)
+    params: MathParams
+
+    def __init__(self, name: str, params: MathParams) -> None:
+        super().__init__(name, params)
+        self._cache: OrderedDict[tuple[str, str], Score] = OrderedDict()
+
+    def grade(self, row: Row, completion: str) -> Score:
+        done = self._cheap(row, completion, 0)
+        return self._algebra(done) if isinstance(done, _Open) else done
+
+    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        scores: list[Any] = [
+            self._cheap(row, completion, i) for i, (row, completion) in enumerate(zip(rows, completions, strict=True))
+        ]
+        waiting = sorted((s for s in scores if isinstance(s, _Open)), key=lambda s: (s.gold, s.index))
+        # one gold's answers go to one worker after the other, which then parses that gold once
+        groups = [list(group) for _, group in groupby(waiting, key=lambda s: s.gold)]
+        size = min(workers or self.params.workers, len(groups))
+        if size <= 1:
+            finished = [self._algebra_group(group, workers) for group in groups]
+        else:
+            with ThreadPoolExecutor(size) as threads:
+                finished = list(threads.map(lambda group: self._algebra_group(group, workers), groups))
+        for group, results in zip(groups, finished, strict=True):
+            for item, score in zip(group, results, strict=True):
+                scores[item.index] = score
+        return scores
+
+    def check_gold(self, row: Row) -> tuple[str, str]:
+        """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match."""
+        score = self.grade(row, rf"\boxed{{{gold_text(row['answer'])}}}" if _is_gold(row.get("answer")) else "")
+        if score.value != 1:
+            problem = score.details.get("problem", score.outcome)
+            return "", f"gold {row.get('answer')!r} does not equal itself: {problem}"
+        gold = clean(gold_text(row["answer"]))
+        if rational(join_thousands(gold)) is not None:
+            return "number", ""
+        if is_prose(gold):
+            return "words", ""
+        try:
+            reply = shared(_WORKER, self.params.workers).ask({"parse": gold}, self.params.deadline)
+        except DeadlineError as problem:
+            return "", f"gold {row['answer']!r} cannot be read: {problem}"
+        return ("algebra" if reply["parsed"] else "text"), ""
+
+    def _cheap(self, row: Row, completion: str, index: int) -> Score | _Open:
+        """Everything but algebra."""
+        answer = row.get("answer")
+        if not _is_gold(answer):
+            return Score(0.0, "error", {"problem": f"the row's answer is {answer!r}, not a text or a number"})
+        if not isinstance(completion, str):
+            return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
+        p = self.params
+        part = answer_part(completion, p.think_open, p.think_close, p.thought)  # type: ignore[arg-type]
+        found, found_by = find_answer(part, p.fallbacks)
+        if p.truncated != "never" and _cut_short(row) and (p.truncated == "always" or found is None):
+            return Score(0.0, "truncated")
+        if found is None:
+            return Score(0.0, "bad_format" if has_box(part) else "no_answer", {})
+        return self._compare(gold_text(answer), found.strip(), found_by, index)
+
+    def _compare(self, gold: str, answer: str, found_by: str, index: int) -> Score | _Open:
+        verdict, by = fast(gold, answer), "exact"
+        if verdict is None:
+            if not answer:
+                return Score(0.0, "bad_format", {"answer": "", "problem": "the box is empty"})
+            cached = self._cached(gold, answer)
+            if cached is not None:
+                return cached
+            problem = screen(answer)
+            if problem is not None:
+                return Score(0.0, "bad_format", _details(answer, "screen", found_by, problem))
+            verdict, by = equal(gold, answer), "structure"
+            if verdict is None:
+                return _Open(index, gold, answer, found_by)
+        return Score(float(verdict), "scored", _details(answer, by, found_by))
+
+    def _algebra_group(self, group: Sequence[_Open], workers: int | None) -> list[Score]:
+        return [self._algebra(item, workers) for item in group]
+
+    def _algebra(self, item: _Open, workers: int | None = None) -> Score:
+        cached = self._cached(item.gold, item.answer)  # the same answer may have come earlier in this batch
+        if cached is not None:
+            return cached
+        pool = shared(_WORKER, workers or self.params.workers)
+        details = _details(item.answer, "algebra", item.found_by)
+        try:
+            reply = pool.ask({"gold": item.gold, "answer": item.answer}, self.params.deadline)
+            score = Score(float(reply["equal"]), "scored", details)
+        except DeadlineError as problem:
+            score = Score(0.0, "timeout", details | {"problem": str(problem)})
+        except WorkerError as problem:
+            return Score(0.0, "error", details | {"problem": str(problem)})
+        self._remember(item.gold, item.answer, score)
+        return score
+
+    def _cached(self, gold: str, answer: str) -> Score | None:
+        with self._lock:
+            known = self._cache.get((gold, answer))
+        return known and replace(known, details=dict(known.details))
+
+    def _remember(self, gold: str, answer: str, score: Score) -> None:
+        with self._lock:
+            self._cache[gold, answer] = replace(score, details=dict(score.details))
+            while len(self._cache) > self.params.cache:
+                self._cache.popitem(last=False)
+
+
+def _is_gold(answer: Any) -> bool:
+    return isinstance(answer, (str, int, float)) and not isinstance(answer, bool) and answer != ""
+
+
+def _cut_short(row: Row) -> bool:
+    meta = row.get("meta")
+    return isinstance(meta, dict) and meta.get("finish_reason") == "length"
+
+
+def _details(answer: str, by: str, found_by: str, problem: str = "") -> dict[str, Any]:
+    details = {"answer": answer[:_SHOWN], "by": by}
+    if found_by != "box":
+        details["found"] = found_by
+    if problem:
+        details["problem"] = problem
+    return details

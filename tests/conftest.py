@@ -1,0 +1,91 @@
+"""Fixtures that tests share: interpreters of the pinned environments, the shipped model, a scratch house."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launchers import envs
+
+REPO = Path(__file__).resolve().parent.parent
+# What `make test` hands down, and a user's shell does not have.
+OUTER_MAKE = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "SCALE", "MODEL", "DATA", "HARDWARE", "SET", "OUT", "RUN")
+ROOMS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
+
+
+@pytest.fixture(scope="session")
+def core_python() -> Path:
+    return envs.ensure("core")
+
+
+@pytest.fixture(scope="session")
+def llamafactory_python() -> Path:
+    return envs.ensure("llamafactory", "cpu")
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    return envs.ensure("vllm", "cpu")
+
+
+@pytest.fixture(scope="session")
+def mini_model() -> Path:
+    return REPO / "recipes" / "mini" / "model"
+
+
+@dataclass(frozen=True)
+class House:
+    """A copy of the rooms that a test may write recipes into; environments are shared with the repository."""
+
+    path: Path
+    python: Path
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def launch(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.python), "-m", "launchers", *words],
+            cwd=self.path, env={**self.environ(), **environ}, capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+
+    def environ(self) -> dict[str, str]:
+        ours = {key: value for key, value in os.environ.items() if key not in OUTER_MAKE}
+        return {**ours, "PYTHONPATH": str(self.path), "POSTTRAIN_CACHE": str(self.path / ".cache")}
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", *words], cwd=self.path, env=self.environ(), capture_output=True, text=True, timeout=900
+        )
+
+
+@pytest.fixture
+def make_house(core_python: Path) -> Callable[[Path], House]:
+    def build(folder: Path) -> House:
+        for room in ROOMS:
+            source = REPO / room
+            if source.is_dir():
+                shutil.copytree(source, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, folder / room)
+        cache = folder / ".cache"
+        cache.mkdir()
+        (cache / "envs").symlink_to(envs.cache_dir() / "envs")
+        return House(folder, core_python)
+
+    return build
+
+
+@pytest.fixture
+def house(tmp_path: Path, make_house: Callable[[Path], House]) -> House:
+    return make_house(tmp_path / "house")

@@ -1,0 +1,44 @@
+"""Small specs and files for tests of data steps."""
+
+import json
+from pathlib import Path
+
+from data_prep import pipeline
+from data_prep.manifest import Manifest
+
+Item = tuple[str, dict]
+
+
+def write_jsonl(path: Path, rows: list) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows(count: int, **extra) -> list[dict]:
+    return [
+        {"prompt": f"question {n}", "completion": f"answer é {n}", "meta": {"index": n}, **extra} for n in range(count)
+    ]
+
+
+def spec(folder: Path, *items: Item, cache: str = "cache", **extra) -> pipeline.Spec:
+    """A chain in which each step reads the one before it."""
+    names = [kind for kind, _ in items]
+    steps = [
+        {"name": kind, "kind": kind, "params": params, "inputs": names[at - 1 : at] if at else []}
+        for at, (kind, params) in enumerate(items)
+    ]
+    return pipeline.Spec.model_validate(
+        {"name": "test", "base": str(folder), "cache": str(folder / cache), "steps": steps, **extra}
+    )
+
+
+def run(folder: Path, *items: Item, **extra) -> tuple[Manifest, list[dict]]:
+    """The last step's manifest and rows."""
+    chain = spec(folder, *items, **extra)
+    manifest = pipeline.run(chain)[-1]
+    return manifest, list(pipeline.read_rows(pipeline.find(chain)))
+
+
+def shards(directory: Path) -> dict[str, bytes]:
+    """Rows and drops of a step's directory, by file name."""
+    return {path.name: path.read_bytes() for path in sorted((directory / "shards").glob("*.jsonl"))}

@@ -1,0 +1,238 @@
+"""The engine: whole files or none, the same bytes however it is run, nothing lost or doubled by kill -9."""
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import making
+import pytest
+import steps_for_tests  # noqa: F401 - registers its steps
+
+from data_prep import engine, pipeline
+from data_prep.errors import DataError, LimitPassed
+from data_prep.files import require_space, write_atomic
+from data_prep.manifest import read_manifest
+
+COMMAND = [sys.executable, str(Path(__file__).with_name("steps_for_tests.py"))]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def slow_spec(folder: Path, count: int = 95, cache: str = "cache", **params) -> pipeline.Spec:
+    making.write_jsonl(folder / "in.jsonl", making.rows(count))
+    return making.spec(folder, ("load", {"path": "in.jsonl"}), ("slow", params), cache=cache)
+
+
+def test_every_row_is_accounted_for(tmp_path):
+    spec = slow_spec(tmp_path)
+    loaded, slow = pipeline.run(spec)
+    assert (loaded.rows_in, loaded.rows_out, loaded.shards) == (95, 95, 1)
+    assert (slow.rows_in, slow.rows_out, slow.drops, slow.shards) == (95, 81, {"every seventh": 14}, 10)
+    assert slow.counts == {"even": 41, "odd": 40}
+    assert len(slow.examples["every seventh"]) == 3
+    rows = list(pipeline.read_rows(pipeline.find(spec)))
+    assert [row["meta"]["index"] for row in rows] == [n for n in range(95) if n % 7 != 3]
+    assert rows[0]["completion"] == "ANSWER É 0"
+
+
+def test_a_pool_writes_the_same_bytes(tmp_path):
+    alone, pooled = slow_spec(tmp_path, cache="a"), slow_spec(tmp_path, cache="b", workers=3)
+    one, many = pipeline.run(alone)[-1], pipeline.run(pooled)[-1]
+    assert making.shards(pipeline.find(alone)) == making.shards(pipeline.find(pooled))
+    assert (one.key, one.sha256, one.drops, one.examples) == (
+        many.key,
+        many.sha256,
+        many.drops,
+        many.examples,
+    )
+
+
+def test_a_second_run_does_nothing_and_a_failed_one_goes_on(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(DataError, match="shard 6 cannot be done"):
+        pipeline.run(slow_spec(tmp_path, log=str(log), die_at=6))
+    assert pipeline.plan(slow_spec(tmp_path))[-1].state == "partial"
+    assert pipeline.plan(slow_spec(tmp_path))[-1].shards_done == 6
+    spec = slow_spec(tmp_path, log=str(log))
+    pipeline.run(spec)
+    pipeline.run(spec)
+    assert log.read_text().split() == [str(n) for n in range(10)]
+    assert pipeline.plan(spec)[-1].state == "done"
+
+
+def test_a_pool_reports_what_a_worker_met(tmp_path):
+    with pytest.raises(DataError, match="shard 6 cannot be done"):
+        pipeline.run(slow_spec(tmp_path, die_at=6, workers=2))
+
+
+def processes_marked(mark: str) -> list[int]:
+    """Processes alive that carry the mark in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            marked = f"STORM={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:  # it ended while we looked
+            continue
+        if marked and not zombie:
+            found.append(int(entry.name))
+    return found
+
+
+def wait_until_gone(mark: str) -> list[int]:
+    deadline = time.monotonic() + 5
+    while (left := processes_marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def storm(folder: Path, kills: int, workers: int) -> None:
+    """Kill a run at random moments, again and again; then let it end, and compare with one left in peace."""
+    rng = random.Random(7)
+    log, mark = folder / "log", folder.name
+    peaceful = slow_spec(folder, 300, cache="peace")
+    pipeline.run(peaceful)
+    spec = slow_spec(folder, 300, seconds=0.05, log=str(log), workers=workers)
+    path = folder / "spec.json"
+    path.write_text(spec.model_dump_json())
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "STORM": mark}
+    for _ in range(kills):
+        process = subprocess.Popen([*COMMAND, "run", str(path)], env=env, stderr=subprocess.PIPE)
+        time.sleep(rng.uniform(0.3, 1.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert wait_until_gone(mark) == [], "a worker outlived its parent"
+    done = subprocess.run([*COMMAND, "run", str(path)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert making.shards(pipeline.find(spec)) == making.shards(pipeline.find(peaceful))
+    calls = log.read_text().split()
+    assert set(calls) == {str(n) for n in range(30)}
+    assert len(calls) <= 30 + kills * workers, "more was done again than was in flight"
+    assert not list(pipeline.find(spec).rglob("*.tmp"))
+    shutdown = read_manifest(pipeline.find(spec))
+    assert shutdown is not None
+    assert shutdown.rows_out + sum(shutdown.drops.values()) == shutdown.rows_in == 300
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_storm(tmp_path, workers):
+    storm(tmp_path, kills=4, workers=workers)
+
+
+@pytest.mark.full
+def test_kill_storm_long(tmp_path):
+    storm(tmp_path, kills=40, workers=2)
+
+
+def test_two_processes_share_one_step(tmp_path):
+    log = tmp_path / "log"
+    path = tmp_path / "spec.json"
+    path.write_text(slow_spec(tmp_path, seconds=0.05, log=str(log)).model_dump_json())
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    both = [
+        subprocess.Popen([*COMMAND, "run", str(path)], env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert sorted(map(int, log.read_text().split())) == list(range(10)), "a shard was done twice"
+
+
+def test_a_held_lock_is_said(tmp_path):
+    spec = slow_spec(tmp_path)
+    pipeline.run(spec, ["load"])
+    job = pipeline.jobs(spec)[1]
+    job.dir.mkdir()
+    said = []
+
+    class Listener(engine.Progress):
+        def waiting(self, job):
+            said.append(job.name)
+            fcntl.flock(holder, fcntl.LOCK_UN)
+
+    with (job.dir / "lock").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        pipeline.run(spec, progress=Listener())
+    assert said == ["slow"]
+
+
+def test_a_row_without_a_needed_field_stops_at_the_door(tmp_path):
+    rows = making.rows(100)
+    rows[18]["completion"] = ""
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    manifest, _ = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {}))
+    assert manifest.drops["empty completion"] == manifest.bad == 1
+    only_prompts = {"path": "in.jsonl", "columns": {"prompt": "prompt", "meta.index": "meta.index"}}
+    with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 missing completion\)"):
+        making.run(tmp_path, ("load", only_prompts), ("slow", {}))
+
+
+def test_too_many_bad_rows_abort_early_with_status_3(tmp_path):
+    rows = making.rows(100)
+    for row in rows[:30]:
+        row["completion"] = ""
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    items = ("load", {"path": "in.jsonl"}), ("slow", {})
+    with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 empty completion\)") as caught:
+        making.run(tmp_path, *items)
+    assert caught.value.status == 3
+    manifest, _ = making.run(tmp_path, *items, max_drop_share=0.3)
+    assert manifest.drops["empty completion"] == 30
+
+
+def test_a_verdict_aborts_and_its_shards_are_tried_again(tmp_path):
+    making.write_jsonl(tmp_path / "in.jsonl", making.rows(50))
+    items = ("load", {"path": "in.jsonl"}), ("suspicious", {"log": str(tmp_path / "log")})
+    with pytest.raises(LimitPassed, match="odd"):
+        making.run(tmp_path, *items)
+    assert pipeline.plan(making.spec(tmp_path, *items))[-1].shards_done == 0
+
+
+def test_a_step_that_leaves_nothing_says_why(tmp_path):
+    making.write_jsonl(tmp_path / "in.jsonl", [{**row, "meta": {"index": 3}} for row in making.rows(4)])
+    with pytest.raises(DataError, match="'slow' leaves no rows of 4: 4 every seventh"):
+        making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {}))
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    # The name under which the writer starts leads to a device that is always full.
+    (tmp_path / f".rows.jsonl.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(DataError, match=r"rows\.jsonl.*the disk is full; free some space"):
+        write_atomic(tmp_path / "rows.jsonl", [b"x" * 100_000])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_space_is_checked_before_anything_is_written(tmp_path):
+    with pytest.raises(DataError, match=r"step 'x' may write 1000000\.0 TB and the disk has .* free"):
+        require_space(tmp_path, 10**18, "step 'x'")
+    huge = tmp_path / "huge.jsonl"
+    with huge.open("wb") as file:
+        file.truncate(os.statvfs(tmp_path).f_frsize * os.statvfs(tmp_path).f_blocks)  # sparse: takes no space
+    job = pipeline.jobs(slow_spec(tmp_path))[0]
+    job = replace(job, params={**job.params, "path": "huge.jsonl"})
+    with pytest.raises(DataError, match="step 'load' may write"):
+        engine.run_step(job)
+    assert list(job.shards.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path):
+    spec = slow_spec(tmp_path)
+    job = pipeline.jobs(spec)[1]
+    job.shards.mkdir(parents=True)
+    (job.shards / ".00001.jsonl.123.tmp").write_text('{"half')
+    pipeline.run(spec)
+    assert not list(job.dir.rglob("*.tmp"))
+
+
+def test_a_new_version_of_the_code_is_a_new_step(tmp_path):
+    job = pipeline.jobs(slow_spec(tmp_path))[1]
+    manifest = pipeline.run(slow_spec(tmp_path))[1]
+    assert manifest.code == job.code == json.loads((job.dir / "manifest.json").read_text())["code"]
+    assert job.dir.name == f"slow-{job.key[:12]}"

@@ -1,0 +1,99 @@
+"""Export: files that trainers read, whole, with nothing lost that was not said."""
+
+import json
+
+import making
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep import pipeline
+from data_prep.errors import DataError, LimitPassed
+
+SYSTEM = {"role": "system", "content": "Think."}
+USER = {"role": "user", "content": "2+2?\u2028é"}
+LONG = "step " * 40_000
+
+
+def export(folder, rows: list[dict], **params):
+    making.write_jsonl(folder / "in.jsonl", rows)
+    chain = making.spec(folder, ("load", {"path": "in.jsonl"}), ("export", params))
+    manifest = pipeline.run(chain)[-1]
+    return manifest, pipeline.find(chain) / "export"
+
+
+def test_sharegpt_with_messages(tmp_path):
+    rows = [
+        {"prompt": [SYSTEM, USER], "completion": LONG, "answer": "4"},
+        {"prompt": "q", "completion": "c", "answer": "5"},
+    ]
+    manifest, folder = export(tmp_path, rows, dataset="short")
+    assert manifest.rows_out == 2
+    info = json.loads((folder / "dataset_info.json").read_text())["short"]
+    assert info["file_name"] == "short.jsonl"
+    assert info["columns"] == {"messages": "messages"}
+    lines = [json.loads(line) for line in (folder / "short.jsonl").read_bytes().split(b"\n") if line]
+    assert lines[0] == {"messages": [SYSTEM, USER, {"role": "assistant", "content": LONG}]}
+    assert [message[info["tags"]["role_tag"]] for message in lines[1]["messages"]] == [
+        info["tags"]["user_tag"],
+        info["tags"]["assistant_tag"],
+    ]
+
+
+def test_sharegpt_with_conversations(tmp_path):
+    _, folder = export(tmp_path, [{"prompt": [SYSTEM, USER], "completion": "4"}], style="conversations")
+    info = json.loads((folder / "dataset_info.json").read_text())["train"]
+    (line,) = (folder / "train.jsonl").read_bytes().splitlines()
+    messages = json.loads(line)[info["columns"]["messages"]]
+    assert [message["from"] for message in messages] == ["system", "human", "gpt"]
+    assert messages[-1]["value"] == "4"
+
+
+def test_the_datasets_library_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    from datasets import load_dataset
+
+    _, folder = export(tmp_path, [{"prompt": [USER], "completion": f"c {n}"} for n in range(20)])
+    found = load_dataset("json", data_files=str(folder / "train.jsonl"), split="train", cache_dir=str(tmp_path / "hf"))
+    assert len(found) == 20
+    assert found[3]["messages"] == [USER, {"role": "assistant", "content": "c 3"}]
+
+
+def test_parquet(tmp_path):
+    rows = [
+        {"id": "a", "prompt": [SYSTEM, USER], "completion": LONG, "answer": 4.0},
+        {"prompt": "q", "completion": "c", "answer": 1},
+    ]
+    _, folder = export(tmp_path, rows, format="parquet")
+    found = pq.read_table(folder / "train.parquet").to_pylist()
+    assert found[0] == {
+        "messages": [SYSTEM, USER, {"role": "assistant", "content": LONG}],
+        "id": "a",
+        "source": "in",
+        "answer": "4",
+    }
+    assert list(found[1]) == ["messages", "id", "source", "answer"]
+
+
+def test_rows_that_cannot_be_trained_on_are_drops(tmp_path):
+    good = [{"prompt": [USER], "completion": "c"}] * 100
+    bad = [
+        {"prompt": [USER], "completion": ""},
+        {"prompt": [USER, USER], "completion": "c"},
+        {"prompt": [SYSTEM, {"role": "assistant", "content": "x"}, USER], "completion": "c"},
+        {"prompt": [USER, {"role": "assistant", "content": "x"}], "completion": "c"},
+    ]
+    manifest, folder = export(tmp_path, good + bad)
+    assert manifest.drops == {"empty completion": 1, "roles do not alternate": 3}
+    assert len((folder / "train.jsonl").read_bytes().split(b"\n")) == 101
+
+
+def test_prompts_alone_are_no_training_data(tmp_path):
+    with pytest.raises(LimitPassed, match="5 missing completion"):
+        export(tmp_path, [{"prompt": f"q {n}"} for n in range(5)])
+
+
+def test_a_dataset_name_is_no_path(tmp_path):
+    found = pipeline.parse("p", [{"load": {"path": "x"}}, {"export": {"dataset": "../../x"}}])[1]
+    assert [fault.path for fault in found] == [(1, "export", "dataset")]
+    with pytest.raises(DataError):
+        making.spec(tmp_path, ("export", {})) and pipeline.Spec.read(tmp_path / "absent.json")

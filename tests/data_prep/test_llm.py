@@ -1,0 +1,217 @@
+"""The chat client against a scripted endpoint: every request is accounted for, no failure is text."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.errors import DataError
+from data_prep.llm import ChatClient, Failed, parse, read_keys, retry_after
+from data_prep.sampling import Sample, Sampling
+from data_prep.step import Drop, Row
+from tests.fakes.openai_server import Cut, Fault, Finish, OpenAIServer, Raw, Request, Slow, Status, Trickle
+
+ONCE = Sampling(n=1, seed=7)
+
+
+def prompts(count: int) -> list[Row]:
+    return [{"id": f"r{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(count)]
+
+
+def client(server: OpenAIServer, **settings: object) -> ChatClient:
+    return ChatClient(server.url, "m", **{"first_wait": 0.01, "timeout": 5.0, **settings})
+
+
+def texts(results: list[list[Sample] | Drop]) -> list[str]:
+    assert not [one for one in results if isinstance(one, Drop)]
+    return [sample.text for one in results for sample in one]
+
+
+PASSING_FAULTS = [
+    Status(429),
+    Status(500),
+    Status(503),
+    Cut(),
+    Cut(0.5),
+    Raw(b'{"choices": ['),
+    Raw(b"<html>busy</html>"),
+    Raw(b"{}"),
+    Raw(b'{"choices": []}'),
+    Raw(b'{"choices": [{"message": {"content": null}, "finish_reason": "stop"}]}'),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING_FAULTS, ids=repr)
+def test_what_may_pass_is_tried_again(fault: Fault) -> None:
+    with OpenAIServer([fault, fault]) as server:
+        results = client(server).run(prompts(1), ONCE)
+    assert texts(results)[0].startswith("q0|")
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Status(429), "api_error: rate_limited"),
+        (Status(500), "api_error: server_error"),
+        (Cut(), "api_error: connection"),
+        (Raw(b"nonsense"), "api_error: malformed"),
+        (Slow(9), "api_error: timeout"),
+        (Trickle(0.05), "api_error: timeout"),
+        (Status(400), "api_error: bad_request"),
+        (Finish("content_filter"), "api_error: content_filter"),
+        (Status(400, error={"message": "maximum context length is 512"}), "prompt_too_long"),
+    ],
+    ids=repr,
+)
+def test_what_stays_is_a_drop_with_its_reason(fault: Fault, reason: str) -> None:
+    with OpenAIServer(lambda request: fault if request.prompt == "q1" else None) as server:
+        results = client(server, tries=2, timeout=0.4).run(prompts(3), ONCE)
+    assert [isinstance(one, Drop) for one in results] == [False, True, False]
+    drop = results[1]
+    assert isinstance(drop, Drop)
+    assert (drop.reason, drop.row_id, drop.bad) == (reason, "r1", True)
+
+
+def test_order_of_arrival_changes_nothing() -> None:
+    def slow_first(request: Request) -> Fault | None:
+        return Slow(0.3) if request.number < 4 else Status(500) if request.number % 5 == 0 else None
+
+    sampling = Sampling(n=2, seed=3)
+    with OpenAIServer(slow_first) as server:
+        disturbed = client(server).run(prompts(40), sampling)
+    with OpenAIServer() as calm:
+        undisturbed = client(calm).run(prompts(40), sampling)
+    assert disturbed == undisturbed
+    assert [text.split("|")[0] for text in texts(disturbed)] == [f"q{i}" for i in range(40) for _ in (0, 1)]
+
+
+def test_seeds_belong_to_rows_not_to_places() -> None:
+    with OpenAIServer() as server:
+        forward = client(server).run(prompts(5), ONCE)
+        backward = client(server).run(prompts(5)[::-1], ONCE)
+    assert forward == backward[::-1]
+    assert len({text.split("|")[1] for text in texts(forward)}) == 5
+
+
+def test_concurrency_is_used_and_kept() -> None:
+    with OpenAIServer(lambda request: Slow(0.8)) as server:
+        client(server, concurrency=8).run(prompts(20), ONCE)
+    assert server.most_at_once == 8
+
+
+def test_retry_after_is_honoured() -> None:
+    with OpenAIServer([Status(429, {"Retry-After": "1"})]) as server:
+        client(server).run(prompts(1), ONCE)
+    first, second = server.requests
+    assert 1.0 <= second.time - first.time < 3.0
+
+
+def test_a_refused_key_ends_the_run_at_once_without_showing_it() -> None:
+    refusal = Status(401, error={"message": "Incorrect API key provided: sk-secret"})
+    with (
+        OpenAIServer(lambda request: refusal) as server,
+        pytest.raises(DataError, match="API key was refused") as caught,
+    ):
+        client(server, api_keys=["sk-secret"], concurrency=1).run(prompts(50), ONCE)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_keys_take_turns_and_a_refused_one_is_left_out() -> None:
+    with OpenAIServer(lambda request: Status(401) if request.key == "bad" else None) as server:
+        results = client(server, api_keys=["a", "bad", "b"], concurrency=1).run(prompts(20), ONCE)
+    assert len(texts(results)) == 20
+    used = [request.key for request in server.requests]
+    assert used.count("bad") == 1
+    assert abs(used.count("a") - used.count("b")) <= 1
+
+
+def test_an_unknown_model_is_one_line() -> None:
+    missing = Status(404, error={"message": "The model `m` does not exist"})
+    with OpenAIServer([missing]) as server, pytest.raises(DataError, match="no model 'm' there") as caught:
+        client(server).run(prompts(1), ONCE)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_endpoint_that_ignores_n_is_asked_for_the_rest() -> None:
+    with OpenAIServer(lambda request: Finish(most=1, content=None)) as server:
+        results = client(server).run(prompts(1), Sampling(n=3, seed=1))
+    assert len(set(texts(results))) == 3
+    assert [request.body["n"] for request in server.requests] == [3, 2, 1]
+
+
+def test_truncation_is_kept_and_marked() -> None:
+    with OpenAIServer([Finish("length")]) as server:
+        results = client(server).run(prompts(1), ONCE)
+    assert results == [[Sample("cut", "length", 5)]]
+
+
+def test_a_dead_server_ends_the_wait() -> None:
+    async def watch() -> None:
+        raise DataError("the server died")
+
+    started = time.monotonic()
+    with OpenAIServer(lambda request: Slow(30)) as server, pytest.raises(DataError, match="died"):
+        client(server, timeout=60.0).run(prompts(4), ONCE, watch)
+    assert time.monotonic() - started < 10
+
+
+def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-1")
+    (tmp_path / "keys.txt").write_text("# mine\nsk-2\n\nsk-3\n")
+    assert read_keys("SOME_KEY", tmp_path) == ("sk-1",)
+    assert read_keys("./keys.txt", tmp_path) == ("sk-2", "sk-3")
+    assert read_keys(None, tmp_path) == ()
+    monkeypatch.setenv("BLANK_KEY", " ")
+    for name in ("UNSET_KEY", "BLANK_KEY"):
+        with pytest.raises(DataError, match=f"environment variable {name} holds no key"):
+            read_keys(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"sk-1\nsk-\xff", "keys is not UTF-8 at byte 8; write one key per line"),
+        (b"# none\n\n", "keys holds no key: set it to one, or write one per line"),
+        ("sk-schlüssel".encode(), "keys holds something that is no key: a key is printable ASCII"),
+    ],
+)
+def test_a_file_that_holds_no_keys_is_said_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "keys").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_keys("./keys", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["sk/secret", "/sk" * 3000, "sk/\0", "./", "~nobody-sk/x"])
+def test_a_path_that_cannot_be_read_is_not_repeated_as_it_may_be_a_key(tmp_path: Path, source: str) -> None:
+    with pytest.raises(DataError, match="api_key_env names no file of keys that can be read") as caught:
+        read_keys(source, tmp_path)
+    assert "sk" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_retry_after_takes_seconds_and_dates() -> None:
+    assert retry_after({"retry-after": "2.5"}) == 2.5
+    assert retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, now=70.0) == 30.0
+    assert retry_after({"retry-after": "99999"}) == 300.0
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({}) is None
+
+
+@given(st.text())
+def test_retry_after_never_fails(text: str) -> None:
+    wait = retry_after({"retry-after": text})
+    assert wait is None or 0 <= wait <= 300
+
+
+@given(st.binary() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda v: str(v).encode()))
+def test_no_bytes_make_an_answer_by_accident(content: bytes) -> None:
+    assert isinstance(parse(content), Failed)

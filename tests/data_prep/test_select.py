@@ -1,0 +1,143 @@
+"""Selection: who stays, why the others go, and that neither depends on the order of rows."""
+
+import random
+
+import making
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.step import Context, Drop
+from data_prep.steps.select import Select
+
+
+def samples(prompts: int = 20, each: int = 4) -> list[dict]:
+    """Prompt p passes with its first p % (each + 1) samples; later samples are shorter."""
+    return [
+        {
+            "id": f"p{p}/{k}",
+            "prompt": [{"role": "user", "content": f"question {p}"}],
+            "completion": "x" * (100 - k),
+            "score": float(k < p % (each + 1)),
+            "outcome": "scored" if p % 6 else "no_answer",
+            "source": "even" if p % 2 == 0 else "odd",
+            "meta": {
+                "prompt_id": f"p{p}",
+                "sample": k,
+                "level": p % 3 + 1,
+                "difficulty": "easy" if p < 5 else "hard",
+            },
+        }
+        for p in range(prompts)
+        for k in range(each)
+    ]
+
+
+def select(rows: list[dict], **params) -> tuple[list[dict], dict[str, int]]:
+    step = Select(Select.Params(**params))
+    kept, drops = [], {}
+    for output in step.apply(rows, Context(None, None)):
+        if isinstance(output, Drop):
+            drops[output.reason] = drops.get(output.reason, 0) + 1
+        else:
+            kept.append(output)
+    assert len(kept) + sum(drops.values()) == len(rows)
+    return kept, drops
+
+
+def test_filters_and_their_reasons():
+    rows = samples()
+    kept, drops = select(rows, outcome="scored", min_score=1, level=[2, 3], meta={"difficulty": "hard"})
+    assert all(
+        row["outcome"] == "scored"
+        and row["score"] == 1
+        and row["meta"]["level"] >= 2
+        and row["meta"]["difficulty"] == "hard"
+        for row in kept
+    )
+    assert set(drops) == {
+        "outcome no_answer",
+        "score below minimum",
+        "level outside range",
+        "difficulty not wanted",
+    }
+    assert select(rows, max_score=0)[1] == {"score above maximum": sum(row["score"] == 1 for row in rows)}
+
+
+@pytest.mark.parametrize(("level", "kept"), [(3, True), ("3", True), ("Level 3", True), (None, False), ("x", False)])
+def test_levels_as_they_are_written(level, kept):
+    row = {**samples()[0], "meta": {"level": level}}
+    assert bool(select([row], level=[3, 5])[0]) == kept
+
+
+def test_pass_rate_looks_at_all_samples_of_a_prompt():
+    kept, drops = select(samples(), pass_rate=[0.25, 0.75], min_score=1)
+    assert {row["meta"]["prompt_id"] for row in kept} == {f"p{p}" for p in range(20) if 1 <= p % 5 <= 3}
+    assert drops == {"score below minimum": 40, "pass rate outside range": 16}
+
+
+def test_per_prompt_and_its_orders():
+    rows = samples()
+    first, _ = select(rows, per_prompt=2)
+    assert [row["id"] for row in first[:4]] == ["p0/0", "p0/1", "p1/0", "p1/1"]
+    shortest, drops = select(rows, per_prompt=1, order="shortest")
+    assert {row["meta"]["sample"] for row in shortest} == {3}
+    assert drops == {"over per_prompt": 60}
+    a, b, again = (select(rows, per_prompt=1, order="random", seed=seed)[0] for seed in (1, 2, 1))
+    assert a == again != b
+
+
+def test_quantile_takes_the_top():
+    rows = [{**row, "score": n / 80} for n, row in enumerate(samples())]
+    kept, _ = select(rows, quantile=[0.75, 1.0])
+    assert [row["score"] for row in kept] == [n / 80 for n in range(60, 80)]
+
+
+def test_n_and_balance():
+    rows = samples()
+    kept, drops = select(rows, n=10, seed=3)
+    assert (len(kept), drops) == (10, {"not drawn": 70})
+    kept, _ = select(rows, balance_by="difficulty")
+    assert [sum(row["meta"]["difficulty"] == one for row in kept) for one in ("easy", "hard")] == [20, 20]
+    kept, _ = select(rows, balance_by="level", n=30)
+    assert [sum(row["meta"]["level"] == one for row in kept) for one in (1, 2, 3)] == [10, 10, 10]
+    kept, _ = select(rows, balance_by="source", n=8)
+    assert sorted(row["source"] for row in kept) == ["even"] * 4 + ["odd"] * 4
+
+
+def test_rows_without_a_score_are_bad():
+    rows = samples()
+    del rows[0]["score"]
+    outputs = list(Select(Select.Params(min_score=1)).apply(rows, Context(None, None)))
+    assert outputs[0] == Drop("missing score", "p0/0", bad=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.randoms(use_true_random=False),
+    st.fixed_dictionaries(
+        {"n": st.integers(1, 40), "seed": st.integers(0, 5)},
+        optional={
+            "per_prompt": st.integers(1, 3),
+            "order": st.sampled_from(["first", "shortest", "random"]),
+            "balance_by": st.sampled_from(["level", "source"]),
+            "quantile": st.just([0.3, 0.9]),
+            "pass_rate": st.just([0.2, 0.8]),
+        },
+    ),
+)
+def test_the_choice_does_not_depend_on_the_order_of_rows(rng: random.Random, params):
+    rows = samples()
+    shuffled = rng.sample(rows, len(rows))
+    chosen, other = select(rows, **params)[0], select(shuffled, **params)[0]
+    assert {row["id"] for row in chosen} == {row["id"] for row in other}
+    assert [row["id"] for row in other] == [row["id"] for row in shuffled if row in chosen]
+
+
+def test_in_a_pipeline(tmp_path):
+    making.write_jsonl(tmp_path / "in.jsonl", samples())
+    manifest, found = making.run(
+        tmp_path, ("load", {"path": "in.jsonl"}), ("select", {"min_score": 1, "per_prompt": 1})
+    )
+    assert len(found) == 16
+    assert manifest.drops == {"score below minimum": 40, "over per_prompt": 24}

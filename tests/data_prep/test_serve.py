@@ -1,0 +1,186 @@
+"""A managed server, real vLLM on CPU where it matters: it comes up, is watched, leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from data_prep.errors import DataError
+from data_prep.guard import descendants
+from data_prep.sampling import Sampling
+from data_prep.serve import free_port, last_line, serve
+from data_prep.step import Drop, Row
+
+REPO = Path(__file__).resolve().parents[2]
+GUARD = REPO / "data_prep" / "guard.py"
+
+# A family like vLLM's: a first process that leaves a child in a session of its own, which ignores SIGTERM.
+FAMILY = """
+import os, signal, subprocess, sys, time
+stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
+print(os.getpid(), child.pid, flush=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def start_guarded(seconds: float) -> tuple[subprocess.Popen[str], list[int]]:
+    command = [sys.executable, str(GUARD), "0.3", sys.executable, "-c", FAMILY, str(seconds)]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert guard.stdout is not None
+    lines = {guard.stdout.readline().strip(), guard.stdout.readline().strip()}
+    pids = [int(word) for line in lines - {"up"} for word in line.split()]
+    assert len(pids) == 2
+    assert all(map(alive, pids))
+    return guard, pids
+
+
+def test_guard_ends_the_family_when_told() -> None:
+    guard, pids = start_guarded(600)
+    assert guard.stdin is not None
+    guard.stdin.close()
+    guard.wait(10)
+    assert not any(map(alive, pids))
+
+
+def test_guard_ends_the_family_when_its_first_process_dies() -> None:
+    guard, pids = start_guarded(600)
+    os.kill(pids[0], signal.SIGKILL)
+    assert guard.wait(10) == 128 + signal.SIGKILL
+    assert not any(map(alive, pids))
+
+
+def test_guard_survives_polite_signals_and_ends_the_family_when_its_caller_is_killed() -> None:
+    caller = f"""
+import subprocess, sys, time
+guard = subprocess.Popen([sys.executable, {str(GUARD)!r}, "0.3", sys.executable, "-c", {FAMILY!r}, "600"],
+                         stdin=subprocess.PIPE, start_new_session=True)
+print("guard", guard.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", caller], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        words = " ".join(process.stdout.readline() for _ in range(3)).replace("up", "").replace("guard", "")
+        pids = [int(word) for word in words.split()]
+        assert len(pids) == 3
+        os.kill(process.pid, signal.SIGKILL)
+    assert until(lambda: not any(map(alive, pids)), 10)
+
+
+def test_a_port_in_use_names_the_port_and_its_holder() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DataError, match=rf"port {port} is in use by process {os.getpid()} \(") as caught:
+            free_port(port)
+    assert "\n" not in str(caught.value)
+    assert free_port(port) == port
+    assert free_port(0) > 0
+
+
+def test_a_model_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DataError, match="neither a folder here nor a Hub id") as caught,
+        serve("./no/such/model", base=tmp_path),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_without_vllm_says_how_to_get_one(tmp_path: Path, mini_model: Path) -> None:
+    with (
+        pytest.raises(DataError, match="make env/vllm"),
+        serve(str(mini_model), python=tmp_path / "bin/python"),
+    ):
+        pass
+
+
+def test_the_telling_line_of_a_log_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "INFO loading\n(EngineCore pid=1) ValueError: head size 16 is not supported\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.\nINFO bye\n"
+    )
+    assert last_line(log) == "ValueError: head size 16 is not supported"
+    log.write_text("starting\n\n")
+    assert last_line(log) == "starting"
+
+
+def questions(count: int) -> list[Row]:
+    return [{"id": f"q{i}", "prompt": [{"role": "user", "content": f"{i}+{i}=?"}]} for i in range(count)]
+
+
+def test_real_server_answers_alike_for_a_seed_and_its_death_is_noticed(
+    mini_model: Path, vllm_python: Path, tmp_path: Path
+) -> None:
+    sampling = Sampling(n=2, temperature=1.0, max_tokens=40, seed=5)
+    with serve(str(mini_model), python=vllm_python, log=tmp_path / "log") as endpoint:
+        client = endpoint.client(concurrency=16)
+        first = client.run(questions(16), sampling, endpoint.watch)
+        again = client.run(questions(16)[::-1], sampling, endpoint.watch)
+        assert first == again[::-1]
+        for samples in first:
+            assert not isinstance(samples, Drop)
+            assert len(samples) == 2
+            assert all(0 < (one.tokens or 0) <= 40 for one in samples)
+        engines = [
+            pid for pid in descendants(endpoint.process.pid) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
+        os.kill(engines[0], signal.SIGKILL)
+        started = time.monotonic()
+        with pytest.raises(DataError, match="died") as caught:
+            client.run(questions(2000), sampling, endpoint.watch)
+        assert "\n" not in str(caught.value)
+        assert time.monotonic() - started < 15
+
+
+@pytest.fixture
+def killed_parent(mini_model: Path, vllm_python: Path, tmp_path: Path) -> Iterator[tuple[int, list[int]]]:
+    """The port and processes of a real server whose parent was killed by SIGKILL while it served."""
+    program = f"""
+import sys, time
+from pathlib import Path
+from data_prep.serve import serve
+python, log = Path({str(vllm_python)!r}), Path({str(tmp_path / "log")!r})
+with serve({str(mini_model)!r}, python=python, log=log) as endpoint:
+    print(endpoint.base_url, endpoint.process.pid, flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=REPO, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        url, guard = parent.stdout.readline().split()
+        family = [int(guard), *descendants(int(guard))]
+        os.kill(parent.pid, signal.SIGKILL)
+    yield int(url.split(":")[2].split("/")[0]), family
+    for pid in filter(alive, family):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_kill_9_of_the_parent_leaves_no_process_and_a_free_port(killed_parent: tuple[int, list[int]]) -> None:
+    port, family = killed_parent
+    assert len(family) >= 3  # the guard, the server and its engine
+    assert until(lambda: not any(map(alive, family)), 20)
+    assert free_port(port) == port

@@ -1,0 +1,92 @@
+"""Task files: whatever is wrong in one is said in lines that name the file, the key and what is meant."""
+
+import pytest
+
+from data_prep import tasks
+from data_prep.errors import DataError
+
+GOOD = "about: sums\ncurriculum: {split: test, levels: {2: 5}}\nreward: {name: math}\n"
+
+
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Writes a task's file and gives what is said of it, the file's name taken off each line."""
+    monkeypatch.setattr(tasks, "TASKS", tmp_path)
+
+    def read(content: str | bytes) -> list[str]:
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        try:
+            tasks.read("mine")
+        except DataError as error:
+            lines = str(error).splitlines()
+            assert all(line.startswith(f"{path}: ") for line in lines)
+            return [line.removeprefix(f"{path}: ") for line in lines]
+        return []
+
+    return read
+
+
+def test_a_good_task(faults):
+    assert faults(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"about: \xff", "not UTF-8 at byte 7"),
+        ("", "a task is a mapping of about, hub, mirror, "),
+        ("7", "a task is a mapping of about, hub, mirror, "),
+        ("about: [", "while parsing a flow node"),
+        ("about: 2024-13-01", "month must be in 1..12"),
+        ("about: &a {b: *a}", "maximum recursion depth"),
+        ("[" * 5000, "maximum recursion depth"),
+        (GOOD + "about: again", "line 4: about is given twice; keep one"),
+        (GOOD.replace("{2: 5}", "{2: 5, 2: 6}"), "line 2: 2 is given twice; keep one"),
+        (GOOD + "sytem: boxed", "sytem: no such key; did you mean 'system'?"),
+        (GOOD + "system: boxd", "system: no prompt 'boxd' in templates/prompts; did you mean 'boxed'?"),
+        (GOOD.replace("math", "mth"), "reward: unknown reward 'mth', did you mean 'math'?"),
+        (GOOD.replace("math", "math, params: {deadlin: 3}"), "reward: reward 'math': unknown parameter 'deadlin'"),
+        (GOOD.replace("math", "math, params: {deadline: x}"), "reward: reward 'math': deadline must be of type"),
+        (GOOD.replace("math", "math, params: {name: x}"), "reward: reward 'math': unknown parameter 'name'"),
+        (GOOD.replace("math", "math, params: {deadline: .inf}"), "reward.params.deadline: Input should be a finite"),
+        (GOOD + "filter: {level: .nan}", "filter.level: Input should be a finite number"),
+        (GOOD.replace("{2: 5}", "{9: 5}"), "curriculum: no level 9; levels are 1 to 5"),
+        (GOOD.replace("{2: 5}", "{2: 99999}"), "curriculum: level 2 asks for 99999 distinct test questions"),
+        (GOOD.replace("split: test, ", ""), "curriculum.split: Field required"),
+        (GOOD.replace("split: test", "split: test, subject: poetry"), "curriculum.subject: Input should be 'arith"),
+        ("about: x\nreward: {name: math}", "a task has one of hub, curriculum"),
+    ],
+)
+def test_a_fault_is_named_in_place(faults, content, message):
+    (fault,) = faults(content)
+    assert fault.startswith(message)
+
+
+def test_all_faults_of_a_file_at_once(faults):
+    content = """
+        about: x
+        about: y
+        curriculum: {split: tset, levels: {2: 5}, sead: 1}
+        mirror: {url: "ftp://h/x", shaa256: 7}
+        reward: {name: mth}
+    """
+    assert [fault.split(": ")[0] for fault in faults(content)] == [
+        "line 3",
+        "mirror.url",
+        "mirror.shaa256",
+        "curriculum.split",
+        "curriculum.sead",
+        "reward",
+    ]
+
+
+def test_a_task_that_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "TASKS", tmp_path)
+    (tmp_path / "arithmetic.yaml").mkdir()
+    with pytest.raises(DataError, match=r"arithmetic\.yaml: Is a directory"):
+        tasks.read("arithmetic")
+    with pytest.raises(DataError, match="no task 'aritmetic' in configs/tasks; did you mean 'arithmetic'"):
+        tasks.read("aritmetic")
+    with pytest.raises(DataError, match=r"no task '\.\./x'"):
+        tasks.read("../x")

@@ -1,0 +1,340 @@
+"""LlamaFactory itself: it parses every rendered config, trains, resumes after a kill, and fails in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launchers import compose, envs, plan, preflight, rundir
+from launchers.backends.llamafactory import LlamaFactory
+from launchers.compose import Overrides
+from tests.conftest import REPO, House
+
+PARSE = """
+import json, os, sys
+from omegaconf import OmegaConf
+from llamafactory.hparams import get_train_args
+for path in sys.argv[1:]:
+    given = OmegaConf.to_container(OmegaConf.load(path))
+    model, data, training, tuning, _ = get_train_args({**given, "use_cpu": True, "deepspeed": None})
+    print(json.dumps({"path": path, "model": model.model_name_or_path, "template": data.template,
+        "cutoff_len": data.cutoff_len, "learning_rate": training.learning_rate, "stage": tuning.stage,
+        "accumulation": training.gradient_accumulation_steps, "warmup_ratio": training.warmup_ratio,
+        "scheduler": str(training.lr_scheduler_type.value), "min_lr": training.lr_scheduler_kwargs,
+        "beta2": training.adam_beta2, "bf16": training.bf16, "packing": data.packing,
+        "lora_rank": tuning.lora_rank if tuning.finetuning_type == "lora" else None,
+        "fsdp_version": (getattr(training, "fsdp_plugin_args", None) or {}).get("fsdp_version")}))
+"""
+ONE_PROCESS = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29711",
+}
+QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+# Every recipe as it stands, and with what a user may swap.
+VARIANTS = (
+    [],
+    ["native.deepspeed=null", "native.fsdp_config=full_shard"],
+    ["train.lora.rank=16", "train.packing=true"],
+)
+
+
+def _rendered(tmp_path: Path) -> dict[Path, compose.Resolved]:
+    found = {}
+    cases = [(name, scale, 0) for name in compose.recipe_names() for scale in (None, *compose.scales_of(name))]
+    cases += [(name, None, variant) for name in compose.recipe_names() for variant in (1, 2)]
+    for name, scale, variant in cases:
+        settings = tuple(compose.parse_settings(VARIANTS[variant]))
+        resolved, faults = preflight.check(compose.resolve(name, Overrides(scale, settings)))
+        assert not faults
+        if resolved.recipe.trainer != "llamafactory":
+            continue
+        made = plan.build(resolved, tmp_path / name / f"{scale}-{variant}")
+        for job in made.jobs:
+            for file, text in made.backend.render(job, made.run).items():
+                path = made.run / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+                if path.name == "llamafactory.yaml":
+                    found[path] = job.resolved
+    return found
+
+
+def test_its_own_argument_classes_accept_every_rendered_config(tmp_path: Path, llamafactory_python: Path) -> None:
+    rendered = _rendered(tmp_path)
+    done = subprocess.run(
+        [str(llamafactory_python), "-c", PARSE, *map(str, rendered)],
+        env={**os.environ, **QUIET, **ONE_PROCESS}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"path"')]
+    assert len(read) == len(rendered) > 0
+    for one in read:
+        recipe = rendered[Path(one["path"])].recipe
+        assert one["cutoff_len"] == recipe.train.max_length - recipe.train.packing  # it keeps a token for packing
+        assert one["learning_rate"] == recipe.train.learning_rate
+        assert one["warmup_ratio"] == recipe.train.warmup_ratio
+        assert one["beta2"] == recipe.train.adam_beta2
+        assert one["template"] == recipe.native["template"]
+        assert one["lora_rank"] == (recipe.train.lora.rank if recipe.train.lora else None)
+        assert one["packing"] == recipe.train.packing
+        assert one["fsdp_version"] == (2 if recipe.native.get("fsdp_config") else None)
+        assert one["bf16"] == (recipe.train.precision == "bf16")
+        assert one["scheduler"] == ("cosine_with_min_lr" if recipe.train.min_learning_rate_ratio else "cosine")
+
+
+def test_the_list_of_its_keys_is_current(llamafactory_python: Path) -> None:
+    done = subprocess.run(
+        [str(llamafactory_python), "-m", "launchers.plugins.llamafactory.dump_keys"],
+        cwd=REPO, env={**os.environ, **QUIET}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == json.loads((REPO / "configs" / "native" / "llamafactory.json").read_text())
+
+
+SMALL = [
+    "--scale", "mini", "--set", "eval=null", "--set", "train.steps=8", "--set", "train.save_every=3",
+    "--set", "train.global_batch=8", "--set", "train.micro_batch=4",
+]  # fmt: skip
+
+
+def _rows(house: House, count: int = 64) -> Path:
+    rows = [{"prompt": f"{n}+{n}=?", "solution": f"\\boxed{{{2 * n}}}", "answer": str(2 * n)} for n in range(count)]
+    return house.write("rows of 'mine' $(x).jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _losses(run: Path) -> dict[int, float]:
+    lines = (run / "train" / "trainer_log.jsonl").read_text().splitlines()
+    read = [json.loads(line) for line in lines]
+    return {one["current_steps"]: one["loss"] for one in read if "loss" in one}
+
+
+def _processes_of(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in words:
+                found.append(words)
+    return found
+
+
+def _wait(what: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def test_a_killed_training_resumes_to_the_same_losses(house: House) -> None:
+    data = f"data={_rows(house)}"
+    whole = house.launch("run", "min_o1/sft_short", *SMALL, "--set", data, "--out", "whole runs", "--json")
+    assert whole.returncode == 0, whole.stderr
+    straight = Path(json.loads(whole.stdout)["run"])
+    assert sorted(_losses(straight)) == list(range(1, 9))
+
+    words = [
+        str(house.python),
+        "-m",
+        "launchers",
+        "run",
+        "min_o1/sft_short",
+        *SMALL,
+        "--set",
+        data,
+        "--out",
+        "killed",
+    ]
+    process = subprocess.Popen(words, cwd=house.path, env=house.environ(), stderr=subprocess.DEVNULL)
+    _wait(lambda: list(house.path.glob("killed/min_o1/sft_short/*/train/checkpoint-3/trainer_state.json")), 300)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _wait(lambda: not _processes_of(str(house.path / "killed")), 15)
+    (run,) = house.path.glob("killed/min_o1/sft_short/*-*")
+    assert not (run / "train" / "train_results.json").exists(), "killed too late to prove anything"
+
+    (run / "train" / "checkpoint-999").mkdir()  # what a kill in the middle of saving leaves
+    again = house.launch("run", "min_o1/sft_short", *SMALL, "--set", data, "--out", "killed", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["run"] == str(run), "the same command goes on with the same run"
+    assert _losses(run) == _losses(straight)
+    log = "".join(path.read_text() for path in run.glob("logs/*/train-after.log"))
+    assert "Resuming training from" in log
+
+
+def test_two_processes_train_as_one(house: House) -> None:
+    """torchrun and gloo on a CPU: the same global batch, half the accumulation."""
+    profile = (house.path / "configs" / "hardware" / "cpu.yaml").read_text()
+    house.write("configs/hardware/cpu2.yaml", profile.replace("gpus_per_node: 0", "gpus_per_node: 2"))
+    options = [*SMALL, "--set", f"data={_rows(house)}", "--set", "train.steps=2", "--json"]
+    one = json.loads(house.launch("run", "min_o1/sft_short", *options).stdout)
+    done = house.launch("run", "min_o1/sft_short", *options, "--set", "hardware=cpu2")
+    assert done.returncode == 0, done.stderr
+    two = json.loads(done.stdout)
+    assert "--nproc-per-node 2" in (Path(two["run"]) / "local.sh").read_text()
+    batches = [json.loads((Path(run["run"]) / "plan.json").read_text())["batch"] for run in (one, two)]
+    assert [(b["global"], b["accumulation"], b["world"]) for b in batches] == [(8, 2, 1), (8, 1, 2)]
+    first, second = _losses(Path(one["run"])), _losses(Path(two["run"]))
+    assert first.keys() == second.keys() == {1, 2}
+    assert all(abs(first[step] - second[step]) < 0.25 * first[step] for step in first)  # rows are dealt differently
+
+
+def test_two_nodes_read_their_rank_from_the_environment(house: House) -> None:
+    profile = (house.path / "configs" / "hardware" / "cpu.yaml").read_text()
+    profile = profile.replace("gpus_per_node: 0", "gpus_per_node: 1").replace("nodes: 1", "nodes: 2")
+    house.write("configs/hardware/nodes2.yaml", profile)
+    options = [*SMALL, "--set", f"data={_rows(house)}", "--set", "train.steps=1", "--set", "hardware=nodes2"]
+    rendered = house.launch("render", "min_o1/sft_short", *options)
+    assert rendered.returncode == 0, rendered.stderr
+    run = Path(rendered.stdout.strip())
+    assert subprocess.run(["bash", run / "local.sh", "data"], env=house.environ(), capture_output=True).returncode != 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    nodes = [
+        subprocess.Popen(
+            ["bash", run / "local.sh", *parts],
+            env={**house.environ(), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+            stderr=subprocess.PIPE,
+        )
+        for rank, parts in (("0", ("data", "train")), ("1", ("data", "train")))
+    ]
+    said = [node.communicate(timeout=300)[1].decode() for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert json.loads((run / "train" / "trainer_state.json").read_text())["global_step"] == 1
+
+
+def test_a_finished_run_is_left_alone_unless_asked(house: House) -> None:
+    words = [
+        "run",
+        "min_o1/sft_short",
+        *SMALL,
+        "--set",
+        f"data={_rows(house)}",
+        "--set",
+        "train.steps=1",
+        "--json",
+    ]
+    first = json.loads(house.launch(*words).stdout)
+    again = house.launch(*words)
+    assert "finished already" in again.stderr
+    assert json.loads(again.stdout)["run"] == first["run"]
+    assert first["status"] == "done"
+
+
+def test_a_failing_training_is_one_line_that_names_the_log(house: House) -> None:
+    words = [
+        *SMALL,
+        "--set",
+        f"data={_rows(house)}",
+        "--set",
+        "native.mask_history=true",
+        "--set",
+        "train.packing=true",
+    ]
+    broken = house.path / "model"
+    subprocess.run(["cp", "-r", str(REPO / "recipes" / "mini" / "model"), str(broken)], check=True)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    done = house.launch("run", "min_o1/sft_short", *words, "--set", f"model={broken}")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[0].startswith("error: train after: ")
+    assert "safetensors" in errors[0].lower()
+    log = next(line for line in done.stderr.splitlines() if "log: " in line).split("log: ")[1]
+    assert Path(log).is_file()
+    assert "Traceback" not in done.stderr
+
+
+def test_a_short_run_fails(tmp_path: Path) -> None:
+    from launchers.phase import Training, _verdict
+
+    output = tmp_path / "train"
+    output.mkdir()
+    (output / "trainer_state.json").write_text('{"global_step": 5, "max_steps": 8}')
+    (tmp_path / "log").write_text("")
+    assert _verdict(0, Training(LlamaFactory(), output, 8), tmp_path / "log", 0) == "stopped after 5 of 8 steps"
+    (output / "trainer_state.json").write_text('{"global_step": 8, "max_steps": 8}')
+    assert _verdict(0, Training(LlamaFactory(), output, None), tmp_path / "log", 0) is None
+    told = _verdict(0, Training(LlamaFactory(), output, 9), tmp_path / "log", 0)
+    assert told == "the trainer planned 8 steps where the rows make 9: it has dropped some"
+
+
+LOGS = {
+    "Traceback (most recent call last):\n  File x\nKeyError: 'nope'\n": "KeyError: 'nope' (a column",
+    "ValueError: bad\n\ntorch.distributed.elastic.errors.ChildFailedError: \n==\nx\n": "ValueError: bad",
+    "[rank0]: RuntimeError: Cannot find valid samples, check x.\n": "RuntimeError: Cannot find valid samples",
+    "loading\nKilled\n": "Killed",
+    "": "no output",
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_the_reason_is_the_line_that_helps(log: str) -> None:
+    assert LlamaFactory().reason(log).startswith(LOGS[log])
+
+
+def test_rendering_again_gives_the_same_bytes_and_no_secret(house: House) -> None:
+    done = house.launch("render", "min_o1/sft_short", HF_TOKEN="hf_secret", OPENAI_API_KEY="sk-secret")
+    run = Path(done.stdout.strip())
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert before
+    assert not any(b"secret" in text for text in before.values())
+    for path in before:
+        if path.name not in ("run.json", "written.json"):
+            path.unlink()
+    again = house.launch("render", str(run))
+    assert again.returncode == 0, again.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_directory_stands_by_itself(house: House) -> None:
+    """The recipe may change, the directory may be asked from elsewhere: the run stays what it was."""
+    house.write("mine/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "answer": "2"}\n')
+    (house.path / "mine").chmod(0o755)
+    render = [str(house.python), "-m", "launchers", "render", "min_o1/sft_short", "--set", "data=rows.jsonl"]
+    done = subprocess.run(render, cwd=house.path / "mine", env=house.environ(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.strip())
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    recipe = house.path / "recipes" / "min_o1" / "sft_short.yaml"
+    recipe.write_text(recipe.read_text().replace("1.0e-5", "3.0e-5"))
+    assert house.launch("render", str(run)).returncode == 0
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert json.loads(house.launch("plan", str(run), "--json").stdout)["run"] == str(run)
+    refused = house.launch("plan", str(run), "--scale", "mini")
+    assert (refused.returncode, "a run directory is what it is" in refused.stderr) == (2, True)
+
+
+def test_adapters_are_merged_into_a_whole_model(house: House) -> None:
+    lora = [*SMALL, "--set", f"data={_rows(house)}", "--set", "train.steps=2", "--set", "train.lora={rank: 4}"]
+    done = house.launch("run", "min_o1/sft_short", *lora, "--json")
+    assert done.returncode == 0, done.stderr
+    train = Path(json.loads(done.stdout)["run"]) / "train"
+    assert (train / "adapter_model.safetensors").is_file()
+    merged = train / "merged"
+    shipped = REPO / "recipes" / "mini" / "model"
+    assert json.loads((merged / "config.json").read_text())["hidden_size"] == 128
+    assert (merged / "model.safetensors").is_file()
+    assert (merged / "model.safetensors").read_bytes() != (shipped / "model.safetensors").read_bytes()
+
+
+def test_locks_name_what_a_run_used(house: House) -> None:
+    run = Path(house.launch("render", "min_o1/sft_short").stdout.strip())
+    locks = json.loads((run / "run.json").read_text())["locks"]
+    assert set(locks) == {"core.txt", "llamafactory-cuda.txt", "vllm-cuda.txt"}
+    assert envs.lock_file("llamafactory", "cuda").name in locks
+    assert rundir.status(run) == "new"

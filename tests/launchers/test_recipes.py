@@ -1,0 +1,259 @@
+"""Every recipe of the tree resolves and passes its checks; mistakes are one line each, all at once."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from launchers import compose, preflight, recipe
+from launchers.compose import Overrides
+from tests.conftest import REPO, House
+
+BASE = "extends: [../_base/sft_llamafactory.yaml, ../min_o1/_base.yaml]\n"
+GOOD = BASE + (
+    "data: rows.jsonl\ntrain: {global_batch: 256, micro_batch: 4, learning_rate: 1e-5, epochs: 3, max_length: 2048}\n"
+)
+ROW = '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "answer": "2"}\n'
+
+
+@pytest.mark.parametrize("name", compose.recipe_names())
+@pytest.mark.parametrize("scale", [None, *compose.SCALES])
+def test_every_recipe_is_without_fault(name: str, scale: str | None) -> None:
+    _, faults = preflight.check(compose.resolve(name, Overrides(scale)))
+    assert faults == []
+
+
+@pytest.mark.parametrize("name", compose.recipe_names())
+def test_recipes_are_short_and_open_with_how_to_run_them(name: str) -> None:
+    lines = (REPO / "recipes" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) <= 60
+    assert lines[0].startswith("# ")
+    assert any(f"make {name}" in line for line in lines[:5])
+
+
+def test_schema_file_is_current() -> None:
+    assert json.loads((REPO / "configs" / "recipe.schema.json").read_text()) == recipe.json_schema()
+
+
+def test_numbers_that_yaml_1_1_takes_for_words_are_numbers(house: House) -> None:
+    house.write("recipes/x/rows.jsonl", ROW)
+    house.write("recipes/x/y.yaml", GOOD)
+    shown = json.loads(house.launch("show", "x/y", "--json").stdout)
+    assert shown["recipe"]["train"]["learning_rate"] == 1e-5
+    assert shown["where"]["train.learning_rate"] == "recipes/x/y.yaml:3"
+    assert shown["where"]["eval.tasks[0]"] == "recipes/min_o1/_base.yaml:15"
+
+
+def _faulty(house: House, text: str, *words: str) -> list[str]:
+    house.write("recipes/x/rows.jsonl", ROW)
+    house.write("recipes/x/y.yaml", text)
+    done = house.launch("check", "x/y", *words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()
+
+
+MISTAKES = {
+    "misspelt": ("train: {learning_rat: 1.0}", "y.yaml:2: train.learning_rat", "train.learning_rate"),
+    "misplaced": ("learning_rate: 1.0", "y.yaml:2: learning_rate", "'train.learning_rate'"),
+    "mistyped": ("train: {epochs: three}", "y.yaml:2: train.epochs", "a number is expected, not 'three'"),
+    "a word for a number": ('train: {global_batch: "256"}', "train.global_batch", "a whole number is expected"),
+    "not a choice": ("trainer: llamafactry", "y.yaml:2: trainer", "did you mean 'llamafactory'"),
+    "negative": ("train: {global_batch: -1}", "train.global_batch", "greater than 0"),
+    "LlamaFactory's name": ("train: {cutoff_len: 1}", "train.cutoff_len", "here it is train.max_length"),
+    "torchtune's name": ("train: {max_seq_len: 1}", "train.max_seq_len", "here it is train.max_length"),
+    "axolotl's name": ("train: {sequence_len: 1}", "train.sequence_len", "here it is train.max_length"),
+    "TRL's name in native": ("native: {max_length: 1}", "native.max_length", "set train.max_length instead"),
+    "another's in native": ("native: {max_seq_len: 1}", "native.max_seq_len", "set train.max_length instead"),
+    "ours in native": ("native: {cutoff_len: 1}", "native.cutoff_len", "set train.max_length instead"),
+    "misspelt in native": ("native: {neftune_noise_alfa: 5}", "native.neftune_noise_alfa", "'neftune_noise_alpha'"),
+    "mistyped in native": ("native: {mask_history: 3}", "native.mask_history", "bool is expected, not 3"),
+    "unknown template": ("native: {template: qwen25}", "native.template", "did you mean 'qwen"),
+    "unknown deepspeed": ("native: {deepspeed: zero4}", "native.deepspeed", "did you mean 'zero"),
+    "derived": ("native: {gradient_accumulation_steps: 4}", "native.gradient_accumulation_steps", "derived from"),
+    "no flash-attn": ("native: {flash_attn: fa2}", "native.flash_attn", "use sdpa or auto"),
+    "hardware": ("hardware: h800x5", "y.yaml:2: hardware", "did you mean 'h800x"),
+    "site": ("site: nowhere", "y.yaml:2: site", "known: example"),
+    "task": ("eval: [gsm8, math500]", "eval.tasks", "did you mean 'gsm8k'?"),
+    "model": ("model: ./no/such/model", "y.yaml:2: model", "neither a folder here nor a Hub id"),
+    "data file": ("data: nothing.jsonl", "y.yaml:2: data", "no such file"),
+    "data name": ("data: math3k_ct", "y.yaml:2: data", "no pipeline 'math3k_ct'"),
+    "both ends": ("train: {steps: 5}", "train.epochs, train.steps", "both are given"),
+    "batch": ("train: {micro_batch: 3}", "train.global_batch", "256 does not divide by micro_batch 3 × 4 GPUs = 12: "
+              "train.global_batch 252 or 264, or train.micro_batch 1, 2, 4, 8"),
+    "endless": ("train: {global_batch: 99999999999999999999}", "train.global_batch", "less than or equal to"),
+    "a huge batch": ("train: {global_batch: 2000000001}", "train.global_batch", "does not divide"),
+    "not finite": ("train: {learning_rate: .inf}", "train.learning_rate", "finite number"),
+    "not finite in native": ("native: {neftune_noise_alpha: .nan}", "native.neftune_noise_alpha", "finite number"),
+    "a secret": ("native: {hub_token: hf_x}", "native.hub_token", "export it in the environment"),
+    "both shardings": ("native: {fsdp_config: full_shard}", "native.deepspeed", "exclude each other"),
+    "rows chosen by the trainer": ("native: {max_samples: 2}", "native.max_samples", "choose rows in the pipeline"),
+    "no tasks": ("eval: []", "eval.tasks", "at least 1"),
+    "a reserved control": ("controls: {after: {}}", "controls.after", "choose another"),
+    "a control that is a path": ("controls: {../x: {}}", "controls", "should match pattern"),
+    "a control elsewhere": ("controls: {a: {hardware: cpu}}", "controls.a.hardware", "a control cannot differ in this"),
+    "a control's model": ("controls: {a: {model: ./nope}}", "controls.a", "neither a folder here nor a Hub id"),
+    "a list for a mapping": ("train: []", "y.yaml:2: train", "a mapping is expected"),
+    "a number for a mapping": ("eval: 3", "y.yaml:2: eval", "a mapping is expected"),
+    "a number for a control": ("controls: {a: 3}", "controls.a", "a mapping is expected"),
+    "time": ("time_limit: tomorrow", "time_limit", "should match pattern"),
+    "an alias": ("site: &a x\nrevision: *a", "y.yaml:2", "aliases are not allowed"),
+    "an explicit type": ("site: !!int x", "y.yaml:2", "not a plain value"),
+    "greedy twice": ("eval: {n: 4}", "eval.n", "4 greedy samples are one sample"),
+    "prompt": ("system_prompt: boxd", "y.yaml:2: system_prompt", "'boxed'"),
+    "control": ("controls: {other: {data: nowhere}}", "controls.other", "no pipeline 'nowhere'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_place_key_and_remedy(house: House, mistake: str) -> None:
+    text, key, remedy = MISTAKES[mistake]
+    house.write("recipes/x/_good.yaml", GOOD)
+    lines = _faulty(house, f"extends: [_good.yaml]\n{text}\n")
+    assert len(lines) == 1, lines
+    assert key in lines[0]
+    assert remedy in lines[0]
+
+
+def test_all_mistakes_are_told_at_once(house: House) -> None:
+    text = GOOD.replace("data: rows.jsonl", "data: rows.jsonl\nhardwar: h800x4\nmodell: x")
+    text = text.replace("learning_rate: 1e-5", "lr: 1e-5")
+    lines = _faulty(house, text)
+    assert [line.split(": ")[2] for line in lines] == ["train.learning_rate", "train.lr", "hardwar", "modell"]
+
+
+def test_faults_of_pipelines_and_native_keys_come_together(house: House) -> None:
+    house.write("recipes/x/data.yaml", "mine:\n  - laod: {path: a}\n  - select: {min_scor: 1}\n")
+    text = GOOD.replace("data: rows.jsonl", "data: mine\nhardwar: cpu") + "native: {tempalte: qwen}\n"
+    lines = _faulty(house, text)
+    assert any("hardwar: unknown key; did you mean 'hardware'?" in line for line in lines)
+    assert any("recipes/x/data.yaml:2: mine[0].laod" in line and "'load'" in line for line in lines)
+    assert any("recipes/x/data.yaml:3: mine[1].select.min_scor" in line and "'min_score'" in line for line in lines)
+    assert any("native.tempalte" in line and "'template'" in line for line in lines)
+
+
+def test_yaml_syntax_is_told_with_its_line(house: House) -> None:
+    assert "recipes/x/y.yaml:2: not valid YAML" in _faulty(house, "a: 1\nb: [1, 2\nc: 3\n")[0].replace(":3:", ":2:")
+
+
+def test_a_key_written_twice_is_refused(house: House) -> None:
+    (line,) = _faulty(house, GOOD + "data: other.jsonl\n")
+    assert line.endswith("recipes/x/y.yaml:4: data: written twice (first in line 2): keep one")
+
+
+def test_python_tags_are_not_constructed(house: House) -> None:
+    (line,) = _faulty(house, GOOD + "site: !!python/object/apply:os.system [id]\n")
+    assert "recipes/x/y.yaml:4" in line
+
+
+def test_cyclic_extends_is_refused(house: House) -> None:
+    house.write("recipes/x/_a.yaml", "extends: [_b.yaml]\n")
+    house.write("recipes/x/_b.yaml", "extends: [_a.yaml]\n")
+    (line,) = _faulty(house, "extends: [_a.yaml]\n")
+    assert "extends itself: recipes/x/_a.yaml -> recipes/x/_b.yaml -> recipes/x/_a.yaml" in line
+
+
+def test_missing_extends_names_the_nearest(house: House) -> None:
+    (line,) = _faulty(house, GOOD.replace("sft_llamafactory", "sft_lamafactory"))
+    assert "recipes/x/y.yaml:1: extends: no such file" in line
+    assert "'sft_llamafactory.yaml'" in line
+
+
+def test_an_unknown_recipe_verb_and_scale_are_one_line(house: House) -> None:
+    assert "did you mean 'min_o1/sft_short'" in house.launch("plan", "min_o1/sft_shrt").stderr
+    assert "'mini'" in house.launch("plan", "min_o1/sft_short", "--scale", "min").stderr
+    done = house.launch("pln", "min_o1/sft_short")
+    assert (done.returncode, "'plan'" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+PEEKED = {
+    "no rows": ("rows.jsonl", "", "holds no records"),
+    "other columns": ("rows.jsonl", '{"a": 1, "b": 2}\n', "a, b"),
+    "not JSON": ("rows.json", "oops", "holds no records"),
+}
+
+
+@pytest.mark.parametrize("case", PEEKED)
+def test_local_rows_are_looked_at_before_anything_starts(house: House, case: str) -> None:
+    name, text, told = PEEKED[case]
+    rows = house.write(name, text)
+    done = house.launch("check", "min_o1/sft_short", "--set", f"data={rows}")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("out", ["rows.jsonl", "/proc/nowhere"])
+def test_a_root_for_runs_that_cannot_be_one_is_refused(house: House, out: str) -> None:
+    house.write("rows.jsonl", ROW)
+    done = house.launch("render", "min_o1/sft_short", "--out", out)
+    assert (done.returncode, len(done.stderr.splitlines()), "Traceback" in done.stderr) == (2, 1, False)
+
+
+def test_a_site_or_hardware_profile_is_checked_like_a_recipe(house: House) -> None:
+    house.write("configs/sites/bad.yaml", 'partitoin: gpu\nenviron: {"A;touch pwned": x}\n')
+    done = house.launch("check", "min_o1/sft_short", "--set", "site=bad")
+    assert "configs/sites/bad.yaml:1: partitoin: unknown key; did you mean 'partition'?" in done.stderr
+    assert "configs/sites/bad.yaml:2: environ" in done.stderr
+    house.write("configs/hardware/bad.yaml", "device: gpu\n")
+    done = house.launch("check", "min_o1/sft_short", "--set", "hardware=bad")
+    assert "configs/hardware/bad.yaml:1: device: 'gpu' is not one of cpu, cuda" in done.stderr
+    assert "nodes: missing" in done.stderr
+
+
+def test_overrides_win_and_say_who_they_are(house: House) -> None:
+    words = ("--set", "train.learning_rate=2e-5", "--set", "eval=[gsm8k]", "--set", "data=min_o1: x;$(id)")
+    shown = json.loads(house.launch("show", "min_o1/sft_short", *words, "--json").stdout)
+    assert shown["recipe"]["train"]["learning_rate"] == 2e-5
+    assert shown["recipe"]["eval"]["tasks"] == ["gsm8k"]
+    assert shown["recipe"]["data"] == "min_o1: x;$(id)"
+    assert shown["where"]["data"] == "--set data"
+
+
+def test_make_passes_hostile_values_untouched(house: House) -> None:
+    hostile = "a b'\"; touch pwned; $(shell touch pwned) $$(touch pwned) `touch pwned`"
+    done = house.make("plan/min_o1/sft_short", f"MODEL={hostile}", "SCALE=mini")
+    assert done.returncode != 0
+    assert "is neither a folder here nor a Hub id" in done.stderr
+    assert not (house.path / "pwned").exists()
+
+
+@pytest.mark.parametrize("verb", ["list", "show", "check", "plan"])
+def test_the_launcher_answers_in_half_a_second_of_cpu_without_heavy_imports(verb: str) -> None:
+    words = [verb] if verb == "list" else [verb, "min_o1/sft_short"]
+    heavy = (
+        "torch",
+        "transformers",
+        "datasets",
+        "pyarrow",
+        "pandas",
+        "numpy",
+        "openai",
+        "vllm",
+        "sympy",
+        "matplotlib",
+    )
+    code = (
+        "import sys\nfrom launchers.cli import main\n"
+        f"sys.argv = ['launchers', *{words!r}]\n"
+        "try:\n    main()\nfinally:\n"
+        f"    print(*[m for m in {heavy!r} if m in sys.modules], file=sys.stderr)\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "", "imported before it is needed"
+    assert after.ru_utime - before.ru_utime < 5  # a gross bound only: tests/bench measures it
+
+
+def test_packing_and_missing_rows_leave_the_steps_open() -> None:
+    from launchers.backends.base import Batch
+    from launchers.plan import planned_steps
+
+    assert planned_steps(3052, 3, Batch(256, 4, 16, 4)) == 36
+    assert planned_steps(1, 1, Batch(256, 4, 16, 4)) == 1
+    assert planned_steps(257, 2, Batch(256, 64, 1, 4)) == 4

@@ -1,0 +1,115 @@
+"""Rendered scripts: the golden ones, shellcheck, and values that try to reach the shell.
+
+UPDATE_GOLDEN=1 writes tests/launchers/golden again; the diff is then for a person to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launchers import compose, envs, plan, preflight, rundir
+from launchers.compose import Overrides
+from tests.conftest import REPO, House
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = [(name, scale) for name in compose.recipe_names() for scale in (None, *compose.scales_of(name))]
+SHOWN = ("local.sh", "job.sbatch", "llamafactory.yaml")
+HOSTILE = "a b'\"; touch pwned; $(touch pwned) `touch pwned` \\ %j *"
+
+
+def _files(name: str, scale: str | None, run: Path) -> dict[str, str]:
+    resolved, faults = preflight.check(compose.resolve(name, Overrides(scale)))
+    assert not faults
+    found = rundir.files(plan.build(resolved, run))
+    return {path: text for path, text in found.items() if path.endswith(SHOWN)}
+
+
+def _portable(text: str, run: Path) -> str:
+    """Without what differs between machines and between versions of the data steps."""
+    for real, name in ((run, "<run>"), (envs.cache_dir(), "<cache>"), (REPO, "<repo>")):
+        text = text.replace(str(real), name)
+    return re.sub(r"export-[0-9a-f]{12}", "export-<key>", text)
+
+
+@pytest.mark.parametrize(("name", "scale"), CASES)
+def test_rendered_files_are_the_golden_ones(name: str, scale: str | None) -> None:
+    folder = GOLDEN / name.replace("/", "-") / (scale or "full")
+    run = Path("/run")
+    rendered = {path: _portable(text, run) for path, text in _files(name, scale, run).items()}
+    if os.environ.get("UPDATE_GOLDEN"):
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, text in rendered.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+    stored = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert rendered == stored
+
+
+@pytest.mark.parametrize(("name", "scale"), CASES)
+def test_rendered_scripts_pass_shellcheck(name: str, scale: str | None, tmp_path: Path) -> None:
+    assert shutil.which("shellcheck"), "shellcheck is missing: apt-get install shellcheck"
+    for path, text in _files(name, scale, Path(f"/runs of 'me'/{name}")).items():
+        if path.endswith((".sh", ".sbatch")):
+            script = tmp_path / path
+            script.write_text(text)
+            done = subprocess.run(["shellcheck", "--severity=style", script], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout
+
+
+def test_hostile_values_stay_values_in_every_rendered_file(house: House, mini_model: Path) -> None:
+    model = house.path / HOSTILE / "model"
+    shutil.copytree(mini_model, model)
+    rows = house.write(f"{HOSTILE}/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}"}\n')
+    runs = house.path / HOSTILE / "runs"
+    options = ["--scale", "mini", "--set", f"model={model}", "--set", f"data={rows}", "--out", str(runs)]
+    done = house.launch("render", "min_o1/sft_short", *options)
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.rstrip("\n"))
+    for script in ("local.sh", "job.sbatch"):
+        checked = subprocess.run(["shellcheck", "--severity=style", run / script], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+    ran = subprocess.run(
+        ["bash", run / "local.sh", "data"],
+        cwd=house.path,
+        env=house.environ(),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not list(house.path.rglob("pwned"))
+    assert json.loads((run / "resolved.json").read_text())["model"] == str(model)
+
+
+def test_the_script_runs_without_the_launcher_and_refuses_unknown_parts(house: House) -> None:
+    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+    environ = {key: value for key, value in house.environ().items() if key != "PYTHONPATH"}
+    ran = subprocess.run(["bash", run / "local.sh", "data"], cwd="/", env=environ, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "export: 4,800 in" in ran.stderr
+    wrong = subprocess.run(["bash", run / "local.sh", "tain"], cwd="/", env=environ, capture_output=True, text=True)
+    assert (wrong.returncode, "no part 'tain'" in wrong.stderr) == (2, True)
+
+
+def test_dry_run_prints_the_exact_submit_line(house: House) -> None:
+    done = house.make("sbatch/min_o1/sft_short", "DRY_RUN=1", "SET=site=example time_limit=1:00:00")
+    assert done.returncode == 0, done.stderr
+    word, option, script = done.stdout.split()
+    assert (word, option) == ("sbatch", "--parsable")
+    text = Path(script).read_text()
+    for line in ("--gres=gpu:4", "--nodes=1", "--time=1:00:00", "--partition=gpu", "--account=my_project"):
+        assert f"#SBATCH {line}\n" in text
+    assert "module load cuda/13.0\n" in text
+
+
+def test_a_site_cannot_smuggle_lines_into_the_header(house: House) -> None:
+    house.write("configs/sites/bad.yaml", 'partition: "gpu\\n#SBATCH --wrap=id"\n')
+    done = house.launch("check", "min_o1/sft_short", "--set", "site=bad")
+    assert done.returncode == 2
+    assert "configs/sites/bad.yaml:1: partition" in done.stderr

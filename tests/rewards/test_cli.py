@@ -1,0 +1,174 @@
+"""`python -m rewards`: order, resume after a kill, bad rows, mistakes of the user."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import rewards
+
+ROOT = Path(rewards.__file__).parent.parent
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "rewards", *map(str, args)]
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_scores_stand_beside_their_rows_in_order(tmp_path: Path) -> None:
+    rows = [{"id": i, "answer": f"x+{i}", "completions": [rf"\boxed{{{i}+x}}", "?", r"\boxed{0}"]} for i in range(150)]
+    rows.append({"id": 150, "answer": "5", "completion": r"\boxed{5}"})
+    out = tmp_path / "scored.jsonl"
+    done = run(
+        "score",
+        "--reward",
+        "math",
+        "--input",
+        write(tmp_path / "in.jsonl", rows),
+        "--output",
+        out,
+        "--workers",
+        2,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcomes"] == {"scored": 301, "no_answer": 150}
+    scored = read(out)
+    assert [row["id"] for row in scored] == list(range(151))
+    assert all([s["value"] for s in row["scores"]] == [1.0, 0.0, 0.0] for row in scored[:150])
+    assert scored[150]["scores"] == [{"value": 1.0, "outcome": "scored", "details": {"answer": "5", "by": "exact"}}]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("scored")] == ["scored.jsonl"]
+
+
+def test_kill_and_the_same_command_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    rows = [{"id": i, "answer": f"\\sqrt{{{i}}}+x", "completion": rf"\boxed{{x+\sqrt{{{i}}}}}"} for i in range(1500)]
+    source, out, part = (
+        write(tmp_path / "in.jsonl", rows),
+        tmp_path / "out.jsonl",
+        tmp_path / "out.jsonl.part",
+    )
+    args = ("score", "--reward", "math", "--input", source, "--output", out)
+    kills = 0
+    for _ in range(3):
+        size = part.stat().st_size if part.exists() else 0
+        process = subprocess.Popen(command(*args), cwd=ROOT, stdout=subprocess.DEVNULL)
+        while process.poll() is None and (not part.exists() or part.stat().st_size <= max(size, 200)):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert not out.exists()
+    assert kills == 3
+    with part.open("ab") as file:
+        file.write(b'{"id": 99, "answ')  # a line cut short
+    kept = part.read_bytes().count(b"\n")
+    assert 1 < kept < 1500
+    done = run(*args)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcomes"] == {"scored": 1500}
+    assert [row["id"] for row in read(out)] == list(range(1500))
+    assert all(row["scores"][0]["value"] == 1.0 for row in read(out))
+    assert not part.exists()
+
+
+def test_a_part_of_other_work_is_not_continued(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"answer": "1", "completion": "the answer is 1"}])
+    (tmp_path / "out.jsonl.part").write_text('{"reward": "other"}\n{"scores": [{"outcome": "scored"}]}\n')
+    done = run(
+        "score",
+        "--reward",
+        "math",
+        "--param",
+        'fallbacks=["answer_is"]',
+        "--input",
+        source,
+        "--output",
+        tmp_path / "out.jsonl",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["scores"][0]["value"] for row in read(tmp_path / "out.jsonl")] == [1.0]
+
+
+def test_bad_rows_are_errors_with_their_line_and_too_many_abort(tmp_path: Path) -> None:
+    good = [{"answer": "1", "completion": r"\boxed{1}"}] * 6
+    source = write(tmp_path / "in.jsonl", good)
+    with source.open("ab") as file:
+        file.write(
+            b'\n{"answer": \n[1]\n\xff\xfe\n{"answer": null, "completion": "x"}\n{"answer": "1", "completion": 5}\n'
+        )
+    args = ("score", "--reward", "math", "--input", source, "--output", tmp_path / "out.jsonl")
+    aborted = run(*args)
+    assert aborted.returncode == 3
+    assert "5 of 11 scores are 'error' (45.5%; the limit is 2.0%)" in aborted.stderr
+    assert run(*args, "--max-errors", 0.5).returncode == 0
+    scores = [row["scores"][0] for row in read(tmp_path / "out.jsonl")]
+    assert [s["outcome"] for s in scores] == ["scored"] * 6 + ["error"] * 5
+    assert "line 8: not a row: not JSON" in scores[6]["details"]["problem"]
+
+
+def test_finish_reasons_belong_to_their_completions(tmp_path: Path) -> None:
+    row = {"answer": "1", "completions": ["so", "so"], "meta": {"finish_reason": ["length", "stop"]}}
+    assert (
+        run("score", "--reward", "math", "--input", write(tmp_path / "i", [row]), "--output", tmp_path / "o").returncode
+        == 0
+    )
+    assert [s["outcome"] for s in read(tmp_path / "o")[0]["scores"]] == ["truncated", "no_answer"]
+
+
+def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"anser": "1", "completion": "1"}])
+    out = ("--output", tmp_path / "out.jsonl")
+    for args, says in (
+        (("score", "--reward", "mth", "--input", source, *out), "unknown reward 'mth', did you mean 'math'?"),
+        (("score", "--reward", "math", "--input", tmp_path / "no", *out), "No such file"),
+        (("score", "--reward", "math", "--input", source, *out), "no column 'answer', did you mean 'anser'?"),
+        (("score", "--reward", "math", "--param", "x", "--input", source, *out), "write it as name=value"),
+        (
+            ("score", "--reward", "math", "--param", "dedline=1", "--input", source, *out),
+            "did you mean 'deadline'?",
+        ),
+        (("selfcheck", "--input", tmp_path), "Is a directory"),
+    ):
+        done = run(*args)
+        assert done.returncode == 2, done
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"answer": "5"}, {"answer": r"\frac{x}{2}"}, {"answer": "even"}])
+    fine = run("selfcheck", "--input", source)
+    assert (fine.returncode, fine.stdout) == (
+        0,
+        "3 of 3 golds equal themselves (1 as number, 1 as algebra, 1 as words)\n",
+    )
+    with source.open("a") as file:
+        file.write('{"answer": null}\n{"answer": "{5"}\n')
+    broken = run("selfcheck", "--input", source)
+    assert broken.returncode == 1
+    assert f"{source}:4: gold None" in broken.stdout
+    assert f"{source}:5: gold '{{5'" in broken.stdout
+
+
+def test_list_names_columns_and_parameters() -> None:
+    shown = run("list").stdout
+    assert "math: " in shown
+    assert "columns: answer" in shown
+    assert "deadline=2.0" in shown

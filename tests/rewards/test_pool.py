@@ -1,0 +1,200 @@
+"""The workers: the deadline holds for hostile answers, wherever the reward is called, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rewards
+from rewards.pool import Pool, WorkerError
+
+MATH = rewards.load("math")
+ROOT = Path(rewards.__file__).parent.parent
+PROVE = ({"answer": r"\frac{\sqrt{2}}{2}"}, r"\boxed{\frac{1}{\sqrt{2}}}")  # needs algebra
+
+ENDLESS = ({"answer": r"\sqrt{2}+x"}, r"\boxed{\binom{10^9}{5\cdot 10^8}}")
+
+HOSTILE = [
+    "10^{10^{10}}", "9^{9^{9^9}}", "9^9^9^9^9", "99999^{99999}", "(99999^{9999})^{9999}", "10^{-999999999}",
+    "2^{99999999}", "100000!", "(((10!)!)!)!", "3000!", r"\binom{10^9}{5\cdot 10^8}",
+    r"\binom{100000}{50000}", "9" * 5000, "9" * 200 + "x", "1" * 990, "(" * 400 + "x" + ")" * 400,
+    "{" * 400 + "x" + "}" * 400, r"\frac{1}{" * 200 + "x" + "}" * 200, r"\sqrt{" * 23 + "2" + "}" * 23,
+    "-" * 990 + "1", "+".join(["x"] * 490), "*".join(["(x+1)"] * 150), "(x+y+z+w)^{500}", "(x+1)^{99999}",
+    r"\sum_{k=1}^{1000000000}\frac{1}{k^3}", r"\prod_{k=1}^{99999999}k", r"\int_0^1 x^{x^{x}}dx",
+    r"\lim_{x\to 0}\frac{\sin(\sin(\sin x))-x}{x^{30}}",
+    r"\int \frac{e^{x^2}\sin(x^3)}{\log(x+\sqrt{x})} dx", "x^{1000}-1=0", r"x^5-x+1=0",
+    r"\sin(\cos(\tan(\sin(\cos(\tan(x^7+y^7))))))=\sin(y)", r"\sqrt{x+\sqrt{x+\sqrt{x+\sqrt{x+\sqrt{x}}}}}",
+    r"\begin{pmatrix}" + "&".join(["x"] * 200) + r"\end{pmatrix}", ",".join(map(str, range(250))),
+    r"\{" * 20 + "1" + r"\}" * 20, "5 " + "a" * 900 + "!", "5 " + "ab " * 300 + "!", "," * 900, "=" * 900,
+    "|" * 900, r"\pm" * 300, r"\text{" * 150, r"\left(" * 150, "1e999999999", "0." + "3" * 900,
+    r"0.\overline{" + "3" * 190 + "}", "\\" * 999, "\x00", "\ud800", "٣" * 50, "𝟙𝟚", "e" * 999,
+    "__import__('os').system('touch F')", r"exec(\"open('F','w')\")", r"\text{__import__('os')._exit(0)}",
+    "%n%n%s", "`x`; rm F", r"\log_{\log_{\log_2 3} 5} 7", r"\cup".join(["(1,2)"] * 100),
+    r"\lfloor 10^{1000}\pi\rfloor", r"\zeta(3)^{\zeta(3)^{999}}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gold", ["5", r"\sqrt{2}+x", "[2,5)"])
+def test_no_answer_takes_more_than_its_deadline_or_passes(gold: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    MATH.score(*PROVE)  # workers are up
+    for answer in HOSTILE:
+        start = time.monotonic()
+        score = MATH.score({"answer": gold}, rf"\boxed{{{answer}}}")
+        assert time.monotonic() - start < 3.0, (answer[:40], score)  # 2 s, and a busy machine's pauses
+        assert score.value == 0.0, answer[:40]
+        assert score.outcome != "error", (answer[:40], score)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_that_never_ends_is_a_timeout_and_the_next_one_is_graded() -> None:
+    reward = rewards.load("math", deadline=0.5)
+    start = time.monotonic()
+    score = reward.score(*ENDLESS)
+    assert (score.outcome, score.value) == ("timeout", 0.0), score
+    assert reward.score({"answer": "x+1"}, r"\boxed{1+x}").value == 1.0
+    assert time.monotonic() - start < 3.0
+
+
+def test_many_threads() -> None:
+    results: list[float] = []
+    rows = [({"answer": f"x+{i}"}, rf"\boxed{{{i}+x}}") for i in range(40)]
+    threads = [
+        threading.Thread(target=lambda part=rows[i::8]: results.extend(MATH.score(*p).value for p in part))
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [1.0] * 40
+
+
+def test_asyncio_and_an_alarm_of_the_host() -> None:
+    async def grade() -> list[float]:
+        here = MATH.score({"answer": "y+1"}, r"\boxed{1+y}").value
+        there = await asyncio.gather(
+            *(asyncio.to_thread(MATH.score, {"answer": f"y+{i}"}, rf"\boxed{{{i}+y}}") for i in range(5))
+        )
+        return [here, *(score.value for score in there)]
+
+    old = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 300)
+    try:
+        assert asyncio.run(grade()) == [1.0] * 6
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 200  # still set: nobody touched it
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_workers_of_score_many_give_the_same_scores_in_order() -> None:
+    rows = [{"answer": f"z+{i % 7}"} for i in range(60)]
+    completions = [rf"\boxed{{{i % 5}+z}}" for i in range(60)]
+    one, two = (rewards.load("math").score_many(rows, completions, workers=n) for n in (1, 2))
+    assert [s.value for s in one] == [float(i % 7 == i % 5) for i in range(60)]
+    assert [s.as_json() for s in one] == [s.as_json() for s in two]
+
+
+def _grade_in_child(reward: rewards.Reward, queue: Any) -> None:
+    queue.put(reward.score({"answer": "w+1"}, r"\boxed{1+w}").value)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_in_child_processes(method: str) -> None:
+    MATH.score(*PROVE)
+    context: Any = multiprocessing.get_context(method)
+    queue = context.Queue()
+    children = [context.Process(target=_grade_in_child, args=(MATH, queue)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert [queue.get(timeout=120) for _ in children] == [1.0, 1.0]
+    for child in children:
+        child.join()
+    assert MATH.score({"answer": "v+1"}, r"\boxed{1+v}").value == 1.0
+
+
+def _descendants(pid: int) -> list[int]:
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(child) for child in children] + [grand for child in children for grand in _descendants(int(child))]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_no_orphan_outlives_a_killed_host() -> None:
+    code = r"""
+import rewards, sys, threading
+reward = rewards.load("math", deadline=600.0)
+reward.score({"answer": "x+1"}, r"\boxed{1+x}")
+endless = {"answer": r"\sqrt{2}+x"}, r"\boxed{\binom{10^9}{5\cdot 10^8}}"
+threading.Thread(target=reward.score, args=endless).start()
+print("up", flush=True)
+threading.Event().wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as host:
+        try:
+            assert host.stdout is not None
+            assert host.stdout.readline() == "up\n"
+            time.sleep(1)  # the worker is busy by now and would not notice a closed socket
+            left = _descendants(host.pid)
+            assert len(left) == 2  # the nursery and the busy worker
+        finally:
+            host.kill()
+    until = time.monotonic() + 2
+    while any(map(_alive, left)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not [pid for pid in left if _alive(pid)]
+
+
+def test_a_worker_killed_from_outside_costs_one_retry() -> None:
+    pool = Pool("rewards.math_worker", 1)
+    request = {"gold": "x+1", "answer": "1+x"}
+    assert pool.ask(request, 10)["equal"] is True
+    os.kill(pool._idle[0].pid, signal.SIGKILL)
+    assert pool.ask(request, 10)["equal"] is True
+    assert pool._nursery is not None
+    os.kill(pool._nursery.pid, signal.SIGKILL)
+    pool._nursery.wait()
+    assert pool.ask(request, 10)["equal"] is True
+    pool.close()
+
+
+def test_workers_that_cannot_start_say_why() -> None:
+    with pytest.raises(WorkerError, match="No module named 'rewards\\.absent'"):
+        Pool("rewards.absent", 1).ask({}, 1.0)
+
+
+def test_workers_see_no_environment_and_no_files_of_the_host(tmp_path: Path) -> None:
+    pool = Pool("rewards.math_worker", 1)
+    with (tmp_path / "secret").open("w"):
+        pool.ask({"gold": "x", "answer": "y"}, 10)
+        for pid in (pool._idle[0].pid, pool._nursery.pid if pool._nursery else 0):
+            assert Path(f"/proc/{pid}/environ").read_bytes() == b"PYTHONHASHSEED=0\0"
+        fds = [os.readlink(fd) for fd in Path(f"/proc/{pool._idle[0].pid}/fd").iterdir()]
+    assert sorted({fd.partition(":")[0] for fd in fds}) == ["/dev/null", "socket"]
+    pool.close()
+
+
+def test_importing_is_cheap_and_brings_no_algebra_into_this_process() -> None:
+    code = (
+        "import time; t = time.process_time(); import rewards; took = time.process_time() - t\n"
+        r"assert rewards.load('math').score({'answer': 'x+1'}, r'\boxed{1+x}').value == 1" "\n"
+        "import sys; assert not {'sympy', 'math_verify', 'pydantic'} & set(sys.modules)\n"
+        "assert took < 0.05, took"
+    )  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
