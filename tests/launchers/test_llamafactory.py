@@ -205,16 +205,15 @@ def test_two_nodes_read_their_rank_from_the_environment(house: House) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    nodes = [
-        subprocess.Popen(
-            ["bash", run / "local.sh", *parts],
-            env={**house.environ(), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-            stderr=subprocess.PIPE,
-        )
-        for rank, parts in (("0", ("data", "train")), ("1", ("data", "train")))
-    ]
-    said = [node.communicate(timeout=300)[1].decode() for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
+    nodes = []
+    for rank in ("0", "1"):
+        with (run / f"node{rank}.txt").open("wb") as said:
+            environ = {**house.environ(), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            words = ["bash", run / "local.sh", "data", "train"]
+            nodes.append(subprocess.Popen(words, env=environ, stdout=said, stderr=said))
+    _wait(lambda: any(node.poll() for node in nodes) or all(node.poll() == 0 for node in nodes), 300)
+    said = [path.read_text() for path in (*sorted(run.glob("node*.txt")), *sorted(run.glob("logs/*/*.log")))]
+    assert [node.poll() for node in nodes] == [0, 0], "\n---\n".join(said)
     assert json.loads((run / "train" / "trainer_state.json").read_text())["global_step"] == 1
 
 
