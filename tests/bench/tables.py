@@ -1,7 +1,7 @@
 """What the benchmarks share: CPU time of contenders that take turns, and the table it is printed as.
 
-    seconds = cpu_seconds({"ours": ours, "theirs": theirs})
-    show("BLEU", versus("theirs", seconds, items=800))
+seconds = cpu_seconds({"ours": ours, "theirs": theirs})
+show("BLEU", versus("theirs", seconds, items=800))
 """
 
 from __future__ import annotations
