@@ -81,11 +81,12 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
     """
     progress = progress or Progress()
     try:
-        job.shards.mkdir(parents=True, exist_ok=True)
+        job.dir.mkdir(parents=True, exist_ok=True)
         with locked(job.dir / "lock", lambda: progress.waiting(job)):
             if manifest := read_manifest(job.dir):
                 progress.finish(job, manifest, True)
                 return manifest
+            job.shards.mkdir(exist_ok=True)  # under the lock: its holder may be emptying it
             sweep(job.dir)
             sweep(job.shards)
             manifest = _complete(job, progress)

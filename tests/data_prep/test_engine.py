@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,6 +144,16 @@ def test_two_processes_share_one_step(tmp_path):
     ends = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     assert sorted(map(int, log.read_text().split())) == list(range(10)), "a shard was done twice"
+
+
+def test_many_may_start_one_step_at_once(tmp_path):
+    """The one that works empties the step's folder while the others look for it."""
+    making.write_jsonl(tmp_path / "in.jsonl", making.rows(3))
+    with ThreadPoolExecutor(8) as threads:
+        for attempt in range(20):
+            spec = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), cache=f"cache{attempt}")
+            done = list(threads.map(lambda _, spec=spec: pipeline.run(spec)[-1].rows_out, range(8)))
+            assert done == [3] * 8
 
 
 def test_a_held_lock_is_said(tmp_path):
