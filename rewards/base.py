@@ -85,6 +85,7 @@ class Reward:
 
     Params: ClassVar[type[Any]]
     needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
+    fans_out: ClassVar[bool] = False  # Python that keeps its interpreter busy: batches are spread over processes
 
     def __init__(self, name: str, params: Any) -> None:
         self.name = name
@@ -99,8 +100,7 @@ class Reward:
         return cls(name, checked_params(cls.Params, params, f"reward {name!r}"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = {f.name: getattr(self.params, f.name) for f in fields(self.params)}
-        return type(self).create, (self.name, values)
+        return type(self).create, (self.name, params_of(self))
 
     def score(self, row: Row, completion: str) -> Score:
         """Grade one completion of `row`. A row that cannot be graded is outcome "error", not an exception."""
@@ -120,6 +120,10 @@ class Reward:
         raise RewardError(f"reward {self.name!r} has no gold to check")
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        if self.fans_out and workers is not None and 1 < workers < len(rows):
+            from rewards.fanout import spread
+
+            return spread(self, rows, completions, workers)
         return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
 
     def _count(self, scores: list[Score]) -> list[Score]:
@@ -127,6 +131,11 @@ class Reward:
             for score in scores:
                 self.counts[score.outcome] += 1
         return scores
+
+
+def params_of(reward: Reward) -> dict[str, Any]:
+    """A reward's parameters by name, as `load` takes them."""
+    return {f.name: getattr(reward.params, f.name) for f in fields(reward.params)}
 
 
 _alive: weakref.WeakSet[Reward] = weakref.WeakSet()
