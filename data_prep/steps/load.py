@@ -2,6 +2,7 @@
 
 - load: {path: rows.jsonl}
 - load: {hub: openai/gsm8k, config: main, split: train, revision: <40 hex digits>, answer_from: gsm8k}
+- load: {path: rows.jsonl, check_gold: {name: math}}
 - load: {tasks: [gsm8k, amc23], paths: {gsm8k: GSM8k.jsonl}}
 """
 
@@ -18,16 +19,17 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
+import rewards
 from data_prep import tasks
 from data_prep.errors import DataError
 from data_prep.fetch import Unreachable, fetch, hub_records
-from data_prep.fingerprint import file_hash
+from data_prep.fingerprint import file_hash, rewards_hash
 from data_prep.rows import MAX_TEXT_BYTES, check, check_size, content_id
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps import shapes
 from data_prep.steps.curriculum import Curriculum as CurriculumStep
 from data_prep.steps.files import SUFFIXES, read_records
-from data_prep.tasks import AnswerFrom, Columns, Curriculum, Hub, Remote, Scalar
+from data_prep.tasks import AnswerFrom, Columns, Curriculum, Hub, Remote, Reward, Scalar
 
 NEEDS = ("prompt",)
 LOOK_AT = 100  # records that show the columns
@@ -55,6 +57,7 @@ class LoadParams(Params):
     system: str | None = None  # a file of templates/prompts
     limit: int | None = Field(None, ge=1)  # rows per source: the first ones, or with a seed a sample
     seed: int | None = None
+    check_gold: Reward | None = None  # a reward that must give each row's own gold full marks
     max_text_bytes: int = Field(MAX_TEXT_BYTES, ge=1)
 
     @model_validator(mode="after")
@@ -132,7 +135,8 @@ class Load(Step):
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """Each origin by its content or its pin. Raises DataError when a file is missing."""
-        return {"origins": [_identity(origin) for origin in self.origins(base)]}
+        origins: dict[str, Any] = {"origins": [_identity(origin) for origin in self.origins(base)]}
+        return {**origins, "rewards": rewards_hash()} if self.params.check_gold else origins
 
     def reads(self, base: Path) -> str:
         """The files and other origins, by name."""
@@ -204,8 +208,10 @@ class Load(Step):
         else:
             made = _converted(self._records(place, ctx), origin, _name(place))
         render = _system(origin.system)
+        fault = _gold_check(self.params.check_gold)
         for output in made:
-            yield output if isinstance(output, Drop) else self._finished(output, origin, render)
+            done = output if isinstance(output, Drop) else self._finished(output, origin, render)
+            yield done if isinstance(done, Drop) else fault(done) or done
 
     def _records(self, place: Path | Hub | Remote, ctx: Context) -> Iterator[dict[str, Any] | Drop]:
         try:
@@ -325,6 +331,19 @@ def _conversion(sample: Mapping[str, Any], origin: Origin, where: str) -> shapes
 
 def _matches(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, list | tuple) else bool(value == wanted)
+
+
+def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
+    """What is wrong with a row's gold by `reward`; a gold that does not equal itself can only mislead."""
+    if reward is None:
+        return lambda row: None
+    grader = rewards.load(reward.name, **reward.params)
+
+    def fault(row: Row) -> Drop | None:
+        _, problem = grader.check_gold(row)
+        return Drop("gold does not equal itself", str(row.get("id", "")), problem, bad=True) if problem else None
+
+    return fault
 
 
 def _system(name: str | None) -> Callable[[Row], str] | None:

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +15,7 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 import rewards
+from data_prep.fingerprint import rewards_hash
 from data_prep.step import Apply, Context, Params, Row, Step
 
 MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
@@ -54,7 +53,7 @@ class ScoreStep(Step):
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """All code of the rewards: a reward may use any of it."""
-        return {"rewards": _rewards_hash()}
+        return {"rewards": rewards_hash()}
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""
@@ -80,14 +79,6 @@ class ScoreStep(Step):
             return (_scored(row, score) for row, score in zip(rows, scores, strict=True))
 
         yield apply
-
-
-@cache  # code does not change while it runs
-def _rewards_hash() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(rewards.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _scored(row: Row, score: rewards.Score) -> Row:

@@ -454,3 +454,21 @@ def test_three_thousand_rows_in_under_two_seconds(tmp_path):
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "data_prep", "run", str(path)], check=True, cwd=tasks.ROOT)
     assert time.monotonic() - started < 2
+
+
+def test_golds_that_do_not_equal_themselves_are_dropped(tmp_path):
+    golds = ["12", r"\frac{1}{2}", "", "3,5"]
+    making.write_jsonl(
+        tmp_path / "in.jsonl", [{"id": f"q{n}", "prompt": "q", "answer": a} for n, a in enumerate(golds)]
+    )
+    load = {"path": "in.jsonl", "check_gold": {"name": "math"}}
+    with pytest.raises(LimitPassed, match="gold does not equal itself"):
+        making.run(tmp_path, ("load", load))
+    manifest, rows = making.run(tmp_path, ("load", load), max_drop_share=0.5)
+    assert [row["id"] for row in rows] == ["q0", "q1", "q3"]
+    assert manifest.drops == {"gold does not equal itself": 1}
+
+
+def test_an_unknown_reward_for_golds_is_refused(tmp_path):
+    with pytest.raises(DataError, match="did you mean 'math'"):
+        making.run(tmp_path, ("load", {"path": "in.jsonl", "check_gold": {"name": "meth"}}))
