@@ -1,0 +1,180 @@
+"""Thinking formats: what is rendered is read back, and an answer never holds a word of a thought."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from rewards import RewardError
+from rewards.extract import answer_part
+from rewards.thinking import PRESETS, Parsed, Thinking, thinking
+
+MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.marks})
+# Text with marks, halves of marks and white space of every kind in it.
+PIECES = st.sampled_from(
+    [*MARKS, *(mark[:-1] for mark in MARKS), *(mark[1:] for mark in MARKS), "<", ">", "\n", " ", "2"]
+)
+MARKED = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=14).map("".join)
+FORMATS = st.sampled_from([*PRESETS.values(), *(thinking({"preset": name, "at": "first"}) for name in PRESETS)])
+# Marks that overlap themselves and others, prefixes of one another's neighbours: what a parser gets wrong.
+NASTY = Thinking("a", "bb", "cbc", "dd", inner="", outer="")
+
+
+@given(FORMATS | st.just(NASTY), MARKED, MARKED)
+@example(NASTY, "b", "x")
+@example(PRESETS["think"], "", "4")
+def test_what_renders_reads_back(form: Thinking, thought: str, answer: str) -> None:
+    try:
+        text = form.render(thought, answer)
+    except RewardError:
+        return
+    assert form.parse(text) == Parsed(thought.strip(), answer.strip(), ())
+    assert form.answer_of(text) == answer.strip()
+
+
+@given(FORMATS, st.text(), st.text())
+def test_text_without_marks_always_renders(form: Thinking, thought: str, answer: str) -> None:
+    assume(answer.strip() and not any(mark in thought or mark in answer for mark in MARKS))
+    thought = thought if form.close else ""
+    assert form.parse(form.render(thought, answer)).problems == ()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_mark_inside_either_part_is_refused(name: str) -> None:
+    form = PRESETS[name]
+    for mark in form.marks:
+        with pytest.raises(RewardError, match="holds the mark"):
+            form.render("", f"so {mark} 4")
+        if form.close:
+            with pytest.raises(RewardError, match="holds the mark"):
+                form.render(f"so {mark}", "4")
+    with pytest.raises(RewardError, match="the answer is empty"):
+        form.render("", " \n")
+
+
+@given(FORMATS | st.just(NASTY), MARKED)
+def test_the_fast_way_to_the_answer_agrees_with_parse(form: Thinking, text: str) -> None:
+    assert form.answer_of(text) == form.parse(text).answer
+
+
+@given(FORMATS, st.lists(st.sampled_from(["T", "A"]), max_size=6), MARKED)
+def test_no_word_of_a_marked_thought_is_in_the_answer(form: Thinking, blocks: list[str], noise: str) -> None:
+    assume(form.close and not any(mark in noise for mark in MARKS))
+    secret = "SECRET"
+    text = "".join(f"{form.open}{noise}{secret}{noise}{form.close}" if b == "T" else f"{noise}A" for b in blocks)
+    if form.prefilled:
+        text = f"{secret}{form.close}" + text
+    assert secret not in form.answer_of(text)
+    assert secret not in form.answer_of(text + form.open + noise + secret)  # cut short in a thought
+
+
+@given(MARKED)
+def test_no_problem_means_that_the_same_text_is_rendered_but_for_white_space(text: str) -> None:
+    for form in PRESETS.values():
+        thought, answer, problems = form.parse(text)
+        if not problems:
+            assert "".join(form.render(thought, answer).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parsed"),
+    [
+        ("think", "<think>\na\n</think>\n\nb", Parsed("a", "b", ())),
+        ("think", "<think>a</think>b", Parsed("a", "b", ())),
+        ("think", "b", Parsed("", "b", ("no_open", "no_close"))),
+        ("think", "<think>a", Parsed("a", "", ("no_close", "empty_answer"))),
+        ("think", "x<think>a</think>b", Parsed("a", "b", ("text_before",))),
+        ("think", "a</think>b", Parsed("a", "b", ("no_open",))),
+        ("think", "a</think>b<think>c", Parsed("a", "b", ("disorder", "text_after"))),
+        ("think_prefilled", "a</think>b", Parsed("a", "b", ())),
+        ("think_prefilled", "a", Parsed("a", "", ("no_close", "empty_answer"))),
+        ("think_prefilled", "<think>a</think>b", Parsed("<think>a", "b", ("repeated",))),
+        ("zero", "<think>a</think><response>b</response>", Parsed("a", "b", ())),
+        ("zero", "<think>a</think><response>b", Parsed("a", "b", ("no_end",))),
+        ("zero", "<think>a</think>b", Parsed("a", "b", ("no_delimiter", "no_end"))),
+        (
+            "zero",
+            "<think>a <response> b",
+            Parsed("a <response> b", "", ("no_close", "disorder", "no_end", "empty_answer")),
+        ),
+        (
+            "zero",
+            "<response>b</response><think>a</think>",
+            Parsed("a", "", ("disorder", "disorder", "text_before", "empty_answer")),
+        ),
+        ("zero", "<think>a</think>x<response>b</response>y", Parsed("a", "b", ("text_between", "text_after"))),
+        ("zero_nothink", "<response>b</response>", Parsed("", "b", ())),
+        ("answer_tags", "<think>a\na</think>\n<answer>b\nb</answer>", Parsed("a\na", "b\nb", ())),
+        ("none", "<think>a</think>b", Parsed("", "<think>a</think>b", ())),
+    ],
+)
+def test_departures_are_named(name: str, text: str, parsed: Parsed) -> None:
+    assert thinking(name).parse(text) == parsed
+
+
+def test_sky_t1_reads_as_it_was_published() -> None:
+    text = "<|begin_of_thought|>\n\nOkay\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n4\n\n<|end_of_solution|>"
+    assert PRESETS["sky_t1"].parse(text) == Parsed("Okay", "4", ())
+    assert PRESETS["sky_t1"].render("Okay", "4") == text
+
+
+def test_first_or_last_delimiter_is_a_choice() -> None:
+    text = "a</think>b</think>c"
+    assert thinking({"preset": "think", "at": "first"}).answer_of(text) == "b</think>c"
+    assert thinking({"preset": "think", "at": "last"}).answer_of(text) == "c"
+    assert thinking("think").parse(text).problems == ("no_open", "repeated")
+
+
+def test_strict_gives_the_chosen_text_for_malformed_ones() -> None:
+    strict = thinking({"preset": "zero", "strict": True, "malformed": "[NULL]"})
+    assert strict.answer_of("<think>a</think><response>b</response>") == "b"
+    assert strict.answer_of("<think>a</think><response>b") == "[NULL]"
+    assert strict.parse("b").answer == "[NULL]"
+
+
+@pytest.mark.parametrize("thought", ["auto", "always", "never"])
+@given(text=MARKED)
+def test_math_can_ask_here_for_its_answer_part(thought: str, text: str) -> None:
+    form = {"auto": "think", "always": "think_prefilled", "never": "none"}[thought]
+    theirs = answer_part(text, "<think>", "</think>", thought).strip()  # type: ignore[arg-type]
+    behind = text.rpartition("</think>")[2]
+    if "<think>" in behind and "</think>" in text and thought != "never":
+        theirs = behind.partition("<think>")[0].strip()  # a new thought after the answer: here it is no answer
+    assert thinking(form).answer_of(text) == theirs
+
+
+def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
+    form = thinking("think_prefilled")
+    assert form.prefill == "<think>\n"
+    assert form.prefill + form.render("a", "b") == thinking("think").render("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("given_format", "message"),
+    [
+        ("thnk", "did you mean 'think'"),
+        ({"preset": "zzz"}, "unknown thinking format 'zzz'"),
+        ({"open": "<t>"}, "no closing one"),
+        ({"clse": "<t>"}, "did you mean 'close'"),
+        ({"preset": "think", "prefilled": 1}, "prefilled must be a bool"),
+        ({"close": "</t>", "at": "middle"}, "at must be 'first' or 'last'"),
+        ({"open": "<t>", "close": "x<t>"}, "is part of another"),
+        ({"open": "<t>", "close": "<t>"}, "stands twice"),
+        ({"open": "<t>\n", "close": "</t>"}, "white space around it"),
+        ({"preset": "think", "inner": "--"}, "must be white space"),
+        ('{"close": ', "is not JSON"),
+    ],
+)
+def test_a_wrong_format_is_one_line(given_format: object, message: str) -> None:
+    with pytest.raises(RewardError, match=message) as caught:
+        thinking(given_format)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_format_given_as_json_text_is_the_same_object() -> None:
+    fields = {"preset": "zero", "prefilled": True}
+    assert thinking(json.dumps(fields)) == thinking(fields)
+    assert thinking(thinking(fields)) is thinking(fields)
