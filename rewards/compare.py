@@ -85,7 +85,7 @@ def same_result(got: bytes, wanted: Any, tolerance: float = 0.0) -> bool:
             pairs.extend(zip(a, b, strict=True))
         elif type(a) is dict and type(b) is dict and a.keys() == b.keys():
             pairs.extend((a[key], b[key]) for key in a)
-        elif not _same_scalar(a, b, tolerance):
+        elif isinstance(a, (list, dict)) or not _same_scalar(a, b, tolerance):
             return False
     return True
 
@@ -97,9 +97,8 @@ def _integer(text: str) -> int:
 
 
 def _same_scalar(got: Any, wanted: Any, tolerance: float) -> bool:
-    if type(got) is type(wanted) and type(got) is not list and type(got) is not dict:
-        if got == wanted or (type(got) is float and math.isnan(got) and math.isnan(wanted)):
-            return True
+    if type(got) is type(wanted) and (got == wanted or (got != got and wanted != wanted)):  # NaN is not itself
+        return True
     kinds = {type(got), type(wanted)}
     if not tolerance or float not in kinds or not kinds <= {int, float}:
         return False
