@@ -26,17 +26,25 @@ Leaf = Callable[[str, str], Verdict]
 
 MAX_ITEMS = 64
 _COMMA = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
+_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]]) *U *(?=[(\[])")
 _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
 _COMPARE = re.compile(r"\\(?:le|ge)(?![a-zA-Z])|<=|>=|[<>]")
-_APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z]).*$")
+_APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
+_SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _NAME = re.compile(
     r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
 )
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
-_CHOICE_ANSWER = re.compile(r"\(?([A-Z])\)?[.:]?|\(([A-Z])\)[ :].*")
+_CHOICE_ANSWER = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-Z])\)?[.:]?|\(([A-Z])\)[ :].*|([A-Z])[).:] .*")
+_TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_GREEK = re.compile(
+    r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi"
+    r"|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega)(?![a-zA-Z])"
+)
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 _EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi"})
@@ -118,9 +126,19 @@ def _unordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
 
 
 def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`\\sqrt{2} \\approx 1.414` states its exact value first."""
-    exact_g, exact_a = _APPROX.sub("", g).strip() or g, _APPROX.sub("", a).strip() or a
-    return _ruled(_equal(exact_g, exact_a, leaf)) if (exact_g, exact_a) != (g, a) else _PASS
+    """`\\sqrt{2} \\approx 1.414` states its exact value first; what follows must be near, if it is a rational."""
+    sides_g, sides_a = split_top(g, _APPROX), split_top(a, _APPROX)
+    if len(sides_g) <= 1 and len(sides_a) <= 1:
+        return _PASS
+    if not (sides_g and sides_a and _near(sides_a)):
+        return _ruled(False)
+    return _ruled(_equal(sides_g[0], sides_a[0], leaf))
+
+
+def _near(sides: list[str]) -> bool:
+    """Whether the rationals among these texts are within a tenth of the first."""
+    values = [value for value in map(rational, sides) if value is not None]
+    return all(10 * abs(value - values[0]) <= abs(values[0]) for value in values)
 
 
 def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -131,6 +149,9 @@ def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _strip(text: str) -> str:
     text = _IN.sub("", text)
+    builder = _SET_BUILDER.fullmatch(text)
+    if builder and _COMPARE.search(builder[1]):
+        return builder[1].strip()
     parts = unwrap(text)
     if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or not _is_list(parts[1])):
         return parts[1] or text
@@ -163,8 +184,11 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
     for many, other, flip in ((gs, a, False), (as_, g, True)):
         value = _unlabelled(other)
         parts = unwrap(value)
-        if len(many) > 1 and parts and _is_list(parts[1]):
+        if len(many) > 1 and parts and len(_items(parts[1])) > 1:
             kind, inside = parts[0] + parts[2], _items(parts[1])
+            if kind == "()" and (values := _by_name(many)):
+                many = values
+                return _ruled(_ordered(inside, many, leaf) if flip else _ordered(many, inside, leaf))
             if kind != r"\{\}" and (kind != "()" or (len(inside) == 2 and value == other)):
                 return _ruled(False)  # an interval, or what may be one
             compare = _unordered if parts[0] == r"\{" else _ordered
@@ -178,8 +202,24 @@ def _unlabelled(text: str) -> str:
     return sides[1] if len(sides) == 2 and _NAME.fullmatch(sides[0]) else text
 
 
+def _by_name(items: list[str]) -> list[str] | None:
+    """The values of `x = 2, y = 3` in the order of their names, as a tuple has them; None for other lists."""
+    sides = [split_top(item, _EQUALS) for item in items]
+    if not all(len(pair) == 2 and re.fullmatch("[A-Za-z]", pair[0]) for pair in sides):
+        return None
+    values = dict(sides)
+    return [values[name] for name in sorted(values)] if len(values) == len(items) else None
+
+
+def _ranges(text: str) -> list[str]:
+    """Parts of a union, also where it is written `x < 1 or x > 2`."""
+    parts = split_top(text, _OR)
+    names = {_variable(part) for part in parts}
+    return parts if len(parts) > 1 and len(names) == 1 and names != {""} else split_top(text, _CUP)
+
+
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
-    gs, as_ = split_top(g, _CUP), split_top(a, _CUP)
+    gs, as_ = _ranges(g), _ranges(a)
     if len(gs) == 1 and len(as_) == 1:
         return _PASS
     return _ruled(True if _unordered(gs, as_, leaf) is True else leaf(g, a))
@@ -314,8 +354,8 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
 
 
 def _has_letters(text: str) -> bool:
-    """Whether letters stand outside LaTeX commands."""
-    return bool(re.search(r"[A-Za-z]", re.sub(r"\\[a-zA-Z]+", "", text)))
+    """Whether letters, Latin or Greek, stand in a text; commands other than Greek letters do not count."""
+    return bool(re.search(r"[A-Za-z]", _COMMAND.sub("", _GREEK.sub(" x", text))))
 
 
 def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -337,11 +377,11 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qg.unit or qa.unit)):
         return _ruled(False)
     verdict = _equal(qg.value, qa.value, leaf)
-    if verdict is True or qg.percent == qa.percent:
-        return _ruled(verdict)
     x, y = rational(qg.value), rational(qa.value)
-    if x is None or y is None:
+    if qg.percent == qa.percent or x is None or y is None:
         return _ruled(verdict)
+    if verdict is True and (qg.percent or abs(x) >= 1):
+        return _ruled(True)  # the question asked for percent: rarely so where the gold is a bare number below 1
     return _ruled(x * Fraction(1, 100 if qg.percent else 1) == y * Fraction(1, 100 if qa.percent else 1))
 
 
@@ -349,7 +389,16 @@ def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
     wanted, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
     if not wanted or not given:
         return _PASS
-    return _ruled(wanted[1] == (given[1] or given[2]))
+    return _ruled(wanted[1] == (given[1] or given[2] or given[3]))
+
+
+def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
+    wanted, given = _TIME.fullmatch(g), _TIME.fullmatch(a)
+    if not wanted or not given:
+        return _PASS
+    halves = {half.lower() for half in (wanted[3], given[3]) if half}
+    return _ruled(wanted.group(1, 2) == given.group(1, 2) and len(halves) < 2)
 
 
 def _words(text: str) -> str:
@@ -379,11 +428,12 @@ def is_prose(text: str) -> bool:
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_approximation,
     _rule_empty_set,
-    _rule_lists,
     _rule_unions,
+    _rule_lists,
     _rule_equations,
     _rule_wrappers,
     _rule_choices,
+    _rule_times,
     _rule_brackets,
     _rule_matrices,
     _rule_bases,

@@ -67,6 +67,7 @@ _UNICODE = str.maketrans(
 )  # fmt: skip
 
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mbox|hbox|mathsf)\s*\{([^{}]*)\}")
+_UNIT_FRACTION = re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}\}")
 _FONT = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|vec|boxed|fbox|framebox)\s*\{([^{}]*)\}")
 _REMOVE = re.compile(
     r"\\(?:left|right|big[lrgm]?|Big[lrgm]?|bigg[lr]?|Bigg[lr]?)(?![a-zA-Z])\.?"
@@ -109,6 +110,7 @@ def clean(text: str) -> str:
         text = text.replace(r"\%", "%").replace(r"\{,\}", ",").replace(r"\&", " and ")
         text = _REMOVE.sub("", text)
         text = _SYNONYM.sub(lambda m: _SYNONYMS.get(m[1], m[0]), text)
+        text = _UNIT_FRACTION.sub(r" \1/\2", text)
         for _ in range(3):
             text = _TEXT.sub(r" \1 ", text)
             text = _FONT.sub(r"\1", text)
@@ -118,7 +120,7 @@ def clean(text: str) -> str:
         text = _FRAC.sub(_frac, text)
         text = _SQRT.sub(lambda m: rf"\sqrt{{{m[2] if m[1] is None else m[1]}}}", text)
         text = _DEGREE.sub(" degree ", text)
-    text = _SPACE.sub(" ", text.replace("{,}", ",").replace(r"+\infty", r"\infty")).strip()
+    text = _SPACE.sub(" ", text.replace("{,}", ",").replace("{:}", ":").replace(r"+\infty", r"\infty")).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(r"\,"):
         text = text[:-1].rstrip()
     return r"\mathbb{R}" if _SET_OF_REALS.match(text) else text

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -30,18 +31,28 @@ _NORMAL = NormalizationConfig(
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 
 
+# The grammar drops a prime behind a number, and then 5' equals 5.
+_PRIMED = re.compile(r"[0-9]\s*'")
+
+
 @lru_cache(maxsize=512)
 def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     """The sympy object of a cleaned LaTeX text, decimals as exact rationals; None if it has no meaning."""
+    if _PRIMED.search(text):
+        return None
+    return exact(_by_grammar(normalize_latex(text, _NORMAL), is_real=not should_treat_as_complex(text)))
+
+
+def _by_grammar(text: str, is_real: bool) -> Any:
+    """What latex2sympy makes of a text, None where it refuses. No code of ours runs under this `except`."""
     try:
-        found = latex2sympy(
-            normalize_latex(text, _NORMAL),
-            is_real=not should_treat_as_complex(text),
+        return latex2sympy(
+            text,
+            is_real=is_real,
             convert_degrees=False,
             normalization_config=None,
             conversion_config=_CONVERSION,
         )
-        return exact(found)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - the grammar raises bare Exception, sympy whatever it met on the way
@@ -57,7 +68,10 @@ def exact(found: Any) -> sympy.Basic | sympy.MatrixBase | None:
     changes: dict[Any, Any] = {number: sympy.Rational(str(number)) for number in found.atoms(sympy.Float)}
     changes |= {symbol: sympy.I for symbol in found.atoms(sympy.Symbol) if symbol.name == "i"}
     whole: Any = found
-    return whole.xreplace(changes) if changes else whole  # type: ignore[no-any-return]
+    try:
+        return whole.xreplace(changes) if changes else whole  # type: ignore[no-any-return]
+    except (TypeError, ValueError, ArithmeticError):
+        return None  # built again, it is nothing: i < 2, a sum from 1 to i
 
 
 def differ_at_a_point(a: Any, b: Any) -> bool:
@@ -87,7 +101,10 @@ def algebraically_equal(gold: str, answer: str) -> bool:
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """{"gold", "answer"} to {"equal"}; {"parse"} to {"parsed"}; {"limit": …} when memory or stack run out."""
+    """{"gold", "answer"} to {"equal"}; {"parse"} to {"parsed"}; {"limit": …} when memory or stack run out.
+
+    Any other exception is a defect of ours: nursery.py reports it, and the score is an "error".
+    """
     try:
         if "parse" in request:
             return {"parsed": parsed(request["parse"]) is not None}

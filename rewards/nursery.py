@@ -8,6 +8,7 @@ be made to.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -52,9 +53,9 @@ def main() -> NoReturn:
 
 def work(module: Any, fd: int, memory_mb: int) -> NoReturn:
     """Answer requests until the socket closes. Never returns into the nursery's loop."""
+    os.dup2(fd, 3)
+    sock = socket.socket(fileno=3)
     try:
-        os.dup2(fd, 3)
-        sock = socket.socket(fileno=3)
         os.closerange(4, 4096)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
@@ -68,6 +69,9 @@ def work(module: Any, fd: int, memory_mb: int) -> NoReturn:
                 if "limit" in reply:
                     break
     finally:
+        if problem := sys.exc_info()[1]:
+            with contextlib.suppress(OSError):
+                sock.sendall(json.dumps({"error": f"{type(problem).__name__}: {problem}"[:500]}).encode() + b"\n")
         os._exit(0)
 
 

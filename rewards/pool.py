@@ -93,7 +93,7 @@ class Pool:
                 kept = False
                 try:
                     reply = worker.ask(line, deadline)
-                    kept = True
+                    kept = not reply.keys() & {"limit", "error"}  # such a worker ends itself
                 except TimeoutError:
                     raise DeadlineError(f"no reply within {deadline:g} s") from None
                 except ConnectionError:
@@ -101,6 +101,8 @@ class Pool:
                 finally:
                     # also on KeyboardInterrupt: a worker with a request under way must not be asked again
                     self._return(worker, kept)
+                if "error" in reply:
+                    raise WorkerError(f"the worker failed: {reply['error']}")
                 if "limit" in reply:
                     raise DeadlineError(f"out of {reply['limit']}")
                 return reply

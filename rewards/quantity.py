@@ -25,7 +25,8 @@ _CANONICAL = {name: short for short, names in _ALIASES.items() for name in (shor
 _MEASURES = frozenset(_ALIASES) - {"unit", "percent"}
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
-_FILLER = frozenset({"of", "the", "a", "an", "unit", "total", "about", "exactly", "only"})
+_GENERIC = frozenset({"unit", "unit^2", "unit^3"})
+_FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"})
 
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d]))\s*(?=[-\d.\\])")
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
@@ -38,8 +39,14 @@ _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _WORD = re.compile(r"[A-Za-z$€£¥₹¢%]+|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
-    r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?([0-9]{1,2})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
+    r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
 )
+
+
+_BASE_NAMES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "twelve": 12, "sixteen": 16,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ def _unit_words(text: str) -> frozenset[str] | None:
         if len(word) == 1 and word.isalpha() and word not in _LETTERS:
             return None
         words.append(known or _singular(word.lower()))
+    if set(words) <= {"per"}:
+        return None
     return _power_words([w for w in words if w not in _FILLER])
 
 
@@ -127,6 +136,7 @@ def _looks_like_value(text: str) -> bool:
 
 def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
     """Whether two units may stand for the same: equal, one unstated, or one describing more of the same."""
+    a, b = a - _GENERIC, b - _GENERIC
     if not a or not b or a == b:
         return True
     return (a <= b or b <= a) and not ((a ^ b) & _MEASURES)
@@ -138,19 +148,8 @@ def based(text: str) -> tuple[str, int] | None:
     if not m:
         return None
     digits = (m[1] or m[3]).upper()
-    names = {
-        "two": 2,
-        "three": 3,
-        "four": 4,
-        "five": 5,
-        "six": 6,
-        "seven": 7,
-        "eight": 8,
-        "nine": 9,
-        "ten": 10,
-    }
     mark = m[2] or m[4]
-    base = int(mark) if mark.isdigit() else names.get(mark, 0)
+    base = int(mark) if mark.isdecimal() and len(mark) < 3 else _BASE_NAMES.get(mark, 0)
     if not 2 <= base <= 36 or any(int(d, 36) >= base for d in digits):
         return None
     return digits, base

@@ -9,12 +9,22 @@ import rewards
 
 MATH = rewards.load("math")
 
+# Pairs that are equal and that the reward refuses. There may be a few; never one that it wrongly accepts.
+KNOWN_MISSES: set[tuple[str, str]] = set()
+
+# What the question implies (a unit, a label, a base, steps) may be left out by the answer, not added to the gold's.
+ONE_SIDED = {
+    ("2516_8", "2516"), ("C", "(C) 42"), ("5", "2+3=5"), ("5", "5 = x"), ("5", "101_2"), ("4", "a+b=4"),
+    ("12", r"3 \cdot 4 = 12"), ("5", "|AB| = 5"), ("B", "B: 12"), ("B", "Option B"), ("63", "77_8"),
+    (r"\frac{3}{4}", r"\sin\theta = \frac{3}{4}"),
+}  # fmt: skip
+
 
 def graded(gold: str, answer: str) -> rewards.Score:
     return MATH.score({"answer": gold}, rf"So it is $\boxed{{{answer}}}$.")
 
 
-@pytest.mark.parametrize(("gold", "answer"), EQUAL)
+@pytest.mark.parametrize(("gold", "answer"), [pair for pair in EQUAL if pair not in KNOWN_MISSES])
 def test_equal(gold: str, answer: str) -> None:
     score = graded(gold, answer)
     assert (score.value, score.outcome) == (1.0, "scored"), score
@@ -27,10 +37,22 @@ def test_unequal(gold: str, answer: str) -> None:
     assert score.outcome in ("scored", "no_answer", "bad_format"), score
 
 
+def test_the_set_as_a_whole() -> None:
+    pairs = [*EQUAL, *UNEQUAL]
+    rows = [{"answer": gold} for gold, _ in pairs]
+    scores = MATH.score_many(rows, [rf"\boxed{{{answer}}}" for _, answer in pairs])
+    said = [score.value == 1.0 for score in scores]
+    false_positives = [pair for pair, yes in zip(UNEQUAL, said[len(EQUAL) :], strict=True) if yes]
+    misses = {pair for pair, yes in zip(EQUAL, said, strict=False) if not yes}
+    assert len(set(pairs)) == len(pairs) >= 300
+    assert not false_positives
+    assert misses == KNOWN_MISSES
+    assert len(misses) <= 0.03 * len(pairs)
+
+
 def test_every_side_equals_itself_and_equality_goes_both_ways() -> None:
-    # One-sided by intent: what the question implies (a unit, a base, a label) may be left out, not added.
-    one_sided = {("2516_8", "2516"), ("C", "(C) 42"), ("5", "2+3=5"), ("5", "5 = x"), ("5", "101_2")}
+    assert set(EQUAL) >= ONE_SIDED
     for gold, answer in EQUAL:
         assert graded(gold, gold).value == 1.0, gold
-        if (gold, answer) not in one_sided:
+        if (gold, answer) not in ONE_SIDED | KNOWN_MISSES:
             assert graded(answer, gold).value == 1.0, (answer, gold)
