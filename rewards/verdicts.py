@@ -1,0 +1,49 @@
+"""What the graders of programs hand back: a verdict per test, and whether there was anything to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal[
+    "passed",
+    "failed",  # it ran to its end, and the output or result is another
+    "runtime_error",  # an exception, a signal, an exit code other than 0, or no result
+    "timeout",
+    "memory",
+    "output_limit",
+    "not_run",  # an earlier test failed and one failure decides
+]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One test of one program. cpu_s, peak_mb: of its process; 0 where it has none of its own."""
+
+    status: Verdict
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    message: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"status": self.status, "cpu_s": round(self.cpu_s, 4)}
+        if self.peak_mb:
+            shown["peak_mb"] = round(self.peak_mb)
+        if self.message:
+            shown["message"] = self.message[:200]
+        return shown
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One program against all its tests, in their order.
+
+    compile_error: the compiler's words; then there are no tests. failure: why the grader itself could not decide
+    (the sandbox broke); then nothing here says anything about the program.
+    """
+
+    tests: list[Tested] = field(default_factory=list)
+    compile_error: str | None = None
+    compile_cpu_s: float = 0.0
+    run_cpu_s: float = 0.0
+    failure: str = ""
