@@ -1,0 +1,192 @@
+"""One solution's process: it puts up the walls, compiles, forks a leaf per case and keeps its limits.
+
+It runs no line of the candidate's program itself. The CPU limit decides; it is read from the leaf's process
+clock, which the leaf cannot stop. RLIMIT_CPU (whole seconds) stands behind it, wall time is a safety net.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from . import leaf, walls
+
+_NEVER_LESS_THAN = 0.002  # seconds between two looks at the clock
+_SELF_MB = 1024  # address space for compiling
+
+
+@dataclass
+class Walls:
+    """What every job of this zygote is put behind."""
+
+    filters: dict[str, walls.Filter]
+    rules: int | None  # a Landlock ruleset
+    first_uid: int | None
+    uid_count: int
+    base_threads: int  # threads that this user may have already
+    settings: dict[str, Any] = field(default_factory=dict)
+    _given: int = 0
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Walls:
+        filters = {kind: walls.Filter.from_bytes(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
+        rules = walls.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
+        return cls(filters, rules, settings["first_uid"], settings["uid_count"], settings["base_threads"], settings)
+
+    def next_uid(self) -> int | None:
+        """A user id per job, in turn: jobs cannot touch each other, and each has its own thread count."""
+        if self.first_uid is None:
+            return None
+        self._given = (self._given + 1) % self.uid_count
+        return self.first_uid + self._given
+
+    def descriptors(self) -> list[int]:
+        return [] if self.rules is None else [self.rules]
+
+    def enter(self) -> None:
+        """The part of the walls that a job shares with its leaves."""
+        walls.no_new_privileges()
+        walls.landlock_enter(self.rules)
+        walls.undumpable()
+        if self.rules is not None:
+            os.close(self.rules)
+
+
+def run(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+    """Serve one job until its socket closes."""
+    around.enter()
+    if request["kind"] == "python":
+        code = _compiled(payload, request["compile_cpu_s"], sock)
+        if code is not None:
+            _serve(sock, lambda case: leaf.run(code, case.get("call")), around, "python")
+
+
+def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
+    """The program's code; None, after a message, if it is none. A bomb ends this process: the zygote tells."""
+    source = os.pread(payload, os.fstat(payload).st_size, 0)
+    os.close(payload)
+    own = {which: resource.getrlimit(which) for which in (resource.RLIMIT_CPU, resource.RLIMIT_AS)}
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, own[resource.RLIMIT_CPU][1]))
+    resource.setrlimit(resource.RLIMIT_AS, (_SELF_MB << 20, own[resource.RLIMIT_AS][1]))
+    try:
+        code = compile(source.decode("utf-8", "surrogatepass"), "solution.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as problem:
+        _tell(sock, {"compile_error": f"{type(problem).__name__}: {problem}"[:2000]})
+        return None
+    for which, value in own.items():
+        resource.setrlimit(which, value)
+    _tell(sock, {"compiled": True})
+    return code
+
+
+def _serve(sock: socket.socket, start: Callable[[dict[str, Any]], Any], around: Walls, kind: str) -> None:
+    while True:
+        message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 32)
+        if not message:
+            return
+        case = json.loads(message)
+        monitor = os.getpid()
+        began = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _become_leaf(fds, case, monitor, around, kind)
+                start(case)
+            except BaseException as problem:  # noqa: BLE001 - a leaf must never return into this loop
+                os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
+            os._exit(1)
+        for fd in fds:
+            os.close(fd)
+        _tell(sock, watch(pid, case["cpu_s"], case["wall_s"], began, sock))
+
+
+def _become_leaf(fds: list[int], case: dict[str, Any], monitor: int, around: Walls, kind: str) -> None:
+    """Descriptors, limits and system calls of a leaf. The last call here is the last one that may do harm."""
+    _place(fds, case["at"])
+    walls.die_with_parent(monitor)
+    megabyte = 1 << 20
+    for which, value in (
+        (resource.RLIMIT_AS, case["memory_mb"] * megabyte),
+        (resource.RLIMIT_CPU, int(case["cpu_s"]) + 2),
+        (resource.RLIMIT_FSIZE, case["output_kb"] << 10),
+        (resource.RLIMIT_NOFILE, case["open_files"]),
+        (resource.RLIMIT_NPROC, around.base_threads + case["threads"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+    ):
+        walls.limit(which, value)
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    if hard == -1 or hard > leaf.STACK_BYTES:
+        resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if kind == "python":
+        sys.setrecursionlimit(1000)
+    if kind in around.filters:
+        around.filters[kind].install()
+
+
+def _place(fds: list[int], at: list[int]) -> None:
+    """Descriptor fds[i] becomes at[i]; all others are closed."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
+    for fd, wanted in zip(high, at, strict=True):
+        os.dup2(fd, wanted)
+    walls.close_all_but(at)
+
+
+def watch(pid: int, cpu_s: float, wall_s: float, began: float, sock: socket.socket) -> dict[str, Any]:
+    """Wait for a leaf, end it at its limits, and tell what it did. Leaves with it if the supervisor hangs up."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(sock, select.POLLHUP)
+    why = ""
+    wait = cpu_s / _cores()
+    while not why:
+        ready = poll.poll(1000 * max(_NEVER_LESS_THAN, min(wait, began + wall_s - time.monotonic())))
+        if any(fd == pidfd for fd, _ in ready):
+            break
+        if ready:
+            os.kill(pid, signal.SIGKILL)
+            os._exit(0)
+        used = _cpu_of(pid)
+        wait = (cpu_s - used) / _cores()
+        why = "cpu" if used >= cpu_s else "wall" if time.monotonic() - began >= wall_s else ""
+    if why:
+        os.kill(pid, signal.SIGKILL)
+    _, status, usage = os.wait4(pid, 0)
+    os.close(pidfd)
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "why": why,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "wall_s": time.monotonic() - began,
+        "peak_mb": usage.ru_maxrss / 1024,
+    }
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds of a process so far, all its threads: the clock of clock_getcpuclockid(3)."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _tell(sock: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        sock.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+    except OSError:
+        os._exit(0)  # the supervisor has closed it

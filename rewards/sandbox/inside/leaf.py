@@ -1,0 +1,163 @@
+"""The process that runs a candidate's Python once: one test, then it ends. It has nothing worth stealing.
+
+What the program may touch: descriptors 0 to 2, for a call also 3, on which its result goes back. Everything
+here may be patched, walked or rewritten by the program: it fools only itself, for the supervisor compares.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import gc
+import json
+import json.encoder
+import os
+import sys
+import threading
+import traceback
+from _sitebuiltins import Quitter
+from types import CodeType, ModuleType, TracebackType
+from typing import Any, NoReturn
+
+_PRELOADED = (
+    "math cmath collections collections.abc heapq bisect itertools functools operator string re random json copy "
+    "typing dataclasses enum decimal fractions statistics datetime time io array queue types contextlib textwrap "
+    "numbers abc struct hashlib inspect"
+)
+RESULT_FD = 3
+STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
+_quote = json.encoder.encode_basestring_ascii
+
+
+def run(code: CodeType, call: str | None) -> NoReturn:
+    """Execute `code` as a program, or as a module whose function `call` gets the arguments that standard input
+    holds as JSON. Ends the process.
+    """
+    args = [] if call is None else _arguments()
+    gc.enable()
+    module = ModuleType("__main__" if call is None else "solution")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[module.__name__] = module
+    _open_streams()
+    status, last = 1, ""
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - this is what the walls are for
+        if call is not None:
+            _answer(_find(module, call)(*args))
+        status = 0
+    except SystemExit as problem:
+        status = _exit_code(problem)
+    except BaseException as problem:  # noqa: BLE001 - whatever it was, it is the program's
+        last = _report(problem)
+    _end(status, last)
+
+
+def _end(status: int, last: str) -> NoReturn:
+    """What the interpreter does at its end, without tearing the heap down; `last` becomes the message."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException as problem:  # noqa: BLE001 - as above
+        last = _report(problem)
+        status = status or 120  # as CPython does
+    if last:
+        _say(last)
+    os._exit(status)
+
+
+def _arguments() -> Any:
+    """Read from descriptor 0, which then is empty for the program."""
+    args = json.loads(os.pread(0, os.fstat(0).st_size, 0))
+    os.ftruncate(0, 0)
+    return args
+
+
+def _open_streams() -> None:
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        errors = "backslashreplace" if fd == 2 else "surrogateescape"
+        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _find(module: ModuleType, name: str) -> Any:
+    solution = getattr(module, "Solution", None)
+    if isinstance(solution, type) and hasattr(solution, name):
+        return getattr(solution(), name)
+    if not hasattr(module, name):
+        raise NameError(f"the program defines no function {name!r}")
+    return getattr(module, name)
+
+
+def _answer(value: Any) -> None:
+    text = to_json(value).encode()
+    while text:
+        text = text[os.write(RESULT_FD, text) :]
+
+
+def to_json(value: Any) -> str:
+    """JSON of a value by what it holds, not by what it claims: subclasses of int, str, list … are read as those.
+
+    A value's own methods are never asked, so an `__eq__`, `__repr__` or patched encoder changes nothing. Tuples are
+    lists, as json has it. Raises TypeError for what JSON cannot hold.
+    """
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, (list, tuple)):
+        kind: Any = list if isinstance(value, list) else tuple
+        return "[" + ",".join([to_json(item) for item in kind.__iter__(value)]) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join([f"{_key(key)}:{to_json(item)}" for key, item in dict.items(value)]) + "}"
+    raise TypeError(f"the result holds a {type(value).__name__}, which is no JSON value")
+
+
+def _float(value: float) -> str:
+    text = float.__repr__(value)
+    return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text, text)
+
+
+def _key(key: Any) -> str:
+    return _quote(key) if isinstance(key, str) else _quote(to_json(key))
+
+
+def _exit_code(problem: SystemExit) -> int:
+    if problem.code is None:
+        return 0
+    if isinstance(problem.code, int):
+        return int.__and__(problem.code, 255)
+    _say(str(problem.code))
+    return 1
+
+
+def _report(problem: BaseException) -> str:
+    """Write the traceback to stderr as the interpreter does. Returns its last line."""
+    own: TracebackType | None = problem.__traceback__
+    try:
+        lines = traceback.format_exception(type(problem), problem, own and own.tb_next, limit=-20)
+    except BaseException as worse:  # noqa: BLE001 - e.g. a __str__ that raises
+        lines = [type(worse).__name__]
+    _say("".join(lines))
+    return lines[-1].strip()
+
+
+def _say(text: str) -> None:
+    os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def prepare() -> None:
+    """What every leaf needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules."""
+    builtins.exit = Quitter("exit", "Ctrl-D (i.e. EOF)")
+    builtins.quit = Quitter("quit", "Ctrl-D (i.e. EOF)")
+    sys.argv[:] = ["solution.py"]
+    sys.orig_argv[:] = ["python", "solution.py"]
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)  # the CPU limit bounds it; programs do print big integers
+    for name in _PRELOADED.split():
+        __import__(name)

@@ -1,0 +1,109 @@
+"""The process that forks solutions: started once by the supervisor, it never sees what a solution is fed.
+
+Control messages are JSON on a SEQPACKET socket, descriptors beside them. One message starts one job (a
+solution): a forked process with a socket of its own, which puts up the walls, compiles, and forks a leaf per
+case. When a job's process ends, the zygote says how on that job's socket, so its death is never a riddle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from . import job, leaf, walls
+
+CONTROL_FD = 3
+
+
+def main() -> NoReturn:
+    """Descriptor 0 is the control socket; the first message holds the settings (see supervisor.py)."""
+    os.dup2(0, CONTROL_FD)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.closerange(CONTROL_FD + 1, 4096)
+    control = socket.socket(fileno=CONTROL_FD)
+    settings = json.loads(control.recv(1 << 20))
+    if settings["parent"]:
+        walls.die_with_parent(settings["parent"])
+    os.environ.clear()
+    sys.path.remove(settings["code"])
+    if settings["library"]:
+        # Root's interpreter may lie where no other user can go; through the working directory they still import.
+        os.chdir(settings["library"])
+        sys.path[:] = ["/proc/self/cwd", "/proc/self/cwd/lib-dynload"]
+    walls.LIBC.mallopt(walls.M_ARENA_MAX, 2)  # else each thread of a leaf reserves 64 MiB of its address space
+    leaf.prepare()
+    around = job.Walls.from_settings(settings)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    control.send(b'{"ready": true}')
+    Zygote(control, around).serve()
+    os._exit(0)
+
+
+class Zygote:
+    """Forks jobs and tells how they ended."""
+
+    def __init__(self, control: socket.socket, around: job.Walls) -> None:
+        self._control, self._walls = control, around
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._jobs: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+
+    def serve(self) -> None:
+        """Until the supervisor closes the control socket."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd in self._jobs:
+                    self._reap(fd)
+                elif not self._start():
+                    return
+
+    def _start(self) -> bool:
+        message, fds, _, _ = socket.recv_fds(self._control, 65536, 2)
+        if not message:
+            return False
+        uid = self._walls.next_uid()
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _run_job(json.loads(message), fds, self._walls, uid, zygote)
+        os.close(fds[1])
+        pidfd = os.pidfd_open(pid)
+        self._jobs[pidfd] = pid, socket.socket(fileno=fds[0])
+        self._poll.register(pidfd, select.POLLIN)
+        return True
+
+    def _reap(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        pid, sock = self._jobs.pop(pidfd)
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):  # the supervisor may have closed it
+            sock.send(json.dumps({"ended": os.waitstatus_to_exitcode(status)}).encode(), socket.MSG_NOSIGNAL)
+        sock.close()
+
+
+def _run_job(request: dict[str, Any], fds: list[int], around: job.Walls, uid: int | None, zygote: int) -> NoReturn:
+    try:
+        walls.close_all_but([0, 1, 2, *fds, *around.descriptors()])
+        walls.become(uid)
+        walls.die_with_parent(zygote)
+        job.run(request, socket.socket(fileno=fds[0]), fds[1], around)
+        os._exit(0)
+    except BaseException as problem:  # noqa: BLE001 - a job must never return into the zygote's loop
+        os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
+    finally:
+        os._exit(70)
+
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the host

@@ -1,0 +1,136 @@
+"""The ladder: which walls this machine can give, and the command that starts a zygote behind them.
+
+    namespaces  bubblewrap's user, pid, mount, network and ipc namespaces and read-only root, Landlock, seccomp
+    landlock    Landlock and seccomp, for machines that forbid user namespaces
+    none        rlimits only; refused unless the user turns it on by hand
+
+A user process keeps its user id; started as root, each job gets an unprivileged user id of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rewards.sandbox import filters
+from rewards.sandbox.inside import walls
+
+Rung = Literal["namespaces", "landlock", "none"]
+RUNGS: tuple[Rung, ...] = ("namespaces", "landlock", "none")
+UNSAFE = "REWARDS_SANDBOX_UNSAFE"  # set to 1: run without walls where there are none
+
+_CODE = str(Path(__file__).resolve().parent)
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from inside.zygote import main; main()"
+_LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
+_NOBODY = 65534
+_FIRST_UID, _UIDS = 1 << 30, 1 << 12
+_SPARE_THREADS = 1024  # of leaves that run at once, where they share a count
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to start a zygote: its command and what it is told first."""
+
+    command: list[str]
+    settings: dict[str, Any]
+
+
+def python_start(rung: Rung) -> Start:
+    """For Python solutions and compiled programs: system libraries and the standard library, nothing else."""
+    library = os.path.realpath(os.path.dirname(os.__file__))
+    readable = [*_LIBRARIES, library, os.path.dirname(library)]
+    paths = [(path, walls.READ) for path in readable]
+    paths += [(path, walls.READ_FILE | walls.EXECUTE) for path in _LOADERS]
+    paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
+    settings = _settings(rung, paths, ("python", "binary"))
+    if rung == "landlock" and os.geteuid() == 0:
+        settings["library"] = library
+    return Start(_command(rung, readable, []), settings)
+
+
+def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:
+    root = os.geteuid() == 0
+    first, count = uids() if root else (None, 1)
+    return {
+        "parent": 0 if rung == "namespaces" else os.getpid(),
+        "code": _CODE,
+        "library": "",
+        "filters": {} if rung == "none" else {kind: filters.write(kind).hex() for kind in kinds},
+        "landlock": rung != "none",
+        "paths": paths,
+        "first_uid": first,
+        "uid_count": count,
+        "base_threads": _threads_around(rung, own_uids=count > 1),
+    }
+
+
+def _command(rung: Rung, readable: list[str], extra: list[str]) -> list[str]:
+    interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    python = [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _CODE]
+    if rung != "namespaces":
+        return python
+    inside = os.path.join(_CODE, "inside")
+    return [*bubblewrap(), *mounts([*readable, interpreter, inside]), *extra, "--", *python]
+
+
+def bubblewrap() -> list[str]:
+    """bwrap with its namespaces. Root needs no user namespace, and keeps what it takes to change user ids."""
+    spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    if os.geteuid() == 0:
+        caps = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        caps = ["--unshare-user", "--cap-drop", "ALL"]
+    path = shutil.which("bwrap") or "bwrap"
+    return [path, *caps, *spaces, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--chdir", "/"]
+
+
+def mounts(readable: list[str]) -> list[str]:
+    """bwrap's options that make a read-only root of these paths, with null and urandom as the only devices."""
+    options = ["--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"]
+    parents = {str(parent) for path in readable for parent in Path(path).parents}
+    for path in sorted(parents - {"/", "/usr"} - set(readable)):
+        options += ["--dir", path]  # passable for all, where the machine's own may be root's alone
+    for path in sorted(set(readable)):  # parents first
+        if os.path.islink(path):
+            options += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            options += ["--ro-bind", path, path]
+    return [*options, "--remount-ro", "/"]
+
+
+def uids() -> tuple[int, int]:
+    """First id and number of ids for jobs started by root: a range of our own, or nobody where ids are scarce."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        inside, _, count = map(int, line.split())
+        if inside <= _FIRST_UID and inside + count > (1 << 31):
+            return _FIRST_UID + (os.getpid() % (1 << 17)) * _UIDS, _UIDS
+    return _NOBODY, 1
+
+
+def _threads_around(rung: Rung, own_uids: bool) -> int:
+    """RLIMIT_NPROC counts all that a user runs; a job's own threads come on top of this."""
+    if own_uids:
+        return 8
+    if rung == "namespaces" and os.geteuid() != 0:
+        return _SPARE_THREADS  # a user namespace counts on its own
+    mine = _NOBODY if os.geteuid() == 0 else os.geteuid()
+    return _SPARE_THREADS + sum(_threads_of(entry) for entry in os.scandir("/proc") if _owned(entry, mine))
+
+
+def _owned(entry: os.DirEntry[str], uid: int) -> bool:
+    try:
+        return entry.name.isdecimal() and entry.stat().st_uid == uid
+    except OSError:
+        return False  # it ended meanwhile
+
+
+def _threads_of(entry: os.DirEntry[str]) -> int:
+    try:
+        return len(os.listdir(f"{entry.path}/task"))
+    except OSError:
+        return 0

@@ -1,0 +1,282 @@
+"""The supervisor: starts zygotes, hands out cases, collects what came back. It never runs a candidate's code.
+
+It holds no expected output either: callers compare. A zygote or job that is killed from outside is replaced and
+the case it was on is run again, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rewards.sandbox.rungs import Start
+from rewards.sandbox.types import Case, Limits, Program, Ran
+
+_START_SECONDS = 60.0
+_SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
+_MESSAGE_CHARS = 500
+_OUT_OF_MEMORY = ("MemoryError", "terminate called after throwing an instance of 'std::bad_alloc'")
+
+
+class Lost(Exception):
+    """A zygote or job ended although nothing in it should have ended it."""
+
+
+class Zygote:
+    """A running zygote, and the jobs it forks. Thread-safe."""
+
+    def __init__(self, start: Start) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        started = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(start, theirs, started), daemon=True, name="sandbox")
+        keeper.start()
+        started.wait()
+        theirs.close()
+        try:
+            self.control.settimeout(_START_SECONDS)
+            self.control.send(json.dumps(start.settings).encode(), socket.MSG_NOSIGNAL)
+            ready = self.control.recv(4096)
+        except OSError:
+            ready = b""
+        if not ready:
+            said = self.errors()
+            self.close()
+            raise Lost(said or f"{start.command[0]} did not start")
+
+    def _keep(self, start: Start, theirs: socket.socket, started: threading.Event) -> None:
+        # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
+        try:
+            self._process = subprocess.Popen(
+                start.command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env={}, cwd="/",
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as problem:
+            self._errors.write(f"{start.command[0]}: {problem.strerror}".encode())
+            self._errors.flush()
+        started.set()
+        if self._process is not None:
+            self._process.wait()
+
+    def errors(self) -> str:
+        """The last line that the zygote wrote before it ended."""
+        with contextlib.suppress(ValueError):
+            return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace").strip()[-_MESSAGE_CHARS:]
+        return ""
+
+    def job(self, request: Mapping[str, Any], payload: int) -> socket.socket:
+        """A socket to a new job. Raises Lost."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, self._lock:
+            try:
+                socket.send_fds(self.control, [json.dumps(request).encode()], [theirs.fileno(), payload])
+            except OSError as problem:
+                ours.close()
+                raise Lost(f"the zygote is gone: {problem}") from None
+        return ours
+
+    def gone(self) -> bool:
+        return self._process is None or self._process.returncode is not None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)  # copies of the socket in forks of this process do not count
+        if self._process is not None:
+            self._process.kill()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close what is ours without ending the process (another process owns it)."""
+        self.control.close()
+        self._errors.close()
+
+
+class Runner:
+    """Runs jobs on a zygote that it starts when needed and starts again when it was killed."""
+
+    def __init__(self, start: Callable[[], Start]) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._zygote: Zygote | None = None
+        _runners.add(self)
+
+    def python(
+        self, code: str, cases: Sequence[Case], limits: Limits, keep_going: Callable[[int, Ran], bool] | None
+    ) -> Program:
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+        runs: list[Ran] = []
+        lost = ""
+        for _ in range(2):
+            try:
+                with self.job(request, code.encode("utf-8", "surrogatepass")) as sock:
+                    problem = _compile_error(ask(sock, limits.wall_s))
+                    if problem:
+                        return Program(problem, [])
+                    while len(runs) < len(cases):
+                        runs.append(run_case(sock, cases[len(runs)], limits))
+                        if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
+                            break
+                    return Program(None, runs)
+            except Lost as problem:
+                lost = str(problem)
+        return Program(None, runs + [Ran("error", message=lost)] * (len(cases) - len(runs)))
+
+    @contextlib.contextmanager
+    def job(self, request: Mapping[str, Any], payload: bytes) -> Iterator[socket.socket]:
+        """A socket to a new job; the job ends with the block. Raises Lost."""
+        with memfd(payload) as fd:
+            sock = self._running().job(request, fd)
+        try:
+            yield sock
+        finally:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _running(self) -> Zygote:
+        with self._lock:
+            if self._zygote is not None and self._zygote.gone():
+                self._zygote.close()
+                self._zygote = None
+            if self._zygote is None:
+                self._zygote = Zygote(self._start())
+            return self._zygote
+
+    def close(self) -> None:
+        with self._lock:
+            if self._zygote is not None:
+                self._zygote.close()
+                self._zygote = None
+
+    def forget(self) -> None:
+        """After fork, in the child: the parent's zygote is left alone, this process will start its own."""
+        self._lock = threading.Lock()
+        if self._zygote is not None:
+            self._zygote.forget()
+            self._zygote = None
+
+
+_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for runner in _runners:
+        runner.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextlib.contextmanager
+def memfd(data: bytes = b"") -> Iterator[int]:
+    """An anonymous file that holds `data`, at its start."""
+    fd = os.memfd_create("case", os.MFD_CLOEXEC)
+    try:
+        written = 0
+        while written < len(data):
+            written += os.pwrite(fd, data[written:] if written else data, written)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def ask(sock: socket.socket, seconds: float) -> dict[str, Any]:
+    """The job's next message. Raises Lost if it died or says nothing for far longer than it may take."""
+    sock.settimeout(seconds + _SLACK_SECONDS)
+    try:
+        message = sock.recv(1 << 17)
+    except OSError as problem:
+        raise Lost(f"the job does not answer: {problem}") from None
+    if not message:
+        raise Lost("the zygote was killed")
+    told = json.loads(message)
+    assert isinstance(told, dict)
+    if told.get("ended") == -signal.SIGKILL:
+        raise Lost("the job was killed")
+    return told
+
+
+def _compile_error(told: Mapping[str, Any]) -> str | None:
+    if "ended" in told:
+        return f"the compiler {_ending(told['ended'])}"
+    return told.get("compile_error")
+
+
+def _ending(code: int) -> str:
+    if code == -signal.SIGXCPU:
+        return "used up its CPU time"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def run_case(
+    sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None] | None = None
+) -> Ran:
+    """One leaf's run. Raises Lost."""
+    fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
+    with memfd(fed) as stdin, memfd() as stdout, memfd() as stderr, memfd() as result:
+        at = [0, 1, 2] if case.call is None else [0, 1, 2, 3]
+        order = {
+            "at": at,
+            "call": case.call and case.call[0],
+            "cpu_s": limits.cpu_s,
+            "wall_s": limits.wall_s,
+            "memory_mb": limits.memory_mb,
+            "output_kb": limits.output_kb,
+            "open_files": limits.open_files,
+            "threads": limits.threads,
+        }
+        send(sock, order, [stdin, stdout, stderr, result][: len(at)])
+        told = ask(sock, limits.wall_s)
+        if "ended" in told:
+            raise Lost(f"the job {_ending(told['ended'])}")
+        most = limits.output_kb << 10
+        value = b"" if case.call is None else read(result, most)
+        return judge(told, limits, read(stdout, most), read(stderr, most)[-4096:], value, case.call is not None)
+
+
+def send(sock: socket.socket, order: Mapping[str, Any], fds: Sequence[int]) -> None:
+    try:
+        socket.send_fds(sock, [json.dumps(order).encode()], fds, socket.MSG_NOSIGNAL)
+    except OSError as problem:
+        raise Lost(f"the job is gone: {problem}") from None
+
+
+def read(fd: int, most: int) -> bytes:
+    """All that a leaf wrote, at most `most` bytes. The leaf has ended."""
+    size = min(os.fstat(fd).st_size, most)
+    return os.pread(fd, size, 0) if size else b""
+
+
+def judge(told: Mapping[str, Any], limits: Limits, stdout: bytes, stderr: bytes, result: bytes, called: bool) -> Ran:
+    """How a leaf's run ended, from what its job saw; its own words (stderr) only fill the message."""
+    code, cpu_s = told["code"], told["cpu_s"]
+    said = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:_MESSAGE_CHARS]
+    status, message = "ok", ""
+    if told["why"] == "wall":
+        status, message = "timeout", f"still running after {limits.wall_s:g} s of wall time"
+    elif told["why"] == "cpu" or cpu_s > limits.cpu_s or code == -signal.SIGXCPU:
+        status, message = "timeout", f"over {limits.cpu_s:g} s of CPU time"
+    elif code == -signal.SIGXFSZ or max(len(stdout), len(result)) >= limits.output_kb << 10:
+        status, message = "output_limit", f"more than {limits.output_kb} kB of output"
+    elif told["peak_mb"] > limits.memory_mb or (code and said.startswith(_OUT_OF_MEMORY)):
+        status, message = "memory", f"over {limits.memory_mb} MB of memory"
+    elif code < 0:
+        status, message = "signal", f"{signal.Signals(-code).name}{': ' if said else ''}{said}"
+    elif code:
+        status, message = "exit", said or f"exit code {code}"
+    elif called and not result:
+        status, message = "exit", "ended without a result"
+    if status != "ok":
+        result = b""
+    return Ran(status, code if code >= 0 else None, stdout, result, cpu_s, told["wall_s"], told["peak_mb"], message)  # type: ignore[arg-type]

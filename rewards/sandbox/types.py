@@ -1,0 +1,84 @@
+"""What goes into the sandbox and what comes out: limits, cases, results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit", "error"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one run (one leaf process), and of compiling a Python solution.
+
+    cpu_s: CPU seconds, user and system, over all threads; this is what decides. wall_s: a safety net against
+    programs that sleep, generous so that a busy machine changes no score. memory_mb: address space, and peak
+    resident memory. output_kb: of each of stdout, stderr and a call's result. threads: how many a leaf may have;
+    exact where the sandbox has user ids of its own (started as root), else shared by the leaves that run at once.
+    compile_cpu_s: whole CPU seconds for `compile` of a Python solution.
+    """
+
+    cpu_s: float = 4.0
+    wall_s: float = 60.0
+    memory_mb: int = 512
+    output_kb: int = 8192
+    open_files: int = 64
+    threads: int = 256
+    compile_cpu_s: int = 10
+
+
+# One g++ run: cc1plus needs a gigabyte for heavy templates; driver, compiler, assembler and linker are processes.
+BUILD_LIMITS = Limits(cpu_s=60.0, wall_s=300.0, memory_mb=3072, output_kb=256 * 1024, open_files=256)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of a program: its standard input, or (Python only) a call of `call[0]` with JSON arguments.
+
+    A call goes to the method of that name of a class `Solution` if there is one, else to the function.
+    """
+
+    stdin: bytes = b""
+    call: tuple[str, list[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one case did. All bytes and texts in here were written by an untrusted program.
+
+    status: ok (exit code 0; of a call: it returned a JSON value), exit (another code, an exception, a call without
+    result), signal, timeout (CPU or wall time), memory, output_limit, or error: the sandbox could not run the case.
+    result: the call's value as JSON; empty if there is none. channels: see Sandbox.execute. message: why it is
+    not ok, e.g. the last line of the traceback.
+    """
+
+    status: Status
+    exit_code: int | None = None
+    stdout: bytes = b""
+    result: bytes = b""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_mb: float = 0.0
+    message: str = ""
+    channels: Mapping[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Python solution's runs, in the order of its cases; none if it did not compile (`compile_error`)."""
+
+    compile_error: str | None
+    runs: list[Ran]
+
+
+@dataclass(frozen=True)
+class Built:
+    """status: as in Ran. log: what the compiler said, cut to 64 kB. outputs: the files asked for that exist."""
+
+    status: Status
+    log: str
+    outputs: dict[str, bytes]
+    cpu_s: float = 0.0
+    message: str = ""
