@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import rewards
 
 SETTLED_NS = 2_000_000_000  # a file that changed less than this ago may change again at the same time stamp
 
@@ -44,13 +42,6 @@ def _read_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@cache  # code does not change while it runs
-def rewards_hash() -> str:
-    """One hash of all code of the rewards: a reward may use any of it."""
-    folder = Path(rewards.__file__).parent
-    return value_hash({str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*.py"))})
 
 
 def git_blob(path: Path) -> str:

@@ -19,6 +19,7 @@ from rewards.base import (
     RewardError,
     Score,
     TooManyFailures,
+    code_hash,
     nearest,
 )
 
@@ -31,12 +32,14 @@ __all__ = [
     "RewardError",
     "Score",
     "TooManyFailures",
+    "code_hash",
     "load",
     "reward_class",
 ]
 
 REGISTRY: dict[str, str] = {
     "math": "rewards.math:MathReward",
+    "model": "rewards.model:ModelReward",
 }
 
 

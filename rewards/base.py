@@ -8,12 +8,15 @@ that has too many of them.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Row = Mapping[str, Any]
@@ -74,6 +77,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """', did you mean …?' for the known name closest to `name`, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+@cache  # code does not change while it runs
+def code_hash() -> str:
+    """SHA-256 of all code of the rewards: a reward may use any of it, and what it gives may change with it."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 class Reward:

@@ -1,7 +1,7 @@
 """Score a JSONL file into another: rows in order, resumed after a kill, bad rows as outcome "error".
 
-Output goes to `<output>.part` and is renamed at the end. The first line of the part names reward, parameters
-and input, so that only the same work is continued; complete lines after it are kept.
+Output goes to `<output>.part` and is renamed at the end. The first line of the part names reward, parameters,
+code and input, so that only the same work is continued; complete lines and groups after it are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rewards.base import FailureLimit, Reward, RewardError, Score, nearest
+from rewards.base import FailureLimit, Reward, RewardError, Score, code_hash, nearest
 
 BATCH_ROWS = 64
 
@@ -77,10 +77,10 @@ def score_file(
     counts: Counter[str] = Counter()
     with part.open("a+b") as out:
         _lock(out, part)
-        done = _resume(out, header, counts)
+        done = _resume(out, header, counts, source)
         with _Progress(_count_rows(source), done) as progress:
             rows = itertools.islice(read_rows(source), done, None)
-            while batch := list(itertools.islice(rows, BATCH_ROWS)):
+            for batch in _batches(rows, BATCH_ROWS * (workers or 1)):
                 for line, scores in _scored(reward, batch, workers):
                     counts.update(score.outcome for score in scores)
                     out.write(line)
@@ -90,6 +90,23 @@ def score_file(
         limit.check(counts, final=True)
         _publish(part, output, len(header))
     return dict(counts)
+
+
+def _batches(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
+    """About `size` rows at a time. Neighbours with one id are a group of completions, and stay together."""
+    batch: list[Numbered] = []
+    for row in rows:
+        if len(batch) >= size and _group(batch[-1]) != _group(row):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _group(numbered: Numbered) -> Any:
+    number, row, _ = numbered
+    return row.get("group", row.get("id", ("line", number)))
 
 
 def _check_completions(source: Path) -> None:
@@ -110,7 +127,7 @@ def _header(reward: Reward, source: Path) -> bytes:
     with source.open("rb") as data:
         while block := data.read(1 << 20):
             digest.update(block)
-    work = {"reward": reward.name, "params": asdict(reward.params), "input": digest.hexdigest()}
+    work = {"reward": reward.name, "params": asdict(reward.params), "code": code_hash(), "input": digest.hexdigest()}
     return json.dumps(work, sort_keys=True).encode() + b"\n"
 
 
@@ -121,20 +138,30 @@ def _lock(file: BinaryIO, path: Path) -> None:
         raise RewardError(f"{path}: another process is scoring into it") from None
 
 
-def _resume(file: BinaryIO, header: bytes, counts: Counter[str]) -> int:
-    """Rows already in the part file, counted into `counts`; a line cut short by a kill is removed."""
+def _resume(file: BinaryIO, header: bytes, counts: Counter[str], source: Path) -> int:
+    """Rows already in the part file, counted into `counts`; what a kill cut short, a line or a group, is removed."""
     file.seek(0)
     if file.readline() != header:
         file.truncate(0)
         file.write(header)
         return 0
-    done, good = 0, file.tell()
+    ends, outcomes = [file.tell()], []
     for line in file:
         if not line.endswith(b"\n"):
             break
-        counts.update(score["outcome"] for score in json.loads(line)["scores"])
-        done, good = done + 1, good + len(line)
-    file.truncate(good)
+        outcomes.append([score["outcome"] for score in json.loads(line)["scores"]])
+        ends.append(ends[-1] + len(line))
+    done = _whole_groups(source, len(outcomes))
+    counts.update(itertools.chain.from_iterable(outcomes[:done]))
+    file.truncate(ends[done])
+    return done
+
+
+def _whole_groups(source: Path, done: int) -> int:
+    """How many of the first `done` rows belong to groups that end among them."""
+    groups = [_group(row) for row in itertools.islice(read_rows(source), done + 1)]
+    while 0 < done < len(groups) and groups[done - 1] == groups[done]:
+        done -= 1
     return done
 
 

@@ -23,7 +23,7 @@ import rewards
 from data_prep import tasks
 from data_prep.errors import DataError
 from data_prep.fetch import Unreachable, fetch, hub_records
-from data_prep.fingerprint import file_hash, rewards_hash
+from data_prep.fingerprint import file_hash
 from data_prep.rows import MAX_TEXT_BYTES, check, check_size, content_id
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps import shapes
@@ -136,7 +136,7 @@ class Load(Step):
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """Each origin by its content or its pin. Raises DataError when a file is missing."""
         origins: dict[str, Any] = {"origins": [_identity(origin) for origin in self.origins(base)]}
-        return {**origins, "rewards": rewards_hash()} if self.params.check_gold else origins
+        return {**origins, "rewards": rewards.code_hash()} if self.params.check_gold else origins
 
     def reads(self, base: Path) -> str:
         """The files and other origins, by name."""

@@ -15,7 +15,6 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 import rewards
-from data_prep.fingerprint import rewards_hash
 from data_prep.step import Apply, Context, Params, Row, Step
 
 MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
@@ -53,7 +52,7 @@ class ScoreStep(Step):
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """All code of the rewards: a reward may use any of it."""
-        return {"rewards": rewards_hash()}
+        return {"rewards": rewards.code_hash()}
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""
