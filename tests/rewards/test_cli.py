@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rewards
+from rewards import scoring
 
 ROOT = Path(rewards.__file__).parent.parent
 
@@ -172,3 +173,18 @@ def test_list_names_columns_and_parameters() -> None:
     assert "math: " in shown
     assert "columns: answer" in shown
     assert "deadline=2.0" in shown
+
+
+def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
+    rows = [{"id": f"p{i // 4}", "answer": "1", "completion": rf"\boxed{{{i % 3}}}"} for i in range(12)]
+    source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    marked = {"scores": [{"value": 7.0, "outcome": "scored", "details": {}}]}
+    part = tmp_path / "out.jsonl.part"
+    part.write_bytes(scoring._header(rewards.load("math"), source))
+    with part.open("a") as file:
+        file.writelines(json.dumps({**row, **marked}) + "\n" for row in rows[:6])
+    done = run("score", "--reward", "math", "--input", source, "--output", out)
+    assert done.returncode == 0, done.stderr
+    values = [row["scores"][0]["value"] for row in read(out)]
+    assert values[:4] == [7.0] * 4, "the whole group before the kill is kept"
+    assert values[4:] == [float(i % 3 == 1) for i in range(4, 12)]
