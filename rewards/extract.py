@@ -10,6 +10,7 @@ Thought = Literal["auto", "always", "never"]
 
 _OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
 _BOX = re.compile(_OPENING)
+_FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box, groups at most one deep
 _TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
 
 
@@ -34,6 +35,15 @@ def last_box(text: str) -> str | None:
     Of nested boxes this is the outermost, so that `\boxed{1, \boxed{2}}` does not pass for 2. Escaped braces
     do not count. One pass, linear in the text.
     """
+    at = text.rfind("\\boxed{")
+    flat = _FLAT.match(text, at + 7) if at >= 0 else None
+    if flat and text.find("}", flat.end()) < 0:
+        return flat[1]  # the usual case: no other box can close behind this one
+    return nested_box(text)
+
+
+def nested_box(text: str) -> str | None:
+    """`last_box`, for any text."""
     first = _BOX.search(text)
     if first is None:
         return None
@@ -100,5 +110,5 @@ def reduce_gold(answer: str) -> str:
     """The final answer of a gold: after the last `####` (GSM8K), else in its last box, else all of it."""
     if "####" in answer:
         return answer.rpartition("####")[2].strip()
-    box = last_box(answer)
+    box = last_box(answer) if "box" in answer else None
     return (answer if box is None else box).strip()

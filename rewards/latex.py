@@ -161,27 +161,31 @@ def _sign(mark: str) -> int:
     return -1 if mark == "-" else 1
 
 
+def _over(sign: str, top: str, bottom: str) -> Fraction | None:
+    below = int(bottom)
+    return Fraction(-int(top) if sign == "-" else int(top), below) if below else None
+
+
 def rational(text: str) -> Fraction | None:
     r"""The exact value of a cleaned text that is one rational number, else None.
 
     Integers, decimals, `\frac{a}{b}`, `a/b`, mixed numbers, `a \times 10^{k}`, `1e5`, small integer powers,
     repeating decimals.
     """
-    mixed = _MIXED.fullmatch(text)
-    text = text if mixed else squeeze(text)
+    if m := _MIXED.fullmatch(text):
+        top, bottom = int(m[3] or m[5]), int(m[4] or m[6])
+        return _sign(m[1]) * (int(m[2]) + Fraction(top, bottom)) if 0 < top < bottom else None
+    text = squeeze(text)
     value = _plain(text)
     if value is not None:
         return value
-    if mixed:
-        top, bottom = int(mixed[3] or mixed[5]), int(mixed[4] or mixed[6])
-        return _sign(mixed[1]) * (int(mixed[2]) + Fraction(top, bottom)) if 0 < top < bottom else None
     if m := _FRACTION.fullmatch(text):
         if "." not in m[0]:
-            return _sign(m[1]) * Fraction(int(m[2]), bottom) if (bottom := int(m[3])) else None
+            return _over(m[1], m[2], m[3])
         above, below = _plain(m[2]), _plain(m[3])
         return _sign(m[1]) * above / below if above is not None and below else None
     if m := _SLASH.fullmatch(text):
-        return _sign(m[1]) * Fraction(int(m[2]), int(m[3])) if int(m[3]) else None
+        return _over(m[1], m[2], m[3])
     if m := _SCIENTIFIC.fullmatch(text):
         return Fraction(m[1]) * Fraction(10) ** int(m[2] or m[3] or m[4])
     if m := _POWER.fullmatch(text):

@@ -9,11 +9,11 @@ processes with a deadline that this process keeps. No answer is evaluated in thi
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -54,13 +54,12 @@ def gold_text(answer: str | int | float) -> str:
     return reduce_gold(str(answer))
 
 
-@lru_cache(maxsize=4096)
-def _exact(text: str) -> Fraction | None:
-    return rational(text)
+_exact = lru_cache(maxsize=4096)(rational)
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 
 
 def fast(gold: str, answer: str) -> bool | None:
-    """Equal strings and plain rationals as they stand, else None."""
+    """Equal strings and rationals as they stand, else None."""
     if gold == answer:
         return True
     if len(answer) > 100:
@@ -68,6 +67,8 @@ def fast(gold: str, answer: str) -> bool | None:
     wanted = _exact(gold)
     if wanted is None:
         return None
+    if "," in answer and _GROUPED.fullmatch(answer):
+        answer = answer.replace(",", "")
     given = rational(answer)
     return None if given is None else wanted == given
 
@@ -198,7 +199,7 @@ class MathReward(Reward):
 
 
 def _is_gold(answer: Any) -> bool:
-    return isinstance(answer, (str, int, float)) and not isinstance(answer, bool) and answer != ""
+    return answer != "" and isinstance(answer, (str, int, float)) and not isinstance(answer, bool)
 
 
 def _cut_short(row: Row) -> bool:

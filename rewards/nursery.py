@@ -1,15 +1,17 @@
 """The process that imports a worker's libraries once and forks workers from that state (started by pool.py).
 
-It never sees a request: it gets one end of a socket pair per worker, forks, and answers with the pid. A
-worker runs with an address-space limit, no core files, no file writes, no descriptors but its socket, and no
-standard streams. What this does not stop: a worker may read files and the network if the library it runs can
-be made to.
+It never sees a request: it gets one end of a socket pair per worker, forks, and answers with the pid. A worker
+has no descriptors but its socket and no standard streams, and walls around it (rewards/sandbox): Landlock leaves
+it the interpreter's libraries to read and nothing to write or run; seccomp leaves it no socket, no process, no
+signal to others; limits bound memory, files and CPU. Code that gets to run in it finds nothing and reaches nobody.
+
+What this does not stop: where the kernel has no Landlock (before 5.13) a worker may read files, and where
+libseccomp is missing it may open sockets. `walls` names what stands; pool.py logs it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -18,20 +20,70 @@ import select
 import signal
 import socket
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
-_PR_SET_PDEATHSIG = 1
+from rewards.base import RewardError
+from rewards.sandbox import filters
+from rewards.sandbox.inside import walls
+
 _PARENT_POLL_SECONDS = 1.0
-_CPU_SECONDS = 60  # per request; the host's deadline comes first unless the host is stopped
+_CPU_SECONDS = 60.0  # per request; the host's deadline comes first unless the host is stopped
+_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What is put around each worker. names: what stands. problems: what does not, and why."""
+
+    filter: walls.Filter | None
+    rules: int | None
+    memory_mb: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        standing = (("landlock", self.rules), ("seccomp", self.filter))
+        return (*(name for name, part in standing if part is not None), "rlimits")
+
+    def enter(self) -> None:
+        """Stand inside, for good."""
+        walls.limit(resource.RLIMIT_AS, self.memory_mb << 20)
+        for which, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 16)):
+            walls.limit(which, value)
+        walls.no_new_privileges()
+        if self.rules is not None:
+            walls.landlock_enter(self.rules)
+            os.close(self.rules)
+        if self.filter is not None:
+            self.filter.install()
+
+
+def build_walls(root: str, memory_mb: int) -> Walls:
+    """Make, once, what every worker puts around itself. root: of the repository, whose `rewards` stays readable."""
+    problems = []
+    library = [path for path in sys.path if path != root] + [str(Path(root) / "rewards"), *_SYSTEM_LIBRARIES]
+    rules = walls.landlock_rules((path, walls.READ) for path in library)
+    if rules is None:
+        problems.append("this kernel has no Landlock: a worker could read files")
+    try:
+        program = walls.Filter.from_bytes(filters.write("python"))
+    except RewardError as problem:
+        program = None
+        problems.append(f"a worker could open sockets: {problem}")
+    return Walls(program, rules, memory_mb, tuple(problems))
 
 
 def main() -> NoReturn:
     """argv: root, module, memory in MB. The control socket is descriptor 0."""
     module = importlib.import_module(sys.argv[2])
     module.warm_up()
+    around = build_walls(sys.argv[1], int(sys.argv[3]))
     control = socket.socket(fileno=0)
     parent = os.getppid()
-    control.sendall(b'{"ready": true}\n')
+    ready = {"ready": True, "walls": around.names, "problems": around.problems}
+    control.sendall(json.dumps(ready).encode() + b"\n")
     while os.getppid() == parent:
         # A fork of the host may hold a copy of its end, so a closed socket is not the only sign of its death.
         if not select.select([control], [], [], _PARENT_POLL_SECONDS)[0]:
@@ -43,27 +95,30 @@ def main() -> NoReturn:
             line += control.recv(65536)
         for pid in json.loads(line)["reap"]:
             os.waitpid(pid, 0)
-        pid = os.fork()
+        nursery, pid = os.getpid(), os.fork()
         if pid == 0:
-            work(module, fds[0], int(sys.argv[3]))
+            work(module, fds[0], around, nursery)
         os.close(fds[0])
         control.sendall(json.dumps({"pid": pid}).encode() + b"\n")
     os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
 
 
-def work(module: Any, fd: int, memory_mb: int) -> NoReturn:
-    """Answer requests until the socket closes. Never returns into the nursery's loop."""
-    os.dup2(fd, 3)
-    sock = socket.socket(fileno=3)
+def work(module: Any, fd: int, around: Walls, nursery: int) -> NoReturn:
+    """Answer requests until the socket closes. Never returns into the nursery's loop.
+
+    An exception of `handle` is a defect of ours: its message is the reply, and the worker ends.
+    """
+    walls.die_with_parent(nursery)
+    sock = socket.socket(fileno=fd)
     try:
-        os.closerange(4, 4096)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(null, stream)
-        lock_down(memory_mb)
+        walls.close_all_but([0, 1, 2, fd, *([] if around.rules is None else [around.rules])])
+        around.enter()
         with sock.makefile("rb") as requests:
             for line in requests:
-                allow_cpu()
+                signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)  # SIGPROF ends the process
                 reply = module.handle(json.loads(line))
                 sock.sendall(json.dumps(reply).encode() + b"\n")
                 if "limit" in reply:
@@ -73,21 +128,3 @@ def work(module: Any, fd: int, memory_mb: int) -> NoReturn:
             with contextlib.suppress(OSError):
                 sock.sendall(json.dumps({"error": f"{type(problem).__name__}: {problem}"[:500]}).encode() + b"\n")
         os._exit(0)
-
-
-def lock_down(memory_mb: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    size = memory_mb << 20
-    for limit, value in (
-        (resource.RLIMIT_AS, size),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 16),
-    ):
-        resource.setrlimit(limit, (value, value))
-
-
-def allow_cpu() -> None:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + _CPU_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))

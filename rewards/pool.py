@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from typing import Any
 
 from rewards.base import RewardError
 
+_LOG = logging.getLogger(__name__)
 START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine
 REQUESTS_PER_WORKER = 2000  # then replaced, so that sympy's caches do not grow without end
 
@@ -70,10 +72,14 @@ class _Worker:
 
 
 class Pool:
-    """At most `size` workers running `module.handle`, started as needed. memory_mb: address space of each."""
+    """At most `size` workers running `module.handle`, started as needed. memory_mb: address space of each.
+
+    walls: what stands around each worker, once one was started (rewards/nursery.py).
+    """
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048) -> None:
         self._module, self._size, self._memory_mb = module, size, memory_mb
+        self.walls: tuple[str, ...] = ()
         self._slots = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -165,7 +171,9 @@ class Pool:
                 errors.seek(0)
                 last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
                 raise WorkerError(f"cannot start workers of {self._module}: {' '.join(last) or problem}") from None
-        assert "ready" in ready
+        self.walls = tuple(ready["walls"])
+        for missing in ready["problems"]:
+            _LOG.warning("workers of %s: %s (walls: %s)", self._module, missing, ", ".join(self.walls))
         self._control = ours
         return ours
 

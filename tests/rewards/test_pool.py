@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,45 @@ def test_workers_see_no_environment_and_no_files_of_the_host(tmp_path: Path) -> 
         fds = [os.readlink(fd) for fd in Path(f"/proc/{pool._idle[0].pid}/fd").iterdir()]
     assert sorted({fd.partition(":")[0] for fd in fds}) == ["/dev/null", "socket"]
     pool.close()
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[Pool]:
+    pool = Pool("tests.rewards.hostile_worker", 1, memory_mb=1024)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    "deed", ["tcp", "udp", "unix", "write", "read", "list", "delete", "rename", "exec", "shell", "fork", "kill", "proc",
+             "ptrace", "memory", "memfd", "limits"]
+)  # fmt: skip
+def test_code_in_a_worker_finds_nothing_and_reaches_nobody(deed: str, hostile: Pool, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    victim = subprocess.Popen(["sleep", "60"])
+    about = {"list": str(tmp_path), "write": str(tmp_path / "new")}
+    what = str(victim.pid) if deed in ("kill", "proc", "ptrace") else about.get(deed, str(secret))
+    try:
+        reply = hostile.ask({"deed": deed, "what": what}, 10)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+    assert "refused" in reply, reply
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+    assert hostile.walls == ("landlock", "seccomp", "rlimits")
+
+
+def test_honest_code_in_a_worker_may_import_and_sees_no_environment(hostile: Pool) -> None:
+    assert hostile.ask({"deed": "late import"}, 10) == {"done": "wave"}
+    assert hostile.ask({"deed": "environment"}, 10) == {"done": "{'PYTHONHASHSEED': '0'}"}
+
+
+def test_a_defect_of_ours_in_a_worker_is_an_error_that_says_what(hostile: Pool) -> None:
+    with pytest.raises(WorkerError, match="KeyError: 'missing'"):
+        hostile.ask({"deed": "defect"}, 10)
+    assert hostile.ask({"deed": "late import"}, 10) == {"done": "wave"}
 
 
 def test_importing_is_cheap_and_brings_no_algebra_into_this_process() -> None:
