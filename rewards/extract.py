@@ -1,12 +1,12 @@
-"""Where the final answer of a completion stands: after the thought, in the last balanced box."""
+"""Where the final answer of a text stands: in the last balanced box, or where a fallback finds it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-Thought = Literal["auto", "always", "never"]
+from rewards.thinking import as_text
 
 _OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
 _BOX = re.compile(_OPENING)
@@ -14,18 +14,12 @@ _FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a 
 _TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
 
 
-def answer_part(text: str, open_mark: str, close_mark: str, thought: Thought) -> str:
-    """What follows the last closing mark of the thought.
-
-    Without a closing mark: "auto" takes all of the text unless a thought was opened and never closed,
-    "always" (the opening mark stands in the prompt) takes nothing, "never" takes everything, marks or not.
-    """
-    if thought == "never":
-        return text
-    at = text.rfind(close_mark)
-    if at >= 0:
-        return text[at + len(close_mark) :]
-    return "" if thought == "always" or open_mark in text else text
+def with_format(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters whose `thinking`, if given as an object or a mapping, is the text that can be stored."""
+    given = dict(params)
+    if "thinking" in given:
+        given["thinking"] = as_text(given["thinking"])
+    return given
 
 
 def last_box(text: str) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,9 +20,10 @@ from typing import Any
 
 from rewards.base import Reward, Row, Score
 from rewards.equivalence import equal, is_prose
-from rewards.extract import FALLBACKS, answer_part, find_answer, has_box, reduce_gold
+from rewards.extract import FALLBACKS, find_answer, has_box, reduce_gold, with_format
 from rewards.latex import clean, join_thousands, rational, screen
 from rewards.pool import DeadlineError, WorkerError, shared
+from rewards.thinking import thinking
 
 _WORKER = "rewards.math_worker"
 _SHOWN = 200  # characters of an answer kept in details
@@ -30,16 +31,14 @@ _SHOWN = 200  # characters of an answer kept in details
 
 @dataclass(frozen=True)
 class MathParams:
-    """fallbacks: where to look when there is no box, in this order. thought: see extract.answer_part.
+    """fallbacks: where to look when there is no box, in this order. thinking: a format's name or fields.
 
     truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a box
     ("unboxed"), all ("always"), none ("never"). deadline: seconds for one answer. workers: processes.
     """
 
     fallbacks: tuple[str, ...] = field(default=(), metadata={"choices": tuple(FALLBACKS)})
-    thought: str = field(default="auto", metadata={"choices": ("auto", "always", "never")})
-    think_open: str = "<think>"
-    think_close: str = "</think>"
+    thinking: str = "think"
     truncated: str = field(default="unboxed", metadata={"choices": ("unboxed", "always", "never")})
     deadline: float = field(default=2.0, metadata={"low": 0.01, "high": 600.0})
     workers: int = field(default=2, metadata={"low": 1, "high": 256})
@@ -92,8 +91,13 @@ class MathReward(Reward):
     needs = ("answer",)
     params: MathParams
 
+    @classmethod
+    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
+        return super().create(name, with_format(params))
+
     def __init__(self, name: str, params: MathParams) -> None:
         super().__init__(name, params)
+        self._format = thinking(params.thinking)
         self._cache: OrderedDict[tuple[str, str], Score] = OrderedDict()
 
     def grade(self, row: Row, completion: str) -> Score:
@@ -143,7 +147,7 @@ class MathReward(Reward):
         if not isinstance(completion, str):
             return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
         p = self.params
-        part = answer_part(completion, p.think_open, p.think_close, p.thought)  # type: ignore[arg-type]
+        part = self._format.answer_of(completion)
         found, found_by = find_answer(part, p.fallbacks)
         if p.truncated != "never" and _cut_short(row) and (p.truncated == "always" or found is None):
             return Score(0.0, "truncated")

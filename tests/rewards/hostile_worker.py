@@ -49,7 +49,7 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     "memfd": lambda _: os.memfd_create("x"),
     "limits": lambda _: __import__("resource").setrlimit(__import__("resource").RLIMIT_NOFILE, (64, 64)),
     "late import": lambda _: __import__("wave").__name__,  # honest, and must go on working
-    "environment": lambda _: dict(os.environ),
+    "environment": lambda _: " ".join(os.environ),
     "defect": lambda _: {}["missing"],
 }
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.extract import FALLBACKS, answer_part, find_answer, last_box, nested_box, reduce_gold
+from rewards.extract import FALLBACKS, find_answer, last_box, nested_box, reduce_gold
 
 plain = st.text(alphabet=st.characters(exclude_characters="{}\\"), max_size=30)
 nested = st.recursive(plain, lambda inner: st.tuples(plain, inner, plain).map(lambda t: f"{t[0]}{{{t[1]}}}{t[2]}"))
@@ -56,15 +56,6 @@ def test_the_quick_way_finds_what_the_whole_way_finds(text: str, after: str) -> 
 )
 def test_boxes(text: str, box: str | None) -> None:
     assert last_box(text) == box
-
-
-def test_a_box_in_the_thought_is_no_answer() -> None:
-    text = r"<think>maybe \boxed{5}</think> It is \boxed{6}."
-    assert answer_part(text, "<think>", "</think>", "auto") == r" It is \boxed{6}."
-    assert answer_part(r"<think> \boxed{5}", "<think>", "</think>", "auto") == ""
-    assert answer_part(r"\boxed{5}", "<think>", "</think>", "auto") == r"\boxed{5}"
-    assert answer_part(r"\boxed{5}", "<think>", "</think>", "always") == ""
-    assert answer_part(text, "<think>", "</think>", "never") == text
 
 
 def test_fallbacks_are_off_unless_asked_for_and_keep_their_order() -> None:

@@ -96,6 +96,18 @@ def test_outcomes() -> None:
     assert outcome({"answer": ""}, r"\boxed{}") == "error"
 
 
+def test_a_box_in_the_thought_is_no_answer() -> None:
+    row = {"answer": "5"}
+    assert outcome(row, r"<think>maybe \boxed{5}") == "no_answer"
+    assert MATH.score(row, r"<think>maybe \boxed{6}</think> It is \boxed{5}.").value == 1.0
+    assert MATH.score(row, r"<think>maybe \boxed{5}</think> It is \boxed{6}.").value == 0.0
+    assert outcome(row, r"\boxed{5}") == "scored"
+    assert outcome(row, r"\boxed{5}", thinking="think_prefilled") == "no_answer"
+    assert outcome(row, r"<think> \boxed{5}", thinking="none") == "scored"
+    marks = {"open": "<t>", "close": "</t>"}
+    assert rewards.load("math", thinking=marks).score(row, r"<t>\boxed{6}</t>\boxed{5}").value == 1.0
+
+
 def test_truncated_completions() -> None:
     cut = {"answer": "5", "meta": {"finish_reason": "length"}}
     assert outcome(cut, "It is") == "truncated"
@@ -131,6 +143,7 @@ def test_counters_and_limits() -> None:
         ("math", {"deadline": 0.0}, "deadline must be from 0.01 to 600.0"),
         ("math", {"truncated": "maybe"}, "'maybe' is not one of unboxed, always, never"),
         ("math", {"fallbacks": ["last_numbr"]}, "'last_numbr' is not one of"),
+        ("math", {"thinking": "thnk"}, "unknown thinking format 'thnk', did you mean 'think'?"),
     ],
 )
 def test_mistakes_are_named(name: str, params: dict[str, Any], says: str) -> None:

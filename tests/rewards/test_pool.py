@@ -221,7 +221,8 @@ def test_code_in_a_worker_finds_nothing_and_reaches_nobody(deed: str, hostile: P
 
 def test_honest_code_in_a_worker_may_import_and_sees_no_environment(hostile: Pool) -> None:
     assert hostile.ask({"deed": "late import"}, 10) == {"done": "wave"}
-    assert hostile.ask({"deed": "environment"}, 10) == {"done": "{'PYTHONHASHSEED': '0'}"}
+    names = hostile.ask({"deed": "environment"}, 10)["done"].split()
+    assert set(names) <= {"PYTHONHASHSEED", "LC_CTYPE"}  # the second is Python's own, for a C locale
 
 
 def test_a_defect_of_ours_in_a_worker_is_an_error_that_says_what(hostile: Pool) -> None:
