@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 REGISTRY: dict[str, str] = {
+    "bleu": "rewards.bleu:Bleu",
+    "code": "rewards.code:CodeReward",
     "math": "rewards.math:MathReward",
     "model": "rewards.model:ModelReward",
 }
