@@ -39,9 +39,11 @@ __all__ = [
 
 REGISTRY: dict[str, str] = {
     "bleu": "rewards.bleu:Bleu",
+    "bleu_rouge_f1": "rewards.bleu_rouge:BleuRougeF1",
     "code": "rewards.code:CodeReward",
     "math": "rewards.math:MathReward",
     "model": "rewards.model:ModelReward",
+    "rouge_l": "rewards.rouge:RougeL",
 }
 
 

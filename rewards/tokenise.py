@@ -13,7 +13,8 @@ _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # i
 # the literal mark comes before the look-behind, so that the scan runs at the speed of a search for one character
 _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
-_ROUGE_TOKEN = re.compile(r"[a-z0-9]+")
+_KEPT_BY_ROUGE = b"abcdefghijklmnopqrstuvwxyz0123456789"
+_ROUGE_BYTES = bytes(byte if byte in _KEPT_BY_ROUGE else 32 for byte in range(256))
 
 
 def answer_text(completion: str, tags: AnswerTags) -> str:
@@ -79,4 +80,5 @@ def _in_number(text: str, at: int) -> bool:
 
 def rouge_tokens(text: str) -> list[str]:
     """Tokens of rouge-score without stemming: runs of a-z and 0-9 in the lower-cased text."""
-    return _ROUGE_TOKEN.findall(text.lower())
+    ascii_only = text.lower().encode("ascii", "replace")  # "?" for the others, which is no letter either
+    return ascii_only.translate(_ROUGE_BYTES).decode("ascii").split()
