@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -233,7 +233,14 @@ def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:
     """
     if isinstance(given, Thinking):
         return given
-    return _built(given if isinstance(given, str) else json.dumps(dict(given), sort_keys=True))
+    return _built(as_text(given))
+
+
+def as_text(given: Any) -> Any:
+    """A format as text that `thinking` reads, for parameters that are written to files; a text stays."""
+    if isinstance(given, Thinking):
+        return json.dumps(asdict(given), sort_keys=True)
+    return json.dumps(dict(given), sort_keys=True) if isinstance(given, Mapping) else given
 
 
 @lru_cache(maxsize=256)
