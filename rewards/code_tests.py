@@ -5,7 +5,8 @@
     {"kind": "asserts", "source": "assert add(1, 2) == 3"}
     {"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"}
 
-with "language" "python" (the default but for gtest) or "cpp", and a "weight" in any case. `from_apps`,
+with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ "declarations"
+that the tests need from a source that is trusted as they are. `from_apps`,
 `from_livecodebench`, `from_mbpp` and `from_humaneval` read rows of those data sets (TACO's are as APPS's).
 """
 
@@ -27,10 +28,10 @@ Language = Literal["python", "cpp"]
 LANGUAGES: dict[str, tuple[Language, ...]] = {
     "stdio": ("python", "cpp"),
     "call": ("python",),
-    "asserts": ("python",),
+    "asserts": ("python", "cpp"),
     "gtest": ("cpp",),
 }
-_KEYS = frozenset({"kind", "language", "cases", "function", "source"})
+_KEYS = frozenset({"kind", "language", "cases", "function", "source", "declarations"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Suite:
     items: tuple[Item, ...] = ()
     function: str = ""
     source: str = ""
+    declarations: str = ""
 
 
 def read(tests: Any) -> Suite:
@@ -70,7 +72,8 @@ def read(tests: Any) -> Suite:
     key = _key(tests)
     function = _text(tests, "function") if kind == "call" or tests.get("function") else ""
     if kind in ("asserts", "gtest"):
-        return Suite(kind, language, key, function=function, source=_text(tests, "source"))
+        declarations = _text(tests, "declarations") if tests.get("declarations") else ""
+        return Suite(kind, language, key, (), function, _text(tests, "source"), declarations)
     return Suite(kind, language, key, items=_items(tests, kind), function=function)
 
 

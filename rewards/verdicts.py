@@ -1,9 +1,12 @@
-"""What the graders of programs hand back: a verdict per test, and whether there was anything to run."""
+"""What the graders of programs work with: an engine that runs programs, a verdict per test, and the whole."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+from rewards.sandbox import Case, Limits, Program, Ran
 
 Verdict = Literal[
     "passed",
@@ -14,6 +17,21 @@ Verdict = Literal[
     "output_limit",
     "not_run",  # an earlier test failed and one failure decides
 ]
+
+
+class Engine(Protocol):
+    """What runs Python programs: rewards.sandbox.Sandbox here, rewards.sandbox.remote.RemoteSandbox elsewhere."""
+
+    @property
+    def rung(self) -> str: ...
+
+    def python(
+        self,
+        code: str,
+        cases: Sequence[Case],
+        limits: Limits = ...,
+        keep_going: Callable[[int, Ran], bool] | None = None,
+    ) -> Program: ...
 
 
 @dataclass(frozen=True)
@@ -38,12 +56,14 @@ class Tested:
 class Graded:
     """One program against all its tests, in their order.
 
-    compile_error: the compiler's words; then there are no tests. failure: why the grader itself could not decide
+    compile_error: the compiler's words; then there are no tests. compile_status: how the compiler ended where it was
+    not by itself: timeout, memory or output_limit. failure: why the grader itself could not decide
     (the sandbox broke); then nothing here says anything about the program.
     """
 
     tests: list[Tested] = field(default_factory=list)
     compile_error: str | None = None
+    compile_status: str = ""
     compile_cpu_s: float = 0.0
     run_cpu_s: float = 0.0
     failure: str = ""

@@ -27,8 +27,8 @@ from typing import Any
 
 from rewards.asserts.transform import Prepared, prepare
 from rewards.base import RewardError
-from rewards.sandbox import Case, Limits, Program, Ran, Sandbox
-from rewards.verdicts import Graded, Tested, Verdict
+from rewards.sandbox import Case, Limits, Program, Ran
+from rewards.verdicts import Engine, Graded, Tested, Verdict
 
 MOST_ROUNDS = 64  # each one gets past at least one thing that the tests could not do without the program's answer
 MOST_PROCESSES = 16
@@ -47,7 +47,7 @@ class _SandboxError(Exception):
     """The sandbox could not run something."""
 
 
-def grade(code: str, source: str, function: str, limits: Limits, sandbox: Sandbox) -> Graded:
+def grade(code: str, source: str, function: str, limits: Limits, sandbox: Engine) -> Graded:
     """Grade `code` by the asserts in `source`; one verdict per assert statement, all of whose runs must hold.
 
     function: what to call `check` with, where the source defines it and does not call it. Asserts that never ran
@@ -64,7 +64,7 @@ def grade(code: str, source: str, function: str, limits: Limits, sandbox: Sandbo
 class _Run:
     """One program under one suite."""
 
-    def __init__(self, code: str, tests: Prepared, limits: Limits, sandbox: Sandbox) -> None:
+    def __init__(self, code: str, tests: Prepared, limits: Limits, sandbox: Engine) -> None:
         self._program = code + "\n\n" + _candidate_harness()
         self._tests, self._limits, self._sandbox = tests, limits, sandbox
         self._held: Held = []
@@ -127,7 +127,7 @@ def _read(ran: Ran, count: int) -> list[dict[str, Any]] | None:
     return told if fits else None
 
 
-def _judged(tests: Prepared, held: Held, sandbox: Sandbox) -> dict[str, Any] | Ran:
+def _judged(tests: Prepared, held: Held, sandbox: Engine) -> dict[str, Any] | Ran:
     """What the tests say to `held`; how their process ended, where it gave no verdict. Raises RewardError."""
     call = ("judge", [tests.source, list(tests.lazy), list(tests.eager), [list(pair) for pair in held]])
     program = sandbox.python(_judge_program(), [Case(call=call)], _JUDGE_LIMITS)
@@ -163,7 +163,7 @@ _first: OrderedDict[Prepared, list[Op]] = OrderedDict()
 _first_lock = threading.Lock()
 
 
-def _first_questions(tests: Prepared, sandbox: Sandbox) -> list[Op]:
+def _first_questions(tests: Prepared, sandbox: Engine) -> list[Op]:
     """What the tests ask before they know anything: the same for every program. Raises RewardError."""
     with _first_lock:
         known = _first.get(tests)

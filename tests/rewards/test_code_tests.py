@@ -56,6 +56,7 @@ def test_our_shapes() -> None:
         ({"kind": "call", "cases": [{"args": [], "expected": 1}]}, "function is None, not a text"),
         ({"kind": "call", "function": "f", "cases": [{"args": 1, "expected": 1}]}, "args are 1, not a list"),
         ({"kind": "asserts", "source": " "}, "source is ' ', not a text"),
+        ({"kind": "gtest", "source": "x", "declarations": 3}, "declarations is 3, not a text"),
         ({"kind": "asserts", "sauce": ""}, "unknown key 'sauce', did you mean 'source'?"),
         ({"inputs": ["1"], "outputs": []}, "two lists of the same length"),
     ],
