@@ -36,15 +36,18 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Tested:
-    """One test of one program. cpu_s, peak_mb: of its process; 0 where it has none of its own."""
+    """One test of one program. cpu_s, peak_mb: of its process; 0 where it has none of its own. name: if it has one."""
 
     status: Verdict
     cpu_s: float = 0.0
     peak_mb: float = 0.0
     message: str = ""
+    name: str = ""
 
     def as_json(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"status": self.status, "cpu_s": round(self.cpu_s, 4)}
+        if self.name:
+            shown = {"name": self.name[:100], **shown}
         if self.peak_mb:
             shown["peak_mb"] = round(self.peak_mb)
         if self.message:
