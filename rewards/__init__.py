@@ -40,9 +40,16 @@ __all__ = [
 REGISTRY: dict[str, str] = {
     "bleu": "rewards.bleu:Bleu",
     "bleu_rouge_f1": "rewards.bleu_rouge:BleuRougeF1",
+    "choice": "rewards.choice:ChoiceReward",
     "code": "rewards.code:CodeReward",
+    "language_mix": "rewards.language:LanguageMix",
+    "length": "rewards.lengths:Length",
     "math": "rewards.math:MathReward",
     "model": "rewards.model:ModelReward",
+    "format": "rewards.format:FormatReward",
+    "combine": "rewards.combine:CombineReward",
+    "bleu_rm": "rewards.combine:BleuRm",
+    "repetition": "rewards.repetition:Repetition",
     "rouge_l": "rewards.rouge:RougeL",
 }
 

@@ -1,0 +1,233 @@
+"""Combined rewards: sums, products and gates by hand, scales within groups, parts kept, failures passed on."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards import RewardError, load
+from rewards.combine import CombineReward, _minmax, _zscores
+from tests.fakes.openai_server import Status
+from tests.fakes.reward_server import RewardServer
+
+RIGHT, WRONG, LOOSE = r"<think>a</think>\boxed{4}", r"<think>a</think>\boxed{5}", r"\boxed{4}"
+ROW: dict[str, Any] = {
+    "id": "q",
+    "answer": "4",
+    "prompt": [{"role": "user", "content": "2+2?"}],
+    "references": ["it is 4"],
+}
+
+
+def combine(*parts: dict[str, Any], **params: Any) -> CombineReward:
+    # through JSON, as YAML files and command lines give it
+    reward = load("combine", **json.loads(json.dumps({"parts": list(parts), **params})))
+    assert isinstance(reward, CombineReward)
+    return reward
+
+
+def test_a_weighted_sum_and_its_parts() -> None:
+    reward = combine({"reward": "math"}, {"reward": "format", "weight": 0.25, "params": {"bad": -1}})
+    scores = reward.score_many([ROW] * 3, [RIGHT, WRONG, LOOSE])
+    assert [score.value for score in scores] == [1.25, 0.25, 0.75]
+    assert {score.outcome for score in scores} == {"scored"}
+    parts = scores[2].details["parts"]
+    assert (parts["math"]["value"], parts["format"]["value"], parts["format"]["outcome"]) == (1.0, -1.0, "bad_format")
+    assert parts["math"]["details"]["answer"] == "4"
+    json.dumps([score.as_json() for score in scores])
+
+
+def test_a_product() -> None:
+    reward = combine({"reward": "math"}, {"reward": "format", "params": {"good": 0.5, "bad": 0.1}}, mode="product")
+    assert [reward.score(ROW, text).value for text in (RIGHT, WRONG, LOOSE)] == [0.5, 0.0, 0.1]
+
+
+def test_behind_a_gate_nothing_is_computed() -> None:
+    with RewardServer() as server:
+        model = {"reward": "model", "params": {"url": server.url}, "weight": 2}
+        reward = combine({"reward": "format"}, model, {"reward": "math"}, mode="gate", floor=-3)
+        out, through = reward.score_many([ROW] * 2, [LOOSE, RIGHT])
+        assert len(server.bodies) == 1
+        seen = len(server.texts[0])
+    assert (out.value, out.outcome, list(out.details["parts"])) == (-3.0, "bad_format", ["format"])
+    assert (through.value, through.outcome) == (2 * seen + 1, "scored")
+    assert reward.parts[1].reward.counts.total() == 1
+
+
+def test_clipping_of_a_part_and_of_the_whole() -> None:
+    with RewardServer(value=lambda text: 100 * len(text)) as server:
+        model = {"reward": "model", "params": {"url": server.url}, "clip": [-2, 3]}
+        assert combine(model).score(ROW, RIGHT).value == 3
+        assert combine(model, clip=[-1, 1.5]).score(ROW, RIGHT).value == 1.5
+        assert combine(model).score(ROW, RIGHT).details["parts"]["model"]["value"] > 100
+
+
+def test_z_scores_are_taken_within_the_group_of_one_prompt() -> None:
+    texts = ["a", "abc", "abcde", "x" * 30, "x" * 31]
+    rows = [{**ROW, "id": 1}] * 3 + [{**ROW, "id": 2}] * 2
+    with RewardServer() as server:
+        part = {"reward": "model", "params": {"url": server.url}}
+        scaled = combine({**part, "scale": "zscore"})
+        assert scaled.grouped
+        edge = math.sqrt(1.5)
+        assert [s.value for s in scaled.score_many(rows, texts)] == pytest.approx([-edge, 0, edge, -1, 1])
+        mixed = [0, 3, 1, 4, 2]  # siblings need not stand together
+        again = scaled.score_many([rows[i] for i in mixed], [texts[i] for i in mixed])
+        assert [s.value for s in again] == pytest.approx([-edge, -1, 0, 1, edge])
+        ranged = combine({**part, "scale": "minmax"})
+        assert [s.value for s in ranged.score_many(rows, texts)] == [0, 0.5, 1, 0, 1]
+        grouped = [{**row, "group": "all"} for row in rows]  # `group` goes before `id`
+        assert len({s.value for s in ranged.score_many(grouped, texts)}) == 5
+        assert scaled.score(rows[0], "a").value == 0  # alone
+        assert ranged.score(rows[0], "a").value == 0.5
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(st.tuples(finite, st.sampled_from("abc")), min_size=1, max_size=20))
+def test_scales_by_their_laws(items: list[tuple[float, str]]) -> None:
+    values, groups = [value for value, _ in items], [group for _, group in items]
+    for group in set(groups):
+        members = [i for i, one in enumerate(groups) if one == group]
+        held = [values[i] for i in members]
+        z = [_zscores(values, groups)[i] for i in members]
+        ranged = [_minmax(values, groups)[i] for i in members]
+        assert all(math.isfinite(one) for one in z)
+        if statistics.pstdev(held) > 1e-6 * (1 + max(map(abs, held))):
+            assert math.fsum(z) == pytest.approx(0, abs=1e-5)
+            assert math.fsum(one * one for one in z) == pytest.approx(len(z))
+        assert all(0 <= one <= 1 for one in ranged)
+        if min(held) < max(held):
+            assert {min(ranged), max(ranged)} == {0, 1}
+
+
+def test_equal_values_have_no_z_score_whatever_rounding_says() -> None:
+    assert _zscores([0.1] * 10, ["a"] * 10) == [0.0] * 10
+    assert _zscores([1e9 + 0.1] * 3, ["a"] * 3) == [0.0] * 3
+
+
+def test_bleu_rm_is_the_mean_of_two_z_scores() -> None:
+    texts = ["it is 4", "four", "it is five or so"]
+    with RewardServer(value=lambda text: -len(text)) as server:
+        reward = load("bleu_rm", model={"url": server.url})
+        scores = reward.score_many([ROW] * 3, texts)
+    parts = [score.details["parts"] for score in scores]
+    for name in ("bleu", "model"):
+        values = [part[name]["value"] for part in parts]
+        mean, deviation = statistics.mean(values), statistics.pstdev(values)
+        assert [part[name]["scaled"] for part in parts] == pytest.approx([(v - mean) / deviation for v in values])
+    assert [s.value for s in scores] == [
+        pytest.approx((part["bleu"]["scaled"] + part["model"]["scaled"]) / 2) for part in parts
+    ]
+    assert pickle.loads(pickle.dumps(reward)).params == reward.params
+    assert set(reward.needs) == {"references", "prompt"}
+
+
+def test_an_error_in_a_part_is_an_error_of_the_whole_and_of_its_group_no_member() -> None:
+    def refuse(body: dict[str, Any]) -> Status | None:
+        return Status(400) if "bad" in body["messages"][-1]["content"] else None
+
+    texts = [r"\boxed{4}", r"\boxed{4} bad", r"\boxed{4} good"]
+    with RewardServer(refuse) as server:
+        parts = [{"reward": "math"}, {"reward": "model", "params": {"url": server.url}, "scale": "zscore"}]
+        strict, lenient = combine(*parts), combine(*parts, failed="skip")
+        scores = strict.score_many([ROW] * 3, texts)
+        assert [(s.value, s.outcome) for s in scores] == [(0.0, "scored"), (0.0, "error"), (2.0, "scored")]
+        assert "scaled" not in scores[1].details["parts"]["model"]
+        assert strict.counts == {"scored": 2, "error": 1}
+        skipped = lenient.score_many([ROW] * 3, texts)[1]
+        assert (skipped.value, skipped.outcome) == (1.0, "scored")
+        assert skipped.details["parts"]["model"]["outcome"] == "error"
+        alone = combine(parts[1], failed="skip").score(ROW, "bad")
+        assert alone.outcome == "error"  # nothing is left that could be a value
+
+
+def test_an_error_in_the_gate_is_no_verdict_on_the_format() -> None:
+    score = combine({"reward": "math"}, {"reward": "format"}, mode="gate", floor=-5).score({"answer": None}, RIGHT)
+    assert (score.value, score.outcome) == (0.0, "error")
+
+
+def test_outcomes_of_the_whole() -> None:
+    reward = combine({"reward": "math"}, {"reward": "format", "weight": 0})
+    assert reward.score(ROW, "<think>a</think>no box").outcome == "scored"
+    assert reward.score(ROW, "nothing").outcome == "no_answer"
+    assert combine({"reward": "format"}).score(ROW, "nothing").outcome == "bad_format"
+
+
+def test_combined_rewards_combine_and_pickle() -> None:
+    inner = {"reward": "combine", "name": "both", "params": {"parts": [{"reward": "math"}, {"reward": "format"}]}}
+    reward = combine(inner, {"reward": "math", "weight": 10})
+    assert reward.score(ROW, RIGHT).value == 12
+    again = pickle.loads(pickle.dumps(reward))
+    assert again.score(ROW, RIGHT).as_json() == reward.score(ROW, RIGHT).as_json()
+    assert reward.needs == ("answer",)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "needs more parts than 0"),
+        ({"parts": ["math"]}, "part 1 must be a mapping"),
+        ({"parts": [{"params": {}}]}, "part 1 names no reward"),
+        ({"parts": [{"reward": "maths"}]}, "part 1: unknown reward 'maths', did you mean 'math'"),
+        ({"parts": [{"reward": "math", "wieght": 1}]}, "part 1: unknown key 'wieght', did you mean 'weight'"),
+        ({"parts": [{"reward": "math", "params": {"fallback": []}}]}, "part 1: .*did you mean 'fallbacks'"),
+        ({"parts": [{"reward": "math", "params": 3}]}, "params must be a mapping"),
+        ({"parts": [{"reward": "math", "scale": "z"}]}, "scale: 'z' is not one of none, zscore"),
+        ({"parts": [{"reward": "math", "clip": [2, 1]}]}, r"clip must be \[low, high\]"),
+        ({"parts": [{"reward": "math", "weight": float("nan")}]}, "weight must be finite"),
+        ({"parts": [{"reward": "math"}, {"reward": "math"}]}, "two parts are called 'math'"),
+        ({"parts": [{"reward": "math"}], "mode": "gate"}, "mode gate needs more parts than 1"),
+        ({"parts": [{"reward": "math"}], "mode": "max"}, "'max' is not one of sum"),
+        ({"parts": [{"reward": "math", "weight": 2}], "mode": "product"}, "no meaning in a product"),
+        ({"parts": [{"reward": "math", "scale": "zscore"}, {"reward": "format"}], "mode": "gate"}, "cannot be scaled"),
+        ({"parts": [{"reward": "math"}], "clip": [1]}, r"clip must be \[low, high\]"),
+    ],
+)
+def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(RewardError, match=message) as caught:
+        load("combine", **params)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RewardError, match="unknown parameter 'modle', did you mean 'model'"):
+        load("bleu_rm", modle={})
+
+
+# Format, the usual gate.
+
+
+@pytest.mark.parametrize(
+    ("params", "text", "value", "outcome"),
+    [
+        ({}, "<think>a</think>b", 1.0, "scored"),
+        ({}, "<think>a</think>b<|im_end|>\n", 1.0, "scored"),
+        ({}, "b", 0.0, "bad_format"),
+        ({"thinking": "answer_tags"}, "<think>a\na</think>\n<answer>b\nb</answer>", 1.0, "scored"),
+        ({"ignore": ["no_open"]}, "a</think>b", 1.0, "scored"),
+        ({"boxed": True}, RIGHT, 1.0, "scored"),
+        ({"boxed": True}, r"<think>\boxed{4}</think>four", 0.0, "bad_format"),
+        ({"boxed": True}, r"<think>a</think>\boxed{4", 0.0, "bad_format"),
+        ({"min_thought": 2, "bad": -1}, "<think>a</think>b", -1.0, "bad_format"),
+        ({"thinking": {"preset": "think", "prefilled": True}, "good": 2}, "a</think>b", 2.0, "scored"),
+    ],
+)
+def test_format(params: dict[str, Any], text: str, value: float, outcome: str) -> None:
+    score = pickle.loads(pickle.dumps(load("format", **params))).score({}, text)
+    assert (score.value, score.outcome) == (value, outcome)
+
+
+def test_format_of_a_completion_cut_short() -> None:
+    score = load("format").score({"meta": {"finish_reason": "length"}}, "<think>a")
+    assert (score.outcome, score.details["problems"]) == ("truncated", ["no_close", "empty_answer"])
+
+
+def test_format_names_the_nearest_departure() -> None:
+    with pytest.raises(RewardError, match="'no_box' is not one of text_before"):
+        load("format", ignore=["no_box"])
