@@ -24,7 +24,8 @@ from typing import Any
 from rewards.base import Score
 from rewards.ngrams import ReferenceTable
 from rewards.references import ReferenceReward, References
-from rewards.tokenise import AnswerTags, tokens_13a
+from rewards.text import TAGS, AnswerTags
+from rewards.tokenise import tokens_13a
 
 _NO_LOGARITHM = -9999999999.0  # sacrebleu's log(0)
 
@@ -33,7 +34,7 @@ _NO_LOGARITHM = -9999999999.0  # sacrebleu's log(0)
 class BleuParams:
     """variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
     brevity penalty uses ("variant": the variant's own; "closest" takes the shorter of two that are as close).
-    brevity_penalty: False leaves it out. max_order: longest n-grams. answer_tags: see tokenise.answer_text.
+    brevity_penalty: False leaves it out. max_order: longest n-grams. answer_tags: see text.answer_text.
     cache: sets of references kept tabled.
     """
 
@@ -42,7 +43,7 @@ class BleuParams:
     reference_length: str = field(default="variant", metadata={"choices": ("variant", "shortest", "closest")})
     brevity_penalty: bool = True
     max_order: int = field(default=4, metadata={"low": 1, "high": 16})
-    answer_tags: AnswerTags = field(default="first", metadata={"choices": ("first", "last", "ignore")})
+    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
     cache: int = field(default=128, metadata={"low": 0, "high": 1 << 20})
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from rewards.base import Reward, Row, Score
-from rewards.tokenise import answer_text
+from rewards.text import answer_text, error, not_a_text
 
 Table = TypeVar("Table")
 References = tuple[str, ...]
@@ -51,25 +51,16 @@ class ReferenceReward(Reward, Generic[Table]):
 
     def _group(self, references: References | str, completions: Sequence[Any]) -> list[Score]:
         if isinstance(references, str):
-            return [_error(references) for _ in completions]
+            return [error(references) for _ in completions]
         table = self._table(references)
         if table is None:
-            return [_error("no reference has a token: nothing to compare with") for _ in completions]
+            return [error("no reference has a token: nothing to compare with") for _ in completions]
         texts = [answer_text(text, self.params.answer_tags) for text in completions if isinstance(text, str)]
         scores = self.compare(table, texts)
         if len(texts) == len(completions):
             return scores
         graded = iter(scores)
         return [next(graded) if isinstance(text, str) else not_a_text(text) for text in completions]
-
-
-def _error(problem: str) -> Score:
-    return Score(0.0, "error", {"problem": problem})
-
-
-def not_a_text(completion: Any) -> Score:
-    """The score of a completion that is not a string."""
-    return _error(f"the completion is {type(completion).__name__}, not a text")
 
 
 def _references(row: Row) -> References | str:

@@ -17,7 +17,8 @@ from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
 from rewards.references import ReferenceReward, References
-from rewards.tokenise import AnswerTags, rouge_tokens
+from rewards.text import TAGS, AnswerTags
+from rewards.tokenise import rouge_tokens
 
 _CHARACTERS = 0x110000
 
@@ -31,9 +32,9 @@ class Spelt(NamedTuple):
 
 @dataclass(frozen=True)
 class RougeParams:
-    """answer_tags: see tokenise.answer_text. cache: sets of references kept tokenised."""
+    """answer_tags: see text.answer_text. cache: sets of references kept tokenised."""
 
-    answer_tags: AnswerTags = field(default="first", metadata={"choices": ("first", "last", "ignore")})
+    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
     cache: int = field(default=128, metadata={"low": 0, "high": 1 << 20})
 
 

@@ -1,11 +1,8 @@
-"""Texts into the tokens of BLEU (13a) and of ROUGE, and the part of a completion that text rewards look at."""
+"""Texts into the tokens of BLEU (13a) and of ROUGE."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
-
-AnswerTags = Literal["first", "last", "ignore"]
 
 # 13a sets these ASCII marks apart wherever they stand: all but ' - . and the comma
 _MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')
@@ -15,19 +12,6 @@ _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
 _KEPT_BY_ROUGE = b"abcdefghijklmnopqrstuvwxyz0123456789"
 _ROUGE_BYTES = bytes(byte if byte in _KEPT_BY_ROUGE else 32 for byte in range(256))
-
-
-def answer_text(completion: str, tags: AnswerTags) -> str:
-    """What stands in `<answer>` tags if there are any, else all; without white space around it.
-
-    "first" is BLEUBERI's choice (training/dataset.py: extract_answer): from the first opening tag to the next
-    tag of either kind, or to the end. "last": from the last opening tag to the closing one, or to the end.
-    "ignore": the whole completion.
-    """
-    if tags == "ignore" or "<answer>" not in completion:
-        return completion.strip()
-    inside = completion.split("<answer>")[1 if tags == "first" else -1]
-    return inside.partition("</answer>")[0].strip()
 
 
 def tokens_13a(text: str) -> list[str]:
