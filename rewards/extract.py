@@ -29,15 +29,21 @@ def last_box(text: str) -> str | None:
     Of nested boxes this is the outermost, so that `\boxed{1, \boxed{2}}` does not pass for 2. Escaped braces
     do not count. One pass, linear in the text.
     """
+    found = box_span(text)
+    return None if found is None else text[found[0] : found[1]]
+
+
+def box_span(text: str) -> tuple[int, int] | None:
+    """Where `last_box` starts and ends."""
     at = text.rfind("\\boxed{")
     flat = _FLAT.match(text, at + 7) if at >= 0 else None
     if flat and text.find("}", flat.end()) < 0:
-        return flat[1]  # the usual case: no other box can close behind this one
-    return nested_box(text)
+        return flat.span(1)  # the usual case: no other box can close behind this one
+    return nested_span(text)
 
 
-def nested_box(text: str) -> str | None:
-    """`last_box`, for any text."""
+def nested_span(text: str) -> tuple[int, int] | None:
+    """`box_span`, for any text."""
     first = _BOX.search(text)
     if first is None:
         return None
@@ -53,7 +59,13 @@ def nested_box(text: str) -> str | None:
                 found = start, token.start()
         elif len(mark) > 2:
             stack.append(token.end())
-    return None if found is None else text[found[0] : found[1]]
+    return found
+
+
+def cut_short(row: Mapping[str, Any]) -> bool:
+    """Whether the row says that its completion ended at the length limit."""
+    meta = row.get("meta")
+    return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
 
 def has_box(text: str) -> bool:
@@ -62,7 +74,7 @@ def has_box(text: str) -> bool:
 
 
 _NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
-_ANSWER_IS = re.compile(r"(?i)\banswer(?:\s+is)?\s*:?\s*([^\n]{1,200})")
+_ANSWER_IS = re.compile(r"(?i)\banswer\b[*_\s]{0,9}(?:is\b|[:=])[*_:\s]{0,9}([^\n]{1,200})")
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
 
 

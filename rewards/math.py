@@ -20,7 +20,7 @@ from typing import Any
 
 from rewards.base import Reward, Row, Score
 from rewards.equivalence import equal, is_prose
-from rewards.extract import FALLBACKS, find_answer, has_box, reduce_gold, with_format
+from rewards.extract import FALLBACKS, cut_short, find_answer, has_box, reduce_gold, with_format
 from rewards.latex import clean, join_thousands, rational, screen
 from rewards.pool import DeadlineError, WorkerError, shared
 from rewards.thinking import thinking
@@ -149,7 +149,7 @@ class MathReward(Reward):
         p = self.params
         part = self._format.answer_of(completion)
         found, found_by = find_answer(part, p.fallbacks)
-        if p.truncated != "never" and _cut_short(row) and (p.truncated == "always" or found is None):
+        if p.truncated != "never" and cut_short(row) and (p.truncated == "always" or found is None):
             return Score(0.0, "truncated")
         if found is None:
             return Score(0.0, "bad_format" if has_box(part) else "no_answer", {})
@@ -204,11 +204,6 @@ class MathReward(Reward):
 
 def _is_gold(answer: Any) -> bool:
     return answer != "" and isinstance(answer, (str, int, float)) and not isinstance(answer, bool)
-
-
-def _cut_short(row: Row) -> bool:
-    meta = row.get("meta")
-    return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
 
 def _details(answer: str, by: str, found_by: str, problem: str = "") -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""The exact and numeric rewards: what is folded, which number counts, outcomes, golds."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rewards
+
+EXACT, NUMERIC = rewards.load("exact"), rewards.load("numeric")
+GSM8K = "He sells 16 - 7 = <<16-7=9>>9 eggs for $<<9*2=18>>18.\n#### 18"
+
+
+def value(reward: rewards.Reward, gold: Any, completion: str) -> float:
+    return reward.score({"answer": gold}, completion).value
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion"),
+    [("Paris", "Paris"), ("Paris", " paris. "), ("Paris", r"It is \boxed{Paris}."), ("New  York", "new york"),
+     ("½", "1⁄2"), ("café", "cafe\u0301"), ("it's", "It’s"), ("42", "42"), (42, "42"),
+     (["Paris", "Paris, France"], "paris france"), ("+", "+"), ("?", "?")],
+)  # fmt: skip
+def test_same_text(gold: Any, completion: str) -> None:
+    assert value(EXACT, gold, completion) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion"),
+    [("Paris", "Paris or Rome"), ("Paris", "Pari s"), ("Paris", r"Paris \boxed{Rome}"), ("4.2", "42"), ("+", "-"),
+     (["a", "b"], "a b"), ("the end", "end"), ("Paris", "")],
+)  # fmt: skip
+def test_other_text(gold: Any, completion: str) -> None:
+    assert value(EXACT, gold, completion) == 0.0
+
+
+def test_what_is_folded_is_a_choice() -> None:
+    assert value(rewards.load("exact", case=True), "Paris", "paris") == 0.0
+    assert value(rewards.load("exact", punctuation=True), "Paris", "Paris.") == 0.0
+    assert value(rewards.load("exact", articles=False), "the end", "An End") == 1.0
+    assert rewards.load("exact", fallbacks=[]).score({"answer": "Paris"}, "Paris").outcome == "no_answer"
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion"),
+    [(GSM8K, "#### 18"), ("18", "9 * 2 = 18\n#### 18"), ("18", "#### $18"), ("18", "#### 18.00"), ("18", r"\boxed{18}"),
+     ("18", "The answer is 18."), ("18", "The answer is $18 per day."), ("18", "The final answer is: **18** dollars."),
+     ("18", "The answer is 18 dollars, since 9 * 2 = 18."), ("1,234", "#### 1234"), ("1234", r"\boxed{1,234}"),
+     ("1234567", "Answer: 1,234,567"), ("-5", "#### -5"), ("-5", "#### −5"), ("0.5", r"\boxed{\frac{1}{2}}"),
+     ("1/2", "#### 0.5"), (18, r"\boxed{18 \text{ eggs}}"), (18.0, "#### 18"), ("#### 1,000", "#### 1000 miles"),
+     ("50%", "#### 0.5"), ("50", r"\boxed{50\%}"), ("120000", r"\boxed{1.2 \times 10^5}"), ("18", "####18")],
+)  # fmt: skip
+def test_same_number(gold: Any, completion: str) -> None:
+    assert value(NUMERIC, gold, completion) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion"),
+    [("18", "#### 19"), ("18", "#### 1.8"), ("18", r"\boxed{18, 19}"), ("18", "The answer is 18 or 19."), ("18", "18"),
+     ("18", r"\boxed{17} #### 18"), ("1/3", "#### 0.333333"), ("18", "#### 18 19"), ("5 km", "#### 5 m"),
+     ("18", "#### eighteen"), ("18", "#### -18"), ("$5", "#### 5 cents"), ("18", "#### 17 to 18"), ("12", "#### 1 2")],
+)  # fmt: skip
+def test_another_number(gold: Any, completion: str) -> None:
+    assert value(NUMERIC, gold, completion) == 0.0
+
+
+def test_the_last_number_counts_only_if_asked_for() -> None:
+    text = "She has 20 and gives away 2, which leaves 18 eggs"
+    assert NUMERIC.score({"answer": "18"}, text).outcome == "no_answer"
+    anything = rewards.load("numeric", fallbacks=["hashes", "answer_is", "last_number"])
+    assert value(anything, "18", text) == 1.0
+    assert value(anything, "18", "The answer is 17, and 18 is wrong") == 0.0
+
+
+@pytest.mark.parametrize("reward", [EXACT, NUMERIC], ids=["exact", "numeric"])
+def test_outcomes(reward: rewards.Reward) -> None:
+    for bad in ({}, {"answer": None}, {"answer": ""}, {"answer": True}, {"answer": {"a": 1}}, {"answer": []}):
+        assert reward.score(bad, "#### 18").outcome == "error", bad
+    assert reward.score({"answer": "18"}, None).outcome == "error"  # type: ignore[arg-type]
+    assert reward.score({"answer": "18"}, "<think>#### 18").outcome == "no_answer"
+    assert reward.score({"answer": "18"}, "<think>#### 17</think>\\boxed{18}").value == 1.0
+    cut = {"answer": "18", "meta": {"finish_reason": "length"}}
+    assert reward.score(cut, "<think>so").outcome == "truncated"
+    assert NUMERIC.score({"answer": "eighteen"}, "#### 18").outcome == "error"
+    assert NUMERIC.score({"answer": "18"}, "#### eighteen").outcome == "bad_format"
+
+
+def test_golds() -> None:
+    assert NUMERIC.check_gold({"answer": GSM8K}) == ("integer", "")
+    assert NUMERIC.check_gold({"answer": "2.5"}) == ("decimal or fraction", "")
+    assert NUMERIC.check_gold({"answer": "1,234 miles"}) == ("integer", "")
+    assert "not a number" in NUMERIC.check_gold({"answer": "x"})[1]
+    assert EXACT.check_gold({"answer": "Paris"}) == ("text", "")
+    assert EXACT.check_gold({"answer": ["Paris", "paris"]}) == ("texts", "")
+    assert "not a text" in EXACT.check_gold({"answer": ["Paris", None]})[1]
+
+
+@given(st.integers(-(10**15), 10**15), st.integers(1, 10**6))
+def test_numbers_equal_themselves_however_written_and_no_neighbour(top: int, bottom: int) -> None:
+    number = Fraction(top, bottom)
+    row = {"answer": str(number)}
+    assert NUMERIC.score(row, rf"\boxed{{\dfrac{{{top}}}{{{bottom}}}}}").value == 1.0
+    assert NUMERIC.score(row, f"#### {number.numerator + 1}/{number.denominator}").value == 0.0
+    assert NUMERIC.score({"answer": str(top)}, f"The answer is {top:,}.").value == 1.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(min_size=1, max_size=40), st.text(max_size=40))
+def test_no_text_raises(gold: str, answer: str) -> None:
+    for reward in (EXACT, NUMERIC):
+        for completion in (answer, rf"\boxed{{{answer}}}", f"#### {answer}", f"The answer is {answer}"):
+            assert reward.score({"answer": gold}, completion).value in (0.0, 1.0)
+
+
+@given(st.text(st.characters(exclude_characters="{}\\<>"), min_size=1, max_size=30))
+def test_a_text_equals_itself(text: str) -> None:
+    score = EXACT.score({"answer": text}, rf"\boxed{{{text}}}")
+    assert score.value == 1.0 or score.outcome == "error"
