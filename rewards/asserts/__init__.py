@@ -43,6 +43,9 @@ ENDINGS: dict[str, Verdict] = {
 }  # fmt: skip
 
 
+_ANSWER_KEYS = ("value", "handle", "raised", "args")
+
+
 class _SandboxError(Exception):
     """The sandbox could not run something."""
 
@@ -123,8 +126,10 @@ def _read(ran: Ran, count: int) -> list[dict[str, Any]] | None:
         told = json.loads(ran.result) if ran.status == "ok" else None
     except (ValueError, RecursionError):
         return None
-    fits = isinstance(told, list) and len(told) == count and all(isinstance(answer, dict) for answer in told)
-    return told if fits else None
+    if not isinstance(told, list) or len(told) != count or not all(isinstance(answer, dict) for answer in told):
+        return None
+    # How a process ended is for us to say: a program that could answer "died" would name its own verdict.
+    return [{key: answer[key] for key in _ANSWER_KEYS if key in answer} for answer in told]
 
 
 def _judged(tests: Prepared, held: Held, sandbox: Engine) -> dict[str, Any] | Ran:
@@ -155,10 +160,12 @@ def _verdicts(told: dict[str, Any], tests: Prepared) -> list[Tested]:
 
 
 def _tested(problem: Sequence[str]) -> Tested:
-    return Tested(problem[0], message=problem[1])  # type: ignore[arg-type]  # judge.py and ENDINGS know only these
+    status: Any = problem[0] if problem[0] in _NOT_PASSED else "failed"
+    return Tested(status, message=problem[1])
 
 
-_JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mb=1024)
+_NOT_PASSED = {"failed", *ENDINGS.values()}
+_JUDGE_LIMITS = Limits(cpu_s=10.0, memory_mb=1024)
 _first: OrderedDict[Prepared, list[Op]] = OrderedDict()
 _first_lock = threading.Lock()
 
