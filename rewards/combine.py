@@ -124,7 +124,7 @@ class CombineReward(Reward):
         """Put the part's view of the completions at `places` into `found`."""
         scores = part.reward.score_many([rows[i] for i in places], [completions[i] for i in places], workers)
         valued = [(i, score.value) for i, score in zip(places, scores, strict=True) if not _failed(score.outcome)]
-        groups = [_group(rows[i]) if part.spec.scale != "none" else "" for i, _ in valued]
+        groups = [group_of(rows[i]) if part.spec.scale != "none" else "" for i, _ in valued]
         scaled = dict(zip((i for i, _ in valued), part.scaled([value for _, value in valued], groups), strict=True))
         for i, score in zip(places, scores, strict=True):
             found[i][part.spec.name] = score.as_json() | ({"scaled": scaled[i]} if i in scaled else {})
@@ -222,7 +222,7 @@ def _clipped(value: float, limits: Sequence[float]) -> float:
     return min(max(value, limits[0]), limits[1]) if limits else value
 
 
-def _group(row: Row) -> str:
+def group_of(row: Row) -> str:
     """What rows of one group share; rows that say nothing share nothing."""
     for column in ("group", "id", "prompt"):
         if row.get(column) is not None:

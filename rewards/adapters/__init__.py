@@ -1,0 +1,1 @@
+"""Rewards in the shape that a trainer calls."""

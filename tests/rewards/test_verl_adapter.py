@@ -1,0 +1,273 @@
+"""verl's custom reward function: its keywords in, one flat dict of the same keys out; groups, aborts, no blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewards import RewardError, TooManyFailures
+from rewards.adapters import verl
+from rewards.adapters.verl import compute_score, compute_score_async
+from tests.fakes.openai_server import Slow, Status
+from tests.fakes.reward_server import RewardServer
+
+RIGHT, WRONG = r"so \boxed{4}", r"so \boxed{5}"
+PROMPT = [{"role": "user", "content": "2+2?"}]
+GATED = {
+    "reward": "combine",
+    "params": {"mode": "gate", "parts": [{"reward": "format"}, {"reward": "math"}]},
+    "acc": "math",
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    verl._made.cache_clear()
+    monkeypatch.delenv(verl.VARIABLE, raising=False)
+
+
+def sync(text: str, truth: Any = "4", info: Any = None, **given: Any) -> dict[str, Any]:
+    return compute_score("src", text, truth, info if info is not None else {"index": 0}, **given)
+
+
+def repeat(times: int, text: str, **given: Any) -> None:
+    for _ in range(times):
+        sync(text, **given)
+
+
+def test_a_rule_based_reward() -> None:
+    told = sync(RIGHT, reward="math")
+    flags = {f"is_{o}": 0.0 for o in ("error", "timeout", "truncated", "no_answer", "bad_format")}
+    assert told == {"score": 1.0, "acc": 1.0, "outcome": "scored", **flags}
+    assert sync("no idea", reward="math")["is_no_answer"] == 1.0
+    assert asyncio.run(compute_score_async("src", WRONG, "4", {}, reward="math"))["score"] == 0.0
+
+
+def test_verl_finds_them_by_package_path_and_tells_sync_from_async() -> None:
+    module = __import__("importlib").import_module("pkg://rewards.adapters.verl".removeprefix("pkg://"))
+    assert not inspect.iscoroutinefunction(module.compute_score)
+    assert inspect.iscoroutinefunction(module.compute_score_async)
+    # all keywords, as verl's reward managers call it
+    told = module.compute_score(data_source="s", solution_str=RIGHT, ground_truth="4", extra_info={}, reward="math")
+    assert told["score"] == 1.0
+
+
+def test_every_sample_has_the_same_keys_whatever_became_of_it() -> None:
+    texts = [r"<think>a</think>\boxed{4}", "no format", r"<think>a</think>no box"]
+    told = [sync(text, **GATED) for text in texts] + [sync(texts[0], truth=None, **GATED)]
+    assert len({tuple(one) for one in told}) == 1  # verl reads the keys of a batch's first sample
+    assert [one["score"] for one in told] == [1.0, 0.0, 0.0, 0.0]
+    assert [one["part_math"] for one in told] == [1.0, None, 0.0, 0.0]  # None: the gate kept it from being computed
+    assert [one["outcome"] for one in told] == ["scored", "bad_format", "no_answer", "error"]
+    assert told[0]["acc"] == told[0]["part_math"]
+    for key in told[0]:
+        np.array([one[key] for one in told])
+    json.dumps(told)
+
+
+class Config(Mapping[str, Any]):
+    """As OmegaConf's DictConfig: a mapping that is no dict."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def test_settings_come_as_mappings_of_any_library() -> None:
+    told = sync("so the answer is 4", reward="math", params=Config({"fallbacks": ("answer_is",), "workers": 1}))
+    assert told["score"] == 1.0
+
+
+def test_settings_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "reward.json"
+    file.write_text(json.dumps(GATED))
+    wanted = sync(RIGHT, **GATED)
+    assert sync(RIGHT, config=str(file)) == wanted
+    for value in (json.dumps(GATED), str(file)):
+        monkeypatch.setenv(verl.VARIABLE, value)
+        assert sync(RIGHT) == wanted
+    assert sync(RIGHT, reward="math")["score"] == 1.0  # keywords go before the environment
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "no reward: set"),
+        ({"reward": "maths"}, "did you mean 'math'"),
+        ({"reward": "math", "params": {"fallback": []}}, "did you mean 'fallbacks'"),
+        ({"reward": "math", "group_sizes": 8}, "unknown key 'group_sizes', did you mean 'group_size'"),
+        ({"reward": "math", "max_errors": 2}, "max_errors must be from 0.0 to 1.0"),
+        ({"reward": "math", "acc": "math"}, "acc names no part 'math'"),
+        ({"config": "/no/such.json"}, "No such file"),
+        ({"config": '{"rewards": 1}'}, "is not a JSON object with a reward"),
+    ],
+)
+def test_wrong_settings_are_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(RewardError, match=message) as caught:
+        sync(RIGHT, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_come_from_extra_info() -> None:
+    grader = verl._grader({"reward": "math"})
+    info = {"index": 3, "split": "train", "prompt": np.array(PROMPT, dtype=object), "num_turns": 2, "tests": None}
+    assert grader.row("src", np.int64(4), info) == {
+        "id": "train3", "index": 3, "split": "train", "prompt": PROMPT, "answer": 4, "source": "src",
+    }  # fmt: skip
+    whole = {"row": json.dumps({"id": "a", "answer": "5"}), "index": 9}
+    assert grader.row("src", "4", whole) == {"id": "a", "answer": "5", "source": "src"}
+    assert grader.row("src", "4", None) == {"answer": "4", "source": "src"}
+    assert sync(RIGHT, info={"row": "{broken"}, truth=None, reward="math")["outcome"] == "error"
+
+
+def test_ground_truth_is_the_gold_that_the_reward_needs() -> None:
+    assert verl._grader({"reward": "bleu"}).row("s", ["a b", "c"], {})["references"] == ["a b", "c"]
+    assert verl._grader({"reward": "bleu"}).row("s", '["a b", "c"]', {})["references"] == ["a b", "c"]
+    tests = {"kind": "stdio", "cases": []}
+    assert verl._grader({"reward": "code"}).row("s", json.dumps(tests), {})["tests"] == tests
+
+
+@pytest.mark.parametrize("outcome", ["error", "timeout"])
+def test_a_run_ends_when_too_much_cannot_be_graded(outcome: str) -> None:
+    def fault(body: dict[str, Any]) -> Slow | Status:
+        return Slow(5) if outcome == "timeout" else Status(400)
+
+    with RewardServer(fault) as server:
+        given: dict[str, Any] = {"reward": "model", "params": {"url": server.url, "timeout": 0.05, "retries": 0}}
+        one = sync("x", info={"prompt": PROMPT}, **given)
+        assert (one["score"], one["outcome"], one[f"is_{outcome}"]) == (0.0, outcome, 1.0)
+        with pytest.raises(TooManyFailures, match=f"of 50 scores are '{outcome}'"):
+            repeat(60, "x", info={"prompt": PROMPT}, **given)
+
+
+def test_a_late_failure_is_not_hidden_by_a_good_start() -> None:
+    given: dict[str, Any] = {"reward": "math", "window": 100}
+    repeat(2000, RIGHT, **given)
+    with pytest.raises(TooManyFailures, match="3 of 100"):
+        repeat(10, RIGHT, truth=None, **given)
+
+
+def test_the_event_loop_never_waits_and_many_are_graded_at_once() -> None:
+    async def main(url: str) -> tuple[list[dict[str, Any]], float]:
+        longest, done = 0.0, asyncio.Event()
+
+        async def tick() -> None:
+            nonlocal longest
+            while not done.is_set():
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                longest = max(longest, time.monotonic() - before)
+
+        ticking = asyncio.create_task(tick())
+        jobs = [
+            compute_score_async("s", "x" * n, None, {"prompt": PROMPT}, reward="model", params={"url": url})
+            for n in range(1, 31)
+        ]
+        told = await asyncio.gather(*jobs)
+        done.set()
+        await ticking
+        return told, longest
+
+    with RewardServer(lambda body: Slow(0.5)) as server:
+        started = time.monotonic()
+        told, longest = asyncio.run(main(server.url))
+        assert time.monotonic() - started < 8  # 15 s one after the other
+        assert [one["score"] for one in told] == [told[0]["score"] + n for n in range(30)]
+        assert longest < 0.4
+
+
+def group_kwargs(url: str, **more: Any) -> dict[str, Any]:
+    part = {"reward": "model", "params": {"url": url}, "scale": "zscore"}
+    return {"reward": "combine", "params": {"parts": [part]}, **more}
+
+
+def test_siblings_are_scored_together_when_the_last_is_there() -> None:
+    async def main(url: str) -> list[dict[str, Any]]:
+        given = group_kwargs(url, group_size=3)
+
+        async def one(index: int, length: int) -> dict[str, Any]:
+            await asyncio.sleep(0.01 * length)
+            return await compute_score_async("s", "x" * length, None, {"index": index, "prompt": PROMPT}, **given)
+
+        return await asyncio.gather(*(one(index, length) for length in (1, 3, 5) for index in (0, 1)))
+
+    with RewardServer() as server:
+        told = asyncio.run(main(server.url))
+        again = asyncio.run(main(server.url))  # the next epoch meets the same prompts
+    edge = math.sqrt(1.5)
+    assert [one["score"] for one in told] == pytest.approx([-edge, -edge, 0, 0, edge, edge])
+    assert again == told
+
+
+def test_validation_samples_have_a_group_size_of_their_own() -> None:
+    async def main(url: str) -> dict[str, Any]:
+        info = {"index": 0, "split": "test", "prompt": PROMPT}
+        return await compute_score_async("s", "x", None, info, **group_kwargs(url, group_size=3))
+
+    with RewardServer() as server:
+        assert asyncio.run(main(server.url))["score"] == 0.0  # alone: its own mean
+
+
+def test_a_group_that_never_fills_is_an_error_that_says_why() -> None:
+    async def main(url: str) -> list[dict[str, Any]]:
+        given = group_kwargs(url, group_size=3, group_wait=0.1)
+        return await asyncio.gather(
+            *(compute_score_async("s", "x", None, {"index": 0, "prompt": PROMPT}, **given) for _ in range(2))
+        )
+
+    with RewardServer() as server:
+        assert [one["outcome"] for one in asyncio.run(main(server.url))] == ["error", "error"]
+
+
+def test_a_grouped_reward_refuses_to_be_asked_one_by_one() -> None:
+    with pytest.raises(RewardError, match="name compute_score_async"):
+        sync("x", **group_kwargs("http://127.0.0.1:9"))
+    with pytest.raises(RewardError, match="set group_size"):
+        asyncio.run(compute_score_async("s", "x", None, {}, **group_kwargs("http://127.0.0.1:9")))
+
+
+def test_verls_router_is_where_the_reward_model_is() -> None:
+    with RewardServer() as server:
+        address = {"reward_router_address": server.url.removeprefix("http://"), "reward_model_tokenizer": object()}
+        info = {"prompt": PROMPT}
+        assert sync("x", info=info, reward="model", **address)["outcome"] == "scored"
+        parts = [{"reward": "model"}, {"reward": "model", "name": "own", "params": {"url": server.url}}]
+        told = sync("x", info=info, reward="combine", params={"parts": parts}, **address)
+        assert told["part_model"] == told["part_own"] > 0
+
+
+def in_a_process(queue: Any) -> None:
+    with ThreadPoolExecutor(4) as threads:  # not the main thread, and no signal may be used
+        told = list(threads.map(lambda text: sync(text, reward="math"), [RIGHT, WRONG] * 4))
+    queue.put([one["score"] for one in told])
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_in_worker_processes_and_their_threads(method: str) -> None:
+    assert sync(RIGHT, reward="math")["score"] == 1.0  # a grader that a forked child must not share
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=in_a_process, args=(queue,))  # type: ignore[attr-defined]
+    process.start()
+    assert queue.get(timeout=60) == [1.0, 0.0] * 4
+    process.join(30)
+    assert process.exitcode == 0
