@@ -53,6 +53,17 @@ def python_start(rung: Rung) -> Start:
     return Start(_command(rung, readable, []), settings)
 
 
+def build_start(rung: Rung, scratch: str) -> Start:
+    """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
+    library = os.path.realpath(os.path.dirname(os.__file__))
+    readable = ["/usr", "/bin", "/lib", "/lib64"]
+    paths = [(path, walls.READ | walls.EXECUTE) for path in readable]
+    paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
+    settings = _settings(rung, paths, ("build",)) | {"scratch": scratch}
+    own = [] if library.startswith("/usr/") else [library, os.path.dirname(library)]
+    return Start(_command(rung, [*readable, *own], ["--tmpfs", scratch]), settings)
+
+
 def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:
     root = os.geteuid() == 0
     first, count = uids() if root else (None, 1)
@@ -60,6 +71,7 @@ def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) 
         "parent": 0 if rung == "namespaces" else os.getpid(),
         "code": _CODE,
         "library": "",
+        "scratch": "",
         "filters": {} if rung == "none" else {kind: filters.write(kind).hex() for kind in kinds},
         "landlock": rung != "none",
         "paths": paths,
@@ -75,7 +87,7 @@ def _command(rung: Rung, readable: list[str], extra: list[str]) -> list[str]:
     if rung != "namespaces":
         return python
     inside = os.path.join(_CODE, "inside")
-    return [*bubblewrap(), *mounts([*readable, interpreter, inside]), *extra, "--", *python]
+    return [*bubblewrap(), *mounts([*readable, interpreter, inside]), *extra, "--remount-ro", "/", "--", *python]
 
 
 def bubblewrap() -> list[str]:
@@ -91,16 +103,18 @@ def bubblewrap() -> list[str]:
 
 def mounts(readable: list[str]) -> list[str]:
     """bwrap's options that make a read-only root of these paths, with null and urandom as the only devices."""
-    options = ["--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"]
-    parents = {str(parent) for path in readable for parent in Path(path).parents}
+    parents = {str(parent) for path in [*readable, "/dev/null"] for parent in Path(path).parents}
+    options = []
     for path in sorted(parents - {"/", "/usr"} - set(readable)):
         options += ["--dir", path]  # passable for all, where the machine's own may be root's alone
+    for device in ("/dev/null", "/dev/urandom"):
+        options += ["--dev-bind", device, device]
     for path in sorted(set(readable)):  # parents first
         if os.path.islink(path):
             options += ["--symlink", os.readlink(path), path]
         elif os.path.exists(path):
             options += ["--ro-bind", path, path]
-    return [*options, "--remount-ro", "/"]
+    return options
 
 
 def uids() -> tuple[int, int]:

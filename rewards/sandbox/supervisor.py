@@ -7,6 +7,7 @@ the case it was on is run again, once.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -16,15 +17,21 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from rewards.sandbox.rungs import Start
-from rewards.sandbox.types import Case, Limits, Program, Ran
+from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
 _START_SECONDS = 60.0
 _SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
 _MESSAGE_CHARS = 500
+_SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
+_COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot allocate memory")
 _OUT_OF_MEMORY = ("MemoryError", "terminate called after throwing an instance of 'std::bad_alloc'")
+
+
+KeepGoing = Callable[[int, Ran], bool]
 
 
 class Lost(Exception):
@@ -111,32 +118,68 @@ class Runner:
         self._zygote: Zygote | None = None
         _runners.add(self)
 
-    def python(
-        self, code: str, cases: Sequence[Case], limits: Limits, keep_going: Callable[[int, Ran], bool] | None
-    ) -> Program:
+    def python(self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None) -> Program:
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+        with memfd(code.encode("utf-8", "surrogatepass")) as payload:
+            return self._each(request, payload, limits, cases, {}, keep_going)
+
+    def execute(
+        self,
+        binary: bytes,
+        argv: Sequence[str],
+        cases: Sequence[Case],
+        limits: Limits,
+        channels: Mapping[int, bytes | None],
+        keep_going: KeepGoing | None,
+    ) -> list[Ran]:
+        with memfd(binary, executable=True) as payload:
+            request = {"kind": "binary", "argv": list(argv)}
+            return self._each(request, payload, limits, cases, channels, keep_going).runs
+
+    def _each(
+        self,
+        request: Mapping[str, Any],
+        payload: int,
+        limits: Limits,
+        cases: Sequence[Case],
+        channels: Mapping[int, bytes | None],
+        keep_going: KeepGoing | None,
+    ) -> Program:
+        """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
         runs: list[Ran] = []
         lost = ""
         for _ in range(2):
             try:
-                with self.job(request, code.encode("utf-8", "surrogatepass")) as sock:
-                    problem = _compile_error(ask(sock, limits.wall_s))
+                with self.job(request, payload) as sock:
+                    problem = _compile_error(ask(sock, limits.wall_s)) if request["kind"] == "python" else None
                     if problem:
                         return Program(problem, [])
                     while len(runs) < len(cases):
-                        runs.append(run_case(sock, cases[len(runs)], limits))
+                        runs.append(run_case(sock, cases[len(runs)], limits, channels))
                         if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
                             break
                     return Program(None, runs)
-            except Lost as problem:
-                lost = str(problem)
+            except Lost as reason:
+                lost = str(reason)
         return Program(None, runs + [Ran("error", message=lost)] * (len(cases) - len(runs)))
 
+    def build(self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits, outputs: Sequence[str]) -> Built:
+        header = {"files": [[n, len(data)] for n, data in files.items()], "argv": list(argv), "outputs": list(outputs)}
+        packed = json.dumps(header).encode()
+        lost = ""
+        with memfd(len(packed).to_bytes(8, "little") + packed, *files.values()) as payload:
+            for _ in range(2):
+                try:
+                    with self.job({"kind": "build"} | asdict(limits), payload) as sock:
+                        return _built(*ask_fds(sock, limits.wall_s), limits)
+                except Lost as reason:
+                    lost = str(reason)
+        return Built("error", "", {}, message=lost)
+
     @contextlib.contextmanager
-    def job(self, request: Mapping[str, Any], payload: bytes) -> Iterator[socket.socket]:
+    def job(self, request: Mapping[str, Any], payload: int) -> Iterator[socket.socket]:
         """A socket to a new job; the job ends with the block. Raises Lost."""
-        with memfd(payload) as fd:
-            sock = self._running().job(request, fd)
+        sock = self._running().job(request, payload)
         try:
             yield sock
         finally:
@@ -179,23 +222,41 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextlib.contextmanager
-def memfd(data: bytes = b"") -> Iterator[int]:
-    """An anonymous file that holds `data`, at its start."""
-    fd = os.memfd_create("case", os.MFD_CLOEXEC)
+def memfd(*parts: bytes, executable: bool = False) -> Iterator[int]:
+    """An anonymous file that holds `parts`, at its start; nobody can change an executable one."""
+    fd = _executable_memfd() if executable else os.memfd_create("case", os.MFD_CLOEXEC)
     try:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(fd, data[written:] if written else data, written)
+        at = 0
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                written = os.pwrite(fd, rest, at)
+                at, rest = at + written, rest[written:]
+        if executable:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_ALL)
         yield fd
     finally:
         os.close(fd)
 
 
+def _executable_memfd() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("program", flags | _MFD_EXEC)
+    except OSError:  # a kernel before 6.3: all are executable
+        return os.memfd_create("program", flags)
+
+
 def ask(sock: socket.socket, seconds: float) -> dict[str, Any]:
     """The job's next message. Raises Lost if it died or says nothing for far longer than it may take."""
+    return ask_fds(sock, seconds)[0]
+
+
+def ask_fds(sock: socket.socket, seconds: float) -> tuple[dict[str, Any], list[int]]:
+    """As `ask`, with the descriptors that came beside the message."""
     sock.settimeout(seconds + _SLACK_SECONDS)
     try:
-        message = sock.recv(1 << 17)
+        message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 64)
     except OSError as problem:
         raise Lost(f"the job does not answer: {problem}") from None
     if not message:
@@ -204,7 +265,27 @@ def ask(sock: socket.socket, seconds: float) -> dict[str, Any]:
     assert isinstance(told, dict)
     if told.get("ended") == -signal.SIGKILL:
         raise Lost("the job was killed")
-    return told
+    return told, fds
+
+
+def _built(told: Mapping[str, Any], fds: Sequence[int], limits: Limits) -> Built:
+    if "ended" in told:
+        raise Lost(f"the job {_ending(told['ended'])}")
+    try:
+        log = os.pread(fds[0], told["log"], 0).decode("utf-8", "replace")
+        names = zip(told["outputs"], fds[1:], strict=True)
+        outputs = {name: read(fd, limits.output_kb << 10) for name, fd in names}
+    finally:
+        for fd in fds:
+            os.close(fd)
+    code = told["code"]
+    if told["why"] or code == -signal.SIGXCPU or (code and "CPU time limit exceeded" in log):
+        return Built("timeout", log, {}, told["cpu_s"], "the compiler took too long")
+    if code and any(words in log for words in _COMPILER_OUT_OF_MEMORY):
+        return Built("memory", log, {}, told["cpu_s"], f"the compiler needs over {limits.memory_mb} MB of memory")
+    if code:
+        return Built("signal" if code < 0 else "exit", log, {}, told["cpu_s"], f"the compiler {_ending(code)}")
+    return Built("ok", log, outputs, told["cpu_s"])
 
 
 def _compile_error(told: Mapping[str, Any]) -> str | None:
@@ -219,30 +300,50 @@ def _ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def run_case(
-    sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None] | None = None
-) -> Ran:
+def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
     """One leaf's run. Raises Lost."""
+    called = case.call is not None
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
-    with memfd(fed) as stdin, memfd() as stdout, memfd() as stderr, memfd() as result:
-        at = [0, 1, 2] if case.call is None else [0, 1, 2, 3]
-        order = {
-            "at": at,
-            "call": case.call and case.call[0],
-            "cpu_s": limits.cpu_s,
-            "wall_s": limits.wall_s,
-            "memory_mb": limits.memory_mb,
-            "output_kb": limits.output_kb,
-            "open_files": limits.open_files,
-            "threads": limits.threads,
-        }
-        send(sock, order, [stdin, stdout, stderr, result][: len(at)])
+    with contextlib.ExitStack() as open_files:
+        stdin, stdout, stderr = (open_files.enter_context(memfd(part)) for part in (fed, b"", b""))
+        fds = {0: stdin, 1: stdout, 2: stderr}
+        if called:
+            fds[3] = open_files.enter_context(memfd())
+        pipes: dict[int, Pipe] = {}
+        for at, data in channels.items():
+            if data is None:
+                pipes[at] = open_files.enter_context(Pipe())
+            fds[at] = pipes[at].write_end if data is None else open_files.enter_context(memfd(data))
+        order = asdict(limits) | {"at": list(fds), "call": case.call and case.call[0]}
+        send(sock, order, list(fds.values()))
         told = ask(sock, limits.wall_s)
         if "ended" in told:
             raise Lost(f"the job {_ending(told['ended'])}")
         most = limits.output_kb << 10
-        value = b"" if case.call is None else read(result, most)
-        return judge(told, limits, read(stdout, most), read(stderr, most)[-4096:], value, case.call is not None)
+        value = read(fds[3], most) if called else b""
+        said = read(stderr, most)[-4096:]
+        ran = judge(told, limits, read(stdout, most), said, value, called)
+        return replace(ran, channels={at: pipe.drain() for at, pipe in pipes.items()}) if pipes else ran
+
+
+class Pipe:
+    """What goes in cannot be taken back by whoever wrote it. Holds 64 KiB; then its writer waits."""
+
+    def __enter__(self) -> Pipe:
+        self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._read_end, False)  # a fork of this process may hold the other end open
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read_end)
+        os.close(self.write_end)
+
+    def drain(self) -> bytes:
+        parts = []
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._read_end, 1 << 16):
+                parts.append(part)
+        return b"".join(parts)
 
 
 def send(sock: socket.socket, order: Mapping[str, Any], fds: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import resource
 import select
@@ -15,15 +16,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any
+from typing import Any, NoReturn
 
 from . import leaf, walls
 
 _NEVER_LESS_THAN = 0.002  # seconds between two looks at the clock
 _SELF_MB = 1024  # address space for compiling
+_ABOVE = 512  # descriptors from here on are in nobody's way
 
 
 @dataclass
@@ -54,22 +56,30 @@ class Walls:
     def descriptors(self) -> list[int]:
         return [] if self.rules is None else [self.rules]
 
-    def enter(self) -> None:
-        """The part of the walls that a job shares with its leaves."""
+    def enter(self, paths: Iterable[tuple[str, int]] | None = None) -> None:
+        """The part of the walls that a job shares with its leaves. paths: instead of the zygote's."""
         walls.no_new_privileges()
-        walls.landlock_enter(self.rules)
-        walls.undumpable()
         if self.rules is not None:
+            rules = self.rules if paths is None else walls.landlock_rules(paths)
+            walls.landlock_enter(rules)
             os.close(self.rules)
+        walls.undumpable()
 
 
-def run(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
-    """Serve one job until its socket closes."""
+def run_python(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+    """Serve a Python solution until its socket closes. The payload is its source."""
     around.enter()
-    if request["kind"] == "python":
-        code = _compiled(payload, request["compile_cpu_s"], sock)
-        if code is not None:
-            _serve(sock, lambda case: leaf.run(code, case.get("call")), around, "python")
+    code = _compiled(payload, request["compile_cpu_s"], sock)
+    if code is not None:
+        _serve(sock, lambda case: leaf.run(code, case["call"]), around, "python", [])
+
+
+def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+    """Serve a compiled program until its socket closes. The payload is the executable, in a sealed memfd."""
+    around.enter()
+    program = fcntl.fcntl(payload, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+    os.close(payload)
+    _serve(sock, lambda _: os.execve(program, request["argv"], {}), around, "binary", [program])  # noqa: S606
 
 
 def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
@@ -90,7 +100,9 @@ def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
     return code
 
 
-def _serve(sock: socket.socket, start: Callable[[dict[str, Any]], Any], around: Walls, kind: str) -> None:
+def _serve(
+    sock: socket.socket, start: Callable[[dict[str, Any]], Any], around: Walls, kind: str, kept: list[int]
+) -> None:
     while True:
         message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 32)
         if not message:
@@ -101,24 +113,32 @@ def _serve(sock: socket.socket, start: Callable[[dict[str, Any]], Any], around: 
         pid = os.fork()
         if pid == 0:
             try:
-                _become_leaf(fds, case, monitor, around, kind)
+                become_leaf(fds, case, monitor, around, kind, kept)
                 start(case)
             except BaseException as problem:  # noqa: BLE001 - a leaf must never return into this loop
                 os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
-            os._exit(1)
+            finally:
+                os._exit(127)
         for fd in fds:
             os.close(fd)
-        _tell(sock, watch(pid, case["cpu_s"], case["wall_s"], began, sock))
+        told = watch(pid, case, began, sock, lambda pid=pid: _leave(pid))  # type: ignore[misc]
+        _tell(sock, told)
 
 
-def _become_leaf(fds: list[int], case: dict[str, Any], monitor: int, around: Walls, kind: str) -> None:
+def _leave(pid: int) -> NoReturn:
+    os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def become_leaf(
+    fds: list[int], case: dict[str, Any], monitor: int, around: Walls, kind: str, kept: Sequence[int] = ()
+) -> None:
     """Descriptors, limits and system calls of a leaf. The last call here is the last one that may do harm."""
-    _place(fds, case["at"])
+    _place(fds, case["at"], kept)
     walls.die_with_parent(monitor)
     megabyte = 1 << 20
     for which, value in (
         (resource.RLIMIT_AS, case["memory_mb"] * megabyte),
-        (resource.RLIMIT_CPU, int(case["cpu_s"]) + 2),
         (resource.RLIMIT_FSIZE, case["output_kb"] << 10),
         (resource.RLIMIT_NOFILE, case["open_files"]),
         (resource.RLIMIT_NPROC, around.base_threads + case["threads"]),
@@ -127,6 +147,9 @@ def _become_leaf(fds: list[int], case: dict[str, Any], monitor: int, around: Wal
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         walls.limit(which, value)
+    # The compiler is told first (SIGXCPU), which its driver reports; leaves are watched, and this stands behind it.
+    seconds = math.ceil(case["cpu_s"]) + (kind != "build")
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     if hard == -1 or hard > leaf.STACK_BYTES:
         resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
@@ -137,16 +160,19 @@ def _become_leaf(fds: list[int], case: dict[str, Any], monitor: int, around: Wal
         around.filters[kind].install()
 
 
-def _place(fds: list[int], at: list[int]) -> None:
-    """Descriptor fds[i] becomes at[i]; all others are closed."""
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
+def _place(fds: list[int], at: list[int], kept: Sequence[int]) -> None:
+    """Descriptor fds[i] becomes at[i]; all others are closed but those kept."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]
     for fd, wanted in zip(high, at, strict=True):
         os.dup2(fd, wanted)
-    walls.close_all_but(at)
+    walls.close_all_but([*at, *kept])
 
 
-def watch(pid: int, cpu_s: float, wall_s: float, began: float, sock: socket.socket) -> dict[str, Any]:
-    """Wait for a leaf, end it at its limits, and tell what it did. Leaves with it if the supervisor hangs up."""
+def watch(
+    pid: int, limits: dict[str, Any], began: float, sock: socket.socket, leave: Callable[[], NoReturn]
+) -> dict[str, Any]:
+    """Wait for a leaf, end it at its limits, and tell what it did. `leave` is called if the supervisor hangs up."""
+    cpu_s, wall_s = limits["cpu_s"], limits["wall_s"]
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -158,8 +184,7 @@ def watch(pid: int, cpu_s: float, wall_s: float, began: float, sock: socket.sock
         if any(fd == pidfd for fd, _ in ready):
             break
         if ready:
-            os.kill(pid, signal.SIGKILL)
-            os._exit(0)
+            leave()
         used = _cpu_of(pid)
         wait = (cpu_s - used) / _cores()
         why = "cpu" if used >= cpu_s else "wall" if time.monotonic() - began >= wall_s else ""

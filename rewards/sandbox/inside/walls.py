@@ -26,6 +26,7 @@ READ_WRITE = READ | WRITE_FILE | _MAKE_AND_REMOVE | _REFER | _TRUNCATE
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | _IOCTL
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
 M_ARENA_MAX = -8  # malloc.h
 
@@ -100,9 +101,14 @@ def landlock_enter(rules: int | None) -> None:
         _check(LIBC.syscall(_RESTRICT, rules, 0), "landlock_restrict_self")
 
 
-def die_with_parent(parent: int) -> None:
-    """SIGKILL this process when `parent` ends; leave at once if it has ended already."""
-    LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def adopt_orphans() -> None:
+    """Descendants whose parent ends become children of this process."""
+    _check(LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "child subreaper")
+
+
+def die_with_parent(parent: int, by: int = signal.SIGKILL) -> None:
+    """Send this process a signal when `parent` ends; leave at once if it has ended already."""
+    LIBC.prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 

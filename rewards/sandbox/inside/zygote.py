@@ -17,9 +17,10 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from . import job, leaf, walls
+from . import build, job, leaf, walls
 
 CONTROL_FD = 3
+_KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run}
 
 
 def main() -> NoReturn:
@@ -41,6 +42,8 @@ def main() -> NoReturn:
         sys.path[:] = ["/proc/self/cwd", "/proc/self/cwd/lib-dynload"]
     walls.LIBC.mallopt(walls.M_ARENA_MAX, 2)  # else each thread of a leaf reserves 64 MiB of its address space
     leaf.prepare()
+    if settings["scratch"]:
+        os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
     around = job.Walls.from_settings(settings)
     gc.collect()
     gc.freeze()
@@ -98,7 +101,8 @@ def _run_job(request: dict[str, Any], fds: list[int], around: job.Walls, uid: in
         walls.close_all_but([0, 1, 2, *fds, *around.descriptors()])
         walls.become(uid)
         walls.die_with_parent(zygote)
-        job.run(request, socket.socket(fileno=fds[0]), fds[1], around)
+        request["zygote"] = zygote
+        _KINDS[request["kind"]](request, socket.socket(fileno=fds[0]), fds[1], around)
         os._exit(0)
     except BaseException as problem:  # noqa: BLE001 - a job must never return into the zygote's loop
         os.write(2, f"{type(problem).__name__}: {problem}\n".encode())

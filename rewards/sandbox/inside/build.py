@@ -1,0 +1,120 @@
+"""One compiler run in a directory that is thrown away afterwards.
+
+The payload holds a JSON header, then the files' bytes: {"files": [[name, size], …], "argv", "outputs"}. The
+compiler may fork and exec within the toolchain, and write in its directory; it has no network and no /etc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import stat
+import tempfile
+import time
+from typing import Any, NoReturn
+
+from . import walls
+from .job import Walls, become_leaf, watch
+
+LOG_BYTES = 64 << 10
+_HEADER_BYTES = 8
+_SEAL_GROW = 0x0004
+
+
+def run(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+    """Build, answer with the outcome and descriptors of log and outputs, and remove the directory."""
+    walls.adopt_orphans()
+    folder = tempfile.mkdtemp(dir=around.settings["scratch"])
+    compiler = 0
+
+    def leave(*_: object) -> NoReturn:
+        if compiler:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(compiler, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
+
+    # Not SIGKILL when the zygote dies: the compiler's children would go on.
+    signal.signal(signal.SIGTERM, leave)
+    walls.die_with_parent(request["zygote"], signal.SIGTERM)
+    os.chdir(folder)
+    header = _unpack(payload)
+    around.enter([*around.settings["paths"], (folder, walls.READ_WRITE)])
+    log = _log()
+    monitor, began = os.getpid(), time.monotonic()
+    compiler = os.fork()
+    if compiler == 0:
+        _compile(header["argv"], log, request, monitor, around)
+    with contextlib.suppress(PermissionError):  # it has done so itself, and gone on
+        os.setpgid(compiler, compiler)
+    told = watch(compiler, request, began, sock, leave)
+    _end_group(compiler)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told["cpu_s"] = children.ru_utime + children.ru_stime
+    told["log"] = min(LOG_BYTES, os.lseek(log, 0, os.SEEK_CUR))
+    found = {name: fd for name in header["outputs"] if (fd := _output(name, request["output_kb"] << 10)) is not None}
+    told["outputs"] = list(found)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the supervisor may have closed it
+        socket.send_fds(sock, [json.dumps(told).encode()], [log, *found.values()], socket.MSG_NOSIGNAL)
+
+
+def _unpack(payload: int) -> dict[str, Any]:
+    """The header, after the files have been written into the working directory."""
+    size = int.from_bytes(os.pread(payload, _HEADER_BYTES, 0), "little")
+    header: dict[str, Any] = json.loads(os.pread(payload, size, _HEADER_BYTES))
+    at = _HEADER_BYTES + size
+    for name, length in header["files"]:
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        with open(name, "wb") as file:
+            end = at + length
+            while at < end:
+                at += os.sendfile(file.fileno(), payload, at, end - at)
+    return header
+
+
+def _log() -> int:
+    """A file of fixed size: how much was written is where its shared offset stands."""
+    log = os.memfd_create("log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(log, LOG_BYTES)
+    fcntl.fcntl(log, fcntl.F_ADD_SEALS, _SEAL_GROW)
+    return log
+
+
+def _compile(argv: list[str], log: int, request: dict[str, Any], monitor: int, around: Walls) -> NoReturn:
+    try:
+        os.setpgid(0, 0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        become_leaf([null, log, log], request | {"at": [0, 1, 2]}, monitor, around, "build")
+        os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": "."})  # noqa: S606
+    except BaseException as problem:  # noqa: BLE001 - a leaf must never return into its monitor's code
+        os.write(2, f"{argv[0]}: {type(problem).__name__}: {problem}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _end_group(compiler: int) -> None:
+    """Kill and reap whatever the compiler left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(compiler, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _output(name: str, most: int) -> int | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None  # not made
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+        return fd
+    os.close(fd)
+    return None
