@@ -21,6 +21,7 @@ import textwrap
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -74,14 +75,16 @@ class _Run:
         self._cpu_s = 0.0
 
     def finish(self) -> Graded:
-        asked = _first_questions(self._tests, self._sandbox)
+        asked = _first_questions(self._tests, self._limits, self._sandbox)
         for _ in range(MOST_ROUNDS):
             compile_error = self._ask(asked)
             if compile_error is not None:
                 return Graded(compile_error=compile_error)
-            told = _judged(self._tests, self._held, self._sandbox)
+            told = _judged(self._tests, self._held, self._limits, self._sandbox)
             if isinstance(told, Ran):
                 return self._all(ENDINGS[told.status], f"the tests, on what the program gave: {told.message}")
+            if told["unfit"]:
+                return self._all("failed", told["unfit"][0])
             if not told["off"]:
                 return Graded(_verdicts(told, self._tests), run_cpu_s=self._cpu_s)
             del self._held[told["matched"] :]
@@ -132,10 +135,10 @@ def _read(ran: Ran, count: int) -> list[dict[str, Any]] | None:
     return [{key: answer[key] for key in _ANSWER_KEYS if key in answer} for answer in told]
 
 
-def _judged(tests: Prepared, held: Held, sandbox: Engine) -> dict[str, Any] | Ran:
+def _judged(tests: Prepared, held: Held, limits: Limits, sandbox: Engine) -> dict[str, Any] | Ran:
     """What the tests say to `held`; how their process ended, where it gave no verdict. Raises RewardError."""
     call = ("judge", [tests.source, list(tests.lazy), list(tests.eager), [list(pair) for pair in held]])
-    program = sandbox.python(_judge_program(), [Case(call=call)], _JUDGE_LIMITS)
+    program = sandbox.python(_judge_program(), [Case(call=call)], _judging(limits))
     assert program.compile_error is None, program.compile_error
     ran = program.runs[0]
     if ran.status == "error":
@@ -144,8 +147,8 @@ def _judged(tests: Prepared, held: Held, sandbox: Engine) -> dict[str, Any] | Ra
         return ran
     told = json.loads(ran.result)
     assert isinstance(told, dict)
-    if told["unfit"]:
-        raise RewardError(f"the row's tests: {told['unfit']}")
+    if told["unfit"] and (told["unfit"][1] != "many" or not held):  # else what the program gave made them many
+        raise RewardError(f"the row's tests: {told['unfit'][0]}")
     return told
 
 
@@ -165,17 +168,21 @@ def _tested(problem: Sequence[str]) -> Tested:
 
 
 _NOT_PASSED = {"failed", *ENDINGS.values()}
-_JUDGE_LIMITS = Limits(cpu_s=10.0, memory_mb=1024)
 _first: OrderedDict[Prepared, list[Op]] = OrderedDict()
 _first_lock = threading.Lock()
 
 
-def _first_questions(tests: Prepared, sandbox: Engine) -> list[Op]:
+def _judging(limits: Limits) -> Limits:
+    """The tests hold what they expect beside what the program gave, and may compute it: twice as much of each."""
+    return replace(limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb)
+
+
+def _first_questions(tests: Prepared, limits: Limits, sandbox: Engine) -> list[Op]:
     """What the tests ask before they know anything: the same for every program. Raises RewardError."""
     with _first_lock:
         known = _first.get(tests)
     if known is None:
-        told = _judged(tests, [], sandbox)
+        told = _judged(tests, [], limits, sandbox)
         if isinstance(told, Ran):
             raise RewardError(f"the row's tests end without a verdict, before any program: {told.message}")
         known = told["asked"]

@@ -22,6 +22,10 @@ class Pending(BaseException):
     """The journal does not hold this yet."""
 
 
+class Unfit(BaseException):
+    """These tests cannot be run apart from the program; args say why, and in a word."""
+
+
 class Died(BaseException):
     """The program's process ended here; args[0] is how."""
 
@@ -35,7 +39,6 @@ class Journal:
     def __init__(self, held: list[list[Any]]) -> None:
         self.held, self.at, self.off = held, 0, False
         self.asked: list[dict[str, Any]] = []
-        self.unfit = ""
         self.exceptions: dict[str, type[Exception]] = {}
 
     def ask(self, kind: str, of: int | None = None, name: str = "", args: Any = (), kwargs: Any = None) -> Any:
@@ -46,7 +49,7 @@ class Journal:
             if len(self.asked) < MOST_ASKED:
                 self.asked.append(op)
             else:
-                self.unfit = f"the tests call the program more than {MOST_ASKED} times"
+                raise Unfit(f"the tests call the program more than {MOST_ASKED} times", "many")
             raise Pending
         self.at += 1
         return self._given(self.at - 1, self.held[self.at - 1][1], args)
@@ -73,8 +76,11 @@ class Journal:
             return ["handle", value._number]
         if type(value) is Function:
             return ["name", value._name]
-        self.unfit = f"the tests hand the program a {type(value).__name__}, which cannot be given to another process"
-        raise Pending
+        if isinstance(value, type):
+            raise TypeError("a class cannot be given to another process")
+        raise Unfit(
+            f"the tests hand the program a {type(value).__name__}, which cannot be given to another process", "handed"
+        )
 
     def _decoded(self, value: Any) -> Any:
         return decode(value, lambda tagged: self._exception(*tagged[1:]) if tagged[0] == "exception" else None)
@@ -200,6 +206,8 @@ class Verdicts:
             problem = None if condition() else ["failed", ""]
         except Pending:
             return
+        except Unfit:
+            raise
         except BaseException as raised:  # noqa: BLE001 - whatever it is, this assert did not hold
             problem = _problem(raised)
         seen = self.checks.setdefault(number, [0, None])
@@ -210,9 +218,9 @@ class Verdicts:
         """Around every statement of the tests' top level."""
 
     def __exit__(self, kind: Any, raised: BaseException | None, trace: TracebackType | None) -> bool:
-        if raised is not None and not isinstance(raised, Pending):
+        if raised is not None and not isinstance(raised, (Pending, Unfit)):
             self.broken = self.broken or _problem(raised)
-        return True
+        return not isinstance(raised, Unfit)
 
     @staticmethod
     def method(owner: Any, name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -242,12 +250,15 @@ def judge(source: str, lazy: list[str], eager: list[str], held: list[list[Any]])
     for name in eager:
         with contextlib.suppress(Pending, Died, NameError):  # what is missing is missed where it is used
             known[name] = journal.ask("name", None, name)
-    exec(compile(source, "tests.py", "exec"), known)  # noqa: S102 - in the sandbox, where tests are run
+    try:
+        exec(compile(source, "tests.py", "exec"), known)  # noqa: S102 - in the sandbox, where tests are run
+    except Unfit as problem:
+        return {"unfit": problem.args}
     return {
         "off": journal.off,
         "matched": journal.at,
         "asked": journal.asked,
         "checks": [[number, *seen] for number, seen in verdicts.checks.items()],
         "broken": verdicts.broken,
-        "unfit": journal.unfit,
+        "unfit": None,
     }

@@ -1,0 +1,219 @@
+"""Asserts judged apart from the program: what honest tests do still works, and what cannot work says so."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards.asserts import grade
+from rewards.asserts.plain import decode, encode
+from rewards.asserts.transform import prepare
+from rewards.base import RewardError
+from rewards.sandbox import Limits, shared
+from rewards.verdicts import Graded
+
+
+def run(code: str, tests: str, function: str = "", **limits: float) -> Graded:
+    return grade(code, tests, function, Limits(**limits), shared())  # type: ignore[arg-type]
+
+
+def statuses(code: str, tests: str, function: str = "", **limits: float) -> list[str]:
+    return [test.status for test in run(code, tests, function, **limits).tests]
+
+
+STACK = """
+class EmptyError(ValueError):
+    pass
+class Stack:
+    kind = "lifo"
+    def __init__(self, items=()):
+        self.items = list(items)
+    def push(self, item):
+        self.items.append(item)
+        return self
+    def pop(self):
+        if not self.items:
+            raise EmptyError("empty", 0)
+        return self.items.pop()
+    def __len__(self):
+        return len(self.items)
+    def __eq__(self, other):
+        return isinstance(other, Stack) and self.items == other.items
+    def __iter__(self):
+        return iter(self.items)
+    def __getitem__(self, at):
+        return self.items[at]
+    def __str__(self):
+        return f"Stack({self.items})"
+"""
+
+HONEST = {
+    "plain": (
+        "def f(a, b=0): return a + b",
+        "assert f(1, 2) == 3\nassert f([1], [2]) == [1, 2]\nassert f(1, b=5) == 6",
+    ),
+    "types": (
+        "def f(k): return {'t': (1, 2), 's': {1, 'a'}, 'd': {1: (2,)}, 'b': b'x', 'c': 1j, 'n': None, 'f': 0.5}[k]",
+        "assert f('t') == (1, 2)\nassert f('t') != [1, 2]\nassert f('s') == {'a', 1}\nassert f('d') == {1: (2,)}\n"
+        "assert f('b') == b'x'\nassert f('c') == 1j\nassert f('n') is None\nassert isinstance(f('f'), float)",
+    ),
+    "numbers": (
+        "from fractions import Fraction\nfrom decimal import Decimal\n"
+        "def f(k): return [Fraction(1, 3), Decimal('0.1'), 10 ** 30, float('inf'), True][k]",
+        "from fractions import Fraction\nfrom decimal import Decimal\nimport math\nassert f(0) == Fraction(1, 3)\n"
+        "assert f(1) == Decimal('0.1')\nassert f(2) == 10 ** 30\nassert f(3) == math.inf\nassert f(4) is True",
+    ),
+    "iterators": (
+        "def f(n):\n    for i in range(n): yield i\ndef g(x): return map(str, x)\ndef h(n): return range(n)",
+        "assert list(f(3)) == [0, 1, 2]\nassert list(g([1])) == ['1']\nassert h(4) == range(4)\nassert sum(f(4)) == 6",
+    ),
+    "tolerance": (
+        "def f(x): return x / 3",
+        "import math\nassert abs(f(1) - 0.3333) < 1e-3\nassert math.isclose(f(3), 1.0)",
+    ),
+    "in place": (
+        "def f(x): x.sort()\ndef g(d): d['a'] = [1]\ndef h(s): s.discard(1)",
+        "l = [3, 1]\nf(l)\nassert l == [1, 3]\nd = {}\ng(d)\nassert d == {'a': [1]}\ns = {1, 2}\nh(s)\nassert s == {2}",
+    ),
+    "exceptions": (
+        STACK + "def f(x):\n    if x < 0: raise ValueError('negative')\n    return x ** 0.5",
+        "try:\n    f(-1)\nexcept ValueError as problem:\n    assert str(problem) == 'negative'\n"
+        "else:\n    assert False\ntry:\n    Stack().pop()\n    assert False\n"
+        "except EmptyError as problem:\n    assert problem.args == ('empty', 0)",
+    ),
+    "helpers and loops": (
+        "def f(x): return x * x",
+        "inputs = [1, 2, 3]\nresults = [1, 4, 9]\ndef same(a, b):\n    return a == b\n"
+        "for i, (x, y) in enumerate(zip(inputs, results)):\n    assert same(f(x), y), f'case {i}'\n"
+        "assert [f(x) for x in inputs] == results\nassert all(f(x) > 0 for x in inputs)",
+    ),
+    "calls that need calls": (
+        "def f(x): return x + 1",
+        "x = 0\nfor _ in range(5):\n    x = f(x)\nassert x == 5\nassert f(f(f(0))) == 3",
+    ),
+    "objects": (
+        STACK,
+        "s = Stack()\ns.push(1)\ns.push(2).push(3)\nassert len(s) == 3\nassert s.items == [1, 2, 3]\n"
+        "assert s.pop() == 3\nassert s[0] == 1\nassert list(s) == [1, 2]\nassert 2 in s\n"
+        "assert str(s) == 'Stack([1, 2])'\n"
+        "assert s == Stack([1, 2])\nassert s != Stack()\nassert isinstance(s, Stack)\nassert Stack.kind == 'lifo'\n"
+        "assert not Stack()\ns.items = [7]\nassert s.pop() == 7",
+    ),
+    "constants": ("LIMIT = 5\nNAMES = ['a']", "assert LIMIT == 5\nassert NAMES[0] == 'a' and len(NAMES) == 1"),
+    "a function handed on": ("def f(x): return x + 1\ndef twice(g, x): return g(g(x))", "assert twice(f, 1) == 3"),
+    "imports of the program": ("def f(): return 1", "from solution import f\nassert f() == 1"),
+    "random tests": (
+        "def f(x): return sorted(x)",
+        "import random\nfor _ in range(30):\n    x = [random.random() for _ in range(4)]\n    assert f(x) == sorted(x)",
+    ),
+    "names of ours": (
+        "def encode(x): return x\ndef decode(x): return x\ndef run(x): return x\nclass Journal: value = 1",
+        "assert encode(1) == 1\nassert decode([2]) == [2]\nassert run(3) == 3\nassert Journal.value == 1",
+    ),
+    "a solution class": ("class Solution:\n    def f(self, x): return x", "assert Solution().f(2) == 2"),
+    "keywords": ("class A:\n    def m(self, name, owner): return name + owner", "assert A().m(name=1, owner=2) == 3"),
+    "docstrings and future": (
+        '"""Doc."""\nfrom __future__ import annotations\ndef f(x: Unknown) -> None: return x',
+        "from __future__ import annotations\nassert f(1) == 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_tests_pass(name: str) -> None:
+    code, tests = HONEST[name]
+    graded = run(code, tests)
+    assert graded.compile_error is None
+    assert not graded.failure
+    assert {test.status for test in graded.tests} == {"passed"}, graded.tests
+
+
+CHECK = """
+def check(candidate):
+    assert candidate(2) == 4
+    x = candidate(3)
+    assert x == 9
+    assert candidate(0) == 0
+"""
+
+
+def test_humaneval() -> None:
+    assert statuses("def square(x): return x * x", CHECK, "square") == ["passed"] * 3
+    assert statuses("def square(x): return x + 2", CHECK, "square") == ["passed", "failed", "failed"]
+    assert statuses("def square(x): return x * x", CHECK + "check(square)") == ["passed"] * 3
+    with pytest.raises(RewardError, match="never calls it: add the key function"):
+        prepare(CHECK)
+
+
+def test_each_assert_has_its_verdict() -> None:
+    code = "def f(x):\n    if x == 1: 1 / 0\n    if x == 2: exit()\n    if x == 3: raise MemoryError\n    return x"
+    tests = "".join(f"assert f({n}) == {n % 5}\n" for n in range(6))
+    assert statuses(code, tests) == ["passed", "runtime_error", "runtime_error", "memory", "passed", "failed"]
+
+
+def test_a_call_that_hangs_costs_its_own_assert() -> None:
+    code = "def f(x):\n    while x == 1: pass\n    return x"
+    assert statuses(code, "assert f(0) == 0\nassert f(1) == 1\nassert f(2) == 2", cpu_s=0.3) == [
+        "passed",
+        "timeout",
+        "passed",
+    ]
+
+
+def test_asserts_behind_a_broken_statement_are_not_passed() -> None:
+    tests = "def check(f):\n    assert f(0) == 0\n    y = f(1)[0]\n    assert y == 1\n"
+    assert statuses("def f(x): return x", tests, "f") == ["passed", "runtime_error"]
+    assert statuses("def f(x): return []", "for x in f(3):\n    assert x == 1") == ["failed"]
+
+
+def test_a_program_cannot_make_tests_unfit() -> None:
+    assert statuses("def f(x): return 10 ** 9", "for i in range(f(1)):\n    assert f(i) == i", cpu_s=2.0) == ["failed"]
+    assert statuses("def f(x): return ValueError", "assert f(f(1)) == 1") == ["runtime_error"]
+
+
+def test_what_is_missing() -> None:
+    assert statuses("", "assert f(1) == 1") == ["runtime_error"]
+    assert run("def f(:", "assert f(1) == 1").compile_error is not None
+    assert run("def f(:", "assert 1 == 1").compile_error is not None
+    assert statuses("import nothing_of_this_name", "assert f(1) == 1") == ["runtime_error"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "says"),
+    [
+        ("assert f(", "the source is no Python: SyntaxError"),
+        ("f(1)", "the source has no assert"),
+        ("\0", "the source is no Python"),
+        ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is no Python"),
+        ("assert " + "-" * 100_000 + "1", "the source is no Python"),
+        ("assert f(lambda x: x) == 1", "hand the program a function, which cannot be given to another process"),
+        ("while True: pass\nassert f(1)", "end without a verdict, before any program"),
+        ("for i in range(10 ** 8):\n    assert f(i) == i", "call the program more than 20000 times"),
+        ("x" * (1 << 20) + "y", "at most 1048576 are read"),
+    ],
+)
+def test_tests_that_cannot_be_run_are_one_line(tests: str, says: str) -> None:
+    with pytest.raises(RewardError) as caught:
+        run("def f(x): return x", tests, cpu_s=0.5)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    | st.binary() | st.decimals(allow_nan=False),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner)
+    | st.frozensets(st.integers()) | st.sets(st.text()),
+)  # fmt: skip
+
+
+def refuse(value: object) -> object:
+    raise AssertionError(value)
+
+
+@given(plain)
+def test_plain_values_come_back_as_they_were(value: object) -> None:
+    back = decode(encode(value, refuse), refuse)
+    assert back == value
+    assert type(back) is type(value)
