@@ -53,11 +53,24 @@ def python_start(rung: Rung) -> Start:
     return Start(_command(rung, readable, []), settings)
 
 
+def toolchain_folder() -> Path:
+    """Where what is compiled once per machine is kept for builds to read, e.g. precompiled headers; nothing secret.
+
+    $REWARDS_CACHE, else a folder in the user's cache; root's own would be closed to the user ids that jobs run as.
+    """
+    given = os.environ.get("REWARDS_CACHE")
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(given or Path("/var/cache" if os.geteuid() == 0 else user) / "posttrain-recipes").resolve()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    return folder
+
+
 def build_start(rung: Rung, scratch: str) -> Start:
     """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
     library = os.path.realpath(os.path.dirname(os.__file__))
-    readable = ["/usr", "/bin", "/lib", "/lib64"]
-    paths = [(path, walls.READ | walls.EXECUTE) for path in readable]
+    made = str(toolchain_folder())
+    readable = ["/usr", "/bin", "/lib", "/lib64", made]
+    paths = [(path, walls.READ | (0 if path == made else walls.EXECUTE)) for path in readable]
     paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
     settings = _settings(rung, paths, ("build",)) | {"scratch": scratch}
     own = [] if library.startswith("/usr/") else [library, os.path.dirname(library)]
