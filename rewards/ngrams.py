@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Ints = NDArray[np.int64]
+_NO_KEY = np.iinfo(np.int64).max  # behind a table's last key, so that a search never ends outside
 _TEXTS = 64  # at once: the counts take texts × distinct n-grams × 8 bytes
 
 
@@ -29,22 +30,23 @@ class ReferenceTable:
         words = dict.fromkeys(word for reference in references for word in reference)
         self._place = dict(zip(words, range(len(words)), strict=True))
         self._unknown = len(words)
-        self._levels: list[tuple[_Ints, _Ints]] = []  # of each order: sorted keys, counts
+        self._levels: list[tuple[_Ints, _Ints]] = []  # of each order: sorted keys and _NO_KEY, counts
         self._build(references)
 
     def _build(self, references: Sequence[Sequence[str]]) -> None:
-        tokens, owner = self._numbered(references)
-        at = np.flatnonzero(tokens != self._unknown)
+        tokens = self._numbered(references)
+        owner = _owners(references)
+        at = (tokens != self._unknown).nonzero()[0]
         keys = places = tokens[at]
         for n in range(self.order):
             if n:
                 following = tokens[at + n]
-                inside = following != self._unknown  # else the n-gram would run over its reference's end
+                inside = (following != self._unknown).nonzero()[0]  # else it would run over its reference's end
                 at = at[inside]
                 keys = places[inside] * (self._unknown + 1) + following[inside]
             table, places = _unique(keys)
             counts = _counted(places, owner[at], len(table), len(references)).max(axis=0)
-            self._levels.append((table, counts))
+            self._levels.append((np.append(table, _NO_KEY), counts))
 
     def matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
         """For each tokenised text its matched n-grams of orders 1 … `order`, clipped by the references' counts."""
@@ -54,40 +56,46 @@ class ReferenceTable:
         return found
 
     def _matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        tokens, owner = self._numbered(texts)
-        at = np.flatnonzero(tokens != self._unknown)
+        tokens = self._numbered(texts)
+        owner = _owners(texts) if len(texts) > 1 else tokens
+        at = (tokens != self._unknown).nonzero()[0]
         places = tokens[at]
-        matched = np.zeros((self.order, len(texts)), np.int64)
+        matched: list[list[int]] = []
         for n, (table, counts) in enumerate(self._levels):
             if n:
                 keys = places * (self._unknown + 1) + tokens[at + n]  # no key of the table has an unknown token
-                near = np.searchsorted(table, keys)
-                near[near == len(table)] = 0
-                hits = np.flatnonzero(table[near] == keys) if len(table) else near[:0]
+                near = table.searchsorted(keys)
+                hits = (table[near] == keys).nonzero()[0]
                 at, places = at[hits], near[hits]
             if not len(places):
+                matched += [[0] * len(texts)] * (self.order - n)
                 break
-            matched[n] = np.minimum(_counted(places, owner[at], len(table), len(texts)), counts).sum(axis=1)
-        return matched.T.tolist()
+            found = _counted(places, owner[at], len(counts), len(texts))
+            matched.append(np.minimum(found, counts).sum(axis=1).tolist())
+        return [list(orders) for orders in zip(*matched, strict=True)]
 
-    def _numbered(self, texts: Sequence[Sequence[str]]) -> tuple[_Ints, _Ints]:
-        """Places of all tokens, the texts one after the other and an unknown token behind each; whose each is."""
+    def _numbered(self, texts: Sequence[Sequence[str]]) -> _Ints:
+        """The places of all tokens, the texts one after the other with an unknown token behind each."""
         flat: list[str] = []
         for text in texts:
             flat += text
             flat.append("")
-        tokens = np.fromiter(map(self._place.get, flat, repeat(self._unknown)), np.int64, len(flat))
-        return tokens, np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
+        return np.fromiter(map(self._place.get, flat, repeat(self._unknown)), np.int64, len(flat))
+
+
+def _owners(texts: Sequence[Sequence[str]]) -> _Ints:
+    """Which text each of the tokens of `_numbered` belongs to."""
+    return np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
 
 
 def _unique(keys: _Ints) -> tuple[_Ints, _Ints]:
     """Sorted distinct keys, and each key's place among them (what np.unique gives, at a third of its time)."""
-    by_key = np.argsort(keys)
+    by_key = keys.argsort()
     ordered = keys[by_key]
     new = np.ones(len(keys), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
     places = np.empty(len(keys), np.int64)
-    places[by_key] = np.cumsum(new) - 1
+    places[by_key] = new.cumsum() - 1
     return ordered[new], places
 
 
