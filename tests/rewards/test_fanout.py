@@ -1,0 +1,96 @@
+"""Batches spread over processes: the same scores in the same order, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import rewards
+from rewards import Reward
+from rewards.pool import shared
+
+WORDS = "the a cat sat on mat and dog ran far 12 3.5 away, never! to (be) seen".split()
+
+
+def batch(size: int) -> tuple[list[dict], list[str]]:
+    draw = random.Random(size)
+    texts = [" ".join(draw.choices(WORDS, k=60)) for _ in range(2 * size)]
+    return [{"id": i // 4, "references": [texts[i // 4]], "unused": object()} for i in range(size)], texts[size:]
+
+
+def workers_of(module: str) -> list[int]:
+    """Processes that run workers of `module`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if entry.name.isdecimal() and module.encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in rewards.REGISTRY if rewards.reward_class(name).fans_out])
+def test_as_one_process_would_in_order(name: str) -> None:
+    rows, texts = batch(50)
+    one, two = rewards.load(name), rewards.load(name)
+    assert two.score_many(rows, texts, workers=2) == one.score_many(rows, texts, workers=1)
+    assert one.counts == two.counts
+
+
+def test_parameters_reach_the_workers() -> None:
+    rows, texts = batch(20)
+    reward = rewards.load("bleu", variant="sacrebleu", max_order=2)
+    assert reward.score_many(rows, texts, workers=2) == [reward.score(*pair) for pair in zip(rows, texts)]
+
+
+def test_a_killed_worker_costs_one_retry() -> None:
+    rows, texts = batch(6000)
+    reward = rewards.load("bleu")
+    expected = reward.score_many(rows, texts)
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        end = time.monotonic() + 60
+        while not killed and time.monotonic() < end:
+            if len(found := workers_of("rewards.fanout")) > 1:  # the nursery, and what it forked
+                time.sleep(0.1)
+                os.kill(max(found), signal.SIGKILL)
+                killed.append(max(found))
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    scores = reward.score_many(rows, texts, workers=2)
+    killer.join()
+    assert killed
+    assert scores == expected
+
+
+def test_from_several_threads_at_once() -> None:
+    rows, texts = batch(40)
+    reward: Reward = rewards.load("rouge_l")
+    expected = rewards.load("rouge_l").score_many(rows, texts)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: reward.score_many(rows, texts, workers=2), range(8)))
+    assert found == [expected] * 8
+    assert sum(reward.counts.values()) == 8 * 40
+
+
+def test_in_a_forked_child() -> None:
+    rows, texts = batch(40)
+    reward = rewards.load("bleu")
+    expected = reward.score_many(rows, texts, workers=2)
+    child = os.fork()
+    if child == 0:
+        same = reward.score_many(rows, texts, workers=2) == expected
+        shared("rewards.fanout", 2).close()
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
