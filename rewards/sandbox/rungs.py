@@ -9,6 +9,7 @@ A user process keeps its user id; started as root, each job gets an unprivileged
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rewards.base import RewardError
 from rewards.sandbox import filters
 from rewards.sandbox.inside import walls
 
@@ -57,24 +59,31 @@ def toolchain_folder() -> Path:
     """Where what is compiled once per machine is kept for builds to read, e.g. precompiled headers; nothing secret.
 
     $REWARDS_CACHE, else a folder in the user's cache; root's own would be closed to the user ids that jobs run as.
+    Raises RewardError where it cannot be made.
     """
     given = os.environ.get("REWARDS_CACHE")
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(given or Path("/var/cache" if os.geteuid() == 0 else user) / "posttrain-recipes").resolve()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as problem:
+        raise RewardError(f"{folder}: {problem.strerror}: set REWARDS_CACHE to a folder of yours") from None
     return folder
 
 
 def build_start(rung: Rung, scratch: str) -> Start:
     """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
     library = os.path.realpath(os.path.dirname(os.__file__))
-    made = str(toolchain_folder())
-    readable = ["/usr", "/bin", "/lib", "/lib64", made]
-    paths = [(path, walls.READ | (0 if path == made else walls.EXECUTE)) for path in readable]
+    made = []
+    with contextlib.suppress(RewardError):  # builds work without; who wants to keep something there is told
+        made = [str(toolchain_folder())]
+    readable = ["/usr", "/bin", "/lib", "/lib64"]
+    paths = [(path, walls.READ | walls.EXECUTE) for path in readable]
+    paths += [(path, walls.READ) for path in made]
     paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
     settings = _settings(rung, paths, ("build",)) | {"scratch": scratch}
     own = [] if library.startswith("/usr/") else [library, os.path.dirname(library)]
-    return Start(_command(rung, [*readable, *own], ["--tmpfs", scratch]), settings)
+    return Start(_command(rung, [*readable, *made, *own], ["--tmpfs", scratch]), settings)
 
 
 def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:

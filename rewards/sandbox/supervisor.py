@@ -116,6 +116,7 @@ class Runner:
         self._start = start
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
+        self.last_problem = ""  # why a zygote did not start
         _runners.add(self)
 
     def python(self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None) -> Program:
@@ -193,7 +194,11 @@ class Runner:
                 self._zygote.close()
                 self._zygote = None
             if self._zygote is None:
-                self._zygote = Zygote(self._start())
+                try:
+                    self._zygote = Zygote(self._start())
+                except Lost as problem:
+                    self.last_problem = str(problem)
+                    raise
             return self._zygote
 
     def close(self) -> None:

@@ -1,0 +1,149 @@
+"""A few attacks that a rung must stop before it is trusted, and what `python -m rewards selfcheck` prints.
+
+Each attack aims at something real that this process set up: a listening socket, a file, a child, a token in
+the environment, a secret in memory. The program is told where they are; it says what it could reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rewards.base import RewardError
+from rewards.sandbox import filters
+from rewards.sandbox.inside import walls
+from rewards.sandbox.types import Case, Limits
+
+if TYPE_CHECKING:
+    from rewards.sandbox.box import Sandbox
+
+# Each function returns if it got through, and raises or returns False if it was stopped.
+PROGRAM = r"""
+import ctypes, gc, json, os, resource, socket, sys, threading
+world = json.loads(sys.stdin.read())
+libc = ctypes.CDLL(None)
+
+def connect_tcp(): socket.create_connection(("127.0.0.1", world["port"]), 1)
+def connect_abstract_unix(): socket.socket(socket.AF_UNIX).connect("\0" + world["abstract"])
+def read_a_file(): return bool(open(world["file"]).read())
+def read_passwd(): return bool(open("/etc/passwd").read())
+def list_a_directory(): os.listdir(os.path.dirname(world["file"]))
+def write_a_file(): open(world["file"] + ".new", "w").write("x")
+def see_processes(): return any(name.isdecimal() for name in os.listdir("/proc"))
+def read_the_environment(): return any("TOKEN" in name for name in os.environ)
+def read_parents_environment(): return bool(open(f"/proc/{os.getppid()}/environ").read())
+def kill_a_process(): os.kill(world["victim"], 9)
+def kill_the_parent(): os.kill(os.getppid(), 9)
+def fork_a_process(): os.fork() or os._exit(0)
+def run_a_shell(): return os.spawnv(os.P_WAIT, "/bin/sh", ["sh", "-c", "true"]) == 0
+def raise_limits(): resource.setrlimit(resource.RLIMIT_CPU, (-1, -1))
+def outlive_the_parent(): return libc.prctl(1, 0, 0, 0, 0) == 0
+def trace_the_parent(): return libc.ptrace(16, os.getppid(), 0, 0) == 0
+def new_namespace(): return libc.unshare(0x10000000) == 0
+def become_root(): return os.getuid() == 0 or os.setuid(0) is None
+def use_inherited_descriptors():
+    for fd in range(3, 1024):
+        try: os.fstat(fd)
+        except OSError: continue
+        return True
+    return False
+def find_the_secret():
+    wanted = world["prefix"]
+    return any(isinstance(o, str) and o.startswith(wanted) and len(o) > len(wanted) for o in gc.get_objects())
+
+through = {}
+for name, attack in list(globals().items()):
+    if callable(attack) and getattr(attack, "__module__", "") == "__main__":
+        try: through[name] = attack() is not False
+        except Exception: through[name] = False
+print(json.dumps(through))
+"""
+
+BUILD = b'#include <unistd.h>\nasm(".incbin \\"%s\\"");\nint main() { return 0; }\n'
+
+
+@dataclass(frozen=True)
+class Report:
+    """attacks: (name, was it stopped?). versions: of kernel, bubblewrap, libseccomp, Landlock ABI, Python."""
+
+    rung: str
+    versions: dict[str, str]
+    attacks: list[tuple[str, bool]]
+
+    @property
+    def sound(self) -> bool:
+        return all(stopped for _, stopped in self.attacks)
+
+
+@contextlib.contextmanager
+def world() -> Iterator[dict[str, Any]]:
+    """Things to attack, all of them this process's own, removed afterwards."""
+    token = secrets.token_hex(8)
+    with (
+        contextlib.ExitStack() as ends,
+        tempfile.TemporaryDirectory(prefix="probe-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as abstract,
+    ):
+        os.chmod(folder, 0o755)  # noqa: S103 - what stops the program must not be the file's mode
+        path = os.path.join(folder, "expected.txt")
+        with open(path, "w") as file:
+            file.write(token)
+        abstract.bind("\0" + token)
+        abstract.listen()
+        victim = subprocess.Popen(["sleep", "60"], env={}, start_new_session=True)
+        ends.callback(victim.wait)
+        ends.callback(victim.kill)
+        yield {
+            "port": server.getsockname()[1],
+            "abstract": token,
+            "file": path,
+            "victim": victim.pid,
+            "prefix": f"secret {token} ",
+        }
+
+
+def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
+    """(name, stopped?) of every attack. An empty list means that not even the program's own output came back."""
+    with world() as told:
+        secret = told["prefix"] + secrets.token_hex(8)
+        ran = sandbox.python(PROGRAM, [Case(json.dumps(told).encode())], Limits(cpu_s=5, wall_s=20)).runs
+        assert secret
+        try:
+            through = json.loads(ran[0].stdout) if ran else {}
+        except ValueError:
+            through = {}
+        found = [(name.replace("_", " "), not reached) for name, reached in through.items()]
+        compiler = shutil.which("g++")
+        if build and compiler:
+            source = BUILD % told["file"].encode()
+            built = sandbox.build({"a.cpp": source}, [compiler, "-c", "a.cpp", "-o", "a.o"], outputs=["a.o"])
+            found.append(("build in a file of ours", built.status == "exit" and told["file"] in built.log))
+        return found
+
+
+def versions() -> dict[str, str]:
+    bwrap = shutil.which("bwrap")
+    told = subprocess.run([bwrap, "--version"], capture_output=True, text=True).stdout if bwrap else ""
+    try:
+        seccomp = filters.version()
+    except RewardError:
+        seccomp = "missing"
+    return {
+        "kernel": platform.release(),
+        "bubblewrap": told.split()[-1] if told else "missing",
+        "libseccomp": seccomp,
+        "landlock ABI": str(walls.landlock_version() or "missing"),
+        "python": sys.version.split()[0],
+    }
