@@ -156,6 +156,9 @@ def become_leaf(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if kind == "python":
         sys.setrecursionlimit(1000)
+    else:  # Python ignores these, and exec would hand that down: a program would not end at its output limit
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     if kind in around.filters:
         around.filters[kind].install()
 
