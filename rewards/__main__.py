@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards import REGISTRY, FailureLimit, RewardError, TooManyFailures, load, reward_class
+from rewards import REGISTRY, FailureLimit, RewardError, TooManyFailures, load, reward_class, server
 from rewards.base import Reward
 
 
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reward = load(args.reward, **dict(_param(text) for text in args.param))
         if args.verb == "selfcheck":
             return _selfcheck(reward, args.input)
+        if args.verb == "serve":
+            return server.serve(reward, args)
         from rewards.scoring import score_file
 
         limit = FailureLimit(error=args.max_errors, timeout=args.max_timeouts)
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (score, check):
         verb.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
         verb.add_argument("--input", type=Path, required=True, metavar="JSONL")
+    server.add_parser(verbs)
     check.add_argument("--reward", default="math")
     score.add_argument("--reward", required=True)
     score.add_argument("--output", type=Path, required=True, metavar="JSONL")

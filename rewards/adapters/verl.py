@@ -16,7 +16,8 @@ the async function and one worker (`reward.num_workers=1`).
 
 A run ends when the share of outcomes error or timeout among the last `window` passes `max_errors` or
 `max_timeouts`; verl's `rate_limited` manager swallows that exception, the others pass it on. Until then such a
-sample scores 0 and says so in its metrics.
+sample scores 0 and says so in its metrics. verl decodes completions without special tokens: the marks of a
+thinking format must not be such tokens in the policy's tokenizer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import asyncio
 import json
 import os
 import threading
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -36,6 +36,7 @@ from typing import Any
 from rewards import FailureLimit, Reward, RewardError, Score, load
 from rewards.base import checked_params, nearest
 from rewards.combine import CombineReward, group_of
+from rewards.watch import Watch
 
 VARIABLE = "POSTTRAIN_REWARD"
 GOLDS = ("answer", "tests", "references")
@@ -106,10 +107,7 @@ class Grader:
         self._parts = [part.spec.name for part in self.reward.parts] if isinstance(self.reward, CombineReward) else []
         if settings.acc and settings.acc not in self._parts:
             raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, self._parts)}")
-        self._limit = FailureLimit(settings.max_errors, settings.max_timeouts)
-        self._lock = threading.Lock()
-        self._last: deque[str] = deque()
-        self.recent: Counter[str] = Counter()
+        self._watch = Watch(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
         self._groups: dict[Any, list[_Member]] = {}
 
     def row(self, data_source: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
@@ -133,12 +131,7 @@ class Grader:
 
     def told(self, score: Score) -> dict[str, Any]:
         """The score as verl takes it. Raises TooManyFailures."""
-        with self._lock:
-            self._last.append(score.outcome)
-            self.recent[score.outcome] += 1
-            if len(self._last) > self.settings.window:
-                self.recent[self._last.popleft()] -= 1
-            self._limit.check(self.recent)
+        self._watch.saw([score])
         told: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome}
         for outcome in ("error", "timeout", "truncated", "no_answer", "bad_format"):
             told[f"is_{outcome}"] = float(score.outcome == outcome)
