@@ -111,7 +111,8 @@ def nmt_bleu(matched: Sequence[int], length: int, penalty: float) -> float:
 def sacrebleu_bleu(matched: Sequence[int], length: int, penalty: float, effective: bool) -> float:
     """Geometric mean of precisions with "exp" smoothing (BLEU.compute_bleu in sacrebleu/metrics/bleu.py).
 
-    0 if nothing matches. Reckoned in per cent and in sacrebleu's order, so that the float is the same.
+    0 if nothing matches. Reckoned in per cent and in sacrebleu's order, so that the float is the same; rounding
+    may lift it above 1 by 1e-15, as it lifts sacrebleu's above 100.
     """
     if not any(matched):
         return 0.0
