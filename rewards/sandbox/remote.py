@@ -149,6 +149,8 @@ class RemoteSandbox:
             link.request(method, self._parts.path.rstrip("/") + path, body, {"content-type": "application/json"})
             reply = link.getresponse()
             content = reply.read(MOST_BYTES + 1)
+            if reply.length and len(content) <= MOST_BYTES:
+                raise http.client.IncompleteRead(content, reply.length)
             done = not reply.will_close and len(content) <= MOST_BYTES
         except TimeoutError:
             raise _Failed(f"no reply within {seconds:g} s") from None
@@ -212,7 +214,8 @@ _RUNNER = r"""
 import json, os, resource, sys, traceback
 settings = json.loads(SETTINGS)
 order = json.load(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "solution.json")))
-resource.setrlimit(resource.RLIMIT_CPU, (int(settings["cpu_s"]) + 1,) * 2)
+seconds = int(settings["cpu_s"]) + 1
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # at the second it is SIGKILL, which says nothing
 resource.setrlimit(resource.RLIMIT_AS, (settings["memory_mb"] << 20,) * 2)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 def tell(**what):
