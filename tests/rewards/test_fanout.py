@@ -16,7 +16,7 @@ import rewards
 from rewards import Reward
 from rewards.pool import shared
 
-WORDS = "the a cat sat on mat and dog ran far 12 3.5 away, never! to (be) seen".split()
+WORDS = [*"abcdefgh", "cat", "sat", "12", "3.5", "away,", "never!", "(be)", "seen"]
 
 
 def batch(size: int) -> tuple[list[dict], list[str]]:
@@ -49,7 +49,7 @@ def test_as_one_process_would_in_order(name: str) -> None:
 def test_parameters_reach_the_workers() -> None:
     rows, texts = batch(20)
     reward = rewards.load("bleu", variant="sacrebleu", max_order=2)
-    assert reward.score_many(rows, texts, workers=2) == [reward.score(*pair) for pair in zip(rows, texts)]
+    assert reward.score_many(rows, texts, workers=2) == [reward.score(*pair) for pair in zip(rows, texts, strict=True)]
 
 
 def test_a_killed_worker_costs_one_retry() -> None:
