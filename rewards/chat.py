@@ -17,11 +17,12 @@ from rewards.base import RewardError
 
 Messages = list[dict[str, str]]
 
-# What chat templates use to tell who speaks. A policy that writes one into its answer would forge a turn.
+# What chat templates use to tell who speaks. A policy that writes one into its answer would forge a turn. (Not <s>
+# and </s>: HTML has them too, and no template opens a turn with them alone.)
 CONTROL_MARK = re.compile(
-    r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</s>|<s>"
+    r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
-_LAST = re.compile(rf"(?:{CONTROL_MARK.pattern})\Z")
+_LAST = re.compile(rf"(?:{CONTROL_MARK.pattern}|</s>)\Z")
 _LONGEST = 64  # characters of a control mark, and some
 
 

@@ -83,7 +83,8 @@ async def compute_score_async(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **given: Any
 ) -> dict[str, Any]:
     """As `compute_score`; grading happens in threads, so that the event loop never waits."""
-    grader = _grader(given)
+    loop = asyncio.get_running_loop()
+    grader = await loop.run_in_executor(_threads(), _grader, given)  # the first time it may load, or ask a server
     row = grader.row(data_source, ground_truth, extra_info)
     validation = str(row.get("split")) in VALIDATION
     size = grader.settings.val_group_size if validation else grader.settings.group_size
@@ -93,7 +94,6 @@ async def compute_score_async(
         )
     if size > 1:
         return grader.told(await grader.with_siblings(row, solution_str, size))
-    loop = asyncio.get_running_loop()
     return grader.told(await loop.run_in_executor(_threads(), grader.reward.score, row, solution_str))
 
 
@@ -239,7 +239,10 @@ def _made(words: str, variable: str, router: str, pid: int) -> Grader:
     settings = checked_params(Settings, given, "reward_kwargs")
     if router:
         params = _routed(settings.reward, params, f"http://{router}")
-    return Grader(settings, params)
+    grader = Grader(settings, params)
+    if not router and (ready := getattr(grader.reward, "check_ready", None)):
+        ready()  # a wrong address ends the run before its first step; verl vouches for its own router
+    return grader
 
 
 def _written(source: str) -> dict[str, Any]:

@@ -92,6 +92,11 @@ def test_strict_gives_the_floor_to_malformed_text() -> None:
     assert (good.value, server.texts) == (len(SEEN), [SEEN])
 
 
+def test_html_is_no_chat_mark() -> None:
+    with RewardServer() as server:
+        assert reward_for(server).score(ROW, "<s>old</s> new <|b").outcome == "scored"
+
+
 @pytest.mark.parametrize(
     ("policy", "outcomes"),
     [

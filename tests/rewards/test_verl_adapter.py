@@ -239,10 +239,16 @@ def test_a_group_that_never_fills_is_an_error_that_says_why() -> None:
 
 
 def test_a_grouped_reward_refuses_to_be_asked_one_by_one() -> None:
-    with pytest.raises(RewardError, match="name compute_score_async"):
-        sync("x", **group_kwargs("http://127.0.0.1:9"))
-    with pytest.raises(RewardError, match="set group_size"):
-        asyncio.run(compute_score_async("s", "x", None, {}, **group_kwargs("http://127.0.0.1:9")))
+    with RewardServer() as server:
+        with pytest.raises(RewardError, match="name compute_score_async"):
+            sync("x", **group_kwargs(server.url))
+        with pytest.raises(RewardError, match="set group_size"):
+            asyncio.run(compute_score_async("s", "x", None, {}, **group_kwargs(server.url)))
+
+
+def test_a_reward_model_that_is_not_there_ends_the_run_at_once() -> None:
+    with pytest.raises(RewardError, match=r"127.0.0.1:9 is not ready"):
+        sync("x", info={"prompt": PROMPT}, reward="model", params={"url": "http://127.0.0.1:9", "retries": 0})
 
 
 def test_verls_router_is_where_the_reward_model_is() -> None:
