@@ -20,11 +20,13 @@ _ATTRIBUTE_BAD_ARCH, _ATTRIBUTE_OPTIMIZE = 2, 8
 _EQUAL, _MASKED_EQUAL = 4, 7
 _CLONE_THREAD, _AF_UNIX, _RLIMIT_STACK = 0x10000, 1, 3
 _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLEX, FIOCLEX
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
+_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
 ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h, AUDIT_ARCH_*
 
 # No socket, no fork, no exec, no kill, no prctl, no mount, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV.
 _LEAF = """
-read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 fcntl flock
+read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 flock
 fstat newfstatat stat lstat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat getcwd chdir
 open openat getdents64 fadvise64 ftruncate fsync fdatasync umask pipe pipe2 poll ppoll select pselect6
 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd eventfd2 recvfrom shutdown getsockname getpeername
@@ -144,6 +146,8 @@ def write(kind: str, arch: str | None = None) -> bytes:
     rules.allow(["prlimit64"], _is(0, 0), _is(1, _RLIMIT_STACK))
     rules.allow(["socketpair"], _is(0, _AF_UNIX))  # asyncio wakes itself up through one
     rules.allow(["sendto"], _is(4, 0))  # over that pair, to no other address
+    for command in _FCNTLS:  # not F_SETOWN and F_SETSIG, by which the kernel sends signals for a process
+        rules.allow(["fcntl"], _is(1, command))
     rules.rule(_ERRNO | errno.ENOTTY, "ioctl", _is(1, _TCGETS))  # isatty asks
     for number in _HARMLESS_IOCTLS:
         rules.allow(["ioctl"], _is(1, number))
