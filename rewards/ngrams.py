@@ -8,7 +8,7 @@ the texts of a group go through each numpy call together. Keys are exact: no has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class ReferenceTable:
     def __init__(self, references: Sequence[Sequence[str]], order: int) -> None:
         self.order = order
         self.lengths = [len(reference) for reference in references]
-        words = dict.fromkeys(word for reference in references for word in reference)
+        words = dict.fromkeys(chain.from_iterable(references))
         self._place = dict(zip(words, range(len(words)), strict=True))
         self._unknown = len(words)
         self._levels: list[tuple[_Ints, _Ints]] = []  # of each order: sorted keys and _NO_KEY, counts
@@ -37,14 +37,13 @@ class ReferenceTable:
         tokens = self._numbered(references)
         owner = _owners(references)
         at = (tokens != self._unknown).nonzero()[0]
-        keys = places = tokens[at]
+        table, places = np.arange(self._unknown), tokens[at]
         for n in range(self.order):
             if n:
                 following = tokens[at + n]
                 inside = (following != self._unknown).nonzero()[0]  # else it would run over its reference's end
                 at = at[inside]
-                keys = places[inside] * (self._unknown + 1) + following[inside]
-            table, places = _unique(keys)
+                table, places = _unique(places[inside] * (self._unknown + 1) + following[inside])
             counts = _counted(places, owner[at], len(table), len(references)).max(axis=0)
             self._levels.append((np.append(table, _NO_KEY), counts))
 
