@@ -137,8 +137,10 @@ class CodeReward(Reward):
         block = self._choose(found, suite, unclosed=not cut)
         if cut and (block is None or p.truncated == "always"):
             return Score(0.0, "truncated")
+        if block is None and found and not any(one.code.strip() for one in found):
+            return Score(0.0, "bad_format", {"problem": "the fence is empty"})
         if block is None:
-            return Score(0.0, "bad_format", {"problem": "the fence is empty"}) if found else Score(0.0, "no_answer")
+            return Score(0.0, "no_answer", {"problem": f"no fence is marked as {suite.language}"} if found else {})
         return _Job(block.code, suite, suite.key)
 
     def _choose(self, found: Sequence[Block], suite: Suite, unclosed: bool) -> Block | None:
