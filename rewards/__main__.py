@@ -1,10 +1,12 @@
 """Command line of the rewards.
 
-    python -m rewards score --reward math --input rows.jsonl --output scored.jsonl [--param k=v]… [--workers
-    N] python -m rewards list python -m rewards selfcheck --input rows.jsonl [--reward math]
+    python -m rewards score --reward math --input rows.jsonl --output scored.jsonl [--param k=v]… [--workers N]
+    python -m rewards list
+    python -m rewards selfcheck [--input rows.jsonl --reward math]
+    python -m rewards serve --reward math --input rows.jsonl --port 8000
 
-Exit status: 0 done; 1 selfcheck found golds that do not equal themselves; 2 a mistake of the user, in one
-line; 3 too many errors or timeouts.
+Exit status: 0 done; 1 selfcheck found an attack that got through or a gold that does not equal itself; 2 a
+mistake of the user, in one line; 3 too many errors or timeouts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.verb == "list":
             return _list()
-        reward = load(args.reward, **dict(_param(text) for text in args.param))
         if args.verb == "selfcheck":
-            return _selfcheck(reward, args.input)
+            return _selfcheck(args)
+        reward = _reward(args)
         if args.verb == "serve":
             return server.serve(reward, args)
         from rewards.scoring import score_file
@@ -52,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list", help="rewards, their row columns and their parameters")
     score = verbs.add_parser("score", help="score rows that carry `completion` or `completions`")
-    check = verbs.add_parser("selfcheck", help="does every gold equal itself?")
+    check = verbs.add_parser("selfcheck", help="do the walls hold? with --input: does every gold equal itself?")
     for verb in (score, check):
         verb.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
-        verb.add_argument("--input", type=Path, required=True, metavar="JSONL")
+        verb.add_argument("--input", type=Path, required=verb is score, metavar="JSONL")
     server.add_parser(verbs)
     check.add_argument("--reward", default="math")
     score.add_argument("--reward", required=True)
@@ -104,22 +105,16 @@ def _list() -> int:
     return 0
 
 
-def _selfcheck(reward: Reward, path: Path) -> int:
-    from rewards.scoring import check_columns, read_rows
+def _selfcheck(args: argparse.Namespace) -> int:
+    from rewards import selfcheck
 
-    check_columns(reward, path)
-    kinds: Counter[str] = Counter()
-    rows = wrong = 0
-    for number, row, problem in read_rows(path):
-        rows += 1
-        kind, problem = ("", problem) if problem else reward.check_gold(row)
-        kinds[kind] += not problem
-        if problem:
-            wrong += 1
-            print(f"{path}:{number}: {problem}")
-    equal = ", ".join(f"{count} as {kind}" for kind, count in kinds.most_common() if count)
-    print(f"{rows - wrong} of {rows} golds equal themselves" + (f" ({equal})" if equal else ""))
-    return 1 if wrong or not rows else 0
+    lines, well = selfcheck.golds(_reward(args), args.input) if args.input else selfcheck.machine()
+    print("\n".join(lines))
+    return 0 if well else 1
+
+
+def _reward(args: argparse.Namespace) -> Reward:
+    return load(args.reward, **dict(_param(text) for text in args.param))
 
 
 if __name__ == "__main__":

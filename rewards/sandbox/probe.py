@@ -83,7 +83,7 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        return all(stopped for _, stopped in self.attacks)
+        return bool(self.attacks) and all(stopped for _, stopped in self.attacks)
 
 
 @contextlib.contextmanager

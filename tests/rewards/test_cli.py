@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -188,3 +190,24 @@ def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
     values = [row["scores"][0]["value"] for row in read(out)]
     assert values[:4] == [7.0] * 4, "the whole group before the kill is kept"
     assert values[4:] == [float(i % 3 == 1) for i in range(4, 12)]
+
+
+def test_selfcheck_of_the_machine_shows_rung_versions_and_attacks() -> None:
+    done = run("selfcheck")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^rung: (namespaces|landlock)$", done.stdout, re.M)
+    assert re.search(r"^libseccomp: \d", done.stdout, re.M)
+    stopped, total = re.search(r"^(\d+) of (\d+) attacks stopped$", done.stdout, re.M).groups()
+    assert int(stopped) == int(total) > 20
+
+
+def test_selfcheck_fails_where_attacks_get_through() -> None:
+    bare = {**os.environ, "PATH": "/nowhere", "REWARDS_SANDBOX_UNSAFE": "1"}
+    code = (
+        "import sys, functools, rewards.sandbox as s, rewards.selfcheck as c\n"
+        "s.selfcheck = functools.partial(s.selfcheck, 'none')\n"
+        "from rewards.__main__ import main; sys.exit(main(['selfcheck']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "GOT THROUGH: " in done.stdout
