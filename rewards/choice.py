@@ -20,6 +20,7 @@ from rewards.extract import box_span, cut_short, has_box, with_format
 from rewards.latex import MAX_CHARS, clean, squeeze
 from rewards.thinking import thinking
 
+_LOOKED_AT = 100  # decisions, from the last on
 _LINE = r"[^\n]{0,400}"
 _WANTED = r"(?:answer|choice|option|selection)"
 _SAYS = re.compile(
@@ -149,7 +150,7 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
     for pattern in (_SAYS, _IS_IT):
         strong += [(m.start(), next(filter(None, m.groups()), ""), "says") for m in pattern.finditer(text)]
     strong.sort(reverse=True)
-    for _, content, by in [*strong, *_weak(text)]:
+    for _, content, by in [*strong[:_LOOKED_AT], *_weak(text)]:
         found = _read(content, letters) or _by_text(content, letters, choices)
         if found:
             return Decision(found, by)
@@ -161,7 +162,7 @@ def _weak(text: str) -> Iterator[tuple[int, str, str]]:
     lines = [line for line in text.splitlines() if line.strip()]
     if lines and not (len(lines) > 1 and _OPTION_LINE.match(lines[-2])):
         yield len(text), lines[-1].strip()[:MAX_CHARS], "line"
-    for m in reversed(list(_BOLD.finditer(text))):
+    for m in list(_BOLD.finditer(text))[: -_LOOKED_AT - 1 : -1]:
         if m["before"] is None or not m["behind"].strip(" .:"):
             yield m.start(), m["inside"], "bold"
 

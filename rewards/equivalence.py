@@ -59,6 +59,13 @@ def equal(gold: str, answer: str, leaf: Leaf = _unknown) -> Verdict:
     g, a = clean(gold), clean(answer)
     if not a or not g or not balanced(a):
         return False
+    try:
+        return _whole(g, a, leaf)
+    except RecursionError:
+        return False  # wrapped in more layers than any answer has
+
+
+def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
     joined_g, joined_a = join_thousands(g), join_thousands(a)
     verdict = _equal(joined_g, joined_a, leaf)
     if verdict is not True and (joined_g != g) != (joined_a != a):

@@ -17,6 +17,7 @@ MAX_EXPONENT = 100_000  # of a numeric power, and of the value of b^c in a^(b^c)
 MAX_FACTORIAL = 3000
 
 _LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1},}}")
+_RUN = re.compile(r"([^0-9])\1{39}")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*([0-9]+)")
 _TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)[\s})]*\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
 _FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(\s*[})]*\s*!)?")
@@ -26,6 +27,8 @@ def screen(text: str) -> str | None:
     """Why this answer is not worth the time of a computer algebra system, or None."""
     if len(text) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
+    if _RUN.search(text):
+        return "one sign 40 times in a row"
     if _LONG_NUMBER.search(text):
         return f"a number of more than {MAX_DIGITS} digits"
     if _depth(text) > MAX_DEPTH:

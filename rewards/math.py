@@ -21,7 +21,7 @@ from typing import Any
 from rewards.base import Reward, Row, Score
 from rewards.equivalence import equal, is_prose
 from rewards.extract import FALLBACKS, cut_short, find_answer, has_box, reduce_gold, with_format
-from rewards.latex import clean, join_thousands, rational, screen
+from rewards.latex import MAX_CHARS, clean, join_thousands, rational, screen
 from rewards.pool import DeadlineError, WorkerError, shared
 from rewards.thinking import thinking
 
@@ -163,6 +163,8 @@ class MathReward(Reward):
             cached = self._cached(gold, answer)
             if cached is not None:
                 return cached
+            if len(gold) > MAX_CHARS:
+                return Score(0.0, "error", {"problem": f"the row's answer is longer than {MAX_CHARS} characters"})
             problem = screen(answer)
             if problem is not None:
                 return Score(0.0, "bad_format", _details(answer, "screen", found_by, problem))

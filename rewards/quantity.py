@@ -114,6 +114,8 @@ def quantity(text: str) -> Quantity:
     if money:
         unit = frozenset({_CANONICAL.get(money[2].lstrip("\\").rstrip(".").lower(), money[2])})
         text = money[1] + text[money.end() :]
+    if text.endswith("%%") or text.startswith(r"\$"):
+        return Quantity(text, unit)
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)

@@ -25,38 +25,6 @@ PROVE = ({"answer": r"\frac{\sqrt{2}}{2}"}, r"\boxed{\frac{1}{\sqrt{2}}}")  # ne
 
 ENDLESS = ({"answer": r"\sqrt{2}+x"}, r"\boxed{\binom{10^9}{5\cdot 10^8}}")
 
-HOSTILE = [
-    "10^{10^{10}}", "9^{9^{9^9}}", "9^9^9^9^9", "99999^{99999}", "(99999^{9999})^{9999}", "10^{-999999999}",
-    "2^{99999999}", "100000!", "(((10!)!)!)!", "3000!", r"\binom{10^9}{5\cdot 10^8}",
-    r"\binom{100000}{50000}", "9" * 5000, "9" * 200 + "x", "1" * 990, "(" * 400 + "x" + ")" * 400,
-    "{" * 400 + "x" + "}" * 400, r"\frac{1}{" * 200 + "x" + "}" * 200, r"\sqrt{" * 23 + "2" + "}" * 23,
-    "-" * 990 + "1", "+".join(["x"] * 490), "*".join(["(x+1)"] * 150), "(x+y+z+w)^{500}", "(x+1)^{99999}",
-    r"\sum_{k=1}^{1000000000}\frac{1}{k^3}", r"\prod_{k=1}^{99999999}k", r"\int_0^1 x^{x^{x}}dx",
-    r"\lim_{x\to 0}\frac{\sin(\sin(\sin x))-x}{x^{30}}",
-    r"\int \frac{e^{x^2}\sin(x^3)}{\log(x+\sqrt{x})} dx", "x^{1000}-1=0", r"x^5-x+1=0",
-    r"\sin(\cos(\tan(\sin(\cos(\tan(x^7+y^7))))))=\sin(y)", r"\sqrt{x+\sqrt{x+\sqrt{x+\sqrt{x+\sqrt{x}}}}}",
-    r"\begin{pmatrix}" + "&".join(["x"] * 200) + r"\end{pmatrix}", ",".join(map(str, range(250))),
-    r"\{" * 20 + "1" + r"\}" * 20, "5 " + "a" * 900 + "!", "5 " + "ab " * 300 + "!", "," * 900, "=" * 900,
-    "|" * 900, r"\pm" * 300, r"\text{" * 150, r"\left(" * 150, "1e999999999", "0." + "3" * 900,
-    r"0.\overline{" + "3" * 190 + "}", "\\" * 999, "\x00", "\ud800", "٣" * 50, "𝟙𝟚", "e" * 999,
-    "__import__('os').system('touch F')", r"exec(\"open('F','w')\")", r"\text{__import__('os')._exit(0)}",
-    "%n%n%s", "`x`; rm F", r"\log_{\log_{\log_2 3} 5} 7", r"\cup".join(["(1,2)"] * 100),
-    r"\lfloor 10^{1000}\pi\rfloor", r"\zeta(3)^{\zeta(3)^{999}}",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("gold", ["5", r"\sqrt{2}+x", "[2,5)"])
-def test_no_answer_takes_more_than_its_deadline_or_passes(gold: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    MATH.score(*PROVE)  # workers are up
-    for answer in HOSTILE:
-        start = time.monotonic()
-        score = MATH.score({"answer": gold}, rf"\boxed{{{answer}}}")
-        assert time.monotonic() - start < 3.0, (answer[:40], score)  # 2 s, and a busy machine's pauses
-        assert score.value == 0.0, answer[:40]
-        assert score.outcome != "error", (answer[:40], score)
-    assert not list(tmp_path.iterdir())
-
 
 def test_an_answer_that_never_ends_is_a_timeout_and_the_next_one_is_graded() -> None:
     reward = rewards.load("math", deadline=0.5)
