@@ -154,7 +154,10 @@ HONEST: dict[str, tuple[str, Any]] = {
     ),
     "main guard": ("def main():\n    " + ADD + "\nif __name__ == '__main__':\n    main()", SUM),
     "write": ("import sys\nsys.stdout.write(str(sum(map(int, input().split()))))", SUM),
-    "bytes": ("import sys\nn = sum(map(int, sys.stdin.buffer.readline().split()))\nsys.stdout.buffer.write(b'%d' % n)", SUM),
+    "bytes": (
+        "import sys\nn = sum(map(int, sys.stdin.buffer.readline().split()))\nsys.stdout.buffer.write(b'%d' % n)",
+        SUM,
+    ),
     "two solutions of one name": ("def f(x): return x\ndef f(x): return x[::-1]", CALL),
     "a method": ("class Solution:\n    def f(self, x): return x[::-1]", CALL),
     "typing names": ("from typing import List\nclass Solution:\n    def f(self, x: List[int]): return x[::-1]", CALL),
