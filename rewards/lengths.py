@@ -5,9 +5,9 @@
 Shapes, where x is the length:
   band      1 from `low` to `high`, falling in a straight line to 0 at `margin` outside
   overlong  0 up to high - margin, falling in a straight line to -1 at `high` and beyond: DAPO's soft overlong
-            punishment (arXiv 2503.14476, equation 13; L_max = high, L_cache = margin)
+            punishment (arXiv 2503.14476; its L_max is high, its L_cache is margin)
   linear    from `start` at `low` to `end` at `high` in a straight line, constant outside
-  cosine    the same along half a cosine wave (arXiv 2502.03373, section 4.2, CosFn; there low = 0)
+  cosine    the same along half a cosine wave (arXiv 2502.03373, CosFn, whose low is 0)
 """
 
 from __future__ import annotations

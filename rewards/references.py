@@ -12,6 +12,7 @@ from rewards.text import answer_text, error, not_a_text
 
 Table = TypeVar("Table")
 References = tuple[str, ...]
+NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
 
 
 class ReferenceReward(Reward, Generic[Table]):
@@ -36,6 +37,13 @@ class ReferenceReward(Reward, Generic[Table]):
         """Scores of texts that are in their final form, tags and outer white space removed."""
         raise NotImplementedError
 
+    def check_gold(self, row: Row) -> tuple[str, str]:
+        """Kind "text"; a problem if there is nothing to compare with."""
+        references = _references(row)
+        if isinstance(references, str):
+            return "", references
+        return ("text", "") if self._table(references) is not None else ("", NOTHING_TO_COMPARE)
+
     def grade(self, row: Row, completion: str) -> Score:
         return self._group(_references(row), [completion])[0]
 
@@ -54,7 +62,7 @@ class ReferenceReward(Reward, Generic[Table]):
             return [error(references) for _ in completions]
         table = self._table(references)
         if table is None:
-            return [error("no reference has a token: nothing to compare with") for _ in completions]
+            return [error(NOTHING_TO_COMPARE) for _ in completions]
         texts = [answer_text(text, self.params.answer_tags) for text in completions if isinstance(text, str)]
         scores = self.compare(table, texts)
         if len(texts) == len(completions):

@@ -4,7 +4,7 @@
 
 Kinds:
   ngrams  penalty × (1 - distinct / all) over the text's n-grams of words, lower-cased, split at white space
-          (the repetition penalty of arXiv 2502.03373, appendix, in the form that open-r1 gives it)
+          (the repetition penalty reward of open-r1, after arXiv 2502.03373)
   loop    penalty if a unit of at least `unit` characters stands at least `times` times in a row: with 5 and 5
           min-O1's pattern `(.{5,}?)\\1{4,}` (cs2916, serve_rm.py) without its exponential time. That pattern
           stays within a line; here a unit may span lines, unless within_lines is set
@@ -41,6 +41,7 @@ class Repetition(TextReward):
     """Value 0 for a text that does not repeat itself. Details: repeated_share (of n-grams), loop (its unit)."""
 
     Params = RepetitionParams
+    fans_out = True
     params: RepetitionParams
 
     def measure(self, row: Row, text: str) -> Score:

@@ -36,8 +36,6 @@ def not_a_text(completion: Any) -> Score:
 class TextReward(Reward):
     """Grades the text itself; subclasses say how (`measure`). Their parameters have `answer_tags`."""
 
-    fans_out = True
-
     def measure(self, row: Row, text: str) -> Score:
         """Score of a text in its final form, tags and outer white space removed."""
         raise NotImplementedError
