@@ -63,6 +63,11 @@ class CodeParams:
     workers: int = field(default=2, metadata={"low": 1, "high": 256})
 
 
+# What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
+# beside it, for rows that make theirs anew at every look would otherwise have it freed and its identity used again.
+_Suites = dict[int, tuple[Any, Suite | Score]]
+
+
 @dataclass(frozen=True)
 class _Job:
     """One program to run. Equal jobs of a batch are run once."""
@@ -95,7 +100,7 @@ class CodeReward(Reward):
         return self.grade_many([row], [completion])[0]
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        suites: dict[int, Suite | Score] = {}  # by identity: the rows of a group often share one object
+        suites: _Suites = {}
         found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
         jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
         size = min(workers or self.params.workers, len(jobs))
@@ -125,7 +130,7 @@ class CodeReward(Reward):
             f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
         )
 
-    def _job(self, row: Row, completion: Any, suites: dict[int, Suite | Score]) -> _Job | Score:
+    def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
         suite = self._suite(row, suites)
         if isinstance(suite, Score):
             return _copy(suite)
@@ -146,15 +151,16 @@ class CodeReward(Reward):
     def _choose(self, found: Sequence[Block], suite: Suite, unclosed: bool) -> Block | None:
         return choose(found, suite.language, self.params.fences, self.params.fence, unclosed)  # type: ignore[arg-type]
 
-    def _suite(self, row: Row, suites: dict[int, Suite | Score]) -> Suite | Score:
+    def _suite(self, row: Row, suites: _Suites) -> Suite | Score:
         tests = row.get("tests")
         if id(tests) not in suites:
             try:
                 suite = read(tests)
-                suites[id(tests)] = replace(suite, items=suite.items[: self.params.max_tests or None])
+                found: Suite | Score = replace(suite, items=suite.items[: self.params.max_tests or None])
             except RewardError as problem:
-                suites[id(tests)] = _error(str(problem))
-        return suites[id(tests)]
+                found = _error(str(problem))
+            suites[id(tests)] = tests, found
+        return suites[id(tests)][1]
 
     def _run(self, job: _Job) -> Score:
         p = self.params

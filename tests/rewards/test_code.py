@@ -6,6 +6,7 @@ import asyncio
 import json
 import multiprocessing
 import pickle
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -235,6 +236,29 @@ def test_the_same_program_runs_once_in_a_batch(monkeypatch: pytest.MonkeyPatch) 
     assert sorted(seen) == ["print(0)", ADD]
     scores[0].details["tests"][0]["status"] = "changed"
     assert scores[1].details["tests"][0]["status"] == "passed"
+
+
+class Lazy(Mapping[str, Any]):
+    """A row that makes its values when asked, as rows of Arrow tables do."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __getitem__(self, key: str) -> Any:
+        if key != "tests":
+            raise KeyError(key)
+        return {"kind": "stdio", "cases": [{"input": "", "output": str(self.number)}]}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["tests"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_rows_may_make_their_tests_anew() -> None:
+    scores = rewards.load("code").score_many([Lazy(n) for n in range(8)], ["```\nprint(3)\n```"] * 8)
+    assert [one.value for one in scores] == [float(n == 3) for n in range(8)]
 
 
 def _value(reward: rewards.Reward) -> float:
