@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 from rewards.base import Reward, Row, Score
 from rewards.chat import without_end_token
-from rewards.extract import last_box
-from rewards.thinking import Problem, as_text, thinking
+from rewards.extract import last_box, with_format
+from rewards.thinking import Problem, thinking
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,7 @@ class FormatReward(Reward):
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        given = dict(params)
-        if "thinking" in given:
-            given["thinking"] = as_text(given["thinking"])
-        return super().create(name, given)
+        return super().create(name, with_format(params))
 
     def __init__(self, name: str, params: FormatParams) -> None:
         super().__init__(name, params)

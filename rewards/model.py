@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 from rewards.base import Outcome, Reward, RewardError, Row, Score, nearest
 from rewards.chat import CONTROL_MARK, Messages, chat_template, prompt_messages, without_end_token
+from rewards.extract import with_format
 from rewards.model_http import Client, Refused, Unanswered, Unusable
-from rewards.thinking import as_text, thinking
+from rewards.thinking import thinking
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,7 @@ class ModelReward(Reward):
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        given = dict(params)
-        if "thinking" in given:
-            given["thinking"] = as_text(given["thinking"])
-        return super().create(name, given)
+        return super().create(name, with_format(params))
 
     def __init__(self, name: str, params: ModelParams) -> None:
         super().__init__(name, params)

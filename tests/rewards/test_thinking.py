@@ -9,7 +9,6 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rewards import RewardError
-from rewards.extract import answer_part
 from rewards.thinking import PRESETS, Parsed, Thinking, thinking
 
 MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.marks})
@@ -135,15 +134,13 @@ def test_strict_gives_the_chosen_text_for_malformed_ones() -> None:
     assert strict.parse("b").answer == "[NULL]"
 
 
-@pytest.mark.parametrize("thought", ["auto", "always", "never"])
-@given(text=MARKED)
-def test_math_can_ask_here_for_its_answer_part(thought: str, text: str) -> None:
-    form = {"auto": "think", "always": "think_prefilled", "never": "none"}[thought]
-    theirs = answer_part(text, "<think>", "</think>", thought).strip()  # type: ignore[arg-type]
-    behind = text.rpartition("</think>")[2]
-    if "<think>" in behind and "</think>" in text and thought != "never":
-        theirs = behind.partition("<think>")[0].strip()  # a new thought after the answer: here it is no answer
-    assert thinking(form).answer_of(text) == theirs
+@given(MARKED)
+def test_the_answer_is_what_follows_the_last_thought(text: str) -> None:
+    _, mark, behind = text.rpartition("</think>")
+    answer = behind.partition("<think>")[0].strip() if mark else None
+    assert thinking("think_prefilled").answer_of(text) == (answer or "")
+    assert thinking("think").answer_of(text) == (answer if mark else "" if "<think>" in text else text.strip())
+    assert thinking("none").answer_of(text) == text.strip()
 
 
 def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
