@@ -34,7 +34,7 @@ _NO_LOGARITHM = -9999999999.0  # sacrebleu's log(0)
 class BleuParams:
     """variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
     brevity penalty uses ("variant": the variant's own; "closest" takes the shorter of two that are as close).
-    brevity_penalty: False leaves it out. max_order: longest n-grams. answer_tags: see text.answer_text.
+    brevity_penalty: False leaves it out. max_order: longest n-grams. thinking, answer_tags: see text.part_of.
     cache: sets of references kept tabled.
     """
 
@@ -43,12 +43,15 @@ class BleuParams:
     reference_length: str = field(default="variant", metadata={"choices": ("variant", "shortest", "closest")})
     brevity_penalty: bool = True
     max_order: int = field(default=4, metadata={"low": 1, "high": 16})
+    thinking: str = "none"
     answer_tags: AnswerTags = field(default="first", metadata=TAGS)
     cache: int = field(default=128, metadata={"low": 0, "high": 1 << 20})
 
 
 class Bleu(ReferenceReward[ReferenceTable]):
-    """Details: tokens and reference_tokens (the lengths that the brevity penalty compares), brevity_penalty.
+    """BLEU of the text against the row's references, from 0 to 1.
+
+    Details: tokens and reference_tokens (the lengths that the brevity penalty compares), brevity_penalty.
     A text without tokens has value 0, outcome "no_answer"."""
 
     Params = BleuParams

@@ -23,7 +23,9 @@ class Both(NamedTuple):
 
 
 class BleuRougeF1(ReferenceReward[Both]):
-    """Takes the parameters of `bleu`. Details: those of both under `bleu` and `rouge_l`, with their values."""
+    """Harmonic mean of `bleu` and `rouge_l`. Takes the parameters of `bleu`.
+
+    Details: those of both under `bleu` and `rouge_l`, with their values."""
 
     Params = BleuParams
     params: BleuParams
@@ -31,7 +33,7 @@ class BleuRougeF1(ReferenceReward[Both]):
     def __init__(self, name: str, params: BleuParams) -> None:
         super().__init__(name, params)
         self._bleu = Bleu("bleu", params)
-        self._rouge = RougeL("rouge_l", RougeParams(params.answer_tags, cache=0))
+        self._rouge = RougeL("rouge_l", RougeParams(cache=0))
 
     def table(self, references: References) -> Both | None:
         bleu = self._bleu.table(references)

@@ -39,7 +39,7 @@ _SHOWN = 20  # characters kept in details
 @dataclass(frozen=True)
 class LanguageParams:
     """kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
-    share, else the whole penalty. answer_tags: see text.answer_text.
+    share, else the whole penalty. thinking, answer_tags: see text.part_of.
     """
 
     kind: str = field(default="letters", metadata={"choices": ("letters", "min_o1")})
@@ -47,11 +47,14 @@ class LanguageParams:
     tolerance: float = field(default=0.0, metadata={"low": 0.0, "high": 1.0})
     graded: bool = True
     penalty: float = -1.0
+    thinking: str = "none"
     answer_tags: AnswerTags = field(default="first", metadata=TAGS)
 
 
 class LanguageMix(TextReward):
-    """Value 0 for a text in the expected scripts. Details: foreign_share, and foreign, some of what was found."""
+    """A penalty for scripts that were not asked for, 0 where there are none.
+
+    Details: foreign_share, and foreign, some of what was found."""
 
     Params = LanguageParams
     params: LanguageParams

@@ -23,7 +23,7 @@ from rewards.text import TAGS, AnswerTags, TextReward, error
 @dataclass(frozen=True)
 class LengthParams:
     """shape, low, high, margin, start, end: see above. unit: "words" are what white space separates; "tokens" are
-    the row's meta.tokens, which count the whole completion, tags or not. answer_tags: see text.answer_text.
+    the row's meta.tokens, which count the whole completion, tags or not. thinking, answer_tags: see text.part_of.
     """
 
     shape: str = field(default="band", metadata={"choices": ("band", "overlong", "linear", "cosine")})
@@ -33,6 +33,7 @@ class LengthParams:
     margin: int = field(default=128, metadata={"low": 0, "high": 1 << 40})
     start: float = 0.0
     end: float = 1.0
+    thinking: str = "none"
     answer_tags: AnswerTags = field(default="first", metadata=TAGS)
 
 
@@ -69,7 +70,7 @@ SHAPES: dict[str, Callable[[int, LengthParams], float]] = {
 
 
 class Length(TextReward):
-    """Details: length, unit."""
+    """How well the text's length fits the band, limit or curve asked for. Details: length, unit."""
 
     Params = LengthParams
     params: LengthParams

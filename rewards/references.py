@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from rewards.base import Reward, Row, Score
-from rewards.text import answer_text, error, not_a_text
+from rewards.extract import with_format
+from rewards.text import error, not_a_text, part_of
 
 Table = TypeVar("Table")
 References = tuple[str, ...]
@@ -26,8 +27,13 @@ class ReferenceReward(Reward, Generic[Table]):
     needs = ("references",)
     fans_out = True
 
+    @classmethod
+    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
+        return super().create(name, with_format(params))
+
     def __init__(self, name: str, params: Any) -> None:
         super().__init__(name, params)
+        self._part = part_of(params)
         self._table: Callable[[References], Table | None] = lru_cache(maxsize=params.cache)(self.table)
 
     def table(self, references: References) -> Table | None:
@@ -63,7 +69,7 @@ class ReferenceReward(Reward, Generic[Table]):
         table = self._table(references)
         if table is None:
             return [error(NOTHING_TO_COMPARE) for _ in completions]
-        texts = [answer_text(text, self.params.answer_tags) for text in completions if isinstance(text, str)]
+        texts = [self._part(text) for text in completions if isinstance(text, str)]
         scores = self.compare(table, texts)
         if len(texts) == len(completions):
             return scores

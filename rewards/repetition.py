@@ -25,7 +25,7 @@ _SHOWN = 60  # characters of the repeated unit kept in details
 @dataclass(frozen=True)
 class RepetitionParams:
     """kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst.
-    answer_tags: see text.answer_text.
+    thinking, answer_tags: see text.part_of.
     """
 
     kind: str = field(default="both", metadata={"choices": ("ngrams", "loop", "both")})
@@ -34,11 +34,14 @@ class RepetitionParams:
     times: int = field(default=5, metadata={"low": 5, "high": 1 << 20})
     within_lines: bool = False
     penalty: float = -1.0
+    thinking: str = "none"
     answer_tags: AnswerTags = field(default="first", metadata=TAGS)
 
 
 class Repetition(TextReward):
-    """Value 0 for a text that does not repeat itself. Details: repeated_share (of n-grams), loop (its unit)."""
+    """A penalty for text that repeats itself, 0 where nothing is repeated.
+
+    Details: repeated_share (of n-grams), loop (its unit)."""
 
     Params = RepetitionParams
     fans_out = True

@@ -32,14 +32,17 @@ class Spelt(NamedTuple):
 
 @dataclass(frozen=True)
 class RougeParams:
-    """answer_tags: see text.answer_text. cache: sets of references kept tokenised."""
+    """thinking, answer_tags: see text.part_of. cache: sets of references kept tokenised."""
 
+    thinking: str = "none"
     answer_tags: AnswerTags = field(default="first", metadata=TAGS)
     cache: int = field(default=128, metadata={"low": 0, "high": 1 << 20})
 
 
 class RougeL(ReferenceReward[Spelt]):
-    """Details: tokens, and best, the index of the reference that gave the value.
+    """ROUGE-L F1 of the text against the reference that it is closest to, from 0 to 1.
+
+    Details: tokens, and best, the index of the reference that gave the value.
     A text without tokens has value 0, outcome "no_answer"; a reference without tokens gives 0."""
 
     Params = RougeParams

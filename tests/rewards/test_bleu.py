@@ -167,6 +167,13 @@ def test_text_in_answer_tags_counts() -> None:
     row = {"references": ["right answer"]}
     for text in ("<think>no</think><answer> right answer </answer> bye", "thus <answer>right answer"):
         assert BLEU.score(row, text).value == BLEU.score(row, "right answer").value
+    told = rewards.load("bleu", thinking="think")
+    assert told.score(row, "<think>a <answer>wrong</answer></think>right answer").value == 1
+    assert told.score(row, "<think>right answer").outcome == "no_answer"
+    marks = {"preset": "think", "close": "</thought>"}
+    assert rewards.load("bleu", thinking=marks).score(row, "wrong</thought>right answer").value == 1
+    with pytest.raises(rewards.RewardError, match="unknown thinking format 'thnk', did you mean 'think'"):
+        rewards.load("rouge_l", thinking="thnk")
     both = "<answer>one</answer> and <answer>two</answer>"
     assert [answer_text(both, tags) for tags in ("first", "last", "ignore")] == ["one", "two", both]
     assert answer_text("<answer>one <answer>two</answer>", "first") == "one"
