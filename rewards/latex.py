@@ -69,9 +69,10 @@ _UNICODE = str.maketrans(
     }
 )  # fmt: skip
 
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mbox|hbox|mathsf)\s*\{([^{}]*)\}")
+_GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"  # braces with what they hold, up to two deeper
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mbox|hbox|mathsf)\s*" + _GROUP)
 _UNIT_FRACTION = re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}\}")
-_FONT = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|vec|boxed|fbox|framebox)\s*\{([^{}]*)\}")
+_FONT = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|vec|boxed|fbox|framebox)\s*" + _GROUP)
 _REMOVE = re.compile(
     r"\\(?:left|right|big[lrgm]?|Big[lrgm]?|bigg[lr]?|Bigg[lr]?)(?![a-zA-Z])\.?"
     r"|\\(?:displaystyle|textstyle|limits|nolimits|rm|bf|it)(?![a-zA-Z])|\\!"

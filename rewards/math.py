@@ -123,11 +123,17 @@ class MathReward(Reward):
         return scores
 
     def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match."""
-        score = self.grade(row, rf"\boxed{{{gold_text(row['answer'])}}}" if _is_gold(row.get("answer")) else "")
-        if score.value != 1:
-            problem = score.details.get("problem", score.outcome)
-            return "", f"gold {row.get('answer')!r} does not equal itself: {problem}"
+        """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match.
+
+        A gold must equal itself and its other spellings: the same text would pass without being understood.
+        """
+        if not _is_gold(row.get("answer")):
+            return "", f"gold {row.get('answer')!r} is not a text or a number"
+        for text in _spellings(gold_text(row["answer"])):
+            score = self.grade({**row, "meta": None}, rf"\boxed{{{text}}}")
+            if score.value != 1:
+                problem = score.details.get("problem", score.outcome)
+                return "", f"gold {row['answer']!r} does not equal itself, written as {text[:80]!r}: {problem}"
         gold = clean(gold_text(row["answer"]))
         if rational(join_thousands(gold)) is not None:
             return "number", ""
@@ -202,6 +208,20 @@ class MathReward(Reward):
             self._cache[gold, answer] = replace(score, details=dict(score.details))
             while len(self._cache) > self.params.cache:
                 self._cache.popitem(last=False)
+
+
+def _spellings(gold: str) -> list[str]:
+    """The same answer as a model may write it."""
+    wrapped = [gold, f"${gold}$", f" {gold} .", rf"\displaystyle {gold}", rf"\boxed{{{gold}}}"]
+    if "$" in gold or "\\[" in gold:
+        wrapped.remove(f"${gold}$")
+    if "frac" in gold:
+        wrapped.append(re.sub(r"\\[dt]?frac(?![a-zA-Z])", r"\\dfrac", gold))
+    if "\\left" not in gold and gold.count("(") == gold.count(")"):
+        wrapped.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
+    if gold.isdecimal():
+        wrapped += [f"{int(gold):,}", f"{gold}.0", rf"\text{{{gold}}}"]
+    return wrapped
 
 
 def _is_gold(answer: Any) -> bool:

@@ -169,6 +169,15 @@ def test_an_unbalanced_text_equals_nothing_but_itself() -> None:
     assert equal(r"\frac{1}{2}", r"\frac{1}{2") is False
 
 
+def test_golds_must_equal_their_other_spellings_too() -> None:
+    kinds = {"1234": "number", r"\frac{x}{2}": "algebra", "(1,2]": "algebra", "even": "words", r"\heartsuit?!": "text"}
+    for gold, kind in kinds.items():
+        assert MATH.check_gold({"answer": gold}) == (kind, ""), gold
+    assert "written as '{5'" in MATH.check_gold({"answer": "{5"})[1]
+    assert "is not a text or a number" in MATH.check_gold({})[1]
+    assert "longer than" in MATH.check_gold({"answer": "x+" * 600 + "1"})[1]
+
+
 def test_a_cached_score_is_the_callers_own() -> None:
     row, completion = {"answer": "x+1"}, r"\boxed{1+x}"
     MATH.score(row, completion).details.clear()
