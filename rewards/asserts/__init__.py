@@ -10,8 +10,10 @@ What an honest program notices: objects of its own classes stay with it; the tes
 items and str() through stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and
 a class of the program cannot be subclassed. Functions made by the tests cannot be handed over: outcome "error".
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
-guessed right by a program that always says yes. Calls whose arguments are plain run 16 processes to a suite at
-most; calls behind one that dies in the same process die with it.
+guessed right by a program that always says yes; and a program may change lists, dictionaries and sets that it is
+given, as it may in one process, so a test that compares with an argument afterwards compares with what was left.
+Calls whose arguments are plain run in 16 processes to a suite at most; calls behind one that dies in the same
+process die with it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from rewards.verdicts import Engine, Graded, Tested, Verdict
 
 MOST_ROUNDS = 64  # each one gets past at least one thing that the tests could not do without the program's answer
 MOST_PROCESSES = 16
-MOST_KEPT = 1024  # suites whose first questions are remembered
+MOST_KEPT = 128  # suites whose first questions are remembered
 
 Op = dict[str, Any]
 Held = list[tuple[Op, dict[str, Any]]]  # what was asked, and what the program gave

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_ITEMS = 100_000  # taken from an iterator, which may have no end
+MOST_INT = 1 << 63  # beyond it in hexadecimal: Python refuses to read decimals of more than 4300 digits
 
 _SEQUENCES: dict[Any, str] = {
     list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", collections.deque: "deque",
@@ -26,6 +27,8 @@ _ITERATORS: tuple[Any, ...] = (
 
 def encode(value: Any, other: Callable[[Any], Any]) -> Any:
     """`value` as JSON. Iterators are used up."""
+    if isinstance(value, int) and not -MOST_INT < value < MOST_INT:
+        return ["int", hex(value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     for kind, tag in _SEQUENCES.items():
@@ -62,6 +65,8 @@ def decode(value: Any, other: Callable[[list[Any]], Any]) -> Any:
         return (bytes if tag == "bytes" else bytearray).fromhex(value[1])
     if tag in ("complex", "range", "fraction"):
         return {"complex": complex, "range": range, "fraction": fractions.Fraction}[tag](*value[1:])
+    if tag == "int":
+        return int(value[1], 16)
     if tag == "decimal":
         return decimal.Decimal(value[1])
     return other(value)

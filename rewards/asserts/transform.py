@@ -30,7 +30,7 @@ class Prepared:
     asserts: int
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def prepare(source: str, function: str = "") -> Prepared:
     """Test code made ready. Raises RewardError for text that is no test code."""
     if len(source) > MOST_CHARS:

@@ -64,6 +64,10 @@ HONEST = {
         "from fractions import Fraction\nfrom decimal import Decimal\nimport math\nassert f(0) == Fraction(1, 3)\n"
         "assert f(1) == Decimal('0.1')\nassert f(2) == 10 ** 30\nassert f(3) == math.inf\nassert f(4) is True",
     ),
+    "long integers": (
+        "import math\ndef f(n): return math.factorial(n)\ndef g(n): return -n",
+        "import math\nassert f(5000) == math.factorial(5000)\nassert g(10 ** 9000) == -(10 ** 9000)",
+    ),
     "iterators": (
         "def f(n):\n    for i in range(n): yield i\ndef g(x): return map(str, x)\ndef h(n): return range(n)",
         "assert list(f(3)) == [0, 1, 2]\nassert list(g([1])) == ['1']\nassert h(4) == range(4)\nassert sum(f(4)) == 6",
