@@ -28,7 +28,7 @@ _SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
 _MESSAGE_CHARS = 500
 _SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
 _COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot allocate memory")
-_OUT_OF_MEMORY = ("MemoryError", "terminate called after throwing an instance of 'std::bad_alloc'")
+_OUT_OF_MEMORY = ("MemoryError", "what():  std::bad_alloc")
 
 
 KeepGoing = Callable[[int, Ran], bool]
@@ -367,7 +367,7 @@ def read(fd: int, most: int) -> bytes:
 def judge(told: Mapping[str, Any], limits: Limits, stdout: bytes, stderr: bytes, result: bytes, called: bool) -> Ran:
     """How a leaf's run ended, from what its job saw; its own words (stderr) only fill the message."""
     code, cpu_s = told["code"], told["cpu_s"]
-    said = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:_MESSAGE_CHARS]
+    said = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].strip()[:_MESSAGE_CHARS]
     status, message = "ok", ""
     if told["why"] == "wall":
         status, message = "timeout", f"still running after {limits.wall_s:g} s of wall time"

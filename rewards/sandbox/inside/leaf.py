@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import builtins
 import gc
+import io
 import json
 import json.encoder
 import os
@@ -57,13 +58,21 @@ def _end(status: int, last: str) -> NoReturn:
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
         atexit._run_exitfuncs()
-        sys.stdout.flush()
+        _flush()
     except BaseException as problem:  # noqa: BLE001 - as above
         last = _report(problem)
         status = status or 120  # as CPython does
     if last:
         _say(last)
     os._exit(status)
+
+
+def _flush() -> None:
+    """Write out every open file, as the interpreter does when it drops them; files of the zygote are not listed."""
+    for kind in (io.TextIOWrapper, io.BufferedWriter):  # the first writes into the second
+        for file in gc.get_objects():
+            if type(file) is kind and not file.closed and file.writable():
+                file.flush()
 
 
 def _arguments() -> Any:

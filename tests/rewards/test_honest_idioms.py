@@ -1,0 +1,237 @@
+"""Ordinary programs work inside the sandbox as they do outside: input and output, recursion, threads, the library."""
+
+# ruff: noqa: E501 - a program per line reads best
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from rewards import RewardError
+from rewards.sandbox import RUNGS, Case, Limits, Sandbox
+
+# name: (program, stdin, stdout)
+IDIOMS: dict[str, tuple[str, str, str]] = {
+    "input": ("a = int(input())\nb = int(input())\nprint(a + b)", "1\n2\n", "3\n"),
+    "input with prompt": ("print(input('n? '))", "1\n", "n? 1\n"),
+    "input without a last newline": ("print(input(), input())", "1\n2", "1 2\n"),
+    "map over input": ("print(sum(map(int, input().split())))", "1 2 3\n", "6\n"),
+    "until EOFError": (
+        "total = 0\ntry:\n    while True: total += int(input())\nexcept EOFError: print(total)",
+        "1\n2\n3\n",
+        "6\n",
+    ),
+    "sys.stdin.read": ("import sys\nprint(sys.stdin.read().split())", "a b\nc", "['a', 'b', 'c']\n"),
+    "sys.stdin.readline": ("import sys\ninput = sys.stdin.readline\nprint(repr(input()), repr(input()))", "x\n", "'x\\n' ''\n"),
+    "for line in sys.stdin": ("import sys\nfor line in sys.stdin: print(line.strip()[::-1])", "ab\ncd\n", "ba\ndc\n"),
+    "sys.stdin.buffer": ("import sys\nprint(sys.stdin.buffer.read().split()[1].decode())", "a b\n", "b\n"),
+    "open(0)": ("print(*[int(x) * 2 for x in open(0).read().split()])", "1 2\n", "2 4\n"),
+    "unpacked open(0)": ("n, *rest = map(int, open(0))\nprint(n, rest)", "3\n1\n2\n", "3 [1, 2]\n"),
+    "os.read and os.write": (
+        "import os\ndata = os.read(0, os.fstat(0).st_size).split()\nos.write(1, b'%d' % len(data))",
+        "1 2 3",
+        "3",
+    ),
+    "fast io": (
+        "import sys, io, os\ninput = io.BytesIO(os.read(0, os.fstat(0).st_size)).readline\n"
+        "sys.stdout = io.StringIO()\nprint(int(input()) + 1)\nos.write(1, sys.stdout.getvalue().encode())",
+        "41\n",
+        "42\n",
+    ),
+    "fast io at exit": (
+        "import atexit, io, sys\nbuffer = io.BytesIO()\nsys.stdout.write = lambda s: buffer.write(s.encode('ascii'))\n"
+        "atexit.register(lambda: sys.__stdout__.buffer.write(buffer.getvalue()))\nprint('late')",
+        "",
+        "late\n",
+    ),
+    "sys.stdin reopened": ("import sys\nsys.stdin = open(0)\nprint(sys.stdin.readline().strip())", "x\n", "x\n"),
+    "redirected to StringIO": ("import io, sys\nsys.stdin = io.StringIO('7')\nprint(input())", "", "7\n"),
+    "print options": ("print(1, 2, sep='-', end='!', flush=True)", "", "1-2!"),
+    "sys.stdout.write": ("import sys\nsys.stdout.write('a')\nsys.stdout.writelines(['b', 'c'])", "", "abc"),
+    "print to stderr": ("import sys\nprint('debug', file=sys.stderr)\nprint(1)", "", "1\n"),
+    "devnull": ("import os, sys\nprint('x', file=open(os.devnull, 'w'))\nprint(1)", "", "1\n"),
+    "unicode": ("print(input()[::-1], 'ß→é', len('😀'))", "äöü\n", "üöä ß→é 1\n"),
+    "bytes that are no utf-8": ("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe')", "", "\udcff\udcfe"),
+    "closed stdout": ("import sys\nprint(1)\nsys.stdout.close()", "", "1\n"),
+    "file on descriptor 1": ("f = open(1, 'w')\nf.write('left open')", "", "left open"),
+    "stdout replaced": ("import io, sys\nprint(1)\nsys.stdout = io.StringIO()\nprint(2)", "", "1\n"),
+    "stdout wrapped": (
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8', line_buffering=False)\nprint(1)",
+        "",
+        "1\n",
+    ),
+    "main guard": ("def main(): print('main')\nif __name__ == '__main__': main()", "", "main\n"),
+    "exit": ("print(1)\nexit()\nprint(2)", "", "1\n"),
+    "quit": ("print(1)\nquit(0)", "", "1\n"),
+    "sys.exit": ("import sys\nprint(1)\nsys.exit()", "", "1\n"),
+    "raise SystemExit": ("print(1)\nraise SystemExit", "", "1\n"),
+    "os._exit": ("import os\nprint(1, flush=True)\nos._exit(0)", "", "1\n"),
+    "recursion limit": (
+        "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)\nprint(f(10**4))",
+        "",
+        "10000\n",
+    ),
+    "recursion in a big thread": (
+        "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(128 << 20)\n"
+        "def f(n): return 0 if n == 0 else 1 + f(n - 1)\n"
+        "thread = threading.Thread(target=lambda: print(f(10**5)))\nthread.start()\nthread.join()",
+        "",
+        "100000\n",
+    ),
+    "thread that is not joined": (
+        "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.05), print('done'))).start()",
+        "",
+        "done\n",
+    ),
+    "stack limit": (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY,) * 2)\nprint(1)",
+        "",
+        "1\n",
+    ),
+    "thread pool": (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(16) as pool: print(sum(pool.map(lambda x: x * x, range(100))))",
+        "",
+        "328350\n",
+    ),
+    "locks and queues": (
+        "import queue, threading\nq = queue.Queue()\nlock = threading.Lock()\n"
+        "def work():\n    with lock: q.put(1)\n"
+        "ts = [threading.Thread(target=work) for _ in range(20)]\n[t.start() for t in ts]; [t.join() for t in ts]\nprint(q.qsize())",
+        "",
+        "20\n",
+    ),
+    "asyncio": (
+        "import asyncio\nasync def f(x):\n    await asyncio.sleep(0.001)\n    return x\n"
+        "async def main(): print(await asyncio.gather(*map(f, range(3))))\nasyncio.run(main())",
+        "",
+        "[0, 1, 2]\n",
+    ),
+    "signal alarm as a timer": (
+        "import signal, time\ndef rung(*_): raise TimeoutError\nsignal.signal(signal.SIGALRM, rung)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.02)\ntry: time.sleep(5)\nexcept TimeoutError: print('rung')",
+        "",
+        "rung\n",
+    ),
+    "late imports": (
+        "def f():\n    import difflib, email.message, sched, unicodedata, zlib, uuid, calendar, ctypes, pickle, tempfile\n"
+        "    return zlib.crc32(b'x')\nprint(f())",
+        "",
+        "2363233923\n",
+    ),
+    "star imports": ("from math import *\nfrom collections import *\nfrom typing import *\nprint(floor(pi), Counter('aab')['a'])", "", "3 2\n"),
+    "heapq bisect itertools": (
+        "import heapq, bisect, itertools\nh = [3, 1, 2]\nheapq.heapify(h)\n"
+        "print(heapq.heappop(h), bisect.bisect([1, 3], 2), list(itertools.accumulate([1, 2, 3])))",
+        "",
+        "1 1 [1, 3, 6]\n",
+    ),
+    "deque and defaultdict": (
+        "from collections import deque, defaultdict\nd = defaultdict(list)\nd[1].append(deque([1, 2], maxlen=1))\nprint(d[1][0][0])",
+        "",
+        "2\n",
+    ),
+    "lru_cache and reduce": (
+        "from functools import lru_cache, reduce, cmp_to_key\n@lru_cache(None)\ndef f(n): return n if n < 2 else f(n-1) + f(n-2)\n"
+        "print(f(80), reduce(int.__mul__, range(1, 6)), sorted([3, 1], key=cmp_to_key(lambda a, b: a - b)))",
+        "",
+        "23416728348467685 120 [1, 3]\n",
+    ),
+    "decimal and fractions": (
+        "from decimal import Decimal, getcontext\nfrom fractions import Fraction\ngetcontext().prec = 30\n"
+        "print(Decimal(1) / 3, Fraction(1, 3) + Fraction(1, 6))",
+        "",
+        "0.333333333333333333333333333333 1/2\n",
+    ),
+    "regular expressions": ("import re\nprint(re.sub(r'(\\d+)', lambda m: str(int(m[1]) + 1), 'a9b'))", "", "a10b\n"),
+    "datetime": ("import datetime, time\nprint(datetime.date(2024, 2, 28) + datetime.timedelta(2))", "", "2024-03-01\n"),
+    "random with a seed": ("import random\nrandom.seed(1)\nprint(random.randint(1, 100), len({random.random() for _ in range(9)}))", "", "18 9\n"),
+    "random without a seed": ("import random, os, secrets\nprint(0 <= random.random() < 1, len(os.urandom(4)), len(secrets.token_hex(2)))", "", "True 4 4\n"),
+    "dataclass and enum": (
+        "from dataclasses import dataclass, field\nfrom enum import Enum\nfrom typing import NamedTuple, Optional\n"
+        "class C(Enum): A = 1\n@dataclass(order=True)\nclass P:\n    x: int\n    c: C = C.A\n    l: list = field(default_factory=list)\n"
+        "class N(NamedTuple):\n    a: int\n    b: Optional[int] = None\nprint(P(1) < P(2), P(1), N(1))",
+        "",
+        "True P(x=1, c=<C.A: 1>, l=[]) N(a=1, b=None)\n",
+    ),
+    "future annotations": (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport typing\n@dataclass\nclass P:\n    x: int\n"
+        "print(typing.get_type_hints(P))",
+        "",
+        "{'x': <class 'int'>}\n",
+    ),
+    "pickle and copy of own classes": (
+        "import copy, pickle\nclass A:\n    def __init__(self): self.x = [1]\na = pickle.loads(pickle.dumps(A()))\nprint(copy.deepcopy(a).x)",
+        "",
+        "[1]\n",
+    ),
+    "generators": ("def g():\n    x = yield 1\n    yield from [x, 3]\ni = g()\nprint(next(i), i.send(2), next(i))", "", "1 2 3\n"),
+    "globals and exec": ("x = 1\ndef f():\n    global x\n    x += 1\nf()\nexec('x += 1')\nprint(x, eval('x + 1'), 'x' in globals())", "", "3 4 True\n"),
+    "big integers": ("print(len(str(2 ** 20000)), pow(3, 10**5, 10**9 + 7))", "", "6021 916902199\n"),
+    "big lists": ("x = list(range(5_000_000))\nprint(sum(x))", "", "12499997500000\n"),
+    "big input": ("import sys\nprint(len(sys.stdin.read()))", "7" * 3_000_000, "3000000\n"),
+    "numbers formatted": ("print(f'{3.14159:.2f} {255:#x} {10**6:,} {1e20!r}', '%05d' % 42)", "", "3.14 0xff 1,000,000 1e+20 00042\n"),
+    "caught exceptions": ("try:\n    1 / 0\nexcept ZeroDivisionError as e: print(e)\nfinally: print('end')", "", "division by zero\nend\n"),
+    "warnings": ("import warnings\nwarnings.warn('old')\nprint(1)", "", "1\n"),
+    "gc and weakref": ("import gc, weakref\nclass A: pass\na = A()\na.a = a\nr = weakref.ref(a)\ndel a\ngc.collect()\nprint(gc.isenabled(), r())", "", "True None\n"),
+    "cpu count and platform": ("import os, sys, platform\nprint(os.cpu_count() > 0, sys.platform, platform.python_implementation())", "", "True linux CPython\n"),
+    "isatty": ("import sys\nprint(sys.stdin.isatty(), sys.stdout.isatty())", "", "False False\n"),
+    "argv": ("import sys\nprint(len(sys.argv))", "", "1\n"),
+    "time": ("import time\nt = time.perf_counter()\ntime.sleep(0.001)\nprint(time.perf_counter() > t, time.time() > 1e9)", "", "True True\n"),
+    "tempfile in memory": ("import io, csv\nf = io.StringIO()\ncsv.writer(f).writerow([1, 'a'])\nprint(f.getvalue().strip())", "", "1,a\n"),
+}  # fmt: skip
+
+CALLS = {
+    "function": ("def add(a, b): return a + b", "add", [1, 2], 3),
+    "Solution": ("class Solution:\n    def twice(self, x: int) -> int: return self.h(x)\n    def h(self, x): return 2 * x", "twice", [4], 8),
+    "Solution with typing": ("from typing import List\nclass Solution:\n    def f(self, x: List[int]) -> List[int]: return sorted(x)", "f", [[2, 1]], [1, 2]),
+    "static method": ("class Solution:\n    @staticmethod\n    def f(x): return x", "f", ["é"], "é"),
+    "nested": ("def f(x): return {'a': (1, [2.5, None, True]), 'b': x}", "f", [{"k": []}], {"a": [1, [2.5, None, True]], "b": {"k": []}}),
+    "generator made a list": ("def f(n): return list(range(n))", "f", [3], [0, 1, 2]),
+    "Counter": ("from collections import Counter, defaultdict, OrderedDict\ndef f(s): return Counter(s)", "f", ["aab"], {"a": 2, "b": 1}),
+    "namedtuple and enum": ("import collections, enum\nP = collections.namedtuple('P', 'x y')\nclass E(enum.IntEnum): A = 5\ndef f(): return P(1, E.A)", "f", [], [1, 5]),
+    "keys that are numbers": ("def f(): return {1: 'a', None: 'b', True: 'c', 2.5: 'd'}", "f", [], {"1": "c", "null": "b", "2.5": "d"}),
+    "prints as well": ("def f():\n    print('debug')\n    return 1", "f", [], 1),
+    "main guard is skipped": ("def f(): return 1\nif __name__ == '__main__': print(f(input()))", "f", [], 1),
+    "big numbers": ("def f(x): return x * 10**50", "f", [7], 7 * 10**50),
+    "floats": ("def f(x): return [x, 1e308, -0.0, 0.1 + 0.2]", "f", [1.5], [1.5, 1e308, -0.0, 0.1 + 0.2]),
+    "recursion": ("import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)", "f", [20000], 20000),
+    "none": ("def f(x): x.sort()", "f", [[2, 1]], None),
+    "text": ("def f(s): return s + '\\x00\\u2028😀\"\\\\'", "f", ["ß"], 'ß\x00\u2028😀"\\'),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[rung for rung in RUNGS if rung != "none"])
+def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    try:
+        with Sandbox(request.param) as sandbox:
+            yield sandbox
+    except RewardError as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_program(box: Sandbox, name: str) -> None:
+    code, stdin, stdout = IDIOMS[name]
+    program = box.python(code, [Case(stdin.encode())], Limits(cpu_s=5))
+    assert program.compile_error is None
+    ran = program.runs[0]
+    assert (ran.status, ran.message) == ("ok", "")
+    assert ran.stdout == stdout.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_call(box: Sandbox, name: str) -> None:
+    code, function, args, expected = CALLS[name]
+    ran = box.python(code, [Case(call=(function, args))], Limits(cpu_s=5)).runs[0]
+    assert (ran.status, ran.message) == ("ok", "")
+    value = json.loads(ran.result)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_about_200_mb_are_there_to_be_used(box: Sandbox) -> None:
+    ran = box.python("x = [i for i in range(6_000_000)]\nprint(len(x))", [Case()], Limits(memory_mb=512)).runs[0]
+    assert ran.status == "ok"
+    assert ran.peak_mb > 200

@@ -1,0 +1,375 @@
+"""The sandbox as its users see it: what comes back, limits that a busy machine does not move, kills, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rewards import RewardError
+from rewards.sandbox import Case, Limits, Ran, Rung, Sandbox, filters, selfcheck, shared
+
+ECHO = "print(input())"
+GXX = shutil.which("g++")
+needs_gxx = pytest.mark.skipif(GXX is None, reason="g++ is not installed")
+
+
+@pytest.fixture(scope="module", params=["namespaces", "landlock"])
+def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    try:
+        with Sandbox(request.param) as sandbox:
+            yield sandbox
+    except RewardError as problem:
+        pytest.skip(str(problem))
+
+
+def one(box: Sandbox, code: str, case: Case = Case(), limits: Limits = Limits()) -> Ran:  # noqa: B008
+    program = box.python(code, [case], limits)
+    assert program.compile_error is None
+    return program.runs[0]
+
+
+def test_what_comes_back(box: Sandbox) -> None:
+    ran = one(box, "import sys\nx = bytearray(40 << 20)\nprint(input())\nsys.exit(3)", Case(b"hello\n"))
+    assert (ran.status, ran.exit_code, ran.stdout) == ("exit", 3, b"hello\n")
+    assert 0 < ran.cpu_s < 1
+    assert ran.wall_s > 0
+    assert 40 < ran.peak_mb < 100
+    failed = one(box, "print(1)\nint('x')")
+    assert failed.message == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert (failed.exit_code, failed.stdout) == (1, b"1\n")
+    assert one(box, "import sys; sys.exit('no way')").message == "no way"
+    assert one(box, "import ctypes; ctypes.string_at(8)").status == "signal"
+
+
+def test_program_that_is_none(box: Sandbox) -> None:
+    program = box.python("def f(:\n", [Case(), Case()])
+    assert program.runs == []
+    assert program.compile_error == "SyntaxError: invalid syntax (solution.py, line 1)"
+    assert box.python("", []).compile_error is None
+    assert one(box, "").status == "ok"
+
+
+def test_keep_going_stops_after_a_case(box: Sandbox) -> None:
+    cases = [Case(str(i).encode()) for i in range(5)]
+    program = box.python(ECHO, cases, keep_going=lambda index, ran: ran.stdout != b"2\n")
+    assert [ran.stdout for ran in program.runs] == [b"0\n", b"1\n", b"2\n"]
+
+
+def test_call_with_large_arguments(box: Sandbox) -> None:
+    values = list(range(300_000))
+    ran = one(box, "def f(x): return x[::-1]", Case(call=("f", [values])))
+    assert ran.status == "ok"
+    assert ran.result.startswith(b"[299999,299998,")
+    assert one(box, "def g(): pass", Case(call=("f", []))).message == "NameError: the program defines no function 'f'"
+
+
+def test_threads_get_their_own_results(box: Sandbox) -> None:
+    def work(number: int) -> list[bytes]:
+        return [ran.stdout for ran in box.python(ECHO, [Case(f"{number}-{i}".encode()) for i in range(5)]).runs]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(40))) == [[f"{n}-{i}\n".encode() for i in range(5)] for n in range(40)]
+
+
+def test_busy_machine_changes_no_score(box: Sandbox) -> None:
+    """0.3 s of work under a limit of 0.6 s, beside more loops than there are cores."""
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint('done')"
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        ran = one(box, code, limits=Limits(cpu_s=0.6))
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert (ran.status, ran.stdout) == ("ok", b"done\n")
+    assert ran.wall_s > ran.cpu_s
+
+
+def test_cpu_limit_is_finer_than_a_second(box: Sandbox) -> None:
+    for limit in (0.1, 0.25):
+        ran = one(box, "while True: pass", limits=Limits(cpu_s=limit))
+        assert ran.status == "timeout"
+        assert limit <= ran.cpu_s < limit + 0.1
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def below(pid: int) -> list[int]:
+    found = [pid]
+    for one_of in found:
+        found += children(one_of)
+    return found[1:]
+
+
+def processes(box: Sandbox) -> list[int]:
+    """The sandbox's processes for programs, outermost first: bubblewrap's two if it is used, zygote, job, leaf."""
+    zygote = box._programs._zygote
+    assert zygote is not None
+    assert zygote._process is not None
+    return [zygote._process.pid, *below(zygote._process.pid)]
+
+
+@pytest.mark.parametrize("victim", [0, -3, -2, -1], ids=["outermost", "zygote", "job", "leaf"])
+def test_process_killed_from_outside_costs_one_retry(box: Sandbox, victim: int) -> None:
+    def keep_going(index: int, ran: Ran) -> bool:
+        if index == 1:
+            threading.Timer(0.15, lambda: os.kill(processes(box)[victim], signal.SIGKILL)).start()
+        return True
+
+    cases = [Case(str(i).encode()) for i in range(5)]
+    runs = box.python("import time\nprint(input())\ntime.sleep(0.3)", cases, keep_going=keep_going).runs
+    good = [ran.stdout for ran in runs if ran.status == "ok"]
+    if victim == -1:  # that looks like a program that ended so, and is not run again
+        assert sorted(ran.status for ran in runs) == ["ok", "ok", "ok", "ok", "signal"]
+    else:
+        assert good == [f"{i}\n".encode() for i in range(5)]
+
+
+def test_nothing_is_left_open(box: Sandbox) -> None:
+    def state() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(below(os.getpid()))
+
+    one(box, ECHO, Case(b"1"))
+    time.sleep(0.2)
+    before = state()
+    for _ in range(60):
+        box.python(ECHO, [Case(b"1")] * 2)
+        box.python("(", [Case()])
+        one(box, "def f(): return 1", Case(call=("f", [])))
+    time.sleep(0.2)
+    assert state() == before
+
+
+@pytest.mark.full
+def test_memory_stays_flat(box: Sandbox) -> None:
+    """Resident memory of this process and of the zygote, in kB, over 6000 solutions."""
+
+    def resident() -> list[int]:
+        pids = [os.getpid(), *processes(box)[:3]]
+        texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+        return [int(text.split("VmRSS:")[1].split()[0]) for text in texts]
+
+    for round_ in range(7):
+        for _ in range(1000):
+            one(box, ECHO, Case(b"1"))
+        if round_ == 0:
+            before = resident()  # after the first thousand
+    assert all(after < start + 1024 for start, after in zip(before, resident(), strict=True))
+
+
+@pytest.mark.parametrize("rung", ["namespaces", "landlock"])
+def test_thread_that_started_it_may_end(rung: Rung) -> None:
+    """The kernel sends a child's death signal when the thread that started it ends."""
+    with ThreadPoolExecutor(1) as pool:
+        box = pool.submit(Sandbox, rung).result()
+    with box:
+        first = processes(box)[0]
+        assert one(box, ECHO, Case(b"1")).status == "ok"
+        assert processes(box)[0] == first
+
+
+def test_fork_of_the_host_makes_its_own(box: Sandbox) -> None:
+    assert one(box, ECHO, Case(b"parent")).stdout == b"parent\n"
+    pid = os.fork()
+    if pid == 0:
+        good = one(box, ECHO, Case(b"child")).stdout == b"child\n"
+        box.close()
+        os._exit(0 if good else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert one(box, ECHO, Case(b"parent")).stdout == b"parent\n"
+
+
+def _shared_echo(word: str) -> bytes:
+    return one(shared(), ECHO, Case(word.encode())).stdout
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes(method: str) -> None:
+    assert _shared_echo("here") == b"here\n"
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(_shared_echo, ["a", "b", "c"]) == [b"a\n", b"b\n", b"c\n"]
+    shared().close()
+
+
+def test_asyncio(box: Sandbox) -> None:
+    async def main() -> list[Ran]:
+        return await asyncio.gather(*(asyncio.to_thread(one, box, ECHO, Case(b"%d" % i)) for i in range(10)))
+
+    assert [ran.stdout for ran in asyncio.run(main())] == [b"%d\n" % i for i in range(10)]
+
+
+def test_signals_and_alarms_of_the_host_are_left_alone(box: Sandbox) -> None:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    try:
+        one(box, "while True: pass", limits=Limits(cpu_s=0.1))
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 90
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
+# --- rungs
+
+
+def test_lower_rung_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sleep").symlink_to("/bin/sleep")  # the probe's victim
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RewardError, match="bwrap is missing, install bubblewrap"):
+        Sandbox("namespaces")
+    with Sandbox() as box:
+        assert box.rung == "landlock"
+
+
+def test_lowest_rung_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RewardError, match="REWARDS_SANDBOX_UNSAFE=1"):
+        Sandbox("none")
+    with pytest.raises(RewardError, match="no rung 'best'"):
+        Sandbox("best")  # type: ignore[arg-type]
+    monkeypatch.setenv("REWARDS_SANDBOX_UNSAFE", "1")
+    with Sandbox("none") as box:
+        assert one(box, ECHO, Case(b"1")).stdout == b"1\n"
+
+
+def test_selfcheck() -> None:
+    began = time.monotonic()
+    report = selfcheck()
+    assert report.sound
+    assert len(report.attacks) > 15
+    assert report.versions["kernel"]
+    assert time.monotonic() - began < 10
+
+
+def test_probe_sees_missing_walls() -> None:
+    """On the lowest rung the same attacks get through, or the job is killed: an empty list."""
+    from rewards.sandbox import probe
+
+    with Sandbox("none", unsafe=True) as box:
+        found = probe.attack(box)
+    assert not found or not all(stopped for _, stopped in found)
+
+
+@pytest.mark.parametrize("kind", filters.KINDS)
+@pytest.mark.parametrize("arch", filters.ARCHES)
+def test_filter_is_written_for_both_architectures(kind: str, arch: str) -> None:
+    """Another architecture kills; the first instructions compare with ours."""
+    program = filters.write(kind, arch)
+    steps = list(struct.iter_unpack("HBBI", program))
+    assert steps[0] == (0x20, 0, 0, 4)  # load the architecture
+    assert steps[1][3] == filters.ARCHES[arch]
+    assert any(code == 6 and value == 0x80000000 for code, _, _, value in steps)
+
+
+# --- builds and compiled programs
+
+ADD = b"""
+#include <iostream>
+#include <unistd.h>
+int main(int argc, char** argv) {
+  int a; std::cin >> a;
+  char nonce[16] = {};
+  long n = read(5, nonce, sizeof nonce);
+  if (n > 0) (void)!write(4, nonce, n);
+  std::cout << a + 1 << argv[1] << std::endl;
+  return environ && *environ ? 1 : 0;
+}
+"""
+
+
+@needs_gxx
+@pytest.mark.parametrize("linking", ["-O1", "-static"])
+def test_build_and_execute(box: Sandbox, linking: str) -> None:
+    assert GXX is not None
+    built = box.build({"src/add.cpp": ADD}, [GXX, linking, "src/add.cpp", "-o", "add"], outputs=["add", "missing"])
+    assert (built.status, list(built.outputs)) == ("ok", ["add"]), built
+    assert built.cpu_s > 0
+    cases = [Case(b"1"), Case(b"41")]
+    runs = box.execute(built.outputs["add"], ["add", "!"], cases, channels={5: b"nonce", 4: None})
+    assert [(ran.status, ran.stdout) for ran in runs] == [("ok", b"2!\n"), ("ok", b"42!\n")]
+    assert [ran.channels for ran in runs] == [{4: b"nonce"}] * 2
+
+
+@needs_gxx
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("for (;;) {}", {"timeout"}),
+        ("for (;;) pause();", {"timeout"}),
+        ("for (;;) puts(\"xxxxxxxxxxxxxxxx\");", {"output_limit"}),
+        ("for (;;) new char[1 << 20]();", {"memory"}),
+        ("*(volatile int*)8 = 1;", {"signal"}),
+        ("abort();", {"signal"}),
+        ("return 3;", {"exit"}),
+        ("return fork() >= 0 ? 0 : 9;", {"exit"}),
+        ("execl(\"/bin/true\", \"true\", (char*)0); return 9;", {"exit"}),
+        ("return open(\"/etc/passwd\", 0) >= 0 || socket(2, 1, 0) >= 0 || kill(getppid(), 9) == 0 ? 0 : 9;", {"exit"}),
+        ("for (int i = 3; i < 999; i++) if (fcntl(i, 1) != -1) return 0; return 9;", {"exit"}),
+    ],
+)  # fmt: skip
+def test_compiled_program_behind_walls(box: Sandbox, body: str, status: set[str]) -> None:
+    assert GXX is not None
+    source = "#include <cstdio>\n#include <cstdlib>\n#include <unistd.h>\n#include <fcntl.h>\n#include <signal.h>\n"
+    source += "#include <sys/socket.h>\nint main() { " + body + " }"
+    built = box.build({"a.cpp": source.encode()}, [GXX, "a.cpp"])
+    assert built.status == "ok", built
+    limits = Limits(cpu_s=0.5, wall_s=1.5, memory_mb=128, output_kb=64)
+    ran = box.execute(built.outputs["a.out"], ["a.out"], [Case()], limits)[0]
+    assert ran.status in status, ran
+    assert ran.exit_code in ((3, 9) if status == {"exit"} else (None, 0, 1))
+
+
+COMPILER_BOMBS = {
+    "/dev/zero": '#include "/dev/zero"',
+    "/etc/passwd": '#include "/etc/passwd"',
+    "/proc/self/environ": '#include "/proc/self/environ"',
+    "incbin": 'asm(".incbin \\"/etc/passwd\\"");\nint main() {}',
+    "itself": '#include __FILE__',
+    "templates": "template <int N> struct A { static const int v = A<N + 1>::v; }; int main() { return A<0>::v; }",
+    "constexpr": "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i; return s; }\n"
+    "constexpr long x = f(1L << 60);\nint main() {}",
+    "memory": "template <class T, int N> struct A { A<A<T, N - 1>, N - 1> a; A<A<int, N - 1>, N - 1> b; };\n"
+    "template <class T> struct A<T, 0> {};\nA<int, 30> a;\nint main() {}",
+    "size": "char x[1L << 40] = {1};\nint main() {}",
+    "nesting": "int x = " + "(" * 100_000 + "1" + ")" * 100_000 + ";\nint main() {}",
+}  # fmt: skip
+
+
+@needs_gxx
+@pytest.mark.parametrize("name", COMPILER_BOMBS)
+def test_compiler_bomb(box: Sandbox, name: str) -> None:
+    assert GXX is not None
+    limits = Limits(cpu_s=2, wall_s=60, memory_mb=1024, output_kb=4096, open_files=256)
+    argv = [GXX, "-fconstexpr-ops-limit=999999999999", "-fconstexpr-loop-limit=2147483647", "a.cpp"]
+    built = box.build({"a.cpp": COMPILER_BOMBS[name].encode()}, argv, limits)
+    assert built.status in ("exit", "timeout", "memory", "signal"), built
+    assert built.outputs == {}
+    assert "root:" not in built.log
+    assert len(built.log) <= 64 << 10
+    assert box.build({"a.cpp": b"int main() {}"}, [GXX, "a.cpp"]).status == "ok"
+
+
+def test_build_of_nonsense(box: Sandbox) -> None:
+    with pytest.raises(RewardError, match="no compiler '/bin/no-such'"):
+        box.build({}, ["/bin/no-such"])
+    with pytest.raises(RewardError, match=r"'\.\./x' is not a path inside"):
+        box.build({"../x": b""}, [sys.executable if GXX is None else GXX])
+    with pytest.raises(RewardError, match="channels are numbered"):
+        box.execute(b"", ["x"], [Case()], channels={1: None})
+    broken = box.execute(b"not an executable", ["x"], [Case()])[0]
+    assert broken.status == "exit"
+    assert "OSError" in broken.message
