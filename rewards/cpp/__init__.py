@@ -51,6 +51,7 @@ Kind = Literal["gtest", "asserts"]
 BUILD = Limits(cpu_s=20.0, wall_s=300.0, memory_mb=2048, output_kb=64 * 1024, open_files=256)
 _LOG_CHARS = 2000
 _MESSAGE_CHARS = 500
+_LONGEST = 1 << 18
 _KEPT = 256  # suites in memory, about 1 MB each
 
 
@@ -125,6 +126,8 @@ class _Grading:
             return Graded(failure=f"the sandbox: {problem}"[:_LOG_CHARS], compile_cpu_s=self._cpu_s)
 
     def _compile(self, source: str) -> bytes:
+        if len(source) > _LONGEST:
+            raise BuildFailed(f"the solution is longer than {_LONGEST} characters")
         # All of libstdc++ takes 2.5 times as long to load; who names it in the source wants it.
         header = "everything" if "bits/stdc++.h" in source else "usual"
         command = [*self._tools.compile(header), "solution.cpp", "-o", "solution.o"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 # From elf.h.
 _SYMTAB, _DYNSYM = 2, 11
@@ -55,12 +56,19 @@ def _symbols(data: bytes, kind: int) -> Symbols:
 def _sections(data: bytes) -> list[tuple[int, int, int, int]]:
     """(type, offset, size, link) of every section."""
     _check_header(data)
-    start, count = struct.unpack_from("<Q", data, 40)[0], struct.unpack_from("<H", data, 60)[0]
+    start, count = _at("<Q", data, 40)[0], _at("<H", data, 60)[0]
     if count == 0 and start:  # more than 65,279: the number stands in the first section's size
-        count = struct.unpack_from("<Q", data, start + 32)[0]
+        count = _at("<Q", data, start + 32)[0]
     if start + 64 * count > len(data):
         raise ElfError("section table past the end")
-    return [struct.unpack_from("<4xI16xQQI", data, start + 64 * i) for i in range(count)]
+    return [_at("<4xI16xQQI", data, start + 64 * i) for i in range(count)]
+
+
+def _at(shape: str, data: bytes, start: int) -> Any:
+    """struct.unpack_from, which has another exception for numbers of more than 63 bits."""
+    if start > len(data):
+        raise ElfError("an offset past the end")
+    return struct.unpack_from(shape, data, start)
 
 
 def _check_header(data: bytes) -> None:
@@ -87,9 +95,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """(type, offset, address, size in file, size in memory) of every program header."""
     _check_header(data)
     try:
-        start, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
+        start, count = _at("<Q", data, 32)[0], _at("<H", data, 56)[0]
         for i in range(count):
-            yield struct.unpack_from("<I4xQQ8xQQ", data, start + 56 * i)
+            yield _at("<I4xQQ8xQQ", data, start + 56 * i)
     except struct.error as problem:
         raise ElfError(f"broken program headers: {problem}") from None
 
@@ -138,7 +146,7 @@ def _dynamic_entries(data: bytes, offset: int, size: int) -> list[tuple[int, int
 
 
 def _relocation_problem(data: bytes, segments: list[tuple[int, int, int, int, int]], values: dict[int, int]) -> str:
-    indirect = _IRELATIVE.get(struct.unpack_from("<H", data, 18)[0])
+    indirect = _IRELATIVE.get(_at("<H", data, 18)[0])
     for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
         if table in values:
             start = _offset(segments, values[table])

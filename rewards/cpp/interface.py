@@ -3,24 +3,25 @@
 Tests are compiled against this text instead of the solution itself, so that no macro, overload or specialisation
 of the solution reaches them, and so that solutions with the same interface share one compiled object.
 
-This reads tokens, not C++: what it takes for a declaration and is none makes the tests fail to compile.
+This reads tokens, not C++: what it takes for a declaration and is none makes the tests fail to compile. It takes
+time in proportion to the text, whatever that holds.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _TOKEN = re.compile(
     r"""
     (?P<skip>\s+ | //[^\n]* | /\*.*?(?:\*/|\Z))
-  | (?P<directive>(?<![^\n])[ \t]*(?:\#|%:|\?\?=)(?:/\*.*?\*/|//[^\n]*|[^\n])*)
-  | (?P<text>(?:u8|u|U|L)?R"(?P<mark>[^()\\\s]{0,16})\(.*?\)(?P=mark)" | (?:u8|u|U|L)?"(?:[^"\\\n]|\\.)*"
-      | (?:u8|u|U|L)?'(?:[^'\\\n]|\\.)*')
+  | (?P<directive>(?<![^\n])[ \t]*(?:\#|%:|\?\?=)(?:/\*.*?(?:\*/|\Z)|//[^\n]*|[^\n])*)
+  | (?P<text>(?:u8|u|U|L)?R"(?P<mark>[^()\\\s]{0,16})\(.*?(?:\)(?P=mark)"|\Z)
+      | (?:u8|u|U|L)?"(?:[^"\\\n]|\\.)*(?:"|(?=\n)|\Z) | (?:u8|u|U|L)?'(?:[^'\\\n]|\\.)*(?:'|(?=\n)|\Z))
   | (?P<number>\.?[0-9](?:[eEpP][+-]|'?[\w.])*)
   | (?P<word>[^\W\d]\w*)
-  | (?P<mark2>::|->|\[\[|.)
+  | (?P<sign>::|->\*?|\[\[|<<=?|[<>=!+\-*/%^&|]=|&&|\|\||\+\+|--|\.\.\.|\.\*|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -32,6 +33,7 @@ _REACHING = re.compile(
     r"|(?:EXPECT|ASSERT|GTEST|INSTANTIATE|REGISTER|FRIEND|SCOPED|STATIC_ASSERT)_\w*|RUN_ALL_TESTS|ADD_FAILURE\w*|FAIL"
     r"|SUCCEED"
 )
+_DEEPEST = 8  # namespaces in one another
 _KEPT_WHOLE = {"inline", "constexpr", "static", "template"}
 
 
@@ -48,19 +50,20 @@ class _Item:
 class _Reader:
     tokens: list[str]
     at: int = 0
-    items: list[_Item] = field(default_factory=list)
 
     def declaration(self) -> list[str]:
         """The tokens up to and including the `;` or the block that ends the declaration."""
-        start = self.at
+        start, closing = self.at, None
         while self.at < len(self.tokens):
             part = self.tokens[self.at]
             self.at += 1
             if part == ";" or part in _CLOSING:
                 break
             if part in _OPENING:
+                if part == "{" and closing is None:
+                    closing = _closes(self.tokens[start : self.at])
                 self._skip(part)
-                if part == "{" and self._ends(start):
+                if part == "{" and closing and self.tokens[self.at : self.at + 1] != [";"]:
                     break
         return self.tokens[start : self.at]
 
@@ -71,25 +74,29 @@ class _Reader:
             depth += 2 if part == "[[" else 1 if part in _OPENING else -1 if part in _CLOSING else 0
             self.at += 1
 
-    def _ends(self, start: int) -> bool:
-        """Whether the block that was just skipped is a function's or namespace's: nothing follows it."""
-        if self.tokens[self.at : self.at + 1] == [";"]:
-            return False
-        head = _head(self.tokens[start : self.at])
-        return not (set(head) & {"struct", "class", "enum", "union"} and "(" not in head) and "=" not in _outer(head)
+
+def _closes(tokens: list[str]) -> bool:
+    """Whether the first block ends the declaration, as a function's or a namespace's does."""
+    head = _head(tokens)
+    return not (set(head) & {"struct", "class", "enum", "union"} and "(" not in head) and "=" not in _outer(head)
 
 
 def interface(source: str, tests: str) -> str:
     """Declarations of `source` that `tests` mention, and what those mention, in their order."""
     items = _items(_tokens(source))
-    wanted = {part for part in _tokens(tests) if _is_word(part)}
-    chosen: set[int] = set()
-    while True:
-        more = [i for i, item in enumerate(items) if i not in chosen and (not item.names or item.names & wanted)]
-        if not more:
-            return "\n".join(item.text for i, item in enumerate(items) if i in chosen)
-        chosen.update(more)
-        wanted |= {word for i in more for word in items[i].words}
+    by_name: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        for name in item.names:
+            by_name.setdefault(name, []).append(i)
+    chosen = {i for i, item in enumerate(items) if not item.names}
+    todo = {part for part in _tokens(tests) if _is_word(part)}
+    seen = set(todo)
+    while todo:
+        for i in by_name.get(todo.pop(), []):
+            chosen.add(i)
+            todo |= items[i].words - seen
+            seen |= items[i].words
+    return "\n".join(items[i].text for i in sorted(chosen))
 
 
 def reaching(declarations: str) -> str:
@@ -103,7 +110,11 @@ def reaching(declarations: str) -> str:
     for i, part in enumerate(tokens):
         if part in ("operator", "[[") or _REACHING.fullmatch(part):
             return part
-        if part in ("std", "__gnu_cxx", "__cxxabiv1") and tokens[i - 1] == "namespace" and tokens[i + 1] != ";":
+        if (
+            part in ("std", "__gnu_cxx", "__cxxabiv1")
+            and tokens[i - 1 : i] == ["namespace"]
+            and tokens[i + 1 : i + 2] != [";"]
+        ):
             return f"namespace {part}"
         if tokens[i : i + 3] == ["template", "<", ">"]:
             return "template <>"
@@ -129,23 +140,21 @@ def _is_word(part: str) -> bool:
     return part[0].isalpha() or part[0] == "_"
 
 
-def _items(tokens: list[str]) -> list[_Item]:
-    reader = _Reader(tokens)
-    while reader.at < len(tokens):
-        declaration = reader.declaration()
-        if declaration:
-            reader.items += _read(declaration)
-    return reader.items
+def _items(tokens: list[str], depth: int = 0) -> list[_Item]:
+    reader, items = _Reader(tokens), []
+    while reader.at < len(tokens) and depth < _DEEPEST:
+        items += _read(reader.declaration(), depth)
+    return items
 
 
-def _read(tokens: list[str]) -> list[_Item]:
+def _read(tokens: list[str], depth: int) -> list[_Item]:
     """What one declaration at namespace scope offers."""
     head = _head(tokens)
     first = next((t for t in head if t not in ("inline", "static", "constexpr", "extern")), "")
     if first == "namespace":
-        return _namespace(tokens, head)
+        return _namespace(tokens, head, depth)
     if first == "using" and "namespace" in head:
-        return [_Item(" ".join(tokens), set(), set())]
+        return [_Item(_text(tokens), set(), set())]
     if first in ("using", "typedef"):
         names = {tokens[1]} if first == "using" else {t for t in tokens[-2:-1] if _is_word(t)}
         return [_item(tokens, names)]
@@ -156,11 +165,11 @@ def _read(tokens: list[str]) -> list[_Item]:
     return _function_or_constant(tokens, head)
 
 
-def _namespace(tokens: list[str], head: list[str]) -> list[_Item]:
+def _namespace(tokens: list[str], head: list[str], depth: int) -> list[_Item]:
     name = "".join(head[head.index("namespace") + 1 :])
     if not name or name.split("::")[0] in ("std", "testing", "__gnu_cxx") or "{" not in tokens:
         return []
-    inner = _items(tokens[tokens.index("{") + 1 : -1])
+    inner = _items(tokens[tokens.index("{") + 1 : -1], depth + 1)
     return [_Item(f"namespace {name} {{ {item.text} }}", item.names, item.words) for item in inner]
 
 
@@ -179,7 +188,18 @@ def _function_or_constant(tokens: list[str], head: list[str]) -> list[_Item]:
 
 
 def _item(tokens: list[str], names: set[str]) -> _Item:
-    return _Item(" ".join(tokens), names, {part for part in tokens if _is_word(part)})
+    return _Item(_text(tokens), names, {part for part in tokens if _is_word(part)})
+
+
+def _text(tokens: Sequence[str]) -> str:
+    """The tokens as source. `>>` was read as two, for it may close two template argument lists; it does so as one."""
+    words: list[str] = []
+    for part in tokens:
+        if words and words[-1][-1:] == ">" and words[-1].strip(">-") == "" and part in (">", ">="):
+            words[-1] += part
+        else:
+            words.append(part)
+    return " ".join(words)
 
 
 def _head(tokens: Sequence[str]) -> list[str]:
@@ -221,6 +241,7 @@ def _after_angles(tokens: Sequence[str]) -> list[str]:
 
 
 def _type_name(head: Sequence[str]) -> set[str]:
-    at = max(i for i, part in enumerate(head) if part in ("struct", "class", "enum", "union") and "<" not in head[:i])
-    words = [part for part in head[at + 1 :] if _is_word(part) and part not in ("final", "class", "struct")]
+    plain = _after_angles(head)
+    at = next((i for i, part in enumerate(plain) if part in ("struct", "class", "enum", "union")), len(plain))
+    words = [part for part in plain[at + 1 :] if _is_word(part) and part not in ("class", "struct")]
     return set(words[:1])
