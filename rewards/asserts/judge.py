@@ -57,7 +57,8 @@ class Journal:
     def _given(self, number: int, told: dict[str, Any], args: list[Any]) -> Any:
         if "died" in told:
             raise Died(told["died"])
-        if told.get("args"):
+        if told.get("args") and told.get("value", 0) is None:
+            # Only what returns None changes its arguments: else `f(data) == sorted(data)` is passed by emptying data.
             for mine, changed in zip(args, self._decoded(told["args"])):  # noqa: B905 - one each
                 _change(mine, changed)
         if "raised" in told:

@@ -263,6 +263,27 @@ if count:
 # State inside one suite of asserts is its tests' own story; there the cheat above has nothing to remember.
 
 
+ON_ARGUMENTS = {
+    "kind": "asserts",
+    "source": """
+data = [5, 3, 4]
+assert order(data) == sorted(data)
+result = order(data)
+assert result == sorted(data) and len(result) == len(data)
+words = {"a": [2]}
+assert order(words) == {key: words[key] for key in words}
+""",
+}
+
+
+def test_emptying_the_arguments_does_not_pass() -> None:
+    for code in ("def order(x):\n    x.clear()\n    return x", "def order(x):\n    x.clear()\n    return type(x)()"):
+        found = rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{code}\n```")
+        assert (found.value, found.outcome) == (0.0, "scored"), found
+    honest = "def order(x):\n    return sorted(x) if isinstance(x, list) else x"
+    assert rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{honest}\n```").value == 1.0
+
+
 def score(code: str, kind: str, **params: Any) -> rewards.Score:
     return rewards.load("code", cpu_s=1.0, **params).score({"tests": KINDS[kind]}, f"`````python\n{code}\n`````")
 
