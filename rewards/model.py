@@ -212,7 +212,9 @@ def _check(name: str, p: ModelParams) -> None:
         raise RewardError(f"reward {name!r}: the environment has no variable {p.key_env!r} (key_env)")
 
 
-def _scored(value: float) -> Score:
+def _scored(value: float | str) -> Score:
+    if isinstance(value, str):
+        return Score(0.0, "error", {"problem": value})
     if not math.isfinite(value):
         return Score(0.0, "error", {"problem": f"the reward model's value is {value}"})
     return Score(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -33,22 +34,27 @@ class LocalModel:
         # the model finds a conversation's last token by looking for padding
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
 
-    def values(self, conversations: Sequence[Messages], batch: int, max_tokens: int, label: int) -> list[float]:
-        """Raw outputs, without sigmoid or softmax. max_tokens: longer ones lose their end; 0 keeps all."""
+    def values(self, conversations: Sequence[Messages], batch: int, max_tokens: int, label: int) -> list[float | str]:
+        """Raw outputs, without sigmoid or softmax, or why there is none. max_tokens: longer ones lose their end; 0:
+        one that is longer than the model reads has no value.
+        """
         texts = [self._tokenizer.apply_chat_template(one, tokenize=False) for one in conversations]
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # little padding within a batch
-        found = [0.0] * len(texts)
+        cut = {"truncation": True, "max_length": max_tokens} if max_tokens else {}
+        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, **cut)["input_ids"]
+        limit = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
+        found: list[float | str] = [f"a conversation of {len(one)} tokens; the model reads {limit}" for one in tokens]
+        order = [i for i in range(len(tokens)) if len(tokens[i]) <= limit]
+        order.sort(key=lambda i: -len(tokens[i]))  # little padding within a batch
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
-            for place, value in zip(places, self._forward([texts[i] for i in places], max_tokens, label), strict=True):
+            for place, value in zip(places, self._forward([tokens[i] for i in places], label), strict=True):
                 found[place] = value
         return found
 
-    def _forward(self, texts: list[str], max_tokens: int, label: int) -> list[float]:
-        cut = {"truncation": True, "max_length": max_tokens} if max_tokens else {}
+    def _forward(self, tokens: list[list[int]], label: int) -> list[float]:
+        padded = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
         with self._lock, self._torch.inference_mode():
-            tokens = self._tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt", **cut)
-            outputs = self._model(**tokens.to(self._model.device)).logits.float()
+            outputs = self._model(**padded.to(self._model.device)).logits.float()
         values: list[float] = outputs[:, label].tolist()
         return values
 

@@ -379,7 +379,9 @@ scores = load("model", path=model, batch=3).score_many(rows, texts)
 tokenizer = AutoTokenizer.from_pretrained(model)
 talks = [[*row["prompt"], {"role": "assistant", "content": "x"}] for row in rows]
 same = all(chat_template(model).render(t) == tokenizer.apply_chat_template(t, tokenize=False) for t in talks)
-print(json.dumps({"scores": [score.as_json() for score in scores], "same": same}))
+far = ["word " * 3000, "2"]
+long = [s for most in (0, 512) for s in load("model", path=model, max_tokens=most).score_many(rows[:2], far)]
+print(json.dumps({"scores": [s.as_json() for s in scores], "same": same, "long": [s.outcome for s in long]}))
 """
 TEXTS = ["2", "<think>\nsecret\n</think>\n\n2", "<think>cut", "three, surely", "4" * 60, "\\boxed{2} – ok"]
 
@@ -407,6 +409,7 @@ def in_process(vllm_python: Path, reward_model: Path) -> dict[str, Any]:
 
 def test_transformers_in_process(in_process: dict[str, Any]) -> None:
     assert in_process["same"]
+    assert in_process["long"] == ["error", "scored", "scored", "scored"]
     values = [score["value"] for score in in_process["scores"]]
     assert [score["outcome"] for score in in_process["scores"]] == ["scored", "scored", "no_answer", *["scored"] * 3]
     assert values[0] == pytest.approx(values[1], abs=1e-4)  # the thought makes no difference
