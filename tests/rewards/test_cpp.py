@@ -140,7 +140,8 @@ def test_every_test_has_a_process_of_its_own(box: Sandbox) -> None:
 
 
 def test_ends_of_the_compiler_are_told_apart(box: Sandbox) -> None:
-    bomb = "template <int N, class... T> struct S : S<N - 1, T..., T...> {};\ntemplate <class... T> struct S<0, T...> {};\n"
+    bomb = "template <int N, class... T> struct S : S<N - 1, T..., T...> {};\n"
+    bomb += "template <class... T> struct S<0, T...> {};\n"
     deep = "template <long N> struct S { S<N + 1> next; }; S<0> s;\n" + ADD
     slow = "constexpr long f(long n) { for (long i = 0; i < 200000000; ++i) n += i; return n; }\n"
     cases = {
