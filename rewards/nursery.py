@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ from rewards.sandbox import filters
 from rewards.sandbox.inside import walls
 
 _PARENT_POLL_SECONDS = 1.0
+_REAP_SECONDS = 0.5
 _CPU_SECONDS = 60.0  # per request; the host's deadline comes first unless the host is stopped
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 
@@ -90,6 +92,7 @@ def main() -> NoReturn:
             continue
         line, fds, _, _ = socket.recv_fds(control, 65536, 1)
         if not line:
+            reap_idle()
             break
         while not line.endswith(b"\n"):
             line += control.recv(65536)
@@ -101,6 +104,15 @@ def main() -> NoReturn:
         os.close(fds[0])
         control.sendall(json.dumps({"pid": pid}).encode() + b"\n")
     os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
+
+
+def reap_idle() -> None:
+    """Wait for the workers that are ending, for at most a moment: a busy one dies with this process."""
+    until = time.monotonic() + _REAP_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.01)
 
 
 def work(module: Any, fd: int, around: Walls, nursery: int) -> NoReturn:

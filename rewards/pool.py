@@ -177,14 +177,18 @@ class Pool:
         self._control = ours
         return ours
 
-    def close(self) -> None:
-        """End the nursery and with it every worker. The pool can be used again afterwards."""
+    def close(self, wait: bool = False) -> None:
+        """End the nursery and with it every worker. The pool can be used again afterwards.
+
+        wait: let idle workers and the nursery end by themselves, so that this process is told their CPU time.
+        """
         for worker in self._idle:
             worker.sock.close()
         if self._control is not None:
             self._control.close()
         if self._nursery is not None:
-            self._nursery.kill()
+            if not wait:
+                self._nursery.kill()
             self._nursery.wait()
         self._idle, self._dead, self._control, self._nursery = [], [], None, None
 
