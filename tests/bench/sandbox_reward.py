@@ -6,7 +6,6 @@ PYTHONPATH=. python tests/bench/sandbox_reward.py
 from __future__ import annotations
 
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -40,13 +39,6 @@ def by_subprocess() -> list[bytes]:
 def by_sandbox(box: Sandbox) -> Callable[[], list[bytes]]:
     cases = [Case(test.encode()) for test in TESTS]
     return lambda: [ran.stdout for ran in box.python(SOLUTION, cases, Limits()).runs]
-
-
-def by_bubblewrap() -> list[bytes]:
-    """A `python` per test, each in a bubblewrap of its own."""
-    walls = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
-    command = [*walls, sys.executable, "-c", SOLUTION]
-    return [subprocess.run(command, input=test.encode(), capture_output=True, timeout=60).stdout for test in TESTS]
 
 
 def cpu_of(processes: Sequence[Callable[[], float]]) -> float:
@@ -88,8 +80,6 @@ def main() -> None:
         outer = box._programs._zygote._process.pid
         ways[f"sandbox, rung {rung}"] = by_sandbox(box), [living(pid) for pid in (outer, *below(outer))]
     ways["python per test"] = by_subprocess, []
-    if shutil.which("bwrap"):
-        ways["bubblewrap per test"] = by_bubblewrap, []
     wanted = by_subprocess()
     spent: dict[str, list[float]] = {name: [] for name in ways}
     walls: dict[str, list[float]] = {name: [] for name in ways}

@@ -14,7 +14,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -153,9 +152,6 @@ def become_leaf(
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     if hard == -1 or hard > leaf.STACK_BYTES:
         resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if kind == "python":
-        sys.setrecursionlimit(1000)
     else:  # Python ignores these, and exec would hand that down: a program would not end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

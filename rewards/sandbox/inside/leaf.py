@@ -25,6 +25,7 @@ _PRELOADED = (
     "typing dataclasses enum decimal fractions statistics datetime time io array queue types contextlib textwrap "
     "numbers abc struct hashlib inspect"
 )
+_WRITERS = (io.TextIOWrapper, io.BufferedWriter)  # the first writes into the second
 RESULT_FD = 3
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
 _quote = json.encoder.encode_basestring_ascii
@@ -39,7 +40,6 @@ def run(code: CodeType, call: str | None) -> NoReturn:
     module = ModuleType("__main__" if call is None else "solution")
     module.__dict__["__builtins__"] = builtins
     sys.modules[module.__name__] = module
-    _open_streams()
     status, last = 1, ""
     try:
         exec(code, module.__dict__)  # noqa: S102 - this is what the walls are for
@@ -68,9 +68,12 @@ def _end(status: int, last: str) -> NoReturn:
 
 
 def _flush() -> None:
-    """Write out every open file, as the interpreter does when it drops them; files of the zygote are not listed."""
-    for kind in (io.TextIOWrapper, io.BufferedWriter):  # the first writes into the second
-        for file in gc.get_objects():
+    """Write out every open file, as the interpreter does when it drops them."""
+    # Objects of the zygote are frozen and not listed; of its files, these may hold something.
+    files = [file for file in gc.get_objects() if type(file) in _WRITERS]
+    files += [sys.stdout, sys.__stdout__, getattr(sys.__stdout__, "buffer", None)]
+    for kind in _WRITERS:
+        for file in files:
             if type(file) is kind and not file.closed and file.writable():
                 file.flush()
 
@@ -80,14 +83,6 @@ def _arguments() -> Any:
     args = json.loads(os.pread(0, os.fstat(0).st_size, 0))
     os.ftruncate(0, 0)
     return args
-
-
-def _open_streams() -> None:
-    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        errors = "backslashreplace" if fd == 2 else "surrogateescape"
-        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
 
 
 def _find(module: ModuleType, name: str) -> Any:
@@ -160,6 +155,15 @@ def _say(text: str) -> None:
     os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
 
 
+def _open_streams() -> None:
+    """Opened once, in the zygote: nothing is read or written before a leaf puts its own files behind them."""
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        errors = "backslashreplace" if fd == 2 else "surrogateescape"
+        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
 def prepare() -> None:
     """What every leaf needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules."""
     builtins.exit = Quitter("exit", "Ctrl-D (i.e. EOF)")
@@ -170,3 +174,4 @@ def prepare() -> None:
         sys.set_int_max_str_digits(0)  # the CPU limit bounds it; programs do print big integers
     for name in _PRELOADED.split():
         __import__(name)
+    _open_streams()

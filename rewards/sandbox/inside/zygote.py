@@ -26,9 +26,8 @@ _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run
 def main() -> NoReturn:
     """Descriptor 0 is the control socket; the first message holds the settings (see supervisor.py)."""
     os.dup2(0, CONTROL_FD)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
+    for stream in (0, 1):
+        os.dup2(os.memfd_create("none", 0), stream)  # seekable, as a leaf's are: leaf.prepare opens files on them
     os.closerange(CONTROL_FD + 1, 4096)
     control = socket.socket(fileno=CONTROL_FD)
     settings = json.loads(control.recv(1 << 20))
