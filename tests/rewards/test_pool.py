@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import rewards
-from rewards.pool import Pool, WorkerError
+from rewards import nursery
+from rewards.pool import Pool, WorkerError, shared
 
 MATH = rewards.load("math")
 ROOT = Path(rewards.__file__).parent.parent
@@ -141,6 +142,33 @@ def test_a_worker_killed_from_outside_costs_one_retry() -> None:
     pool._nursery.wait()
     assert pool.ask(request, 10)["equal"] is True
     pool.close()
+
+
+def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
+    reward = rewards.load("math", workers=2, deadline=10.0)
+    golds = [f"(x+{i})(x-{i})" for i in range(60)]
+    rows, texts = [{"answer": gold} for gold in golds], [rf"\boxed{{x^2-{i * i}}}" for i in range(60)]
+    scores: list[rewards.Score] = []
+    batch = threading.Thread(target=lambda: scores.extend(reward.score_many(rows, texts)))
+    batch.start()
+    killed = 0
+    while batch.is_alive():
+        time.sleep(0.3)
+        parent = shared("rewards.math_worker", 2)._nursery
+        for pid in _descendants(parent.pid) if parent else []:
+            if batch.is_alive() and killed < 2:
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    batch.join()
+    assert killed
+    assert [score.value for score in scores] == [1.0] * 60
+
+
+def test_without_landlock_the_other_walls_stand_and_the_lack_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery.walls, "landlock_version", lambda: 0)  # a kernel before 5.13
+    around = nursery.build_walls(str(ROOT), 512)
+    assert around.names == ("seccomp", "rlimits")
+    assert around.problems == ("this kernel has no Landlock: a worker could read files",)
 
 
 def test_workers_that_cannot_start_say_why() -> None:
