@@ -29,10 +29,8 @@ def ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
 
 def matches(text: Sequence[str], references: Sequence[Sequence[str]], n: int) -> int:
     """N-grams of the text that stand in a reference, each at most as often as in one of them."""
-    return sum(
-        min(count, max(ngrams(reference, n)[ngram] for reference in references))
-        for ngram, count in ngrams(text, n).items()
-    )
+    tables = [ngrams(reference, n) for reference in references]
+    return sum(min(count, max(table[ngram] for table in tables)) for ngram, count in ngrams(text, n).items())
 
 
 def nmt_bleu(text: str, references: Sequence[str]) -> float:
