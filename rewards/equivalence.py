@@ -14,29 +14,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 
 from rewards.latex import balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
 from rewards.quantity import based, quantity, same_unit
+from rewards.ranges import COMMA, COMPARE, NAME, ranges, span, variable
 
 Verdict = bool | None
 Leaf = Callable[[str, str], Verdict]
 
 MAX_ITEMS = 64
-_COMMA = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
-_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])")
-_CUP = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]]) *U *(?=[(\[])")
 _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
-_COMPARE = re.compile(r"\\(?:le|ge)(?![a-zA-Z])|<=|>=|[<>]")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_NAME = re.compile(
-    r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
-)
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _CHOICE_ANSWER = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-Z])\)?[.:]?|\(([A-Z])\)[ :].*|([A-Z])[).:] .*")
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
@@ -70,7 +63,7 @@ def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
     verdict = _equal(joined_g, joined_a, leaf)
     if verdict is not True and (joined_g != g) != (joined_a != a):
         # `100,200` against `100, 200`: a list after all, if item follows item
-        listed = _ordered(split_top(g, _COMMA), split_top(a, _COMMA), leaf)
+        listed = _ordered(split_top(g, COMMA), split_top(a, COMMA), leaf)
         return verdict if listed is False else listed
     return verdict
 
@@ -157,7 +150,7 @@ def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
 def _strip(text: str) -> str:
     text = _IN.sub("", text)
     builder = _SET_BUILDER.fullmatch(text)
-    if builder and _COMPARE.search(builder[1]):
+    if builder and COMPARE.search(builder[1]):
         return builder[1].strip()
     parts = unwrap(text)
     if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or not _is_list(parts[1])):
@@ -166,13 +159,13 @@ def _strip(text: str) -> str:
 
 
 def _is_list(text: str) -> bool:
-    return len(split_top(text, _COMMA)) > 1
+    return len(split_top(text, COMMA)) > 1
 
 
 def _items(text: str) -> list[str]:
     """Top-level items of an unbracketed list, each `\\pm` taken apart into its two values."""
     items: list[str] = []
-    for part in split_top(text, _COMMA):
+    for part in split_top(text, COMMA):
         if _PLUS_MINUS.search(part) and unwrap(part) is None:
             signs = [("+", "-"), ("-", "+")]
             items += [
@@ -206,7 +199,7 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
 def _unlabelled(text: str) -> str:
     """The value of `(x,y) = (1,2)` or `S = \\{1,2\\}`."""
     sides = split_top(text, _EQUALS)
-    return sides[1] if len(sides) == 2 and _NAME.fullmatch(sides[0]) else text
+    return sides[1] if len(sides) == 2 and NAME.fullmatch(sides[0]) else text
 
 
 def _by_name(items: list[str]) -> list[str] | None:
@@ -218,66 +211,18 @@ def _by_name(items: list[str]) -> list[str] | None:
     return [values[name] for name in sorted(values)] if len(values) == len(items) else None
 
 
-def _ranges(text: str) -> list[str]:
-    """Parts of a union, also where it is written `x < 1 or x > 2`."""
-    parts = split_top(text, _OR)
-    names = {_variable(part) for part in parts}
-    return parts if len(parts) > 1 and len(names) == 1 and names != {""} else split_top(text, _CUP)
-
-
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
-    gs, as_ = _ranges(g), _ranges(a)
+    gs, as_ = ranges(g), ranges(a)
     if len(gs) == 1 and len(as_) == 1:
         return _PASS
     return _ruled(True if _unordered(gs, as_, leaf) is True else leaf(g, a))
 
 
-@dataclass(frozen=True)
-class _Span:
-    """An interval: its brackets and its ends as texts."""
-
-    opening: str
-    low: str
-    high: str
-    closing: str
-
-
-def _span(text: str) -> _Span | None:
-    """An interval in brackets, or an inequality in one variable with numbers on the other sides."""
-    parts = unwrap(text)
-    if parts and parts[0] in "([":
-        ends = split_top(parts[1], _COMMA)
-        return _Span(parts[0], ends[0], ends[1], parts[2]) if len(ends) == 2 else None
-    marks = [m.group() for m in _COMPARE.finditer(text)]
-    signs = [("<" if mark in ("<", "<=", r"\le") else ">", mark in "<>") for mark in marks]
-    sides = [side.strip() for side in _COMPARE.split(text)]
-    if not signs or "=" in _COMPARE.sub("", text) or len({sign for sign, _ in signs}) > 1 or not all(sides):
-        return None
-    if signs[0][0] == ">":
-        sides.reverse()
-        signs.reverse()
-    opening, closing = "()" if signs[0][1] else "[]"
-    if len(sides) == 3 and _NAME.fullmatch(sides[1]):
-        return _Span(opening, sides[0], sides[2], ")" if signs[1][1] else "]")
-    if len(sides) == 2 and _NAME.fullmatch(sides[0]) and not _NAME.fullmatch(sides[1]):
-        return _Span("(", r"-\infty", sides[1], closing)
-    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
-        return _Span(opening, sides[0], r"\infty", ")")
-    return None
-
-
-def _variable(text: str) -> str:
-    """The name that an inequality bounds, empty for an interval."""
-    if unwrap(text):
-        return ""
-    return next((side.strip() for side in _COMPARE.split(text) if _NAME.fullmatch(side.strip())), "")
-
-
 def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
     """Tuples, intervals (an inequality is one), sets in braces."""
-    span_g, span_a = _span(g), _span(a)
+    span_g, span_a = span(g), span(a)
     if span_g and span_a:
-        name_g, name_a = _variable(g), _variable(a)
+        name_g, name_a = variable(g), variable(a)
         brackets = (span_g.opening, span_g.closing) == (span_a.opening, span_a.closing)
         if not brackets or (name_g and name_a and name_g != name_a):
             return _ruled(False)
@@ -317,7 +262,7 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
     for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
         parts = unwrap(other)
         if rows and parts and parts[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
-            cells, items = [cell for row in rows for cell in row], split_top(parts[1], _COMMA)  # a vector
+            cells, items = [cell for row in rows for cell in row], split_top(parts[1], COMMA)  # a vector
             return _ruled(_ordered(items, cells, leaf) if flip else _ordered(cells, items, leaf))
     if rows_g is None or rows_a is None:
         return _ruled(leaf(g, a))
@@ -333,7 +278,7 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
         return _ruled(False)
     if len(sides_g) == 1 and len(sides_a) == 1:
         return _PASS
-    named_g, named_a = _NAME.fullmatch(sides_g[0]), _NAME.fullmatch(sides_a[0])
+    named_g, named_a = NAME.fullmatch(sides_g[0]), NAME.fullmatch(sides_a[0])
     if len(sides_g) == 1:
         return _ruled(_value_of(g, sides_a, leaf))
     if len(sides_a) == 1:
@@ -354,9 +299,9 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
     """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict
     it.
     """
-    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
+    if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
-    constants = [side for side in sides[:-1] if not _NAME.fullmatch(side) and not _has_letters(side)]
+    constants = [side for side in sides[:-1] if not NAME.fullmatch(side) and not _has_letters(side)]
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *constants])
 
 

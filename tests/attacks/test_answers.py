@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rewards
-from rewards import choice, equivalence, exact, extract, latex, quantity
+from rewards import choice, equivalence, exact, extract, latex, quantity, ranges
 
 MARGIN = 1.0  # seconds over the deadline that a busy machine may pause us for
 
@@ -131,7 +131,7 @@ ATOMS = [
 ]  # fmt: skip
 OURS = {
     pattern.pattern: pattern
-    for module in (choice, equivalence, exact, extract, latex, quantity)
+    for module in (choice, equivalence, exact, extract, latex, quantity, ranges)
     for pattern in vars(module).values()
     if isinstance(pattern, re.Pattern)
 }

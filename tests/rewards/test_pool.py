@@ -20,7 +20,7 @@ import rewards
 from rewards import nursery
 from rewards.pool import Pool, WorkerError, shared
 
-MATH = rewards.load("math")
+MATH = rewards.load("math", deadline=20.0)  # a busy machine is not what is tested here
 ROOT = Path(rewards.__file__).parent.parent
 PROVE = ({"answer": r"\frac{\sqrt{2}}{2}"}, r"\boxed{\frac{1}{\sqrt{2}}}")  # needs algebra
 
