@@ -75,7 +75,7 @@ class Step:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
-    scope: ClassVar[Scope] = "shard"
+    scope: Scope = "shard"
     shard_rows: ClassVar[int] = 1000
     needs: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed

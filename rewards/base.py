@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import threading
 import weakref
@@ -88,6 +89,16 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
+def group_of(row: Row) -> str | None:
+    """What the completions of one prompt share: `group`, else meta.prompt_id, `id`, `prompt`; None without any."""
+    meta = row.get("meta")
+    told = {**row, "prompt_id": meta.get("prompt_id") if isinstance(meta, Mapping) else None}
+    for column in ("group", "prompt_id", "id", "prompt"):
+        if told.get(column) is not None:
+            return json.dumps([column, told[column]], sort_keys=True, default=str)
+    return None
+
+
 class Reward:
     """A configured reward. Thread-safe; usable after fork, and sent to spawned processes by name and
     parameters.
@@ -123,6 +134,14 @@ class Reward:
         if len(rows) != len(completions):
             raise RewardError(f"{len(rows)} rows but {len(completions)} completions")
         return self._count(self.grade_many(rows, completions, workers))
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a value depends on the other completions of its group, so that they must be scored together."""
+        return False
+
+    def check_ready(self) -> None:
+        """Raise RewardError if what the reward depends on (a server) is not there."""
 
     def grade(self, row: Row, completion: str) -> Score:
         raise NotImplementedError

@@ -16,7 +16,6 @@ prompt. `bleu_rm` is BLEUBERI's mean of z(BLEU) and z(reward model).
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rewards import reward_class
-from rewards.base import Outcome, Reward, RewardError, Row, Score, checked_params, nearest
+from rewards.base import Outcome, Reward, RewardError, Row, Score, checked_params, group_of, nearest
 
 SCALES = ("none", "zscore", "minmax")
 MODES = ("sum", "product", "gate")
@@ -86,13 +85,12 @@ class CombineReward(Reward):
     @property
     def grouped(self) -> bool:
         """Whether a value depends on the other completions of its group, so that they must be scored together."""
-        return any(part.spec.scale != "none" or getattr(part.reward, "grouped", False) for part in self.parts)
+        return any(part.spec.scale != "none" or part.reward.grouped for part in self.parts)
 
     def check_ready(self) -> None:
         """Raise RewardError unless the parts' servers are ready."""
         for part in self.parts:
-            if ready := getattr(part.reward, "check_ready", None):
-                ready()
+            part.reward.check_ready()
 
     def grade(self, row: Row, completion: str) -> Score:
         return self.grade_many([row], [completion])[0]
@@ -124,7 +122,7 @@ class CombineReward(Reward):
         """Put the part's view of the completions at `places` into `found`."""
         scores = part.reward.score_many([rows[i] for i in places], [completions[i] for i in places], workers)
         valued = [(i, score.value) for i, score in zip(places, scores, strict=True) if not _failed(score.outcome)]
-        groups = [group_of(rows[i]) if part.spec.scale != "none" else "" for i, _ in valued]
+        groups = [group_of(rows[i]) or f"row at {id(rows[i])}" if part.spec.scale != "none" else "" for i, _ in valued]
         scaled = dict(zip((i for i, _ in valued), part.scaled([value for _, value in valued], groups), strict=True))
         for i, score in zip(places, scores, strict=True):
             found[i][part.spec.name] = score.as_json() | ({"scaled": scaled[i]} if i in scaled else {})
@@ -220,14 +218,6 @@ def _range(given: Sequence[Any], where: str) -> tuple[float, ...]:
 
 def _clipped(value: float, limits: Sequence[float]) -> float:
     return min(max(value, limits[0]), limits[1]) if limits else value
-
-
-def group_of(row: Row) -> str:
-    """What rows of one group share; rows that say nothing share nothing."""
-    for column in ("group", "id", "prompt"):
-        if row.get(column) is not None:
-            return json.dumps([column, row[column]], sort_keys=True, default=str)
-    return f"row at {id(row)}"
 
 
 def _zscores(values: Sequence[float], groups: Sequence[str]) -> list[float]:

@@ -19,9 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rewards.base import FailureLimit, Reward, RewardError, Score, code_hash, nearest
+from rewards.base import FailureLimit, Reward, RewardError, Score, code_hash, group_of, nearest
 
 BATCH_ROWS = 64
+PER_COMPLETION = ("finish_reason", "tokens")  # of a row's meta
 
 Numbered = tuple[int, dict[str, Any], str]  # line number, row, problem (row is empty then)
 
@@ -72,6 +73,7 @@ def score_file(
     limit = limit or FailureLimit()
     check_columns(reward, source)
     _check_completions(source)
+    reward.check_ready()
     part = output.with_name(output.name + ".part")
     header = _header(reward, source)
     counts: Counter[str] = Counter()
@@ -93,7 +95,7 @@ def score_file(
 
 
 def _batches(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
-    """About `size` rows at a time. Neighbours with one id are a group of completions, and stay together."""
+    """About `size` rows at a time. Neighbours of one group stay together: they may be graded by each other."""
     batch: list[Numbered] = []
     for row in rows:
         if len(batch) >= size and _group(batch[-1]) != _group(row):
@@ -104,9 +106,9 @@ def _batches(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
         yield batch
 
 
-def _group(numbered: Numbered) -> Any:
+def _group(numbered: Numbered) -> str | int:
     number, row, _ = numbered
-    return row.get("group", row.get("id", ("line", number)))
+    return group_of(row) or number
 
 
 def _check_completions(source: Path) -> None:
@@ -181,7 +183,7 @@ def _scored(reward: Reward, batch: Sequence[Numbered], workers: int | None) -> I
     """Each row of the batch as an output line, with its scores."""
     found = [([], f"not a row: {problem}") if problem else _completions(row) for _, row, problem in batch]
     pairs = [
-        (_with_finish_reason(row, i), text)
+        (_own_meta(row, i), text)
         for (_, row, _), (texts, _) in zip(batch, found, strict=True)
         for i, text in enumerate(texts)
     ]
@@ -203,13 +205,12 @@ def _completions(row: dict[str, Any]) -> tuple[list[str], str]:
     return given, ""
 
 
-def _with_finish_reason(row: dict[str, Any], index: int) -> dict[str, Any]:
-    """Give completion `index` its own entry where meta.finish_reason is a list."""
+def _own_meta(row: dict[str, Any], index: int) -> dict[str, Any]:
+    """Give completion `index` its own entry of meta's columns that are lists, one entry a completion."""
     meta = row.get("meta")
-    reasons = meta.get("finish_reason") if isinstance(meta, dict) else None
-    if not isinstance(reasons, list) or index >= len(reasons):
-        return row
-    return {**row, "meta": {**row["meta"], "finish_reason": reasons[index]}}
+    lists = {key: meta.get(key) for key in PER_COMPLETION} if isinstance(meta, dict) else {}
+    own = {key: value[index] for key, value in lists.items() if isinstance(value, list) and index < len(value)}
+    return {**row, "meta": {**row["meta"], **own}} if own else row
 
 
 class _Progress:

@@ -277,8 +277,7 @@ def serve(reward: Reward, args: argparse.Namespace) -> int:
         FailureLimit(args.max_errors, args.max_timeouts),
     )  # fmt: skip
     service = Service(reward, _read(args.input) if args.input else [], options)
-    if ready := getattr(reward, "check_ready", None):
-        ready()
+    reward.check_ready()
     server = make_server(service, args.host, args.port)
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,6 +15,7 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 import rewards
+from data_prep.errors import DataError
 from data_prep.step import Apply, Context, Params, Row, Step
 
 MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
@@ -41,10 +42,15 @@ class ScoreStep(Step):
     kind = "score"
     present: ClassVar[tuple[str, ...]] = ("completion",)  # a model that says nothing has not answered
     unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share")
-    packages: ClassVar[tuple[str, ...]] = ("math-verify",)
+    packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
     shard_rows = 500
     Params = ScoreParams
     params: ScoreParams
+
+    def __init__(self, params: ScoreParams) -> None:
+        super().__init__(params)
+        self._reward = rewards.load(params.reward, **params.params)
+        self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
     def processes(self) -> int:
         """As many as asked for."""
@@ -70,14 +76,26 @@ class ScoreStep(Step):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Load the reward once for all shards."""
-        reward = rewards.reward_class(self.params.reward).create(self.params.reward, self.params.params)
+        """See that what the reward depends on is there, once for all shards. Raises DataError."""
+        at_once = self.params.workers if self._reward.grouped else 1  # shards have a process each already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
-            scores = reward.score_many(rows, [row["completion"] for row in rows], workers=1)
+            with _told():
+                scores = self._reward.score_many(rows, [row["completion"] for row in rows], at_once)
             return (_scored(row, score) for row, score in zip(rows, scores, strict=True))
 
+        with _told():
+            self._reward.check_ready()
         yield apply
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a reward cannot do (no server, no walls for programs) as this package's error."""
+    try:
+        yield
+    except rewards.RewardError as problem:
+        raise DataError(str(problem)) from problem
 
 
 def _scored(row: Row, score: rewards.Score) -> Row:

@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from rewards import FailureLimit, Reward, RewardError, Score, load
-from rewards.base import checked_params, nearest
-from rewards.combine import CombineReward, group_of
+from rewards.base import checked_params, group_of, nearest
+from rewards.combine import CombineReward
 from rewards.watch import Watch
 
 VARIABLE = "POSTTRAIN_REWARD"
@@ -103,7 +103,7 @@ class Grader:
     def __init__(self, settings: Settings, params: Mapping[str, Any]) -> None:
         self.settings = settings
         self.reward: Reward = load(settings.reward, **params)
-        self.reward_is_grouped = bool(getattr(self.reward, "grouped", False))
+        self.reward_is_grouped = self.reward.grouped
         self._parts = [part.spec.name for part in self.reward.parts] if isinstance(self.reward, CombineReward) else []
         if settings.acc and settings.acc not in self._parts:
             raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, self._parts)}")
@@ -240,8 +240,8 @@ def _made(words: str, variable: str, router: str, pid: int) -> Grader:
     if router:
         params = _routed(settings.reward, params, f"http://{router}")
     grader = Grader(settings, params)
-    if not router and (ready := getattr(grader.reward, "check_ready", None)):
-        ready()  # a wrong address ends the run before its first step; verl vouches for its own router
+    if not router:  # verl vouches for its own
+        grader.reward.check_ready()  # a wrong address ends the run before its first step
     return grader
 
 

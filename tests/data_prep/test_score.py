@@ -6,7 +6,7 @@ import steps_for_tests  # noqa: F401 - registers its steps
 
 import rewards
 from data_prep import pipeline
-from data_prep.errors import LimitPassed
+from data_prep.errors import DataError, LimitPassed
 
 LOAD = ("load", {"path": "in.jsonl"})
 
@@ -68,3 +68,28 @@ def test_unknown_rewards_and_parameters_are_refused():
     for params in ({"reward": "mth"}, {"reward": "math", "params": {"strictness": 3}}):
         found = pipeline.parse("p", [{"load": {"path": "x"}}, {"score": params}])[1]
         assert len(found) == 1
+
+
+def test_completions_of_one_prompt_are_scored_together_across_shards(tmp_path):
+    lengths = [10, 60, 30]
+    rows = [
+        {"prompt": "q", "completion": "word " * length, "meta": {"prompt_id": f"q{n}"}}
+        for n in range(200)
+        for length in lengths
+    ]
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    parts = [{"reward": "length", "params": {"low": 60, "high": 100, "margin": 60}, "scale": "zscore"}]
+    score = {"reward": "combine", "params": {"parts": parts}}
+    manifest, found = making.run(tmp_path, LOAD, ("score", score))
+    assert manifest.rows_out == 600  # more than a shard of 500, which ends within a group
+    groups = [[row["score"] for row in found[i : i + 3]] for i in range(0, 600, 3)]
+    assert all(abs(sum(group)) < 1e-9 for group in groups)
+    assert all(group == pytest.approx(groups[0]) for group in groups)
+    assert groups[0][0] < groups[0][2] < groups[0][1]
+
+
+def test_a_reward_whose_server_is_not_there_is_one_line(tmp_path):
+    making.write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q", "completion": "a"}])
+    model = {"reward": "model", "params": {"url": "http://127.0.0.1:9", "model": "rm", "retries": 0}}
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:9"):
+        making.run(tmp_path, LOAD, ("score", model))
