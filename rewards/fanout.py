@@ -37,13 +37,31 @@ def spread(reward: Reward, rows: Sequence[Row], completions: Sequence[str], work
         chunk = [{key: row[key] for key in columns if key in row} for row in rows[start : start + size]]
         texts = list(completions[start : start + size])
         try:
-            reply = shared(_MODULE, workers).ask({**work, "rows": chunk, "completions": texts}, _DEADLINE)
+            reply = shared(_MODULE, workers).ask({**work, "rows": _packed(chunk), "completions": texts}, _DEADLINE)
         except DeadlineError as problem:
             return [Score(0.0, "timeout", {"problem": str(problem)}) for _ in chunk]
         return [Score(*score) for score in reply["scores"]]
 
     with ThreadPoolExecutor(workers) as threads:
         return list(chain.from_iterable(threads.map(grade, starts)))
+
+
+def _packed(rows: Sequence[Row]) -> list[tuple[bool, Row]]:
+    """(whole, columns) of each row: the siblings of a group differ in little, so only what differs is sent."""
+    packed: list[tuple[bool, Row]] = []
+    before: Row = {}
+    for row in rows:
+        whole = row.keys() != before.keys()
+        packed.append((whole, row if whole else {key: row[key] for key in row if row[key] != before[key]}))
+        before = row
+    return packed
+
+
+def _unpacked(packed: Sequence[tuple[bool, Row]]) -> list[Row]:
+    rows: list[Row] = []
+    for whole, columns in packed:
+        rows.append(columns if whole else {**rows[-1], **columns})
+    return rows
 
 
 @lru_cache(maxsize=16)
@@ -56,7 +74,7 @@ def _built(name: str, params: str) -> Reward:
 def handle(request: Mapping[str, Any]) -> dict[str, Any]:
     """In a worker: {"reward", "params", "rows", "completions"} to {"scores": [[value, outcome, details]]}."""
     reward = _built(request["reward"], json.dumps(request["params"], sort_keys=True))
-    scores = reward.score_many(request["rows"], request["completions"])
+    scores = reward.score_many(_unpacked(request["rows"]), request["completions"])
     return {"scores": [[score.value, score.outcome, score.details] for score in scores]}
 
 
