@@ -150,6 +150,8 @@ def _made(gxx: str, linker: str) -> Path:
     folder = root / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for stale in root.glob("making-*"):  # of a process that was killed
+            shutil.rmtree(stale, ignore_errors=True)
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=root, prefix="making-") as making:
                 target = Path(making) / "made"
