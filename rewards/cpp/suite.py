@@ -23,7 +23,7 @@ _SECRET_BYTES = 32
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _ASSERT_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<(?:cassert|assert\.h)>", re.MULTILINE)
 _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
-_TOO_LARGE = "File size limit exceeded signal"  # the driver's words for SIGXFSZ
+_TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 _PRELUDE = (_HERE / "prelude.h").read_text()
 _ASSERTS = """
 #undef assert
@@ -177,7 +177,7 @@ def output(built: Built, name: str) -> bytes:
         raise BrokenSandbox(built.message or built.log)
     if built.status != "ok" or name not in built.outputs:
         said = _INCLUDED_FROM.sub("", built.log).strip()
-        if _TOO_LARGE in said:
+        if _TOO_LARGE.search(said):
             raise BuildFailed("what the compiler writes is too large", "output_limit")
         if built.status == "exit" and said:
             raise BuildFailed(said)

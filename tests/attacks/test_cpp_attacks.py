@@ -102,7 +102,7 @@ def test_the_second_rung_holds_too() -> None:
 
 @pytest.mark.parametrize("attack", of("bomb"))
 def test_a_bomb_goes_off_alone(box: Sandbox, attack: Attack) -> None:
-    limits = Limits(cpu_s=0.2, memory_mb=256, output_kb=1024)
+    limits = Limits(cpu_s=0.5, memory_mb=256, output_kb=1024)
     graded = cpp.grade(attack.code, TESTS, "gtest", declarations=DECLARATIONS, sandbox=box, run=limits)
     assert {test.status for test in graded.tests} <= attack.statuses
     assert len(graded.tests) == 3

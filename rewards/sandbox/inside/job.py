@@ -152,7 +152,7 @@ def become_leaf(
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     if hard == -1 or hard > leaf.STACK_BYTES:
         resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
-    else:  # Python ignores these, and exec would hand that down: a program would not end at its output limit
+    if kind != "python":  # which ignores these; exec would hand that down, and no program would end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     if kind in around.filters:
