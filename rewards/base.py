@@ -152,7 +152,7 @@ class Reward:
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         if self.fans_out and workers is not None and 1 < workers < len(rows):
-            from rewards.fanout import spread
+            from rewards.processes.fanout import spread
 
             return spread(self, rows, completions, workers)
         return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.base import Score
-from rewards.ngrams import ReferenceTable
-from rewards.references import ReferenceReward, References
-from rewards.text import TAGS, AnswerTags
-from rewards.tokenise import tokens_13a
+from rewards.texts.ngrams import ReferenceTable
+from rewards.texts.references import ReferenceReward, References
+from rewards.texts.text import TAGS, AnswerTags
+from rewards.texts.tokenise import tokens_13a
 
 _NO_LOGARITHM = -9999999999.0  # sacrebleu's log(0)
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from rewards.base import Score
 from rewards.bleu import Bleu, BleuParams
-from rewards.ngrams import ReferenceTable
-from rewards.references import ReferenceReward, References
 from rewards.rouge import RougeL, RougeParams, Spelt
+from rewards.texts.ngrams import ReferenceTable
+from rewards.texts.references import ReferenceReward, References
 
 
 class Both(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any
 
 from rewards.base import Reward, RewardError, Row, Score
 from rewards.extract import box_span, cut_short, has_box, with_format
-from rewards.latex import MAX_CHARS, clean, squeeze
+from rewards.mathematics.latex import MAX_CHARS, clean, squeeze
 from rewards.thinking import thinking
 
 _LOOKED_AT = 100  # decisions, from the last on

@@ -2,9 +2,10 @@
 
     python -m rewards score --reward code --input rows.jsonl --output scored.jsonl --workers 8
 
-The program is taken from the last fence after the thought (fences.py), the tests are read by code_tests.py, and
-programs.py runs the one against the other in a sandbox, where no expected output ever is. A program that fails,
-hangs or does not compile is `scored`, and `details.status` says which; outcomes `error` and `timeout` are ours.
+The program is taken from the last fence after the thought (programs/fences.py), the tests are read by
+programs/tests.py, and programs/running.py runs the one against the other in a sandbox, where no expected output
+ever is. A program that fails, hangs or does not compile is `scored`, and `details.status` says which; outcomes
+`error` and `timeout` are ours.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rewards.base import Reward, RewardError, Row, Score
-from rewards.code_tests import Suite, read
 from rewards.extract import with_format
-from rewards.fences import Block, blocks, choose
-from rewards.programs import Terms, grade_program
+from rewards.programs.fences import Block, blocks, choose
+from rewards.programs.running import Terms, grade_program
+from rewards.programs.tests import Suite, read
+from rewards.programs.verdicts import Engine, Graded
 from rewards.sandbox import Limits, shared
 from rewards.sandbox.remote import remote
 from rewards.thinking import thinking
-from rewards.verdicts import Engine, Graded
 
 _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
 _SHOWN_CHARS = 500

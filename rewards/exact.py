@@ -18,8 +18,8 @@ from typing import Any
 
 from rewards.base import Reward, Row, Score
 from rewards.extract import FALLBACKS, cut_short, find_answer, has_box, reduce_gold, with_format
-from rewards.latex import MAX_CHARS, clean, join_thousands, rational
-from rewards.quantity import Quantity, quantity, same_unit
+from rewards.mathematics.latex import MAX_CHARS, clean, join_thousands, rational
+from rewards.mathematics.quantity import Quantity, quantity, same_unit
 from rewards.thinking import thinking
 
 _SHOWN = 200  # characters of an answer kept in details

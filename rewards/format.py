@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from rewards.base import Reward, Row, Score
-from rewards.chat import without_end_token
 from rewards.extract import last_box, with_format
+from rewards.models.chat import without_end_token
 from rewards.thinking import Problem, thinking
 
 

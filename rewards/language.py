@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 
 from rewards.base import Row, Score
-from rewards.text import TAGS, AnswerTags, TextReward
+from rewards.texts.text import TAGS, AnswerTags, TextReward
 
 # Ranges of a character class for the letters of a script, after Blocks.txt of Unicode. Mathematical letters
 # (U+1D400 to U+1D7FF) are with Latin, those of them that look Greek with Greek too

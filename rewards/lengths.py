@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rewards.base import RewardError, Row, Score
-from rewards.text import TAGS, AnswerTags, TextReward, error
+from rewards.texts.text import TAGS, AnswerTags, TextReward, error
 
 
 @dataclass(frozen=True)

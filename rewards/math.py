@@ -3,8 +3,8 @@ r"""Reward `math`: 1 if the completion's boxed answer equals `row["answer"]`, el
     python -m rewards score --reward math --input rows.jsonl --output scored.jsonl
 
 Stages, cheapest first: extraction (last balanced box after the thought), exact equality of strings and
-rationals, screen, structure (rewards/equivalence.py), cache, and for what needs algebra math-verify in worker
-processes with a deadline that this process keeps. No answer is evaluated in this process.
+rationals, screen, structure (mathematics/equivalence.py), cache, and for what needs algebra math-verify in
+worker processes with a deadline that this process keeps. No answer is evaluated in this process.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from itertools import groupby
 from typing import Any
 
 from rewards.base import Reward, Row, Score
-from rewards.equivalence import equal, is_prose
 from rewards.extract import FALLBACKS, cut_short, find_answer, has_box, reduce_gold, with_format
-from rewards.latex import MAX_CHARS, clean, join_thousands, rational, screen
-from rewards.pool import DeadlineError, WorkerError, shared
+from rewards.mathematics.equivalence import equal, is_prose
+from rewards.mathematics.latex import MAX_CHARS, clean, join_thousands, rational, screen
+from rewards.processes.pool import DeadlineError, WorkerError, shared
 from rewards.thinking import thinking
 
-_WORKER = "rewards.math_worker"
+_WORKER = "rewards.mathematics.worker"
 _SHOWN = 200  # characters of an answer kept in details
 
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rewards.base import Outcome, Reward, RewardError, Row, Score, nearest
-from rewards.chat import CONTROL_MARK, Messages, chat_template, prompt_messages, without_end_token
 from rewards.extract import with_format
-from rewards.model_http import Client, Refused, Unanswered, Unusable
+from rewards.models.chat import CONTROL_MARK, Messages, chat_template, prompt_messages, without_end_token
+from rewards.models.http import Client, Refused, Unanswered, Unusable
 from rewards.thinking import thinking
 
 
@@ -142,7 +142,7 @@ class ModelReward(Reward):
         if not jobs:
             return []
         if self.params.path:
-            from rewards.model_local import local_model
+            from rewards.models.local import local_model
 
             p = self.params
             model = local_model(p.path, p.dtype, p.device)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.base import Row, Score
-from rewards.text import TAGS, AnswerTags, TextReward
+from rewards.texts.text import TAGS, AnswerTags, TextReward
 
 _SHOWN = 60  # characters of the repeated unit kept in details
 

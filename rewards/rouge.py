@@ -16,9 +16,9 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
-from rewards.references import ReferenceReward, References
-from rewards.text import TAGS, AnswerTags
-from rewards.tokenise import rouge_tokens
+from rewards.texts.references import ReferenceReward, References
+from rewards.texts.text import TAGS, AnswerTags
+from rewards.texts.tokenise import rouge_tokens
 
 _CHARACTERS = 0x110000
 

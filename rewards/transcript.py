@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.base import RewardError
-from rewards.chat import prompt_messages
+from rewards.models.chat import prompt_messages
 
 MOST_TURNS = 64  # marks looked at; a completion may hold any number of them
 

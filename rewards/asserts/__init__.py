@@ -30,8 +30,8 @@ from typing import Any
 
 from rewards.asserts.transform import Prepared, prepare
 from rewards.base import RewardError
+from rewards.programs.verdicts import Engine, Graded, Tested, Verdict
 from rewards.sandbox import Case, Limits, Program, Ran
-from rewards.verdicts import Engine, Graded, Tested, Verdict
 
 MOST_ROUNDS = 64  # each one gets past at least one thing that the tests could not do without the program's answer
 MOST_PROCESSES = 16

@@ -44,8 +44,8 @@ from rewards.cpp.suite import (
     script,
 )
 from rewards.cpp.toolchain import SONAMES, Toolchain, toolchain
+from rewards.programs.verdicts import Graded, Tested, Verdict
 from rewards.sandbox import Limits, Ran, Sandbox
-from rewards.verdicts import Graded, Tested, Verdict
 
 Kind = Literal["gtest", "asserts"]
 BUILD = Limits(cpu_s=20.0, wall_s=300.0, memory_mb=2048, output_kb=64 * 1024, open_files=256)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import rewards
-from rewards import choice, equivalence, exact, extract, latex, quantity, ranges
+from rewards import choice, exact, extract
+from rewards.mathematics import equivalence, latex, quantity, ranges
 
 MARGIN = 1.0  # seconds over the deadline that a busy machine may pause us for
 

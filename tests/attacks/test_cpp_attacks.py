@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rewards import cpp
+from rewards.programs.verdicts import Graded
 from rewards.sandbox import Limits, Rung, Sandbox
-from rewards.verdicts import Graded
 
 TESTS = """
 #include <gtest/gtest.h>

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import rewards
-from rewards.pool import shared
+from rewards.processes.pool import shared
 from tests.bench.tables import cpu_seconds, show, versus
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "rewards"))
@@ -66,7 +66,7 @@ def ours(pairs: Sequence[Pair], workers: int = 1) -> int:
     """Pairs that the reward takes for right; its workers end with it, so that their CPU time is counted."""
     rows = [{"answer": gold} for gold, _ in pairs]
     scores = rewards.load("math", workers=workers).score_many(rows, [completion for _, completion in pairs])
-    shared("rewards.math_worker", workers).close(wait=True)
+    shared("rewards.mathematics.worker", workers).close(wait=True)
     return sum(score.value == 1 for score in scores)
 
 
@@ -131,7 +131,7 @@ def two_workers() -> None:
             began = time.perf_counter()
             reward.score_many(rows, texts)
             taken.append(time.perf_counter() - began)
-            shared("rewards.math_worker", workers).close(wait=True)
+            shared("rewards.mathematics.worker", workers).close(wait=True)
         walls[workers] = min(taken)
     show(
         f"math: score_many, mixed set (load {load:.1f} on {os.cpu_count()} cores before)",

@@ -10,8 +10,8 @@ from rewards.asserts import grade
 from rewards.asserts.plain import decode, encode
 from rewards.asserts.transform import prepare
 from rewards.base import RewardError
+from rewards.programs.verdicts import Graded
 from rewards.sandbox import Limits, shared
-from rewards.verdicts import Graded
 
 
 def run(code: str, tests: str, function: str = "", **limits: float) -> Graded:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import rewards
 from rewards.bleu import nmt_bleu, sacrebleu_bleu
-from rewards.ngrams import ReferenceTable
-from rewards.text import answer_text
-from rewards.tokenise import tokens_13a
+from rewards.texts.ngrams import ReferenceTable
+from rewards.texts.text import answer_text
+from rewards.texts.tokenise import tokens_13a
 from tests.rewards import plain_scores
 
 BLEU = rewards.load("bleu")

@@ -17,8 +17,8 @@ from rewards import cpp
 from rewards.cpp import elf
 from rewards.cpp.interface import interface, reaching
 from rewards.cpp.toolchain import SONAMES, toolchain
+from rewards.programs.verdicts import Graded
 from rewards.sandbox import BUILD_LIMITS, Built, Case, Limits, Sandbox
-from rewards.verdicts import Graded
 
 INCLUDE = '#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\n'
 ADD = "int add(int a, int b) { return a + b; }"

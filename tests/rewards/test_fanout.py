@@ -14,7 +14,7 @@ import pytest
 
 import rewards
 from rewards import Reward
-from rewards.pool import shared
+from rewards.processes.pool import shared
 
 WORDS = [*"abcdefgh", "cat", "sat", "12", "3.5", "away,", "never!", "(be)", "seen"]
 
@@ -61,7 +61,7 @@ def test_a_killed_worker_costs_one_retry() -> None:
     def kill_one() -> None:
         end = time.monotonic() + 60
         while not killed and time.monotonic() < end:
-            if len(found := workers_of("rewards.fanout")) > 1:  # the nursery, and what it forked
+            if len(found := workers_of("rewards.processes.fanout")) > 1:  # the nursery, and what it forked
                 time.sleep(0.1)
                 os.kill(max(found), signal.SIGKILL)
                 killed.append(max(found))
@@ -91,6 +91,6 @@ def test_in_a_forked_child() -> None:
     child = os.fork()
     if child == 0:
         same = reward.score_many(rows, texts, workers=2) == expected
-        shared("rewards.fanout", 2).close()
+        shared("rewards.processes.fanout", 2).close()
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -18,8 +18,8 @@ import pytest
 
 from rewards import cpp
 from rewards.cpp.interface import interface
+from rewards.programs.verdicts import Graded
 from rewards.sandbox import Limits, Sandbox
-from rewards.verdicts import Graded
 
 Question = dict[str, Any]
 REPO = Path(__file__).resolve().parents[2]

@@ -11,11 +11,11 @@ from typing import Literal
 
 from rewards import asserts
 from rewards.base import RewardError
-from rewards.code_tests import Item, Suite
-from rewards.compare import Spacing, same_output, same_result
+from rewards.programs.compare import Spacing, same_output, same_result
+from rewards.programs.tests import Item, Suite
+from rewards.programs.verdicts import Engine, Graded, Tested, Verdict
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
 from rewards.sandbox.remote import RemoteSandbox
-from rewards.verdicts import Engine, Graded, Tested, Verdict
 
 
 @dataclass(frozen=True)

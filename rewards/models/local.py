@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from rewards.base import RewardError
-from rewards.chat import Messages
+from rewards.models.chat import Messages
 
 
 class LocalModel:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rewards.base import RewardError, nearest
-from rewards.packed import unpack_text
+from rewards.programs.packed import unpack_text
 
 Kind = Literal["stdio", "call", "asserts", "gtest"]
 Language = Literal["python", "cpp"]

@@ -1,6 +1,6 @@
 """A pool of worker processes for work that may never end: the caller keeps the deadline and kills.
 
-A nursery process (rewards/nursery.py) imports the heavy libraries once and forks workers from that state, so
+A nursery process (nursery.py) imports the heavy libraries once and forks workers from that state, so
 a killed worker is replaced in milliseconds. Requests and replies are JSON lines over socket pairs; nothing is
 pickled. Works from any thread, inside asyncio, after fork (each process builds its own pool) and under spawn.
 Signals and alarms of the host process are not touched.
@@ -33,7 +33,9 @@ START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machi
 REQUESTS_PER_WORKER = 2000  # then replaced, so that sympy's caches do not grow without end
 
 # The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
-_BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from rewards.nursery import main; main()"
+_BOOT = (
+    "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from rewards.processes.nursery import main; main()"
+)
 
 
 class DeadlineError(Exception):
@@ -74,7 +76,7 @@ class _Worker:
 class Pool:
     """At most `size` workers running `module.handle`, started as needed. memory_mb: address space of each.
 
-    walls: what stands around each worker, once one was started (rewards/nursery.py).
+    walls: what stands around each worker, once one was started (nursery.py).
     """
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048) -> None:
@@ -151,7 +153,7 @@ class Pool:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-s", "-c", _BOOT, root, self._module, str(self._memory_mb)]
         with theirs, tempfile.TemporaryFile() as errors:
             self._nursery = subprocess.Popen(

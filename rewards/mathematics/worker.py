@@ -20,11 +20,11 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 
-from rewards.equivalence import equal
+from rewards.mathematics.equivalence import equal
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
-# Units are ours (rewards/quantity.py): math-verify would drop them, and then 5 m equals 5 km.
+# Units are ours (rewards/mathematics/quantity.py): math-verify would drop them, and then 5 m equals 5 km.
 _NORMAL = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from itertools import chain
 
-from rewards.latex import balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
-from rewards.quantity import based, quantity, same_unit
-from rewards.ranges import COMMA, COMPARE, NAME, ranges, span, variable
+from rewards.mathematics.latex import balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
+from rewards.mathematics.quantity import based, quantity, same_unit
+from rewards.mathematics.ranges import COMMA, COMPARE, NAME, ranges, span, variable
 
 Verdict = bool | None
 Leaf = Callable[[str, str], Verdict]

@@ -1,7 +1,7 @@
 """Spreads a batch of a pure reward over worker processes; rewards whose class says `fans_out` use it.
 
-The workers are those of rewards/pool.py: exec'd, so that it works after fork, under spawn, from any thread and
-inside Ray workers. They rebuild the reward from its name and parameters, and get the columns it needs, as JSON.
+The workers are those of pool.py: exec'd, so that it works after fork, under spawn, from any thread and inside
+Ray workers. They rebuild the reward from its name and parameters, and get the columns it needs, as JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from itertools import chain
 from typing import Any
 
 from rewards.base import Reward, Row, Score, params_of
-from rewards.pool import DeadlineError, shared
+from rewards.processes.pool import DeadlineError, shared
 
-_MODULE = "rewards.fanout"
+_MODULE = "rewards.processes.fanout"
 _CHUNKS_PER_WORKER = 4  # so that a slow chunk at the end does not leave the others idle
 _CHUNK_ROWS = 1024
 _DEADLINE = 600.0  # seconds for a chunk, waiting included: a machine that is this busy has other troubles

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from rewards.base import Reward, Row, Score
 from rewards.extract import with_format
-from rewards.text import error, not_a_text, part_of
+from rewards.texts.text import error, not_a_text, part_of
 
 Table = TypeVar("Table")
 References = tuple[str, ...]
