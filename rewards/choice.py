@@ -47,6 +47,12 @@ _ENDED = re.compile(
     r"|(?:because|since|as|for|due|which|where|with|by|based)\b)"
 )
 
+# "(A) is wrong" on a last line speaks of a letter without deciding for it; "(C) is correct" decides.
+_SPEAKS_OF = re.compile(
+    r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might)\b"
+    r"(?! (?:the )?(?:correct|right|best)\b)"
+)
+
 
 @dataclass(frozen=True)
 class ChoiceParams:
@@ -158,12 +164,15 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
 
 
 def _weak(text: str) -> Iterator[tuple[int, str, str]]:
-    """The last line, then bold pieces from the last on; neither where it heads an item of a list of options."""
+    """The last line, then bold pieces from the last on; neither where it heads an item of a list of options, or only
+    speaks of a letter.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
-    if lines and not (len(lines) > 1 and _OPTION_LINE.match(lines[-2])):
+    if lines and not (len(lines) > 1 and _OPTION_LINE.match(lines[-2])) and not _SPEAKS_OF.match(_plain(lines[-1])):
         yield len(text), lines[-1].strip()[:MAX_CHARS], "line"
     for m in list(_BOLD.finditer(text))[: -_LOOKED_AT - 1 : -1]:
-        if m["before"] is None or not m["behind"].strip(" .:"):
+        bare = m["inside"] + m["behind"]
+        if (m["before"] is None or not m["behind"].strip(" .:")) and not _SPEAKS_OF.match(_plain(bare)):
             yield m.start(), m["inside"], "bold"
 
 

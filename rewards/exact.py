@@ -214,11 +214,19 @@ def _value(found: Quantity) -> Fraction | None:
 
 
 _FIRST_CLAUSE = re.compile(r".*?(?=[.;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per)\s|$)", re.DOTALL)
-_ANY_NUMBER = re.compile(r"[-+−]?[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?\s?%?")
+# Letters that follow at once belong to it: `18km`, `3rd` and `2x` are for `number` to judge; `CO2` and `x7` are none.
+_ANY_NUMBER = re.compile(r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+)?")
+_ANOTHER_VALUE = re.compile(
+    r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"
+)
 
 
 def _only_number(text: str) -> Quantity | None:
-    """The number of "18 dollars a day, since 9 x 2 = 18": the one in the first clause, None if it holds several."""
+    """The number of "18 dollars a day, since 9 x 2 = 18": the one in the first clause, None if it holds several, or
+    says that the value is another ("not 18", "less than 18").
+    """
     clause = _FIRST_CLAUSE.match(text[:MAX_CHARS])
-    found = _ANY_NUMBER.findall(clause[0]) if clause else []
-    return number(found[0].strip(" ,")) if len(found) == 1 else None
+    found = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
+    if clause is None or len(found) != 1 or _ANOTHER_VALUE.search(clause[0], 0, found[0].start()):
+        return None
+    return number(found[0].group().strip(" ,"))

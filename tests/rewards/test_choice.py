@@ -48,6 +48,8 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("If B is the answer, then x is odd.", None), ("Which one of A, B, C and D is the answer?", None), ("I am", None),
     ("The answer is vitamin C", None), ("A) small\nB) medium\nC) large\nD) huge", None),
     ("Choice is an illusion", None),
+    ("(A) is incorrect. (B) may be better.", None), ("Thoughts.\n**(A)** is wrong", None),
+    ("Thoughts.\n(A) can't be true", None), ("Thoughts.\n(C) is correct.", "C"), ("Thoughts: **C** is the best", "C"),
     ("The answer is E.", None), (r"\boxed{E}", None), (r"\boxed{42}", None), (r"\boxed{C", None),
     ("Thoughts.\nA dog", None),
     ("Options:\n(A) 1\n(B) 2", None), ("The answer is 5.\nCheers", None), ("The answer is C2.", None),
