@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 import threading
 import weakref
@@ -200,10 +201,12 @@ def checked_params(cls: type[Any], given: Mapping[str, Any], where: str) -> Any:
 def _checked(value: Any, default: Any, rules: Mapping[str, Any], where: str) -> Any:
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         value = tuple(value)
-    elif isinstance(default, float) and type(value) is int:
+    elif isinstance(default, float) and type(value) is int and abs(value) < 1 << 53:
         value = float(value)
     if type(value) is not type(default):
-        raise RewardError(f"{where} must be of type {type(default).__name__}, not {value!r}")
+        raise RewardError(f"{where} must be of type {type(default).__name__}, not {value!r:.80}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RewardError(f"{where} must be finite, not {value!r}")
     choices = rules.get("choices")
     for item in value if isinstance(value, tuple) else (value,):
         if choices is not None and item not in choices:

@@ -9,6 +9,7 @@ worker processes with a deadline that this process keeps. No answer is evaluated
 
 from __future__ import annotations
 
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ class MathReward(Reward):
         """Everything but algebra."""
         answer = row.get("answer")
         if not _is_gold(answer):
-            return Score(0.0, "error", {"problem": f"the row's answer is {answer!r}, not a text or a number"})
+            return Score(0.0, "error", {"problem": f"the row's answer is {answer!r:.80}, not a text or a number"})
         if not isinstance(completion, str):
             return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
         p = self.params
@@ -225,7 +226,9 @@ def _spellings(gold: str) -> list[str]:
 
 
 def _is_gold(answer: Any) -> bool:
-    return answer != "" and isinstance(answer, (str, int, float)) and not isinstance(answer, bool)
+    if isinstance(answer, str):
+        return bool(answer.strip())
+    return type(answer) is int or (isinstance(answer, float) and math.isfinite(answer))
 
 
 def _details(answer: str, by: str, found_by: str, problem: str = "") -> dict[str, Any]:

@@ -93,7 +93,8 @@ def test_outcomes() -> None:
     assert outcome(row, r"\boxed{10^{10^{10}}}") == "bad_format"
     assert outcome({}, r"\boxed{5}") == "error"
     assert outcome({"answer": None}, r"\boxed{5}") == "error"
-    assert outcome({"answer": ""}, r"\boxed{}") == "error"
+    for nothing in ("", " ", float("nan"), float("inf"), True):
+        assert outcome({"answer": nothing}, r"\boxed{}") == "error", nothing
 
 
 def test_a_box_in_the_thought_is_no_answer() -> None:
@@ -141,6 +142,8 @@ def test_counters_and_limits() -> None:
         ("math", {"dead_line": 1}, "unknown parameter 'dead_line', did you mean 'deadline'?"),
         ("math", {"deadline": "soon"}, "deadline must be of type float, not 'soon'"),
         ("math", {"deadline": 0.0}, "deadline must be from 0.01 to 600.0"),
+        ("math", {"deadline": 10**400}, "deadline must be of type float"),
+        ("format", {"bad": float("nan")}, "bad must be finite, not nan"),
         ("math", {"truncated": "maybe"}, "'maybe' is not one of unboxed, always, never"),
         ("math", {"fallbacks": ["last_numbr"]}, "'last_numbr' is not one of"),
         ("math", {"thinking": "thnk"}, "unknown thinking format 'thnk', did you mean 'think'?"),
