@@ -71,6 +71,7 @@ def score_file(
     (what is scored by then stays in the part file), OSError.
     """
     limit = limit or FailureLimit()
+    _check_output(source, output)
     check_columns(reward, source)
     _check_completions(source)
     reward.check_ready()
@@ -117,6 +118,14 @@ def _check_completions(source: Path) -> None:
             require_columns(row, ["completion"], source)
         if not problem:
             return
+
+
+def _check_output(source: Path, output: Path) -> None:
+    """Before any work: a directory cannot be replaced, and the input would lose its lines that are no rows."""
+    if output.is_dir():
+        raise RewardError(f"{output}: a directory; name a file for the scored rows")
+    if source.exists() and output.exists() and output.samefile(source):
+        raise RewardError(f"{output}: input and output are the same file; write to another one")
 
 
 def _count_rows(source: Path) -> int:

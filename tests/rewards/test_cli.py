@@ -148,11 +148,15 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
             "did you mean 'deadline'?",
         ),
         (("selfcheck", "--input", tmp_path), "Is a directory"),
+        (("score", "--reward", "length", "--input", source, "--output", tmp_path), "a directory"),
+        (("score", "--reward", "length", "--input", source, "--output", source), "are the same file"),
     ):
         done = run(*args)
         assert done.returncode == 2, done
         assert says in done.stderr
         assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [source]
+    assert not tmp_path.with_name(tmp_path.name + ".part").exists()
 
 
 def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
