@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rewards.base import Reward, RewardError, Row, Score
-from rewards.extract import with_format
+from rewards.extract import cut_short, with_format
 from rewards.programs.fences import Block, blocks, choose
 from rewards.programs.running import Terms, grade_program
 from rewards.programs.tests import Suite, read
 from rewards.programs.verdicts import Engine, Graded
 from rewards.sandbox import Limits, shared
-from rewards.sandbox.remote import remote
+from rewards.sandbox.remote import RemoteSandbox, remote
 from rewards.thinking import thinking
 
 _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
@@ -96,6 +96,12 @@ class CodeReward(Reward):
     def __init__(self, name: str, params: CodeParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
+        if params.engine != "local":
+            RemoteSandbox(params.engine)  # refuses what is no address
+
+    def check_ready(self) -> None:
+        """Raise RewardError if programs cannot be run: no walls on this machine, or no answer from the engine."""
+        self._engine()
 
     def grade(self, row: Row, completion: str) -> Score:
         return self.grade_many([row], [completion])[0]
@@ -138,7 +144,7 @@ class CodeReward(Reward):
         if not isinstance(completion, str):
             return _error(f"the completion is {type(completion).__name__}, not a text")
         p = self.params
-        cut = p.truncated != "never" and _cut_short(row)
+        cut = p.truncated != "never" and cut_short(row)
         found = blocks(self._format.answer_of(completion))
         block = self._choose(found, suite, unclosed=not cut)
         if cut and (block is None or p.truncated == "always"):
@@ -219,11 +225,6 @@ def _gold(row: Row) -> str | None:
             solutions = None
     first = solutions[0] if isinstance(solutions, list) and solutions else None
     return next((gold for gold in (row.get("solution"), first, row.get("answer")) if isinstance(gold, str)), None)
-
-
-def _cut_short(row: Row) -> bool:
-    meta = row.get("meta")
-    return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
 
 def _error(problem: str) -> Score:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +32,7 @@ LANGUAGES: dict[str, tuple[Language, ...]] = {
     "asserts": ("python", "cpp"),
     "gtest": ("cpp",),
 }
+_TEST = re.compile(r"\b(?:TYPED_)?TEST(?:_[FP])?\b")
 _KEYS = frozenset({"kind", "language", "cases", "function", "source", "declarations"})
 
 
@@ -73,7 +75,10 @@ def read(tests: Any) -> Suite:
     function = _text(tests, "function") if kind == "call" or tests.get("function") else ""
     if kind in ("asserts", "gtest"):
         declarations = _text(tests, "declarations") if tests.get("declarations") else ""
-        return Suite(kind, language, key, (), function, _text(tests, "source"), declarations)
+        source = _text(tests, "source")
+        if kind == "gtest" and not _TEST.search(source):
+            raise _bad("the source has no TEST")
+        return Suite(kind, language, key, (), function, source, declarations)
     return Suite(kind, language, key, items=_items(tests, kind), function=function)
 
 

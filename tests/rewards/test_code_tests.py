@@ -57,6 +57,8 @@ def test_our_shapes() -> None:
         ({"kind": "call", "function": "f", "cases": [{"args": 1, "expected": 1}]}, "args are 1, not a list"),
         ({"kind": "asserts", "source": " "}, "source is ' ', not a text"),
         ({"kind": "gtest", "source": "x", "declarations": 3}, "declarations is 3, not a text"),
+        ({"kind": "gtest", "source": "int three = 3;"}, "the source has no TEST"),
+        ({"kind": "gtest", "source": 3}, "source is 3, not a text"),
         ({"kind": "asserts", "sauce": ""}, "unknown key 'sauce', did you mean 'source'?"),
         ({"inputs": ["1"], "outputs": []}, "two lists of the same length"),
     ],

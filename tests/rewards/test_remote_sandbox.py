@@ -147,9 +147,12 @@ def test_a_server_that_is_not_there() -> None:
         RemoteSandbox(url, attempts=2).check()
     found = grade(url, STDIO, "print(3)")
     assert (found.outcome, "ConnectionRefused" in found.details["problem"]) == ("error", True)
-    with SandboxFusion(alive=False) as server, pytest.raises(RemoteError, match="status 404"):
-        RemoteSandbox(server.url).check()
-    assert grade("nowhere", STDIO, "print(3)").details["problem"].startswith("engine 'nowhere' is neither 'local' nor")
+    with SandboxFusion(alive=False) as server:
+        for check in (RemoteSandbox(server.url).check, rewards.load("code", engine=server.url).check_ready):
+            with pytest.raises(RemoteError, match="status 404"):
+                check()
+    with pytest.raises(rewards.RewardError, match="engine 'nowhere' is neither 'local' nor"):
+        rewards.load("code", engine="nowhere")
 
 
 def test_a_batch_runs_at_once() -> None:
