@@ -121,7 +121,7 @@ class Grader:
         for column in GOLDS:
             if column in self.reward.needs and column not in row and gold is not None:
                 parsed = _json_or_none(gold) if column != "answer" and isinstance(gold, str) else gold
-                row[column] = gold if parsed is None else parsed
+                row[column] = parsed if isinstance(parsed, (list, dict)) else gold
         row.setdefault("source", data_source)
         if "split" in info:
             row.setdefault("split", info["split"])
@@ -216,7 +216,7 @@ def _grader(given: Mapping[str, Any]) -> Grader:
     return _kept(json.dumps(words, sort_keys=True), os.environ.get(VARIABLE, ""), router or "", os.getpid())
 
 
-_making = threading.Lock()
+_making, _pooling = threading.Lock(), threading.Lock()
 
 
 def _kept(words: str, variable: str, router: str, pid: int) -> Grader:
@@ -278,15 +278,15 @@ _pools: dict[int, ThreadPoolExecutor] = {}  # by process: threads do not survive
 
 
 def _threads() -> ThreadPoolExecutor:
-    with _making:
+    with _pooling:  # not the lock above: the event loop would wait while a reward is made
         if os.getpid() not in _pools:
             _pools[os.getpid()] = ThreadPoolExecutor(THREADS, thread_name_prefix="rewards")
         return _pools[os.getpid()]
 
 
-def _fresh_lock() -> None:
-    global _making
-    _making = threading.Lock()
+def _fresh_locks() -> None:
+    global _making, _pooling
+    _making, _pooling = threading.Lock(), threading.Lock()
 
 
-os.register_at_fork(after_in_child=_fresh_lock)
+os.register_at_fork(after_in_child=_fresh_locks)

@@ -7,6 +7,8 @@ import inspect
 import json
 import math
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -142,6 +144,7 @@ def test_rows_come_from_extra_info() -> None:
 def test_ground_truth_is_the_gold_that_the_reward_needs() -> None:
     assert verl._grader({"reward": "bleu"}).row("s", ["a b", "c"], {})["references"] == ["a b", "c"]
     assert verl._grader({"reward": "bleu"}).row("s", '["a b", "c"]', {})["references"] == ["a b", "c"]
+    assert verl._grader({"reward": "bleu"}).row("s", "2024", {})["references"] == "2024"
     tests = {"kind": "stdio", "cases": []}
     assert verl._grader({"reward": "code"}).row("s", json.dumps(tests), {})["tests"] == tests
 
@@ -152,7 +155,7 @@ def test_a_run_ends_when_too_much_cannot_be_graded(outcome: str) -> None:
         return Slow(5) if outcome == "timeout" else Status(400)
 
     with RewardServer(fault) as server:
-        given: dict[str, Any] = {"reward": "model", "params": {"url": server.url, "timeout": 0.05, "retries": 0}}
+        given: dict[str, Any] = {"reward": "model", "params": {"url": server.url, "timeout": 0.2, "retries": 0}}
         one = sync("x", info={"prompt": PROMPT}, **given)
         assert (one["score"], one["outcome"], one[f"is_{outcome}"]) == (0.0, outcome, 1.0)
         with pytest.raises(TooManyFailures, match=f"of 50 scores are '{outcome}'"):
@@ -193,6 +196,28 @@ def test_the_event_loop_never_waits_and_many_are_graded_at_once() -> None:
         assert time.monotonic() - started < 8  # 15 s one after the other
         assert [one["score"] for one in told] == [told[0]["score"] + n for n in range(30)]
         assert longest < 0.4
+
+
+def test_the_event_loop_does_not_wait_while_the_reward_is_made(tmp_path: Path) -> None:
+    settings, both_asked = tmp_path / "reward.json", threading.Event()
+    os.mkfifo(settings)
+
+    def write() -> bool:
+        asked = both_asked.wait(20)
+        settings.write_text('{"reward": "math"}')  # until now the settings could not be read
+        return asked
+
+    async def main() -> list[dict[str, Any]]:
+        jobs = [asyncio.create_task(compute_score_async("s", RIGHT, "4", {}, config=str(settings))) for _ in "ab"]
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+        both_asked.set()
+        return await asyncio.gather(*jobs)
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(write)
+        assert [told["score"] for told in asyncio.run(main())] == [1.0, 1.0]
+        assert writing.result()
 
 
 def group_kwargs(url: str, **more: Any) -> dict[str, Any]:
