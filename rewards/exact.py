@@ -215,7 +215,9 @@ def _value(found: Quantity) -> Fraction | None:
 
 _FIRST_CLAUSE = re.compile(r".*?(?=[.;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per)\s|$)", re.DOTALL)
 # Letters that follow at once belong to it: `18km`, `3rd` and `2x` are for `number` to judge; `CO2` and `x7` are none.
-_ANY_NUMBER = re.compile(r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+)?")
+_ANY_NUMBER = re.compile(
+    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+|\s(?:dozen|hundred|[a-z]*illion|thousand)s?\b)?"
+)
 _ANOTHER_VALUE = re.compile(
     r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"
 )

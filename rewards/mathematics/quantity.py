@@ -1,13 +1,17 @@
 """A number with what stands around it: unit, percent sign, currency, number base.
 
 A unit that only one side states is taken as understood. Two different units of measurement never match; two
-descriptions match if one says what the other says and more ("9 eggs", "9 duck eggs").
+descriptions match if one says what the other says and more ("9 eggs", "9 duck eggs"). A word such as "million"
+belongs to the value.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
+
+from rewards.mathematics.latex import rational
 
 _ALIASES = {
     "m": "meter metre", "km": "kilometer kilometre", "cm": "centimeter centimetre",
@@ -23,6 +27,8 @@ _ALIASES = {
 }  # fmt: skip
 _CANONICAL = {name: short for short, names in _ALIASES.items() for name in (short, *names.split())}
 _MEASURES = frozenset(_ALIASES) - {"unit", "percent"}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
@@ -127,7 +133,13 @@ def quantity(text: str) -> Quantity:
         return Quantity(text, unit)
     if words == {"percent"}:
         return Quantity(m["value"].rstrip(), unit, percent=True)
-    return Quantity(m["value"].rstrip(), unit | words)
+    scales = [word for word in words if word in _SCALES]
+    if not scales or _RATE.search(m["unit"]):
+        return Quantity(m["value"].rstrip(), unit | words)
+    value = rational(m["value"].rstrip())
+    if value is None:
+        return Quantity(text, unit)
+    return Quantity(str(value * math.prod(map(_SCALES.__getitem__, scales))), unit | words.difference(scales))
 
 
 def _looks_like_value(text: str) -> bool:

@@ -32,6 +32,8 @@ EQUAL: list[tuple[str, str]] = [
     (r"60\text{ miles per hour}", "60"), (r"10\sqrt{3}\text{ cm}", r"10\sqrt{3}"),
     (r"16\pi", r"16\pi \text{ square inches}"), ("5", "5cm"), ("9", "9 duck eggs"),
     (r"9\text{ duck eggs}", "9 eggs"), (r"15\mbox{ cm}^2", "15"), ("7", r"7 \text{ days}"),
+    (r"5\text{ million}", "5000000"), (r"\$2.5\text{ million}", r"2.5\times 10^6"), ("5 million people", "5,000,000"),
+    (r"3\text{ dozen eggs}", "36"), (r"2\text{ hundred thousand}", "200000"), (r"5\text{ per thousand}", "5"),
     # degrees
     ("30", r"30^\circ"), (r"30^{\circ}", "30"), (r"30^\circ", "30°"), ("30", "30 degrees"),
     (r"\frac{45}{2}", r"22.5^\circ"), (r"45^\circ", r"45\text{ degrees}"),
@@ -178,6 +180,8 @@ UNEQUAL: list[tuple[str, str]] = [
     (r"\sqrt{2}", r"-\sqrt{2}"), (r"\sqrt[3]{2}", r"\sqrt{2}"),
     (r"\frac{\sqrt{3}}{2}", r"\frac{\sqrt{3}}{3}"),
     # percent, units, degrees
+    ("5", r"5\text{ million}"), (r"5\text{ thousand}", "5"), (r"5\text{ million}", r"5\text{ billion}"),
+    (r"3\text{ dozen}", "3"),
     ("12.5", "0.125"), (r"12.5\%", "1.25"), (r"5\text{ m}", r"5\text{ km}"), ("5 m", "5 km"), (r"\$5", "€5"),
     (r"5\text{ cm}", r"5\text{ cm}^2"), (r"5\text{ apples}", r"5\text{ oranges}"), (r"\$5", "5 cents"),
     ("9", "8 eggs"), ("30", r"31^\circ"), (r"5\text{ hours}", r"5\text{ minutes}"),

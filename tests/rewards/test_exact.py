@@ -53,7 +53,8 @@ def test_what_is_folded_is_a_choice() -> None:
      ("1234567", "Answer: 1,234,567"), ("-5", "#### -5"), ("-5", "#### −5"), ("0.5", r"\boxed{\frac{1}{2}}"),
      ("1/2", "#### 0.5"), (18, r"\boxed{18 \text{ eggs}}"), (18.0, "#### 18"), ("#### 1,000", "#### 1000 miles"),
      ("50%", "#### 0.5"), ("50", r"\boxed{50\%}"), ("120000", r"\boxed{1.2 \times 10^5}"), ("18", "####18"),
-     ("18", "The answer is 18km."), ("18", "The answer is 18 more than before.")],
+     ("18", "The answer is 18km."), ("5000000", "The answer is $5 million per year."),
+     ("18", "The answer is 18 more than before.")],
 )  # fmt: skip
 def test_same_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 1.0
@@ -66,7 +67,8 @@ def test_same_number(gold: Any, completion: str) -> None:
      ("18", "#### eighteen"), ("18", "#### -18"), ("$5", "#### 5 cents"), ("18", "#### 17 to 18"), ("12", "#### 1 2"),
      ("5", "The answer is not 5."), ("5", "The answer isn't known. Answer: never 5"), ("5", "The answer is at most 5."),
      ("5", "The answer is less than 5."), ("2", "The answer is CO2."), ("7", "The answer is x7."),
-     ("2", "The answer is 2x."), ("2", "The answer is 2^3.")],
+     ("2", "The answer is 2x."), ("2", "The answer is 2^3."), ("5", "The answer is 5 million."),
+     ("5", "The answer is $5 million a year, more or less.")],
 )  # fmt: skip
 def test_another_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 0.0
