@@ -72,6 +72,7 @@ class Service:
         self.stopping = threading.Event()
         self.failure = ""
         self.answers: Counter[int] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self._watch = Watch(options.limit)
         self.running = threading.Semaphore(options.workers)
         self._changed = threading.Condition()
@@ -141,14 +142,20 @@ class Service:
         return rows
 
     def _saw(self, scores: list[Score]) -> None:
+        with self._changed:
+            self.outcomes.update(score.outcome for score in scores)
         try:
             self._watch.saw(scores)
         except TooManyFailures as problem:
             self.failure = str(problem)
             raise Problem(500, self.failure) from None
 
+    def told(self, status: int) -> None:
+        with self._changed:
+            self.answers[status] += 1
+
     def metrics(self) -> str:
-        lines = [f'rewards_outcomes_total{{outcome="{name}"}} {self.reward.counts[name]}' for name in OUTCOMES]
+        lines = [f'rewards_outcomes_total{{outcome="{name}"}} {self.outcomes[name]}' for name in OUTCOMES]
         lines += [f'rewards_answers_total{{status="{code}"}} {count}' for code, count in sorted(self.answers.items())]
         return "\n".join([*lines, f"rewards_requests_inside {self.inside}", ""])
 
@@ -234,7 +241,7 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, content: bytes, kind: str, headers: Mapping[str, str]) -> None:
         if getattr(self, "_unread", False):
             self._skip_body()
-        self.service.answers[status] += 1
+        self.service.told(status)
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -293,7 +300,7 @@ def serve(reward: Reward, args: argparse.Namespace) -> int:
     thread.join()
     server.server_close()
     done = service.drain(options.grace)
-    print(json.dumps({"outcomes": dict(reward.counts)}), flush=True)
+    print(json.dumps({"outcomes": dict(service.outcomes)}), flush=True)
     return 0 if done else 1
 
 

@@ -171,9 +171,11 @@ def test_counts_are_told(tmp_path: Path) -> None:
     with serving(tmp_path, "--reward", "math") as running:
         running.ask("/score", {"ids": ["a", "b"], "completions": [r"\boxed{4}", "none"]})
         running.ask("/score", b"{")
+        running.ask("/get_reward", {"query": ["no chat at all"]})
         text = running.ask("/metrics")[1]
     assert 'rewards_outcomes_total{outcome="scored"} 1' in text
     assert 'rewards_outcomes_total{outcome="no_answer"} 1' in text
+    assert 'rewards_outcomes_total{outcome="error"} 1' in text
     assert 'rewards_answers_total{status="400"} 1' in text
 
 
