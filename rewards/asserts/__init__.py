@@ -9,7 +9,10 @@ another, which is told what to call and hands back plain values (candidate.py). 
 What an honest program notices: objects of its own classes stay with it; the tests reach their attributes, methods,
 items and str() through stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and
 a class of the program cannot be subclassed. A call changes the lists, dictionaries and sets that it is given only if
-it returns None. Functions made by the tests cannot be handed over: outcome "error".
+it returns None. A named tuple arrives as a tuple; dates and other objects of the library stay with the program as its
+own do. Calls with plain arguments may run in processes of their own, so what one leaves in the program's globals the
+next may not see. What the program prints is not there for the tests. Functions made by the tests cannot be handed
+over: outcome "error".
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.
 Calls whose arguments are plain run in 16 processes to a suite at most; calls behind one that dies in the same
