@@ -278,7 +278,7 @@ def test_inside_the_dual_clip_verls_vanilla_loss_is_the_same(name: str) -> None:
 
 
 def test_a_name_that_contradicts_the_config_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs actor.loss_agg_mode=seq-mean-token-mean"):
+    with pytest.raises(ValueError, match=r"needs actor\.loss_agg_mode=seq-mean-token-mean"):
         _call("sequence_mean", "token-mean")
     with pytest.raises(ValueError, match="clip_higher needs"):
         _call("clip_higher", clip_ratio_high=0.2)

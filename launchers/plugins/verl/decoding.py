@@ -100,7 +100,7 @@ def limit(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
 
     (rows, vocabulary) logits, (rows,) limits; ties in their sorted order, the likeliest token always stays.
     """
-    ordered, order = logits.sort(-1, descending=True, stable=True)
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     place = torch.arange(logits.shape[-1])
     ordered = ordered.masked_fill((top_k[:, None] > 0) & (place >= top_k[:, None]), -torch.inf)
     probabilities = ordered.softmax(-1)
