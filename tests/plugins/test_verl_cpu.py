@@ -98,11 +98,37 @@ def test_vllm_samples_with_the_weights_of_each_update(verl_python: Path, data: P
         *verl_run.VLLM,
         "trainer.total_training_steps=3",
     ]
+    before = verl_run.shared_memory()
     run = verl_run.train(verl_python, data, data / "out", words)
     _healthy(run, "vllm")
+    assert verl_run.shared_memory() <= before
     for step in (1, 2, 3):
         assert run.metrics[step]["training/rollout_probs_diff_max"] < 1e-2
         assert run.metrics[step]["training/rollout_probs_diff_mean"] < 1e-4
+
+
+@pytest.mark.full
+def test_after_a_kill_nothing_is_left_and_the_next_start_resumes(
+    verl_python: Path, data: Path, mini_model: Path
+) -> None:
+    def kill_driver(log: str, processes: list[Path]) -> bool:
+        if "step:3 - " not in log:
+            return False
+        drivers = [process for process in processes if "verl.trainer.main_ppo" in verl_run.command(process)]
+        os.kill(int(drivers[0].name), signal.SIGKILL)
+        return True
+
+    words = [
+        *verl_run.overrides(data, data / "out", mini_model, ranks=1),
+        *("trainer.save_freq=1", "trainer.resume_mode=auto", f"{ROLLOUT}.name=transformers"),
+    ]
+    killed = verl_run.train(verl_python, data, data / "out", [*words, "trainer.total_training_steps=15"], kill_driver)
+    assert killed.status == -signal.SIGKILL
+    assert killed.left == []
+    latest = int((data / "out" / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    resumed = verl_run.train(verl_python, data, data / "out", [*words, f"trainer.total_training_steps={latest + 2}"])
+    _healthy(resumed)
+    assert [step for step in resumed.metrics if step] == [latest + 1, latest + 2]
 
 
 @pytest.mark.full
@@ -113,8 +139,8 @@ def test_a_dead_rollout_worker_ends_the_run(
     def kill(log: str, processes: list[Path]) -> bool:
         if "step:2 - " not in log:
             return False
-        victims = [process for process in processes if victim in verl_run._command(process)]
-        assert victims, [verl_run._command(process) for process in processes]
+        victims = [process for process in processes if victim in verl_run.command(process)]
+        assert victims, [verl_run.command(process) for process in processes]
         for process in victims:
             os.kill(int(process.name), signal.SIGKILL)
         return True

@@ -142,6 +142,7 @@ def overrides(data: Path, out: Path, model: Path, ranks: int) -> list[str]:
         f"critic.model.path={model}",
         f"{POLICY}.ppo_micro_batch_size_per_gpu={micro}",
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu={micro}",
+        f"actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu={micro}",
         f"trainer.n_gpus_per_node={ranks}",
         f"+ray_kwargs.ray_init.num_gpus={ranks}",
         "trainer.val_before_train=False",
@@ -159,7 +160,7 @@ def _marked(mark: str) -> Iterator[Path]:
             continue
 
 
-def _command(process: Path) -> str:
+def command(process: Path) -> str:
     try:
         return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     except OSError:
@@ -176,6 +177,11 @@ def _memory_gb(processes: list[Path]) -> float:
             continue
         total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024**2
+
+
+def shared_memory() -> set[str]:
+    """Named segments of any process of this user that Python's multiprocessing has made."""
+    return {segment.name for segment in Path("/dev/shm").glob("psm_*") if segment.stat().st_uid == os.getuid()}
 
 
 Act = Callable[[str, list[Path]], bool]
@@ -207,6 +213,6 @@ def train(python: Path, data: Path, out: Path, words: list[str], act: Act | None
             time.sleep(1)
     rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     deadline = time.monotonic() + 30
-    while (left := [_command(process) for process in _marked(mark)]) and time.monotonic() < deadline:
+    while (left := [command(process) for process in _marked(mark)]) and time.monotonic() < deadline:
         time.sleep(0.5)
     return Watched(running.returncode, log.read_text(), {row["step"]: row["data"] for row in rows}, peak, left)

