@@ -34,7 +34,7 @@ def _keep_weights(layers: ModuleType) -> None:
 
 
 def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
-    """Engine and worker talk through two rings of shared memory, 400 MB of names in /dev/shm. Ray ends the rollout actor
+    """Engine and worker talk through two rings of shared memory, 400 MB in /dev/shm. Ray ends the rollout actor
     at the end of a run and kills these processes, so nobody removes the names, run after run. A name is needed only
     until its one reader has opened it: the reader removes it then, and the memory goes with the last process."""
     ring = broadcast.ShmRingBuffer
