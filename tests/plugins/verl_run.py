@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 PROMPTS, SAMPLES = 4, 4
+ENDING_S = 180  # after a kill of the driver, Ray's two agents wait for its head for about two minutes before they end
 FP32 = "{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
 POLICY = "actor_rollout_ref.actor"
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -212,7 +213,7 @@ def train(python: Path, data: Path, out: Path, words: list[str], act: Act | None
                 act = None
             time.sleep(1)
     rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + ENDING_S
     while (left := [command(process) for process in _marked(mark)]) and time.monotonic() < deadline:
         time.sleep(0.5)
     return Watched(running.returncode, log.read_text(), {row["step"]: row["data"] for row in rows}, peak, left)

@@ -6,8 +6,8 @@ verl asks for the version of a package named `vllm`, the CPU wheel is named `vll
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from multiprocessing import shared_memory
 from types import ModuleType
 from typing import Any
 
@@ -34,22 +34,27 @@ def _keep_weights(layers: ModuleType) -> None:
 
 
 def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
-    """Engine and worker talk through two rings of shared memory, 400 MB in /dev/shm. Ray ends the rollout actor
-    at the end of a run and kills these processes, so nobody removes the names, run after run. A name is needed only
-    until its one reader has opened it: the reader removes it then, and the memory goes with the last process."""
-    ring = broadcast.ShmRingBuffer
-    create = ring.__init__
+    """Engine and worker talk through two rings of shared memory, 400 MB in /dev/shm. Ray ends the rollout actor at the
+    end of a run and kills these processes, so nobody removes the rings' names, run after run. A name is needed only
+    until the reader has opened the ring: the worker, which writes one and reads the other, removes both then, and the
+    memory goes with the last process that uses it."""
+    ring, queue = broadcast.ShmRingBuffer, broadcast.MessageQueue
+    create, wait = ring.__init__, queue.wait_until_ready
 
     @functools.wraps(create)
-    def create_or_open(
+    def open_and_remove(
         self: Any, n_reader: int, max_chunk_bytes: int, max_chunks: int, name: str | None = None
     ) -> None:
         create(self, n_reader, max_chunk_bytes, max_chunks, name)
-        if n_reader != 1 or not isinstance(getattr(self, "shared_memory", None), shared_memory.SharedMemory):
-            return
-        if name is None:
-            self.is_creator = False  # else it would remove the name a second time
-        else:
+        if name is not None and n_reader == 1 and hasattr(self, "shared_memory"):
             self.shared_memory.unlink()
 
-    ring.__init__ = create_or_open
+    @functools.wraps(wait)
+    def wait_and_remove(self: Any) -> None:
+        wait(self)
+        if self._is_writer and self.buffer is not None and self.buffer.is_creator:  # all readers have opened it
+            self.buffer.is_creator = False  # else it would remove the name a second time
+            with contextlib.suppress(FileNotFoundError):  # a reader that removes has been faster
+                self.buffer.shared_memory.unlink()
+
+    ring.__init__, queue.wait_until_ready = open_and_remove, wait_and_remove
