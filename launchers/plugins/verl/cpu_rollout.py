@@ -1,0 +1,220 @@
+"""verl's rollout by transformers on a CPU: `rollout.name=transformers`, for machines where vLLM is too large.
+
+One Ray actor per trainer rank holds a copy of the policy. It decodes all requests that wait as one batch
+(decoding.py). Its side of the contract is verl's: token ids in, token ids and log-probabilities out, weights pushed by
+the trainer after each update. A batch that fails fails every request in it, and a dead actor fails the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from launchers.plugins.verl.decoding import Completion, Request, decode, seed_of
+from verl.workers.rollout.base import BaseRollout
+from verl.workers.rollout.replica import RolloutReplica, TokenOutput
+
+QUIET_S = 0.03  # requests come one by one from verl's agent loops: a batch starts when none came for so long
+MOST_AT_ONCE = 512  # rows of one batch; bounds the memory of the KV cache
+KNOWN = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "logprobs", "seed", "stop_token_ids"}
+NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "n": 1, "ignore_eos": False}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    request: Request
+    answer: asyncio.Future[Completion]
+
+
+class TransformersServer:
+    """The Ray actor. Requests are queued on its event loop and decoded in a thread, one batch at a time."""
+
+    def __init__(self, config: Any, model_path: str, replica_rank: int) -> None:
+        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+        torch.set_num_threads(int(os.environ.get("POSTTRAIN_ROLLOUT_THREADS", "1")))
+        self.config, self.replica_rank = config, replica_rank
+        architecture = AutoConfig.from_pretrained(model_path)
+        # Weights come from the trainer before the first request, as with verl's load_format=dummy.
+        self.model = AutoModelForCausalLM.from_config(architecture).float().eval()
+        stop = architecture.eos_token_id
+        if os.path.exists(os.path.join(model_path, "generation_config.json")):
+            stop = GenerationConfig.from_pretrained(model_path).eos_token_id
+        self.stop = frozenset([stop] if isinstance(stop, int) else stop or [])
+        self.version: int | None = None
+        self.loaded = False
+        self.asked: Counter[tuple[int, ...]] = Counter()
+        self.waiting: list[Waiting] = []
+        self.worker: asyncio.Task[None] | None = None
+
+    # What the trainer calls
+
+    async def update_weights(self, weights: Mapping[str, Tensor], version: int | None) -> None:
+        """Replace every parameter. Raises RuntimeError when one is missing, unknown or of another shape."""
+        if self.waiting or (self.worker and not self.worker.done()):
+            raise RuntimeError("weights came while completions were being sampled")
+        missing, unknown = self.model.load_state_dict(dict(weights), strict=False)
+        tied = {"lm_head.weight"} if self.model.config.tie_word_embeddings else set()
+        if unknown or set(missing) - tied:
+            raise RuntimeError(f"weights do not fit the model: missing {sorted(missing)[:3]}, unknown {unknown[:3]}")
+        self.loaded = True
+        if version is not None:
+            await self.set_global_steps(version)
+
+    async def set_global_steps(self, global_steps: int | None) -> None:
+        self.version = global_steps
+        self.asked.clear()
+
+    # What the agent loops call
+
+    async def generate(
+        self, prompt_ids: list[int], sampling_params: Mapping[str, Any], request_id: str, **unused: Any
+    ) -> TokenOutput:
+        if not self.loaded:
+            raise RuntimeError("asked for a completion before the first weights came")
+        if media := [name for name in ("image_data", "video_data", "audio_data") if unused.get(name) is not None]:
+            raise ValueError(f"transformers rollouts take text only, not {media}; use rollout.name=vllm")
+        waiting = Waiting(self.request(tuple(prompt_ids), sampling_params), asyncio.get_running_loop().create_future())
+        self.waiting.append(waiting)
+        if self.worker is None or self.worker.done():
+            self.worker = asyncio.create_task(self._work())
+        done = await waiting.answer
+        return TokenOutput(
+            token_ids=done.tokens,
+            log_probs=done.log_probs if sampling_params.get("logprobs") else None,
+            stop_reason="completed",  # verl's word for both ends, see its vLLM server
+            num_preempted=0,
+            extra_fields={"global_steps": self.version},
+        )
+
+    def request(self, prompt: tuple[int, ...], params: Mapping[str, Any]) -> Request:
+        """One request with vLLM's parameter names. Raises ValueError for one that would not be honoured."""
+        strange = {k: v for k, v in params.items() if k not in KNOWN and (k not in NEUTRAL or v != NEUTRAL[k])}
+        if strange:
+            raise ValueError(f"transformers rollouts do not know {strange}; use rollout.name=vllm")
+        room = self.config.prompt_length + self.config.response_length - len(prompt)
+        asked = params.get("max_tokens") or params.get("max_new_tokens") or min(self.config.response_length, room)
+        self.asked[prompt] += 1  # the n completions of a prompt draw different numbers
+        seed = seed_of(self.config.seed, self.replica_rank, self.version, prompt, self.asked[prompt])
+        return Request(
+            prompt=prompt,
+            max_tokens=int(asked),
+            temperature=float(params.get("temperature", 1.0)),
+            top_k=int(params.get("top_k", -1)),
+            top_p=float(params.get("top_p", 1.0)),
+            seed=seed if params.get("seed") is None else seed_of(params["seed"], prompt, self.asked[prompt]),
+            stop=(frozenset() if self.config.ignore_eos else self.stop) | frozenset(params.get("stop_token_ids") or ()),
+        )
+
+    async def _work(self) -> None:
+        batch: list[Waiting] = []
+        try:
+            while self.waiting:
+                await self._quiet()
+                batch, self.waiting = self.waiting[:MOST_AT_ONCE], self.waiting[MOST_AT_ONCE:]
+                found = await asyncio.to_thread(decode, self.model, [waiting.request for waiting in batch])
+                for waiting, completion in zip(batch, found, strict=True):
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(completion)
+        except BaseException as error:  # nobody awaits this task: all who wait for an answer must hear of it
+            for waiting in [*batch, *self.waiting]:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(RuntimeError(f"sampling failed: {type(error).__name__}: {error}"))
+            self.waiting = []
+            raise
+
+    async def _quiet(self) -> None:
+        """Return once no request has come for QUIET_S."""
+        count = -1
+        while count != len(self.waiting):
+            count = len(self.waiting)
+            await asyncio.sleep(QUIET_S)
+
+    # The rest of verl's contract: there is no GPU memory to give back, and nothing runs between steps
+
+    async def wake_up(self, tags: list[str] | None = None) -> None:
+        return
+
+    async def sleep(self) -> None:
+        return
+
+    async def clear_kv_cache(self) -> None:
+        return
+
+    async def release_kv_cache(self) -> None:
+        return
+
+    async def resume_kv_cache(self) -> None:
+        return
+
+    async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
+        if self.waiting or (self.worker and not self.worker.done()):
+            raise RuntimeError("transformers rollouts cannot be interrupted; use the synchronous trainer")
+        return {}
+
+    async def resume_generation(self) -> None:
+        return
+
+    async def start_profile(self, **_: Any) -> None:
+        return
+
+    async def stop_profile(self) -> None:
+        return
+
+
+def server_name(replica_rank: int) -> str:
+    return f"transformers_server_{replica_rank}_0"
+
+
+Weights = Generator[tuple[str, Tensor], None, None] | AsyncIterator[tuple[str, Tensor]]
+
+
+class TransformersAdapter(BaseRollout):
+    """The trainer worker's end: pushes its weights to the server of its rank."""
+
+    def __init__(self, config: Any, model_config: Any, device_mesh: Any, replica_rank: int = -1) -> None:
+        super().__init__(config, model_config, device_mesh)
+        self.replica_rank = int(os.environ["RANK"]) if replica_rank == -1 else replica_rank
+
+    async def resume(self, tags: list[str]) -> None:
+        return
+
+    async def release(self) -> None:
+        return
+
+    async def update_weights(
+        self, weights: Weights, wire_format: str = "named_tensors", global_steps: int | None = None, **_: Any
+    ) -> None:
+        if wire_format != "named_tensors":
+            raise ValueError(f"transformers rollouts take whole tensors, not {wire_format}")
+        # Every rank gathers shards while it walks the generator, so all of them walk it to its end.
+        if hasattr(weights, "__aiter__"):
+            state = {name: tensor.detach().clone() async for name, tensor in weights}
+        else:
+            state = {name: tensor.detach().clone() for name, tensor in weights}
+        await ray.get_actor(server_name(self.replica_rank)).update_weights.remote(state, global_steps)
+
+
+class TransformersReplica(RolloutReplica):
+    """Starts the server of one trainer rank."""
+
+    async def launch_servers(self) -> None:
+        if self.world_size != 1:
+            raise ValueError("transformers rollouts need tensor, data and pipeline parallel sizes of 1")
+        if self.is_reward_model or self.is_teacher_model:
+            raise ValueError("transformers rollouts serve the policy only; serve other models with vLLM")
+        actor = ray.remote(TransformersServer).options(
+            name=server_name(self.replica_rank), num_cpus=0, max_concurrency=self.max_concurrency
+        )
+        server = actor.remote(config=self.config, model_path=self.model_config.path, replica_rank=self.replica_rank)
+        await server.set_global_steps.remote(None)  # fails here if the model cannot be built
+        self.servers = [server]
+        self._server_handle, self._server_address = server, server_name(self.replica_rank)

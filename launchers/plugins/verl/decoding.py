@@ -1,0 +1,180 @@
+"""Samples many completions at once with a transformers model on a CPU: one batch, a KV cache, finished rows dropped.
+
+Every request draws from its own stream of random numbers, so a completion does not depend on which other requests
+happened to be decoded with it (beyond the rounding of matrix products of different sizes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COMPACT_BELOW = 0.75  # finished rows are dropped once fewer than this share of the rows still grow
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to be sampled. `top_k` below 1 and `top_p` 1 mean no limit; temperature 0 means greedy."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 1.0
+    top_k: int = -1
+    top_p: float = 1.0
+    seed: int = 0
+    stop: frozenset[int] = field(default_factory=frozenset)  # the token that ends a completion is part of it
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ValueError("a request needs at least one prompt token")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}; the prompt leaves no room for an answer")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"temperature {self.temperature} or top_p {self.top_p} is out of range")
+
+
+@dataclass
+class Completion:
+    """Sampled tokens, the log-probability (nats) of each under the distribution it was drawn from, why it ended.
+
+    `ended` is "stop" or "length".
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    ended: str = "length"
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed that depends on every part, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+class _Sampler:
+    """The rows' sampling settings as tensors, and their random numbers: one uniform per row and step."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.greedy = torch.tensor([request.temperature == 0 for request in requests])
+        self.temperature = torch.tensor([request.temperature or 1.0 for request in requests])[:, None]
+        self.top_k = torch.tensor([request.top_k for request in requests])
+        self.top_p = torch.tensor([request.top_p for request in requests])
+        self.limited = bool(((self.top_k > 0) | (self.top_p < 1)).any())
+        longest = max(request.max_tokens for request in requests)
+        self.uniform = torch.stack([self._stream(request, longest) for request in requests])
+
+    @staticmethod
+    def _stream(request: Request, longest: int) -> Tensor:
+        generator = torch.Generator().manual_seed(request.seed)
+        return torch.rand(longest, generator=generator, dtype=torch.float64)
+
+    def keep(self, rows: Tensor) -> None:
+        for name in ("greedy", "temperature", "top_k", "top_p", "uniform"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def draw(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """(rows, vocabulary) logits to each row's token and its log-probability, both (rows,)."""
+        scaled = logits.float() / self.temperature
+        if self.limited:
+            scaled = limit(scaled, self.top_k, self.top_p)
+        log_probs = scaled.log_softmax(-1)
+        chosen = torch.where(self.greedy, log_probs.argmax(-1), self._inverse(log_probs, self.uniform[:, step]))
+        return chosen, log_probs.gather(1, chosen[:, None])[:, 0]
+
+    @staticmethod
+    def _inverse(log_probs: Tensor, uniform: Tensor) -> Tensor:
+        """Inverse of the cumulative distribution at `uniform`; a token of probability 0 is never met."""
+        cumulative = log_probs.double().exp().cumsum(-1)
+        total = cumulative[:, -1]
+        below_all = torch.nextafter(total, torch.zeros_like(total))
+        points = torch.minimum(uniform * total, below_all)[:, None]
+        return torch.searchsorted(cumulative, points, right=True)[:, 0]
+
+
+def limit(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """-inf outside each row's top-k, then outside the smallest set of likeliest tokens that has probability top_p.
+
+    (rows, vocabulary) logits, (rows,) limits; ties in their sorted order, the likeliest token always stays.
+    """
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    place = torch.arange(logits.shape[-1])
+    ordered = ordered.masked_fill((top_k[:, None] > 0) & (place >= top_k[:, None]), -torch.inf)
+    probabilities = ordered.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    ordered = ordered.masked_fill((top_p[:, None] < 1) & (before >= top_p[:, None]) & (place > 0), -torch.inf)
+    return torch.empty_like(logits).scatter_(1, order, ordered)
+
+
+def _left_padded(requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
+    longest = max(len(request.prompt) for request in requests)
+    tokens = torch.zeros(len(requests), longest, dtype=torch.long)
+    attend = torch.zeros_like(tokens)
+    for row, request in enumerate(requests):
+        tokens[row, longest - len(request.prompt) :] = torch.tensor(request.prompt)
+        attend[row, longest - len(request.prompt) :] = 1
+    return tokens, attend
+
+
+@torch.inference_mode()
+def decode(model: Any, requests: Sequence[Request]) -> list[Completion]:
+    """One completion per request, in order. `model` is a causal LM of transformers in eval mode."""
+    done = [Completion() for _ in requests]
+    rows = torch.arange(len(requests))  # which request each row of the batch belongs to
+    sampler = _Sampler(requests)
+    tokens, attend = _left_padded(requests)
+    positions = (attend.cumsum(-1) - 1).clamp(min=0)
+    growing = torch.ones(len(requests), dtype=torch.bool)
+    cache = None
+    for step in range(max(request.max_tokens for request in requests)):
+        out = model(
+            input_ids=tokens,
+            attention_mask=attend,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = out.past_key_values
+        chosen, log_probs = sampler.draw(out.logits[:, -1], step)
+        growing = _append(done, requests, rows, growing, chosen, log_probs)
+        if not growing.any():
+            break
+        if growing.float().mean() < COMPACT_BELOW:
+            left = growing.nonzero()[:, 0]
+            rows, chosen, attend, positions = rows[left], chosen[left], attend[left], positions[left]
+            cache.batch_select_indices(left)
+            sampler.keep(left)
+            growing = growing[left]
+        tokens = chosen[:, None]
+        positions = positions[:, -1:] + 1
+        attend = torch.cat([attend, attend.new_ones(len(rows), 1)], 1)
+    return done
+
+
+def _append(
+    done: list[Completion],
+    requests: Sequence[Request],
+    rows: Tensor,
+    growing: Tensor,
+    chosen: Tensor,
+    log_probs: Tensor,
+) -> Tensor:
+    """Add a step's tokens to the completions that still grow; which rows grow on."""
+    still = []
+    for row, grows, token, log_prob in zip(
+        rows.tolist(), growing.tolist(), chosen.tolist(), log_probs.tolist(), strict=True
+    ):
+        if grows:
+            completion, request = done[row], requests[row]
+            completion.tokens.append(token)
+            completion.log_probs.append(log_prob)
+            if token in request.stop:
+                completion.ended, grows = "stop", False
+            elif len(completion.tokens) >= request.max_tokens:
+                grows = False
+        still.append(grows)
+    return torch.tensor(still)
