@@ -18,7 +18,7 @@ def verl_python() -> Path:
     return envs.ensure("verl", "cpu")
 
 
-@pytest.mark.parametrize("file", ["test_verl_policy_loss.py", "test_verl_decoding.py"])
+@pytest.mark.parametrize("file", ["policy_loss_in_torch.py", "decoding_in_torch.py"])
 def test_in_verls_environment(file: str, verl_python: Path) -> None:
     words = [str(verl_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/plugins/{file}"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}

@@ -1,6 +1,6 @@
 """Policy losses, advantages and KL estimates for online RL, in plain torch; `registry.py` gives them to verl by name.
 
-    $(python3 -m launchers.envs verl --device cpu) -m pytest tests/plugins/test_verl_policy_loss.py
+    $(python3 -m launchers.envs verl --device cpu) -m pytest tests/plugins/policy_loss_in_torch.py
 
 Shapes: B rows (one completion each) by T tokens. Log-probabilities are in nats. A mask is 1 on the tokens of a
 completion and 0 on padding; None means that every token counts, as for packed rows of shape (1, tokens).

@@ -1,7 +1,7 @@
 """Policy losses against numbers worked out by hand, finite differences, verl's own functions, and what must be equal.
 
-They need torch: `$(python3 -m launchers.envs verl --device cpu) -m pytest tests/plugins/test_verl_policy_loss.py`.
-In the core environment, test_verl_environment.py runs them there.
+They need torch: `$(python3 -m launchers.envs verl --device cpu) -m pytest tests/plugins/policy_loss_in_torch.py`.
+test_verl_environment.py runs them there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import math
 import types
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the verl environment; test_verl_environment.py runs it there")
-
-from launchers.plugins.verl import policy_loss as pl  # noqa: E402
-from launchers.plugins.verl import registry  # noqa: E402
+from launchers.plugins.verl import policy_loss as pl
+from launchers.plugins.verl import registry
 
 LN = math.log
 LOSS_MODES = sorted(registry.LOSSES)

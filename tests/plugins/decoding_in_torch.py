@@ -1,6 +1,6 @@
 """Batched decoding with the shipped mini model: log-probabilities, limits, stop tokens, seeds, failures.
 
-They need torch; in the core environment test_verl_environment.py runs them in verl's.
+They need torch: test_verl_environment.py runs them in verl's environment.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
-torch = pytest.importorskip("torch", reason="needs the verl environment; test_verl_environment.py runs it there")
-transformers = pytest.importorskip("transformers")
-
-from launchers.plugins.verl.decoding import Request, decode, limit, seed_of  # noqa: E402
+from launchers.plugins.verl.decoding import Request, decode, limit, seed_of
 
 MODEL = Path(__file__).resolve().parents[2] / "recipes" / "mini" / "model"
 END = 283  # <|im_end|>
@@ -135,7 +134,6 @@ class Setting(types.SimpleNamespace):
 
 @pytest.fixture
 def server() -> Any:
-    pytest.importorskip("verl")
     from launchers.plugins.verl.cpu_rollout import TransformersServer
 
     return TransformersServer(Setting(), str(MODEL), 0)
