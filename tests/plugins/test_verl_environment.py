@@ -20,7 +20,7 @@ def verl_python() -> Path:
 
 @pytest.mark.parametrize("file", ["policy_loss_in_torch.py", "decoding_in_torch.py"])
 def test_in_verls_environment(file: str, verl_python: Path) -> None:
-    words = [str(verl_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/plugins/{file}"]
+    words = [str(verl_python), "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", f"tests/plugins/{file}"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(words, cwd=REPO, env=environ, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
