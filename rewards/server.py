@@ -192,13 +192,13 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.path not in work:
                 raise Problem(404, f"no {self.path[:80]}{nearest(self.path, work)}; there is {', '.join(work)}")
+            body = self._body()  # before it takes a place: who sends slowly keeps nobody waiting
             with self.service.place():
-                self._json(200, self._work(work[self.path]))
+                self._json(200, self._work(work[self.path], body))
         except Problem as problem:
             self._json(problem.status, {"error": problem.message}, problem.headers)
 
-    def _work(self, work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        body = self._body()
+    def _work(self, work: Callable[[Mapping[str, Any]], dict[str, Any]], body: Mapping[str, Any]) -> dict[str, Any]:
         if self.service.failure:
             raise Problem(500, self.service.failure)
         with self.service.running:

@@ -306,13 +306,17 @@ def test_a_port_in_use_is_one_line() -> None:
     assert "Address already in use" in done.stderr
 
 
-def test_slow_writers_do_not_stop_others(math_server: Running) -> None:
-    connections = [socket.create_connection(("127.0.0.1", math_server.port)) for _ in range(50)]
-    for connection in connections:
-        connection.sendall(b"POST /score HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-    assert math_server.ask("/score", one(r"\boxed{4}"), timeout=10)[1]["scores"][0]["value"] == 1.0
-    for connection in connections:
-        connection.close()
+def test_slow_writers_do_not_stop_others(tmp_path: Path) -> None:
+    with serving(tmp_path, "--reward", "math", "--workers", "1", "--queue", "4") as running:
+        connections = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(b"POST /score HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.5)  # all of them are being read
+        assert running.ask("/score", one(r"\boxed{4}"), timeout=10)[1]["scores"][0]["value"] == 1.0
+        running.process.terminate()
+        assert running.process.wait(10) == 0, "half a request is nothing to wait for"
+        for connection in connections:
+            connection.close()
 
 
 # Transcripts, without a process.
