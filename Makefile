@@ -76,7 +76,7 @@ bench: bench/launcher bench/rewards  ## how fast the launcher starts and the rew
 bench/launcher:  ## CPU time of each command
 	@$(CORE) tests/bench/launcher.py
 bench/rewards:  ## every reward against its alternatives, in one run (builds the environment `bench`)
-	@python=$$(python3 -m launchers.envs bench --device cpu); for topic in text math sandbox code cpp; do \
+	@python=$$(python3 -m launchers.envs bench --device cpu); for topic in text math sandbox code cpp workers; do \
 	  PYTHONPATH=. "$$python" tests/bench/$${topic}_reward.py; done
 check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe
 	@$(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
@@ -83,6 +83,10 @@ class _Open:
     found_by: str
 
 
+def _neighbours(items: Iterable[_Open]) -> Iterator[list[_Open]]:
+    return (list(group) for _, group in groupby(items, key=lambda item: item.gold))
+
+
 class MathReward(Reward):
     """1 if the boxed answer equals the row's, as a mathematician would judge, else 0.
 
@@ -106,22 +110,24 @@ class MathReward(Reward):
         return self._algebra(done) if isinstance(done, _Open) else done
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        scores: list[Any] = [
-            self._cheap(row, completion, i) for i, (row, completion) in enumerate(zip(rows, completions, strict=True))
-        ]
-        waiting = sorted((s for s in scores if isinstance(s, _Open)), key=lambda s: (s.gold, s.index))
-        # one gold's answers go to one worker after the other, which then parses that gold once
-        groups = [list(group) for _, group in groupby(waiting, key=lambda s: s.gold)]
-        size = min(workers or self.params.workers, len(groups))
-        if size <= 1:
-            finished = [self._algebra_group(group, workers) for group in groups]
-        else:
-            with ThreadPoolExecutor(size) as threads:
-                finished = list(threads.map(lambda group: self._algebra_group(group, workers), groups))
-        for group, results in zip(groups, finished, strict=True):
-            for item, score in zip(group, results, strict=True):
-                scores[item.index] = score
+        scores: list[Any] = []
+        jobs: list[tuple[list[_Open], Future[list[Score]]]] = []
+        with ThreadPoolExecutor(workers or self.params.workers) as threads:
+            # Workers are at the first golds while this thread still looks at the rest; neighbours with one gold go
+            # to one worker, which then parses that gold once.
+            for group in _neighbours(self._each_cheap(rows, completions, scores)):
+                jobs.append((group, threads.submit(self._algebra_group, group, workers)))
+            for group, job in jobs:
+                for item, score in zip(group, job.result(), strict=True):
+                    scores[item.index] = score
         return scores
+
+    def _each_cheap(self, rows: Sequence[Row], completions: Sequence[str], scores: list[Any]) -> Iterator[_Open]:
+        """Fills `scores` in order; yields what is left for algebra, which has its place there."""
+        for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
+            scores.append(self._cheap(row, completion, i))
+            if isinstance(scores[-1], _Open):
+                yield scores[-1]
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match.

@@ -13,7 +13,6 @@ import os
 import random
 import resource
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -118,27 +117,6 @@ def algebra() -> None:
         show(f"math: {name}, {len(pairs)} pairs", versus("math-verify", taken, len(pairs)))
 
 
-def two_workers() -> None:
-    """Wall time of the mixed set with one worker and with two; it says something on idle cores only."""
-    pairs, walls = mixed() * 3, {}
-    rows, texts = [{"answer": gold} for gold, _ in pairs], [completion for _, completion in pairs]
-    load = os.getloadavg()[0]
-    for workers in (1, 2):
-        taken = []
-        for _ in range(3):
-            reward = rewards.load("math", workers=workers)
-            reward.score_many([{"answer": f"x+{i}"} for i in range(workers)], ["\\boxed{1-x}"] * workers)  # workers up
-            began = time.perf_counter()
-            reward.score_many(rows, texts)
-            taken.append(time.perf_counter() - began)
-            shared("rewards.mathematics.worker", workers).close(wait=True)
-        walls[workers] = min(taken)
-    show(
-        f"math: score_many, mixed set (load {load:.1f} on {os.cpu_count()} cores before)",
-        [{"workers": str(n), "wall s": f"{wall:.2f}", "× one": f"{walls[1] / wall:.2f}"} for n, wall in walls.items()],
-    )
-
-
 def memory() -> None:
     """Resident memory of this process over 100,000 rows, none like another."""
     reward, sizes = rewards.load("math", cache=1024), []
@@ -159,7 +137,6 @@ def main() -> None:
     """Print the tables."""
     fast_path()
     algebra()
-    two_workers()
     memory()
 
 
