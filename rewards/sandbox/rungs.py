@@ -26,7 +26,10 @@ RUNGS: tuple[Rung, ...] = ("namespaces", "landlock", "none")
 UNSAFE = "REWARDS_SANDBOX_UNSAFE"  # set to 1: run without walls where there are none
 
 _CODE = str(Path(__file__).resolve().parent)
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from inside.zygote import main; main()"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from inside import forks; forks.hold(); "
+    "from inside.zygote import main; main()"
+)
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534

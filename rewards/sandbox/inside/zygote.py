@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from . import build, job, leaf, walls
+from . import build, forks, job, leaf, walls
 
 CONTROL_FD = 3
 _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run}
@@ -41,6 +41,7 @@ def main() -> NoReturn:
         sys.path[:] = ["/proc/self/cwd", "/proc/self/cwd/lib-dynload"]
     walls.LIBC.mallopt(walls.M_ARENA_MAX, 2)  # else each thread of a leaf reserves 64 MiB of its address space
     leaf.prepare()
+    forks.release(leaves_fork="python" not in settings["filters"])
     if settings["scratch"]:
         os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
     around = job.Walls.from_settings(settings)
