@@ -26,9 +26,9 @@ def release(leaves_fork: bool) -> None:
     import threading
 
     os.register_at_fork = _register
-    seed = random._inst.seed  # type: ignore[attr-defined]  # so that no two leaves draw the same numbers
+    shared = random._inst  # behind random.random() and the like; no two leaves may draw the same numbers
     cheaper = {
-        seed: _random.Random.seed.__get__(seed.__self__),  # the same without Python's part
+        shared.seed: _random.Random.seed.__get__(shared),  # the same without Python's part
         threading._after_fork: None,  # type: ignore[attr-defined]
     }
     for hooks in _held:
