@@ -1,7 +1,8 @@
 """What the standard library does in the child of every fork, cut down to what jobs and leaves need.
 
-Each page that a child writes to for the first time costs it a fault. `threading` cleans up after other threads in
-Python, which is a sixth of a small test's whole CPU time; zygotes and jobs have no other threads.
+Each page that a child writes to for the first time costs it a fault. `threading` cleans up after other threads and
+`random` seeds itself in Python, together a sixth of a small test's whole CPU time; zygotes and jobs have no other
+threads, and the seeding can do without its Python part.
 """
 
 from __future__ import annotations
