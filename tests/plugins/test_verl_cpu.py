@@ -104,7 +104,7 @@ def test_vllm_samples_with_the_weights_of_each_update(verl_python: Path, data: P
     assert verl_run.shared_memory() <= before
     for step in (1, 2, 3):
         assert run.metrics[step]["training/rollout_probs_diff_max"] < 1e-2
-        assert run.metrics[step]["training/rollout_probs_diff_mean"] < 1e-4
+        assert run.metrics[step]["training/rollout_probs_diff_mean"] < 3e-4
 
 
 @pytest.mark.full
