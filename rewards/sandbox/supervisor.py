@@ -1,7 +1,7 @@
 """The supervisor: starts zygotes, hands out cases, collects what came back. It never runs a candidate's code.
 
 It holds no expected output either: callers compare. A zygote or job that is killed from outside is replaced and
-the case it was on is run again, once.
+the case it was on is run again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rewards.sandbox.rungs import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
 _START_SECONDS = 60.0
+_TRIES = 3  # of which a zygote that takes a moment to end can cost one
 _SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
 _MESSAGE_CHARS = 500
 _SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
@@ -36,6 +37,10 @@ KeepGoing = Callable[[int, Ran], bool]
 
 class Lost(Exception):
     """A zygote or job ended although nothing in it should have ended it."""
+
+
+class ZygoteLost(Lost):
+    """The zygote itself is gone, or about to be: bubblewrap ends a moment after it."""
 
 
 class Zygote:
@@ -90,7 +95,7 @@ class Zygote:
                 socket.send_fds(self.control, [json.dumps(request).encode()], [theirs.fileno(), payload])
             except OSError as problem:
                 ours.close()
-                raise Lost(f"the zygote is gone: {problem}") from None
+                raise ZygoteLost(f"the zygote is gone: {problem}") from None
         return ours
 
     def gone(self) -> bool:
@@ -149,7 +154,7 @@ class Runner:
         """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
         runs: list[Ran] = []
         lost = ""
-        for _ in range(2):
+        for _ in range(_TRIES):
             try:
                 with self.job(request, payload) as sock:
                     problem = _compile_error(ask(sock, limits.wall_s)) if request["kind"] == "python" else None
@@ -169,7 +174,7 @@ class Runner:
         packed = json.dumps(header).encode()
         lost = ""
         with memfd(len(packed).to_bytes(8, "little") + packed, *files.values()) as payload:
-            for _ in range(2):
+            for _ in range(_TRIES):
                 try:
                     with self.job({"kind": "build"} | asdict(limits), payload) as sock:
                         return _built(*ask_fds(sock, limits.wall_s), limits)
@@ -180,13 +185,23 @@ class Runner:
     @contextlib.contextmanager
     def job(self, request: Mapping[str, Any], payload: int) -> Iterator[socket.socket]:
         """A socket to a new job; the job ends with the block. Raises Lost."""
-        sock = self._running().job(request, payload)
+        zygote = self._running()
         try:
-            yield sock
-        finally:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+            with zygote.job(request, payload) as sock:
+                try:
+                    yield sock
+                finally:
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+        except ZygoteLost:
+            self._drop(zygote)  # the next try must not meet it again
+            raise
+
+    def _drop(self, zygote: Zygote) -> None:
+        with self._lock:
+            if self._zygote is zygote:
+                zygote.close()
+                self._zygote = None
 
     def _running(self) -> Zygote:
         with self._lock:
@@ -265,7 +280,7 @@ def ask_fds(sock: socket.socket, seconds: float) -> tuple[dict[str, Any], list[i
     except OSError as problem:
         raise Lost(f"the job does not answer: {problem}") from None
     if not message:
-        raise Lost("the zygote was killed")
+        raise ZygoteLost("the zygote was killed")
     told = json.loads(message)
     assert isinstance(told, dict)
     if told.get("ended") == -signal.SIGKILL:
