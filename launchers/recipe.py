@@ -39,7 +39,8 @@ class Train(Strict):
     """Training, in words that every trainer is given in its own keys."""
 
     global_batch: Positive
-    """Sequences per optimiser step, over all GPUs and accumulation."""
+    """Sequences per optimiser step, over all GPUs and accumulation. In online RL: completions, samples of a prompt
+    counted each."""
     micro_batch: Positive
     """Sequences per GPU per forward pass. Gradient accumulation follows from it, the global batch and the GPUs."""
     learning_rate: Annotated[float, Field(gt=0)]
@@ -53,9 +54,11 @@ class Train(Strict):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the data. Give `epochs` or `steps`."""
     steps: Positive | None = None
-    """Optimiser steps. Give `epochs` or `steps`."""
-    max_length: Positive
-    """Tokens per sequence, prompt and completion together; what is longer is cut."""
+    """Optimiser steps; in online RL rollout steps, of rollout.prompts × rollout.samples / global_batch updates each.
+    Give `epochs` or `steps`."""
+    max_length: Positive | None = None
+    """Tokens per sequence, prompt and completion together; what is longer is cut. In online RL it is the sum of
+    rollout.max_prompt_length and rollout.max_response_length."""
     packing: bool = False
     """Several rows in one sequence of max_length, without attention between them: a batch then holds more rows."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -67,12 +70,105 @@ class Train(Strict):
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     lora: Lora | None = None
     """Low-rank adapters; null trains all weights."""
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
     save_every: Positive | None = None
     """Steps between checkpoints to resume from; null saves at the end only."""
     keep_checkpoints: Positive = 2
     log_every: Positive = 1
     """Steps between lines of the loss curve."""
+
+
+class Rollout(Strict):
+    """Online RL: what the policy is asked, and how it samples."""
+
+    prompts: Positive
+    """Prompts per step."""
+    samples: Positive = 8
+    """Completions per prompt: the group."""
+    max_prompt_length: Positive
+    """Tokens; longer prompts are left out, and counted."""
+    max_response_length: Positive
+    """Tokens; a completion that reaches them is truncated."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = -1
+    """-1 samples from all tokens."""
+    tensor_parallel: Positive = 1
+    """GPUs per rollout engine."""
+    memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of a GPU's memory, what the rollout engine may hold beside the trainer."""
+
+
+class Reward(Strict):
+    """A reward by name with its parameters (`python -m rewards list`)."""
+
+    name: str
+    params: dict[str, Any] = {}
+    acc: str | None = None
+    """The part of a combined reward that is reported as accuracy."""
+    max_timeouts: Share = 0.05
+    """Share of the last 1,000 completions that may time out; limits.errors says how many may fail."""
+    workers: Positive = 8
+    """Processes that grade."""
+
+
+class Critic(Strict):
+    """The value model of PPO, of the policy's architecture and initial weights."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps that train only the critic."""
+
+
+class Algorithm(Strict):
+    """Online RL: the policy loss and its advantages (launchers/plugins/verl/policy_loss.py says which is whose)."""
+
+    loss: Literal["ppo_clip", "clip_higher", "sequence_mean", "dr_grpo", "gspo"] = "ppo_clip"
+    advantages: Literal["none", "group", "group_then_batch", "gae"] = "group"
+    """Scores less their group's mean; group: also over its standard deviation; gae: with a critic."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0)] = 0.2
+    kl: Literal["none", "reward", "loss"] = "none"
+    """Where the distance to the initial model is charged: k1 in the reward, or k3 in the loss."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.0
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    truncated: Literal["keep", "mask", "penalise"] = "keep"
+    """Completions that reached max_response_length: kept, without influence, or with truncated_penalty added."""
+    truncated_penalty: float = 0.0
+    gamma: Share = 1.0
+    lam: Share = 1.0
+    """GAE's trade-off between bias (0) and variance (1)."""
+    critic: Critic | None = None
+    """Needed by gae, refused without."""
+
+
+class Validation(Strict):
+    """Online RL: the benchmarks of `eval`, graded by their own rewards while the policy trains."""
+
+    every: Positive
+    """Steps between validations; there is one before the first step, too."""
+    samples: Positive = 1
+    """Completions per prompt."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    limit: Positive | None = None
+    """Prompts per benchmark, chosen by eval.seed; null takes all."""
+
+
+class Stop(Strict):
+    """Online RL: end a training early. Accuracies are means over the validation benchmarks, in points."""
+
+    patience: Positive | None = None
+    """Validations in a row without a gain of min_gain over the best before them."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.5
+    collapse: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Points below the best validation."""
+    idle: Positive | None = None
+    """Steps in a row in which no group's rewards differ: there is nothing to learn from."""
+
+
+Logger = Literal["file", "wandb", "tensorboard", "trackio"]
 
 
 class Eval(Strict):
@@ -123,9 +219,9 @@ class Recipe(Strict):
 
     extends: list[str] = []
     """Files laid under this one, in order; paths are relative to this file."""
-    trainer: Literal["llamafactory"]
+    trainer: Literal["llamafactory", "verl"]
     """Who trains."""
-    method: Literal["sft"]
+    method: Literal["sft", "grpo", "ppo"]
     """What kind of training."""
     model: str
     """A Hub id (owner/name) or a local folder."""
@@ -141,7 +237,16 @@ class Recipe(Strict):
     """A pipeline in this family's data.yaml, or a path to rows of your own."""
     system_prompt: str | None = None
     """A file in templates/prompts, without its ending; given to the rows of a `data` path and to benchmarks."""
+    from_run: str | None = None
+    """A finished online RL run, whose samples a data step reads as ${from_run}."""
     train: Train
+    rollout: Rollout | None = None
+    reward: Reward | None = None
+    algorithm: Algorithm | None = None
+    validation: Validation | None = None
+    stop: Stop | None = None
+    loggers: list[Logger] = ["file"]
+    """Where training curves go. The file is always written: reports are drawn from it."""
     native: dict[str, Any] = {}
     """Keys of the trainer's own, passed through; null removes an inherited one."""
     eval: Eval | None = None
