@@ -238,6 +238,8 @@ def validate(tree: Tree) -> Recipe:
         said = "both are given: keep one" if train.epochs else "neither is given: say one"
         hint = " (`--set train.epochs=null` takes an inherited one away)" if train.epochs else ""
         raise UserError(Fault(tree.where_of(("train", "steps")), "train.epochs, train.steps", said + hint))
+    if train.max_length is None and recipe.method == "sft":
+        raise UserError(Fault(tree.where_of(("train",)), "train.max_length", "missing: tokens per sequence"))
     return recipe
 
 

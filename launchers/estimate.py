@@ -14,7 +14,9 @@ from pathlib import Path
 from launchers import tree as yaml_tree
 from launchers.envs import REPO
 from launchers.hardware import Hardware
+from launchers.online import is_online
 from launchers.plan import Plan
+from launchers.recipe import Recipe
 
 PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % with checkpointing at 2k to 8k tokens
 CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
@@ -95,7 +97,7 @@ def estimate(plan: Plan) -> Estimate | None:
     state = model.params * (
         2 + _state_bytes(sharding, machines.world) * trained if train.lora else _state_bytes(sharding, machines.world)
     )
-    tokens = train.micro_batch * train.max_length
+    tokens = train.micro_batch * _length(recipe)
     per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
     logits = 6 * tokens * model.vocab  # bf16 logits and their fp32 copy in the loss
     activations = tokens * model.hidden * model.layers * per_layer + logits
@@ -105,12 +107,20 @@ def estimate(plan: Plan) -> Estimate | None:
     return Estimate(state / 1e9, activations / 1e9, hours, usd)
 
 
+def _length(recipe: Recipe) -> int:
+    """Tokens of the longest sequence."""
+    if recipe.rollout:
+        return recipe.rollout.max_prompt_length + recipe.rollout.max_response_length
+    assert recipe.train.max_length is not None
+    return recipe.train.max_length
+
+
 def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
     steps, train = plan.steps(), plan.resolved.recipe.train
     rows = plan.rows()
-    if steps is None or not rows:
+    if steps is None or not rows or is_online(plan.resolved.recipe):  # how long a policy's answers are, nobody knows
         return None
     size = sum(path.stat().st_size for path in plan.main.dataset.glob("*.json*") if path.name != "dataset_info.json")
-    length = min(train.max_length, size / rows / CHARACTERS_PER_TOKEN)
+    length = min(_length(plan.resolved.recipe), size / rows / CHARACTERS_PER_TOKEN)
     flops = (8 if train.gradient_checkpointing else 6) * model.params * steps * train.global_batch * length
     return flops / (machines.peak_bf16_tflops * 1e12 * PEAK_SHARE * machines.world) / 3600

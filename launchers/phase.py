@@ -106,7 +106,7 @@ class Watch(threading.Thread):
         if self._training and (now := self._training.backend.progress(self._training.output)):
             if now.done != self._seen:
                 self._seen = now.done
-                events.append(self._run, "train_step", label=self._label, step=now.done, total=now.planned)
+                events.append(self._run, "train_step", label=self._label, step=now.done, total=now.planned, **now.facts)
             if bar:
                 bar.update(now)
 
@@ -174,7 +174,7 @@ def main(argv: Sequence[str]) -> int:
     training = _training(run, label) if phase == "train" else None
     if training:
         done = training.backend.progress(training.output)
-        if done and done.done >= done.planned and (training.output / "train_results.json").exists():
+        if done and done.done >= done.planned and training.backend.finished(training.output):
             print(f"train {label}: done already ({done.done} steps)", file=sys.stderr)
             return 0
         training.backend.prepare(training.output)

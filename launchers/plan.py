@@ -21,6 +21,7 @@ from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, J
 from launchers.compose import Resolved, patched
 from launchers.errors import Fault, UserError
 from launchers.hardware import Hardware
+from launchers.online import is_online
 from launchers.sources import data_name, data_steps, local_path, make_spec, with_local_model
 
 PARTS = ("data", "train", "eval", "report")
@@ -54,13 +55,13 @@ class Plan:
         train, rows = job.resolved.recipe.train, self.rows(job)
         if train.steps:
             return train.steps
-        if rows is None or train.packing or train.epochs is None:
-            return None
+        if rows is None or train.packing or train.epochs is None or is_online(job.resolved.recipe):
+            return None  # online RL leaves out the prompts that are too long, which only the trainer can count
         return planned_steps(rows, train.epochs, job.batch)
 
 
-def _data_file(folder: str) -> str:
-    return f"{folder}/data/train.json".removeprefix("/")
+def _data_file(folder: str, part: str = "train") -> str:
+    return f"{folder}/data/{part}.json".removeprefix("/")
 
 
 def planned_steps(rows: int, epochs: float, batch: Batch) -> int:
@@ -102,12 +103,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     for number, names in enumerate(by_reward.values()):
         reward = tasks.read(names[0]).reward
         end = "" if len(by_reward) == 1 else f"_{number}"
-        load: dict[str, Any] = {
-            "tasks": names,
-            "paths": {k: str(local_path(resolved, f"eval.paths.{k}")) for k in recipe.eval.paths if k in names},
-        }
-        if recipe.eval.limit:
-            load |= {"limit": recipe.eval.limit, "seed": recipe.eval.seed}
+        load = _load(resolved, names, recipe.eval.limit)
         decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
         generate = {"model": model, **decoding}
         if revision:
@@ -119,6 +115,27 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
             StepSpec(name=f"score{end}", kind="score", params=score, inputs=(f"generate{end}",)),
         ]
     return make_spec(f"eval-{label}", resolved, steps)
+
+
+def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[str, Any]:
+    """Parameters of the step that loads benchmarks."""
+    assert resolved.recipe.eval is not None
+    given = resolved.recipe.eval
+    paths = {name: str(local_path(resolved, f"eval.paths.{name}")) for name in given.paths if name in names}
+    return {"tasks": names, "paths": paths} | ({"limit": limit, "seed": given.seed} if limit else {})
+
+
+def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
+    """The benchmarks, as rows that the trainer validates on."""
+    recipe = resolved.recipe
+    assert recipe.eval is not None
+    assert recipe.validation is not None
+    written = {**export, "dataset": "validation", "split": "validation"}
+    steps = [
+        StepSpec(name="load", kind="load", params=_load(resolved, recipe.eval.tasks, recipe.validation.limit)),
+        StepSpec(name="export", kind="export", params=written, inputs=("load",)),
+    ]
+    return make_spec("validation", resolved, steps)
 
 
 def _step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command]:
@@ -182,10 +199,15 @@ def build(resolved: Resolved, run: Path) -> Plan:
     for folder, version in versions:
         file = _data_file(folder)
         specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export))
-        dataset = _export_dir(specs[file])
-        job = Job(version, machines, derive_batch(version, machines), folder, dataset)
+        validation = None
+        if version.recipe.validation and version.recipe.eval:
+            held_out = _data_file(folder, "validation")
+            specs[held_out] = validation_spec(version, backend.export)
+            validation = _export_dir(specs[held_out])
+        job = Job(version, machines, derive_batch(version, machines), folder, _export_dir(specs[file]), validation)
         jobs.append(job)
-        commands += _step_commands(specs[file], file, "data", job.label if folder else "")
+        for name in (file, held_out) if validation else (file,):
+            commands += _step_commands(specs[name], name, "data", job.label if folder else "")
     trainings = [command for job in jobs for command in backend.commands(job)]
     for label, version, model, revision in _evaluations(jobs):
         where = str(run / model) if isinstance(model, InRun) else model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_prep import tasks
 from data_prep.errors import DataError
-from launchers import backends, estimate, hardware, plan, sources
+from launchers import backends, envs, estimate, hardware, online, plan, sources
 from launchers.compose import Resolved, patched
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.plan import Plan
@@ -64,12 +64,26 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     """Faults of one training: the trainer's rules, the batch, the data."""
     recipe = resolved.recipe
     backend = backends.load(recipe.trainer)
-    faults = backend.check(resolved, machines)
+    faults = [*online.faults(resolved), *backend.check(resolved, machines)]
+    faults += _loggers(resolved, backend.env, machines.device)
     if recipe.method not in backend.methods:
         known = ", ".join(backend.methods)
         faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
     faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
     return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export))
+
+
+def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
+    """A logger's package stands in the trainer's lock, or the trainer would fail after loading the model."""
+    lock = envs.lock_file(env, device)
+    pinned = {line.partition("==")[0] for line in lock.read_text().splitlines()}
+    for index, name in enumerate(resolved.recipe.loggers):
+        if name != "file" and name not in pinned:
+            held = sorted({"tensorboard", "trackio", "wandb"} & pinned)
+            message = (
+                f"{lock.name} does not hold {name}: take {' or '.join(['file', *held])}, or add it to {env}'s lock"
+            )
+            yield resolved.fault(f"loggers.{index}", message)
 
 
 def _evaluation(resolved: Resolved) -> Iterator[Fault]:

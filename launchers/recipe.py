@@ -93,6 +93,8 @@ class Rollout(Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=-1)] = -1
     """-1 samples from all tokens."""
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """transformers is for CPUs whose memory is short."""
     tensor_parallel: Positive = 1
     """GPUs per rollout engine."""
     memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.5

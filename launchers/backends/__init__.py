@@ -11,4 +11,8 @@ def load(name: str) -> Backend:
         from launchers.backends.llamafactory import LlamaFactory
 
         return LlamaFactory()
+    if name == "verl":
+        from launchers.backends.verl import Verl
+
+        return Verl()
     raise KeyError(name)

@@ -6,7 +6,7 @@ trainer is one module here and a folder in templates/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class Job:
     batch: Batch
     folder: str  # "" for the recipe itself, "controls/<name>" for a control
     dataset: Path  # the export step's folder
+    validation: Path | None = None  # the same of the benchmarks, where training looks at them
 
     @property
     def label(self) -> str:
@@ -65,16 +66,18 @@ class Job:
 
     @property
     def model(self) -> InRun:
-        """The whole model that comes out: the trainer's folder, or for adapters where they are merged."""
-        return InRun(f"{self.output}/merged") if self.resolved.recipe.train.lora else self.output
+        """The whole model that comes out: the trainer's folder, or where adapters and shards are merged."""
+        recipe = self.resolved.recipe
+        return InRun(f"{self.output}/merged") if recipe.train.lora or recipe.method != "sft" else self.output
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come, in optimiser steps."""
+    """How far a training has come, in steps; `facts` are the last step's numbers, for the events."""
 
     done: int
     planned: int
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 class Backend(Protocol):
@@ -99,6 +102,10 @@ class Backend(Protocol):
 
     def prepare(self, output: Path) -> None:
         """Make a folder that may hold a killed run's remains fit to be resumed from."""
+        ...
+
+    def finished(self, output: Path) -> bool:
+        """Whether the training has ended and its result is whole."""
         ...
 
     def progress(self, output: Path) -> Progress | None:

@@ -35,7 +35,8 @@ _OWNED = {
     "lora_rank": "train.lora.rank", "lora_alpha": "train.lora.alpha", "lora_dropout": "train.lora.dropout",
     "lora_target": "train.lora.targets", "save_steps": "train.save_every", "save_strategy": "train.save_every",
     "save_total_limit": "train.keep_checkpoints", "logging_steps": "train.log_every",
-    "model_name_or_path": "model", "model_revision": "revision", "dataset": "data", "dataset_dir": "data",
+    "report_to": "loggers", "model_name_or_path": "model", "model_revision": "revision", "dataset": "data",
+    "dataset_dir": "data",
     # accepted by LlamaFactory, and ignored in training: it bounds generation
     "max_length": "train.max_length",
 }  # fmt: skip
@@ -93,8 +94,8 @@ class LlamaFactory:
                 native[key] = str(run / name)
         files[f"{job.output}/llamafactory.yaml"] = template("llamafactory/sft.yaml.j2").render(
             name=job.resolved.name, control=Path(job.folder).name, recipe=recipe, train=recipe.train, batch=job.batch,
-            native=native, cpu=job.hardware.device == "cpu", dataset_dir=str(job.dataset),
-            output_dir=str(run / job.output),
+            loggers=[name for name in recipe.loggers if name != "file"], native=native,
+            cpu=job.hardware.device == "cpu", dataset_dir=str(job.dataset), output_dir=str(run / job.output),
         )  # fmt: skip
         if recipe.train.lora:
             files[f"{job.output}/merge.yaml"] = template("llamafactory/merge.yaml.j2").render(
@@ -137,6 +138,10 @@ class LlamaFactory:
             for pattern in ("*.safetensors", "*.bin", "*.index.json", "trainer_*", "adapter_*"):
                 for path in output.glob(pattern):
                     path.unlink()
+
+    def finished(self, output: Path) -> bool:
+        """Whether the trainer wrote its last file."""
+        return (output / "train_results.json").exists()
 
     def progress(self, output: Path) -> Progress | None:
         """From trainer_state.json once the training has ended, else from the log."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 
-from launchers.plugins.verl import registry
+from launchers.plugins.verl import planned, registry
 from launchers.plugins.verl.hooks import after_import
 
 after_import("verl.trainer.ppo.core_algos", registry.register)
 after_import("verl.trainer.ppo.ray_trainer", registry.hand_over_scores)
+if planned.FOLDER in os.environ:
+    after_import("verl.trainer.ppo.ray_trainer", planned.write_planned)
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
     from launchers.plugins.verl import cpu_platform, cpu_vllm

@@ -1,0 +1,148 @@
+"""One online RL training in verl's environment: check the config, train in verl's own trainer, merge the checkpoint.
+
+    python -m launchers.plugins.verl.train FOLDER [--check]
+
+FOLDER holds what launchers/backends/verl.py renders. The same command goes on after a kill, from the last whole
+checkpoint; once verl has done its last step only the merge is left, and then nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from launchers.plugins.verl.planned import FOLDER
+
+RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 2 for a config that cannot work, with a line for each fault."""
+    folder = Path(argv[0]).resolve()
+    os.environ[FOLDER] = str(folder)
+    _clean(folder)
+    if (folder / "merged" / "done.json").exists():
+        return 0
+    if not _ended(folder):
+        from launchers.plugins.verl import check
+
+        config = check.compose(folder)
+        found = check.faults(config)
+        if found:
+            origins = json.loads((folder / "origins.json").read_text())
+            for line in check.explain(found, origins):
+                print(f"error: {line}", flush=True)
+            return 2
+        _train(folder, config)
+    _merge(folder)
+    return 0
+
+
+def _ended(folder: Path) -> bool:
+    """Whether verl has saved its last step: resuming from there would do one more."""
+    last = _last_step(folder)
+    planned, stopped = _read(folder / "planned.json"), _read(folder / "stopped.json")
+    return last > 0 and (last >= planned.get("steps", last + 1) or last >= stopped.get("step", last + 1))
+
+
+def _train(folder: Path, config: Any) -> None:
+    from omegaconf import open_dict
+
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.main_ppo_v0 import TaskRunner
+
+    attempt = os.environ.get("ATTEMPT") or f"{datetime.datetime.now():%Y%m%dT%H%M%S}"
+    metrics = folder / "metrics" / f"{attempt}.jsonl"
+    metrics.parent.mkdir(exist_ok=True)
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)  # verl truncates it: one for each attempt
+    os.environ.setdefault("TENSORBOARD_DIR", str(folder / "tensorboard"))
+    os.environ.setdefault("WANDB_DIR", str(folder))
+    with _ray_folder(folder) as temporary:
+        with open_dict(config):
+            config.ray_kwargs.ray_init._temp_dir = str(temporary)
+        import ray
+
+        try:
+            run_ppo(config, task_runner_class=TaskRunner)
+        finally:
+            ray.shutdown()
+    stopped = _read(folder / "stopped.json")
+    if stopped:
+        print(f"stopped early: {stopped['why']}", flush=True)
+
+
+@contextlib.contextmanager
+def _ray_folder(folder: Path) -> Iterator[Path]:
+    """A folder for Ray's sockets and logs that is gone afterwards; noted, so that after a kill the next start can."""
+    made = Path(tempfile.mkdtemp(prefix="ray-", dir=RAY_ROOT))
+    (folder / "ray.json").write_text(json.dumps({"folder": str(made)}))
+    try:
+        yield made
+    finally:
+        _clean(folder)
+
+
+def _clean(folder: Path) -> None:
+    noted = _read(folder / "ray.json").get("folder")
+    if noted and Path(noted).parent == RAY_ROOT and Path(noted).name.startswith("ray-"):
+        shutil.rmtree(noted, ignore_errors=True)
+    (folder / "ray.json").unlink(missing_ok=True)
+
+
+def _merge(folder: Path) -> None:
+    """The last checkpoint, or after a collapse the best validated one still there, as a Hugging Face folder."""
+    from verl.model_merger.base_model_merger import ModelMergerConfig
+    from verl.model_merger.fsdp_model_merger import FSDPModelMerger
+
+    step = _chosen(folder)
+    actor = folder / "checkpoints" / f"global_step_{step}" / "actor"
+    merged, partial = folder / "merged", folder / "merged.partial"
+    for old in (merged, partial):
+        shutil.rmtree(old, ignore_errors=True)
+    merger = FSDPModelMerger(
+        ModelMergerConfig(
+            operation="merge",
+            backend="fsdp",
+            local_dir=str(actor),
+            target_dir=str(partial),
+            hf_model_config_path=str(actor / "huggingface"),
+            trust_remote_code=False,
+        )
+    )
+    merger.merge_and_save()
+    merger.cleanup()
+    (partial / "done.json").write_text(json.dumps({"step": step}))
+    partial.rename(merged)
+    print(f"merged step {step} into {merged}", flush=True)
+
+
+def _chosen(folder: Path) -> int:
+    best = _read(folder / "stopped.json").get("best_step")
+    if best and (folder / "checkpoints" / f"global_step_{best}" / "actor").is_dir():
+        return int(best)
+    return _last_step(folder)
+
+
+def _last_step(folder: Path) -> int:
+    path = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
