@@ -133,6 +133,7 @@ KINDS: dict[str, str] = {
     "generate": "data_prep.steps.generate:Generate",
     "score": "data_prep.steps.score:ScoreStep",
     "select": "data_prep.steps.select:Select",
+    "lim": "data_prep.steps.lim:Lim",
     "dedup": "data_prep.steps.dedup:Dedup",
     "export": "data_prep.steps.export:Export",
 }

@@ -1,7 +1,8 @@
-"""Writes training files beside the rows: ShareGPT with `dataset_info.json`, or chat Parquet.
+"""Writes training files beside the rows: ShareGPT with `dataset_info.json`, chat Parquet, or prompts for verl.
 
 - export: {format: sharegpt, dataset: train}      export/train.jsonl, export/dataset_info.json (LlamaFactory)
 - export: {format: parquet, dataset: train}       export/train.parquet: messages, id, source, answer
+- export: {format: verl, dataset: train}          export/train.parquet: prompts with their golds (`export_verl`)
 
 Texts are written whole: what to do about long ones is the trainer's `max_length`.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +19,9 @@ from pydantic import Field
 
 from data_prep.errors import explain
 from data_prep.files import sync_dir, write_atomic
+from data_prep.rows import check
 from data_prep.step import Context, Drop, Output, Params, Row, Step
+from data_prep.steps import export_verl
 
 Style = Literal["messages", "conversations"]
 
@@ -42,10 +45,11 @@ STYLES: dict[Style, dict[str, str]] = {
 
 
 class ExportParams(Params):
-    """`style` matters for sharegpt only: role/content messages, or from/value conversations."""
+    """`style` matters for sharegpt only: role/content messages, or from/value conversations; `split` for verl only."""
 
-    format: Literal["sharegpt", "parquet"] = "sharegpt"
+    format: Literal["sharegpt", "parquet", "verl"] = "sharegpt"
     style: Style = "messages"
+    split: export_verl.Split = "train"
     dataset: str = Field("train", pattern=r"^[A-Za-z0-9_-]+$")
 
 
@@ -54,22 +58,31 @@ class Export(Step):
 
     kind = "export"
     scope = "whole"
-    needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+    uses: ClassVar[tuple[str, ...]] = ("data_prep.rows", "data_prep.steps.export_verl", "data_prep.steps.select")
     growth = 3.0  # the rows again, and the files
     Params = ExportParams
     params: ExportParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Write the files, then pass on the rows that are in them."""
-        good = [row for row in rows if alternates(row)]
+        outputs = list(self._judged(rows))
         folder = ctx.dir / "export"
         folder.mkdir(exist_ok=True)
-        if self.params.format == "parquet":
-            self._parquet(good, folder)
-        else:
-            self._sharegpt(good, folder)
+        write = {"sharegpt": self._sharegpt, "parquet": self._chats, "verl": self._prompts}[self.params.format]
+        write([one for one in outputs if not isinstance(one, Drop)], folder)
+        return outputs
+
+    def _judged(self, rows: Sequence[Row]) -> Output:
+        """Each row, or why no trainer can use it."""
+        prompts: dict[str, Any] = {}
         for row in rows:
-            yield row if alternates(row) else Drop("roles do not alternate", str(row.get("id", "")), bad=True)
+            fault = None if self.params.format == "verl" else check(row, ("completion",))
+            if fault is None and not alternates(row):
+                fault = Drop("roles do not alternate", str(row.get("id", "")), bad=True)
+            if fault is None and self.params.format == "verl":
+                fault = export_verl.fault(row, prompts)
+            yield fault or row
 
     def _sharegpt(self, rows: Sequence[Row], folder: Path) -> None:
         style, name = self.params.style, f"{self.params.dataset}.jsonl"
@@ -79,13 +92,11 @@ class Export(Step):
         text = json.dumps({self.params.dataset: entry}, indent=2)
         write_atomic(folder / "dataset_info.json", [text.encode(), b"\n"])
 
-    def _parquet(self, rows: Sequence[Row], folder: Path) -> None:
-        from pyarrow.lib import Table
-        from pyarrow.parquet import write_table
-
+    def _chats(self, rows: Sequence[Row], folder: Path) -> None:
         tags = STYLES["messages"]
-        table = Table.from_pylist(
-            [
+        self._parquet(
+            folder,
+            (
                 {
                     "messages": list(_messages(row, tags)),
                     "id": str(row["id"]),
@@ -93,8 +104,18 @@ class Export(Step):
                     "answer": str(row.get("answer", "")),
                 }
                 for row in rows
-            ]
+            ),
         )
+
+    def _prompts(self, rows: Sequence[Row], folder: Path) -> None:
+        split = self.params.split
+        self._parquet(folder, (export_verl.record(row, index, split) for index, row in enumerate(rows)))
+
+    def _parquet(self, folder: Path, records: Iterable[dict[str, Any]]) -> None:
+        from pyarrow.lib import Table
+        from pyarrow.parquet import write_table
+
+        table = Table.from_pylist(list(records))
         path = folder / f"{self.params.dataset}.parquet"
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
