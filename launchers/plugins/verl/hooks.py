@@ -18,7 +18,7 @@ Action = Callable[[ModuleType], None]
 class _Watcher(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, action: Action) -> None:
         self.name = name
-        self.action = action
+        self.actions = [action]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -32,15 +32,20 @@ class _Watcher(importlib.abc.MetaPathFinder):
 
         def execute_then_act(module: ModuleType) -> None:
             execute(module)
-            self.action(module)
+            for action in self.actions:
+                action(module)
 
         spec.loader.exec_module = execute_then_act  # type: ignore[method-assign]
         return spec
 
 
 def after_import(name: str, action: Action) -> None:
-    """Call `action(module)` once module `name` is imported; at once if it already is."""
+    """Call `action(module)` once module `name` is imported, in the order of the calls; at once if it already is."""
     if name in sys.modules:
         action(sys.modules[name])
+        return
+    waiting = (finder for finder in sys.meta_path if isinstance(finder, _Watcher) and finder.name == name)
+    if first := next(waiting, None):  # Python asks only the first finder that knows a module
+        first.actions.append(action)
     else:
         sys.meta_path.insert(0, _Watcher(name, action))
