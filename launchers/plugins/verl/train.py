@@ -28,6 +28,8 @@ def main(argv: Sequence[str]) -> int:
     """Exit status 2 for a config that cannot work, with a line for each fault."""
     folder = Path(argv[0]).resolve()
     os.environ[FOLDER] = str(folder)
+    if os.environ.get("VERL_PLATFORM") == "cpu":
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # an empty list contradicts the GPUs that Ray only counts
     _clean(folder)
     if (folder / "merged" / "done.json").exists():
         return 0
