@@ -256,10 +256,11 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
         raise DataError("no rows to evaluate")
     results = {task: task_result(samples) for task, samples in sorted(tasks.items())}
     prompts = [
-        {"task": task, "prompt_id": p, "mean": _percent(_mean(group)), "level": group[0].level}
+        {"task": task, "prompt_id": p, "mean": _percent(_mean(group)), "level": group[0].level,
+         "samples": len(group), "right": sum(s.right for s in group)}
         for task, samples in sorted(tasks.items())
         for p, group in sorted(by_prompt(samples).items())
-    ]
+    ]  # fmt: skip
     return results, prompts, [row for right in (True, False) for _, row in shown[right]]
 
 

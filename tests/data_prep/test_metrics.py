@@ -195,7 +195,9 @@ def test_task_result_by_hand():
     assert found["mean_tokens"] == 12.5
     assert list(found["by"]["level"]) == ["2", "10"]
     assert found["by"]["level"]["2"]["mean"] == 50
-    assert prompts[0] == {"task": "arithmetic", "prompt_id": "p", "mean": 50, "level": "2"}
+    assert prompts[0] == {
+        "task": "arithmetic", "prompt_id": "p", "mean": 50, "level": "2", "samples": 4, "right": 2
+    }  # fmt: skip
     assert [r["score"] for r in shown] == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
