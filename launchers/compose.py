@@ -67,7 +67,7 @@ def recipe_names() -> list[str]:
     for path in sorted(ROOT.glob("*/*.yaml")):
         overlay = path.stem in SCALES or path.stem.rsplit(".", 1)[-1] in SCALES
         hidden = path.stem.startswith("_") or path.parent.name.startswith(("_", ".")) or not path.is_file()
-        if not hidden and path.name != "data.yaml" and not overlay:
+        if not hidden and path.name not in ("data.yaml", "study.yaml") and not overlay:
             found.append(f"{path.parent.name}/{path.stem}")
     return found
 

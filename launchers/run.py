@@ -21,13 +21,14 @@ from launchers.rundir import Run
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path, what: str = "run") -> Iterator[None]:
+    """Holds a folder's lock. Raises UserError when another process has it."""
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise fail("this run is being worked on by another process", str(path)) from None
+            raise fail(f"this {what} is being worked on by another process", str(path)) from None
         yield
 
 
@@ -35,7 +36,7 @@ def execute(run: Run, parts: Sequence[str] = PARTS) -> None:
     """Do `parts` of a run, or what is left of them. Raises UserError before, RunError after a failure."""
     check_machine(run.plan, parts)
     _check_order(run, parts)
-    with _only_one(run.path):
+    with only_one(run.path):
         rundir.prepare(run)
         rundir.set_status(run.path, "running")
         argv = ["bash", str(run.path / rundir.SCRIPT), *parts]
