@@ -8,6 +8,10 @@
 Or a file (`reward_kwargs.config=reward.json`) or the variable POSTTRAIN_REWARD (that JSON, or such a file) says
 reward, params and the other settings. verl's old top-level `custom_reward_function.*` is accepted and ignored.
 
+`validation: {<data_source>: {reward: …, params: {…}}}` grades the samples whose `extra_info.split` says validation by
+the entry of their data_source, and their `acc` is that score: evaluation while training is evaluation as it is done
+afterwards. Every validation sample has the same keys, as verl wants it, and so none for parts.
+
 The row that is scored comes from the sample's `extra_info`: its key `row` (JSON text or a mapping), or else its
 columns; `ground_truth` stands in for the gold column the reward needs (answer, tests or references), and the
 prompt a reward model reads must be there too, as `prompt`. verl tells a reward neither that a completion was cut
@@ -16,24 +20,31 @@ the async function and one worker (`reward.num_workers=1`).
 
 A run ends when the share of outcomes error or timeout among the last `window` passes `max_errors` or
 `max_timeouts`; verl's `rate_limited` manager swallows that exception, the others pass it on. Until then such a
-sample scores 0 and says so in its metrics. verl decodes completions without special tokens: the marks of a
-thinking format must not be such tokens in the policy's tokenizer.
+sample scores 0 and says so in its metrics. A reward that raises, or whose value is not finite, is an error; one that
+has not answered after `deadline` seconds, waiting for its turn included, is a timeout.
+
+verl decodes completions without special tokens: the marks of a thinking format must not be such tokens in the
+policy's tokenizer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
+import math
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rewards import FailureLimit, Reward, RewardError, Score, load
+from rewards import FailureLimit, Reward, RewardError, Score, TooManyFailures, load
 from rewards.base import checked_params, group_of, nearest
 from rewards.combine import CombineReward
 from rewards.watch import Watch
@@ -51,6 +62,7 @@ class Settings:
     """acc: the part of a combined reward that verl is to report as accuracy. group_size, val_group_size:
     completions of one prompt, in training and where extra_info.split says validation; group_wait: seconds until
     a group that is not whole becomes an error. window: the outcomes that max_errors and max_timeouts look at.
+    deadline: seconds after which a sample is given up, far beyond what a reward allows itself.
     """
 
     reward: str = ""
@@ -61,6 +73,7 @@ class Settings:
     group_size: int = field(default=1, metadata={"low": 1, "high": 1 << 16})
     val_group_size: int = field(default=1, metadata={"low": 1, "high": 1 << 16})
     group_wait: float = field(default=1800.0, metadata={"low": 0.01, "high": 86400.0})
+    deadline: float = field(default=1800.0, metadata={"low": 0.01, "high": 86400.0})
 
 
 def compute_score(
@@ -70,13 +83,16 @@ def compute_score(
 
     Raises RewardError for wrong settings, TooManyFailures when the run should end.
     """
-    grader = _grader(given)
-    if grader.reward_is_grouped:
+    grader = _grader(given).of(data_source, extra_info)
+    if grader.reward.grouped:
         raise RewardError(
             f"reward {grader.settings.reward!r} compares the completions of a prompt: "
             "name compute_score_async, with group_size and reward.num_workers=1"
         )
-    return grader.told(grader.reward.score(grader.row(data_source, ground_truth, extra_info), solution_str))
+    row = grader.row(data_source, ground_truth, extra_info)
+    scoring = _threads().submit(grader.score, row, solution_str)
+    concurrent.futures.wait([scoring], grader.settings.deadline)
+    return grader.told(grader.settled(scoring)[0], row)
 
 
 async def compute_score_async(
@@ -84,31 +100,54 @@ async def compute_score_async(
 ) -> dict[str, Any]:
     """As `compute_score`; grading happens in threads, so that the event loop never waits."""
     loop = asyncio.get_running_loop()
-    grader = await loop.run_in_executor(_threads(), _grader, given)  # the first time it may load, or ask a server
+    # the first time it may load, or ask a server
+    grader = (await loop.run_in_executor(_threads(), _grader, given)).of(data_source, extra_info)
     row = grader.row(data_source, ground_truth, extra_info)
-    validation = str(row.get("split")) in VALIDATION
-    size = grader.settings.val_group_size if validation else grader.settings.group_size
-    if grader.reward_is_grouped and grader.settings.group_size == 1:
+    size = grader.settings.val_group_size if is_validation(extra_info) else grader.settings.group_size
+    if grader.reward.grouped and grader.settings.group_size == 1:
         raise RewardError(
             f"reward {grader.settings.reward!r} compares the completions of a prompt: set group_size to rollout.n"
         )
     if size > 1:
-        return grader.told(await grader.with_siblings(row, solution_str, size))
-    return grader.told(await loop.run_in_executor(_threads(), grader.reward.score, row, solution_str))
+        return grader.told(await grader.with_siblings(row, solution_str, size), row)
+    scoring = loop.run_in_executor(_threads(), grader.score, row, solution_str)
+    await asyncio.wait([scoring], timeout=grader.settings.deadline)
+    return grader.told(grader.settled(scoring)[0], row)
+
+
+def is_validation(extra_info: Any) -> bool:
+    """Whether verl validates with this sample, and does not train on it."""
+    return str((plain(extra_info) or {}).get("split")) in VALIDATION
 
 
 class Grader:
-    """One configured reward of this process, and what has become of its last scores."""
+    """One configured reward of this process, and what has become of its last scores.
 
-    def __init__(self, settings: Settings, params: Mapping[str, Any]) -> None:
-        self.settings = settings
-        self.reward: Reward = load(settings.reward, **params)
-        self.reward_is_grouped = self.reward.grouped
-        self._parts = [part.spec.name for part in self.reward.parts] if isinstance(self.reward, CombineReward) else []
+    tasks: the rewards of validation samples by data_source; without any, all samples are graded by `reward`.
+    """
+
+    def __init__(
+        self, settings: Settings, reward: Reward, watch: Watch, tasks: Mapping[str, Reward] | None = None
+    ) -> None:
+        self.settings, self.reward = settings, reward
+        self._parts = [part.spec.name for part in reward.parts] if isinstance(reward, CombineReward) else []
         if settings.acc and settings.acc not in self._parts:
             raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, self._parts)}")
-        self._watch = Watch(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
+        self._watch = watch
         self._groups: dict[Any, list[_Member]] = {}
+        self._explained = False
+        self._tasks = {task: _TaskGrader(settings, own, watch) for task, own in (tasks or {}).items()}
+
+    def of(self, data_source: str, extra_info: Any) -> Grader:
+        """Who grades this sample. Raises RewardError for one of a benchmark that `validation` does not list."""
+        if not self._tasks or not is_validation(extra_info):
+            return self
+        if data_source not in self._tasks:
+            raise RewardError(
+                f"validation: no reward for data_source {data_source!r}{nearest(data_source, self._tasks)}; "
+                f"there are: {', '.join(self._tasks)}"
+            )
+        return self._tasks[data_source]
 
     def row(self, data_source: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
         """The row to score. One that cannot be read lacks its columns, which makes its outcome "error"."""
@@ -125,14 +164,41 @@ class Grader:
         row.setdefault("source", data_source)
         if "split" in info:
             row.setdefault("split", info["split"])
+        if "id" not in row and info.get("id") is not None:
+            row["id"] = info["id"]
         if "id" not in row and info.get("index") is not None:
             row["id"] = f"{info.get('split', '')}{info['index']}"
         return row
 
-    def told(self, score: Score) -> dict[str, Any]:
+    def score(self, row: dict[str, Any], text: str) -> list[Score]:
+        """The score of one completion, as `settled` takes it."""
+        return [self.reward.score(row, text)]
+
+    def settled(self, scoring: Scoring, count: int = 1) -> list[Score]:
+        """What came of scoring `count` completions, done or not. Raises what ends a run: RewardError, and what is no
+        Exception.
+        """
+        if not scoring.done() or scoring.cancelled():
+            scoring.cancel()  # one that has begun cannot be: its thread is lost
+            return [Score(0.0, "timeout", {"problem": f"no score after {self.settings.deadline:g} s"})] * count
+        failure = scoring.exception()
+        if failure is None:
+            return [_finite(score) for score in scoring.result()]
+        if isinstance(failure, RewardError) or not isinstance(failure, Exception):
+            raise failure
+        problem = f"reward {self.settings.reward!r} raised {type(failure).__name__}: {failure}"
+        if not self._explained:  # once: a fault in the code comes with every sample
+            self._explained = True
+            print(f"{problem}\n{''.join(traceback.format_exception(failure))}", file=sys.stderr, flush=True)
+        return [Score(0.0, "error", {"problem": problem})] * count
+
+    def told(self, score: Score, row: Mapping[str, Any]) -> dict[str, Any]:
         """The score as verl takes it. Raises TooManyFailures."""
-        self._watch.saw([score])
-        told: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome}
+        try:
+            self._watch.saw([score])
+        except TooManyFailures as failure:
+            raise TooManyFailures(f"{failure}; the last: {_problem(score)}") from None
+        told: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome, "id": str(row.get("id", ""))}
         for outcome in ("error", "timeout", "truncated", "no_answer", "bad_format"):
             told[f"is_{outcome}"] = float(score.outcome == outcome)
         parts = score.details.get("parts", {})
@@ -149,46 +215,72 @@ class Grader:
         loop = asyncio.get_running_loop()
         key = (id(loop), group_of(row))
         members = self._groups.setdefault(key, [])
-        members.append(_Member(row, text, loop.create_future()))
-        mine = members[-1].future
+        place, mine = len(members), _Member(row, text, loop.create_future())
+        members.append(mine)
         if len(members) == size:
             del self._groups[key]
             rows, texts = [one.row for one in members], [one.text for one in members]
             scoring = loop.run_in_executor(_threads(), self.reward.score_many, rows, texts)
-            scoring.add_done_callback(lambda done: _hand_out(done, members))
+            _tell(members, scoring)
         elif len(members) == 1:
-            loop.call_later(self.settings.group_wait, self._give_up, key, members, size)
-        return await mine
+            loop.call_later(self.settings.group_wait, self._give_up, key, members)
+        together = await mine.scoring
+        if together is None:
+            problem = (
+                f"{len(members)} of {size} completions of a prompt came within {self.settings.group_wait:g} s: "
+                "is group_size verl's rollout.n, and reward.num_workers 1?"
+            )
+            return Score(0.0, "error", {"problem": problem})
+        await asyncio.wait([together], timeout=self.settings.deadline)
+        return self.settled(together, size)[place]
 
-    def _give_up(self, key: Any, members: list[_Member], size: int) -> None:
-        if self._groups.get(key) is not members:
-            return
-        del self._groups[key]
-        problem = (
-            f"{len(members)} of {size} completions of a prompt came within {self.settings.group_wait:g} s: "
-            "is group_size verl's rollout.n, and reward.num_workers 1?"
-        )
-        for one in members:
-            if not one.future.done():
-                one.future.set_result(Score(0.0, "error", {"problem": problem}))
+    def _give_up(self, key: Any, members: list[_Member]) -> None:
+        if self._groups.get(key) is members:
+            del self._groups[key]
+            _tell(members, None)
+
+
+class _TaskGrader(Grader):
+    """Of a benchmark: each sample by itself, and its score is its accuracy."""
+
+    def __init__(self, settings: Settings, reward: Reward, watch: Watch) -> None:
+        super().__init__(replace(settings, reward=reward.name, acc="", group_size=1, val_group_size=1), reward, watch)
+        self._parts = []
+
+
+Together = asyncio.Future[list[Score]]
+Scoring = concurrent.futures.Future[list[Score]] | Together
 
 
 @dataclass(frozen=True)
 class _Member:
+    """scoring: the scoring of its group once that is whole; None if that never came about."""
+
     row: dict[str, Any]
     text: str
-    future: asyncio.Future[Score]
+    scoring: asyncio.Future[Together | None]
 
 
-def _hand_out(done: asyncio.Future[list[Score]], members: Sequence[_Member]) -> None:
-    failure = done.exception()
-    for place, one in enumerate(members):
-        if one.future.done():
-            continue  # its caller has been cancelled
-        if failure is not None:
-            one.future.set_exception(failure)
-        else:
-            one.future.set_result(done.result()[place])
+def _tell(members: Sequence[_Member], scoring: Together | None) -> None:
+    for one in members:
+        if not one.scoring.done():  # it is when its caller has been cancelled
+            one.scoring.set_result(scoring)
+
+
+def _finite(score: Score) -> Score:
+    """An error in place of a score that would make the loss or a metric NaN."""
+    parts = {name: part.get("value") for name, part in score.details.get("parts", {}).items()}
+    for name, value in {"the reward": score.value, **parts}.items():
+        if value is not None and not math.isfinite(value):
+            return Score(0.0, "error", {"problem": f"the value of {name} is {value}"})
+    return score
+
+
+def _problem(score: Score) -> str:
+    """What a failed score says of itself, or the part of a combined reward that failed."""
+    parts = [part for part in score.details.get("parts", {}).values() if part["outcome"] == score.outcome]
+    details = parts[0]["details"] if parts else score.details
+    return " ".join(str(details.get("problem") or details or score.outcome).split())[:300]
 
 
 def plain(value: Any) -> Any:
@@ -230,19 +322,49 @@ def _made(words: str, variable: str, router: str, pid: int) -> Grader:
     if "reward" not in given:
         source = given.pop("config", None) or variable
         given = {**_written(source), **given}
-    params = given.pop("params", None) or {}
+    params, validation = given.pop("params", None) or {}, given.pop("validation", None) or {}
     if not isinstance(params, dict):
         raise RewardError(f"params must be a mapping, not {params!r}")
     for name in given:
-        if name not in (known := [*(f.name for f in fields(Settings)), "params", "config"]):
+        if name not in (known := [*(f.name for f in fields(Settings)), "params", "validation", "config"]):
             raise RewardError(f"reward_kwargs: unknown key {name!r}{nearest(name, known)}; keys: {', '.join(known)}")
     settings = checked_params(Settings, given, "reward_kwargs")
-    if router:
-        params = _routed(settings.reward, params, f"http://{router}")
-    grader = Grader(settings, params)
-    if not router:  # verl vouches for its own
-        grader.reward.check_ready()  # a wrong address ends the run before its first step
-    return grader
+    watch = Watch(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
+    loaded: dict[str, Reward] = {}  # equal rewards are one, with one set of worker processes
+
+    def reward_of(name: str, params: dict[str, Any]) -> Reward:
+        key = json.dumps([name, params], sort_keys=True)
+        if key not in loaded:
+            routed = _routed(name, params, f"http://{router}") if router else params
+            loaded[key] = load(name, **routed)
+            if not router:  # verl vouches for its own
+                loaded[key].check_ready()  # a wrong address ends the run before its first step
+        return loaded[key]
+
+    tasks = {}
+    for task, (name, own) in _entries(validation).items():
+        tasks[task] = reward_of(name, own)
+        if tasks[task].grouped:
+            raise RewardError(f"validation: {task}: reward {name!r} compares completions, which is no accuracy")
+    return Grader(settings, reward_of(settings.reward, params), watch, tasks)
+
+
+def _entries(validation: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The reward's name and parameters by data_source. Raises RewardError."""
+    if not isinstance(validation, dict):
+        raise RewardError(f"validation must be a mapping of data_source to {{reward, params}}, not {validation!r}")
+    for task, entry in validation.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("reward"), str):
+            raise RewardError(f"validation: {task}: must be a mapping with a reward, not {entry!r}")
+        if not isinstance(entry.get("params", {}), dict):
+            raise RewardError(f"validation: {task}: params must be a mapping, not {entry['params']!r}")
+        for word in entry:
+            if word not in ("reward", "params"):
+                raise RewardError(
+                    f"validation: {task}: unknown key {word!r}{nearest(word, ('reward', 'params'))}; "
+                    "keys: reward, params"
+                )
+    return {task: (entry["reward"], entry.get("params", {})) for task, entry in validation.items()}
 
 
 def _written(source: str) -> dict[str, Any]:

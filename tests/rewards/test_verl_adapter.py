@@ -51,7 +51,7 @@ def repeat(times: int, text: str, **given: Any) -> None:
 def test_a_rule_based_reward() -> None:
     told = sync(RIGHT, reward="math")
     flags = {f"is_{o}": 0.0 for o in ("error", "timeout", "truncated", "no_answer", "bad_format")}
-    assert told == {"score": 1.0, "acc": 1.0, "outcome": "scored", **flags}
+    assert told == {"score": 1.0, "acc": 1.0, "outcome": "scored", "id": "0", **flags}
     assert sync("no idea", reward="math")["is_no_answer"] == 1.0
     assert asyncio.run(compute_score_async("src", WRONG, "4", {}, reward="math"))["score"] == 0.0
 
@@ -138,6 +138,7 @@ def test_rows_come_from_extra_info() -> None:
     whole = {"row": json.dumps({"id": "a", "answer": "5"}), "index": 9}
     assert grader.row("src", "4", whole) == {"id": "a", "answer": "5", "source": "src"}
     assert grader.row("src", "4", None) == {"answer": "4", "source": "src"}
+    assert grader.row("src", "4", {"id": "b", "index": 9, "row": '{"meta": 1}'})["id"] == "b"
     assert sync(RIGHT, info={"row": "{broken"}, truth=None, reward="math")["outcome"] == "error"
 
 

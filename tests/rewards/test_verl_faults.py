@@ -1,0 +1,139 @@
+"""A reward that raises, hangs or gives no number: an outcome that is counted, and a run that ends, inside verl."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rewards import REGISTRY, Reward, RewardError, Score, TooManyFailures
+from rewards.adapters import verl
+from rewards.adapters.verl import compute_score, compute_score_async
+from rewards.base import Row
+
+RELEASE = threading.Event()
+
+
+@dataclass(frozen=True)
+class FaultyParams:
+    fault: str = field(
+        default="raise", metadata={"choices": ("raise", "settings", "exit", "hang", "nan", "inf", "type")}
+    )
+
+
+class Faulty(Reward):
+    """Does what no reward should, to completions that say "bad"."""
+
+    Params = FaultyParams
+    params: FaultyParams
+
+    def grade(self, row: Row, completion: str) -> Score:
+        if completion != "bad":
+            return Score(1.0)
+        match self.params.fault:
+            case "raise":
+                raise KeyError("no such column")
+            case "settings":
+                raise RewardError("the server serves another model")
+            case "exit":
+                raise SystemExit(3)
+            case "hang":
+                RELEASE.wait(60)
+            case "nan" | "inf":
+                return Score(float(self.params.fault))
+        return 1.0 if self.params.fault == "type" else Score(0.5)  # type: ignore[return-value]
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(REGISTRY, "faulty", f"{__name__}:Faulty")
+    verl._made.cache_clear()
+    RELEASE.clear()
+    yield
+    RELEASE.set()
+    verl._made.cache_clear()
+
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(params=["sync", "async", "in a group"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    def asked(text: str, **given: Any) -> dict[str, Any]:
+        given = {"reward": "faulty", **given}
+        if request.param == "sync":
+            return compute_score("s", text, None, {"index": 1}, **given)
+        size = 2 if request.param == "in a group" else 1
+
+        async def all_of_them() -> list[dict[str, Any]]:
+            one = {"data_source": "s", "solution_str": text, "ground_truth": None, "extra_info": {"index": 1}, **given}
+            return await asyncio.gather(*(compute_score_async(**one, group_size=size) for _ in range(size)))
+
+        return asyncio.run(all_of_them())[-1]
+
+    return asked
+
+
+@pytest.mark.parametrize("fault", ["raise", "type", "nan", "inf"])
+def test_a_fault_is_an_error_with_a_finite_score(ask: Ask, fault: str) -> None:
+    told = ask("bad", params={"fault": fault})
+    assert (told["score"], told["acc"], told["outcome"], told["is_error"]) == (0.0, 0.0, "error", 1.0)
+    assert ask("good", params={"fault": fault})["outcome"] == "scored"
+
+
+def test_a_hang_is_a_timeout(ask: Ask) -> None:
+    told = ask("bad", params={"fault": "hang"}, deadline=0.2)
+    assert (told["score"], told["outcome"], told["is_timeout"]) == (0.0, "timeout", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise", r"of 50 scores are 'error' .*; the last: reward 'faulty' raised KeyError: 'no such column'"),
+        ("nan", r"of 50 scores are 'error' .*; the last: the value of the reward is nan"),
+    ],
+)
+def test_too_many_end_the_run_with_one_line_that_says_why(ask: Ask, fault: str, message: str) -> None:
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            ask("bad", params={"fault": fault})
+
+    with pytest.raises(TooManyFailures, match=message) as caught:
+        repeat(60)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_hangs_end_the_run() -> None:
+    async def main() -> None:
+        given = {"reward": "faulty", "params": {"fault": "hang"}, "deadline": 0.5}
+        # more than there are threads: those that wait for one are given up, too
+        await asyncio.gather(*(compute_score_async("s", "bad", None, {}, **given) for _ in range(verl.THREADS + 20)))
+
+    with pytest.raises(TooManyFailures, match=r"'timeout' .*; the last: no score after 0.5 s"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize(("fault", "error"), [("settings", RewardError), ("exit", SystemExit)])
+def test_what_is_no_fault_of_a_sample_ends_the_run_at_once(fault: str, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        compute_score("s", "bad", None, {}, reward="faulty", params={"fault": fault})
+
+
+def test_the_traceback_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        compute_score("s", "bad", None, {}, reward="faulty", params={"fault": "raise"})
+    said = capsys.readouterr().err
+    assert said.count("Traceback") == 1
+    assert 'raise KeyError("no such column")' in said
+
+
+def test_a_part_without_a_number_is_an_error_of_the_whole() -> None:
+    parts = [{"reward": "format"}, {"reward": "faulty", "params": {"fault": "nan"}}]
+    given = {"reward": "combine", "params": {"parts": parts, "mode": "gate", "clip": [0, 1]}}
+    assert compute_score("s", "bad", None, {}, **given)["outcome"] == "bad_format"  # never computed
+    told = compute_score("s", "bad", None, {}, reward="combine", params={"parts": parts[1:], "clip": [0, 1]})
+    assert (told["outcome"], told["score"], told["part_faulty"]) == ("error", 0.0, None)
