@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 
-from launchers.plugins.verl import planned, registry
+from launchers.plugins.verl import measures, planned, registry, stopping
 from launchers.plugins.verl.hooks import after_import
 
 after_import("verl.trainer.ppo.core_algos", registry.register)
 after_import("verl.trainer.ppo.ray_trainer", registry.hand_over_scores)
+after_import("verl.trainer.ppo.ray_trainer", measures.install)
 if planned.FOLDER in os.environ:
     after_import("verl.trainer.ppo.ray_trainer", planned.write_planned)
+    after_import("verl.trainer.ppo.ray_trainer", stopping.install)
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
     from launchers.plugins.verl import cpu_platform, cpu_vllm

@@ -1,0 +1,230 @@
+"""Ends a training in verl early, as stop.json in the training's folder says, and notes one that learned nothing.
+
+stop.json: patience, min_gain, collapse, idle (launchers/recipe.py, Stop); without it only the note is taken. Accuracy
+is the mean over the benchmarks of verl's val-core/<benchmark>/acc/mean@<n>, in points. What a decision needs stands in
+validations.json, so that a resumed run knows it: {"validations": {step: points}, "zero_variance": {step: share}}.
+
+A training that ends early ends with the step at whose end that was decided: its checkpoint is saved, the loader has no
+more batches, and stopped.json says {"step", "why"} and, where another step's model was better, its "best_step".
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from launchers.plugins.verl.measures import scores_of, zero_variance
+from launchers.plugins.verl.planned import FOLDER
+
+ACCURACY = re.compile(r"val-core/.+/acc/mean@\d+")
+NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which a group of equal scores still says something
+NOTHING = "learned nothing: "
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """why: a sentence for people. best_step: the best validated step, where accuracy is what ended the training."""
+
+    why: str
+    best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When to stop; None: never for that reason. patience and idle count validations and steps, the others are points.
+
+    patience: validations in a row that are not min_gain above the best before them. collapse: points that the last
+    validation may be below the best. idle: steps in a row in which no group's scores differ.
+    """
+
+    patience: int | None = None
+    min_gain: float = 0.5
+    collapse: float | None = None
+    idle: int | None = None
+
+    def verdict(self, validations: Mapping[int, float], zero_variance: Mapping[int, float]) -> Verdict | None:
+        """validations: points by step. zero_variance: share of groups whose scores are equal, by step."""
+        return self._of_accuracy(sorted(validations.items())) or self._of_groups(sorted(zero_variance.items()))
+
+    def _of_accuracy(self, validations: list[tuple[int, float]]) -> Verdict | None:
+        if len(validations) < 2:
+            return None
+        step, last = validations[-1]
+        best_step, best = max(validations, key=lambda one: one[1])
+        if self.collapse is not None and last < best - self.collapse:
+            return Verdict(
+                f"accuracy fell from {best:.1f} to {last:.1f}, more than stop.collapse {self.collapse:g} points below "
+                f"the best (step {best_step})",
+                best_step,
+            )
+        mark_step, mark, since = *validations[0], 0
+        for at, points in validations[1:]:
+            if points > mark and points >= mark + self.min_gain:
+                mark_step, mark, since = at, points, 0
+            else:
+                since += 1
+        if self.patience is None or since < self.patience:
+            return None
+        return Verdict(
+            f"accuracy has not risen by stop.min_gain {self.min_gain:g} points in {since} validations (stop.patience "
+            f"{self.patience}): {last:.1f} at step {step}, {mark:.1f} before them (step {mark_step})",
+            best_step,
+        )
+
+    def _of_groups(self, zero_variance: list[tuple[int, float]]) -> Verdict | None:
+        last = zero_variance[-self.idle :] if self.idle else []
+        if self.idle is None or len(last) < self.idle or any(share < 1 for _, share in last):
+            return None
+        return Verdict(f"in {self.idle} steps in a row (stop.idle) no group's rewards differed: nothing to learn from")
+
+
+class Stopping:
+    """What one training has seen so far, and whether it is to end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rules = Rules(**(_read(folder / "stop.json") or {}))
+        self._validations: dict[int, float] = {}
+        self._zero_variance: dict[int, float] = {}
+        self._share: float | None = None  # of the step that is being done
+        self._saved: int | None = None
+        self.stopped = False
+
+    def start(self) -> None:
+        """Forget that an earlier attempt ended: this one may have other rules."""
+        self.stopped = False
+        (self._folder / "stopped.json").unlink(missing_ok=True)
+
+    def resumed(self, step: int) -> None:
+        """Take up what earlier attempts saw up to `step` (0: from the beginning), and drop what came after it."""
+        kept = _read(self._folder / "validations.json") or {}
+        self._validations = _until(step, kept.get("validations", {}))
+        self._zero_variance = _until(step, kept.get("zero_variance", {}))
+
+    def validated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Note a validation; one without benchmarks that have an accuracy says nothing."""
+        points = [100 * value for key, value in metrics.items() if ACCURACY.fullmatch(key)]
+        if points:
+            self._validations[step] = sum(points) / len(points)
+            self._keep()
+
+    def scored(self, share: float | None) -> None:
+        """The running step's share of groups without variance."""
+        self._share = share
+
+    def saved(self, step: int) -> None:
+        """verl has saved this step."""
+        self._saved = step
+
+    def step_ended(self, trainer: Any) -> None:
+        """Decide. The step's update, checkpoint and validation, where there are any, are done."""
+        step = trainer.global_steps
+        if self._share is not None:
+            self._zero_variance[step] = self._share
+            self._keep()
+        verdict = self._rules.verdict(self._validations, self._zero_variance)
+        if verdict is None or step >= trainer.total_training_steps:
+            return
+        if self._saved != step:
+            trainer.checkpoint_manager.sleep_replicas()  # as when verl saves: the rollouts' memory is free
+            trainer._save_checkpoint()
+        best = {} if verdict.best_step is None else {"best_step": verdict.best_step}
+        _write(self._folder / "stopped.json", {"step": step, "why": verdict.why, **best})
+        self.stopped = True
+
+    def ended(self, by_group: bool) -> None:
+        """The training is over. by_group: its advantages compare the completions of a prompt."""
+        path = self._folder / "notes.json"
+        before = _read(path) or []
+        notes = [note for note in before if not note.startswith(NOTHING)]
+        if by_group and self._zero_variance and all(share == 1 for share in self._zero_variance.values()):
+            notes.append(f"{NOTHING}in all {len(self._zero_variance)} steps the rewards of every group were equal")
+            print(notes[-1], flush=True)
+        if notes != before:
+            _write(path, notes)
+
+    def _keep(self) -> None:
+        _write(
+            self._folder / "validations.json",
+            {"validations": self._validations, "zero_variance": self._zero_variance},
+        )
+
+
+class Batches:
+    """verl's data loader, which has no more batches once the training is to stop. All else is the loader's own."""
+
+    def __init__(self, loader: Any, stopping: Stopping) -> None:
+        self._loader, self._stopping = loader, stopping
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._stopping.stopped:  # verl goes through its remaining epochs
+            return
+        for batch in self._loader:
+            yield batch
+            if self._stopping.stopped:
+                return
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def install(ray_trainer: ModuleType) -> None:
+    """Watch verl's trainer: what it scores, validates, saves and resumes from, and where each of its steps ends."""
+    stopping, trainer = Stopping(Path(os.environ[FOLDER])), ray_trainer.RayPPOTrainer
+    compute, fit = ray_trainer.compute_advantage, trainer.fit
+
+    @functools.wraps(compute)
+    def compute_and_note(data: Any, *args: Any, **kwargs: Any) -> Any:
+        stopping.scored(zero_variance(scores_of(data), data.non_tensor_batch["uid"]))
+        return compute(data, *args, **kwargs)
+
+    @functools.wraps(fit)
+    def fit_until_stopped(self: Any) -> None:
+        stopping.start()
+        self.train_dataloader = Batches(self.train_dataloader, stopping)
+        fit(self)
+        stopping.ended(self.config.algorithm.adv_estimator not in NOT_BY_GROUP)
+
+    ray_trainer.compute_advantage, trainer.fit = compute_and_note, fit_until_stopped
+    _after(trainer, "_load_checkpoint", lambda self, _: stopping.resumed(self.global_steps))
+    _after(trainer, "_validate", lambda self, metrics: stopping.validated(self.global_steps, metrics))
+    _after(trainer, "_save_checkpoint", lambda self, _: stopping.saved(self.global_steps))
+    # the one method that verl calls once in every step when all of it is done, profiling or not
+    _after(trainer, "_stop_profiling", lambda self, _: stopping.step_ended(self))
+
+
+def _after(cls: type, name: str, action: Callable[[Any, Any], None]) -> None:
+    """Call action(self, result) each time the method has returned."""
+    method = getattr(cls, name)
+
+    @functools.wraps(method)
+    def with_action(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        action(self, result)
+        return result
+
+    setattr(cls, name, with_action)
+
+
+def _until(step: int, entries: Mapping[str, float]) -> dict[int, float]:
+    return {int(at): value for at, value in entries.items() if int(at) <= step}
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _write(path: Path, value: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
