@@ -13,7 +13,7 @@ from launchers import compose, preflight, recipe
 from launchers.compose import Overrides
 from tests.conftest import REPO, House
 
-BASE = "extends: [../_base/sft_llamafactory.yaml, ../min_o1/_base.yaml]\n"
+BASE = "extends: [../min_o1/_sft.yaml]\n"
 GOOD = BASE + (
     "data: rows.jsonl\ntrain: {global_batch: 256, micro_batch: 4, learning_rate: 1e-5, epochs: 3, max_length: 2048}\n"
 )
@@ -45,7 +45,7 @@ def test_numbers_that_yaml_1_1_takes_for_words_are_numbers(house: House) -> None
     shown = json.loads(house.launch("show", "x/y", "--json").stdout)
     assert shown["recipe"]["train"]["learning_rate"] == 1e-5
     assert shown["where"]["train.learning_rate"] == "recipes/x/y.yaml:3"
-    assert shown["where"]["eval.tasks[0]"] == "recipes/min_o1/_base.yaml:15"
+    assert shown["where"]["eval.tasks[0]"] == "recipes/min_o1/_base.yaml:11"
 
 
 def _faulty(house: House, text: str, *words: str) -> list[str]:

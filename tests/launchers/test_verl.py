@@ -1,0 +1,234 @@
+"""The verl backend: what it refuses before launch, what it renders, and how it reads a training's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launchers import compose, plan, preflight, rundir
+from launchers.backends.base import Progress
+from launchers.backends.verl import OWNED, Verl, known_keys, leaves
+from launchers.compose import Overrides
+from launchers.errors import UserError
+
+NAME = "min_o1/grpo"
+ONLINE = [
+    name for name in compose.recipe_names() if compose.resolve(name).recipe.trainer == "verl"
+]  # what is true of one is asked of all
+
+
+def faults(*settings: str, scale: str | None = None, name: str = NAME) -> list[str]:
+    overrides = Overrides(scale, tuple(compose.parse_settings(settings)))
+    try:
+        _, found = preflight.check(compose.resolve(name, overrides))
+    except UserError as error:
+        found = list(error.faults)
+    return [str(fault) for fault in found]
+
+
+def rendered(*settings: str, scale: str | None = None, name: str = NAME) -> dict[str, Any]:
+    """Every file of the training, YAML and JSON read."""
+    overrides = Overrides(scale, tuple(compose.parse_settings(settings)))
+    resolved, found = preflight.check(compose.resolve(name, overrides))
+    assert found == []
+    files = rundir.files(plan.build(resolved, Path("/run")))
+    return {
+        Path(path).name: yaml.safe_load(text) for path, text in files.items() if path.startswith("train/")
+    }  # JSON is YAML
+
+
+MISTAKES = [
+    (["train.global_batch=100"], "train.global_batch", "128, 256"),
+    (["train.global_batch=4"], "train.global_batch", "does not cut a rollout of 64 prompts × 8 samples = 512"),
+    (["rollout.prompts=60"], "train.global_batch", "160, 240"),
+    (["train.micro_batch=24"], "train.global_batch", "does not divide by micro_batch 24 × 4 GPUs"),
+    (["rollout.samples=1", "train.global_batch=64", "train.micro_batch=8"], "rollout.samples", "2 or more"),
+    (["method=ppo"], "algorithm.advantages", "gae"),
+    (["algorithm.advantages=gae"], "algorithm.advantages", "none, group or group_then_batch"),
+    (["algorithm.loss=clip_higher"], "algorithm.clip_high", "0.28"),
+    (["algorithm.clip_high=0.3"], "algorithm.loss", "clip_higher"),
+    (["algorithm.loss=clip_hihger"], "algorithm.loss", "did you mean 'clip_higher'"),
+    (["algorithm.kl=none"], "algorithm.kl_coef", "has no effect without algorithm.kl"),
+    (["algorithm.kl_coef=0"], "algorithm.kl_coef", "makes algorithm.kl idle"),
+    (["algorithm.truncated=mask"], "algorithm.truncated_penalty", "penalise"),
+    (["algorithm.truncated_penalty=0.5"], "algorithm.truncated_penalty", "would reward truncation"),
+    (["algorithm.critic.learning_rate=1e-5"], "algorithm.critic", "only gae has a critic"),
+    (["train.max_length=2048"], "train.max_length", "rollout.max_prompt_length"),
+    (["train.epochs=1.5"], "train.epochs", "whole passes"),
+    (["train.schedule=linear"], "train.schedule", "constant and cosine"),
+    (["train.packing=true"], "train.packing", "leave it out"),
+    (["reward.name=maht"], "reward.name", "math"),
+    (["reward.params.parts=[{reward: math, weight: heavy}]"], "reward.params", "weight"),
+    (["reward.name=math", "reward.params={}"], "reward.params", "parts"),  # mappings merge: parts are still there
+    (["rollout.engine=transformers"], "rollout.engine", "GPUs roll out with vllm"),
+    (["rollout.tensor_parallel=3"], "rollout.tensor_parallel", "does not divide 4 GPUs"),
+    (["rollout.temperature=0"], "rollout.temperature", "greater than 0"),
+    (["rollout.max_promt_length=10"], "rollout.max_promt_length", "max_prompt_length"),
+    (["loggers=[file, trackyo]"], "loggers.1", "trackio"),
+    (["validation.every=0"], "validation.every", "greater than 0"),
+    (["hardware=h100x9"], "hardware", "h100x8"),
+    (["native.actor_rollout_ref.actor.optim.lr=1e-5"], "native.actor_rollout_ref.actor.optim.lr", "train.learning_rate"),
+    (["native.data.train_batch_size=8"], "native.data.train_batch_size", "set rollout.prompts instead"),
+    (["native.trainer.resume_mode=disable"], "native.trainer.resume_mode", "resumes by itself"),
+    (["native.trainer.use_v1=true"], "native.trainer.use_v1", "synchronous trainer"),
+    (["native.custom_reward_function.path=r.py"], "native.custom_reward_function.path", "ignores it"),
+    (["native.reward_model.enable=true"], "native.reward_model.enable", "ignores it"),
+    (["native.trainer.esi_redundnat_time=1"], "native.trainer.esi_redundnat_time", "trainer.esi_redundant_time"),
+    (["native.trainer.balance_batch=7"], "native.trainer.balance_batch", "bool"),
+    (["native.lr=1"], "native.lr", "train.learning_rate"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "key", "words"), MISTAKES, ids=[" ".join(one[0]) for one in MISTAKES])
+def test_a_mistake_is_one_line_that_names_key_and_remedy(settings: list[str], key: str, words: str) -> None:
+    found = faults(*settings)
+    assert len(found) == 1, found
+    assert found[0].split(": ")[1] == key
+    assert words in found[0]
+
+
+def test_a_mistake_names_the_line_it_is_written_in() -> None:
+    (found,) = faults("algorithm.clip_low=0.1")
+    assert found.startswith("recipes/min_o1/grpo.yaml:") or found.startswith("--set")
+
+
+def test_online_words_are_refused_where_nothing_is_sampled() -> None:
+    (found,) = faults("rollout={prompts: 4, max_prompt_length: 8, max_response_length: 8}", name="min_o1/sft_short")
+    assert "rollout: says something about online RL, and method is sft" in found
+
+
+def test_sections_that_online_rl_needs_are_asked_for() -> None:
+    found = faults("method=grpo", "trainer=verl", "native=null", name="min_o1/sft_short")
+    assert [key for key in ("rollout", "reward", "algorithm") if any(f": {key}: missing" in one for one in found)] == [
+        "rollout", "reward", "algorithm",
+    ]  # fmt: skip
+
+
+def test_a_logger_without_its_package_is_refused() -> None:
+    (found,) = faults("loggers=[wandb]", name="min_o1/sft_short")
+    assert "does not hold wandb" in found
+    assert faults("loggers=[wandb, tensorboard]") == []
+
+
+def test_production_config_says_what_decides_learning() -> None:
+    config = rendered()["verl.yaml"]
+    actor, rollout = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["rollout"]
+    assert config["data"]["train_batch_size"] == 64
+    assert actor["ppo_mini_batch_size"] * rollout["n"] == 256
+    assert (actor["policy_loss"]["loss_mode"], actor["loss_agg_mode"]) == ("ppo_clip", "token-mean")
+    assert (actor["clip_ratio_low"], actor["clip_ratio_high"], actor["use_kl_loss"]) == (0.2, 0.2, False)
+    assert config["algorithm"] | {"rollout_correction": None} == {
+        "adv_estimator": "adv_group_then_batch", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": True, "kl_penalty": "k1",
+        "kl_ctrl": {"type": "fixed", "kl_coef": 0.01}, "truncated": "penalise", "truncated_limit": 1024,
+        "truncated_penalty": -1.0, "rollout_correction": None,
+    }  # fmt: skip
+    assert (rollout["temperature"], rollout["top_p"], rollout["top_k"], rollout["n"]) == (1.0, 1.0, -1, 8)
+    assert config["trainer"]["total_epochs"] == 10
+    assert config["data"]["filter_overlong_prompts"] is True
+
+
+def test_mini_is_the_production_config_and_a_layer() -> None:
+    full, mini = rendered(), rendered(scale="mini")
+    assert "cpu.yaml" not in full
+    same = {key for key, _ in leaves(full["verl.yaml"])} ^ {key for key, _ in leaves(mini["verl.yaml"])}
+    assert same == set()
+    assert mini["verl.yaml"]["trainer"]["device"] == "cuda"
+    assert mini["cpu.yaml"]["trainer"]["device"] == "cpu"
+
+
+def test_every_benchmark_is_validated_with_its_own_reward() -> None:
+    said = rendered()["reward.json"]
+    assert set(said["validation"]) == {"gsm8k", "math500", "amc23", "olympiadbench"}
+    assert said["validation"]["amc23"]["reward"] == "math"
+    assert said["acc"] == "math"
+
+
+@pytest.mark.parametrize("loss", ["ppo_clip", "sequence_mean", "dr_grpo", "gspo"])
+def test_each_loss_brings_its_aggregation(loss: str) -> None:
+    actor = rendered(f"algorithm.loss={loss}")["verl.yaml"]["actor_rollout_ref"]["actor"]
+    wanted = {"ppo_clip": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}.get(loss, "seq-mean-token-mean")
+    assert actor["loss_agg_mode"] == wanted
+    assert actor["loss_scale_factor"] == (1024 if loss == "dr_grpo" else None)
+
+
+def test_ppo_brings_a_critic() -> None:
+    config = rendered("method=ppo", "algorithm.advantages=gae", "algorithm.critic.learning_rate=9e-6")["verl.yaml"]
+    assert config["critic"]["optim"]["lr"] == 9e-6
+    assert config["algorithm"]["adv_estimator"] == "gae"
+
+
+def test_native_keys_become_a_layer_and_keep_their_origin() -> None:
+    files = rendered("native.trainer.balance_batch=false", "native.data.image_key=pictures")
+    assert files["native.yaml"] == {"trainer": {"balance_batch": False}, "data": {"image_key": "pictures"}}
+    assert files["origins.json"]["trainer.balance_batch"][0] == "native.trainer.balance_batch"
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_every_key_that_the_template_writes_is_owned_or_fixed_by_it(name: str) -> None:
+    """A key that the template writes and `native` may set, too, would be said twice without anyone noticing."""
+    known = known_keys()["keys"]
+    written = {key for key, _ in leaves(rendered(name=name)["verl.yaml"]) if not key.startswith("hydra")}
+    unknown = written - known.keys() - {"defaults", "algorithm.truncated", "algorithm.truncated_limit"}
+    assert {key for key in unknown if not key.startswith(("ray_kwargs.", "algorithm.truncated", "reward."))
+            and "mixed_precision" not in key} == set()  # fmt: skip
+
+
+def test_owned_keys_exist_in_both_vocabularies() -> None:
+    known = known_keys()["keys"]
+    ours = set(compose._all_keys(compose.Recipe))
+    assert {one for one in OWNED.values() if one not in ours} == set()
+    strangers = {key for key in OWNED if key not in known and not any(other.startswith(f"{key}.") for other in known)}
+    assert {key for key in strangers if "truncated" not in key and "reward_kwargs" not in key
+            and "mixed_precision" not in key} == set()  # fmt: skip
+
+
+def _training(folder: Path, *, planned: int = 20, attempts: dict[str, list[int]] | None = None) -> Path:
+    (folder / "metrics").mkdir(parents=True)
+    (folder / "planned.json").write_text(json.dumps({"steps": planned}))
+    for name, steps in (attempts or {}).items():
+        lines = [json.dumps({"step": s, "data": {"training/global_step": s, "timing_s/step": 2.0}}) for s in steps]
+        (folder / "metrics" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_progress_is_the_last_attempts(tmp_path: Path) -> None:
+    backend = Verl()
+    assert backend.progress(tmp_path) is None
+    folder = _training(tmp_path / "t", attempts={"20260101T000000": [1, 2, 3, 9], "20260101T000001": [7, 8]})
+    assert backend.progress(folder) == Progress(8, 20, {"step_s": 2.0})
+    with (folder / "metrics" / "20260101T000002.jsonl").open("w") as torn:
+        torn.write('{"step": 9, "da')
+    assert backend.progress(folder) == Progress(8, 20, {"step_s": 2.0})
+
+
+def test_a_training_that_stopped_early_has_done_what_it_planned(tmp_path: Path) -> None:
+    folder = _training(tmp_path / "t", attempts={"20260101T000000": [1, 2, 3]})
+    (folder / "stopped.json").write_text('{"step": 3, "why": "plateau"}')
+    assert Verl().progress(folder) == Progress(3, 3, {"step_s": 2.0})
+
+
+def test_checkpoints_beyond_the_last_whole_one_are_dropped(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    for step in (10, 20, 30):
+        (checkpoints / f"global_step_{step}" / "actor").mkdir(parents=True)
+    (checkpoints / "latest_checkpointed_iteration.txt").write_text("20")
+    Verl().prepare(tmp_path)
+    assert sorted(path.name for path in checkpoints.glob("global_step_*")) == ["global_step_10", "global_step_20"]
+
+
+def test_the_reason_of_a_failure_is_its_own_line(tmp_path: Path) -> None:
+    log = "\n".join(
+        [
+            "Traceback (most recent call last):",
+            "ray.exceptions.RayTaskError(ValueError): \x1b[36mray::TaskRunner.run()\x1b[39m (pid=1)",
+            "(TaskRunner pid=1) ValueError: loss ppo_clip is nan",
+            "ValueError: loss ppo_clip is nan",
+        ]
+    )
+    assert Verl().reason(log) == "ValueError: loss ppo_clip is nan"
+    assert Verl().reason("noise\nerror: recipes/x.yaml:3: data: none\nmore") == "recipes/x.yaml:3: data: none"
+    assert Verl().reason("") == "no output"
