@@ -12,14 +12,16 @@ override HARDWARE := $(value HARDWARE)
 override SET := $(value SET)
 override OUT := $(value OUT)
 override RUN := $(value RUN)
+override SEEDS := $(value SEEDS)
+override ONLY := $(value ONLY)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
-export SCALE MODEL DATA HARDWARE SET OUT RUN
+export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY
 
 CORE = "$$(python3 -m launchers.envs core)"
 LAUNCH = $(CORE) -m launchers
 OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
-RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
+RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/study.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
 q = '$(subst ','\'',$(1))'
 
 .PHONY: help list demo test test-full check python fix schema mini-model report bench bench/launcher bench/rewards $(RECIPES)
@@ -27,7 +29,7 @@ q = '$(subst ','\'',$(1))'
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
 	@printf '  make %-30s %s\n' '<family>/<recipe>' 'run a recipe whole: data, train, eval, report'
-	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : $$1 ~ /^study/ ? "<family>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
 	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
 	@printf '%s\n' 'Recipes:   $(RECIPES)'
 
@@ -53,6 +55,9 @@ render/%:  ## native configs and scripts, nothing started
 	@$(LAUNCH) render $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
 sbatch/%:  ## submit to Slurm (DRY_RUN=1 only prints the submit line)
 	@$(LAUNCH) submit $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(DRY_RUN),--dry-run)
+study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
+	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
+	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 

@@ -2,7 +2,7 @@
 
     python -m launchers <verb> <family>/<recipe> [--scale mini] [--set key=value]… [--out DIR] [--json]
 
-Verbs: list show check plan render data train eval run report submit schema. Mistakes are one line each and
+Verbs: list show check plan render data train eval run study report submit schema. Mistakes are one line each and
 exit status 2, failures of a run one line and exit status 1; there is no traceback for either.
 """
 
@@ -230,6 +230,29 @@ _part("run", "The whole recipe: data, training, evaluation, report.")
 _part("data", "Only make the training data.")
 _part("train", "Only train, on data that have been made.")
 _part("eval", "Only evaluate a trained run.")
+
+
+@app.command()
+def study(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="a family with a study.yaml")],
+    scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="in place of the study's own, e.g. 0,1,2")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="these cells, and what they need: cell,cell")] = None,
+) -> None:  # fmt: skip
+    """An experiment made of runs: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
+    from launchers import study as studying
+    from launchers import study_file
+
+    given = _given(scale, set_, from_make)
+    asked = study_file.load(
+        family, given.scale, study_file.parse_seeds(seeds), only and only.split(","), given.settings
+    )
+    found = studying.execute(asked, out)
+    if as_json:
+        _print_json(found)
+    else:
+        print(found["report"])
+    studying.verdict(found)
 
 
 @app.command()

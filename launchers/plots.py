@@ -153,6 +153,24 @@ def by_level(key: str, title: str, levels: Sequence[str], lines: Sequence[tuple[
     return _both(key, title, draw, lambda width: 215 if width == WIDE else 190)
 
 
+def against_cost(key: str, points: Sequence[tuple[float, Whisker]], start: float | None, unit: str) -> Markup:
+    """Accuracy in percent, with its interval, over what training took: a dot each. `start` is drawn as a line."""
+
+    def draw(ax: Axes, width: float) -> None:
+        if start is not None:
+            ax.axhline(start, color=_COLOUR[MUTED], linewidth=1, linestyle=(0, (4, 3)))
+        for cost, point in points:
+            if point.low is not None and point.high is not None:
+                ax.plot([cost, cost], [point.low, point.high], color=_COLOUR[point.look.tone], linewidth=1.6)
+            ax.plot([cost], point.values, **_marker(point.look))
+        ax.set_xlim(0, 1.08 * max(cost for cost, _ in points) or 1)
+        ax.set_xlabel(f"{unit} of training")
+        ax.set_ylabel("accuracy, %")
+        ax.grid(axis="y")
+
+    return _both(key, "Accuracy over the cost of training", draw, lambda width: 215 if width == WIDE else 190)
+
+
 def _whisker(ax: Axes, line: Whisker, y: float) -> None:
     colour = _COLOUR[line.look.tone]
     if line.low is not None and line.high is not None:
