@@ -69,7 +69,8 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     if recipe.method not in backend.methods:
         known = ", ".join(backend.methods)
         faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
-    faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
+    if not any(fault.key == "train.global_batch" for fault in faults):
+        faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
     return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export))
 
 

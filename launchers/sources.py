@@ -130,10 +130,28 @@ def _pipeline(resolved: Resolved) -> Tree:
         hint = f"{did_you_mean(name, known.value)} (a path to a file of rows works too)"
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
     faults: list[Fault] = []
-    found = _substitute(known.value[name], resolved, faults)
+    found = _substitute(_whole(known, name), resolved, faults)
     if faults:
         raise UserError(*faults)
     return found
+
+
+def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
+    """A pipeline's steps; where it begins with `- pipeline: other`, those of the other come first."""
+    found: Tree = known.value[name]
+    first = found.value[0] if isinstance(found.value, list) and found.value else None
+    if first is None or not isinstance(first.value, dict) or list(first.value) != ["pipeline"]:
+        return found
+    other = first.value["pipeline"]
+    if other.value in (*chain, name):
+        raise UserError(Fault(other.where, f"{name}.pipeline", f"begins with itself: {' -> '.join((*chain, name))}"))
+    if not isinstance(other.value, str) or other.value not in known.value:
+        hint = did_you_mean(str(other.value), known.value)
+        raise UserError(Fault(other.where, f"{name}.pipeline", f"no pipeline {other.value!r} here; {hint}"))
+    begun = _whole(known, other.value, (*chain, name))
+    if not isinstance(begun.value, list):
+        return begun  # no pipeline, which is told where it is read
+    return Tree([*begun.value, *found.value[1:]], found.where)
 
 
 def data_steps(resolved: Resolved, export: dict[str, Any]) -> list[StepSpec]:

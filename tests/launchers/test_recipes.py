@@ -193,6 +193,20 @@ def test_a_root_for_runs_that_cannot_be_one_is_refused(house: House, out: str) -
     assert (done.returncode, len(done.stderr.splitlines()), "Traceback" in done.stderr) == (2, 1, False)
 
 
+def test_a_pipeline_may_begin_with_another(house: House) -> None:
+    house.write("recipes/x/rows.jsonl", ROW * 3)
+    house.write("recipes/x/y.yaml", GOOD.replace("rows.jsonl", "part"))
+    pipelines = "whole:\n  - load: {path: rows.jsonl}\npart:\n  - pipeline: whole\n  - select: {n: 1}\n"
+    house.write("recipes/x/data.yaml", pipelines)
+    found = json.loads(house.launch("plan", "x/y", "--json").stdout)["pipelines"]["data/train.json"]
+    assert [step["step"] for step in found] == ["load", "select", "export"]
+    for wrong, words in {"whoel": "did you mean 'whole'?", "part": "begins with itself: part"}.items():
+        house.write("recipes/x/data.yaml", pipelines.replace("pipeline: whole", f"pipeline: {wrong}"))
+        done = house.launch("check", "x/y")
+        assert done.stderr.startswith("error: recipes/x/data.yaml:4: part.pipeline: "), done.stderr
+        assert words in done.stderr
+
+
 def test_a_site_or_hardware_profile_is_checked_like_a_recipe(house: House) -> None:
     house.write("configs/sites/bad.yaml", 'partitoin: gpu\nenviron: {"A;touch pwned": x}\n')
     done = house.launch("check", "min_o1/sft_short", "--set", "site=bad")

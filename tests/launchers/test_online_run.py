@@ -1,0 +1,127 @@
+"""A whole online RL run as its user starts it: through make, with the real verl, and killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launchers import envs
+from tests.conftest import House
+from tests.launchers.test_llamafactory import _wait
+from tests.launchers.test_whole_run import _assert_nothing_is_left, _json, _make, _run_of, _started
+
+RUN = "min_o1/grpo"
+TINY = (
+    "train.steps=4 train.save_every=2 train.global_batch=16 train.micro_batch=16 rollout.prompts=4 rollout.samples=4 "
+    "eval.limit=8 eval.before=false eval=null validation=null"
+)
+# Processes of a training, by how their titles begin: Ray gives its workers titles of their own.
+DRIVER, TASK, WORKER, REWARD = (
+    r".*launchers\.plugins\.verl\.train ",
+    "ray::TaskRunner",
+    "ray::WorkerDict",
+    "ray::RewardLoop",
+)
+RAYLET = r".*/raylet/raylet "
+
+
+def _titles(house: House) -> dict[int, str]:
+    mark, found = f"PYTHONPATH={house.path}\0".encode(), {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has just ended
+    return found
+
+
+def _kill_one(house: House, title: str) -> None:
+    pids = [pid for pid, words in _titles(house).items() if re.match(title, words)]
+    assert pids, f"no process {title}: {sorted(_titles(house).values())}"
+    os.kill(pids[0], signal.SIGKILL)
+
+
+def _left_behind(before: set[str]) -> set[str]:
+    """Ray folders and shared memory that were not there before."""
+    return _things() - before
+
+
+def _things() -> set[str]:
+    patterns = ("tmp/ray-*", "dev/shm/psm_*", "dev/shm/plasma*")
+    return {str(path) for pattern in patterns for path in Path("/").glob(pattern)}
+
+
+def _last(run: Path) -> int:
+    path = run / "train" / "checkpoints" / "latest_checkpointed_iteration.txt"
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _metrics(run: Path) -> list[tuple[str, list[int]]]:
+    """Steps by attempt."""
+    found = []
+    for path in sorted((run / "train" / "metrics").glob("*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        found.append((path.stem, [line["step"] for line in lines if "training/global_step" in line["data"]]))
+    return found
+
+
+def _logits(model: Path, house: House) -> Any:
+    """Of the merged model, read by transformers in verl's environment."""
+    script = (
+        "import sys, json, torch\nfrom transformers import AutoModelForCausalLM\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        "print(json.dumps(model(torch.arange(8)[None]).logits[0, -1, :8].tolist()))\n"
+    )
+    done = subprocess.run(
+        [str(envs.ensure("verl", "cpu")), "-c", script, str(model)], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("victim", [DRIVER])
+def test_a_training_killed_between_checkpoints_goes_on_from_the_last(
+    house: House, victim: str, mini_model: Path
+) -> None:
+    _killed_and_finished(house, victim, mini_model)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("victim", [TASK, WORKER, REWARD, RAYLET], ids=["task", "worker", "reward", "raylet"])
+def test_a_training_survives_the_death_of_any_process(house: House, victim: str, mini_model: Path) -> None:
+    _killed_and_finished(house, victim, mini_model)
+
+
+def _killed_and_finished(house: House, victim: str, mini_model: Path) -> None:
+    words, before = (RUN, "SCALE=mini", f"SET={TINY}"), _things()
+    with _started(house, *words) as process:
+        _wait(
+            lambda: process.poll() is not None or any(_last(run) >= 2 for run in house.path.glob("runs/*/*/*-*")), 300
+        )
+        assert process.poll() is None, (house.path / "make.log").read_text()[-3000:]
+        _kill_one(house, victim)
+        assert process.wait(200) != 0  # a death is a failure with a reason, never a hang
+    _assert_nothing_is_left(house)
+    assert _left_behind(before) <= {path for path in _things() if path.startswith("/tmp/ray-")}
+    run = _run_of(house, RUN)
+    done = _make(house, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    _assert_nothing_is_left(house)
+    assert _left_behind(before) == set()
+    (_, first), (_, second) = _metrics(run)
+    assert first[0] == 1
+    assert second[0] == 3  # from the checkpoint of step 2
+    assert second[-1] == 4
+    assert _json(run / "train" / "merged" / "done.json") == {"step": 4}
+    assert _logits(run / "train" / "merged", house) != _logits(mini_model, house)
+    again = _make(house, *words)
+    assert "finished already" in again.stderr
