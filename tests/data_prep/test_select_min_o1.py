@@ -21,9 +21,18 @@ from data_prep.steps.lim import epochs, lim_scores, read_steps, sample_files
 from tests.conftest import REPO
 
 FAMILY = REPO / "recipes" / "min_o1"
-PIPELINES: dict[str, list[dict[str, Any]]] = yaml.safe_load((FAMILY / "data.yaml").read_text())
+WRITTEN: dict[str, list[dict[str, Any]]] = yaml.safe_load((FAMILY / "data.yaml").read_text())
 SAMPLE = FAMILY / "sample" / "math3k_rl.jsonl"
 LEVELS = ("easy", "medium", "hard")
+
+
+def whole(name: str) -> list[dict[str, Any]]:
+    """A pipeline's steps, those of the one it begins with first."""
+    first, *rest = WRITTEN[name]
+    return [*whole(first["pipeline"]), *rest] if "pipeline" in first else [first, *rest]
+
+
+PIPELINES = {name: whole(name) for name in WRITTEN}
 
 
 def filled(value: Any, values: dict[str, Any]) -> Any:
