@@ -158,9 +158,9 @@ def test_cyclic_extends_is_refused(house: House) -> None:
 
 
 def test_missing_extends_names_the_nearest(house: House) -> None:
-    (line,) = _faulty(house, GOOD.replace("sft_llamafactory", "sft_lamafactory"))
+    (line,) = _faulty(house, GOOD.replace("_sft.yaml", "_stf.yaml"))
     assert "recipes/x/y.yaml:1: extends: no such file" in line
-    assert "'sft_llamafactory.yaml'" in line
+    assert "'_sft.yaml'" in line
 
 
 def test_an_unknown_recipe_verb_and_scale_are_one_line(house: House) -> None:

@@ -42,7 +42,7 @@ def rendered(*settings: str, scale: str | None = None, name: str = NAME) -> dict
 
 
 MISTAKES = [
-    (["train.global_batch=100"], "train.global_batch", "128, 256"),
+    (["train.global_batch=100"], "train.global_batch", "64, 128"),
     (["train.global_batch=4"], "train.global_batch", "does not cut a rollout of 64 prompts × 8 samples = 512"),
     (["rollout.prompts=60"], "train.global_batch", "160, 240"),
     (["train.micro_batch=24"], "train.global_batch", "does not divide by micro_batch 24 × 4 GPUs"),
