@@ -217,13 +217,18 @@ class Verl:
         return (Command(argv, "train", job.label, tuple(environ.items())),)
 
     def prepare(self, output: Path) -> None:
-        """Drop checkpoints that a kill left half-written: verl names the last whole one in a file of its own."""
-        folder = output / "checkpoints"
+        """Drop checkpoints that a kill left half-written: verl names the last whole one in a file of its own.
+
+        And the samples of steps that will be done again, or with an early stop never.
+        """
         last = last_checkpoint(output)
-        for checkpoint in folder.glob("global_step_*"):
+        for checkpoint in (output / "checkpoints").glob("global_step_*"):
             step = checkpoint.name.removeprefix("global_step_")
             if not step.isdigit() or int(step) > last:
                 shutil.rmtree(checkpoint)
+        for samples in (*output.glob("samples/*.jsonl"), *output.glob("validation/*.jsonl")):
+            if samples.stem.isdigit() and int(samples.stem) > last:
+                samples.unlink()
 
     def finished(self, output: Path) -> bool:
         """Whether the model that comes out is there, whole."""
