@@ -82,7 +82,8 @@ class Rules:
         last = zero_variance[-self.idle :] if self.idle else []
         if self.idle is None or len(last) < self.idle or any(share < 1 for _, share in last):
             return None
-        return Verdict(f"in {self.idle} steps in a row (stop.idle) no group's rewards differed: nothing to learn from")
+        since = last[0][0]
+        return Verdict(f"no group's rewards have differed since step {since} (stop.idle {self.idle}): nothing to learn")
 
 
 class Stopping:
