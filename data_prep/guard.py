@@ -91,6 +91,7 @@ def main(grace_s: float, command: list[str]) -> int:
     while _signal_all(signal.SIGKILL):
         _reap()
         time.sleep(PAUSE_S)
+    _reap()  # what orphans have used counts as ours
     return status if status >= 0 else 128 - status
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -204,10 +205,11 @@ def _supervise(
         _echo(guarded.process.stdout, sink, show=phase in ("data", "eval"))
         status = guarded.process.wait()
         watch.stop()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the whole family: the guard waits for all of it
     message = _verdict(status, training, log, offset)
     events.append(
         run, "phase_end", phase=phase, label=label, status=status, seconds=round(time.monotonic() - began, 2),
-        peak_rss_mb=round(watch.peak), **({"error": message} if message else {}),
+        cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_rss_mb=round(watch.peak), **({"error": message} if message else {}),
     )  # fmt: skip
     if message:
         print(f"error: {phase}{' ' + label if label else ''}: {message}\n  log: {log}", file=sys.stderr)
