@@ -209,7 +209,8 @@ def _supervise(
     message = _verdict(status, training, log, offset)
     events.append(
         run, "phase_end", phase=phase, label=label, status=status, seconds=round(time.monotonic() - began, 2),
-        cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_rss_mb=round(watch.peak), **({"error": message} if message else {}),
+        cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_rss_mb=round(watch.peak),
+        **({"error": message} if message else {}),
     )  # fmt: skip
     if message:
         print(f"error: {phase}{' ' + label if label else ''}: {message}\n  log: {log}", file=sys.stderr)

@@ -1,8 +1,9 @@
 """What a study's runs came to, as numbers: read from their folders, whatever of them is there.
 
-Training is counted in seconds of the training phases (start-up included, every attempt) times the processes that
-train: GPU-seconds, or on a CPU process-seconds. A cell that starts from another's model, or whose data come out of
-another's run, is charged with that cell's training too. Gains are against the untrained model where the chain begins.
+Training is counted, start-up and every attempt included, in GPU-seconds (wall seconds times GPUs) or, on a CPU, in the
+CPU-seconds that all its processes computed, which a busy machine does not lengthen as it does wall seconds. A cell
+that starts from another's model, or whose data come out of another's run, is charged with that cell's training too.
+Gains are against the untrained model where the chain begins.
 """
 
 from __future__ import annotations
@@ -41,10 +42,8 @@ class Outcome:
 
     after: dict[Key, Answer]
     before: dict[Key, Answer]
-    seconds: float  # of the training phases
-    processes: int
+    cost: float  # GPU-seconds or CPU-seconds of its own training
     device: str
-    settings: Json
     notes: tuple[str, ...]
 
 
@@ -54,14 +53,13 @@ def read_run(path: Path) -> Outcome | None:
     after = _answers(run, "after")
     if not after:
         return None
-    hardware = run.plan.get("hardware") or {}
+    device = str((run.plan.get("hardware") or {}).get("device") or "cpu")
+    processes = int((run.plan.get("batch") or {}).get("world") or 1)
     return Outcome(
         after=after,
         before=_answers(run, "before"),
-        seconds=training_seconds(run.events),
-        processes=int((run.plan.get("batch") or {}).get("world") or 1),
-        device=str(hardware.get("device") or "cpu"),
-        settings=run.recipe,
+        cost=training_cost(run.events, processes, device == "cpu"),
+        device=device,
         notes=tuple(run.notes),
     )
 
@@ -75,28 +73,28 @@ def _answers(run: Results, label: str) -> dict[Key, Answer]:
     return found
 
 
-def training_seconds(events: Iterable[Json]) -> float:
-    """Seconds of the recipe's own training phases. An attempt without an end counts up to its last sign of life."""
+def training_cost(events: Iterable[Json], processes: int, cpu: bool) -> float:
+    """What the recipe's own training phases took: seconds × processes, or on a CPU the seconds that it computed.
+
+    An attempt that was killed has no end: it counts up to its last sign of life, on a CPU as if it had computed.
+    """
     total, began, last = 0.0, None, None
     for event in events:
-        if event.get("label") not in ("after", "", None):
-            continue  # a control's
         kind, at = event.get("event"), event.get("time")
-        train = event.get("phase") == "train"
-        if kind == "phase_start" and began and last:  # the attempt before this one was killed
-            total += (last - began).total_seconds()
+        if event.get("phase", "train") != "train" or event.get("label") != "after" or not at:
+            continue  # another phase, or a control's training
+        now = datetime.fromisoformat(at)
+        if kind == "phase_start":
+            total += processes * (last - began).total_seconds() if began and last else 0.0
+            began = last = now
+        elif kind == "train_step":
+            last = now
+        elif kind == "phase_end" and began:
+            wall = event["seconds"] if event.get("seconds") is not None else (now - began).total_seconds()
+            used = event.get("cpu_seconds") if cpu else None
+            total += processes * wall if used is None else used
             began = None
-        if kind == "phase_start" and train and at:
-            began = last = datetime.fromisoformat(at)
-        elif kind == "train_step" and began and at:
-            last = datetime.fromisoformat(at)
-        elif kind == "phase_end" and train:
-            if event.get("seconds") is not None:
-                total += event["seconds"]
-            elif began and at:
-                total += (datetime.fromisoformat(at) - began).total_seconds()
-            began = None
-    return total + ((last - began).total_seconds() if began and last else 0.0)
+    return total + (processes * (last - began).total_seconds() if began and last else 0.0)
 
 
 class Numbers:
@@ -224,7 +222,7 @@ class Numbers:
     def cost(self, cell: str, seed: int) -> float | None:
         """Training seconds times processes, of a run and of those that it builds on; None where one is not known."""
         runs = [self.outcomes[name].get(seed) for name in (cell, *self.builds_on(cell))]
-        return sum(run.seconds * run.processes for run in runs if run) if all(runs) else None
+        return sum(run.cost for run in runs if run) if all(runs) else None
 
     def mean_cost(self, cell: str) -> float | None:
         """The same, averaged over seeds."""
