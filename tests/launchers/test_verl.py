@@ -109,7 +109,7 @@ def test_sections_that_online_rl_needs_are_asked_for() -> None:
 def test_a_logger_without_its_package_is_refused() -> None:
     (found,) = faults("loggers=[wandb]", name="min_o1/sft_short")
     assert "does not hold wandb" in found
-    assert faults("loggers=[wandb, tensorboard]") == []
+    assert faults("loggers=[wandb, tensorboard, trackio]") == []
 
 
 def test_production_config_says_what_decides_learning() -> None:

@@ -36,11 +36,13 @@ def main(argv: Sequence[str]) -> int:
     if not _ended(folder):
         from launchers.plugins.verl import check
 
-        config = check.compose(folder)
-        found = check.faults(config)
-        if found:
-            origins = json.loads((folder / "origins.json").read_text())
-            for line in check.explain(found, origins):
+        try:
+            config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+        except check.CannotCompose as problem:
+            print(f"error: {problem}", flush=True)
+            return 2
+        if found := check.faults(config):
+            for line in check.explain(found, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
             return 2
         _train(folder, config)
@@ -67,6 +69,7 @@ def _train(folder: Path, config: Any) -> None:
     os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)  # verl truncates it: one for each attempt
     os.environ.setdefault("TENSORBOARD_DIR", str(folder / "tensorboard"))
     os.environ.setdefault("WANDB_DIR", str(folder))
+    os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))
     with _ray_folder(folder) as temporary:
         with open_dict(config):
             config.ray_kwargs.ray_init._temp_dir = str(temporary)
