@@ -50,14 +50,8 @@ def _kill_one(house: House, title: str) -> None:
     os.kill(pids[0], signal.SIGKILL)
 
 
-def _left_behind(before: set[str]) -> set[str]:
-    """Ray folders and shared memory that were not there before."""
-    return _things() - before
-
-
-def _things() -> set[str]:
-    patterns = ("tmp/ray-*", "dev/shm/psm_*", "dev/shm/plasma*")
-    return {str(path) for pattern in patterns for path in Path("/").glob(pattern)}
+def _shared_memory() -> set[Path]:
+    return {path for pattern in ("psm_*", "plasma*") for path in Path("/dev/shm").glob(pattern)}
 
 
 def _last(run: Path) -> int:
@@ -102,7 +96,7 @@ def test_a_training_survives_the_death_of_any_process(house: House, victim: str,
 
 
 def _killed_and_finished(house: House, victim: str, mini_model: Path) -> None:
-    words, before = (RUN, "SCALE=mini", f"SET={TINY}"), _things()
+    words, before = (RUN, "SCALE=mini", f"SET={TINY}"), _shared_memory()
     with _started(house, *words) as process:
         _wait(
             lambda: process.poll() is not None or any(_last(run) >= 2 for run in house.path.glob("runs/*/*/*-*")), 300
@@ -111,12 +105,16 @@ def _killed_and_finished(house: House, victim: str, mini_model: Path) -> None:
         _kill_one(house, victim)
         assert process.wait(200) != 0  # a death is a failure with a reason, never a hang
     _assert_nothing_is_left(house)
-    assert _left_behind(before) <= {path for path in _things() if path.startswith("/tmp/ray-")}
+    assert _shared_memory() <= before
     run = _run_of(house, RUN)
+    noted = run / "train" / "ray.json"
+    rays = Path(_json(noted)["folder"]) if noted.exists() else None  # whom the kill left the time, has cleaned up
     done = _make(house, *words)
     assert done.returncode == 0, done.stderr[-3000:]
     _assert_nothing_is_left(house)
-    assert _left_behind(before) == set()
+    assert _shared_memory() <= before
+    assert not noted.exists()
+    assert rays is None or not rays.exists()
     (_, first), (_, second) = _metrics(run)
     assert first[0] == 1
     assert second[0] == 3  # from the checkpoint of step 2
