@@ -134,7 +134,7 @@ class Study:
     def placed(self, name: str, fault: Fault) -> Fault:
         """A fault of a cell's recipe, at the line of the study file that said so where one did."""
         places = {option: option for _, _, option in self.extra}
-        for tree in self._sets(name):
+        for tree in reversed(self._sets(name)):
             places = {f"--set {dotted(path)}": leaf.where for path, leaf in _leaves(tree)} | places
         here = self.tree.where_of(("cells", name))
         where = places.get(fault.where, here) if fault.where.startswith("--set ") or not fault.where else fault.where
@@ -207,13 +207,24 @@ def load(
     try:
         file = StudyFile.model_validate(tree.plain())
     except ValidationError as error:
-        raise UserError(*faults_of(error, tree, StudyFile)) from None
+        raise UserError(*_schema_faults(error, tree)) from None
     study = Study(family, scale, file, tree, tuple(extra))
     if faults := [*_names(study), *_cycles(study), *_set_faults(study)]:
         raise UserError(*faults)
     if seeds is not None:
         study = replace(study, file=file.model_copy(update={"seeds": list(seeds)}))
     return study if only is None else _narrowed(study, only)
+
+
+def _schema_faults(error: ValidationError, tree: Tree) -> Iterator[Fault]:
+    """What the schema refuses; an unknown key of a cell or question with the nearest that these have."""
+    for item, fault in zip(error.errors(include_url=False), faults_of(error, tree, StudyFile), strict=True):
+        level: type[Strict] | None = {"cells": Cell, "questions": Question}.get(str(item["loc"][0]))
+        if item["type"] == "extra_forbidden" and level and len(item["loc"]) == 3:
+            near = did_you_mean(str(item["loc"][-1]), level.model_fields)
+            yield Fault(fault.where, fault.key, f"unknown key; {near}")
+        else:
+            yield fault
 
 
 def _without_nulls(tree: Tree) -> Tree:

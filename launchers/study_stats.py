@@ -58,7 +58,7 @@ def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:
     spread = (by_seed**2 / (seeds - 1) if seeds > 1 else 0.0) + (
         by_question**2 / (questions - 1) if questions > 1 else 0.0
     )
-    return error, max(1, math.floor(both**2 / spread))
+    return error, max(1, math.floor(both**2 / spread + 1e-6))  # 49 that rounding made 48.99… is 49
 
 
 def share(table: Sequence[Sequence[float]]) -> Estimate:
@@ -80,7 +80,8 @@ def change(table: Sequence[Sequence[float]], largest: float = 1.0) -> Estimate:
     mean = fmean(map(fmean, table))
     error, freedom = standard_error(table)
     half = _quantile(freedom) * error or largest * wilson(0.0, len(table[0]), _quantile(freedom))[1]
-    return Estimate(100 * mean, 100 * (mean - half), 100 * (mean + half), len(table), len(table[0]))
+    low, high = max(-largest, mean - half), min(largest, mean + half)
+    return Estimate(100 * mean, 100 * low, 100 * high, len(table), len(table[0]))
 
 
 def _quantile(freedom: int) -> float:

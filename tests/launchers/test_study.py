@@ -1,0 +1,234 @@
+"""Studies as their user starts them: files with mistakes, runs that fail, and what a second start does."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from launchers import compose, study_file
+from launchers.compose import SCALES
+from tests.launchers.test_report import Outline
+
+STUDY = """\
+seeds: [0, 1]
+set: {eval: {limit: 12, n: 2}}
+cells:
+  good: {recipe: min_o1/sft_short, set: {data: few, train.steps: 4}, trained_levels: [2]}
+  bad: {recipe: min_o1/sft_short, set: {data: none}, trained_levels: [2]}
+  onward: {recipe: min_o1/sft_short, set: {data: few, train.steps: 4}, model_of: good, trained_levels: [2]}
+  stuck: {recipe: min_o1/sft_short, set: {data: few}, model_of: bad}
+questions:
+  - {ask: Which is best?, compare: [good, bad, onward, stuck]}
+  - {ask: Does it carry over?, compare: [good, onward], measure: untrained}
+"""
+# No sum of the curriculum has nine numbers: the export of nothing fails, within seconds and for real.
+DATA = """
+few:
+  - curriculum: {split: train, levels: {2: 64}, seed: 1}
+none:
+  - curriculum: {split: train, levels: {2: 64}, seed: 1}
+  - select: {level: [9, 9]}
+"""
+
+
+@pytest.fixture
+def lab(house):
+    """A house whose min_o1 has a small study with a cell that fails and one that needs it."""
+    house.write("recipes/min_o1/study.yaml", STUDY)
+    house.write("recipes/min_o1/study.mini.yaml", "by: level\n")
+    data = house.path / "recipes/min_o1/data.yaml"
+    data.write_text(data.read_text() + DATA)
+    return house
+
+
+def refused(lab, *words):
+    """The lines of a study that is refused before anything starts."""
+    done = lab.launch("study", "min_o1", "--scale", "mini", *words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (lab.path / "runs").exists()
+    return [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+def test_every_study_of_the_tree_is_whole(tmp_path):
+    assert study_file.study_names()
+    for family in study_file.study_names():
+        for scale in (None, *SCALES):
+            study = study_file.load(family, scale)
+            assert set(study_file.check(study, tmp_path)) == set(study.file.cells)
+            assert len(study.file.seeds) >= 3
+
+
+def test_a_study_is_no_recipe(lab):
+    assert not [name for name in compose.recipe_names() if "study" in name]
+    recipes = re.search(r"Recipes: +(.*)", lab.make("help").stdout)
+    assert recipes
+    assert "study" not in recipes[1]
+
+
+# What is checked in one go is tried in one go: (old text, new text, line, what is said).
+MISTAKES = {
+    "syntax": [("cells:", "cells: [", 5, "not valid YAML")],
+    "schema": [
+        ("seeds: [0, 1]", "seeds: []", 1, "seeds: "),
+        ("trained_levels: [2]}", "trained_level: [2]}", 4, "unknown key; did you mean 'trained_levels'?"),
+        ("compare: [good, bad", "compar: [good, bad", 9, "unknown key; did you mean 'compare'?"),
+        ("measure: untrained", "measure: untrain", 10, "did you mean 'untrained'?"),
+    ],
+    "names": [
+        ("seeds: [0, 1]", "seeds: [0, 0]", 1, "seeds[1]: 0 is given twice"),
+        ("train.steps: 4", "train.seed: 4", 4, "cells.good.set.train.seed: cannot be set: the study's `seeds` say it"),
+        ("recipe: min_o1/sft_short, set: {data: none",
+         "recipe: min_o1/sft_shrt, set: {data: none", 5, "no such recipe; did you mean 'min_o1/sft_short'?"),
+        ("model_of: good", "model_of: god", 6, "cells.onward.model_of: no cell 'god'; did you mean 'good'?"),
+        ("data: few}, model_of", "model: x}, model_of", 7,
+         "cells.stuck.set.model: cannot be set: follows from `model_of`"),
+        ("compare: [good, bad", "compare: [good, bda", 9,
+         "questions[0].compare[1]: no cell 'bda'; did you mean 'bad'?"),
+        ("compare: [good, onward]", "compare: [stuck]", 10, "cell 'stuck' does not say its `trained_levels`"),
+    ],
+    "cycle": [
+        ("trained_levels: [2]}", "model_of: onward, trained_levels: [2]}", 4,
+         "cells.good.model_of: this cell needs itself"),
+        ("model_of: good", "from_run: good", 6, "cells.onward.from_run: this cell needs itself"),
+    ],
+    "recipes": [
+        ("train.steps: 4", "train.step: 4", 4, "cells.good: train.step: unknown key; did you mean 'train.steps'?"),
+        ("data: none", "data: fwe", 5, "cells.bad: data: no pipeline 'fwe'"),
+        ("set: {data: few, train.steps: 4}, model_of", "set: {train.steps: four}, model_of", 6,
+         "cells.onward: train.steps: a whole number is expected"),
+    ],
+    "for all": [("{eval: {limit: 12, n: 2}}", "{eval: {limt: 12, n: 2}}", 2, "did you mean 'eval.limit'?")],
+    "judged": [("data: none", "data: none, eval.n: 4", 5, "cells.bad: eval.n: 4, but 2 for cell 'good'")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_mistakes_are_named_with_their_line(lab, kind):
+    text = STUDY
+    for old, new, _, _ in MISTAKES[kind]:
+        assert old in text
+        text = text.replace(old, new, 1)
+    lab.write("recipes/min_o1/study.yaml", text)
+    lines = refused(lab)
+    for _, _, line, said in MISTAKES[kind]:
+        assert any(one.startswith(f"recipes/min_o1/study.yaml:{line}: ") and said in one for one in lines), (
+            said,
+            lines,
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "0,x"], "--seeds: '0,x' is not a list of whole numbers, e.g. 0,1,2"),
+        (["--only", "god"], "--only: no cell 'god'; did you mean 'good'?"),
+        (
+            ["--set", "train.stps=4"],
+            "--set train.stps: cells.good: train.stps: unknown key; did you mean 'train.steps'?",
+        ),
+    ],
+)
+def test_bad_options(lab, words, said):
+    assert said in refused(lab, *words)
+
+
+def test_names_of_families_and_scales(lab):
+    done = lab.launch("study", "min_o2")
+    assert (done.returncode, done.stderr) == (2, "error: min_o2: no such study; did you mean 'min_o1'?\n")
+    (lab.path / "recipes/min_o1/study.mini.yaml").unlink()
+    assert "the study of 'min_o1' has no study.mini.yaml" in lab.launch("study", "min_o1", "--scale", "mini").stderr
+
+
+def test_a_cell_follows_those_that_it_needs():
+    study = study_file.load("min_o1", "mini", only=["lim", "sft_grpo"])
+    assert study.order() == ["sft_short", "grpo", "sft_grpo", "lim"]
+    given = {key: text for key, text, _ in study.overrides("sft_grpo", 2, Path("/m")).settings}
+    assert (given["model"], given["revision"], given["train.seed"], given["eval.before"]) == (
+        "/m",
+        "null",
+        "2",
+        "false",
+    )
+    assert {key: text for key, text, _ in study.overrides("lim", 0, run=Path("/r")).settings}["from_run"] == "/r"
+
+
+def test_a_number_written_as_text_stays_text():
+    """Settings of a study reach the recipe with the types that they were written with."""
+    values = [1e-5, 3, True, None, "1e-5", "no", "null", "a: b", "{a}", "", "#x", ["1", 2], "ä\n'\""]
+    for value in values:
+        parsed = compose._parse_value(study_file._text(value), "--set x").plain()
+        assert (parsed, type(parsed)) == (value, type(value))
+
+
+def test_a_later_null_takes_a_cell_away(lab):
+    lab.write("recipes/min_o1/study.mini.yaml", "cells: {stuck: null}\n")
+    assert "no cell 'stuck'" in refused(lab)[0]
+
+
+def _records(lab):
+    return [json.loads(path.read_text()) for path in lab.path.glob("runs/studies/min_o1/*-*/study.json")]
+
+
+def test_a_failed_cell_is_named_and_blocks_only_those_that_need_it(lab):
+    """Nothing is trained here: the one run there is fails with its data."""
+    words = ("study", "min_o1", "--scale", "mini", "--only", "stuck", "--seeds", "3", "--json")
+    done = lab.launch(*words)
+    assert done.returncode == 1, done.stderr
+    assert "warning: 1 seed: with fewer than 3" in done.stderr
+    assert re.search(r"^error: bad seed 3 failed: .*\(log: ", done.stderr, re.MULTILINE), done.stderr
+    assert re.search(r"^error: stuck seed 3 blocked: it needs bad of seed 3", done.stderr, re.MULTILINE)
+    found = json.loads(done.stdout)
+    assert [(one["cell"], one["status"]) for one in found["runs"]] == [("bad", "failed"), ("stuck", "blocked")]
+    assert found["runs"][0]["run"].startswith("../../../min_o1/sft_short/")
+    words_of_page = Outline(Path(found["report"]).read_text()).words
+    assert "bad, seed 3: failed." in words_of_page
+    assert lab.launch(*words).returncode == 1
+    [record] = _records(lab)  # the same command goes on with the same folder
+    assert record["status"] == "failed"
+
+
+@pytest.mark.full
+def test_a_study_for_real(lab):
+    """kill -9 on the way; then what is left; then nothing to do. One cell fails, the others are compared."""
+    words = ["study", "min_o1", "--scale", "mini"]
+    command = [str(lab.python), "-m", "launchers", *words]
+    started = subprocess.Popen(command, cwd=lab.path, env=lab.environ(), stderr=subprocess.DEVNULL)
+    while not list(lab.path.glob("runs/min_o1/sft_short/*/train/train_results.json")):
+        assert started.poll() is None
+        time.sleep(0.2)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    first = {
+        path: path.stat().st_mtime_ns for path in lab.path.glob("runs/min_o1/sft_short/*/train/train_results.json")
+    }
+
+    done = lab.launch(*words, "--json")
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    stand = {(one["cell"], one["seed"]): one["status"] for one in found["runs"]}
+    whole = {"good": "done", "bad": "failed", "onward": "done", "stuck": "blocked"}
+    assert stand == {(name, seed): status for name, status in whole.items() for seed in (0, 1)}
+    assert {path: path.stat().st_mtime_ns for path in first} == first, "what had been trained was not trained again"
+    trained = sorted(lab.path.glob("runs/min_o1/sft_short/*/train/train_results.json"))
+    assert len(trained) == 4
+    assert len(_records(lab)) == 1
+
+    times = [path.stat().st_mtime_ns for path in trained]
+    again = lab.launch(*words, "--json")
+    assert again.returncode == 1
+    assert [path.stat().st_mtime_ns for path in trained] == times
+    assert json.loads(again.stdout)["runs"][0]["seconds"] == found["runs"][0]["seconds"], "nothing was waited for"
+
+    page = Outline(Path(found["report"]).read_text()).words
+    assert "4 of 8 runs done" in page
+    assert "is the most accurate" in page
+    assert "bad, seed 0: failed." in page
+    assert "12 questions, the same for every cell and seed, 2 samples each" in page
+    assert "Without bad and stuck: no run of them finished." in page
