@@ -218,8 +218,9 @@ def load(
 
 def _schema_faults(error: ValidationError, tree: Tree) -> Iterator[Fault]:
     """What the schema refuses; an unknown key of a cell or question with the nearest that these have."""
+    schemas: dict[str, type[Strict]] = {"cells": Cell, "questions": Question}
     for item, fault in zip(error.errors(include_url=False), faults_of(error, tree, StudyFile), strict=True):
-        level: type[Strict] | None = {"cells": Cell, "questions": Question}.get(str(item["loc"][0]))
+        level = schemas.get(str(item["loc"][0]))
         if item["type"] == "extra_forbidden" and level and len(item["loc"]) == 3:
             near = did_you_mean(str(item["loc"][-1]), level.model_fields)
             yield Fault(fault.where, fault.key, f"unknown key; {near}")

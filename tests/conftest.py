@@ -20,7 +20,9 @@ settings.load_profile("any machine")
 
 REPO = Path(__file__).resolve().parent.parent
 # What `make test` hands down, and a user's shell does not have.
-OUTER_MAKE = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "SCALE", "MODEL", "DATA", "HARDWARE", "SET", "OUT", "RUN", "SEEDS", "ONLY")
+OUTER_MAKE = (
+    "MAKELEVEL", "MAKEFLAGS", "MFLAGS", "SCALE", "MODEL", "DATA", "HARDWARE", "SET", "OUT", "RUN", "SEEDS", "ONLY"
+)  # fmt: skip
 ROOMS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
 
 
