@@ -15,13 +15,16 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.guard import descendants
 from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
+ENDING_S = 10
 
 
 def main(argv: Sequence[str]) -> int:
@@ -92,6 +95,9 @@ def _ray_folder(folder: Path) -> Iterator[Path]:
     try:
         yield made
     finally:
+        ended = time.monotonic() + ENDING_S
+        while descendants(os.getpid()) and time.monotonic() < ended:
+            time.sleep(0.1)  # Ray's agents write into the folder until they are gone
         _clean(folder)
 
 
