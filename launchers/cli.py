@@ -277,15 +277,20 @@ def submit(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")], as_json: Json = False) -> None:
-    """Write report.html of a run directory."""
-    from launchers import collect
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's or a study's directory")], as_json: Json = False
+) -> None:
+    """Write report.html of a run, or of a study."""
+    from launchers import collect, study_report
     from launchers import report as reporting
 
-    if not (run / "resolved.json").is_file():
+    if (run / "study.json").is_file():
+        path = study_report.build(run)
+    elif (run / "resolved.json").is_file():
+        collect.collect(run)
+        path = reporting.build(run)
+    else:
         raise fail("not a run directory (it has no resolved.json)", str(run))
-    collect.collect(run)
-    path = reporting.build(run)
     if as_json:
         _print_json({"report": str(path)})
     else:
