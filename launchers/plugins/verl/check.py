@@ -1,0 +1,209 @@
+"""Checks a verl config in verl's environment, without a GPU and before Ray starts.
+
+    <verl python> -m launchers.plugins.verl.check <folder> verl|cpu [--no-data] [--json]
+
+The folder holds verl.yaml, a hydra config on top of verl's ppo_trainer, and layers over it: cpu.yaml, which turns the
+production config into one for a CPU, and native.yaml, what a recipe passes through. Faults go to stderr, one line
+each, with the recipe's key and line where origins.json knows them: exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("VERL_USE_EXTERNAL_MODULES", "launchers.plugins.verl")  # our losses and advantages
+
+import hydra
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from launchers.plugins.verl import check_data
+from launchers.plugins.verl.check_tree import ACTOR, REF, ROLLOUT, Broken, NativeFault, Values, inspect, leaves
+from launchers.plugins.verl.check_values import disagreements
+from launchers.plugins.verl.dump_keys import ADDED
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+__all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults"]
+
+LAYERS = {"verl": ("native",), "cpu": ("cpu", "native")}
+# What verl's own checks raise for a mistake of the user's.
+REFUSALS = (
+    AssertionError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError,
+    HydraException, OmegaConfBaseException,
+)  # fmt: skip
+# Trees that become dataclasses once a run is under way. verl rewrites the reference policy's own tree before, and
+# never makes `reward` or `global_profiler` into theirs, which could not be made.
+DATACLASSES = ("algorithm", ACTOR, f"{REF}.fsdp_config", ROLLOUT, "skip", "critic")
+Origins = Mapping[str, Sequence[str]]
+
+
+class CannotCompose(ValueError):
+    """A config that cannot be read at all; the message is one line and begins with the file."""
+
+
+def compose(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The config `name` of a folder: verl.yaml with its layers, and hydra's overrides on top. Raises CannotCompose.
+
+    A layer is plain YAML that is merged key by key; keys that verl does not have are `faults`' to find. hydra cannot
+    do this with a defaults list: it takes hydra.searchpath, which verl.yaml needs, from the primary config only.
+    """
+    path = folder / "verl.yaml"
+    try:
+        with hydra.initialize_config_dir(str(folder.resolve()), version_base=None):
+            config = hydra.compose("verl")
+        OmegaConf.set_struct(config, False)
+        for layer in LAYERS[name]:
+            path = folder / f"{layer}.yaml"
+            if path.exists():
+                config = _over(config, path)
+        path = Path("overrides")
+        for word in OverridesParser.create().parse_overrides(list(overrides)):
+            if word.is_delete():
+                OmegaConf.update(config, word.key_or_group, None)
+            else:
+                OmegaConf.update(config, word.key_or_group, word.value(), merge=False, force_add=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as problem:
+        raise CannotCompose(f"{path.name}: {' '.join(str(problem).split())}") from problem
+    return config
+
+
+def _over(config: DictConfig, path: Path) -> DictConfig:
+    layer = OmegaConf.load(path)
+    if not isinstance(layer, DictConfig):
+        raise CannotCompose(f"{path.name}: a mapping of verl's keys is expected")
+    for own in ("defaults", "hydra"):
+        layer.pop(own, None)
+    merged = OmegaConf.merge(config, layer)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def faults(config: DictConfig, data: bool = True, say: Callable[[str], None] = print) -> list[NativeFault]:
+    """Everything that is wrong with a config, and with its rows if `data`. `say` is told what was counted there."""
+    found, usable = inspect(config)
+    of = Values(usable, [one.key for one in found])
+    found += disagreements(of)
+    policy: check_data.Model | None = None
+    for role in ("actor_rollout_ref", "critic") if of.critic else ("actor_rollout_ref",):
+        with contextlib.suppress(Broken):
+            loaded = check_data.model(of, role)
+            if isinstance(loaded, NativeFault):
+                found.append(loaded)
+            else:
+                policy = policy or loaded
+    if policy is not None:
+        with contextlib.suppress(Broken):
+            found += check_data.of_model(of, policy.config)
+    grader = None
+    with contextlib.suppress(Broken):
+        wrong, grader = check_data.reward(of)
+        found += wrong
+    if data:
+        found += check_data.data(of, policy, grader, say)
+    found += _verls_own(of, found)
+    return list(dict.fromkeys(found))
+
+
+def _verls_own(of: Values, found: Sequence[NativeFault]) -> list[NativeFault]:
+    """What verl itself refuses. It stops at the first, and says again what we found: only trees without a fault."""
+    wrong: list[NativeFault] = []
+    usable = of.config
+    for tree in DATACLASSES:
+        if (tree == "critic" and not of.critic) or any(one.key.startswith(tree) for one in found):
+            continue
+        node = OmegaConf.select(usable, tree).copy()
+        for name in (one.rpartition(".")[2] for one in ADDED if one.startswith(f"{tree}.")):
+            node.pop(name, None)  # read from the config itself; the dataclass has no such field
+        if problem := _refusal(lambda node=node: omega_conf_to_dataclass(node)):
+            wrong.append(_named(usable, tree, problem))
+    if found or wrong:
+        return wrong
+    if problem := _refusal(lambda: validate_config(usable, need_reference_policy(usable), need_critic(usable))):
+        wrong.append(_named(usable, "", problem))
+    return wrong
+
+
+def _refusal(ask: Callable[[], Any]) -> str | None:
+    """What verl says against something: hydra's three lines, of target, problem and key, or its own words."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ask()
+        except REFUSALS as problem:
+            return str(problem).strip() or repr(problem)
+    return None
+
+
+def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
+    """The fault with the key that verl's words name, as far as they do."""
+    if full := re.search(r"^full_key: (\S+)$", problem, re.MULTILINE):
+        tree = full[1]
+        problem = re.sub(r"^full_key:.*|^Error in call to target '[^']*':", "", problem, flags=re.MULTILINE)
+    node = OmegaConf.select(usable, tree) if tree else usable
+    plain = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(plain, dict)
+    keys = [key for key, _ in leaves(plain, f"{tree}." if tree else "")]
+    words = set(re.findall(r"\w+", problem))
+    said = [key for key in keys if key.rpartition(".")[2] in words and len(key.rpartition(".")[2]) > 4]
+    return NativeFault(min(said, key=len) if said else tree, f"verl refuses it: {' '.join(problem.split())}")
+
+
+def explain(found: Iterable[NativeFault], origins: Origins) -> list[str]:
+    """One line for each fault: `file:line: our key: message` if origins knows the key or one above, else verl's key."""
+    return [_explained(one, origins) for one in found]
+
+
+def _explained(fault: NativeFault, origins: Origins) -> str:
+    above = [key for key in origins if fault.key == key or fault.key.startswith(f"{key}.")]
+    if not above:
+        return f"verl.yaml: {fault.key}: {fault.message}"
+    key = max(above, key=len)
+    ours, where = origins[key]
+    theirs = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
+    return f"{where}: {ours}: {fault.message}{theirs}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. 0 without a fault, else 2."""
+    parser = argparse.ArgumentParser(prog="python -m launchers.plugins.verl.check", description=(__doc__ or "")[:80])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("name", choices=tuple(LAYERS))
+    parser.add_argument("--no-data", action="store_true", help="do not look at the rows")
+    parser.add_argument("--json", action="store_true", help="print {faults: [{key, message, line}], counts: […]}")
+    given = parser.parse_args(argv)
+    counts: list[str] = []
+    origins_file = given.folder / "origins.json"
+    try:
+        config = compose(given.folder, given.name)
+        found = faults(config, not given.no_data, counts.append)
+        origins = json.loads(origins_file.read_text()) if origins_file.exists() else {}
+        lines = explain(found, origins)
+    except CannotCompose as problem:
+        found, lines = [NativeFault("", str(problem))], [str(problem)]
+    if given.json:
+        told = [{"key": one.key, "message": one.message, "line": line} for one, line in zip(found, lines, strict=True)]
+        print(json.dumps({"faults": told, "counts": counts}, ensure_ascii=False))
+    else:
+        for line in [*counts, *([] if lines else ["no faults"])]:
+            print(line)
+        for line in lines:
+            print(line, file=sys.stderr)
+    return 2 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
