@@ -81,7 +81,8 @@ def _question(numbers: Numbers, index: int, question: Json) -> Json:
     missing = [name for name in question["compare"] if name not in cells]
     return {
         "ask": question["ask"],
-        "answer": (carries_over if unseen else answer)(numbers, cells) + without(missing),
+        "answers": [carries_over(numbers, cells)] if unseen else answers(numbers, cells),
+        "without": without(missing),
         "looks": looks,
         "unseen": unseen,
         "rows": [_row(numbers, name, looks[name]) for name in cells],
@@ -102,10 +103,10 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def answer(numbers: Numbers, cells: Sequence[str]) -> str:
-    """Which cell is best by accuracy, by pass@k and by its cost, and what can be told apart."""
+def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
+    """Which cell is best by accuracy, by pass@k and by its cost, and what can be told apart: a sentence each."""
     if not cells:
-        return "No answer yet: none of these cells has finished."
+        return ["No answer yet: none of these cells has finished."]
     by_accuracy = _best(
         cells, numbers.accuracy, numbers.difference,
         lambda name, e: f"{name} is the most accurate, {number(e.mean)} % ({span(e.ci95)})", "points",
@@ -121,7 +122,7 @@ def answer(numbers: Numbers, cells: Sequence[str]) -> str:
         lambda name, e: f"For its training {name} gains the most, {signed(e.mean)} points ({span(e.ci95)}) "
         f"per 1,000 {numbers.unit}", "points per 1,000",
     ))  # fmt: skip
-    return " ".join(part for part in parts if part)
+    return [part for part in parts if part]
 
 
 def _best(

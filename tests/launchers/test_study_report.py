@@ -59,13 +59,13 @@ def test_a_chain_pays_for_what_it_builds_on(study):
 
 def test_answers_claim_what_intervals_show(study):
     numbers = Numbers(study[0])
-    text = study_report.answer(numbers, ["poor", "rich", "twin"])
+    text = " ".join(study_report.answers(numbers, ["poor", "rich", "twin"]))
     assert text.startswith("rich is the most accurate, 87.5 % (")
     assert "37.5 points above poor (" in text
     assert re.search(r"no difference from twin \(0\.0, −\d+\.\d to \d+\.\d\) can be shown\.", text)
     assert "By pass@4 it is" in text
     assert "twin gains the most, +250.0 points" in text
-    assert study_report.answer(numbers, []).startswith("No answer yet")
+    assert study_report.answers(numbers, [])[0].startswith("No answer yet")
     carried = study_report.carries_over(numbers, ["poor", "rich"])
     assert carried.startswith("Accuracy rose where a cell was not trained with rich (+50.0 points on level 3, ")
     assert "no change can be shown with poor (0.0 points on level 3, −" in carried
