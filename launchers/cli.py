@@ -69,7 +69,8 @@ def _given(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> _
 
 def _absolute(key: str, text: str) -> str:
     """A path given as an option, from here; the run may go on from elsewhere."""
-    may_be_path = key.startswith("eval.paths.") or (key in ("model", "data", "from_run") and ("/" in text or "." in text))
+    named = key in ("model", "data", "from_run") and ("/" in text or "." in text)
+    may_be_path = named or key.startswith("eval.paths.")
     return str(Path(text).absolute()) if may_be_path and "\0" not in text and Path(text).exists() else text
 
 

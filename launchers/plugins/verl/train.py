@@ -82,8 +82,7 @@ def _train(folder: Path, config: Any) -> None:
             run_ppo(config, task_runner_class=TaskRunner)
         finally:
             ray.shutdown()
-    stopped = _read(folder / "stopped.json")
-    if stopped:
+    if stopped := _read(folder / "stopped.json"):
         print(f"stopped early: {stopped['why']}", flush=True)
 
 
