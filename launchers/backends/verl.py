@@ -1,8 +1,8 @@
 """verl: online RL (GRPO, PPO) with our rewards and our policy losses, on GPUs or, through our plugin, on a CPU.
 
 A training's folder holds verl.yaml (the production config), cpu.yaml and native.yaml (layers over it, where there is
-something to say), reward.json, stop.json and origins.json (verl's key to ours). plugins/verl/train.py takes it from
-there, in verl's environment.
+something to say), reward.json, stop.json, model.json (the Hub revision, for which verl has no key) and origins.json
+(verl's key to ours). plugins/verl/train.py takes it from there, in verl's environment.
 """
 
 from __future__ import annotations
@@ -199,6 +199,8 @@ class Verl:
             files[f"{folder}/cpu.yaml"] = template("verl/cpu.yaml.j2").render(values)
         if recipe.native:
             files[f"{folder}/native.yaml"] = yaml_value(_nested(recipe.native)) + "\n"
+        if recipe.revision:
+            files[f"{folder}/model.json"] = _json({"model": recipe.model, "revision": recipe.revision})
         if recipe.stop:
             files[f"{folder}/stop.json"] = _json(recipe.stop.model_dump(exclude_none=True))
         return files

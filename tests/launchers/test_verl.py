@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from launchers import compose, plan, preflight, rundir
+from launchers import compose, envs, plan, preflight, rundir
 from launchers.backends.base import Progress
 from launchers.backends.verl import OWNED, Verl, known_keys, leaves
 from launchers.compose import Overrides
 from launchers.errors import UserError
+from tests.conftest import REPO
 
 NAME = "min_o1/grpo"
 ONLINE = [
@@ -230,3 +233,25 @@ def test_the_reason_of_a_failure_is_its_own_line(tmp_path: Path) -> None:
     assert Verl().reason(log) == "ValueError: loss ppo_clip is nan"
     assert Verl().reason("noise\nerror: recipes/x.yaml:3: data: none\nmore") == "recipes/x.yaml:3: data: none"
     assert Verl().reason("") == "no output"
+
+
+def test_a_hub_model_is_taken_at_its_revision(tmp_path: Path, mini_model: Path) -> None:
+    """With a hub's cache on disk, as a download leaves it."""
+    revision = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / revision
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(mini_model)
+    (tmp_path / "model.json").write_text(json.dumps({"model": "some/model", "revision": revision}))
+    script = (
+        "import pathlib, sys\nfrom types import SimpleNamespace as N\nfrom launchers.plugins.verl.train import _pin_model\n"
+        "config = N(actor_rollout_ref=N(model=N(path='some/model')), critic=N(model=N(path='some/model')))\n"
+        "_pin_model(pathlib.Path(sys.argv[1]), config)\n"
+        "print(config.actor_rollout_ref.model.path, config.critic.model.path)\n"
+    )
+    done = subprocess.run(
+        [str(envs.ensure("verl", "cpu")), "-c", script, str(tmp_path)], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(REPO), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.stdout.split() == [str(snapshot), str(snapshot)]
+    assert rendered()["model.json"] == {"model": "Qwen/Qwen2.5-Math-1.5B", "revision": revision}
+    assert "model.json" not in rendered(scale="mini")

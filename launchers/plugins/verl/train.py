@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
         except check.CannotCompose as problem:
             print(f"error: {problem}", flush=True)
             return 2
+        _pin_model(folder, config)
         if found := check.faults(config):
             for line in check.explain(found, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
@@ -51,6 +52,17 @@ def main(argv: Sequence[str]) -> int:
         _train(folder, config)
     _merge(folder)
     return 0
+
+
+def _pin_model(folder: Path, config: Any) -> None:
+    """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
+    if not (wanted := _read(folder / "model.json")):
+        return
+    from huggingface_hub import snapshot_download
+
+    path = snapshot_download(wanted["model"], revision=wanted["revision"])
+    for role in (config.actor_rollout_ref, config.critic):
+        role.model.path = path
 
 
 def _ended(folder: Path) -> bool:
