@@ -58,9 +58,10 @@ def _pin_model(folder: Path, config: Any) -> None:
     """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
     if not (wanted := _read(folder / "model.json")):
         return
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
-    path = snapshot_download(wanted["model"], revision=wanted["revision"])
+    offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
+    path = snapshot_download(wanted["model"], revision=wanted["revision"], local_files_only=offline)
     for role in (config.actor_rollout_ref, config.critic):
         role.model.path = path
 
