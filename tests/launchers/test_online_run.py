@@ -29,7 +29,7 @@ DRIVER, TASK, WORKER, REWARD = (
     "ray::WorkerDict",
     "ray::RewardLoop",
 )
-RAYLET = r".*/raylet/raylet "
+RAYLET, ENGINE = r".*/raylet/raylet ", "VLLM::EngineCore"
 
 
 def _titles(house: House) -> dict[int, str]:
@@ -95,8 +95,8 @@ def test_a_training_survives_the_death_of_any_process(house: House, victim: str,
     _killed_and_finished(house, victim, mini_model)
 
 
-def _killed_and_finished(house: House, victim: str, mini_model: Path) -> None:
-    words, before = (RUN, "SCALE=mini", f"SET={TINY}"), _shared_memory()
+def _killed_and_finished(house: House, victim: str, mini_model: Path, settings: str = TINY) -> None:
+    words, before = (RUN, "SCALE=mini", f"SET={settings}"), _shared_memory()
     with _started(house, *words) as process:
         _wait(
             lambda: process.poll() is not None or any(_last(run) >= 2 for run in house.path.glob("runs/*/*/*-*")), 300
@@ -122,3 +122,40 @@ def _killed_and_finished(house: House, victim: str, mini_model: Path) -> None:
     assert _logits(run / "train" / "merged", house) != _logits(mini_model, house)
     again = _make(house, *words)
     assert "finished already" in again.stderr
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1200)
+def test_a_dead_engine_ends_the_training_and_it_resumes(house: House, mini_model: Path) -> None:
+    """With vLLM itself as rollout engine."""
+    _killed_and_finished(house, ENGINE, mini_model, f"{TINY} rollout.engine=vllm")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_a_ray_that_somebody_left_running_is_not_joined(house: House, tmp_path: Path) -> None:
+    ray = envs.ensure("verl", "cpu").parent / "ray"
+    environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{ray.parent}:{os.environ['PATH']}"}
+    start = [str(ray), "start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false"]
+    subprocess.run(start, env=environ, check=True, capture_output=True)
+    try:
+        done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=2")
+        assert done.returncode == 0, done.stderr[-3000:]
+        status = subprocess.run([str(ray), "status"], env=environ, capture_output=True, text=True, check=True)
+        assert "0.0/1.0 CPU" in status.stdout, "the other's cluster still stands, and nothing of ours is in it"
+    finally:
+        subprocess.run([str(ray), "stop", "--force"], env=environ, check=True, capture_output=True)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_loggers_write_into_the_run(house: House) -> None:
+    settings = f"{TINY} train.steps=2 loggers=[tensorboard,trackio,wandb]"
+    environ = {**house.environ(), "WANDB_MODE": "offline", "SCALE": "mini", "SET": settings}
+    done = subprocess.run(["make", RUN], cwd=house.path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    train = _run_of(house, RUN) / "train"
+    assert list(train.glob("tensorboard/**/events.out.*"))
+    assert list(train.glob("trackio/*.db"))
+    assert list(train.glob("wandb/offline-run-*"))
+    assert [steps for _, steps in _metrics(train.parent)] == [[1, 2]]

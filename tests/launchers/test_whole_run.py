@@ -390,14 +390,20 @@ def test_the_demo_beats_its_model_and_its_control(house: House, capsys: pytest.C
     began = time.monotonic()
     done = _make(house, "demo")
     assert done.returncode == 0, done.stderr
-    run, minutes = _run_of(house), (time.monotonic() - began) / 60
+    run, online, minutes = _run_of(house), _run_of(house, "min_o1/grpo"), (time.monotonic() - began) / 60
     found = {(one["a"], one["b"]): one for one in _json(run / "compare.json")}
+    (learnt,) = _json(online / "compare.json")
     with capsys.disabled():
-        print(f"\ndemo: {minutes:.1f} min, peak memory {_peak_gb(run):.2f} GB")
-        for (a, b), one in found.items():
+        print(f"\ndemo: {minutes:.1f} min, peak memory {max(map(_peak_gb, (run, online))):.2f} GB")
+        for (a, b), one in [*found.items(), (("after GRPO", "before"), learnt)]:
             print(f"  {a} - {b}: {one['difference']:+.2f} {one['ci95']} over {one['prompts']} prompts")
+        print(
+            f"  GRPO itself: {sum(e['seconds'] for e in _events(online) if e.get('phase') == 'train' and 'seconds' in e):.0f} s"
+        )
     assert found["after", "before"]["ci95"][0] > 0
     assert found["after", "ungraded"]["ci95"][0] > 0
+    assert learnt["difference"] >= 15
+    assert learnt["ci95"][0] > 0
     _assert_rows_are_accounted_for(house, run)
 
 
