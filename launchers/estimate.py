@@ -45,7 +45,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Per GPU memory in GB (weights, gradients and optimiser; activations of one micro batch), hours, dollars."""
+    """Per GPU memory in GB (weights, gradients, optimiser and rollout engine; activations of one micro batch), hours,
+    dollars."""
 
     state_gb: float
     activations_gb: float
@@ -93,6 +94,10 @@ def estimate(plan: Plan) -> Estimate | None:
         return None
     train = recipe.train
     sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
+    engine = 0.0
+    if recipe.rollout:
+        sharding = "full_shard"  # verl's FSDP2
+        engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
     trained = 0.02 if train.lora else 1.0  # adapters are a few hundredths of the weights
     state = model.params * (
         2 + _state_bytes(sharding, machines.world) * trained if train.lora else _state_bytes(sharding, machines.world)
@@ -104,7 +109,7 @@ def estimate(plan: Plan) -> Estimate | None:
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour
     usd = hours * machines.world * rate if hours is not None and rate else None
-    return Estimate(state / 1e9, activations / 1e9, hours, usd)
+    return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
 
 
 def _length(recipe: Recipe) -> int:

@@ -58,6 +58,7 @@ def facts(plan: Plan) -> dict[str, Any]:
             "global": batch.global_batch, "micro": batch.micro, "accumulation": batch.accumulation,
             "world": batch.world,
         },
+        "rollout": _rollout_facts(plan),
         "rows": plan.rows(),
         "steps": {"planned": plan.steps()},
         "estimate": None if found is None else {
@@ -70,6 +71,15 @@ def facts(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _rollout_facts(plan: Plan) -> dict[str, int] | None:
+    rollout = plan.resolved.recipe.rollout
+    if rollout is None:
+        return None
+    completions = rollout.prompts * rollout.samples
+    updates = completions // plan.main.batch.global_batch
+    return {"prompts": rollout.prompts, "samples": rollout.samples, "completions": completions, "updates": updates}
+
+
 def print_facts(run: Run, found: dict[str, Any]) -> None:
     """For people."""
     batch, hardware, steps = found["batch"], found["hardware"], found["steps"]["planned"]
@@ -80,6 +90,9 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
     print(f"{found['recipe']}{scale}: {what}")
     print(f"run      {shown(Path(found['run']))}{'  (finished)' if run.finished else ''}")
     print(f"batch    {batch['global']} = {product}")
+    if rollout := found["rollout"]:
+        updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
+        print(f"rollout  {rollout['prompts']} prompts × {rollout['samples']} samples = {rollout['completions']}, {updates}")
     rows = found["rows"] if found["rows"] is not None else "known once the data are made"
     print(f"rows     {rows}")
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
