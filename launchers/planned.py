@@ -92,7 +92,8 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
     print(f"batch    {batch['global']} = {product}")
     if rollout := found["rollout"]:
         updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
-        print(f"rollout  {rollout['prompts']} prompts × {rollout['samples']} samples = {rollout['completions']}, {updates}")
+        product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
+        print(f"rollout  {product} = {rollout['completions']}, {updates}")
     rows = found["rows"] if found["rows"] is not None else "known once the data are made"
     print(f"rows     {rows}")
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
