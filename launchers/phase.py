@@ -43,6 +43,7 @@ class Guarded:
     """A command below data_prep's guard: closing the guard's stdin, which our death does too, ends its whole family."""
 
     def __init__(self, argv: Sequence[str], environ: dict[str, str]) -> None:
+        self._cpu: dict[tuple[int, str], float] = {}  # by pid and start
         command = [sys.executable, guard.__file__, _GRACE_S, *argv]
         self.process = subprocess.Popen(
             command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -55,15 +56,26 @@ class Guarded:
         self.process.stdin.close()
         self.process.wait()
 
-    def rss_mb(self) -> float:
+    def look(self) -> float:
         """Resident memory of the family now, in MB (pages that processes share count once for each)."""
-        page, total = os.sysconf("SC_PAGE_SIZE"), 0
+        page, tick, total = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK"), 0
         for pid in guard.descendants(self.process.pid):
             try:
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+                # proc(5), after the name in parentheses: utime, stime and starttime, which tells a used-again pid
+                facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue  # it ended while we looked
+            self._cpu[pid, facts[19]] = (int(facts[11]) + int(facts[12])) / tick
         return total / 1e6
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the family: as seen by `look`, or as the kernel counts what has been waited for, if more.
+
+        The kernel's count lacks processes whose parent ignores its children's end, as Ray's raylet does.
+        """
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return max(sum(self._cpu.values()), used.ru_utime + used.ru_stime)
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class Watch(threading.Thread):
             bar.close()
 
     def _look(self, bar: _Bar | None) -> None:
-        self.peak = max(self.peak, self._command.rss_mb())
+        self.peak = max(self.peak, self._command.look())
         if self._training and (now := self._training.backend.progress(self._training.output)):
             if now.done != self._seen:
                 self._seen = now.done
@@ -205,11 +217,10 @@ def _supervise(
         _echo(guarded.process.stdout, sink, show=phase in ("data", "eval"))
         status = guarded.process.wait()
         watch.stop()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the whole family: the guard waits for all of it
     message = _verdict(status, training, log, offset)
     events.append(
         run, "phase_end", phase=phase, label=label, status=status, seconds=round(time.monotonic() - began, 2),
-        cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_rss_mb=round(watch.peak),
+        cpu_seconds=round(guarded.cpu_seconds(), 1), peak_rss_mb=round(watch.peak),
         **({"error": message} if message else {}),
     )  # fmt: skip
     if message:
