@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WIDE, NARROW = 660.0, 268.0  # points: the page's text column on a desktop and on a phone 390 px wide
 FONT = 9.0  # points
+PANEL = (316.0, 134.0)  # points: one of several plots beside and below each other
+PANEL_EDGES = (41.0, 12.0, 32.0, 6.0)  # points left, right, below and above its axes, so that axes stand in line
 HEAD = 1.45  # lines that a group's name takes, with the room below the group
 INK, MUTED, GRID, PAGE = "ink", "muted", "line", "page"
 
@@ -33,6 +35,7 @@ class Look:
     marker: str
     glyph: str
     hollow: bool = False
+    dashed: bool = False
 
 
 AFTER = Look("after", "o", "●")
@@ -63,7 +66,7 @@ class Whisker:
 
 
 # Each tone is drawn in a colour that nothing else has, and renamed to its CSS variable in the SVG's text.
-_TONES = (INK, MUTED, GRID, PAGE, "after", "before", "c1", "c2", "c3", "c4")
+_TONES = (INK, MUTED, GRID, PAGE, "after", "before", "c1", "c2", "c3", "c4", "right", "wrong")
 _COLOUR = {tone: f"#0{i:x}fe0{i:x}" for i, tone in enumerate(_TONES)}
 
 
@@ -89,6 +92,59 @@ def loss_curves(runs: Sequence[Series], held_out: Sequence[Series]) -> Markup:
         ax.grid(axis="y")
 
     return _both("loss", "Training loss over optimizer steps", draw, lambda width: 215 if width == WIDE else 180)
+
+
+def panel(
+    key: str, title: str, lines: Sequence[Series], last: float, marks: Sequence[float] = (), zero: bool = False
+) -> Markup:
+    """Curves over rollout steps 0 to `last`, one drawing for all widths, whose axes stand where other panels' do.
+
+    Looks without a marker are noisy curves: the running mean is drawn strong, and the first one's steps behind it.
+    marks: steps with a vertical line. zero: the y axis shows 0.
+    """
+
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    def draw(ax: Axes, _: float) -> None:
+        for mark in marks:
+            ax.axvline(mark, color=_COLOUR[MUTED], linewidth=0.8, linestyle=(0, (2, 2)))
+        for i, s in reversed(list(enumerate(lines))):  # the first on top
+            style: dict[str, Any] = {"color": _COLOUR[s.look.tone], "zorder": 3, "linewidth": 1.1 if i else 1.6}
+            if s.look.dashed:
+                style["linestyle"] = (0, (4, 2))
+            if s.look.marker or len(s.x) == 1:
+                ax.plot(s.x, s.y, **style, marker=s.look.marker or "o", markersize=4, clip_on=False)
+                continue
+            x, y = thinned(s.x, s.y)
+            if not i:
+                ax.plot(x, y, color=_COLOUR[s.look.tone], linewidth=0.8, alpha=0.35)
+            ax.plot(x, smooth(y), **style)
+        if zero:
+            low, high = (f([0, *(y for s in lines for y in s.y)]) for f in (min, max))
+            room = 0.06 * (high - low)
+            ax.set_ylim(low - room if -low > room else 0, high + room)
+        ax.set_xlim(0, last or 1)
+        ax.set_xlabel("rollout step")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
+        ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")))
+        ax.grid(axis="y")
+
+    return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
+
+
+def thinned(x: Sequence[float], y: Sequence[float], limit: int = 400) -> tuple[list[float], list[float]]:
+    """At most `limit` points: means of that many runs of neighbours."""
+    size = -(-len(x) // limit)
+    runs = [slice(start, start + size) for start in range(0, len(x), size)]
+    return [sum(x[run]) / len(x[run]) for run in runs], [sum(y[run]) / len(y[run]) for run in runs]
+
+
+def smooth(y: Sequence[float], share: int = 12) -> list[float]:
+    """Each value's mean with its neighbours, a `share`-th of all together and at the ends fewer."""
+    reach = len(y) // (2 * share)
+    near = [y[max(0, i - reach) : i + reach + 1] for i in range(len(y))]
+    return [sum(values) / len(values) for values in near]
 
 
 def whiskers(
@@ -205,7 +261,15 @@ def _both(key: str, title: str, draw: Callable[[Any, float], None], height: Call
     return Markup('<figure class="plot">{}</figure>').format(Markup("").join(drawn))
 
 
-def _svg(key: str, title: str, draw: Callable[[Any, float], None], width: float, height: float) -> Markup:
+def _svg(
+    key: str,
+    title: str,
+    draw: Callable[[Any, float], None],
+    width: float,
+    height: float,
+    edges: tuple[float, float, float, float] | None = None,
+) -> Markup:
+    """edges: points left, right, below and above the axes; None leaves it to matplotlib."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -232,8 +296,11 @@ def _svg(key: str, title: str, draw: Callable[[Any, float], None], width: float,
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own matplotlibrc does not reach the report
         matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained", frameon=False)
+        figure = Figure(figsize=(width / 72, height / 72), layout=None if edges else "constrained", frameon=False)
         axes = figure.add_subplot(facecolor="none")
+        if edges:
+            left, right, below, above = edges
+            figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height)
         draw(axes, width)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import write_atomic
-from launchers import figures, plots
+from launchers import figures, plots, report_online
 from launchers.figures import count, number, signed, span
 from launchers.plots import Look, Series, Whisker
 from launchers.results import Json, Results
@@ -71,6 +71,7 @@ def page(run: Results) -> Json:
         "pipelines": {name: [_bar(m, steps) for m in steps] for name, steps in run.pipelines.items()},
         "losses": losses(run),
         "loss_plot": loss_plot(run),
+        "online": report_online.section(run, {name: look(run, name) for name in run.online}),
         "tasks": {t: [(n, look(run, n), r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
         "eval_plot": eval_plot(run),
         "decodings": decodings(run),
@@ -82,10 +83,11 @@ def page(run: Results) -> Json:
         "times": times(run),
         "versions": versions(run),
         "files": files(run),
-        "notes": run.notes,
+        "notes": [*report_online.notes(run), *run.notes],
     }
-    wanted = {"data": "pipelines", "a training log": "losses", "an evaluation": "tasks", "timings": "times"}
-    parts["missing"] = [what for what, key in wanted.items() if not parts[key]]
+    log = parts["losses"] or parts["online"]
+    wanted = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}
+    parts["missing"] = [what for what, found in {**wanted, "timings": parts["times"]}.items() if not found]
     return parts
 
 
@@ -178,14 +180,18 @@ def facts(run: Results) -> list[tuple[str, str]]:
     )
     steps = plan.get("steps")
     planned = steps.get("planned") if isinstance(steps, dict) else steps
-    done = run.losses["train"][-1][0] if "train" in run.losses else None
+    online = run.online.get("train")
+    planned = (online and online.planned) or planned
+    done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
     found = {
         "Model": plan.get("model") or recipe.get("model"),
         "Trainer": _join(" ", trainer, (run.run.get("versions") or {}).get(trainer)),
         "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
         "Hardware": hardware(plan.get("hardware") or recipe.get("hardware")),
         "Effective batch": effective_batch(plan.get("batch") or {}),
-        "Optimizer steps": _join(", ", planned and f"{count(planned)} planned", done and f"{count(done)} done"),
+        f"{'Rollout' if online else 'Optimizer'} steps": _join(
+            ", ", planned and f"{count(planned)} planned", done and f"{count(done)} done"
+        ),
         "Training rows": plan.get("rows") and count(plan["rows"]),
         "Learning rate": rate and _join(", ", f"{rate:g}", train.get("schedule")),
         "Epochs": train.get("epochs") and f"{train['epochs']:g}",

@@ -3,12 +3,14 @@
 run.json, plan.json, resolved.json      what was asked for and what it became
 manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
 train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl
+train/metrics/<attempt>.jsonl, …         of online RL instead (launchers/curves.py), the same below controls/<name>/
 eval/<label>.json (+ .samples.jsonl), compare.json
 events.jsonl                            phase_start, phase_end (seconds, peak_rss_mb), …
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -18,9 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launchers import curves
+from launchers.curves import Point, Training
+
 Json = dict[str, Any]
 _ORDER = re.compile(r"^\d+-")
-Point = tuple[float, float]  # optimizer step, loss
 FIRST = {"before": 0, "after": 2}  # controls stand between
 
 
@@ -51,6 +55,9 @@ class Results:
                 self.losses[name] = points
             if points := self.curve(name, entries, "eval_loss"):
                 self.held_out[name] = points
+        folders = {"train": "train"} | {Path(p).parts[1]: p for p in self.paths("controls/*/train")}
+        found_online = {name: self.training(name, folder) for name, folder in folders.items()}
+        self.online = {name: training for name, training in found_online.items() if training.curves}
 
     @property
     def scale(self) -> str:
@@ -64,7 +71,7 @@ class Results:
     @property
     def controls(self) -> list[str]:
         """Names of the control runs that were asked for, trained or evaluated."""
-        named = {*(self.recipe.get("controls") or {}), *self.evals, *self.losses}
+        named = {*(self.recipe.get("controls") or {}), *self.evals, *self.losses, *self.online}
         return sorted(named - {*FIRST, "train"})
 
     @property
@@ -92,12 +99,23 @@ class Results:
         """(step, value) of a training log. A resumed run writes some steps twice: the later entry holds."""
         points: dict[float, float] = {}
         for entry in entries:
-            step, value = entry.get("current_steps"), entry.get(key)
-            if isinstance(step, int | float) and isinstance(value, int | float):
+            step, value = curves.number(entry.get("current_steps")), curves.number(entry.get(key))
+            if step is not None and value is not None:
                 points[step] = value
         if broken := sum(not math.isfinite(value) for value in points.values()):
             self.notes.append(f"{key} of {name} was not finite at {broken} of {len(points)} logged steps.")
         return sorted((step, value) for step, value in points.items() if math.isfinite(value))
+
+    def training(self, name: str, folder: str) -> Training:
+        """An online RL training's log, attempts merged; empty when the folder holds none."""
+        found = curves.merged(self.each(path) for path in self.paths(f"{glob.escape(folder)}/metrics/*.jsonl"))
+        for metric, (broken, logged) in found.broken.items():
+            self.notes.append(f"{metric} of {name} was not finite at {broken} of {logged} logged steps.")
+        found.planned = curves.number(self.object(f"{folder}/planned.json").get("steps"))
+        found.stopped = self.object(f"{folder}/stopped.json")
+        notes = self.parse(f"{folder}/notes.json")
+        found.notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+        return found
 
     def paths(self, pattern: str) -> list[str]:
         return sorted(str(path.relative_to(self.dir)) for path in self.dir.glob(pattern))
@@ -120,27 +138,33 @@ class Results:
             return json.loads(path.read_text(encoding="utf-8", errors="replace"))
         except json.JSONDecodeError as error:
             self.notes.append(f"{name} is not whole JSON (line {error.lineno}) and was left out.")
-            return None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+            self.notes.append(f"{name} cannot be read ({error}) and was left out.")
+        return None
 
     def object(self, name: str) -> Json:
         found = self.parse(name)
         return found if isinstance(found, dict) else {}
 
     def lines(self, name: str) -> list[Json]:
-        """The objects of a JSONL file. A killed writer leaves a torn line, which is skipped and noted."""
-        path = self.dir / name
-        found, torn = [], 0
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        for line in text.split("\n"):  # not splitlines: a JSON string may hold U+2028
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError:
-                torn += 1
-                continue
-            if isinstance(value, dict):
-                found.append(value)
+        """The objects of a JSONL file."""
+        return list(self.each(name))
+
+    def each(self, name: str) -> Iterator[Json]:
+        """The objects of a JSONL file, one by one. A killed writer leaves a torn line, which is skipped and noted."""
+        path, torn = self.dir / name, 0
+        if not path.is_file():
+            return
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except (ValueError, RecursionError):
+                    torn += 1
+                    continue
+                if isinstance(value, dict):
+                    yield value
         if torn:
             self.notes.append(f"{name}: {torn} unreadable line{'s' * (torn > 1)} skipped.")
-        return found

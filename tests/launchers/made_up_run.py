@@ -123,6 +123,75 @@ def full_run(run: Path) -> None:
     compare(run, "after", "before")
 
 
+def online_run(run: Path, control: bool = False, attempts: Sequence[tuple[int, int]] = ((0, 34), (31, 60))) -> None:
+    """A GRPO run that learned: validated from step 0, killed after step 34 and resumed from step 30."""
+    algorithm = {"loss": "clip_higher", "advantages": "group", "clip_low": 0.2, "clip_high": 0.28}
+    algorithm |= {"kl": "loss", "kl_coef": 0.01, "truncated": "penalise", "truncated_penalty": -1.0}
+    rl = {"trainer": "verl", "method": "grpo", "algorithm": algorithm, "expect": {}, "reference": {}}
+    parts = [{"reward": "math"}, {"reward": "format", "weight": 0.2}, {"reward": "repetition", "weight": 0.0}]
+    rl |= {
+        "rollout": {"prompts": 16, "samples": 8, "max_response_length": 104, "engine": "transformers"},
+        "reward": {"name": "combine", "params": {"parts": parts}, "acc": "math"},
+        "train": {"global_batch": 64, "learning_rate": 2e-4, "schedule": "constant", "max_grad_norm": 1.0},
+        "controls": {CONTROL: {}} if control else {},
+    }
+    put(run / "run.json", {**RUN, "recipe": "grpo", "versions": {"verl": "0.9.1"}})
+    put(run / "plan.json", {**PLAN, "recipe": "grpo", "trainer": "verl", "method": "grpo", "steps": {"planned": 60}})
+    put(run / "resolved.json", {**RESOLVED, **rl})
+    tasks = ("arithmetic",) if control else TASKS
+    online_log(run / "train", 0.7, tasks, attempts)
+    if control:
+        online_log(run / f"controls/{CONTROL}/train", 0.45, tasks, [(0, 60)])
+    put(run / "train/planned.json", {"steps": 80})
+    put(run / "train/stopped.json", {"step": 60, "why": f"accuracy has not risen {HOSTILE}", "best_step": 50})
+    evaluate(run, "before", (0.97, 0.5, 0.25, 0.03, 0.01), prompts=100)
+    evaluate(run, "after", (0.99, 0.8, 0.55, 0.12, 0.01), prompts=100, hostile=True)
+    compare(run, "after", "before")
+    phase(run, "train", "after", 402.0, 3720)
+
+
+def online_log(folder: Path, top: float, tasks: Sequence[str], attempts: Sequence[tuple[int, int]]) -> None:
+    """metrics/<attempt>.jsonl of a training whose accuracy rises from 0.3 towards `top`; (first, last) step of each."""
+    for number, (first, last) in enumerate(attempts):
+        rng = random.Random(f"{folder.name} {top} {number}")
+        entries = [{"step": step, "data": online_step(rng, step, top, tasks)} for step in range(first, last + 1)]
+        put(folder / f"metrics/20260131T{number:06}.jsonl", entries)
+
+
+def online_step(rng: random.Random, step: int, top: float, tasks: Sequence[str]) -> dict[str, float]:
+    """What verl and our plugin log in a step; 0 is the validation before training."""
+
+    def near(value: float, spread: float = 0.1) -> float:
+        return value * (1 + rng.gauss(0, spread))
+
+    done = 1 - math.exp(-step / 25)
+    right = 0.3 + (top - 0.3) * done
+    data = {
+        f"val-core/{task}/acc/mean@4": near((right if step else 0.3) * (1 - i / 8), 0.02)
+        for i, task in enumerate(tasks)
+        if step % 10 == 0
+    }
+    if not step:
+        return data
+    cut, badly = near(0.03 * (1 - done)), near(0.08 * (1 - done))
+    data |= {"timing_s/testing": near(1.4)} if data else {}
+    data |= {"timing_s/save_checkpoint": near(0.05)} if step % 20 == 0 else {}
+    timing = {"gen": near(2.0), "reward": 2e-5, "old_log_prob": near(0.3), "ref": near(0.6), "update_actor": near(2.1)}
+    timing |= {"update_weights": near(0.03), "agent_loop/compute_score/mean": near(0.02)}
+    return data | {f"timing_s/{name}": seconds for name, seconds in timing.items()} | {
+        "timing_s/step": sum(timing.values()) + 0.1, "timing_s/agent_loop/generate_sequences/max": near(2.0),
+        "perf/throughput": near(2000.0), "training/global_step": step,
+        "critic/score/mean": near(right) - cut, "critic/rewards/mean": near(right) - cut, "accuracy/train": near(right),
+        "reward/part/math": near(right), "reward/part/format": near(0.9 + 0.08 * done, 0.01),
+        "reward/part/repetition": -near(0.05 * (1 - done)),
+        "actor/kl_loss": near(0.02 * done), "actor/entropy": near(0.06 - 0.03 * done), "actor/grad_norm": near(0.3),
+        "actor/pg_clipfrac": near(0.002 * done), "actor/lr": 2e-4, "groups/zero_variance": near(0.2 + 0.3 * done),
+        "response_length/mean": near(62 - 5 * done, 0.06), "response_length/right": near(50, 0.05),
+        "response_length/wrong": near(70, 0.05), "outcome/cut_off": cut, "outcome/truncated": cut,
+        "outcome/no_answer": badly, "outcome/bad_format": 0.0, "outcome/scored": 1 - cut - badly,
+    }  # fmt: skip
+
+
 def facts(run: Path) -> None:
     """What was asked for and what it became."""
     for name, value in (("run", RUN), ("plan", PLAN), ("resolved", RESOLVED)):

@@ -1,0 +1,109 @@
+"""The log of an online RL training, as its folder holds it: verl's metrics, a file per attempt, merged into curves.
+
+metrics/<attempt>.jsonl    {"step": n, "data": {metric: value}}; step 0 is the validation before training
+planned.json, stopped.json, notes.json    steps planned; why it ended early; what else is to be said of it
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Point = tuple[float, float]  # step, value
+# Metrics that a report shows, and how they begin where there are several. The others, some hundred in a step, are not
+# kept.
+WAITED = "timing_s/agent_loop/compute_score/mean"  # seconds that a completion waited for its score
+KEPT = frozenset({
+    "accuracy/train", "groups/zero_variance", "critic/score/mean", "critic/rewards/mean", "critic/vf_loss",
+    "actor/pg_loss", "actor/kl_loss", "actor/reward_kl_penalty", "actor/entropy", "actor/entropy_loss",
+    "actor/grad_norm", "actor/pg_clipfrac", "response_length/mean", "response_length/right", "response_length/wrong",
+    "response_length/clip_ratio", "perf/throughput", WAITED,
+})  # fmt: skip
+KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
+VALIDATION = re.compile(r"val-core/(.+)/acc/mean@\d+")
+
+
+@dataclass
+class Training:
+    """Curves of one training by metric, in verl's units; steps ascend, and every value is finite.
+
+    resumed: first steps of the attempts after the first. broken: metric to (steps not finite, steps logged).
+    """
+
+    curves: dict[str, list[Point]] = field(default_factory=dict)
+    resumed: list[float] = field(default_factory=list)
+    broken: dict[str, tuple[int, int]] = field(default_factory=dict)
+    planned: float | None = None
+    stopped: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def last(self) -> float:
+        """The last step that was logged."""
+        return max((points[-1][0] for points in self.curves.values()), default=0)
+
+    def first_of(self, *metrics: str) -> list[Point]:
+        """The curve of the first of these metrics that was logged; [] without any."""
+        return next((self.curves[metric] for metric in metrics if metric in self.curves), [])
+
+    def below(self, prefix: str) -> dict[str, list[Point]]:
+        """Curves by what follows the prefix in their metric's name."""
+        return {key.removeprefix(prefix): points for key, points in self.curves.items() if key.startswith(prefix)}
+
+    @property
+    def validations(self) -> dict[str, list[Point]]:
+        """Share of right answers by benchmark."""
+        return {match[1]: points for key, points in self.curves.items() if (match := VALIDATION.fullmatch(key))}
+
+
+def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
+    """One training from its attempts' entries, oldest attempt first.
+
+    A resumed run does again what came after its checkpoint: from an attempt's first step on, it alone counts. At that
+    step the two add up, since an attempt may open with a validation of the step that it goes on from.
+    """
+    values: dict[str, dict[float, float]] = {}
+    ignored: set[str] = set()
+    found = Training()
+    for entries in attempts:
+        started = False
+        for entry in entries:
+            step, data = number(entry.get("step")), entry.get("data")
+            if step is None or not math.isfinite(step) or not isinstance(data, dict):
+                continue
+            if not started:
+                started = True
+                if values:
+                    found.resumed.append(step)
+                for known in values.values():
+                    for late in [at for at in known if at > step]:
+                        del known[late]
+            for key, value in data.items():
+                if key in ignored:
+                    continue
+                if key not in values and key not in KEPT and not KEPT_BELOW.match(key):
+                    ignored.add(key)  # asked once: a long run logs millions of values
+                elif (point := number(value)) is not None:
+                    values.setdefault(key, {})[step] = point
+    for key, known in values.items():
+        finite = sorted((step, value) for step, value in known.items() if math.isfinite(value))
+        if finite:
+            found.curves[key] = finite
+        if len(finite) < len(known):
+            found.broken[key] = (len(known) - len(finite), len(known))
+    return found
+
+
+def number(value: Any) -> float | None:
+    """A JSON number as a float (infinite beyond a float's range); None for everything else."""
+    if type(value) is float:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
