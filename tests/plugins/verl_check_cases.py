@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from omegaconf import DictConfig
 
 from launchers.plugins.verl import check, dump_keys
 
@@ -33,11 +35,12 @@ def rows(count: int, split: str = "train", gold: str = "7", question: str = "3 +
     ]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
-    """A training's folder, as the launcher renders it."""
+    """A training's folder, as the launcher renders it; said: what the last check counted."""
 
     path: Path
+    said: list[str] = field(default_factory=list)
 
     def write(self, name: str, content: Any) -> None:
         (self.path / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content))
@@ -46,10 +49,8 @@ class Training:
         pq.write_table(pa.Table.from_pylist(content), self.path / name)
 
     def faults(self, *overrides: str, name: str = "verl") -> list[tuple[str, str]]:
-        self.said: list[str]
-        said: list[str] = []
-        found = check.faults(check.compose(self.path, name, overrides), say=said.append)
-        object.__setattr__(self, "said", said)
+        self.said.clear()
+        found = check.faults(check.compose(self.path, name, overrides), say=self.said.append)
         return [(one.key, one.message) for one in found]
 
 
@@ -108,21 +109,41 @@ CRITIC = (
 )
 
 
-@pytest.fixture
-def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
-    made = Training(tmp_path)
-    made.write("verl.yaml", production(tmp_path))
-    made.write("cpu.yaml", CPU)
-    made.write("reward.json", json.dumps({"reward": "math"}))
-    made.rows("train.parquet", rows(40))
-    made.rows("val.parquet", rows(4, "test"))
-    made.rows("long.parquet", rows(40, question=LONG))
-    made.rows("mixed.parquet", rows(37) + rows(3, question=LONG))
-    made.rows(
-        "other.parquet", [{"promt" if key == "prompt" else key: value for key, value in row.items()} for row in rows(4)]
+def made(path: Path) -> Training:
+    one = Training(path)
+    one.write("verl.yaml", production(path))
+    one.write("cpu.yaml", CPU)
+    one.write("reward.json", json.dumps({"reward": "math"}))
+    one.write("broken.parquet", "PAR1")
+    one.rows("train.parquet", rows(40))
+    one.rows("val.parquet", rows(4, "test"))
+    one.rows("long.parquet", rows(40, question=LONG))
+    one.rows("mixed.parquet", rows(37) + rows(3, question=LONG))
+    one.rows("rowless.parquet", [{**row, "extra_info": {**row["extra_info"], "row": "{}"}} for row in rows(4)])
+    one.rows("goldless.parquet", [{**row, "reward_model": "7"} for row in rows(4)])
+    one.rows("texts.parquet", [{**row, "prompt": "3 + 4 = ?"} for row in rows(4)])
+    one.rows(
+        "other.parquet",
+        [{"promt" if key == "prompt" else key: value for key, value in row.items()} for row in rows(4)],
     )
-    monkeypatch.chdir(tmp_path)
-    return made
+    return one
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    return made(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
+    """A config without a fault, composed once: composing takes longer than checking."""
+    return check.compose(made(tmp_path_factory.mktemp("good")).path, "verl")
+
+
+def found_in(good: DictConfig, overrides: tuple[str, ...]) -> list[tuple[str, str]]:
+    config = copy.deepcopy(good)
+    check.override(config, [word.replace("HERE", str(Path(good.data.train_files).parent)) for word in overrides])
+    return [(one.key, one.message) for one in check.faults(config, say=lambda _: None)]
 
 
 def test_a_good_config_has_no_fault(training: Training) -> None:
@@ -157,8 +178,8 @@ def test_nor_has_its_overlay_for_a_cpu(training: Training) -> None:
         ("algorithm.rollout_correction=null",),
     ],
 )
-def test_what_verl_or_our_plugin_reads_is_no_fault(training: Training, overrides: tuple[str, ...]) -> None:
-    assert training.faults(*overrides) == []
+def test_what_verl_or_our_plugin_reads_is_no_fault(good: DictConfig, overrides: tuple[str, ...]) -> None:
+    assert found_in(good, overrides) == []
 
 
 # Overrides, the key that is at fault, a word of the message.
@@ -365,9 +386,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "the model": (("actor_rollout_ref.model.path=/nope",), "actor_rollout_ref.model.path", "no folder /nope"),
     "a folder without a model": (
-        ("actor_rollout_ref.model.path=${data.train_files}/..",),
+        ("actor_rollout_ref.model.path=HERE",),
         "actor_rollout_ref.model.path",
-        "",
+        "cannot be loaded: ",
     ),
     "more tokens than positions": (
         ("data.max_response_length=100000", f"{ROLLOUT}.max_model_len=null"),
@@ -377,23 +398,147 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "more than the engine's": ((f"{ROLLOUT}.max_model_len=90",), f"{ROLLOUT}.max_model_len", "24 prompt + 72 response"),
     "no data": (("data.train_files=/nope.parquet",), "data.train_files", "no file /nope.parquet"),
     "no validation data": (("data.val_files=[/nope.parquet]",), "data.val_files", "no file /nope.parquet"),
-    "data of another kind": (("data.train_files=reward.json.txt",), "data.train_files", "reward.json.txt"),
-    "data that is none": (("data.train_files=broken.parquet",), "data.train_files", "cannot be read"),
-    "columns": (("data.train_files=other.parquet",), "data.train_files", "no column 'prompt'; did you mean 'promt'?"),
+    "data of another kind": (
+        ("data.train_files=HERE/cpu.yaml",),
+        "data.train_files",
+        "verl reads .parquet, .json and .jsonl",
+    ),
+    "data that is none": (("data.train_files=HERE/broken.parquet",), "data.train_files", "cannot be read"),
+    "columns": (
+        ("data.train_files=HERE/other.parquet",),
+        "data.train_files",
+        "no column 'prompt'; did you mean 'promt'?",
+    ),
     "less than a batch": (
         ("data.train_batch_size=64", "data.train_max_samples=40"),
         "data.train_batch_size",
         "40 of 40 prompts are left",
     ),
     "all too long": (
-        ("data.train_files=long.parquet",),
+        ("data.train_files=HERE/long.parquet",),
         "data.max_prompt_length",
         "0 of 40 prompts are left (40 have more",
     ),
     "cut prompts": (
-        ("data.filter_overlong_prompts=false", "data.train_files=mixed.parquet"),
+        ("data.filter_overlong_prompts=false", "data.train_files=HERE/mixed.parquet"),
         "data.filter_overlong_prompts",
         "cut from the left",
+    ),
+    "a v1 mode": (("trainer.v1.trainer_mode=colocate_async",), "trainer.v1.trainer_mode", "take sync"),
+    "no hybrid engine": (("actor_rollout_ref.hybrid_engine=false",), "actor_rollout_ref.hybrid_engine", "must be true"),
+    "validation only, and never": (
+        ("trainer.val_only=true", "trainer.val_before_train=false"),
+        "trainer.val_only",
+        "val_before_train=True",
+    ),
+    "resume path that is not there": (
+        ("trainer.resume_mode=resume_path", "trainer.resume_from_path=/nope/global_step_3"),
+        "trainer.resume_from_path",
+        "no folder /nope/global_step_3",
+    ),
+    "hdfs": (("trainer.default_hdfs_dir=hdfs://a",), "trainer.default_hdfs_dir", "cannot resume"),
+    "tensor parallel across nodes": (
+        (
+            "trainer.nnodes=2",
+            "trainer.n_gpus_per_node=3",
+            f"{ROLLOUT}.tensor_model_parallel_size=2",
+            "data.train_batch_size=12",
+            f"{POLICY}.ppo_mini_batch_size=12",
+        ),
+        f"{ROLLOUT}.tensor_model_parallel_size",
+        "2 does not divide the 3 GPUs of a node: take 1, 3",
+    ),
+    "tensor parallel and heads": (
+        (
+            "trainer.n_gpus_per_node=8",
+            f"{ROLLOUT}.tensor_model_parallel_size=8",
+            f"{POLICY}.ppo_micro_batch_size_per_gpu=2",
+            f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=2",
+        ),
+        f"{ROLLOUT}.tensor_model_parallel_size",
+        "8 does not divide the model's 4 attention heads",
+    ),
+    "shards": ((f"{POLICY}.fsdp_config.fsdp_size=3",), f"{POLICY}.fsdp_config.fsdp_size", "3 does not divide 4 GPUs"),
+    "sequence parallel": (
+        (f"{POLICY}.ulysses_sequence_parallel_size=3",),
+        f"{POLICY}.ulysses_sequence_parallel_size",
+        "3 does not divide 4 GPUs",
+    ),
+    "batches of generation": (("data.gen_batch_size=8",), "data.gen_batch_size", "must be data.train_batch_size (4)"),
+    "dynamic batches on one side": (
+        (f"{ROLLOUT}.log_prob_use_dynamic_bsz=true",),
+        f"{ROLLOUT}.log_prob_use_dynamic_bsz",
+        f"{POLICY}.use_dynamic_bsz",
+    ),
+    "lengths said twice": ((f"{ROLLOUT}.response_length=64",), f"{ROLLOUT}.response_length", "(72): leave it out"),
+    "more than positions for the engine": (
+        (f"{ROLLOUT}.max_model_len=100000",),
+        f"{ROLLOUT}.max_model_len",
+        "100000 is more than the model's",
+    ),
+    "tokens of a dynamic batch": (
+        (f"{POLICY}.use_dynamic_bsz=true", f"{POLICY}.ppo_max_token_len_per_gpu=80"),
+        f"{POLICY}.ppo_max_token_len_per_gpu",
+        "80 tokens do not hold one completion of 96",
+    ),
+    "dro without its number": (
+        (f"{POLICY}.policy_loss.loss_mode=dro",),
+        f"{POLICY}.policy_loss.dro_beta",
+        "must be set",
+    ),
+    "another trainer's scaling": (
+        ("algorithm.norm_adv_by_std_in_grpo=false",),
+        "algorithm.norm_adv_by_std_in_grpo",
+        "take adv_none",
+    ),
+    "filter": (("algorithm.filter_groups.enable=true",), "algorithm.filter_groups.enable", "v1 trainer only"),
+    "penalty of nothing": (
+        ("+algorithm.truncated=penalise", "+algorithm.truncated_limit=72"),
+        "algorithm.truncated_penalty",
+        "give one below 0",
+    ),
+    "adaptive KL": (
+        ("algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.type=adaptive", "algorithm.kl_ctrl.horizon=0"),
+        "algorithm.kl_ctrl.horizon",
+        "more than 0",
+    ),
+    "no sampling": ((f"{ROLLOUT}.do_sample=false",), f"{ROLLOUT}.do_sample", "is not read"),
+    "greedy samples": (
+        (f"{ROLLOUT}.val_kwargs.temperature=0", f"{ROLLOUT}.val_kwargs.n=3"),
+        f"{ROLLOUT}.val_kwargs.n",
+        "all 3 samples are the same",
+    ),
+    "repetition penalty": ((f"+{ROLLOUT}.repetition_penalty=1.1",), f"{ROLLOUT}.repetition_penalty", "is not read"),
+    "precision of nothing": (
+        (f"+{POLICY}.fsdp_config.mixed_precision.parm_dtype=fp32",),
+        f"{POLICY}.fsdp_config.mixed_precision.parm_dtype",
+        "is none of param_dtype",
+    ),
+    "a reward manager of one's own": (
+        (
+            "reward.reward_manager.source=importlib",
+            "reward.reward_manager.name=Mine",
+            "reward.reward_manager.module.path=/nope.py",
+        ),
+        "reward.reward_manager.module.path",
+        "/nope.py",
+    ),
+    "no function": ((f"{FUNCTION}.name=GOLDS",), f"{FUNCTION}.name", "is not a function"),
+    "a reward model of no server": (
+        (f"{FUNCTION}.reward_kwargs={{reward:model}}", "data.train_files=HERE/rowless.parquet"),
+        "data.train_files",
+        "1 of 1 golds cannot be read by the reward: a/0 ('7': no prompt)",
+    ),
+    "golds in no struct": (
+        ("data.train_files=HERE/goldless.parquet",),
+        "data.train_files",
+        "'reward_model' must hold {ground_truth: …}",
+    ),
+    "prompts that are texts": (("data.train_files=HERE/texts.parquet",), "data.train_files", "must hold chat messages"),
+    "what verl finds of several keys": (
+        (f"{POLICY}.ulysses_sequence_parallel_size=2", "actor_rollout_ref.model.use_remove_padding=false"),
+        "actor_rollout_ref.model.use_remove_padding",
+        "verl refuses it: When using sequence parallelism",
     ),
     "what verl finds": (
         (f"{ROLLOUT}.pipeline_model_parallel_size=2",),
@@ -409,19 +554,17 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_found_and_nothing_else(training: Training, name: str) -> None:
-    (training.path / "broken.parquet").write_text("PAR1")
+def test_a_mistake_is_found_and_nothing_else(good: DictConfig, name: str) -> None:
     overrides, key, word = MISTAKES[name]
-    found = training.faults(*overrides)
+    found = found_in(good, overrides)
     assert [one for one, _ in found] == [key], found
     assert word in found[0][1]
     assert "\n" not in found[0][1]
 
 
-def test_every_mistake_of_several_is_told(training: Training) -> None:
-    found = training.faults(
-        "+data.foo=1", "algorithm.adv_estimator=grpoo", "trainer.n_gpus_per_node=four", "data.train_files=/nope.parquet"
-    )
+def test_every_mistake_of_several_is_told(good: DictConfig) -> None:
+    several = ("+data.foo=1", "algorithm.adv_estimator=grpoo", "trainer.n_gpus_per_node=x", "data.train_files=/a.json")
+    found = found_in(good, several)
     assert {key for key, _ in found} == {
         "data.foo", "algorithm.adv_estimator", "trainer.n_gpus_per_node", "data.train_files",
     }  # fmt: skip
@@ -452,7 +595,7 @@ def test_a_file_that_cannot_be_read_is_one_line(training: Training, file: str, c
 
 
 def test_overlong_prompts_are_counted_and_may_be_left_out(training: Training) -> None:
-    assert training.faults("data.train_files=mixed.parquet") == []
+    assert training.faults(f"data.train_files={training.path}/mixed.parquet") == []
     assert training.said[0] == "prompts over the limit: 3 of 40"
 
 
@@ -487,6 +630,60 @@ def test_a_reward_that_compares_completions_needs_its_group_in_one_worker(traini
 def test_a_server_that_is_not_there_is_not_asked(training: Training) -> None:
     training.write("reward.json", json.dumps({"reward": "model", "params": {"url": "http://127.0.0.1:9"}}))
     assert training.faults() == []
+
+
+def test_a_reward_that_compares_completions_is_asynchronous(training: Training) -> None:
+    part = {"reward": "math", "scale": "zscore"}
+    training.write("reward.json", json.dumps({"reward": "combine", "params": {"parts": [part]}, "group_size": 4}))
+    assert training.faults("reward.num_workers=1", f"{FUNCTION}.name=compute_score") == [
+        (f"{FUNCTION}.name", "reward 'combine' compares the completions of a prompt: take compute_score_async")
+    ]
+
+
+def another_model(folder: Path, **config: Any) -> Path:
+    """The mini model's files without weights and chat template, and with other numbers."""
+    for source in MODEL.iterdir():
+        if source.name.endswith(".json") and "safetensors" not in source.name:
+            said = json.loads(source.read_text())
+            said.pop("chat_template", None)
+            (folder / source.name).write_text(json.dumps({**said, **(config if source.name == "config.json" else {})}))
+    return folder
+
+
+def test_a_model_needs_a_chat_template_that_renders(
+    training: Training, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = f"actor_rollout_ref.model.path={another_model(tmp_path_factory.mktemp('model'))}"
+    template = "+actor_rollout_ref.model.custom_chat_template"
+    [(key, message)] = training.faults(path)
+    assert key == "actor_rollout_ref.model.path"
+    assert "has no chat template" in message
+    assert training.faults(path, f"{template}='x'") == []
+    refusing = training.faults(path, f"{template}=\"{{{{ raise_exception('no such role') }}}}\"")
+    assert [key for key, _ in refusing] == ["data.train_files", "data.val_files"]
+    assert refusing[0][1].endswith("no such role")
+
+
+def test_a_model_of_the_hub_is_not_downloaded(training: Training) -> None:
+    assert training.faults("actor_rollout_ref.model.path=nobody/nothing") == []
+    assert training.said == [
+        "nobody/nothing is not on this machine: its chat template, its positions and the prompts were not looked at"
+    ]
+    assert training.faults("actor_rollout_ref.model.path=a/b/c")[0][0] == "actor_rollout_ref.model.path"
+
+
+def test_vllm_on_a_cpu_serves_some_heads_only(
+    training: Training, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POSTTRAIN_ROLLOUT", raising=False)
+    folder = another_model(tmp_path_factory.mktemp("model"), head_dim=24)
+    odd = (f"actor_rollout_ref.model.path={folder}", "+actor_rollout_ref.model.custom_chat_template='x'")
+    [(key, message)] = training.faults(*odd, name="cpu")
+    assert key == f"{ROLLOUT}.name"
+    assert "heads of 24" in message
+    assert training.faults(*odd) == []
+    monkeypatch.setenv("POSTTRAIN_ROLLOUT", "transformers")
+    assert training.faults(*odd, name="cpu") == []
 
 
 def test_a_users_own_reward_is_imported_and_only_called_like_verl_does(training: Training) -> None:

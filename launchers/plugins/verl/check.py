@@ -37,7 +37,7 @@ from launchers.plugins.verl.dump_keys import ADDED
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-__all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults"]
+__all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults", "override"]
 
 LAYERS = {"verl": ("native",), "cpu": ("cpu", "native")}
 # What verl's own checks raise for a mistake of the user's.
@@ -71,14 +71,19 @@ def compose(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfi
             if path.exists():
                 config = _over(config, path)
         path = Path("overrides")
-        for word in OverridesParser.create().parse_overrides(list(overrides)):
-            if word.is_delete():
-                OmegaConf.update(config, word.key_or_group, None)
-            else:
-                OmegaConf.update(config, word.key_or_group, word.value(), merge=False, force_add=True)
+        override(config, overrides)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as problem:
         raise CannotCompose(f"{path.name}: {' '.join(str(problem).split())}") from problem
     return config
+
+
+def override(config: DictConfig, words: Sequence[str]) -> None:
+    """Change a config by hydra's overrides; whether verl has their keys is for `faults` to find."""
+    for word in OverridesParser.create().parse_overrides(list(words)):
+        if word.is_delete():
+            OmegaConf.update(config, word.key_or_group, None)
+        else:
+            OmegaConf.update(config, word.key_or_group, word.value(), merge=False, force_add=True)
 
 
 def _over(config: DictConfig, path: Path) -> DictConfig:
@@ -93,18 +98,18 @@ def _over(config: DictConfig, path: Path) -> DictConfig:
 
 
 def faults(config: DictConfig, data: bool = True, say: Callable[[str], None] = print) -> list[NativeFault]:
-    """Everything that is wrong with a config, and with its rows if `data`. `say` is told what was counted there."""
+    """Everything that is wrong with a config, and with its rows if `data`. `say` is told what was counted."""
     found, usable = inspect(config)
     of = Values(usable, [one.key for one in found])
     found += disagreements(of)
     policy: check_data.Model | None = None
     for role in ("actor_rollout_ref", "critic") if of.critic else ("actor_rollout_ref",):
         with contextlib.suppress(Broken):
-            loaded = check_data.model(of, role)
+            loaded = check_data.model(of, role, say)
             if isinstance(loaded, NativeFault):
                 found.append(loaded)
-            else:
-                policy = policy or loaded
+            elif role != "critic":
+                policy = loaded
     if policy is not None:
         with contextlib.suppress(Broken):
             found += check_data.of_model(of, policy.config)
@@ -121,7 +126,8 @@ def faults(config: DictConfig, data: bool = True, say: Callable[[str], None] = p
 def _verls_own(of: Values, found: Sequence[NativeFault]) -> list[NativeFault]:
     """What verl itself refuses. It stops at the first, and says again what we found: only trees without a fault."""
     wrong: list[NativeFault] = []
-    usable = of.config
+    usable = of.config.copy()
+    usable.critic = {**usable.critic, "model": None}  # it has been looked at, and verl would download it
     for tree in DATACLASSES:
         if (tree == "critic" and not of.critic) or any(one.key.startswith(tree) for one in found):
             continue
@@ -156,10 +162,11 @@ def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
     node = OmegaConf.select(usable, tree) if tree else usable
     plain = OmegaConf.to_container(node, resolve=False)
     assert isinstance(plain, dict)
-    keys = [key for key, _ in leaves(plain, f"{tree}." if tree else "")]
-    words = set(re.findall(r"\w+", problem))
-    said = [key for key in keys if key.rpartition(".")[2] in words and len(key.rpartition(".")[2]) > 4]
-    return NativeFault(min(said, key=len) if said else tree, f"verl refuses it: {' '.join(problem.split())}")
+    keys = [key for key, value in leaves(plain, f"{tree}." if tree else "") if "${" not in str(value)]
+    words = set(re.findall(r"[a-z]+_\w+", problem))  # words that only a key can be
+    said = [key for key in keys if key.rpartition(".")[2] in words]
+    said.sort(key=lambda key: (not key.startswith("actor_rollout_ref."), len(key)))
+    return NativeFault(said[0] if said else tree, f"verl refuses it: {' '.join(problem.split())}")
 
 
 def explain(found: Iterable[NativeFault], origins: Origins) -> list[str]:

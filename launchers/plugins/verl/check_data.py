@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet
+from huggingface_hub import try_to_load_from_cache
 from jinja2 import TemplateError
 from omegaconf import OmegaConf
 from transformers import AutoConfig
@@ -49,8 +50,11 @@ class Model:
     tokenizer: Any
 
 
-def model(of: Values, role: str = "actor_rollout_ref") -> Model | NativeFault:
-    """The model of a role, loaded as verl loads it, or what is wrong with it."""
+def model(of: Values, role: str, say: Callable[[str], None]) -> Model | NativeFault | None:
+    """The model of a role, loaded as verl loads it, or what is wrong with it.
+
+    None, and `say` is told, for one of the Hub's that this machine does not hold: nothing is downloaded for a check.
+    """
     key = f"{role}.model.path"
     names = ("path", "hf_config_path", "tokenizer_path", "trust_remote_code", "custom_chat_template")
     path, config_path, tokenizer_path, trust, template = (of[f"{role}.model.{name}"] for name in names)
@@ -58,8 +62,11 @@ def model(of: Values, role: str = "actor_rollout_ref") -> Model | NativeFault:
     if not path or (local.startswith(("/", ".")) and not os.path.isdir(local)):
         return NativeFault(key, f"no folder {path}: name a model's folder or a Hub id (owner/name)")
     try:
-        config = AutoConfig.from_pretrained(config_path or local, trust_remote_code=trust)
-        tokenizer = hf_tokenizer(tokenizer_path or local, trust_remote_code=trust)
+        if not os.path.isdir(local) and not isinstance(try_to_load_from_cache(path, "config.json"), str):
+            say(f"{path} is not on this machine: its chat template, its positions and the prompts were not looked at")
+            return None
+        config = AutoConfig.from_pretrained(config_path or local, trust_remote_code=trust, local_files_only=True)
+        tokenizer = hf_tokenizer(tokenizer_path or local, trust_remote_code=trust, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as problem:
         return NativeFault(key, f"{path} cannot be loaded: {first_line(problem)}")
     if template:

@@ -189,8 +189,6 @@ class _Look:
             value = OmegaConf.select(self.config, key)
         except OmegaConfBaseException as problem:
             return f"{raw} cannot be resolved: {first_line(problem)}"
-        if isinstance(value, DictConfig) and value._is_none():
-            value = None
         return None if free or spec is None else _value_fault(key, value, spec)
 
     def _missing(self, key: str) -> str | None:
