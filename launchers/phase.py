@@ -206,7 +206,10 @@ def _supervise(
 
         def stop(signum: int, _frame: object) -> None:
             guarded.stop()
-            events.append(run, "phase_end", phase=phase, label=label, status=-signum)
+            events.append(
+                run, "phase_end", phase=phase, label=label, status=-signum,
+                seconds=round(time.monotonic() - began, 2), cpu_seconds=round(guarded.cpu_seconds(), 1),
+            )  # fmt: skip
             os._exit(128 + signum)
 
         signal.signal(signal.SIGTERM, stop)

@@ -128,10 +128,14 @@ class _Work:
         """Write study.json, and the report of what there is."""
         from launchers import study_report
 
-        found = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
-        write(self.path / RECORD, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        found = self._save(status)
         study_report.build(self.path)
         return {"study": str(self.path), "report": str(self.path / "report.html"), **found}
+
+    def _save(self, status: str) -> dict[str, Any]:
+        found = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
+        write(self.path / RECORD, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        return found
 
     def all(self) -> None:
         """Every run, whatever becomes of the others."""
@@ -159,6 +163,7 @@ class _Work:
         entry.run = os.path.relpath(run.path, self.path)
         if not run.finished:
             entry.status = "running"
+            self._save("running")
             self.board.start(entry)
             self._start(entry, run)
         if rundir.status(run.path) == "done":
