@@ -35,6 +35,13 @@ def full_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def online_run(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "online"
+    made_up_run.online_run(run, control=True)
+    return run
+
+
+@pytest.fixture(scope="session")
 def page(mini_run):
     return report.build(mini_run).read_text()
 
@@ -309,8 +316,8 @@ addEventListener("load", () => {
 """
 
 
-@pytest.mark.parametrize("kind", ["mini", "full"])
-def test_no_sideways_scrolling_on_phone_or_desktop(request, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "plots"), [("mini", 4), ("full", 6), ("online", 14)])
+def test_no_sideways_scrolling_on_phone_or_desktop(request, tmp_path, kind, plots):
     run = request.getfixturevalue(f"{kind}_run")
     source = html.escape(report.build(run).read_text())
     frames = "".join(
@@ -325,5 +332,5 @@ def test_no_sideways_scrolling_on_phone_or_desktop(request, tmp_path, kind):
         assert frame["scroll"] <= frame["width"], frame
         assert frame["outside"] == [], frame
         assert frame["tables"] == 0 or frame["width"] < 390, "a table scrolls sideways"
-        assert frame["plots"] == (4 if kind == "mini" else 6), "each plot is shown once, for this width"
+        assert frame["plots"] == plots, "each plot is shown once, for this width"
         assert "owned" not in frame["title"]

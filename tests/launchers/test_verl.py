@@ -51,6 +51,7 @@ MISTAKES = [
     (["train.micro_batch=24"], "train.global_batch", "does not divide by micro_batch 24 × 4 GPUs"),
     (["rollout.samples=1", "train.global_batch=64", "train.micro_batch=8"], "rollout.samples", "2 or more"),
     (["method=ppo"], "algorithm.advantages", "gae"),
+    (["method=ppo", "algorithm.advantages=gae"], "algorithm.truncated", "give keep"),
     (["algorithm.advantages=gae"], "algorithm.advantages", "none, group or group_then_batch"),
     (["algorithm.loss=clip_higher"], "algorithm.clip_high", "0.28"),
     (["algorithm.clip_high=0.3"], "algorithm.loss", "clip_higher"),
@@ -157,7 +158,10 @@ def test_each_loss_brings_its_aggregation(loss: str) -> None:
 
 
 def test_ppo_brings_a_critic() -> None:
-    config = rendered("method=ppo", "algorithm.advantages=gae", "algorithm.critic.learning_rate=9e-6")["verl.yaml"]
+    kept = ("algorithm.truncated=keep", "algorithm.truncated_penalty=0")
+    config = rendered("method=ppo", "algorithm.advantages=gae", "algorithm.critic.learning_rate=9e-6", *kept)[
+        "verl.yaml"
+    ]
     assert config["critic"]["optim"]["lr"] == 9e-6
     assert config["algorithm"]["adv_estimator"] == "gae"
 
