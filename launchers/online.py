@@ -80,7 +80,7 @@ def _algorithm(resolved: Resolved, rollout: Rollout, algorithm: Algorithm) -> It
             "has no effect without algorithm.kl (reward or loss)" if algorithm.kl_coef else "0 makes algorithm.kl idle"
         )
         yield resolved.fault("algorithm.kl_coef", f"{said}; Minimum O1 takes kl: reward, kl_coef: 0.01")
-    if resolved.recipe.method == "ppo" and algorithm.truncated != "keep":
+    if resolved.recipe.method == "ppo" and algorithm.advantages == "gae" and algorithm.truncated != "keep":
         yield resolved.fault("algorithm.truncated", "gae does not look at it: give keep, and reward the length instead")
     if (algorithm.truncated == "penalise") != (algorithm.truncated_penalty != 0):
         yield resolved.fault("algorithm.truncated_penalty", "goes with truncated: penalise, as a number below 0")

@@ -108,7 +108,7 @@ def test_controls_are_drawn_in_their_colours(tmp_path):
 def test_other_peoples_text_stays_text(tmp_path):
     made_up_run.online_run(tmp_path, control=True)
     data = {f"val-core/{HOSTILE}/acc/mean@1": 0.5, f"reward/part/{HOSTILE}": 0.1, "reward/part/$a_{x}$": 0.2}
-    log(tmp_path, (61, {**data, f"outcome/{HOSTILE}": 0.5, f"timing_s/{HOSTILE}": 1.0}), attempt="2")
+    log(tmp_path, (61, {**data, f"outcome/{HOSTILE}": 0.5, f"timing_s/{HOSTILE}": 1.0}), attempt="3")
     put(tmp_path / "train/notes.json", [HOSTILE, {"no": "text"}])
     put(tmp_path / f"controls/{CONTROL}/train/stopped.json", {"step": HOSTILE, "why": [HOSTILE]})
     text = report.build(tmp_path).read_text()
@@ -129,17 +129,18 @@ def test_the_page_needs_nothing_and_follows_the_scheme(page, online_run):
 
 PARTS = (
     "resolved.json", "plan.json", "train/planned.json", "train/stopped.json", "train/notes.json",
-    "train/metrics/20260131T000000.jsonl", "train/metrics/20260131T000001.jsonl",
+    "train/metrics/1.jsonl", "train/metrics/2.jsonl",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", ["gone", "torn", "binary", "deep", "another shape"])
 def test_any_part_may_be_missing_or_damaged(online_run, tmp_path, part, damage):
-    run = tmp_path / "run"
-    shutil.copytree(online_run, run, ignore=shutil.ignore_patterns("eval"))
-    put(run / "train/notes.json", ["learned nothing: all equal"])
-    path = run / part
+    shutil.copytree(online_run, tmp_path, ignore=shutil.ignore_patterns("eval", "metrics"), dirs_exist_ok=True)
+    put(tmp_path / "train/notes.json", ["learned nothing: all equal"])
+    for attempt in ("1", "2"):
+        log(tmp_path, *((int(attempt) + i, {"actor/kl_loss": 0.1}) for i in range(3)), attempt=attempt)
+    path = tmp_path / part
     whole = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -148,7 +149,7 @@ def test_any_part_may_be_missing_or_damaged(online_run, tmp_path, part, damage):
             "torn": whole[: 2 * len(whole) // 3], "binary": b"\xff\xfe\x00" + bytes(range(256)),
             "deep": b"[" * 100_000, "another shape": b"[[1], 2]\n",
         }[damage])  # fmt: skip
-    words = words_of(run)
+    words = words_of(tmp_path)
     assert "KL to the initial model" in words
     if damage in ("torn", "binary", "deep"):
         said = (f"{part} is not whole JSON", f"{part} cannot be read", f"{part}: 1 unreadable line skipped.")
