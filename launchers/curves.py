@@ -23,7 +23,7 @@ KEPT = frozenset({
     "response_length/clip_ratio", "perf/throughput", WAITED,
 })  # fmt: skip
 KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
-VALIDATION = re.compile(r"val-core/(.+)/acc/mean@\d+")
+VALIDATION = re.compile(r"val-core/(.+)/acc/mean@\d+", re.DOTALL)
 
 
 @dataclass
@@ -106,4 +106,4 @@ def number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf

@@ -123,6 +123,8 @@ def panel(
             low, high = (f([0, *(y for s in lines for y in s.y)]) for f in (min, max))
             room = 0.06 * (high - low)
             ax.set_ylim(low - room if -low > room else 0, high + room)
+        elif all(y >= 0 for s in lines for y in s.y):
+            ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]))
         ax.set_xlim(0, last or 1)
         ax.set_xlabel("rollout step")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
