@@ -10,6 +10,7 @@ other people's text: the template escapes all of it, and the page's policy forbi
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
 OPEN_LIMIT = 400  # characters shown before the reader asks for more
 FILES_SHOWN = 60
+_MANY_FILES = re.compile(r"checkpoint-|global_step_|(samples|validation)$")
 
 
 def build(run_dir: Path) -> Path:
@@ -393,11 +395,11 @@ def versions(run: Results) -> list[tuple[str, str]]:
 
 
 def files(run: Results) -> Json:
-    """The run's files and sizes in bytes, a checkpoint as one line; the page lists the first FILES_SHOWN."""
+    """The run's files and sizes in bytes, the first FILES_SHOWN; a checkpoint or a folder of samples is one line."""
     sizes: Counter[str] = Counter()
     for name, size in run.files():
         parts = Path(name).parts
-        cut = next((i for i, part in enumerate(parts[:-1], 1) if part.startswith("checkpoint-")), None)
+        cut = next((i for i, part in enumerate(parts[:-1], 1) if _MANY_FILES.match(part)), None)
         sizes[name if cut is None else "/".join(parts[:cut]) + "/"] += size
     shown = list(sizes.items())[:FILES_SHOWN]
     return {"shown": shown, "more": len(sizes) - len(shown), "bytes": sum(sizes.values())}
