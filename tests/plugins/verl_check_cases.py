@@ -15,7 +15,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
-from launchers.plugins.verl import check, dump_keys
+from launchers.plugins.verl import check, check_data, dump_keys
 
 REPO = Path(__file__).resolve().parent.parent.parent
 MODEL = REPO / "recipes" / "mini" / "model"
@@ -424,6 +424,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "data.filter_overlong_prompts",
         "cut from the left",
     ),
+    "a word that others follow": (
+        (*CRITIC, f"{POLICY}.ppo_mini_batch_size=four"),
+        f"{POLICY}.ppo_mini_batch_size",
+        "type int",
+    ),
     "a v1 mode": (("trainer.v1.trainer_mode=colocate_async",), "trainer.v1.trainer_mode", "take sync"),
     "no hybrid engine": (("actor_rollout_ref.hybrid_engine=false",), "actor_rollout_ref.hybrid_engine", "must be true"),
     "validation only, and never": (
@@ -605,6 +610,13 @@ def test_golds_that_the_reward_cannot_read_are_named(training: Training) -> None
     [(key, message)] = training.faults()
     assert key == "data.train_files"
     assert message.startswith("1 of 2 golds cannot be read by the reward: b/0 (' ': ")
+
+
+def test_of_many_golds_some_are_looked_at_and_it_says_so(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_data, "GOLDS_CHECKED", 2)
+    training.rows("train.parquet", [row for gold in "1234" for row in rows(3, gold=gold)])
+    assert training.faults() == []
+    assert "golds looked at: 2 of 4" in training.said
 
 
 def test_bad_golds_of_a_benchmark_are_told_but_no_fault(training: Training) -> None:
