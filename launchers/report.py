@@ -69,7 +69,7 @@ def page(run: Results) -> Json:
         "verdict": verdict(run).replace(" %", "\u00a0%"),
         "tiles": tiles(run),
         "facts": facts(run),
-        "commands": [c if isinstance(c, str) else " ".join(map(str, c)) for c in run.plan.get("commands") or []],
+        "commands": [_line(c) for c in run.plan.get("commands") or []],
         "pipelines": {name: [_bar(m, steps) for m in steps] for name, steps in run.pipelines.items()},
         "losses": losses(run),
         "loss_plot": loss_plot(run),
@@ -227,6 +227,13 @@ def effective_batch(batch: Json) -> str:
     micro, accumulation, world = (batch.get(k) or "?" for k in ("micro", "accumulation", "world"))
     processes = "process" if world == 1 else "processes"
     return f"{count(batch['global'])} = {micro} per process × {accumulation} accumulated × {world} {processes}"
+
+
+def _line(command: Any) -> str:
+    """A command line of the plan: {phase, label, line}, the line itself, or its words."""
+    if isinstance(command, dict):
+        return str(command.get("line", ""))
+    return command if isinstance(command, str) else " ".join(map(str, command))
 
 
 def _join(separator: str, *parts: Any) -> str:

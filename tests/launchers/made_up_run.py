@@ -39,6 +39,7 @@ PLAN = {
     "commands": [
         ["llamafactory-cli", "train", "train/config.yaml"],
         "python -m data_prep run data/math.json",
+        {"phase": "eval", "label": "after", "line": "python -m data_prep.metrics evaluate --label after"},
     ],
 }
 RESOLVED = {
