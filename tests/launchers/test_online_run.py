@@ -120,6 +120,9 @@ def _killed_and_finished(house: House, victim: str, mini_model: Path, settings: 
     assert (first[0], second[0], second[-1]) == (1, saved + 1, 16)
     assert _json(run / "train" / "merged" / "done.json") == {"step": 16}
     assert _logits(run / "train" / "merged", house) != _logits(mini_model, house)
+    page = (run / "report.html").read_text()
+    assert "training went on after an interruption" in page
+    assert "KL to the initial model" in page
     again = _make(house, *words)
     assert "finished already" in again.stderr
 
