@@ -11,30 +11,19 @@ README.md in this folder lists every variable and key that a run on a CPU needs,
 from __future__ import annotations
 
 import os
-from types import ModuleType
 
 from launchers.plugins.verl import measures, planned, registry, stopping
 from launchers.plugins.verl.hooks import after_import
 
-
-def _follow(ray_trainer: ModuleType) -> None:
-    if planned.FOLDER in os.environ:
-        planned.write_planned(ray_trainer)
-        stopping.install(ray_trainer)
-
-
-def _install_cpu(_: ModuleType) -> None:
-    if os.environ.get("VERL_PLATFORM") == "cpu":
-        from launchers.plugins.verl import cpu_platform, cpu_vllm
-
-        cpu_platform.install()
-        cpu_vllm.install()
-
-
-# A worker forked by cpu_workers.py has this module from its parent: nothing here may ask the environment before verl
-# is imported. Where verl imports us, "verl" acts at once.
-after_import("verl", _install_cpu)
 after_import("verl.trainer.ppo.core_algos", registry.register)
 after_import("verl.trainer.ppo.ray_trainer", registry.hand_over_scores)
 after_import("verl.trainer.ppo.ray_trainer", measures.install)
-after_import("verl.trainer.ppo.ray_trainer", _follow)
+if planned.FOLDER in os.environ:
+    after_import("verl.trainer.ppo.ray_trainer", planned.write_planned)
+    after_import("verl.trainer.ppo.ray_trainer", stopping.install)
+
+if os.environ.get("VERL_PLATFORM") == "cpu":
+    from launchers.plugins.verl import cpu_platform, cpu_vllm
+
+    cpu_platform.install()
+    cpu_vllm.install()

@@ -266,16 +266,17 @@ def _prompts(
         yield NativeFault(
             "data.filter_overlong_prompts", f"must be true: {over} of {len(rows)} prompts would be cut from the left"
         )
-    most = of["data.train_max_samples"] if not split else of["data.val_max_samples"]
-    left = len(rows) - over if most <= 0 else min(len(rows) - over, most)
-    wanted = 1 if split else (of["data.gen_batch_size"] or of["data.train_batch_size"])
+    cap = "data.val_max_samples" if split else "data.train_max_samples"
+    left, most = len(rows) - over, of[cap]
+    wanted = 1 if split else of["data.train_batch_size"]
+    batch = "the validation needs" if split else f"one batch of {wanted}"
     if left < wanted:
-        longest = max(counts, default=0)
-        remedy = f"take data.max_prompt_length {longest}, or other rows" if over else "add rows or take a smaller batch"
         named = "data.max_prompt_length" if over else key if split else "data.train_batch_size"
-        batch = "the validation" if split else f"one batch of {wanted}"
+        remedy = f"take {max(counts)}, or other rows" if over else "add rows, or take a smaller batch"
         why = f"{left} of {len(rows)} prompts are left ({over} have more than {limit} tokens)"
         yield NativeFault(named, f"{why}, less than {batch}: {remedy}")
+    elif 0 < most < wanted:
+        yield NativeFault(cap, f"{most} prompts are less than {batch}: take at least {wanted}, or -1 for all")
 
 
 def _golds(

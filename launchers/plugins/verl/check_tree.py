@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from launchers.errors import did_you_mean, nearest
@@ -71,26 +70,16 @@ class Broken(Exception):
 
 
 class Values:
-    """A config's values by dotted key. Raises Broken for one that is at fault, or is taken from one that is."""
+    """A config's values by dotted key. Raises Broken for one that is at fault."""
 
     def __init__(self, config: DictConfig, broken: Iterable[str] = ()) -> None:
         self.config = config
         self.broken = tuple(broken)
 
     def __getitem__(self, key: str) -> Any:
-        if self.broken:
-            self._whole(key)
-        return OmegaConf.select(self.config, key)
-
-    def _whole(self, key: str) -> None:
         if any(one == key or one.startswith(f"{key}.") for one in self.broken):
             raise Broken(key)
-        parent, _, name = key.rpartition(".")
-        above = OmegaConf.select(self.config, parent) if parent else self.config
-        node = above._get_node(name) if isinstance(above, DictConfig) else None
-        if isinstance(node, Node) and node._is_interpolation():
-            for source in re.findall(r"[a-z_]\w*(?:\.\w+)+|(?<=:)\.\w+", str(node._value())):
-                self._whole(f"{parent}{source}" if source.startswith(".") else source)
+        return OmegaConf.select(self.config, key)
 
     @property
     def world(self) -> int:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.guard import descendants
-from launchers.plugins.verl import cpu_workers
 from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
@@ -38,8 +37,6 @@ def main(argv: Sequence[str]) -> int:
     if (folder / "merged" / "done.json").exists():
         return 0
     if not _ended(folder):
-        # before Ray and verl are imported
-        nursery = cpu_workers.start() if os.environ.get("VERL_PLATFORM") == "cpu" else None
         from launchers.plugins.verl import check
 
         try:
@@ -52,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
             for line in check.explain(found, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
             return 2
-        _train(folder, config, nursery)
+        _train(folder, config)
     _merge(folder)
     return 0
 
@@ -76,7 +73,7 @@ def _ended(folder: Path) -> bool:
     return last > 0 and (last >= planned.get("steps", last + 1) or last >= stopped.get("step", last + 1))
 
 
-def _train(folder: Path, config: Any, nursery: int | None) -> None:
+def _train(folder: Path, config: Any) -> None:
     from omegaconf import open_dict
 
     from verl.trainer.main_ppo import run_ppo
@@ -92,15 +89,12 @@ def _train(folder: Path, config: Any, nursery: int | None) -> None:
     with _ray_folder(folder) as temporary:
         with open_dict(config):
             config.ray_kwargs.ray_init._temp_dir = str(temporary)
-            if nursery:
-                config.ray_kwargs.ray_init.runtime_env.py_executable = cpu_workers.EXECUTABLE
         import ray
 
         try:
             run_ppo(config, task_runner_class=TaskRunner)
         finally:
             ray.shutdown()
-            cpu_workers.stop(nursery)
     if stopped := _read(folder / "stopped.json"):
         print(f"stopped early: {stopped['why']}", flush=True)
 
