@@ -162,3 +162,16 @@ def test_loggers_write_into_the_run(house: House) -> None:
     assert list(train.glob("trackio/*.db"))
     assert list(train.glob("wandb/offline-run-*"))
     assert [steps for _, steps in _metrics(train.parent)] == [[1, 2]]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_ppo_trains_a_critic(house: House) -> None:
+    gae = "method=ppo algorithm.advantages=gae algorithm.critic.learning_rate=1e-3 algorithm.truncated=keep"
+    done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=3 {gae} algorithm.truncated_penalty=0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    (metrics,) = (_run_of(house, RUN) / "train" / "metrics").glob("*.jsonl")
+    last = json.loads(metrics.read_text().splitlines()[-1])["data"]
+    assert last["critic/vf_loss"] > 0
+    assert last["critic/grad_norm"] > 0
+    assert "actor/reward_kl_penalty" in last
