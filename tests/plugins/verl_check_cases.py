@@ -410,7 +410,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "no column 'prompt'; did you mean 'promt'?",
     ),
     "less than a batch": (
-        ("data.train_batch_size=64", "data.train_max_samples=40"),
+        ("data.train_batch_size=64",),
         "data.train_batch_size",
         "40 of 40 prompts are left",
     ),
@@ -424,10 +424,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "data.filter_overlong_prompts",
         "cut from the left",
     ),
-    "a word that others follow": (
-        (*CRITIC, f"{POLICY}.ppo_mini_batch_size=four"),
-        f"{POLICY}.ppo_mini_batch_size",
-        "type int",
+    "a sample of less than a batch": (
+        ("data.train_max_samples=3",),
+        "data.train_max_samples",
+        "3 prompts are less than one batch of 4: take at least 4",
     ),
     "a v1 mode": (("trainer.v1.trainer_mode=colocate_async",), "trainer.v1.trainer_mode", "take sync"),
     "no hybrid engine": (("actor_rollout_ref.hybrid_engine=false",), "actor_rollout_ref.hybrid_engine", "must be true"),
@@ -602,6 +602,15 @@ def test_a_file_that_cannot_be_read_is_one_line(training: Training, file: str, c
 def test_overlong_prompts_are_counted_and_may_be_left_out(training: Training) -> None:
     assert training.faults(f"data.train_files={training.path}/mixed.parquet") == []
     assert training.said[0] == "prompts over the limit: 3 of 40"
+
+
+def test_a_prompt_may_be_as_long_as_the_limit(good: DictConfig) -> None:
+    assert found_in(good, ("data.max_prompt_length=17",)) == []
+    [(key, message)] = found_in(good, ("data.max_prompt_length=16", "data.val_files=HERE/none.parquet"))[:1]
+    assert key == "data.max_prompt_length"
+    assert message == (
+        "0 of 40 prompts are left (40 have more than 16 tokens), less than one batch of 4: take 17, or other rows"
+    )
 
 
 def test_golds_that_the_reward_cannot_read_are_named(training: Training) -> None:

@@ -124,14 +124,17 @@ def faults(config: DictConfig, data: bool = True, say: Callable[[str], None] = p
 
 
 def _verls_own(of: Values, found: Sequence[NativeFault]) -> list[NativeFault]:
-    """What verl itself refuses. It stops at the first, and says again what we found: only trees without a fault."""
+    """What verl itself refuses. It stops at the first, and says again what we found: only trees without a fault.
+
+    Takes out of the config what verl would not know or would download: nobody looks at it afterwards.
+    """
     wrong: list[NativeFault] = []
-    usable = of.config.copy()
-    usable.critic = {**usable.critic, "model": None}  # it has been looked at, and verl would download it
+    usable = of.config
+    usable.critic.model = None  # it has been looked at, and verl would download it
     for tree in DATACLASSES:
         if (tree == "critic" and not of.critic) or any(one.key.startswith(tree) for one in found):
             continue
-        node = OmegaConf.select(usable, tree).copy()
+        node = OmegaConf.select(usable, tree)
         for name in (one.rpartition(".")[2] for one in ADDED if one.startswith(f"{tree}.")):
             node.pop(name, None)  # read from the config itself; the dataclass has no such field
         if problem := _refusal(lambda node=node: omega_conf_to_dataclass(node)):
