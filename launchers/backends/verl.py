@@ -53,6 +53,7 @@ OWNED = {
     "actor_rollout_ref.actor.use_kl_loss": "algorithm.kl", "actor_rollout_ref.actor.kl_loss_type": "algorithm.kl",
     "actor_rollout_ref.actor.kl_loss_coef": "algorithm.kl_coef",
     "actor_rollout_ref.actor.grad_clip": "train.max_grad_norm",
+    "actor_rollout_ref.actor.optim.clip_grad": "train.max_grad_norm", "critic.optim.clip_grad": "train.max_grad_norm",
     "actor_rollout_ref.actor.optim.lr": "train.learning_rate",
     "actor_rollout_ref.actor.optim.lr_scheduler_type": "train.schedule",
     "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": "train.warmup_ratio",
@@ -369,6 +370,10 @@ def _native_fault(key: str, value: Any) -> str | None:
 def _value_fault(value: Any, spec: dict[str, Any]) -> str | None:
     if value is None or (isinstance(value, str) and value.startswith("${")):
         return None
+    if isinstance(value, list) and "items" in spec:
+        return next(
+            (fault for item in value if (fault := _value_fault(item, {"type": "any", "choices": spec["items"]}))), None
+        )
     choices = spec.get("choices")
     if choices and value not in choices:
         return f"{value!r} is not one of verl's values; {did_you_mean(str(value), map(str, choices))}"

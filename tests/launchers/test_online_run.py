@@ -139,15 +139,21 @@ def test_a_dead_engine_ends_the_training_and_it_resumes(house: House, mini_model
 def test_a_ray_that_somebody_left_running_is_not_joined(house: House, tmp_path: Path) -> None:
     ray = envs.ensure("verl", "cpu").parent / "ray"
     environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{ray.parent}:{os.environ['PATH']}"}
-    start = [str(ray), "start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false"]
-    subprocess.run(start, env=environ, check=True, capture_output=True)
-    try:
-        done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=2")
-        assert done.returncode == 0, done.stderr[-3000:]
-        status = subprocess.run([str(ray), "status"], env=environ, capture_output=True, text=True, check=True)
-        assert "0.0/1.0 CPU" in status.stdout, "the other's cluster still stands, and nothing of ours is in it"
-    finally:
-        subprocess.run([str(ray), "stop", "--force"], env=environ, check=True, capture_output=True)
+    start = [str(ray), "start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false", "--block"]
+    with (
+        (tmp_path / "ray.log").open("w+") as log,
+        subprocess.Popen(start, env=environ, stdout=log, stderr=log) as other,
+    ):
+        try:
+            _wait(lambda: "Ray runtime started" in (tmp_path / "ray.log").read_text(), 60)
+            done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=2")
+            assert done.returncode == 0, done.stderr[-3000:]
+            (said,) = _run_of(house, RUN).glob("logs/*/train-after.log")
+            assert "Started a local Ray instance" in said.read_text()
+            assert other.poll() is None, "the other's cluster still stands"
+        finally:
+            other.terminate()
+            other.wait(60)
 
 
 @pytest.mark.full

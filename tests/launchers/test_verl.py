@@ -83,6 +83,8 @@ MISTAKES = [
     (["native.reward_model.enable=true"], "native.reward_model.enable", "ignores it"),
     (["native.trainer.esi_redundnat_time=1"], "native.trainer.esi_redundnat_time", "trainer.esi_redundant_time"),
     (["native.trainer.balance_batch=7"], "native.trainer.balance_batch", "bool"),
+    (["native.actor_rollout_ref.actor.checkpoint.load_contents=[modle]"],
+     "native.actor_rollout_ref.actor.checkpoint.load_contents", "did you mean 'model'"),
     (["native.lr=1"], "native.lr", "train.learning_rate"),
 ]  # fmt: skip
 
@@ -155,6 +157,12 @@ def test_each_loss_brings_its_aggregation(loss: str) -> None:
     wanted = {"ppo_clip": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}.get(loss, "seq-mean-token-mean")
     assert actor["loss_agg_mode"] == wanted
     assert actor["loss_scale_factor"] == (1024 if loss == "dr_grpo" else None)
+
+
+def test_gradients_are_clipped_where_verl_looks() -> None:
+    actor = rendered("train.max_grad_norm=0.3")["verl.yaml"]["actor_rollout_ref"]["actor"]
+    assert actor["optim"]["clip_grad"] == 0.3
+    assert "grad_clip" not in actor
 
 
 def test_ppo_brings_a_critic() -> None:
