@@ -261,8 +261,8 @@ def judge(run: Path, trained: Run) -> None:
     whole = statistics.median(trained.step_cpu[step] - trained.step_cpu[step - 1] for step in counted)
     step, verdict = trained.median("step"), "PASS" if cpu / whole < LIMIT else "over"
     print(
-        f"our reward, {PROMPTS} × {SAMPLES} completions: {cpu:.3f} of a step's {whole:.1f} CPU seconds, {cpu / whole:.2%}: "
-        f"{verdict} (limit {LIMIT:.0%}); {wall:.3f} of its {step:.1f} s, {wall / step:.2%}"
+        f"our reward, {PROMPTS} × {SAMPLES} completions: {cpu:.3f} of a step's {whole:.1f} CPU seconds, "
+        f"{cpu / whole:.2%}: {verdict} (limit {LIMIT:.0%}); {wall:.3f} of its {step:.1f} s, {wall / step:.2%}"
     )
 
 
