@@ -71,6 +71,7 @@ MINI = [
     "data.dataloader_num_workers=0",
     "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
     "ray_kwargs.ray_init.num_cpus=8",
+    "+ray_kwargs.ray_init.address=local",  # never a cluster that happens to run here
     "+ray_kwargs.ray_init.include_dashboard=False",
     "+ray_kwargs.ray_init.object_store_memory=200000000",
 ]
