@@ -268,3 +268,23 @@ def test_a_hub_model_is_taken_at_its_revision(tmp_path: Path, mini_model: Path) 
     assert done.stdout.split() == [str(snapshot), str(snapshot)]
     assert rendered()["model.json"] == {"model": "Qwen/Qwen2.5-Math-1.5B", "revision": revision}
     assert "model.json" not in rendered(scale="mini")
+
+
+ENGINE_DIES = """
+import subprocess, sys, time
+from launchers.plugins.verl.train import engines_watched
+with engines_watched(grace_s=1.0, every_s=0.1):
+    subprocess.Popen(["bash", "-c", "exec -a VLLM::EngineCore sleep " + sys.argv[1]])
+    time.sleep(float(sys.argv[2]))  # verl, which waits
+print("the training ended")
+"""
+
+
+@pytest.mark.parametrize(("engine_s", "training_s", "status"), [("1", "60", 1), ("30", "2", 0)])
+def test_a_training_does_not_wait_for_an_engine_that_is_gone(engine_s: str, training_s: str, status: int) -> None:
+    done = subprocess.run(
+        [str(envs.ensure("verl", "cpu")), "-c", ENGINE_DIES, engine_s, training_s], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPO)}, check=False, timeout=50,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert Verl().reason(done.stdout) == ["the training ended", "a vLLM engine has died, and verl waits for it"][status]

@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
 ENDING_S = 10
+GRACE_S = 60.0
+ENGINE = b"VLLM::EngineCore"  # the title of its process
 
 
 def main(argv: Sequence[str]) -> int:
@@ -92,11 +95,46 @@ def _train(folder: Path, config: Any) -> None:
         import ray
 
         try:
-            run_ppo(config, task_runner_class=TaskRunner)
+            with engines_watched():
+                run_ppo(config, task_runner_class=TaskRunner)
         finally:
             ray.shutdown()
     if stopped := _read(folder / "stopped.json"):
         print(f"stopped early: {stopped['why']}", flush=True)
+
+
+@contextlib.contextmanager
+def engines_watched(grace_s: float = GRACE_S, every_s: float = 2.0) -> Iterator[None]:
+    """End this process when a vLLM engine below it has died and verl has not noticed within `grace_s` seconds.
+
+    verl raises when it asks a dead engine for completions. One that dies while it is being sent new weights is waited
+    for without end, by the worker that sends them.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        seen: set[int] = set()
+        while not over.wait(every_s):
+            alive = {pid for pid in descendants(os.getpid()) if _is_engine(pid)}
+            if seen - alive and not over.wait(grace_s):
+                print("error: a vLLM engine has died, and verl waits for it", flush=True)
+                os._exit(1)  # the trainer never returns; what runs below is ended by the guard above us
+            seen |= alive
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _is_engine(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(ENGINE)
+    except OSError:
+        return False  # it has just ended
 
 
 @contextlib.contextmanager
