@@ -43,6 +43,7 @@ PASSING: frozenset[Failure] = frozenset({"rate_limited", "server_error", "timeou
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
 LONGEST_RETRY_AFTER_S = 300.0
+CANCEL_AGAIN_S = 0.5
 NO_KEY = "none"  # servers of one's own ask for no key, and the client library insists on one
 
 
@@ -178,8 +179,9 @@ class ChatClient:
         self._keys.rotate(-1)
         call = clients[key].chat.completions.with_raw_response.create(**self._body(request, sampling, done))
         try:
-            raw = await asyncio.wait_for(call, self.timeout)
-        except asyncio.TimeoutError:
+            async with asyncio.timeout(self.timeout):  # wait_for swallows a cancellation that meets an error
+                raw = await call
+        except TimeoutError:
             return Failed("timeout", f"no answer within {self.timeout:g} s")
         except APIStatusError as error:
             return self._refused(error, key)
@@ -325,7 +327,9 @@ async def _all_or_first_error(
                 task.result()
             pending -= done
     finally:
-        leftover = [*pending, *([guard] if guard else [])]
-        for task in leftover:
-            task.cancel()
-        await asyncio.gather(*leftover, return_exceptions=True)
+        leftover = {*pending, *([guard] if guard else [])}
+        while leftover:  # a worker whose request swallows the cancellation would take the next one
+            for task in leftover:
+                task.cancel()
+            ended, leftover = await asyncio.wait(leftover, timeout=CANCEL_AGAIN_S)
+            await asyncio.gather(*ended, return_exceptions=True)  # the first error is the one to tell

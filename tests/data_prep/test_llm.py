@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
-from data_prep.llm import ChatClient, Failed, parse, read_keys, retry_after
+from data_prep.llm import ChatClient, Failed, _all_or_first_error, parse, read_keys, retry_after
 from data_prep.sampling import Sample, Sampling
 from data_prep.step import Drop, Row
 from tests.fakes.openai_server import Cut, Fault, Finish, OpenAIServer, Raw, Request, Slow, Status, Trickle
@@ -215,3 +217,21 @@ def test_retry_after_never_fails(text: str) -> None:
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda v: str(v).encode()))
 def test_no_bytes_make_an_answer_by_accident(content: bytes) -> None:
     assert isinstance(parse(content), Failed)
+
+
+def test_a_worker_that_swallows_its_cancellation_is_cancelled_again() -> None:
+    async def stubborn() -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    async def died() -> None:
+        await asyncio.sleep(0.1)
+        raise DataError("the server died")
+
+    async def run() -> None:
+        await _all_or_first_error([asyncio.create_task(stubborn())], died)
+
+    with pytest.raises(DataError, match="the server died"):
+        asyncio.run(asyncio.wait_for(run(), 30))
