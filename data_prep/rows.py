@@ -23,6 +23,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "prompt": list,
     "completion": str,
+    "rejected": str,  # the completion that `completion` is preferred to
     "answer": str,
     "references": list,
     "tests": dict,

@@ -1,10 +1,13 @@
-"""Writes training files beside the rows: ShareGPT with `dataset_info.json`, chat Parquet, or prompts for verl.
+"""Writes training files beside the rows: for LlamaFactory, torchtune or verl, or chat Parquet.
 
 - export: {format: sharegpt, dataset: train}      export/train.jsonl, export/dataset_info.json (LlamaFactory)
+- export: {format: torchtune, shape: instruct}    export/train.jsonl: prompt and response (`export_torchtune`)
+- export: {format: torchtune, preference: true}   export/train.jsonl: pairs; sharegpt has them too, as its ranking data
 - export: {format: parquet, dataset: train}       export/train.parquet: messages, id, source, answer
 - export: {format: verl, dataset: train}          export/train.parquet: prompts with their golds (`export_verl`)
 
-Texts are written whole: what to do about long ones is the trainer's `max_length`.
+Line n of a file is row n of the step. Texts are written whole: what to do about long ones is the trainer's
+`max_length`.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from data_prep.errors import explain
 from data_prep.files import sync_dir, write_atomic
 from data_prep.rows import check
 from data_prep.step import Context, Drop, Output, Params, Row, Step
-from data_prep.steps import export_verl
+from data_prep.steps import export_torchtune, export_verl
 
 Style = Literal["messages", "conversations"]
 
@@ -44,13 +48,29 @@ STYLES: dict[Style, dict[str, str]] = {
 }
 
 
-class ExportParams(Params):
-    """`style` matters for sharegpt only: role/content messages, or from/value conversations; `split` for verl only."""
+PAIRED = ("sharegpt", "torchtune")  # formats that hold pairs
 
-    format: Literal["sharegpt", "parquet", "verl"] = "sharegpt"
+
+class ExportParams(Params):
+    """`style` matters for sharegpt only: role/content messages, or from/value conversations; `split` for verl only.
+
+    shape: of torchtune's files; preference: whether rows are pairs, whose `completion` is preferred to `rejected`.
+    """
+
+    format: Literal["sharegpt", "torchtune", "parquet", "verl"] = "sharegpt"
     style: Style = "messages"
+    shape: export_torchtune.Shape = "chat"
+    preference: bool = False
     split: export_verl.Split = "train"
     dataset: str = Field("train", pattern=r"^[A-Za-z0-9_-]+$")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.preference and self.format not in PAIRED:
+            raise ValueError(f"preference: pairs are written as {' or '.join(PAIRED)}, not {self.format}")
+        if self.shape == "instruct" and (self.format != "torchtune" or self.preference):
+            raise ValueError("shape: instruct is for torchtune's SFT data; pairs and other formats are conversations")
+        return self
 
 
 class Export(Step):
@@ -59,7 +79,9 @@ class Export(Step):
     kind = "export"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.rows", "data_prep.steps.export_verl", "data_prep.steps.select")
+    uses: ClassVar[tuple[str, ...]] = (
+        "data_prep.rows", "data_prep.steps.export_torchtune", "data_prep.steps.export_verl", "data_prep.steps.select",
+    )  # fmt: skip
     growth = 3.0  # the rows again, and the files
     Params = ExportParams
     params: ExportParams
@@ -69,28 +91,45 @@ class Export(Step):
         outputs = list(self._judged(rows))
         folder = ctx.dir / "export"
         folder.mkdir(exist_ok=True)
-        write = {"sharegpt": self._sharegpt, "parquet": self._chats, "verl": self._prompts}[self.params.format]
-        write([one for one in outputs if not isinstance(one, Drop)], folder)
+        writers = {
+            "sharegpt": self._sharegpt, "torchtune": self._torchtune, "parquet": self._chats, "verl": self._prompts
+        }  # fmt: skip
+        writers[self.params.format]([one for one in outputs if not isinstance(one, Drop)], folder)
         return outputs
 
     def _judged(self, rows: Sequence[Row]) -> Output:
         """Each row, or why no trainer can use it."""
         prompts: dict[str, Any] = {}
         for row in rows:
-            fault = None if self.params.format == "verl" else check(row, ("completion",))
-            if fault is None and not alternates(row):
-                fault = Drop("roles do not alternate", str(row.get("id", "")), bad=True)
-            if fault is None and self.params.format == "verl":
-                fault = export_verl.fault(row, prompts)
-            yield fault or row
+            yield self._fault(row, prompts) or row
+
+    def _fault(self, row: Row, prompts: dict[str, Any]) -> Drop | None:
+        given, row_id = self.params, str(row.get("id", ""))
+        needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
+        if fault := check(row, needs):
+            return fault
+        if not alternates(row):
+            return Drop("roles do not alternate", row_id, bad=True)
+        if given.preference and row["completion"] == row["rejected"]:
+            return Drop("rejected equals completion", row_id, "a pair needs two different completions", bad=True)
+        if given.shape == "instruct":
+            return export_torchtune.instruct_fault(row)
+        return export_verl.fault(row, prompts) if given.format == "verl" else None
 
     def _sharegpt(self, rows: Sequence[Row], folder: Path) -> None:
         style, name = self.params.style, f"{self.params.dataset}.jsonl"
-        tags = STYLES[style]
-        write_atomic(folder / name, (_line({style: list(_messages(row, tags))}) for row in rows))
-        entry = {"file_name": name, "formatting": "sharegpt", "columns": {"messages": style}, "tags": tags}
+        tags, pairs = STYLES[style], self.params.preference
+        columns = {"messages": style} | ({"chosen": "chosen", "rejected": "rejected"} if pairs else {})
+        entry: dict[str, Any] = {"file_name": name, "formatting": "sharegpt", "columns": columns, "tags": tags}
+        if pairs:
+            entry["ranking"] = True
+        write_atomic(folder / name, (_line(_ranking(row, style) if pairs else _turns(row, style)) for row in rows))
         text = json.dumps({self.params.dataset: entry}, indent=2)
         write_atomic(folder / "dataset_info.json", [text.encode(), b"\n"])
+
+    def _torchtune(self, rows: Sequence[Row], folder: Path) -> None:
+        record = export_torchtune.pair if self.params.preference else export_torchtune.RECORDS[self.params.shape]
+        write_atomic(folder / f"{self.params.dataset}.jsonl", (_line(record(row)) for row in rows))
 
     def _chats(self, rows: Sequence[Row], folder: Path) -> None:
         tags = STYLES["messages"]
@@ -139,9 +178,24 @@ def alternates(row: Row) -> bool:
     return len(turns) % 2 == 1 and all(role == ("assistant" if at % 2 else "user") for at, role in enumerate(turns))
 
 
+def _turns(row: Row, style: Style) -> dict[str, Any]:
+    return {style: list(_messages(row, STYLES[style]))}
+
+
+def _ranking(row: Row, style: Style) -> dict[str, Any]:
+    """LlamaFactory's pair: the messages up to the user's last one, and two answers to it."""
+    answers = {"chosen": row["completion"], "rejected": row["rejected"]}
+    said = {name: _message("assistant", text, STYLES[style]) for name, text in answers.items()}
+    return {style: [_message(one["role"], one["content"], STYLES[style]) for one in row["prompt"]], **said}
+
+
 def _messages(row: Row, tags: dict[str, str]) -> Iterator[dict[str, str]]:
     for message in (*row["prompt"], {"role": "assistant", "content": row["completion"]}):
-        yield {tags["role_tag"]: tags[f"{message['role']}_tag"], tags["content_tag"]: message["content"]}
+        yield _message(message["role"], message["content"], tags)
+
+
+def _message(role: str, content: str, tags: dict[str, str]) -> dict[str, str]:
+    return {tags["role_tag"]: tags[f"{role}_tag"], tags["content_tag"]: content}
 
 
 def _line(value: Any) -> bytes:

@@ -26,7 +26,7 @@ from data_prep.sampling import Sample, Sampling
 from data_prep.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.vllm_settings import EngineOptions, locked_version
 
-OF_ANOTHER_COMPLETION = ("completion", "score", "outcome")
+OF_ANOTHER_COMPLETION = ("completion", "rejected", "score", "outcome")
 
 Ask = Callable[[Sequence[Row]], Sequence[list[Sample] | Drop]]
 

@@ -136,7 +136,7 @@ def _labels(record: Record) -> tuple[Row, dict[str, Any]]:
     row["source"] = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
     row.update({name: record[name] for name in ("references", "tests") if name in record})
     # Other people's columns of these names may hold anything; ours hold what a row can.
-    own = {name: record.get(name) for name in ("score", "outcome")}
+    own = {name: record.get(name) for name in ("rejected", "score", "outcome")}
     row.update({name: value for name, value in own.items() if isinstance(value, FIELDS[name])})
     return row, meta
 

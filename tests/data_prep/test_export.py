@@ -15,6 +15,7 @@ LONG = "step " * 40_000
 
 
 def export(folder, rows: list[dict], **params):
+    folder.mkdir(exist_ok=True)
     making.write_jsonl(folder / "in.jsonl", rows)
     chain = making.spec(folder, ("load", {"path": "in.jsonl"}), ("export", params))
     manifest = pipeline.run(chain)[-1]

@@ -1,0 +1,127 @@
+"""Export of pairs and for torchtune: the files that the trainers' own readers expect."""
+
+import json
+import os
+import subprocess
+
+import making
+import pytest
+from test_export import SYSTEM, USER, export
+
+from data_prep import pipeline
+from data_prep.errors import LimitPassed
+
+PAIR = {"prompt": [SYSTEM, USER], "completion": "4\u2028", "rejected": "5"}
+# What LlamaFactory makes of a data set of ours, printed as JSON.
+READING = """
+import json, sys
+from datasets import load_dataset
+from llamafactory.data.converter import align_dataset
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.hparams import DataArguments
+from transformers import Seq2SeqTrainingArguments
+
+cache, *folders = sys.argv[1:]
+for folder in folders:
+    (attr,) = get_dataset_list(["train"], folder)
+    rows = load_dataset("json", data_files=f"{folder}/{attr.dataset_name}", split="train", cache_dir=cache)
+    data = DataArguments(dataset_dir=folder, dataset="train")
+    found = align_dataset(rows, attr, data, Seq2SeqTrainingArguments(output_dir=cache, use_cpu=True))
+    print(json.dumps([attr.ranking, found.to_list()]))
+"""
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "train.jsonl").read_bytes().split(b"\n") if line]
+
+
+def test_torchtune_chat_and_instruct(tmp_path):
+    rows = [{"prompt": [USER], "completion": "4\u2028é"}, {"prompt": "q", "completion": "c"}]
+    _, folder = export(tmp_path / "chat", rows, format="torchtune")
+    answer = {"role": "assistant", "content": "4\u2028é"}
+    assert lines(folder)[0] == {"messages": [USER, answer]}
+    _, folder = export(tmp_path / "instruct", rows, format="torchtune", shape="instruct")
+    assert lines(folder) == [
+        {"prompt": USER["content"], "response": "4\u2028é"},
+        {"prompt": "q", "response": "c"},
+    ]
+    assert [path.name for path in folder.iterdir()] == ["train.jsonl"]
+
+
+def test_instruct_refuses_what_is_not_one_message(tmp_path):
+    turns = [USER, {"role": "assistant", "content": "4"}, {"role": "user", "content": "and 3+3?"}]
+    good = [{"prompt": [USER], "completion": f"c {n}"} for n in range(50)]
+    manifest, folder = export(
+        tmp_path / "a", [*good, {"prompt": turns, "completion": "6"}], format="torchtune", shape="instruct"
+    )
+    assert manifest.drops == {"prompt is not one message": 1}
+    assert len(lines(folder)) == 50
+    with pytest.raises(LimitPassed, match="a system message: `shape: chat` holds it"):
+        export(tmp_path / "b", [{"prompt": [SYSTEM, USER], "completion": "4"}], format="torchtune", shape="instruct")
+
+
+def test_torchtune_pairs_are_whole_conversations(tmp_path):
+    manifest, folder = export(tmp_path, [PAIR], format="torchtune", preference=True)
+    assert manifest.rows_out == 1
+    assert lines(folder) == [
+        {
+            "chosen_conversations": [SYSTEM, USER, {"role": "assistant", "content": "4\u2028"}],
+            "rejected_conversations": [SYSTEM, USER, {"role": "assistant", "content": "5"}],
+        }
+    ]
+
+
+def test_llamafactory_reads_the_pairs_as_ranking_data(tmp_path, llamafactory_python):
+    rows = [PAIR, {"prompt": "q", "completion": "good", "rejected": "bad", "score": 1.0}]
+    folders = [
+        str(export(tmp_path / style, rows, preference=True, style=style)[1]) for style in ("messages", "conversations")
+    ]
+    done = subprocess.run(
+        [str(llamafactory_python), "-c", READING, str(tmp_path / "hf"), *folders],
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "hf")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "abnormal" not in done.stdout + done.stderr
+    for line in done.stdout.splitlines()[-2:]:
+        ranking, found = json.loads(line)
+        assert ranking is True
+        said = [[{"role": "assistant", "content": text} for text in two] for two in (("4\u2028", "5"), ("good", "bad"))]
+        assert [(one["_system"], one["_prompt"], one["_response"]) for one in found] == [
+            ("Think.", [USER], said[0]),
+            ("", [{"role": "user", "content": "q"}], said[1]),
+        ]
+
+
+def test_no_pair_of_equals_or_halves(tmp_path):
+    good = [{**PAIR, "completion": f"c {n}"} for n in range(60)]
+    bad = [{**PAIR, "rejected": PAIR["completion"]}, {"prompt": "q", "completion": "c"}, {**PAIR, "rejected": ""}]
+    manifest, folder = export(tmp_path, good + bad, preference=True)
+    assert manifest.drops == {"rejected equals completion": 1, "missing rejected": 1, "empty rejected": 1}
+    assert len(lines(folder)) == 60
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"format": "parquet", "preference": True}, "pairs are written as sharegpt or torchtune, not parquet"),
+        ({"format": "torchtune", "preference": True, "shape": "instruct"}, "pairs and other formats are conversations"),
+        ({"shape": "instruct"}, "shape: instruct is for torchtune's SFT data"),
+        ({"format": "torchtun"}, "'torchtune'"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_runs(params, told):
+    (fault,) = pipeline.parse("p", [{"load": {"path": "x"}}, {"export": params}])[1]
+    assert told in fault.message
+
+
+def test_line_n_is_row_n(tmp_path):
+    rows = [{"id": f"r{n}", "prompt": f"q {n}", "completion": f"c {n}", "rejected": f"d {n}"} for n in range(7)]
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    chain = making.spec(
+        tmp_path, ("load", {"path": "in.jsonl"}), ("export", {"format": "torchtune", "preference": True})
+    )
+    pipeline.run(chain)
+    ids = [row["id"] for row in pipeline.read_rows(pipeline.find(chain))]
+    said = [one["rejected_conversations"][-1]["content"] for one in lines(pipeline.find(chain) / "export")]
+    assert [f"d {name.removeprefix('r')}" for name in ids] == said
