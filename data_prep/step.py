@@ -135,6 +135,10 @@ KINDS: dict[str, str] = {
     "select": "data_prep.steps.select:Select",
     "lim": "data_prep.steps.lim:Lim",
     "dedup": "data_prep.steps.dedup:Dedup",
+    "best_of_n": "data_prep.steps.best_of_n:BestOfN",
+    "pairs": "data_prep.steps.pairs:Pairs",
+    "groups": "data_prep.steps.groups:Groups",
+    "gold": "data_prep.steps.gold:Gold",
     "export": "data_prep.steps.export:Export",
 }
 

@@ -1,0 +1,58 @@
+"""Rejection sampling: each question's best samples by score, without repeats, as SFT rows.
+
+- best_of_n: {min_score: 1.0, tie: shortest}
+- best_of_n: {min_score: 0.6, per_prompt: 2, column: code}
+
+Rows are the samples themselves, with their ids. Questions that give no row are counted as drops, and samples that
+cannot be used; samples that are merely not the best are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_prep.step import Context, Drop, Output, Row, Step
+from data_prep.steps import candidates
+from data_prep.steps.candidates import BuilderParams, Candidate
+
+
+class BestOfNParams(BuilderParams):
+    """`tie` chooses among equal scores: the first that was drawn, or the shortest."""
+
+    min_score: float = 1.0
+    tie: Literal["first", "shortest"] = "first"
+    per_prompt: int = Field(1, ge=1)
+
+
+class BestOfN(Step):
+    """All samples in, the best of each question out."""
+
+    kind = "best_of_n"
+    scope = "whole"
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+    present: ClassVar[tuple[str, ...]] = ("completion",)
+    uses: ClassVar[tuple[str, ...]] = candidates.USES
+    Params = BestOfNParams
+    params: BestOfNParams
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Rows in the order of their questions' ids, whatever order they come in."""
+        groups, drops = candidates.grouped(rows, self.params)
+        yield from drops
+        for name, found in groups.items():
+            if not found:
+                yield Drop("question without a usable sample", name)
+                continue
+            kept, repeats = candidates.distinct(sorted(found, key=self._rank))
+            yield from repeats
+            good = [one for one in kept if one.score >= self.params.min_score]
+            if not good:
+                yield Drop("question below min_score", name, f"best {max(one.score for one in found):g}")
+            for one in good[: self.params.per_prompt]:
+                yield {**one.row, "completion": one.text}
+
+    def _rank(self, one: Candidate) -> tuple[Any, ...]:
+        return -one.score, len(one.text) if self.params.tie == "shortest" else 0, one.order

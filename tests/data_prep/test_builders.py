@@ -1,0 +1,89 @@
+"""What the builders share: gold rows, code in fences, and a way back to the step that generated a sample."""
+
+import making
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scored_samples import FENCE, TESTS, block, build, code
+
+from data_prep import pipeline
+from data_prep.errors import DataError
+from data_prep.lineage import lineage
+from data_prep.steps.candidates import code_of, fenced, language_of, natural
+
+
+def question(name: str, gold: str, **more) -> dict:
+    return {"id": name, "prompt": [{"role": "user", "content": name}], "references": [gold], "tests": TESTS, **more}
+
+
+def test_gold_is_one_row_per_question(tmp_path):
+    rows = [
+        question("q2", code("x + 1\n"), completion="wrong", meta={"sample": 0, "skills": ["a"]}),
+        question("q1", "int f();", tests={"kind": "gtest", "source": "TEST(A, B) {}"}),
+        question("q2/1", code("x + 1\n"), meta={"prompt_id": "q2", "sample": 1}),
+        question("q3", code("x"), meta={"gold_ok": False}),
+    ]
+    for row in rows:
+        row.setdefault("completion", "")
+    manifest, found = build(tmp_path, rows, "gold")
+    assert [(row["id"], row["completion"]) for row in found] == [
+        ("q1", block("int f();", "cpp")),
+        ("q2", block(code("x + 1"))),
+    ]
+    assert found[1]["meta"] == {"skills": ["a"]}
+    assert manifest.drops == {"gold is known to be wrong": 1}
+
+
+def test_golds_are_run_if_asked(tmp_path):
+    rows = [question("good", code("x + 1")), question("bad", code("x")), question("ugly", "def g(:")]
+    manifest, found = build(tmp_path, rows, "gold", check=True)
+    assert [row["id"] for row in found] == ["good"]
+    assert manifest.drops == {"gold fails its tests": 2}
+    told = {one["row_id"]: one["detail"] for one in manifest.examples["gold fails its tests"]}
+    assert told["bad"] == "failed, 0 of 1 tests passed"
+    assert "compile_error" in told["ugly"] or "error" in told["ugly"]
+
+
+def test_a_row_without_a_gold_is_a_fault(tmp_path):
+    rows = [question("a", code("x")), {**question("b", "x"), "references": []}]
+    assert build(tmp_path, rows, "gold")[0].drops == {"empty references": 1}
+
+
+def test_languages_and_fences():
+    assert [language_of(row) for row in (
+        {"tests": {"kind": "gtest"}}, {"tests": {"kind": "call"}}, {}, {"meta": {"language": "C++"}},
+        {"tests": {"kind": "stdio", "language": "cpp"}},
+    )] == ["cpp", "python", "python", "cpp", "cpp"]  # fmt: skip
+    text = f'print("""\n{FENCE}\n""")'
+    assert fenced(text, "python") == f"````python\n{text}\n````"
+    assert code_of({"completion": fenced(text, "python")}) == text
+
+
+@given(st.text(alphabet="ab`~ \n#", max_size=40).filter(str.strip))
+def test_a_fence_gives_back_what_was_put_in(text):
+    assert code_of({"completion": fenced(text, "python")}) == text.strip("\n")
+
+
+def test_natural_order():
+    assert sorted(["p10", "p2", "a", "p2/10", "p2/9", "", "²"], key=natural) == [
+        "",
+        "a",
+        "p2",
+        "p2/9",
+        "p2/10",
+        "p10",
+        "²",
+    ]
+
+
+def test_lineage_leads_from_a_builder_to_what_its_rows_came_from(tmp_path):
+    rows = [{"prompt": "q", "completion": block(code(f"x + {n}")), "answer": "1"} for n in range(3)]
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    chain = making.spec(
+        tmp_path, ("load", {"path": "in.jsonl"}), ("dedup", {"fields": ["completion"]}), ("select", {"n": 2})
+    )
+    pipeline.run(chain)
+    assert [step.kind for step in lineage(pipeline.find(chain))] == ["select", "dedup", "load"]
+    (pipeline.find(chain, "load") / "manifest.json").unlink()
+    with pytest.raises(DataError, match="has been removed"):
+        lineage(pipeline.find(chain))

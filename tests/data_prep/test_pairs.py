@@ -1,0 +1,151 @@
+"""Preference pairs: the preferred one scored higher, within the bounds asked for, balanced in length."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scored_samples import block, build, code, sample, samples
+
+from data_prep.errors import DataError
+from data_prep.step import Context, Drop
+from data_prep.steps.candidates import Candidate
+from data_prep.steps.pairs import Pair, Pairs, PairsParams, unbalanced
+
+
+def made(rows: list[dict], **params) -> tuple[list[dict], list[Drop]]:
+    """What the step itself makes of rows."""
+    outputs = list(Pairs(PairsParams(**params)).apply(rows, Context("", "")))
+    return [one for one in outputs if not isinstance(one, Drop)], [one for one in outputs if isinstance(one, Drop)]
+
+
+def ids(rows: list[dict]) -> list[tuple[str, str]]:
+    return [(row["meta"]["chosen_id"], row["meta"]["rejected_id"]) for row in rows]
+
+
+def test_one_pair_per_question_with_its_lineage(tmp_path):
+    rows = samples({"q1": [0.2, 1, 0.6], "q2": [1, 1], "q3": [0, 0], "q4": [1, 0.8]})
+    manifest, (pair,) = build(tmp_path, rows, "pairs")
+    assert manifest.drops == {"question without spread": 2, "question without a pair within bounds": 1}
+    assert pair["id"] == "q1/1>q1/0"
+    assert (pair["completion"], pair["rejected"]) == (rows[1]["completion"], rows[0]["completion"])
+    assert pair["score"] == 1
+    assert pair["meta"] == {
+        "prompt_id": "q1", "skills": ["a", "b"], "chosen_id": "q1/1", "rejected_id": "q1/0", "rejected_score": 0.2,
+        "margin": 0.8,
+    }  # fmt: skip
+    assert (pair["prompt"], pair["tests"]) == (rows[0]["prompt"], rows[0]["tests"])
+
+
+def test_code_alone_or_all_that_was_said(tmp_path):
+    (pair,) = build(tmp_path, samples({"q": [0, 1]}), "pairs", column="code")[1]
+    assert (pair["completion"], pair["rejected"]) == (block(code("x + 1")), block(code("x + 0")))
+
+
+def test_bounds():
+    rows = samples({"q": [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]})
+    assert ids(made(rows, per_prompt=3)[0]) == [("q/0", "q/5"), ("q/1", "q/4"), ("q/2", "q/3")]
+    everything = {tuple(pair) for pair in ids(made(rows, per_prompt=99)[0])}
+    assert len(everything) == 14  # 15, without 1.0 over 0.8
+    assert {b for _, b in everything} == {"q/2", "q/3", "q/4", "q/5"}
+    assert {a for a, _ in ids(made(rows, per_prompt=99, min_preferred=0.8)[0])} == {"q/0", "q/1"}
+    assert ids(made(rows, per_prompt=99, margin=0.9)[0]) == [("q/0", "q/5")]
+    assert len(made(rows, per_prompt=99, max_dispreferred=None)[0]) == 15
+
+
+def test_the_same_code_is_never_on_both_sides():
+    rows = [sample("q", 0, 1, "x + 1"), sample("q", 1, 0, "x + 1"), sample("q", 2, 1, "y"), sample("q", 3, 0, "z")]
+    found, drops = made(rows, per_prompt=9)
+    assert ids(found) == [("q/2", "q/3")]
+    assert [drop.reason for drop in drops] == ["same code, other score"] * 2
+
+
+def test_all_samples_alike_give_no_pair(tmp_path):
+    with pytest.raises(DataError, match="1 question without spread"):
+        build(tmp_path, [sample("q", n, 1, "x + 1") for n in range(4)], "pairs")
+
+
+def long_and_short(count: int) -> list[dict]:
+    """Questions whose right samples are long or short, with a wrong one of middle length."""
+    return [
+        row
+        for n in range(count)
+        for row in (
+            sample(f"q{n}", 0, 1, "x + 1" + " + 0" * 20),
+            sample(f"q{n}", 1, 1, "x+1"),
+            sample(f"q{n}", 2, 0, "x" + " + 0" * 10),
+        )
+    ]
+
+
+def test_length_balance_chooses_pairs_that_even_out():
+    rows = long_and_short(40)
+
+    def lean(found: list[dict]) -> float:
+        gaps = [len(row["completion"]) - len(row["rejected"]) for row in found]
+        size = sum(len(row["completion"]) + len(row["rejected"]) for row in found) / 2
+        return abs(sum(gaps)) / size
+
+    assert lean(made(rows)[0]) > 0.1
+    balanced, drops = made(rows, length_gap=0.02)
+    assert lean(balanced) <= 0.02
+    assert (len(balanced), drops) == (40, [])
+
+
+def test_what_cannot_be_balanced_is_left_out_and_counted(tmp_path):
+    rows = [row for n in range(10) for row in (sample(f"q{n}", 0, 1, "x" + " + 0" * 50), sample(f"q{n}", 1, 0, "x"))]
+    rows += [sample("p", 0, 1, "x"), sample("p", 1, 0, "x" + " + 1" * 90)]
+    manifest, found = build(tmp_path, rows, "pairs", length_gap=0.3)
+    assert manifest.rows_out + manifest.drops["length imbalance"] == 11
+    assert "p/0>p/1" in [row["id"] for row in found]
+    with pytest.raises(DataError, match="10 length imbalance"):
+        build(tmp_path / "none", rows[:20], "pairs", length_gap=0.01)
+
+
+def test_samples_of_two_runs_may_share_ids():
+    rows = [sample("q", 0, score, body) for score, body in ((1, "x + 1"), (0, "x"))]
+    for row, by in zip(rows, ("generate-aaa", "generate-bbb"), strict=True):
+        row["meta"]["generated_by"] = by
+    assert ids(made(rows)[0]) == [("generate-aaa:q/0", "generate-bbb:q/0")]
+    for row in rows:
+        del row["meta"]["generated_by"]
+    assert [drop.reason for drop in made(rows)[1]] == ["id of another sample", "question without spread"]
+
+
+question = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 60)), min_size=1, max_size=8)
+
+
+@settings(max_examples=60)
+@given(st.lists(question, min_size=1, max_size=5), st.integers(1, 4), st.sampled_from([None, 0.05, 0.5]), st.randoms())
+def test_pairs_hold_what_they_promise(questions, per_prompt, length_gap, order):
+    rows = [
+        sample(f"q{q}", n, fifths / 5, f"{what}" + " " * pad + "# c")
+        for q, found in enumerate(questions)
+        for n, (fifths, what, pad) in enumerate(found)
+    ]
+    found, drops = made(rows, per_prompt=per_prompt, length_gap=length_gap, margin=0.4, max_dispreferred=0.6)
+    scores = {row["id"]: row["score"] for row in rows}
+    for row in found:
+        good, bad = scores[row["meta"]["chosen_id"]], scores[row["meta"]["rejected_id"]]
+        assert good - bad >= 0.4 - 1e-9
+        assert bad <= 0.6
+        assert row["completion"] != row["rejected"]
+        assert (row["score"], row["meta"]["rejected_score"]) == (good, bad)
+    assert len(ids(found)) == len(set(ids(found)))
+    per_question = [sum(row["meta"]["prompt_id"] == f"q{q}" for row in found) for q in range(len(questions))]
+    assert max(per_question) <= per_prompt
+    if length_gap is not None and found:
+        gaps = sum(len(row["completion"]) - len(row["rejected"]) for row in found)
+        assert abs(gaps) <= length_gap * sum(len(row["completion"]) + len(row["rejected"]) for row in found) / 2
+    shuffled = order.sample(rows, len(rows))
+    assert made(shuffled, per_prompt=per_prompt, length_gap=length_gap, margin=0.4) == (found, drops)
+
+
+def test_balancing_takes_away_as_little_as_it_can():
+    def pair(name: str, chosen: int, rejected: int) -> Pair:
+        texts = [Candidate({"id": f"{name}/{k}", "score": 1 - k, "meta": {}}, "x" * n)
+                 for k, n in enumerate((chosen, rejected))]  # fmt: skip
+        return Pair(*texts)
+
+    found = [pair("a", 100, 90), pair("b", 100, 60), pair("c", 90, 100), pair("d", 100, 100)]
+    assert {one.chosen.id for one in unbalanced(found, 0.01)} == {"b/0"}
+    assert unbalanced(found, 0.2) == set()
+    assert len(unbalanced([pair("a", 9, 1)], 0.5)) == 1
