@@ -1,9 +1,9 @@
-"""Builds the model that recipes use at mini scale: curriculum, untrained model, training, evaluation, card.
+"""Builds a model that recipes use at mini scale: curriculum, untrained model, training, evaluation, card.
 
-The training is LlamaFactory's SFT from random weights, stopped when sampled answers to held-out level-3
-questions are right often enough. Everything follows from the seed. `make mini-model` runs
+The training is LlamaFactory's SFT from random weights, stopped when sampled answers to held-out questions are right
+often enough (worlds.py says which). Everything follows from the seed. `make mini-model` runs
 
-python -m data_prep.mini.build --python LLAMAFACTORY_PYTHON --out recipes/mini/model
+python -m data_prep.mini.build --python LLAMAFACTORY_PYTHON --subject arithmetic --out recipes/mini/model
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError
-from data_prep.mini import curriculum
+from data_prep.mini.worlds import ARITHMETIC, WORLDS, World
 
 ROOT = Path(__file__).parents[2]
 CARD = ROOT / "templates/cards"
@@ -36,61 +36,20 @@ AS_BUILT = (  # files that training does not change
     "merges.txt",
 )
 
-# What a search over seeds found: recipes/mini/README.md has its table.
-MIX = {1: 1, 2: 3, 3: 3, 4: 2}  # shares of the training rows; level 5 stays unseen, hence near 0
-STEPS, BATCH = 600, 64  # at most; the stopping rule ends the training long before
-HELD_OUT = {2: 32, 3: 256, 4: 32}  # asked at every evaluation during training
-EVALUATION = {1: 8, 2: 150, 3: 300, 4: 150, 5: 150}
-SAMPLES = 4
-STOP = {"level": 3, "settle-at": 12, "settle-steps": 20, "target": 40, "every": 10, "start": 120}
-TRAIN: dict[str, Any] = {
-    "stage": "sft",
-    "do_train": True,
-    "finetuning_type": "full",
-    "dataset": "curriculum",
-    "template": "chatml",
-    "cutoff_len": 160,
-    "preprocessing_num_workers": 1,
-    "dataloader_num_workers": 0,
-    "disable_gradient_checkpointing": True,
-    "flash_attn": "sdpa",
-    "per_device_train_batch_size": BATCH,
-    "gradient_accumulation_steps": 1,
-    "num_train_epochs": 1.0,
-    "learning_rate": 3.0e-3,
-    "lr_scheduler_type": "constant_with_warmup",
-    "warmup_steps": 20,
-    "adam_beta2": 0.98,
-    "weight_decay": 0.0,
-    "bf16": False,
-    "use_cpu": True,
-    "logging_steps": 10,
-    "save_strategy": "no",
-    "report_to": "none",
-}
 
-
-def training_rows(seed: int) -> list[dict[str, Any]]:
-    """One epoch of short chains: STEPS × BATCH rows in the shares of MIX. Easy questions come again."""
-    share = STEPS * BATCH // sum(MIX.values())
-    levels = {level: share * weight for level, weight in MIX.items()}
-    levels[max(MIX)] += STEPS * BATCH - sum(levels.values())
-    return curriculum.rows(levels, "train", seed=seed, distinct=False)
-
-
-def write_inputs(work: Path, seed: int) -> None:
+def write_inputs(work: Path, seed: int, world: World = ARITHMETIC) -> None:
     """LlamaFactory's data and configuration, and the held-out questions, into `work`."""
     data = work / "data"
     data.mkdir(parents=True, exist_ok=True)
     chats = [
         {"messages": [*row["prompt"], {"role": "assistant", "content": row["completion"]}]}
-        for row in training_rows(seed)
+        for row in world.training_rows(seed)
     ]
     (data / "curriculum.json").write_text(json.dumps(chats))
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     info = {"file_name": "curriculum.json", "formatting": "sharegpt", "columns": {"messages": "messages"}}
     (data / "dataset_info.json").write_text(json.dumps({"curriculum": {**info, "tags": tags}}))
-    held_out = curriculum.rows(HELD_OUT, "test", seed=1)
+    held_out = world.rows(world.held_out, "test", seed=1)
     (work / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
     paths = {
         "model_name_or_path": str(work / "untrained"),
@@ -99,7 +58,7 @@ def write_inputs(work: Path, seed: int) -> None:
         "overwrite_output_dir": True,
         "overwrite_cache": True,
     }
-    (work / "train.yaml").write_text(json.dumps({**TRAIN, **paths, "seed": seed}, indent=1))  # JSON is YAML
+    (work / "train.yaml").write_text(json.dumps({**world.train, **paths, "seed": seed}, indent=1))  # JSON is YAML
 
 
 def call(python: Path, arguments: Sequence[str], log: Path) -> str:
@@ -127,11 +86,15 @@ def call(python: Path, arguments: Sequence[str], log: Path) -> str:
     return done.stdout
 
 
-def train(work: Path, python: Path, seed: int, stop_at: int | None = None) -> list[dict[str, Any]]:
+def train(
+    work: Path, python: Path, seed: int, world: World = ARITHMETIC, stop_at: int | None = None
+) -> list[dict[str, Any]]:
     """Untrained model, then training in `work`; the evaluations made on the way. Raises DataError."""
     log = work / "log"
-    call(python, ["data_prep.mini.model", str(work / "untrained"), "--seed", str(seed)], log)
-    stop = [f"--{name}={value}" for name, value in STOP.items()]
+    made = ["data_prep.mini.model", str(work / "untrained"), "--seed", str(seed), "--subject", world.subject]
+    call(python, made, log)
+    stop = [f"--{name}={value}" for name, value in world.stop.items()]
+    stop.append(f"--max-tokens={world.max_tokens}")
     if stop_at is not None:
         stop.append(f"--stop-at={stop_at}")
     rows = ["--rows", str(work / "held_out.jsonl")]
@@ -157,7 +120,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def card(record: Mapping[str, Any]) -> str:
+def card(record: Mapping[str, Any], world: World = ARITHMETIC) -> str:
     """The model card of a build's record (`training.json`)."""
     import jinja2
 
@@ -165,54 +128,64 @@ def card(record: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(  # noqa: S701 - Markdown, from numbers of our own
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    return environment.get_template("mini_model.md.j2").render(record)
+    return environment.get_template(world.card).render(record)
 
 
-def build(out: Path, work: Path, python: Path, seed: int = 0) -> dict[str, Any]:
+def evaluated(world: World, model: Path, python: Path, log: Path) -> dict[str, Any]:
+    """What goes on the card: `levels` of the first chain, `chains` of the others, `versions`."""
+    levels = ",".join(f"{level}:{count}" for level, count in world.evaluation.items())
+    asked = ["data_prep.mini.evaluate", str(model), "--subject", world.subject, "--levels", levels]
+    asked += ["--samples", str(world.samples), "--max-tokens", str(world.max_tokens)]
+    first, *others = (json.loads(call(python, [*asked, "--chain", chain], log)) for chain in world.chains)
+    chains = {chain: found["levels"] for chain, found in zip(world.chains[1:], others, strict=True)}
+    return {**first, **({"chains": chains} if chains else {})}
+
+
+def build(out: Path, work: Path, python: Path, seed: int = 0, world: World = ARITHMETIC) -> dict[str, Any]:
     """Build the model of `seed` into `out`; the record that is written beside it. Raises DataError."""
     started = cpu_seconds()
     shutil.rmtree(work, ignore_errors=True)
-    write_inputs(work, seed)
-    curve = train(work, python, seed)
+    write_inputs(work, seed, world)
+    curve = train(work, python, seed, world)
     seconds = round(cpu_seconds() - started)
     out.mkdir(parents=True, exist_ok=True)
     for name in AS_BUILT:  # LlamaFactory would leave out vocab.json and merges.txt
         shutil.copyfile(work / "untrained" / name, out / name)
     shutil.copyfile(work / "trained" / WEIGHTS, out / WEIGHTS)
-    levels = ",".join(f"{level}:{count}" for level, count in EVALUATION.items())
-    asked = ["data_prep.mini.evaluate", str(out), "--levels", levels, "--samples", str(SAMPLES)]
     record = {
         "seed": seed,
         "steps": curve[-1]["step"],
-        "batch": BATCH,
-        "mix": MIX,
-        "stop": STOP,
-        "train": TRAIN,
+        "batch": world.batch,
+        "mix": world.mix,
+        "stop": world.stop,
+        "train": world.train,
         "cpu_seconds": seconds,
         "losses": losses(work),
         "curve": curve,
-        "samples": SAMPLES,
-        **json.loads(call(python, asked, work / "log")),
+        "samples": world.samples,
+        **evaluated(world, out, python, work / "log"),
         "sha256": {
             "untrained": digest(work / "untrained" / WEIGHTS),
             "trained": digest(out / WEIGHTS),
         },
     }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "README.md").write_text(card(json.loads((out / "training.json").read_text())))
+    (out / "README.md").write_text(card(json.loads((out / "training.json").read_text()), world))
     return record
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="build the mini model: some four minutes on one core")
+    parser = argparse.ArgumentParser(description="build a mini model: some four minutes on one core")
     parser.add_argument("--out", type=Path, required=True, help="where the checkpoint and its card go")
     parser.add_argument("--python", type=Path, required=True, help="interpreter of the llamafactory environment")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="scratch (default runs/mini_model/seed-N)")
+    parser.add_argument("--subject", choices=list(WORLDS), default="arithmetic")
     options = parser.parse_args()
-    work = (options.work or ROOT / f"runs/mini_model/seed-{options.seed}").resolve()
+    world = WORLDS[options.subject]
+    work = (options.work or ROOT / f"runs/mini_model/{world.subject}-{options.seed}").resolve()
     try:
-        record = build(options.out.resolve(), work, options.python, options.seed)
+        record = build(options.out.resolve(), work, options.python, options.seed, world)
     except DataError as error:
         print(f"mini model: {error}", file=sys.stderr)
         sys.exit(error.status)

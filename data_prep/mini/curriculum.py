@@ -1,4 +1,4 @@
-"""Seeded problems for the mini world: sums of two-digit numbers, digit by digit, at five levels.
+"""Seeded problems for the mini world: sums of two-digit numbers, digit by digit, at five levels (and functions.py).
 
 A level-k question adds k numbers of two digits; level 1 adds two single digits. A chain of thought adds term
 by term, lowest digit first, and ends in `\\boxed{n}`. The split is a hash of the question that ignores the
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
+
+from data_prep.mini import functions
 
 Split = Literal["train", "test"]
 Chain = Literal["short", "long"]
@@ -110,14 +112,15 @@ def draw(level: int, split: Split, count: int, rng: random.Random, distinct: boo
     return found
 
 
-def check(levels: Mapping[int, int], split: Split, distinct: bool = True) -> None:
+def check(levels: Mapping[int, int], split: Split, distinct: bool = True, subject: str = "arithmetic") -> None:
     """Raises ValueError, in words for the user: a level that does not exist, a count that cannot be met."""
+    known = SUBJECTS[subject]
     for level, count in levels.items():
-        if level not in LEVELS:
-            raise ValueError(f"no level {level}; levels are {LEVELS[0]} to {LEVELS[-1]}")
+        if level not in known.levels:
+            raise ValueError(f"no level {level}; levels are {known.levels[0]} to {known.levels[-1]}")
         if count < 1:
             raise ValueError(f"level {level} asks for {count} questions; leave the level out or ask for one or more")
-        if distinct and count > (most := capacity(level, split)):
+        if distinct and count > (most := known.capacity(level, split)):
             raise ValueError(f"level {level} asks for {count} distinct {split} questions; there are {most}")
 
 
@@ -139,8 +142,19 @@ def arithmetic(levels: Mapping[int, int], split: Split, chain: Chain, seed: int,
         }
 
 
-Subject = Callable[[Mapping[int, int], Split, Chain, int, bool], Iterator[Row]]
-SUBJECTS: dict[str, Subject] = {"arithmetic": arithmetic}
+@dataclass(frozen=True)
+class Subject:
+    """What can be asked: rows of levels, split, chain, seed and distinct; and how many distinct ones there are."""
+
+    rows: Callable[[Mapping[int, int], Split, Chain, int, bool], Iterator[Row]]
+    capacity: Callable[[int, Split], int]
+    levels: tuple[int, ...]
+
+
+SUBJECTS: dict[str, Subject] = {
+    "arithmetic": Subject(arithmetic, capacity, LEVELS),
+    "functions": Subject(functions.functions, functions.capacity, functions.LEVELS),
+}
 
 
 def rows(
@@ -158,8 +172,8 @@ def rows(
     """
     if subject not in SUBJECTS:
         raise ValueError(f"no subject {subject!r}; there are: {', '.join(SUBJECTS)}")
-    check(levels, split, distinct)
-    return list(SUBJECTS[subject](levels, split, chain, seed, distinct))
+    check(levels, split, distinct, subject)
+    return list(SUBJECTS[subject].rows(levels, split, chain, seed, distinct))
 
 
 def parse_levels(text: str) -> dict[int, int]:
@@ -169,13 +183,14 @@ def parse_levels(text: str) -> dict[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="print rows of the mini world's curriculum as JSONL")
+    parser.add_argument("--subject", choices=list(SUBJECTS), default="arithmetic")
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--levels", type=parse_levels, default={3: 10}, help="level:count,… (default 3:10)")
     parser.add_argument("--chain", choices=["short", "long"], default="short")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     try:
-        found = rows(options.levels, options.split, chain=options.chain, seed=options.seed)
+        found = rows(options.levels, options.split, chain=options.chain, seed=options.seed, subject=options.subject)
     except ValueError as error:
         parser.error(str(error))
     for row in found:

@@ -4,6 +4,8 @@ A recipe's own evaluation samples with vLLM and scores with `rewards`; this one 
 environment, also from its training loop (`launchers/plugins/llamafactory/stop_on_accuracy.py`).
 
 python -m data_prep.mini.evaluate MODEL --levels 1:5,2:250,3:250 --samples 4        prints JSON
+
+Sums are right when the box holds the answer, functions when they pass all their tests in the sandbox.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import rewards
+from data_prep.errors import DataError
 from data_prep.metrics import interval
 from data_prep.mini import curriculum
 
 Row = dict[str, Any]
 BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 MAX_TOKENS = 128  # a short chain at level 5 takes about 110
+WORKERS = 2  # programs tested at once
 
 
 def boxed(text: str) -> str | None:
@@ -64,11 +69,21 @@ def sample(
     return completions
 
 
+def right(rows: Sequence[Row], completions: Sequence[str]) -> list[bool]:
+    """Whether each answer is right: the row's tests decide, or else its answer as text."""
+    if not any("tests" in row for row in rows):
+        return [boxed(completion) == row["answer"] for row, completion in zip(rows, completions, strict=True)]
+    scores = rewards.load("code", value="all").score_many(rows, completions, WORKERS)
+    if failed := [score for score in scores if score.outcome in ("error", "timeout")]:
+        raise DataError(f"{len(failed)} of {len(scores)} programs could not be graded; {failed[0].details}")
+    return [score.value == 1 for score in scores]
+
+
 def accuracy(rows: Sequence[Row], completions: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By `meta.level`: prompts, mean, stderr, ci95 in percent. Rows of one id are samples of one prompt."""
     hits: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for row, completion in zip(rows, completions, strict=True):
-        hits[str(row["meta"]["level"])][row["id"]].append(boxed(completion) == row["answer"])
+    for row, good in zip(rows, right(rows, completions), strict=True):
+        hits[str(row["meta"]["level"])][row["id"]].append(good)
     return {
         level: {"prompts": len(prompts), **interval([fmean(found) for found in prompts.values()])}
         for level, prompts in sorted(hits.items())
@@ -88,11 +103,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4, help="completions per question")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
+    parser.add_argument("--subject", choices=list(curriculum.SUBJECTS), default="arithmetic")
+    parser.add_argument("--chain", choices=["short", "long"], default="short")
     options = parser.parse_args()
 
     from transformers import AutoModelForCausalLM, AutoTokenizer  # type: ignore[attr-defined, unused-ignore]
 
-    questions = curriculum.rows(options.levels, "test", seed=options.seed)
+    questions = curriculum.rows(options.levels, "test", chain=options.chain, seed=options.seed, subject=options.subject)
     rows = [row for row in questions for _ in range(options.samples)]
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(options.model)

@@ -1,9 +1,9 @@
-"""The untrained mini model: a Qwen2 of half a million parameters with a byte-level BPE tokenizer of its own.
+"""An untrained mini model: a Qwen2 of half a million parameters with a byte-level BPE tokenizer of its own.
 
 Small enough to learn on a laptop's CPU in minutes, yet a plain Qwen2 checkpoint to every trainer and server:
 head size 32 (vLLM's CPU attention takes no smaller one), Qwen2's split regex, ChatML. Needs transformers.
 
-python -m data_prep.mini.model DIR --seed 0
+python -m data_prep.mini.model DIR --seed 0 --subject arithmetic
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.mini import curriculum
+from data_prep.mini.worlds import ARITHMETIC, WORLDS, World
 
 # Qwen2's pre-tokenizer (transformers/models/qwen2/tokenization_qwen2.py): each digit is a token of its own.
 SPLIT = (
@@ -26,7 +26,6 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-VOCAB = 320  # five times 64; rows beyond the tokenizer's own are free for tokens that later work adds
 CONTEXT = 4096  # rotary positions cost nothing; long enough for real rows
 
 
@@ -34,7 +33,7 @@ CONTEXT = 4096  # rotary positions cost nothing; long enough for real rows
 class Shape:
     """The sizes that make the model; the names are those of transformers' Qwen2Config."""
 
-    vocab_size: int = VOCAB
+    vocab_size: int = ARITHMETIC.vocab
     hidden_size: int = 128
     intermediate_size: int = 256
     num_hidden_layers: int = 3
@@ -54,8 +53,8 @@ class Shape:
         return self.vocab_size * hidden + self.num_hidden_layers * layer + hidden
 
 
-def train_tokenizer() -> Any:
-    """Byte-level BPE over the curriculum and the chat roles, for any UTF-8 text. Deterministic.
+def train_tokenizer(world: World = ARITHMETIC) -> Any:
+    """Byte-level BPE over the world's curriculum and the chat roles, for any UTF-8 text. Deterministic.
 
     Text is brought to NFC as Qwen2 does: newer transformers do so for every qwen2 checkpoint in any case.
     """
@@ -69,9 +68,7 @@ def train_tokenizer() -> Any:
         trainers,
     )
 
-    counts = {1: 50, 2: 400, 3: 400, 4: 400, 5: 400}
-    rows = curriculum.rows(counts, "train", seed=0)
-    texts = [text for row in rows for text in (row["prompt"][0]["content"], row["completion"])]
+    texts = world.texts()
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -82,22 +79,22 @@ def train_tokenizer() -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB - 3,
+        vocab_size=world.vocab - 3,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         min_frequency=50,
         show_progress=False,
     )
-    texts += ["check"] * len(rows) + ["system\nuser\nassistant\n"] * 500
+    texts += ["check"] * (len(texts) // 2) + ["system\nuser\nassistant\n"] * 500
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([ENDOFTEXT, IM_START, IM_END])  # after the merges, as in Qwen2
     return tokenizer
 
 
-def save_tokenizer(out: Path) -> dict[str, int]:
+def save_tokenizer(out: Path, world: World = ARITHMETIC) -> dict[str, int]:
     """Write the tokenizer, with torchtune's vocab.json and merges.txt. Returns the special tokens' ids."""
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = train_tokenizer()
+    tokenizer = train_tokenizer(world)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=IM_END,
@@ -112,14 +109,14 @@ def save_tokenizer(out: Path) -> dict[str, int]:
     return {token: tokenizer.token_to_id(token) for token in (ENDOFTEXT, IM_START, IM_END)}
 
 
-def build(out: Path, seed: int = 0, shape: Shape | None = None) -> None:
+def build(out: Path, seed: int = 0, world: World = ARITHMETIC) -> None:
     """Write an untrained checkpoint (float32, random weights from `seed`) with its tokenizer into `out`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    shape = shape or Shape()
+    shape = Shape(vocab_size=world.vocab)
     out.mkdir(parents=True, exist_ok=True)
-    ids = save_tokenizer(out)
+    ids = save_tokenizer(out, world)
     special: dict[str, Any] = {
         "eos_token_id": ids[IM_END],
         "pad_token_id": ids[ENDOFTEXT],
@@ -137,8 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="write the untrained mini model")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--subject", choices=list(WORLDS), default="arithmetic")
     options = parser.parse_args()
-    build(options.out, options.seed)
+    build(options.out, options.seed, WORLDS[options.subject])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Rows of the mini world's curriculum (`data_prep.mini.curriculum`), with gold completions.
 
 {"kind": "curriculum", "params": {"split": "train", "levels": {"2": 500, "3": 500}, "chain": "short"}}
+{"kind": "curriculum", "params": {"subject": "functions", "split": "test", "levels": {"1": 30, "2": 100}}}
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from data_prep.step import Context, Output, Params, Row, Step
 
 
 class CurriculumParams(Params):
-    """`levels` maps a level (1 to 5) to how many questions of it."""
+    """`levels` maps a level (1 to 5, of functions 1 to 3) to how many questions of it."""
 
-    subject: Literal["arithmetic"] = "arithmetic"
+    subject: Literal["arithmetic", "functions"] = "arithmetic"
     split: Literal["train", "test"] = "train"
     levels: dict[int, int]
     chain: Literal["short", "long"] = "short"
@@ -27,7 +28,7 @@ class CurriculumParams(Params):
 
     @model_validator(mode="after")
     def _exist(self) -> Self:
-        curriculum.check(self.levels, self.split, self.distinct)
+        curriculum.check(self.levels, self.split, self.distinct, self.subject)
         return self
 
 
@@ -36,7 +37,7 @@ class Curriculum(Step):
 
     kind = "curriculum"
     scope = "source"
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.mini.curriculum",)
+    uses: ClassVar[tuple[str, ...]] = ("data_prep.mini.curriculum", "data_prep.mini.functions")
     Params = CurriculumParams
     params: CurriculumParams
 

@@ -125,6 +125,7 @@ class Load(Step):
         "data_prep.steps.files",
         "data_prep.steps.curriculum",
         "data_prep.mini.curriculum",
+        "data_prep.mini.functions",
         "rewards.extract",
     )
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.

@@ -119,7 +119,7 @@ def test_impossible_levels_are_named(levels, message):
 
 
 def test_an_unknown_subject_lists_those_there_are():
-    with pytest.raises(ValueError, match="no subject 'poetry'; there are: arithmetic"):
+    with pytest.raises(ValueError, match="no subject 'poetry'; there are: arithmetic, functions"):
         curriculum.rows({1: 1}, subject="poetry")
 
 
