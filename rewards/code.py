@@ -10,13 +10,15 @@ ever is. A program that fails, hangs or does not compile is `scored`, and `detai
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rewards.base import Reward, RewardError, Row, Score
+from rewards.base import Reward, RewardError, Row, Score, code_hash, params_of
 from rewards.extract import cut_short, with_format
 from rewards.programs.fences import Block, blocks, choose
 from rewards.programs.running import Terms, grade_program
@@ -118,6 +120,28 @@ class CodeReward(Reward):
                 results = dict(zip(jobs, threads.map(self._run, jobs), strict=True))
         return [_copy(results[job]) if isinstance(job, _Job) else job for job in found]
 
+    def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
+        """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
+
+        None where nothing would be run, or not on this machine. Raises RewardError as `check_ready` does.
+        """
+        if self.params.engine != "local":
+            return [None] * len(rows)
+        terms = {**params_of(self), "workers": 0, "rung": self._engine().rung, "python": sys.version}
+        here = {"python": json.dumps([terms, code_hash()]), "cpp": ""}
+        suites: _Suites = {}
+        found: list[str | None] = []
+        for row, text in zip(rows, completions, strict=True):
+            job = self._job(row, text, suites)
+            if not isinstance(job, _Job):
+                found.append(None)
+                continue
+            if job.suite.language == "cpp" and not here["cpp"]:
+                here["cpp"] = here["python"] + _cpp_tools()
+            parts = [here[job.suite.language], job.key, job.code]
+            found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
+        return found
+
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""
         gold = _gold(row)
@@ -206,6 +230,13 @@ class CodeReward(Reward):
             return sum(passed) / len(passed)
         weights = [item.weight for item in suite.items]
         return sum(w for w, good in zip(weights, passed, strict=True) if good) / sum(weights)
+
+
+def _cpp_tools() -> str:
+    """The name of this machine's compilers and libraries. Raises RewardError where there are none."""
+    from rewards.cpp.toolchain import toolchain
+
+    return toolchain().folder.name
 
 
 def _shown(graded: Graded) -> list[dict[str, Any]]:
