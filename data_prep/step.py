@@ -76,7 +76,7 @@ class Step:
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     scope: Scope = "shard"
-    shard_rows: ClassVar[int] = 1000
+    shard_rows: int = 1000
     needs: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
     present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty
@@ -140,6 +140,10 @@ KINDS: dict[str, str] = {
     "groups": "data_prep.steps.groups:Groups",
     "gold": "data_prep.steps.gold:Gold",
     "export": "data_prep.steps.export:Export",
+    "skill_tuples": "data_prep.steps.skill_tuples:SkillTuples",
+    "synthesize": "data_prep.steps.synthesize:Synthesize",
+    "verify_questions": "data_prep.steps.verify_questions:VerifyQuestions",
+    "questions": "data_prep.steps.questions:Questions",
 }
 
 

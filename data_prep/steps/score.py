@@ -1,24 +1,30 @@
 """Grades completions with a reward: `score`, `outcome` and, where short, `meta.score_details`.
 
 - score: {reward: math, workers: 4}
+- score: {reward: code, workers: 8, cache: true}      what has been judged before is not run again (`score_cache`)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 import rewards
 from data_prep.errors import DataError
+from data_prep.score_cache import ScoreCache
 from data_prep.step import Apply, Context, Params, Row, Step
 
+if TYPE_CHECKING:
+    from rewards.code import CodeReward
+
 MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
+CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill costs less, and few rows keep all workers busy
 FAULTY = ("error", "timeout")  # outcomes that say nothing about the completion
 
 
@@ -29,10 +35,13 @@ class ScoreParams(Params):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_error_share: float = Field(0.02, ge=0, le=1)  # of rows whose outcome is error or timeout
     workers: int = Field(1, ge=1)
+    cache: bool = False  # of reward code only: programs that were run before under the same tests are not run again
 
     @model_validator(mode="after")
     def _loads(self) -> Self:
         rewards.reward_class(self.reward).create(self.reward, self.params)
+        if self.cache and self.reward != "code":
+            raise ValueError(f"cache keeps verdicts on programs, of reward code only; {self.reward} is computed anew")
         return self
 
 
@@ -41,15 +50,18 @@ class ScoreStep(Step):
 
     kind = "score"
     present: ClassVar[tuple[str, ...]] = ("completion",)  # a model that says nothing has not answered
-    unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share")
+    unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share", "cache")
     packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
-    shard_rows = 500
+    uses: ClassVar[tuple[str, ...]] = ("data_prep.score_cache",)
+    shard_rows: int = 500
     Params = ScoreParams
     params: ScoreParams
 
     def __init__(self, params: ScoreParams) -> None:
         super().__init__(params)
         self._reward = rewards.load(params.reward, **params.params)
+        if params.reward == "code":
+            self.shard_rows = CODE_SHARD_ROWS
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
     def processes(self) -> int:
@@ -77,16 +89,29 @@ class ScoreStep(Step):
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """See that what the reward depends on is there, once for all shards. Raises DataError."""
+        cache = ScoreCache(ctx.dir.parent / "scores") if self.params.cache else None
         at_once = self.params.workers if self._reward.grouped else 1  # shards have a process each already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
             with _told():
-                scores = self._reward.score_many(rows, [row["completion"] for row in rows], at_once)
+                scores = self._scores(rows, at_once, cache)
             return (_scored(row, score) for row, score in zip(rows, scores, strict=True))
 
         with _told():
             self._reward.check_ready()
         yield apply
+
+    def _scores(self, rows: Sequence[Row], at_once: int, cache: ScoreCache | None) -> list[rewards.Score]:
+        """Each row's score: known, or found out now."""
+        if cache is None:
+            return self._reward.score_many(rows, [row["completion"] for row in rows], at_once)
+        keys = cast("CodeReward", self._reward).identities(rows, [row["completion"] for row in rows])
+        known = {key: score for key in keys if key and (score := cache.get(key))}
+        todo = [at for at, key in enumerate(keys) if key not in known]
+        new = self._reward.score_many([rows[at] for at in todo], [rows[at]["completion"] for at in todo], at_once)
+        found = dict(zip(todo, new, strict=True))
+        cache.put({key: score for at, score in found.items() if (key := keys[at])})
+        return [found[at] if at in found else known[str(key)] for at, key in enumerate(keys)]
 
 
 @contextmanager

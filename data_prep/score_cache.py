@@ -1,0 +1,96 @@
+"""Verdicts on programs, kept on disk and shared by all runs and steps of a cache folder.
+
+A verdict is found by all that it depends on (`CodeReward.identities`), and only what is decided is kept: an outcome
+other than `scored`, or a test that hung, may be the machine's doing. Files are named by the first digits of their
+keys and only grow, a verdict by one append between line ends, so that processes write beside one another and a
+`kill -9` costs the one line in flight: what is no whole line is not read. To be removed whenever one likes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_prep.errors import explain
+from rewards import Score
+
+DIGITS = 2
+
+
+class ScoreCache:
+    """The verdicts in a folder, read as they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, bytes] = {}
+        self._read_to: dict[str, int] = defaultdict(int)  # bytes of each file that have been read
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain(error, folder) from error
+
+    def get(self, key: str) -> Score | None:
+        """The verdict of this key, None if there is none yet. Raises DataError."""
+        if key not in self._known:
+            self._read_on(key[:DIGITS])
+        line = self._known.get(key)
+        return Score(**json.loads(line)["score"]) if line else None
+
+    def put(self, found: Mapping[str, Score]) -> None:
+        """Keep those of these verdicts that are decided. Raises DataError."""
+        for key, score in found.items():
+            if not is_decided(score) or key in self._known:
+                continue
+            line = json.dumps({"key": key, "score": score.as_json()}, separators=(",", ":")).encode()
+            path = self._file(key[:DIGITS])
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                try:
+                    os.write(descriptor, b"\n" + line + b"\n")  # the first one ends what a killed writer left
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise explain(error, path) from error
+            self._known[key] = line
+
+    def _file(self, start: str) -> Path:
+        return self._folder / f"{start}.jsonl"
+
+    def _read_on(self, start: str) -> None:
+        """Take in the whole lines that a file has gained, whoever wrote them."""
+        path = self._file(start)
+        try:
+            with path.open("rb") as file:
+                file.seek(self._read_to[start])
+                new = file.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise explain(error, path) from error
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read_to[start] += len(whole)
+        for line in whole.splitlines():
+            key = _key(line)
+            if key:
+                self._known[key] = line
+
+
+def _key(line: bytes) -> str:
+    """The key of a whole line, "" for the remains of one."""
+    try:
+        return str(json.loads(line)["key"]) if line else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def is_decided(score: Score) -> bool:
+    """Whether another run on this machine would come to the same verdict."""
+    if score.outcome != "scored" or score.details.get("compile_status") == "timeout":
+        return False
+    tests = score.details.get("tests", ())
+    hidden = score.details.get("total", 0) > len(tests)  # the details show the first failures of many
+    undecided = any(test["status"] in ("timeout", "not_run") for test in tests)
+    return score.details.get("status") == "passed" or not (hidden or undecided)
