@@ -23,7 +23,11 @@ def run(*words: str | Path, cwd: Path = REPO, **environ: str) -> subprocess.Comp
 
 
 def test_in_verls_environment() -> None:
-    done = run("-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "tests/plugins/verl_check_cases.py")
+    fixtures = "tests.plugins.verl_check_making"
+    done = run(
+        "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p", fixtures,
+        "tests/plugins/verl_check_cases.py", "tests/plugins/verl_check_data_cases.py",
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert re.search(r"\d+ passed", done.stdout)
     assert "skipped" not in done.stdout

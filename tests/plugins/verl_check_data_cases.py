@@ -1,0 +1,131 @@
+"""check.py on rows and models: run by test_verl_check.py with the interpreter of verl's environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from launchers.plugins.verl import check_data
+from tests.plugins.verl_check_making import FUNCTION, MODEL, ROLLOUT, Training, found_in, rows
+
+
+def test_overlong_prompts_are_counted_and_may_be_left_out(training: Training) -> None:
+    assert training.faults(f"data.train_files={training.path}/mixed.parquet") == []
+    assert training.said[0] == "prompts over the limit: 3 of 40"
+
+
+def test_a_prompt_may_be_as_long_as_the_limit(good: DictConfig) -> None:
+    assert found_in(good, ("data.max_prompt_length=17",)) == []
+    [(key, message)] = found_in(good, ("data.max_prompt_length=16", "data.val_files=HERE/none.parquet"))[:1]
+    assert key == "data.max_prompt_length"
+    assert message == (
+        "0 of 40 prompts are left (40 have more than 16 tokens), less than one batch of 4: take 17, or other rows"
+    )
+
+
+def test_golds_that_the_reward_cannot_read_are_named(training: Training) -> None:
+    bad = [{**row, "extra_info": {**row["extra_info"], "id": f"b/{n}"}} for n, row in enumerate(rows(1, gold=" "))]
+    training.rows("train.parquet", rows(9) + bad)
+    [(key, message)] = training.faults()
+    assert key == "data.train_files"
+    assert message.startswith("1 of 2 golds cannot be read by the reward: b/0 (' ': ")
+
+
+def test_of_many_golds_some_are_looked_at_and_it_says_so(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_data, "GOLDS_CHECKED", 2)
+    training.rows("train.parquet", [row for gold in "1234" for row in rows(3, gold=gold)])
+    assert training.faults() == []
+    assert "golds looked at: 2 of 4" in training.said
+
+
+def test_bad_golds_of_a_benchmark_are_told_but_no_fault(training: Training) -> None:
+    training.rows("val.parquet", rows(4, "test") + rows(1, "test", gold=" "))
+    assert training.faults() == []
+    assert "golds cannot be read" in training.said[-1]
+
+
+def test_validation_needs_a_reward_for_each_benchmark(training: Training) -> None:
+    training.write("reward.json", json.dumps({"reward": "math", "validation": {"other": {"reward": "math"}}}))
+    [(key, message)] = training.faults()
+    assert key == f"{FUNCTION}.reward_kwargs"
+    assert "arithmetic" in message
+
+
+def test_a_reward_that_compares_completions_needs_its_group_in_one_worker(training: Training) -> None:
+    part = {"reward": "math", "scale": "zscore"}
+    training.write("reward.json", json.dumps({"reward": "combine", "params": {"parts": [part]}}))
+    assert [key for key, _ in training.faults()] == [f"{FUNCTION}.reward_kwargs", "reward.num_workers"]
+    assert training.faults(f"+{FUNCTION}.reward_kwargs.group_size=4", "reward.num_workers=1") == []
+
+
+def test_a_server_that_is_not_there_is_not_asked(training: Training) -> None:
+    training.write("reward.json", json.dumps({"reward": "model", "params": {"url": "http://127.0.0.1:9"}}))
+    assert training.faults() == []
+
+
+def test_a_reward_that_compares_completions_is_asynchronous(training: Training) -> None:
+    part = {"reward": "math", "scale": "zscore"}
+    training.write("reward.json", json.dumps({"reward": "combine", "params": {"parts": [part]}, "group_size": 4}))
+    assert training.faults("reward.num_workers=1", f"{FUNCTION}.name=compute_score") == [
+        (f"{FUNCTION}.name", "reward 'combine' compares the completions of a prompt: take compute_score_async")
+    ]
+
+
+def another_model(folder: Path, **config: Any) -> Path:
+    """The mini model's files without weights and chat template, and with other numbers."""
+    for source in MODEL.iterdir():
+        if source.name.endswith(".json") and "safetensors" not in source.name:
+            said = json.loads(source.read_text())
+            said.pop("chat_template", None)
+            (folder / source.name).write_text(json.dumps({**said, **(config if source.name == "config.json" else {})}))
+    return folder
+
+
+def test_a_model_needs_a_chat_template_that_renders(
+    training: Training, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = f"actor_rollout_ref.model.path={another_model(tmp_path_factory.mktemp('model'))}"
+    template = "+actor_rollout_ref.model.custom_chat_template"
+    [(key, message)] = training.faults(path)
+    assert key == "actor_rollout_ref.model.path"
+    assert "has no chat template" in message
+    assert training.faults(path, f"{template}='x'") == []
+    refusing = training.faults(path, f"{template}=\"{{{{ raise_exception('no such role') }}}}\"")
+    assert [key for key, _ in refusing] == ["data.train_files", "data.val_files"]
+    assert refusing[0][1].endswith("no such role")
+
+
+def test_a_model_of_the_hub_is_not_downloaded(training: Training) -> None:
+    assert training.faults("actor_rollout_ref.model.path=nobody/nothing") == []
+    assert training.said == [
+        "nobody/nothing is not on this machine: its chat template, its positions and the prompts were not looked at"
+    ]
+    assert training.faults("actor_rollout_ref.model.path=a/b/c")[0][0] == "actor_rollout_ref.model.path"
+
+
+def test_vllm_on_a_cpu_serves_some_heads_only(
+    training: Training, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POSTTRAIN_ROLLOUT", raising=False)
+    folder = another_model(tmp_path_factory.mktemp("model"), head_dim=24)
+    odd = (f"actor_rollout_ref.model.path={folder}", "+actor_rollout_ref.model.custom_chat_template='x'")
+    [(key, message)] = training.faults(*odd, name="cpu")
+    assert key == f"{ROLLOUT}.name"
+    assert "heads of 24" in message
+    assert training.faults(*odd) == []
+    monkeypatch.setenv("POSTTRAIN_ROLLOUT", "transformers")
+    assert training.faults(*odd, name="cpu") == []
+
+
+def test_a_users_own_reward_is_imported_and_only_called_like_verl_does(training: Training) -> None:
+    training.write("mine.py", "def score(data_source, solution_str, ground_truth, extra_info=None):\n    return 1.0\n")
+    mine = (f"{FUNCTION}.path={training.path}/mine.py", f"{FUNCTION}.name=score", f"~{FUNCTION}.reward_kwargs")
+    assert training.faults(*mine) == []
+    training.write("mine.py", "import nothing_of_that_name\n")
+    [(key, message)] = training.faults(*mine)
+    assert key == f"{FUNCTION}.path"
+    assert "nothing_of_that_name" in message
