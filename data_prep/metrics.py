@@ -17,7 +17,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +45,8 @@ class Sample:
     votes_known: bool  # False where a scored row does not say what was extracted
     truncated: bool
     tokens: int | None
-    level: str | None
+    level: str | None  # of a question of code: how many skills it composes
+    skills: str | None  # the skills that it composes, in their order
 
     @property
     def right(self) -> bool:
@@ -75,8 +76,13 @@ def sample(row: Row) -> Sample:
         votes_known=vote is not None or outcome != "scored",
         truncated=meta.get("finish_reason") == "length" or outcome == "truncated",
         tokens=meta.get("tokens"),
-        level=None if meta.get("level") is None else str(meta["level"]),
+        level=_text(meta.get("level", meta.get("k"))),
+        skills=", ".join(map(str, meta["skills"])) if isinstance(meta.get("skills"), list) else None,
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -183,9 +189,11 @@ def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
 def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
     """The result of one task (the `tasks` entry of an evaluation), in percent.
 
-    pass@k and maj@k are given for k = 1, 2, 4 … up to the fewest samples a prompt has; maj@k takes each
+    pass@k (with 95 % intervals over prompts) and maj@k are given for k = 1, 2, 4 … up to the fewest samples a prompt
+    has; maj@k takes each
     prompt's first k samples. maj@k is left out when a scored sample does not say which answer was extracted
-    (`meta.score_details.extracted`): to guess votes would invent agreement.
+    (`meta.score_details.extracted`): to guess votes would invent agreement. Prompts with levels or skills are also
+    counted by level, and by tuple of skills with pass@k.
     """
     samples = list(samples)
     prompts = by_prompt(samples)
@@ -196,7 +204,8 @@ def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
         "prompts": len(prompts),
         "samples": max(map(len, prompts.values())),
         **interval([_mean(group) for group in prompts.values()]),
-        "pass_at": {str(k): _percent(fmean(_pass(g, k) for g in prompts.values())) for k in ks},
+        "pass_at": _passes(prompts.values(), ks),
+        "pass_ci95": {str(k): interval([_pass(g, k) for g in prompts.values()])["ci95"] for k in ks},
         "maj_at": {},
         "outcomes": dict(sorted(Counter(s.outcome for s in samples).items())),
         "truncated": _percent(fmean(s.truncated for s in samples)),
@@ -206,14 +215,34 @@ def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
     if all(s.votes_known for s in samples):
         votes = {k: [majority([(s.vote, s.score) for s in g[:k]]) for g in prompts.values()] for k in ks[1:]}
         result["maj_at"] = {str(k): _percent(fmean(v)) for k, v in votes.items()}
-    levels: dict[str, list[float]] = {}
-    for group in prompts.values():
-        if group[0].level is not None:
-            levels.setdefault(group[0].level, []).append(_mean(group))
+    levels = _grouped(prompts.values(), lambda s: s.level)
     if levels:
-        ordered = sorted(levels.items(), key=lambda item: natural(item[0]))
-        result["by"] = {"level": {name: {"prompts": len(m), **interval(m)} for name, m in ordered}}
+        result["by"]["level"] = {name: _table(groups) for name, groups in levels.items()}
+    if skills := _grouped(prompts.values(), lambda s: s.skills):
+        result["by"]["skills"] = {
+            name: {**_table(groups), "pass_at": _passes(groups, ks)} for name, groups in skills.items()
+        }
     return result
+
+
+def _grouped(
+    prompts: Iterable[Sequence[Sample]], of: Callable[[Sample], str | None]
+) -> dict[str, list[Sequence[Sample]]]:
+    """Prompts by what `of` says of them, in natural order; those of which it says nothing are left out."""
+    found: dict[str, list[Sequence[Sample]]] = {}
+    for group in prompts:
+        if (name := of(group[0])) is not None:
+            found.setdefault(name, []).append(group)
+    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
+
+
+def _table(groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+    return {"prompts": len(groups), **interval([_mean(group) for group in groups])}
+
+
+def _passes(groups: Iterable[Sequence[Sample]], ks: Iterable[int]) -> dict[str, float]:
+    groups = list(groups)
+    return {str(k): _percent(fmean(_pass(group, k) for group in groups)) for k in ks}
 
 
 def by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -1,7 +1,7 @@
 """Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
 
 A task says where its rows come from (a pinned Hub revision, a pinned mirror, or the mini curriculum), which
-columns hold what, which system prompt it is asked with, and which reward grades it.
+columns hold what (or whose programs they are), which system prompt it is asked with, and which reward grades it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ TASKS = ROOT / "configs" / "tasks"
 PROMPTS = ROOT / "templates" / "prompts"
 
 AnswerFrom = Literal["gsm8k", "boxed"]
+Programs = Literal["humaneval", "mbpp"]  # data_prep/steps/programs.py
 Columns = dict[str, str]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
 Scalar = str | int | float | bool
 
@@ -85,6 +86,7 @@ class Task(Model):
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
+    programs: Programs | None = None
     system: str | None = None
     reward: Reward
 
@@ -92,6 +94,8 @@ class Task(Model):
     def _one_source(self) -> Task:
         if (self.hub is None) == (self.curriculum is None):
             raise ValueError("a task has one of hub, curriculum")
+        if self.programs and (self.columns or self.answer_from or self.curriculum):
+            raise ValueError("programs says what every column is: leave out columns, answer_from, curriculum")
         return self
 
     @field_validator("system")

@@ -26,10 +26,10 @@ from data_prep.fetch import Unreachable, fetch, hub_records
 from data_prep.fingerprint import file_hash
 from data_prep.rows import MAX_TEXT_BYTES, check, check_size, content_id
 from data_prep.step import Context, Drop, Output, Params, Row, Step
-from data_prep.steps import shapes
+from data_prep.steps import programs, shapes
 from data_prep.steps.curriculum import Curriculum as CurriculumStep
 from data_prep.steps.files import SUFFIXES, read_records
-from data_prep.tasks import AnswerFrom, Columns, Curriculum, Hub, Remote, Reward, Scalar
+from data_prep.tasks import AnswerFrom, Columns, Curriculum, Hub, Programs, Remote, Reward, Scalar
 
 NEEDS = ("prompt",)
 LOOK_AT = 100  # records that show the columns
@@ -111,6 +111,7 @@ class Origin:
     filter: Mapping[str, Any] = field(default_factory=dict)
     answer_from: AnswerFrom | None = None
     system: str | None = None
+    programs: Programs | None = None
     foreign: bool = False  # a user's file in place of a task's own: its columns may be named otherwise
 
 
@@ -123,10 +124,12 @@ class Load(Step):
         "data_prep.rows",
         "data_prep.steps.shapes",
         "data_prep.steps.files",
+        "data_prep.steps.programs",
         "data_prep.steps.curriculum",
         "data_prep.mini.curriculum",
         "data_prep.mini.functions",
         "rewards.extract",
+        "rewards.programs.tests",
     )
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.
     unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks")
@@ -191,6 +194,7 @@ class Load(Step):
             filter=given.filter or task.filter,
             answer_from=given.answer_from or task.answer_from,
             system=given.system or task.system,
+            programs=task.programs,
             foreign=name in given.paths and not given.columns,
         )
 
@@ -271,6 +275,7 @@ def _identity(origin: Origin) -> dict[str, Any]:
         "filter": dict(origin.filter),
         "answer_from": origin.answer_from,
         "system": prompt,
+        **({"programs": origin.programs} if origin.programs else {}),
     }
 
 
@@ -322,6 +327,10 @@ def _conversion(sample: Mapping[str, Any], origin: Origin, where: str) -> shapes
     absent = [path for path in origin.filter if shapes.root(path) not in sample and path not in sample]
     if absent:
         raise DataError(f"{where}: filter: no column {', '.join(absent)}; it has: {', '.join(sample)}")
+    if kind := origin.programs:
+        if lacks := programs.missing(kind, sample):
+            raise DataError(f"{where}: {kind} has a column {', '.join(lacks)}; this has: {', '.join(sample)}")
+        return lambda record: programs.convert(record, kind)
     for columns in origin.columns:
         if shapes.fits(columns, sample):
             return shapes.mapped(columns, sample, where)

@@ -301,3 +301,19 @@ def test_standard_library_only():
     code = f"import sys, data_prep.metrics; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[2]
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "[]"
+
+
+def test_questions_of_code_are_counted_by_skills_with_pass_at_k():
+    pair, alone = {"k": 2, "skills": ["add", "sort"]}, {"k": 1, "skills": ["sort"]}
+    asked = {"p": (pair, [1.0, 0.5, 0.0, 0.0]), "q": (pair, [1.0] * 4), "r": (alone, [0.0] * 4)}
+    rows = [row(name, at, score) for name, (_, scores) in asked.items() for at, score in enumerate(scores)]
+    for one in rows:
+        one["meta"] |= asked[one["meta"]["prompt_id"]][0]
+    found = metrics.evaluate(rows)[0]["arithmetic"]
+    assert found["by"]["skills"]["add, sort"]["pass_at"] == {"1": 62.5, "2": 75.0, "4": 100.0}
+    assert found["by"]["skills"]["sort"]["pass_at"]["4"] == 0
+    assert list(found["by"]["level"]) == ["1", "2"]  # levels are the numbers of skills where rows name no other
+    assert found["by"]["level"]["2"]["prompts"] == 2
+    low, high = found["pass_ci95"]["1"]
+    assert low < found["pass_at"]["1"] < high
+    assert list(found["pass_ci95"]) == list(found["pass_at"])
