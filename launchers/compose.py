@@ -1,7 +1,8 @@
 """From a recipe's name to one validated Recipe: extends, the scale's overlay, then overrides.
 
 Later layers win: files in `extends` in order, the recipe, `<family>/<scale>.yaml`,
-`<family>/<recipe>.<scale>.yaml`, then `--model`, `--data`, `--hardware` and `--set`.
+`<family>/<recipe>.<scale>.yaml`, what all of these say under `trainers.<the chosen trainer>`, then `--model`, `--data`,
+`--hardware` and `--set`.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ def validate(tree: Tree) -> Recipe:
         said = "both are given: keep one" if train.epochs else "neither is given: say one"
         hint = " (`--set train.epochs=null` takes an inherited one away)" if train.epochs else ""
         raise UserError(Fault(tree.where_of(("train", "steps")), "train.epochs, train.steps", said + hint))
-    if train.max_length is None and recipe.method == "sft":
+    if train.max_length is None and recipe.method in ("sft", "dpo"):
         raise UserError(Fault(tree.where_of(("train",)), "train.max_length", "missing: tokens per sequence"))
     return recipe
 
@@ -301,6 +302,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     if overrides.scale:
         for layer in _scale_layers(name, overrides.scale):
             tree = yaml_tree.merge(tree, _load_layer(layer))
+    tree = _for_trainer(tree, overrides)
     for key, text, option in overrides.settings:
         value = Tree(text, option) if not option.startswith(("--set", "SET=")) else _parse_value(text, option)
         tree = _override(tree, key, value)
@@ -308,6 +310,20 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     if lenient:
         tree = _without_unknown(tree)
     return Resolved(name, overrides.scale, validate(tree), tree, overrides)
+
+
+def _for_trainer(tree: Tree, overrides: Overrides) -> Tree:
+    """The files' tree with what they say to the chosen trainer only; another one's native keys are taken away."""
+    named = tree.value.get("trainer")
+    said = [text for key, text, _ in overrides.settings if key == "trainer"]
+    chosen = said[-1] if said else named and named.value
+    if named is not None and chosen != named.value:
+        tree = Tree({key: child for key, child in tree.value.items() if key != "native"}, tree.where)
+    variants = tree.value.get("trainers")
+    if variants is None or not isinstance(variants.value, dict) or chosen not in variants.value:
+        return tree
+    variant = variants.value[chosen]
+    return yaml_tree.merge(tree, variant) if isinstance(variant.value, dict) else tree
 
 
 def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:

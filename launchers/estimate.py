@@ -8,7 +8,7 @@ per parameter and token, 8 with recomputation (Kaplan et al. 2020, arXiv 2001.08
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from launchers import tree as yaml_tree
@@ -72,7 +72,7 @@ def model_sizes(model: str) -> Model | None:
         embeddings = read["vocab_size"] * hidden * (1 if read.get("tie_word_embeddings") else 2)
         return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
     known = yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain()
-    return Model(**known[model]) if model in known else None
+    return Model(**{one.name: known[model][one.name] for one in fields(Model)}) if model in known else None
 
 
 def _state_bytes(sharding: str, world: int) -> float:
@@ -102,7 +102,11 @@ def estimate(plan: Plan) -> Estimate | None:
     state = model.params * (
         2 + _state_bytes(sharding, machines.world) * trained if train.lora else _state_bytes(sharding, machines.world)
     )
+    if recipe.trainer == "torchtune" and train.precision == "bf16":
+        state = _pure_bf16(recipe, model, machines)
     tokens = train.micro_batch * _length(recipe)
+    if recipe.method == "dpo":
+        tokens *= 2  # both completions of a pair
     per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
     logits = 6 * tokens * model.vocab  # bf16 logits and their fp32 copy in the loss
     activations = tokens * model.hidden * model.layers * per_layer + logits
@@ -110,6 +114,16 @@ def estimate(plan: Plan) -> Estimate | None:
     rate = machines.usd_per_gpu_hour
     usd = hours * machines.world * rate if hours is not None and rate else None
     return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
+
+
+def _pure_bf16(recipe: Recipe, model: Model, machines: Hardware) -> float:
+    """Bytes: torchtune keeps weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
+
+    Full DPO holds the reference model beside it; adapters need none, they are switched off.
+    """
+    trained = 0.02 if recipe.train.lora else 1.0
+    reference = 2 if recipe.method == "dpo" and not recipe.train.lora else 0
+    return model.params * (2 + reference + 6 * trained) / machines.world
 
 
 def _length(recipe: Recipe) -> int:
@@ -127,5 +141,9 @@ def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
         return None
     size = sum(path.stat().st_size for path in plan.main.dataset.glob("*.json*") if path.name != "dataset_info.json")
     length = min(_length(plan.resolved.recipe), size / rows / CHARACTERS_PER_TOKEN)
-    flops = (8 if train.gradient_checkpointing else 6) * model.params * steps * train.global_batch * length
+    per_parameter = 8 if train.gradient_checkpointing else 6
+    sequences = 1
+    if plan.resolved.recipe.method == "dpo":
+        per_parameter, sequences = per_parameter + 2, 2  # the reference looks at both completions, too
+    flops = sequences * per_parameter * model.params * steps * train.global_batch * length
     return flops / (machines.peak_bf16_tflops * 1e12 * PEAK_SHARE * machines.world) / 3600

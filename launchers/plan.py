@@ -198,11 +198,11 @@ def build(resolved: Resolved, run: Path) -> Plan:
     ]
     for folder, version in versions:
         file = _data_file(folder)
-        specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export))
+        specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export(version.recipe)))
         validation = None
         if version.recipe.validation and version.recipe.eval:
             held_out = _data_file(folder, "validation")
-            specs[held_out] = validation_spec(version, backend.export)
+            specs[held_out] = validation_spec(version, backend.export(version.recipe))
             validation = _export_dir(specs[held_out])
         job = Job(version, machines, derive_batch(version, machines), folder, _export_dir(specs[file]), validation)
         jobs.append(job)

@@ -64,14 +64,27 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     """Faults of one training: the trainer's rules, the batch, the data."""
     recipe = resolved.recipe
     backend = backends.load(recipe.trainer)
-    faults = [*online.faults(resolved), *backend.check(resolved, machines)]
+    faults = [*online.faults(resolved), *_preference(resolved), *backend.check(resolved, machines)]
     faults += _loggers(resolved, backend.env, machines.device)
     if recipe.method not in backend.methods:
         known = ", ".join(backend.methods)
         faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
     if not any(fault.key == "train.global_batch" for fault in faults):
         faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
-    return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export))
+    return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export(recipe)))
+
+
+def _preference(resolved: Resolved) -> Iterator[Fault]:
+    """What is wrong with learning from pairs, whoever trains."""
+    recipe, said = resolved.recipe, resolved.recipe.preference
+    if recipe.method != "dpo":
+        if said is not None:
+            yield resolved.fault("preference", f"is for method dpo, and method is {recipe.method}: leave it out")
+        return
+    if recipe.train.packing:
+        yield resolved.fault("train.packing", "pairs are not packed: leave it out")
+    if said and said.label_smoothing and said.loss != "sigmoid":
+        yield resolved.fault("preference.label_smoothing", f"only sigmoid knows it, not {said.loss}: leave it out")
 
 
 def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:

@@ -78,6 +78,17 @@ class Train(Strict):
     """Steps between lines of the loss curve."""
 
 
+class Preference(Strict):
+    """DPO and its kin: what is made of a pair of completions."""
+
+    loss: Literal["sigmoid", "hinge", "ipo", "simpo", "orpo"] = "sigmoid"
+    """sigmoid is DPO's own. simpo and orpo have no reference model, which is the initial model otherwise."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How dear it is to leave the reference model."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of the pairs that are taken to be the wrong way round; of sigmoid only."""
+
+
 class Rollout(Strict):
     """Online RL: what the policy is asked, and how it samples."""
 
@@ -216,14 +227,29 @@ class Control(Strict):
     native: dict[str, Any] = {}
 
 
+TrainerName = Literal["llamafactory", "torchtune", "verl"]
+
+
+class Variant(Strict):
+    """What a recipe says to one of its trainers only."""
+
+    hardware: str | None = None
+    time_limit: str | None = None
+    train: dict[str, Any] = {}
+    native: dict[str, Any] = {}
+
+
 class Recipe(Strict):
     """One recipe, resolved: `extends`, the scale's overlay and the overrides are already merged in."""
 
     extends: list[str] = []
     """Files laid under this one, in order; paths are relative to this file."""
-    trainer: Literal["llamafactory", "verl"]
+    trainer: TrainerName
     """Who trains."""
-    method: Literal["sft", "grpo", "ppo"]
+    trainers: dict[TrainerName, Variant] = {}
+    """Trainer to keys that are laid over the recipe where that trainer is the chosen one. `native` keys outside of it
+    belong to the trainer that the recipe names."""
+    method: Literal["sft", "dpo", "grpo", "ppo"]
     """What kind of training."""
     model: str
     """A Hub id (owner/name) or a local folder."""
@@ -242,6 +268,7 @@ class Recipe(Strict):
     from_run: str | None = None
     """A finished online RL run, whose samples a data step reads as ${from_run}."""
     train: Train
+    preference: Preference | None = None
     rollout: Rollout | None = None
     reward: Reward | None = None
     algorithm: Algorithm | None = None
@@ -315,6 +342,9 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "train.warmup_ratio": ("lr_warmup_ratio", "warmup_steps_ratio", "lr_warmup_steps_ratio"),
     "train.min_learning_rate_ratio": ("min_lr_rate", "min_lr_ratio"),
     "train.epochs": ("num_train_epochs", "num_epochs", "max_epochs", "total_epochs"),
+    "preference.beta": ("pref_beta", "dpo_beta", "beta"),
+    "preference.loss": ("pref_loss", "loss_type"),
+    "preference.label_smoothing": ("dpo_label_smoothing", "label_smoothing"),
     "train.steps": ("max_steps", "total_training_steps", "total_steps"),
     "train.packing": ("packed", "sample_packing", "packing_samples", "neat_packing"),
     "train.precision": ("dtype", "bf16", "fp16", "mixed_precision", "torch_dtype"),
@@ -347,6 +377,8 @@ DERIVED: dict[str, str] = {
     "use_cpu": "follows from the hardware",
     "overwrite_cache": "the data step that wrote the rows is the cache",
     "warmup_steps": "set train.warmup_ratio",
+    "num_warmup_steps": "set train.warmup_ratio: the steps of warm-up follow from the run's",
+    "max_steps_per_epoch": "set train.steps: rows are seen again where they are fewer",
     "max_samples": "choose rows in the pipeline (select: {n: …})",
     "val_size": "hold rows out in the pipeline",
     "eval_dataset": "benchmarks are named in eval.tasks",

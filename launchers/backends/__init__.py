@@ -11,6 +11,10 @@ def load(name: str) -> Backend:
         from launchers.backends.llamafactory import LlamaFactory
 
         return LlamaFactory()
+    if name == "torchtune":
+        from launchers.backends.torchtune import Torchtune
+
+        return Torchtune()
     if name == "verl":
         from launchers.backends.verl import Verl
 

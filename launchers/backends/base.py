@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from launchers.compose import Resolved
 from launchers.errors import Fault
 from launchers.hardware import Hardware
+from launchers.recipe import Recipe
 
 
 class InRun(str):
@@ -68,7 +69,8 @@ class Job:
     def model(self) -> InRun:
         """The whole model that comes out: the trainer's folder, or where adapters and shards are merged."""
         recipe = self.resolved.recipe
-        return InRun(f"{self.output}/merged") if recipe.train.lora or recipe.method != "sft" else self.output
+        in_place = recipe.trainer == "llamafactory" and not recipe.train.lora
+        return self.output if in_place else InRun(f"{self.output}/merged")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ class Backend(Protocol):
     name: str
     env: str
     methods: tuple[str, ...]
-    export: dict[str, Any]  # parameters of the export step that writes its training files
+
+    def export(self, recipe: Recipe) -> dict[str, Any]:
+        """Parameters of the export step that writes its training files."""
+        ...
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """Faults that only this trainer's rules can find."""

@@ -1,4 +1,4 @@
-"""LlamaFactory: SFT (full and LoRA), one process on a laptop, torchrun with DeepSpeed or FSDP on GPUs.
+"""LlamaFactory: SFT and DPO (full and LoRA), one process on a laptop, torchrun with DeepSpeed or FSDP on GPUs.
 
 The trainer is started as `python -m llamafactory.launcher` (under torchrun on several GPUs) instead of its
 own command line, which splits paths at spaces.
@@ -19,7 +19,7 @@ from launchers.compose import Resolved
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.hardware import Hardware
-from launchers.recipe import DERIVED, OTHER_NAMES
+from launchers.recipe import DERIVED, OTHER_NAMES, Preference, Recipe
 from launchers.render import template
 
 # Keys that the template writes from `train`; in `native` they are refused with our name for them.
@@ -37,6 +37,9 @@ _OWNED = {
     "save_total_limit": "train.keep_checkpoints", "logging_steps": "train.log_every",
     "report_to": "loggers", "model_name_or_path": "model", "model_revision": "revision", "dataset": "data",
     "dataset_dir": "data",
+    "pref_beta": "preference.beta", "pref_loss": "preference.loss",
+    "dpo_label_smoothing": "preference.label_smoothing",
+    "ref_model": "model",
     # accepted by LlamaFactory, and ignored in training: it bounds generation
     "max_length": "train.max_length",
 }  # fmt: skip
@@ -58,8 +61,12 @@ class LlamaFactory:
 
     name = "llamafactory"
     env = "llamafactory"
-    methods: tuple[str, ...] = ("sft",)
-    export: dict[str, Any] = {"format": "sharegpt"}  # read only
+    methods: tuple[str, ...] = ("sft", "dpo")
+
+    def export(self, recipe: Recipe) -> dict[str, Any]:
+        """Conversations, or pairs of them."""
+        pairs = {"preference": True} if recipe.method == "dpo" else {}  # left out, the step keeps the hash it had
+        return {"format": "sharegpt", **pairs}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """Keys of `native` against LlamaFactory's own, and what it would only notice after loading a model."""
@@ -92,8 +99,9 @@ class LlamaFactory:
                 name = f"{job.output}/{source.name}"
                 files[name] = source.read_text()
                 native[key] = str(run / name)
-        files[f"{job.output}/llamafactory.yaml"] = template("llamafactory/sft.yaml.j2").render(
+        files[f"{job.output}/llamafactory.yaml"] = template("llamafactory/train.yaml.j2").render(
             name=job.resolved.name, control=Path(job.folder).name, recipe=recipe, train=recipe.train, batch=job.batch,
+            preference=recipe.preference or Preference(),
             loggers=[name for name in recipe.loggers if name != "file"], native=native,
             cpu=job.hardware.device == "cpu", dataset_dir=str(job.dataset), output_dir=str(run / job.output),
         )  # fmt: skip

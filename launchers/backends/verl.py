@@ -22,7 +22,7 @@ from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.hardware import Hardware
 from launchers.online import is_online
-from launchers.recipe import our_name
+from launchers.recipe import Recipe, our_name
 from launchers.render import template, yaml_value
 
 AGGREGATION = {
@@ -126,7 +126,10 @@ class Verl:
     name = "verl"
     env = "verl"
     methods: tuple[str, ...] = ("grpo", "ppo")
-    export: dict[str, Any] = {"format": "verl"}  # read only
+
+    def export(self, recipe: Recipe) -> dict[str, Any]:
+        """Prompts with their golds."""
+        return {"format": "verl"}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What verl would refuse late, accept and ignore, or not do on these machines."""

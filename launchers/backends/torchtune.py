@@ -1,0 +1,281 @@
+"""torchtune: SFT and DPO, full and LoRA, by its stock recipes, on one device or several.
+
+A training's folder holds torchtune.yaml, native.json (the recipe's `native` keys, laid over it) and origins.json
+(torchtune's key to ours). plugins/torchtune/train.py takes it from there, in torchtune's environment. torchtune is no
+longer maintained: every recipe should also run with trainer llamafactory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from launchers.backends.base import Command, EnvPython, Job, Progress
+from launchers.backends.torchtune_models import Unsupported, adapters, model_of
+from launchers.compose import Resolved
+from launchers.envs import REPO
+from launchers.errors import Fault, nearest
+from launchers.hardware import Hardware
+from launchers.recipe import DERIVED, Preference, Recipe, our_name
+from launchers.render import template
+
+# torchtune's keys to ours: what the template writes. In `native` they are refused with our name; a fault that is found
+# in torchtune's environment is told with it.
+OWNED = {
+    "batch_size": "train.micro_batch", "epochs": "train.epochs", "seed": "train.seed", "dtype": "train.precision",
+    "device": "hardware", "clip_grad_norm": "train.max_grad_norm", "log_every_n_steps": "train.log_every",
+    "enable_activation_checkpointing": "train.gradient_checkpointing",
+    "optimizer.lr": "train.learning_rate", "optimizer.weight_decay": "train.weight_decay",
+    "optimizer.betas": "train.adam_beta2", "lr_scheduler": "train.schedule",
+    "loss.beta": "preference.beta", "loss.gamma": "preference.beta",
+    "loss.label_smoothing": "preference.label_smoothing",
+    "dataset.packed": "train.packing", "packed": "train.packing", "dataset": "data",
+    "tokenizer.max_seq_len": "train.max_length", "tokenizer.path": "model",
+    "model._component_": "model",
+    "model.lora_rank": "train.lora.rank", "model.lora_alpha": "train.lora.alpha",
+    "model.lora_dropout": "train.lora.dropout", "model.lora_attn_modules": "train.lora.targets",
+    "model.apply_lora_to_mlp": "train.lora.targets", "model.apply_lora_to_output": "train.lora.targets",
+    "metric_logger": "loggers",
+}  # fmt: skip
+# What the launcher relies on: changing it would break resuming, or what is learned from.
+FIXED = {
+    "checkpointer": "a run saves, resumes and ends by itself",
+    "ref_checkpointer": "the reference is the model that training starts from",
+    "dataset.train_on_input": "the loss is on completions",
+    "dataset.source": "the rows come from the pipeline", "dataset.data_files": "the rows come from the pipeline",
+    "shuffle": "the order of the rows follows from train.seed",
+    "collate_fn": "batches are padded on the right",
+    "enable_async_checkpointing": "a checkpoint is whole before the next step",
+    "save_adapter_weights_only": "a run ends with a whole model",
+    "tensor_parallel_dim": "every GPU trains on rows of its own",
+    "tensor_parallel_plan": "every GPU trains on rows of its own",
+    "posttrain": "it is the launcher's own",
+    "profiler": "it wraps the recipe's loop by epochs, which a run does not have",
+}  # fmt: skip
+_FREE = ("optimizer", "tokenizer")  # components that may be another's, with other arguments
+_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+_EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$")
+_NO_LOSS = ("ipo", "simpo", "orpo")
+
+
+@lru_cache(maxsize=1)
+def known_keys() -> dict[str, Any]:
+    """What each of torchtune's recipes reads, and its components take (written by plugins/torchtune/dump_keys.py)."""
+    loaded: dict[str, Any] = json.loads((REPO / "configs" / "native" / "torchtune.json").read_text())
+    return loaded
+
+
+def stock_recipe(recipe: Recipe, world: int) -> str:
+    """Which of torchtune's recipe files does it. Full DPO has none for one device: the distributed one, alone."""
+    size = "lora" if recipe.train.lora else "full"
+    task = "dpo" if recipe.method == "dpo" else "finetune"
+    many = world > 1 or (size, task) == ("full", "dpo")
+    return f"{size}_{task}_{'distributed' if many else 'single_device'}"
+
+
+class Torchtune:
+    """Backend for torchtune 0.6.1."""
+
+    name = "torchtune"
+    env = "torchtune"
+    methods: tuple[str, ...] = ("sft", "dpo")
+
+    def export(self, recipe: Recipe) -> dict[str, Any]:
+        """Conversations, or pairs of them."""
+        pairs = {"preference": True} if recipe.method == "dpo" else {}
+        return {"format": "torchtune", "shape": "chat", **pairs}
+
+    def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
+        """What torchtune would refuse late, accept and ignore, or do otherwise than said."""
+        recipe, train = resolved.recipe, resolved.recipe.train
+        kind = stock_recipe(recipe, hardware.world)
+        faults = [
+            resolved.fault(f"native.{key}", message)
+            for key, value in _leaves(recipe.native)
+            if (message := _native_fault(kind, key, value))
+        ]
+        try:
+            model = model_of(recipe.model)
+        except Unsupported as problem:
+            faults.append(resolved.fault("model", str(problem)))
+        else:
+            if train.lora and model.tied and "lm_head" in train.lora.targets:
+                faults.append(resolved.fault("train.lora.targets", "its lm_head is its embedding: leave lm_head out"))
+        try:
+            if train.lora:
+                adapters(train.lora)
+        except Unsupported as problem:
+            faults.append(resolved.fault("train.lora.targets", str(problem)))
+        if train.precision == "fp16":
+            faults.append(resolved.fault("train.precision", "torchtune trains in bf16 or fp32"))
+        if recipe.preference and recipe.preference.loss in _NO_LOSS:
+            faults.append(
+                resolved.fault("preference.loss", f"torchtune has sigmoid and hinge, not {recipe.preference.loss}: "
+                               "take one of them, or trainer llamafactory")
+            )  # fmt: skip
+        if train.min_learning_rate_ratio and train.schedule != "cosine":
+            faults.append(resolved.fault("train.min_learning_rate_ratio", "is where a cosine ends: leave it out"))
+        native = dict(_leaves(recipe.native))
+        if native.get("optimizer_in_bwd"):
+            if train.max_grad_norm:
+                faults.append(resolved.fault("native.optimizer_in_bwd", "cannot clip: set train.max_grad_norm to 0"))
+            if train.global_batch != train.micro_batch * hardware.world:
+                faults.append(
+                    resolved.fault(
+                        "native.optimizer_in_bwd",
+                        f"cannot accumulate: make train.global_batch train.micro_batch × {hardware.world}",
+                    )
+                )
+        can_offload = hardware.device == "cuda" and train.gradient_checkpointing
+        if native.get("enable_activation_offloading") and not can_offload:
+            faults.append(
+                resolved.fault("native.enable_activation_offloading", "needs CUDA and train.gradient_checkpointing")
+            )
+        return faults
+
+    def render(self, job: Job, run: Path) -> dict[str, str]:
+        """torchtune.yaml, and what goes with it."""
+        resolved, recipe, folder = job.resolved, job.resolved.recipe, job.output
+        kind = stock_recipe(recipe, job.hardware.world)
+        model = model_of(recipe.model)
+        values = {
+            "name": resolved.name, "control": Path(job.folder).name, "recipe": recipe, "train": recipe.train,
+            "batch": job.batch, "kind": kind, "cpu": job.hardware.device == "cpu",
+            "model": model.with_lora() if recipe.train.lora else model,
+            "lora": adapters(recipe.train.lora) if recipe.train.lora else None,
+            "preference": (recipe.preference or Preference()) if recipe.method == "dpo" else None,
+            "reference": kind == "full_dpo_distributed",
+            "clips": "clip_grad_norm" in known_keys()["recipes"][kind], "known": known_keys()["recipes"][kind],
+            "output_dir": str(run / folder), "data_file": str(job.dataset / "train.jsonl"),
+            "loggers": [name for name in recipe.loggers if name != "file"],
+        }  # fmt: skip
+        files = {
+            f"{folder}/torchtune.yaml": template("torchtune/torchtune.yaml.j2").render(values),
+            f"{folder}/origins.json": _json(_origins(resolved)),
+        }
+        if recipe.native:
+            files[f"{folder}/native.json"] = _json(dict(_leaves(recipe.native)))
+        return files
+
+    def commands(self, job: Job) -> tuple[Command, ...]:
+        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (local.sh)."""
+        python, world = EnvPython(self.env), job.hardware.world
+        module = ("launchers.plugins.torchtune.train", job.output)
+        argv: tuple[str, ...] = (python, "-m", *module)
+        if stock_recipe(job.resolved.recipe, world).endswith("_distributed"):
+            alone = ("--standalone",) if job.hardware.nodes == 1 else ()
+            processes = str(max(1, job.hardware.gpus_per_node))
+            argv = (
+                python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
+                "--nproc-per-node", processes, *alone, "-m", *module,
+            )  # fmt: skip
+        return (Command(argv, "train", job.label),)
+
+    def prepare(self, output: Path) -> None:
+        """Drop what a kill left half-written: a folder gets its name once it is whole."""
+        for partial in (*output.glob("checkpoints/*.partial"), *output.glob("merged.partial")):
+            shutil.rmtree(partial)
+
+    def finished(self, output: Path) -> bool:
+        """Whether the model that comes out is there, whole."""
+        return (output / "merged" / "done.json").exists()
+
+    def progress(self, output: Path) -> Progress | None:
+        """From the log; once the model is whole, from its marker."""
+        done = _read(output / "merged" / "done.json")
+        if done is not None:
+            return Progress(done["step"], done["step"])
+        log = output / "trainer_log.jsonl"
+        for line in reversed(log.read_text().splitlines() if log.exists() else []):
+            try:
+                read = json.loads(line)
+            except ValueError:
+                continue  # a line that is being written
+            facts = {ours: read[theirs] for ours, theirs in _TOLD.items() if theirs in read}
+            return Progress(read["current_steps"], read["total_steps"], facts)
+        return None
+
+    def reason(self, log: str) -> str:
+        """Our own line if there is one, else the last exception that is not torchrun's report about its child."""
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        if ours:
+            return ours[0] if len(ours) == 1 else f"{ours[0]} (and {len(ours) - 1} more in the log)"
+        found = [match[1] for line in lines if (match := _EXCEPTION.match(line))]
+        own = [line for line in found if "ChildFailedError" not in line]
+        return own[-1] if own else lines[-1] if lines else "no output"
+
+
+_TOLD = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings; dotted keys may be written as such."""
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
+    return found
+
+
+def _native_fault(kind: str, key: str, value: Any) -> str | None:
+    known, first = known_keys()["recipes"][kind], key.split(".")[0]
+    for refused in (key, first):
+        if refused in DERIVED:
+            return f"cannot be set: {DERIVED[refused]}"
+        if refused in FIXED:
+            return f"cannot be set: {FIXED[refused]}"
+        if refused in OWNED:
+            return f"set {OWNED[refused]} instead"
+    if first not in known:
+        if ours := our_name(key):
+            return f"torchtune has no such key; here it is {ours}"
+        near = nearest(first, known)
+        others = [name for name, keys in known_keys()["recipes"].items() if first in keys]
+        hint = f"did you mean {near!r}?" if near else f"only {', '.join(others)}" if others else ""
+        return f"{kind} does not read it" + (f"; {hint}" if hint else "")
+    if "." in key and first not in _FREE:
+        return _argument_fault(first, key)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"a finite number is expected, not {value!r}"
+    wanted = known_keys()["types"].get(key, "any")
+    right = isinstance(value, _TYPES.get(wanted, (object,))) and (
+        wanted in ("bool", "any") or not isinstance(value, bool)
+    )
+    if value is not None and not right:
+        return f"{wanted} is expected, not {value!r}"
+    return None
+
+
+def _argument_fault(component: str, key: str) -> str | None:
+    """An argument that none of the component's kinds takes; those of the very one are checked by its own signature."""
+    taken = known_keys()["arguments"].get(component, [])
+    name = key.split(".")[1]
+    if name in taken:
+        return None
+    near = nearest(name, taken)
+    return f"torchtune's {component} has no such argument" + (f"; did you mean {near!r}?" if near else "")
+
+
+def _origins(resolved: Resolved) -> dict[str, list[str]]:
+    """Each of torchtune's keys that somebody can say, with our key and where its value was said."""
+    found = {theirs: [ours, resolved.where(ours)] for theirs, ours in OWNED.items()}
+    for key, _ in _leaves(resolved.recipe.native):
+        found[key] = [f"native.{key}", resolved.where(f"native.{key}")]
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

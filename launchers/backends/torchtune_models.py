@@ -1,0 +1,107 @@
+"""Which of torchtune's model builders a model is, with its sizes: from its config.json, or configs/models.yaml."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launchers import tree as yaml_tree
+from launchers.envs import REPO
+from launchers.recipe import Lora
+
+# Hugging Face's names of the layers that adapters can be laid on, to torchtune's.
+ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "output_proj"}
+MLP = ("gate_proj", "up_proj", "down_proj")
+OUTPUT = "lm_head"
+
+
+class Unsupported(Exception):
+    """A model that torchtune cannot build; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """`component` below torchtune.models, its arguments (none for a builder of one model), torchtune's ModelType."""
+
+    component: str
+    type: str
+    tied: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def with_lora(self) -> Model:
+        """The builder with adapters."""
+        folder, name = self.component.split(".")
+        return Model(f"{folder}.lora_{name}", self.type, self.tied, self.arguments)
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Where torchtune lays adapters."""
+
+    attention: tuple[str, ...]
+    mlp: bool
+    output: bool
+
+
+def model_of(name: str) -> Model:
+    """The model of a recipe, a local folder or a Hub id. Raises Unsupported."""
+    config = Path(name) / "config.json"
+    if config.is_file():
+        return _from_config(json.loads(config.read_text()))
+    known = yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain()
+    said = (known.get(name) or {}).get("torchtune")
+    if said is None:
+        named = ", ".join(sorted(key for key, value in known.items() if "torchtune" in value))
+        raise Unsupported(
+            f"nothing says which of torchtune's builders {name!r} is: add it to configs/models.yaml (it has {named}), or "
+            "give a local folder"
+        )
+    return Model(said["builder"], said["type"])
+
+
+def _from_config(config: dict[str, Any]) -> Model:
+    kind = config.get("model_type")
+    if kind not in ("qwen2", "llama"):
+        raise Unsupported(f"torchtune's builders here are for qwen2 and llama, not {kind!r}: take trainer llamafactory")
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    if config.get("head_dim") not in (None, hidden // heads):
+        raise Unsupported(f"its head_dim {config['head_dim']} is not hidden_size / heads, as torchtune takes it to be")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    scaling = rope.get("rope_type", rope.get("type", "default"))
+    arguments = {
+        "vocab_size": config["vocab_size"], "num_layers": config["num_hidden_layers"], "num_heads": heads,
+        "num_kv_heads": config.get("num_key_value_heads") or heads, "embed_dim": hidden,
+        "intermediate_dim": config["intermediate_size"], "max_seq_len": config["max_position_embeddings"],
+        "attn_dropout": config.get("attention_dropout", 0.0), "norm_eps": config["rms_norm_eps"],
+        "rope_base": rope.get("rope_theta", config.get("rope_theta", 10000.0)),
+    }  # fmt: skip
+    tied = bool(config.get("tie_word_embeddings"))
+    if kind == "qwen2":
+        if scaling != "default" or config.get("use_sliding_window"):
+            raise Unsupported("torchtune's qwen2 has neither scaled positions nor a sliding window")
+        return Model("qwen2.qwen2", "QWEN2", tied, {**arguments, "tie_word_embeddings": tied})
+    if tied or config.get("attention_bias") or config.get("mlp_bias"):
+        raise Unsupported("torchtune's llama3 has no biases and does not tie its embeddings: take trainer llamafactory")
+    if scaling == "llama3":
+        return Model("llama3_1.llama3_1", "LLAMA3", False, {**arguments, "scale_factor": int(rope["factor"])})
+    if scaling != "default":
+        raise Unsupported(f"torchtune's llama3 does not know positions scaled as {scaling!r}")
+    return Model("llama3.llama3", "LLAMA3", False, arguments)
+
+
+def adapters(lora: Lora) -> Adapters:
+    """Where the recipe's adapters go. Raises Unsupported for layers that torchtune takes only together, or not."""
+    if lora.targets == ["all"]:
+        return Adapters(tuple(ATTENTION.values()), True, False)
+    unknown = [name for name in lora.targets if name not in (*ATTENTION, *MLP, OUTPUT)]
+    if unknown:
+        raise Unsupported(f"{', '.join(unknown)}: torchtune has {', '.join((*ATTENTION, *MLP, OUTPUT))}, or all")
+    some = [name for name in MLP if name in lora.targets]
+    if some and len(some) < len(MLP):
+        raise Unsupported(f"torchtune lays adapters on all of {', '.join(MLP)} or on none of them")
+    attention = tuple(theirs for ours, theirs in ATTENTION.items() if ours in lora.targets)
+    if not attention:
+        raise Unsupported(f"torchtune needs one of {', '.join(ATTENTION)} among them")
+    return Adapters(attention, bool(some), OUTPUT in lora.targets)

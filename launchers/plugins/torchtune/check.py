@@ -1,0 +1,103 @@
+"""What is wrong with a config before anything is loaded: `tune validate`, and what it lets pass.
+
+It binds a component's arguments to its signature and looks at nothing else: a misspelt key of the recipe itself
+(`batch_sizes`) passes, and so does a component of a component.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+OURS = "posttrain"  # the section that we read
+# Read by the recipes through torchtune's CheckpointClient and its config parser.
+ALSO = frozenset({"checkpointer", "enable_async_checkpointing", "resume_from_checkpoint", "output_dir"})
+# In every shipped config, though not every recipe reads it.
+HARMLESS = frozenset({"packed", "log_peak_memory_stats"})
+
+
+@cache
+def top_level_keys(path: Path) -> frozenset[str]:
+    """Keys that a recipe file reads of its config: `cfg.x`, `cfg.get("x")` and `cfg["x"]`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="cfg"), attr=name) if name != "get":
+                found.add(name)
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="cfg"), attr="get"), args=[ast.Constant(value=str(name)), *_]
+            ):
+                found.add(name)
+            case ast.Subscript(value=ast.Name(id="cfg"), slice=ast.Constant(value=str(name))):
+                found.add(name)
+    found.add("profiler")  # read as PROFILER_KEY
+    return frozenset(found) | ALSO | HARMLESS
+
+
+def faults(config: Any) -> list[tuple[str, str]]:
+    """(dotted key, message) of everything that is wrong."""
+    from launchers.plugins.torchtune import stock
+
+    name = config[OURS]["recipe"]
+    known = top_level_keys(stock.recipe_file(name))
+    found = []
+    for key in config:
+        if key != OURS and key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            found.append((str(key), f"{name} does not read this key{hint}"))
+    return [*found, *_component_faults(config, ""), *_device_faults(config)]
+
+
+def _component_faults(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """What torchtune.config.validate says, for each component by itself and for those inside of others."""
+    from omegaconf import DictConfig
+
+    from torchtune.config._errors import InstantiationError
+    from torchtune.config._utils import _get_component_from_path
+
+    for key, value in node.items():
+        if not isinstance(value, DictConfig) or prefix + str(key) == OURS:
+            continue
+        here = f"{prefix}{key}"
+        if "_component_" in value:
+            try:
+                component = _get_component_from_path(value["_component_"])
+            except (InstantiationError, ImportError, AttributeError, ValueError) as problem:
+                yield f"{here}._component_", str(problem).splitlines()[0]
+                continue
+            yield from _argument_faults(here, component, value)
+        yield from _component_faults(value, f"{here}.")
+
+
+def _argument_faults(here: str, component: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    signature = inspect.signature(component)
+    free = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    for key in given:
+        if key != "_component_" and key not in signature.parameters and not free:
+            near = difflib.get_close_matches(key, signature.parameters, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{here}.{key}", f"{component.__name__} has no such argument{hint}"
+
+
+def _device_faults(config: Any) -> Iterator[tuple[str, str]]:
+    """torchtune trains on the CPU where `cuda` finds none, and says nothing."""
+    import torch
+
+    if str(config.device).startswith("cuda") and not torch.cuda.is_available():
+        yield "device", "cuda, and this machine shows torch no GPU: torchtune would train on the CPU and say nothing"
+
+
+def explain(found: list[tuple[str, str]], origins: Mapping[str, list[str]]) -> list[str]:
+    """A line per fault: where the recipe says it, our key, torchtune's, what is wrong."""
+    lines = []
+    for theirs, message in found:
+        ours, where = origins.get(theirs) or origins.get(theirs.split(".")[0]) or ["", ""]
+        place = f"{where}: {ours}: " if ours else ""
+        lines.append(f"{place}torchtune's {theirs}: {message}")
+    return lines

@@ -1,0 +1,150 @@
+"""torchtune's checkpointer component: whole checkpoints to resume from, and the trained model as a whole folder.
+
+torchtune's own saves weights and state apart, the state of the last pass not at all, and a kill between the two leaves
+weights that are a pass ahead of their state. Here a checkpoint is one folder that gets its name once it is whole.
+
+checkpoints/step_<n>/state.pt    weights (with LoRA only the adapters), optimizer, segments done
+merged/                          Hugging Face folder: weights (LoRA merged), tokenizer, config; done.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from torchtune import training
+from torchtune.training import FullModelHFCheckpointer
+
+PARTIAL = ".partial"
+KEPT_SUFFIXES = (".json", ".jinja", ".txt", ".model")
+DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
+
+
+class Checkpointer(FullModelHFCheckpointer):
+    """FullModelHFCheckpointer's conversion of weights, with folders of ours. `every`: optimiser steps of a segment."""
+
+    def __init__(
+        self,
+        checkpoint_dir: str,
+        output_dir: str,
+        model_type: str,
+        dtype: str,
+        every: int | None,
+        keep: int,
+        should_load_recipe_state: bool = False,
+    ) -> None:
+        super().__init__(checkpoint_dir, weight_files(Path(checkpoint_dir)), model_type, output_dir)
+        self._config.setdefault("tie_word_embeddings", False)
+        self._resuming, self._every, self._keep, self._dtype = should_load_recipe_state, every, keep, dtype
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The model's weights; in a resumed training those of the last whole checkpoint, with its state."""
+        found = last(self._output_dir) if self._resuming else None
+        if found is None:
+            return self._tied(super().load_checkpoint())
+        state = torch.load(found / "state.pt", map_location="cpu", weights_only=True, mmap=True)
+        state[training.TOTAL_EPOCHS_KEY] = None  # what the config says: segments follow from the rows
+        if training.MODEL_KEY not in state:
+            state = {**super().load_checkpoint(), **state}
+        else:
+            self._weight_map = {key: f"{at + 1:04}" for at, key in _keys(self._checkpoint_paths)}
+        return self._tied(state)
+
+    def _tied(self, loaded: dict[str, Any]) -> dict[str, Any]:
+        if self._config["tie_word_embeddings"]:
+            self._weight_map.pop("lm_head.weight", None)  # it is not written again
+        return loaded
+
+    def save_checkpoint(
+        self, state_dict: dict[str, Any], epoch: int, intermediate_checkpoint: bool = False, adapter_only: bool = False
+    ) -> None:
+        """`epoch` counts segments from 0. A checkpoint to resume from, or at the end the trained model."""
+        if not intermediate_checkpoint:
+            self._finish(state_dict)
+            return
+        assert self._every
+        step = (epoch + 1) * self._every
+        state = {key: value for key, value in state_dict.items() if key != training.ADAPTER_CONFIG}
+        folder = self._output_dir / "checkpoints" / f"step_{step}{PARTIAL}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        torch.save(state, folder / "state.pt")
+        _sync(folder / "state.pt", folder)
+        folder.rename(folder.with_suffix(""))
+        _sync(folder.parent)
+        for old in sorted(steps(self._output_dir))[: -self._keep]:
+            shutil.rmtree(self._output_dir / "checkpoints" / f"step_{old}")
+        print(f"checkpoint at step {step}", flush=True)
+
+    def _finish(self, state_dict: dict[str, Any]) -> None:
+        merged, partial = self._output_dir / "merged", self._output_dir / f"merged{PARTIAL}"
+        for old in (merged, partial):
+            shutil.rmtree(old, ignore_errors=True)
+        whole = self._output_dir
+        self._output_dir = partial
+        try:  # adapters beside the weights would make others load them twice
+            super().save_checkpoint({training.MODEL_KEY: state_dict[training.MODEL_KEY]}, epoch=0)
+        finally:
+            self._output_dir = whole
+        for path in (partial / "epoch_0").iterdir():
+            weights = path.name.endswith((".safetensors", ".safetensors.index.json"))
+            if not weights:
+                path.unlink() if path.is_file() else shutil.rmtree(path)
+                continue
+            path.rename(partial / path.name)
+        (partial / "epoch_0").rmdir()
+        for path in self._checkpoint_dir.iterdir():
+            if path.suffix in KEPT_SUFFIXES and path.is_file() and not path.name.endswith(".index.json"):
+                shutil.copy(path, partial / path.name)
+        config = json.loads((partial / "config.json").read_text())
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = DTYPES[self._dtype]
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        _sync(*partial.iterdir(), partial)
+        partial.rename(merged)
+        _sync(self._output_dir)
+
+
+def weight_files(folder: Path) -> list[str]:
+    """The safetensors files of a model, in order."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    found = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    if not found:
+        raise ValueError(f"{folder} has no *.safetensors files")
+    return found
+
+
+def steps(output: Path) -> list[int]:
+    """Steps of the whole checkpoints."""
+    found = (path.name.removeprefix("step_") for path in (output / "checkpoints").glob("step_*"))
+    return [int(name) for name in found if name.isdigit()]
+
+
+def last(output: Path) -> Path | None:
+    """The last whole checkpoint."""
+    found = steps(output)
+    return output / "checkpoints" / f"step_{max(found)}" if found else None
+
+
+def _keys(paths: Iterable[Path]) -> Iterable[tuple[int, str]]:
+    for at, path in enumerate(paths):
+        with safe_open(path, framework="pt") as weights:
+            for key in weights.keys():  # noqa: SIM118  # safe_open is no dict
+                yield at, key
+
+
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,16 @@
+"""torchtune's recipes where there is no CUDA: they ask for its memory, and the distributed ones empty its cache."""
+
+from __future__ import annotations
+
+
+def install() -> None:
+    """Stand in for what a CPU lacks. The training loop is not touched."""
+    import torch
+
+    from torchtune import training
+
+    for name in ("empty_cache", "reset_peak_memory_stats"):  # training.cleanup_before_training
+        if not hasattr(torch.cpu, name):
+            setattr(torch.cpu, name, lambda *_: None)
+    training.get_memory_stats = lambda device, reset_stats=True: {}  # raises on a CPU
+    training.log_memory_stats = lambda *_: None

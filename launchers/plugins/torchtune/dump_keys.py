@@ -1,0 +1,50 @@
+"""Writes what torchtune's recipes read, so that the launcher can check `native` without importing torchtune.
+
+    <torchtune python> -m launchers.plugins.torchtune.dump_keys > configs/native/torchtune.json
+
+recipes: the keys that each reads; types: of those that the shipped configs agree on; arguments: what the components
+that we render take, whichever of them. A test compares the file with the installed version.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import defaultdict
+
+import yaml
+
+from launchers.plugins.torchtune import check, stock
+from torchtune.models import llama3, llama3_1, qwen2
+from torchtune.modules.loss import CEWithChunkedOutputLoss
+from torchtune.rlhf.loss import DPOLoss, RSOLoss
+
+COMPONENTS = {
+    "model": (llama3.lora_llama3, llama3_1.lora_llama3_1, qwen2.lora_qwen2),
+    "loss": (CEWithChunkedOutputLoss, DPOLoss, RSOLoss),
+}
+
+
+def dumped() -> dict[str, object]:
+    """All of it, sorted."""
+    files = {name: stock.recipe_file(name) for name in stock.CLASSES}
+    seen: dict[str, set[str]] = defaultdict(set)
+    folder = next(iter(files.values())).parent / "configs"
+    for path in sorted(folder.rglob("*.yaml")):
+        for key, value in (yaml.safe_load(path.read_text()) or {}).items():
+            if isinstance(value, bool | int | float | str):
+                seen[key].add(type(value).__name__)
+    read = {name: sorted(check.top_level_keys(path)) for name, path in files.items()}
+    known = {key for keys in read.values() for key in keys}
+    return {
+        "recipes": read,
+        "types": {key: min(kinds) for key, kinds in sorted(seen.items()) if len(kinds) == 1 and key in known},
+        "arguments": {
+            name: sorted({argument for one in kinds for argument in inspect.signature(one).parameters})
+            for name, kinds in COMPONENTS.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(dumped(), indent=1))

@@ -1,0 +1,79 @@
+"""torchtune's metric_logger component: trainer_log.jsonl, which the launcher follows and draws, and other loggers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LOG = "trainer_log.jsonl"
+_COMPONENTS = {"tensorboard": "TensorBoardLogger", "wandb": "WandBLogger"}
+
+
+class Metrics:
+    """One line per logged step, with LlamaFactory's keys for what both log. Set `plan` before the first step."""
+
+    def __init__(self, folder: str, loggers: Sequence[str] = ()) -> None:
+        from torchtune.training import metric_logging
+
+        self._path = Path(folder) / LOG
+        self._others = []
+        for name in loggers:
+            made = getattr(metric_logging, _COMPONENTS[name])
+            where = {"log_dir": str(Path(folder) / name)}
+            self._others.append(made(**where, **({"organize_logs": False} if name == "tensorboard" else {})))
+        self.plan: Any = None
+        self.corrections: Any = dict
+
+    def log_config(self, config: Any) -> None:
+        """The resolved config lies beside the log already."""
+
+    def log(self, name: str, data: Any, step: int) -> None:
+        """One value."""
+        self.log_dict({name: data}, step)
+
+    def log_dict(self, payload: Mapping[str, Any], step: int) -> None:
+        """A step's values. What stands in `corrections()` replaces torchtune's own."""
+        values = {key: float(value) for key, value in {**payload, **self.corrections(payload)}.items()}
+        passes = step / self.plan.per_pass
+        line = {"current_steps": step, "total_steps": self.plan.steps, "epoch": round(passes, 4), **values}
+        if "rewards/accuracies" in values:
+            line["accuracy"] = values["rewards/accuracies"]
+        append(self._path, line)
+        print(f"step {step} of {self.plan.steps}: loss {values.get('loss', float('nan')):.4f}", flush=True)
+        for other in self._others:
+            other.log_dict(values, step)
+
+    def close(self) -> None:
+        """Close the other loggers."""
+        for other in self._others:
+            other.close()
+
+
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line by one write, so that a kill leaves whole lines."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (json.dumps(line) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def cut(folder: Path, step: int) -> None:
+    """Drop what a killed attempt logged after the step that is resumed from."""
+    path = folder / LOG
+    if not path.exists():
+        return
+    kept = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # torn by the kill
+        if line["current_steps"] <= step:
+            kept.append(text + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    partial.replace(path)

@@ -1,0 +1,41 @@
+"""The learning rate over a training, as LlamaFactory's schedules have it (transformers 5.6, optimization.py)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+
+def share_of_peak(step: int, *, steps: int, warmup: int, shape: str, floor: float) -> float:
+    """Learning rate of a step (from 0) as a share of the peak."""
+    if step < warmup:
+        return step / warmup
+    if shape == "constant":
+        return 1.0
+    done = (step - warmup) / max(1, steps - warmup)
+    if shape == "linear":
+        return max(0.0, 1.0 - done)
+    return floor + (1 - floor) * max(0.0, 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def warmup_steps(ratio: float, steps: int) -> int:
+    """Steps of warm-up: rounded up, and never the whole run."""
+    return min(math.ceil(ratio * steps), steps - 1)
+
+
+def warmed_up(
+    optimizer: Any,
+    *,
+    shape: str,
+    warmup_ratio: float,
+    min_ratio: float,
+    num_training_steps: int,
+    last_epoch: int = -1,
+) -> Any:
+    """torchtune's lr_scheduler component: constant, linear or cosine (down to min_ratio) after a linear warm-up."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    warmup = warmup_steps(warmup_ratio, num_training_steps)
+    rate = functools.partial(share_of_peak, steps=num_training_steps, warmup=warmup, shape=shape, floor=min_ratio)
+    return LambdaLR(optimizer, rate, last_epoch)

@@ -1,0 +1,210 @@
+"""torchtune's stock recipe files, whose training loops run as they are, with what goes around them adapted.
+
+- every row is trained on, in an order that follows from the seed, in any number of steps (batches.py);
+- what torchtune calls an epoch is a segment of train.save_every steps, so that it saves and resumes at steps;
+- the two LoRA DPO recipes clip gradients, and log what a step was, not its last micro batch or the sum over ranks.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+import torchtune
+from launchers.plugins.torchtune import batches
+from launchers.plugins.torchtune.batches import Plan
+from torchtune import config, data
+
+CLASSES = {
+    "full_finetune_single_device": "FullFinetuneRecipeSingleDevice",
+    "full_finetune_distributed": "FullFinetuneRecipeDistributed",
+    "lora_finetune_single_device": "LoRAFinetuneRecipeSingleDevice",
+    "lora_finetune_distributed": "LoRAFinetuneRecipeDistributed",
+    "lora_dpo_single_device": "LoRADPORecipeSingleDevice",
+    "lora_dpo_distributed": "LoRADPORecipeDistributed",
+    "full_dpo_distributed": "FullDPORecipeDistributed",
+}
+CLIPS_ITSELF = frozenset(CLASSES) - {"lora_dpo_single_device", "lora_dpo_distributed"}
+
+
+class BadRows(Exception):
+    """Rows that nothing can be learned from; the message is one line for the user."""
+
+
+def recipe_file(name: str) -> Path:
+    """Where torchtune's wheel puts the recipe."""
+    return Path(torchtune.__file__).parent.parent / "recipes" / f"{name}.py"
+
+
+def adapted(name: str) -> type[Any]:
+    """The stock recipe's class below ours."""
+    spec = importlib.util.spec_from_file_location(f"torchtune_recipe_{name}", recipe_file(name))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    stock = getattr(module, CLASSES[name])
+    bases: tuple[type, ...] = (Around, stock)
+    if name.startswith("lora_"):
+        bases = (LoraAround, stock)
+    return type(f"Ours{stock.__name__}", bases, {"recipe": name})
+
+
+class Loader:
+    """What a stock loop takes for its dataloader and its sampler: the micro batches of a segment, for one rank."""
+
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any], plan: Plan, rank: int) -> None:
+        self.dataset, self.plan, self.sampler = dataset, plan, self
+        self._collate, self._rank, self._segment = collate, rank, 0
+
+    def set_epoch(self, segment: int) -> None:
+        """Go to a segment, with the random numbers that belong to it: dropout is the same after a resumption."""
+        self._segment = segment
+        torch.manual_seed((self.plan.seed * 1_000_003 + segment * 1009 + self._rank) % 2**63)
+
+    def __len__(self) -> int:
+        return self.plan.every * self.plan.accumulation
+
+    def __iter__(self) -> Iterator[Any]:
+        for rows in self.plan.micro_batches(self._segment, self._rank):
+            yield self._collate([self.dataset[row] for row in rows])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: a segment says it all."""
+        return {}
+
+
+class Around:
+    """Laid over a stock recipe."""
+
+    recipe: str
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self._ours = cfg.posttrain
+        super().__init__(cfg=cfg)  # type: ignore[call-arg]
+
+    def _setup_data(
+        self, cfg_dataset: Any, shuffle: bool, batch_size: int, collate_fn: str = "", dataloader_state_dict: Any = None
+    ) -> Any:
+        """Our loader in place of theirs, as the pair (sampler, loader) where the recipe wants it so."""
+        this: Any = self
+        dataset = config.instantiate(cfg_dataset, this._tokenizer)
+        packed, preference = cfg_dataset.get("packed", False), "_dpo_" in self.recipe
+        if not packed:
+            check_rows(dataset, preference, this._tokenizer.max_seq_len)
+        world = getattr(self, "dp_size", getattr(self, "world_size", 1))
+        rank = getattr(self, "dp_rank", getattr(self, "rank", 0))
+        accumulation = this._gradient_accumulation_steps
+        steps = batches.planned(len(dataset), batch_size * accumulation * world, self._ours.epochs, self._ours.steps)
+        self._plan = Plan(
+            len(dataset), batch_size, accumulation, world, steps, min(self._ours.save_every or steps, steps),
+            self._ours.seed, shuffle,
+        )  # fmt: skip
+        this.total_epochs = self._plan.segments
+        if rank == 0:
+            path = Path(this._output_dir) / "planned.json"
+            path.write_text(json.dumps({"steps": steps, "steps_per_pass": self._plan.per_pass}))
+        if getattr(self, "_metric_logger", None) is not None:
+            this._metric_logger.plan = self._plan
+            this._metric_logger.corrections = self._corrections
+        loader = Loader(dataset, self._collate(packed, preference), self._plan, rank)
+        return (loader, loader) if preference else loader
+
+    def _collate(self, packed: bool, preference: bool) -> Callable[[list[Any]], Any]:
+        this: Any = self
+        if packed:
+            return data.padded_collate_packed  # type: ignore[no-any-return]
+        ignored = data.CROSS_ENTROPY_IGNORE_IDX
+        collate = data.padded_collate_dpo if preference else data.padded_collate_sft
+        return functools.partial(collate, padding_idx=this._tokenizer.pad_id, ignore_idx=ignored)
+
+    def _setup_optimizer(self, cfg_optimizer: Any, **given: Any) -> Any:
+        """The optimizer, with what it lost on the way through a config or a checkpoint."""
+        optimizer = super()._setup_optimizer(cfg_optimizer=cfg_optimizer, **given)  # type: ignore[misc]
+        wrapped = getattr(self, "_optim_ckpt_wrapper", None)
+        for one in [optimizer] if optimizer is not None else wrapped.optim_map.values() if wrapped else []:
+            for group in one.param_groups:
+                group["initial_lr"] = cfg_optimizer.lr  # a scheduler that resumes starts from it
+                if "betas" in group:
+                    group["betas"] = tuple(group["betas"])  # OmegaConf's lists cannot be loaded again
+        if self.recipe not in CLIPS_ITSELF:
+            self._install_clipping(optimizer)
+        return optimizer
+
+    def _install_clipping(self, optimizer: Any) -> None:
+        this: Any = self
+        self._rewards: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._step_rewards: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._grad_norm: Any = None
+
+        def clip(*_: Any) -> None:
+            if self._ours.max_grad_norm:
+                parameters = [one for one in this._model.parameters() if one.requires_grad]
+                norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm=float(self._ours.max_grad_norm))
+                self._grad_norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            self._step_rewards, self._rewards = self._rewards, []
+
+        optimizer.register_step_pre_hook(clip)
+
+    def _setup_lr_scheduler(self, cfg_lr_scheduler: Any, num_training_steps: int, last_epoch: int) -> Any:
+        """With the steps there are, from the step that is resumed from."""
+        this: Any = self
+        this.global_step = this.epochs_run * self._plan.every
+        if self.recipe not in CLIPS_ITSELF:
+            this._loss_fn.register_forward_hook(lambda _, __, made: self._rewards.append((made[1], made[2])))
+        return super()._setup_lr_scheduler(  # type: ignore[misc]
+            cfg_lr_scheduler=cfg_lr_scheduler, num_training_steps=self._plan.steps, last_epoch=this.global_step - 1
+        )
+
+    def _corrections(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Measures that the stock recipe logs otherwise than they were."""
+        found: dict[str, Any] = {}
+        if self.recipe in CLIPS_ITSELF:
+            return found
+        if self._grad_norm is not None:
+            found["grad_norm"] = self._grad_norm
+        if self.recipe == "lora_dpo_distributed":  # it adds the ranks' losses up
+            found["loss"] = payload["loss"] / self._plan.world
+        else:  # it logs the last micro batch only
+            chosen, rejected = (torch.stack([one[at].mean() for one in self._step_rewards]).mean() for at in (0, 1))
+            right = torch.stack([(one[0] > one[1]).float().mean() for one in self._step_rewards]).mean()
+            found |= {
+                "rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": chosen - rejected,
+                "rewards/accuracies": right,
+            }  # fmt: skip
+        return found
+
+
+class LoraAround(Around):
+    """Adapters are merged into the weights once, at the end."""
+
+    def save_checkpoint(self, epoch: int) -> None:
+        """`epoch` counts segments."""
+        this: Any = self
+        this._save_adapter_weights_only = epoch + 1 < this.total_epochs
+        super().save_checkpoint(epoch)  # type: ignore[misc]
+
+
+def check_rows(dataset: Any, preference: bool, max_length: int | None) -> None:
+    """Raises BadRows where the cut at max_length has left nothing of a completion."""
+    names = ("chosen_labels", "rejected_labels") if preference else ("labels",)
+    ignored = data.CROSS_ENTROPY_IGNORE_IDX
+    empty = []
+    for row in range(len(dataset)):
+        sample = dataset[row]
+        if not all(any(label != ignored for label in sample[name]) for name in names):
+            empty.append(row)
+    if empty:
+        raise BadRows(
+            f"{len(empty)} of {len(dataset)} rows have no completion within train.max_length {max_length} (the first "
+            f"is line {empty[0] + 1} of the training file): raise it, or leave out their long prompts in the pipeline"
+        )

@@ -1,0 +1,121 @@
+"""One training in torchtune's environment: check the config, run the stock recipe, leave a whole model folder.
+
+    python -m launchers.plugins.torchtune.train FOLDER [--check]          (below torchrun for the distributed recipes)
+
+FOLDER holds what launchers/backends/torchtune.py renders. The same command goes on after a kill, from the last whole
+checkpoint. --check looks at the config and the device and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 2 for a config that cannot work, with a line for each fault."""
+    folder, only_check = Path(argv[0]).resolve(), "--check" in argv
+    first = os.environ.get("RANK", "0") == "0"
+    if (folder / "merged" / "done.json").exists() and not only_check:
+        return 0
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; the log has a line per step
+    config = compose(folder)
+    from launchers.plugins.torchtune import check
+
+    found = check.faults(config)
+    if only_check:  # where it is checked need not be where it runs
+        found = [fault for fault in found if fault[0] != "device"]
+    if found:
+        for line in check.explain(found, json.loads((folder / "origins.json").read_text())) if first else ():
+            print(f"error: {line}", flush=True)
+        return 2
+    return 0 if only_check else _train(folder, config, first)
+
+
+def compose(folder: Path) -> DictConfig:
+    """The rendered config with the recipe's `native` keys over it; null takes a key away."""
+    config = OmegaConf.load(folder / "torchtune.yaml")
+    native = folder / "native.json"
+    said: dict[str, Any] = json.loads(native.read_text()) if native.exists() else {}
+    for key, value in said.items():
+        if key.endswith("._component_") and OmegaConf.select(config, key) != value:
+            _fit(config, key.removesuffix("._component_"), said)
+        if value is None and "." in key:
+            path, last = key.rsplit(".", 1)
+            OmegaConf.select(config, path).pop(last, None)
+        elif value is None:
+            config.pop(key, None)
+        else:
+            OmegaConf.update(config, key, value, force_add=True)
+    return config  # type: ignore[return-value]
+
+
+def _fit(config: Any, key: str, said: dict[str, Any]) -> None:
+    """Another optimizer need not know what our rendering says to AdamW (fused)."""
+    if key == "optimizer" and "optimizer.fused" not in said:
+        config.optimizer.pop("fused", None)
+
+
+def _train(folder: Path, config: DictConfig, first: bool) -> int:
+    import torch.distributed
+
+    from launchers.plugins.torchtune import checkpoints, cpu, metrics, stock
+
+    if config.device == "cpu":
+        cpu.install()
+    place = _fetched(config.checkpointer.checkpoint_dir, config.posttrain.revision)
+    for key in ("checkpointer.checkpoint_dir", "ref_checkpointer.checkpoint_dir", "tokenizer.path"):
+        if OmegaConf.select(config, key) is not None:
+            OmegaConf.update(config, key, place)
+    last = checkpoints.last(folder)
+    config.resume_from_checkpoint = last is not None
+    step = int(last.name.removeprefix("step_")) if last else 0
+    if first:
+        metrics.cut(folder, step)
+        (folder / "resolved.yaml").write_text(OmegaConf.to_yaml(config))
+        print(f"resuming from step {step}" if last else f"starting {config.posttrain.recipe}", flush=True)
+    name = config.posttrain.recipe
+    if name.endswith("_distributed") and name != "full_finetune_distributed":  # that one does it itself
+        torch.distributed.init_process_group("gloo" if config.device == "cpu" else "cuda:nccl,cpu:gloo")
+        if config.get("fsdp_cpu_offload", False):
+            from torchtune import training
+
+            training.set_torch_num_threads()
+    recipe = stock.adapted(name)(config)
+    try:
+        recipe.setup(cfg=config)
+    except stock.BadRows as problem:
+        if first:
+            print(f"error: {problem}", flush=True)
+        return 2
+    recipe.train()
+    recipe.cleanup()
+    if first:
+        done = json.dumps({"step": recipe._plan.steps})
+        partial = folder / "merged" / "done.partial"
+        partial.write_text(done)
+        partial.rename(folder / "merged" / "done.json")
+        print(f"trained {recipe._plan.steps} steps: {folder / 'merged'}", flush=True)
+    return 0
+
+
+def _fetched(model: str, revision: str | None) -> str:
+    """The model's folder; one from the Hub at its revision (torchtune's own download takes what is newest)."""
+    if Path(model).is_dir():
+        return model
+    from huggingface_hub import constants, snapshot_download
+
+    offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
+    return snapshot_download(model, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
