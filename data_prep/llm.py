@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -259,6 +260,16 @@ def as_drop(failed: Failed, row_id: str) -> Drop:
     """A failed request as a row that goes no further."""
     reason = "prompt_too_long" if failed.failure == "too_long" else f"api_error: {failed.failure}"
     return Drop(reason, row_id, failed.detail, bad=True)
+
+
+def key_source(value: str) -> str:
+    """A parameter that says where keys are: they are secrets, and parameters are written down. Raises ValueError."""
+    if "/" not in value and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):
+        raise ValueError(
+            "must be the name of an environment variable (capitals, digits, _) or the path of a file of keys "
+            "(with a /, such as ./keys.txt); the value is not shown, lest it be a key"
+        )
+    return value
 
 
 def read_keys(source: str | None, base: Path) -> tuple[str, ...]:

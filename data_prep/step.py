@@ -131,6 +131,7 @@ KINDS: dict[str, str] = {
     "load": "data_prep.steps.load:Load",
     "curriculum": "data_prep.steps.curriculum:Curriculum",
     "generate": "data_prep.steps.generate:Generate",
+    "generations": "data_prep.steps.generations:Generations",
     "score": "data_prep.steps.score:ScoreStep",
     "select": "data_prep.steps.select:Select",
     "lim": "data_prep.steps.lim:Lim",
