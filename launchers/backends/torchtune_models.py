@@ -55,8 +55,8 @@ def model_of(name: str) -> Model:
     if said is None:
         named = ", ".join(sorted(key for key, value in known.items() if "torchtune" in value))
         raise Unsupported(
-            f"nothing says which of torchtune's builders {name!r} is: add it to configs/models.yaml (it has {named}), or "
-            "give a local folder"
+            f"nothing says which of torchtune's builders {name!r} is: give a local folder, or add it to "
+            f"configs/models.yaml, which has {named}"
         )
     return Model(said["builder"], said["type"])
 

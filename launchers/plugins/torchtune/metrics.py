@@ -25,7 +25,7 @@ class Metrics:
             where = {"log_dir": str(Path(folder) / name)}
             self._others.append(made(**where, **({"organize_logs": False} if name == "tensorboard" else {})))
         self.plan: Any = None
-        self.corrections: Any = dict
+        self.corrections: Any = None
 
     def log_config(self, config: Any) -> None:
         """The resolved config lies beside the log already."""
@@ -35,8 +35,9 @@ class Metrics:
         self.log_dict({name: data}, step)
 
     def log_dict(self, payload: Mapping[str, Any], step: int) -> None:
-        """A step's values. What stands in `corrections()` replaces torchtune's own."""
-        values = {key: float(value) for key, value in {**payload, **self.corrections(payload)}.items()}
+        """A step's values. What `corrections` says replaces torchtune's own."""
+        measured = {**payload, **self.corrections(payload, step)}
+        values = {key: float(value) for key, value in measured.items()}
         passes = step / self.plan.per_pass
         line = {"current_steps": step, "total_steps": self.plan.steps, "epoch": round(passes, 4), **values}
         if "rewards/accuracies" in values:

@@ -165,9 +165,11 @@ class Around:
             cfg_lr_scheduler=cfg_lr_scheduler, num_training_steps=self._plan.steps, last_epoch=this.global_step - 1
         )
 
-    def _corrections(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Measures that the stock recipe logs otherwise than they were."""
-        found: dict[str, Any] = {}
+    def _corrections(self, payload: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """Measures that the stock recipe logs otherwise than they were: the next step's learning rate, for one."""
+        this: Any = self
+        (rate,) = this._lr_scheduler.lr_lambdas
+        found: dict[str, Any] = {"lr": this._lr_scheduler.base_lrs[0] * rate(step - 1)}
         if self.recipe in CLIPS_ITSELF:
             return found
         if self._grad_norm is not None:

@@ -1,0 +1,291 @@
+"""torchtune's stock recipes for real, on a CPU: each of the seven, resumed after a kill, and what comes out of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from data_prep.steps import export_torchtune
+from launchers import envs
+from launchers.backends.torchtune import Torchtune
+from tests.conftest import REPO
+from tests.plugins import torchtune_run
+from tests.plugins.torchtune_run import QUIET, Training, render
+
+LORA = "train: {lora: {rank: 4, alpha: 8}}\n"
+LONG = pytest.mark.full
+# recipe: method, processes, more keys
+RECIPES = {
+    "full_finetune_single_device": ("sft", 1, ""),
+    "lora_finetune_single_device": ("sft", 1, LORA),
+    "full_finetune_distributed": ("sft", 2, ""),
+    "lora_finetune_distributed": ("sft", 2, LORA),
+    "lora_dpo_single_device": ("dpo", 1, LORA),
+    "lora_dpo_distributed": ("dpo", 2, LORA),
+    "full_dpo_distributed": ("dpo", 2, ""),
+}
+ORDINARY = ("full_finetune_single_device", "lora_dpo_single_device", "full_dpo_distributed")
+
+
+@pytest.mark.parametrize("name", [name if name in ORDINARY else pytest.param(name, marks=LONG) for name in RECIPES])
+def test_each_stock_recipe_trains_on_every_row_and_leaves_a_whole_model(tmp_path: Path, name: str) -> None:
+    method, processes, extra = RECIPES[name]
+    training = render(tmp_path, method, rows=11, processes=processes, extra=extra)
+    assert f"recipe: {name}\n" in (training.folder / "torchtune.yaml").read_text()
+    done = training.do()
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    steps = training.curve("current_steps")
+    assert steps == [1, 2, 3, 4], "11 rows, 8 a step, 2 passes"
+    assert training.curve("total_steps") == [4] * 4
+    if name != "full_dpo_distributed":  # it clips and does not say
+        assert all(norm > 0 for norm in training.curve("grad_norm"))
+    assert training.curve("lr")[:2] == [0.0, 1e-3]
+    if method == "dpo":
+        assert training.curve()[0] == pytest.approx(0.693147, abs=1e-5)
+        assert training.curve()[-1] < 0.69
+        assert training.log()[-1]["rewards/margins"] > 0
+        assert training.log()[-1]["accuracy"] > 0.5
+    else:
+        assert training.curve()[-1] < training.curve()[0]
+    backend = Torchtune()
+    assert backend.finished(training.folder)
+    progress = backend.progress(training.folder)
+    assert progress is not None
+    assert (progress.done, progress.planned) == (4, 4)
+    merged = training.folder / "merged"
+    assert {path.name for path in merged.iterdir()} >= {
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+        "model.safetensors.index.json", "done.json",
+    }  # fmt: skip
+    assert not list(merged.glob("adapter*"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_or_one_learn_the_same(tmp_path: Path, name: str) -> None:
+    """The same rows make the same steps, however many processes they are dealt to."""
+    method, _, extra = RECIPES[name]
+    curves = []
+    for processes in (1, 2):
+        training = render(tmp_path / str(processes), method, rows=16, processes=processes, extra=extra)
+        done = training.do()
+        assert done.returncode == 0, done.stderr[-3000:]
+        curves.append(training.curve())
+    if not extra:  # adapters begin at random, and ranks draw differently
+        assert curves[1] == pytest.approx(curves[0], abs=1e-5)
+    else:
+        assert curves[1][:2] == pytest.approx(curves[0][:2], abs=1e-5), "nothing is learned at the first step's rate, 0"
+
+
+COMPARE = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import load_file
+a, b = (load_file(next(Path(folder).glob("*.safetensors"))) for folder in sys.argv[1:3])
+assert a.keys() == b.keys() and len(a) > 20
+print(max(float((a[key] - b[key]).abs().max()) for key in a))
+"""
+
+
+def _difference(python: Path, one: Training, other: Training) -> float:
+    folders = [str(training.folder / "merged") for training in (one, other)]
+    done = subprocess.run([str(python), "-c", COMPARE, *folders], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
+    """Several passes, checkpoints in the middle of them, dropout: the same losses and the same weights."""
+    method, processes, extra = RECIPES[name]
+    more = extra.replace("alpha: 8", "alpha: 8, dropout: 0.1")
+    keys = (
+        "train: {epochs: 4, save_every: 3}\n"
+        if not more
+        else more.replace("train: {", "train: {epochs: 4, save_every: 3, ")
+    )
+    straight = render(tmp_path / "straight", method, rows=20, processes=processes, extra=keys)
+    done = straight.do()
+    assert done.returncode == 0, done.stderr[-3000:]
+    killed = render(tmp_path / "killed", method, rows=20, processes=processes, extra=keys)
+    for saved in (3, 9):
+        process = killed.start()
+        wanted = killed.folder / "checkpoints" / f"step_{saved}"
+        end = time.monotonic() + 300
+        while not wanted.exists():
+            assert process.poll() is None, (killed.folder / "log.txt").read_text()[-3000:]
+            assert time.monotonic() < end, "waited too long"
+            time.sleep(0.01)
+        for pid in [*_children(process.pid), process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        assert not Torchtune().finished(killed.folder), "killed too late to prove anything"
+        (killed.folder / "checkpoints" / "step_99.partial").mkdir(exist_ok=True)  # what a kill while saving leaves
+        Torchtune().prepare(killed.folder)
+    done = killed.do()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "resuming from step" in done.stdout
+    assert killed.curve("current_steps") == straight.curve("current_steps") == list(range(1, 13))
+    assert killed.curve() == straight.curve()
+    assert killed.curve("lr") == straight.curve("lr")
+    assert _difference(envs.ensure("torchtune", "cpu"), killed, straight) == 0.0
+    kept = sorted(path.name for path in (killed.folder / "checkpoints").iterdir())
+    assert kept == ["step_6", "step_9"], "keep_checkpoints is 2, and the last step is the model"
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(stat[1]) == pid:
+                found += [*_children(int(entry.name)), int(entry.name)]
+    return found
+
+
+LOGITS_TUNE = """
+import sys, torch
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+from torchtune import config
+from launchers.plugins.torchtune.train import compose
+from pathlib import Path
+cfg = compose(Path(sys.argv[1]))
+if sys.argv[3] != "-":
+    cfg.checkpointer.checkpoint_dir = sys.argv[3]
+model = config.instantiate(cfg.model)
+model.load_state_dict(config.instantiate(cfg.checkpointer).load_checkpoint()["model"])
+model.eval()
+with torch.no_grad():
+    save_file({"logits": model(torch.arange(5, 261).reshape(4, 64))}, sys.argv[2])
+"""
+LOGITS_HF = """
+import sys, torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
+AutoTokenizer.from_pretrained(sys.argv[1])
+with torch.no_grad():
+    logits = model(torch.arange(5, 261).reshape(4, 64)).logits
+print(float((logits - load_file(sys.argv[2])["logits"]).abs().max()), float(logits.abs().max()))
+"""
+MAKE_LLAMA = """
+import sys, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+torch.manual_seed(0)
+rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192, "rope_theta": 500000.0}
+sizes = dict(vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=131072, rms_norm_eps=1e-5, tie_word_embeddings=False)
+LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope)).save_pretrained(sys.argv[1])
+"""
+
+
+def _run(python: Path, script: str, *words: object) -> str:
+    done = subprocess.run(
+        [str(python), "-c", script, *map(str, words)],
+        cwd=REPO,
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_logits_are_those_of_transformers(tmp_path: Path, kind: str, llamafactory_python: Path) -> None:
+    """The model that we render is the model; after training, transformers reads what torchtune has written."""
+    python = envs.ensure("torchtune", "cpu")
+    model = REPO / "recipes" / "mini" / "model"
+    if kind == "llama":
+        model = tmp_path / "llama"
+        _run(llamafactory_python, MAKE_LLAMA, model)
+        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            (model / name).write_text((REPO / "recipes" / "mini" / "model" / name).read_text())
+    training = render(
+        tmp_path, "sft", rows=8, extra=f"model: {model}\ntrain: {{epochs: 1, warmup_ratio: 0, lora: {{}}}}\n"
+    )
+    full = render(tmp_path / "full", "sft", rows=8, extra=f"model: {model}\n")
+    saved = tmp_path / "logits.safetensors"
+    _run(python, LOGITS_TUNE, full.folder, saved, "-")
+    apart, size = map(float, _run(llamafactory_python, LOGITS_HF, model, saved).split())
+    assert apart < 1e-4 * max(1.0, size)
+    done = training.do()
+    assert done.returncode == 0, done.stderr[-3000:]
+    merged = training.folder / "merged"
+    _run(python, LOGITS_TUNE, full.folder, saved, merged)
+    apart, size = map(float, _run(llamafactory_python, LOGITS_HF, merged, saved).split())
+    assert apart < 1e-4 * max(1.0, size)
+    changed, _ = map(float, _run(llamafactory_python, LOGITS_HF, model, saved).split())
+    assert changed > 1e-3, "the adapters are in the weights"
+
+
+def test_rows_without_a_completion_in_reach_are_told_before_training(tmp_path: Path) -> None:
+    training = render(tmp_path, "sft", rows=9, extra="train: {max_length: 12}\n")
+    done = training.do()
+    assert done.returncode == 2
+    told = Torchtune().reason(done.stdout)
+    assert told.startswith("9 of 9 rows have no completion within train.max_length 12 (the first is line 1")
+    assert not (training.folder / "trainer_log.jsonl").exists()
+
+
+FAULTS = {
+    "batch_sizes: 2": "full_finetune_single_device does not read this key; did you mean 'batch_size'?",
+    "optimizer.lrr: 2": "torchtune's optimizer.lrr: AdamW has no such argument; did you mean 'lr'",
+    "optimizer._component_: torch.optim.AdamV": "torchtune's optimizer._component_: ",
+    "model.lora_rank: 4": "torchtune's model.lora_rank: qwen2 has no such argument",
+}
+
+
+def test_the_check_names_our_key_and_its_line(tmp_path: Path) -> None:
+    """`tune validate` says nothing of the first, and names no line for any."""
+    training = render(tmp_path, "sft")
+    assert training.do("--check").returncode == 0
+    native = {line.split(": ")[0]: line.split(": ")[1] for line in FAULTS}
+    native = {key: int(value) if value.isdigit() else value for key, value in native.items()}
+    (training.folder / "native.json").write_text(json.dumps(native))
+    origins = {key: [f"native.{key}", f"recipe.yaml:{at}"] for at, key in enumerate(native, 20)}
+    (training.folder / "origins.json").write_text(json.dumps(origins))
+    done = training.do("--check")
+    assert done.returncode == 2
+    lines = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    for at, (key, told) in enumerate(zip(native, FAULTS.values(), strict=True), 20):
+        (line,) = [line for line in lines if f"torchtune's {key}:" in line]
+        assert line.startswith(f"error: recipe.yaml:{at}: native.{key}: ")
+        assert told in line
+
+
+def test_cuda_without_a_gpu_is_an_error_not_a_cpu_run(tmp_path: Path) -> None:
+    training = render(tmp_path, "sft")
+    path = training.folder / "torchtune.yaml"
+    path.write_text(path.read_text().replace("device: cpu", "device: cuda"))
+    done = training.do()
+    assert done.returncode == 2
+    assert "shows torch no GPU" in Torchtune().reason(done.stdout)
+    assert not (training.folder / "merged").exists()
+
+
+def test_the_list_of_its_keys_is_current() -> None:
+    done = subprocess.run(
+        [str(envs.ensure("torchtune", "cpu")), "-m", "launchers.plugins.torchtune.dump_keys"],
+        cwd=REPO, env={**os.environ, **QUIET}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == json.loads((REPO / "configs" / "native" / "torchtune.json").read_text())
+
+
+def test_helpers_make_what_export_makes() -> None:
+    """The rows of these tests have the shapes that `export: {format: torchtune}` writes."""
+    row = {"prompt": [{"role": "user", "content": "10+13=?"}], "completion": "\\boxed{23}", "rejected": "\\boxed{237}"}
+    assert export_torchtune.chat(row) == torchtune_run.conversations(1)[0]
+    assert export_torchtune.pair(row) == torchtune_run.pairs(1)[0]
