@@ -28,6 +28,8 @@ from data_prep.vllm_settings import EngineOptions, locked_version
 
 OF_ANOTHER_COMPLETION = ("completion", "rejected", "score", "outcome")
 
+SHARD_SAMPLES = 2048  # what a kill may cost at most: enough to keep an engine busy, with many samples per prompt too
+
 Ask = Callable[[Sequence[Row]], Sequence[list[Sample] | Drop]]
 
 
@@ -103,6 +105,10 @@ class Generate(Step):
     growth = 8.0
     Params = GenerateParams
     params: GenerateParams
+
+    def __init__(self, params: GenerateParams) -> None:
+        super().__init__(params)
+        self.shard_rows = max(1, min(self.shard_rows, SHARD_SAMPLES // params.n))
 
     def env(self) -> str:
         """Only the offline engine needs vLLM here."""

@@ -32,7 +32,7 @@ class GoldParams(Params):
 
 
 class Gold(Step):
-    """A row per question whose gold is not known to be wrong."""
+    """A row per question; what is known to be wrong has been dropped by `verify_questions`, or is by `check`."""
 
     kind = "gold"
     scope = "whole"
@@ -75,8 +75,6 @@ class Gold(Step):
 def _gold(name: str, row: Row) -> Row | Drop:
     if not row["references"][0].strip():
         return Drop("empty gold", name, bad=True)
-    if row.get("meta", {}).get("gold_ok") is False:
-        return Drop("gold is known to be wrong", name)
     kept = {field: value for field, value in row.items() if field not in OF_A_COMPLETION}
     completion = candidates.fenced(row["references"][0], candidates.language_of(row))
     return {**kept, "id": name, "completion": completion, "meta": candidates.about(row)}

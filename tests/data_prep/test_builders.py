@@ -21,7 +21,7 @@ def test_gold_is_one_row_per_question(tmp_path):
         question("q2", code("x + 1\n"), completion="wrong", meta={"sample": 0, "skills": ["a"]}),
         question("q1", "int f();", tests={"kind": "gtest", "source": "TEST(A, B) {}"}),
         question("q2/1", code("x + 1\n"), meta={"prompt_id": "q2", "sample": 1}),
-        question("q3", code("x"), meta={"gold_ok": False}),
+        question("q3", "\n"),
     ]
     for row in rows:
         row.setdefault("completion", "")
@@ -31,7 +31,7 @@ def test_gold_is_one_row_per_question(tmp_path):
         ("q2", block(code("x + 1"))),
     ]
     assert found[1]["meta"] == {"skills": ["a"]}
-    assert manifest.drops == {"gold is known to be wrong": 1}
+    assert manifest.drops == {"empty gold": 1}
 
 
 def test_golds_are_run_if_asked(tmp_path):
