@@ -13,6 +13,7 @@ override SET := $(value SET)
 override OUT := $(value OUT)
 override RUN := $(value RUN)
 override SEEDS := $(value SEEDS)
+override SUBJECT := $(value SUBJECT)
 override ONLY := $(value ONLY)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
@@ -70,9 +71,10 @@ python:  ## the core environment's interpreter (built if missing)
 env/%:  ## build an environment (core, vllm, llamafactory) and print its interpreter
 	@python3 -m launchers.envs $(call q,$*)
 
-mini-model:  ## train the shipped mini model again, from nothing (OUT=…)
+mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmetic or functions, OUT=…)
 	@out=$${OUT:-runs/mini-model}; python3 -m launchers.envs vllm >/dev/null; \
-	  $(CORE) -m data_prep.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out"
+	  $(CORE) -m data_prep.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out" \
+	  --subject $(call q,$(or $(SUBJECT),arithmetic))
 
 test:  ## everything, real trainers included, at the smallest size that proves it
 	@$(CORE) -m pytest -m 'not full' $(ARGS)

@@ -15,6 +15,7 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.mini import build, curriculum, evaluate
 from data_prep.mini.model import Shape
+from data_prep.mini.worlds import ARITHMETIC
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "recipes/mini/model"
@@ -46,8 +47,8 @@ def test_the_weights_are_those_of_the_shape():
 
 def test_the_card_and_the_record_are_those_of_this_recipe():
     assert (SHIPPED / "README.md").read_text() == build.card(RECORD)
-    assert (RECORD["train"], RECORD["stop"], RECORD["batch"]) == (build.TRAIN, build.STOP, build.BATCH)
-    assert RECORD["mix"] == {str(level): share for level, share in build.MIX.items()}
+    assert (RECORD["train"], RECORD["stop"], RECORD["batch"]) == (ARITHMETIC.train, ARITHMETIC.stop, ARITHMETIC.batch)
+    assert RECORD["mix"] == {str(level): share for level, share in ARITHMETIC.mix.items()}
 
 
 def test_the_card_describes_a_model_worth_training_further():
