@@ -95,9 +95,15 @@ def loss_curves(runs: Sequence[Series], held_out: Sequence[Series]) -> Markup:
 
 
 def panel(
-    key: str, title: str, lines: Sequence[Series], last: float, marks: Sequence[float] = (), zero: bool = False
+    key: str,
+    title: str,
+    lines: Sequence[Series],
+    last: float,
+    marks: Sequence[float] = (),
+    zero: bool = False,
+    xlabel: str = "rollout step",
 ) -> Markup:
-    """Curves over rollout steps 0 to `last`, one drawing for all widths, whose axes stand where other panels' do.
+    """Curves over steps 0 to `last`, one drawing for all widths, whose axes stand where other panels' do.
 
     Looks without a marker are noisy curves: the running mean is drawn strong, and the first one's steps behind it.
     marks: steps with a vertical line. zero: the y axis shows 0.
@@ -126,7 +132,7 @@ def panel(
         elif all(y >= 0 for s in lines for y in s.y):
             ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]))
         ax.set_xlim(0, last or 1)
-        ax.set_xlabel("rollout step")
+        ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
         ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")))

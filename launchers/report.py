@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import write_atomic
-from launchers import figures, plots, report_online
+from launchers import figures, plots, report_online, report_pairs
 from launchers.figures import count, number, signed, span
 from launchers.plots import Look, Series, Whisker
 from launchers.results import Json, Results
@@ -73,6 +73,7 @@ def page(run: Results) -> Json:
         "pipelines": {name: [_bar(m, steps) for m in steps] for name, steps in run.pipelines.items()},
         "losses": losses(run),
         "loss_plot": loss_plot(run),
+        "pairs": report_pairs.section(run, {name: look(run, name) for name in run.pairs}),
         "online": report_online.section(run, {name: look(run, name) for name in run.online}),
         "tasks": {t: [(n, look(run, n), r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
         "eval_plot": eval_plot(run),
@@ -189,6 +190,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
         "Model": plan.get("model") or recipe.get("model"),
         "Trainer": _join(" ", trainer, (run.run.get("versions") or {}).get(trainer)),
         "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
+        "Preference": _preference(recipe) if recipe.get("method") == "dpo" else None,
         "Hardware": hardware(plan.get("hardware") or recipe.get("hardware")),
         "Effective batch": effective_batch(plan.get("batch") or {}),
         f"{'Rollout' if online else 'Optimizer'} steps": _join(
@@ -203,6 +205,18 @@ def facts(run: Results) -> list[tuple[str, str]]:
         "Started": str(run.run.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
     }
     return [(term, str(value)) for term, value in found.items() if value]
+
+
+def _preference(recipe: Json) -> str:
+    """The loss of DPO in words."""
+    said = recipe.get("preference") or {}
+    smoothing = said.get("label_smoothing")
+    return _join(
+        ", ",
+        said.get("loss") or "sigmoid",
+        f"beta {said.get('beta', 0.1):g}",
+        smoothing and f"label smoothing {smoothing:g}",
+    )
 
 
 def hardware(found: Any) -> str:

@@ -2,7 +2,7 @@
 
 run.json, plan.json, resolved.json      what was asked for and what it became
 manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
-train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl
+train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl, of DPO trainer_state.json too
 train/metrics/<attempt>.jsonl, …         of online RL instead (launchers/curves.py), the same below controls/<name>/
 eval/<label>.json (+ .samples.jsonl), compare.json
 events.jsonl                            phase_start, phase_end (seconds, peak_rss_mb), …
@@ -56,6 +56,8 @@ class Results:
             if points := self.curve(name, entries, "eval_loss"):
                 self.held_out[name] = points
         folders = {"train": "train"} | {Path(p).parts[1]: p for p in self.paths("controls/*/train")}
+        found_pairs = {name: self.preferences(name, folder) for name, folder in folders.items()}
+        self.pairs = {name: found for name, found in found_pairs.items() if found}
         found_online = {name: self.training(name, folder) for name, folder in folders.items()}
         self.online = {name: training for name, training in found_online.items() if training.curves}
 
@@ -105,6 +107,20 @@ class Results:
         if broken := sum(not math.isfinite(value) for value in points.values()):
             self.notes.append(f"{key} of {name} was not finite at {broken} of {len(points)} logged steps.")
         return sorted((step, value) for step, value in points.items() if math.isfinite(value))
+
+    def preferences(self, name: str, folder: str) -> dict[str, list[Point]]:
+        """Reward margin and accuracy of a DPO training; LlamaFactory has the margin in trainer_state.json only."""
+        history = self.object(f"{folder}/trainer_state.json").get("log_history")
+        said = [one for one in history if isinstance(one, dict)] if isinstance(history, list) else []
+        entries = [
+            *self.lines(f"{folder}/trainer_log.jsonl"),
+            *({**one, "current_steps": one.get("step")} for one in said),
+        ]
+        found = {
+            "margin": self.curve(name, entries, "rewards/margins"),
+            "accuracy": self.curve(name, entries, "accuracy"),
+        }
+        return {key: points for key, points in found.items() if points}
 
     def training(self, name: str, folder: str) -> Training:
         """An online RL training's log, attempts merged; empty when the folder holds none."""
