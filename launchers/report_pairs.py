@@ -7,11 +7,15 @@ the preferred one's less the other's, and the accuracy is the share of pairs in 
 
 from __future__ import annotations
 
+import dataclasses
+
 from launchers import plots
+from launchers.curves import Point
 from launchers.figures import number
 from launchers.plots import Look, Series
 from launchers.results import Json, Results
 
+MANY = 40
 PANELS = (("margin", "Reward margin", "preferred less dispreferred", 1), ("accuracy", "Pairs in order", "%", 100))
 
 
@@ -25,7 +29,7 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
 
 def _panel(run: Results, looks: dict[str, Look], key: str, title: str, unit: str, scale: int) -> Json | None:
     lines = [
-        Series(name, looks[name], [x for x, _ in curves[key]], [scale * y for _, y in curves[key]])
+        Series(name, _line(looks[name], curves[key]), [x for x, _ in curves[key]], [scale * y for _, y in curves[key]])
         for name, curves in run.pairs.items()
         if curves.get(key)
     ]
@@ -36,7 +40,12 @@ def _panel(run: Results, looks: dict[str, Look], key: str, title: str, unit: str
     return {"title": title, "unit": unit, "plot": drawn}
 
 
-def _said(curves: dict[str, list[tuple[float, float]]]) -> str:
+def _line(look: Look, points: list[Point]) -> Look:
+    """Many steps are drawn as a curve and not as dots."""
+    return dataclasses.replace(look, marker="") if len(points) > MANY else look
+
+
+def _said(curves: dict[str, list[Point]]) -> str:
     """First and last twentieth of a training, in a line."""
     parts = []
     for key, word, scale, digits in (("margin", "margin", 1, 3), ("accuracy", "in order", 100, 1)):

