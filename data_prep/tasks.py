@@ -1,7 +1,8 @@
 """Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
 
-A task says where its rows come from (a pinned Hub revision, a pinned mirror, or the mini curriculum), which
-columns hold what (or whose programs they are), which system prompt it is asked with, and which reward grades it.
+A task says where its rows come from (a pinned Hub revision, a pinned mirror, a file of questions, or the mini
+curriculum), which columns hold what (or whose programs they are), which system prompt it is asked with, and which
+reward grades it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ class Curriculum(CurriculumParams):
     split: Literal["train", "test"]
 
 
+class Questions(Model):
+    """A file of code questions, and how they are asked; parameters of the step `questions`."""
+
+    path: str  # from the repository
+    prompt: Literal["direct", "cot"] = "direct"
+    split: Literal["train", "held_out", "all"] = "held_out"
+
+
 class Reward(Model):
     """A reward and its parameters."""
 
@@ -83,6 +92,7 @@ class Task(Model):
     hub: Hub | None = None
     mirror: Remote | None = None
     curriculum: Curriculum | None = None
+    questions: Questions | None = None
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
@@ -92,10 +102,10 @@ class Task(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if (self.hub is None) == (self.curriculum is None):
-            raise ValueError("a task has one of hub, curriculum")
-        if self.programs and (self.columns or self.answer_from or self.curriculum):
-            raise ValueError("programs says what every column is: leave out columns, answer_from, curriculum")
+        if [self.hub, self.curriculum, self.questions].count(None) != 2:
+            raise ValueError("a task has one of hub, curriculum, questions")
+        if self.programs and (self.columns or self.answer_from or not self.hub):
+            raise ValueError("programs says what every column of a hub's data set is: leave out columns, answer_from")
         return self
 
     @field_validator("system")

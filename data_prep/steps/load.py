@@ -29,7 +29,7 @@ from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps import programs, shapes
 from data_prep.steps.curriculum import Curriculum as CurriculumStep
 from data_prep.steps.files import SUFFIXES, read_records
-from data_prep.tasks import AnswerFrom, Columns, Curriculum, Hub, Programs, Remote, Reward, Scalar
+from data_prep.tasks import AnswerFrom, Columns, Curriculum, Hub, Programs, Questions, Remote, Reward, Scalar
 
 NEEDS = ("prompt",)
 LOOK_AT = 100  # records that show the columns
@@ -101,12 +101,15 @@ class LoadParams(Params):
         return (self.task,) if self.task else self.tasks
 
 
+Place = Path | Hub | Remote | Curriculum | Questions
+
+
 @dataclass(frozen=True)
 class Origin:
     """One source, resolved: where its records lie and how they become rows."""
 
     source: str
-    place: Path | Hub | Remote | Curriculum
+    place: Place
     columns: tuple[Columns, ...] = ()  # maps to try; all of a map's columns must be there
     filter: Mapping[str, Any] = field(default_factory=dict)
     answer_from: AnswerFrom | None = None
@@ -128,6 +131,12 @@ class Load(Step):
         "data_prep.steps.curriculum",
         "data_prep.mini.curriculum",
         "data_prep.mini.functions",
+        "data_prep.steps.questions",
+        "data_prep.skill_mix.questions",
+        "data_prep.skill_mix.cases",
+        "data_prep.skill_mix.signatures",
+        "data_prep.skill_mix.prompts",
+        "data_prep.skill_mix.skills",
         "rewards.extract",
         "rewards.programs.tests",
     )
@@ -181,9 +190,10 @@ class Load(Step):
     def _task_origin(self, name: str, base: Path) -> Origin:
         task, given = tasks.read(name), self.params
         columns = tuple(one for one in (task.columns, task.mirror and task.mirror.columns) if one)
-        place: Path | Hub | Remote | Curriculum | None = task.curriculum or task.hub
+        place: Place | None = task.curriculum or task.hub or task.questions
         if name in given.paths:
             place = base / given.paths[name]
+            place = task.questions.model_copy(update={"path": str(place)}) if task.questions else place
         elif given.mirror:
             place = task.mirror or place
         assert place is not None
@@ -210,6 +220,8 @@ class Load(Step):
         place = origin.place
         if isinstance(place, Curriculum):
             made: Iterable[Row | Drop] = CurriculumStep(place).apply([], ctx)
+        elif isinstance(place, Questions):
+            made = _questions(place).apply([], ctx)
         else:
             made = _converted(self._records(place, ctx), origin, _name(place))
         render = _system(origin.system)
@@ -265,6 +277,8 @@ def _identity(origin: Origin) -> dict[str, Any]:
         where: dict[str, Any] = {"sha256": file_hash(place), "suffix": _suffix(place)}
     elif isinstance(place, Remote):
         where = {"pin": place.sha256 or place.git_blob, "suffix": _suffix(Path(urlsplit(place.url).path))}
+    elif isinstance(place, Questions):
+        where = {**place.model_dump(exclude={"path"}), **_questions(place).fingerprint(tasks.ROOT)}
     else:
         where = place.model_dump(mode="json")
     prompt = file_hash(tasks.PROMPTS / f"{origin.system}.txt") if origin.system else None
@@ -279,10 +293,20 @@ def _identity(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _name(place: Path | Hub | Remote | Curriculum) -> str:
+def _name(place: Place) -> str:
     if isinstance(place, Curriculum):
         return "the curriculum"
+    if isinstance(place, Questions):
+        return place.path
     return place.id if isinstance(place, Hub) else place.url if isinstance(place, Remote) else str(place)
+
+
+def _questions(place: Questions) -> Step:
+    """The step that reads them."""
+    from data_prep.steps import questions
+
+    given = {**place.model_dump(), "path": str(tasks.ROOT / place.path)}
+    return questions.Questions(questions.QuestionsParams.model_validate(given))
 
 
 def _suffix(path: Path) -> str:

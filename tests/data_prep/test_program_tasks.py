@@ -90,7 +90,7 @@ def test_programs_and_columns_exclude_each_other(tmp_path, monkeypatch, extra):
     text = (tasks.TASKS / "mbpp.yaml").read_text()
     monkeypatch.setattr(tasks, "TASKS", tmp_path)
     (tmp_path / "mine.yaml").write_text(f"{text}{extra}\n")
-    with pytest.raises(DataError, match="programs says what every column is"):
+    with pytest.raises(DataError, match="programs says what every column"):
         tasks.read("mine")
 
 
@@ -103,3 +103,19 @@ def test_the_mini_world_has_both_forms_of_the_same_questions(tmp_path):
     assert [row["tests"] for row in plain] == [row["tests"] for row in plan]
     assert all("plan" in row["prompt"][0]["content"] for row in plan)
     assert json.loads(json.dumps(plain)) == plain
+
+
+def test_questions_of_a_file_are_a_task_and_another_file_can_take_its_place(tmp_path):
+    rows = making.run(tmp_path, ("load", {"tasks": ["skill_mix", "skill_mix_cot"]}))[1]
+    assert {row["meta"]["split"] for row in rows} == {"held_out"}
+    direct, cot = ([row for row in rows if row["source"] == source] for source in ("skill_mix", "skill_mix_cot"))
+    assert [row["tests"] for row in direct] == [row["tests"] for row in cot]
+    assert [row["prompt"] for row in direct] != [row["prompt"] for row in cot]
+
+    sample = (tasks.ROOT / "recipes/skill_mix/sample/questions.jsonl").read_text().splitlines()
+    mine = [json.loads(line) for line in sample if json.loads(line)["split"] == "held_out"]
+    making.write_jsonl(tmp_path / "mine.jsonl", [{**mine[0], "id": "one"}])
+    given = {"tasks": ["skill_mix"], "paths": {"skill_mix": "mine.jsonl"}}
+    assert [row["id"] for row in making.run(tmp_path, ("load", given))[1]] == ["skill_mix/one"]
+    with pytest.raises(DataError, match=r"no file .*nothing\.jsonl"):
+        making.run(tmp_path, ("load", {**given, "paths": {"skill_mix": "nothing.jsonl"}}))

@@ -55,7 +55,7 @@ def test_a_good_task(faults):
         (GOOD.replace("{2: 5}", "{2: 99999}"), "curriculum: level 2 asks for 99999 distinct test questions"),
         (GOOD.replace("split: test, ", ""), "curriculum.split: Field required"),
         (GOOD.replace("split: test", "split: test, subject: poetry"), "curriculum.subject: Input should be 'arith"),
-        ("about: x\nreward: {name: math}", "a task has one of hub, curriculum"),
+        ("about: x\nreward: {name: math}", "a task has one of hub, curriculum, questions"),
     ],
 )
 def test_a_fault_is_named_in_place(faults, content, message):
