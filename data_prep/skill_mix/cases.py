@@ -256,6 +256,7 @@ def python_literal(value: Any, kind: Type) -> str:
 
 
 _SAME = f"""
+namespace case_data {{
 template <class T> struct Same {{ static bool of(const T& a, const T& b) {{ return a == b; }} }};
 template <> struct Same<double> {{
   static bool of(double a, double b) {{
@@ -311,6 +312,8 @@ template <class T> struct Same<std::optional<T>> {{
     return a.has_value() == b.has_value() && (!a || Same<T>::of(*a, *b));
   }}
 }};
+template <class T> bool same(const T& got, const T& wanted) {{ return Same<T>::of(got, wanted); }}
+}}
 """
 _INCLUDES = ("deque", "list", "map", "optional", "set", "stdexcept", "string", "tuple", "unordered_map",
              "unordered_set", "utility", "vector")  # fmt: skip
@@ -340,7 +343,7 @@ def _body(function: str, signature: Signature, case: TestCase) -> str:
     else:
         kind = signature.result
         lines.append(f"  {kind.cpp} expected = {cpp_literal(case.expected, kind)};\n")
-        near = f"EXPECT_TRUE(Same<{kind.cpp}>::of({call}, expected))"
+        near = f"EXPECT_TRUE(case_data::same({call}, expected))"
         check = near if kind.holds("float") else f"EXPECT_EQ({call}, expected)"
     return "".join(lines) + f"  {check};\n"
 

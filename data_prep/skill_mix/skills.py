@@ -119,7 +119,7 @@ def tuples(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int | Non
         return sorted(_drawn(names, k, excluded, n, seed))
     fitting = [one for one in combinations(names, k) if not excluded.intersection(combinations(one, 2))]
     if n is not None and n < len(fitting):
-        fitting = sorted(sorted(fitting, key=lambda one: _rank(seed, one))[:n])
+        fitting = sorted(sorted(fitting, key=lambda one: _rank(f"draw:{seed}", one))[:n])
     return fitting
 
 
@@ -138,7 +138,7 @@ def _drawn(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int, seed
 
 def held_out_pairs(pairs: Iterable[Pair], share: float, seed: int) -> frozenset[Pair]:
     """The pairs kept for evaluation: `share` of them, at least one, those whose hash comes first."""
-    every = sorted(set(pairs), key=lambda one: _rank(seed, one))
+    every = sorted(set(pairs), key=lambda one: _rank(f"held out:{seed}", one))
     return frozenset(every[: max(1, round(share * len(every)))] if share else ())
 
 
@@ -161,5 +161,6 @@ def _pair(a: str, b: str) -> Pair:
     return (a, b) if a < b else (b, a)
 
 
-def _rank(seed: int, skills: SkillTuple) -> str:
-    return hashlib.sha256(f"{seed}:{json.dumps(skills)}".encode()).hexdigest()
+def _rank(salt: str, skills: SkillTuple) -> str:
+    """A place in a shuffle; another salt for another purpose, or what is drawn would be what is held out."""
+    return hashlib.sha256(f"{salt}:{json.dumps(skills)}".encode()).hexdigest()

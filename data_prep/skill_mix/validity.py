@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from data_prep.skill_mix.mutants import mutants, stub
+from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language
 from data_prep.step import Drop, Row
 from rewards.programs.running import Terms, grade_program
@@ -69,8 +70,8 @@ class _Trial:
 
     def __init__(self, row: Row, demands: Demands, engine: Engine) -> None:
         self._row, self._demands, self._engine = row, demands, engine
-        self._suite: Suite = read(row["tests"])
         self._gold: str = row["references"][0]
+        self._suite: Suite = read(with_declarations(row["tests"], self._gold))
         self._language: Language = self._suite.language
         self._found = Verdict()
 
@@ -82,9 +83,10 @@ class _Trial:
                 break
         return self._found
 
-    def _run(self, code: str, cpu_s: float, stop_early: bool = False) -> Graded:
+    def _run(self, code: str, cpu_s: float, stop_early: bool = False, most_timeouts: int = 0) -> Graded:
         limits = Limits(cpu_s=cpu_s, memory_mb=self._demands.memory_mb)
-        graded = grade_program(code, self._suite, Terms(limits, stop_early=stop_early), self._engine)
+        terms = Terms(limits, stop_early=stop_early, most_timeouts=most_timeouts)
+        graded = grade_program(code, self._suite, terms, self._engine)
         if graded.failure and not graded.failure.startswith("the tests:"):
             self._found.broken = True
             self._found.refuse("not verified", graded.failure)
@@ -92,10 +94,9 @@ class _Trial:
 
     def _of_gold(self) -> None:
         d, found = self._demands, self._found
-        longest = max(2 * d.test_cpu_s, 2.0)
-        runs = []
+        runs: list[Graded] = []
         for _ in range(d.runs):
-            graded = self._run(self._gold, longest)
+            graded = self._run(self._gold, self._longest(), most_timeouts=1)
             if found.broken:
                 return
             if graded.failure:
@@ -105,6 +106,8 @@ class _Trial:
                 found.refuse("gold does not compile", graded.compile_error)
                 return
             runs.append(graded)
+            if any(test.status == "timeout" for test in graded.tests):
+                break  # once more would cost as much and tell nothing new
         tests = runs[0].tests
         if len({tuple(test.status == "passed" for test in run.tests) for run in runs}) > 1:
             found.refuse("flaky test", _differing([run.tests for run in runs]))
@@ -167,7 +170,11 @@ class _Trial:
     def _short(self) -> float:
         """The CPU seconds for a test of what is no gold: most of these that need more never end."""
         slowest = self._found.times.get("slowest_test_cpu_s", 0.0)
-        return min(max(LEAST_CPU_S, SLOWER * slowest), 2 * self._demands.test_cpu_s)
+        return min(max(LEAST_CPU_S, SLOWER * slowest), self._longest())
+
+    def _longest(self) -> float:
+        """The CPU seconds after which a test of the gold has ended or never will."""
+        return max(2 * self._demands.test_cpu_s, 2 * LEAST_CPU_S)
 
 
 def passed(graded: Graded) -> bool:

@@ -56,6 +56,7 @@ class VerifyQuestions(Step):
     needs: ClassVar[tuple[str, ...]] = ("references", "tests")
     uses: ClassVar[tuple[str, ...]] = (
         "data_prep.skill_mix.validity", "data_prep.skill_mix.mutants", "data_prep.skill_mix.signatures",
+        "data_prep.skill_mix.questions",
     )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
     shard_rows = 8  # one takes seconds, and a kill costs the shards in flight

@@ -1,0 +1,225 @@
+"""Signatures, test cases as data, and their renderings, run by pytest, by the sandbox and by GoogleTest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.skill_mix.cases import CaseError, TestCase, read_case, suite, to_gtest, to_pytest
+from data_prep.skill_mix.questions import with_declarations
+from data_prep.skill_mix.signatures import Language, Signature, SignatureError, read
+from rewards.programs.running import Terms, grade_program
+from rewards.programs.tests import read as read_suite
+from rewards.programs.verdicts import Graded
+from rewards.sandbox import Limits, shared
+
+
+def graded(code: str, tests: dict[str, Any]) -> Graded:
+    found = grade_program(code, read_suite(tests), Terms(Limits(cpu_s=2.0)), shared())
+    assert not found.failure, found.failure
+    return found
+
+
+def statuses(code: str, tests: dict[str, Any]) -> list[str]:
+    found = graded(code, tests)
+    assert found.compile_error is None, found.compile_error
+    return [test.status for test in found.tests]
+
+
+def cases_of(signature: Signature, *given: dict[str, Any]) -> list[TestCase]:
+    return [read_case(one, signature) for one in given]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "shown"),
+    [
+        ("python", "def f(xs: list[int], k: int = 2) -> dict[str, int]:", "list[int], int -> map[str, int]"),
+        ("python", "f(a: 'Optional[str]') -> tuple[int, float]", "optional[str] -> tuple[int, float]"),
+        ("python", "def f(a: typing.List[Tuple[int, ...]]) -> int | None", "list[list[int]] -> optional[int]"),
+        ("python", "def f() -> set[str]", " -> set[str]"),
+        ("cpp", "int f(const std::vector<std::string>& words, char c)", "list[str], char -> int"),
+        ("cpp", "vector<vector<int>> f(map<string, vector<int>> &m)", "map[str, list[int]] -> list[list[int]]"),
+        ("cpp", "unsigned long long f(size_t n, long double_it = 3)", "int, int -> int"),
+        ("cpp", "std::optional<std::pair<int,double>> f();", " -> optional[tuple[int, float]]"),
+        ("cpp", "static inline bool f(std::tuple<int, char, bool> t) noexcept {", "tuple[int, char, bool] -> bool"),
+        ("cpp", "std::string f(const std::string& /* the text */, int)", "str, int -> str"),
+    ],
+)
+def test_signatures(language: Language, text: str, shown: str) -> None:
+    found = read(text, language)
+    assert found.name == "f"
+    assert f"{', '.join(str(kind) for _, kind in found.params)} -> {found.result}" == shown
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "said"),
+    [
+        ("python", "def f(x) -> int", "x has no type; annotate it"),
+        ("python", "def f(x: int)", "the result has no type"),
+        ("python", "def f(x: Node) -> int", "type 'Node' cannot be tested by values"),
+        ("python", "def f(*xs: int) -> int", "only positional parameters"),
+        ("python", "def f(x: dict[tuple[int, int], int]) -> int", "keys and members of sets must be"),
+        ("python", "int f(int x)", "not a Python function signature"),
+        ("cpp", "void f(std::vector<int>& xs)", "the result: type 'void' cannot be tested by values"),
+        ("cpp", "int f(const PathResult& r)", "type 'const PathResult &' cannot be tested"),
+        ("cpp", "int f(int* xs, int n)", "type 'int *' cannot be tested"),
+        ("cpp", "std::vector<int, int> f(int x)", "cannot be tested"),
+        ("cpp", "int f(std::vector<int> xs", "a bracket is never closed"),
+        ("cpp", "def f(x: int) -> int", "cannot read '- > int' after the parameters"),
+    ],
+)
+def test_signatures_that_no_case_fits(language: Language, text: str, said: str) -> None:
+    with pytest.raises(SignatureError) as caught:
+        read(text, language)
+    assert said in str(caught.value)
+
+
+@given(st.text(max_size=80), st.sampled_from(["python", "cpp"]))
+def test_any_text_is_a_signature_or_an_error_of_ours(text: str, language: Language) -> None:
+    try:
+        read(text, language)
+    except SignatureError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ({"args": [1], "expected": 1}, "1 arguments, and f takes 2 (xs, n)"),
+        ({"args": [[1], True], "expected": 1.0}, "n: true is no int"),
+        ({"args": [[1, "a"], 1], "expected": 1.0}, 'xs[1]: "a" is no int'),
+        ({"args": [[2**31], 1], "expected": 1.0}, "xs[0]: 2147483648 does not fit into int"),
+        ({"args": [[1], 1], "expected": 10**400}, "is no finite number"),
+        ({"args": [[1], 1]}, 'give either "expected" or "raises"'),
+        ({"args": [[1], 1], "raises": "Oops"}, "raises 'Oops': must be one of invalid_argument"),
+        ({"args": "no"}, 'not an object with a list "args"'),
+        ("no", 'not an object with a list "args"'),
+    ],
+)
+def test_cases_that_do_not_fit(case: Any, said: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        read_case(case, read("double f(const std::vector<int>& xs, int n)", "cpp"))
+    assert said in str(caught.value)
+
+
+def test_values_take_their_types_spelling() -> None:
+    signature = read("def f(m: dict[int, float], s: set[str]) -> float", "python")
+    case = read_case({"args": [{"2": 1, "-1": 2.5}, ["b", "a"]], "expected": 3}, signature)
+    assert case.args == ([[-1, 2.5], [2, 1.0]], ["a", "b"])
+    assert repr(case.expected) == "3.0"
+    assert read_case({"args": [[], []], "raises": "std::out_of_range"}, signature).raises == "out_of_range"
+
+
+def test_plain_python_cases_become_calls() -> None:
+    signature = read("def f(m: dict[str, list[int]], k: int) -> Optional[int]", "python")
+    cases = cases_of(
+        signature, {"args": [{"a": [1, 2]}, 1], "expected": 2}, {"args": [[["b", [7]]], 5], "expected": None}
+    )
+    tests = suite("f", signature, cases, "python")
+    assert tests["kind"] == "call"
+    assert tests["cases"][1] == {"args": [{"b": [7]}, 5], "expected": None}
+    code = "def f(m, k):\n    xs = next(iter(m.values()))\n    return xs[k] if k < len(xs) else None\n"
+    assert statuses(code, tests) == ["passed", "passed"]
+
+
+MIXED = "def f(pairs: list[tuple[int, str]], scale: float) -> dict[int, tuple[float, str]]"
+MIXED_CASES = (
+    {"args": [[[1, "a"], [3, "ü\n"]], 0.1], "expected": {"1": [0.1, "a"], "3": [0.3, "ü\n"]}},
+    {"args": [[], 1], "expected": {}},
+    {"args": [[[1, "a"]], 0], "raises": "invalid_argument"},
+    {"args": [[[1, "a"], [1, "b"]], 1], "raises": "out_of_range"},
+)
+MIXED_CODE = """
+def f(pairs, scale):
+    if scale == 0 and pairs:
+        raise ValueError("scale")
+    found = {}
+    for number, name in pairs:
+        if number in found:
+            raise KeyError(number)
+        found[number] = (number * scale, name)
+    return found
+"""
+
+
+def test_python_cases_with_floats_tuples_and_exceptions_become_asserts() -> None:
+    signature = read(MIXED, "python")
+    tests = suite("f", signature, cases_of(signature, *MIXED_CASES), "python")
+    assert tests["kind"] == "asserts"
+    assert statuses(MIXED_CODE, tests) == ["passed"] * 4  # 3 * 0.1 is not 0.3
+    assert set(statuses("def f(pairs, scale):\n    return {}\n", tests)) == {"passed", "failed"}
+    wrong = MIXED_CODE.replace("number * scale", "number * scale + 1e-3")
+    assert statuses(wrong, tests)[0] == "failed"
+
+
+def test_the_pytest_file_is_one_that_pytest_runs(tmp_path: Path) -> None:
+    signature = read(MIXED, "python")
+    (tmp_path / "solution.py").write_text(MIXED_CODE)
+    (tmp_path / "test_solution.py").write_text(to_pytest("f", signature, cases_of(signature, *MIXED_CASES)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "test_solution.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+# One function that hands back all that it is given shows every kind of value in one compilation.
+WIDE = """
+using namespace std;
+tuple<tuple<int, long long, unsigned long long, bool, char>, string, vector<vector<int>>, vector<bool>,
+      map<string, vector<pair<int, string>>>, unordered_map<char, int>, optional<set<int>>, deque<size_t>>
+wide(int a, long long b, unsigned long long c, bool d, char e, const string& f, vector<vector<int>> g,
+     const vector<bool>& h, map<string, vector<pair<int, string>>> i, unordered_map<char, int>& j,
+     optional<set<int>> k, deque<size_t> l)"""
+WIDE_VALUES = [
+    (-(2**31), -(2**63), 2**64 - 1, True, "\\", 'a "quoted"\\ ??/ text\n\0end é', [[], [1, -2], [3]], [True, False],
+     {"": [], "k": [[1, "x"], [2, ""]]}, {"a": 1, "'": 2}, [5, 1], [0, 2**40]),
+    (0, 5, 0, False, "\n", "", [], [], {}, {}, None, []),
+]  # fmt: skip
+
+
+def test_gtest_renders_every_kind_of_value() -> None:
+    signature = read(WIDE.removeprefix("\nusing namespace std;"), "cpp")
+    headers = "".join(f"#include <{h}>\n" for h in ("deque", "map", "optional", "set", "string", "tuple", "vector"))
+    headers += "#include <unordered_map>\n"
+    names = "make_tuple(a, b, c, d, e), f, g, h, i, j, k, l"
+    gold = f"{headers}{WIDE} {{\n  return {{{names}}};\n}}\n"
+    given = [{"args": list(v), "expected": [list(v[:5]), *v[5:]]} for v in WIDE_VALUES]
+    tests = with_declarations(suite("wide", signature, cases_of(signature, *given), "cpp"), gold)
+    assert statuses(gold, tests) == ["passed", "passed"]
+    assert statuses(gold.replace("b, c, d, e), f", "b, c, d, e), string()"), tests) == ["failed", "passed"]
+
+
+def test_gtest_compares_floats_inside_containers_with_a_tolerance() -> None:
+    text = "std::map<std::string, std::vector<std::pair<int, double>>> f(double x, std::optional<float> y)"
+    signature = read(text, "cpp")
+    gold = (
+        "#include <map>\n#include <optional>\n#include <stdexcept>\n#include <string>\n#include <vector>\n"
+        f'{text} {{\n  if (x < 0) throw std::invalid_argument("x");\n'
+        '  return {{"a", {{1, x * 3}, {2, y.value_or(0.5f)}}}};\n}\n'
+    )
+    cases = cases_of(
+        signature,
+        {"args": [0.1, None], "expected": {"a": [[1, 0.3], [2, 0.5]]}},
+        {"args": [1e12, 0.25], "expected": {"a": [[1, 3e12], [2, 0.25]]}},
+        {"args": [-1, None], "raises": "ValueError"},
+    )
+    tests = with_declarations(suite("f", signature, cases, "cpp"), gold)
+    assert statuses(gold, tests) == ["passed"] * 3
+    assert statuses(gold.replace("x * 3", "x * 3.001"), tests) == ["failed", "failed", "passed"]
+    assert statuses(gold.replace("std::invalid_argument", "std::out_of_range"), tests) == ["passed", "passed", "failed"]
+
+
+def test_the_gtest_file_stands_by_itself() -> None:
+    signature = read("int twice(int x)", "cpp")
+    source = to_gtest("twice", signature, cases_of(signature, {"args": [2], "expected": 4}))
+    assert source.startswith("#include <gtest/gtest.h>\n")
+    assert '#include "../solution/solution.cpp"\n' in source
+    assert (
+        "TEST(TwiceTest, Case1) {\n  int arg0 = 2;\n  int expected = 4;\n  EXPECT_EQ(twice(arg0), expected);\n}"
+        in source
+    )
