@@ -3,9 +3,9 @@
 PYTHONPATH=. python tests/bench/skill_mix.py [number of questions]
 
 The questions are those of SKILL_MIX_QUESTIONS (or where the file lies beside the repository), else our own; of each
-the gold, a stub and six mutants are scored, two at a time. From scratch: g++ on tests that include the solution, and one
-run of all tests, without isolation, as the original did; first with a bound of 4 s of CPU for the run alone, then as it
-was, 4 s of wall time for compiler, linker and tests. The two take turns by question, so that a busy spell of the
+the gold, a stub and six mutants are scored, two at a time. From scratch: g++ on tests that include the solution, and
+one run of all tests, without isolation, as the original did; first with a bound of 4 s of CPU for the run alone, then
+as it was, 4 s of wall time for compiler, linker and tests. The two take turns by question, so that a busy spell of the
 machine falls on both. Under load means beside processes that only burn CPU, four for each core.
 """
 
