@@ -7,16 +7,20 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from data_prep.steps import export_torchtune
-from launchers import envs
+from launchers import compose, envs, hardware, plan, preflight
+from launchers import tree as yaml_tree
+from launchers.backends.base import Job
 from launchers.backends.torchtune import Torchtune
+from launchers.compose import Overrides
 from tests.conftest import REPO
 from tests.plugins import torchtune_run
-from tests.plugins.torchtune_run import QUIET, Training, render
+from tests.plugins.torchtune_run import QUIET, Training, render, resolved
 
 LORA = "train: {lora: {rank: 4, alpha: 8}}\n"
 LONG = pytest.mark.full
@@ -264,6 +268,63 @@ def test_the_check_names_our_key_and_its_line(tmp_path: Path) -> None:
         (line,) = [line for line in lines if f"torchtune's {key}:" in line]
         assert line.startswith(f"error: recipe.yaml:{at}: native.{key}: ")
         assert told in line
+
+
+CHECK_ALL = """
+import sys
+from pathlib import Path
+from launchers.plugins.torchtune import check
+from launchers.plugins.torchtune.train import compose
+for folder in map(Path, sys.argv[1:]):
+    config = compose(folder)
+    for key, message in check.faults(config):
+        if key != "device":
+            print("FAULT", folder, key, message)
+    print("CHECKED", config.posttrain.recipe)
+"""
+# What recipes of real models say, beside those of the tree: (method, more keys)
+REAL = (
+    ("sft", "model: meta-llama/Llama-3.1-8B-Instruct\nnative: {optimizer._component_: bitsandbytes.optim.PagedAdamW8bit}\n"),
+    ("sft", "model: meta-llama/Llama-3.1-8B-Instruct\ntrain: {lora: {targets: [q_proj, v_proj, o_proj, gate_proj, up_proj, "
+            "down_proj]}}\nnative: {enable_activation_offloading: true, model.quantize_base: true}\n"),
+    ("dpo", "model: meta-llama/Llama-3.1-8B-Instruct\ntrain: {lora: {rank: 8}}\npreference: {loss: hinge}\n"),
+    ("dpo", "model: Qwen/Qwen2.5-14B-Instruct\ntrain: {lora: {rank: 8}}\n"),
+    ("dpo", "model: Qwen/Qwen2.5-14B-Instruct\nnative: {fsdp_cpu_offload: true}\n"),
+    ("sft", "model: Qwen/Qwen2.5-14B-Instruct\ntrain: {packing: true}\n"),
+)  # fmt: skip
+
+
+def test_torchtune_accepts_every_rendered_config(tmp_path: Path) -> None:
+    """Every recipe of the tree at every scale, and the real models on one H200 and on eight H100."""
+    folders = []
+    jobs = []
+    for name in compose.recipe_names():
+        for scale in (None, *compose.scales_of(name)):
+            found, faults = preflight.check(compose.resolve(name, Overrides(scale)))
+            assert not faults
+            if found.recipe.trainer == "torchtune":
+                jobs += plan.build(found, tmp_path / name / (scale or "full")).jobs
+    for at, (method, extra) in enumerate(REAL):
+        for machines in ("h200x1", "h100x8"):
+            keys = extra + f"hardware: {machines}\n"
+            found = resolved(tmp_path / f"{at}-{machines}", method, "train: {global_batch: 32}\n")
+            tree = yaml_tree.merge(found.tree, yaml_tree.parse(keys + "\n", "keys"))
+            found = replace(found, recipe=compose.validate(tree), tree=tree)
+            profile = hardware.load(machines)
+            faults = [fault for fault in Torchtune().check(found, profile) if "offloading" not in fault.key]
+            assert faults == []
+            jobs.append(Job(found, profile, plan.derive_batch(found, profile), str(at) + machines, tmp_path))
+    for number, job in enumerate(jobs):
+        run = tmp_path / str(number)
+        for file, text in Torchtune().render(job, run).items():
+            (run / file).parent.mkdir(parents=True, exist_ok=True)
+            (run / file).write_text(text)
+        folders.append(run / job.output)
+    told = _run(envs.ensure("torchtune", "cpu"), CHECK_ALL, *folders)
+    assert [line for line in told.splitlines() if line.startswith("FAULT")] == []
+    kinds = [line.split()[1] for line in told.splitlines() if line.startswith("CHECKED")]
+    assert len(kinds) == len(jobs)
+    assert set(kinds) == set(RECIPES)
 
 
 def test_cuda_without_a_gpu_is_an_error_not_a_cpu_run(tmp_path: Path) -> None:
