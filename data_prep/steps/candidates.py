@@ -61,11 +61,11 @@ class Candidate:
     row: Row
     text: str
 
-    @property
+    @cached_property
     def score(self) -> float:
         return float(self.row["score"])
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The row's id, after the run that made it where samples of several runs may be called alike."""
         by = self.row["meta"].get("generated_by")
@@ -76,7 +76,7 @@ class Candidate:
         """Equal for samples that answer alike: the code, or the whole text where there is none, without blank ends."""
         return "\n".join(line.rstrip() for line in (code_of(self.row) or self.text).strip().splitlines())
 
-    @property
+    @cached_property
     def order(self) -> tuple[Any, ...]:
         """The place among the question's samples: as they were drawn, whatever order the rows come in."""
         sample = self.row.get("meta", {}).get("sample")

@@ -64,12 +64,9 @@ class Gold(Step):
         made = [_gold(name, row) for name, row in chosen.items()]
         golds = [one for one in made if not isinstance(one, Drop)]
         scores = reward.score_many(golds, [row["completion"] for row in golds]) if reward else []
-        faults = {row["id"]: _fault(score) for row, score in zip(golds, scores, strict=False)}
+        judged = {row["id"]: _fault(row["id"], score) for row, score in zip(golds, scores, strict=False)}
         for one in made:
-            if not isinstance(one, Drop) and (fault := faults.get(one["id"])):
-                yield Drop("gold fails its tests", one["id"], fault)
-            else:
-                yield one
+            yield one if isinstance(one, Drop) else judged.get(one["id"]) or one
 
 
 def _gold(name: str, row: Row) -> Row | Drop:
@@ -80,10 +77,12 @@ def _gold(name: str, row: Row) -> Row | Drop:
     return {**kept, "id": name, "completion": completion, "meta": candidates.about(row)}
 
 
-def _fault(score: rewards.Score) -> str:
-    """Why a gold is not to be trained on, in words; "" when it passes all its tests."""
+def _fault(name: str, score: rewards.Score) -> Drop | None:
+    """Why a gold is not to be trained on; None when it passes all its tests."""
     told: Mapping[str, Any] = score.details
     if score.outcome == "scored" and score.value == 1:
-        return ""
+        return None
     passed = f"{told['passed']} of {told['total']} tests passed" if "total" in told else ""
-    return ", ".join(part for part in (str(told.get("status", score.outcome)), passed, told.get("problem", "")) if part)
+    words = (str(told.get("status", score.outcome)), passed, told.get("problem", ""))
+    reason = "gold fails its tests" if score.outcome == "scored" else "gold cannot be judged"
+    return Drop(reason, name, ", ".join(word for word in words if word), bad=score.outcome != "scored")

@@ -36,9 +36,10 @@ def test_gold_is_one_row_per_question(tmp_path):
 
 def test_golds_are_run_if_asked(tmp_path):
     rows = [question("good", code("x + 1")), question("bad", code("x")), question("ugly", "def g(:")]
+    rows.append(question("odd", code("x"), tests={"kind": "call"}))
     manifest, found = build(tmp_path, rows, "gold", check=True)
     assert [row["id"] for row in found] == ["good"]
-    assert manifest.drops == {"gold fails its tests": 2}
+    assert (manifest.drops, manifest.bad) == ({"gold fails its tests": 2, "gold cannot be judged": 1}, 1)
     told = {one["row_id"]: one["detail"] for one in manifest.examples["gold fails its tests"]}
     assert told["bad"] == "failed, 0 of 1 tests passed"
     assert "compile_error" in told["ugly"] or "error" in told["ugly"]
