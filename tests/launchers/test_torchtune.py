@@ -28,9 +28,13 @@ KINDS = {
 @pytest.mark.parametrize("case", KINDS)
 def test_the_stock_recipe_follows_from_method_lora_and_devices(tmp_path: Path, case: tuple[str, int, bool]) -> None:
     method, world, lora = case
-    made = resolved(tmp_path, method, "train: {lora: {rank: 4}}" if lora else "")
-    assert stock_recipe(made.recipe, world) == KINDS[case]
-    assert KINDS[case] in known_keys()["recipes"]
+    training = render(tmp_path, method, processes=world, extra="train: {global_batch: 16, lora: {rank: 4}}" if lora
+                      else "train: {global_batch: 16}")  # fmt: skip
+    assert stock_recipe(training.job.resolved.recipe, world) == KINDS[case]
+    said = yaml.safe_load((training.folder / "torchtune.yaml").read_text())
+    assert said["posttrain"]["recipe"] == KINDS[case]
+    known = set(known_keys()["recipes"][KINDS[case]])
+    assert set(said) - {"posttrain"} <= known, "no key that the recipe does not read"
 
 
 SETTINGS = """

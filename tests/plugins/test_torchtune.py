@@ -247,7 +247,7 @@ def test_rows_without_a_completion_in_reach_are_told_before_training(tmp_path: P
 FAULTS = {
     "batch_sizes: 2": "full_finetune_single_device does not read this key; did you mean 'batch_size'?",
     "optimizer.lrr: 2": "torchtune's optimizer.lrr: AdamW has no such argument; did you mean 'lr'",
-    "optimizer._component_: torch.optim.AdamV": "torchtune's optimizer._component_: ",
+    "loss._component_: torchtune.modules.loss.CELoss": "Error loading 'torchtune.modules.loss.CELoss'",
     "model.lora_rank: 4": "torchtune's model.lora_rank: qwen2 has no such argument",
 }
 
@@ -284,9 +284,11 @@ for folder in map(Path, sys.argv[1:]):
 """
 # What recipes of real models say, beside those of the tree: (method, more keys)
 REAL = (
-    ("sft", "model: meta-llama/Llama-3.1-8B-Instruct\nnative: {optimizer._component_: bitsandbytes.optim.PagedAdamW8bit}\n"),
-    ("sft", "model: meta-llama/Llama-3.1-8B-Instruct\ntrain: {lora: {targets: [q_proj, v_proj, o_proj, gate_proj, up_proj, "
-            "down_proj]}}\nnative: {enable_activation_offloading: true, model.quantize_base: true}\n"),
+    ("sft", "model: meta-llama/Llama-3.1-8B-Instruct\n"
+            "native: {optimizer._component_: bitsandbytes.optim.PagedAdamW8bit}\n"),
+    ("sft", "model: meta-llama/Llama-3.1-8B-Instruct\n"
+            "train: {lora: {targets: [q_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]}}\n"
+            "native: {enable_activation_offloading: true, model.quantize_base: true}\n"),
     ("dpo", "model: meta-llama/Llama-3.1-8B-Instruct\ntrain: {lora: {rank: 8}}\npreference: {loss: hinge}\n"),
     ("dpo", "model: Qwen/Qwen2.5-14B-Instruct\ntrain: {lora: {rank: 8}}\n"),
     ("dpo", "model: Qwen/Qwen2.5-14B-Instruct\nnative: {fsdp_cpu_offload: true}\n"),

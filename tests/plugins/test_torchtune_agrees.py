@@ -1,8 +1,8 @@
 """torchtune and LlamaFactory, asked by the same recipe: the same tokens are trained on, and the losses are the same.
 
 Both write chatml, here the model's own chat template, and train on the completion, its end token and the line break
-after it. In fp32 with all rows in one batch, losses agree to 1e-5 at the first step and, after an update of
-AdamW, at the second; DPO's log-probabilities to 1e-4. Known to differ: the rows' order (each trainer shuffles in its own way), the
+after it. In fp32 with all rows in one batch, losses agree to 1e-5 at the first step and, after an update of AdamW, at
+the second; DPO's log-probabilities to 1e-4. Known to differ: the rows' order (each shuffles in its own way), the
 initial adapters of LoRA, and in bf16 the weights, of which torchtune keeps no fp32 copy.
 """
 

@@ -69,7 +69,7 @@ def _component_faults(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
             try:
                 component = _get_component_from_path(value["_component_"])
             except (InstantiationError, ImportError, AttributeError, ValueError) as problem:
-                yield f"{here}._component_", str(problem).splitlines()[0]
+                yield f"{here}._component_", " ".join(str(problem).split())
                 continue
             yield from _argument_faults(here, component, value)
         yield from _component_faults(value, f"{here}.")
