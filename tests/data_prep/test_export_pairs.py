@@ -10,6 +10,7 @@ from test_export import SYSTEM, USER, export
 
 from data_prep import pipeline
 from data_prep.errors import LimitPassed
+from launchers import envs
 
 PAIR = {"prompt": [SYSTEM, USER], "completion": "4\u2028", "rejected": "5"}
 # What LlamaFactory makes of a data set of ours, printed as JSON.
@@ -28,6 +29,22 @@ for folder in folders:
     data = DataArguments(dataset_dir=folder, dataset="train")
     found = align_dataset(rows, attr, data, Seq2SeqTrainingArguments(output_dir=cache, use_cpu=True))
     print(json.dumps([attr.ranking, found.to_list()]))
+"""
+
+# What torchtune's own transforms make of the first row of a chat, an instruct and a preference file of ours.
+TUNING = """
+import json, sys
+from torchtune.data import ChosenRejectedToMessages, InputOutputToMessages, OpenAIToMessages
+
+transforms = (
+    OpenAIToMessages(column_map={"messages": "messages"}),
+    InputOutputToMessages(column_map={"input": "prompt", "output": "response"}),
+    ChosenRejectedToMessages(column_map={"chosen": "chosen_conversations", "rejected": "rejected_conversations"}),
+)
+for path, transform in zip(sys.argv[1:], transforms):
+    with open(path) as file:
+        found = transform(json.loads(file.readline()))
+    print(json.dumps({key: [[m.role, m.text_content, m.masked] for m in told] for key, told in found.items()}))
 """
 
 
@@ -91,6 +108,26 @@ def test_llamafactory_reads_the_pairs_as_ranking_data(tmp_path, llamafactory_pyt
             ("Think.", [USER], said[0]),
             ("", [{"role": "user", "content": "q"}], said[1]),
         ]
+
+
+@pytest.mark.full  # chat data and pairs are trained on in tests/plugins; to import torchtune takes its time
+def test_torchtune_reads_the_three_shapes(tmp_path):
+    rows = [{**PAIR, "prompt": [USER]}]
+    shapes = {"chat": {}, "instruct": {"shape": "instruct"}, "pairs": {"preference": True}}
+    files = [
+        str(export(tmp_path / name, rows, format="torchtune", **params)[1] / "train.jsonl")
+        for name, params in shapes.items()
+    ]
+    python = envs.ensure("torchtune", "cpu")
+    done = subprocess.run([str(python), "-c", TUNING, *files], capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr[-2000:]
+    asked = ["user", USER["content"], True]
+    good, bad = ["assistant", "4\u2028", False], ["assistant", "5", False]
+    assert [json.loads(line) for line in done.stdout.splitlines()[-3:]] == [
+        {"messages": [asked, good]},
+        {"messages": [asked, good]},
+        {"chosen": [asked, good], "rejected": [asked, bad]},
+    ]
 
 
 def test_no_pair_of_equals_or_halves(tmp_path):
