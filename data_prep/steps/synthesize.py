@@ -107,6 +107,8 @@ class Synthesize(Step):
         replies: dict[int, Reply] = {}
         for greedy in (False, True):
             places = [at for at, turn in enumerate(turns) if turn.greedy == greedy]
+            if not places:
+                continue
             sampling = replace(self.params.sampling, temperature=0.0) if greedy else self.params.sampling
             requests = [Request(turns[at].messages, prompt_seed(sampling.seed, turns[at].key)) for at in places]
             for at, reply in zip(places, asyncio.run(client.ask(requests, sampling)), strict=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import kill_when
 
 from data_prep import pipeline
 from data_prep.manifest import Manifest
@@ -228,6 +229,17 @@ def test_bytes_are_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
     measured = [json.loads(line) for path in times for line in path.read_text().splitlines()]
     assert len(measured) == 9
     assert {row["id"] for row in measured} == {row["id"] for row in rows}
+
+
+def test_killed_and_resumed_makes_the_same_bytes(tmp_path: Path) -> None:
+    rows = [question(f"q{n}", ABS, CASES, signature="def f(x: int) -> int") for n in range(17)]
+    less: dict[str, Any] = {"runs": 1, "mutants": 1, "killed": 1}
+    expected = run(tmp_path / "whole", rows, **less)[0].sha256
+    spec = make_spec(tmp_path / "killed", rows, **less)
+    kill_when(tmp_path / "killed", lambda: any((tmp_path / "killed").glob("cache/verify_*/shards/00000.jsonl")))
+    state = pipeline.plan(spec)[-1]
+    assert (state.state, 1 <= state.shards_done < 3) == ("partial", True)
+    assert pipeline.run(spec)[-1].sha256 == expected
 
 
 def test_a_machine_without_a_compiler_says_what_to_install(tmp_path: Path) -> None:
