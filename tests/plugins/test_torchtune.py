@@ -104,6 +104,7 @@ def _difference(python: Path, one: Training, other: Training) -> float:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     """Four passes of three steps, saved every two, dropout: the same losses and the same weights."""

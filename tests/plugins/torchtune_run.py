@@ -64,7 +64,6 @@ class Training:
             env={**os.environ, **QUIET},
             capture_output=True,
             text=True,
-            timeout=600,
         )
 
     def log(self) -> list[dict[str, Any]]:
