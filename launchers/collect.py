@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import pipeline
+from data_prep import pipeline, spread
 from data_prep.errors import DataError
+from data_prep.manifest import read_rows
+from data_prep.pipeline import StepPlan
 from launchers import planned, rundir
 from launchers.render import write
 
+_SPREADS = {"score": ("samples", spread.of_samples), "pairs": ("pairs", spread.of_pairs)}
+
 
 def collect(run: Path) -> None:
-    """Copy every finished step's manifest to manifests/<nn>-<pipeline>/, and write plan.json."""
+    """Copy every finished step's manifest to manifests/<nn>-<pipeline>/, and write spreads/ and plan.json."""
     made = rundir.at(run).plan
     run = made.run
     for index, (file, spec) in enumerate(made.specs.items()):
@@ -26,4 +31,18 @@ def collect(run: Path) -> None:
             manifest = step.dir / "manifest.json"
             if manifest.exists():
                 write(folder / f"{number:02}-{step.name}.json", manifest.read_text())
+        if not file.startswith(("eval/", "controls/")):
+            _spread(steps, run / "spreads" / f"{folder.name}.json")
     write(run / "plan.json", json.dumps(planned.facts(made), indent=1, ensure_ascii=False) + "\n")
+
+
+def _spread(steps: Sequence[StepPlan], path: Path) -> None:
+    """What the last scored samples and pairs of a pipeline look like, where it has any."""
+    found = {}
+    for step in steps:
+        if step.kind in _SPREADS and (step.dir / "manifest.json").exists():
+            name, summary = _SPREADS[step.kind]
+            if told := summary(read_rows(step.dir)):
+                found[name] = told
+    if found:
+        write(path, json.dumps(found, indent=1) + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,25 @@ def panel(
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
         ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")))
+        ax.grid(axis="y")
+
+    return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
+
+
+def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Markup:
+    """A histogram as data_prep/spread.py counts it, as large as a panel of curves."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high, counts = histogram["low"], histogram["high"], histogram["counts"]
+    width = (high - low) / len(counts)
+
+    def draw(ax: Axes, _: float) -> None:
+        middles = [low + (at + 0.5) * width for at in range(len(counts))]
+        ax.bar(middles, counts, 0.88 * width, color=_COLOUR["after"])
+        ax.set_xlim(low, high)
+        ax.set_xlabel(xlabel)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.grid(axis="y")
 
     return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))

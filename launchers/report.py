@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import write_atomic
-from launchers import figures, plots, report_online, report_pairs
+from launchers import figures, plots, report_online, report_pairs, report_spread
 from launchers.figures import count, number, signed, span
 from launchers.plots import Look, Series, Whisker
 from launchers.results import Json, Results
@@ -71,6 +71,7 @@ def page(run: Results) -> Json:
         "facts": facts(run),
         "commands": [_line(c) for c in run.plan.get("commands") or []],
         "pipelines": {name: [_bar(m, steps) for m in steps] for name, steps in run.pipelines.items()},
+        "spreads": report_spread.section(run),
         "losses": losses(run),
         "loss_plot": loss_plot(run),
         "pairs": report_pairs.section(run, {name: look(run, name) for name in run.pairs}),

@@ -2,6 +2,7 @@
 
 run.json, plan.json, resolved.json      what was asked for and what it became
 manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
+spreads/<pipeline>.json                 pass rates of sampled questions, margins of pairs (data_prep/spread.py)
 train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl, of DPO trainer_state.json too
 train/metrics/<attempt>.jsonl, …         of online RL instead (launchers/curves.py), the same below controls/<name>/
 eval/<label>.json (+ .samples.jsonl), compare.json
@@ -84,6 +85,12 @@ class Results:
             if manifest := self.object(path):
                 found.setdefault(_ORDER.sub("", Path(path).parts[1]), []).append(manifest)
         return found
+
+    @property
+    def spreads(self) -> dict[str, Json]:
+        """How samples and pairs spread, by pipeline."""
+        found = {_ORDER.sub("", Path(path).stem): self.object(path) for path in self.paths("spreads/*.json")}
+        return {name: spread for name, spread in found.items() if spread}
 
     @property
     def tasks(self) -> list[str]:

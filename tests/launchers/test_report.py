@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from data_prep import spread
 from launchers import figures, report
 from tests.conftest import REPO
 from tests.launchers import made_up_run
@@ -185,6 +186,25 @@ def test_a_run_that_only_made_data_has_a_report(tmp_path):
     words = Outline(report.build(tmp_path).read_text()).words
     assert "Not in this run directory: a training log, an evaluation, timings." in words
     assert "4,012 dropped: score below 1" in words
+
+
+def test_samples_and_pairs_are_drawn(tmp_path):
+    made_up_run.facts(tmp_path)
+    rows = [
+        {"id": f"{prompt}/{at}", "score": at / 4, "outcome": "scored", "meta": {"prompt_id": str(prompt)}}
+        for prompt in range(12)
+        for at in range(prompt % 6)
+    ]
+    pairs = [{"completion": "ab" * at, "rejected": "abc", "meta": {"margin": at / 9}} for at in range(1, 10)]
+    (tmp_path / "spreads").mkdir()
+    told = {"samples": spread.of_samples(rows), "pairs": spread.of_pairs(pairs)}
+    (tmp_path / "spreads" / "00-mini_dpo.json").write_text(json.dumps(told))
+    text = report.build(tmp_path).read_text()
+    assert "10 questions, 30 samples" in Outline(text).words
+    assert "9 pairs, mean margin 0.56" in Outline(text).words
+    assert text.count("<figcaption><b>") == 4
+    for title in ("Pass rate", "Spread", "Margin", "Length"):
+        assert f'aria-label="{title}"' in text
 
 
 PARTS = (
