@@ -76,9 +76,9 @@ mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmet
 	  $(CORE) -m data_prep.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out" \
 	  --subject $(call q,$(or $(SUBJECT),arithmetic))
 
-test:  ## everything, real trainers included, at the smallest size that proves it
-	@$(CORE) -m pytest -m 'not full' $(ARGS)
-test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the model
+test:  ## everything, real trainers included, at the smallest size that proves it (two files of tests at a time)
+	@$(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
+test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the models
 	@$(CORE) -m pytest $(ARGS)
 bench: bench/launcher bench/rewards bench/verl bench/skill_mix  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
 bench/launcher:  ## CPU time of each command
