@@ -23,6 +23,7 @@ REPO = Path(__file__).resolve().parent.parent
 OUTER_MAKE = (
     "MAKELEVEL", "MAKEFLAGS", "MFLAGS", "SCALE", "MODEL", "DATA", "HARDWARE", "SET", "OUT", "RUN", "SEEDS", "ONLY"
 )  # fmt: skip
+LONGEST = ("plugins", "launchers")  # folders of tests, by the time of their longest files
 ROOMS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
 
 
@@ -96,3 +97,8 @@ def make_house(core_python: Path) -> Callable[[Path], House]:
 @pytest.fixture
 def house(tmp_path: Path, make_house: Callable[[Path], House]) -> House:
     return make_house(tmp_path / "house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first: two workers then end together, neither with a trainer's whole file left to do."""
+    items.sort(key=lambda item: LONGEST.index(room) if (room := item.path.parent.name) in LONGEST else len(LONGEST))
