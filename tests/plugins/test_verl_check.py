@@ -7,6 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from launchers import envs
 from tests.conftest import REPO
 
@@ -18,10 +20,11 @@ def run(*words: str | Path, cwd: Path = REPO, **environ: str) -> subprocess.Comp
     kept = {key: value for key, value in os.environ.items() if not key.startswith("VERL_")}
     command = [str(python), *map(str, words)]
     return subprocess.run(
-        command, cwd=cwd, env={**kept, **ENVIRONMENT, **environ}, capture_output=True, text=True, timeout=600
+        command, cwd=cwd, env={**kept, **ENVIRONMENT, **environ}, capture_output=True, text=True, timeout=1500
     )
 
 
+@pytest.mark.timeout(1600)  # about 160 configs are composed: a minute on an idle machine, many on a busy one
 def test_in_verls_environment() -> None:
     fixtures = "tests.plugins.verl_check_making"
     done = run(
