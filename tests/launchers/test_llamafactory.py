@@ -48,6 +48,7 @@ VARIANTS = (
     [],
     ["native.deepspeed=null", "native.fsdp_config=full_shard"],
     ["train.lora.rank=16", "train.packing=true"],
+    ["trainer=llamafactory"],  # of torchtune's recipes
 )
 
 
@@ -56,6 +57,8 @@ def _rendered(tmp_path: Path) -> dict[Path, compose.Resolved]:
     names = [name for name in compose.recipe_names() if compose.resolve(name).recipe.trainer == "llamafactory"]
     cases = [(name, scale, 0) for name in names for scale in (None, *compose.scales_of(name))]
     cases += [(name, None, variant) for name in names for variant in (1, 2)]
+    tuned = [name for name in compose.recipe_names() if compose.resolve(name).recipe.trainer == "torchtune"]
+    cases += [(name, scale, 3) for name in tuned for scale in (None, *compose.scales_of(name))]
     for name, scale, variant in cases:
         settings = tuple(compose.parse_settings(VARIANTS[variant]))
         resolved, faults = preflight.check(compose.resolve(name, Overrides(scale, settings)))
@@ -83,6 +86,7 @@ def test_its_own_argument_classes_accept_every_rendered_config(tmp_path: Path, l
     for one in read:
         recipe = rendered[Path(one["path"])].recipe
         assert one["cutoff_len"] == recipe.train.max_length - recipe.train.packing  # it keeps a token for packing
+        assert one["stage"] == recipe.method
         assert one["learning_rate"] == recipe.train.learning_rate
         assert one["warmup_ratio"] == recipe.train.warmup_ratio
         assert one["beta2"] == recipe.train.adam_beta2
