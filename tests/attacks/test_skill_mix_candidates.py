@@ -139,7 +139,7 @@ def test_a_batch_of_candidates_gets_what_each_has_earned(tmp_path: Path, declare
         batch += [one, honest(number // 2)] if number % 2 else [one]
     rows = [row(one, declared) | {"id": f"{number}"} for number, one in enumerate(batch)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    limits = {"cpu_s": 0.5, "output_kb": 256, "compile_cpu_s": 2, "most_timeouts": 1}
+    limits = {"cpu_s": 0.5, "output_kb": 256, "compile_cpu_s": 5, "most_timeouts": 1}
     steps = [
         {"name": "load", "kind": "load", "params": {"path": "in.jsonl"}},
         {

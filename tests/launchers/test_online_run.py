@@ -81,6 +81,7 @@ def _logits(model: Path, house: House) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("victim", [DRIVER])
 def test_a_training_killed_between_checkpoints_goes_on_from_the_last(
     house: House, victim: str, mini_model: Path
@@ -99,7 +100,7 @@ def _killed_and_finished(house: House, victim: str, mini_model: Path, settings: 
     words, before = (RUN, "SCALE=mini", f"SET={settings}"), _shared_memory()
     with _started(house, *words) as process:
         _wait(
-            lambda: process.poll() is not None or any(_last(run) >= 2 for run in house.path.glob("runs/*/*/*-*")), 300
+            lambda: process.poll() is not None or any(_last(run) >= 2 for run in house.path.glob("runs/*/*/*-*")), 700
         )
         assert process.poll() is None, (house.path / "make.log").read_text()[-3000:]
         _kill_one(house, victim)
