@@ -68,7 +68,7 @@ report:  ## RUN=<dir>: write the run's report.html again
 
 python:  ## the core environment's interpreter (built if missing)
 	@python3 -m launchers.envs core
-env/%:  ## build an environment (core, vllm, llamafactory) and print its interpreter
+env/%:  ## build an environment (core, vllm, llamafactory, verl, torchtune) and print its interpreter
 	@python3 -m launchers.envs $(call q,$*)
 
 mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmetic or functions, OUT=…)
