@@ -36,7 +36,8 @@ from omegaconf import OmegaConf
 from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_tokenizer
-model, data, training, tuning, _ = get_train_args(OmegaConf.to_container(OmegaConf.load(sys.argv[1])))
+given = {**OmegaConf.to_container(OmegaConf.load(sys.argv[1])), "overwrite_output_dir": True}
+model, data, training, tuning, _ = get_train_args(given)
 module = load_tokenizer(model)
 template = get_template_and_fix_tokenizer(module["tokenizer"], data)
 stage = "rm" if tuning.stage == "dpo" else tuning.stage
