@@ -4,9 +4,7 @@
     python -m data_prep.metrics compare --a eval/after.json --b eval/before.json --out compare.json
 
 One row is one sample: `source` names the task, `meta.prompt_id` the prompt. Every figure that leaves this
-module is in percent. Prompts are the unit of chance: k samples of one prompt are k looks at one question, so
-they are averaged first and the spread is taken over prompts (clustered standard errors: Miller 2024, arXiv
-2411.00640). Standard library only, so that any environment that scores can also count.
+module is in percent. Standard library only, so that any environment that scores can also count.
 """
 
 from __future__ import annotations
@@ -17,15 +15,15 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from data_prep.errors import DataError
 from data_prep.files import write_atomic
+from data_prep.intervals import interval, majority, paired, paired_ratio, pass_at_k, percent
 
 Row = dict[str, Any]
 
@@ -85,107 +83,6 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that at least one of k samples is right, given c right among n (Chen et al. 2021, eq. 1).
-
-    Unbiased: 1 - C(n-c, k) / C(n, k). Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
-    """
-    if not (0 <= c <= n and 1 <= k <= n):
-        raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n={n} c={c} k={k}")
-    return 1 - math.comb(n - c, k) / math.comb(n, k)
-
-
-def majority(votes: Sequence[tuple[str | None, float]]) -> float:
-    """Expected score of the most frequent answer among one prompt's (answer, score) votes.
-
-    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Answers are equal when their text
-    is; None abstains. A tie counts as a fair draw among the tied answers; an answer is worth the mean score
-    of its samples. Nobody votes: 0.
-    """
-    scores: dict[str, list[float]] = {}
-    for answer, score in votes:
-        if answer is not None:
-            scores.setdefault(answer, []).append(score)
-    if not scores:
-        return 0.0
-    most = max(map(len, scores.values()))
-    return fmean(fmean(s) for s in scores.values() if len(s) == most)
-
-
-@lru_cache(maxsize=256)
-def t_quantile(df: int, p: float = 0.975) -> float:
-    """Quantile of Student's t for whole degrees of freedom, from the finite series of its distribution
-    function (Abramowitz & Stegun 26.7.3 and 26.7.4), by bisection. Above 1000 the normal's, off by < 0.003.
-    """
-    if df > 1000:
-        return NormalDist().inv_cdf(p)
-
-    def inside(t: float) -> float:  # P(|T| < t)
-        angle = math.atan2(t, math.sqrt(df))
-        cos2 = math.cos(angle) ** 2
-        odd = df % 2
-        term = total = math.cos(angle) if odd else 1.0
-        for j in range(2 + odd, df - 1, 2):
-            term *= cos2 * (j - 1) / j
-            total += term
-        if odd:
-            return 2 / math.pi * (angle + math.sin(angle) * (total if df > 1 else 0.0))
-        return math.sin(angle) * total
-
-    low, high = 0.0, 1e4
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < 2 * p - 1 else (low, middle)
-    return high
-
-
-def wilson(p: float, n: float, z: float) -> tuple[float, float]:
-    """Score interval for a share p of n trials at quantile z (Wilson 1927); n may be an effective size."""
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def interval(means: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard error and 95 % interval, in percent, over prompts' mean scores (fractions).
-
-    Scores within 0..1 get Wilson's interval with the effective number of prompts p(1-p)/stderr² and Student's
-    quantile (Korn & Graubard 1998; Franco et al. 2019). It stays inside 0..100, agrees with mean ± t·stderr
-    in the middle, and never claims certainty: where all prompts agree the effective number is the prompts',
-    so 40 of 40 right is [90.7, 100]. Scores outside 0..1 get mean ± t·stderr.
-    """
-    n = len(means)
-    mean = fmean(means)
-    error = stdev(means) / math.sqrt(n) if n > 1 else 0.0
-    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
-    if min(means) < 0 or max(means) > 1:
-        low, high = mean - t * error, mean + t * error
-    else:
-        effective = mean * (1 - mean) / error**2 if error > 1e-9 else n
-        low, high = wilson(mean, effective, t)
-    return {"mean": _percent(mean), "stderr": _percent(error), "ci95": [_percent(low), _percent(high)]}
-
-
-def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
-    """Mean of a - b over the prompts in both, with standard error and 95 % t interval (Miller 2024, paired).
-
-    `a` and `b` map prompts to mean scores in percent; so are the figures returned. Where every prompt differs
-    by the same, the interval still allows the share of prompts that 0 in n does not exclude (Wilson), so that
-    "no prompt changed" among 40 reads [-9.3, 9.3]. Raises DataError when no prompt is in both.
-    """
-    shared = sorted(a.keys() & b.keys())
-    if not shared:
-        raise DataError("the two evaluations have no prompt in common")
-    differences = [a[p] - b[p] for p in shared]
-    n = len(differences)
-    mean = fmean(differences)
-    error = stdev(differences) / math.sqrt(n) if n > 1 else 0.0
-    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
-    half = t * error if error > 1e-7 else 100 * wilson(0.0, n, t)[1]
-    ci95 = [round(max(-100.0, mean - half), 4), round(min(100.0, mean + half), 4)]
-    return {"difference": round(mean, 4), "stderr": round(error, 4), "ci95": ci95, "prompts": n}
-
-
 def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
     """The result of one task (the `tasks` entry of an evaluation), in percent.
 
@@ -208,13 +105,13 @@ def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
         "pass_ci95": {str(k): interval([_pass(g, k) for g in prompts.values()])["ci95"] for k in ks},
         "maj_at": {},
         "outcomes": dict(sorted(Counter(s.outcome for s in samples).items())),
-        "truncated": _percent(fmean(s.truncated for s in samples)),
+        "truncated": percent(fmean(s.truncated for s in samples)),
         "mean_tokens": round(fmean(tokens), 1) if tokens else None,
         "by": {},
     }
     if all(s.votes_known for s in samples):
         votes = {k: [majority([(s.vote, s.score) for s in g[:k]]) for g in prompts.values()] for k in ks[1:]}
-        result["maj_at"] = {str(k): _percent(fmean(v)) for k, v in votes.items()}
+        result["maj_at"] = {str(k): percent(fmean(v)) for k, v in votes.items()}
     levels = _grouped(prompts.values(), lambda s: s.level)
     if levels:
         result["by"]["level"] = {name: _table(groups) for name, groups in levels.items()}
@@ -242,7 +139,7 @@ def _table(groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
 
 def _passes(groups: Iterable[Sequence[Sample]], ks: Iterable[int]) -> dict[str, float]:
     groups = list(groups)
-    return {str(k): _percent(fmean(_pass(group, k) for group in groups)) for k in ks}
+    return {str(k): percent(fmean(_pass(group, k) for group in groups)) for k in ks}
 
 
 def by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
@@ -285,8 +182,8 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
         raise DataError("no rows to evaluate")
     results = {task: task_result(samples) for task, samples in sorted(tasks.items())}
     prompts = [
-        {"task": task, "prompt_id": p, "mean": _percent(_mean(group)), "level": group[0].level,
-         "samples": len(group), "right": sum(s.right for s in group)}
+        {"task": task, "prompt_id": p, "mean": percent(_mean(group)), "level": group[0].level,
+         "samples": len(group), "right": sum(s.right for s in group), "tokens": _tokens(group)}
         for task, samples in sorted(tasks.items())
         for p, group in sorted(by_prompt(samples).items())
     ]  # fmt: skip
@@ -294,13 +191,18 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
 
 
 def compare(a: Path, b: Path) -> list[dict[str, Any]]:
-    """Paired differences a - b for every task that both evaluations hold, from their .prompts.jsonl."""
-    left, right = _prompt_means(a), _prompt_means(b)
+    """Paired differences a - b for every task that both evaluations hold, from their .prompts.jsonl.
+
+    `tokens` is the change of the completions' mean length, where both know it.
+    """
+    left, right = _of_prompts(a, "mean"), _of_prompts(b, "mean")
     shared = sorted(left.keys() & right.keys())
     if not shared:
         raise DataError(f"{a} and {b} have no task in common: {sorted(left)} and {sorted(right)}")
     labels = {"a": _read(a)["label"], "b": _read(b)["label"]}
-    return [{**labels, "task": task, **paired(left[task], right[task])} for task in shared]
+    long, short = _of_prompts(a, "tokens"), _of_prompts(b, "tokens")
+    lengths = {task: {"tokens": paired_ratio(long[task], short[task])} for task in long.keys() & short.keys()}
+    return [{**labels, "task": task, **paired(left[task], right[task]), **lengths.get(task, {})} for task in shared]
 
 
 def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -316,18 +218,21 @@ def _pass(group: Sequence[Sample], k: int) -> float:
     return pass_at_k(len(group), sum(s.right for s in group), k)
 
 
-def _percent(fraction: float) -> float:
-    return round(100 * fraction, 4)
-
-
 def _prompts_path(path: Path) -> Path:
     return path.with_suffix(".prompts.jsonl")
 
 
-def _prompt_means(path: Path) -> dict[str, dict[str, float]]:
+def _tokens(group: Sequence[Sample]) -> float | None:
+    known = [s.tokens for s in group if s.tokens is not None]
+    return round(fmean(known), 4) if known else None
+
+
+def _of_prompts(path: Path, field: str) -> dict[str, dict[str, float]]:
+    """By task and prompt, where the prompt has that field."""
     tasks: dict[str, dict[str, float]] = {}
     for row in _rows([_prompts_path(path)]):
-        tasks.setdefault(row["task"], {})[row["prompt_id"]] = row["mean"]
+        if row.get(field) is not None:
+            tasks.setdefault(row["task"], {})[row["prompt_id"]] = row[field]
     return tasks
 
 

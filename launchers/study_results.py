@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from data_prep.metrics import natural, pass_at_k
+from data_prep.intervals import pass_at_k
+from data_prep.metrics import natural
 from launchers import study_stats
 from launchers.results import Json, Results
 from launchers.study_stats import Estimate

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, variance
 
-from data_prep.metrics import t_quantile, wilson
+from data_prep.intervals import t_quantile, wilson
 
 _NOTHING = 1e-12  # a standard error that only rounding made
 
@@ -63,7 +63,7 @@ def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:
 
 def share(table: Sequence[Sequence[float]]) -> Estimate:
     """Mean of shares 0..1, in percent. Wilson's interval with the effective number of trials: within 0..100, and
-    without certainty where all agree (data_prep.metrics.interval says more).
+    without certainty where all agree (data_prep.intervals.interval says more).
     """
     mean = fmean(map(fmean, table))
     error, freedom = standard_error(table)

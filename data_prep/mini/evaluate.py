@@ -23,7 +23,7 @@ from typing import Any
 
 import rewards
 from data_prep.errors import DataError
-from data_prep.metrics import interval
+from data_prep.intervals import interval
 from data_prep.mini import curriculum
 
 Row = dict[str, Any]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
 import subprocess
 import sys
 from pathlib import Path
-from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -28,147 +26,6 @@ def row(prompt, k, score, *, task="arithmetic", level=None, **meta):
 def write_rows(path, rows):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return str(path)
-
-
-@given(st.data())
-def test_pass_at_k_is_the_share_of_draws_with_a_right_sample(data):
-    n = data.draw(st.integers(1, 9))
-    c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
-    draws = list(itertools.combinations([1] * c + [0] * (n - c), k))
-    assert metrics.pass_at_k(n, c, k) == pytest.approx(fmean(any(d) for d in draws))
-
-
-@given(st.integers(1, 200), st.data())
-def test_pass_at_k_is_bounded_grows_with_k_and_at_one_is_the_share(n, data):
-    c = data.draw(st.integers(0, n))
-    values = [metrics.pass_at_k(n, c, k) for k in range(1, n + 1)]
-    assert values[0] == pytest.approx(c / n)
-    assert values[-1] == (1 if c else 0)
-    assert all(0 <= a <= b <= 1 for a, b in itertools.pairwise(values))
-
-
-@pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
-def test_pass_at_k_refuses_impossible_counts(n, c, k):
-    with pytest.raises(ValueError, match="pass@k needs"):
-        metrics.pass_at_k(n, c, k)
-
-
-@pytest.mark.parametrize(
-    ("votes", "expected"),
-    [
-        ([("7", 1), ("7", 1), ("9", 0), ("3", 0)], 1.0),
-        ([("7", 1), ("9", 0), ("9", 0), ("3", 0)], 0.0),
-        ([("7", 1), ("7", 1), ("9", 0), ("9", 0)], 0.5),  # two tied answers, one right
-        ([("7", 1), ("8", 0), ("9", 0)], 1 / 3),
-        ([(None, 0), (None, 0), ("7", 1)], 1.0),  # who has no answer does not vote
-        ([(None, 0), (None, 0)], 0.0),
-    ],
-)
-def test_majority(votes, expected):
-    assert metrics.majority(votes) == pytest.approx(expected)
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1), st.randoms())
-def test_majority_does_not_depend_on_order(votes, rng):
-    right = {"a": 1.0, "b": 0.0, "c": 0.0}
-    votes = [(answer, right[answer]) for answer, _ in votes]
-    shuffled = rng.sample(votes, len(votes))
-    assert metrics.majority(votes) == metrics.majority(shuffled)
-
-
-@pytest.mark.parametrize(
-    ("df", "table"),
-    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (120, 1.980), (10**6, 1.960)],
-)
-def test_t_quantile_agrees_with_the_printed_table(df, table):
-    assert metrics.t_quantile(df) == pytest.approx(table, abs=5e-4)
-
-
-def test_wilson_agrees_with_a_published_example():
-    # Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29
-    z = 1.959964
-    for right, n, low, high in [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ]:
-        assert metrics.wilson(right / n, n, z) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_interval_by_hand():
-    # means 0, 0, 1, 1: mean 0.5, sd sqrt(1/3), stderr sqrt(1/12) = 0.288675, effective n = .25 / (1/12) = 3,
-    # t(3) = 3.18245; Wilson: centre 0.5, half = t/(1+t²/3) · sqrt(.25/3 + t²/36) = 0.439170
-    found = metrics.interval([0, 0, 1, 1])
-    assert found["mean"] == 50
-    assert found["stderr"] == pytest.approx(28.8675, abs=1e-3)
-    assert found["ci95"] == pytest.approx([6.083, 93.917], abs=1e-3)
-
-
-def test_interval_in_the_middle_is_mean_plus_minus_two_stderr():
-    means = [1.0] * 540 + [0.0] * 460
-    found = metrics.interval(means)
-    assert found["ci95"][0] == pytest.approx(54 - 1.96 * found["stderr"], abs=0.05)
-    assert found["ci95"][1] == pytest.approx(54 + 1.96 * found["stderr"], abs=0.05)
-
-
-def test_interval_claims_no_certainty_when_all_prompts_agree():
-    assert metrics.interval([1.0] * 40)["ci95"] == pytest.approx([90.72, 100], abs=0.01)
-    assert metrics.interval([0.0] * 40)["ci95"] == pytest.approx([0, 9.28], abs=0.01)
-    assert metrics.interval([1.0])["ci95"][0] < 25
-
-
-def test_interval_of_rewards_outside_zero_to_one_is_not_squeezed():
-    found = metrics.interval([-1.0, 1.0, -1.0, -1.0])
-    assert found["mean"] == -50
-    assert found["ci95"][0] == pytest.approx(-50 - 3.18245 * 50, abs=0.01)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
-def test_interval_holds_its_mean_and_stays_within_bounds(means):
-    found = metrics.interval(means)
-    low, high = found["ci95"]
-    assert 0 <= low <= found["mean"] + 1e-3
-    assert found["mean"] - 1e-3 <= high <= 100
-    assert low < high
-
-
-def test_interval_covers_the_truth_19_times_in_20_with_clustered_samples():
-    # 60 prompts of very different difficulty, 8 samples each: as 480 independent ones they would cover 64 %.
-    rng, hits, trials = random.Random(0), 0, 1500
-    for _ in range(trials):
-        truth = [rng.betavariate(0.3, 0.7) for _ in range(60)]
-        means = [fmean(rng.random() < p for _ in range(8)) for p in truth]
-        low, high = metrics.interval(means)["ci95"]
-        hits += low <= 30 <= high
-    assert 0.93 <= hits / trials <= 0.97
-
-
-def test_paired_by_hand():
-    # differences 100, 0, 0, 50: mean 37.5, sd 47.871, stderr 23.936, t(3) = 3.18245
-    found = metrics.paired({"p": 100, "q": 50, "r": 0, "s": 100, "x": 1}, {"p": 0, "q": 50, "r": 0, "s": 50})
-    assert found["prompts"] == 4
-    assert found["difference"] == 37.5
-    assert found["stderr"] == pytest.approx(23.936, abs=1e-3)
-    assert found["ci95"] == pytest.approx([max(-100, 37.5 - 76.174), 100], abs=0.01)
-
-
-def test_paired_without_change_keeps_room_for_what_was_not_seen():
-    same = {str(i): 100.0 for i in range(40)}
-    assert metrics.paired(same, same)["ci95"] == pytest.approx([-9.28, 9.28], abs=0.01)
-
-
-@given(st.dictionaries(st.text("pq", min_size=1), st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1))
-def test_paired_is_antisymmetric(values):
-    a, b = ({p: v[i] for p, v in values.items()} for i in (0, 1))
-    forth, back = metrics.paired(a, b), metrics.paired(b, a)
-    assert forth["difference"] == -back["difference"]
-    assert forth["ci95"] == [-back["ci95"][1], -back["ci95"][0]]
-
-
-def test_paired_without_a_common_prompt_is_refused():
-    with pytest.raises(DataError, match="no prompt in common"):
-        metrics.paired({"a": 1.0}, {"b": 1.0})
 
 
 def test_task_result_by_hand():
@@ -196,7 +53,7 @@ def test_task_result_by_hand():
     assert list(found["by"]["level"]) == ["2", "10"]
     assert found["by"]["level"]["2"]["mean"] == 50
     assert prompts[0] == {
-        "task": "arithmetic", "prompt_id": "p", "mean": 50, "level": "2", "samples": 4, "right": 2
+        "task": "arithmetic", "prompt_id": "p", "mean": 50, "level": "2", "samples": 4, "right": 2, "tokens": 15
     }  # fmt: skip
     assert [r["score"] for r in shown] == [1, 1, 0, 0, 0, 0, 0, 0]
 
@@ -317,3 +174,19 @@ def test_questions_of_code_are_counted_by_skills_with_pass_at_k():
     low, high = found["pass_ci95"]["1"]
     assert low < found["pass_at"]["1"] < high
     assert list(found["pass_ci95"]) == list(found["pass_at"])
+
+
+def test_lengths_are_compared_where_both_evaluations_know_them(tmp_path):
+    def evaluated(label, tokens):
+        rows = [row(f"p{i}", k, 1.0, **({"tokens": tokens(i)} if tokens else {})) for i in range(20) for k in range(2)]
+        out = str(tmp_path / f"{label}.json")
+        rows = write_rows(tmp_path / f"{label}.jsonl", rows)
+        assert metrics.main(["evaluate", "--rows", rows, "--label", label, "--model", "m", "--out", out]) == 0
+        return Path(out)
+
+    long, short = evaluated("before", lambda i: 100 + i), evaluated("after", lambda i: 50 + i)
+    (found,) = metrics.compare(short, long)
+    assert (found["tokens"]["a"], found["tokens"]["b"]) == (59.5, 109.5)
+    assert found["tokens"]["change"] == pytest.approx(100 * (59.5 / 109.5 - 1), abs=1e-3)
+    assert found["tokens"]["ci95"][0] < found["tokens"]["change"] < found["tokens"]["ci95"][1] < -40
+    assert "tokens" not in metrics.compare(short, evaluated("untold", None))[0]

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from data_prep import metrics
+from data_prep import intervals
 from launchers import study_stats
 from launchers.study_stats import Estimate
 
@@ -40,10 +40,10 @@ def test_interval_by_hand():
 def test_one_seed_is_what_an_evaluation_says(seed):
     rng = random.Random(seed)
     a, b = ({str(i): rng.randrange(9) / 8 for i in range(50)} for _ in range(2))
-    share, told = study_stats.share([list(a.values())]), metrics.interval(list(a.values()))
+    share, told = study_stats.share([list(a.values())]), intervals.interval(list(a.values()))
     assert share.ci95 == pytest.approx(told["ci95"], abs=1e-3)
     percent = ({key: 100 * value for key, value in one.items()} for one in (a, b))
-    told = metrics.paired(*percent)
+    told = intervals.paired(*percent)
     change = study_stats.change([[a[key] - b[key] for key in a]])
     assert [change.mean, *change.ci95] == pytest.approx([told["difference"], *told["ci95"]], abs=1e-3)
 
