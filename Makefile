@@ -1,5 +1,5 @@
 # Recipes for post-training language models. `make help` says what there is.
-# Values of SCALE, MODEL, DATA, HARDWARE and SET reach the launcher through the environment, never through a shell.
+# Values of SCALE, MODEL, DATA, HARDWARE, SET and STEP reach the launcher through the environment, never through a shell.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,9 +15,10 @@ override RUN := $(value RUN)
 override SEEDS := $(value SEEDS)
 override SUBJECT := $(value SUBJECT)
 override ONLY := $(value ONLY)
+override STEP := $(value STEP)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
-export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY
+export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY STEP
 
 CORE = "$$(python3 -m launchers.envs core)"
 LAUNCH = $(CORE) -m launchers
@@ -43,7 +44,7 @@ demo:  ## the main job for real on a CPU: rejection sampling and SFT, then GRPO,
 
 $(RECIPES):
 	@$(LAUNCH) run $@ $(OPTIONS)
-data/%:  ## only the training data
+data/%:  ## only the training data (STEP=<step>: up to that step, and its first rows)
 	@$(LAUNCH) data $(call q,$*) $(OPTIONS)
 train/%:  ## only the training
 	@$(LAUNCH) train $(call q,$*) $(OPTIONS)

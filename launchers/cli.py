@@ -39,6 +39,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. tr
 Out = Annotated[Path, typer.Option("--out", help="where run directories go")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="a new run, even where the same one is finished or half done")]
+To = Annotated[str | None, typer.Option("--to", metavar="STEP", help="up to this step, and print its first rows")]
 FromMake = Annotated[bool, typer.Option("--make-variables", hidden=True)]
 RUNS = REPO / "runs"
 
@@ -213,6 +214,16 @@ def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: b
         print(found.get("report", run.path))
 
 
+def _look(name: str, step: str, option: str, given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
+    from launchers import between
+
+    folder = between.do(_locate(name, given, out, fresh), step, option)
+    if as_json:
+        _print_json(between.facts(step, folder))
+    else:
+        between.print_facts(step, folder)
+
+
 def _part(part: str, about: str) -> None:
     def command(
         name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
@@ -228,9 +239,24 @@ def _part(part: str, about: str) -> None:
 
 
 _part("run", "The whole recipe: data, training, evaluation, report.")
-_part("data", "Only make the training data.")
 _part("train", "Only train, on data that have been made.")
 _part("eval", "Only evaluate a trained run.")
+
+
+@app.command()
+def data(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+    fresh: Fresh = False, to: To = None, from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """Only make the training data, all of them or up to one of the pipeline's steps."""
+    given = _given(scale, set_, from_make)
+    by_make = os.environ.get("STEP") if from_make else None
+    if to is not None:
+        _look(name, to, "--to", given, out, fresh, as_json)
+    elif by_make:
+        _look(name, by_make, "STEP=", given, out, fresh, as_json)
+    else:
+        _execute(name, ("data",), given, out, fresh, as_json)
 
 
 @app.command()

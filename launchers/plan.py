@@ -49,7 +49,7 @@ class Plan:
 
     def rows(self, job: Job | None = None) -> int | None:
         """Rows of a training (by default the recipe's own), known once the data have been made."""
-        return pipeline.plan(self.specs[_data_file((job or self.main).folder)])[-1].rows_out
+        return pipeline.plan(self.specs[data_file((job or self.main).folder)])[-1].rows_out
 
     def steps(self, job: Job | None = None) -> int | None:
         """Optimiser steps, None while that depends on data that do not exist yet, or on packing."""
@@ -62,7 +62,8 @@ class Plan:
         return planned_steps(rows, train.epochs, job.batch)
 
 
-def _data_file(folder: str, part: str = "train") -> str:
+def data_file(folder: str, part: str = "train") -> str:
+    """Where a training's pipeline is written, below the run directory; `folder` is its Job's."""
     return f"{folder}/data/{part}.json".removeprefix("/")
 
 
@@ -149,8 +150,8 @@ def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
     return make_spec("validation", resolved, steps)
 
 
-def _step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command]:
-    """One process per run of steps that share an environment."""
+def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command]:
+    """For the steps of a spec that is written to `file`: a process per run of steps that share an environment."""
 
     def env(step: StepSpec) -> str:
         cls = step_class(step.kind)
@@ -208,23 +209,23 @@ def build(resolved: Resolved, run: Path) -> Plan:
         (f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls
     ]
     for folder, version in versions:
-        file = _data_file(folder)
+        file = data_file(folder)
         specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export(version.recipe)))
         validation = None
         if version.recipe.validation and version.recipe.eval:
-            held_out = _data_file(folder, "validation")
+            held_out = data_file(folder, "validation")
             specs[held_out] = validation_spec(version, backend.export(version.recipe))
             validation = _export_dir(specs[held_out])
         job = Job(version, machines, derive_batch(version, machines), folder, _export_dir(specs[file]), validation)
         jobs.append(job)
         for name in (file, held_out) if validation else (file,):
-            commands += _step_commands(specs[name], name, "data", job.label if folder else "")
+            commands += step_commands(specs[name], name, "data", job.label if folder else "")
     trainings = [command for job in jobs for command in backend.commands(job)]
     for label, version, model, revision in _evaluations(jobs):
         where = str(run / model) if isinstance(model, InRun) else model
         file = f"eval/{label}.spec.json"
         specs[file] = eval_spec(version, label, where, revision)
-        evaluations += _step_commands(specs[file], file, "eval", label)
+        evaluations += step_commands(specs[file], file, "eval", label)
         evaluations += _metrics_commands(version, label, where, specs[file])
     for label in [job.label for job in jobs[1:]] + (["before"] if "eval/before.spec.json" in specs else []):
         if "eval/after.spec.json" in specs:

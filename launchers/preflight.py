@@ -17,6 +17,8 @@ from launchers.plan import Plan
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
 
+LITTLE = 5e7  # bytes of disk that any part of a run may take; data steps look at what they need themselves
+
 
 def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
     """The recipe, ready to be planned, and everything that is wrong with it."""
@@ -147,7 +149,7 @@ def check_machine(made: Plan, parts: Sequence[str]) -> None:
                 "submit it (make sbatch/…), choose another profile (HARDWARE=), or try it small (SCALE=mini)",
             )
         )
-    needed = _disk_needed(made)
+    needed = _disk_needed(made) if "train" in parts else LITTLE
     parent = next(path for path in (made.run, *made.run.parents) if path.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
@@ -172,4 +174,4 @@ def _disk_needed(made: Plan) -> float:
     sizes = estimate.model_sizes(made.resolved.recipe.model)
     train = made.resolved.recipe.train
     kept = train.keep_checkpoints + 1 if train.save_every else 0  # one more while the oldest is still there
-    return len(made.jobs) * (sizes.params if sizes else 0) * (16 * kept + 4) + 5e7
+    return len(made.jobs) * (sizes.params if sizes else 0) * (16 * kept + 4) + LITTLE

@@ -9,15 +9,20 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launchers import rundir
+from launchers import rundir, targets
+from launchers.backends.base import Command
 from launchers.errors import RunError, fail
 from launchers.phase import die_with_parent
 from launchers.plan import PARTS
 from launchers.preflight import check_machine
+from launchers.render import write
 from launchers.rundir import Run
+
+SHORT_SCRIPT = "step.sh"  # of a run's latest work on only some of its commands
 
 
 @contextmanager
@@ -32,14 +37,21 @@ def only_one(path: Path, what: str = "run") -> Iterator[None]:
         yield
 
 
-def execute(run: Run, parts: Sequence[str] = PARTS) -> None:
-    """Do `parts` of a run, or what is left of them. Raises UserError before, RunError after a failure."""
-    check_machine(run.plan, parts)
+def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...] | None = None) -> None:
+    """Do `parts` of a run, or what is left of them. Raises UserError before, RunError after a failure.
+
+    commands: in place of all that the plan has for these parts; they need be none of the plan's.
+    """
+    doing = run.plan if commands is None else replace(run.plan, commands=commands)
+    check_machine(doing, parts)
     _check_order(run, parts)
     with only_one(run.path):
         rundir.prepare(run)
+        script_name = rundir.SCRIPT if commands is None else SHORT_SCRIPT
+        if commands is not None:
+            write(run.path / script_name, targets.local_script(doing), executable=True)
         rundir.set_status(run.path, "running")
-        argv = ["bash", str(run.path / rundir.SCRIPT), *parts]
+        argv = ["bash", str(run.path / script_name), *parts]
         here = os.getpid()
         script = subprocess.Popen(argv, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL))  # Linux call only
         try:
@@ -48,7 +60,7 @@ def execute(run: Run, parts: Sequence[str] = PARTS) -> None:
             script.wait()
             rundir.set_status(run.path, "stopped")
             raise
-        whole = set(PARTS) <= set(parts)
+        whole = run.finished or set(PARTS) <= set(parts)
         rundir.set_status(run.path, ("done" if whole else "partial") if status == 0 else "failed")
     if status:
         raise RunError(f"the run stopped; mend the cause and run the same command to go on: {run.path}")

@@ -21,7 +21,8 @@ settings.load_profile("any machine")
 REPO = Path(__file__).resolve().parent.parent
 # What `make test` hands down, and a user's shell does not have.
 OUTER_MAKE = (
-    "MAKELEVEL", "MAKEFLAGS", "MFLAGS", "SCALE", "MODEL", "DATA", "HARDWARE", "SET", "OUT", "RUN", "SEEDS", "ONLY"
+    "MAKELEVEL", "MAKEFLAGS", "MFLAGS", "SCALE", "MODEL", "DATA", "HARDWARE", "SET", "STEP", "OUT", "RUN", "SEEDS",
+    "ONLY",
 )  # fmt: skip
 LONGEST = ("plugins", "launchers")  # folders of tests, by the time of their longest files
 ROOMS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
