@@ -1,7 +1,12 @@
-"""Prompts that steps ask a model with: templates in the folders of templates/prompts, rendered in Jinja's sandbox."""
+"""Prompts: templates in templates/prompts, rendered in Jinja's sandbox.
+
+Those of its folders (.j2) are what steps ask a model with, those beside them (.txt) stand before questions
+(`data_prep/steps/asking.py`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +19,18 @@ if TYPE_CHECKING:
 
 
 def render(name: str, **values: Any) -> str:
-    """The prompt `folder/name`, without blank lines around it. Raises DataError for one that Jinja cannot read."""
-    return _template(name).render(**values).strip()
+    """The prompt `folder/name`, without blank lines around it. Raises DataError for one that Jinja cannot render."""
+    return filled(f"{name}.j2", values)
+
+
+def filled(file: str, values: Mapping[str, Any]) -> str:
+    """A file below templates/prompts, likewise."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        return template(file).render(values).strip()
+    except TemplateError as error:
+        raise DataError(f"{PROMPTS / file}: {error}") from error
 
 
 def content_hash(folder: str) -> str:
@@ -24,12 +39,13 @@ def content_hash(folder: str) -> str:
 
 
 @cache
-def _template(name: str) -> Template:
+def template(file: str) -> Template:
+    """A file below templates/prompts, read. Raises DataError."""
     from jinja2 import StrictUndefined
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    path = PROMPTS / f"{name}.j2"
+    path = PROMPTS / file
     try:
         return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(path.read_text("utf-8"))
     except TemplateError as error:

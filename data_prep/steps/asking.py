@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data_prep import tasks
-from data_prep.errors import DataError
+from data_prep import prompts
 from data_prep.step import Row
 
 Render = Callable[[Row], str]
 
 
 def renderer(name: str | None) -> Render | None:
-    """Renders a prompt with the row's `source` and `meta`, in Jinja's sandbox. Raises DataError."""
+    """Renders a prompt with the row's `source` and `meta`. Raises DataError, at once where the prompt is at fault."""
     if name is None:
         return None
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    path = tasks.PROMPTS / f"{name}.txt"
-    try:
-        template = ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(path.read_text("utf-8"))
-    except TemplateError as error:
-        raise DataError(f"{path}: {error}") from error
-
-    def render(row: Row) -> str:
-        try:
-            return template.render(source=row["source"], meta=row.get("meta", {})).strip()
-        except TemplateError as error:
-            raise DataError(f"{path}: {error}") from error
-
-    return render
+    file = f"{name}.txt"
+    prompts.template(file)
+    return lambda row: prompts.filled(file, {"source": row["source"], "meta": row.get("meta", {})})
 
 
 def ask(row: Row, system: Render | None, instructions: Render | None) -> None:

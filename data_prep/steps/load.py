@@ -131,6 +131,7 @@ class Load(Step):
     uses: ClassVar[tuple[str, ...]] = (
         "data_prep.rows",
         "data_prep.fetch",
+        "data_prep.prompts",
         "data_prep.steps.origins",
         "data_prep.steps.shapes",
         "data_prep.steps.files",
