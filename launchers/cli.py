@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -95,12 +95,20 @@ def _resolve(name: str, given: _Given) -> Resolved:
     return resolved
 
 
-def _locate(name: str, given: _Given, out: Path, fresh: bool = False) -> Run:
-    """The run of a recipe (to go on with or to make), or the run directory that `name` is."""
-    from launchers import rundir
+def _locate(
+    name: str, given: _Given, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse"
+) -> Run:
+    """The run of a recipe (to go on with or to make), or the run directory that `name` is.
+
+    `first`: what becomes of a run that the recipe starts from and that is not done yet.
+    """
+    from launchers import lineage, rundir
 
     if not rundir.is_run(name):
-        return rundir.locate(_resolve(name, given), out, fresh)
+        resolved = _resolve(name, given)
+        if first != "pass":
+            (lineage.do_first if first == "do" else lineage.refuse_untrained)(resolved, out)
+        return rundir.locate(lineage.begun(resolved, out), out, fresh)
     if given.scale or given.settings or fresh:
         raise fail("a run directory is what it is: options go with a recipe's name", name)
     return rundir.at(Path(name))
@@ -171,7 +179,7 @@ def plan(
     """What would be done: steps cached or to do, batch, optimiser steps, memory and time, exact command lines."""
     from launchers import planned
 
-    run = _locate(name, _given(scale, set_, from_make), out, fresh)
+    run = _locate(name, _given(scale, set_, from_make), out, fresh, first="pass")
     facts = planned.facts(run.plan)
     if as_json:
         _print_json(facts)
@@ -202,7 +210,7 @@ def render(
 def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
     from launchers import run as running
 
-    run = _locate(name, given, out, fresh)
+    run = _locate(name, given, out, fresh, first="do" if "report" in parts else "refuse")
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:

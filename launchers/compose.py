@@ -53,6 +53,12 @@ class Resolved:
         """The family's folder: where its pipelines and sample rows are."""
         return ROOT / self.family
 
+    @property
+    def begins_with(self) -> str | None:
+        """The recipe whose trained model this one starts from; None where it names none, or a model was given."""
+        given = any(key == "model" for key, _, _ in self.overrides.settings)
+        return None if given else self.recipe.model_of
+
     def where(self, key: str) -> str:
         """file:line (or option) of a dotted key."""
         return self.tree.where_of(tuple(key.split(".")))

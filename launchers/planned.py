@@ -51,6 +51,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "family": resolved.family,
         "scale": resolved.scale,
         "model": resolved.recipe.model,
+        "begins_with": resolved.begins_with,
         "trainer": resolved.recipe.trainer,
         "method": resolved.recipe.method,
         "hardware": {"profile": resolved.recipe.hardware, **plan.hardware.model_dump()},
@@ -88,6 +89,8 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
     what = f"{found['trainer']} {found['method']} of {found['model']} on {hardware['profile']}"
     product = f"{batch['micro']} micro × {batch['accumulation']} accumulation × {batch['world']} {unit}"
     print(f"{found['recipe']}{scale}: {what}")
+    if found["begins_with"]:
+        print(f"begins   with the model that {found['begins_with']} is still to train; its start stands in here")
     print(f"run      {shown(Path(found['run']))}{'  (finished)' if run.finished else ''}")
     print(f"batch    {batch['global']} = {product}")
     if rollout := found["rollout"]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import rewards
 from data_prep import tasks
 from data_prep.errors import DataError
-from launchers import backends, envs, estimate, hardware, online, plan, sources
-from launchers.compose import Resolved, patched
+from launchers import backends, compose, envs, estimate, hardware, online, plan, sources
+from launchers.compose import Overrides, Resolved, patched
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.plan import Plan
 from launchers.targets.slurm import load_site
@@ -28,6 +28,7 @@ def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
     except UserError as error:
         faults.extend(error.faults)
     recipe = resolved.recipe
+    faults += _lineage(resolved)
     faults += _evaluation(resolved)
     faults += _caught(resolved, lambda: load_site(recipe.site, resolved.where("site")))
     try:
@@ -52,6 +53,24 @@ def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
     if not faults:  # what only the whole plan shows
         faults += _caught(resolved, lambda: plan.build(resolved, Path("/run")))
     return resolved, faults
+
+
+def _lineage(resolved: Resolved) -> Iterator[Fault]:
+    """What is wrong with the recipes that are to be done first (their own checks come when they are)."""
+    chain, here, known = [resolved.name], resolved, compose.recipe_names()
+    while (name := here.begins_with) is not None:
+        if name in chain:
+            yield here.fault("model_of", f"begins with itself: {' -> '.join((*chain, name))}")
+            return
+        if name not in known:
+            yield here.fault("model_of", f"no recipe {name!r}; {did_you_mean(name, known)}")
+            return
+        chain.append(name)
+        try:
+            here = compose.resolve(name, Overrides(resolved.scale))
+        except UserError as error:
+            yield from error.faults
+            return
 
 
 def _caught(resolved: Resolved, check: Callable[[], object]) -> list[Fault]:

@@ -258,6 +258,9 @@ class Recipe(Strict):
     """A Hub id (owner/name) or a local folder."""
     revision: str | None = None
     """The Hub revision of the model, a commit."""
+    model_of: str | None = None
+    """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
+    that was before."""
     hardware: str
     """A profile in configs/hardware."""
     site: str | None = None

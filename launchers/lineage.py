@@ -1,0 +1,61 @@
+"""Recipes that begin where another one ends: `model_of: sky_t1/7b_sft`, which is done first, at the same scale.
+
+A recipe's `model` then says what that one started from; until it has been trained, `model` stands in for it in
+plans and checks. A model given on the command line takes the place of both.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from launchers import compose, preflight, rundir
+from launchers import run as running
+from launchers.compose import Overrides, Resolved
+from launchers.errors import UserError, fail
+from launchers.rundir import Run
+
+
+def _ready(name: str, overrides: Overrides) -> Resolved:
+    resolved, faults = preflight.check(compose.resolve(name, overrides))
+    if faults:
+        raise UserError(*faults)
+    return resolved
+
+
+def first(resolved: Resolved, out: Path) -> Run | None:
+    """The run that trains the model which a checked recipe starts from, finished or not; None where there is none."""
+    name = resolved.begins_with
+    return None if name is None else rundir.locate(begun(_ready(name, Overrides(resolved.scale)), out), out)
+
+
+def begun(resolved: Resolved, out: Path) -> Resolved:
+    """The recipe with the model that the one before has trained, where it has; as it is where not."""
+    before = first(resolved, out)
+    if before is None or not before.finished:
+        return resolved
+    model = str(before.path / before.plan.main.model)
+    said = (("model", model, f"model_of {before.plan.resolved.name}"), ("revision", "null", "--set revision"))
+    return _ready(resolved.name, Overrides(resolved.scale, (*said, *resolved.overrides.settings)))
+
+
+def do_first(resolved: Resolved, out: Path) -> None:
+    """Do the runs that a checked recipe starts from, or what is left of them. Raises UserError or RunError."""
+    name = resolved.begins_with
+    if name is None:
+        return
+    earlier = _ready(name, Overrides(resolved.scale))
+    do_first(earlier, out)
+    before = rundir.locate(begun(earlier, out), out)
+    if not before.finished:
+        print(f"{resolved.name} starts from the model of {name}, done first: {before.path}", file=sys.stderr)
+        running.execute(before)
+
+
+def refuse_untrained(resolved: Resolved, out: Path) -> None:
+    """Raises UserError where the model to start from is still to be trained."""
+    before = first(resolved, out)
+    if before is not None and not before.finished:
+        name, scale = before.plan.resolved.name, f" SCALE={resolved.scale}" if resolved.scale else ""
+        told = f"starts from the model of {name}, which is still to be trained: `make {name}{scale}` first"
+        raise fail(told, resolved.name, "model_of")
