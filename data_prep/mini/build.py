@@ -143,8 +143,8 @@ def evaluated(world: World, model: Path, python: Path, log: Path) -> dict[str, A
     levels = ",".join(f"{level}:{count}" for level, count in world.evaluation.items())
     asked = ["data_prep.mini.evaluate", str(model), "--subject", world.subject, "--levels", levels]
     asked += ["--samples", str(world.samples), "--max-tokens", str(world.max_tokens)]
-    first, *others = (json.loads(call(python, [*asked, "--chain", chain], log)) for chain in world.chains)
-    chains = {chain: found["levels"] for chain, found in zip(world.chains[1:], others, strict=True)}
+    first, *others = (json.loads(call(python, [*asked, "--chain", chain], log)) for chain in world.asked)
+    chains = {chain: found["levels"] for chain, found in zip(world.asked[1:], others, strict=True)}
     also = {world.also.subject: evaluated(world.also, model, python, log)["levels"]} if world.also else {}
     return {**first, **({"chains": chains} if chains else {}), **({"also": also} if also else {})}
 

@@ -58,6 +58,7 @@ class World:
     stop: dict[str, Any]  # options of launchers/plugins/llamafactory/stop_on_accuracy.py
     max_tokens: int  # of a sampled answer
     chains: tuple[Chain, ...] = ("short",)  # the training rows' forms, in equal parts
+    asked: tuple[Chain, ...] = ("short",)  # forms that a question can ask for; each is on the card
     samples: int = 4  # per question, for the card
     train: dict[str, Any] = field(default_factory=lambda: dict(TRAIN))
     name: str = ""
@@ -129,6 +130,7 @@ FUNCTIONS = World(
     stop={"level": 2, "settle-at": 25, "settle-steps": 20, "target": 45, "every": 10, "start": 80},
     max_tokens=96,  # a plan and its program take up to 86
     chains=("short", "long"),
+    asked=("short", "long"),
 )
 REASONER = replace(
     ARITHMETIC,
@@ -136,7 +138,10 @@ REASONER = replace(
     folder="recipes/mini/reasoner",
     card="mini_reasoner.md.j2",
     vocab=448,
-    also=replace(FUNCTIONS, chains=("long",)),
+    max_tokens=224,  # a checked sum at level 4 takes up to 215
+    chains=("short", "short", "long"),  # nothing asks for it: one sum in three is checked, out of habit
+    train={**TRAIN, "cutoff_len": 256},
+    also=replace(FUNCTIONS, chains=("long",), asked=("long",)),
     share=0.3,
     marks=thinking("sky_t1").marks,
 )
