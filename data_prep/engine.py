@@ -143,6 +143,7 @@ def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Sta
     """Shard steps: whatever shard is missing, here or on a pool."""
     size = step.shard_rows
     indices = range((inputs.rows + size - 1) // size)
+    _discard_other_cut(job, inputs, size)
     todo = [index for index in indices if not _shard_path(job, index).exists()]
     done = inputs.rows - sum(inputs.length(index, size) for index in todo)
     progress.start(job, inputs.rows, done)
@@ -158,6 +159,17 @@ def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Sta
     for part in shard_stats(job.dir):
         stats.add(part)
     return stats
+
+
+def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
+    """Remove shards that were cut at another size, and so hold other rows than their numbers say.
+
+    How an API step is asked decides its size, and may change between runs; its answers are in the journal.
+    """
+    done = zip(shard_paths(job.dir), shard_stats(job.dir), strict=True)
+    if any(stats.rows_in != inputs.length(int(path.stem), size) for path, stats in done):
+        shutil.rmtree(job.shards)
+        job.shards.mkdir()
 
 
 def _make_shards(job: Job, step: Step, inputs: Inputs, todo: Sequence[int]) -> Generator[tuple[int, Stats], None, None]:

@@ -59,6 +59,10 @@ class CallParams(Params):
     batch: bool = False  # by the endpoint's Batch API: cheaper, and done within a day
     max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's rows that may fail after all retries
 
+    def shard_rows(self, usual: int) -> int:
+        """Rows of a shard, for a step that asks about each row by itself: `usual`, or those of a whole batch."""
+        return SHARD_SAMPLES if self.batch else usual
+
     @model_validator(mode="after")
     def _has_price(self) -> Self:
         if self.spend_cap is not None:

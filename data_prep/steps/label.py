@@ -60,6 +60,10 @@ class Label(Step):
     Params = LabelParams
     params: LabelParams
 
+    def __init__(self, params: LabelParams) -> None:
+        super().__init__(params)
+        self.shard_rows = params.shard_rows(self.shard_rows)
+
     def env(self) -> str:
         """vLLM's, where the model is served here."""
         return self.params.env

@@ -94,6 +94,10 @@ class Rewrite(Step):
     Params = RewriteParams
     params: RewriteParams
 
+    def __init__(self, params: RewriteParams) -> None:
+        super().__init__(params)
+        self.shard_rows = params.shard_rows(self.shard_rows)
+
     def env(self) -> str:
         """vLLM's, where a model is served here."""
         return self.params.env if self.params.model else "core"

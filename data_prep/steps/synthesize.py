@@ -74,6 +74,10 @@ class Synthesize(Step):
     Params = SynthesizeParams
     params: SynthesizeParams
 
+    def __init__(self, params: SynthesizeParams) -> None:
+        super().__init__(params)
+        self.shard_rows = params.shard_rows(self.shard_rows)
+
     def env(self) -> str:
         """vLLM's, where the model is served here."""
         return self.params.env

@@ -137,3 +137,42 @@ def test_killed_while_it_waits_it_hands_nothing_in_twice(tmp_path: Path) -> None
         assert len(server.answered) == 20
     assert manifest.rows_out == 20
     assert manifest.cost == {"answers": 20, "prompt_tokens": 60, "completion_tokens": 100}
+
+
+@pytest.mark.parametrize("kind", ["label", "rewrite"])
+def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(tmp_path: Path, kind: str) -> None:
+    """300 rows go in one batch where single requests make shards of 256 or 128; a run may go on the other way."""
+    rows = [{"id": f"p{i}", "prompt": f"q{i}", "completion": f"c{i}"} for i in range(300)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def spec(url: str, **params: Any) -> pipeline.Spec:
+        given = {"model": "m", "base_url": url, "tries": 1, "max_error_share": 0.0, **params}
+        steps = [
+            {"name": "load", "kind": "load", "params": {"path": "rows.jsonl"}},
+            {"name": kind, "kind": kind, "params": given, "inputs": ["load"]},
+        ]
+        document = {"name": "test", "base": str(tmp_path), "cache": str(tmp_path / "cache"), "steps": steps}
+        return pipeline.Spec.model_validate(document)
+
+    broken = {"now": True}  # one row fails, and with it the last shard
+
+    def reply(request: openai_server.Request) -> Fault | None:
+        if broken["now"] and "q290" in request.prompt:
+            return Status(400)
+        thought = "<|begin_of_thought|>c{0}<|end_of_thought|><|begin_of_solution|>s<|end_of_solution|>"
+        number = request.prompt.split("\nq")[1].split("\n")[0]
+        return Finish(content='{"difficulty": 3}' if kind == "label" else thought.format(number))
+
+    with OpenAIServer(reply) as server:
+        with pytest.raises(LimitPassed, match="1 of"):
+            pipeline.run(spec(server.url))
+        assert list(pipeline.find(spec(server.url)).glob("shards/00000.jsonl")), "shards of the other size are there"
+        answered = len(server.answered)
+        broken["now"] = False
+        manifest = pipeline.run(spec(server.url, batch=True))[-1]
+        (handed,) = server.batches.values()
+        assert len(server.files[handed["input_file_id"]].splitlines()) == 300 - answered
+        assert len(server.answered) == 300
+    assert (manifest.rows_in, manifest.rows_out, manifest.shards) == (300, 300, 1)
+    made = pipeline.read_rows(pipeline.find(spec(server.url, batch=True)))
+    assert [row["id"] for row in made] == [row["id"] for row in rows]
