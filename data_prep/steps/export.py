@@ -7,7 +7,8 @@
 - export: {format: verl, dataset: train}          export/train.parquet: prompts with their golds (`export_verl`)
 
 Line n of a file is row n of the step. Texts are written whole: what to do about long ones is the trainer's
-`max_length`.
+`max_length`. LlamaFactory's files also say where a row came from, in the columns `category` (`meta.category`, of a
+`mix`) and `source`, which it does not read.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ class Export(Step):
         entry: dict[str, Any] = {"file_name": name, "formatting": "sharegpt", "columns": columns, "tags": tags}
         if pairs:
             entry["ranking"] = True
-        write_atomic(folder / name, (_line(_ranking(row, style) if pairs else _turns(row, style)) for row in rows))
+        record = _ranking if pairs else _turns
+        write_atomic(folder / name, (_line(record(row, style) | told) for row, told in _with_origin(rows)))
         text = json.dumps({self.params.dataset: entry}, indent=2)
         write_atomic(folder / "dataset_info.json", [text.encode(), b"\n"])
 
@@ -181,6 +183,19 @@ def alternates(row: Row) -> bool:
     roles = [message["role"] for message in row["prompt"]]
     turns = roles[1:] if roles[0] == "system" else roles
     return len(turns) % 2 == 1 and all(role == ("assistant" if at % 2 else "user") for at, role in enumerate(turns))
+
+
+def _with_origin(rows: Iterable[Row]) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Each row, with its category and source: of these, all have what the first one has.
+
+    Arrow wants the same columns in all rows, and a text in the first that it sees: where a later row lacks one, null.
+    """
+    columns: list[str] | None = None
+    for row in rows:
+        said = {"category": row.get("meta", {}).get("category"), "source": row.get("source")}
+        told = {name: value for name, value in said.items() if isinstance(value, str)}
+        columns = list(told) if columns is None else columns
+        yield row, {name: told.get(name) for name in columns}
 
 
 def _turns(row: Row, style: Style) -> dict[str, Any]:

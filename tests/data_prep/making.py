@@ -14,6 +14,11 @@ def write_jsonl(path: Path, rows: list) -> Path:
     return path
 
 
+def lines(path: Path) -> list[dict]:
+    """Of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
 def rows(count: int, **extra) -> list[dict]:
     return [
         {"prompt": f"question {n}", "completion": f"answer é {n}", "meta": {"index": n}, **extra} for n in range(count)

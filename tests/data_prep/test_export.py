@@ -33,7 +33,7 @@ def test_sharegpt_with_messages(tmp_path):
     assert info["file_name"] == "short.jsonl"
     assert info["columns"] == {"messages": "messages"}
     lines = [json.loads(line) for line in (folder / "short.jsonl").read_bytes().split(b"\n") if line]
-    assert lines[0] == {"messages": [SYSTEM, USER, {"role": "assistant", "content": LONG}]}
+    assert lines[0] == {"messages": [SYSTEM, USER, {"role": "assistant", "content": LONG}], "source": "in"}
     assert [message[info["tags"]["role_tag"]] for message in lines[1]["messages"]] == [
         info["tags"]["user_tag"],
         info["tags"]["assistant_tag"],
@@ -57,6 +57,25 @@ def test_the_datasets_library_reads_it(tmp_path, monkeypatch):
     found = load_dataset("json", data_files=str(folder / "train.jsonl"), split="train", cache_dir=str(tmp_path / "hf"))
     assert len(found) == 20
     assert found[3]["messages"] == [USER, {"role": "assistant", "content": "c 3"}]
+
+
+def test_rows_say_where_they_came_from_and_all_have_the_same_columns(tmp_path):
+    rows = [{"prompt": f"{source} {n}", "completion": "c", "source": source} for source in "abc" for n in range(3)]
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    parts = {"first": {"sources": ["a", "b"]}, "second": {"sources": ["c"]}}
+    chain = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("mix", {"parts": parts}), ("export", {}))
+    pipeline.run(chain)
+    found = making.lines(pipeline.find(chain) / "export" / "train.jsonl")
+    category = {"a": "first", "b": "first", "c": "second"}
+    assert len(found) == 9
+    for line in found:
+        source = line["messages"][0]["content"][0]
+        assert (line["category"], line["source"]) == (category[source], source)
+    rows = [{"prompt": "p", "completion": "c", "meta": {"category": one}} for one in ("x", 3, None)]
+    _, folder = export(tmp_path / "some", rows)
+    assert [line["category"] for line in making.lines(folder / "train.jsonl")] == ["x", None, None]
+    _, folder = export(tmp_path / "later", [*rows[::-1], {"prompt": "p", "completion": "c"}])
+    assert {tuple(line) for line in making.lines(folder / "train.jsonl")} == {("messages", "source")}
 
 
 def test_parquet(tmp_path):

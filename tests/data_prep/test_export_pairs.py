@@ -49,7 +49,7 @@ for path, transform in zip(sys.argv[1:], transforms):
 
 
 def lines(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "train.jsonl").read_bytes().split(b"\n") if line]
+    return making.lines(folder / "train.jsonl")
 
 
 def test_torchtune_chat_and_instruct(tmp_path):
@@ -89,7 +89,8 @@ def test_torchtune_pairs_are_whole_conversations(tmp_path):
 
 
 def test_llamafactory_reads_the_pairs_as_ranking_data(tmp_path, llamafactory_python):
-    rows = [PAIR, {"prompt": "q", "completion": "good", "rejected": "bad", "score": 1.0}]
+    first = {**PAIR, "meta": {"category": "sums"}}  # the other row has no category
+    rows = [first, {"prompt": "q", "completion": "good", "rejected": "bad", "score": 1.0}]
     folders = [
         str(export(tmp_path / style, rows, preference=True, style=style)[1]) for style in ("messages", "conversations")
     ]
@@ -103,6 +104,7 @@ def test_llamafactory_reads_the_pairs_as_ranking_data(tmp_path, llamafactory_pyt
     for line in done.stdout.splitlines()[-2:]:
         ranking, found = json.loads(line)
         assert ranking is True
+        assert {name for one in found for name in one if not name.startswith("_")} == set(), "columns are all its own"
         said = [[{"role": "assistant", "content": text} for text in two] for two in (("4\u2028", "5"), ("good", "bad"))]
         assert [(one["_system"], one["_prompt"], one["_response"]) for one in found] == [
             ("Think.", [USER], said[0]),
