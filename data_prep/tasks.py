@@ -54,6 +54,12 @@ class Hub(Model):
         check_part(self.split, self.config, self.files)
         return self
 
+    @property
+    def is_test(self) -> bool:
+        """Whether this is a test split, by its name or its files'."""
+        names = [self.split] if self.split else [PurePosixPath(name).name for name in self.files]
+        return all(name.startswith("test") for name in names)
+
 
 def check_part(split: str | None, config: str | None, files: Sequence[str]) -> None:
     """Raises ValueError unless this is one readable part of a Hub's data set."""
@@ -165,7 +171,18 @@ class Task(Model):
     programs: Programs | None = None
     choices: Choices | None = None
     system: str | None = None
+    split: Literal["train", "test"] | None = None  # of its benchmark, where the names of its origin do not tell
     reward: Reward
+
+    @property
+    def is_test(self) -> bool:
+        """Whether a benchmark tests with these problems: what is trained on them must not be evaluated on them."""
+        if self.split is not None:
+            return self.split == "test"
+        if self.hub is not None:
+            return self.hub.is_test
+        origin = self.curriculum or self.questions
+        return origin is not None and origin.split in ("test", "held_out")
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:

@@ -47,6 +47,11 @@ class Plan:
         """The recipe's own training (the others are controls)."""
         return self.jobs[0]
 
+    @property
+    def trained_on(self) -> list[Spec]:
+        """The pipelines of the training data, the controls' too."""
+        return [self.specs[data_file(job.folder)] for job in self.jobs]
+
     def rows(self, job: Job | None = None) -> int | None:
         """Rows of a training (by default the recipe's own), known once the data have been made."""
         return pipeline.plan(self.specs[data_file((job or self.main).folder)])[-1].rows_out

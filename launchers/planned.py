@@ -9,7 +9,7 @@ from typing import Any
 from data_prep import pipeline
 from data_prep.errors import DataError
 from data_prep.pipeline import Spec
-from launchers import envs
+from launchers import envs, leaks
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.compose import shown
 from launchers.estimate import estimate
@@ -66,6 +66,7 @@ def facts(plan: Plan) -> dict[str, Any]:
             "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
             "hours": found.hours, "usd": found.usd,
         },
+        "warnings": leaks.warnings(plan.trained_on),
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
         "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],
@@ -102,6 +103,8 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
     if found["estimate"]:
         print(f"estimate {_estimate_text(found)}")
+    for warning in found["warnings"]:
+        print(f"warning  {warning}")
     for file, pipeline_steps in found["pipelines"].items():
         print(f"\n{file}")
         for step in pipeline_steps:

@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launchers import rundir, targets
+from launchers import leaks, rundir, targets
 from launchers.backends.base import Command
 from launchers.errors import RunError, fail
 from launchers.phase import die_with_parent
@@ -44,6 +45,8 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
     """
     doing = run.plan if commands is None else replace(run.plan, commands=commands)
     check_machine(doing, parts)
+    for warning in leaks.warnings(run.plan.trained_on) if {"data", "train"} & set(parts) else ():
+        print(f"warning: {warning}", file=sys.stderr)
     _check_order(run, parts)
     with only_one(run.path):
         rundir.prepare(run)

@@ -1,0 +1,74 @@
+"""Training on what benchmarks test with: a warning wherever it is loaded, a fault where the recipe evaluates on it.
+
+A task says whether it is a test split (`Task.is_test`), a Hub's data set by the name of its split or of its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_prep import tasks
+from data_prep.pipeline import Spec
+from data_prep.steps.load import LoadParams
+from data_prep.tasks import Hub
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is trained on, or evaluated on: a task, or a part of a Hub's data set."""
+
+    name: str
+    hub: Hub | None
+    filter: Mapping[str, Any]
+    is_test: bool
+
+    def holds(self, other: Source) -> bool:
+        """Whether rows of both are the same, as far as names tell: two filters that differ may choose others."""
+        if self.name == other.name:
+            return True
+        if self.hub is None or other.hub is None or self.hub.id != other.hub.id:
+            return False
+        same = (self.is_test and other.is_test) or _part(self.hub) == _part(other.hub)
+        return same and not (self.filter and other.filter and self.filter != other.filter)
+
+
+def _part(hub: Hub) -> tuple[str | None, str | None, tuple[str, ...]]:
+    return hub.config, hub.split, hub.files
+
+
+def _task(name: str) -> Source:
+    task = tasks.read(name)
+    return Source(name, task.hub, task.filter, task.is_test)
+
+
+def _loaded(given: LoadParams) -> Iterator[Source]:
+    """What a step `load` reads, by name."""
+    for name in given.names:
+        found = _task(name)
+        yield Source(name, found.hub, given.filter or found.filter, found.is_test)
+    if given.hub and given.revision:
+        hub = Hub(id=given.hub, revision=given.revision, split=given.part, config=given.config, files=given.files)
+        yield Source(given.hub, hub, given.filter, hub.is_test)
+
+
+def warnings(specs: Iterable[Spec]) -> list[str]:
+    """A line for each test split that pipelines of training data load."""
+    given = (LoadParams.model_validate(step.params) for spec in specs for step in spec.steps if step.kind == "load")
+    found = {source.name: source for one in given for source in _loaded(one) if source.is_test}
+    return [
+        f"{name}: trained on its test split; do not evaluate on {source.hub.id if source.hub else name} afterwards"
+        for name, source in found.items()
+    ]
+
+
+def clash(given: LoadParams, evaluated: Sequence[str]) -> str | None:
+    """Why a step of a training pipeline must not load this where these tasks are evaluated on; None where it may."""
+    loaded = list(_loaded(given))
+    for name in evaluated if loaded else ():
+        for source in loaded:
+            if name in tasks.names() and source.holds(_task(name)):
+                which = "" if name == source.name else f" as {name}"
+                return f"trains on {source.name}, which eval.tasks holds{which}: leave one of the two out"
+    return None

@@ -1,0 +1,83 @@
+"""Training on a benchmark's test split: said in the plan, while data are made and in the report; refused where the
+recipe evaluates on the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from data_prep import tasks
+from data_prep.steps.load import LoadParams
+from launchers import leaks
+from tests.conftest import House
+
+APPS = "21e74ddf8de1a21436da12e3e653065c5213e9d1"
+RECIPE = (
+    "extends: [../min_o1/_sft.yaml]\ndata: mine\nhardware: cpu\nnative: {template: qwen, deepspeed: null}\n"
+    "train: {global_batch: 4, micro_batch: 4, learning_rate: 1e-5, epochs: 3, max_length: 2048}\n"
+)
+SAID = "gsm8k: trained on its test split; do not evaluate on openai/gsm8k afterwards"
+
+
+def test_tasks_that_benchmarks_test_with_are_known() -> None:
+    assert [name for name in tasks.names() if not tasks.read(name).is_test] == [
+        "apps_train", "numina_amc_aime", "numina_math", "numina_olympiads", "prm800k", "still_2", "taco"
+    ]  # fmt: skip
+
+
+def _house(house: House, evaluated: str) -> House:
+    house.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "so 2", "answer": "2"}\n')
+    house.write("recipes/x/y.yaml", RECIPE + f"eval: {{tasks: [{evaluated}]}}\n")
+    house.write("recipes/x/data.yaml", "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n")
+    return house
+
+
+def test_it_is_said_in_the_plan_while_data_are_made_and_in_the_report(house: House) -> None:
+    _house(house, "math500")
+    assert f"warning  {SAID}" in house.launch("plan", "x/y").stdout.splitlines()
+    made = house.launch("data", "x/y")
+    assert made.returncode == 0, made.stderr
+    assert made.stderr.splitlines().count(f"warning: {SAID}") == 1
+    (run,) = house.path.glob("runs/x/y/*-*")
+    assert house.launch("report", str(run)).returncode == 0
+    data = (run / "report.html").read_text().split("<h2>Data</h2>")[1]
+    assert data.index(SAID) < data.index("<h3>mine</h3>")
+    house.write("recipes/x/data.yaml", "mine:\n  - load: {path: rows.jsonl}\n")
+    assert json.loads(house.launch("plan", "x/y", "--json").stdout)["warnings"] == []
+
+
+def test_evaluating_on_the_same_is_a_fault(house: House) -> None:
+    done = _house(house, "math500, gsm8k").launch("plan", "x/y")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: recipes/x/data.yaml:2: mine: step 'load' trains on gsm8k, which eval.tasks holds: "
+        "leave one of the two out\n",
+    )
+
+
+CLASHES = {
+    "a task": ({"task": "apps"}, "apps", True),
+    "its data set": ({"hub": "codeparrot/apps", "revision": APPS, "files": ["test.jsonl"]}, "apps", True),
+    "by another name": ({"hub": "codeparrot/apps", "revision": APPS, "split": "test"}, "apps", True),
+    "its other split": ({"hub": "codeparrot/apps", "revision": APPS, "files": ["train.jsonl"]}, "apps", False),
+    "a task of its other split": ({"task": "apps_train"}, "apps", False),
+    "a part of it": ({"task": "livecodebench_easy"}, "livecodebench", True),
+    "another part of it": ({"task": "livecodebench_easy"}, "livecodebench_hard", False),
+    "other years": (
+        {"hub": "AI-MO/aimo-validation-aime", "revision": "0" * 40, "filter": {"url": {"contains": "2023"}}},
+        "aime24",
+        False,
+    ),
+    "all years": ({"hub": "AI-MO/aimo-validation-aime", "revision": "0" * 40}, "aime24", True),
+    "a file": ({"path": "gsm8k.jsonl"}, "gsm8k", False),
+    "a sum": ({"task": "arithmetic"}, "arithmetic", True),
+}
+
+
+@pytest.mark.parametrize("case", CLASHES)
+def test_what_is_the_same(case: str) -> None:
+    given, evaluated, expected = CLASHES[case]
+    why = leaks.clash(LoadParams.model_validate(given), ["math500", "no_such_task", evaluated])
+    assert (why is not None) == expected
+    assert why is None or evaluated in why
