@@ -71,6 +71,7 @@ def page(run: Results) -> Json:
         "commands": [_line(c) for c in run.plan.get("commands") or []],
         "warnings": [str(line) for line in run.plan.get("warnings") or []],
         "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
+        "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
         "spreads": report_spread.section(run),
         "losses": losses(run),
         "loss_plot": loss_plot(run),

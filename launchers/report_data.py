@@ -48,6 +48,23 @@ def _said(manifest: Json) -> list[str]:
     return [*(said if manifest.get("kind") in TOLD and counts else []), *([", ".join(paid)] if paid else [])]
 
 
+def difficulty(steps: Sequence[Json]) -> str:
+    """Whose judgement the difficulty of a pipeline's samples is, and how many of a model's labels could not be read.
+
+    Empty where nothing measured it: the labels' own counts then say all.
+    """
+    measured, labelled = (
+        sum((Counter(one.get("counts") or {}) for one in steps if one.get("kind") == kind), Counter[str]())
+        for kind in ("difficulty", "label")
+    )
+    if not measured:
+        return ""
+    asked = labelled.total()
+    unread = f" ({count(labelled['unlabelled'])} of {count(asked)} labels could not be read)" if asked else ""
+    rates, labels = count(measured["by pass rate"]), count(measured["by label"])
+    return f"Difficulty: {rates} samples by their question's pass rate, {labels} by a model's label{unread}."
+
+
 def mixture(manifest: Json) -> list[Json]:
     """Of a step `mix`: for each category and source the rows, their share, and how many were asked for ("" for all)."""
     if manifest.get("kind") != "mix":

@@ -17,6 +17,7 @@ import pytest
 from data_prep import pipeline, spread
 from launchers import figures, report
 from tests.conftest import REPO
+from tests.fakes.openai_server import Finish, OpenAIServer
 from tests.launchers import made_up_run
 from tests.launchers.made_up_run import CONTROL, HOSTILE, put
 
@@ -233,6 +234,42 @@ def test_a_mixture_labels_and_cost_are_told(tmp_path):
     assert cells[3:5] == [["math", "", "10", "10", "25.0"], ["", "algebra", "10", "10", "25.0"]]
     assert "50 labelled, 10 unlabelled" in words
     assert "0.50 dollars, 70 answers, 21,000 prompt tokens, 1,400 completion tokens" in words
+
+
+def test_whose_judgement_of_difficulty_was_used_is_told(tmp_path):
+    def reply(request):
+        if "difficulty" not in request.prompt:
+            return Finish(content="\\boxed{2}")
+        return Finish(content='{"difficulty": 4}' if "1+1? (0)" in request.prompt else "It is hard.")
+
+    rows = [{"id": f"r{n}", "prompt": f"1+1? ({n})", "answer": "2"} for n in range(5)]
+    put(tmp_path / "in.jsonl", rows)
+    with OpenAIServer(reply) as server:
+        asked = {"model": "m", "base_url": server.url}
+        steps = [
+            ("load", {"path": "in.jsonl"}),
+            ("label", {**asked, "tries": 1}),
+            ("generate", {**asked, "engine": "endpoint", "n": 3}),
+            ("score", {"reward": "math"}),
+            ("difficulty", {"fill": "missing"}),
+        ]
+        names = [kind for kind, _ in steps]
+        chain = [
+            pipeline.StepSpec(name=kind, kind=kind, params=params, inputs=tuple(names[at - 1 : at] if at else ()))
+            for at, (kind, params) in enumerate(steps)
+        ]
+        spec = pipeline.Spec(name="x", base=tmp_path, cache=tmp_path / "steps", steps=tuple(chain))
+        pipeline.run(spec)
+        made = [(pipeline.find(spec, name) / "manifest.json").read_text() for name in names]
+    made_up_run.facts(tmp_path)
+    for at, text in enumerate(made):
+        put(tmp_path / "manifests" / "00-x" / f"{at:02}-{names[at]}.json", json.loads(text))
+    words = Outline(report.build(tmp_path).read_text()).words
+    assert (
+        "Difficulty: 12 samples by their question's pass rate, 3 by a model's label (4 of 5 labels could not be read)."
+    ) in words
+    (tmp_path / "manifests" / "00-x" / "04-difficulty.json").unlink()
+    assert "Difficulty:" not in Outline(report.build(tmp_path).read_text()).words
 
 
 PARTS = (
