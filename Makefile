@@ -94,9 +94,11 @@ bench/skill_mix:  ## candidates of C++ questions, beside compile-and-run from sc
 bench/data_prep:  ## data steps on 100,000 and 1,000,000 rows, beside plain scripts (ARGS=10000: so many rows), and the API client
 	@PYTHONPATH=. $(CORE) tests/bench/data_steps.py $(ARGS)
 	@PYTHONPATH=. $(CORE) tests/bench/llm_client.py
-check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe
+check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its native config by the trainer's own parser
 	@$(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
-	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py
+	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py tests/launchers/test_verl_checks_recipes.py \
+	    tests/launchers/test_llamafactory.py tests/plugins/test_torchtune.py \
+	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
 schema:  ## write configs/recipe.schema.json again

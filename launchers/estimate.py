@@ -75,11 +75,15 @@ def model_sizes(model: str) -> Model | None:
     return Model(**{one.name: known[model][one.name] for one in fields(Model)}) if model in known else None
 
 
+def _shards_weights(sharding: str) -> bool:
+    return "zero3" in sharding or "full_shard" in sharding
+
+
 def _state_bytes(sharding: str, world: int) -> float:
     """Bytes per parameter on one GPU."""
     if "offload" in sharding:
         return 4 / world
-    if "zero3" in sharding or "full_shard" in sharding:
+    if _shards_weights(sharding):
         return 16 / world
     if "zero2" in sharding:
         return 2 + 14 / world
@@ -98,17 +102,18 @@ def estimate(plan: Plan) -> Estimate | None:
     if recipe.rollout:
         sharding = "full_shard"  # verl's FSDP2
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
-    trained = 0.02 if train.lora else 1.0  # adapters are a few hundredths of the weights
-    state = model.params * (
-        2 + _state_bytes(sharding, machines.world) * trained if train.lora else _state_bytes(sharding, machines.world)
-    )
+    held = _state_bytes(sharding, machines.world)
+    if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
+        held = 0.02 * held + 2 / (machines.world if _shards_weights(sharding) else 1)
+    state = model.params * held
     if recipe.trainer == "torchtune" and train.precision == "bf16":
         state = _pure_bf16(recipe, model, machines)
     tokens = train.micro_batch * _length(recipe)
     if recipe.method == "dpo":
         tokens *= 2  # both completions of a pair
     per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
-    logits = 6 * tokens * model.vocab  # bf16 logits and their fp32 copy in the loss
+    # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
+    logits = 0 if recipe.native.get("enable_liger_kernel") else 6 * tokens * model.vocab
     activations = tokens * model.hidden * model.layers * per_layer + logits
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour

@@ -79,6 +79,8 @@ class LlamaFactory:
             faults.append(resolved.fault("native.template", "missing: LlamaFactory's chat template, e.g. qwen"))
         if hardware.device == "cpu" and "deepspeed" in native:
             faults.append(resolved.fault("native.deepspeed", "the CPU environment has no DeepSpeed: set it to null"))
+        if hardware.device == "cpu" and native.get("enable_liger_kernel"):
+            faults.append(resolved.fault("native.enable_liger_kernel", "Liger's kernels need a GPU: set it to null"))
         if "deepspeed" in native and ("fsdp" in native or "fsdp_config" in native):
             faults.append(resolved.fault("native.deepspeed", "DeepSpeed and FSDP exclude each other: set one to null"))
         if native.get("flash_attn") in ("fa2", "fa3"):

@@ -24,7 +24,8 @@ from omegaconf import OmegaConf
 from llamafactory.hparams import get_train_args
 for path in sys.argv[1:]:
     given = OmegaConf.to_container(OmegaConf.load(path))
-    model, data, training, tuning, _ = get_train_args({**given, "use_cpu": True, "deepspeed": None})
+    on_a_cpu = {"use_cpu": True, "deepspeed": None, "enable_liger_kernel": False}  # what wants a GPU's packages
+    model, data, training, tuning, _ = get_train_args({**given, **on_a_cpu})
     print(json.dumps({"path": path, "model": model.model_name_or_path, "template": data.template,
         "cutoff_len": data.cutoff_len, "learning_rate": training.learning_rate, "stage": tuning.stage,
         "accumulation": training.gradient_accumulation_steps, "warmup_ratio": training.warmup_ratio,
@@ -60,7 +61,9 @@ def _rendered(tmp_path: Path) -> dict[Path, compose.Resolved]:
     tuned = [name for name in compose.recipe_names() if compose.resolve(name).recipe.trainer == "torchtune"]
     cases += [(name, scale, 3) for name in tuned for scale in (None, *compose.scales_of(name))]
     for name, scale, variant in cases:
-        settings = tuple(compose.parse_settings(VARIANTS[variant]))
+        pairs = compose.resolve(name).recipe.method == "dpo"  # which are not packed
+        said = [one for one in VARIANTS[variant] if not (pairs and one == "train.packing=true")]
+        settings = tuple(compose.parse_settings(said))
         resolved, faults = preflight.check(compose.resolve(name, Overrides(scale, settings)))
         assert not faults
         made = plan.build(resolved, tmp_path / name / f"{scale}-{variant}")

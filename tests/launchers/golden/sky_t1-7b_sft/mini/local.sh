@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# sky_t1/7b_sft at scale mini. Runs by itself, whole or in part: bash local.sh [data] [train] [eval] [report]
+# Killed at any moment, the same command goes on from the last whole shard or checkpoint.
+# shellcheck disable=SC2016  # what stands in single quotes is meant to the letter
+set -euo pipefail
+
+RUN=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+cd -- <repo>
+ATTEMPT=$(date +%Y%m%dT%H%M%S)
+SCRIPT_PID=$$
+export RUN ATTEMPT SCRIPT_PID
+export PYTHONPATH=<repo>
+export PYTHONDONTWRITEBYTECODE=''
+export HF_HUB_DISABLE_TELEMETRY=1
+export DO_NOT_TRACK=1
+export VLLM_NO_USAGE_STATS=1
+export OMP_NUM_THREADS=1
+export CUDA_VISIBLE_DEVICES=''
+export TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1
+
+# One pinned environment per part, built from its lock where it is missing.
+CORE=$(python3 -m launchers.envs core)
+LLAMAFACTORY=$(python3 -m launchers.envs llamafactory --device cpu)
+VLLM=$(python3 -m launchers.envs vllm --device cpu)
+
+# Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
+phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
+
+part_data() {
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps apps,taco,math,amc_aime,olympiads
+  phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps label,generate,rewrite
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps programs,judged_programs,maths,judged_maths,difficulty,right,mix,decontaminate,export
+}
+
+part_train() {
+  phase train after -- "$LLAMAFACTORY" -m llamafactory.launcher "$RUN"/train/llamafactory.yaml
+}
+
+part_eval() {
+  phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps load
+  phase eval before -- "$VLLM" -m data_prep run "$RUN"/eval/before.spec.json --steps generate
+  phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps score
+  phase eval before -- "$CORE" -m data_prep.metrics evaluate --spec "$RUN"/eval/before.spec.json --label before --model <repo>/recipes/mini/reasoner --decoding '{"n":2,"temperature":1.0,"top_p":1.0,"max_tokens":256,"seed":0}' --out "$RUN"/eval/before.json
+  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
+  phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
+  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score
+  phase eval after -- "$CORE" -m data_prep.metrics evaluate --spec "$RUN"/eval/after.spec.json --label after --model <run>/train --decoding '{"n":2,"temperature":1.0,"top_p":1.0,"max_tokens":256,"seed":0}' --out "$RUN"/eval/after.json
+  phase eval after-before -- "$CORE" -m data_prep.metrics compare --a "$RUN"/eval/after.json --b "$RUN"/eval/before.json --out "$RUN"/compare.json
+}
+
+part_report() {
+  phase report '' -- "$CORE" -m launchers report "$RUN"
+}
+
+[ $# -gt 0 ] || set -- data train eval report
+for part in "$@"; do
+  case $part in
+    data|train|eval|report) "part_$part" ;;
+    *) echo "error: no part '$part' (there are: data, train, eval, report)" >&2; exit 2 ;;
+  esac
+done
