@@ -20,7 +20,7 @@ from launchers import run as running
 from launchers.backends.base import Command
 from launchers.compose import shown
 from launchers.errors import fail, nearest
-from launchers.figures import visible
+from launchers.figures import count, visible
 from launchers.rundir import Run
 
 FIRST = 2  # rows that are shown
@@ -85,15 +85,19 @@ def print_facts(step: str, folder: Path) -> None:
         if counts := found["drops" if word == "dropped" else "counts"]:
             print(f"{word:<9} {visible(counts_line(counts))}")
     if found["cost"]:
-        print(f"cost      {', '.join(f'{value:,g} {name}' for name, value in found['cost'].items())}")
+        print(f"cost      {', '.join(_paid(name, value) for name, value in found['cost'].items())}")
     width = shutil.get_terminal_size((100, 24)).columns
     for at, row in enumerate(found["first"], 1):
         print(f"\nrow {at} of {found['rows_out']:,}")
         lines = list(_lines(row))
         for name, text in lines[:LINES]:
-            print(_cut(f"  {name:<20} {text}", width))
+            print(_cut(f"  {_text(name):<20} {text}", width))
         if len(lines) > LINES:
             print(f"  … {len(lines) - LINES} more values")
+
+
+def _paid(name: str, value: float) -> str:
+    return f"{value:,.2f} dollars" if name == "usd" else f"{count(value)} {name.replace('_', ' ')}"
 
 
 def _span(files: Sequence[str]) -> str:

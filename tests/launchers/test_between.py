@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from data_prep import pipeline
+from launchers import between
 from tests.conftest import House
 
 GOOD = (
@@ -37,7 +41,8 @@ def _done(house: House) -> set[str]:
 
 
 def test_a_step_is_made_with_what_it_reads_and_its_rows_are_shown(house: House) -> None:
-    done = _house(house).make("data/x/y", "STEP=right")
+    elsewhere = ("HARDWARE=h100x8", "SET=train.global_batch=32")  # whose GPUs these steps do not need
+    done = _house(house).make("data/x/y", "STEP=right", *elsewhere)
     assert done.returncode == 0, done.stderr
     assert _done(house) == {"load", "score", "right"}
     head, rows, manifest, dropped, *_ = lines = done.stdout.splitlines()
@@ -87,3 +92,21 @@ def test_an_unknown_step_is_one_line_with_all_that_there_are(house: House) -> No
     assert [line.split()[0] for line in planned.split("data/train.json\n")[1].split("\n\n")[0].splitlines()] == [
         "load", "score", "right", "others", "dedup", "export"
     ]  # fmt: skip
+
+
+def test_names_and_costs_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = {"a\nb\x1b[2J": {"x": 1}, **{f"m{n}": n for n in range(20)}}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"prompt": "p", "completion": "c", "meta": hostile}) + "\n")
+    load = pipeline.StepSpec(name="load", kind="load", params={"path": "in.jsonl"})
+    spec = pipeline.Spec(name="x", base=tmp_path, cache=tmp_path / "cache", steps=(load,), max_drop_share=0.0)
+    pipeline.run(spec)
+    folder = pipeline.find(spec)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    paid = {"usd": 1.5, "answers": 2_000_000, "prompt_tokens": 7}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "cost": paid}))
+    between.print_facts("load", folder)
+    said = capsys.readouterr().out
+    assert "cost      1.50 dollars, 2,000,000 answers, 7 prompt tokens" in said.splitlines()
+    assert '  meta.a b\ufffd[2J         {"x": 1}' in said.splitlines()
+    assert "  … 11 more values" in said.splitlines()
+    assert "\x1b" not in said
