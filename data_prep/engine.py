@@ -13,7 +13,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError, LimitPassed, explain
-from data_prep.files import locked, require_space, sweep, write_atomic
+from data_prep.files import locked, require_space, settle, sweep, write_atomic, write_together
 from data_prep.llm.totals import JOURNAL, read_totals
 from data_prep.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
-from data_prep.rows import check, encode, read_jsonl
+from data_prep.rows import check, encode, parse
 from data_prep.step import Apply, Context, Drop, Output, Row, Step, load_class
-from data_prep.stored import StoredRows
+from data_prep.stored import StoredRow, StoredRows, stored
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
 def _complete(job: Job, progress: Progress) -> Manifest:
     step, inputs = job.step(), Inputs.of(job)
     total = None if step.scope == "source" else inputs.rows
-    size = step.source_bytes(job.base) if total is None else inputs.bytes
+    size = step.source_bytes(job.base) if total is None else inputs.size
     require_space(job.dir, int(size * step.growth), f"step {job.name!r}")
     try:
         if step.scope == "shard":
@@ -127,14 +127,15 @@ def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress:
     progress.start(job, total, 0)
     stats, index = Stats(), 0
     with step.open(job.context(step.processes())) as apply:
-        rows = StoredRows([path for path, _ in inputs.files])
-        bad = rows.admit(lambda row: check(row, ("id", *step.needs), step.present))
+        rows = StoredRows([path for path, _ in inputs.files], _reading(step))
+        bad = rows.admit(_door(step))
         outputs = chain(bad, apply(rows, 0) if rows or not bad else ())
         started = time.monotonic()
         while chunk := list(islice(outputs, step.shard_rows)):
             stats.add(_write_shard(job, step, index, chunk, len(chunk), started))
             progress.advance(len(chunk))
             index, started = index + 1, time.monotonic()
+    settle(job.shards)  # all at once: until the manifest stands, such a step starts over
     stats.rows_in = stats.rows_in if total is None else total
     return stats
 
@@ -190,17 +191,28 @@ def make_shard(job: Job, step: Step, inputs: Inputs, apply: Apply, index: int) -
     """Apply an opened shard step to its shard number `index`, and write that."""
     started = time.monotonic()
     start = index * step.shard_rows
-    rows = inputs.slice(start, start + step.shard_rows)
+    rows = [*map(_reading(step), inputs.lines(start, start + step.shard_rows))]
     return _write_shard(job, step, index, _through_door(step, rows, apply, index), len(rows), started)
+
+
+def _reading(step: Step) -> Callable[[bytes], Row]:
+    """How a stored line becomes a row of this step."""
+    return stored if step.passes else parse
+
+
+def _door(step: Step) -> Callable[[Row], Drop | None]:
+    """Why a row may not enter the step, or None when it may."""
+    needs, present = ("id", *step.needs), step.present
+    return lambda row: check(row, needs, present)
 
 
 def _through_door(step: Step, rows: Sequence[Row], apply: Apply, shard: int) -> Iterator[Row | Drop]:
     """Check rows, apply the step to the good ones, and pass on what comes out of both."""
     good: list[Row] = []
+    fault = _door(step)
     for row in rows:
-        fault = check(row, ("id", *step.needs), step.present)
-        if fault:
-            yield fault
+        if drop := fault(row):
+            yield drop
         else:
             good.append(row)
     if good or not rows:
@@ -209,13 +221,17 @@ def _through_door(step: Step, rows: Sequence[Row], apply: Apply, shard: int) -> 
 
 def _write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int, started: float) -> Stats:
     """Write one shard's three files, its rows last. Raises DataError."""
-    stats, lines, drops = Stats(rows_in=rows_in), [], []
+    stats = Stats(rows_in=rows_in)
+    lines: list[bytes] = []
+    drops: list[Drop] = []
     for output in outputs:
-        line = output if isinstance(output, Drop) else check(output) or encode(output)
+        if isinstance(output, Drop):
+            drops.append(output)
+            continue
+        line = output.line if isinstance(output, StoredRow) else check(output) or encode(output)
         if isinstance(line, Drop):
             drops.append(line)
             continue
-        assert not isinstance(output, Drop)
         lines.append(line)
         if label := step.tally(output):
             stats.counts[label] = stats.counts.get(label, 0) + 1
@@ -224,9 +240,10 @@ def _write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int
     stats.sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
     stats.seconds = round(time.monotonic() - started, 3)
     path = _shard_path(job, index)
-    write_atomic(path.with_suffix(".drops.jsonl"), (_json_line(asdict(drop)) for drop in drops))
-    write_atomic(path.with_suffix(".json"), [_json_line(asdict(stats))])
-    write_atomic(path, lines)
+    dropped = (_json_line(vars(drop)) for drop in drops)
+    told = [_json_line(vars(stats))]
+    files = [(path.with_suffix(".drops.jsonl"), dropped), (path.with_suffix(".json"), told), (path, lines)]
+    write_together(files, durable=step.scope == "shard")
     return stats
 
 
@@ -308,7 +325,7 @@ class Inputs:
 
     files: tuple[tuple[Path, int], ...]  # each with its number of rows
     rows: int
-    bytes: int
+    size: int  # in bytes
 
     @classmethod
     def of(cls, job: Job) -> Inputs:
@@ -324,13 +341,14 @@ class Inputs:
         """Rows in shard number `shard` of `size` rows."""
         return min(size, self.rows - shard * size)
 
-    def slice(self, start: int, stop: int) -> list[Row]:
-        """Rows start..stop of the whole."""
-        rows: list[Row] = []
+    def lines(self, start: int, stop: int) -> list[bytes]:
+        """Those of the rows start..stop of the whole."""
+        lines: list[bytes] = []
         position = 0
         for path, count in self.files:
             first, last = max(start - position, 0), min(stop - position, count)
             if first < last:
-                rows.extend(islice(read_jsonl(path), first, last))
+                with path.open("rb") as file:
+                    lines.extend(islice(file, first, last))
             position += count
-        return rows
+        return lines

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_prep.errors import DataError, explain
@@ -16,16 +16,49 @@ MARGIN_BYTES = 64_000_000  # left free on top of what a step is expected to writ
 
 def write_atomic(path: Path, blocks: Iterable[bytes]) -> None:
     """Write a file so that a kill or a power cut leaves all of it or none. Raises DataError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_together([(path, blocks)])
+
+
+def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool = True) -> None:
+    """Write files of one folder, each whole or absent; where the last one stands, all do. Raises DataError.
+
+    Without `durable` that holds for a kill only, until `settle` has made the folder safe from a power cut too.
+    """
+    paths = [path for path, _ in files]
+    asides = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    folder = paths[-1].parent
     try:
-        with temporary.open("wb") as file:
-            file.writelines(blocks)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        sync_dir(path.parent)
+        with ExitStack() as stack:
+            opened = [stack.enter_context(aside.open("wb")) for aside in asides]
+            for file, (_, blocks) in zip(opened, files, strict=True):
+                file.writelines(blocks)
+                file.flush()
+            for file in (
+                opened if durable else ()
+            ):  # once all are written, as one sync then does much of the next's work
+                os.fsync(file.fileno())
+        for aside, path in zip(asides[:-1], paths[:-1], strict=True):
+            aside.rename(path)
+        if durable and len(paths) > 1:
+            sync_dir(folder)
+        asides[-1].rename(paths[-1])
+        if durable:
+            sync_dir(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        for aside in asides:
+            aside.unlink(missing_ok=True)
+        raise explain(error, paths[-1]) from error
+
+
+def settle(folder: Path) -> None:
+    """Make all files of a folder durable, with their names. Raises DataError."""
+    path = folder
+    try:
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync_dir(folder)
+    except OSError as error:
         raise explain(error, path) from error
 
 

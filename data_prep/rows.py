@@ -106,8 +106,7 @@ def content_id(row: Row) -> str:
 def encode(row: Row) -> bytes | Drop:
     """One line of JSON in UTF-8, or a Drop for what neither can hold (lone surrogates, infinities)."""
     try:
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode() + b"\n"
+        return _LINE.encode(row).encode() + b"\n"
     except UnicodeEncodeError:
         return _bad("not Unicode", str(row.get("id", "")).encode("ascii", "replace").decode(), "lone surrogate")
     except ValueError:
@@ -120,7 +119,7 @@ def decode(line: bytes) -> dict[str, Any] | Drop:
     """One line of JSON as an object, or a Drop that says why it is none."""
     line = line.strip()
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+        value = _STRICT.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
     except ValueError as error:
@@ -134,6 +133,11 @@ def decode(line: bytes) -> dict[str, Any] | Drop:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+# Made once: json.loads and json.dumps make theirs anew for each call with such options.
+_STORED, _STRICT = json.JSONDecoder(), json.JSONDecoder(parse_constant=_refuse)
+_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -155,8 +159,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
                 yield number, line
 
 
+def parse(line: bytes) -> Row:
+    """A line that a step wrote, which is a valid row."""
+    row: Row = _STORED.decode(line.decode())
+    return row
+
+
 def read_jsonl(path: Path) -> Iterator[Row]:
     """Rows of a file that a step wrote: every line is a valid row."""
     with path.open("rb") as file:
-        for line in file:
-            yield json.loads(line)
+        yield from map(parse, file)

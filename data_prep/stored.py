@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
+from data_prep.rows import parse
 from data_prep.step import Drop, Row
+
+
+class StoredRow(dict[str, Any]):
+    """A row with the line it was read from, which is what is written of it. Copies (`{**row}`) have no line."""
+
+    __slots__ = ("line",)
+    line: bytes
+
+
+def stored(line: bytes) -> StoredRow:
+    """A row of a line that a step wrote."""
+    row = StoredRow(parse(line))
+    row.line = line
+    return row
 
 
 class StoredRows(Sequence[Row]):
     """The lines of files that steps wrote, end to end. Each access reads and parses anew: change nothing in place."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = tuple(files)
+    def __init__(self, files: Sequence[Path], read: Callable[[bytes], Row] = parse) -> None:
+        self._files, self._read = tuple(files), read
         self._file, self._start, self._size = array("I"), array("Q"), array("I")
 
     def admit(self, fault: Callable[[Row], Drop | None]) -> list[Drop]:
@@ -25,7 +39,7 @@ class StoredRows(Sequence[Row]):
             start = 0
             with path.open("rb") as file:
                 for line in file:
-                    if drop := fault(json.loads(line)):
+                    if drop := fault(parse(line)):
                         drops.append(drop)
                     else:
                         self._file.append(number)
@@ -46,16 +60,17 @@ class StoredRows(Sequence[Row]):
             return [self[one] for one in range(*at.indices(len(self)))]
         with self._files[self._file[at]].open("rb") as file:
             file.seek(self._start[at])
-            row: Row = json.loads(file.read(self._size[at]))
-        return row
+            return self._read(file.read(self._size[at]))
 
     def __iter__(self) -> Iterator[Row]:
         at = 0
         while at < len(self):
             number = self._file[at]
             with self._files[number].open("rb") as file:
+                place = 0
                 while at < len(self) and self._file[at] == number:
-                    if file.tell() != self._start[at]:
+                    if place != self._start[at]:
                         file.seek(self._start[at])
-                    yield json.loads(file.read(self._size[at]))
+                    place = self._start[at] + self._size[at]
+                    yield self._read(file.read(self._size[at]))
                     at += 1

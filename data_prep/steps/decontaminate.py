@@ -64,6 +64,7 @@ class Decontaminate(Step):
     """Training rows in, those that repeat no benchmark out."""
 
     kind = "decontaminate"
+    passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     uses: ClassVar[tuple[str, ...]] = ("data_prep.likeness", "data_prep.overlap", *("data_prep.steps.load", *Load.uses))
     unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror", "workers")

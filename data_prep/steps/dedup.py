@@ -63,6 +63,7 @@ class Dedup(Step):
 
     kind = "dedup"
     scope = "whole"
+    passes = True
     uses: ClassVar[tuple[str, ...]] = ("data_prep.likeness",)
     Params = DedupParams
     params: DedupParams

@@ -81,6 +81,7 @@ class Export(Step):
 
     kind = "export"
     scope = "whole"
+    passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     uses: ClassVar[tuple[str, ...]] = (
         "data_prep.rows", "data_prep.steps.export_torchtune", "data_prep.steps.export_verl", "data_prep.steps.select",

@@ -88,6 +88,7 @@ class Select(Step):
 
     kind = "select"
     scope = "whole"
+    passes = True
     Params = SelectParams
     params: SelectParams
 
