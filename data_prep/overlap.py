@@ -16,8 +16,9 @@ import re
 import unicodedata
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 LIKE = 5  # words of the n-grams whose Jaccard similarity is taken
 COMMON = (3, 0.02)  # an n-gram of more questions of a task than both, the second a share of them, is no evidence
 SHOWN = 160  # characters of the words that a match shows
+SLOTS = 64  # of a filter for each n-gram it knows: so many hashes that it does not know are told by one look
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+_ASCII_WORD = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")  # the same words of a text in small ASCII letters, in half the time
 
 
 class Rules(NamedTuple):
@@ -57,6 +60,8 @@ class _Question:
 
 def words_of(text: str) -> list[str]:
     """A text's words, compatibility forms united and without case."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -70,16 +75,18 @@ class Benchmark:
         self._equal = {one.words: place for place, one in reversed(list(enumerate(self._questions))) if one.words}
         sizes = [rules.any_of, rules.of if rules.share is not None else None, LIKE if rules.near is not None else None]
         self._common: dict[int, dict[tuple[str, ...], int]] = defaultdict(dict)  # with their hashes
-        self._known = {size: self._index(size) for size in sizes if size}
+        texts = _Coded([question.words for question in self._questions])
+        self._known = {size: self._index(texts, size) for size in sizes if size}
+        self._filters = {size: _Filter(index) for size, index in self._known.items()}
 
-    def _index(self, size: int) -> dict[int, list[int]]:
+    def _index(self, texts: _Coded, size: int) -> dict[int, list[int]]:
         """Questions by the hashes of their n-grams, without those that are common in their task."""
         found: dict[int, list[int]] = defaultdict(list)
-        owner, values = _hashes([question.words for question in self._questions], size)
+        owner, values = _distinct(*texts.grams(size))
         for place, value in zip(owner.tolist(), values.tolist(), strict=True):
             found[value].append(place)
         asked = Counter(question.task for question in self._questions)
-        for value, places in list(found.items()):
+        for value, places in [item for item in found.items() if len(item[1]) > COMMON[0]]:
             most, count = Counter(self._questions[place].task for place in places).most_common(1)[0]
             if count > max(COMMON[0], COMMON[1] * asked[most]):
                 words = self._questions[places[0]].words
@@ -95,20 +102,42 @@ class Benchmark:
 
     def _candidates(self, said: Sequence[Sequence[str]]) -> list[set[int]]:
         """For each text the questions that share n-grams with it, as far as hashes tell."""
-        import numpy as np
-
         found: list[set[int]] = [set() for _ in said]
+        texts = _Coded(said)
         for size, index in self._known.items():
-            owner, values = _hashes(said, size)
-            evidence = ~np.isin(values, np.array([*self._common[size].values()], dtype=np.uint64))
-            owner, values = owner[evidence], values[evidence]
-            hit = np.isin(values, np.fromiter(index, dtype=np.uint64, count=len(index)))
-            if size == LIKE:  # one such n-gram is nothing, and alike are only texts that share most of theirs
-                own, shared = (np.bincount(one, minlength=len(said)) for one in (owner, owner[hit]))
-                hit &= (shared >= (self._rules.near or 0) * own)[owner]
-            for at, value in zip(owner[hit].tolist(), values[hit].tolist(), strict=True):
+            owner, values = texts.grams(size)
+            hit = self._known_among(values, size)
+            owner, values = owner[hit], values[hit]
+            if size == LIKE and not self._decide(LIKE):
+                # One such n-gram is nothing, and alike are only texts that share most of theirs.
+                owner, values = self._sharing(texts, owner, values)
+            for at, value in zip(owner.tolist(), values.tolist(), strict=True):
                 found[at].update(index[value])
         return found
+
+    def _decide(self, size: int) -> bool:
+        """Whether n-grams of so many words are evidence by themselves, in a text however long."""
+        return size in (self._rules.any_of, self._rules.of if self._rules.share is not None else None)
+
+    def _known_among(self, values: NDArray[np.uint64], size: int) -> NDArray[np.bool_]:
+        hit, index = self._filters[size].may_hold(values), self._known[size]
+        hit[hit] = [value in index for value in values[hit].tolist()]
+        return hit
+
+    def _sharing(
+        self, texts: _Coded, owner: NDArray[np.int64], values: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Of texts' known n-grams those of texts that share enough of all that are evidence."""
+        import numpy as np
+
+        whose, every = texts.grams(LIKE)
+        evidence = np.isin(whose, owner) & ~np.isin(every, np.array([*self._common[LIKE].values()], dtype=np.uint64))
+        own, shared = (
+            np.bincount(_distinct(*one)[0], minlength=len(texts))
+            for one in ((whose[evidence], every[evidence]), (owner, values))
+        )
+        enough = (shared >= (self._rules.near or 0) * own)[owner]
+        return owner[enough], values[enough]
 
     def _judge(self, words: tuple[str, ...], candidates: Sequence[int]) -> Match | None:
         if (place := self._equal.get(words)) is not None:
@@ -156,24 +185,59 @@ def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 
 def _hash(gram: Sequence[str]) -> int:
-    return int(_hashes([gram], len(gram))[1][0])
+    return int(_Coded([gram]).grams(len(gram))[1][0])
 
 
-def _hashes(texts: Sequence[Sequence[str]], size: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """(place of the text, hash) of each n-gram of each text, equal ones of a text once."""
+class _Coded:
+    """Texts as numbers: a hash per word, from which those of all n-grams are made."""
+
+    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+        import numpy as np
+
+        self._count = len(texts)
+        codes = {word: zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in set(chain.from_iterable(texts))}
+        self._owner = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
+        found = map(codes.__getitem__, chain.from_iterable(texts))
+        self._words = np.fromiter(found, dtype=np.uint64, count=len(self._owner))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def grams(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """(place of the text, hash) of each n-gram of each text, in order."""
+        import numpy as np
+
+        factors = np.random.Generator(np.random.PCG64(20240613)).integers(1, 1 << 63, size, dtype=np.uint64) * 2 + 1
+        starts = max(0, len(self._words) - size + 1)
+        values = np.zeros(starts, dtype=np.uint64)
+        for at in range(size):
+            values += self._words[at : at + starts] * factors[at]
+        owner = self._owner[:starts]
+        whole = owner == self._owner[size - 1 :][:starts]  # of one text, from its first word to its last
+        return owner[whole], values[whole]
+
+
+class _Filter:
+    """Tells of most hashes at one look that they are not among those it knows."""
+
+    def __init__(self, known: Collection[int]) -> None:
+        import numpy as np
+
+        bits = min(24, max(1, len(known) * SLOTS).bit_length())  # 16 MB at most
+        self._shift = np.uint64(64 - bits)
+        self._marked = np.zeros(1 << bits, dtype=bool)
+        self._marked[np.fromiter(known, dtype=np.uint64, count=len(known)) >> self._shift] = True
+
+    def may_hold(self, values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """True for all that are known, and for some few of the others."""
+        told: NDArray[np.bool_] = self._marked[values >> self._shift]
+        return told
+
+
+def _distinct(owner: NDArray[np.int64], values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The n-grams' hashes of each text, equal ones once, in the order of the texts."""
     import numpy as np
 
-    factors = np.random.Generator(np.random.PCG64(20240613)).integers(1, 1 << 63, size, dtype=np.uint64) * 2 + 1
-    owner = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
-    words = np.array(
-        [zlib.crc32(word.encode("utf-8", "surrogatepass")) for words in texts for word in words], np.uint64
-    )
-    starts = max(0, len(words) - size + 1)
-    values = np.zeros(starts, dtype=np.uint64)
-    for at in range(size):
-        values += words[at : at + starts] * factors[at]
-    whole = owner[:starts] == owner[size - 1 :][:starts]  # of one text, from its first word to its last
-    owner, values = owner[:starts][whole], values[whole]
     order = np.lexsort((values, owner))
     owner, values = owner[order], values[order]
     new = np.ones(len(values), dtype=bool)

@@ -4,6 +4,7 @@ import random
 
 import making
 import pytest
+from hypothesis import given, strategies
 
 from data_prep import overlap
 from data_prep.errors import DataError
@@ -93,6 +94,22 @@ def test_fields_decide_where_is_looked(tmp_path):
     assert decontaminate(tmp_path, [question], ["a", "b"], ["x", f"so: {question}"], fields=["prompt", "completion"])[
         1
     ] == ["r0"]
+
+
+def test_a_long_text_that_holds_five_words_is_found_where_five_are_enough():
+    """Though near duplicates have n-grams of as many words, and such a text is none."""
+    rng = random.Random(6)
+    question, around = text(rng, 20), text(rng, 400)
+    holding = " ".join([*around, *question[:5]]), " ".join([*around, *question])
+    for rules in Rules(any_of=5), Rules(any_of=None, of=5):
+        one, all_ = Benchmark([("t", "1", " ".join(question))], rules).matches(holding)
+        assert (one is not None) == (rules.any_of == 5)
+        assert all_ is not None
+
+
+@given(strategies.text(alphabet=strategies.characters(max_codepoint=127)))
+def test_the_words_of_ascii_are_those_of_the_same_text_among_other_letters(said):
+    assert overlap.words_of(f"{said} é") == [*overlap.words_of(said), "é"]
 
 
 @pytest.mark.parametrize("seed", range(20))
