@@ -36,32 +36,42 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 
 def check(row: Row, needs: Iterable[str] = (), present: Iterable[str] = ()) -> Drop | None:
     """Why a row may not enter a step, or None when it may; fields of `present` may be empty, of `needs` not."""
-    row_id = str(row.get("id", ""))
     for field, value in row.items():
         kind = FIELDS.get(field)
-        if kind is None:
-            return _bad(f"unknown field {field}", row_id)
-        if not isinstance(value, kind):
-            return _bad(f"{field} is not {_name(kind)}", row_id, f"found {type(value).__name__}")
-    if not all(isinstance(one, str) for one in row.get("references", ())):
-        return _bad("references are not strings", row_id)
+        if type(value) is not kind and (kind is None or not isinstance(value, kind)):
+            return _mistyped(row, field)
+    if "references" in row and not all(isinstance(one, str) for one in row["references"]):
+        return _bad("references are not strings", _id(row))
     for field in present:
         if field not in row:
-            return _bad(f"missing {field}", row_id)
+            return _bad(f"missing {field}", _id(row))
     for field in needs:
         if not row.get(field):
-            return _bad(f"{'empty' if field in row else 'missing'} {field}", row_id)
-    return _check_prompt(row, row_id)
+            return _bad(f"{'empty' if field in row else 'missing'} {field}", _id(row))
+    return _check_prompt(row) if "prompt" in row else None
 
 
-def _check_prompt(row: Row, row_id: str) -> Drop | None:
-    for message in row.get("prompt", ()):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            return _bad("prompt is not chat messages", row_id, "each needs a role and a content string")
-        if message.get("role") not in ROLES:
-            return _bad("unknown role in prompt", row_id, repr(message.get("role"))[:80])
-    said = [one["content"] for one in row.get("prompt", ()) if one["role"] != "system"]
-    return _bad("empty prompt", row_id) if "prompt" in row and not "".join(said).strip() else None
+def _id(row: Row) -> str:
+    return str(row.get("id", ""))
+
+
+def _mistyped(row: Row, field: str) -> Drop:
+    kind = FIELDS.get(field)
+    if kind is None:
+        return _bad(f"unknown field {field}", _id(row))
+    return _bad(f"{field} is not {_name(kind)}", _id(row), f"found {type(row[field]).__name__}")
+
+
+def _check_prompt(row: Row) -> Drop | None:
+    asked = False
+    for message in row["prompt"]:
+        if not isinstance(message, dict) or not isinstance(content := message.get("content"), str):
+            return _bad("prompt is not chat messages", _id(row), "each needs a role and a content string")
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
+            return _bad("unknown role in prompt", _id(row), repr(role)[:80])
+        asked = asked or (role != "system" and bool(content.strip()))
+    return None if asked else _bad("empty prompt", _id(row))
 
 
 def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
@@ -73,18 +83,19 @@ def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
     return None
 
 
-def strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> list[str]:
     """All strings inside a JSON value, keys included."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
+    found: list[str] = []
+    todo = [value]
+    for item in todo:  # it grows as it is read
         if isinstance(item, str):
-            yield item
+            found.append(item)
         elif isinstance(item, dict):
-            yield from item
-            stack.extend(item.values())
+            found += item
+            todo += item.values()
         elif isinstance(item, list):
-            stack.extend(item)
+            todo += item
+    return found
 
 
 def _bad(reason: str, row_id: str, detail: str = "") -> Drop:

@@ -105,6 +105,7 @@ HOSTILE = [
     (b'{"prompt": "  ", "completion": "c"}', "empty prompt"),
     (b'{"prompt": 5, "completion": "c"}', "prompt is not a list"),
     (b'{"prompt": [{"role": "wizard", "content": "x"}], "completion": "c"}', "unknown role in prompt"),
+    (b'{"prompt": [{"role": ["user"], "content": "x"}], "completion": "c"}', "unknown role in prompt"),
     (b'{"prompt": [{"role": "user", "content": "x"}, 7], "completion": "c"}', "prompt is not chat messages"),
     (b'{"prompt": "p", "completion": ["c", "d"]}', "completion is not a string"),
     (b'{"prompt": "p", "completion": "c"', "not JSON"),
@@ -137,7 +138,7 @@ def test_hostile_rows_cost_themselves_only(tmp_path):
     assert (manifest.rows_in, manifest.rows_out, manifest.bad) == (502 + len(HOSTILE), 502, len(HOSTILE))
     assert found[500]["prompt"][0]["content"] == "a\u2028b\x85c"
     assert manifest.examples["not an object"] == [
-        {"row_id": "line 518", "detail": 'a JSON list: b\'["prompt", "completion"]\''}
+        {"row_id": "line 519", "detail": 'a JSON list: b\'["prompt", "completion"]\''}
     ]
 
 
