@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -58,9 +59,11 @@ class StoredRows(Sequence[Row]):
     def __getitem__(self, at: int | slice) -> Row | list[Row]:
         if isinstance(at, slice):
             return [self[one] for one in range(*at.indices(len(self)))]
-        with self._files[self._file[at]].open("rb") as file:
-            file.seek(self._start[at])
-            return self._read(file.read(self._size[at]))
+        descriptor = os.open(self._files[self._file[at]], os.O_RDONLY)
+        try:
+            return self._read(os.pread(descriptor, self._size[at], self._start[at]))
+        finally:
+            os.close(descriptor)
 
     def __iter__(self) -> Iterator[Row]:
         at = 0

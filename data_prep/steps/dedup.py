@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 from pydantic import Field
 
-from data_prep.likeness import first_equal, near_duplicates, normalised, said, text_hash
+from data_prep.likeness import as_numbers, first_equal, near_duplicates, normalised, said, text_hash
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ class Dedup(Step):
         """The first row of each text; with `near`, also only the first of texts alike."""
         import numpy as np
 
-        hashes = np.empty((len(rows), 2), dtype=np.uint64)
-        for index, row in enumerate(rows):
-            hashes[index] = text_hash(row, self.params.fields)
-        earlier = first_equal(hashes)
+        hashes = bytearray()
+        for row in rows:
+            hashes += text_hash(row, self.params.fields)
+        earlier = first_equal(as_numbers(hashes))
         fresh = np.flatnonzero(earlier == np.arange(len(rows)))
         alike: dict[int, float] = {}
         if self.params.near is not None:

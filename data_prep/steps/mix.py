@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from typing_extensions import Self
 
 from data_prep.errors import DataError, nearest
-from data_prep.likeness import first_equal, text_hash
+from data_prep.likeness import as_numbers, first_equal, text_hash
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import number_of
 
@@ -112,8 +112,9 @@ class Mix(Step):
                 yield Drop("duplicate", row["id"], f"repeats {_name(rows[int(earlier[at])])}")
             elif left_out[at]:
                 yield Drop("not drawn", row["id"])
+        categories = [category for category, _, _ in self.params.shares]
         for at in kept[np.argsort(rank[kept], kind="stable")].tolist():
-            yield _labelled(rows[at], self.params.shares[share[at]][0])
+            yield _labelled(rows[at], categories[share[at]])
 
     def _facts(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
         """For each row the share it can be in (-1: none), its place in a shuffle, and a hash of what is distinct."""
@@ -121,7 +122,7 @@ class Mix(Step):
 
         places = {one: at for at, (_, sources, _) in enumerate(self.params.shares) for one in sources}
         share = np.full(len(rows), -1, dtype=np.int64)
-        rank, hashes = np.zeros(len(rows), dtype=np.uint64), np.zeros((len(rows), 2), dtype=np.uint64)
+        rank, hashes = np.zeros(len(rows), dtype=np.uint64), bytearray()
         seen: set[str] = set()
         for at, row in enumerate(rows):
             source = row["source"]
@@ -129,11 +130,11 @@ class Mix(Step):
             share[at] = places.get(source, -1)
             rank[at] = number_of(f"{self.params.seed}:{_name(row)}")
             if fields := FIELDS[self.params.distinct]:
-                hashes[at] = text_hash(row, fields)
+                hashes += text_hash(row, fields)
         for source in places:
             if source not in seen:
                 raise DataError(f"parts: no row has source {source!r}{nearest(source, seen)}")
-        return share, rank, hashes
+        return share, rank, as_numbers(hashes)
 
     def _drawn(self, fresh: NDArray[np.int64], share: NDArray[np.int64]) -> NDArray[np.int64]:
         import numpy as np
