@@ -139,13 +139,26 @@ def _length(recipe: Recipe) -> int:
     return recipe.train.max_length
 
 
-def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
-    steps, train = plan.steps(), plan.resolved.recipe.train
+def tokens_per_row(plan: Plan) -> float | None:
+    """A row's mean length, guessed from its characters; None while the data are not made, and in online RL."""
     rows = plan.rows()
-    if steps is None or not rows or is_online(plan.resolved.recipe):  # how long a policy's answers are, nobody knows
+    if not rows or is_online(plan.resolved.recipe):  # how long a policy's answers are, nobody knows
         return None
     size = sum(path.stat().st_size for path in plan.main.dataset.glob("*.json*") if path.name != "dataset_info.json")
-    length = min(_length(plan.resolved.recipe), size / rows / CHARACTERS_PER_TOKEN)
+    return min(float(_length(plan.resolved.recipe)), size / rows / CHARACTERS_PER_TOKEN)
+
+
+def packed_rows(plan: Plan) -> float | None:
+    """Rows that share a sequence of max_length under packing, about; None without packing, or without data."""
+    length = tokens_per_row(plan) if plan.resolved.recipe.train.packing else None
+    return length and _length(plan.resolved.recipe) / length
+
+
+def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
+    steps, train = plan.steps(), plan.resolved.recipe.train
+    length = tokens_per_row(plan)
+    if steps is None or length is None:
+        return None
     per_parameter = 8 if train.gradient_checkpointing else 6
     sequences = 1
     if plan.resolved.recipe.method == "dpo":

@@ -12,7 +12,7 @@ from data_prep.pipeline import Spec
 from launchers import envs, leaks
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.compose import shown
-from launchers.estimate import estimate
+from launchers.estimate import estimate, packed_rows
 from launchers.plan import Plan
 from launchers.rundir import Run
 
@@ -57,7 +57,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "hardware": {"profile": resolved.recipe.hardware, **plan.hardware.model_dump()},
         "batch": {
             "global": batch.global_batch, "micro": batch.micro, "accumulation": batch.accumulation,
-            "world": batch.world,
+            "world": batch.world, "packed_rows": packed_rows(plan),
         },
         "rollout": _rollout_facts(plan),
         "rows": plan.rows(),
@@ -94,6 +94,8 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
         print(f"begins   with the model that {found['begins_with']} is still to train; its start stands in here")
     print(f"run      {shown(Path(found['run']))}{'  (finished)' if run.finished else ''}")
     print(f"batch    {batch['global']} = {product}")
+    if packed := batch["packed_rows"]:
+        print(f"packed   about {packed:.1f} rows a sequence, {packed * batch['global']:.0f} rows a step")
     if rollout := found["rollout"]:
         updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
         product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"

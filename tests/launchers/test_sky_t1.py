@@ -1,0 +1,119 @@
+"""The Sky-T1 family: what its recipes say of the original, and its pipelines whole, with real servers and trainers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep.rows import read_jsonl
+from launchers import compose
+from launchers.compose import Overrides
+from tests.conftest import REPO, House
+
+FAMILY = sorted(name for name in compose.recipe_names() if name.startswith("sky_t1/"))
+ORIGINAL = {  # batch, learning rate, epochs, longest sequence, as the repository's configs have them
+    "sky_t1/sft": (96, 1e-5, 3, 16384),
+    "sky_t1/sft_lora": (96, 1e-4, 3, 16384),
+    "sky_t1/flash": (96, 5e-7, 1, 16384),
+}
+
+
+@pytest.mark.parametrize("name", list(ORIGINAL))
+def test_the_numbers_are_the_originals(name: str) -> None:
+    recipe = compose.resolve(name).recipe
+    train = recipe.train
+    assert (train.global_batch, train.learning_rate, train.epochs, train.max_length) == ORIGINAL[name]
+    assert (train.schedule, train.warmup_ratio, train.precision) == ("cosine", 0.1, "bf16")
+    assert recipe.eval
+    assert recipe.eval.thinking == recipe.system_prompt == "sky_t1"
+
+
+def test_the_fast_recipe_differs_in_nothing_that_is_learnt() -> None:
+    plain, fast = (compose.resolve(f"sky_t1/{name}").recipe.model_dump() for name in ("sft", "sft_fast"))
+    assert {key for key in plain if plain[key] != fast[key]} == {"train", "native"}
+    differs = {key for key in plain["train"] if plain["train"][key] != fast["train"][key]}
+    assert differs == {"packing", "global_batch"}
+
+
+def test_the_readme_names_every_recipe_and_none_that_is_not() -> None:
+    text = (REPO / "recipes/sky_t1/README.md").read_text()
+    assert set(re.findall(r"\bsky_t1/\w+", text)) == set(FAMILY)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_recipe_has_a_mini_scale_that_claims_nothing(name: str) -> None:
+    recipe = compose.resolve(name, Overrides("mini")).recipe
+    assert recipe.hardware == "cpu"
+    assert not recipe.comparable
+
+
+def a_tenth(house: House) -> None:
+    """The family's mini pipelines with a tenth of their questions."""
+    path = house.path / "recipes/sky_t1/data.yaml"
+    head, mini = path.read_text().split("mini_sources:")
+    mini = re.sub(r"(?<=\d: )(\d+)0\b|(?<=n: )(\d+)0\b", lambda m: m[1] or m[2], mini)
+    path.write_text(f"{head}mini_sources:{mini.replace('least: 0.7', 'least: 0.3')}")
+
+
+def ran(house: House, name: str, *words: str) -> tuple[Path, dict[tuple[str, str], Any]]:
+    """The run of a recipe at mini scale, and its comparisons of after and before by task."""
+    done = house.make(f"sky_t1/{name}", "SCALE=mini", *words)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (run,) = (house.path / "runs" / "sky_t1" / name).iterdir()
+    return run, {(one["task"], one["b"]): one for one in json.loads((run / "compare.json").read_text())}
+
+
+def test_the_whole_pipeline_on_a_tenth_of_the_questions(house: House) -> None:
+    a_tenth(house)
+    looked = house.make("data/sky_t1/sft", "SCALE=mini", "STEP=still_2")
+    assert looked.returncode == 0, looked.stderr
+    assert "<|begin_of_thought|>" in looked.stdout
+    run, _ = ran(house, "sft", "SET=controls=null train.steps=4 train.save_every=null eval.limit=20")
+    manifests = {
+        one["name"]: one for path in (run / "manifests").rglob("*.json") for one in [json.loads(path.read_text())]
+    }
+    assert manifests["label"]["counts"] == {"unlabelled": 95}  # so small a model writes no JSON
+    assert set(manifests["difficulty"]["counts"]) == {"by pass rate"}
+    assert manifests["rewrite"]["counts"]["set out by seam"] > 300
+    assert {label.split(": ")[0] for label in manifests["mix"]["counts"]} == {"code", "math", "science and puzzles"}
+    (file,) = (house.path / ".cache/steps").glob("export-*/export/train.jsonl")
+    rows = list(read_jsonl(file))
+    marks = ("<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>")
+    for row in rows:
+        said = row["messages"][-1]["content"]
+        assert [said.count(mark) for mark in marks] == [1] * 4
+        assert sorted(marks, key=said.index) == list(marks)
+    assert {row["category"] for row in rows} == {"code", "math", "science and puzzles"}
+    page = (run / "report.html").read_text()
+    assert "95 of 95 labels could not be read" in page
+
+
+@pytest.mark.full
+def test_distillation_beats_ungraded_samples_and_flash_shortens_without_loss(house: House) -> None:
+    _, compared = ran(house, "sft")
+    for task in ("arithmetic", "functions_plan"):
+        assert compared[task, "ungraded"]["ci95"][0] > 0
+    assert compared["arithmetic", "before"]["ci95"][0] > 0
+    _, shortened = ran(house, "flash")
+    found = shortened["arithmetic", "before"]
+    assert found["tokens"]["ci95"][1] < -4  # percent
+    assert found["ci95"][1] >= 0  # no loss that could be shown
+
+
+@pytest.mark.full
+def test_packed_rows_are_learnt_as_well_as_padded_ones(house: House) -> None:
+    _, compared = ran(house, "sft_fast")
+    for task in ("arithmetic", "functions_plan"):
+        low, high = compared[task, "padded"]["ci95"]
+        assert low <= 0 <= high or low > 0
+
+
+@pytest.mark.full
+def test_rl_goes_on_from_sft(house: House) -> None:
+    run, compared = ran(house, "7b")
+    assert json.loads((run / "resolved.json").read_text())["model"].startswith(str(house.path / "runs/sky_t1/7b_sft"))
+    assert compared["arithmetic", "before"]["difference"] > 0
