@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from data_prep.errors import DataError, explain
 
@@ -48,6 +49,23 @@ def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool 
         for aside in asides:
             aside.unlink(missing_ok=True)
         raise explain(error, paths[-1]) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which stands at `path` once all is written, and not if that fails. Raises DataError."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+        sync_dir(path.parent)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> None:

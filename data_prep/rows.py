@@ -45,10 +45,15 @@ def check(row: Row, needs: Iterable[str] = (), present: Iterable[str] = ()) -> D
     for field in present:
         if field not in row:
             return _bad(f"missing {field}", _id(row))
+    return lacking(row, needs) or (_check_prompt(row) if "prompt" in row else None)
+
+
+def lacking(row: Row, needs: Iterable[str]) -> Drop | None:
+    """Which of these fields a row does not have, or has empty; None when it has all."""
     for field in needs:
         if not row.get(field):
             return _bad(f"{'empty' if field in row else 'missing'} {field}", _id(row))
-    return _check_prompt(row) if "prompt" in row else None
+    return None
 
 
 def _id(row: Row) -> str:

@@ -14,21 +14,26 @@ Line n of a file is row n of the step. Texts are written whole: what to do about
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from data_prep.errors import explain
-from data_prep.files import sync_dir, write_atomic
-from data_prep.rows import check
+from data_prep.files import sweep, whole_file, write_atomic
+from data_prep.rows import lacking
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps import export_torchtune, export_verl
 
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetWriter
+
+Write = Callable[[Row], object]
+Writing = AbstractContextManager[Write]
+Record = Callable[[Row], dict[str, Any]]
 Style = Literal["messages", "conversations"]
 
 # Per style: the column, the keys of a message, and the names of the roles.
@@ -49,8 +54,8 @@ STYLES: dict[Style, dict[str, str]] = {
     },
 }
 
-
 ROW_GROUP = 10_000  # rows that are written to Parquet at once
+_LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 PAIRED = ("sharegpt", "torchtune")  # formats that hold pairs
 
 
@@ -91,25 +96,24 @@ class Export(Step):
     params: ExportParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Write the files of the rows that are fit, then pass these on. Nothing is held: rows are read twice."""
+        """Write each row that is fit as it is passed on: nothing is held, and all is read once."""
         folder = ctx.dir / "export"
         folder.mkdir(exist_ok=True)
-        writers = {
-            "sharegpt": self._sharegpt, "torchtune": self._torchtune, "parquet": self._chats, "verl": self._prompts
-        }  # fmt: skip
-        writers[self.params.format]((one for one in self._judged(rows) if not isinstance(one, Drop)), folder)
-        yield from self._judged(rows)
-
-    def _judged(self, rows: Sequence[Row]) -> Output:
-        """Each row, or why no trainer can use it."""
-        prompts: dict[str, bytes] = {}
-        for row in rows:
-            yield self._fault(row, prompts) or row
+        sweep(folder)
+        with self._writer(folder) as write:
+            prompts: dict[str, bytes] = {}
+            for row in rows:
+                if fault := self._fault(row, prompts):
+                    yield fault
+                else:
+                    write(row)
+                    yield row
 
     def _fault(self, row: Row, prompts: dict[str, bytes]) -> Drop | None:
+        """Why no trainer can use a row."""
         given, row_id = self.params, str(row.get("id", ""))
         needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
-        if fault := check(row, needs):
+        if fault := lacking(row, needs):
             return fault
         if not alternates(row):
             return Drop("roles do not alternate", row_id, bad=True)
@@ -119,61 +123,72 @@ class Export(Step):
             return export_torchtune.instruct_fault(row)
         return export_verl.fault(row, prompts) if given.format == "verl" else None
 
-    def _sharegpt(self, rows: Iterable[Row], folder: Path) -> None:
+    def _writer(self, folder: Path) -> Writing:
+        """Writes rows to the files of the format."""
+        given, path = self.params, folder / f"{self.params.dataset}.parquet"
+        if given.format == "sharegpt":
+            return self._sharegpt(folder)
+        if given.format == "torchtune":
+            record = export_torchtune.pair if given.preference else export_torchtune.RECORDS[given.shape]
+            return _json_lines(path.with_suffix(".jsonl"), record)
+        if given.format == "verl":
+            places = count()
+            return _parquet(path, lambda row: export_verl.record(row, next(places), given.split))
+        return _parquet(path, _chat)
+
+    @contextmanager
+    def _sharegpt(self, folder: Path) -> Iterator[Write]:
         style, name = self.params.style, f"{self.params.dataset}.jsonl"
         tags, pairs = STYLES[style], self.params.preference
         columns = {"messages": style} | ({"chosen": "chosen", "rejected": "rejected"} if pairs else {})
         entry: dict[str, Any] = {"file_name": name, "formatting": "sharegpt", "columns": columns, "tags": tags}
         if pairs:
             entry["ranking"] = True
-        record = _ranking if pairs else _turns
-        write_atomic(folder / name, (_line(record(row, style) | told) for row, told in _with_origin(rows)))
+        record, origin = _ranking if pairs else _turns, _Origin()
+        with _json_lines(folder / name, lambda row: record(row, style) | origin(row)) as write:
+            yield write
         text = json.dumps({self.params.dataset: entry}, indent=2)
         write_atomic(folder / "dataset_info.json", [text.encode(), b"\n"])
 
-    def _torchtune(self, rows: Iterable[Row], folder: Path) -> None:
-        record = export_torchtune.pair if self.params.preference else export_torchtune.RECORDS[self.params.shape]
-        write_atomic(folder / f"{self.params.dataset}.jsonl", (_line(record(row)) for row in rows))
 
-    def _chats(self, rows: Iterable[Row], folder: Path) -> None:
-        tags = STYLES["messages"]
-        self._parquet(
-            folder,
-            (
-                {
-                    "messages": list(_messages(row, tags)),
-                    "id": str(row["id"]),
-                    "source": str(row.get("source", "")),
-                    "answer": str(row.get("answer", "")),
-                }
-                for row in rows
-            ),
-        )
+@contextmanager
+def _json_lines(path: Path, record: Record) -> Iterator[Write]:
+    with whole_file(path) as file:
+        yield lambda row: file.write(_LINE.encode(record(row)).encode() + b"\n")
 
-    def _prompts(self, rows: Iterable[Row], folder: Path) -> None:
-        split = self.params.split
-        self._parquet(folder, (export_verl.record(row, index, split) for index, row in enumerate(rows)))
 
-    def _parquet(self, folder: Path, records: Iterable[dict[str, Any]]) -> None:
+@contextmanager
+def _parquet(path: Path, record: Record) -> Iterator[Write]:
+    with whole_file(path) as file, closing(_Table(file)) as table:
+        yield lambda row: table.add(record(row))
+
+
+class _Table:
+    """A Parquet file that is written so many records at a time; the first ones decide its columns."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._records = file, list[dict[str, Any]]()
+        self._writer: ParquetWriter | None = None
+
+    def add(self, record: dict[str, Any]) -> None:
+        self._records.append(record)
+        if len(self._records) == ROW_GROUP:
+            self._write()
+
+    def close(self) -> None:
+        if self._records or not self._writer:
+            self._write()
+        assert self._writer
+        self._writer.close()  # type: ignore[no-untyped-call]  # pyarrow has none
+
+    def _write(self) -> None:
         from pyarrow.lib import Table
         from pyarrow.parquet import ParquetWriter
 
-        path = folder / f"{self.params.dataset}.parquet"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        rows = iter(records)
-        try:
-            first = Table.from_pylist(list(islice(rows, ROW_GROUP)))
-            with ParquetWriter(temporary, first.schema) as writer:  # type: ignore[no-untyped-call]  # pyarrow has none
-                writer.write_table(first)
-                while batch := list(islice(rows, ROW_GROUP)):
-                    writer.write_table(Table.from_pylist(batch, first.schema))
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.rename(path)
-            sync_dir(folder)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise explain(error, path) from error
+        records, self._records = self._records, []
+        table = Table.from_pylist(records, self._writer.schema if self._writer else None)
+        self._writer = self._writer or ParquetWriter(self._file, table.schema)  # type: ignore[no-untyped-call]
+        self._writer.write_table(table)  # type: ignore[no-untyped-call]
 
 
 def alternates(row: Row) -> bool:
@@ -186,17 +201,26 @@ def alternates(row: Row) -> bool:
     return len(turns) % 2 == 1 and all(role == ("assistant" if at % 2 else "user") for at, role in enumerate(turns))
 
 
-def _with_origin(rows: Iterable[Row]) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """Each row, with its category and source: of these, all have what the first one has.
+class _Origin:
+    """A row's category and source: of these, all rows have what the first one has.
 
     Arrow wants the same columns in all rows, and a text in the first that it sees: where a later row lacks one, null.
     """
-    columns: list[str] | None = None
-    for row in rows:
+
+    def __init__(self) -> None:
+        self._columns: list[str] | None = None
+
+    def __call__(self, row: Row) -> dict[str, Any]:
         said = {"category": row.get("meta", {}).get("category"), "source": row.get("source")}
         told = {name: value for name, value in said.items() if isinstance(value, str)}
-        columns = list(told) if columns is None else columns
-        yield row, {name: told.get(name) for name in columns}
+        self._columns = list(told) if self._columns is None else self._columns
+        return {name: told.get(name) for name in self._columns}
+
+
+def _chat(row: Row) -> dict[str, Any]:
+    messages = list(_messages(row, STYLES["messages"]))
+    named = {name: str(row.get(name, "")) for name in ("id", "source", "answer")}
+    return {"messages": messages, **named}
 
 
 def _turns(row: Row, style: Style) -> dict[str, Any]:
@@ -217,7 +241,3 @@ def _messages(row: Row, tags: dict[str, str]) -> Iterator[dict[str, str]]:
 
 def _message(role: str, content: str, tags: dict[str, str]) -> dict[str, str]:
     return {tags["role_tag"]: tags[f"{role}_tag"], tags["content_tag"]: content}
-
-
-def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
