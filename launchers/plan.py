@@ -101,28 +101,27 @@ def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
 
 
 def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) -> Spec:
-    """Load benchmarks, generate, score; one chain per reward that the tasks name."""
+    """Load benchmarks, generate (the model is loaded once for all), score: a branch per reward that the tasks name."""
     recipe = resolved.recipe
     assert recipe.eval is not None
-    steps: list[StepSpec] = []
     by_reward: dict[str, list[str]] = {}
     for name in recipe.eval.tasks:
         by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
+    decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
+    generate = {"model": model, **decoding, **({"revision": revision} if revision else {})}
+    load = _load(resolved, recipe.eval.tasks, recipe.eval.limit)
+    steps = [
+        StepSpec(name="load", kind="load", params=load),
+        StepSpec(name="generate", kind="generate", params=generate, inputs=("load",)),
+    ]
     for number, names in enumerate(by_reward.values()):
-        reward = tasks.read(names[0]).reward
-        end = "" if len(by_reward) == 1 else f"_{number}"
-        load = _load(resolved, names, recipe.eval.limit)
-        decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
-        generate = {"model": model, **decoding}
-        if revision:
-            generate["revision"] = revision
+        reward, source, end = tasks.read(names[0]).reward, "generate", ""
+        if len(by_reward) > 1:
+            source, end = f"select_{number}", f"_{number}"
+            steps.append(StepSpec(name=source, kind="select", params={"source": names}, inputs=("generate",)))
         params = {**reward.params, **_thinking(reward.name, recipe.eval.thinking)}
         score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors}
-        steps += [
-            StepSpec(name=f"load{end}", kind="load", params=load),
-            StepSpec(name=f"generate{end}", kind="generate", params=generate, inputs=(f"load{end}",)),
-            StepSpec(name=f"score{end}", kind="score", params=score, inputs=(f"generate{end}",)),
-        ]
+        steps.append(StepSpec(name=f"score{end}", kind="score", params=score, inputs=(source,)))
     return make_spec(f"eval-{label}", resolved, steps)
 
 

@@ -34,13 +34,9 @@ part_train() {
 }
 
 part_eval() {
-  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load_0
-  phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate_0
-  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score_0,load_1
-  phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate_1
-  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score_1,load_2
-  phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate_2
-  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score_2
+  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
+  phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
+  phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps select_0,score_0,select_1,score_1,select_2,score_2
   phase eval after -- "$CORE" -m data_prep.metrics evaluate --spec "$RUN"/eval/after.spec.json --label after --model <run>/train --decoding '{"n":4,"temperature":0.7,"top_p":1.0,"max_tokens":16384,"seed":0}' --out "$RUN"/eval/after.json
 }
 

@@ -1,0 +1,27 @@
+"""What data_prep/README.md shows is what there is."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from data_prep import pipeline
+from data_prep.pipeline import Spec
+from data_prep.step import KINDS
+from tests.conftest import REPO
+
+TEXT = (REPO / "data_prep/README.md").read_text()
+
+
+def test_every_step_has_its_line():
+    assert set(re.findall(r"\[`(\w+)`\]\(steps/", TEXT)) == set(KINDS) - {"export"}  # which follows by itself
+
+
+def test_its_pipeline_can_be_run(tmp_path):
+    (shown,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (items,) = yaml.safe_load(shown.replace('"${eval.tasks}"', "[math500]")).values()
+    steps, faults = pipeline.parse("mine", items)
+    assert faults == []
+    spec = Spec(name="mine", base=tmp_path, cache=tmp_path, steps=tuple(steps), max_drop_share=0.1)
+    assert [job.name for job in pipeline.jobs(spec)] == [step.name for step in steps]
