@@ -177,7 +177,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
 
 def parse(line: bytes) -> Row:
     """A line that a step wrote, which is a valid row."""
-    row: Row = _STORED.decode(line.decode())
+    text = line.decode()
+    row: Row
+    row, end = _STORED.raw_decode(text)
+    if text[end:].strip():
+        raise json.JSONDecodeError("Extra data", text, end)
     return row
 
 

@@ -198,7 +198,8 @@ def alternates(row: Row) -> bool:
     """
     roles = [message["role"] for message in row["prompt"]]
     turns = roles[1:] if roles[0] == "system" else roles
-    return len(turns) % 2 == 1 and all(role == ("assistant" if at % 2 else "user") for at, role in enumerate(turns))
+    half = len(turns) // 2
+    return turns == ["user", "assistant"] * half + ["user"]
 
 
 class _Origin:

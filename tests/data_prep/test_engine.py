@@ -18,8 +18,9 @@ import steps_for_tests  # noqa: F401 - registers its steps
 
 from data_prep import engine, pipeline
 from data_prep.errors import DataError, LimitPassed
-from data_prep.files import require_space, write_atomic
+from data_prep.files import require_space, whole_file, write_atomic, write_together
 from data_prep.manifest import read_manifest
+from data_prep.stored import stored
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("steps_for_tests.py"))]
 REPOSITORY = Path(__file__).parents[2]
@@ -218,6 +219,55 @@ def test_a_full_disk_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"rows\.jsonl.*the disk is full; free some space"):
         write_atomic(tmp_path / "rows.jsonl", [b"x" * 100_000])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_written_together_stand_when_the_last_one_does(tmp_path):
+    """And where the last cannot be written, none does."""
+    (tmp_path / f".b.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(DataError, match="the disk is full"):
+        write_together([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"x" * 100_000])])
+    assert list(tmp_path.iterdir()) == []
+    write_together([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"y", b"z"])])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"x", "b": b"yz"}
+
+
+@pytest.mark.parametrize("error", [KeyError("stop"), OSError(28, "full")])
+def test_a_file_whose_writer_fails_is_not_there(tmp_path, error):
+    def half() -> None:
+        with whole_file(tmp_path / "rows") as file:
+            file.write(b"half")
+            raise error
+
+    (tmp_path / "rows").write_text("older")
+    with pytest.raises(DataError if isinstance(error, OSError) else KeyError):
+        half()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
+    with whole_file(tmp_path / "rows") as file:
+        file.write(b"whole")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("kept", [("select", {"n": 10}), ("dedup", {}), ("export", {})])
+def test_a_row_that_is_kept_is_written_as_it_was_read(tmp_path, kept):
+    making.write_jsonl(tmp_path / "in.jsonl", making.rows(10))
+    items = ("load", {"path": "in.jsonl"}), kept
+    loaded = pipeline.find(making.spec(tmp_path, *items[:1]))
+    pipeline.run(making.spec(tmp_path, *items[:1]))
+    (shard,) = (loaded / "shards").glob("00000.jsonl")
+    lines = [json.dumps(json.loads(line), indent=None).encode() for line in shard.read_bytes().splitlines()]
+    shard.write_bytes(b"\n".join(lines) + b"\n")  # the same rows with other spaces and escapes
+    manifest, _ = making.run(tmp_path, *items)
+    assert manifest.rows_out == 10
+    written = (pipeline.find(making.spec(tmp_path, *items)) / "shards" / "00000.jsonl").read_bytes()
+    assert written == shard.read_bytes()
+
+
+def test_a_copy_of_a_stored_row_is_a_row_of_its_own():
+    row = stored(b'{"id": "1", "meta": {}}\n')
+    assert row.line == b'{"id": "1", "meta": {}}\n'
+    assert [type(one) for one in ({**row}, row | {"id": "2"}, row.copy())] == [dict, dict, dict]
+    with pytest.raises(ValueError, match="Extra data"):
+        stored(b'{"id": "1"} {"id"\n')
 
 
 def test_space_is_checked_before_anything_is_written(tmp_path):
