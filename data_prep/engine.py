@@ -13,7 +13,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -29,6 +29,8 @@ from data_prep.manifest import Manifest, Stats, counts_line, read_manifest, shar
 from data_prep.rows import check, encode, parse
 from data_prep.step import Apply, Context, Drop, Output, Row, Step, load_class
 from data_prep.stored import StoredRow, StoredRows, stored
+
+Fault = Callable[[Row], Drop | None]
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress:
     stats, index = Stats(), 0
     with step.open(job.context(step.processes())) as apply:
         rows = StoredRows([path for path, _ in inputs.files], _reading(step))
-        bad = rows.admit(_door(step))
+        bad = rows.admit(_door(step, inputs))
         outputs = chain(bad, apply(rows, 0) if rows or not bad else ())
         started = time.monotonic()
         while chunk := list(islice(outputs, step.shard_rows)):
@@ -192,7 +194,7 @@ def make_shard(job: Job, step: Step, inputs: Inputs, apply: Apply, index: int) -
     started = time.monotonic()
     start = index * step.shard_rows
     rows = [*map(_reading(step), inputs.lines(start, start + step.shard_rows))]
-    return _write_shard(job, step, index, _through_door(step, rows, apply, index), len(rows), started)
+    return _write_shard(job, step, index, _through_door(_door(step, inputs), rows, apply, index), len(rows), started)
 
 
 def _reading(step: Step) -> Callable[[bytes], Row]:
@@ -200,16 +202,21 @@ def _reading(step: Step) -> Callable[[bytes], Row]:
     return stored if step.passes else parse
 
 
-def _door(step: Step) -> Callable[[Row], Drop | None]:
-    """Why a row may not enter the step, or None when it may."""
+def _door(step: Step, inputs: Inputs) -> Fault | None:
+    """Says why a row may not enter the step, or None when it may; itself None where all may.
+
+    Rows were checked when they were written, and what all of them have was written down.
+    """
     needs, present = ("id", *step.needs), step.present
-    return lambda row: check(row, needs, present)
+    return None if inputs.full.issuperset((*needs, *present)) else lambda row: check(row, needs, present)
 
 
-def _through_door(step: Step, rows: Sequence[Row], apply: Apply, shard: int) -> Iterator[Row | Drop]:
+def _through_door(fault: Fault | None, rows: Sequence[Row], apply: Apply, shard: int) -> Iterator[Row | Drop]:
     """Check rows, apply the step to the good ones, and pass on what comes out of both."""
+    if fault is None:
+        yield from apply(rows, shard)
+        return
     good: list[Row] = []
-    fault = _door(step)
     for row in rows:
         if drop := fault(row):
             yield drop
@@ -224,6 +231,7 @@ def _write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int
     stats = Stats(rows_in=rows_in)
     lines: list[bytes] = []
     drops: list[Drop] = []
+    full: Iterable[str] | None = None
     for output in outputs:
         if isinstance(output, Drop):
             drops.append(output)
@@ -233,10 +241,11 @@ def _write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int
             drops.append(line)
             continue
         lines.append(line)
+        full = [name for name in (output if full is None else full) if output.get(name)]
         if label := step.tally(output):
             stats.counts[label] = stats.counts.get(label, 0) + 1
     stats.count(drops)
-    stats.rows_out = len(lines)
+    stats.rows_out, stats.full = len(lines), sorted(full or ())
     stats.sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
     stats.seconds = round(time.monotonic() - started, 3)
     path = _shard_path(job, index)
@@ -326,16 +335,15 @@ class Inputs:
     files: tuple[tuple[Path, int], ...]  # each with its number of rows
     rows: int
     size: int  # in bytes
+    full: frozenset[str] = frozenset()  # fields that all rows have, not empty
 
     @classmethod
     def of(cls, job: Job) -> Inputs:
-        files: list[tuple[Path, int]] = []
-        for directory in job.input_dirs:
-            paths = shard_paths(directory)
-            counts = [stats.rows_out for stats in shard_stats(directory)]
-            files.extend(zip(paths, counts, strict=True))
+        found = [item for one in job.input_dirs for item in zip(shard_paths(one), shard_stats(one), strict=True)]
+        files = tuple((path, stats.rows_out) for path, stats in found)
         size = sum(path.stat().st_size for path, _ in files)
-        return cls(tuple(files), sum(count for _, count in files), size)
+        had = [frozenset(stats.full) for _, stats in found if stats.rows_out]
+        return cls(files, sum(count for _, count in files), size, frozenset.intersection(*had) if had else frozenset())
 
     def length(self, shard: int, size: int) -> int:
         """Rows in shard number `shard` of `size` rows."""

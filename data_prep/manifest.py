@@ -29,6 +29,7 @@ class Stats:
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     sha256: str = ""
+    full: list[str] = field(default_factory=list)  # of a shard: fields that all its rows have, not empty
 
     def count(self, drops: Iterable[Drop]) -> None:
         """Count drops by reason, and keep the first few of each."""

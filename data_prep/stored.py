@@ -33,14 +33,14 @@ class StoredRows(Sequence[Row]):
         self._files, self._read = tuple(files), read
         self._file, self._start, self._size = array("I"), array("Q"), array("I")
 
-    def admit(self, fault: Callable[[Row], Drop | None]) -> list[Drop]:
-        """Take in the rows without a fault; the others' faults, in order. Reads every file once."""
+    def admit(self, fault: Callable[[Row], Drop | None] | None) -> list[Drop]:
+        """Take in the rows without a fault, or all; the others' faults, in order. Reads every file once."""
         drops: list[Drop] = []
         for number, path in enumerate(self._files):
             start = 0
             with path.open("rb") as file:
                 for line in file:
-                    if drop := fault(parse(line)):
+                    if fault and (drop := fault(parse(line))):
                         drops.append(drop)
                     else:
                         self._file.append(number)
