@@ -75,7 +75,8 @@ class Benchmark:
         self._equal = {one.words: place for place, one in reversed(list(enumerate(self._questions))) if one.words}
         sizes = [rules.any_of, rules.of if rules.share is not None else None, LIKE if rules.near is not None else None]
         self._common: dict[int, dict[tuple[str, ...], int]] = defaultdict(dict)  # with their hashes
-        texts = _Coded([question.words for question in self._questions])
+        self._codes = _Codes()
+        texts = _Coded([question.words for question in self._questions], self._codes)
         self._known = {size: self._index(texts, size) for size in sizes if size}
         self._filters = {size: _Filter(index) for size, index in self._known.items()}
 
@@ -103,7 +104,7 @@ class Benchmark:
     def _candidates(self, said: Sequence[Sequence[str]]) -> list[set[int]]:
         """For each text the questions that share n-grams with it, as far as hashes tell."""
         found: list[set[int]] = [set() for _ in said]
-        texts = _Coded(said)
+        texts = _Coded(said, self._codes)
         for size, index in self._known.items():
             owner, values = texts.grams(size)
             hit = self._known_among(values, size)
@@ -185,17 +186,28 @@ def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 
 def _hash(gram: Sequence[str]) -> int:
-    return int(_Coded([gram]).grams(len(gram))[1][0])
+    return int(_Coded([gram], _Codes()).grams(len(gram))[1][0])
+
+
+class _Codes(dict[str, int]):
+    """Hashes of words, kept for the next texts, which use most of them again."""
+
+    most, longest = 200_000, 40  # words, and characters of one, that are kept
+
+    def __missing__(self, word: str) -> int:
+        code = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+        if len(word) <= self.longest and len(self) < self.most:
+            self[word] = code
+        return code
 
 
 class _Coded:
     """Texts as numbers: a hash per word, from which those of all n-grams are made."""
 
-    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+    def __init__(self, texts: Sequence[Sequence[str]], codes: _Codes) -> None:
         import numpy as np
 
         self._count = len(texts)
-        codes = {word: zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in set(chain.from_iterable(texts))}
         self._owner = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
         found = map(codes.__getitem__, chain.from_iterable(texts))
         self._words = np.fromiter(found, dtype=np.uint64, count=len(self._owner))

@@ -107,6 +107,14 @@ def test_a_long_text_that_holds_five_words_is_found_where_five_are_enough():
         assert all_ is not None
 
 
+def test_words_of_any_length_are_compared():
+    question = [f"{n}".ljust(at, "0") for n, at in enumerate(range(1, 100, 7), 10)]  # words of 2 to 99 digits
+    known = Benchmark([("t", "1", " ".join(question))], Rules())
+    for _ in range(2):  # of the second text the short words have been met before
+        found = known.matches([" ".join(["so", *question]), " ".join([*question[:7], "so", *question[7:]])])
+        assert [match is not None for match in found] == [True, False]
+
+
 @given(strategies.text(alphabet=strategies.characters(max_codepoint=127)))
 def test_the_words_of_ascii_are_those_of_the_same_text_among_other_letters(said):
     assert overlap.words_of(f"{said} é") == [*overlap.words_of(said), "é"]
