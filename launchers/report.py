@@ -17,9 +17,10 @@ from typing import Any
 
 from data_prep.files import write_atomic
 from launchers import figures, plots, report_data, report_online, report_pairs, report_spread
-from launchers.figures import count, number, signed, span
+from launchers.figures import count
 from launchers.plots import Look, Series, Whisker
 from launchers.results import Json, Results
+from launchers.verdict import verdict
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
@@ -105,51 +106,6 @@ def look(run: Results, label: str) -> Look:
     return plots.OTHERS[run.controls.index(label) % len(plots.OTHERS)]
 
 
-def verdict(run: Results) -> str:
-    """One sentence: accuracy after against before and against the controls, with 95 % intervals."""
-    after = {task: result for task in run.tasks if (result := run.result("after", task))}
-    if not after:
-        return "Nothing has been evaluated after training, so there is no result yet."
-    found = {c["task"]: c for c in run.comparisons if (c["a"], c["b"]) == ("after", "before")}
-    changes = {task: found[task] for task in after if task in found}
-    if len(after) > 1 and changes:
-        return _verdict_of_many(changes)
-    task, result = next(iter(after.items()))
-    if task not in changes:
-        scores = [f"{number(r['mean'])} % on {t} ({span(r['ci95'])})" for t, r in after.items()]
-        return f"After training: {', '.join(scores)}; no evaluation before it to compare with."
-    change = changes[task]
-    verb = {1: "rose", -1: "fell", 0: "did not measurably change"}[_sign(change)]
-    before = run.result("before", task).get("mean")
-    controls = [c for c in run.comparisons if (c["a"], c["task"]) == ("after", task) and c != change]
-    return (
-        f"Accuracy on {task} {verb}, from {number(before)} % to {number(result['mean'])} %: "
-        f"{signed(change['difference'])} points (95 % interval {span(change['ci95'])})"
-        f"{''.join(f'; {_against(c)}' for c in controls)}."
-    )
-
-
-def _against(c: Json) -> str:
-    if not _sign(c):
-        return f"not distinguishable from the control {c['b']} ({signed(c['difference'])}, {span(c['ci95'])})"
-    side = "above" if c["difference"] > 0 else "below"
-    return f"{number(abs(c['difference']))} points {side} the control {c['b']} ({span(c['ci95'])})"
-
-
-def _verdict_of_many(changes: dict[str, Json]) -> str:
-    words = {1: "rose on", -1: "fell on", 0: "did not measurably change on"}
-    parts = []
-    for sign, word in words.items():
-        tasks = [f"{t} ({signed(c['difference'])})" for t, c in changes.items() if _sign(c) == sign]
-        parts += [f"{word} {', '.join(tasks)}"] if tasks else []
-    return f"Accuracy {'; '.join(parts)}, in points; a change counts when its 95 % interval excludes zero."
-
-
-def _sign(change: Json) -> int:
-    low, high = change["ci95"]
-    return int(low > 0) - int(high < 0)
-
-
 def tiles(run: Results) -> list[Json]:
     """The numbers of the first screen: each evaluation of the one task, or the last one of several."""
     if len(run.tasks) == 1:
@@ -190,11 +146,13 @@ def facts(run: Results) -> list[tuple[str, str]]:
     done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
     found = {
         "Model": plan.get("model") or recipe.get("model"),
+        "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
         "Trainer": _join(" ", trainer, (run.run.get("versions") or {}).get(trainer)),
         "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
         "Preference": _preference(recipe) if recipe.get("method") == "dpo" else None,
         "Hardware": hardware(plan.get("hardware") or recipe.get("hardware")),
         "Effective batch": effective_batch(plan.get("batch") or {}),
+        "Packing": train.get("packing") and "rows share sequences, and do not see each other",
         f"{'Rollout' if online else 'Optimizer'} steps": _join(
             ", ", planned and f"{count(planned)} planned", done and f"{count(done)} done"
         ),

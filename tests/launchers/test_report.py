@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 from data_prep import pipeline, spread
-from launchers import figures, report
+from launchers import figures, report, verdict
 from tests.conftest import REPO
 from tests.fakes.openai_server import Finish, OpenAIServer
 from tests.launchers import made_up_run
@@ -321,14 +321,17 @@ def test_no_such_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "tokens", "said"),
     [
-        ([1.0, 3.0], "Accuracy on t rose, from 10.0 % to 12.0 %: +2.0 points (95 % interval 1.0 to 3.0)."),
-        ([-1.0, 5.0], "Accuracy on t did not measurably change, from 10.0 %"),
-        ([-5.0, -1.0], "Accuracy on t fell, from 10.0 %"),
+        ([1.0, 3.0], None, "Accuracy on t rose, from 10.0 % to 12.0 %: +2.0 points (95 % interval 1.0 to 3.0)."),
+        ([-1.0, 5.0], None, "Accuracy on t did not measurably change, from 10.0 %"),
+        ([-5.0, -1.0], None, "Accuracy on t fell, from 10.0 %"),
+        ([1.0, 3.0], [-12.0, -8.0], " Answers are 10.0 % shorter (8.0 to 12.0)."),
+        ([1.0, 3.0], [3.0, 5.0], " Answers are 4.0 % longer (3.0 to 5.0)."),
+        ([1.0, 3.0], [-9.0, 1.0], "interval 1.0 to 3.0)."),
     ],
 )
-def test_the_verdict_follows_the_interval(tmp_path, change, said):
+def test_the_verdict_follows_the_intervals(tmp_path, change, tokens, said):
     for label, mean in (("before", 10.0), ("after", 12.0)):
         put(
             tmp_path / f"eval/{label}.json",
@@ -341,9 +344,11 @@ def test_the_verdict_follows_the_interval(tmp_path, change, said):
         "difference": sum(change) / 2,
         "ci95": change,
         "prompts": 9,
+        **({"tokens": {"change": sum(tokens) / 2, "ci95": tokens}} if tokens else {}),
     }
     put(tmp_path / "compare.json", [entry])
-    assert report.verdict(report.Results(tmp_path)).startswith(said)
+    text = verdict.verdict(report.Results(tmp_path))
+    assert text.startswith(said) or text.endswith(said)
 
 
 def test_figures():
