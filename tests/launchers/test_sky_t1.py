@@ -69,10 +69,11 @@ def ran(house: House, name: str, *words: str) -> tuple[Path, dict[tuple[str, str
 
 def test_the_whole_pipeline_on_a_tenth_of_the_questions(house: House) -> None:
     a_tenth(house)
-    looked = house.make("data/sky_t1/sft", "SCALE=mini", "STEP=still_2")
+    few = "SET=controls=null train.steps=4 train.save_every=null eval.limit=20"
+    looked = house.make("data/sky_t1/sft", "SCALE=mini", few, "STEP=still_2")
     assert looked.returncode == 0, looked.stderr
     assert "<|begin_of_thought|>" in looked.stdout
-    run, _ = ran(house, "sft", "SET=controls=null train.steps=4 train.save_every=null eval.limit=20")
+    run, _ = ran(house, "sft", few)
     manifests = {
         one["name"]: one for path in (run / "manifests").rglob("*.json") for one in [json.loads(path.read_text())]
     }
