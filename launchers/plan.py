@@ -108,7 +108,8 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     for name in recipe.eval.tasks:
         by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
     decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
-    generate = {"model": model, **decoding, **({"revision": revision} if revision else {})}
+    engines, workers = _side_by_side(resolved)
+    generate = {"model": model, **decoding, **engines, **({"revision": revision} if revision else {})}
     load = _load(resolved, recipe.eval.tasks, recipe.eval.limit)
     steps = [
         StepSpec(name="load", kind="load", params=load),
@@ -120,9 +121,22 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
             source, end = f"select_{number}", f"_{number}"
             steps.append(StepSpec(name=source, kind="select", params={"source": names}, inputs=("generate",)))
         params = {**reward.params, **_thinking(reward.name, recipe.eval.thinking)}
-        score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors}
+        score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors, "workers": workers}
         steps.append(StepSpec(name=f"score{end}", kind="score", params=score, inputs=(source,)))
     return make_spec(f"eval-{label}", resolved, steps)
+
+
+def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
+    """How an evaluation fills its machine: the engines' parameters, and how many processes grade."""
+    given = resolved.recipe.eval
+    assert given is not None
+    machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
+    gpus = machines.gpus_per_node
+    if given.tensor_parallel > max(1, gpus):
+        told = f"{given.tensor_parallel} GPUs for one engine, and a node of {resolved.recipe.hardware} has {gpus}"
+        raise UserError(resolved.fault("eval.tensor_parallel", told))
+    engines = {"tensor_parallel": given.tensor_parallel, "replicas": max(1, gpus // given.tensor_parallel)}
+    return engines, given.workers or max(1, 2 * gpus)
 
 
 def _thinking(reward: str, named: str | None) -> dict[str, str]:

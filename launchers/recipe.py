@@ -200,6 +200,10 @@ class Eval(Strict):
     """Tokens per completion."""
     max_model_len: Positive | None = None
     """Prompt and completion together; null takes the model's own limit."""
+    tensor_parallel: Positive = 1
+    """GPUs that share one engine. As many engines work side by side as the machine's GPUs allow."""
+    workers: Positive | None = None
+    """Processes that grade programs; null takes two for each GPU, one on a CPU."""
     seed: Annotated[int, Field(ge=0)] = 0
     limit: Positive | None = None
     """Prompts per task, chosen by the seed; null takes all."""

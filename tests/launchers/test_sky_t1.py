@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from data_prep.rows import read_jsonl
-from launchers import compose
+from launchers import compose, plan, sources
 from launchers.compose import Overrides
 from tests.conftest import REPO, House
 
@@ -20,6 +21,7 @@ ORIGINAL = {  # batch, learning rate, epochs, longest sequence, as the repositor
     "sky_t1/sft_lora": (96, 1e-4, 3, 16384),
     "sky_t1/flash": (96, 5e-7, 1, 16384),
 }
+LIKE = 0.15  # of a training loss; that of seeds differs by as much
 
 
 @pytest.mark.parametrize("name", list(ORIGINAL))
@@ -30,6 +32,23 @@ def test_the_numbers_are_the_originals(name: str) -> None:
     assert (train.schedule, train.warmup_ratio, train.precision) == ("cosine", 0.1, "bf16")
     assert recipe.eval
     assert recipe.eval.thinking == recipe.system_prompt == "sky_t1"
+    assert recipe.native["deepspeed"] == ("zero3" if train.lora else "zero3_offload")
+    if train.lora:
+        assert (train.lora.rank, train.lora.targets) == (64, ["all"])
+    if recipe.preference:
+        said = (recipe.preference.loss, recipe.preference.beta, recipe.native["simpo_gamma"])
+        assert said == ("simpo", 2.0, 0.3)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_is_trained_on_is_asked_as_the_benchmarks_are(name: str) -> None:
+    """A task's own instructions stand at the head of the question, under the format's system prompt."""
+    resolved = compose.resolve(name)
+    asked = [step.params for step in sources.data_steps(resolved, {}) if step.kind == "load"]
+    for params in asked:
+        assert params.get("instructions") == "user" or params["task"] == "still_2"  # which has none
+    (evaluated,) = [s.params for s in plan.eval_spec(resolved, "after", "m", None).steps if s.kind == "load"]
+    assert (evaluated["system"], evaluated["instructions"]) == ("sky_t1", "user")
 
 
 def test_the_fast_recipe_differs_in_nothing_that_is_learnt() -> None:
@@ -105,9 +124,19 @@ def test_distillation_beats_ungraded_samples_and_flash_shortens_without_loss(hou
     assert found["ci95"][1] >= 0  # no loss that could be shown
 
 
+def last_loss(folder: Path) -> float:
+    """Mean training loss of a training's last tenth."""
+    log = [
+        one["loss"] for one in json.loads((folder / "trainer_state.json").read_text())["log_history"] if "loss" in one
+    ]
+    return fmean(log[-len(log) // 10 :])
+
+
 @pytest.mark.full
 def test_packed_rows_are_learnt_as_well_as_padded_ones(house: House) -> None:
-    _, compared = ran(house, "sft_fast")
+    run, compared = ran(house, "sft_fast")
+    packed, padded = last_loss(run / "train"), last_loss(run / "controls/padded/train")
+    assert packed == pytest.approx(padded, rel=LIKE)
     for task in ("arithmetic", "functions_plan"):
         low, high = compared[task, "padded"]["ci95"]
         assert low <= 0 <= high or low > 0
