@@ -16,11 +16,11 @@ from launchers.envs import REPO
 from launchers.hardware import Hardware
 from launchers.online import is_online
 from launchers.plan import Plan
-from launchers.recipe import Recipe
+from launchers.recipe import Preference, Recipe
 
 PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % with checkpointing at 2k to 8k tokens
 CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
-
+REFERENCE_FREE = ("simpo", "orpo")
 
 _SIZES = {
     "hidden_size",
@@ -105,6 +105,8 @@ def estimate(plan: Plan) -> Estimate | None:
     held = _state_bytes(sharding, machines.world)
     if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
         held = 0.02 * held + 2 / (machines.world if _shards_weights(sharding) else 1)
+    elif recipe.trainer == "llamafactory" and _has_reference(recipe) and "offload" not in sharding:
+        held += 2 / (machines.world if _shards_weights(sharding) else 1)  # adapters need none, they are switched off
     state = model.params * held
     if recipe.trainer == "torchtune" and train.precision == "bf16":
         state = _pure_bf16(recipe, model, machines)
@@ -112,13 +114,32 @@ def estimate(plan: Plan) -> Estimate | None:
     if recipe.method == "dpo":
         tokens *= 2  # both completions of a pair
     per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
-    # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
-    logits = 0 if recipe.native.get("enable_liger_kernel") else 6 * tokens * model.vocab
-    activations = tokens * model.hidden * model.layers * per_layer + logits
+    activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe))
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour
     usd = hours * machines.world * rate if hours is not None and rate else None
     return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
+
+
+def _has_reference(recipe: Recipe) -> bool:
+    """Whether a second model looks at each pair: simpo and orpo have none."""
+    loss = recipe.preference.loss if recipe.preference else Preference().loss
+    return recipe.method == "dpo" and loss not in REFERENCE_FREE
+
+
+def _logit_bytes(recipe: Recipe) -> int:
+    """Bytes at the peak per token and word of the vocabulary.
+
+    LlamaFactory 0.9.5 learns from pairs with no fused loss (model/loader.py, require_logits) and in fp32
+    (train/dpo/trainer.py, concatenated_forward; train/trainer_utils.py, get_batch_logps): logits, a copy of them
+    without the last token, and log_softmax, three times 4 bytes, and as many on the way back (log_softmax, its gradient
+    and that of the logits). With a reference model the policy's logits and log_softmax wait, 8 more, while the
+    reference's are made. Measured with its own functions: 12.1 and 20.1.
+    """
+    if recipe.method == "dpo" and recipe.trainer == "llamafactory":
+        return 20 if _has_reference(recipe) else 12
+    # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
+    return 0 if recipe.native.get("enable_liger_kernel") else 6
 
 
 def _pure_bf16(recipe: Recipe, model: Model, machines: Hardware) -> float:
@@ -162,6 +183,7 @@ def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
     per_parameter = 8 if train.gradient_checkpointing else 6
     sequences = 1
     if plan.resolved.recipe.method == "dpo":
-        per_parameter, sequences = per_parameter + 2, 2  # the reference looks at both completions, too
+        sequences = 2  # both completions
+        per_parameter += 2 if _has_reference(plan.resolved.recipe) else 0  # the reference looks at them, too
     flops = sequences * per_parameter * model.params * steps * train.global_batch * length
     return flops / (machines.peak_bf16_tflops * 1e12 * PEAK_SHARE * machines.world) / 3600

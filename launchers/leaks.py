@@ -53,9 +53,22 @@ def _loaded(given: LoadParams) -> Iterator[Source]:
         yield Source(given.hub, hub, given.filter, hub.is_test)
 
 
+def trained(spec: Spec) -> set[str]:
+    """Names of the steps whose rows reach the last one, the trainer's export; what else is done is not trained on."""
+    inputs = {step.name: step.inputs for step in spec.steps}
+    found, ends = set(), [spec.steps[-1].name]
+    while ends:
+        name = ends.pop()
+        if name not in found:
+            found.add(name)
+            ends += inputs[name]
+    return found
+
+
 def warnings(specs: Iterable[Spec]) -> list[str]:
-    """A line for each test split that pipelines of training data load."""
-    given = (LoadParams.model_validate(step.params) for spec in specs for step in spec.steps if step.kind == "load")
+    """A line for each test split that pipelines of training data train on."""
+    steps = (step for spec in specs for step in spec.steps if step.kind == "load" and step.name in trained(spec))
+    given = (LoadParams.model_validate(step.params) for step in steps)
     found = {source.name: source for one in given for source in _loaded(one) if source.is_test}
     return [
         f"{name}: trained on its test split; do not evaluate on {source.hub.id if source.hub else name} afterwards"

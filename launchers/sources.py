@@ -95,11 +95,11 @@ def family_pipelines(resolved: Resolved) -> Tree:
 def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
     """Raises UserError for anything wrong in the recipe's data pipeline."""
     spec = make_spec(data_name(resolved), resolved, data_steps(resolved, export))
-    evaluated = resolved.recipe.eval.tasks if resolved.recipe.eval else []
+    evaluated, trained = resolved.recipe.eval.tasks if resolved.recipe.eval else [], leaks.trained(spec)
     try:
         for job in pipeline.jobs(spec):
             if isinstance(step := job.step(), Load):
-                if why := leaks.clash(step.params, evaluated):
+                if job.name in trained and (why := leaks.clash(step.params, evaluated)):
                     raise DataError(f"step {job.name!r} {why}", job.name)
                 step.peek(spec.base)
     except DataError as error:

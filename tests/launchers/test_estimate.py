@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,15 @@ KEPT = LENGTH * 5120 * 64 * 2 / 1e9  # GB of activations kept between layers, in
 LOGITS = 6 * LENGTH * 152_064 / 1e9
 
 
+LONG = (f"train.max_length={LENGTH}", "native.deepspeed=zero3")
+
+
+def _resolved(name: str, *settings: str) -> compose.Resolved:
+    return compose.resolve(name, Overrides(settings=tuple(compose.parse_settings(settings))))
+
+
 def memory(name: str, *settings: str) -> estimate.Estimate:
-    resolved = compose.resolve(name, Overrides(settings=tuple(compose.parse_settings(settings))))
-    found = estimate.estimate(plan.build(resolved, Path("/run")))
+    found = estimate.estimate(plan.build(_resolved(name, *settings), Path("/run")))
     assert found is not None
     return found
 
@@ -39,6 +46,46 @@ def test_state_follows_from_what_is_sharded_trained_and_offloaded(settings: tupl
 def test_a_fused_loss_keeps_no_logits() -> None:
     assert memory("sky_t1/sft_fast").activations_gb == pytest.approx(KEPT)
     assert memory("sky_t1/sft_fast", "native.enable_liger_kernel=null").activations_gb == pytest.approx(KEPT + LOGITS)
+
+
+PAIR = 2 * LENGTH * 152_064 / 1e9  # logits of both completions
+PREFERENCE = "preference={loss: %s, beta: 1.0}"
+
+
+@pytest.mark.parametrize("loss", ["simpo", "orpo"])
+def test_pairs_without_a_reference_keep_logits_in_fp32_even_with_a_fused_kernel(loss: str) -> None:
+    for liger in ("true", "null"):
+        found = memory("sky_t1/flash", PREFERENCE % loss, *LONG, f"native.enable_liger_kernel={liger}")
+        assert found.activations_gb == pytest.approx(2 * KEPT + 12 * PAIR)
+        assert found.state_gb == pytest.approx(WEIGHTS * 16 / WORLD / 1e9)
+
+
+def test_a_reference_model_takes_its_weights_its_logits_and_its_time(tmp_path: Path) -> None:
+    with_one = memory("sky_t1/flash", PREFERENCE % "sigmoid", *LONG)
+    assert with_one.activations_gb == pytest.approx(2 * KEPT + 20 * PAIR)
+    assert with_one.state_gb == pytest.approx(WEIGHTS * (16 + 2) / WORLD / 1e9)
+    offloaded = memory("sky_t1/flash", PREFERENCE % "sigmoid", *LONG, "native.deepspeed=zero3_offload")
+    assert offloaded.state_gb == pytest.approx(WEIGHTS * 4 / WORLD / 1e9)
+    hours = {loss: _hours(tmp_path / loss, loss) for loss in ("sigmoid", "simpo", "orpo")}
+    assert hours["simpo"] == hours["orpo"] == pytest.approx(hours["sigmoid"] * 8 / 10)  # Kaplan's FLOPs: 8, and 2 more
+
+
+class Made(plan.Plan):
+    """A plan whose data are there."""
+
+    def rows(self, job: object = None) -> int:
+        return 960
+
+
+def _hours(folder: Path, loss: str) -> float:
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("x" * 960 * 3000)
+    built = plan.build(_resolved("sky_t1/flash", PREFERENCE % loss, *LONG), Path("/run"))
+    jobs = (dataclasses.replace(built.main, dataset=folder), *built.jobs[1:])
+    found = estimate.estimate(Made(**{**vars(built), "jobs": jobs}))
+    assert found is not None
+    assert found.hours is not None
+    return found.hours
 
 
 @pytest.mark.parametrize("name", ["sft", "sft_lora", "sft_fast", "flash", "7b_sft", "7b"])

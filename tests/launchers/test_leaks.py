@@ -56,6 +56,18 @@ def test_evaluating_on_the_same_is_a_fault(house: House) -> None:
     )
 
 
+def test_what_is_loaded_beside_the_training_data_is_not_trained_on(house: House) -> None:
+    _house(house, "gsm8k")
+    beside = "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n  - load: {path: rows.jsonl, name: ours}\n"
+    house.write("recipes/x/data.yaml", beside)
+    done = house.launch("plan", "x/y", "--json")
+    assert (done.returncode, json.loads(done.stdout)["warnings"]) == (0, []), done.stderr
+    house.write(
+        "recipes/x/data.yaml", beside + "  - mix: {inputs: [load, ours], parts: {x: {sources: [gsm8k, rows]}}}\n"
+    )
+    assert "step 'load' trains on gsm8k" in house.launch("plan", "x/y").stderr
+
+
 CLASHES = {
     "a task": ({"task": "apps"}, "apps", True),
     "its data set": ({"hub": "codeparrot/apps", "revision": APPS, "files": ["test.jsonl"]}, "apps", True),
