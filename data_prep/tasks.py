@@ -171,6 +171,7 @@ class Task(Model):
     programs: Programs | None = None
     choices: Choices | None = None
     system: str | None = None
+    gated: bool = False  # the Hub gives it to those who have accepted its terms, by their token
     split: Literal["train", "test"] | None = None  # of its benchmark, where the names of its origin do not tell
     reward: Reward
 
@@ -188,6 +189,8 @@ class Task(Model):
     def _one_source(self) -> Task:
         if [self.hub, self.file, self.curriculum, self.questions].count(None) != 3:
             raise ValueError("a task has one of hub, file, curriculum, questions")
+        if self.gated and not self.hub:
+            raise ValueError("gated is of a hub's data set: leave it out")
         if self.programs and (self.columns or self.answer_from or self.choices or not self.hub):
             raise ValueError(
                 "programs says what every column of a hub's data set is: leave out columns, answer_from, choices"

@@ -10,7 +10,7 @@ from pathlib import Path
 import rewards
 from data_prep import tasks
 from data_prep.errors import DataError
-from launchers import backends, compose, envs, estimate, hardware, online, plan, sources
+from launchers import backends, compose, envs, estimate, hardware, needs, online, plan, sources
 from launchers.compose import Overrides, Resolved, patched
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.plan import Plan
@@ -179,6 +179,7 @@ def check_machine(made: Plan, parts: Sequence[str]) -> None:
                 f"{free / 1e9:.1f} GB free, about {needed / 1e9:.1f} GB needed: free some, or choose --out",
             )
         )
+    faults += needs.faults(made, parts)
     if faults:
         raise UserError(*faults)
 

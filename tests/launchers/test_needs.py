@@ -1,0 +1,143 @@
+"""What steps still to be done lack (API keys, a sandbox, a token for the Hub) is told at once, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_prep import tasks
+from data_prep.pipeline import Spec, StepSpec, run
+from launchers import needs
+from launchers.needs import Need
+from tests.conftest import House
+from tests.fakes.openai_server import Finish, OpenAIServer
+
+RECIPE = (
+    "extends: [../min_o1/_sft.yaml]\ndata: mine\nhardware: cpu\nnative: {template: qwen, deepspeed: null}\n"
+    "train: {global_batch: 4, micro_batch: 4, learning_rate: 1e-5, epochs: 3, max_length: 2048}\n"
+)
+NOWHERE = "http://127.0.0.1:9"  # the port discard, where nobody listens
+KEYLESS = "api_key_env: environment variable NO_SUCH_KEY holds no key: set it to one, or write one per line"
+TOKENLESS = (
+    "task 'gpqa_diamond' is gated and there is no token: accept its terms at "
+    "https://huggingface.co/datasets/Idavidrein/gpqa and set HF_TOKEN, or give a local file in paths"
+)
+
+
+def _house(house: House, steps: str, evaluated: str = "tasks: [gpqa_diamond]") -> House:
+    rows = [{"id": str(n), "prompt": f"{n}+1?", "completion": "so 2", "answer": "2"} for n in range(4)]
+    house.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    house.write("recipes/x/y.yaml", RECIPE + f"eval: {{{evaluated}}}\n")
+    house.write("recipes/x/data.yaml", f"mine:\n  - load: {{path: rows.jsonl}}\n{steps}")
+    return house
+
+
+def _told(house: House, part: str, **environ: str) -> list[str]:
+    """The lines of a part that is refused."""
+    bare = {"HF_TOKEN": "", "HF_HOME": str(house.path / "hub"), **environ}
+    done = house.launch(part, "x/y", **bare)
+    assert done.returncode == 2, done.stderr
+    return done.stderr.splitlines()
+
+
+def test_all_that_is_lacking_is_told_at_once_and_nothing_is_started(house: House) -> None:
+    steps = (
+        f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"
+        f"  - rewrite: {{format: sky_t1, model: m, base_url: '{NOWHERE}', api_key_env: ./keys.txt}}\n"
+        "  - decontaminate: {against: [gpqa_diamond]}\n"
+        f"  - score: {{reward: code, params: {{engine: '{NOWHERE}'}}}}\n"
+    )
+    _house(house, steps)
+    house.write("recipes/x/keys.txt", "sk-höchst-geheim\n")
+    told = _told(house, "run")
+    data = "error: recipes/x/y.yaml:2: mine: step"
+    assert told[:3] == [
+        f"{data} 'label': {KEYLESS}",
+        f"{data} 'rewrite': api_key_env: {house.path}/recipes/x/keys.txt holds something that is no key: "
+        "a key is printable ASCII",
+        f"{data} 'decontaminate': {TOKENLESS}",
+    ]
+    assert told[3].startswith(f"{data} 'score': ")
+    assert NOWHERE in told[3]
+    assert len(told) == 4, "the evaluation needs the same token"
+    assert "geheim" not in "".join(told)
+    assert not list(house.path.glob(".cache/steps/*"))
+    assert not list(house.path.glob("runs/x/y/*/logs"))
+
+
+def test_only_the_parts_that_are_asked_for_count(house: House) -> None:
+    _house(house, "  - score: {reward: math}\n")
+    assert _told(house, "run") == [f"error: recipes/x/y.yaml:6: eval-after: step 'load': {TOKENLESS}"]
+    made = house.launch("data", "x/y", HF_TOKEN="", HF_HOME=str(house.path / "hub"))
+    assert made.returncode == 0, made.stderr
+
+
+def test_what_is_done_needs_no_key_any_more(house: House) -> None:
+    with OpenAIServer(lambda request: Finish(content='{"difficulty": 4}')) as server:
+        _house(house, f"  - label: {{model: m, base_url: '{server.url}', api_key_env: NO_SUCH_KEY}}\n")
+        assert _told(house, "data") == [f"error: recipes/x/y.yaml:2: mine: step 'label': {KEYLESS}"]
+        done = house.launch("data", "x/y", NO_SUCH_KEY="sk-1")
+        assert done.returncode == 0, done.stderr
+    again = house.launch("data", "x/y")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "environ"),
+    [
+        ("tasks: [gpqa_diamond]", {"HF_TOKEN": "hf_x"}),
+        ("tasks: [gpqa_diamond], paths: {gpqa_diamond: rows.jsonl}", {}),
+        ("tasks: [math500]", {}),
+    ],
+)
+def test_a_gated_task_needs_a_token_unless_a_file_stands_in(
+    house: House, evaluated: str, environ: dict[str, str]
+) -> None:
+    lacking = f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"  # so that nothing starts
+    assert len(_told(_house(house, lacking, evaluated), "run", **environ)) == 1
+
+
+def test_the_hubs_own_file_of_the_token_will_do(house: House) -> None:
+    lacking = f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"
+    _house(house, lacking)
+    assert len(_told(house, "run")) == 2
+    house.write("hub/token", "hf_x\n")
+    assert len(_told(house, "run")) == 1
+
+
+def test_what_the_hubs_cache_holds_is_not_fetched_again(house: House) -> None:
+    hub = tasks.read("gpqa_diamond").hub
+    assert hub is not None
+    _house(house, f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n")
+    house.write(f"hub/hub/datasets--Idavidrein--gpqa/snapshots/{hub.revision}/README.md", "")
+    assert len(_told(house, "run")) == 1
+
+
+def test_what_stands_before_a_model_still_to_be_trained_is_known_to_stand(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "1", "prompt": "1+1?", "answer": "2"}\n')
+    generate = {"model": "/no/such/model", "n": 1}
+    steps = (
+        StepSpec(name="load", kind="load", params={"path": "rows.jsonl"}),
+        StepSpec(name="generate", kind="generate", params=generate, inputs=("load",)),
+        StepSpec(name="score", kind="score", params={"reward": "math"}, inputs=("generate",)),
+    )
+    spec = Spec(name="eval", base=tmp_path, cache=tmp_path / "steps", steps=steps)
+    assert needs._done(spec) == set()
+    run(spec.model_copy(update={"steps": steps[:1]}))
+    assert needs._done(spec) == {"load"}
+
+
+def test_programs_are_tried_where_they_will_run(tmp_path: Path) -> None:
+    assert Need("programs", "local").lacking(tmp_path) is None
+    assert NOWHERE in str(Need("programs", NOWHERE).lacking(tmp_path))
+
+
+def test_a_reward_made_of_others_runs_the_programs_of_its_parts() -> None:
+    parts = [{"reward": "format", "params": {"boxed": True}}, {"reward": "code", "params": {"engine": NOWHERE}}]
+    step = StepSpec(name="s", kind="score", params={"reward": "combine", "params": {"parts": parts}})
+    assert list(needs._needs(step)) == [Need("programs", NOWHERE)]
+    gold = StepSpec(name="s", kind="gold", params={"check": True})
+    assert list(needs._needs(gold)) == [Need("programs", "local")]
+    assert list(needs._needs(gold.model_copy(update={"params": {}}))) == []
