@@ -24,8 +24,8 @@ VLLM=$(python3 -m launchers.envs vllm --device cuda)
 phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
 
 part_data() {
-  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps apps,taco,math,amc_aime,olympiads,label,kept_math,kept_amc_aime,kept_olympiads
-  phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps generate
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps math,amc_aime,olympiads,label,kept_math,kept_amc_aime,kept_olympiads
+  phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps maths_thoughts
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps fitting,rewrite,score,right,mix,decontaminate,export
 }
 

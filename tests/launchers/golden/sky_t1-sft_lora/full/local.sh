@@ -24,9 +24,11 @@ VLLM=$(python3 -m launchers.envs vllm --device cuda)
 phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
 
 part_data() {
-  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps apps,taco,math,amc_aime,olympiads,label,kept_math,kept_amc_aime,kept_olympiads
-  phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps generate
-  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps rewrite,programs,judged_programs,maths,judged_maths,right,still_2,mix,decontaminate,export
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps math,amc_aime,olympiads,label,kept_math,kept_amc_aime,kept_olympiads
+  phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps maths_thoughts
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps apps,taco
+  phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps programs_thoughts
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps rewrite,programs,judged_programs,maths,judged_maths,right,long_thoughts,still_2,mix,decontaminate,export
 }
 
 part_train() {
