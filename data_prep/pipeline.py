@@ -129,6 +129,8 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
     if not isinstance(item, dict) or len(item) != 1:
         return Fault((index,), "each step is one kind with its parameters, such as `- dedup: {near: 0.8}`")
     ((kind, params),) = item.items()
+    if kind == "pipeline":
+        return Fault((index, kind), "the steps of another pipeline come first: only the first item may name one")
     if kind not in KINDS:
         return Fault((index, str(kind)), f"no such kind of step: {kind!r}{nearest(str(kind), KINDS)}")
     if params is not None and not isinstance(params, dict):

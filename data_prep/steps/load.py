@@ -237,6 +237,7 @@ class Load(Step):
             instructions=task.system if above and task.system != given.system else None,
             programs=task.programs,
             choices=task.choices,
+            task=name,
             foreign=name in given.paths and not given.columns,
         )
 
@@ -255,7 +256,7 @@ class Load(Step):
         elif isinstance(place, Questions):
             made = questions_step(place).apply([], ctx)
         else:
-            made = converted(self._records(place, ctx), origin)
+            made = converted(self._records(place, origin.task, ctx), origin)
         system, instructions = asking.renderer(origin.system), asking.renderer(origin.instructions)
         fault = _gold_check(self.params.check_gold)
         for output in made:
@@ -264,17 +265,20 @@ class Load(Step):
                 asking.ask(done, system, instructions)
             yield done if isinstance(done, Drop) else fault(done) or done
 
-    def _records(self, place: Path | Hub | Remote, ctx: Context) -> Iterator[dict[str, Any] | Drop]:
+    def _records(self, place: Path | Hub | Remote, task: str, ctx: Context) -> Iterator[dict[str, Any] | Drop]:
         try:
             yield from records(place, ctx.downloads)
         except Unreachable as error:
-            raise DataError(f"{error}; {self._elsewhere()}") from error
+            raise DataError(f"{error}; {self._elsewhere(task)}") from error
 
-    def _elsewhere(self) -> str:
-        if not self.params.names:
-            return "download it where there is a network, and give its `path`"
-        mirror = "" if self.params.mirror else "`mirror: true`, or "
-        return f"try {mirror}`paths: {{{self.params.names[0]}: <local file>}}`"
+    def _elsewhere(self, task: str) -> str:
+        """What to do about a place that cannot be reached."""
+        there = "download it where there is a network, and give its"
+        if not task:
+            return f"{there} `path`"
+        if self.params.mirror or not tasks.read(task).mirror:
+            return f"{there} file: `paths: {{{task}: <local file>}}`"
+        return f"try `mirror: true`, or `paths: {{{task}: <local file>}}`"
 
     def _finished(self, row: Row, origin: Origin) -> Row | Drop:
         given = row.get("id")

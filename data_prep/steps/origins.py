@@ -48,6 +48,7 @@ class Origin:
     instructions: str | None = None  # a prompt that stands at the head of the user's message
     programs: Programs | None = None
     choices: Choices | None = None
+    task: str = ""  # the one whose rows these are
     foreign: bool = False  # a user's file in place of a task's own: its columns may be named otherwise
 
     @property

@@ -157,10 +157,11 @@ class Select(Step):
             return "score below minimum"
         if wanted.max_score is not None and row["score"] > wanted.max_score:
             return "score above maximum"
-        if wanted.level is not None and not _within(_number(meta.get("level")), wanted.level):
-            return "level outside range"
-        for field, span in wanted.between.items():
-            if not _within(_number(meta.get(field)), span):
+        spans = wanted.between if wanted.level is None else {"level": wanted.level, **wanted.between}
+        for field, span in spans.items():
+            if meta.get(field) is None:
+                return f"no {field}"
+            if not _within(_number(meta[field]), span):
                 return f"{field} outside range"
         for field, values in wanted.meta.items():
             if meta.get(field) not in values:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
@@ -428,6 +429,35 @@ def test_wrong_content_and_absent_files_are_refused(tmp_path, server):
     with pytest.raises(DataError, match="the server answers 404 File not found"):
         load(tmp_path, url=f"{url}/absent.jsonl", sha256="0" * 64)
     assert list((tmp_path / "cache" / "downloads").iterdir()) == []
+
+
+OFFLINE = """
+from pathlib import Path
+from data_prep.errors import DataError
+from data_prep.step import Context
+from data_prep.steps.load import Load, LoadParams
+
+for given in ({"task": "gsm8k"}, {"tasks": ["gsm8k", "numina_math"], "paths": {"gsm8k": "in.jsonl"}, "mirror": True},
+              {"task": "numina_math"}, {"hub": "a/b", "revision": "0" * 40}):
+    try:
+        list(Load(LoadParams(**given)).apply([], Context(Path(), Path())))
+    except DataError as error:
+        print(str(error).split("; ")[-1])
+"""
+
+
+def test_without_a_network_it_is_said_what_helps(tmp_path):
+    """A mirror is offered to those that have one, and the file that is asked for is that of the task at fault."""
+    making.write_jsonl(tmp_path / "in.jsonl", FIXTURES["gsm8k"])
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", OFFLINE], cwd=tmp_path, env=env, capture_output=True, text=True)
+    file = "download it where there is a network, and give its "
+    assert done.stdout.splitlines() == [
+        "try `mirror: true`, or `paths: {gsm8k: <local file>}`",
+        file + "file: `paths: {numina_math: <local file>}`",
+        file + "file: `paths: {numina_math: <local file>}`",
+        file + "`path`",
+    ], done.stderr
 
 
 def test_git_blob_is_git_s_own(tmp_path):

@@ -47,6 +47,7 @@ def test_a_chain_in_yaml():
     [
         ("[]", "pipeline: pipeline 'p' must be a list of steps"),
         ("{load: {}}", "pipeline: pipeline 'p' must be a list of steps"),
+        ("[{load: {path: x}}, {pipeline: y}]", "1.pipeline: the steps of another pipeline come first"),
         ("[{laod: {path: x}}]", "0.laod: no such kind of step: 'laod'; did you mean 'load'?"),
         ("[{load: {path: x}, dedup: {}}]", "0: each step is one kind with its parameters"),
         ("[7]", "0: each step is one kind with its parameters"),

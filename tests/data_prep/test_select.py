@@ -70,6 +70,13 @@ def test_levels_as_they_are_written(level, kept):
     assert bool(select([row], level=[3, 5])[0]) == kept
 
 
+def test_a_row_without_the_number_is_not_called_out_of_range():
+    rows = [{**samples()[0], "meta": meta} for meta in ({}, {"difficulty": None}, {"difficulty": 9}, {"difficulty": 3})]
+    kept, drops = select(rows, between={"difficulty": [2, 4]})
+    assert kept == rows[3:]
+    assert drops == {"no difficulty": 2, "difficulty outside range": 1}
+
+
 def test_pass_rate_looks_at_all_samples_of_a_prompt():
     kept, drops = select(samples(), pass_rate=[0.25, 0.75], min_score=1)
     assert {row["meta"]["prompt_id"] for row in kept} == {f"p{p}" for p in range(20) if 1 <= p % 5 <= 3}
