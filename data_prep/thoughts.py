@@ -1,10 +1,13 @@
 r"""Splits what a reasoning model wrote into thought and solution, where the text itself shows the seam.
 
-    split("Let me see ... so 42.\n\n**Final Answer**\n\\boxed{42}", code=False)    # Parts(thought, solution)
+    split("Let me see ... so 42.\n\n**Final Answer**\n\\boxed{42}", code=False, shortest=0.6)  # Parts(…, …)
 
 A seam is, in this order: a thinking format's marks; for code, the last program in a fence; else the last heading such
 as "Final Answer" that the answer's box follows, or the last paragraph (of a text of one, the last line) if the box is
 in it. A text without one, or with nothing before it, gives None.
+
+So does a text whose seam is in doubt: an example or a piece often follows the program that is meant, thinking goes on
+below a program, and a heading may open the thinking itself.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from rewards.programs.fences import LANGUAGES
+from rewards.extract import box_span
+from rewards.programs.fences import LANGUAGES, blocks
 from rewards.thinking import thinking
 
 FORMATS = ("sky_t1", "answer_tags", "think")
@@ -26,6 +30,8 @@ _HEADING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BOX = re.compile(r"\\f?boxed\b")
+_OF_KNOWN = frozenset[str]().union(*LANGUAGES.values())
+NEARLY = 0.8  # of the longest program's length: the last one, polished, may be somewhat shorter than a draft
 
 
 class Parts(NamedTuple):
@@ -35,8 +41,12 @@ class Parts(NamedTuple):
     solution: str
 
 
-def split(text: str, code: bool) -> Parts | None:
-    """The two parts of a text; `code` for one that answers with a program."""
+def split(text: str, code: bool, shortest: float) -> Parts | None:
+    """The two parts of a text; `code` for one that answers with a program.
+
+    `shortest` is the share of the text, heading and box left out, that the thought before an answer must have. A plan
+    may be shorter than its program, and a format's marks leave no doubt.
+    """
     forms = [thinking(name) for name in FORMATS]
     for form in forms:
         found = form.parse(text)
@@ -46,15 +56,45 @@ def split(text: str, code: bool) -> Parts | None:
         return None
     seam = _program(text) if code else _answer(text)
     parts = Parts(text[:seam].strip(), text[seam:].strip()) if seam is not None else None
-    return parts if parts and parts.thought and parts.solution else None
+    if not parts or not parts.thought or not parts.solution:
+        return None
+    return parts if (_is_whole(parts) if code else _is_mostly_thought(parts, shortest)) else None
+
+
+def explanation(solution: str) -> str:
+    """What a solution says besides its headings and its last box."""
+    if box := box_span(solution):
+        opened = max(solution.rfind("\\", 0, box[0]), 0)
+        solution = f"{solution[:opened]}{solution[box[1] + 1 :]}"
+    return _HEADING.sub("", solution).strip()
+
+
+def words(text: str) -> int:
+    """How many there are, marks and signs by themselves not counted."""
+    return sum(any(map(str.isalnum, one)) for one in text.split())
 
 
 def _program(text: str) -> int | None:
     """Where the last fenced program starts: of those marked as code of a language we know, else of those unmarked."""
-    blocks = [match for match in _FENCED.finditer(text) if match[2].strip()]
-    known = frozenset[str]().union(*LANGUAGES.values())
-    chosen = [one for one in blocks if one[1].lower() in known] or [one for one in blocks if not one[1]]
+    fenced = [match for match in _FENCED.finditer(text) if match[2].strip()]
+    chosen = [one for one in fenced if one[1].lower() in _OF_KNOWN] or [one for one in fenced if not one[1]]
     return chosen[-1].start() if chosen else None
+
+
+def _is_whole(parts: Parts) -> bool:
+    """Whether the solution is the program that is meant: none is much longer, and it is not thought about any more."""
+    before, after = blocks(parts.thought), blocks(parts.solution)
+    if not after or not all(one.closed for one in (*before, after[0])):
+        return False  # the seam is inside a fence of another kind
+    program = len(after[0].code)
+    others = [len(one.code) for one in (*before, *after) if not one.language or one.language in _OF_KNOWN]
+    told = _FENCED.sub("", parts.solution).strip()
+    return program >= NEARLY * max(others, default=0) and len(told) <= program
+
+
+def _is_mostly_thought(parts: Parts, shortest: float) -> bool:
+    thought, told = len(parts.thought), len(explanation(parts.solution))
+    return thought >= shortest * (thought + told)
 
 
 def _answer(text: str) -> int | None:

@@ -41,7 +41,9 @@ UNKEYED = (
 SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization")  # and of a server here
 
 GIVE_UP = 256  # requests in a row without an answer: a large shard's end need not be waited for
-SHARD_SAMPLES = 4096  # of an API step's shard: a kill costs none of them, and a batch is at most a shard
+# Of an API step's shard, wherever its model is: shards run one after another and each ends in a wait for its slowest
+# reply; the journal keeps every reply, so that a kill costs none of them. A batch is at most a shard.
+SHARD_SAMPLES = 4096
 
 
 class CallParams(Params):
@@ -58,10 +60,6 @@ class CallParams(Params):
     )  # dollars this step may cost in all its runs; needs a price of the model
     batch: bool = False  # by the endpoint's Batch API: cheaper, and done within a day
     max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's rows that may fail after all retries
-
-    def shard_rows(self, usual: int) -> int:
-        """Rows of a shard, for a step that asks about each row by itself: `usual`, or those of a whole batch."""
-        return SHARD_SAMPLES if self.batch else usual
 
     @model_validator(mode="after")
     def _has_price(self) -> Self:

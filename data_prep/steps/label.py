@@ -21,7 +21,7 @@ from typing_extensions import Self
 from data_prep import prompts
 from data_prep.likeness import said
 from data_prep.llm.objects import NoObject, found_object
-from data_prep.llm.params import SERVED_UNKEYED, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sampling, prompt_seed
@@ -56,13 +56,9 @@ class Label(Step):
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     uses: ClassVar[tuple[str, ...]] = (*USES, "data_prep.llm.objects", "data_prep.likeness", "data_prep.prompts")
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
-    shard_rows = 256
+    shard_rows = SHARD_SAMPLES
     Params = LabelParams
     params: LabelParams
-
-    def __init__(self, params: LabelParams) -> None:
-        super().__init__(params)
-        self.shard_rows = params.shard_rows(self.shard_rows)
 
     def env(self) -> str:
         """vLLM's, where the model is served here."""

@@ -1,8 +1,11 @@
-"""Sets a reasoning model's free text out as thought and solution, in the format that will be trained on.
+r"""Sets a reasoning model's free text out as thought and solution, in the format that will be trained on.
 
 - rewrite: {format: sky_t1}                                                 what the text itself shows; else a drop
 - rewrite: {format: sky_t1, model: gpt-4o-mini, base_url: …, api_key_env: KEY}     a model writes the others
 - rewrite: {format: sky_t1, model: Qwen/Qwen2.5-7B-Instruct}                       the same, served here by vLLM
+
+`explained: 20` asks of a solution that a seam shows for 20 words besides its heading and box, so that a bare
+"**Final Answer** \boxed{42}" teaches nobody to answer so; a program is its own explanation.
 
 A model's rewriting is used only if it ended by itself, holds the format's marks once and in order, and keeps the
 thought: its length within `shortest` to `longest` of the original's, and at least `verbatim` of its characters in the
@@ -23,20 +26,21 @@ from typing_extensions import Self
 import rewards
 from data_prep import prompts, tasks
 from data_prep.likeness import said
-from data_prep.llm.params import SERVED_UNKEYED, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sample, Sampling, prompt_seed
 from data_prep.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.steps.asking import renderer
 from data_prep.steps.origins import prompt_hash
-from data_prep.thoughts import split
+from data_prep.thoughts import explanation, split, words
 from rewards.extract import cut_short
 from rewards.thinking import Thinking, thinking
 
 if TYPE_CHECKING:
     from data_prep.llm.client import ChatClient
 
+NO_SEAM, BARE = "no seam between thought and solution", "solution without explanation"  # a model may help
 OF_THE_SAMPLE = ("tokens", "score_details")  # fields of meta that are of the text as it was
 
 
@@ -44,13 +48,14 @@ class RewriteParams(EndpointParams):
     """format: a thinking format by name; the rest is for the model that sets out what shows no seam."""
 
     format: str = "sky_t1"
+    explained: int = Field(0, ge=0)  # words that a seam's solution must have besides its heading and box
     system: str | None = None  # a file of templates/prompts, in place of the system message that the sampler was given
     model: str = ""
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(16_384, ge=1)
     tries: int = Field(2, ge=1)
     seed: int = Field(0, ge=0)
-    shortest: float = Field(0.6, ge=0, le=1)  # the thought's length, as shares of the original text's
+    shortest: float = Field(0.6, ge=0, le=1)  # the thought's length, as shares of the whole text's
     longest: float = Field(1.05, ge=1)
     verbatim: float = Field(0.9, ge=0, le=1)
 
@@ -89,14 +94,10 @@ class Rewrite(Step):
     )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     packages: ClassVar[tuple[str, ...]] = ("rapidfuzz",)
-    shard_rows = 128
+    shard_rows = SHARD_SAMPLES
     growth = 4.0
     Params = RewriteParams
     params: RewriteParams
-
-    def __init__(self, params: RewriteParams) -> None:
-        super().__init__(params)
-        self.shard_rows = params.shard_rows(self.shard_rows)
 
     def env(self) -> str:
         """vLLM's, where a model is served here."""
@@ -126,25 +127,28 @@ class Rewrite(Step):
         todo: list[int] = []
         for at, row in enumerate(rows):
             found = self._by_seam(row, form)
-            if found is None and asker is not None:
+            if asker is not None and isinstance(found, Drop) and found.reason in (NO_SEAM, BARE):
                 todo.append(at)
             else:
-                outputs[at] = found or Drop("no seam between thought and solution", row["id"])
+                outputs[at] = found
         if asker is not None:
             outputs |= self._by_model(rows, todo, form, asker)
             drops = [one for one in outputs.values() if isinstance(one, Drop)]
             refuse_failures(drops, len(rows), self.params.base_url, self.params, "rows had no reply")
         return [outputs[at] for at in range(len(rows))]
 
-    def _by_seam(self, row: Row, form: Thinking) -> Row | Drop | None:
-        """The row set out, why it cannot be, or None where its text shows no seam."""
+    def _by_seam(self, row: Row, form: Thinking) -> Row | Drop:
+        """The row set out, or why its text alone does not allow it."""
         if not row["completion"].strip():
             return Drop("nothing said", row["id"])
         if cut_short(row):
             return Drop("truncated sample", row["id"])
-        parts = split(row["completion"], code="tests" in row)
+        code = "tests" in row
+        parts = split(row["completion"], code, self.params.shortest)
         if parts is None:
-            return None
+            return Drop(NO_SEAM, row["id"])
+        if not code and (count := words(explanation(parts.solution))) < self.params.explained:
+            return Drop(BARE, row["id"], f"{count} words besides heading and box")
         try:
             return self._with(row, form.render(*parts), "seam")
         except rewards.RewardError as problem:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from data_prep.llm.params import SERVED_UNKEYED, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sampling, prompt_seed
@@ -76,7 +76,8 @@ class Synthesize(Step):
 
     def __init__(self, params: SynthesizeParams) -> None:
         super().__init__(params)
-        self.shard_rows = params.shard_rows(self.shard_rows)
+        if params.batch:
+            self.shard_rows = SHARD_SAMPLES
 
     def env(self) -> str:
         """vLLM's, where the model is served here."""

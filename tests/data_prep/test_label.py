@@ -49,6 +49,17 @@ def test_labels_are_read_and_what_cannot_be_read_is_asked_again_then_counted(tmp
     assert by_temperature == {0: set(replies), 0.7: {"second", "never", "bool"}}
 
 
+def test_all_rows_are_asked_side_by_side_and_said_as_they_come(tmp_path, monkeypatch, capsys):
+    """In shards of a few hundred, each would end in a wait for its slowest reply; one large shard tells of itself."""
+    monkeypatch.setattr("data_prep.llm.spend.SAY_EVERY_S", 0.0)
+    with OpenAIServer(lambda request: Finish(content='{"difficulty": 3}')) as server:
+        manifest, rows = label(tmp_path, server, [f"p{n}" for n in range(600)])
+    assert [row["id"] for row in rows] == [f"r{n}" for n in range(600)]
+    assert manifest.shards == 1
+    said = capsys.readouterr().err
+    assert all(f": {count} requests of this run are done" in said for count in (1, 300, 600))
+
+
 def test_the_scale_and_the_field_are_the_recipes(tmp_path):
     with OpenAIServer(lambda request: Finish(content='{"difficulty": 9}')) as server:
         _, rows = label(tmp_path, server, ["a"], most=9, field="hardness")

@@ -17,6 +17,7 @@ from data_prep.llm.replies import Failed
 from data_prep.llm.requests import Request
 from data_prep.llm.totals import JOURNAL
 from data_prep.sampling import Sampling
+from data_prep.step import step_class
 from tests.data_prep.killing import kill_when
 from tests.fakes import openai_server
 from tests.fakes.openai_server import Cut, Expired, Fault, Finish, Lost, Model, OpenAIServer, Raw, Status
@@ -140,8 +141,10 @@ def test_killed_while_it_waits_it_hands_nothing_in_twice(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["label", "rewrite"])
-def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(tmp_path: Path, kind: str) -> None:
-    """300 rows go in one batch where single requests make shards of 256 or 128; a run may go on the other way."""
+def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 rows are one batch; a run may go on with it from single requests in shards of another size."""
     rows = [{"id": f"p{i}", "prompt": f"q{i}", "completion": f"c{i}"} for i in range(300)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -164,8 +167,10 @@ def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(tmp_p
         return Finish(content='{"difficulty": 3}' if kind == "label" else thought.format(number))
 
     with OpenAIServer(reply) as server:
-        with pytest.raises(LimitPassed, match="1 of"):
-            pipeline.run(spec(server.url))
+        with monkeypatch.context() as earlier:
+            earlier.setattr(step_class(kind), "shard_rows", 128)
+            with pytest.raises(LimitPassed, match="1 of"):
+                pipeline.run(spec(server.url))
         assert list(pipeline.find(spec(server.url)).glob("shards/00000.jsonl")), "shards of the other size are there"
         answered = len(server.answered)
         broken["now"] = False

@@ -6,7 +6,7 @@ import making
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.thoughts import split
+from data_prep.thoughts import explanation, split, words
 from rewards.thinking import thinking
 from tests.fakes.openai_server import Finish, OpenAIServer, Request, Status
 
@@ -35,7 +35,7 @@ def rewrite(folder, completions, *after, share=0.05, **params):
     ],
 )  # fmt: skip
 def test_seams(text, code, thought, solution):
-    assert split(text, code) == (thought, solution)
+    assert split(text, code, 0.6) == (thought, solution)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,81 @@ def test_seams(text, code, thought, solution):
     ],
 )
 def test_texts_without_a_seam(text, code):
-    assert split(text, code) is None
+    assert split(text, code, 0.6) is None
+
+
+LONG = "```python\ndef double(number):\n    return number * 2\n\nprint(double(int(input())))\n```"
+EXAMPLE = "```python\nprint(double(3))  # 6\n```"
+TALK = "Wait, is that right? " * 20
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (f"So:\n{LONG}\nFor example:\n{EXAMPLE}", True),
+        (f"So: {LONG}\nFor example:\n{EXAMPLE}", True),  # a fence that opens in running text
+        (f"So:\n{LONG.replace('python', '', 1)}\nFor example:\n{EXAMPLE}", True),
+        (f"So:\n{LONG.replace('```', '~~~')}\nFor example:\n{EXAMPLE}", True),
+        (f"So:\n~~~\n{LONG}\n~~~", True),
+        (f"So:\n{LONG}\n{TALK}", True),
+        (f"{TALK}\n    ```python\n    print(1)\n    ```", True),  # out of its list, its end would be no end
+        (f"We try A.\n\n## Solution\n\n{TALK}\n\n\\boxed{{5}}", False),
+        (f"We try A.\n\n**Final Answer**\n\\boxed{{5}}\n{TALK}", False),
+        (f"We try A.\n\n{TALK}\\boxed{{5}}", False),
+    ],
+)
+def test_a_seam_in_doubt_is_none(text, code):
+    assert split(text, code, 0.6) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (f"{TALK}\n{LONG}\nbetter:\n{LONG.replace('number', 'n')}", True),  # polished, and a little shorter
+        (f"Double it.\n{LONG}\nIt doubles what it reads.", True),
+        (f"{TALK}\n\n## Solution\n\nTwice the number is meant.\n\n\\boxed{{5}}", False),
+        (f"{TALK}\n\n**Final Answer**\n\\boxed{{{'5 + ' * 200}}}", False),  # the box is no explanation
+    ],
+)
+def test_a_seam_without_doubt(text, code):
+    assert split(text, code, 0.6)
+
+
+def test_how_short_a_thought_may_be_is_said_once_for_seams_and_models(tmp_path):
+    rows = [{"completion": "one two three\n\nfour five \\boxed{42}"}]
+    assert rewrite(tmp_path, rows, shortest=0.5)[0].counts == {"set out by seam": 1}
+    with pytest.raises(DataError, match="leaves no rows of 1: 1 no seam between thought and solution"):
+        rewrite(tmp_path, rows, shortest=0.9)
+
+
+@pytest.mark.parametrize(
+    ("solution", "count"),
+    [
+        ("**Final Answer** \\boxed{400}", 0),
+        ("**Final Answer**\n\n\\[ \\boxed{\\frac{1}{2} and more} \\]", 0),
+        ("## Solution\n\nIt is twice $200$: \\boxed{400}.", 4),
+        ("no box: 400", 3),
+    ],
+)
+def test_what_a_solution_says_besides_its_answer(solution, count):
+    assert words(explanation(solution)) == count
+
+
+def test_a_bare_answer_goes_to_the_model_where_an_explanation_is_asked_for(tmp_path):
+    told = "It is twice two hundred, so \\boxed{400}."
+    rows = [
+        {"completion": f"{THOUGHT}\n\n**Final Answer**\n\n\\[ \\boxed{{400}} \\]"},
+        {"completion": f"{THOUGHT}\n\n**Final Answer**\n\n{told}"},
+        {"completion": f"Hm.\n{PROGRAM}", "tests": {"kind": "stdin", "cases": [{"input": "2", "output": "4"}]}},
+    ]
+    manifest, found = rewrite(tmp_path, rows, explained=5)
+    assert [row["id"] for row in found] == ["r1", "r2"]
+    assert manifest.drops == {"solution without explanation": 1}
+    with OpenAIServer(lambda request: Finish(content=SKY.render(THOUGHT, told))) as server:
+        _, found = rewrite(tmp_path, rows, explained=5, model="m", base_url=server.url)
+        assert len(server.answered) == 1
+    assert [row["meta"]["rewritten_by"] for row in found] == ["model", "seam", "seam"]
+    assert SKY.parse(found[0]["completion"]).answer == told
 
 
 def test_every_split_keeps_the_text():
@@ -62,7 +136,7 @@ def test_every_split_keeps_the_text():
     for _ in range(2000):
         text = "".join(rng.choices(pieces, k=rng.randint(1, 9)))
         for code in (False, True):
-            if parts := split(text, code):
+            if parts := split(text, code, 0.6):
                 found += 1
                 assert "".join(text.split()) == "".join("".join(parts).split())
     assert found > 500
