@@ -62,6 +62,7 @@ def test_a_good_task(faults):
         (GOOD.replace("split: test, ", ""), "curriculum.split: Field required"),
         (GOOD.replace("split: test", "split: test, subject: poetry"), "curriculum.subject: Input should be 'arith"),
         ("about: x\nreward: {name: math}", "a task has one of hub, file, curriculum, questions"),
+        (GOOD + "gated: true", "gated is of a hub's data set: leave it out"),
     ],
 )
 def test_a_fault_is_named_in_place(faults, content, message):
