@@ -26,7 +26,7 @@ phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
 part_data() {
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps prm800k,taco
   phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps generate
-  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps programs,judged_programs,maths,judged_maths,length_pairs,decontaminate,export
+  phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps fitting,programs,judged_programs,maths,judged_maths,length_pairs,decontaminate,export
 }
 
 part_train() {
