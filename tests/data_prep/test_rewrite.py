@@ -7,6 +7,7 @@ import pytest
 
 from data_prep.errors import DataError
 from data_prep.thoughts import explanation, split, words
+from rewards.programs.fences import blocks
 from rewards.thinking import thinking
 from tests.fakes.openai_server import Finish, OpenAIServer, Request, Status
 
@@ -140,6 +141,29 @@ def test_every_split_keeps_the_text():
                 found += 1
                 assert "".join(text.split()) == "".join("".join(parts).split())
     assert found > 500
+
+
+def test_no_solution_is_a_piece_of_the_program_that_is_meant():
+    rng = random.Random(2)
+    pieces = [
+        LONG + "\n",
+        LONG.replace("```", "~~~") + "\n",
+        f"So: {LONG}\n",
+        EXAMPLE + "\n",
+        "```\n",
+        "word ",
+        TALK,
+        "\n",
+    ]
+    found = 0
+    for _ in range(2000):
+        text = "".join(rng.choices(pieces, k=rng.randint(2, 6)))
+        if parts := split(text, True, 0.6):
+            found += 1
+            first, *_ = blocks(parts.solution)
+            assert len(first.code) >= 0.8 * max(len(one.code) for one in blocks(text))
+            assert TALK.strip() not in parts.solution.split(first.code)[1]
+    assert found > 100
 
 
 def test_by_seam_alone(tmp_path):
