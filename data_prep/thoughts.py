@@ -21,6 +21,7 @@ from rewards.thinking import thinking
 
 FORMATS = ("sky_t1", "answer_tags", "think")
 _FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_END = re.compile(r"^[ \t]*```[ \t]*$", re.MULTILINE)
 _HEADING = re.compile(
     r"^[ \t]*(?:"
     r"(?:#{1,6}|\*\*)[ \t]*(?:the[ \t]+|my[ \t]+)?(?:final[ \t]+)?(?:answer|solution|result)[ \t]*:?[ \t]*(?:\*\*)?"
@@ -76,9 +77,14 @@ def words(text: str) -> int:
 
 def _program(text: str) -> int | None:
     """Where the last fenced program starts: of those marked as code of a language we know, else of those unmarked."""
-    fenced = [match for match in _FENCED.finditer(text) if match[2].strip()]
+    fenced = [match for match in _FENCED.finditer(text, 0, _last_end(text)) if match[2].strip()]
     chosen = [one for one in fenced if one[1].lower() in _OF_KNOWN] or [one for one in fenced if not one[1]]
     return chosen[-1].start() if chosen else None
+
+
+def _last_end(text: str) -> int:
+    """Where the last fence ends: each that opens behind it would be followed to the end of the text, in vain."""
+    return max((one.end() for one in _END.finditer(text)), default=0)
 
 
 def _is_whole(parts: Parts) -> bool:
@@ -88,7 +94,8 @@ def _is_whole(parts: Parts) -> bool:
         return False  # the seam is inside a fence of another kind
     program = len(after[0].code)
     others = [len(one.code) for one in (*before, *after) if not one.language or one.language in _OF_KNOWN]
-    told = _FENCED.sub("", parts.solution).strip()
+    end = _last_end(parts.solution)
+    told = f"{_FENCED.sub('', parts.solution[:end])}{parts.solution[end:]}".strip()
     return program >= NEARLY * max(others, default=0) and len(told) <= program
 
 

@@ -1,6 +1,7 @@
 """Thought and solution: by the text's own seam, by a model over HTTP behind its gates, and graded as rewritten."""
 
 import random
+import time
 
 import making
 import pytest
@@ -164,6 +165,14 @@ def test_no_solution_is_a_piece_of_the_program_that_is_meant():
             assert len(first.code) >= 0.8 * max(len(one.code) for one in blocks(text))
             assert TALK.strip() not in parts.solution.split(first.code)[1]
     assert found > 100
+
+
+@pytest.mark.parametrize("piece", ["```python x\n", "```\n", "```\nx\n", "## Solution\n", "\\boxed{", "\n\n"])
+def test_a_text_that_goes_round_in_circles_is_read_in_no_time(piece):
+    started = time.process_time()
+    for code in (False, True):
+        split(piece * 20_000 + "\n\n\\boxed{1}", code, 0.6)
+    assert time.process_time() - started < 2
 
 
 def test_by_seam_alone(tmp_path):
