@@ -17,6 +17,7 @@ from typing import Any
 
 from data_prep.files import write_atomic
 from launchers import figures, plots, report_data, report_online, report_pairs, report_spread
+from launchers.compose import shown
 from launchers.figures import count
 from launchers.plots import Look, Series, Whisker
 from launchers.results import Json, Results
@@ -145,7 +146,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
     planned = (online and online.planned) or planned
     done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
     found = {
-        "Model": plan.get("model") or recipe.get("model"),
+        "Model": _model(str(plan.get("model") or recipe.get("model") or "")),
         "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
         "Trainer": _join(" ", trainer, (run.run.get("versions") or {}).get(trainer)),
         "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
@@ -165,6 +166,11 @@ def facts(run: Results) -> list[tuple[str, str]]:
         "Started": str(run.run.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
     }
     return [(term, str(value)) for term, value in found.items() if value]
+
+
+def _model(name: str) -> str:
+    """A Hub id as it is, a folder relative to the repository where it lies inside."""
+    return shown(Path(name)) if Path(name).is_absolute() else name
 
 
 def _preference(recipe: Json) -> str:
