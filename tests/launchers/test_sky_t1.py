@@ -146,4 +146,4 @@ def test_packed_rows_are_learnt_as_well_as_padded_ones(house: House) -> None:
 def test_rl_goes_on_from_sft(house: House) -> None:
     run, compared = ran(house, "7b")
     assert json.loads((run / "resolved.json").read_text())["model"].startswith(str(house.path / "runs/sky_t1/7b_sft"))
-    assert compared["arithmetic", "before"]["difference"] > 0
+    assert compared["arithmetic", "before"]["ci95"][0] > 0
