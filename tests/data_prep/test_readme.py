@@ -15,7 +15,8 @@ TEXT = (REPO / "data_prep/README.md").read_text()
 
 
 def test_every_step_has_its_line():
-    assert set(re.findall(r"\[`(\w+)`\]\(steps/", TEXT)) == set(KINDS) - {"export"}  # which follows by itself
+    kinds = {kind for kind, place in KINDS.items() if place.startswith("data_prep.")}  # tests register their own
+    assert set(re.findall(r"\[`(\w+)`\]\(steps/", TEXT)) == kinds - {"export"}  # which follows by itself
 
 
 def test_its_pipeline_can_be_run(tmp_path):
