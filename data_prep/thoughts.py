@@ -16,7 +16,7 @@ import re
 from typing import NamedTuple
 
 from rewards.extract import box_span
-from rewards.programs.fences import LANGUAGES, blocks
+from rewards.code.fences import LANGUAGES, blocks
 from rewards.thinking import thinking
 
 FORMATS = ("sky_t1", "answer_tags", "think")

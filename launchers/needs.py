@@ -106,7 +106,7 @@ def _engines(kind: str, params: Any) -> Iterator[str]:
 
 
 def _engines_of(reward: rewards.Reward) -> Iterator[str]:
-    from rewards.code import CodeReward  # here, as below, for what a start need not pay for
+    from rewards.code.reward import CodeReward  # here, as below, for what a start need not pay for
     from rewards.combine import CombineReward
 
     if isinstance(reward, CodeReward):

@@ -38,21 +38,21 @@ __all__ = [
 ]
 
 REGISTRY: dict[str, str] = {
-    "bleu": "rewards.bleu:Bleu",
-    "bleu_rouge_f1": "rewards.bleu_rouge:BleuRougeF1",
-    "choice": "rewards.choice:ChoiceReward",
-    "code": "rewards.code:CodeReward",
-    "language_mix": "rewards.language:LanguageMix",
-    "length": "rewards.lengths:Length",
-    "exact": "rewards.exact:ExactReward",
-    "math": "rewards.math:MathReward",
-    "numeric": "rewards.exact:NumericReward",
-    "model": "rewards.model:ModelReward",
+    "bleu": "rewards.text.bleu:Bleu",
+    "bleu_rouge_f1": "rewards.text.bleu_rouge:BleuRougeF1",
+    "choice": "rewards.math.choice:ChoiceReward",
+    "code": "rewards.code.reward:CodeReward",
+    "language_mix": "rewards.text.language_mix:LanguageMix",
+    "length": "rewards.text.length:Length",
+    "exact": "rewards.math.exact:ExactReward",
+    "math": "rewards.math.reward:MathReward",
+    "numeric": "rewards.math.exact:NumericReward",
+    "model": "rewards.model.reward:ModelReward",
     "format": "rewards.format:FormatReward",
     "combine": "rewards.combine:CombineReward",
     "bleu_rm": "rewards.combine:BleuRm",
-    "repetition": "rewards.repetition:Repetition",
-    "rouge_l": "rewards.rouge:RougeL",
+    "repetition": "rewards.text.repetition:Repetition",
+    "rouge_l": "rewards.text.rouge:RougeL",
 }
 
 

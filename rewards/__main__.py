@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards import REGISTRY, FailureLimit, RewardError, TooManyFailures, load, reward_class, server
+from rewards import REGISTRY, FailureLimit, RewardError, TooManyFailures, load, reward_class
+from rewards.serving import server
 from rewards.base import Reward
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reward = _reward(args)
         if args.verb == "serve":
             return server.serve(reward, args)
-        from rewards.scoring import score_file
+        from rewards.cli.score import score_file
 
         limit = FailureLimit(error=args.max_errors, timeout=args.max_timeouts)
         counts = score_file(reward, args.input, args.output, args.workers, limit)
@@ -106,7 +107,7 @@ def _list() -> int:
 
 
 def _selfcheck(args: argparse.Namespace) -> int:
-    from rewards import selfcheck
+    from rewards.cli import selfcheck
 
     lines, well = selfcheck.golds(_reward(args), args.input) if args.input else selfcheck.machine()
     print("\n".join(lines))

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from rewards.base import Reward, Row, Score
 from rewards.extract import last_box, with_format
-from rewards.models.chat import without_end_token
+from rewards.model.chat import without_end_token
 from rewards.thinking import Problem, thinking
 
 

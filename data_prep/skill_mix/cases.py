@@ -146,7 +146,7 @@ def _distinct(values: list[Any], where: str) -> list[Any]:
 
 
 def suite(function: str, signature: Signature, cases: Sequence[TestCase], language: Language) -> dict[str, Any]:
-    """A row's `tests` (rewards/programs/tests.py), but for the declarations that C++'s need from the gold."""
+    """A row's `tests` (rewards/code/suites.py), but for the declarations that C++'s need from the gold."""
     if language == "cpp":
         return {"kind": "gtest", "language": "cpp", "source": to_gtest(function, signature, cases)}
     if _plain(signature, cases):

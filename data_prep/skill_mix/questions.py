@@ -3,7 +3,7 @@
 A record names its fields as the original does (function_name, function_signature, function_docstring,
 problem_statement, gold_solution, unit_tests) or as our rows' meta does (function, signature, docstring, statement),
 with the gold in `gold_solution`, `solution` or `references`, and its tests as `unit_tests` (source text), `tests`
-(a suite, rewards/programs/tests.py) or `cases` (data, skill_mix/cases.py).
+(a suite, rewards/code/suites.py) or `cases` (data, skill_mix/cases.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from data_prep.skill_mix.prompts import Style, chat
 from data_prep.skill_mix.signatures import Language, SignatureError, read
 from data_prep.step import Drop, Row
 from rewards.base import RewardError
-from rewards.cpp.interface import interface
-from rewards.programs.tests import read as read_suite
+from rewards.code.cpp.interface import interface
+from rewards.code.suites import read as read_suite
 
 SOURCE = "skill_mix"
 LANGUAGES: Mapping[str, Language] = {

@@ -17,9 +17,9 @@ from data_prep.skill_mix.mutants import mutants, stub
 from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language
 from data_prep.step import Drop, Row
-from rewards.programs.running import Terms, grade_program
-from rewards.programs.tests import Suite, read
-from rewards.programs.verdicts import Engine, Graded, Tested
+from rewards.code.grade import Terms, grade_program
+from rewards.code.suites import Suite, read
+from rewards.code.results import Engine, Graded, Tested
 from rewards.sandbox import Limits
 
 MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile

@@ -20,14 +20,14 @@ from data_prep.step import Drop, Params, Row
 from data_prep.steps.select import prompt_of
 from rewards import OUTCOMES
 from rewards.extract import cut_short
-from rewards.programs.fences import LANGUAGES, blocks, choose
+from rewards.code.fences import LANGUAGES, blocks, choose
 from rewards.thinking import thinking
 
 Column = Literal["code", "raw_output"]
 
 # Modules of this package and of the rewards' whose code decides what a builder makes.
 USES = (
-    "data_prep.steps.candidates", "data_prep.steps.select", "rewards.extract", "rewards.programs.fences",
+    "data_prep.steps.candidates", "data_prep.steps.select", "rewards.extract", "rewards.code.fences",
     "rewards.thinking",
 )  # fmt: skip
 OF_A_SAMPLE = ("sample", "finish_reason", "tokens", "score_details")  # fields of meta

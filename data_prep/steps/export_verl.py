@@ -1,7 +1,7 @@
 """A row as verl's data set wants it: who asks, what is asked, and all that a reward may need to grade it.
 
 Columns: data_source (the row's source, by which verl groups its validation), prompt (messages), reward_model
-(style, ground_truth), extra_info (index, id, split, row). `rewards.adapters.verl` grades the JSON in
+(style, ground_truth), extra_info (index, id, split, row). `rewards.serving.verl` grades the JSON in
 `extra_info.row`; ground_truth is for verl's own records. A prompt stands in the file once, called by its own id:
 rows that sampling has made of it are the same prompt.
 """

@@ -149,8 +149,8 @@ class Load(Step):
         "data_prep.skill_mix.prompts",
         "data_prep.skill_mix.skills",
         "rewards.extract",
-        "rewards.programs.tests",
-        "rewards.programs.packed",
+        "rewards.code.suites",
+        "rewards.code.packed",
     )
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.
     unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks")

@@ -13,7 +13,7 @@ from data_prep.step import Drop, Row
 from data_prep.steps.shapes import as_text
 from data_prep.tasks import Programs
 from rewards.base import RewardError
-from rewards.programs.tests import from_apps, from_humaneval, from_livecodebench, from_mbpp, read
+from rewards.code.suites import from_apps, from_humaneval, from_livecodebench, from_mbpp, read
 
 Record = Mapping[str, Any]
 

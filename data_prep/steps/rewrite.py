@@ -90,7 +90,7 @@ class Rewrite(Step):
     present: ClassVar[tuple[str, ...]] = ("completion",)
     uses: ClassVar[tuple[str, ...]] = (
         *USES, "data_prep.likeness", "data_prep.prompts", "data_prep.thoughts", "data_prep.steps.asking",
-        "rewards.extract", "rewards.programs.fences", "rewards.thinking",
+        "rewards.extract", "rewards.code.fences", "rewards.thinking",
     )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     packages: ClassVar[tuple[str, ...]] = ("rapidfuzz",)

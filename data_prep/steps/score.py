@@ -21,7 +21,7 @@ from data_prep.score_cache import ScoreCache
 from data_prep.step import Apply, Context, Params, Row, Step
 
 if TYPE_CHECKING:
-    from rewards.code import CodeReward
+    from rewards.code.reward import CodeReward
 
 MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
 CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill costs less, and few rows keep all workers busy

@@ -23,7 +23,7 @@ from data_prep.errors import DataError
 from data_prep.files import write_atomic
 from data_prep.skill_mix.validity import Demands, refused, verify
 from data_prep.step import Apply, Context, Drop, Output, Params, Row, Step
-from rewards.programs.tests import read
+from rewards.code.suites import read
 from rewards.sandbox import shared
 
 

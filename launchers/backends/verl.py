@@ -310,7 +310,7 @@ def _critic(recipe: Any) -> Any:
 
 
 def _reward(resolved: Resolved) -> dict[str, Any]:
-    """Settings of rewards/adapters/verl.py: the reward of training, and each benchmark's own for validation."""
+    """Settings of rewards/serving/verl.py: the reward of training, and each benchmark's own for validation."""
     recipe = resolved.recipe
     assert recipe.reward
     assert recipe.rollout

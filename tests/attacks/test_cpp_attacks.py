@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards import cpp
-from rewards.programs.verdicts import Graded
+from rewards.code import cpp
+from rewards.code.results import Graded
 from rewards.sandbox import Limits, Rung, Sandbox
 
 TESTS = """

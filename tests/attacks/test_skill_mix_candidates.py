@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_prep import pipeline
-from rewards.cpp.interface import interface
+from rewards.code.cpp.interface import interface
 
 GTEST = {
     "kind": "gtest",

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
 import rewards
-from rewards.programs.compare import same_output
+from rewards.code.compare import same_output
 from rewards.sandbox import shared
 from tests.bench.tables import cpu_seconds, show, versus
 

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewards import cpp
-from rewards.cpp.interface import interface
+from rewards.code import cpp
+from rewards.code.cpp.interface import interface
 from rewards.sandbox import Sandbox
 from tests.bench.tables import show
 from tests.rewards.test_skill_mix_questions import OURS, stub

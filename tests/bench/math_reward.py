@@ -65,7 +65,7 @@ def ours(pairs: Sequence[Pair], workers: int = 1) -> int:
     """Pairs that the reward takes for right; its workers end with it, so that their CPU time is counted."""
     rows = [{"answer": gold} for gold, _ in pairs]
     scores = rewards.load("math", workers=workers).score_many(rows, [completion for _, completion in pairs])
-    shared("rewards.mathematics.worker", workers).close(wait=True)
+    shared("rewards.math.worker", workers).close(wait=True)
     return sum(score.value == 1 for score in scores)
 
 
@@ -90,7 +90,7 @@ def fast_path() -> None:
         for shape, before in (("1,500 characters", REASONING), ("box alone", "")):
             pairs = make(2500, before)
             few = pairs[: 40 * GROUP]
-            taken = cpu_seconds({"rewards.math": lambda p=pairs: _fast(p)})["rewards.math"]
+            taken = cpu_seconds({"rewards.math.reward": lambda p=pairs: _fast(p)})["rewards.math.reward"]
             theirs = cpu_seconds({"math-verify": lambda p=few: plain(p)}, repeats=1)["math-verify"]
             rate, other = len(pairs) / taken, len(few) / theirs
             rates.append({"what": f"{name}, {shape}", "ours/s": f"{rate:,.0f}", "math-verify/s": f"{other:,.0f}",
@@ -109,11 +109,11 @@ def algebra() -> None:
     for name, pairs in (("expressions", expressions(12)), ("mixed", mixed())):
         contenders: dict[str, Callable[[], object]] = {
             "math-verify": lambda p=pairs: plain(p),
-            "rewards.math": lambda p=pairs: ours(p),
+            "rewards.math.reward": lambda p=pairs: ours(p),
             "(start of workers alone)": lambda: ours([("x+1", "\\boxed{1+x}")]),
         }
         taken = cpu_seconds(contenders, repeats=3)
-        taken["rewards.math, workers up"] = taken["rewards.math"] - taken["(start of workers alone)"]
+        taken["rewards.math.reward, workers up"] = taken["rewards.math.reward"] - taken["(start of workers alone)"]
         show(f"math: {name}, {len(pairs)} pairs", versus("math-verify", taken, len(pairs)))
 
 

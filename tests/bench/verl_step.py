@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from data_prep.guard import descendants
 from launchers import envs
 from launchers.phase import Guarded
-from rewards.adapters.verl import compute_score_async
+from rewards.serving.verl import compute_score_async
 from tests.bench.tables import cpu_now, show
 from tests.conftest import REPO
 

@@ -38,7 +38,7 @@ def code() -> Batch:
 
 def seconds(name: str, rows: list[dict[str, object]], texts: list[str], workers: int) -> float:
     """Of one batch, workers started, all caches empty: those of sympy, too, which live in the workers."""
-    shared("rewards.mathematics.worker", workers).close(wait=True)
+    shared("rewards.math.worker", workers).close(wait=True)
     reward = rewards.load(name)
     warm = [({"answer": "x+1"}, r"\boxed{1-x}")] * 64 if name == "math" else list(zip(rows, texts, strict=True))[:64]
     reward.score_many([row for row, _ in warm], [f"{text} " for _, text in warm], workers=workers)

@@ -11,7 +11,7 @@ import pytest
 from data_prep import pipeline
 from data_prep.errors import LimitPassed
 from launchers import envs
-from rewards.adapters import verl
+from rewards.serving import verl
 from tests.conftest import REPO
 
 SYSTEM = {"role": "system", "content": "Think."}

@@ -15,7 +15,7 @@ from data_prep.errors import DataError, LimitPassed
 from data_prep.manifest import Manifest
 from data_prep.skill_mix.skills import pairs_of
 from data_prep.step import Row
-from rewards.programs.tests import read
+from rewards.code.suites import read
 
 REPO = Path(__file__).resolve().parents[2]
 SAMPLE = REPO / "recipes" / "skill_mix" / "sample" / "questions.jsonl"

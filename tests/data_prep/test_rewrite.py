@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.errors import DataError
 from data_prep.thoughts import explanation, split, words
-from rewards.programs.fences import blocks
+from rewards.code.fences import blocks
 from rewards.thinking import thinking
 from tests.fakes.openai_server import Finish, OpenAIServer, Request, Status
 

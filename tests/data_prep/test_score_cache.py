@@ -14,7 +14,7 @@ from scored_samples import TESTS, block, code
 from data_prep import pipeline
 from data_prep.score_cache import ScoreCache, is_decided
 from rewards import Score
-from rewards.code import CodeReward
+from rewards.code.reward import CodeReward
 
 BODIES = ["x + 1", "x", "1 + x"]
 LOOP = "def f(x):\n    while True: pass"

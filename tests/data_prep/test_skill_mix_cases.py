@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from data_prep.skill_mix.cases import CaseError, TestCase, read_case, suite, to_gtest, to_pytest
 from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language, Signature, SignatureError, read
-from rewards.programs.running import Terms, grade_program
-from rewards.programs.tests import read as read_suite
-from rewards.programs.verdicts import Graded
+from rewards.code.grade import Terms, grade_program
+from rewards.code.suites import read as read_suite
+from rewards.code.results import Graded
 from rewards.sandbox import Limits, shared
 
 

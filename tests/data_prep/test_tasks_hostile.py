@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_prep import rows, tasks
 from data_prep.step import Drop
 from data_prep.steps import choices, programs
-from rewards.programs.tests import read
+from rewards.code.suites import read
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 VALUES = st.recursive(

@@ -78,7 +78,7 @@ def production(path: Path) -> dict[str, Any]:
         "algorithm": {"adv_estimator": "adv_group"},
         "reward": {
             "custom_reward_function": {
-                "path": "pkg://rewards.adapters.verl", "name": "compute_score_async",
+                "path": "pkg://rewards.serving.verl", "name": "compute_score_async",
                 "reward_kwargs": {"config": str(path / "reward.json")},
             }
         },

@@ -46,7 +46,7 @@ def prepare(folder: Path, model: Path, reward: dict[str, Any]) -> list[str]:
     (folder / "reward.json").write_text(json.dumps(reward))
     return [
         *verl_run.overrides(folder, folder, model, ranks=1),
-        f"{FUNCTION}.path=pkg://rewards.adapters.verl",
+        f"{FUNCTION}.path=pkg://rewards.serving.verl",
         f"{FUNCTION}.name=compute_score_async",
         f"+{FUNCTION}.reward_kwargs.config={folder}/reward.json",
         f"{ROLLOUT}.name=transformers",

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.asserts import grade
-from rewards.asserts.plain import decode, encode
-from rewards.asserts.transform import prepare
+from rewards.code.asserts import grade
+from rewards.code.asserts.plain import decode, encode
+from rewards.code.asserts.transform import prepare
 from rewards.base import RewardError
-from rewards.programs.verdicts import Graded
+from rewards.code.results import Graded
 from rewards.sandbox import Limits, shared
 
 

@@ -9,10 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.bleu import nmt_bleu, sacrebleu_bleu
-from rewards.texts.ngrams import ReferenceTable
-from rewards.texts.text import answer_text
-from rewards.texts.tokenise import tokens_13a
+from rewards.text.bleu import nmt_bleu, sacrebleu_bleu
+from rewards.text.ngrams import ReferenceTable
+from rewards.text.checks import answer_text
+from rewards.text.tokenise import tokens_13a
 from tests.rewards import plain_scores
 
 BLEU = rewards.load("bleu")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.choice import decide
+from rewards.math.choice import decide
 
 CHOICE = rewards.load("choice")
 

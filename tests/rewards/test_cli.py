@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rewards
-from rewards import scoring
+from rewards.cli import score as scoring
 
 ROOT = Path(rewards.__file__).parent.parent
 
@@ -208,7 +208,7 @@ def test_selfcheck_of_the_machine_shows_rung_versions_and_attacks() -> None:
 def test_selfcheck_fails_where_attacks_get_through() -> None:
     bare = {**os.environ, "PATH": "/nowhere", "REWARDS_SANDBOX_UNSAFE": "1"}
     code = (
-        "import sys, functools, rewards.sandbox as s, rewards.selfcheck as c\n"
+        "import sys, functools, rewards.sandbox as s, rewards.cli.selfcheck as c\n"
         "s.selfcheck = functools.partial(s.selfcheck, 'none')\n"
         "from rewards.__main__ import main; sys.exit(main(['selfcheck']))"
     )

@@ -207,7 +207,7 @@ def test_foreign_shapes_are_graded() -> None:
         "public_test_cases": json.dumps([{"input": "1 2\n", "output": "3", "testtype": "stdin"}]),
         "private_test_cases": pack(json.dumps([{"input": "2 2\n", "output": "4", "testtype": "stdin"}])),
     }
-    assert score("print(3)", rewards.programs.tests.from_livecodebench(row)).value == 0.5
+    assert score("print(3)", rewards.code.suites.from_livecodebench(row)).value == 0.5
 
 
 def test_gold_solutions() -> None:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.base import RewardError
-from rewards.programs.packed import pickled_text, unpack_text
-from rewards.programs.tests import Item, from_apps, from_humaneval, from_livecodebench, from_mbpp, read
+from rewards.code.packed import pickled_text, unpack_text
+from rewards.code.suites import Item, from_apps, from_humaneval, from_livecodebench, from_mbpp, read
 
 
 def pack(value: Any, protocol: int = 4) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.programs.compare import Spacing, same_output, same_result
+from rewards.code.compare import Spacing, same_output, same_result
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import cpp
-from rewards.cpp import elf
-from rewards.cpp.interface import interface, reaching
-from rewards.cpp.toolchain import SONAMES, toolchain
-from rewards.programs.verdicts import Graded
+from rewards.code import cpp
+from rewards.code.cpp import elf
+from rewards.code.cpp.interface import interface, reaching
+from rewards.code.cpp.toolchain import SONAMES, toolchain
+from rewards.code.results import Graded
 from rewards.sandbox import BUILD_LIMITS, Built, Case, Limits, Sandbox
 
 INCLUDE = '#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\n'

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.programs.fences import Block, Choice, blocks, choose
+from rewards.code.fences import Block, Choice, blocks, choose
 
 CODE = "def f(x):\n    return x"
 

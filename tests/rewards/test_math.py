@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.mathematics.equivalence import equal
-from rewards.mathematics.latex import clean, rational, screen
+from rewards.math.equivalence import equal
+from rewards.math.latex import clean, rational, screen
 
 MATH = rewards.load("math", deadline=20.0)  # a busy machine is not what is tested here
 

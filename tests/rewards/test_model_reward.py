@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from data_prep.serve import serve
 from data_prep.vllm_settings import EngineOptions
 from rewards import RewardError, load
-from rewards.model import ModelReward
-from rewards.models.chat import chat_template, without_end_token
+from rewards.model.reward import ModelReward
+from rewards.model.chat import chat_template, without_end_token
 from rewards.thinking import PRESETS, thinking
 from tests.fakes.openai_server import Cut, Raw, Slow, Status, Trickle
 from tests.fakes.reward_server import RewardServer
@@ -372,7 +372,7 @@ tokenizer.save_pretrained(out)
 LOCAL = """
 import json, sys
 from rewards import load
-from rewards.models.chat import chat_template
+from rewards.model.chat import chat_template
 from transformers import AutoTokenizer
 model, rows, texts = sys.argv[1], *map(json.loads, sys.argv[2:])
 scores = load("model", path=model, batch=3).score_many(rows, texts)

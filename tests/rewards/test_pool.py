@@ -132,7 +132,7 @@ threading.Event().wait()
 
 
 def test_a_worker_killed_from_outside_costs_one_retry() -> None:
-    pool = Pool("rewards.mathematics.worker", 1)
+    pool = Pool("rewards.math.worker", 1)
     request = {"gold": "x+1", "answer": "1+x"}
     assert pool.ask(request, 10)["equal"] is True
     os.kill(pool._idle[0].pid, signal.SIGKILL)
@@ -154,7 +154,7 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     killed = 0
     while batch.is_alive():
         time.sleep(0.3)
-        parent = shared("rewards.mathematics.worker", 2)._nursery
+        parent = shared("rewards.math.worker", 2)._nursery
         for pid in _descendants(parent.pid) if parent else []:
             if batch.is_alive() and killed < 2:
                 os.kill(pid, signal.SIGKILL)
@@ -177,7 +177,7 @@ def test_workers_that_cannot_start_say_why() -> None:
 
 
 def test_workers_see_no_environment_and_no_files_of_the_host(tmp_path: Path) -> None:
-    pool = Pool("rewards.mathematics.worker", 1)
+    pool = Pool("rewards.math.worker", 1)
     with (tmp_path / "secret").open("w"):
         pool.ask({"gold": "x", "answer": "y"}, 10)
         for pid in (pool._idle[0].pid, pool._nursery.pid if pool._nursery else 0):

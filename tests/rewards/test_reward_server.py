@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards import RewardError, load
-from rewards.transcript import CHATS, Prompts
+from rewards.serving.transcript import CHATS, Prompts
 from tests.fakes.openai_server import Slow, Status
 from tests.fakes.reward_server import RewardServer
 

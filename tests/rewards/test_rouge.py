@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.texts.tokenise import rouge_tokens
+from rewards.text.tokenise import rouge_tokens
 from tests.rewards import plain_scores
 
 ROUGE = rewards.load("rouge_l")

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from rewards import cpp
-from rewards.cpp.interface import interface
-from rewards.programs.verdicts import Graded
+from rewards.code import cpp
+from rewards.code.cpp.interface import interface
+from rewards.code.results import Graded
 from rewards.sandbox import Limits, Sandbox
 
 Question = dict[str, Any]

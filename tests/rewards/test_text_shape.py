@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.repetition import find_loop, repeated_share
+from rewards.text.repetition import find_loop, repeated_share
 
 
 def value(name: str, text: str, row: dict[str, object] | None = None, **params: object) -> float:

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from rewards import RewardError, TooManyFailures
-from rewards.adapters import verl
-from rewards.adapters.verl import compute_score, compute_score_async
+from rewards.serving import verl
+from rewards.serving.verl import compute_score, compute_score_async
 from tests.fakes.openai_server import Slow, Status
 from tests.fakes.reward_server import RewardServer
 
@@ -57,7 +57,7 @@ def test_a_rule_based_reward() -> None:
 
 
 def test_verl_finds_them_by_package_path_and_tells_sync_from_async() -> None:
-    module = __import__("importlib").import_module("pkg://rewards.adapters.verl".removeprefix("pkg://"))
+    module = __import__("importlib").import_module("pkg://rewards.serving.verl".removeprefix("pkg://"))
     assert not inspect.iscoroutinefunction(module.compute_score)
     assert inspect.iscoroutinefunction(module.compute_score_async)
     # all keywords, as verl's reward managers call it

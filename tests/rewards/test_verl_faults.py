@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rewards import REGISTRY, Reward, RewardError, Score, TooManyFailures
-from rewards.adapters import verl
-from rewards.adapters.verl import compute_score, compute_score_async
+from rewards.serving import verl
+from rewards.serving.verl import compute_score, compute_score_async
 from rewards.base import Row
 
 RELEASE = threading.Event()

@@ -11,8 +11,8 @@ import pytest
 
 import rewards
 from rewards import RewardError, TooManyFailures
-from rewards.adapters import verl
-from rewards.adapters.verl import compute_score, compute_score_async
+from rewards.serving import verl
+from rewards.serving.verl import compute_score, compute_score_async
 
 TRAINED = {
     "reward": "combine",

@@ -23,7 +23,7 @@ from launchers.errors import did_you_mean
 from launchers.plugins.verl.check_tree import ROLLOUT, Broken, NativeFault, Values, first_line
 from launchers.plugins.verl.dump_keys import managers
 from rewards import Reward, RewardError
-from rewards.adapters import verl as adapter
+from rewards.serving import verl as adapter
 from rewards.combine import CombineReward
 from verl.utils import hf_tokenizer
 from verl.utils.import_utils import load_extern_object
@@ -113,7 +113,7 @@ def reward(of: Values) -> tuple[list[NativeFault], adapter.Grader | None]:
             faults.append(
                 NativeFault(
                     f"{FUNCTION}.path",
-                    "names no reward: verl would choose one by data_source; take pkg://rewards.adapters.verl",
+                    "names no reward: verl would choose one by data_source; take pkg://rewards.serving.verl",
                 )
             )
         return faults, None

@@ -1,0 +1,1 @@
+"""The command line: scoring files, the self-check, the server."""

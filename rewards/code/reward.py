@@ -1,0 +1,268 @@
+"""Reward `code`: how much of a row's `tests` the program in the completion passes.
+
+    python -m rewards score --reward code --input rows.jsonl --output scored.jsonl --workers 8
+
+The program is taken from the last fence after the thought (programs/fences.py), the tests are read by
+programs/tests.py, and programs/running.py runs the one against the other in a sandbox, where no expected output
+ever is. A program that fails, hangs or does not compile is `scored`, and `details.status` says which; outcomes
+`error` and `timeout` are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rewards.base import Reward, RewardError, Row, Score, code_hash, params_of
+from rewards.extract import cut_short, with_format
+from rewards.code.fences import Block, blocks, choose
+from rewards.code.grade import Terms, grade_program
+from rewards.code.suites import Suite, read
+from rewards.code.results import Engine, Graded
+from rewards.sandbox import Limits, shared
+from rewards.sandbox.remote import RemoteSandbox, remote
+from rewards.thinking import thinking
+
+_SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
+_SHOWN_CHARS = 500
+
+
+@dataclass(frozen=True)
+class CodeParams:
+    """value: "fraction" of tests passed, "all" or nothing, or "weighted" by each case's weight.
+
+    stop_early: with "all", leave at the first failure. most_timeouts: leave after so many tests that hang, 0 for
+    never; tests left out are not passed. max_tests: only the first so many cases, 0 for all.
+    fence: which of several blocks; fences: what their language marks mean (see fences.choose).
+    thinking: a format's name or fields (thinking.py); no code is taken from the thought.
+    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a closed
+    fence ("unfenced"), all ("always"), none ("never").
+    cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
+    compare: "lines", "tokens" or "unordered" (see compare.py); tolerance: for numbers, absolute or relative.
+    engine: "local", or the address of a SandboxFusion server. workers: programs run at once.
+    """
+
+    value: str = field(default="fraction", metadata={"choices": ("fraction", "all", "weighted")})
+    stop_early: bool = True
+    most_timeouts: int = field(default=3, metadata={"low": 0, "high": 1 << 20})
+    max_tests: int = field(default=0, metadata={"low": 0, "high": 1 << 20})
+    fence: str = field(default="last", metadata={"choices": ("last", "first", "longest")})
+    fences: str = field(default="prefer", metadata={"choices": ("prefer", "require", "any")})
+    thinking: str = "think"
+    truncated: str = field(default="unfenced", metadata={"choices": ("unfenced", "always", "never")})
+    cpu_s: float = field(default=4.0, metadata={"low": 0.05, "high": 3600.0})
+    wall_s: float = field(default=60.0, metadata={"low": 0.1, "high": 36000.0})
+    memory_mb: int = field(default=512, metadata={"low": 16, "high": 1 << 20})
+    output_kb: int = field(default=8192, metadata={"low": 1, "high": 1 << 20})
+    compile_cpu_s: int = field(default=20, metadata={"low": 1, "high": 3600})
+    compare: str = field(default="lines", metadata={"choices": ("lines", "tokens", "unordered")})
+    tolerance: float = field(default=0.0, metadata={"low": 0.0, "high": 1.0})
+    engine: str = "local"
+    workers: int = field(default=2, metadata={"low": 1, "high": 256})
+
+
+# What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
+# beside it, for rows that make theirs anew at every look would otherwise have it freed and its identity used again.
+_Suites = dict[int, tuple[Any, Suite | Score]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One program to run. Equal jobs of a batch are run once."""
+
+    code: str
+    suite: Suite = field(hash=False, compare=False)
+    key: str
+
+
+class CodeReward(Reward):
+    """How much of the row's tests the program in the completion passes.
+
+    details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
+    tests (a verdict each, at most 32), rung, language, compile_cpu_s, run_cpu_s, problem.
+    """
+
+    Params = CodeParams
+    needs = ("tests",)
+    params: CodeParams
+
+    @classmethod
+    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
+        return super().create(name, with_format(params))
+
+    def __init__(self, name: str, params: CodeParams) -> None:
+        super().__init__(name, params)
+        self._format = thinking(params.thinking)
+        if params.engine != "local":
+            RemoteSandbox(params.engine)  # refuses what is no address
+
+    def check_ready(self) -> None:
+        """Raise RewardError if programs cannot be run: no walls on this machine, or no answer from the engine."""
+        self._engine()
+
+    def grade(self, row: Row, completion: str) -> Score:
+        return self.grade_many([row], [completion])[0]
+
+    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        suites: _Suites = {}
+        found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
+        jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
+        size = min(workers or self.params.workers, len(jobs))
+        if size <= 1:
+            results = dict(zip(jobs, map(self._run, jobs), strict=True))
+        else:
+            with ThreadPoolExecutor(size) as threads:
+                results = dict(zip(jobs, threads.map(self._run, jobs), strict=True))
+        return [_copy(results[job]) if isinstance(job, _Job) else job for job in found]
+
+    def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
+        """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
+
+        None where nothing would be run, or not on this machine. Raises RewardError as `check_ready` does.
+        """
+        if self.params.engine != "local":
+            return [None] * len(rows)
+        terms = {**params_of(self), "workers": 0, "rung": self._engine().rung, "python": sys.version}
+        here = {"python": json.dumps([terms, code_hash()]), "cpp": ""}
+        suites: _Suites = {}
+        found: list[str | None] = []
+        for row, text in zip(rows, completions, strict=True):
+            job = self._job(row, text, suites)
+            if not isinstance(job, _Job):
+                found.append(None)
+                continue
+            if job.suite.language == "cpp" and not here["cpp"]:
+                here["cpp"] = here["python"] + _cpp_tools()
+            parts = [here[job.suite.language], job.key, job.code]
+            found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
+        return found
+
+    def check_gold(self, row: Row) -> tuple[str, str]:
+        """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""
+        gold = _gold(row)
+        if gold is None:
+            return "", "the row has no solution, solutions or answer to run"
+        suite = self._suite(row, {})
+        if isinstance(suite, Score):
+            return "", suite.details["problem"]
+        block = choose(blocks(gold), suite.language)
+        score = self._run(_Job(block.code if block else gold, suite, suite.key))
+        if score.value == 1:
+            return suite.kind, ""
+        details = score.details
+        passed = f", {details['passed']} of {details['total']} tests passed" if "total" in details else ""
+        return (
+            "",
+            f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
+        )
+
+    def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
+        suite = self._suite(row, suites)
+        if isinstance(suite, Score):
+            return _copy(suite)
+        if not isinstance(completion, str):
+            return _error(f"the completion is {type(completion).__name__}, not a text")
+        p = self.params
+        cut = p.truncated != "never" and cut_short(row)
+        found = blocks(self._format.answer_of(completion))
+        block = self._choose(found, suite, unclosed=not cut)
+        if cut and (block is None or p.truncated == "always"):
+            return Score(0.0, "truncated")
+        if block is None and found and not any(one.code.strip() for one in found):
+            return Score(0.0, "bad_format", {"problem": "the fence is empty"})
+        if block is None:
+            return Score(0.0, "no_answer", {"problem": f"no fence is marked as {suite.language}"} if found else {})
+        return _Job(block.code, suite, suite.key)
+
+    def _choose(self, found: Sequence[Block], suite: Suite, unclosed: bool) -> Block | None:
+        return choose(found, suite.language, self.params.fences, self.params.fence, unclosed)  # type: ignore[arg-type]
+
+    def _suite(self, row: Row, suites: _Suites) -> Suite | Score:
+        tests = row.get("tests")
+        if id(tests) not in suites:
+            try:
+                suite = read(tests)
+                found: Suite | Score = replace(suite, items=suite.items[: self.params.max_tests or None])
+            except RewardError as problem:
+                found = _error(str(problem))
+            suites[id(tests)] = tests, found
+        return suites[id(tests)][1]
+
+    def _run(self, job: _Job) -> Score:
+        p = self.params
+        limits = Limits(p.cpu_s, p.wall_s, p.memory_mb, p.output_kb, compile_cpu_s=p.compile_cpu_s)
+        stop_early = p.value == "all" and p.stop_early
+        terms = Terms(limits, p.compare, p.tolerance, stop_early, p.most_timeouts)  # type: ignore[arg-type]
+        try:
+            engine = self._engine()
+            return self._score(grade_program(job.code, job.suite, terms, engine), job.suite, engine.rung)
+        except RewardError as problem:
+            return _error(str(problem))
+
+    def _engine(self) -> Engine:
+        if self.params.engine == "local":
+            return shared()
+        return remote(self.params.engine)
+
+    def _score(self, graded: Graded, suite: Suite, rung: str) -> Score:
+        details: dict[str, Any] = {"rung": rung, "language": suite.language}
+        if graded.failure:
+            return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
+        details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}
+        if graded.compile_error is not None:
+            problem = graded.compile_error[:_SHOWN_CHARS]
+            how = {"compile_status": graded.compile_status} if graded.compile_status not in ("", "exit") else {}
+            return Score(0.0, "scored", {"status": "compile_error", **details, **how, "problem": problem})
+        passed = [test.status == "passed" for test in graded.tests]
+        status = next((test.status for test in graded.tests if test.status != "passed"), "passed")
+        counts = {"status": status, "passed": sum(passed), "total": len(passed)}
+        return Score(self._value(passed, suite), "scored", {**counts, **details, "tests": _shown(graded)})
+
+    def _value(self, passed: Sequence[bool], suite: Suite) -> float:
+        if self.params.value == "all":
+            return float(all(passed))
+        if self.params.value == "fraction" or not suite.items:
+            return sum(passed) / len(passed)
+        weights = [item.weight for item in suite.items]
+        return sum(w for w, good in zip(weights, passed, strict=True) if good) / sum(weights)
+
+
+def _cpp_tools() -> str:
+    """The name of this machine's compilers and libraries. Raises RewardError where there are none."""
+    from rewards.code.cpp.toolchain import toolchain
+
+    return toolchain().folder.name
+
+
+def _shown(graded: Graded) -> list[dict[str, Any]]:
+    """Verdicts for people, each with its test's number: all in order, or where there are many the failures first."""
+    numbered = list(enumerate(graded.tests))
+    if len(numbered) > _SHOWN_TESTS:
+        numbered = sorted(numbered, key=lambda pair: pair[1].status == "passed")[:_SHOWN_TESTS]
+    return [{"test": number, **test.as_json()} for number, test in numbered]
+
+
+def _gold(row: Row) -> str | None:
+    solutions = row.get("solutions")
+    if isinstance(solutions, str):
+        try:
+            solutions = json.loads(solutions)
+        except (ValueError, RecursionError):
+            solutions = None
+    first = solutions[0] if isinstance(solutions, list) and solutions else None
+    return next((gold for gold in (row.get("solution"), first, row.get("answer")) if isinstance(gold, str)), None)
+
+
+def _error(problem: str) -> Score:
+    return Score(0.0, "error", {"problem": problem[:_SHOWN_CHARS]})
+
+
+def _copy(score: Score) -> Score:
+    """A score whose details are the caller's own."""
+    details = {key: [dict(one) for one in value] if key == "tests" else value for key, value in score.details.items()}
+    return replace(score, details=details)

@@ -1,0 +1,245 @@
+"""Tests of a program: a row's `tests`, checked, and other data sets' shapes turned into it.
+
+    {"kind": "stdio", "cases": [{"input": "1 2\n", "output": "3\n"}]}
+    {"kind": "call", "function": "add", "cases": [{"args": [1, 2], "expected": 3}]}
+    {"kind": "asserts", "source": "assert add(1, 2) == 3"}
+    {"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"}
+
+with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ "declarations"
+that the tests need from a source that is trusted as they are. `from_apps`,
+`from_livecodebench`, `from_mbpp` and `from_humaneval` read rows of those data sets (TACO's are as APPS's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rewards.base import RewardError, nearest
+from rewards.code.packed import unpack_text
+
+Kind = Literal["stdio", "call", "asserts", "gtest"]
+Language = Literal["python", "cpp"]
+
+LANGUAGES: dict[str, tuple[Language, ...]] = {
+    "stdio": ("python", "cpp"),
+    "call": ("python",),
+    "asserts": ("python", "cpp"),
+    "gtest": ("cpp",),
+}
+_TEST = re.compile(r"\b(?:TYPED_)?TEST(?:_[FP])?\b")
+_KEYS = frozenset({"kind", "language", "cases", "function", "source", "declarations"})
+
+
+@dataclass(frozen=True)
+class Item:
+    """One test. input, output: for stdio; args, expected: JSON values, for calls."""
+
+    input: str = ""
+    output: str = ""
+    args: tuple[Any, ...] = ()
+    expected: Any = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A row's tests. key: equal for equal tests. items: empty for asserts and gtest, whose tests are `source`."""
+
+    kind: Kind
+    language: Language
+    key: str
+    items: tuple[Item, ...] = ()
+    function: str = ""
+    source: str = ""
+    declarations: str = ""
+
+
+def read(tests: Any) -> Suite:
+    """The suite in a row's `tests`: our shape, or what APPS and LiveCodeBench call inputs and outputs; or either as
+    a JSON text.
+
+    Raises RewardError in one line for any other value.
+    """
+    tests = normalised(tests)
+    kind, language = _kind(tests)
+    unknown = [key for key in tests if key not in _KEYS]
+    if unknown:
+        raise _bad(f"unknown key {unknown[0]!r}{nearest(str(unknown[0]), _KEYS)}; keys: {', '.join(sorted(_KEYS))}")
+    key = _key(tests)
+    function = _text(tests, "function") if kind == "call" or tests.get("function") else ""
+    if kind in ("asserts", "gtest"):
+        declarations = _text(tests, "declarations") if tests.get("declarations") else ""
+        source = _text(tests, "source")
+        if kind == "gtest" and not _TEST.search(source):
+            raise _bad("the source has no TEST")
+        return Suite(kind, language, key, (), function, source, declarations)
+    return Suite(kind, language, key, items=_items(tests, kind), function=function)
+
+
+def _key(tests: dict[str, Any]) -> str:
+    try:
+        return hashlib.sha256(json.dumps(tests, sort_keys=True).encode()).hexdigest()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise _bad(f"they are no JSON: {str(problem)[:100]}") from None
+
+
+def normalised(tests: Any) -> dict[str, Any]:
+    """`tests` in our shape, its contents unchecked. Raises RewardError."""
+    if isinstance(tests, str):
+        tests = _json(tests, "tests")
+    if isinstance(tests, dict) and "kind" not in tests and {"inputs", "outputs"} <= tests.keys():
+        return from_apps({"input_output": tests})
+    if isinstance(tests, list) and tests and all(isinstance(t, dict) and "testtype" in t for t in tests):
+        return from_livecodebench({"public_test_cases": tests})
+    if not isinstance(tests, dict):
+        raise _bad(f"they are {_short(tests)}, not an object with a kind")
+    return tests
+
+
+def _kind(tests: Mapping[str, Any]) -> tuple[Kind, Language]:
+    kind = tests.get("kind")
+    if not isinstance(kind, str) or kind not in LANGUAGES:
+        hint = nearest(kind, LANGUAGES) if isinstance(kind, str) else ""
+        raise _bad(f"kind is {_short(kind)}{hint}; kinds: {', '.join(LANGUAGES)}")
+    language = tests.get("language", LANGUAGES[kind][0])
+    if language not in LANGUAGES[kind]:
+        raise _bad(f"kind {kind!r} needs language {' or '.join(LANGUAGES[kind])}, not {_short(language)}")
+    return kind, language  # type: ignore[return-value]  # both are keys of LANGUAGES
+
+
+def _items(tests: Mapping[str, Any], kind: Kind) -> tuple[Item, ...]:
+    cases = tests.get("cases")
+    if not isinstance(cases, list) or not cases:
+        raise _bad(f"cases are {_short(cases)}, not a list with a case in it")
+    return tuple(_item(case, kind, number) for number, case in enumerate(cases))
+
+
+def _item(case: Any, kind: Kind, number: int) -> Item:
+    where = f"case {number}"
+    names = ("input", "output") if kind == "stdio" else ("args", "expected")
+    if not isinstance(case, dict) or any(name not in case for name in names):
+        raise _bad(f"{where} is {_short(case)}, not an object with {names[0]} and {names[1]}")
+    weight = case.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+        raise _bad(f"{where}: weight is {_short(weight)}, not a number above 0")
+    if kind == "stdio":
+        return Item(input=_text(case, "input", where), output=_text(case, "output", where), weight=float(weight))
+    if not isinstance(case["args"], list):
+        raise _bad(f"{where}: args are {_short(case['args'])}, not a list of the function's arguments")
+    return Item(args=tuple(case["args"]), expected=case["expected"], weight=float(weight))
+
+
+def _text(values: Mapping[str, Any], name: str, where: str = "") -> str:
+    value = values.get(name)
+    if not isinstance(value, str) or (not value.strip() and not where):
+        raise _bad(f"{where + ': ' if where else ''}{name} is {_short(value)}, not a text")
+    return value
+
+
+def _bad(problem: str) -> RewardError:
+    return RewardError(f"the row's tests: {problem}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise _bad(f"{what} is no JSON: {str(problem)[:100]}") from None
+
+
+def from_apps(row: Mapping[str, Any], unwrap: Literal["auto", "always", "never"] = "auto") -> dict[str, Any]:
+    """Tests of an APPS or TACO row: `input_output` holds inputs, outputs and perhaps fn_name, as JSON or its text.
+
+    unwrap: whether an expected result stands in a list of its own; "auto" takes it so where all of them do (both
+    spellings occur; `rewards selfcheck` with the row's solutions shows where that was wrong). Raises RewardError.
+    """
+    given = row.get("input_output")
+    given = _json(given, "input_output") if isinstance(given, str) else given
+    if not isinstance(given, dict):
+        raise _bad(f"input_output is {_short(given)}, not an object with inputs and outputs")
+    inputs, outputs, function = given.get("inputs"), given.get("outputs"), given.get("fn_name")
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
+        raise _bad("inputs and outputs are not two lists of the same length")
+    if not function:
+        cases = [{"input": _lines(i), "output": _lines(o)} for i, o in zip(inputs, outputs, strict=True)]
+        return {"kind": "stdio", "cases": cases}
+    wrapped = unwrap == "always" or (unwrap == "auto" and all(isinstance(o, list) and len(o) == 1 for o in outputs))
+    if wrapped:
+        outputs = [o[0] if isinstance(o, list) and len(o) == 1 else o for o in outputs]
+    calls = [{"args": i, "expected": o} for i, o in zip(inputs, outputs, strict=True)]
+    return {"kind": "call", "function": function, "cases": calls}
+
+
+def _lines(value: Any) -> Any:
+    """Text that may come as a list of lines."""
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "\n".join(value)
+    return value
+
+
+def from_livecodebench(row: Mapping[str, Any], private: bool = True) -> dict[str, Any]:
+    """Tests of a LiveCodeBench row: public_test_cases and, if asked for, private_test_cases (see packed.py).
+
+    A function to call stands in metadata.func_name; arguments are JSON values, one a line. Raises RewardError.
+    """
+    cases = _livecodebench_cases(row.get("public_test_cases") or [])
+    if private:
+        cases += _livecodebench_cases(row.get("private_test_cases") or [])
+    metadata = row.get("metadata") or {}
+    metadata = _json(metadata, "metadata") if isinstance(metadata, str) else metadata
+    function = metadata.get("func_name") if isinstance(metadata, dict) else None
+    kinds = {str(case.get("testtype")) for case in cases}
+    if kinds == {"functional"}:
+        if not function:
+            raise _bad("functional test cases, but metadata has no func_name")
+        return {"kind": "call", "function": function, "cases": [_functional(case) for case in cases]}
+    if kinds != {"stdin"}:
+        raise _bad(f"testtype is {' and '.join(sorted(kinds)) or 'missing'}, not stdin or functional")
+    return {"kind": "stdio", "cases": [{"input": case.get("input"), "output": case.get("output")} for case in cases]}
+
+
+def _livecodebench_cases(packed: Any) -> list[dict[str, Any]]:
+    cases = _json(unpack_text(packed), "a list of test cases") if isinstance(packed, str) else packed
+    if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
+        raise _bad(f"test cases are {_short(cases)}, not a list of objects")
+    return list(cases)
+
+
+def _functional(case: Mapping[str, Any]) -> dict[str, Any]:
+    lines = _text(case, "input", "test case").split("\n")
+    args = [_json(line, "an argument") for line in lines if line.strip()]
+    return {"args": args, "expected": _json(_text(case, "output", "test case"), "output")}
+
+
+def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Tests of an MBPP row: test_list, after test_imports and test_setup_code where they exist. Raises RewardError."""
+    asserts = row.get("test_list")
+    if not isinstance(asserts, Sequence) or isinstance(asserts, str) or not all(isinstance(a, str) for a in asserts):
+        raise _bad(f"test_list is {_short(asserts)}, not a list of texts")
+    parts = [*(row.get("test_imports") or []), row.get("test_setup_code") or "", *asserts]
+    return {"kind": "asserts", "source": "\n".join(parts).strip()}
+
+
+def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Tests of a HumanEval row: `test` defines check(candidate), entry_point names it. Raises RewardError."""
+    return {"kind": "asserts", "source": _text(row, "test"), "function": _text(row, "entry_point")}
+
+
+SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "apps": from_apps,
+    "taco": from_apps,
+    "livecodebench": from_livecodebench,
+    "mbpp": from_mbpp,
+    "humaneval": from_humaneval,
+}

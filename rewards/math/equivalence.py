@@ -1,0 +1,394 @@
+r"""Whether an answer equals the gold, by structure: lists, tuples, intervals, matrices, units, words,
+numbers.
+
+Three-valued: `equal` returns True or False where exact arithmetic and structure decide, and None where an
+expression needs algebra, unless a `leaf` is given that decides it. The same code runs twice: in the caller's
+process without a leaf (no sympy there), and in a worker process with math-verify as the leaf.
+
+Graded as a mathematician would: equal values pass however written; a rounded decimal, an open end for a
+closed one, another unit, a list that merely contains the gold fail. A unit, percent sign or `x =` that one
+side leaves out is taken as understood, and the order of an unbracketed list does not matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from itertools import chain
+
+from rewards.math.latex import balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
+from rewards.math.quantity import based, quantity, same_unit
+from rewards.math.ranges import COMMA, COMPARE, NAME, ranges, span, variable
+
+Verdict = bool | None
+Leaf = Callable[[str, str], Verdict]
+
+MAX_ITEMS = 64
+_IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
+_EQUALS = re.compile(r"(?<![<>!=])=+")
+_APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
+_SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
+_MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_CHOICE = re.compile(r"\(?([A-Z])\)?")
+_CHOICE_ANSWER = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-Z])\)?[.:]?|\(([A-Z])\)[ :].*|([A-Z])[).:] .*")
+_TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_GREEK = re.compile(
+    r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi"
+    r"|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega)(?![a-zA-Z])"
+)
+_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
+_LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
+_EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi"})
+
+
+def _unknown(_gold: str, _answer: str) -> Verdict:
+    return None
+
+
+def equal(gold: str, answer: str, leaf: Leaf = _unknown) -> Verdict:
+    """Compare two answers as written (LaTeX or words). None: only algebra could tell, and `leaf` did not."""
+    g, a = clean(gold), clean(answer)
+    if not a or not g or not balanced(a):
+        return False
+    try:
+        return _whole(g, a, leaf)
+    except RecursionError:
+        return False  # wrapped in more layers than any answer has
+
+
+def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
+    joined_g, joined_a = join_thousands(g), join_thousands(a)
+    verdict = _equal(joined_g, joined_a, leaf)
+    if verdict is not True and (joined_g != g) != (joined_a != a):
+        # `100,200` against `100, 200`: a list after all, if item follows item
+        listed = _ordered(split_top(g, COMMA), split_top(a, COMMA), leaf)
+        return verdict if listed is False else listed
+    return verdict
+
+
+def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
+    if squeeze(g) == squeeze(a):
+        return True
+    x, y = rational(g), rational(a)
+    if x is not None and y is not None:
+        return x == y
+    for rule in _RULES:
+        decided, verdict = rule(g, a, leaf)
+        if decided:
+            return verdict
+    return leaf(g, a)
+
+
+Ruling = tuple[bool, Verdict]
+_PASS: Ruling = (False, None)
+
+
+def _ruled(verdict: Verdict) -> Ruling:
+    return True, verdict
+
+
+def _all(verdicts: Iterable[Verdict]) -> Verdict:
+    result: Verdict = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        if verdict is None:
+            result = None
+    return result
+
+
+def _ordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
+    if len(gs) != len(as_):
+        return False
+    return _all(_equal(g, a, leaf) for g, a in zip(gs, as_, strict=True))
+
+
+def _unordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
+    """Whether the items pair off; since equality is transitive, the first partner found is as good as any."""
+    if len(gs) != len(as_) or len(gs) > MAX_ITEMS:
+        return False
+    left, open_question = list(as_), False
+    for g in gs:
+        unsure = False
+        for a in left:
+            verdict = _equal(g, a, leaf)
+            if verdict is True:
+                left.remove(a)
+                break
+            unsure |= verdict is None
+        else:
+            if not unsure:
+                return False
+            open_question = True
+    return None if open_question else True
+
+
+def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`\\sqrt{2} \\approx 1.414` states its exact value first; what follows must be near, if it is a rational."""
+    sides_g, sides_a = split_top(g, _APPROX), split_top(a, _APPROX)
+    if len(sides_g) <= 1 and len(sides_a) <= 1:
+        return _PASS
+    if not (sides_g and sides_a and _near(sides_a)):
+        return _ruled(False)
+    return _ruled(_equal(sides_g[0], sides_a[0], leaf))
+
+
+def _near(sides: list[str]) -> bool:
+    """Whether the rationals among these texts are within a tenth of the first."""
+    values = [value for value in map(rational, sides) if value is not None]
+    return all(10 * abs(value - values[0]) <= abs(values[0]) for value in values)
+
+
+def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Drop `x \\in`, braces that only group, and round brackets around one thing."""
+    bare_g, bare_a = _strip(g), _strip(a)
+    return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
+
+
+def _strip(text: str) -> str:
+    text = _IN.sub("", text)
+    builder = _SET_BUILDER.fullmatch(text)
+    if builder and COMPARE.search(builder[1]):
+        return builder[1].strip()
+    parts = unwrap(text)
+    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or not _is_list(parts[1])):
+        return parts[1] or text
+    return text
+
+
+def _is_list(text: str) -> bool:
+    return len(split_top(text, COMMA)) > 1
+
+
+def _items(text: str) -> list[str]:
+    """Top-level items of an unbracketed list, each `\\pm` taken apart into its two values."""
+    items: list[str] = []
+    for part in split_top(text, COMMA):
+        if _PLUS_MINUS.search(part) and unwrap(part) is None:
+            signs = [("+", "-"), ("-", "+")]
+            items += [
+                _PLUS_MINUS.sub(lambda m, s=s: s[m.group() == r"\mp"], part).removeprefix("+")  # type: ignore[misc]
+                for s in signs
+            ]
+        else:
+            items.append(part)
+    return items
+
+
+def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
+    gs, as_ = _items(g), _items(a)
+    if len(gs) == 1 and len(as_) == 1:
+        return _PASS
+    for many, other, flip in ((gs, a, False), (as_, g, True)):
+        value = _unlabelled(other)
+        parts = unwrap(value)
+        if len(many) > 1 and parts and len(_items(parts[1])) > 1:
+            kind, inside = parts[0] + parts[2], _items(parts[1])
+            if kind == "()" and (values := _by_name(many)):
+                many = values
+                return _ruled(_ordered(inside, many, leaf) if flip else _ordered(many, inside, leaf))
+            if kind != r"\{\}" and (kind != "()" or (len(inside) == 2 and value == other)):
+                return _ruled(False)  # an interval, or what may be one
+            compare = _unordered if parts[0] == r"\{" else _ordered
+            return _ruled(compare(inside, many, leaf) if flip else compare(many, inside, leaf))
+    return _ruled(_unordered(gs, as_, leaf))
+
+
+def _unlabelled(text: str) -> str:
+    """The value of `(x,y) = (1,2)` or `S = \\{1,2\\}`."""
+    sides = split_top(text, _EQUALS)
+    return sides[1] if len(sides) == 2 and NAME.fullmatch(sides[0]) else text
+
+
+def _by_name(items: list[str]) -> list[str] | None:
+    """The values of `x = 2, y = 3` in the order of their names, as a tuple has them; None for other lists."""
+    sides = [split_top(item, _EQUALS) for item in items]
+    if not all(len(pair) == 2 and re.fullmatch("[A-Za-z]", pair[0]) for pair in sides):
+        return None
+    values = dict(sides)
+    return [values[name] for name in sorted(values)] if len(values) == len(items) else None
+
+
+def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
+    gs, as_ = ranges(g), ranges(a)
+    if len(gs) == 1 and len(as_) == 1:
+        return _PASS
+    return _ruled(True if _unordered(gs, as_, leaf) is True else leaf(g, a))
+
+
+def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Tuples, intervals (an inequality is one), sets in braces."""
+    span_g, span_a = span(g), span(a)
+    if span_g and span_a:
+        name_g, name_a = variable(g), variable(a)
+        brackets = (span_g.opening, span_g.closing) == (span_a.opening, span_a.closing)
+        if not brackets or (name_g and name_a and name_g != name_a):
+            return _ruled(False)
+        return _ruled(_ordered([span_g.low, span_g.high], [span_a.low, span_a.high], leaf))
+    parts_g, parts_a = unwrap(g), unwrap(a)
+    if parts_g and parts_a:
+        if (parts_g[0], parts_g[2]) != (parts_a[0], parts_a[2]):
+            return _ruled(False)
+        compare = _unordered if parts_g[0] == r"\{" else _ordered
+        return _ruled(compare(_items(parts_g[1]), _items(parts_a[1]), leaf))
+    for one, other in ((parts_g, a), (parts_a, g)):
+        if one and one[0] == r"\{" and squeeze(other) not in _EMPTY_SET:
+            # a set of one thing is often given as that thing
+            items = _items(one[1])
+            if len(items) == 1 and not unwrap(other):
+                return _ruled(_equal(items[0], a, leaf) if other is a else _equal(g, items[0], leaf))
+    return _PASS
+
+
+def _rule_empty_set(g: str, a: str, leaf: Leaf) -> Ruling:
+    empty_g, empty_a = squeeze(g) in _EMPTY_SET, squeeze(a) in _EMPTY_SET
+    return _ruled(True) if empty_g and empty_a else _PASS
+
+
+def _matrix(text: str) -> list[list[str]] | None:
+    m = _MATRIX.fullmatch(text)
+    if not m:
+        return None
+    rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
+    return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]
+
+
+def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
+    rows_g, rows_a = _matrix(g), _matrix(a)
+    if rows_g is None and rows_a is None:
+        return _PASS
+    for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
+        parts = unwrap(other)
+        if rows and parts and parts[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
+            cells, items = [cell for row in rows for cell in row], split_top(parts[1], COMMA)  # a vector
+            return _ruled(_ordered(items, cells, leaf) if flip else _ordered(cells, items, leaf))
+    if rows_g is None or rows_a is None:
+        return _ruled(leaf(g, a))
+    if [len(row) for row in rows_g] != [len(row) for row in rows_a]:
+        return _ruled(False)
+    return _ruled(_ordered(list(chain(*rows_g)), list(chain(*rows_a)), leaf))
+
+
+def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand."""
+    sides_g, sides_a = _sides(g), _sides(a)
+    if not sides_g or not sides_a:
+        return _ruled(False)
+    if len(sides_g) == 1 and len(sides_a) == 1:
+        return _PASS
+    named_g, named_a = NAME.fullmatch(sides_g[0]), NAME.fullmatch(sides_a[0])
+    if len(sides_g) == 1:
+        return _ruled(_value_of(g, sides_a, leaf))
+    if len(sides_a) == 1:
+        return _ruled(_equal(sides_g[-1], a, leaf) if named_g else False)
+    if named_g and named_a:
+        same = squeeze(sides_g[0]) == squeeze(sides_a[0])
+        return _ruled(_equal(sides_g[-1], sides_a[-1], leaf) if same else False)
+    return _ruled(leaf(g, a))
+
+
+def _sides(text: str) -> list[str]:
+    """Sides of an equation or chain of them, the text itself if it is none, nothing if a side is missing."""
+    sides = split_top(text, _EQUALS)
+    return [] if not sides or text.startswith("=") or text.endswith("=") else sides
+
+
+def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
+    """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict
+    it.
+    """
+    if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
+        sides = sides[::-1]  # `5 = x`
+    constants = [side for side in sides[:-1] if not NAME.fullmatch(side) and not _has_letters(side)]
+    return _all(_equal(gold, side, leaf) for side in [sides[-1], *constants])
+
+
+def _has_letters(text: str) -> bool:
+    """Whether letters, Latin or Greek, stand in a text; commands other than Greek letters do not count."""
+    return bool(re.search(r"[A-Za-z]", _COMMAND.sub("", _GREEK.sub(" x", text))))
+
+
+def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
+    based_g, based_a = based(g), based(a)
+    if based_g and based_a:
+        return _ruled(int(*based_g) == int(*based_a))
+    if based_g:
+        return _ruled(squeeze(a).upper() == based_g[0])  # the base is understood from the question
+    if based_a:
+        value = rational(g)
+        return _ruled(value == int(*based_a)) if value is not None else _PASS
+    return _PASS
+
+
+def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
+    qg, qa = quantity(g), quantity(a)
+    if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
+        return _PASS
+    if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qg.unit or qa.unit)):
+        return _ruled(False)
+    verdict = _equal(qg.value, qa.value, leaf)
+    x, y = rational(qg.value), rational(qa.value)
+    if qg.percent == qa.percent or x is None or y is None:
+        return _ruled(verdict)
+    if verdict is True and (qg.percent or abs(x) >= 1):
+        return _ruled(True)  # the question asked for percent: rarely so where the gold is a bare number below 1
+    return _ruled(x * Fraction(1, 100 if qg.percent else 1) == y * Fraction(1, 100 if qa.percent else 1))
+
+
+def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
+    wanted, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
+    if not wanted or not given:
+        return _PASS
+    return _ruled(wanted[1] == (given[1] or given[2] or given[3]))
+
+
+def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
+    wanted, given = _TIME.fullmatch(g), _TIME.fullmatch(a)
+    if not wanted or not given:
+        return _PASS
+    halves = {half.lower() for half in (wanted[3], given[3]) if half}
+    return _ruled(wanted.group(1, 2) == given.group(1, 2) and len(halves) < 2)
+
+
+def _words(text: str) -> str:
+    text = re.sub(r"[^\w\s]", " ", text).casefold()
+    return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
+
+
+def _rule_words(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Words are compared as words: as products of letters, `even` would equal `neve`."""
+    if is_prose(g) or is_prose(a):
+        return _ruled(bool(_words(g)) and _words(g) == _words(a))
+    if len(g) > 2 and g.isalpha() and g[0].lower() + g[1:] == a[0].lower() + a[1:]:
+        return _ruled(True)  # `Odd`, `odd`
+    return _PASS
+
+
+def is_prose(text: str) -> bool:
+    """Whether a cleaned text is language rather than mathematics."""
+    if text.casefold() in ("yes", "no"):
+        return True
+    if _LETTERS_ONLY.fullmatch(text):
+        return bool(re.search(r"[^\W\d_]{4,}|[A-Z]{3,}|[^\W\d_]{3,} ", text))
+    bare = re.sub(r"\\[A-Za-z]+|\{[^{}]*matrix\}", " ", text)
+    return bool(re.search(r"[^\W\d_]{5,}", bare))
+
+
+_RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
+    _rule_approximation,
+    _rule_empty_set,
+    _rule_unions,
+    _rule_lists,
+    _rule_equations,
+    _rule_wrappers,
+    _rule_choices,
+    _rule_times,
+    _rule_brackets,
+    _rule_matrices,
+    _rule_bases,
+    _rule_units,
+    _rule_words,
+)

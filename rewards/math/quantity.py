@@ -1,0 +1,169 @@
+"""A number with what stands around it: unit, percent sign, currency, number base.
+
+A unit that only one side states is taken as understood. Two different units of measurement never match; two
+descriptions match if one says what the other says and more ("9 eggs", "9 duck eggs"). A word such as "million"
+belongs to the value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from rewards.math.latex import rational
+
+_ALIASES = {
+    "m": "meter metre", "km": "kilometer kilometre", "cm": "centimeter centimetre",
+    "mm": "millimeter millimetre", "inch": "in inche", "ft": "foot feet", "yd": "yard", "mi": "mile",
+    "g": "gram", "kg": "kilogram kilo", "mg": "milligram", "lb": "pound lbs", "oz": "ounce",
+    "l": "liter litre L", "ml": "milliliter millilitre mL", "s": "second sec", "min": "minute",
+    "h": "hour hr", "d": "day", "week": "wk", "month": "", "year": "yr", "degree": "deg", "rad": "radian",
+    "$": "dollar usd buck", "€": "euro eur", "£": "gbp", "¥": "yen yuan", "₹": "rupee rs inr", "cent": "¢",
+    "percent": "pct percentage", "mph": "", "kph": "kmh", "hz": "hertz", "n": "newton", "j": "joule",
+    "w": "watt", "v": "volt", "k": "kelvin", "c": "celsius", "f": "fahrenheit", "acre": "", "gal": "gallon",
+    "cup": "", "ton": "tonne", "mol": "mole", "pa": "pascal", "unit": "", "square": "sq", "cubic": "cu",
+    "per": "/",
+}  # fmt: skip
+_CANONICAL = {name: short for short, names in _ALIASES.items() for name in (short, *names.split())}
+_MEASURES = frozenset(_ALIASES) - {"unit", "percent"}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
+# Single letters that are units when they stand alone behind a number; any other letter is a variable.
+_LETTERS = frozenset("mgsLlhVWJNKCF")
+_GENERIC = frozenset({"unit", "unit^2", "unit^3"})
+_FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"})
+
+_CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d]))\s*(?=[-\d.\\])")
+# A value's end, then only what units are made of. Both halves are linear: no repeated group.
+_TRAILING = re.compile(
+    r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]+)"
+)
+_POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_WORD = re.compile(r"[A-Za-z$€£¥₹¢%]+|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_BASE = re.compile(
+    r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
+)
+
+
+_BASE_NAMES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "twelve": 12, "sixteen": 16,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """value: the text without unit or sign of currency. unit: canonical words, empty if none."""
+
+    value: str
+    unit: frozenset[str] = frozenset()
+    percent: bool = False
+
+
+def _unit_words(text: str) -> frozenset[str] | None:
+    """Canonical words of a unit, None if this is rather a product of variables."""
+    words: list[str] = []
+    for m in _WORD.finditer(text):
+        word = m.group()
+        if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
+            words.append(f"{words.pop() if words else ''}^{word.translate(_PLAIN_DIGITS)}")
+            continue
+        if word == "/":
+            words.append("per")
+            continue
+        known = _CANONICAL.get(word) or _CANONICAL.get(word.lower()) or _CANONICAL.get(_singular(word.lower()))
+        if len(word) == 1 and word.isalpha() and word not in _LETTERS:
+            return None
+        words.append(known or _singular(word.lower()))
+    if set(words) <= {"per"}:
+        return None
+    return _power_words([w for w in words if w not in _FILLER])
+
+
+def _is_unit(word: str, apart: bool, value: str) -> bool:
+    """Whether this canonical word behind a value is a unit, rather than variables that multiply it.
+
+    apart: a space stands between. `5 m` is metres, `5m`, `(x+5) m` and `5 xy` are products, `5cm` and `9 men`
+    are not.
+    """
+    name = word.partition("^")[0]
+    if name in _MEASURES or name == "percent":
+        return len(name) > 1 or (apart and not re.search(r"[a-zA-Z]", _COMMAND.sub("", value)))
+    return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _power_words(words: list[str]) -> frozenset[str]:
+    # "square cm" and "cm^2" are one unit
+    out: list[str] = []
+    power = ""
+    for word in words:
+        if word in ("square", "cubic"):
+            power = "^2" if word == "square" else "^3"
+        else:
+            out.append(word + power)
+            power = ""
+    return frozenset(out)
+
+
+def quantity(text: str) -> Quantity:
+    """Split a cleaned text into value and unit. A text without a recognisable unit is all value."""
+    unit: frozenset[str] = frozenset()
+    money = _CURRENCY.match(text)
+    if money:
+        unit = frozenset({_CANONICAL.get(money[2].lstrip("\\").rstrip(".").lower(), money[2])})
+        text = money[1] + text[money.end() :]
+    if text.endswith("%%") or text.startswith(r"\$"):
+        return Quantity(text, unit)
+    if text.endswith("%"):
+        return Quantity(text[:-1].rstrip(), unit, percent=True)
+    marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
+    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$"))
+    if not m or not _looks_like_value(m["value"]):
+        return Quantity(text, unit)
+    words = _unit_words(m["unit"])
+    if not words or not all(_is_unit(word, bool(m["gap"]), m["value"]) for word in words):
+        return Quantity(text, unit)
+    if words == {"percent"}:
+        return Quantity(m["value"].rstrip(), unit, percent=True)
+    scales = [word for word in words if word in _SCALES]
+    if not scales or _RATE.search(m["unit"]):
+        return Quantity(m["value"].rstrip(), unit | words)
+    value = rational(m["value"].rstrip())
+    if value is None:
+        return Quantity(text, unit)
+    return Quantity(str(value * math.prod(map(_SCALES.__getitem__, scales))), unit | words.difference(scales))
+
+
+def _looks_like_value(text: str) -> bool:
+    """A number or expression: a digit or a constant, and no words outside LaTeX commands."""
+    bare = _COMMAND.sub("", text)
+    return not re.search(r"[A-Za-z]{2,}", bare) and bool(re.search(r"\d|\\pi|\\infty", text))
+
+
+def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether two units may stand for the same: equal, one unstated, or one describing more of the same."""
+    a, b = a - _GENERIC, b - _GENERIC
+    if not a or not b or a == b:
+        return True
+    return (a <= b or b <= a) and not ((a ^ b) & _MEASURES)
+
+
+def based(text: str) -> tuple[str, int] | None:
+    """(digits, base) of `1210_3`, `1F_{16}` or `101 (base 2)`, None for anything else."""
+    m = _BASE.fullmatch(text)
+    if not m:
+        return None
+    digits = (m[1] or m[3]).upper()
+    mark = m[2] or m[4]
+    base = int(mark) if mark.isdecimal() and len(mark) < 3 else _BASE_NAMES.get(mark, 0)
+    if not 2 <= base <= 36 or any(int(d, 36) >= base for d in digits):
+        return None
+    return digits, base

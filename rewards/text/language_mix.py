@@ -1,0 +1,79 @@
+"""Reward `language_mix`: a penalty for writing in scripts that were not asked for.
+
+    python -m rewards score --reward language_mix --param expected=han --input rows.jsonl --output scored.jsonl
+
+Kinds:
+  letters  the share of letters that belong to none of the `expected` scripts (Greek is among them by default,
+           for the sake of formulas)
+  min_o1   the share of characters that min-O1's valid_char_pattern leaves out (cs2916, serve_rm.py): all but
+           printable ASCII, white space and the mathematical operators U+2200 to U+22FF; `expected` is not used
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from rewards.base import Row, Score
+from rewards.text.checks import TAGS, AnswerTags, TextReward
+
+# Ranges of a character class for the letters of a script, after Blocks.txt of Unicode. Mathematical letters
+# (U+1D400 to U+1D7FF) are with Latin, those of them that look Greek with Greek too
+SCRIPTS = {
+    "latin": r"A-Za-z\xaa\xba\xc0-\u02af\u1d00-\u1d25\u1d2c-\u1dbf\u1e00-\u1eff\u2071\u207f\u2090-\u209c\u2100-\u214f"
+    r"\u2c60-\u2c7f\ua722-\ua7ff\uab30-\uab6f\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff",
+    "greek": r"\xb5\u0370-\u03e1\u03f0-\u03ff\u1d26-\u1d2a\u1f00-\u1fff\u2126\U0001d6a8-\U0001d7cb",
+    "cyrillic": r"\u0400-\u052f\u1c80-\u1c8f\u2de0-\u2dff\ua640-\ua69f",
+    "han": r"\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    "kana": r"\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f\U0001aff0-\U0001b16f",
+    "hangul": r"\u1100-\u11ff\u3131-\u318f\ua960-\ua97f\uac00-\ud7ff\uffa0-\uffdc",
+    "arabic": r"\u0600-\u06ff\u0750-\u077f\u0860-\u08ff\ufb50-\ufdff\ufe70-\ufeff",
+    "hebrew": r"\u0590-\u05ff\ufb1d-\ufb4f",
+    "devanagari": r"\u0900-\u097f\ua8e0-\ua8ff",
+    "thai": r"\u0e00-\u0e7f",
+}
+_NOT_VALID = re.compile(r"[^\x21-\x7e\s\u2200-\u22ff]")
+_SHOWN = 20  # characters kept in details
+
+
+@dataclass(frozen=True)
+class LanguageParams:
+    """kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
+    share, else the whole penalty. thinking, answer_tags: see text.part_of.
+    """
+
+    kind: str = field(default="letters", metadata={"choices": ("letters", "min_o1")})
+    expected: tuple[str, ...] = field(default=("latin", "greek"), metadata={"choices": tuple(SCRIPTS)})
+    tolerance: float = field(default=0.0, metadata={"low": 0.0, "high": 1.0})
+    graded: bool = True
+    penalty: float = -1.0
+    thinking: str = "none"
+    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
+
+
+class LanguageMix(TextReward):
+    """A penalty for scripts that were not asked for, 0 where there are none.
+
+    Details: foreign_share, and foreign, some of what was found."""
+
+    Params = LanguageParams
+    params: LanguageParams
+
+    def __init__(self, name: str, params: LanguageParams) -> None:
+        super().__init__(name, params)
+        ranges = "".join(SCRIPTS[script] for script in params.expected)
+        self._foreign = _NOT_VALID if params.kind == "min_o1" else re.compile(rf"[^\W\d_{ranges}]")
+
+    def measure(self, row: Row, text: str) -> Score:
+        p = self.params
+        found = self._foreign.findall(text)
+        if p.kind == "letters":
+            found = [character for character in found if character.isalpha()]  # \w has superscripts and such too
+            counted = sum(map(str.isalpha, text))
+        else:
+            counted = len(text)
+        share = len(found) / counted if found else 0.0
+        details = {"foreign_share": share, "foreign": "".join(found[:_SHOWN])}
+        if share <= p.tolerance:
+            return Score(0.0, "scored", details)
+        return Score(p.penalty * (share if p.graded else 1.0), "scored", details)

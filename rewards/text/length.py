@@ -1,0 +1,93 @@
+"""Reward `length`: how well a text's length fits, in characters, words or tokens.
+
+    python -m rewards score --reward length --param shape=overlong --param unit=tokens --param high=4096 …
+
+Shapes, where x is the length:
+  band      1 from `low` to `high`, falling in a straight line to 0 at `margin` outside
+  overlong  0 up to high - margin, falling in a straight line to -1 at `high` and beyond: DAPO's soft overlong
+            punishment (arXiv 2503.14476; its L_max is high, its L_cache is margin)
+  linear    from `start` at `low` to `end` at `high` in a straight line, constant outside
+  cosine    the same along half a cosine wave (arXiv 2502.03373, CosFn, whose low is 0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rewards.base import RewardError, Row, Score
+from rewards.text.checks import TAGS, AnswerTags, TextReward, error
+
+
+@dataclass(frozen=True)
+class LengthParams:
+    """shape, low, high, margin, start, end: see above. unit: "words" are what white space separates; "tokens" are
+    the row's meta.tokens, which count the whole completion, tags or not. thinking, answer_tags: see text.part_of.
+    """
+
+    shape: str = field(default="band", metadata={"choices": ("band", "overlong", "linear", "cosine")})
+    unit: str = field(default="words", metadata={"choices": ("characters", "words", "tokens")})
+    low: int = field(default=0, metadata={"low": 0, "high": 1 << 40})
+    high: int = field(default=512, metadata={"low": 1, "high": 1 << 40})
+    margin: int = field(default=128, metadata={"low": 0, "high": 1 << 40})
+    start: float = 0.0
+    end: float = 1.0
+    thinking: str = "none"
+    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
+
+
+def _share(x: float, low: float, high: float) -> float:
+    """Where x stands between low (0) and high (1); a step from 0 to 1 above `high` if both are the same."""
+    if low >= high:
+        return float(x > high)
+    return min(1.0, max(0.0, (x - low) / (high - low)))
+
+
+def band(x: int, p: LengthParams) -> float:
+    below = _share(-x, -p.low, p.margin - p.low)
+    return 1.0 - max(below, _share(x, p.high, p.high + p.margin))
+
+
+def overlong(x: int, p: LengthParams) -> float:
+    return -_share(x, p.high - p.margin, p.high)
+
+
+def linear(x: int, p: LengthParams) -> float:
+    return p.start + (p.end - p.start) * _share(x, p.low, p.high)
+
+
+def cosine(x: int, p: LengthParams) -> float:
+    return p.end + 0.5 * (p.start - p.end) * (1 + math.cos(math.pi * _share(x, p.low, p.high)))
+
+
+SHAPES: dict[str, Callable[[int, LengthParams], float]] = {
+    "band": band,
+    "overlong": overlong,
+    "linear": linear,
+    "cosine": cosine,
+}
+
+
+class Length(TextReward):
+    """How well the text's length fits the band, limit or curve asked for. Details: length, unit."""
+
+    Params = LengthParams
+    params: LengthParams
+
+    def __init__(self, name: str, params: LengthParams) -> None:
+        super().__init__(name, params)
+        if params.low > params.high:
+            raise RewardError(f"reward {name!r}: low is {params.low}, above high, which is {params.high}")
+        self._shape = SHAPES[params.shape]
+
+    def measure(self, row: Row, text: str) -> Score:
+        unit = self.params.unit
+        if unit == "tokens":
+            meta = row.get("meta")
+            length = meta.get("tokens") if isinstance(meta, dict) else None
+            if not isinstance(length, int) or isinstance(length, bool) or length < 0:
+                return error(f"the row's meta.tokens is {str(length)[:100]}, not a count: use unit=words or characters")
+        else:
+            length = len(text) if unit == "characters" else len(text.split())
+        return Score(self._shape(length, self.params), "scored", {"length": length, "unit": unit})

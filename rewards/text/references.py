@@ -1,0 +1,87 @@
+"""The door of rewards that compare a text with `row["references"]`: columns checked, references tabled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, Generic, TypeVar
+
+from rewards.base import Reward, Row, Score
+from rewards.extract import with_format
+from rewards.text.checks import error, not_a_text, part_of
+
+Table = TypeVar("Table")
+References = tuple[str, ...]
+NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
+
+
+class ReferenceReward(Reward, Generic[Table]):
+    """Grades the text of each completion against a table of its row's references.
+
+    Subclasses say how a table is made (`table`, None if no reference has a token) and how texts are graded
+    with it (`compare`). Tables are kept for the `params.cache` sets of references used last; rows in a row
+    that share their references are graded together. Thread-safe: tables are not changed once made.
+    """
+
+    needs = ("references",)
+    fans_out = True
+
+    @classmethod
+    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
+        return super().create(name, with_format(params))
+
+    def __init__(self, name: str, params: Any) -> None:
+        super().__init__(name, params)
+        self._part = part_of(params)
+        self._table: Callable[[References], Table | None] = lru_cache(maxsize=params.cache)(self.table)
+
+    def table(self, references: References) -> Table | None:
+        raise NotImplementedError
+
+    def compare(self, table: Table, texts: Sequence[str]) -> list[Score]:
+        """Scores of texts that are in their final form, tags and outer white space removed."""
+        raise NotImplementedError
+
+    def check_gold(self, row: Row) -> tuple[str, str]:
+        """Kind "text"; a problem if there is nothing to compare with."""
+        references = _references(row)
+        if isinstance(references, str):
+            return "", references
+        return ("text", "") if self._table(references) is not None else ("", NOTHING_TO_COMPARE)
+
+    def grade(self, row: Row, completion: str) -> Score:
+        return self._group(_references(row), [completion])[0]
+
+    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        if workers is not None and 1 < workers < len(rows):
+            return super().grade_many(rows, completions, workers)
+        return list(self._grouped(rows, completions))
+
+    def _grouped(self, rows: Sequence[Row], completions: Sequence[str]) -> Iterator[Score]:
+        at = iter(completions)
+        for references, group in groupby(rows, _references):
+            yield from self._group(references, [next(at) for _ in group])
+
+    def _group(self, references: References | str, completions: Sequence[Any]) -> list[Score]:
+        if isinstance(references, str):
+            return [error(references) for _ in completions]
+        table = self._table(references)
+        if table is None:
+            return [error(NOTHING_TO_COMPARE) for _ in completions]
+        texts = [self._part(text) for text in completions if isinstance(text, str)]
+        scores = self.compare(table, texts)
+        if len(texts) == len(completions):
+            return scores
+        graded = iter(scores)
+        return [next(graded) if isinstance(text, str) else not_a_text(text) for text in completions]
+
+
+def _references(row: Row) -> References | str:
+    """The row's references, or what is wrong with them. A single text stands for a list of one."""
+    given = row.get("references")
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, str) for one in given):
+        return f"the row's references are {str(given)[:100]!r}, not a list of texts"
+    return tuple(given) or "the row's references are an empty list"

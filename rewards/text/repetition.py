@@ -1,0 +1,118 @@
+"""Reward `repetition`: a penalty for text that repeats itself.
+
+    python -m rewards score --reward repetition --param kind=loop --input rows.jsonl --output scored.jsonl
+
+Kinds:
+  ngrams  penalty × (1 - distinct / all) over the text's n-grams of words, lower-cased, split at white space
+          (the repetition penalty reward of open-r1, after arXiv 2502.03373)
+  loop    penalty if a unit of at least `unit` characters stands at least `times` times in a row: with 5 and 5
+          min-O1's pattern `(.{5,}?)\\1{4,}` (cs2916, serve_rm.py) without its exponential time. That pattern
+          stays within a line; here a unit may span lines, unless within_lines is set
+  both    the larger of the two penalties
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewards.base import Row, Score
+from rewards.text.checks import TAGS, AnswerTags, TextReward
+
+_SHOWN = 60  # characters of the repeated unit kept in details
+
+
+@dataclass(frozen=True)
+class RepetitionParams:
+    """kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst.
+    thinking, answer_tags: see text.part_of.
+    """
+
+    kind: str = field(default="both", metadata={"choices": ("ngrams", "loop", "both")})
+    n: int = field(default=4, metadata={"low": 1, "high": 64})
+    unit: int = field(default=5, metadata={"low": 1, "high": 1 << 20})
+    times: int = field(default=5, metadata={"low": 5, "high": 1 << 20})
+    within_lines: bool = False
+    penalty: float = -1.0
+    thinking: str = "none"
+    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
+
+
+class Repetition(TextReward):
+    """A penalty for text that repeats itself, 0 where nothing is repeated.
+
+    Details: repeated_share (of n-grams), loop (its unit)."""
+
+    Params = RepetitionParams
+    fans_out = True
+    params: RepetitionParams
+
+    def measure(self, row: Row, text: str) -> Score:
+        p = self.params
+        details: dict[str, Any] = {}
+        worst = 0.0
+        if p.kind != "loop":
+            worst = details["repeated_share"] = repeated_share(text, p.n)
+        if p.kind != "ngrams":
+            loop = self._loop(text)
+            if loop is not None:
+                worst, details["loop"] = 1.0, loop[:_SHOWN]
+        return Score(p.penalty * worst if worst else 0.0, "scored", details)
+
+    def _loop(self, text: str) -> str | None:
+        pieces = text.split("\n") if self.params.within_lines else (text,)
+        found = (find_loop(piece, self.params.unit, self.params.times) for piece in pieces)
+        return next((unit for unit in found if unit is not None), None)
+
+
+def repeated_share(text: str, n: int) -> float:
+    """1 - distinct / all of the text's n-grams of words; 0 for a text with fewer than n words."""
+    words = text.lower().split()
+    count = len(words) - n + 1
+    if count < 1:
+        return 0.0
+    return 1 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / count
+
+
+def find_loop(text: str, unit: int = 5, times: int = 5) -> str | None:
+    """A unit of at least `unit` characters that stands `times` or more times in a row (times ≥ 5), or None.
+
+    Time O(n log n) for n characters, whatever the text. Where a stretch has smallest period q and B is the
+    power of two from q up, a block of B characters comes again after q characters and no sooner (a primitive
+    word is nowhere inside its own square but at the ends). Five periods are long enough to hold a whole block
+    that starts at a multiple of B, and its next copy. So for each B each such block is looked for within the
+    next 2 B characters, and the period that this gives is followed in both directions.
+    """
+    block = 1 << (unit - 1).bit_length()
+    while block <= len(text):
+        for start in range(0, len(text) - block + 1, block):
+            again = text.find(text[start : start + block], start + 1, start + 2 * block)
+            if again < 0:
+                continue
+            period = again - start
+            size = period * -(-unit // period)
+            begin = _stretch_begin(text, start, period, size * times)
+            if begin is not None:
+                return text[begin : begin + size]
+        block *= 2
+    return None
+
+
+def _stretch_begin(text: str, at: int, period: int, wanted: int) -> int | None:
+    """Where `wanted` characters with that period begin, at or before `at`; None if there are not so many."""
+    ahead = period + _common_prefix(text[at : at + wanted], text[at + period : at + wanted])
+    first = max(0, at - wanted + ahead)
+    behind = _common_prefix(text[first:at][::-1], text[first + period : at + period][::-1])
+    return at - behind if ahead + behind >= wanted else None
+
+
+def _common_prefix(one: str, other: str) -> int:
+    """Characters that both begin with, by halving: comparing slices runs at the speed of memcmp."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
