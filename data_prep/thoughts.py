@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from rewards.extract import box_span
 from rewards.code.fences import LANGUAGES, blocks
+from rewards.extract import box_span
 from rewards.thinking import thinking
 
 FORMATS = ("sky_t1", "answer_tags", "think")

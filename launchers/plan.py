@@ -5,7 +5,6 @@ Pure derivation from a resolved recipe and a run directory: nothing is started h
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
 
 def _thinking(reward: str, named: str | None) -> dict[str, str]:
     """The recipe's thinking format, where a reward has one."""
-    known = {field.name for field in dataclasses.fields(rewards.reward_class(reward).Params)}
+    known = rewards.reward_class(reward).Params.model_fields
     return {"thinking": named} if named and "thinking" in known else {}
 
 

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards import REGISTRY, FailureLimit, RewardError, TooManyFailures, load, reward_class
+from rewards.base import FailureLimit, Reward
+from rewards.errors import RewardError, TooManyFailures
+from rewards.registry import REGISTRY, load, reward_class
 from rewards.serving import server
-from rewards.base import Reward
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,11 +97,9 @@ def _param(text: str) -> tuple[str, Any]:
 
 
 def _list() -> int:
-    from dataclasses import fields
-
     for name in REGISTRY:
         found = reward_class(name)
-        params = ", ".join(f"{f.name}={json.dumps(f.default)}" for f in fields(found.Params))
+        params = ", ".join(f"{name}={json.dumps(field.default)}" for name, field in found.Params.model_fields.items())
         print(f"{name}: {(found.__doc__ or '').splitlines()[0]}")
         print(f"  columns: {', '.join(found.needs) or 'none'}\n  parameters: {params}")
     return 0

@@ -1,37 +1,30 @@
 """What every reward shares: Score and its outcomes, checked parameters, counters, limits on failures.
 
-A reward subclasses `Reward`, sets `Params` to a frozen dataclass whose fields all have defaults, and
-implements `grade`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit` stops a run
+A reward subclasses `Reward`, sets `Params` to a subclass of rewards.params.RewardParams whose fields all have defaults,
+and implements `grade`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit` stops a run
 that has too many of them.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import math
 import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from rewards.errors import RewardError, TooManyFailures
+from rewards.params import RewardParams, checked
+
 Row = Mapping[str, Any]
 Outcome = Literal["scored", "no_answer", "bad_format", "truncated", "timeout", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-
-
-class RewardError(ValueError):
-    """A reward that cannot be built or used as asked; the message is one line for the user."""
-
-
-class TooManyFailures(RewardError):
-    """The share of `error` or `timeout` outcomes passed its limit."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +68,6 @@ class FailureLimit:
                 )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """', did you mean …?' for the known name closest to `name`, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
 @cache  # code does not change while it runs
 def code_hash() -> str:
     """SHA-256 of all code of the rewards: a reward may use any of it, and what it gives may change with it."""
@@ -107,7 +94,7 @@ class Reward:
     counts: outcomes so far in this process.
     """
 
-    Params: ClassVar[type[Any]]
+    Params: ClassVar[type[RewardParams]]
     needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
     fans_out: ClassVar[bool] = False  # Python that keeps its interpreter busy: batches are spread over processes
 
@@ -121,7 +108,7 @@ class Reward:
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
         """Build from untyped parameters. Raises RewardError naming the parameter and the nearest known."""
-        return cls(name, checked_params(cls.Params, params, f"reward {name!r}"))
+        return cls(name, checked(cls.Params, params, f"reward {name!r}"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).create, (self.name, params_of(self))
@@ -167,7 +154,8 @@ class Reward:
 
 def params_of(reward: Reward) -> dict[str, Any]:
     """A reward's parameters by name, as `load` takes them."""
-    return {f.name: getattr(reward.params, f.name) for f in fields(reward.params)}
+    params: dict[str, Any] = reward.params.model_dump()
+    return params
 
 
 _alive: weakref.WeakSet[Reward] = weakref.WeakSet()
@@ -180,37 +168,3 @@ def _fresh_locks() -> None:
 
 
 os.register_at_fork(after_in_child=_fresh_locks)
-
-
-def checked_params(cls: type[Any], given: Mapping[str, Any], where: str) -> Any:
-    """An instance of the frozen dataclass `cls`, types checked against its defaults.
-
-    A field's metadata may hold `choices`, and `low` and `high` bounds. Raises RewardError.
-    """
-    known = {f.name: f for f in fields(cls)}
-    values: dict[str, Any] = {}
-    for name, value in given.items():
-        if name not in known:
-            raise RewardError(
-                f"{where}: unknown parameter {name!r}{nearest(name, known)}; parameters: {', '.join(known)}"
-            )
-        values[name] = _checked(value, known[name].default, known[name].metadata, f"{where}: {name}")
-    return cls(**values)
-
-
-def _checked(value: Any, default: Any, rules: Mapping[str, Any], where: str) -> Any:
-    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
-        value = tuple(value)
-    elif isinstance(default, float) and type(value) is int and abs(value) < 1 << 53:
-        value = float(value)
-    if type(value) is not type(default):
-        raise RewardError(f"{where} must be of type {type(default).__name__}, not {value!r:.80}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RewardError(f"{where} must be finite, not {value!r}")
-    choices = rules.get("choices")
-    for item in value if isinstance(value, tuple) else (value,):
-        if choices is not None and item not in choices:
-            raise RewardError(f"{where}: {item!r} is not one of {', '.join(map(str, choices))}")
-    if "low" in rules and not rules["low"] <= value <= rules["high"]:
-        raise RewardError(f"{where} must be from {rules['low']} to {rules['high']}, not {value!r}")
-    return value

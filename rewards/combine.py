@@ -19,40 +19,40 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from rewards import reward_class
-from rewards.base import Outcome, Reward, RewardError, Row, Score, checked_params, group_of, nearest
+from rewards.base import Outcome, Reward, Row, Score, group_of
+from rewards.errors import RewardError, nearest
+from rewards.params import RewardParams, checked
+from rewards.registry import reward_class
 
-SCALES = ("none", "zscore", "minmax")
-MODES = ("sum", "product", "gate")
+Scale = Literal["none", "zscore", "minmax"]
+Mode = Literal["sum", "product", "gate"]
 
 
-@dataclass(frozen=True)
-class PartParams:
+class PartParams(RewardParams):
     """One part as written. clip: (low, high) of the scaled value, before the weight."""
 
     reward: str = ""
     name: str = ""
     weight: float = 1.0
-    scale: str = field(default="none", metadata={"choices": SCALES})
+    scale: Scale = "none"
     clip: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class CombineParams:
+class CombineParams(RewardParams):
     """parts: mappings with reward, params, weight, name, scale and clip. threshold: what the gate's value must
     reach. floor: the value where it does not. clip: (low, high) of the whole. failed: a part with outcome error
     or timeout makes the whole so ("error"), or is left out ("skip").
     """
 
     parts: tuple[Any, ...] = ()
-    mode: str = field(default="sum", metadata={"choices": MODES})
+    mode: Mode = "sum"
     threshold: float = 0.5
     floor: float = 0.0
     clip: tuple[float, ...] = ()
-    failed: str = field(default="error", metadata={"choices": ("error", "skip")})
+    failed: Literal["error", "skip"] = "error"
 
 
 @dataclass(frozen=True)
@@ -190,16 +190,16 @@ def _part(given: Any, where: str) -> Part:
     params = words.pop("params", {})
     if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):
         raise RewardError(f"{where}: params must be a mapping, not {params!r}")
-    known = [*(f.name for f in fields(PartParams)), "params"]
+    known = [*PartParams.model_fields, "params"]
     for word in words:
         if word not in known:
             raise RewardError(f"{where}: unknown key {word!r}{nearest(word, known)}; keys: {', '.join(known)}")
-    spec = checked_params(PartParams, words, where)
+    spec = checked(PartParams, words, where)
     if not spec.reward:
         raise RewardError(f"{where} names no reward")
     if not math.isfinite(spec.weight):
         raise RewardError(f"{where}: weight must be finite, not {spec.weight}")
-    spec = replace(spec, name=spec.name or spec.reward, clip=_range(spec.clip, f"{where}: clip"))
+    spec = spec.model_copy(update={"name": spec.name or spec.reward, "clip": _range(spec.clip, f"{where}: clip")})
     try:
         return Part(spec, reward_class(spec.reward).create(spec.reward, params))
     except RewardError as problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rewards.thinking import as_text
 
@@ -97,6 +97,7 @@ def _whole(text: str) -> str | None:
     return text.strip() or None
 
 
+Fallback = Literal["answer_is", "hashes", "last_number", "whole"]
 FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_number, "whole": _whole}
 
 

@@ -6,25 +6,26 @@ python -m rewards score --reward format --param thinking=zero --param boxed=true
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from rewards.base import Reward, Row, Score
 from rewards.extract import last_box, with_format
 from rewards.model.chat import without_end_token
+from rewards.params import RewardParams
 from rewards.thinking import Problem, thinking
 
 
-@dataclass(frozen=True)
-class FormatParams:
+class FormatParams(RewardParams):
     r"""thinking: a format's name or fields. ignore: departures that are allowed. boxed: the answer part must hold
     a whole `\boxed{}`. min_thought: fewest characters of a thought. good, bad: the two values.
     """
 
     thinking: str = "think"
-    ignore: tuple[str, ...] = field(default=(), metadata={"choices": get_args(Problem)})
+    ignore: tuple[Problem, ...] = ()
     boxed: bool = False
-    min_thought: int = field(default=0, metadata={"low": 0, "high": 1 << 24})
+    min_thought: Annotated[int, Field(ge=0, le=1 << 24)] = 0
     good: float = 1.0
     bad: float = 0.0
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from rewards.base import RewardError, nearest
+from rewards.errors import RewardError, nearest
 
 Problem = Literal[
     "text_before",  # something stands before the opening mark

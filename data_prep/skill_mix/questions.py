@@ -17,9 +17,9 @@ from data_prep.skill_mix.cases import CaseError, read_case, suite
 from data_prep.skill_mix.prompts import Style, chat
 from data_prep.skill_mix.signatures import Language, SignatureError, read
 from data_prep.step import Drop, Row
-from rewards.base import RewardError
 from rewards.code.cpp.interface import interface
 from rewards.code.suites import read as read_suite
+from rewards.errors import RewardError
 
 SOURCE = "skill_mix"
 LANGUAGES: Mapping[str, Language] = {

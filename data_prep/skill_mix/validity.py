@@ -18,8 +18,8 @@ from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language
 from data_prep.step import Drop, Row
 from rewards.code.grade import Terms, grade_program
-from rewards.code.suites import Suite, read
 from rewards.code.results import Engine, Graded, Tested
+from rewards.code.suites import Suite, read
 from rewards.sandbox import Limits
 
 MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile

@@ -19,8 +19,8 @@ from pydantic import field_validator
 from data_prep.step import Drop, Params, Row
 from data_prep.steps.select import prompt_of
 from rewards import OUTCOMES
-from rewards.extract import cut_short
 from rewards.code.fences import LANGUAGES, blocks, choose
+from rewards.extract import cut_short
 from rewards.thinking import thinking
 
 Column = Literal["code", "raw_output"]

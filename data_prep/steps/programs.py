@@ -12,8 +12,8 @@ from typing import Any
 from data_prep.step import Drop, Row
 from data_prep.steps.shapes import as_text
 from data_prep.tasks import Programs
-from rewards.base import RewardError
 from rewards.code.suites import from_apps, from_humaneval, from_livecodebench, from_mbpp, read
+from rewards.errors import RewardError
 
 Record = Mapping[str, Any]
 

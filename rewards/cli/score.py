@@ -15,11 +15,11 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rewards.base import FailureLimit, Reward, RewardError, Score, code_hash, group_of, nearest
+from rewards.base import FailureLimit, Reward, Score, code_hash, group_of, params_of
+from rewards.errors import RewardError, nearest
 
 BATCH_ROWS = 64
 PER_COMPLETION = ("finish_reason", "tokens")  # of a row's meta
@@ -138,7 +138,7 @@ def _header(reward: Reward, source: Path) -> bytes:
     with source.open("rb") as data:
         while block := data.read(1 << 20):
             digest.update(block)
-    work = {"reward": reward.name, "params": asdict(reward.params), "code": code_hash(), "input": digest.hexdigest()}
+    work = {"reward": reward.name, "params": params_of(reward), "code": code_hash(), "input": digest.hexdigest()}
     return json.dumps(work, sort_keys=True).encode() + b"\n"
 
 

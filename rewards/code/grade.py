@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rewards.code import asserts
-from rewards.base import RewardError
 from rewards.code.compare import Spacing, same_output, same_result
-from rewards.code.suites import Item, Suite
 from rewards.code.results import Engine, Graded, Tested, Verdict
+from rewards.code.suites import Item, Suite
+from rewards.errors import RewardError
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
 from rewards.sandbox.remote import RemoteSandbox
 

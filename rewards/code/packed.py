@@ -11,7 +11,7 @@ import binascii
 import pickletools
 import zlib
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 
 MOST_BYTES = 1 << 28  # unpacked; the largest of LiveCodeBench's are tens of megabytes
 

@@ -16,14 +16,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from rewards.base import Reward, RewardError, Row, Score, code_hash, params_of
-from rewards.extract import cut_short, with_format
+from pydantic import Field
+
+from rewards.base import Reward, Row, Score, code_hash, params_of
 from rewards.code.fences import Block, blocks, choose
 from rewards.code.grade import Terms, grade_program
-from rewards.code.suites import Suite, read
 from rewards.code.results import Engine, Graded
+from rewards.code.suites import Suite, read
+from rewards.errors import RewardError
+from rewards.extract import cut_short, with_format
+from rewards.params import RewardParams
 from rewards.sandbox import Limits, shared
 from rewards.sandbox.remote import RemoteSandbox, remote
 from rewards.thinking import thinking
@@ -32,8 +36,7 @@ _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
 _SHOWN_CHARS = 500
 
 
-@dataclass(frozen=True)
-class CodeParams:
+class CodeParams(RewardParams):
     """value: "fraction" of tests passed, "all" or nothing, or "weighted" by each case's weight.
 
     stop_early: with "all", leave at the first failure. most_timeouts: leave after so many tests that hang, 0 for
@@ -47,23 +50,23 @@ class CodeParams:
     engine: "local", or the address of a SandboxFusion server. workers: programs run at once.
     """
 
-    value: str = field(default="fraction", metadata={"choices": ("fraction", "all", "weighted")})
+    value: Literal["fraction", "all", "weighted"] = "fraction"
     stop_early: bool = True
-    most_timeouts: int = field(default=3, metadata={"low": 0, "high": 1 << 20})
-    max_tests: int = field(default=0, metadata={"low": 0, "high": 1 << 20})
-    fence: str = field(default="last", metadata={"choices": ("last", "first", "longest")})
-    fences: str = field(default="prefer", metadata={"choices": ("prefer", "require", "any")})
+    most_timeouts: Annotated[int, Field(ge=0, le=1 << 20)] = 3
+    max_tests: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    fence: Literal["last", "first", "longest"] = "last"
+    fences: Literal["prefer", "require", "any"] = "prefer"
     thinking: str = "think"
-    truncated: str = field(default="unfenced", metadata={"choices": ("unfenced", "always", "never")})
-    cpu_s: float = field(default=4.0, metadata={"low": 0.05, "high": 3600.0})
-    wall_s: float = field(default=60.0, metadata={"low": 0.1, "high": 36000.0})
-    memory_mb: int = field(default=512, metadata={"low": 16, "high": 1 << 20})
-    output_kb: int = field(default=8192, metadata={"low": 1, "high": 1 << 20})
-    compile_cpu_s: int = field(default=20, metadata={"low": 1, "high": 3600})
-    compare: str = field(default="lines", metadata={"choices": ("lines", "tokens", "unordered")})
-    tolerance: float = field(default=0.0, metadata={"low": 0.0, "high": 1.0})
+    truncated: Literal["unfenced", "always", "never"] = "unfenced"
+    cpu_s: Annotated[float, Field(ge=0.05, le=3600.0)] = 4.0
+    wall_s: Annotated[float, Field(ge=0.1, le=36000.0)] = 60.0
+    memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 512
+    output_kb: Annotated[int, Field(ge=1, le=1 << 20)] = 8192
+    compile_cpu_s: Annotated[int, Field(ge=1, le=3600)] = 20
+    compare: Literal["lines", "tokens", "unordered"] = "lines"
+    tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     engine: str = "local"
-    workers: int = field(default=2, metadata={"low": 1, "high": 256})
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
 
 
 # What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
@@ -180,7 +183,7 @@ class CodeReward(Reward):
         return _Job(block.code, suite, suite.key)
 
     def _choose(self, found: Sequence[Block], suite: Suite, unclosed: bool) -> Block | None:
-        return choose(found, suite.language, self.params.fences, self.params.fence, unclosed)  # type: ignore[arg-type]
+        return choose(found, suite.language, self.params.fences, self.params.fence, unclosed)
 
     def _suite(self, row: Row, suites: _Suites) -> Suite | Score:
         tests = row.get("tests")
@@ -197,7 +200,7 @@ class CodeReward(Reward):
         p = self.params
         limits = Limits(p.cpu_s, p.wall_s, p.memory_mb, p.output_kb, compile_cpu_s=p.compile_cpu_s)
         stop_early = p.value == "all" and p.stop_early
-        terms = Terms(limits, p.compare, p.tolerance, stop_early, p.most_timeouts)  # type: ignore[arg-type]
+        terms = Terms(limits, p.compare, p.tolerance, stop_early, p.most_timeouts)
         try:
             engine = self._engine()
             return self._score(grade_program(job.code, job.suite, terms, engine), job.suite, engine.rung)

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rewards.base import RewardError, nearest
 from rewards.code.packed import unpack_text
+from rewards.errors import RewardError, nearest
 
 Kind = Literal["stdio", "call", "asserts", "gtest"]
 Language = Literal["python", "cpp"]

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from rewards.base import Reward, RewardError, Row, Score
+from rewards.base import Reward, Row, Score
+from rewards.errors import RewardError
 from rewards.extract import box_span, cut_short, has_box, with_format
 from rewards.math.latex import MAX_CHARS, clean, squeeze
+from rewards.params import RewardParams
 from rewards.thinking import thinking
 
 _LOOKED_AT = 100  # decisions, from the last on
@@ -54,8 +56,7 @@ _SPEAKS_OF = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class ChoiceParams:
+class ChoiceParams(RewardParams):
     """letters: those that the question offers, capital. thinking: a format's name or fields.
 
     truncated: which completions with meta.finish_reason "length" get outcome "truncated": those that decide for
@@ -64,7 +65,7 @@ class ChoiceParams:
 
     letters: str = "ABCD"
     thinking: str = "think"
-    truncated: str = field(default="undecided", metadata={"choices": ("undecided", "always", "never")})
+    truncated: Literal["undecided", "always", "never"] = "undecided"
 
 
 @dataclass(frozen=True)

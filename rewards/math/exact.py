@@ -11,19 +11,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from rewards.base import Reward, Row, Score
-from rewards.extract import FALLBACKS, cut_short, find_answer, has_box, reduce_gold, with_format
+from rewards.extract import Fallback, cut_short, find_answer, has_box, reduce_gold, with_format
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import Quantity, quantity, same_unit
+from rewards.params import RewardParams
 from rewards.thinking import thinking
 
 _SHOWN = 200  # characters of an answer kept in details
-_TRUNCATED = field(default="unanswered", metadata={"choices": ("unanswered", "always", "never")})
+Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
 
 
 class _TextReward(Reward):
@@ -72,8 +72,7 @@ class _TextReward(Reward):
         return ""
 
 
-@dataclass(frozen=True)
-class ExactParams:
+class ExactParams(RewardParams):
     """fallbacks: where to look when there is no box, in this order. thinking: a format's name or fields.
 
     case, punctuation, articles: whether capitals, punctuation, and the words a, an, the make a difference. White
@@ -81,12 +80,12 @@ class ExactParams:
     "length" get outcome "truncated": "unanswered" ones, all ("always"), none ("never").
     """
 
-    fallbacks: tuple[str, ...] = field(default=("whole",), metadata={"choices": tuple(FALLBACKS)})
+    fallbacks: tuple[Fallback, ...] = ("whole",)
     thinking: str = "think"
     case: bool = False
     punctuation: bool = False
     articles: bool = True
-    truncated: str = _TRUNCATED
+    truncated: Truncated = "unanswered"
 
 
 class ExactReward(_TextReward):
@@ -144,15 +143,14 @@ def _folded(text: str, case: bool, punctuation: bool, articles: bool) -> str:
     return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])
 
 
-@dataclass(frozen=True)
-class NumericParams:
+class NumericParams(RewardParams):
     """fallbacks: where to look when there is no box, in this order; "last_number" takes any number. thinking: a
     format's name or fields. truncated: as for `exact`.
     """
 
-    fallbacks: tuple[str, ...] = field(default=("hashes", "answer_is"), metadata={"choices": tuple(FALLBACKS)})
+    fallbacks: tuple[Fallback, ...] = ("hashes", "answer_is")
     thinking: str = "think"
-    truncated: str = _TRUNCATED
+    truncated: Truncated = "unanswered"
 
 
 class NumericReward(_TextReward):

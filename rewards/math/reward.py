@@ -14,15 +14,18 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from rewards.base import Reward, Row, Score
-from rewards.extract import FALLBACKS, cut_short, find_answer, has_box, reduce_gold, with_format
+from rewards.extract import Fallback, cut_short, find_answer, has_box, reduce_gold, with_format
 from rewards.math.equivalence import equal, is_prose
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational, screen
+from rewards.params import RewardParams
 from rewards.processes.pool import DeadlineError, WorkerError, shared
 from rewards.thinking import thinking
 
@@ -30,20 +33,19 @@ _WORKER = "rewards.math.worker"
 _SHOWN = 200  # characters of an answer kept in details
 
 
-@dataclass(frozen=True)
-class MathParams:
+class MathParams(RewardParams):
     """fallbacks: where to look when there is no box, in this order. thinking: a format's name or fields.
 
     truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a box
     ("unboxed"), all ("always"), none ("never"). deadline: seconds for one answer. workers: processes.
     """
 
-    fallbacks: tuple[str, ...] = field(default=(), metadata={"choices": tuple(FALLBACKS)})
+    fallbacks: tuple[Fallback, ...] = ()
     thinking: str = "think"
-    truncated: str = field(default="unboxed", metadata={"choices": ("unboxed", "always", "never")})
-    deadline: float = field(default=2.0, metadata={"low": 0.01, "high": 600.0})
-    workers: int = field(default=2, metadata={"low": 1, "high": 256})
-    cache: int = field(default=65536, metadata={"low": 0, "high": 1 << 24})
+    truncated: Literal["unboxed", "always", "never"] = "unboxed"
+    deadline: Annotated[float, Field(ge=0.01, le=600.0)] = 2.0
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    cache: Annotated[int, Field(ge=0, le=1 << 24)] = 65536
 
 
 @lru_cache(maxsize=4096)

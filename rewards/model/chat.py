@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 
 Messages = list[dict[str, str]]
 

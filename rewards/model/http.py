@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from email.message import Message
 from typing import Any, TypeVar
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 
 T = TypeVar("T")
 Reply = tuple[int, Message, bytes]  # status, headers, body

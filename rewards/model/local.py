@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 from rewards.model.chat import Messages
 
 

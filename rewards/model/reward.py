@@ -16,18 +16,20 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from rewards.base import Outcome, Reward, RewardError, Row, Score, nearest
+from pydantic import Field
+
+from rewards.base import Outcome, Reward, Row, Score
+from rewards.errors import RewardError, nearest
 from rewards.extract import with_format
 from rewards.model.chat import CONTROL_MARK, Messages, chat_template, prompt_messages, without_end_token
 from rewards.model.http import Client, Refused, Unanswered, Unusable
+from rewards.params import RewardParams
 from rewards.thinking import thinking
 
 
-@dataclass(frozen=True)
-class ModelParams:
+class ModelParams(RewardParams):
     """url, endpoint, model (the served name): a server. path: instead of it, a folder or Hub id to load here.
 
     tokenizer: the reward model's folder; its chat template is then applied here, and `batch` texts are sent at
@@ -41,23 +43,23 @@ class ModelParams:
     """
 
     url: str = ""
-    endpoint: str = field(default="classify", metadata={"choices": ("classify", "pooling", "get_reward")})
+    endpoint: Literal["classify", "pooling", "get_reward"] = "classify"
     model: str = ""
     path: str = ""
     tokenizer: str = ""
-    label: int = field(default=-1, metadata={"low": -1000, "high": 1000})
-    max_tokens: int = field(default=0, metadata={"low": 0, "high": 1 << 24})
+    label: Annotated[int, Field(ge=-1000, le=1000)] = -1
+    max_tokens: Annotated[int, Field(ge=0, le=1 << 24)] = 0
     thinking: str = "think"
     strict: bool = False
     floor: float = -10.0
-    truncated: str = field(default="empty", metadata={"choices": ("empty", "always", "never")})
-    control_marks: str = field(default="refuse", metadata={"choices": ("refuse", "keep")})
-    batch: int = field(default=16, metadata={"low": 1, "high": 4096})
-    concurrency: int = field(default=32, metadata={"low": 1, "high": 1024})
-    timeout: float = field(default=60.0, metadata={"low": 0.01, "high": 3600.0})
-    retries: int = field(default=5, metadata={"low": 0, "high": 20})
+    truncated: Literal["empty", "always", "never"] = "empty"
+    control_marks: Literal["refuse", "keep"] = "refuse"
+    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
+    timeout: Annotated[float, Field(ge=0.01, le=3600.0)] = 60.0
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
     key_env: str = ""
-    dtype: str = field(default="auto", metadata={"choices": ("auto", "float32", "bfloat16", "float16")})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "cpu"
 
 

@@ -66,7 +66,7 @@ def _unpacked(packed: Sequence[tuple[bool, Row]]) -> list[Row]:
 
 @lru_cache(maxsize=16)
 def _built(name: str, params: str) -> Reward:
-    from rewards import load
+    from rewards.registry import load
 
     return load(name, **json.loads(params))
 
@@ -80,7 +80,7 @@ def handle(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def warm_up() -> None:
     """Import, before workers are forked and locked down, whatever fans out."""
-    from rewards import REGISTRY, reward_class
+    from rewards.registry import REGISTRY, reward_class
 
     for name in REGISTRY:
         reward_class(name)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 
 _LOG = logging.getLogger(__name__)
 START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 from rewards.sandbox import filters, probe
 from rewards.sandbox.inside import walls
 from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung, Start, build_start, python_start

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _ATTRIBUTE_BAD_ARCH, _ATTRIBUTE_OPTIMIZE = 2, 8

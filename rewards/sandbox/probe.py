@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 from rewards.sandbox import filters
 from rewards.sandbox.inside import walls
 from rewards.sandbox.types import Case, Limits

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 from rewards.sandbox.types import Case, Limits, Program, Ran
 
 ATTEMPTS = 5

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 from rewards.sandbox import filters
 from rewards.sandbox.inside import walls
 

@@ -30,9 +30,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from rewards.base import OUTCOMES, FailureLimit, Reward, RewardError, Score, TooManyFailures, nearest
-from rewards.serving.transcript import Prompts
+from rewards.base import OUTCOMES, FailureLimit, Reward, Score
+from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.serving.failure_monitor import Watch
+from rewards.serving.transcript import Prompts
 
 READ_TIMEOUT_S = 60.0  # for a request to arrive, and a kept connection to be used again
 BACKLOG = 256

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 from rewards.model.chat import prompt_messages
 
 MOST_TURNS = 64  # marks looked at; a completion may hold any number of them

@@ -39,14 +39,18 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rewards import FailureLimit, Reward, RewardError, Score, TooManyFailures, load
-from rewards.base import checked_params, group_of, nearest
+from pydantic import Field
+
+from rewards.base import FailureLimit, Reward, Score, group_of
 from rewards.combine import CombineReward
+from rewards.errors import RewardError, TooManyFailures, nearest
+from rewards.params import RewardParams, checked
+from rewards.registry import load
 from rewards.serving.failure_monitor import Watch
 
 VARIABLE = "POSTTRAIN_REWARD"
@@ -57,8 +61,7 @@ VALIDATION = frozenset({"val", "validation", "test", "eval"})
 THREADS = 64  # answers graded at once in one process; most wait for a worker process or a server
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(RewardParams):
     """acc: the part of a combined reward that verl is to report as accuracy. group_size, val_group_size:
     completions of one prompt, in training and where extra_info.split says validation; group_wait: seconds until
     a group that is not whole becomes an error. window: the outcomes that max_errors and max_timeouts look at.
@@ -67,13 +70,13 @@ class Settings:
 
     reward: str = ""
     acc: str = ""
-    max_errors: float = field(default=FailureLimit.error, metadata={"low": 0.0, "high": 1.0})
-    max_timeouts: float = field(default=FailureLimit.timeout, metadata={"low": 0.0, "high": 1.0})
-    window: int = field(default=1000, metadata={"low": 1, "high": 1 << 24})
-    group_size: int = field(default=1, metadata={"low": 1, "high": 1 << 16})
-    val_group_size: int = field(default=1, metadata={"low": 1, "high": 1 << 16})
-    group_wait: float = field(default=1800.0, metadata={"low": 0.01, "high": 86400.0})
-    deadline: float = field(default=1800.0, metadata={"low": 0.01, "high": 86400.0})
+    max_errors: Annotated[float, Field(ge=0.0, le=1.0)] = FailureLimit.error
+    max_timeouts: Annotated[float, Field(ge=0.0, le=1.0)] = FailureLimit.timeout
+    window: Annotated[int, Field(ge=1, le=1 << 24)] = 1000
+    group_size: Annotated[int, Field(ge=1, le=1 << 16)] = 1
+    val_group_size: Annotated[int, Field(ge=1, le=1 << 16)] = 1
+    group_wait: Annotated[float, Field(ge=0.01, le=86400.0)] = 1800.0
+    deadline: Annotated[float, Field(ge=0.01, le=86400.0)] = 1800.0
 
 
 def compute_score(
@@ -326,9 +329,9 @@ def _made(words: str, variable: str, router: str, pid: int) -> Grader:
     if not isinstance(params, dict):
         raise RewardError(f"params must be a mapping, not {params!r}")
     for name in given:
-        if name not in (known := [*(f.name for f in fields(Settings)), "params", "validation", "config"]):
+        if name not in (known := [*Settings.model_fields, "params", "validation", "config"]):
             raise RewardError(f"reward_kwargs: unknown key {name!r}{nearest(name, known)}; keys: {', '.join(known)}")
-    settings = checked_params(Settings, given, "reward_kwargs")
+    settings = checked(Settings, given, "reward_kwargs")
     watch = Watch(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
     loaded: dict[str, Reward] = {}  # equal rewards are one, with one set of worker processes
 

@@ -18,34 +18,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from rewards.base import Score
+from rewards.params import RewardParams
+from rewards.text.checks import AnswerTags
 from rewards.text.ngrams import ReferenceTable
 from rewards.text.references import ReferenceReward, References
-from rewards.text.checks import TAGS, AnswerTags
 from rewards.text.tokenise import tokens_13a
 
 _NO_LOGARITHM = -9999999999.0  # sacrebleu's log(0)
 
 
-@dataclass(frozen=True)
-class BleuParams:
+class BleuParams(RewardParams):
     """variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
     brevity penalty uses ("variant": the variant's own; "closest" takes the shorter of two that are as close).
     brevity_penalty: False leaves it out. max_order: longest n-grams. thinking, answer_tags: see text.part_of.
     cache: sets of references kept tabled.
     """
 
-    variant: str = field(default="nmt", metadata={"choices": ("nmt", "sacrebleu", "sacrebleu-effective")})
+    variant: Literal["nmt", "sacrebleu", "sacrebleu-effective"] = "nmt"
     lowercase: bool = False
-    reference_length: str = field(default="variant", metadata={"choices": ("variant", "shortest", "closest")})
+    reference_length: Literal["variant", "shortest", "closest"] = "variant"
     brevity_penalty: bool = True
-    max_order: int = field(default=4, metadata={"low": 1, "high": 16})
+    max_order: Annotated[int, Field(ge=1, le=16)] = 4
     thinking: str = "none"
-    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
-    cache: int = field(default=128, metadata={"low": 0, "high": 1 << 20})
+    answer_tags: AnswerTags = "first"
+    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
 
 
 class Bleu(ReferenceReward[ReferenceTable]):

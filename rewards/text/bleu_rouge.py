@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from rewards.base import Score
 from rewards.text.bleu import Bleu, BleuParams
-from rewards.text.rouge import RougeL, RougeParams, Spelt
 from rewards.text.ngrams import ReferenceTable
 from rewards.text.references import ReferenceReward, References
+from rewards.text.rouge import RougeL, RougeParams, Spelt
 
 
 class Both(NamedTuple):

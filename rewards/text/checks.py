@@ -11,7 +11,6 @@ from rewards.extract import with_format
 from rewards.thinking import thinking
 
 AnswerTags = Literal["first", "last", "ignore"]
-TAGS = {"choices": ("first", "last", "ignore")}  # metadata of the parameter answer_tags
 
 
 def answer_text(completion: str, tags: AnswerTags) -> str:

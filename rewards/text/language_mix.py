@@ -12,13 +12,17 @@ Kinds:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from rewards.base import Row, Score
-from rewards.text.checks import TAGS, AnswerTags, TextReward
+from rewards.params import RewardParams
+from rewards.text.checks import AnswerTags, TextReward
 
 # Ranges of a character class for the letters of a script, after Blocks.txt of Unicode. Mathematical letters
 # (U+1D400 to U+1D7FF) are with Latin, those of them that look Greek with Greek too
+Script = Literal["latin", "greek", "cyrillic", "han", "kana", "hangul", "arabic", "hebrew", "devanagari", "thai"]
 SCRIPTS = {
     "latin": r"A-Za-z\xaa\xba\xc0-\u02af\u1d00-\u1d25\u1d2c-\u1dbf\u1e00-\u1eff\u2071\u207f\u2090-\u209c\u2100-\u214f"
     r"\u2c60-\u2c7f\ua722-\ua7ff\uab30-\uab6f\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff",
@@ -36,19 +40,18 @@ _NOT_VALID = re.compile(r"[^\x21-\x7e\s\u2200-\u22ff]")
 _SHOWN = 20  # characters kept in details
 
 
-@dataclass(frozen=True)
-class LanguageParams:
+class LanguageParams(RewardParams):
     """kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
     share, else the whole penalty. thinking, answer_tags: see text.part_of.
     """
 
-    kind: str = field(default="letters", metadata={"choices": ("letters", "min_o1")})
-    expected: tuple[str, ...] = field(default=("latin", "greek"), metadata={"choices": tuple(SCRIPTS)})
-    tolerance: float = field(default=0.0, metadata={"low": 0.0, "high": 1.0})
+    kind: Literal["letters", "min_o1"] = "letters"
+    expected: tuple[Script, ...] = ("latin", "greek")
+    tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     graded: bool = True
     penalty: float = -1.0
     thinking: str = "none"
-    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
+    answer_tags: AnswerTags = "first"
 
 
 class LanguageMix(TextReward):

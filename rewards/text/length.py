@@ -14,27 +14,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from rewards.base import RewardError, Row, Score
-from rewards.text.checks import TAGS, AnswerTags, TextReward, error
+from pydantic import Field
+
+from rewards.base import Row, Score
+from rewards.errors import RewardError
+from rewards.params import RewardParams
+from rewards.text.checks import AnswerTags, TextReward, error
 
 
-@dataclass(frozen=True)
-class LengthParams:
+class LengthParams(RewardParams):
     """shape, low, high, margin, start, end: see above. unit: "words" are what white space separates; "tokens" are
     the row's meta.tokens, which count the whole completion, tags or not. thinking, answer_tags: see text.part_of.
     """
 
-    shape: str = field(default="band", metadata={"choices": ("band", "overlong", "linear", "cosine")})
-    unit: str = field(default="words", metadata={"choices": ("characters", "words", "tokens")})
-    low: int = field(default=0, metadata={"low": 0, "high": 1 << 40})
-    high: int = field(default=512, metadata={"low": 1, "high": 1 << 40})
-    margin: int = field(default=128, metadata={"low": 0, "high": 1 << 40})
+    shape: Literal["band", "overlong", "linear", "cosine"] = "band"
+    unit: Literal["characters", "words", "tokens"] = "words"
+    low: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    high: Annotated[int, Field(ge=1, le=1 << 40)] = 512
+    margin: Annotated[int, Field(ge=0, le=1 << 40)] = 128
     start: float = 0.0
     end: float = 1.0
     thinking: str = "none"
-    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
+    answer_tags: AnswerTags = "first"
 
 
 def _share(x: float, low: float, high: float) -> float:

@@ -13,29 +13,30 @@ Kinds:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from rewards.base import Row, Score
-from rewards.text.checks import TAGS, AnswerTags, TextReward
+from rewards.params import RewardParams
+from rewards.text.checks import AnswerTags, TextReward
 
 _SHOWN = 60  # characters of the repeated unit kept in details
 
 
-@dataclass(frozen=True)
-class RepetitionParams:
+class RepetitionParams(RewardParams):
     """kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst.
     thinking, answer_tags: see text.part_of.
     """
 
-    kind: str = field(default="both", metadata={"choices": ("ngrams", "loop", "both")})
-    n: int = field(default=4, metadata={"low": 1, "high": 64})
-    unit: int = field(default=5, metadata={"low": 1, "high": 1 << 20})
-    times: int = field(default=5, metadata={"low": 5, "high": 1 << 20})
+    kind: Literal["ngrams", "loop", "both"] = "both"
+    n: Annotated[int, Field(ge=1, le=64)] = 4
+    unit: Annotated[int, Field(ge=1, le=1 << 20)] = 5
+    times: Annotated[int, Field(ge=5, le=1 << 20)] = 5
     within_lines: bool = False
     penalty: float = -1.0
     thinking: str = "none"
-    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
+    answer_tags: AnswerTags = "first"
 
 
 class Repetition(TextReward):

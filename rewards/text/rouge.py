@@ -9,15 +9,16 @@ evaluate's rouge gives for one sample and BLEUBERI ran.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
+from rewards.params import RewardParams
+from rewards.text.checks import AnswerTags
 from rewards.text.references import ReferenceReward, References
-from rewards.text.checks import TAGS, AnswerTags
 from rewards.text.tokenise import rouge_tokens
 
 _CHARACTERS = 0x110000
@@ -30,13 +31,12 @@ class Spelt(NamedTuple):
     references: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RougeParams:
+class RougeParams(RewardParams):
     """thinking, answer_tags: see text.part_of. cache: sets of references kept tokenised."""
 
     thinking: str = "none"
-    answer_tags: AnswerTags = field(default="first", metadata=TAGS)
-    cache: int = field(default=128, metadata={"low": 0, "high": 1 << 20})
+    answer_tags: AnswerTags = "first"
+    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
 
 
 class RougeL(ReferenceReward[Spelt]):

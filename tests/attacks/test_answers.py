@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 import rewards
-from rewards.math import choice, exact
 from rewards import extract
-from rewards.math import equivalence, latex, quantity, ranges
+from rewards.math import choice, equivalence, exact, latex, quantity, ranges
 
 MARGIN = 1.0  # seconds over the deadline that a busy machine may pause us for
 

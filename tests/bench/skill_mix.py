@@ -32,8 +32,8 @@ from data_prep.score_cache import ScoreCache
 from data_prep.skill_mix.mutants import mutants
 from data_prep.step import Row
 from rewards import Score
-from rewards.code.reward import CodeReward
 from rewards.code.cpp.interface import interface
+from rewards.code.reward import CodeReward
 from tests.bench.cpp_reward import includes, whole
 from tests.bench.tables import show
 from tests.rewards.test_skill_mix_questions import OURS, Question, real, stub

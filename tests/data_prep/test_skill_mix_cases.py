@@ -15,8 +15,8 @@ from data_prep.skill_mix.cases import CaseError, TestCase, read_case, suite, to_
 from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language, Signature, SignatureError, read
 from rewards.code.grade import Terms, grade_program
-from rewards.code.suites import read as read_suite
 from rewards.code.results import Graded
+from rewards.code.suites import read as read_suite
 from rewards.sandbox import Limits, shared
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rewards.code.asserts import grade
 from rewards.code.asserts.plain import decode, encode
 from rewards.code.asserts.transform import prepare
-from rewards.base import RewardError
 from rewards.code.results import Graded
+from rewards.errors import RewardError
 from rewards.sandbox import Limits, shared
 
 

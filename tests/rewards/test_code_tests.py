@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.base import RewardError
 from rewards.code.packed import pickled_text, unpack_text
 from rewards.code.suites import Item, from_apps, from_humaneval, from_livecodebench, from_mbpp, read
+from rewards.errors import RewardError
 
 
 def pack(value: Any, protocol: int = 4) -> str:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from data_prep.serve import serve
 from data_prep.vllm_settings import EngineOptions
 from rewards import RewardError, load
-from rewards.model.reward import ModelReward
 from rewards.model.chat import chat_template, without_end_token
+from rewards.model.reward import ModelReward
 from rewards.thinking import PRESETS, thinking
 from tests.fakes.openai_server import Cut, Raw, Slow, Status, Trickle
 from tests.fakes.reward_server import RewardServer

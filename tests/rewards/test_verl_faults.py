@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rewards import REGISTRY, Reward, RewardError, Score, TooManyFailures
+from rewards.base import Row
 from rewards.serving import verl
 from rewards.serving.verl import compute_score, compute_score_async
-from rewards.base import Row
 
 RELEASE = threading.Event()
 

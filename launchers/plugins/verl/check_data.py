@@ -23,8 +23,8 @@ from launchers.errors import did_you_mean
 from launchers.plugins.verl.check_tree import ROLLOUT, Broken, NativeFault, Values, first_line
 from launchers.plugins.verl.dump_keys import managers
 from rewards import Reward, RewardError
-from rewards.serving import verl as adapter
 from rewards.combine import CombineReward
+from rewards.serving import verl as adapter
 from verl.utils import hf_tokenizer
 from verl.utils.import_utils import load_extern_object
 

@@ -32,8 +32,8 @@ from importlib.resources import files
 from typing import Any
 
 from rewards.code.asserts.transform import Prepared, prepare
-from rewards.base import RewardError
 from rewards.code.results import Engine, Graded, Tested, Verdict
+from rewards.errors import RewardError
 from rewards.sandbox import Case, Limits, Program, Ran
 
 MOST_ROUNDS = 64  # each one gets past at least one thing that the tests could not do without the program's answer

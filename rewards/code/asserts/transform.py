@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from rewards.base import RewardError
+from rewards.errors import RewardError
 
 MOST_CHARS = 1 << 20
 _PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # what tests may import the program as

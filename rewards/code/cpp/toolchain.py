@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rewards.base import RewardError
 from rewards.code.cpp import elf
+from rewards.errors import RewardError
 from rewards.sandbox.rungs import toolchain_folder
 
 HERE = Path(__file__).resolve().parent

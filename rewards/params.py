@@ -1,0 +1,47 @@
+"""Parameters of rewards: frozen pydantic models, and their errors in one line that names the nearest known word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from rewards.errors import RewardError, nearest
+
+
+class RewardParams(BaseModel):
+    """Base of all parameters. Types are strict, but a JSON list serves as a tuple and an int as a float.
+
+    renamed: parameters of earlier versions, old name to new; the old one is an error that names the new.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+P = TypeVar("P", bound=RewardParams)
+
+
+def checked(cls: type[P], given: Mapping[str, Any], where: str) -> P:
+    """`cls` from untyped parameters. Raises RewardError with `where`, the parameter and the nearest known one."""
+    for name in given:
+        if name in cls.renamed:
+            raise RewardError(f"{where}: parameter {name!r} is now called {cls.renamed[name]!r}")
+        if name not in cls.model_fields:
+            known = ", ".join(cls.model_fields)
+            raise RewardError(
+                f"{where}: unknown parameter {name!r}{nearest(name, cls.model_fields)}; parameters: {known}"
+            )
+    try:
+        return cls(**given)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise RewardError(f"{where}: {path}: {message}, not {first['input']!r:.80}") from None

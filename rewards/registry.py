@@ -1,0 +1,42 @@
+"""Rewards by name. A reward of your own is one module with a subclass of `rewards.base.Reward`, and a line here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from rewards.base import Reward
+from rewards.errors import RewardError, nearest
+
+REGISTRY = {
+    "bleu": "rewards.text.bleu:Bleu",
+    "bleu_rouge_f1": "rewards.text.bleu_rouge:BleuRougeF1",
+    "choice": "rewards.math.choice:ChoiceReward",
+    "code": "rewards.code.reward:CodeReward",
+    "language_mix": "rewards.text.language_mix:LanguageMix",
+    "length": "rewards.text.length:Length",
+    "exact": "rewards.math.exact:ExactReward",
+    "math": "rewards.math.reward:MathReward",
+    "numeric": "rewards.math.exact:NumericReward",
+    "model": "rewards.model.reward:ModelReward",
+    "format": "rewards.format:FormatReward",
+    "combine": "rewards.combine:CombineReward",
+    "bleu_rm": "rewards.combine:BleuRm",
+    "repetition": "rewards.text.repetition:Repetition",
+    "rouge_l": "rewards.text.rouge:RougeL",
+}
+
+
+def reward_class(name: str) -> type[Reward]:
+    """The class registered as `name`. Raises RewardError, naming the nearest reward, for an unknown one."""
+    if name not in REGISTRY:
+        raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; rewards: {', '.join(REGISTRY)}")
+    module, attribute = REGISTRY[name].split(":")
+    reward: type[Reward] = getattr(importlib.import_module(module), attribute)
+    assert issubclass(reward, Reward)
+    return reward
+
+
+def load(name: str, /, **params: Any) -> Reward:
+    """The reward `name` with these parameters. Raises RewardError for an unknown name, parameter or value."""
+    return reward_class(name).create(name, params)
