@@ -1,16 +1,27 @@
 """Rewards: `load(name, **params)` gives an object whose `score(row, completion)` returns a typed `Score`.
 
-The same object serves rejection sampling, pairs, difficulty selection, online RL and evaluation. Modules are imported
-when they are named, so `import rewards` is cheap.
+The same object serves rejection sampling, pairs, difficulty selection, online RL and evaluation. Names are imported
+when they are used, so that the sandbox's processes start without pydantic.
 
     python -m rewards score --reward math --input rows.jsonl --output scored.jsonl
 """
 
 from __future__ import annotations
 
-from rewards.base import OUTCOMES, FailureLimit, Outcome, Reward, Score, code_hash
-from rewards.errors import RewardError, TooManyFailures
-from rewards.registry import REGISTRY, load, reward_class
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rewards.base import OUTCOMES, FailureLimit, Outcome, Reward, Score, code_hash
+    from rewards.errors import RewardError, TooManyFailures
+    from rewards.registry import REGISTRY, load, reward_class
+
+_MODULES = {
+    "base": ("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"),
+    "errors": ("RewardError", "TooManyFailures"),
+    "registry": ("REGISTRY", "load", "reward_class"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "OUTCOMES",
@@ -25,3 +36,9 @@ __all__ = [
     "load",
     "reward_class",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rewards' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"rewards.{_HOME[name]}"), name)

@@ -39,7 +39,7 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -247,7 +247,11 @@ class _TaskGrader(Grader):
     """Of a benchmark: each sample by itself, and its score is its accuracy."""
 
     def __init__(self, settings: Settings, reward: Reward, watch: Watch) -> None:
-        super().__init__(replace(settings, reward=reward.name, acc="", group_size=1, val_group_size=1), reward, watch)
+        super().__init__(
+            settings.model_copy(update={"reward": reward.name, "acc": "", "group_size": 1, "val_group_size": 1}),
+            reward,
+            watch,
+        )
         self._parts = []
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import pytest
 
 from rewards import REGISTRY, Reward, RewardError, Score, TooManyFailures
 from rewards.base import Row
+from rewards.params import RewardParams
 from rewards.serving import verl
 from rewards.serving.verl import compute_score, compute_score_async
 
 RELEASE = threading.Event()
 
 
-@dataclass(frozen=True)
-class FaultyParams:
+class FaultyParams(RewardParams):
     fault: str = field(
         default="raise", metadata={"choices": ("raise", "settings", "exit", "hang", "nan", "inf", "type")}
     )
