@@ -104,7 +104,7 @@ def test_golds() -> None:
     assert CHOICE.check_gold({"answer": "B", "choices": ["1", "2", "3", "4"]}) == ("letter and text", "")
     assert "is none of A, B, C, D" in CHOICE.check_gold({"answer": "F"})[1]
     twice = CHOICE.check_gold({"answer": "B", "choices": ["1", "1", "3", "4"]})
-    assert "is not recognised in" in twice[1]
+    assert "is not recognised" in twice[1]
 
 
 @pytest.mark.parametrize("letters", ["", "A", "abc", "AAB", "A B"])
