@@ -110,21 +110,23 @@ def last_box(text: str) -> str | None:
 
 # "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
 STATED = (
-    r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"'}]{0,9}"
+    r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
     r"(?:(?:is|would be|should be|must be|has to be|seems to be|appears to be)\b|[:：=]|(?:-+>?|→)\s)"
     r"|<answer>|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
     r"\s*(?:】|应该?是|应为|是|为|選|选|[:：])+)"
-    r"[*_:：\s}]{0,9}"
+    r"[*_:：\s]{0,9}"
     r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about|equal to)"
     r"\b[,:\s]*){0,2}(?=([^\n]{1,400}))"
 )
 _STATED = re.compile("(?i)" + STATED)
+TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(
-    r"[.!?](?=\s+[\"'(]?[A-Z]|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|"
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)[.!?](?=\s+[\"'(]?[A-Z]|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|"
     r",?\s+(?:because|since|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b|,\s+so\b"
 )
 _NO_ANSWER = re.compile(
-    r"(?i)(?:not|no|correct|right|wrong|incorrect|helpful|clear|unknown|reasonable|consistent|as follows|let(?:['’]s| me| us)|we|to)\b"
+    r"(?i)(?:not|correct|right|wrong|incorrect|helpful|clear|unknown|reasonable|consistent|as follows|let(?:['’]s| me| us)|we|to|if"
+    r"|find|calculate|how|what|who|when|where|which|why|would|is|are|does|did|do|can|could|will)\b"
 )
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
 _NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
@@ -137,7 +139,7 @@ def sentence(text: str) -> str:
 
 
 def _answer_is(text: str) -> str | None:
-    for content in reversed(_STATED.findall(text)):
+    for content in reversed(_STATED.findall(TEXT_COMMAND.sub(r"\1", text))):
         if not _NO_ANSWER.match(content) and (answer := sentence(content)):
             return answer
     return None

@@ -21,7 +21,7 @@ from typing import Literal
 
 from rewards.base import Row, Score
 from rewards.errors import RewardError
-from rewards.extract import STATED, ThinkingFormat, box_span, last_box, parts, sentence
+from rewards.extract import STATED, TEXT_COMMAND, ThinkingFormat, box_span, last_box, parts, sentence
 from rewards.math.answer import AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
@@ -43,34 +43,36 @@ _JUDGED_ANSWER = re.compile(
 )
 _JUDGED = (
     re.compile(_IS_ANSWER % rf"(?:is|must be) (?:the )?(?:most )?(?:correct|right|best|accurate|appropriate)\b(?! (?:to|that))"),
-    re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\)\s*(?:[.!,;:]|$)))", re.MULTILINE),
+    re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"),
     re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"),
 )
+_NONE = re.compile(r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b")
+_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that) is(?:n['’]t| not| incorrect| wrong)")
 # "If the answer is A, …" decides for nothing.
 _CONDITION = re.compile(r"(?i)\b(?:if|whether|suppose|assum\w+|unless|why|not)\b[^.,;:!?\n]*$")
 _REJECTION = re.compile(
     r"(?i)n['’]t\b|\b(?:not|cannot|neither|nor|never|than|unlike|wrong|incorrect|rul\w+ out|eliminat\w+|exclud\w+|discard\w*|reject\w*)\b"
 )
 _LETTER = re.compile(
-    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])\s*(?:(?P<close>[)\]>])|(?![\w'’]))(?P<rest>.*)",
+    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])(?:\s*(?P<close>[)\]>])|(?![\w'’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
 _NOT_BUT = re.compile(r"(?i)not (?:option )?\(?[A-Z]\)?,? but (?:rather )?")
 _ANOTHER = re.compile(  # a list goes on
-    r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?(?=\s*(?:$|[.,;/&)、。]|and\b|or\b))"
+    r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b))"
 )
 _ENDED = re.compile(
-    r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\s\((?!\w\))"
+    r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\((?!\w\))"
     r"|(?:because|since|as|for|due|which|where|with|by|based|and not)\b)"
 )
 _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?[A-Za-z][).:]")
-_LABEL = re.compile(r"(?:^|[\s;,])\(?[A-Z][).:]\s")
+_LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s")
 _LABELLED = re.compile(r"(?P<letter>\(?[A-Za-z]\)|[A-Za-z][.:)])\s*(?P<rest>\S.*)")
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<]?([A-Z])[)\]>]?[.!。]?")
 _CLOSING = re.compile(
-    rf"\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s))\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)"
-    rf"|\b(?:is|be|select|choose|chose|pick)\s+(?=(\([A-Za-z]\))[.!\s]*$)|(?:[:：]\s+|→\s*)(?=(\(?[A-Z]\)?)[.!\s]*$)"
+    rf"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s))\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)"
+    rf"|\b(?:is|be|select|choose|chose|pick)\s+(?=(\([A-Za-z]\))[.!\s]*$)|(?:[:：]\s+|→\s*)(?=(\([A-Z]\))[.!\s]*$)"
 )
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
 # "(A) is wrong", "(A) means for all x": a sentence about a letter.
@@ -80,7 +82,6 @@ _SPEAKS_OF = re.compile(
     r"(?! (?:the )?(?:correct|right|best)\b)"
 )
 _MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 
 
 class ChoiceParams(RewardParams):
@@ -163,12 +164,14 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
             chosen = _read(content, letters) or _by_text(content, letters, choices)
             if chosen:
                 return Decision(chosen, by)
+            if _NONE.match(content):
+                return None
     return None
 
 
 def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Texts that may name an option, each with its kind, the most decisive first."""
-    plain = _MARKUP.sub("", _TEXT.sub(r"\1", text))
+    plain = _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text))
     stated = _matches(plain, (*_STATED, _JUDGED_ANSWER))
     if (span := box_span(plain)) is not None:
         stated.append((span[0], last_box(plain) or "", "box"))
@@ -187,12 +190,20 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
 
 def _matches(text: str, patterns: Sequence[re.Pattern[str]]) -> list[tuple[int, str, str]]:
     """(position, content, kind) of statements that stand under no condition."""
-    return [
-        (m.start(), next(filter(None, m.groups()), ""), "says")
-        for pattern in patterns
-        for m in pattern.finditer(text)
-        if not _CONDITION.search(text, max(0, m.start() - 60), m.start())
-    ]
+    found = []
+    for m in (m for pattern in patterns for m in pattern.finditer(text)):
+        content = next(filter(None, m.groups()), "")
+        conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
+        if not conditional and not _RETRACTED.search(content) and not _heads_list(content, text[m.end() :][:500]):
+            found.append((m.start(), content, "says"))
+    return found
+
+
+def _heads_list(content: str, text: str) -> bool:
+    """Whether a content is an option, and the next line the option after it: a list, not a decision."""
+    label = _LABELLED.match(content.strip())
+    following = re.match(r"[^\n]*\n[\s*_>-]*\(?([A-Za-z])[).:]", text)
+    return bool(label and following) and ord(following[1].upper()) == ord(label["letter"].strip("().:").upper()) + 1
 
 
 def _last_line(lines: Sequence[str], letters: str, choices: Sequence[str]) -> str:
@@ -219,6 +230,11 @@ def _last_line(lines: Sequence[str], letters: str, choices: Sequence[str]) -> st
 def _read(content: str, letters: str) -> str:
     """The letter that a content begins with, all of them if it is a list, "" without one."""
     content = _NOT_BUT.sub("", _plain(content).strip("' "), count=1)
+    if _SPEAKS_OF.match(content):
+        return ""
+    labels = _LABEL.findall(content)
+    if len(labels) > 2:  # a list of options
+        return ", ".join(labels)
     several = _LETTERS.match(content)
     if several and set(several[1]) <= set(letters) and list(several[1]) == sorted(set(several[1])):
         return ", ".join(several[1])

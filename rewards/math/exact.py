@@ -180,7 +180,8 @@ def _only_number(text: str) -> str:
     """The number of "18 dollars a day, since 9 x 2 = 18": the only one in the first clause. "" if there are several,
     or if the clause says that the value is another ("not 18", "less than 18").
     """
-    clause = _FIRST_CLAUSE.match(text[:MAX_CHARS])
+    text = re.sub(r"(?<=\w)\s*\([^()]*\)", "", text[:MAX_CHARS])  # "20 (14 yellow + 6 green)"
+    clause = _FIRST_CLAUSE.match(text)
     numbers = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
     if clause is None or len(numbers) != 1 or _ANOTHER_VALUE.search(clause[0], 0, numbers[0].start()):
         return ""
