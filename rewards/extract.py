@@ -121,7 +121,7 @@ STATED = (
 _STATED = re.compile("(?i)" + STATED)
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(
-    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)[.!?](?=\s+[\"'(]?[A-Z]|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|"
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?](?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|"
     r",?\s+(?:because|since|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b|,\s+so\b"
 )
 _NO_ANSWER = re.compile(

@@ -79,7 +79,7 @@ _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<b
 _SPEAKS_OF = re.compile(
     r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might|means?|denotes?"
     r"|stands|represents?|implies|states?|says?|refers?|describes?|shows?|gives?|holds|fails)\b"
-    r"(?! (?:the )?(?:correct|right|best)\b)"
+    r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
 )
 _MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
 
@@ -161,7 +161,7 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
     """The decision of a completion, None without one."""
     for part in parts(unicodedata.normalize("NFKC", text)):
         for content, by in _statements(part, letters, choices):
-            chosen = _read(content, letters) or _by_text(content, letters, choices)
+            chosen = _read(content, letters) or ("" if by == "bold" else _by_text(content, letters, choices))
             if chosen:
                 return Decision(chosen, by)
             if _NONE.match(content):
@@ -194,14 +194,16 @@ def _matches(text: str, patterns: Sequence[re.Pattern[str]]) -> list[tuple[int, 
     for m in (m for pattern in patterns for m in pattern.finditer(text)):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
-        if not conditional and not _RETRACTED.search(content) and not _heads_list(content, text[m.end() :][:500]):
+        if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):
             found.append((m.start(), content, "says"))
     return found
 
 
-def _heads_list(content: str, text: str) -> bool:
-    """Whether a content is an option, and the next line the option after it: a list, not a decision."""
+def _heads_list(cue: str, content: str, text: str) -> bool:
+    """Whether a content is the first item of a list of options: after "each option:", or before the next option."""
     label = _LABELLED.match(content.strip())
+    if label and "\n" in cue and re.match(r"(?i)option|choice", cue):
+        return True
     following = re.match(r"[^\n]*\n[\s*_>-]*\(?([A-Za-z])[).:]", text)
     return bool(label and following) and ord(following[1].upper()) == ord(label["letter"].strip("().:").upper()) + 1
 
@@ -211,7 +213,7 @@ def _last_line(lines: Sequence[str], letters: str, choices: Sequence[str]) -> st
     line = re.sub(r"^A:\s*", "", lines[-1]).strip("' ")[:MAX_CHARS]  # "A:" introduces an answer
     if len(lines) > 1 and _OPTION_LINE.match(lines[-2]) or len(_LABEL.findall(line)) > 1:
         return ""  # a list of options
-    if _BARE.fullmatch(line) or _by_text(line, letters, choices):
+    if _BARE.fullmatch(line) or _key(line) in map(_key, choices):
         return line
     label = _LABELLED.fullmatch(line)
     if label and not _SPEAKS_OF.match(line):
