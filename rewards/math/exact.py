@@ -145,11 +145,10 @@ class NumericReward(_TextReward):
     def compare(self, row: Row, answer: tuple[str, str]) -> Score:
         text, source = answer
         gold, details = _gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
-        if source == "answer_is" and not is_number(text):
-            text = _only_number(text)
-        if len(text) <= MAX_CHARS and equal(gold, text):
+        number = _only_number(text) if source == "answer_is" else ""
+        if len(text) <= MAX_CHARS and (equal(gold, text) or equal(gold, number)):
             return Score(1.0, "scored", details)
-        if not is_number(text):
+        if not is_number(text) and not is_number(number):
             return Score(0.0, "bad_format", details | {"problem": "not one number"})
         return Score(0.0, "scored", details)
 
