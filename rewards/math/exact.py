@@ -145,6 +145,7 @@ class NumericReward(_TextReward):
     def compare(self, row: Row, answer: tuple[str, str]) -> Score:
         text, source = answer
         gold, details = _gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
+        text = _AROUND.sub("", text)
         number = _only_number(text) if source == "answer_is" else ""
         if len(text) <= MAX_CHARS and (equal(gold, text) or equal(gold, number)):
             return Score(1.0, "scored", details)
@@ -165,6 +166,7 @@ def is_number(text: str) -> bool:
     return rational(quantity(join_thousands(clean(text))).value) is not None
 
 
+_AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
 _FIRST_CLAUSE = re.compile(r".*?(?=[.;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
 # Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
 _ANY_NUMBER = re.compile(
