@@ -33,10 +33,10 @@ def cut_short(row: Mapping[str, Any]) -> bool:
 
 
 _NEXT_EXAMPLE = re.compile(
-    r"\n\s*\n\s*(?:[*#]{1,4} ?)?(?:(?:Question|Q|Exercise|Human|User)(?: ?[0-9]+)?\**[:：]|Problem:\**\s*\n"
-    r"|### ?Instruction|(?:问题|题目)[:：])|<\|(?:im_end|endoftext|eot_id|end|im_start)\|>|</s>"
+    r"\n[^\S\n]*\n[^\S\n]*(?:[*#]{1,4} ?)?(?:(?:Question|Q|Exercise|Human|User)(?: ?[0-9]+)?\**[:：]|Problem:\**\s?\n"
+    r"|Instruction\b|(?:问题|题目)[:：])|<\|(?:im_end|endoftext|eot_id|end|im_start)\|>"
 )
-_MARKERS = ("Question", "Q", "Problem:", "Human", "User", "Exercise", "Instruction", "<|", "</s>", "问题", "题目")
+_MARKERS = ("Question", "Q", "Problem:", "Human", "User", "Exercise", "Instruction", "<|", "问题", "题目")
 
 
 def parts(text: str) -> list[str]:
@@ -50,6 +50,7 @@ _OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
 _BOX = re.compile(_OPENING)
 _FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box, groups at most one deep
 _TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
+MAX_BOXES = 64  # in one list
 _LISTED = re.compile(
     r"\}[\s$)]*(?:\\[\])])?[\s$]*(?:,|;|、|&|\band\b|\bor\b|\\text\{ ?(?:and|or) ?\}|和|或)"
     r"(?:[\s,$]|\band\b|\bor\b|\\[\[(])*\\(?:boxed|fbox)\s*\{$"
@@ -100,7 +101,7 @@ def last_box(text: str) -> str | None:
     if span is None:
         return None
     contents = [text[span[0] : span[1]]]
-    while listed := _LISTED.search(text, max(0, span[0] - 60), span[0]):
+    while len(contents) < MAX_BOXES and (listed := _LISTED.search(text, max(0, span[0] - 60), span[0])):
         span = box_span(text[: listed.start() + 1])
         if span is None or span[1] != listed.start():
             break
@@ -111,22 +112,23 @@ def last_box(text: str) -> str | None:
 # "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
 STATED = (
     r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
-    r"(?:(?:is|would be|should be|must be|has to be|seems to be|appears to be)\b|[:：=]|(?:-+>?|→)\s)"
-    r"|<answer>|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
-    r"\s*(?:】|应该?是|应为|是|为|選|选|[:：])+)"
-    r"[*_:：\s]{0,9}"
-    r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about|equal to)"
-    r"\b[,:\s]*){0,2}(?=([^\n]{1,400}))"
+    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|[:：=]|(?:-+>?|→)\s)|<answer>"
+    r"|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
+    r"\s?(?:】|应该?是|应为|是|为|選|选|[:：]){1,3})[*_:：\s]{0,9}"
+    r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
+    r"|equal to)\b[,:\s]{0,9}){0,2}(?=([^\n]{1,400}))"
 )
 _STATED = re.compile("(?i)" + STATED)
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(
-    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?](?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|"
-    r",?\s+(?:because|since|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b|,\s+so\b"
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?]"
+    r"(?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|[，,](?:因为|所以)|,\s+so\b"
+    r"|,?\s+(?:because|since|I (?:think|believe)|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b"
 )
-_NO_ANSWER = re.compile(
-    r"(?i)(?:not|correct|right|wrong|incorrect|helpful|clear|unknown|reasonable|consistent|as follows|let(?:['’]s| me| us)|we|to|if"
-    r"|find|calculate|how|what|who|when|where|which|why|would|is|are|does|did|do|can|could|will)\b"
+_NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final answer: How many are left?"
+    r"(?i)(?:not|correct|right|wrong|incorrect|helpful|clear|unknown|reasonable|consistent|as follows"
+    r"|let(?:['’]s| me| us)|we|to|if|find|calculate|how|what|who|when|where|which|why|would|is|are|does|did|do|can"
+    r"|could|will)\b"
 )
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
 _NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
@@ -146,9 +148,9 @@ def _answer_is(text: str) -> str | None:
 
 
 def _hashes(text: str) -> str | None:
-    contents: list[str] = _HASHES.findall(text)
+    contents = [_answer_is(content) or content.strip("* \t") for content in _HASHES.findall(text)]
     values = [content for content in contents if re.match(r"[-+=$€£\\.0-9]", content)]  # others are headings
-    return (values or contents or [""])[-1].strip() or None
+    return (values or contents or [""])[-1] or None
 
 
 def _last_number(text: str) -> str | None:

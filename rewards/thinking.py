@@ -242,4 +242,6 @@ def _built(text: str) -> Thinking:
             f"unknown thinking format {preset!r}{nearest(str(preset), PRESETS)}; formats: {', '.join(PRESETS)}, "
             "or a mapping of marks"
         )
-    return checked(Thinking, {**PRESETS[preset].model_dump(), **values}, "thinking format") if values else PRESETS[preset]
+    return (
+        checked(Thinking, {**PRESETS[preset].model_dump(), **values}, "thinking format") if values else PRESETS[preset]
+    )

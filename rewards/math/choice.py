@@ -3,9 +3,9 @@ r"""Reward `choice`: 1 if the option letter that a completion decides for is the
     python -m rewards score --reward choice --param letters=ABCDE --input rows.jsonl --output scored.jsonl
 
 Three tiers of decisions; the highest tier that occurs counts, and within it the last decision:
-1. a box (`\boxed{C}`), a stated answer ("the answer is (C)", "Answer: C", "I choose C", "答案：C", "故选C", `<answer>`);
-2. a judgement of an option ("C is correct", "the correct option for this is (C)");
-3. a last line that is an option ("C", "(C) 42") or closes with one ("so it must be (C)"), or a bold letter.
+1. a box (`\boxed{C}`) or a stated answer ("the answer is (C)", "Answer: C", "I choose C", "答案：C", `<answer>`);
+2. a judgement of an option ("C is correct", "the correct option for this is (C)", "only (C) remains");
+3. a last line that is an option ("C", "(C) 42") or closes with one ("therefore (C)"), a first line, a bold letter.
 Two letters at once are no correct decision. "A" before a word is an article. Rejected, conditional and merely listed
 options are no decisions. The text of a choice stands for its letter where the row has `choices`. See
 `rewards.extract.parts` for completions that continue with another question.
@@ -16,8 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rewards.base import Row, Score
 from rewards.errors import RewardError
@@ -27,60 +26,67 @@ from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
 
 _LAST = 100  # statements looked at, from the last on
-_LINE = r"(?=([^\n]{1,400}))"
-_NOUN = r"(?:answer|choice|option|selection|conclusion)"
-_BE = r"(?:is|would be|should be|must be|has to be|seems to be|appears to be)"
+_LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
+_NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
+_BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
+_BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
+_LETTER_FIRST = r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )(?<![\w\\])(\(?[A-Z]\)?)(?= %s)"  # not in a list
 _STATED = (
-    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"\b{_NOUN}\b")),
-    re.compile(rf"(?i)\b(?:I|we)(?:['’](?:ll|d)| will| would)? (?:choose|pick|select|go with)\b[:\s]*{_LINE}"),
-    re.compile(rf"(?<![不能会可非])(?:故|应该?|答|可?)[選选]择?(?:答案|选项)?[是为:\s]*{_LINE}"),
-)
-_IS_ANSWER = (  # the letter first, not at the end of a list
-    r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )(?<![\w\\])(\(?[A-Z]\)?)(?= %s)"
-)
-_JUDGED_ANSWER = re.compile(
-    _IS_ANSWER % rf"{_BE} (?:the )?(?:(?:only |most )?(?:correct|right|best|final|likely) {_NOUN}|{_NOUN}|correct one)\b"
+    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")),
+    re.compile(rf"(?i)\b(?:I|we)(?:['’](?:ll|d)| will| would)? (?:choose|pick|select|go with)\b{_LINE}"),
+    re.compile(rf"(?i)\bit (?:should|must|has to) be\b{_LINE}|\b(?:correct|answer['’]s)(?:: | ){_LINE}"),
+    re.compile(
+        rf"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?(?:[是为:】\s]|选(?!项)择?)*(?:选项)?{_LINE}"
+    ),
+    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"),
 )
 _JUDGED = (
-    re.compile(_IS_ANSWER % rf"(?:is|must be) (?:the )?(?:most )?(?:correct|right|best|accurate|appropriate)\b(?! (?:to|that))"),
+    re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"),
     re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"),
+    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice )?(?=(\([A-Z]\))(?! (?:is|means)\b))"),
     re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"),
 )
-_NONE = re.compile(r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b")
-_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that) is(?:n['’]t| not| incorrect| wrong)")
-# "If the answer is A, …" decides for nothing.
-_CONDITION = re.compile(r"(?i)\b(?:if|whether|suppose|assum\w+|unless|why|not)\b[^.,;:!?\n]*$")
-_REJECTION = re.compile(
-    r"(?i)n['’]t\b|\b(?:not|cannot|neither|nor|never|than|unlike|wrong|incorrect|rul\w+ out|eliminat\w+|exclud\w+|discard\w*|reject\w*)\b"
+_NONE = re.compile(
+    r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
 )
-_LETTER = re.compile(
-    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])(?:\s*(?P<close>[)\]>])|(?![\w'’(]))\s*(?P<rest>.*)",
+_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that) is(?:n['’]t| not| incorrect| wrong)")
+_CONDITION = re.compile(r"(?i)\b(?:if|whether|suppose|assum\w+|unless|why|not)\b[^.,;:!?\n]*$")  # "if the answer is A"
+_REJECTION = re.compile(
+    r"(?i)n['’]t\b|\b(?:not|cannot|neither|nor|or|and|never|than|unlike|wrong|incorrect|rul\w+ out)\b"
+    r"|\b(?:eliminat|exclud|discard|reject)|\b(?:eq|equation|part|case|step|figure|condition|property) *$"
+)
+# "(A) is wrong", "(A) means for all x": a sentence about a letter, unless it calls the option right.
+_SPEAKS_OF = re.compile(
+    r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might|means?"
+    r"|denotes?|stands|represents?|implies|states?|says?|refers?|describes?|shows?|gives?|holds|fails)\b"
+    r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
+)
+_OPTION = re.compile(
+    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])"
+    r"(?:\s*(?P<close>[)\]>])|(?![\w'’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
 _NOT_BUT = re.compile(r"(?i)not (?:option )?\(?[A-Z]\)?,? but (?:rather )?")
 _ANOTHER = re.compile(  # a list goes on
-    r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b))"
+    r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?"
+    r"(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b))"
 )
 _ENDED = re.compile(
     r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\((?!\w\))"
     r"|(?:because|since|as|for|due|which|where|with|by|based|and not)\b)"
 )
-_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?[A-Za-z][).:]")
-_LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s")
-_LABELLED = re.compile(r"(?P<letter>\(?[A-Za-z]\)|[A-Za-z][.:)])\s*(?P<rest>\S.*)")
+_LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
+_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])[).:]")
+_LABELLED = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
+)
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<]?([A-Z])[)\]>]?[.!。]?")
 _CLOSING = re.compile(
-    rf"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s))\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)"
-    rf"|\b(?:is|be|select|choose|chose|pick)\s+(?=(\([A-Za-z]\))[.!\s]*$)|(?:[:：]\s+|→\s*)(?=(\([A-Z]\))[.!\s]*$)"
+    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
+    r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
 )
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
-# "(A) is wrong", "(A) means for all x": a sentence about a letter.
-_SPEAKS_OF = re.compile(
-    r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might|means?|denotes?"
-    r"|stands|represents?|implies|states?|says?|refers?|describes?|shows?|gives?|holds|fails)\b"
-    r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
-)
 _MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
 
 
@@ -96,8 +102,7 @@ class ChoiceParams(RewardParams):
     truncated: Literal["undecided", "always", "never"] = "undecided"
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """letters: the letter, or several where the text names a list ("A, C"). by: box, says, judges, line, bold."""
 
     letters: str
@@ -172,60 +177,60 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
 def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Texts that may name an option, each with its kind, the most decisive first."""
     plain = _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text))
-    stated = _matches(plain, (*_STATED, _JUDGED_ANSWER))
+    stated = _matches(plain, _STATED, "says")
     if (span := box_span(plain)) is not None:
         stated.append((span[0], last_box(plain) or "", "box"))
-    for _, content, by in sorted(stated, reverse=True)[:_LAST]:
-        yield content, by
-    for _, content, _by in sorted(_matches(plain, _JUDGED), reverse=True)[:_LAST]:
-        yield content, "judges"
+    for statements in (stated, _matches(plain, _JUDGED, "judges")):
+        for _, content, by in sorted(statements, reverse=True)[:_LAST]:
+            yield content, by
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    if lines and (content := _last_line(lines, letters, choices)):
-        yield content, "line"
+    for at, by in ((-1, "line"), (0, "first line")) if lines else ():
+        if content := _line(lines, at, letters, choices):
+            yield content, by
     for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1]:
         heads_line = m["before"] is not None and m["behind"].strip(" .:")
         if not heads_line and not _SPEAKS_OF.match(_plain(m["inside"] + m["behind"])):
             yield m["inside"], "bold"
 
 
-def _matches(text: str, patterns: Sequence[re.Pattern[str]]) -> list[tuple[int, str, str]]:
-    """(position, content, kind) of statements that stand under no condition."""
-    found = []
+def _matches(text: str, patterns: Sequence[re.Pattern[str]], by: str) -> list[tuple[int, str, str]]:
+    """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
+    statements = []
     for m in (m for pattern in patterns for m in pattern.finditer(text)):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
         if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):
-            found.append((m.start(), content, "says"))
-    return found
+            statements.append((m.start(), content, by))
+    return statements
 
 
 def _heads_list(cue: str, content: str, text: str) -> bool:
     """Whether a content is the first item of a list of options: after "each option:", or before the next option."""
     label = _LABELLED.match(content.strip())
-    if label and "\n" in cue and re.match(r"(?i)option|choice", cue):
-        return True
-    following = re.match(r"[^\n]*\n[\s*_>-]*\(?([A-Za-z])[).:]", text)
-    return bool(label and following) and ord(following[1].upper()) == ord(label["letter"].strip("().:").upper()) + 1
+    if label is None:
+        return False
+    following = _OPTION_LINE.match(text.partition("\n")[2].lstrip())
+    listed = "\n" in cue and re.match(r"(?i)option|choice", cue)
+    return bool(listed or (following and ord(following["letter"].upper()) == ord(label["letter"].upper()) + 1))
 
 
-def _last_line(lines: Sequence[str], letters: str, choices: Sequence[str]) -> str:
-    """What the last line decides for: an option that is all of it, or one that closes it."""
-    line = re.sub(r"^A:\s*", "", lines[-1]).strip("' ")[:MAX_CHARS]  # "A:" introduces an answer
-    if len(lines) > 1 and _OPTION_LINE.match(lines[-2]) or len(_LABEL.findall(line)) > 1:
-        return ""  # a list of options
+def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -> str:
+    """The option that the first or last line is, or that closes the last line; "" if neither, or in a list."""
+    line = re.sub(r"^A:\s*", "", lines[at]).strip("' ")[:MAX_CHARS]  # "A:" introduces an answer
+    neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
+    if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
+        return ""
     if _BARE.fullmatch(line) or _key(line) in map(_key, choices):
         return line
     label = _LABELLED.fullmatch(line)
     if label and not _SPEAKS_OF.match(line):
-        letter = label["letter"].strip("().:")
-        if choices and letter.upper() in letters[: len(choices)]:
-            option = choices[letters.index(letter.upper())]
-            if _key(label["rest"]) and _key(option).startswith(_key(label["rest"])):
-                return letter
+        letter, text = label["letter"], _key(label["rest"])
+        if text and any(_key(choice).startswith(text) for choice in choices[letters.find(letter.upper()) :][:1]):
+            return letter
         short = len(label["rest"].split()) <= (12 if letter.isupper() else 4)
         return letter if short and (letter.isupper() or len(lines) == 1) else ""
-    closing = _CLOSING.search(line)
-    clause = re.split(r"[.;!?]\s", line[: closing.start()])[-1] if closing else ""
+    closing = _CLOSING.search(line) if at else None
+    clause = re.split(r"[.;!?,]\s", line[: closing.end()])[-1] if closing else ""
     return next(filter(None, closing.groups()), "") if closing and not _REJECTION.search(clause) else ""
 
 
@@ -240,7 +245,7 @@ def _read(content: str, letters: str) -> str:
     several = _LETTERS.match(content)
     if several and set(several[1]) <= set(letters) and list(several[1]) == sorted(set(several[1])):
         return ", ".join(several[1])
-    m = _LETTER.match(content)
+    m = _OPTION.match(content)
     if m is None or m["letter"].upper() not in letters:
         return ""
     letter, rest = m["letter"], m["rest"]

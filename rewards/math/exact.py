@@ -70,7 +70,7 @@ class ExactReward(_TextReward):
     def problem(self, row: Row) -> str:
         golds = _golds(row.get("answer"))
         if not golds or not all(map(self._key, golds)):
-            return f"the row's answer is {str(row.get('answer'))[:80]!r}, not a text or a list of texts with something in it"
+            return f"the row's answer is {str(row.get('answer'))[:80]!r}, not a text or a list of non-empty texts"
         return ""
 
     def compare(self, row: Row, answer: tuple[str, str]) -> Score:
@@ -181,7 +181,10 @@ def _only_number(text: str) -> str:
     """The number of "18 dollars a day, since 9 x 2 = 18": the only one in the first clause. "" if there are several,
     or if the clause says that the value is another ("not 18", "less than 18").
     """
-    text = re.sub(r"(?<=\w)\s*\([^()]*\)", "", text[:MAX_CHARS])  # "20 (14 yellow + 6 green)"
+    *sides, text = text[:MAX_CHARS].split("=")  # "10 + 5 = 15"
+    if any(is_number(side) and not equal(side, text) for side in sides):
+        return ""
+    text = re.sub(r"([0-9][^()]*)\([^()]*\)", r"\1", text).strip()  # "20 (14 yellow + 6 green)"
     clause = _FIRST_CLAUSE.match(text)
     numbers = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
     if clause is None or len(numbers) != 1 or _ANOTHER_VALUE.search(clause[0], 0, numbers[0].start()):
