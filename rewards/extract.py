@@ -32,18 +32,19 @@ def cut_short(row: Mapping[str, Any]) -> bool:
     return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
 
+_END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|im_start)\|>")
 _NEXT_EXAMPLE = re.compile(
     r"\n[^\S\n]*\n[^\S\n]*(?:[*#]{1,4} ?)?(?:(?:Question|Q|Exercise|Human|User)(?: ?[0-9]+)?\**[:：]|Problem:\**\s?\n"
-    r"|Instruction\b|(?:问题|题目)[:：])|<\|(?:im_end|endoftext|eot_id|end|im_start)\|>"
+    r"|Instruction\b|(?:问题|题目)[:：])"
 )
-_MARKERS = ("Question", "Q", "Problem:", "Human", "User", "Exercise", "Instruction", "<|", "问题", "题目")
 
 
 def parts(text: str) -> list[str]:
     """The completion, split before each heading of a next example and at each end-of-turn token."""
-    if not any(marker in text for marker in _MARKERS):
-        return [text]
-    return [part for part in _NEXT_EXAMPLE.split(text) if part.strip()] or [text]
+    turns = _END_OF_TURN.split(text) if "<|" in text else [text]
+    if len(turns) == 1 and _NEXT_EXAMPLE.search(text) is None:
+        return turns  # the usual case
+    return [part for turn in turns for part in _NEXT_EXAMPLE.split(turn) if part.strip()] or [text]
 
 
 _OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
@@ -100,13 +101,14 @@ def last_box(text: str) -> str | None:
     span = box_span(text)
     if span is None:
         return None
-    contents = [text[span[0] : span[1]]]
-    while len(contents) < MAX_BOXES and (listed := _LISTED.search(text, max(0, span[0] - 60), span[0])):
-        span = box_span(text[: listed.start() + 1])
-        if span is None or span[1] != listed.start():
+    content, start, count = text[span[0] : span[1]], span[0], 1
+    while count < MAX_BOXES and "}" in (gap := text[max(0, start - 60) : start]) and (listed := _LISTED.search(gap)):
+        stop = start - len(gap) + listed.start()
+        span = box_span(text[: stop + 1])
+        if span is None or span[1] != stop:
             break
-        contents.insert(0, text[span[0] : span[1]])
-    return ", ".join(contents)
+        content, start, count = f"{text[span[0] : stop]}, {content}", span[0], count + 1
+    return content
 
 
 # "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
@@ -168,7 +170,8 @@ FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_nu
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
     """(answer, source): source is "box" or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
-    for part in parts(text):
+    single = not fallbacks and text.find("\\boxed{") == text.rfind("\\boxed{")  # the parts make no difference
+    for part in [text] if single else parts(text):
         if (box := last_box(part)) is not None:
             return box, "box"
         for name in fallbacks:
