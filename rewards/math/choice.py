@@ -81,7 +81,7 @@ _SPEAKS_OF = re.compile(
 )
 _OPTION = re.compile(
     r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])"
-    r"(?:\s*(?P<close>[)\]>])|(?![\w'’(]))\s*(?P<rest>.*)",
+    r"(?:\s*(?P<close>[)\]>])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")

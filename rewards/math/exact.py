@@ -167,7 +167,7 @@ def is_number(text: str) -> bool:
 
 
 _AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
-_FIRST_CLAUSE = re.compile(r".*?(?=[.;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
+_FIRST_CLAUSE = re.compile(r".*?(?=[;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
 # Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
 _ANY_NUMBER = re.compile(
     r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+|\s(?:dozen|hundred|[a-z]*illion|thousand)s?\b)?"
