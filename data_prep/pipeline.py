@@ -15,11 +15,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from data_prep import engine
+from data_prep.code_identity import code_hash
 from data_prep.engine import Job, Progress
 from data_prep.errors import DataError, explain, nearest
 from data_prep.fingerprint import value_hash
 from data_prep.manifest import Manifest, read_manifest, read_rows, shard_stats
-from data_prep.step import KINDS, code_hash, step_class
+from data_prep.step import KINDS, step_class
 from data_prep.validation import Place, explained
 
 __all__ = ["Fault", "Spec", "StepPlan", "StepSpec", "parse", "plan", "read_manifest", "read_rows", "run"]
@@ -218,22 +219,22 @@ def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
         raise type(error)(f"step {item.name!r}: {error}", item.name) from error
     inputs = [made[name] for name in item.inputs]
     params = step.params.model_dump(mode="json")
-    code = code_hash(cls)
-    key = value_hash(
+    code = code_hash((cls.__module__, *step.modules()), spec.cache)
+    work = value_hash(
         {
             "kind": item.kind,
-            "version": cls.version,
             "params": {name: value for name, value in params.items() if name not in cls.unkeyed},
-            "inputs": [job.key for job in inputs],
             "fingerprint": fingerprint,
             "code": code,
         }
     )
+    key = value_hash({"work": work, "inputs": [job.key for job in inputs]})
     return Job(
         name=item.name,
         kind=item.kind,
         place=KINDS[item.kind],
         key=key,
+        work=work,
         dir=spec.cache / f"{item.kind}-{key[:12]}",
         base=spec.base,
         params=params,
