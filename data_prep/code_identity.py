@@ -11,12 +11,11 @@ import ast
 import hashlib
 import importlib.util
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from data_prep.files import write_atomic
 
 PACKAGES = ("data_prep", "rewards")
 _DATA_FILES = (".cpp", ".h", ".j2")
@@ -47,9 +46,10 @@ class _Known:
         return str(tree), tuple(imports)
 
     def save(self) -> None:
-        if self.path and self.added:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, [json.dumps(self.entries).encode()])
+        if self.path and self.added and self.path.parent.is_dir():
+            aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")  # threads may do this at once
+            aside.write_text(json.dumps(self.entries))
+            aside.replace(self.path)
             self.added = False
 
 
@@ -94,7 +94,7 @@ def _parse(source: bytes, module: str, package: bool) -> _Parsed:
     imports = tuple(sorted(set(_imports(tree, module if package else module.rpartition(".")[0]))))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
-            node.body = node.body[1:] or [ast.Pass()]
+            node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
 

@@ -90,6 +90,7 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
     try:
         job.dir.mkdir(parents=True, exist_ok=True)
         with locked(job.dir / "lock", lambda: progress.waiting(job)):
+            os.utime(job.dir / "lock")  # the last use, for `prune`
             if manifest := read_manifest(job.dir):
                 progress.finish(job, manifest, True)
                 return manifest
@@ -109,7 +110,7 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
 def _content(job: Job) -> Path:
     """Where a step of the same work on the same input rows is linked, whatever the keys of its inputs."""
     shas = [manifest.sha256 for one in job.input_dirs if (manifest := read_manifest(one))]
-    return job.dir.parent / "contents" / f"{job.kind}-{value_hash([job.work, shas])[:16]}"
+    return job.dir.parent / "contents" / f"{job.dir.name.rpartition('-')[0]}-{value_hash([job.work, shas])[:16]}"
 
 
 def _reuse(job: Job) -> Manifest | None:

@@ -155,8 +155,24 @@ KINDS: dict[str, str] = {
 
 
 def step_class(kind: str) -> type[Step]:
-    """The class registered as `kind`. Raises KeyError for an unknown kind."""
-    return load_class(KINDS[kind])
+    """The class registered as `kind`, or named by it as `package.module:Class`. Raises KeyError for an unknown kind."""
+    return load_class(place_of(kind))
+
+
+def place_of(kind: str) -> str:
+    """`module:Class` of a kind. Raises KeyError."""
+    return kind if ":" in kind else KINDS[kind]
+
+
+def is_known(kind: str) -> bool:
+    """Whether a kind is registered, or names a class that can be imported and is a step."""
+    if ":" not in kind:
+        return kind in KINDS
+    try:
+        load_class(kind)
+    except (ImportError, AttributeError, AssertionError, ValueError):
+        return False
+    return True
 
 
 def load_class(place: str) -> type[Step]:
