@@ -31,39 +31,27 @@ _NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
 _BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
 _BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
 _LETTER_FIRST = r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )(?<![\w\\])(\(?[A-Z]\)?)(?= %s)"  # not in a list
-# Patterns of statements, each with words of which one must occur (a quick test; none: any text may match).
-_STATED = (
-    ((), re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b"))),
-    (
-        ("choose", "pick", "select", "go with"),
-        re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? (?:choose|pick|select|go with)\b{_LINE}"),
-    ),
-    ((" be",), re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}")),
-    (("orrect: ", "nswer's", "nswer’s"), re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}")),
-    (
-        "选選答",
-        re.compile(
-            r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?"
-            rf"(?:[是为:】\s]|选(?!项)择?){{0,9}}(?:选项)?{_LINE}"
-        ),
-    ),
-    (
-        (" is", " be", " seems", " appears"),
-        re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"),
-    ),
+_CHOOSE = r"(?:choose|pick|select|go with)"
+_CHINESE = (
+    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?"
+    r"(?:[是为:】\s]|选(?!项)择?){0,9}(?:选项)?"
 )
-_JUDGED = (
-    ((), re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))")),
-    (
-        (),
-        re.compile(
-            rf"\b(?:[Cc]orrect|[Rr]ight|[Bb]est)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"
-        ),
-    ),
-    (("nly ",), re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice )?(?=(\([A-Z]\))(?! (?:is|means)\b))")),
-    (("正确",), re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)")),
-)
-_Patterns = Sequence[tuple[Sequence[str], re.Pattern[str]]]
+# Patterns of statements, each with words of which one must occur (a quick test; none: always searched).
+_Patterns = dict[re.Pattern[str], str]
+_STATED: _Patterns = {
+    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): "",
+    re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
+    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it It",
+    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "orrect: nswer's nswer’s",
+    re.compile(_CHINESE + _LINE): "选 選 答",
+    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): "",
+}
+_JUDGED: _Patterns = {
+    re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"): "",
+    re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"): "",
+    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice )?(?=(\([A-Z]\))(?! (?:is|means)\b))"): "only Only",
+    re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",
+}
 _NONE = re.compile(
     r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
 )
@@ -214,7 +202,9 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
 def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, str]]:
     """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
     statements = []
-    possible = [pattern for words, pattern in patterns if not words or any(word in text for word in words)]
+    possible = [
+        pattern for pattern, words in patterns.items() if not words or any(map(text.__contains__, words.split()))
+    ]
     for m in (m for pattern in possible for m in pattern.finditer(text)):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
