@@ -35,7 +35,7 @@ def cut_short(row: Mapping[str, Any]) -> bool:
 _END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|im_start)\|>")
 _NEXT_EXAMPLE = re.compile(
     r"\n[^\S\n]*\n[^\S\n]*(?:[*#]{1,4} ?)?(?:(?:Question|Q|Exercise|Human|User)(?: ?[0-9]+)?\**[:：]|Problem:\**\s?\n"
-    r"|Instruction\b|(?:问题|题目)[:：])"
+    r"|Instruction\b|(?<=# )(?:Question|Problem)\b[^\n]{0,20}\n|(?:问题|题目)[:：])"
 )
 
 
@@ -124,7 +124,7 @@ _STATED = re.compile("(?i)" + STATED)
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?]"
-    r"(?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|[，,](?:因为|所以)|,\s+so\b"
+    r"(?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|[，,](?:因为|所以)|,\s+so\b|;\s+(?:the|this|that|it|but)\b"
     r"|,?\s+(?:because|since|I (?:think|believe)|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b"
 )
 _NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final answer: How many are left?"

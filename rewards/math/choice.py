@@ -25,12 +25,16 @@ from rewards.math.answer import AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
 
-_LAST = 100  # statements looked at, from the last on
+_LAST = 100  # matches of a pattern that are looked at, from the last on
 _LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
 _NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
 _BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
 _BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
-_LETTER_FIRST = r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )(?<![\w\\])(\(?[A-Z]\)?)(?= %s)"  # not in a list
+# A letter before a verb, maybe with its text between ("B (Paris) is"), but not at the end of a list.
+_LETTER_FIRST = (
+    r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )"
+    r"(?<![\w\\])(\(?[A-Z]\)?)(?=(?: \([^()]{1,60}\)|, [^,.]{1,60},)? %s)"
+)
 _CHOOSE = r"(?:choose|pick|select|go with)"
 _CHINESE = (
     r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?"
@@ -93,6 +97,7 @@ _CLOSING = re.compile(
     r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
 )
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
+_QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
 _MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
 
 
@@ -182,12 +187,12 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
 
 def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Texts that may name an option, each with its kind, the most decisive first."""
-    plain = _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text))
+    plain = _QUOTED.sub(r"\1", _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text)))
     stated = _matches(plain, _STATED, "says")
     if (span := box_span(plain)) is not None:
         stated.append((span[0], last_box(plain) or "", "box"))
     for statements in (stated, _matches(plain, _JUDGED, "judges")):
-        for _, content, by in sorted(statements, reverse=True)[:_LAST]:
+        for _, content, by in sorted(statements, reverse=True):
             yield content, by
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     for at, by in ((-1, "line"), (0, "first line")) if lines else ():
@@ -205,7 +210,7 @@ def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, st
     possible = [
         pattern for pattern, words in patterns.items() if not words or any(map(text.__contains__, words.split()))
     ]
-    for m in (m for pattern in possible for m in pattern.finditer(text)):
+    for m in (m for pattern in possible for m in list(pattern.finditer(text))[-_LAST:]):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
         if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):

@@ -145,7 +145,7 @@ class NumericReward(_TextReward):
     def compare(self, row: Row, answer: tuple[str, str]) -> Score:
         text, source = answer
         gold, details = _gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
-        text = _AROUND.sub("", text)
+        text = re.sub(r"^(?:minus|negative) (?=[0-9$])", "-", _AROUND.sub("", text))
         number = _only_number(text) if source == "answer_is" else ""
         if len(text) <= MAX_CHARS and (equal(gold, text) or equal(gold, number)):
             return Score(1.0, "scored", details)

@@ -64,6 +64,7 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("Of these, C is the most accurate.", "C"), ("The answer must therefore be B.", "B"),
     ("<answer>(C) 42</answer>", "C"),
     (r"Answer: \textbf{(C) } 12", "C"), ("The closest option is (B), with 24.6.", "B"), ("Final answer - C", "C"),
+    ("Option B (Paris) is the correct answer.", "B"), ("The answer is ‘B’.", "B"), ("A, B, D are wrong. C is right.", "C"),
     ("The answer is A (10^-24 %).", "A"), ("Setting these equal gives us the answer (C).", "C"),
     # options with their text
     ("b. 4", "B"), ("'D)80'", "D"), ("Option B: 42", "B"), ("B - Paris", "B"), ("(C)\n\nExplanation: A is wrong.", "C"),
@@ -93,6 +94,7 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("The answer is (B).\n\nQuestion: What is 2+2?\nOptions:\nA. 1\nB. 4\nThe answer is (A).", "B"),
     (" (B).\n\nQ: Next?\nA: Let's think step by step. So the answer is (A).", "B"),
     ("B\n\nQuestion: Which planet is red?\nA. Venus\nB. Mars\nAnswer: A", "B"),
+    ("The answer is C\n\n### Question\nWhat is 2+2?\nThe answer is D", "C"),
     ("The answer is (C).<|im_end|>\n<|im_start|>user\nThe answer is (D).", "C"),
     ("Let me restate.\n\nQuestion: which is prime?\nThe answer is C.", "C"),
     # lists

@@ -64,7 +64,7 @@ def test_what_is_folded_is_a_choice() -> None:
      ("1500", "#### 1.50e3"), ("0.75", "#### 3/4"), ("42", "The answer is 42!"), ("42", "The answer is (42)."),
      ("18", "The answer is: 18 dollars. So she has 3 left."), ("72", "The answer is $72. Next, 5 more."),
      ("18", "#### **18**"),
-     ("18", "#### Answer: 18"), ("5", "The answer is 5 and not 6"), ("20", "The answer is 20 (14 yellow + 6 green)."),
+     ("18", "#### Answer: 18"), ("-2", "The answer is minus 2."), ("5", "The answer is 5 and not 6"), ("20", "The answer is 20 (14 yellow + 6 green)."),
      ("15", "The answer is 10 + 5 = 15."), ("7", "The answer is 63/9 = 7 games."), ("18", "<answer>18</answer>"),
      ("18", "#### 18\n\nQuestion: A cat has 4 legs. How many?\n#### 4"),
      ("260", "The answer is 260 for both red and blue."),
