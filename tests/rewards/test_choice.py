@@ -64,7 +64,8 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("Of these, C is the most accurate.", "C"), ("The answer must therefore be B.", "B"),
     ("<answer>(C) 42</answer>", "C"),
     (r"Answer: \textbf{(C) } 12", "C"), ("The closest option is (B), with 24.6.", "B"), ("Final answer - C", "C"),
-    ("Option B (Paris) is the correct answer.", "B"), ("The answer is ‘B’.", "B"), ("A, B, D are wrong. C is right.", "C"),
+    ("Option B (Paris) is the correct answer.", "B"), ("The answer is ‘B’.", "B"),
+    ("A, B, D are wrong. C is right.", "C"),
     ("The answer is A (10^-24 %).", "A"), ("Setting these equal gives us the answer (C).", "C"),
     # options with their text
     ("b. 4", "B"), ("'D)80'", "D"), ("Option B: 42", "B"), ("B - Paris", "B"), ("(C)\n\nExplanation: A is wrong.", "C"),
