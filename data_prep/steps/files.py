@@ -119,6 +119,8 @@ def _json(path: Path) -> Records:
         raise DataError(f"{path}: too large to be read at once; write it as JSON lines (.jsonl)")
     with _opened(path) as file:
         text = file.read().removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        return
     try:
         values = json.loads(text.decode())
     except UnicodeDecodeError as error:

@@ -60,10 +60,9 @@ class LoadParams(Params):
     tasks: tuple[str, ...] = ()
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False  # read tasks from their mirror instead of the Hub
-    thinking: str | None = (
-        None  # format that a message's `reasoning_content` becomes the thought of; null drops such rows
-    )
+    thinking: str | None = None  # format in which `reasoning_content` is the thought; null drops such rows
     source: str | None = None
+    id_prefix: str | None = None  # put before the rows' own ids; those of tasks have the task's name
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | tuple[Scalar, ...] | Match] = Field(default_factory=dict)  # column -> value or values
     answer_from: AnswerFrom | None = None
@@ -269,8 +268,9 @@ class Load(Step):
         given = row.get("id")
         named = self.params.names or self.params.source
         row["source"] = origin.source if named else row.get("source") or origin.source
-        if isinstance(given, str) and not given.startswith((f"{origin.source}/", f"{row['source']}/")):
-            row["id"] = f"{origin.source}/{given}"  # sources number their rows alike
+        prefix = origin.source if self.params.names else self.params.id_prefix
+        if prefix and isinstance(given, str) and not given.startswith(f"{prefix}/"):
+            row["id"] = f"{prefix}/{given}"  # sources number their rows alike
         return check(row, NEEDS) or self._too_long(row) or row
 
     def _too_long(self, row: Row) -> Drop | None:

@@ -121,7 +121,8 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
             f"{where}: cannot tell the prompt among the columns {', '.join(sample) or '(none)'}; "
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
         )
-    return lambda record: _fitting(lambda one: _recognised(_without_nan(one), thinking), record)
+    learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
+    return lambda record: _fitting(lambda one: _recognised(_without_nan(one), thinking, learnt), record)
 
 
 def _fitting(convert: Convert, record: Record) -> Row | Drop:
@@ -142,7 +143,8 @@ def _has_prompt(record: Record) -> bool:
     )
 
 
-def _recognised(record: Record, thinking: str | None) -> Row | Drop:
+def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row | Drop:
+    """learnt: the column that other records of the file have their completion or answer in."""
     for name in MEDIA:
         if record.get(name):
             raise _Unfit("images, video or audio", f"column {name}")
@@ -166,10 +168,8 @@ def _recognised(record: Record, thinking: str | None) -> Row | Drop:
     given = next((value for name in ANSWER if (value := pick(record, name)) is not None), None)
     if isinstance(given, str) and "####" in given and "completion" not in row:
         row["completion"], given = given, final_answer({"answer": given}, "gsm8k")  # GSM8K: the solution and its number
-    if given is None and "completion" not in row:
-        absent = next((name for name in (*COMPLETION, *ANSWER) if name in record), None)
-        if absent is not None:
-            return _absent("completion" if absent in COMPLETION else "answer", absent, record)
+    if given is None and "completion" not in row and learnt is not None:
+        return _absent("completion" if learnt in COMPLETION else "answer", learnt, record)
     row["answer"] = given if as_text(given) is None or isinstance(as_text(given), str) else None
     return _finish(row, meta)
 
@@ -187,6 +187,8 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
         absent = next((name for name in (*CHATS, *PROMPT) if name in record), None)
         if absent is None and "chosen" in record:
             return [], None
+        if absent and record[absent] is not None:
+            raise _Unfit("prompt is neither a text nor messages", f"found {type(record[absent]).__name__}")
         raise _Unfit("null prompt" if absent else "missing prompt", f"column {absent or 'prompt'}")
     text, extra = record[name], record.get("input") if name == "instruction" else None
     if isinstance(extra, str) and extra:
@@ -389,5 +391,6 @@ def final_answer(row: Row, how: AnswerFrom) -> str | None:
         short = row.get("answer") if how == "boxed_or_short" else None
         found = last_box(text)
         return (found if found is not None else short or "").strip() or None
-    _, mark, tail = text.rpartition("####")
+    texts = (text, row.get("completion") or "")
+    _, mark, tail = next((one for one in texts if "####" in one), "").rpartition("####")
     return re.sub(r"(?<=\d),(?=\d{3})", "", tail.strip()) or None if mark else None
