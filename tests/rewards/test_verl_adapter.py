@@ -116,8 +116,9 @@ def test_settings_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: py
         ({}, "no reward: set"),
         ({"reward": "maths"}, "did you mean 'math'"),
         ({"reward": "math", "params": {"fallback": []}}, "did you mean 'fallbacks'"),
-        ({"reward": "math", "group_sizes": 8}, "unknown key 'group_sizes', did you mean 'group_size'"),
-        ({"reward": "math", "max_errors": 2}, "max_errors must be from 0.0 to 1.0"),
+        ({"reward": "math", "group_sizes": 8}, "unknown parameter 'group_sizes', did you mean 'group_size'"),
+        ({"reward": "math", "max_errors": 2}, "max_errors: Input should be less than or equal to 1, not 2"),
+        ({"reward": "math", "deadline": "soon"}, "deadline: Input should be a valid number, not 'soon'"),
         ({"reward": "math", "acc": "math"}, "acc names no part 'math'"),
         ({"config": "/no/such.json"}, "No such file"),
         ({"config": '{"rewards": 1}'}, "is not a JSON object with a reward"),
@@ -262,6 +263,21 @@ def test_a_group_that_never_fills_is_an_error_that_says_why() -> None:
 
     with RewardServer() as server:
         assert [one["outcome"] for one in asyncio.run(main(server.url))] == ["error", "error"]
+
+
+def test_a_sample_without_a_group_is_an_error_at_once() -> None:
+    async def main(**given: Any) -> dict[str, Any]:
+        return await asyncio.wait_for(compute_score_async("s", "x", None, {"answer": "4"}, **given), 5)
+
+    length = {"reward": "combine", "params": {"parts": [{"reward": "length", "scale": "zscore"}]}}
+    alone = asyncio.run(main(**length, group_size=3))
+    assert (alone["score"], alone["outcome"], alone["is_error"]) == (0.0, "error", 1.0)
+
+    async def many() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(main(**length, group_size=2) for _ in range(60)))
+
+    with pytest.raises(TooManyFailures, match=r"the last: the row has no group, meta.prompt_id, id or prompt"):
+        asyncio.run(many())
 
 
 def test_a_grouped_reward_refuses_to_be_asked_one_by_one() -> None:

@@ -87,13 +87,13 @@ def test_an_unknown_benchmark_ends_the_run(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ({"aime": "math"}, "aime: must be a mapping with a reward"),
-        ({"aime": {"params": {}}}, "aime: must be a mapping with a reward"),
+        ({"aime": "math"}, "validation.aime: Input should be a valid dictionary .*, not 'math'"),
+        ({"aime": {"params": {}}}, "validation.aime.reward: Field required"),
         ({"aime": {"reward": "maths"}}, "did you mean 'math'"),
-        ({"aime": {"reward": "math", "param": {}}}, "unknown key 'param', did you mean 'params'"),
-        ({"aime": {"reward": "math", "params": []}}, "params must be a mapping"),
+        ({"aime": {"reward": "math", "param": {}}}, "aime: unknown parameter 'param', did you mean 'params'"),
+        ({"aime": {"reward": "math", "params": []}}, "validation.aime.params: Input should be a valid dictionary"),
         ({"aime": {"reward": "combine", "params": {"parts": [SCALED]}}}, "compares completions"),
-        (["aime"], "validation must be a mapping"),
+        (["aime"], "validation: Input should be a valid dictionary"),
     ],
 )
 def test_wrong_benchmarks_are_one_line(validation: Any, message: str) -> None:
