@@ -159,6 +159,8 @@ class App:
             if not result.done():
                 by_client = CLIENT_GONE, "the client closed the connection"
                 raise HTTPException(*(by_client if gone.done() else (504, f"no score in {self.settings.timeout:g} s")))
+        except asyncio.CancelledError:  # by uvicorn, when `grace` is over
+            raise HTTPException(503, "the server stopped before this was graded") from None
         finally:
             gone.cancel()
             result.cancel()
