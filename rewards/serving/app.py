@@ -223,7 +223,9 @@ class App:
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
             left = iter(score.as_json() for score in scores)
-            return {"scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in asked.completions]}
+            return {
+                "scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in asked.completions]
+            }
 
         return [(row, text) for row, texts in zip(rows, lists, strict=True) for text in texts], answer
 

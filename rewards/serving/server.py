@@ -75,7 +75,11 @@ class BoundedProtocol(H11Protocol):
         if self.conn.our_state in UNSENT and not self.transport.is_closing():
             self.app.answers[status] += 1
             body = json.dumps({"error": message}).encode()
-            headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("connection", "close"),
+            ]
             head = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
             for event in (head, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")

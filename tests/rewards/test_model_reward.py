@@ -264,6 +264,49 @@ def test_the_key_comes_from_the_environment_by_name(monkeypatch: pytest.MonkeyPa
         load("model", url="http://x", key_env="RM_KEX")
 
 
+@pytest.mark.parametrize("key", ["", " ", "s3cr3t\nx-evil: 1", "s3cr3t é"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("RM_KEY", key)
+    with pytest.raises(RewardError, match="no variable 'RM_KEY' with a key in printable ASCII") as caught:
+        load("model", url="http://x", key_env="RM_KEY")
+    assert "s3cr3t" not in str(caught.value)
+    with pytest.raises(RewardError, match="url holds a user name or password") as caught:
+        load("model", url="http://me:s3cr3t@x")
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_key_is_in_no_problem_and_no_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("RM_KEY", "s3cr3t")
+    caplog.set_level("DEBUG")
+    for fault in (Status(401), Status(500), Cut(), Raw(b"<html>"), Status(307, {"Location": "http://127.0.0.1:9/x"})):
+        with RewardServer(lambda body, fault=fault: fault) as server:
+            score = reward_for(server, key_env="RM_KEY", retries=0).score(ROW, "2")
+        assert score.outcome == "error"
+        assert "s3cr3t" not in str(score) + caplog.text
+
+
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with RewardServer() as server:
+        assert reward_for(server, retries=0).score(ROW, "2").outcome == "scored"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with (
+        RewardServer() as other,
+        RewardServer(lambda body: Status(307, {"Location": other.url + "/classify"})) as server,
+    ):
+        score = reward_for(server).score(ROW, "2")
+        assert (score.outcome, len(server.bodies), other.bodies) == ("error", 1, [])
+
+
+def test_a_reply_without_end_is_cut() -> None:
+    with RewardServer(lambda body: Raw(b"[" + b"1," * (33 << 20))) as server:
+        score = reward_for(server, retries=0).score(ROW, "2")
+    assert "an unusable reply: more than 67108864 bytes" in score.details["problem"]
+
+
 # The client applies the template: batches, and the plain contract.
 
 TEMPLATED = (
@@ -314,7 +357,9 @@ def test_a_template_that_refuses_is_an_error_and_cannot_reach_the_system(tmp_pat
         ({"url": "http://x", "path": "y"}, "give url"),
         ({"url": "127.0.0.1:8000"}, "is not an address"),
         ({"url": "http://x:port"}, "is not an address"),
-        ({"url": "http://x", "endpoint": "clasify"}, "is not one of"),
+        ({"url": "ftp://x"}, "is not an address"),
+        ({"url": "http://x", "endpoint": "get_reward", "tokenizer": "/x", "max_tokens": 9}, "leave max_tokens out"),
+        ({"url": "http://x", "endpoint": "clasify"}, "endpoint: Input should be 'classify'"),
         ({"url": "http://x", "endpoint": "get_reward"}, "name the reward model's folder"),
         ({"url": "http://x", "tokenizer": "/no/such"}, "name its folder"),
         ({"url": "http://x", "thinking": "thnk"}, "did you mean 'think'"),

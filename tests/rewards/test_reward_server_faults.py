@@ -60,7 +60,18 @@ def status_lines(answer: str) -> list[str]:
         b"\x00" * 1000,
         b"",
     ],
-    ids=["bytes", "NaN", "infinity", "two values", "no end", "a long number", "deep lists", "deep objects", "zeros", "empty"],
+    ids=[
+        "bytes",
+        "NaN",
+        "infinity",
+        "two values",
+        "no end",
+        "a long number",
+        "deep lists",
+        "deep objects",
+        "zeros",
+        "empty",
+    ],
 )
 def test_what_is_not_json_is_refused_in_one_line(server: Running, body: bytes) -> None:
     status, answer, _ = server.ask("/score", body)
@@ -164,13 +175,19 @@ def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
 
 def test_ids_are_unique_in_a_request(server: Running) -> None:
     twice = {"rows": [{"id": "a", "answer": "1"}, {"id": "a", "answer": "2"}], "completions": ["x", "y"]}
-    for body in (twice, {"ids": ["a", "b", "a"], "completions": ["x"] * 3}, {**twice, "rows": [{"id": 1}, {"id": "1"}]}):
+    for body in (
+        twice,
+        {"ids": ["a", "b", "a"], "completions": ["x"] * 3},
+        {**twice, "rows": [{"id": 1}, {"id": "1"}]},
+    ):
         status, answer, _ = server.ask("/score", body)
         assert status == 400
         assert re.match("two rows have the id '[a1]': send several completions of a row as a list", answer["error"])
     status, answer, _ = server.ask("/score", {"ids": ["a", "b"], "completions": [["x", "yy"], "zzz"]})
     assert status == 200
-    values = [[s["value"] for s in scores] if isinstance(scores, list) else scores["value"] for scores in answer["scores"]]
+    values = [
+        [s["value"] for s in scores] if isinstance(scores, list) else scores["value"] for scores in answer["scores"]
+    ]
     assert values == [[1.0, 2.0], 3.0]
 
 
