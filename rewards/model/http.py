@@ -50,7 +50,7 @@ class Client:
     concurrency: requests under way at once; waiting for a place is not timed. key: sent as bearer token.
     """
 
-    def __init__(self, url: str, *, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
+    def __init__(self, url: str, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
         self.url, self._timeout, self._retries = server_url(url), timeout, retries
         self._client = httpx2.Client(
             timeout=httpx2.Timeout(timeout, pool=None),

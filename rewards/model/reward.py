@@ -162,7 +162,7 @@ class ModelReward(Reward):
         p, count = self.params, len(conversations)
         texts = [chat_template(p.tokenizer).render(messages) for messages in conversations] if p.tokenizer else []
         if p.endpoint == "get_reward":
-            return self._client().request("/get_reward", lambda reply: _rewards(reply, count), {"query": texts})
+            return self._client().request("/get_reward", lambda reply: _values(reply, count, -1), {"query": texts})
         # use_activation: vLLM would otherwise answer with the sigmoid or softmax of the reward
         body: dict[str, Any] = {"use_activation": False}
         body |= {"input": texts, "add_special_tokens": False} if p.tokenizer else {"messages": conversations[0]}
@@ -170,14 +170,13 @@ class ModelReward(Reward):
             body["model"] = p.model
         if p.max_tokens:
             body |= {"truncate_prompt_tokens": p.max_tokens, "truncation_side": "right"}
-        return self._client().request(f"/{p.endpoint}", lambda reply: _outputs(reply, count, p.label), body)
+        return self._client().request(f"/{p.endpoint}", lambda reply: _values(reply, count, p.label), body)
 
     def _client(self) -> Client:
         p = self.params
         with self._lock:
             if os.getpid() not in self._clients:
-                bounds = {"timeout": p.timeout, "retries": p.retries, "concurrency": p.concurrency}
-                self._clients = {os.getpid(): Client(p.url, key=_key(p.key_env), **bounds)}
+                self._clients = {os.getpid(): Client(p.url, p.timeout, p.retries, p.concurrency, _key(p.key_env))}
             return self._clients[os.getpid()]
 
 
@@ -232,26 +231,22 @@ def _names(reply: bytes) -> list[str]:
     return [model.id for model in _Reply.model_validate_json(reply).data]
 
 
-def _outputs(reply: bytes, count: int, label: int) -> list[float]:
-    """Values of a /classify or /pooling reply in the order asked. Raises ValueError."""
-    results = {result.index: result.outputs for result in _Reply.model_validate_json(reply).data}
-    if sorted(results) != list(range(count)):
-        raise ValueError(f"results numbered {sorted(results)!s:.80} for {count} conversations")
-    return [_value(results[i], label) for i in range(count)]
+def _values(reply: bytes, count: int, label: int) -> list[float]:
+    """Output `label` of each conversation in the order asked; of outputs per token, the last token's.
 
-
-def _rewards(reply: bytes, count: int) -> list[float]:
-    rewards = _Reply.model_validate_json(reply).rewards
-    if len(rewards) != count:
-        raise ValueError(f"{len(rewards)} rewards for {count} texts")
-    return [_value(given if isinstance(given, list) else [given], -1) for given in rewards]
-
-
-def _value(outputs: Sequence[float | list[float]], label: int) -> float:
-    """Output `label` of one result; of results per token, the last token's."""
-    last = outputs[-1] if outputs and isinstance(outputs[-1], list) else outputs
-    if not -len(last) <= label < len(last):
-        raise ValueError(f"no output {label} among {len(last)}")
-    value = last[label]
-    assert isinstance(value, (int, float))
-    return float(value)
+    Raises ValueError for a reply without them.
+    """
+    parsed = _Reply.model_validate_json(reply)
+    by_place = {result.index: result.outputs for result in parsed.data}
+    by_place |= {i: given if isinstance(given, list) else [given] for i, given in enumerate(parsed.rewards)}
+    if sorted(by_place) != list(range(count)):
+        raise ValueError(f"results numbered {sorted(by_place)!s:.80} for {count} conversations")
+    values = []
+    for place in range(count):
+        outputs: list[Any] = by_place[place]
+        if outputs and isinstance(outputs[-1], list):
+            outputs = outputs[-1]
+        if not -len(outputs) <= label < len(outputs):
+            raise ValueError(f"no output {label} among {len(outputs)}")
+        values.append(float(outputs[label]))
+    return values

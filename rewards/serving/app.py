@@ -25,6 +25,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
@@ -74,8 +75,8 @@ class App:
         self._running: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="grading")
         routes = [
-            Route("/get_reward", self._get_reward, methods=["POST"]),
-            Route("/score", self._score, methods=["POST"]),
+            Route("/get_reward", partial(self._answer, self._read_query), methods=["POST"]),
+            Route("/score", partial(self._answer, self._read_rows), methods=["POST"]),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
         ]
@@ -103,13 +104,7 @@ class App:
         lines += [f"rewards_requests_inside {self._requests}", f"rewards_body_bytes {self._bytes}", ""]
         return PlainTextResponse("\n".join(lines))
 
-    async def _get_reward(self, request: Request) -> Response:
-        return await self._answer(request, self._read_query)
-
-    async def _score(self, request: Request) -> Response:
-        return await self._answer(request, self._read_rows)
-
-    async def _answer(self, request: Request, read: Callable[[Any], tuple[list[Item], Answer]]) -> Response:
+    async def _answer(self, read: Callable[[Any], tuple[list[Item], Answer]], request: Request) -> Response:
         content = bytearray()
         try:
             await self._receive(request, content)
@@ -222,9 +217,10 @@ class App:
         lists = [[given] if isinstance(given, str) else given for given in asked.completions]
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
-            left = iter(score.as_json() for score in scores)
+            left = iter([score.as_json() for score in scores])
+            shaped = [[next(left) for _ in texts] for texts in lists]
             return {
-                "scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in asked.completions]
+                "scores": [s[0] if isinstance(c, str) else s for s, c in zip(shaped, asked.completions, strict=True)]
             }
 
         return [(row, text) for row, texts in zip(rows, lists, strict=True) for text in texts], answer

@@ -5,11 +5,9 @@
     +reward.custom_reward_function.reward_kwargs.reward=math
     +reward.custom_reward_function.reward_kwargs.params={fallbacks: [answer_is]}
 
-The settings (`Settings`) can also be a JSON file (`reward_kwargs.config=reward.json`), or the variable POSTTRAIN_REWARD:
-that JSON, or the name of such a file.
-
-`validation: {<data_source>: {reward: …, params: {…}}}` grades the samples whose `extra_info.split` is validation by their
-data_source's entry; that score is their `acc`, so evaluation during training is evaluation as it is done afterwards.
+The settings (`Settings`) can also be a JSON file: `reward_kwargs.config=reward.json`. `validation: {<data_source>:
+{reward: …, params: {…}}}` grades the samples whose `extra_info.split` is validation by their data_source's entry; that
+score is their `acc`, so evaluation during training is evaluation as it is done afterwards.
 
 The row to score comes from the sample's `extra_info`: its key `row` (JSON text or a mapping), or else its columns;
 `ground_truth` is used for the column that the reward needs (answer, tests or references), and a reward model needs
@@ -17,8 +15,8 @@ The row to score comes from the sample's `extra_info`: its key `row` (JSON text 
 `group_size` (verl's rollout.n), and use the async function with one worker (`reward.num_workers=1`).
 
 A reward that raises or whose value is not finite is an `error`; no score after `deadline` seconds, waiting included, is
-a `timeout`. Such a sample scores 0 and its metrics say why. The run ends when the share of either among the last `window`
-outcomes exceeds its limit (verl's `rate_limited` manager swallows that exception, the others pass it on).
+a `timeout`. Such a sample scores 0 and its metrics say why. The run ends when the share of either among the last
+`window` outcomes exceeds its limit (verl's `rate_limited` manager swallows that exception, the others pass it on).
 
 verl decodes completions without special tokens: the marks of a thinking format must not be special tokens of the
 policy's tokenizer.
@@ -48,7 +46,6 @@ from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.params import RewardParams, checked
 from rewards.registry import load
 
-VARIABLE = "POSTTRAIN_REWARD"
 REFERENCES = ("answer", "tests", "references")
 # What verl itself puts into extra_info.
 VERLS = frozenset({"num_turns", "rollout_reward_scores", "experiment_name", "tools_kwargs", "need_tools_kwargs"})
@@ -296,17 +293,17 @@ def _grader(given: Mapping[str, Any]) -> Grader:
     """The grader for these keyword arguments, kept for the life of the process. Raises RewardError."""
     unused = "reward_model_tokenizer"
     settings = {key: plain(value) for key, value in given.items() if value is not None and not key.startswith(unused)}
-    known = [settings, os.environ.get(VARIABLE, ""), os.getpid()]
     with _making:  # many samples come at once at the start, and a reward may be costly to make
-        return _made(json.dumps(known, sort_keys=True))
+        return _made(json.dumps(settings, sort_keys=True), os.getpid())
 
 
 @lru_cache(maxsize=16)
-def _made(key: str) -> Grader:
-    given, variable, _ = json.loads(key)
+def _made(key: str, pid: int) -> Grader:
+    given = json.loads(key)
     router = given.pop("reward_router_address", None)
-    source = given.pop("config", None) or variable
-    settings = checked(Settings, given if "reward" in given else {**_written(source), **given}, "reward_kwargs")
+    if path := given.pop("config", None):
+        given = {**_written(Path(path)), **given}
+    settings = checked(Settings, given, "reward_kwargs")
     monitor = FailureMonitor(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
     loaded: dict[str, Reward] = {}  # equal rewards are one, with one set of worker processes
 
@@ -328,19 +325,16 @@ def _made(key: str) -> Grader:
     return Grader(settings, reward_of(settings.reward, settings.params), monitor, tasks)
 
 
-def _written(source: str) -> dict[str, Any]:
-    """Settings from JSON text or from a file. Raises RewardError."""
-    if not source:
-        raise RewardError(f"no reward: set reward_kwargs.reward or reward_kwargs.config, or the variable {VARIABLE}")
-    text = source
-    if not source.lstrip().startswith("{"):
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except OSError as problem:
-            raise RewardError(f"{source}: {problem.strerror}") from None
-    given = _json_or_none(text)
-    if not isinstance(given, dict) or not given.get("reward"):
-        raise RewardError(f"{source[:200]!r} is not a JSON object with a reward")
+def _written(path: Path) -> dict[str, Any]:
+    """Settings from a JSON file. Raises RewardError."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise RewardError(f"reward_kwargs.config: {path}: {problem.strerror}") from None
+    except ValueError as problem:
+        raise RewardError(f"reward_kwargs.config: {path}: not JSON: {problem}") from None
+    if not isinstance(given, dict):
+        raise RewardError(f"reward_kwargs.config: {path}: not a JSON object")
     return given
 
 

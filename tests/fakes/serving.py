@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ ROWS: list[dict[str, Any]] = [
 class Running:
     process: subprocess.Popen[str]
     port: int
+    client: httpx2.Client = field(default_factory=lambda: httpx2.Client(trust_env=False, limits=httpx2.Limits()))
 
     @property
     def url(self) -> str:
@@ -33,8 +34,8 @@ class Running:
     def ask(self, path: str, body: Any = None, timeout: float = 30) -> tuple[int, Any, httpx2.Headers]:
         """(status, JSON of the answer, headers); body: JSON value, bytes as they are, or None for GET."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        with httpx2.Client(trust_env=False, timeout=timeout) as client:
-            answer = client.request("GET" if body is None else "POST", self.url + path, content=data)
+        method = "GET" if body is None else "POST"
+        answer = self.client.request(method, self.url + path, content=data, timeout=timeout)
         is_json = "json" in answer.headers["content-type"]
         return answer.status_code, answer.json() if is_json else answer.text, answer.headers
 

@@ -228,7 +228,7 @@ def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> 
     assert "\n" not in str(caught.value)
     with pytest.raises(RewardError, match="unknown parameter 'modle', did you mean 'model'"):
         load("bleu_rm", modle={})
-    with pytest.raises(RewardError, match="parts.1.params: Input should be a valid dictionary, not 3"):
+    with pytest.raises(RewardError, match=r"parts.1.params: Input should be a valid dictionary, not 3"):
         load("bleu_rm", model=3)
 
 
@@ -267,5 +267,5 @@ def test_format_of_a_completion_cut_short() -> None:
 
 
 def test_format_names_the_known_departures() -> None:
-    with pytest.raises(RewardError, match="ignore.0: Input should be 'text_before', .*, not 'no_box'"):
+    with pytest.raises(RewardError, match=r"ignore.0: Input should be 'text_before', .*, not 'no_box'"):
         load("format", ignore=["no_box"])

@@ -132,14 +132,15 @@ def test_under_load_all_are_answered_and_health_does_not_wait(tmp_path: Path) ->
         ThreadPoolExecutor(64) as clients,
     ):
         jobs = [clients.submit(running.ask, "/score", one("x" * n)) for n in range(1, 65)]
-        slowest = 0.0
+        while not rm.bodies:
+            time.sleep(0.01)
+        meanwhile = 0
         while not all(job.done() for job in jobs):
-            started = time.monotonic()
             assert running.ask("/health")[:2] == (200, {"status": "ok", "reward": "model"})
-            slowest = max(slowest, time.monotonic() - started)
+            meanwhile += 1
         values = [job.result()[1]["scores"][0]["value"] for job in jobs]
     assert values == [values[0] + n for n in range(64)]
-    assert slowest < 1.0
+    assert meanwhile > 20
     assert rm.most_at_once <= 8
 
 
@@ -253,7 +254,7 @@ def test_a_port_in_use_is_one_line() -> None:
 
 
 def test_one_prompt_with_two_golds_is_refused() -> None:
-    with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row and another gold"):
+    with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row and another reference answer"):
         Prompts([ROWS[0], {**ROWS[0], "answer": "5"}])
     assert len(Prompts([ROWS[0], ROWS[0]])) == 1
 

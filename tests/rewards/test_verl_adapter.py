@@ -34,9 +34,8 @@ GATED = {
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh() -> None:
     verl._made.cache_clear()
-    monkeypatch.delenv(verl.VARIABLE, raising=False)
 
 
 def sync(text: str, truth: Any = "4", info: Any = None, **given: Any) -> dict[str, Any]:
@@ -99,21 +98,26 @@ def test_settings_come_as_mappings_of_any_library() -> None:
     assert told["score"] == 1.0
 
 
-def test_settings_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "reward.json"
     file.write_text(json.dumps(GATED))
-    wanted = sync(RIGHT, **GATED)
-    assert sync(RIGHT, config=str(file)) == wanted
-    for value in (json.dumps(GATED), str(file)):
-        monkeypatch.setenv(verl.VARIABLE, value)
-        assert sync(RIGHT) == wanted
-    assert sync(RIGHT, reward="math")["score"] == 1.0  # keywords go before the environment
+    assert sync(RIGHT, config=str(file)) == sync(RIGHT, **GATED)
+    assert sync(RIGHT, config=str(file), reward="math", params={}, acc="")["score"] == 1.0  # keywords come first
+    for text, message in (
+        ("{", "not JSON: "),
+        ("[]", "not a JSON object"),
+        ('{"rewards": 1}', "'rewards', did you mean"),
+    ):
+        file.write_text(text)
+        verl._made.cache_clear()
+        with pytest.raises(RewardError, match=message):
+            sync(RIGHT, config=str(file))
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "no reward: set"),
+        ({}, "reward: Field required"),
         ({"reward": "maths"}, "did you mean 'math'"),
         ({"reward": "math", "params": {"fallback": []}}, "did you mean 'fallbacks'"),
         ({"reward": "math", "group_sizes": 8}, "unknown parameter 'group_sizes', did you mean 'group_size'"),
@@ -121,7 +125,6 @@ def test_settings_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: py
         ({"reward": "math", "deadline": "soon"}, "deadline: Input should be a valid number, not 'soon'"),
         ({"reward": "math", "acc": "math"}, "acc names no part 'math'"),
         ({"config": "/no/such.json"}, "No such file"),
-        ({"config": '{"rewards": 1}'}, "is not a JSON object with a reward"),
     ],
 )
 def test_wrong_settings_are_one_line(given: dict[str, Any], message: str) -> None:
