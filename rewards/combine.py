@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, model_validator
 
@@ -86,10 +86,7 @@ class CombineParams(RewardParams):
         return self
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part's parameters and its reward."""
-
+class Part(NamedTuple):
     spec: PartParams
     reward: Reward
 
@@ -128,40 +125,16 @@ class CombineReward(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         results: list[Results] = [{} for _ in rows]
-        scores: dict[int, Score] = {}
-        summed = self.parts
-        if self.params.mode == "gate":
-            gate, *summed = self.parts
-            self._compute(gate, range(len(rows)), rows, completions, workers, results)
-            scores = {i: score for i, parts in enumerate(results) if (score := self._stopped(parts[gate.spec.key]))}
-        passed = [i for i in range(len(rows)) if i not in scores]
-        for part in summed:
-            self._compute(part, passed, rows, completions, workers, results)
-        scores |= {i: self._whole(summed, results[i]) for i in passed}
+        scores: dict[int, Score] = {}  # of completions that the gate stopped
+        for number, part in enumerate(self.parts):
+            places = [i for i in range(len(rows)) if i not in scores]
+            graded = _graded(part, [rows[i] for i in places], [completions[i] for i in places], workers)
+            for i, result in zip(places, graded, strict=True):
+                results[i][part.spec.key] = result
+            if number == 0 and self.params.mode == "gate":
+                scores = {i: score for i, result in enumerate(graded) if (score := self._stopped(result))}
+        scores |= {i: self._whole(parts) for i, parts in enumerate(results) if i not in scores}
         return [replace(scores[i], details={"parts": parts}) for i, parts in enumerate(results)]
-
-    def _compute(
-        self,
-        part: Part,
-        places: Sequence[int],
-        rows: Sequence[Row],
-        completions: Sequence[str],
-        workers: int | None,
-        results: list[Results],
-    ) -> None:
-        """Add the part's results for the completions at `places`."""
-        groups = {i: "" if part.spec.scale == "none" else group_of(rows[i]) for i in places}
-        graded = [i for i in places if groups[i] is not None]
-        values = part.reward.score_many([rows[i] for i in graded], [completions[i] for i in graded], workers)
-        scores = dict.fromkeys(places, Score(0.0, "error", {"problem": NO_GROUP})) | dict(
-            zip(graded, values, strict=True)
-        )
-        valued = {i: score.value for i, score in scores.items() if not _failed(score.outcome)}
-        scaled = scale(part.spec.scale, list(valued.values()), [groups[i] for i in valued])
-        for i, score in scores.items():
-            results[i][part.spec.key] = score.as_json()
-        for i, value in zip(valued, scaled, strict=True):
-            results[i][part.spec.key]["scaled"] = _clipped(value, part.spec.clip)
 
     def _stopped(self, gate: Mapping[str, Any]) -> Score | None:
         """The score of a completion that the gate does not let through."""
@@ -169,16 +142,32 @@ class CombineReward(Reward):
             return Score(0.0, gate["outcome"])
         return None if gate["scaled"] >= self.params.threshold else Score(self.params.floor, gate["outcome"])
 
-    def _whole(self, parts: Sequence[Part], results: Results) -> Score:
-        outcomes: list[Outcome] = [results[part.spec.key]["outcome"] for part in parts]
+    def _whole(self, results: Results) -> Score:
+        summed = [part.spec for part in self.parts[1 if self.params.mode == "gate" else 0 :]]
+        outcomes: list[Outcome] = [results[spec.key]["outcome"] for spec in summed]
         for bad in ("error", "timeout"):
             if bad in outcomes and (self.params.failed == "error" or all(map(_failed, outcomes))):
                 return Score(0.0, bad)
-        valued = [(part.spec.weight, results[part.spec.key].get("scaled")) for part in parts]
-        terms = [weight * value for weight, value in valued if value is not None]
+        terms = [spec.weight * results[spec.key]["scaled"] for spec in summed if "scaled" in results[spec.key]]
         value = math.prod(terms) if self.params.mode == "product" else math.fsum(terms)
         decided = [outcome for outcome in outcomes if not _failed(outcome)]
         return Score(_clipped(value, self.params.clip), "scored" if "scored" in decided else decided[0])
+
+
+def _graded(part: Part, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
+    """A part's value, outcome and details of each completion, and its scaled value where it has one."""
+    groups = ["" if part.spec.scale == "none" else group_of(row) for row in rows]
+    grouped = [i for i, group in enumerate(groups) if group is not None]
+    scores = [Score(0.0, "error", {"problem": NO_GROUP})] * len(rows)
+    graded = part.reward.score_many([rows[i] for i in grouped], [completions[i] for i in grouped], workers)
+    for i, score in zip(grouped, graded, strict=True):
+        scores[i] = score
+    results = [score.as_json() for score in scores]
+    valued = [i for i, score in enumerate(scores) if not _failed(score.outcome)]
+    scaled = scale(part.spec.scale, [scores[i].value for i in valued], [groups[i] for i in valued])
+    for i, value in zip(valued, scaled, strict=True):
+        results[i]["scaled"] = _clipped(value, part.spec.clip)
+    return results
 
 
 class BleuRm(CombineReward):
@@ -189,13 +178,13 @@ class BleuRm(CombineReward):
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        if "parts" in params:
-            return super().create(name, params)
-        for key in params:
-            if key not in ("bleu", "model"):
-                raise RewardError(f"reward {name!r}: unknown parameter {key!r}{nearest(key, ('bleu', 'model'))}")
-        halves = [{"reward": part, "params": params.get(part, {}), "weight": 0.5} for part in ("bleu", "model")]
-        return super().create(name, {"parts": [{**half, "scale": "zscore"} for half in halves]})
+        if "parts" not in params:  # which a pickled one has
+            if unknown := next((key for key in params if key not in ("bleu", "model")), ""):
+                near = nearest(unknown, ("bleu", "model"))
+                raise RewardError(f"reward {name!r}: unknown parameter {unknown!r}{near}")
+            half = {"weight": 0.5, "scale": "zscore"}
+            params = {"parts": [{"reward": part, "params": params.get(part, {}), **half} for part in ("bleu", "model")]}
+        return super().create(name, params)
 
 
 def _failed(outcome: str) -> bool:

@@ -57,7 +57,7 @@ class Prompts:
         return len(self._rows)
 
     def find(self, text: str) -> tuple[dict[str, Any], str]:
-        """(row, completion) of a transcript; meta.finish_reason of the row is "stop" if the completion has an end token.
+        """(row, completion) of a transcript; the row's meta.finish_reason is "stop" if it has an end token.
 
         Raises RewardError if no row has its prompt. The first assistant turn that follows a known prompt is the
         completion: turns that the completion forges come after it.
