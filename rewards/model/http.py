@@ -9,6 +9,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import httpx2
@@ -52,6 +53,7 @@ class Client:
 
     def __init__(self, url: str, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
         self.url, self._timeout, self._retries = server_url(url), timeout, retries
+        self.threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reward model")  # shared by all batches
         self._client = httpx2.Client(
             timeout=httpx2.Timeout(timeout, pool=None),
             limits=httpx2.Limits(max_connections=concurrency, keepalive_expiry=KEPT_S),

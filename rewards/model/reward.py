@@ -15,7 +15,6 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
@@ -87,7 +86,7 @@ class ModelReward(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
-        graded = iter(self._graded([item for item in prepared if not isinstance(item, Score)], workers))
+        graded = iter(self._graded([item for item in prepared if not isinstance(item, Score)]))
         return [item if isinstance(item, Score) else next(graded) for item in prepared]
 
     def check_ready(self) -> None:
@@ -130,7 +129,7 @@ class ModelReward(Reward):
             return Score(self.params.floor, "bad_format", details)
         return [*messages, {"role": "assistant", "content": answer}]
 
-    def _graded(self, conversations: Sequence[Messages], workers: int | None) -> list[Score]:
+    def _graded(self, conversations: Sequence[Messages]) -> list[Score]:
         p = self.params
         if not conversations:
             return []
@@ -143,8 +142,7 @@ class ModelReward(Reward):
         batches = [conversations[i : i + size] for i in range(0, len(conversations), size)]
         if len(batches) == 1:
             return self._batch(batches[0])
-        with ThreadPoolExecutor(min(workers or p.concurrency, len(batches))) as threads:
-            return [score for scores in threads.map(self._batch, batches) for score in scores]
+        return [score for scores in self._client().threads.map(self._batch, batches) for score in scores]
 
     def _batch(self, conversations: Sequence[Messages]) -> list[Score]:
         """One request; where the server refuses it, each conversation alone, so that only the bad one is an error."""

@@ -26,9 +26,9 @@ from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FailFast, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -50,13 +50,13 @@ Answer = Callable[[Sequence[Score]], dict[str, Any]]
 
 
 class GetReward(BaseModel, strict=True):
-    query: list[str]
+    query: Annotated[list[str], FailFast()]  # a list may hold millions of errors
 
 
 class ScoreRows(BaseModel, strict=True):
-    completions: list[str | list[str]]
-    rows: list[dict[str, Any]] = []
-    ids: list[str | int] | None = None
+    completions: list[Any]
+    rows: Annotated[list[dict[str, Any]], FailFast()] = []
+    ids: Annotated[list[str | int], FailFast()] = []
 
 
 class App:
@@ -204,7 +204,7 @@ class App:
         """A /score request."""
         asked = ScoreRows.model_validate(body)
         rows = asked.rows
-        if asked.ids is not None:
+        if "ids" in asked.model_fields_set:
             if unknown := [given for given in asked.ids if str(given) not in self.by_id]:
                 raise HTTPException(400, f"no row has the id {str(unknown[0])[:80]!r}")
             rows = [self.by_id[str(given)] for given in asked.ids]
@@ -215,6 +215,9 @@ class App:
         except RewardError as problem:
             raise HTTPException(400, f"{problem}: send several completions of a row as a list in its place") from None
         lists = [[given] if isinstance(given, str) else given for given in asked.completions]
+        for place, texts in enumerate(lists):
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise HTTPException(400, f"completions.{place}: must be a text or a list of texts")
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
             left = iter([score.as_json() for score in scores])

@@ -1,4 +1,4 @@
-"""Settings of the reward server: each is an option of `python -m rewards serve`, described by its help text."""
+"""Settings of the reward server, each an option of `python -m rewards serve`, and types that verl's adapter shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewards.params import RewardParams
 
 Count = Annotated[int, Field(ge=1, le=1 << 24)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Field(ge=0.1, le=86400.0)]
+Seconds = Annotated[float, Field(ge=0.01, le=86400.0)]
 
 
 class ServerSettings(RewardParams):

@@ -36,15 +36,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from rewards.base import FailureLimit, FailureMonitor, Reward, Score, finite, group_of
 from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.params import RewardParams, checked
 from rewards.registry import load
+from rewards.serving.settings import Count, Seconds, Share
 
 REFERENCES = ("answer", "tests", "references")
 # What verl itself puts into extra_info.
@@ -54,9 +53,6 @@ VALIDATION = frozenset({"val", "validation", "test", "eval"})
 # the process, not for a call, and so are not multiplied by these.
 THREADS = 64
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Field(ge=0.01, le=86400.0)]
-GroupSize = Annotated[int, Field(ge=1, le=1 << 16)]
 Scoring = concurrent.futures.Future[list[Score]] | asyncio.Future[list[Score]]
 
 
@@ -68,10 +64,9 @@ class Validation(RewardParams):
 
 
 class Settings(RewardParams):
-    """acc: the part of a combined reward that verl reports as accuracy. group_size, val_group_size: completions of one
-    prompt, in training and where extra_info.split says validation; group_wait: seconds until an incomplete group is an
-    error. window: outcomes that max_errors and max_timeouts (shares) look at. deadline: seconds, far beyond what a
-    reward allows itself.
+    """acc: the part of a combined reward that verl reports as accuracy. group_size: completions of one prompt in
+    training; group_wait: seconds until an incomplete group is an error. window: outcomes that max_errors and
+    max_timeouts (shares) look at. deadline: seconds, far beyond what a reward allows itself.
     """
 
     reward: str
@@ -80,9 +75,8 @@ class Settings(RewardParams):
     acc: str = ""
     max_errors: Share = FailureLimit.error
     max_timeouts: Share = FailureLimit.timeout
-    window: Annotated[int, Field(ge=1, le=1 << 24)] = 1000
-    group_size: GroupSize = 1
-    val_group_size: GroupSize = 1
+    window: Count = 1000
+    group_size: Count = 1
     group_wait: Seconds = 1800.0
     deadline: Seconds = 1800.0
 
@@ -114,7 +108,7 @@ async def compute_score_async(
     # the first call may load a model, or ask a server
     grader = (await loop.run_in_executor(_threads(), _grader, given)).of(data_source, extra_info)
     row = grader.row(data_source, ground_truth, extra_info)
-    size = grader.settings.val_group_size if is_validation(extra_info) else grader.settings.group_size
+    size = 1 if is_validation(extra_info) else grader.settings.group_size
     if grader.reward.grouped and grader.settings.group_size == 1:
         raise RewardError(
             f"reward {grader.settings.reward!r} compares the completions of a prompt: set group_size to rollout.n"
@@ -320,7 +314,7 @@ def _made(key: str, pid: int) -> Grader:
         reward = reward_of(entry.reward, entry.params)
         if reward.grouped:
             raise RewardError(f"validation: {task}: reward {entry.reward!r} compares completions, which is no accuracy")
-        own = {"reward": entry.reward, "acc": "", "group_size": 1, "val_group_size": 1}
+        own = {"reward": entry.reward, "acc": "", "group_size": 1}
         tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, with_parts=False)
     return Grader(settings, reward_of(settings.reward, settings.params), monitor, tasks)
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -229,6 +230,17 @@ def test_concurrency_holds_over_threads_and_in_asyncio() -> None:
         values = asyncio.run(main(reward_for(server, concurrency=3, floor=-1.0)))
         assert values == [-1.0] + [len(SEEN) - 1 + n for n in range(1, 40)]
         assert server.most_at_once <= 3
+
+
+def test_threads_are_bounded_by_concurrency_over_all_batches() -> None:
+    with RewardServer(lambda body: Slow(0.01)) as server, ThreadPoolExecutor(20) as callers:
+        reward = reward_for(server, concurrency=3)
+        texts = ["x" * n for n in range(1, 9)]
+        jobs = [callers.submit(reward.score_many, [ROW] * 8, texts) for _ in range(20)]
+        while not all(job.done() for job in jobs):
+            names = [thread.name for thread in threading.enumerate()]
+            assert sum(name.startswith("reward model") for name in names) <= 3
+        assert {score.outcome for job in jobs for score in job.result()} == {"scored"}
 
 
 def test_a_server_that_restarts_costs_nothing() -> None:

@@ -174,6 +174,17 @@ def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
         assert running.ask("/score", b" " * (3 << 20))[0] == 400
 
 
+def test_a_million_wrong_items_are_one_error(server: Running) -> None:
+    rows = b'{"rows": [{}], "completions": '
+    for body in [
+        rows + b"[[" + b"1," * 400_000 + b"1]]}",
+        b'{"completions": ["x"], "rows": [' + b"1," * 400_000 + b"1]}",
+    ]:
+        status, answer, _ = server.ask("/score", body)
+        assert status == 400
+        assert re.fullmatch(r"(completions|rows)\.0: (Input should be|must be) a .{4,30}", answer["error"])
+
+
 def test_ids_are_unique_in_a_request(server: Running) -> None:
     twice = {"rows": [{"id": "a", "answer": "1"}, {"id": "a", "answer": "2"}], "completions": ["x", "y"]}
     for body in (

@@ -248,7 +248,7 @@ def test_siblings_are_scored_together_when_the_last_is_there() -> None:
     assert again == told
 
 
-def test_validation_samples_have_a_group_size_of_their_own() -> None:
+def test_validation_samples_are_scored_alone() -> None:
     async def main(url: str) -> dict[str, Any]:
         info = {"index": 0, "split": "test", "prompt": PROMPT}
         return await compute_score_async("s", "x", None, info, **group_kwargs(url, group_size=3))
