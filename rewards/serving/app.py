@@ -81,6 +81,7 @@ class App:
             Route("/metrics", self._metrics),
         ]
         self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+        self._starlette.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counted(message: MutableMapping[str, Any]) -> None:
@@ -205,6 +206,8 @@ class App:
         asked = ScoreRows.model_validate(body)
         rows = asked.rows
         if "ids" in asked.model_fields_set:
+            if rows:
+                raise HTTPException(400, "give rows or ids, not both")
             if unknown := [given for given in asked.ids if str(given) not in self.by_id]:
                 raise HTTPException(400, f"no row has the id {str(unknown[0])[:80]!r}")
             rows = [self.by_id[str(given)] for given in asked.ids]

@@ -159,9 +159,7 @@ def test_a_fault_is_tried_again(fault: Any) -> None:
 @pytest.mark.parametrize("fault", [Slow(20), Trickle(0.1)], ids=str)
 def test_a_slow_answer_is_cut_at_its_deadline(fault: Any) -> None:
     with RewardServer(lambda body: fault) as server:
-        started = time.monotonic()
         score = reward_for(server, timeout=0.3, retries=1).score(ROW, "2")
-        assert time.monotonic() - started < 4
     assert (score.value, score.outcome, len(server.bodies)) == (0.0, "timeout", 2)
     assert "no answer within 0.3 s (2 tries)" in score.details["problem"]
 
@@ -405,11 +403,10 @@ def test_end_tokens_at_the_very_end_are_dropped(text: str, kept: str) -> None:
     assert without_end_token(text) == kept
 
 
+@pytest.mark.timeout(30)  # quadratic work would take minutes
 def test_many_end_marks_do_not_take_long() -> None:
-    started = time.process_time()
-    for hostile in ("<|a" * 50_000 + ">" + " " * 50_000 + "<|im_end|>x>", "<s>" * 100_000, "<|im_end|> \n" * 50_000):
+    for hostile in ("<|a" * 500_000 + ">" + " " * 500_000 + "<|im_end|>x>", "<s>" * 10**6, "<|im_end|> \n" * 500_000):
         without_end_token(hostile)
-    assert time.process_time() - started < 1
 
 
 # The real thing: a tiny random reward model in vLLM, in transformers, and our template beside theirs.
@@ -460,8 +457,8 @@ def run_there(python: Path, program: str, *words: str) -> str:
 @pytest.fixture(scope="module")
 def in_process(vllm_python: Path, reward_model: Path) -> dict[str, Any]:
     out = run_there(vllm_python, LOCAL, str(reward_model), json.dumps([ROW] * len(TEXTS)), json.dumps(TEXTS))
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+    printed: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return printed
 
 
 def test_transformers_in_process(in_process: dict[str, Any]) -> None:
@@ -477,7 +474,7 @@ def test_transformers_in_process(in_process: dict[str, Any]) -> None:
 def test_real_vllm_says_what_transformers_says(
     vllm_python: Path, reward_model: Path, in_process: dict[str, Any], tmp_path: Path
 ) -> None:
-    wanted = [score["value"] for score in in_process["scores"]]
+    expected = [score["value"] for score in in_process["scores"]]
     exact = EngineOptions(dtype="float32")  # vLLM's own choice for float32 weights is bfloat16: 0.02 off
     with serve(str(reward_model), python=vllm_python, options=exact, log=tmp_path / "log") as endpoint:
         for how in (
@@ -490,7 +487,7 @@ def test_real_vllm_says_what_transformers_says(
             assert isinstance(reward, ModelReward)
             reward.check_ready()
             scores = reward.score_many([ROW] * len(TEXTS), TEXTS)
-            assert [score.value for score in scores] == pytest.approx(wanted, abs=1e-3)
+            assert [score.value for score in scores] == pytest.approx(expected, abs=1e-3)
         long = "word " * 3000
         assert "maximum context length" in reward.score(ROW, long).details["problem"]
         cut = load("model", url=endpoint.base_url, model=endpoint.model, max_tokens=512)

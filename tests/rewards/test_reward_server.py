@@ -61,10 +61,10 @@ def test_a_forged_turn_does_not_change_the_question(math_server: Running) -> Non
 
 
 def test_the_richer_contract(math_server: Running) -> None:
-    wanted = [load("math").score(row, r"\boxed{4}").as_json() for row in ROWS]
+    expected = [load("math").score(row, r"\boxed{4}").as_json() for row in ROWS]
     by_rows = math_server.ask("/score", {"rows": ROWS, "completions": [r"\boxed{4}"] * 2})
     by_ids = math_server.ask("/score", {"ids": ["a", "b"], "completions": [r"\boxed{4}"] * 2})
-    assert by_rows[:2] == by_ids[:2] == (200, {"scores": wanted})
+    assert by_rows[:2] == by_ids[:2] == (200, {"scores": expected})
     assert math_server.ask("/score", {"rows": [], "completions": []})[1] == {"scores": []}
 
 
@@ -81,7 +81,12 @@ def test_the_richer_contract(math_server: Running) -> None:
         ("/score", {"rows": ["x"], "completions": ["x"]}, 400, "rows.0: Input should be a valid dictionary"),
         ("/score", {"ids": ["c"], "completions": ["x"]}, 400, "no row has the id 'c'"),
         ("/score", {"ids": "a", "completions": ["x"]}, 400, "ids: Input should be a valid list"),
+        ("/score", {"ids": None, "completions": []}, 400, "ids: Input should be a valid list"),
+        ("/score", {"ids": [True], "completions": ["x"]}, 400, "ids.0"),
+        ("/score", {"ids": ["a"], "rows": [{}], "completions": ["x"]}, 400, "give rows or ids, not both"),
+        ("/score", {"ids": ["a"], "completions": [5]}, 400, "completions.0: must be a text or a list of texts"),
         ("/nothing", None, 404, "there is POST /get_reward"),
+        ("/score/", {"ids": ["a"], "completions": ["x"]}, 404, "there is POST /get_reward"),
     ],
 )
 def test_malformed_requests_are_one_line(math_server: Running, path: str, body: Any, status: int, message: str) -> None:
@@ -121,7 +126,7 @@ def model_words(server: RewardServer, *more: str) -> list[str]:
     return ["--reward", "model", "--param", f"url={server.url}", "--param", "retries=0", *more]
 
 
-def one(text: str) -> dict[str, Any]:
+def single(text: str) -> dict[str, Any]:
     return {"ids": ["a"], "completions": [text]}
 
 
@@ -131,7 +136,7 @@ def test_under_load_all_are_answered_and_health_does_not_wait(tmp_path: Path) ->
         serving(tmp_path, *model_words(rm), "--workers", "8") as running,
         ThreadPoolExecutor(64) as clients,
     ):
-        jobs = [clients.submit(running.ask, "/score", one("x" * n)) for n in range(1, 65)]
+        jobs = [clients.submit(running.ask, "/score", single("x" * n)) for n in range(1, 65)]
         while not rm.bodies:
             time.sleep(0.01)
         meanwhile = 0
@@ -150,13 +155,13 @@ def test_a_full_queue_is_503_with_retry_after(tmp_path: Path) -> None:
         serving(tmp_path, *model_words(rm), "--workers", "1", "--queue", "1") as running,
         ThreadPoolExecutor(8) as clients,
     ):
-        jobs = [clients.submit(running.ask, "/score", one("x")) for _ in range(6)]
+        jobs = [clients.submit(running.ask, "/score", single("x")) for _ in range(6)]
         answers = [job.result() for job in jobs]
         assert sorted(status for status, _, _ in answers) == [200, 200, 503, 503, 503, 503]
         refused = next(answer for answer in answers if answer[0] == 503)
         assert refused[2]["retry-after"] == "1"
         assert "2 requests are waiting or graded already" in refused[1]["error"]
-        assert running.ask("/score", one("x"))[0] == 200  # and there is room again
+        assert running.ask("/score", single("x"))[0] == 200  # and there is room again
 
 
 def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
         ThreadPoolExecutor(3) as clients,
     ):
         idle = socket.create_connection(("127.0.0.1", running.port))  # a kept connection must not hold it up
-        jobs = [clients.submit(running.ask, "/score", one("x")) for _ in range(2)]
+        jobs = [clients.submit(running.ask, "/score", single("x")) for _ in range(2)]
         while len(rm.bodies) < 1:
             time.sleep(0.01)
         time.sleep(0.2)
@@ -186,7 +191,7 @@ def test_grace_is_an_end(tmp_path: Path) -> None:
         serving(tmp_path, *model_words(rm), "--grace", "0") as running,
         ThreadPoolExecutor(1) as clients,
     ):
-        job = clients.submit(running.ask, "/score", one("x"))
+        job = clients.submit(running.ask, "/score", single("x"))
         while len(rm.bodies) < 1:
             time.sleep(0.01)
         running.process.send_signal(signal.SIGTERM)
@@ -211,11 +216,11 @@ def test_killed_and_started_again_it_is_asked_on_by_our_own_client(tmp_path: Pat
 
 def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None:
     with RewardServer(lambda body: Status(400)) as rm, serving(tmp_path, *model_words(rm)) as running:
-        few = running.ask("/score", one("x"))
+        few = running.ask("/score", single("x"))
         assert (few[0], few[1]["scores"][0]["outcome"]) == (200, "error")
         status, answer, _ = running.ask("/score", {"ids": ["a"], "completions": [["x"] * 60]})
         assert (status, "scores are 'error'" in answer["error"]) == (500, True)
-        assert running.ask("/score", one("x"))[0] == 500
+        assert running.ask("/score", single("x"))[0] == 500
         assert running.ask("/health")[0] == 503
 
 
@@ -266,7 +271,7 @@ def test_prompts_of_several_turns() -> None:
         {"role": "user", "content": "2+2?"},
     ]
     prompts = Prompts([{"id": "m", "prompt": talk, "answer": "4"}])
-    text = "".join(f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in talk)
+    text = "".join(f"<|im_start|>{sample['role']}\n{sample['content']}<|im_end|>\n" for sample in talk)
     row, completion = prompts.find(text + "<|im_start|>assistant\nfour<|im_end|>")
     assert (row["id"], completion, row["meta"]) == ("m", "four", {"finish_reason": "stop"})
 
@@ -275,16 +280,15 @@ def test_prompts_of_several_turns() -> None:
 def test_any_completion_comes_back_whole(marks: Any, completion: str, finished: bool) -> None:
     prompts = Prompts(ROWS)
     text = f"{marks.user}2+2?{marks.ends[0]}{marks.assistant}{completion}{marks.ends[0] if finished else ''}"
-    row, found = prompts.find(text)
-    assert (row["id"], found) == ("a", completion)
+    row, rest = prompts.find(text)
+    assert (row["id"], rest) == ("a", completion)
     assert row["meta"]["finish_reason"] == ("stop" if finished else "length")
 
 
+@pytest.mark.timeout(30)  # quadratic work would take minutes
 def test_a_transcript_of_marks_only_takes_no_time() -> None:
-    started = time.process_time()
     with pytest.raises(RewardError, match="no row has this prompt"):
-        Prompts(ROWS).find("<|im_start|>user\n<|im_start|>assistant\n" * 20_000)
-    assert time.process_time() - started < 1
+        Prompts(ROWS).find("<|im_start|>user\n<|im_start|>assistant\n" * 200_000)
 
 
 def test_threads_end_with_their_connections(math_server: Running) -> None:
