@@ -60,7 +60,7 @@ class ScoreRows(BaseModel, strict=True):
 
 
 class App:
-    """The ASGI application. Only grading and JSON run in threads; all state is changed by the event loop."""
+    """The ASGI application. Only JSON and grading run in threads; the event loop does all counting."""
 
     def __init__(self, reward: Reward, rows: Sequence[dict[str, Any]], settings: ServerSettings) -> None:
         """Raises RewardError for two rows with one id, or one prompt with two reference answers."""
