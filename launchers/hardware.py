@@ -16,7 +16,9 @@ FOLDER = REPO / "configs" / "hardware"
 
 
 class Hardware(Strict):
-    """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU, interconnect in GB/s per GPU."""
+    """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU,
+    interconnect in GB/s per GPU.
+    """
 
     device: Literal["cpu", "cuda"]
     accelerator: str

@@ -354,7 +354,7 @@ def times(run: Results) -> list[Json]:
     return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in found.values()]
 
 
-def _trainer_version(run: Results, trainer: str) -> str | None:
+def _trainer_version(run: Results, trainer: Any) -> str | None:
     tables = (run.run.get("versions") or {}).values()
     return next((str(table[trainer]) for table in tables if trainer in table), None)
 

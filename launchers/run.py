@@ -56,9 +56,9 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         rundir.set_status(run.path, "running")
         argv = ["bash", str(run.path / script_name), *parts]
         here, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
-        script = subprocess.Popen(
+        script = subprocess.Popen(  # a Linux call only
             argv, env=environ, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL)
-        )  # Linux call only
+        )
         try:
             status = script.wait()
         except KeyboardInterrupt:
