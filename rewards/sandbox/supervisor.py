@@ -421,7 +421,8 @@ class _Talk:
         running: Leaf | None = self._start()
         while ready := dict(poll.poll(1000 * self._seconds)):
             if self._candidate.fileno() in ready and running is not None:
-                running = self._end(running)
+                self._end(running)
+                running = None
             elif self._judge.sock.fileno() in ready:
                 judge = self._judge.end()
                 if running is not None:
@@ -434,6 +435,9 @@ class _Talk:
                 poll.unregister(fd)
                 if event & select.POLLHUP:
                     continue  # the tests' process has ended, as its job will say
+                if running is not None:  # they have given up on the one before
+                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
+                    self._end(running)
                 end = self._ends[len(self._runs)]
                 if again(self._runs):
                     running = self._start()

@@ -107,7 +107,7 @@ class Program:
                 return self._value(peer, message, nodes, objects)
             raised = self._raised(peer, message)
         except _UNREADABLE as problem:
-            raise self._died(f"an unreadable answer: {problem}") from None
+            raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
         if isinstance(raised, (StopIteration, StopAsyncIteration)) and name not in ("next", "send"):
             raise RuntimeError(f"the program raised {type(raised).__name__}")  # it would end a loop of the tests
         raise raised
@@ -142,7 +142,7 @@ class Program:
             try:
                 self._change(changes)
             except _UNREADABLE as problem:
-                raise self._died(f"an unreadable answer: {problem}") from None
+                raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
     def _raised(self, peer: Peer, message: dict[str, Any]) -> Exception:
         args, attributes = peer.value(message, peer.values.decode(message["nodes"]))

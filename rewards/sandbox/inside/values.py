@@ -224,8 +224,9 @@ class _Decoded:
 
 def _parts(node: Node) -> list[int]:
     """Numbers of the nodes that an immutable node refers to."""
-    listed = node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] == "iterator"
-    return [item[0] for item in (node[1] if listed else node[1:]) if type(item) is list]
+    if node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] == "iterator":
+        return [item[0] for item in node[1] if type(item) is list]
+    return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS or node[0] == "array" else []
 
 
 def _all_inline(items: list[Any]) -> bool:
