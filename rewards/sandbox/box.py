@@ -17,7 +17,7 @@ from rewards.sandbox import filters, probe
 from rewards.sandbox.inside import walls
 from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, Talk
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
 
 _TOOLCHAINS = ("/usr/",)
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Sandbox:
         """
         return self._programs.python(code, cases, limits, keep_going)
 
-    def talk(
+    def run_tests(
         self,
         program: str,
         tests: str,
@@ -94,12 +94,12 @@ class Sandbox:
         judging: Limits,
         processes: int,
         again: Callable[[Sequence[Ran]], bool],
-    ) -> Talk:
+    ) -> TestRun:
         """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
-        its own, and they talk over a channel. A program's process that ends is replaced when the tests ask the next
+        its own, and they test_run over a channel. A program's process that ends is replaced when the tests ask the next
         question, at most `processes` in all, and if again(runs so far).
         """
-        return self._programs.talk(program, tests, settings, limits, judging, processes, again)
+        return self._programs.run_tests(program, tests, settings, limits, judging, processes, again)
 
     def execute(
         self,

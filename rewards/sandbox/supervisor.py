@@ -23,7 +23,7 @@ from typing import Any
 
 from rewards.sandbox.rungs import Start
 from rewards.sandbox.inside import leaf
-from rewards.sandbox.types import Built, Case, Limits, Program, Ran, Talk
+from rewards.sandbox.types import Built, Case, Limits, Program, Ran, TestRun
 
 _START_SECONDS = 60.0
 _TRIES = 3  # of which a zygote that takes a moment to end can cost one
@@ -173,11 +173,11 @@ class Runner:
                 lost = str(reason)
         return Program(None, runs + [Ran("error", message=lost)] * (len(cases) - len(runs)))
 
-    def talk(
+    def run_tests(
         self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, judging: Limits, processes: int,
         again: Callable[[Sequence[Ran]], bool],
-    ) -> Talk:  # fmt: skip
-        """See Sandbox.talk."""
+    ) -> TestRun:  # fmt: skip
+        """See Sandbox.run_tests."""
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
         lost = ""
         with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
@@ -185,15 +185,15 @@ class Runner:
                 try:
                     with self.job(request, code) as candidate, self.job(request, source) as judging_job:
                         if problem := _compile_error(ask(candidate, limits.wall_s)):
-                            return Talk(problem, Ran("ok"), [])
+                            return TestRun(problem, Ran("ok"), [])
                         if problem := _compile_error(ask(judging_job, limits.wall_s)):
-                            return Talk(None, Ran("exit", message=problem), [])
+                            return TestRun(None, Ran("exit", message=problem), [])
                         with contextlib.ExitStack() as files:
-                            talk = _Talk(files, candidate, judging_job, settings, limits, judging, processes)
-                            return talk.run(again)
+                            test_run = _TestRun(files, candidate, judging_job, settings, limits, judging, processes)
+                            return test_run.run(again)
                 except Lost as reason:
                     lost = str(reason)
-        return Talk(None, Ran("error", message=lost), [])
+        return TestRun(None, Ran("error", message=lost), [])
 
     def build(self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits, outputs: Sequence[str]) -> Built:
         header = {"files": [[n, len(data)] for n, data in files.items()], "argv": list(argv), "outputs": list(outputs)}
@@ -392,7 +392,7 @@ class Leaf:
         return judge(told, self._limits, read(self._stdout, most), said, value, self._result is not None)
 
 
-class _Talk:
+class _TestRun:
     """The tests' leaf and the program's leaves, one after another, with a channel of its own for each."""
 
     def __init__(
@@ -413,7 +413,7 @@ class _Talk:
         self._seconds = limits.wall_s + _SLACK_SECONDS
         self._runs: list[Ran] = []
 
-    def run(self, again: Callable[[Sequence[Ran]], bool]) -> Talk:
+    def run(self, again: Callable[[Sequence[Ran]], bool]) -> TestRun:
         """Until the tests are done. Raises Lost."""
         poll = select.poll()
         for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
@@ -429,7 +429,7 @@ class _Talk:
                     self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
                     if _readable(self._candidate):  # else it is killed with its job
                         self._end(running)
-                return Talk(None, judge, self._runs)
+                return TestRun(None, judge, self._runs)
             else:  # the tests ask a process that has not been started
                 fd, event = ready.popitem()
                 poll.unregister(fd)

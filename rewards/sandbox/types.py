@@ -74,7 +74,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Talk:
+class TestRun:
     """Tests run against a program. judge: of the tests' process, its result is what they wrote; it holds also if
     that process was ended. runs: the program's processes, in the order in which the tests reached them.
     """

@@ -67,14 +67,14 @@ def grade(
         hung = sum(ran.status == "timeout" for ran in runs)
         return len(runs) < MOST_PROCESSES and not (most_timeouts and hung >= most_timeouts)
 
-    talk = sandbox.talk(code, tests.source, settings, limits, _judging(limits), MOST_PROCESSES, again)
-    cpu_s = sum(ran.cpu_s for ran in talk.runs)
-    if talk.compile_error is not None:
-        return Graded(compile_error=talk.compile_error)
-    if "error" in (talk.judge.status, *(ran.status for ran in talk.runs)):
-        messages = [ran.message for ran in (talk.judge, *talk.runs) if ran.status == "error"]
+    test_run = sandbox.run_tests(code, tests.source, settings, limits, _judging(limits), MOST_PROCESSES, again)
+    cpu_s = sum(ran.cpu_s for ran in test_run.runs)
+    if test_run.compile_error is not None:
+        return Graded(compile_error=test_run.compile_error)
+    if "error" in (test_run.judge.status, *(ran.status for ran in test_run.runs)):
+        messages = [ran.message for ran in (test_run.judge, *test_run.runs) if ran.status == "error"]
         return Graded(failure=f"the sandbox could not run the tests: {messages[0]}")
-    return Graded(_Read(tests, talk.judge, talk.runs).tested(), run_cpu_s=cpu_s)
+    return Graded(_Read(tests, test_run.judge, test_run.runs).tested(), run_cpu_s=cpu_s)
 
 
 def _judging(limits: Limits) -> Limits:
@@ -94,7 +94,7 @@ class _Read:
         self._asserts: Mapping[int, Any] = {line[1]: line[2] for line in lines if line[0] == "assert"}
         self._statements = [line[1] for line in lines if line[0] == "statement"]
         self._end = lines[-1][0] if lines else ""
-        if self._end not in ("end", "stopped") and ["asked"] not in lines:
+        if self._end not in ("end", "stopped") and ["requested"] not in lines:
             raise RewardError(f"the row's tests: they end without a verdict, before any program: {judge.message}")
 
     def tested(self) -> list[Tested]:

@@ -70,7 +70,7 @@ class _Program:
         number = node[1]
 
         def callback(*args: Any, **kwargs: Any) -> Any:
-            message, _, _ = self.peer.ask("callback", (number, *args), kwargs)
+            message, _, _ = self.peer.request("callback", (number, *args), kwargs)
             objects = self.peer.values.decode(message["nodes"])
             if "raised" in message:
                 raise RuntimeError(f"the tests' function raised {message['raised'][0]}: {message['text']}")

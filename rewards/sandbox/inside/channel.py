@@ -1,8 +1,8 @@
-"""The channel between a program's process and its tests' process: questions and answers, both ways.
+"""The channel between the process of a program and that of its tests: requests and replies, both ways.
 
-A frame is four bytes of length and that much JSON. A question is {"ask", "value", "nodes"}: what to do with which
-values (values.py). Its answer has a value, an exception ("raised"), or a limit that was hit. Each side answers
-questions while it waits for an answer, so tests may hand over functions. Either side may receive anything.
+A frame is four bytes of length and that much JSON. A request is {"request", "value", "nodes"}: what to do with which
+values (values.py). Its reply has a value, an exception ("raised"), or the limit that was hit. Each side serves
+requests while it waits for a reply, so tests may hand over functions. Either side may receive anything.
 """
 
 from __future__ import annotations
@@ -69,38 +69,38 @@ class Channel:
 
 
 class Peer:
-    """One side. perform(name, args, kwargs) does what the other side asks."""
+    """One side. perform(name, args, kwargs) serves a request."""
 
     def __init__(self, channel: Channel, data: values.Values, perform: Callable[..., Any]) -> None:
         self.channel, self.values, self._perform = channel, data, perform
 
-    def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
-        """The answer, with the nodes of the question and their objects. Raises Closed, TooLarge."""
+    def request(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+        """The reply, with the nodes of the request and their objects. Raises Closed, TooLarge."""
         root, nodes, objects = self.values.encode((args, kwargs))
-        self.channel.send({"ask": name, "value": root, "nodes": nodes})
-        while "ask" in (message := self.channel.receive()):
+        self.channel.send({"request": name, "value": root, "nodes": nodes})
+        while "request" in (message := self.channel.receive()):
             self.serve(message)
         return message, nodes, objects
 
     def value(self, message: dict[str, Any], objects: list[Any]) -> Any:
-        """What the other side answered, given the objects of its nodes."""
+        """The value of a message, given the objects of its nodes."""
         root = message["value"]
         return objects[root[0]] if isinstance(root, list) else root
 
     def serve(self, message: dict[str, Any]) -> None:
-        """Answer a question."""
-        self.channel.send(self._answer(*(message.get(key) for key in ("ask", "nodes", "value"))))
+        """Send the reply to a request."""
+        self.channel.send(self._reply(*(message.get(key) for key in ("request", "nodes", "value"))))
 
-    def _answer(self, name: Any, nodes: Any, root: Any) -> dict[str, Any]:
+    def _reply(self, name: Any, nodes: Any, root: Any) -> dict[str, Any]:
         try:
             objects = self.values.decode(nodes)
             args, kwargs = objects[root[0]]
         except (ValueError, TypeError, LookupError):
-            raise Closed("an unreadable question") from None
+            raise Closed("an unreadable request") from None
         try:
             result = self._perform(name, args, kwargs)
             return self._result(result, nodes, objects)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the other side asked for it
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it goes to the other side
             return self._raised(problem)
 
     def _result(self, result: Any, nodes: list[values.Node], objects: list[Any]) -> dict[str, Any]:

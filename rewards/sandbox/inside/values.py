@@ -15,8 +15,9 @@ import itertools
 import json
 import re
 import sys
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 MOST_ITEMS = 100_000  # taken from an iterator that is handed over, which may have no end
@@ -80,7 +81,7 @@ class Values:
     """Encodes and decodes for one side.
 
     other, made: nodes of what is no data. classes: whose instances are sent by their attributes. consumed: types
-    whose instances are sent as an iterator over their items.
+    whose instances are sent as iterators over their items.
     """
 
     def __init__(self, other: Encoder, made: Decoder, consumed: tuple[type, ...] = ()) -> None:
@@ -114,6 +115,8 @@ class Values:
 
     def _node(self, value: Any, refer: Callable[[Any], Any]) -> Node:
         tag = tag_of(value)
+        if tag == "tuple" and isinstance(fields := getattr(value, "_fields", None), tuple):
+            return ["namedtuple", type(value).__name__, list(fields), [refer(item) for item in value]]
         if tag in _SEQUENCES or tag in _VIEWS:
             items = list(value)
             return [tag, items if _all_inline(items) else [refer(item) for item in items]]
@@ -156,6 +159,8 @@ class Values:
             return _ATOMS[tag][2](*map(get, node[1:]))
         if tag in _VIEWS or tag in _SEQUENCES or tag == "iterator":
             return (_VIEWS.get(tag) or _SEQUENCES.get(tag) or iter)([get(item) for item in node[1]])
+        if tag == "namedtuple":
+            return _namedtuple(node[1], tuple(node[2]))(*map(get, node[3]))
         if tag == "type":
             kind = getattr(builtins, node[1])
             if not isinstance(kind, type):
@@ -224,9 +229,14 @@ class _Decoded:
 
 def _parts(node: Node) -> list[int]:
     """Numbers of the nodes that an immutable node refers to."""
-    if node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] == "iterator":
-        return [item[0] for item in node[1] if type(item) is list]
+    if node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] in ("iterator", "namedtuple"):
+        return [item[0] for item in node[-1] if type(item) is list]
     return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS or node[0] == "array" else []
+
+
+@lru_cache(maxsize=64)
+def _namedtuple(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
 
 
 def _all_inline(items: list[Any]) -> bool:
