@@ -239,8 +239,8 @@ def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
     function = _text(row, "entry_point")
     tests = {"kind": "asserts", "source": _text(row, "test"), "function": function}
     try:
-        body = ast.parse(_text(row, "prompt")).body
-    except (SyntaxError, ValueError, RecursionError) as problem:
+        body = ast.parse(row.get("prompt") or "").body
+    except (SyntaxError, ValueError, TypeError, RecursionError) as problem:
         raise _bad(f"the prompt is no Python: {str(problem)[:100]}") from None
     helpers = [node for node in body if not isinstance(node, ast.FunctionDef) or node.name != function]
     return tests | ({"declarations": "\n".join(map(ast.unparse, helpers))} if helpers else {})

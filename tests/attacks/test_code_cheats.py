@@ -147,7 +147,7 @@ def solve(n):
 import os
 def solve(n):
     for fd in range(64):
-        for text in (b"true", b"[true]", b"passed\\n", b'{"off": false, "checks": []}', b'[{"value": true}]'):
+        for text in (b"true", b"[true]", b"passed\\n", b'["assert", 0, null]\\n["end"]\\n', b'[{"value": true}]'):
             try:
                 os.write(fd, text)
             except OSError:
@@ -183,7 +183,7 @@ print("x")
 import sys, threading
 def patch():
     for module in list(sys.modules.values()):
-        for name in ("to_json", "encode", "_answer", "judge", "check", "run"):
+        for name in ("to_json", "encode", "_answer", "same_node", "exception_names", "serve", "run"):
             if hasattr(module, name):
                 try:
                     setattr(module, name, lambda *args, **kwargs: "true")
@@ -192,112 +192,48 @@ def patch():
 patch()
 def solve(n):
     patch()
-    _posttrain_run = lambda ops: [{"value": True} for op in ops]
-    globals()["_posttrain_run"] = _posttrain_run
+    frame = sys._getframe()
+    while frame:
+        for thing in list(frame.f_locals.values()):
+            if type(thing).__name__ == "Peer":
+                thing._result = lambda *args: {"value": True, "nodes": [], "changed": []}
+        frame = frame.f_back
     return True
 """,
-    "its own runner of asserts": """
+    "its own replies on the channel": """
+import json, os
+def reply(value, nodes=()):
+    text = json.dumps({"value": value, "nodes": list(nodes), "changed": []}).encode()
+    for fd in range(3, 16):
+        try:
+            os.write(fd, len(text).to_bytes(4, "little") + text)
+        except OSError:
+            pass
 def solve(n):
-    return [0, "a", True]
-class Solution:
-    def _posttrain_run(self, ops):
-        return [{"handle": True, "value": True} for op in ops]
-    def judge(self, *args):
-        return {"off": False, "checks": [[k, 1, None] for k in range(4)], "broken": None, "matched": 0, "unfit": ""}
+    reply(True)
+    reply([0], [["handle", 0, ""]])
+    reply([2], [["exception", [["builtins", "exec"]]]])
+    return True
+reply(True)
 """,
-    "results for the judge to trip over": """
-class Solution:
-    answers = iter([["exception", "X", "BaseException"], ["handle", 0], ["list", 7], ["range"], ["decimal", "x"], []])
-    def _posttrain_run(self, ops):
-        return [{"value": next(self.answers, ["bytes", "zz"])} for op in ops]
-""",
-    "naming its own verdict": """
-class Solution:
-    def _posttrain_run(self, ops):
-        return [{"died": "passed"} for op in ops]
-""",
-    "code for the judge to run": """
-class Solution:
-    def _posttrain_run(self, ops):
-        code = '''
-import sys
-frame = sys._getframe()
-while frame:
-    for thing in list(frame.f_locals.values()):
-        if type(thing).__name__ == "Verdicts":
-            thing.checks.update({k: [1, None] for k in range(9)})
-            type(thing).check = lambda self, number, condition: None
-    frame = frame.f_back
-'''
-        return [{"raised": ["exec", "exec", ["list", [code]]]} for op in ops]
-""",
-    "ending loops early": """
+    "replies for the tests to trip over": """
+import json, os
+nodes = [
+    ["exception", [["os", "system"]]], ["type", "exec"], ["array", "O", 1], ["callback", 0], ["name", "__posttrain"],
+    ["object", "Verdicts", ["died"], [0]], ["tuple", [[2]]], ["range"], ["Decimal", "x"], [], 7, ["list", 7], ["list", [[-1]]],
+]
+count = iter(nodes)
 def solve(n):
-    raise StopIteration
+    text = json.dumps({"value": [2], "nodes": [next(count, ["bytes", "zz"])], "changed": [[0, ["list", []]]]}).encode()
+    os.write(4, len(text).to_bytes(4, "little") + text)
+    os._exit(0)
 """,
-    "raising what a harness catches": """
-class Pending(BaseException): pass
+    "a frame over the limit": """
+import os
 def solve(n):
-    raise AssertionError
-def later(n):
-    raise Pending
+    os.write(4, b"\\xff\\xff\\xff\\xff" + b"x" * 100)
+    return True
 """,
-    "state across tests": """
-import builtins, os, tempfile
-count = getattr(builtins, "count", 0)
-builtins.count = count + 1
-try:
-    with open(os.path.join(tempfile.gettempdir(), "seen"), "a+") as seen:
-        seen.write("x")
-        seen.seek(0)
-        count = max(count, len(seen.read()) - 1)
-except OSError:
-    pass
-def solve(n):
-    return [[7411, "a", True], [8411, "b", False]][count] if count else None
-if count:
-    print(8411)
-    print(8412)
-""",
-}
-# State inside one suite of asserts is its tests' own story; there the cheat above has nothing to remember.
-
-
-ON_ARGUMENTS = {
-    "kind": "asserts",
-    "source": """
-data = [5, 3, 4]
-assert order(data) == sorted(data)
-result = order(data)
-assert result == sorted(data) and len(result) == len(data)
-words = {"a": [2]}
-assert order(words) == {key: words[key] for key in words}
-""",
-}
-
-
-def test_emptying_the_arguments_does_not_pass() -> None:
-    for code in ("def order(x):\n    x.clear()\n    return x", "def order(x):\n    x.clear()\n    return type(x)()"):
-        found = rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{code}\n```")
-        assert (found.value, found.outcome) == (0.0, "scored"), found
-    honest = "def order(x):\n    return sorted(x) if isinstance(x, list) else x"
-    assert rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{honest}\n```").value == 1.0
-
-
-def score(code: str, kind: str, **params: Any) -> rewards.Score:
-    return rewards.load("code", cpu_s=1.0, **params).score({"tests": KINDS[kind]}, f"`````python\n{code}\n`````")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_honest_program_passes(kind: str) -> None:
-    found = score(HONEST, kind)
-    assert (found.value, found.outcome) == (1.0, "scored"), found
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", CHEATS)
-def test_no_cheat_passes_a_test(name: str, kind: str) -> None:
-    found = score(CHEATS[name], kind)
-    assert found.value == 0.0, found
-    assert found.outcome in ("scored", "bad_format"), found
-    assert (found.outcome == "bad_format") == (name == "nothing")
+    "code for the tests' process to run": """
+import json, os
+code = 

@@ -174,8 +174,9 @@ def test_asserts_behind_a_broken_statement_are_not_passed() -> None:
 
 
 def test_a_program_cannot_make_tests_unfit() -> None:
-    assert statuses("def f(x): return 10 ** 9", "for i in range(f(1)):\n    assert f(i) == i", cpu_s=2.0) == ["failed"]
-    assert statuses("def f(x): return ValueError", "assert f(f(1)) == 1") == ["runtime_error"]
+    slow = "for i in range(f(1)):\n    assert f(i) == i"
+    assert statuses("def f(x): return 10 ** 9", slow, cpu_s=1.0) == ["failed", "timeout"]
+    assert statuses("def f(x): return ValueError", "assert f(f(1)) == 1") == ["failed"]
 
 
 def test_what_is_missing() -> None:
@@ -193,9 +194,8 @@ def test_what_is_missing() -> None:
         ("\0", "the source is no Python"),
         ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is no Python"),
         ("assert " + "-" * 100_000 + "1", "the source is no Python"),
-        ("assert f(lambda x: x) == 1", "hand the program a function, which cannot be given to another process"),
+        ("class A: pass\nassert f(A()) == 1", "give the program a A: define its class in tests.declarations"),
         ("while True: pass\nassert f(1)", "end without a verdict, before any program"),
-        ("for i in range(10 ** 8):\n    assert f(i) == i", "call the program more than 20000 times"),
         ("x" * (1 << 20) + "y", "at most 1048576 are read"),
     ],
 )
