@@ -220,7 +220,8 @@ reply(True)
 import json, os
 nodes = [
     ["exception", [["os", "system"]]], ["type", "exec"], ["array", "O", 1], ["callback", 0], ["name", "__posttrain"],
-    ["object", "Verdicts", ["died"], [0]], ["tuple", [[2]]], ["range"], ["Decimal", "x"], [], 7, ["list", 7], ["list", [[-1]]],
+    ["object", "Verdicts", ["died"], [0]], ["tuple", [[2]]], ["range"], ["Decimal", "x"], [],
+    7, ["list", 7], ["list", [[-1]]],
 ]
 count = iter(nodes)
 def solve(n):
@@ -236,4 +237,89 @@ def solve(n):
 """,
     "code for the tests' process to run": """
 import json, os
-code = 
+code = '''
+import sys
+frame = sys._getframe()
+while frame:
+    for thing in list(frame.f_locals.values()):
+        if type(thing).__name__ == "Verdicts":
+            thing._seen.update({k: True for k in range(9)})
+            type(thing).fail = lambda self, number, raised=None: self.ok(number)
+    frame = frame.f_back
+'''
+def solve(n):
+    nodes = [["tuple", [[1], [2]]], ["tuple", [code]], ["dict", [], []]]
+    text = json.dumps({"raised": [["builtins", "exec"]], "text": "", "value": [0], "nodes": nodes}).encode()
+    os.write(4, len(text).to_bytes(4, "little") + text)
+""",
+    "ending loops early": """
+def solve(n):
+    raise StopIteration
+""",
+    "raising what a harness catches": """
+class Pending(BaseException): pass
+def solve(n):
+    raise AssertionError
+def later(n):
+    raise Pending
+""",
+    "state across tests": """
+import builtins, os, tempfile
+count = getattr(builtins, "count", 0)
+builtins.count = count + 1
+try:
+    with open(os.path.join(tempfile.gettempdir(), "seen"), "a+") as seen:
+        seen.write("x")
+        seen.seek(0)
+        count = max(count, len(seen.read()) - 1)
+except OSError:
+    pass
+def solve(n):
+    return [[7411, "a", True], [8411, "b", False]][count] if count else None
+if count:
+    print(8411)
+    print(8412)
+""",
+}
+# State inside one suite of asserts is its tests' own story; there the cheat above has nothing to remember.
+
+
+ON_ARGUMENTS = {
+    "kind": "asserts",
+    "source": """
+data = [5, 3, 4]
+assert order(data) == sorted(data)
+more = [5, 3, 4]
+result = order(more)
+assert result == sorted(more) and len(result) == len(more)
+words = {"a": [2]}
+assert order(words) == {key: words[key] for key in words}
+""",
+}
+
+
+def test_emptying_the_arguments_does_not_pass() -> None:
+    for code in ("def order(x):\n    x.clear()\n    return x", "def order(x):\n    x.clear()\n    return type(x)()"):
+        result = rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{code}\n```")
+        assert (result.value, result.outcome) == (0.0, "scored"), result
+    honest = "def order(x):\n    return sorted(x) if isinstance(x, list) else x"
+    assert rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{honest}\n```").value == 1.0
+
+
+def score(code: str, kind: str, **params: Any) -> rewards.Score:
+    return rewards.load("code", cpu_s=1.0, **params).score({"tests": KINDS[kind]}, f"`````python\n{code}\n`````")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_honest_program_passes(kind: str) -> None:
+    found = score(HONEST, kind)
+    assert (found.value, found.outcome) == (1.0, "scored"), found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CHEATS)
+def test_no_cheat_passes_a_test(name: str, kind: str) -> None:
+    found = score(CHEATS[name], kind)
+    assert found.value == 0.0, found
+    assert found.outcome in ("scored", "bad_format"), found
+    assert (found.outcome == "bad_format") == (name == "nothing")
