@@ -140,7 +140,7 @@ class Values:
         numpy = sys.modules.get("numpy")
         array = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))
         if array and _DTYPE.fullmatch(value.dtype.str):
-            return ["array", value.dtype.str, refer(value.tolist())]
+            return ["array", value.dtype.str, list(value.shape), value.tobytes().hex()]
         return self._other(value)
 
     def decode(self, nodes: Sequence[Node], known: Sequence[Any] = ()) -> list[Any]:
@@ -178,7 +178,7 @@ class Values:
                 raise ValueError("no array of plain values")
             import numpy
 
-            return numpy.array(get(node[2]), dtype=node[1])[()]
+            return numpy.frombuffer(bytearray.fromhex(node[3]), dtype=node[1]).reshape(node[2])[()]
         return self._made(node)
 
 
@@ -238,7 +238,7 @@ def _parts(node: Node) -> list[int]:
     """Numbers of the nodes that an immutable node refers to."""
     if node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] in ("iterator", "namedtuple"):
         return [item[0] for item in node[-1] if type(item) is list]
-    return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS or node[0] == "array" else []
+    return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS else []
 
 
 @lru_cache(maxsize=64)
