@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rewards
 from rewards.code.asserts import grade
 from rewards.code.asserts.prepare import prepare
 from rewards.code.results import Graded
+from rewards.code.suites import from_humaneval
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, shared
 from rewards.sandbox.inside.values import Values
@@ -150,6 +152,26 @@ def test_humaneval() -> None:
     assert statuses("def square(x): return x * x", CHECK + "check(square)") == ["passed"] * 3
     with pytest.raises(RewardError, match="never calls it: add the key function"):
         prepare(CHECK)
+
+
+def test_humaneval_declares_what_its_prompt_defines() -> None:
+    prompt = (
+        "import math\n\ndef poly(xs, x):\n    return sum(c * math.pow(x, i) for i, c in enumerate(xs))\n\n"
+        'def find_zero(xs):\n    """One root of a polynomial of degree 1."""\n'
+    )
+    check = (
+        "METADATA = {}\n\ndef check(candidate):\n    for a in range(1, 101):\n        for b in range(1, 4):\n"
+        "            coefficients = [a, b]\n            solution = candidate(list(coefficients))\n"
+        "            assert math.fabs(poly(coefficients, solution)) < 1e-4\n"
+    )
+    tests = from_humaneval({"task_id": "HumanEval/32", "prompt": prompt, "entry_point": "find_zero", "test": check})
+    assert "find_zero" not in tests["declarations"]
+    reward = rewards.load("code")
+    for root, value in (("-xs[0] / xs[1]", 1.0), ("0.0", 0.0)):
+        cheat = "def poly(xs, x): return 0.0\nclass math:\n    fabs = staticmethod(lambda x: 0.0)\n"
+        code = f"{cheat}def find_zero(xs): return {root}"
+        result = reward.score({"tests": tests}, f"```python\n{code}\n```")
+        assert (result.value, result.outcome) == (value, "scored"), result
 
 
 def test_each_assert_has_its_verdict() -> None:
