@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import rewards
-from rewards.processes import nursery
+from rewards.processes import forkserver
 from rewards.processes.pool import DeadlineError, Pool, WorkerError, shared
 
 MATH = rewards.load("math", deadline=20.0)  # a busy machine is not what is tested here
@@ -122,7 +122,7 @@ threading.Event().wait()
             assert host.stdout.readline() == "up\n"
             time.sleep(1)  # the worker is busy by now and would not notice a closed socket
             left = _descendants(host.pid)
-            assert len(left) == 2  # the nursery and the busy worker
+            assert len(left) == 2  # the fork server and the busy worker
         finally:
             host.kill()
     until = time.monotonic() + 2
@@ -137,9 +137,9 @@ def test_a_worker_killed_from_outside_costs_one_retry() -> None:
     assert pool.ask(request, 10)["equal"] is True
     os.kill(pool._idle[0].pid, signal.SIGKILL)
     assert pool.ask(request, 10)["equal"] is True
-    assert pool._nursery is not None
-    os.kill(pool._nursery.pid, signal.SIGKILL)
-    pool._nursery.wait()
+    assert pool._server is not None
+    os.kill(pool._server.pid, signal.SIGKILL)
+    pool._server.wait()
     assert pool.ask(request, 10)["equal"] is True
     pool.close()
 
@@ -154,7 +154,7 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     killed = 0
     while batch.is_alive():
         time.sleep(0.3)
-        parent = shared("rewards.math.worker", 2)._nursery
+        parent = shared("rewards.math.worker", 2)._server
         for pid in _descendants(parent.pid) if parent else []:
             if batch.is_alive() and killed < 2:
                 os.kill(pid, signal.SIGKILL)
@@ -164,9 +164,9 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     assert [score.value for score in scores] == [1.0] * 60
 
 
-def test_without_landlock_the_other_walls_stand_and_the_lack_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nursery.walls, "landlock_version", lambda: 0)  # a kernel before 5.13
-    around = nursery.build_walls(str(ROOT), 512)
+def test_without_landlock_the_other_mechanisms_are_active_and_the_lack_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkserver.walls, "landlock_version", lambda: 0)  # a kernel before 5.13
+    around = forkserver.prepare_isolation(str(ROOT), 512)
     assert around.names == ("seccomp", "rlimits")
     assert around.problems == ("this kernel has no Landlock: a worker could read files",)
 
@@ -198,7 +198,7 @@ def test_workers_see_no_environment_and_no_files_of_the_host(tmp_path: Path) -> 
     pool = Pool("rewards.math.worker", 1)
     with (tmp_path / "secret").open("w"):
         pool.ask({"gold": "x", "answer": "y"}, 10)
-        for pid in (pool._idle[0].pid, pool._nursery.pid if pool._nursery else 0):
+        for pid in (pool._idle[0].pid, pool._server.pid if pool._server else 0):
             assert Path(f"/proc/{pid}/environ").read_bytes() == b"PYTHONHASHSEED=0\0"
         fds = [os.readlink(fd) for fd in Path(f"/proc/{pool._idle[0].pid}/fd").iterdir()]
     assert sorted({fd.partition(":")[0] for fd in fds}) == ["/dev/null", "socket"]
@@ -230,7 +230,7 @@ def test_code_in_a_worker_finds_nothing_and_reaches_nobody(deed: str, hostile: P
         victim.wait()
     assert "refused" in reply, reply
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
-    assert hostile.walls == ("landlock", "seccomp", "rlimits")
+    assert hostile.isolation == ("landlock", "seccomp", "rlimits")
 
 
 def test_honest_code_in_a_worker_may_import_and_sees_no_environment(hostile: Pool) -> None:
