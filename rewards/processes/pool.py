@@ -52,7 +52,7 @@ class WorkerError(RewardError):
 
 Request = Mapping[str, Any]
 Reply = dict[str, Any]
-Outcome = Reply | DeadlineError | WorkerError
+Answer = Reply | DeadlineError | WorkerError
 
 
 @dataclass
@@ -136,7 +136,8 @@ class Pool:
     def grow(self, size: int) -> None:
         """Allow `size` workers, if that is more than now."""
         with self._lock:
-            self._slots.release(max(0, size - self._size)) if size > self._size else None
+            for _ in range(self._size, size):
+                self._slots.release()
             self._size = max(size, self._size)
 
     def ask(self, request: Request, deadline: float) -> Reply:
@@ -151,7 +152,7 @@ class Pool:
 
     def ask_each(
         self, requests: Sequence[Request], deadline: float, turns: threading.Semaphore | None = None
-    ) -> list[Outcome]:
+    ) -> list[Answer]:
         """`ask` for several requests, sent to one worker at once: much cheaper than one after the other.
 
         deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest. Several requests should
@@ -185,10 +186,13 @@ class Pool:
 
     def ask_all(
         self, batches: Iterable[Sequence[Request]], deadline: float, workers: int
-    ) -> Iterator[list[Outcome]]:
+    ) -> Iterator[list[Answer]]:
         """`ask_each` of every batch, by `workers` workers at once; in order, and with a bounded number in memory."""
+        if workers == 1:
+            yield from (self.ask_each(batch, deadline) for batch in batches)
+            return
         turns = threading.Semaphore(workers)
-        queued: deque[Future[list[Outcome]]] = deque()
+        queued: deque[Future[list[Answer]]] = deque()
         threads = ThreadPoolExecutor(2 * workers)  # while one waits for a worker, another writes the next requests
         try:
             for batch in batches:
