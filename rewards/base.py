@@ -96,6 +96,7 @@ class Reward:
 
     Params: ClassVar[type[RewardParams]]
     needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
+    batch_rows: ClassVar[int] = 64  # per worker, when a file is scored: what a kill loses
 
     def __init__(self, name: str, params: Any) -> None:
         self.name = name

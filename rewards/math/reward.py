@@ -101,6 +101,7 @@ class MathReward(Reward):
 
     Params = MathParams
     needs = ("answer",)
+    batch_rows = 256
     params: MathParams
 
     @classmethod

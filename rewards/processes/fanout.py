@@ -17,7 +17,7 @@ from rewards.processes.pool import DeadlineError, shared
 
 _MODULE = "rewards.processes.fanout"
 _CHUNKS_PER_WORKER = 8  # so that a slow chunk at the end does not leave the others idle
-_CHUNK_ROWS, _CHUNK_CHARACTERS = 512, 1 << 22
+_LEAST_ROWS, _MOST_ROWS, _MOST_CHARACTERS = 16, 512, 1 << 22  # of a chunk
 _DEADLINE = 600.0  # CPU seconds for a chunk
 
 
@@ -26,6 +26,8 @@ class FansOut(Reward):
 
     Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`.
     """
+
+    batch_rows = 512
 
     def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
         """Grade in this process."""
@@ -37,7 +39,8 @@ class FansOut(Reward):
             return self.grade_here(rows, completions)
         module, kind = type(self).__module__, type(self).__qualname__
         work = {"class": [module, kind, self.name, json.dumps(params_of(self))]}
-        chunks = list(_chunks(completions, -(-len(rows) // (workers * _CHUNKS_PER_WORKER))))
+        size = max(_LEAST_ROWS, len(rows) // (workers * _CHUNKS_PER_WORKER))
+        chunks = list(_chunks(completions, min(size, _MOST_ROWS, -(-len(rows) // workers))))
         requests = (
             [{**work, "rows": _packed(rows[start:end], self.needs), "completions": completions[start:end]}]
             for start, end in chunks
@@ -58,10 +61,11 @@ def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
     """(start, end) of chunks of at most `most` rows and, if they have more than one, a bounded number of characters."""
     start = characters = 0
     for at, text in enumerate(completions):
-        characters += len(text) if isinstance(text, str) else 0
-        if at > start and (at - start == min(most, _CHUNK_ROWS) or characters > _CHUNK_CHARACTERS):
+        size = len(text) if isinstance(text, str) else 0
+        characters += size
+        if at > start and (at - start == most or characters > _MOST_CHARACTERS):
             yield start, at
-            start, characters = at, len(text)
+            start, characters = at, size
     yield start, len(completions)
 
 

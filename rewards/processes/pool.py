@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.01
 _QUEUED = 16  # batches per worker that `ask_all` holds, finished ones that wait for an earlier one included
 
 # The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
-_BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1])\nfrom rewards.processes.forkserver import main\nmain()"
+_BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); import rewards.processes.forkserver as f; f.main()"
 
 
 class DeadlineError(Exception):
@@ -184,9 +184,7 @@ class Pool:
                     self._return(worker, kept)
         return [json.loads(reply) if isinstance(reply, bytes) else reply for reply in replies]
 
-    def ask_all(
-        self, batches: Iterable[Sequence[Request]], deadline: float, workers: int
-    ) -> Iterator[list[Answer]]:
+    def ask_all(self, batches: Iterable[Sequence[Request]], deadline: float, workers: int) -> Iterator[list[Answer]]:
         """`ask_each` of every batch, by `workers` workers at once; in order, and with a bounded number in memory."""
         if workers == 1:
             yield from (self.ask_each(batch, deadline) for batch in batches)
