@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (RewardError, OSError) as problem:
-        text = f"{problem.filename}: {problem.strerror}" if isinstance(problem, OSError) and problem.filename else problem
-        print(f"error: {text}", file=sys.stderr)
+        if isinstance(problem, OSError) and problem.filename:
+            problem = RewardError(f"{problem.filename}: {problem.strerror}")
+        print(f"error: {problem}", file=sys.stderr)
         return 3 if isinstance(problem, TooManyFailures) else 2
 
 

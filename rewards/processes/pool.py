@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.01
 _QUEUED = 16  # batches per worker that `ask_all` holds, finished ones that wait for an earlier one included
 
 # The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
-_BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); import rewards.processes.forkserver as f; f.main()"
+_BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from rewards.processes import forkserver"
 
 
 class DeadlineError(Exception):
@@ -239,7 +239,16 @@ class Pool:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
         root = str(Path(__file__).resolve().parents[2])
-        command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self._preload]
+        command = [
+            sys.executable,
+            "-s",
+            "-c",
+            f"{_BOOT}; forkserver.main()",
+            root,
+            str(self._memory_mb),
+            self._module,
+            *self._preload,
+        ]
         with theirs, tempfile.TemporaryFile() as errors:
             self._server = subprocess.Popen(
                 command,
