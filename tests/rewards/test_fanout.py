@@ -62,7 +62,7 @@ def test_a_killed_worker_costs_one_retry() -> None:
     def kill_one() -> None:
         end = time.monotonic() + 60
         while not killed and time.monotonic() < end:
-            if len(found := workers_of("rewards.processes.fanout")) > 1:  # the nursery, and what it forked
+            if len(found := workers_of("rewards.processes.fanout")) > 1:  # the fork server and its workers
                 time.sleep(0.1)
                 os.kill(max(found), signal.SIGKILL)
                 killed.append(max(found))
