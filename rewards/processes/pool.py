@@ -133,6 +133,10 @@ class Pool:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
+    def cpu_seconds(self) -> float:
+        """CPU time that the idle workers have used."""
+        return sum(_cpu_clock(worker.pid) for worker in self._idle)
+
     def grow(self, size: int) -> None:
         """Allow `size` workers, if that is more than now."""
         with self._lock:
