@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -43,11 +45,9 @@ class TextReward(Reward):
 
     def __init__(self, name: str, params: Any) -> None:
         super().__init__(name, params)
-        self._format, self._tags = thinking(params.thinking), params.answer_tags
-
-    def text_of(self, completion: str) -> str:
-        """The part of a completion that is graded."""
-        return answer_text(self._format.answer_of(completion) if self._format.marks else completion, self._tags)
+        form, part = thinking(params.thinking), partial(answer_text, tags=params.answer_tags)
+        # the part of a completion that is graded
+        self.text_of: Callable[[str], str] = (lambda text: part(form.answer_of(text))) if form.marks else part
 
     def measure(self, row: Row, text: str) -> Score:
         """Score of a text as `text_of` returns it."""

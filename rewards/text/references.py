@@ -64,8 +64,12 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
         table = None if isinstance(references, str) else self._table(references)
         if table is None:
             return [error(references if isinstance(references, str) else NOTHING_TO_COMPARE) for _ in completions]
-        scores = iter(self.compare(table, [self.text_of(text) for text in completions if isinstance(text, str)]))
-        return [next(scores) if isinstance(text, str) else not_a_text(text) for text in completions]
+        texts = [self.text_of(text) for text in completions if isinstance(text, str)]
+        scores = self.compare(table, texts)
+        if len(texts) == len(completions):
+            return scores
+        graded = iter(scores)
+        return [next(graded) if isinstance(text, str) else not_a_text(text) for text in completions]
 
 
 def _references(row: Row) -> References | str:
