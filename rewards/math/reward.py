@@ -115,7 +115,11 @@ class MathReward(Reward):
 
     def grade(self, row: Row, completion: str) -> Score:
         item = self._cheap(row, completion)
-        return item if isinstance(item, Score) else _scored(item, self._decide([(item.gold, item.answer)], 1)[0])
+        return (
+            item
+            if isinstance(item, Score)
+            else _scored(item, self._decide([(item.gold, item.answer)], self.params.workers)[0])
+        )
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         workers = workers or self.params.workers
@@ -192,7 +196,7 @@ class MathReward(Reward):
         frames = [requests[start : start + size] for start in range(0, len(requests), size)]
         verdicts: list[_Verdict] = []
         try:
-            for replies in shared(_WORKER, workers).ask_all(frames, self.params.deadline, workers):
+            for replies in shared(_WORKER, workers).ask_all(frames, self.params.deadline, min(workers, len(frames))):
                 verdicts += map(_verdict, replies)
         except WorkerError as problem:  # none can be started
             verdicts += [_verdict(problem)] * (len(pairs) - len(verdicts))
