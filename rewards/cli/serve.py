@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from rewards.base import Reward
-from rewards.cli.score import read_rows
 from rewards.errors import RewardError
 from rewards.params import checked
+from rewards.scorer import read_rows
 from rewards.serving.settings import ServerSettings
 
 
