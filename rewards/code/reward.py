@@ -28,7 +28,7 @@ from rewards.code.suites import Suite, read
 from rewards.errors import RewardError
 from rewards.extract import cut_short, with_format
 from rewards.params import RewardParams
-from rewards.sandbox import Limits, shared
+from rewards.sandbox import Limits, environment, shared
 from rewards.sandbox.remote import RemoteSandbox, remote
 from rewards.thinking import thinking
 
@@ -130,7 +130,7 @@ class CodeReward(Reward):
         """
         if self.params.engine != "local":
             return [None] * len(rows)
-        terms = {**params_of(self), "workers": 0, "rung": self._engine().rung, "python": sys.version}
+        terms = {**params_of(self), "workers": 0, "rung": self._engine().rung, "python": sys.version, "packages": environment.digest()}
         here = {"python": json.dumps([terms, code_hash()]), "cpp": ""}
         suites: _Suites = {}
         found: list[str | None] = []

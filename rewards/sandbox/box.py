@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from rewards.errors import RewardError
-from rewards.sandbox import filters, probe
+from rewards.sandbox import environment, filters, probe
 from rewards.sandbox.inside import walls
 from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner
@@ -153,9 +153,13 @@ _lock = threading.Lock()
 
 
 def shared() -> Sandbox:
-    """This process's sandbox, on the best rung. Closed at exit. Raises RewardError where no rung holds."""
+    """This process's sandbox, on the best rung. Closed at exit.
+
+    Raises RewardError where no rung holds, and where the environment of Python programs is not built.
+    """
     with _lock:
         if os.getpid() not in _shared:
+            environment.packages(required=True)
             _shared.clear()  # a fork: the parent's is the parent's
             _shared[os.getpid()] = Sandbox()
             atexit.register(_shared[os.getpid()].close)
