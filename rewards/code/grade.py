@@ -10,25 +10,28 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rewards.code import asserts
-from rewards.code.compare import Spacing, same_output, same_result
-from rewards.code.results import Engine, Graded, Tested, Verdict
+from rewards.code.compare import Numbers, Spacing, Types, same_output, same_result
+from rewards.code.preambles import Preamble, text_before
+from rewards.code.results import Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
-from rewards.errors import RewardError
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
-from rewards.sandbox.remote import RemoteSandbox
 
 
 @dataclass(frozen=True)
 class Terms:
-    """limits: of each run. spacing, tolerance: see compare.py. stop_early: leave at the first test that fails.
+    """limits: of each run. preamble: Python executed before the program (preambles.py). spacing, tolerance, numbers,
+    types: see compare.py. stop_early: leave at the first test that fails.
 
-    most_timeouts: leave after so many tests that hang, 0 for never: a program that always hangs costs the CPU limit
-    times the number of tests otherwise.
+    most_timeouts: leave after so many tests that use up their CPU time, or the first that waits until its wall limit; 0
+    for never. A program that always hangs costs the limit times the number of tests otherwise.
     """
 
     limits: Limits = field(default_factory=Limits)
+    preamble: Preamble = "none"
     spacing: Spacing = "lines"
     tolerance: float = 0.0
+    numbers: Numbers = "text"
+    types: Types = "exact"
     stop_early: bool = False
     most_timeouts: int = 0
 
@@ -40,20 +43,21 @@ class Terms:
         """Whether there is anything left to learn after these verdicts, of which the last is new."""
         if tested[-1].status == "passed":
             return True
-        hung = sum(one.status == "timeout" for one in tested)
-        return not self.stop_early and not (self.most_timeouts and hung >= self.most_timeouts)
+        timeouts = sum(test.status == "timeout" for test in tested)
+        waited = tested[-1].status == "timeout" and tested[-1].cpu_s < self.limits.cpu_s / 2
+        return not self.stop_early and not (self.most_timeouts and (waited or timeouts >= self.most_timeouts))
 
     def same(self, item: Item, kind: str, ran: Ran) -> bool:
         if kind == "call":
-            return same_result(ran.result, item.expected, self.tolerance)
-        return same_output(ran.stdout, item.output, self.spacing, self.tolerance)
+            return any(same_result(ran.result, value, self.tolerance, self.types) for value in item.accepted())
+        return same_output(ran.stdout, item.output, self.spacing, self.tolerance, self.numbers)
 
 
 GoOn = Callable[[int, Ran], bool]
 STATUS: Mapping[str, Verdict] = asserts.ENDINGS
 
 
-def grade_program(code: str, suite: Suite, terms: Terms, engine: Engine) -> Graded:
+def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
     """One program under all of a suite. Raises RewardError for tests that cannot be run."""
     if suite.language == "cpp" and suite.kind != "stdio":
         return _cpp_suite(code, suite, terms, engine)
@@ -69,12 +73,11 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Engine) -> Grad
 
     if suite.language == "cpp":
         return _cpp_program(code, cases, terms, engine, compare, tested)
-    return graded(engine.python(code, cases, terms.limits, compare), tested, len(cases))
+    preamble = text_before(terms.preamble, code)
+    return graded(engine.python(code, cases, terms.limits, compare, preamble), tested, len(cases))
 
 
-def _cpp_suite(code: str, suite: Suite, terms: Terms, engine: Engine) -> Graded:
-    if not isinstance(engine, Sandbox):
-        raise RewardError(f"tests of kind {suite.kind!r} in C++ need the local engine; set engine to 'local'")
+def _cpp_suite(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
     from rewards.code import cpp
 
     kind: Literal["gtest", "asserts"] = "gtest" if suite.kind == "gtest" else "asserts"
@@ -90,12 +93,9 @@ def _cpp_suite(code: str, suite: Suite, terms: Terms, engine: Engine) -> Graded:
 
 
 def _cpp_program(
-    code: str, cases: Sequence[Case], terms: Terms, engine: Engine, compare: GoOn, tested: list[Tested]
+    code: str, cases: Sequence[Case], terms: Terms, engine: Sandbox, compare: GoOn, tested: list[Tested]
 ) -> Graded:
     """Compiled once, run per case."""
-    if isinstance(engine, RemoteSandbox):
-        return graded(engine.cpp(code, cases, terms.limits, compare), tested, len(cases))
-    assert isinstance(engine, Sandbox)
     from rewards.code import cpp
 
     built = cpp.compile_program(code, build=terms.compiling(), sandbox=engine)

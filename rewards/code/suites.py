@@ -6,7 +6,8 @@
     {"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"}
 
 with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ "declarations"
-that the tests need from a source that is trusted as they are. `from_apps`,
+that the tests need from a source that is trusted as they are. "wrapped": an expected value that is a list of one item
+may also be that item. "prefix": source that a program continues which does not define `function` itself. `from_apps`,
 `from_livecodebench`, `from_mbpp` and `from_humaneval` read rows of those data sets (TACO's are as APPS's).
 """
 
@@ -16,7 +17,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,18 +34,25 @@ LANGUAGES: dict[str, tuple[Language, ...]] = {
     "gtest": ("cpp",),
 }
 _TEST = re.compile(r"\b(?:TYPED_)?TEST(?:_[FP])?\b")
-_KEYS = frozenset({"kind", "language", "cases", "function", "source", "declarations"})
+_KEYS = frozenset({"kind", "language", "cases", "function", "source", "declarations", "wrapped", "prefix"})
 
 
 @dataclass(frozen=True)
 class Item:
-    """One test. input, output: for stdio; args, expected: JSON values, for calls."""
+    """One test. input, output: for stdio; args, expected: JSON values, for calls; wrapped: see the module."""
 
     input: str = ""
     output: str = ""
     args: tuple[Any, ...] = ()
     expected: Any = None
     weight: float = 1.0
+    wrapped: bool = False
+
+    def accepted(self) -> tuple[Any, ...]:
+        """The values that a call may return."""
+        if self.wrapped and isinstance(self.expected, list) and len(self.expected) == 1:
+            return self.expected, self.expected[0]
+        return (self.expected,)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,14 @@ class Suite:
     function: str = ""
     source: str = ""
     declarations: str = ""
+    prefix: str = ""
+
+    def program(self, code: str) -> str:
+        """`code`, after the source that it continues where it does not define the function itself."""
+        name = re.escape(self.function)
+        if not self.prefix or re.search(rf"^(?:async +)?(?:def|class) +{name}\b|^{name} *[=:]", code, re.MULTILINE):
+            return code
+        return f"{self.prefix}{code}"
 
 
 def read(tests: Any) -> Suite:
@@ -73,13 +89,14 @@ def read(tests: Any) -> Suite:
         raise _bad(f"unknown key {unknown[0]!r}{nearest(str(unknown[0]), _KEYS)}; keys: {', '.join(sorted(_KEYS))}")
     key = _key(tests)
     function = _text(tests, "function") if kind == "call" or tests.get("function") else ""
+    prefix = _text(tests, "prefix") if tests.get("prefix") else ""
     if kind in ("asserts", "gtest"):
         declarations = _text(tests, "declarations") if tests.get("declarations") else ""
         source = _text(tests, "source")
         if kind == "gtest" and not _TEST.search(source):
             raise _bad("the source has no TEST")
-        return Suite(kind, language, key, (), function, source, declarations)
-    return Suite(kind, language, key, items=_items(tests, kind), function=function)
+        return Suite(kind, language, key, (), function, source, declarations, prefix)
+    return Suite(kind, language, key, items=_items(tests, kind), function=function, prefix=prefix)
 
 
 def _key(tests: dict[str, Any]) -> str:
@@ -117,10 +134,11 @@ def _items(tests: Mapping[str, Any], kind: Kind) -> tuple[Item, ...]:
     cases = tests.get("cases")
     if not isinstance(cases, list) or not cases:
         raise _bad(f"cases are {_short(cases)}, not a list with a case in it")
-    return tuple(_item(case, kind, number) for number, case in enumerate(cases))
+    wrapped = tests.get("wrapped") is True
+    return tuple(_item(case, kind, number, wrapped) for number, case in enumerate(cases))
 
 
-def _item(case: Any, kind: Kind, number: int) -> Item:
+def _item(case: Any, kind: Kind, number: int, wrapped: bool) -> Item:
     where = f"case {number}"
     names = ("input", "output") if kind == "stdio" else ("args", "expected")
     if not isinstance(case, dict) or any(name not in case for name in names):
@@ -132,7 +150,7 @@ def _item(case: Any, kind: Kind, number: int) -> Item:
         return Item(input=_text(case, "input", where), output=_text(case, "output", where), weight=float(weight))
     if not isinstance(case["args"], list):
         raise _bad(f"{where}: args are {_short(case['args'])}, not a list of the function's arguments")
-    return Item(args=tuple(case["args"]), expected=case["expected"], weight=float(weight))
+    return Item("", "", tuple(case["args"]), case["expected"], float(weight), wrapped)
 
 
 def _text(values: Mapping[str, Any], name: str, where: str = "") -> str:
@@ -158,11 +176,11 @@ def _json(text: str, what: str) -> Any:
         raise _bad(f"{what} is no JSON: {str(problem)[:100]}") from None
 
 
-def from_apps(row: Mapping[str, Any], unwrap: Literal["auto", "always", "never"] = "auto") -> dict[str, Any]:
+def from_apps(row: Mapping[str, Any]) -> dict[str, Any]:
     """Tests of an APPS or TACO row: `input_output` holds inputs, outputs and perhaps fn_name, as JSON or its text.
 
-    unwrap: whether an expected result stands in a list of its own; "auto" takes it so where all of them do (both
-    spellings occur; `rewards selfcheck` with the row's solutions shows where that was wrong). Raises RewardError.
+    Expected results stand in a list of their own in some rows and not in others; as in the benchmarks' own harnesses,
+    either is accepted. Raises RewardError.
     """
     given = row.get("input_output")
     given = _json(given, "input_output") if isinstance(given, str) else given
@@ -174,11 +192,8 @@ def from_apps(row: Mapping[str, Any], unwrap: Literal["auto", "always", "never"]
     if not function:
         cases = [{"input": _lines(i), "output": _lines(o)} for i, o in zip(inputs, outputs, strict=True)]
         return {"kind": "stdio", "cases": cases}
-    wrapped = unwrap == "always" or (unwrap == "auto" and all(isinstance(o, list) and len(o) == 1 for o in outputs))
-    if wrapped:
-        outputs = [o[0] if isinstance(o, list) and len(o) == 1 else o for o in outputs]
     calls = [{"args": i, "expected": o} for i, o in zip(inputs, outputs, strict=True)]
-    return {"kind": "call", "function": function, "cases": calls}
+    return {"kind": "call", "function": function, "wrapped": True, "cases": calls}
 
 
 def _lines(value: Any) -> Any:
@@ -232,14 +247,9 @@ def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of a HumanEval row: `test` defines check(candidate), entry_point names it. Raises RewardError."""
-    return {"kind": "asserts", "source": _text(row, "test"), "function": _text(row, "entry_point")}
+    """Tests of a HumanEval row: `test` defines check(candidate), entry_point names it. Raises RewardError.
 
-
-SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "apps": from_apps,
-    "taco": from_apps,
-    "livecodebench": from_livecodebench,
-    "mbpp": from_mbpp,
-    "humaneval": from_humaneval,
-}
+    A program that does not define the entry point continues the row's prompt.
+    """
+    prefix = {"prefix": row["prompt"]} if isinstance(row.get("prompt"), str) and row["prompt"].strip() else {}
+    return {"kind": "asserts", "source": _text(row, "test"), "function": _text(row, "entry_point"), **prefix}

@@ -77,12 +77,15 @@ class Sandbox:
         cases: Sequence[Case],
         limits: Limits = Limits(),  # noqa: B008 - frozen
         keep_going: Callable[[int, Ran], bool] | None = None,
+        preamble: str = "",
     ) -> Program:
         """Run a Python solution on each case, every time in a fresh process. keep_going(index, run): go on?
 
+        preamble: trusted source, executed once in the program's namespace before the program.
+
         A call's result is JSON only as far as the program kept to the rules: its bytes may be anything.
         """
-        return self._programs.python(code, cases, limits, keep_going)
+        return self._programs.python(code, cases, limits, keep_going, preamble)
 
     def execute(
         self,

@@ -124,8 +124,10 @@ class Runner:
         self.last_problem = ""  # why a zygote did not start
         _runners.add(self)
 
-    def python(self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None) -> Program:
-        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+    def python(
+        self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None, preamble: str = ""
+    ) -> Program:
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s, "preamble": preamble}
         with memfd(code.encode("utf-8", "surrogatepass")) as payload:
             return self._each(request, payload, limits, cases, {}, keep_going)
 

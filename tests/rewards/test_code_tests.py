@@ -95,11 +95,8 @@ def test_apps() -> None:
     cases = [{"input": "1\n", "output": "1\n"}, {"input": "1\n2", "output": "3\n4"}]
     assert from_apps({"input_output": json.dumps(stdio)}) == {"kind": "stdio", "cases": cases}
     assert [item.input for item in read(stdio).items] == ["1\n", "1\n2"]
-    call = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[5], [[6]]]}
-    assert [case["expected"] for case in from_apps({"input_output": call})["cases"]] == [5, [6]]
-    assert [case["expected"] for case in from_apps({"input_output": call}, "never")["cases"]] == [[5], [[6]]]
-    call["outputs"] = [[5], [6, 7]]
-    assert [item.expected for item in read(call).items] == [[5], [6, 7]]
+    call = {"fn_name": "f", "inputs": [[1], [2], [3]], "outputs": [[5], [[6]], [6, 7]]}
+    assert [item.accepted() for item in read(call).items] == [([5], 5), ([[6]], [6]), ([6, 7],)]
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
@@ -138,6 +135,10 @@ def test_mbpp_and_humaneval() -> None:
     assert from_mbpp(mbpp)["source"] == "import math\nx = 1\nassert f(1) == 2"
     humaneval = {"test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "f"}
     assert read(from_humaneval(humaneval)).function == "f"
+    prompt = "import math\n\n\ndef f(x):\n    \"\"\"One more.\"\"\"\n"
+    continued = read(from_humaneval({**humaneval, "prompt": prompt}))
+    assert continued.program("    return x + 1\n") == prompt + "    return x + 1\n"
+    assert continued.program("def f(x): return x + 1\n") == "def f(x): return x + 1\n"
     with pytest.raises(RewardError, match="test_list is None"):
         from_mbpp({})
 

@@ -32,9 +32,9 @@ from importlib.resources import files
 from typing import Any
 
 from rewards.code.asserts.transform import Prepared, prepare
-from rewards.code.results import Engine, Graded, Tested, Verdict
+from rewards.code.results import Graded, Tested, Verdict
 from rewards.errors import RewardError
-from rewards.sandbox import Case, Limits, Program, Ran
+from rewards.sandbox import Case, Limits, Program, Ran, Sandbox
 
 MOST_ROUNDS = 64  # each one gets past at least one thing that the tests could not do without the program's answer
 MOST_PROCESSES = 16
@@ -56,7 +56,7 @@ class _SandboxError(Exception):
     """The sandbox could not run something."""
 
 
-def grade(code: str, source: str, function: str, limits: Limits, sandbox: Engine) -> Graded:
+def grade(code: str, source: str, function: str, limits: Limits, sandbox: Sandbox) -> Graded:
     """Grade `code` by the asserts in `source`; one verdict per assert statement, all of whose runs must hold.
 
     function: what to call `check` with, where the source defines it and does not call it. Asserts that never ran
@@ -73,7 +73,7 @@ def grade(code: str, source: str, function: str, limits: Limits, sandbox: Engine
 class _Run:
     """One program under one suite."""
 
-    def __init__(self, code: str, tests: Prepared, limits: Limits, sandbox: Engine) -> None:
+    def __init__(self, code: str, tests: Prepared, limits: Limits, sandbox: Sandbox) -> None:
         self._program = code + "\n\n" + _candidate_harness()
         self._tests, self._limits, self._sandbox = tests, limits, sandbox
         self._held: Held = []
@@ -140,7 +140,7 @@ def _read(ran: Ran, count: int) -> list[dict[str, Any]] | None:
     return [{key: answer[key] for key in _ANSWER_KEYS if key in answer} for answer in told]
 
 
-def _judged(tests: Prepared, held: Held, limits: Limits, sandbox: Engine) -> dict[str, Any] | Ran:
+def _judged(tests: Prepared, held: Held, limits: Limits, sandbox: Sandbox) -> dict[str, Any] | Ran:
     """What the tests say to `held`; how their process ended, where it gave no verdict. Raises RewardError."""
     call = ("judge", [tests.source, list(tests.lazy), list(tests.eager), [list(pair) for pair in held]])
     program = sandbox.python(_judge_program(), [Case(call=call)], _judging(limits))
@@ -182,7 +182,7 @@ def _judging(limits: Limits) -> Limits:
     return replace(limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb)
 
 
-def _first_questions(tests: Prepared, limits: Limits, sandbox: Engine) -> list[Op]:
+def _first_questions(tests: Prepared, limits: Limits, sandbox: Sandbox) -> list[Op]:
     """What the tests ask before they know anything: the same for every program. Raises RewardError."""
     with _first_lock:
         known = _first.get(tests)

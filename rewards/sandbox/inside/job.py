@@ -7,6 +7,7 @@ clock, which the leaf cannot stop. RLIMIT_CPU (whole seconds) stands behind it, 
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
 import os
@@ -70,7 +71,10 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, aroun
     around.enter()
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
-        _serve(sock, lambda case: leaf.run(code, case["call"]), around, "python", [])
+        names: dict[str, Any] = {}
+        exec(request["preamble"], names)  # noqa: S102 - the supervisor's own text
+        gc.freeze()
+        _serve(sock, lambda case: leaf.run(code, case["call"], names), around, "python", [])
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
