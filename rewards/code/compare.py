@@ -36,7 +36,7 @@ def same_output(
     spacing: "lines" ignores whitespace at the end of lines and blank lines at the end; "stripped" also whitespace
     before lines and blank lines at the start; "nonblank" also all other blank lines; "tokens" where lines and runs of
     blanks break; "unordered" is "lines" in any order.
-    numbers: "text", or "value": 0.50 is 0.5 and 2.0 is 2, compared as decimals.
+    numbers: "text", or "value": lines that hold nothing but numbers are compared as decimals, so that 0.50 is 0.5.
     tolerance: numbers of which one is not an integer may differ by so much, absolutely or relative to the expected one.
     """
     # A lone surrogate in JSON is no valid UTF-8; such an expected text is compared as the bytes it stands for.
@@ -48,28 +48,29 @@ def same_output(
         output, text = strip(output, _BLANK + b"\n"), strip(text, _BLANK + b"\n")
         if output.count(b"\n") != text.count(b"\n"):
             return False
-    by_value = numbers == "value"
-    lenient = by_value or tolerance > 0
     return all(
-        a == b or (lenient and a is not None and b is not None and _near_lines(a, b, tolerance, by_value))
+        a == b or (a is not None and b is not None and _same_numbers(a, b, tolerance, numbers))
         for a, b in zip_longest(_pieces(output, spacing), _pieces(text, spacing))
     )
 
 
-def _near_lines(output: bytes, expected: bytes, tolerance: float, by_value: bool) -> bool:
+def _same_numbers(output: bytes, expected: bytes, tolerance: float, numbers: Numbers) -> bool:
+    """Whether two lines that differ as texts are the same as far as their numbers may differ."""
+    if not tolerance and numbers == "text":
+        return False
     theirs = expected.split()
     ours = output.split(None, len(theirs))
-    return len(ours) == len(theirs) and all(
-        a == b or _near_tokens(a, b, tolerance, by_value) for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _near_tokens(output: bytes, expected: bytes, tolerance: float, by_value: bool) -> bool:
-    if not (_NUMBER.fullmatch(output) and _NUMBER.fullmatch(expected)):
+    if len(ours) != len(theirs):
         return False
-    if by_value and Decimal(output.decode()) == Decimal(expected.decode()):
-        return True
-    if not tolerance:
+    pairs = list(zip(ours, theirs, strict=True))
+    if numbers == "value" and all(map(_NUMBER.fullmatch, ours + theirs)):
+        if all(a == b or Decimal(a.decode()) == Decimal(b.decode()) for a, b in pairs):
+            return True
+    return tolerance > 0 and all(a == b or _near_tokens(a, b, tolerance) for a, b in pairs)
+
+
+def _near_tokens(output: bytes, expected: bytes, tolerance: float) -> bool:
+    if not (_NUMBER.fullmatch(output) and _NUMBER.fullmatch(expected)):
         return False
     if _INTEGER.fullmatch(output) and _INTEGER.fullmatch(expected):
         return _digits(output) == _digits(expected)

@@ -6,33 +6,25 @@ from typing import Literal
 
 Preamble = Literal["none", "livecodebench", "apps"]
 
-_STARRED = (
+_MODULES = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+).split()
+# lcb_runner/evaluation/testing_util.py of LiveCodeBench
+_STARRED = "\n".join(
+    [f"from {name} import *" for name in [*_MODULES, "builtins", "typing"]] + [f"import {name}" for name in _MODULES]
 )
-# LiveCodeBench, lcb_runner/evaluation/testing_util.py; verl's prime_code has the same with a limit of 600,000
-_LIVECODEBENCH = "\n".join(
-    [f"from {name} import *" for name in [*_STARRED.split(), "builtins", "typing"]]
-    + [f"import {name}" for name in _STARRED.split()]
-    + ["sys.setrecursionlimit(50000)"]
-)
-# hendrycks/apps, eval/testing_util.py; TACO's metrics/testing_util.py has the same
-_APPS = """
-import sys, time, itertools, collections, math, fractions, random, heapq
-from itertools import accumulate, product, permutations, combinations
-from collections import Counter, OrderedDict, deque, defaultdict, ChainMap
-from functools import lru_cache
-from math import sqrt, sin, cos, tan, ceil, fabs, floor, gcd, exp, log, log2
-from typing import List, Tuple
-from heapq import *
-stdin, stdout = sys.stdin, sys.stdout
-"""
+# eval/testing_util.py of hendrycks/apps, which TACO's has as well
+_APPS = "import time, fractions\nstdin, stdout = sys.stdin, sys.stdout\n"
 _NUMPY = "import numpy as np\n"  # takes 50 ms, so only where the program may use it
 
 
 def text_before(preamble: Preamble, code: str) -> str:
-    """The source to execute before the program `code`, in its namespace."""
+    """The source to execute before the program `code`, in its namespace.
+
+    "apps" has the names of APPS's and TACO's harnesses and of verl's prime_code, and the recursion limit of the last.
+    """
     if preamble == "livecodebench":
-        return _LIVECODEBENCH
+        return f"{_STARRED}\nsys.setrecursionlimit(50000)\n"
     if preamble == "apps":
-        return _APPS + (_NUMPY if "np" in code else "")
+        return f"{_STARRED}\nsys.setrecursionlimit(600000)\n{_APPS}{_NUMPY if 'np' in code else ''}"
     return ""
