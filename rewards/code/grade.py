@@ -62,7 +62,16 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Gra
     if suite.language == "cpp" and suite.kind != "stdio":
         return _cpp_suite(code, suite, terms, engine)
     if suite.kind == "asserts":
-        return asserts.grade(code, suite.source, suite.function, terms.limits, engine)
+        return asserts.grade(
+            code,
+            suite.source,
+            terms.limits,
+            engine,
+            suite.function,
+            suite.declarations,
+            stop_early=terms.stop_early,
+            most_timeouts=terms.most_timeouts,
+        )
     cases = [case_of(item, suite) for item in suite.items]
     tested: list[Tested] = []
 

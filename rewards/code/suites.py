@@ -13,6 +13,7 @@ may also be that item. "prefix": source that a program continues which does not 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -247,9 +248,14 @@ def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of a HumanEval row: `test` defines check(candidate), entry_point names it. Raises RewardError.
-
-    A program that does not define the entry point continues the row's prompt.
+    """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names it, and the tests may
+    use what the prompt defines before it. A program without the entry point continues the prompt. Raises RewardError.
     """
-    prefix = {"prefix": row["prompt"]} if isinstance(row.get("prompt"), str) and row["prompt"].strip() else {}
-    return {"kind": "asserts", "source": _text(row, "test"), "function": _text(row, "entry_point"), **prefix}
+    function, prompt = _text(row, "entry_point"), _text(row, "prompt")
+    tests = {"kind": "asserts", "source": _text(row, "test"), "function": function, "prefix": prompt}
+    try:
+        body = ast.parse(prompt).body
+    except (SyntaxError, ValueError, RecursionError) as problem:
+        raise _bad(f"the prompt is no Python: {str(problem)[:100]}") from None
+    helpers = [node for node in body if not isinstance(node, ast.FunctionDef) or node.name != function]
+    return tests | ({"declarations": "\n".join(map(ast.unparse, helpers))} if helpers else {})

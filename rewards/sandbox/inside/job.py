@@ -72,9 +72,9 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, aroun
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
         names: dict[str, Any] = {}
-        exec(request["preamble"], names)  # noqa: S102 - the supervisor's own text
+        exec(request.get("preamble", ""), names)  # noqa: S102 - the supervisor's own text
         gc.freeze()
-        _serve(sock, lambda case: leaf.run(code, case["call"], names), around, "python", [])
+        _serve(sock, lambda case: leaf.run(code, case["call"], names, case["role"]), around, "python", [])
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
