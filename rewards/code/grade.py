@@ -5,12 +5,15 @@ grade_program("print(int(input()) + 1)", read({"kind": "stdio", "cases": […]})
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rewards.code import asserts
 from rewards.code.compare import Spacing, same_output, same_result
+from rewards.code.cpp.declaration import Declaration
+from rewards.code.cpp.values import Outcome, ResultError, read_outcome
 from rewards.code.results import Engine, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
 from rewards.errors import RewardError
@@ -45,8 +48,11 @@ class Terms:
 
     def same(self, item: Item, kind: str, ran: Ran) -> bool:
         if kind == "call":
-            return same_result(ran.result, item.expected, self.tolerance)
+            return same_result(ran.result, item.expected, self.tolerance_of(item))
         return same_output(ran.stdout, item.output, self.spacing, self.tolerance)
+
+    def tolerance_of(self, item: Item) -> float:
+        return self.tolerance if item.tolerance is None else item.tolerance
 
 
 GoOn = Callable[[int, Ran], bool]
@@ -55,8 +61,8 @@ STATUS: Mapping[str, Verdict] = asserts.ENDINGS
 
 def grade_program(code: str, suite: Suite, terms: Terms, engine: Engine) -> Graded:
     """One program under all of a suite. Raises RewardError for tests that cannot be run."""
-    if suite.language == "cpp" and suite.kind != "stdio":
-        return _cpp_suite(code, suite, terms, engine)
+    if suite.isolation == "shared":
+        return _cpp_source(code, suite, terms, engine)
     if suite.kind == "asserts":
         return asserts.grade(code, suite.source, suite.function, terms.limits, engine)
     cases = [case_of(item, suite) for item in suite.items]
@@ -64,60 +70,107 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Engine) -> Grad
 
     def compare(number: int, ran: Ran) -> bool:
         # Each output is compared, and let go, before the next test runs.
-        tested.append(verdict(ran, suite.items[number], suite.kind, terms))
+        tested.append(verdict(ran, suite.items[number], suite, terms))
         return terms.go_on(tested)
 
     if suite.language == "cpp":
-        return _cpp_program(code, cases, terms, engine, compare, tested)
+        return _cpp_program(code, suite, cases, terms, engine, compare, tested)
     return graded(engine.python(code, cases, terms.limits, compare), tested, len(cases))
 
 
-def _cpp_suite(code: str, suite: Suite, terms: Terms, engine: Engine) -> Graded:
+def _local(engine: Engine, suite: Suite) -> Sandbox:
     if not isinstance(engine, Sandbox):
         raise RewardError(f"tests of kind {suite.kind!r} in C++ need the local engine; set engine to 'local'")
-    from rewards.code import cpp
+    return engine
+
+
+def _cpp_source(code: str, suite: Suite, terms: Terms, engine: Engine) -> Graded:
+    sandbox = _local(engine, suite)
+    from rewards.code.cpp.source import grade_source
 
     kind: Literal["gtest", "asserts"] = "gtest" if suite.kind == "gtest" else "asserts"
-    return cpp.grade(
+    return grade_source(
         code,
         suite.source,
         kind,
         declarations=suite.declarations,
         run=terms.limits,
         build=terms.compiling(),
-        sandbox=engine,
+        sandbox=sandbox,
     )
 
 
 def _cpp_program(
-    code: str, cases: Sequence[Case], terms: Terms, engine: Engine, compare: GoOn, tested: list[Tested]
+    code: str,
+    suite: Suite,
+    cases: Sequence[Case],
+    terms: Terms,
+    engine: Engine,
+    compare: GoOn,
+    tested: list[Tested],
 ) -> Graded:
     """Compiled once, run per case."""
-    if isinstance(engine, RemoteSandbox):
+    if isinstance(engine, RemoteSandbox) and suite.kind == "stdio":
         return graded(engine.cpp(code, cases, terms.limits, compare), tested, len(cases))
-    assert isinstance(engine, Sandbox)
-    from rewards.code import cpp
+    sandbox, build = _local(engine, suite), terms.compiling()
+    from rewards.code.cpp.call import compile_call
+    from rewards.code.cpp.toolchain import compile_program
 
-    built = cpp.compile_program(code, build=terms.compiling(), sandbox=engine)
+    if suite.declaration is not None:
+        built = compile_call(code, suite.declaration, build=build, sandbox=sandbox)
+    else:
+        built = compile_program(code, build=build, sandbox=sandbox)
     if built.failure or built.compile_error is not None:
-        return Graded([], built.compile_error, built.compile_status, built.cpu_s, 0.0, built.failure)
-    runs = engine.execute(built.binary, ["solution"], cases, terms.limits, keep_going=compare)
+        return Graded([], built.compile_error, built.status, built.cpu_s, 0.0, built.failure)
+    runs = sandbox.execute(built.binary, ["solution"], cases, terms.limits, keep_going=compare)
     return replace(graded(Program(None, runs), tested, len(cases)), compile_cpu_s=built.cpu_s)
 
 
 def case_of(item: Item, suite: Suite) -> Case:
+    if suite.declaration is not None:
+        return Case(item.packed, result=True)
     if suite.kind == "call":
         return Case(call=(suite.function, list(item.args)))
     return Case(stdin=item.input.encode("utf-8", "surrogatepass"))
 
 
-def verdict(ran: Ran, item: Item, kind: str, terms: Terms) -> Tested:
+def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
     """What one run is worth. An "error" is for `graded` to find."""
     if ran.status != "ok":
         status = STATUS.get(ran.status, "not_run")
+    elif suite.declaration is not None:
+        return _cpp_verdict(ran, item, suite.declaration, terms)
     else:
-        status = "passed" if terms.same(item, kind, ran) else "failed"
+        status = "passed" if terms.same(item, suite.kind, ran) else "failed"
     return Tested(status, ran.cpu_s, ran.peak_mb, ran.message)
+
+
+def _cpp_verdict(ran: Ran, item: Item, declaration: Declaration, terms: Terms) -> Tested:
+    """Of a call in C++ that ended by itself: what it returned, or what it threw."""
+    status: Verdict = "failed"
+    message = ""
+    try:
+        outcome = read_outcome(ran.result, declaration)
+    except ResultError as problem:
+        return Tested("runtime_error", ran.cpu_s, ran.peak_mb, str(problem))
+    if outcome.raised is not None:
+        message = f"threw {next(iter(outcome.raised), '')}: {outcome.message}"
+        if item.raises:
+            status = "passed" if item.raises in (*outcome.raised, "any") else "failed"
+        else:
+            status = "memory" if "std::bad_alloc" in outcome.raised else "runtime_error"
+    elif not item.raises and _same_values(outcome, item, declaration, terms):
+        status = "passed"
+    return Tested(status, ran.cpu_s, ran.peak_mb, "" if status == "passed" else message)
+
+
+def _same_values(outcome: Outcome, item: Item, declaration: Declaration, terms: Terms) -> bool:
+    pairs = list(zip(outcome.changed, item.changed, strict=True)) if item.changed is not None else []
+    if declaration.result.kind != "void":
+        pairs.append((outcome.value, item.expected))
+    elif not pairs or item.expected is not None:
+        pairs.append((outcome.changed[0], item.expected))
+    return all(same_result(json.dumps(a).encode(), b, terms.tolerance_of(item)) for a, b in pairs)
 
 
 def graded(program: Program, tested: list[Tested], count: int) -> Graded:

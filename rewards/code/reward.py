@@ -87,7 +87,8 @@ class CodeReward(Reward):
     """How much of the row's tests the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
-    tests (a verdict each, at most 32), rung, language, compile_cpu_s, run_cpu_s, problem.
+    tests (a verdict each, at most 32), rung, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
+    "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
     """
 
     Params = CodeParams
@@ -213,7 +214,7 @@ class CodeReward(Reward):
         return remote(self.params.engine)
 
     def _score(self, graded: Graded, suite: Suite, rung: str) -> Score:
-        details: dict[str, Any] = {"rung": rung, "language": suite.language}
+        details: dict[str, Any] = {"rung": rung, "language": suite.language, "isolation": suite.isolation}
         if graded.failure:
             return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}

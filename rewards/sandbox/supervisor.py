@@ -322,7 +322,7 @@ def _ending(code: int) -> str:
 
 def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
     """One leaf's run. Raises Lost."""
-    called = case.call is not None
+    called = case.call is not None or case.result
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
     with contextlib.ExitStack() as open_files:
         stdin, stdout, stderr = (open_files.enter_context(memfd(part)) for part in (fed, b"", b""))
