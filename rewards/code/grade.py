@@ -13,7 +13,7 @@ from typing import Literal
 from rewards.code import asserts
 from rewards.code.compare import Spacing, same_output, same_result
 from rewards.code.cpp.declaration import Declaration
-from rewards.code.cpp.values import Outcome, ResultError, read_outcome
+from rewards.code.cpp.values import Outcome, ValueProblem, read_outcome
 from rewards.code.results import Engine, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
 from rewards.errors import RewardError
@@ -151,8 +151,8 @@ def _cpp_verdict(ran: Ran, item: Item, declaration: Declaration, terms: Terms) -
     message = ""
     try:
         outcome = read_outcome(ran.result, declaration)
-    except ResultError as problem:
-        return Tested("runtime_error", ran.cpu_s, ran.peak_mb, str(problem))
+    except ValueProblem as problem:
+        return Tested("failed", ran.cpu_s, ran.peak_mb, str(problem))
     if outcome.raised is not None:
         message = f"threw {next(iter(outcome.raised), '')}: {outcome.message}"
         if item.raises:

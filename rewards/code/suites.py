@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rewards.code.cpp.declaration import Declaration, DeclarationError, read_declaration
-from rewards.code.cpp.values import RAISES, ValueProblem, fitted, pack
+from rewards.code.cpp.values import RAISES, ValueProblem, fitted, packed
 from rewards.code.packed import unpack_text
 from rewards.errors import RewardError, nearest
 
@@ -190,12 +190,12 @@ def _typed(item: Item, case: Mapping[str, Any], declaration: Declaration) -> Ite
     """A case of a C++ call whose values fit the declaration. Raises ValueProblem."""
     if len(item.args) != len(declaration.params):
         raise ValueProblem(f"{len(item.args)} args, and {declaration.function} takes {len(declaration.params)}")
-    pairs = list(zip(item.args, declaration.params, strict=True))
-    packed = b"".join(pack(fitted(value, p.type, p.name), p.type) for value, p in pairs)
+    pairs = zip(item.args, declaration.params, strict=True)
+    item = replace(item, packed=packed([fitted(value, param.type, param.name) for value, param in pairs]))
     if "raises" in case:
         if case["raises"] not in RAISES:
             raise ValueProblem(f"raises is {_short(case['raises'])}; give one of {', '.join(RAISES)}")
-        return replace(item, packed=packed, raises=case["raises"])
+        return replace(item, raises=case["raises"])
     changed = None
     if "expected_args" in case:
         values, kinds = case["expected_args"], declaration.changed
@@ -203,9 +203,9 @@ def _typed(item: Item, case: Mapping[str, Any], declaration: Declaration) -> Ite
             raise ValueProblem(f"expected_args must be a list with a value for each of {len(kinds)} mutable references")
         changed = tuple(fitted(value, kind, "expected_args") for value, kind in zip(values, kinds, strict=True))
     if declaration.result.kind == "void" and changed is not None and case["expected"] is None:
-        return replace(item, packed=packed, changed=changed)
+        return replace(item, changed=changed)
     kind = declaration.changed[0] if declaration.result.kind == "void" else declaration.result
-    return replace(item, packed=packed, expected=fitted(case["expected"], kind, "expected"), changed=changed)
+    return replace(item, expected=fitted(case["expected"], kind, "expected"), changed=changed)
 
 
 def _text(values: Mapping[str, Any], name: str, where: str = "") -> str:

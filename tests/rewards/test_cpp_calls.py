@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rewards import RewardError
 from rewards.code.cpp.declaration import DeclarationError, read_declaration
-from rewards.code.cpp.values import ResultError, ValueProblem, fitted, pack, read_outcome
+from rewards.code.cpp.values import ValueProblem, fitted, packed, read_outcome
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read
@@ -154,6 +154,7 @@ def test_every_kind_of_value() -> None:
     assert statuses(code, tests) == ["passed", "passed"]
     assert statuses(code.replace("e}, f", "e}, string()"), tests) == ["failed", "passed"]
     own = "struct Point { long x, y; Point(long a, long b) : x(a), y(b) {} bool operator<(const Point&) const; };\n"
+    own += "struct Line { Point from; Point to; vector<string> names; };\n"
     assert statuses(code.replace(head, own + head), tests) == ["passed", "passed"]
 
 
@@ -278,10 +279,10 @@ WIDE = read_declaration(EVERYTHING)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_result_or_an_error_of_ours(data: bytes) -> None:
     for declaration in (WIDE, read_declaration(ADD), read_declaration("vector<vector<string>> f(map<char, bool>& m)")):
-        for tag in (b"V", b"E", b""):
+        for tag in (b"[", b"{", b""):
             try:
                 read_outcome(tag + data, declaration)
-            except ResultError:
+            except ValueProblem:
                 continue
 
 
@@ -289,9 +290,7 @@ def test_values_survive_packing() -> None:
     for value in VALUES:
         values = [value[:5], *value[5:]]
         expected = fitted(values, WIDE.result, "expected")
-        changed = WIDE.changed[0]
-        data = b"V" + pack(expected, WIDE.result) + pack([["a", 1]], changed)
-        assert read_outcome(data, WIDE).value == expected
-        assert read_outcome(data, WIDE).changed == ([["a", 1]],)
+        outcome = read_outcome(packed([expected, [["a", 1]]]), WIDE)
+        assert (outcome.value, outcome.changed) == (expected, ([["a", 1]],))
     with pytest.raises(ValueProblem, match="occurs twice"):
         fitted([1, 1], read_declaration("int f(std::set<int> s)").params[0].type, "s")

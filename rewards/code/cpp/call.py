@@ -2,7 +2,7 @@
 
     built = compile_call(code, read_declaration("int add(int a, int b);"), build=BUILD_LIMITS, sandbox=shared())
 
-The driver (driver.cpp) reads the arguments from standard input, calls the shim and writes the result as bytes. Neither
+The driver (driver.cpp) reads the arguments from standard input, calls the shim and writes the result as JSON. Neither
 a test nor an expected value is ever compiled or read there, so a program has nothing to forge: one that takes over its
 whole process still has to write the right result. Overloads and conversions are settled in the shim, after all of the
 candidate's code: `long long` for `int`, `const&`, templates, lambdas and macros work, whatever does not convert to the
@@ -12,16 +12,12 @@ declared type is a compile error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
 from rewards.code.cpp.declaration import Declaration, Type
-from rewards.code.cpp.toolchain import LOG_CHARS, BuildFailed, Program, build_program, encoded, toolchain
+from rewards.code.cpp.toolchain import OWN_MAIN, Program, build_program, encoded, toolchain
 from rewards.sandbox import Limits, Sandbox
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]*\{")
-# Compilers take a main function of the candidate's own under another name: the driver has the program's.
-_OWN_MAIN = "#define main graded_own_main\n"
 
 
 def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbox: Sandbox) -> Program:
@@ -31,21 +27,16 @@ def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbo
     tools = toolchain()
     # All of libstdc++ takes 2.5 times as long to load.
     header = "everything" if "bits/stdc++.h" in source else "usual"
-    steps = [
-        [*tools.compile(header), "solution.cpp", "-o", "solution.o"],
-        [*tools.link("solution.o", str(tools.folder / "driver.o")), "-o", "program"],
-    ]
-    try:
-        return build_program({"solution.cpp": encoded(_unit(source, declaration))}, steps, build, sandbox)
-    except BuildFailed as problem:
-        return Program(compile_error=str(problem)[:LOG_CHARS], status=problem.status, cpu_s=problem.cpu_s)
+    compile_it = [*tools.compile(header), "solution.cpp", "-o", "solution.o"]
+    steps = [compile_it, tools.link("solution.o", str(tools.folder / "driver.o"))]
+    return build_program({"solution.cpp": _unit(source, declaration)}, steps, build, sandbox)
 
 
-def _unit(source: str, declaration: Declaration) -> str:
+def _unit(source: str, declaration: Declaration) -> bytes:
     plain = _COMMENT.sub(" ", source)
     given = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
     method = _SOLUTION.search(plain) is not None
-    return f'{_OWN_MAIN}{given}#line 1 "solution.cpp"\n{source}\n\n{_shim(declaration, method)}'
+    return given.encode() + OWN_MAIN + encoded(f"{source}\n\n{_shim(declaration, method)}")
 
 
 def _defines(source: str, name: str) -> bool:
@@ -58,36 +49,37 @@ def _shim(declaration: Declaration, method: bool) -> str:
     """The code after the candidate's. A name is qualified: `::gcd` is the candidate's gcd, never std::gcd."""
     codecs = "".join(map(_codec, declaration.structs))
     arguments = "".join(
-        f"  auto graded_{number} = graded::get<{param.type.cpp}>(graded_in);\n"
+        f"  auto graded_{number} = graded::item<{param.type.cpp}>(graded_in);\n"
         for number, param in enumerate(declaration.params)
     )
     callee = f"Solution().{declaration.function}" if method else f"::{declaration.function}"
     call = f"{callee}({', '.join(f'graded_{number}' for number in range(len(declaration.params)))})"
+    changed = "".join(
+        f"  graded::put_item<{param.type.cpp}>(graded_out, graded_{number});\n"
+        for number, param in enumerate(declaration.params)
+        if param.mutable
+    )
     result = declaration.result.cpp
     if declaration.result.kind != "void":
-        call = f"{result} graded_result = {call};\n  graded::put<{result}>(graded_out, graded_result)"
+        call = f"{result} graded_result = {call};\n  graded::put_item<{result}>(graded_out, graded_result)"
     return (
         f"{codecs}void graded_call(graded::In& graded_in, graded::Out& graded_out) {{\n{arguments}  {call};\n"
-        f"{''.join(_changed(declaration))}}}\n"
+        f"{changed}}}\n"
     )
-
-
-def _changed(declaration: Declaration) -> Iterator[str]:
-    for number, param in enumerate(declaration.params):
-        if param.mutable:
-            yield f"  graded::put<{param.type.cpp}>(graded_out, graded_{number});\n"
 
 
 def _codec(kind: Type) -> str:
     """How a struct is read and written field by field, the declared one or the candidate's own of that name."""
     fields = list(zip(kind.fields, kind.args, strict=True))
-    reads = [f"graded::get<{arg.cpp}>(graded_in)" for _, arg in fields]
+    reads = [f"graded::item<{arg.cpp}>(graded_in)" for _, arg in fields]
     assigned = "".join(f" v.{name} = {read};" for (name, _), read in zip(fields, reads, strict=True))
-    written = "".join(f" graded::put<{arg.cpp}>(graded_out, v.{name});" for name, arg in fields)
+    written = "".join(f" graded::put_item<{arg.cpp}>(graded_out, v.{name});" for name, arg in fields)
     return (
         f"template <> struct graded::Codec<{kind.cpp}> {{\n"
-        f"  template <class T = {kind.cpp}> static T get(graded::In& graded_in) {{\n"
+        f"  template <class T = {kind.cpp}> static T read(graded::In& graded_in) {{\n"
         f"    if constexpr (std::is_default_constructible_v<T>) {{ T v{{}};{assigned} return v; }}\n"
         f"    else return T{{{', '.join(reads)}}};\n  }}\n"
-        f"  static void put(graded::Out& graded_out, const {kind.cpp}& v) {{{written} }}\n}};\n"
+        f"  static {kind.cpp} get(graded::In& in) {{ auto v = read(in); in.skip(']'); return v; }}\n"
+        f"  static void put(graded::Out& graded_out, const {kind.cpp}& v) {{\n"
+        f"    graded_out.text += '[';{written} graded_out.text += ']';\n  }}\n}};\n"
     )

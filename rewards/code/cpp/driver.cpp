@@ -1,4 +1,5 @@
-// The main function of a program under tests of kind "call": arguments on standard input, the result on descriptor 3.
+// The main function of a program under tests of kind "call": arguments on standard input, the result on descriptor 3:
+// an array of the returned value and of mutable references, or an object that says what was thrown.
 // Compiled once per toolchain. `graded_call` is the shim at the end of the candidate's source (call.py).
 
 #include <unistd.h>
@@ -39,21 +40,28 @@ std::string arguments() {
   return bytes;
 }
 
+void failed(graded::Out& out, const std::string& names, const std::string& message) {
+  out.text = "{\"raised\":\"" + names + "\",\"message\":";
+  graded::put(out, message);
+  out.text += "}";
+}
+
 }  // namespace
 
 int main() {
   const std::string bytes = arguments();
-  graded::In in{bytes.data(), bytes.data() + bytes.size()};
-  graded::Out out{"V"};
+  graded::In in{bytes.c_str()};
+  graded::Out out{"["};
   try {
     graded_call(in, out);
+    out.text += "]";
   } catch (const std::exception& thrown) {
-    out.bytes = "E" + classes(thrown) + "\n" + thrown.what();
+    failed(out, classes(thrown), thrown.what());
   } catch (...) {
-    out.bytes = "E\nan exception that is no std::exception";
+    failed(out, "", "an exception that is no std::exception");
   }
-  for (std::size_t done = 0; done < out.bytes.size();) {
-    const ssize_t written = write(3, out.bytes.data() + done, out.bytes.size() - done);
+  for (std::size_t done = 0; done < out.text.size();) {
+    const ssize_t written = write(3, out.text.data() + done, out.text.size() - done);
     if (written <= 0) _exit(101);
     done += static_cast<std::size_t>(written);
   }

@@ -24,7 +24,7 @@ __attribute__((constructor(101))) void take_order() {
   for (ssize_t more; (more = read(0, &(*order)[size], order->size() - size)) > 0;) size += static_cast<std::size_t>(more);
   if (size < kNonce) _exit(101);
   order->resize(size);
-  verdict_fd = dup2(kVerdict, 8 + (*order)[0] % 16);  // a number that differs from run to run
+  verdict_fd = dup2(kVerdict, 8 + static_cast<unsigned char>((*order)[0]) % 16);  // a number that differs from run to run
   close(kVerdict);
 }
 

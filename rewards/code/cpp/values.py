@@ -1,8 +1,6 @@
-"""Values of C++ test data: JSON checked against types, and the bytes that the driver (call.h) reads and writes.
+"""Values of C++ test data: JSON checked against types, as rows hold it and as the driver (call.h) reads and writes it.
 
-Numbers are 8 bytes, little-endian: integers as such, floats as IEEE doubles. bool and char are a byte, a string is
-its length and its bytes, a container its length and its members, an optional a byte and perhaps a value; tuples and
-structs are their parts. Bytes from a program are untrusted: whatever they hold, reading gives a value or ResultError.
+What a program wrote is untrusted: whatever it is, reading it gives a value of the declared type or a ValueProblem.
 """
 
 from __future__ import annotations
@@ -26,10 +24,6 @@ RAISES = ("any", "std::exception", *(f"std::{name}" for name in (
 
 class ValueProblem(ValueError):
     """A value that its type cannot hold; the message says where."""
-
-
-class ResultError(ValueError):
-    """Bytes that are no result of the declared types."""
 
 
 def fitted(value: Any, kind: Type, where: str) -> Any:
@@ -61,6 +55,8 @@ def fitted(value: Any, kind: Type, where: str) -> Any:
             return [fitted(item, arg, f"{where}[{at}]") for at, (item, arg) in parts]
         case "map" if isinstance(value, dict | list):
             return _pairs(value, kind, where)
+        case "struct" if isinstance(value, list) and len(value) == len(kind.fields):
+            return fitted(dict(zip(kind.fields, value, strict=True)), kind, where)
         case "struct" if isinstance(value, dict) and value.keys() == set(kind.fields):
             fields = zip(kind.fields, kind.args, strict=True)
             return {name: fitted(value[name], arg, f"{where}.{name}") for name, arg in fields}
@@ -116,41 +112,16 @@ def _in_order(values: list[Any]) -> list[Any]:
         return sorted(values, key=json.dumps)
 
 
-def pack(value: Any, kind: Type) -> bytes:
-    """The bytes of a fitted value."""
-    match kind.kind:
-        case "int":
-            return struct.pack(_format(kind), value)
-        case "float":
-            return struct.pack("<d", value)
-        case "bool":
-            return b"\1" if value else b"\0"
-        case "char":
-            return bytes([ord(value)])
-        case "str":
-            text = value.encode("utf-8", "surrogateescape" if _escaped(value) else "surrogatepass")
-            return struct.pack("<Q", len(text)) + text
-        case "optional":
-            return b"\0" if value is None else b"\1" + pack(value, kind.args[0])
-        case "struct":
-            return b"".join(pack(value[name], arg) for name, arg in zip(kind.fields, kind.args, strict=True))
-        case "tuple":
-            return b"".join(pack(item, arg) for item, arg in zip(value, kind.args, strict=True))
-    start = b"" if kind.size else struct.pack("<Q", len(value))
-    if kind.kind == "map":
-        return start + b"".join(pack(part, arg) for pair in value for part, arg in zip(pair, kind.args, strict=True))
-    if kind.args[0].kind in ("int", "float"):
-        return start + struct.pack(f"<{len(value)}{_format(kind.args[0])[1:]}", *value)
-    return start + b"".join(pack(item, kind.args[0]) for item in value)
+def packed(values: Sequence[Any]) -> bytes:
+    """Fitted arguments as the driver reads them: a struct is an array of its fields."""
+    text = json.dumps([_arrays(value) for value in values], ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
-def _format(kind: Type) -> str:
-    return "<d" if kind.kind == "float" else "<Q" if INTEGERS[kind.cpp][0] == 0 else "<q"
-
-
-def _escaped(text: str) -> bool:
-    """Whether lone surrogates stand for bytes that are no UTF-8, as in strings that `Outcome` holds."""
-    return any("\udc80" <= char <= "\udcff" for char in text)
+def _arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [_arrays(item) for item in value.values()]
+    return [_arrays(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -167,61 +138,15 @@ class Outcome:
 
 
 def read_outcome(data: bytes, declaration: Declaration) -> Outcome:
-    """What the driver wrote, or a program in its place. Raises ResultError."""
-    if data[:1] == b"E":
-        names, _, message = data[1:4096].decode("utf-8", "replace").partition("\n")
+    """What the driver wrote, or a program in its place. Raises ValueProblem."""
+    try:
+        given = json.loads(data.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError) as problem:
+        raise ValueProblem(f"the result cannot be read: {str(problem)[:_SHORT]}") from None
+    if isinstance(given, dict):
+        names, message = str(given.get("raised", "")), str(given.get("message", ""))
         return Outcome(raised=tuple(filter(None, names.split(","))), message=message)
-    reader = _Bytes(data, 1)
-    kinds = declaration.changed if declaration.result.kind == "void" else [declaration.result, *declaration.changed]
-    values = [reader.value(kind) for kind in kinds]
-    if data[:1] != b"V" or reader.at != len(data):
-        raise ResultError("the driver's result is damaged")
     void = declaration.result.kind == "void"
+    kinds = declaration.changed if void else [declaration.result, *declaration.changed]
+    values = fitted(given, Type("tuple", tuple(kinds)), "the result")
     return Outcome(None if void else values[0], tuple(values if void else values[1:]))
-
-
-class _Bytes:
-    """Reads values; each takes at least one byte, so that a length is never above what is left."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data, self.at = data, at
-
-    def _take(self, size: int) -> bytes:
-        if size > len(self._data) - self.at:
-            raise ResultError("the driver's result ends too early")
-        self.at += size
-        return self._data[self.at - size : self.at]
-
-    def value(self, kind: Type) -> Any:
-        match kind.kind:
-            case "int" | "float":
-                return struct.unpack(_format(kind), self._take(8))[0]
-            case "bool":
-                return self._take(1) != b"\0"
-            case "char":
-                return self._take(1).decode("latin-1")
-            case "str":
-                return self._take(self._length()).decode("utf-8", "surrogateescape")
-            case "optional":
-                return None if self._take(1) == b"\0" else self.value(kind.args[0])
-            case "struct":
-                return {name: self.value(arg) for name, arg in zip(kind.fields, kind.args, strict=True)}
-            case "tuple":
-                return [self.value(arg) for arg in kind.args]
-        return self._container(kind, kind.size or self._length())
-
-    def _length(self) -> int:
-        (length,) = struct.unpack("<Q", self._take(8))
-        if length > len(self._data) - self.at:
-            raise ResultError("the driver's result ends too early")
-        return int(length)
-
-    def _container(self, kind: Type, length: int) -> Any:
-        if kind.kind == "map":
-            return _in_order([[self.value(arg) for arg in kind.args] for _ in range(length)])
-        if kind.args[0].kind in ("int", "float"):
-            numbers: Sequence[Any] = struct.unpack(f"<{length}{_format(kind.args[0])[1:]}", self._take(8 * length))
-            items = list(numbers)
-        else:
-            items = [self.value(kind.args[0]) for _ in range(length)]
-        return _in_order(items) if kind.kind == "set" else items
