@@ -4,6 +4,7 @@
 // the nonce, which is taken before constructors of the program run. The program under test shares this process: code
 // that looks for the nonce in memory can forge a verdict. Scores say so (`isolation: shared`).
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -24,6 +25,8 @@ __attribute__((constructor(101))) void take_order() {
   for (ssize_t more; (more = read(0, &(*order)[size], order->size() - size)) > 0;) size += static_cast<std::size_t>(more);
   if (size < kNonce) _exit(101);
   order->resize(size);
+  close(0);  // it could be read once more
+  open("/dev/null", O_RDONLY);
   verdict_fd = dup2(kVerdict, 8 + static_cast<unsigned char>((*order)[0]) % 16);  // a number that differs from run to run
   close(kVerdict);
 }
