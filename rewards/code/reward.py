@@ -47,6 +47,7 @@ class CodeParams(RewardParams):
     fence ("unfenced"), all ("always"), none ("never").
     cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
     compare: "lines", "tokens" or "unordered" (see compare.py); tolerance: for numbers, absolute or relative.
+    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
     engine: "local", or the address of a SandboxFusion server. workers: programs run at once.
     """
 
@@ -67,6 +68,7 @@ class CodeParams(RewardParams):
     tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     engine: str = "local"
     workers: Annotated[int, Field(ge=1, le=256)] = 2
+    allow_shared_isolation: bool = False
 
 
 # What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
@@ -163,6 +165,20 @@ class CodeReward(Reward):
         return (
             "",
             f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
+        )
+
+    def online_problem(self, row: Row) -> str:
+        """Why online RL should not train on this row, "" if it may: its tests cannot be read, or are source in the
+        process of the program, which learns to forge verdicts where that pays.
+        """
+        suite = self._suite(row, {})
+        if isinstance(suite, Score):
+            return str(suite.details["problem"])
+        if suite.isolation == "data" or self.params.allow_shared_isolation:
+            return ""
+        return (
+            "C++ tests as source share a process with the program, which can forge their verdicts: use tests of kind "
+            "'call', or set allow_shared_isolation: true in the reward's params"
         )
 
     def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
