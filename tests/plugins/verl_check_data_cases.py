@@ -48,15 +48,14 @@ def test_bad_golds_of_a_benchmark_are_told_but_no_fault(training: Training) -> N
     assert "golds cannot be used" in training.said[-1]
 
 
-def test_tests_whose_verdicts_a_program_can_forge_are_refused(training: Training) -> None:
+@pytest.mark.parametrize("allowed", [False, True])
+def test_tests_whose_verdicts_a_program_can_forge_are_refused(training: Training, allowed: bool) -> None:
     source = json.dumps({"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"})
     training.rows("train.parquet", rows(8, gold=source))
-    training.write("reward.json", json.dumps({"reward": "code"}))
-    [(key, message)] = training.faults()
-    assert key == "data.train_files"
-    assert "C++ tests as source share a process with the program" in message
-    training.write("reward.json", json.dumps({"reward": "code", "params": {"allow_shared_isolation": True}}))
-    assert training.faults() == []
+    training.write("reward.json", json.dumps({"reward": "code", "params": {"allow_shared_isolation": allowed}}))
+    faults = training.faults()
+    assert [key for key, _ in faults] == ([] if allowed else ["data.train_files"])
+    assert allowed or "C++ tests as source share a process with the program" in faults[0][1]
 
 
 def test_validation_needs_a_reward_for_each_benchmark(training: Training) -> None:
