@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any
 
 from data_prep.skill_mix.mutants import mutants, stub
-from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language
 from data_prep.step import Drop, Row
 from rewards.code.grade import Terms, grade_program
@@ -71,7 +70,7 @@ class _Trial:
     def __init__(self, row: Row, demands: Demands, engine: Sandbox) -> None:
         self._row, self._demands, self._engine = row, demands, engine
         self._gold: str = row["references"][0]
-        self._suite: Suite = read(with_declarations(row["tests"], self._gold))
+        self._suite: Suite = read(row["tests"])
         self._language: Language = self._suite.language
         self._found = Verdict()
 

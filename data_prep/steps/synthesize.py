@@ -65,7 +65,8 @@ class Synthesize(Step):
     uses: ClassVar[tuple[str, ...]] = (
         *USES, "data_prep.skill_mix.cases", "data_prep.skill_mix.prompts",
         "data_prep.skill_mix.questions", "data_prep.skill_mix.replies", "data_prep.skill_mix.signatures",
-        "data_prep.skill_mix.synthesis", "rewards.code.cpp.interface",
+        "data_prep.skill_mix.synthesis", "rewards.code.cpp.declaration",
+        "rewards.code.cpp.values",
     )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     packages: ClassVar[tuple[str, ...]] = ("httpx2",)

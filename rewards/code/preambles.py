@@ -7,11 +7,12 @@ from typing import Literal
 Preamble = Literal["none", "livecodebench", "apps"]
 
 _MODULES = (
-    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
-).split()
+    "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
+    "functools", "operator", "io", "sys", "json",
+)  # fmt: skip
 # lcb_runner/evaluation/testing_util.py of LiveCodeBench
 _STARRED = "\n".join(
-    [f"from {name} import *" for name in [*_MODULES, "builtins", "typing"]] + [f"import {name}" for name in _MODULES]
+    [f"from {name} import *" for name in (*_MODULES, "builtins", "typing")] + [f"import {name}" for name in _MODULES]
 )
 # eval/testing_util.py of hendrycks/apps, which TACO's has as well
 _APPS = "import time, fractions\nstdin, stdout = sys.stdin, sys.stdout\n"

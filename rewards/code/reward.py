@@ -50,6 +50,7 @@ class CodeParams(RewardParams):
     cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
     preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (preambles.py).
     compare, numbers, types, tolerance: how outputs and results are compared (compare.py: spacing, numbers, …).
+    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
     workers: programs run at once in this process, however many threads score; so memory is bounded by workers times
     memory_mb, or 3 GB where C++ is compiled. Processes that share slots (slots.py) share the bound.
     """
@@ -76,6 +77,7 @@ class CodeParams(RewardParams):
     types: Types = "exact"
     tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     workers: Annotated[int, Field(ge=1, le=256)] = 2
+    allow_shared_isolation: bool = False
 
 
 # What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
@@ -96,7 +98,8 @@ class CodeReward(Reward):
     """How much of the row's tests the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
-    tests (a verdict each, at most 32), rung, language, compile_cpu_s, run_cpu_s, problem.
+    tests (a verdict each, at most 32), rung, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
+    "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
     """
 
     Params = CodeParams
@@ -169,6 +172,20 @@ class CodeReward(Reward):
             f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
         )
 
+    def online_problem(self, row: Row) -> str:
+        """Why online RL should not train on this row, "" if it may: its tests cannot be read, or are source in the
+        process of the program, which learns to forge verdicts where that pays.
+        """
+        suite = self._suite(row, {})
+        if isinstance(suite, Score):
+            return str(suite.details["problem"])
+        if suite.isolation == "data" or self.params.allow_shared_isolation:
+            return ""
+        return (
+            "C++ tests as source share a process with the program, which can forge their verdicts: use tests of kind "
+            "'call', or set allow_shared_isolation: true in the reward's params"
+        )
+
     def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
         suite = self._suite(row, suites)
         if isinstance(suite, Score):
@@ -220,7 +237,7 @@ class CodeReward(Reward):
             return _error(str(problem))
 
     def _score(self, graded: Graded, suite: Suite, rung: str) -> Score:
-        details: dict[str, Any] = {"rung": rung, "language": suite.language}
+        details: dict[str, Any] = {"rung": rung, "language": suite.language, "isolation": suite.isolation}
         if graded.failure:
             return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}

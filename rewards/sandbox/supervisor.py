@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from rewards.sandbox.rungs import Start
 from rewards.sandbox.inside import leaf
+from rewards.sandbox.rungs import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran, TestRun
 
 _START_SECONDS = 60.0
@@ -350,7 +350,7 @@ def _ending(code: int) -> str:
 
 def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
     """One leaf's run. Raises Lost."""
-    called = case.call is not None
+    called = case.call is not None or case.result
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
     with contextlib.ExitStack() as files:
         pipes: dict[int, Pipe] = {}

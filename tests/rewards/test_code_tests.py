@@ -96,7 +96,8 @@ def test_apps() -> None:
     assert from_apps({"input_output": json.dumps(stdio)}) == {"kind": "stdio", "cases": cases}
     assert [item.input for item in read(stdio).items] == ["1\n", "1\n2"]
     call = {"fn_name": "f", "inputs": [[1], [2], [3]], "outputs": [[5], [[6]], [6, 7]]}
-    assert [item.accepted() for item in read(call).items] == [([5], 5), ([[6]], [6]), ([6, 7],)]
+    suite = read(call)
+    assert [suite.accepted(item) for item in suite.items] == [([5], 5), ([[6]], [6]), ([6, 7],)]
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])

@@ -154,7 +154,9 @@ def become_leaf(
     seconds = math.ceil(case["cpu_s"]) + (kind != "build")
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    if hard == -1 or hard > leaf.STACK_BYTES:
+    if kind == "binary":  # glibc makes every thread's stack as large as this limit, or 2 MiB where there is none
+        resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
+    elif hard == -1 or hard > leaf.STACK_BYTES:
         resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
     if kind != "python":  # which ignores these; exec would hand that down, and no program would end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
