@@ -200,7 +200,7 @@ class CodeReward(Reward):
         if cut and (block is None or p.truncated == "always"):
             return Score(0.0, "truncated")
         if not found and answer.strip() and p.no_fence == "accept":
-            return _Job(suite.program(answer), suite, suite.key)
+            return _Job(suite.program(_indented(answer, completion)), suite, suite.key)
         if block is None and found and not any(one.code.strip() for one in found):
             return Score(0.0, "bad_format", {"problem": "the fence is empty"})
         if block is None:
@@ -283,6 +283,13 @@ def _gold(row: Row) -> str | None:
             solutions = None
     first = solutions[0] if isinstance(solutions, list) and solutions else None
     return next((gold for gold in (row.get("solution"), first, row.get("answer")) if isinstance(gold, str)), None)
+
+
+def _indented(answer: str, completion: str) -> str:
+    """`answer` with its first line's indentation, which thinking formats strip: a program may continue its prompt."""
+    at = completion.rfind(answer)
+    start = completion.rfind("\n", 0, at) + 1
+    return completion[start:at] + answer if completion[start:at].isspace() else answer
 
 
 def _error(problem: str) -> Score:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a program per line reads best
 """Programs for a comparison of graders: problems of contests and of LeetCode, each solved and printed in many ways.
 
 A variant is "right" (a judge accepts it), "wrong", or "odd": right values in a form that graders disagree on.
@@ -5,6 +6,7 @@ A variant is "right" (a judge accepts it), "wrong", or "odd": right values in a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -124,7 +126,8 @@ STDIO_VARIANTS: dict[str, tuple[Truth, str]] = {
     "open(0)": ("right", _SOLVED + "print('\\n'.join(solve(open(0).read())))"),
     "input until the end": (
         "right",
-        _SOLVED + "rows = []\nwhile True:\n    try:\n        rows.append(input())\n    except EOFError:\n        break\n"
+        _SOLVED
+        + "rows = []\nwhile True:\n    try:\n        rows.append(input())\n    except EOFError:\n        break\n"
         "print('\\n'.join(solve('\\n'.join(rows) + '\\n')))",
     ),
     "os.read": (
@@ -151,7 +154,10 @@ STDIO_VARIANTS: dict[str, tuple[Truth, str]] = {
     "indented": ("odd", _LINES + "for l in lines: print('  ' + l)"),
     "blank lines between": ("odd", _LINES + "print('\\n\\n'.join(lines))"),
     "one line": ("odd", _LINES + "print(' '.join(lines))"),
-    "decimal point": ("odd", "import re\n" + _LINES + "for l in lines: print(re.sub(r'(?<![\\d.])(\\d+)(?![\\d.])', r'\\1.0', l))"),
+    "decimal point": (
+        "odd",
+        "import re\n" + _LINES + "for l in lines: print(re.sub(r'(?<![\\d.])(\\d+)(?![\\d.])', r'\\1.0', l))",
+    ),
     "nonzero exit": ("odd", _LINES + "print('\\n'.join(lines))\nsys.exit(1)"),
     "labelled": ("wrong", _LINES + "for l in lines: print('Answer:', l)"),
     "other case": ("wrong", _LINES + "for l in lines: print(l.swapcase() + ('' if l.swapcase() != l else '!'))"),
@@ -187,7 +193,11 @@ CALLS: dict[str, tuple[str, str, list[tuple[list[Any], Any]]]] = {
         "n: int",
         [([5], 8), ([80], 37889062373143906)],
     ),
-    "is subsequence": ("it = iter(t)\n        return all(c in it for c in s)", "s: str, t: str", [(["ac", "abc"], True), (["ca", "abc"], False)]),
+    "is subsequence": (
+        "it = iter(t)\n        return all(c in it for c in s)",
+        "s: str, t: str",
+        [(["ac", "abc"], True), (["ca", "abc"], False)],
+    ),
     "median": (
         "v = sorted(nums)\n        n = len(v)\n        return (v[n // 2] + v[(n - 1) // 2]) / 2",
         "nums: List[int]",
@@ -218,7 +228,10 @@ CALL_VARIANTS: dict[str, tuple[Truth, str]] = {
     "tuple": ("right", "{result}return tuple(r) if isinstance(r, list) else r\n"),
     "float": ("odd", "{result}return float(r) if type(r) is int else r\n"),
     "truth as a number": ("odd", "{result}return int(r) if r is True or r is False else r\n"),
-    "inner tuples": ("odd", "{result}return [tuple(x) if isinstance(x, list) else x for x in r] if isinstance(r, list) else r\n"),
+    "inner tuples": (
+        "odd",
+        "{result}return [tuple(x) if isinstance(x, list) else x for x in r] if isinstance(r, list) else r\n",
+    ),
     "text": ("wrong", "{result}return str(r) + ' '\n"),
     "nothing": ("wrong", "{result}return None if r is not None else 0\n"),
     "in a list of its own": ("wrong", "{result}return [[r]]\n"),
@@ -228,9 +241,7 @@ _RESULT = "class Inner:\n    def solve(self, {params}):\n        {body}\nclass S
 
 
 def programs() -> Iterator[Program]:
-    """Every problem in every variant; a variant that prints what "print" prints is left out."""
-    import json
-
+    """Every problem in every variant; one that changes nothing for outputs of one line is left out there."""
     for problem, (solve, cases) in STDIO.items():
         tests = {"kind": "stdio", "cases": [{"input": i, "output": o} for i, o in cases]}
         in_outs = {"inputs": [i for i, _ in cases], "outputs": [o for _, o in cases]}

@@ -63,5 +63,7 @@ def test_every_disagreement_with_prime_code_has_its_reason() -> None:
     ours = _passed(PROGRAMS, "livecodebench")
     different = [(p, theirs[i]) for i, p in enumerate(PROGRAMS) if theirs[i] != ours[i]]
     print(Counter(program.name.split(": ")[1] for program, _ in different))
-    unexplained = [p.name for p, verdict in different if DISAGREEMENTS.get(p.name.split(": ")[1], (None,))[0] != verdict]
+    unexplained = [
+        p.name for p, verdict in different if DISAGREEMENTS.get(p.name.split(": ")[1], (None,))[0] != verdict
+    ]
     assert unexplained == []

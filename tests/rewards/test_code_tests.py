@@ -45,7 +45,7 @@ def test_our_shapes() -> None:
         ({}, "kind is None; kinds: stdio, call, asserts, gtest"),
         ({"kind": "stdin"}, "kind is 'stdin', did you mean 'stdio'?"),
         ({"kind": ["stdio"]}, "kind is list"),
-        ({"kind": "call", "language": "cpp"}, "kind 'call' needs language python, not 'cpp'"),
+        ({"kind": "gtest", "language": "python", "source": ""}, "kind 'gtest' needs language cpp, not 'python'"),
         ({"kind": "stdio", "language": "rust"}, "needs language python or cpp, not 'rust'"),
         ({"kind": "stdio", "cases": []}, "cases are list, not a list with a case"),
         ({"kind": "stdio", "cases": {}}, "cases are dict"),
@@ -135,7 +135,7 @@ def test_mbpp_and_humaneval() -> None:
     mbpp = {"test_list": ["assert f(1) == 2"], "test_setup_code": "x = 1", "test_imports": ["import math"]}
     assert from_mbpp(mbpp)["source"] == "import math\nx = 1\nassert f(1) == 2"
     humaneval = {"test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "f"}
-    prompt = "import math\n\n\ndef f(x):\n    \"\"\"One more.\"\"\"\n"
+    prompt = 'import math\n\n\ndef f(x):\n    """One more."""\n'
     continued = read(from_humaneval({**humaneval, "prompt": prompt}))
     assert continued.program("    return x + 1\n") == prompt + "    return x + 1\n"
     assert continued.program("def f(x): return x + 1\n") == "def f(x): return x + 1\n"
