@@ -325,11 +325,11 @@ def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
     """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names it, and the tests may
     use what the prompt defines before it. A program without the entry point continues the prompt. Raises RewardError.
     """
-    function, prompt = _text(row, "entry_point"), _text(row, "prompt")
+    function, prompt = _text(row, "entry_point"), row.get("prompt") or ""
     tests = {"kind": "asserts", "source": _text(row, "test"), "function": function, "prefix": prompt}
     try:
         body = ast.parse(prompt).body
-    except (SyntaxError, ValueError, RecursionError) as problem:
+    except (SyntaxError, ValueError, TypeError, RecursionError) as problem:
         raise _bad(f"the prompt is no Python: {str(problem)[:100]}") from None
     helpers = [node for node in body if not isinstance(node, ast.FunctionDef) or node.name != function]
     return tests | ({"declarations": "\n".join(map(ast.unparse, helpers))} if helpers else {})

@@ -379,8 +379,10 @@ class Leaf:
     ) -> None:
         self.sock, self._limits = sock, limits
         stdin, self._stdout, self._stderr = (files.enter_context(memfd(part)) for part in (fed, b"", b""))
+        placed = {0: stdin, 1: self._stdout, 2: self._stderr, **fds}
         self._result = files.enter_context(memfd()) if result else None
-        placed = {0: stdin, 1: self._stdout, 2: self._stderr, **({} if self._result is None else {3: self._result}), **fds}
+        if self._result is not None:
+            placed[leaf.RESULT_FD] = self._result
         send(sock, asdict(limits) | {"at": list(placed), "call": call, "role": role}, list(placed.values()))
 
     def end(self) -> Ran:

@@ -17,7 +17,9 @@ a name only stands before a dot; else the program's, of which there is only `fun
 What an honest program notices: objects of its own classes stay with it; the tests reach their attributes, methods and
 items through stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and cannot
 subclass its classes. Instances of classes in `declarations` are copied either way. A named tuple arrives as a tuple.
-What a call changes in its arguments is seen from the next statement on (at once if it returns None). What the program
+What a call changes in its arguments is seen at once if it returns None, in the next statement if it returns a
+number or a text or its result is not kept, else after the next assert: `r = f(data); assert r == sorted(data)` must
+not be passed by a program that empties its argument. What the program
 prints is not there for the tests. All tests share one process of the program and its limits; if it ends, the
 next call starts a new one, which has forgotten everything.
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
@@ -27,7 +29,7 @@ guessed right by a program that always says yes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 

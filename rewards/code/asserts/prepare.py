@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import builtins
-import sys
 import symtable
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,7 +57,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         tree.body = [new for node in tree.body for new in _without_program_imports(node)]
         _call_tests(tree, function)
         free = _free_names(tree) or _own_builtin(tree)
-        modules = _modules(tree, free)
+        modules = tuple(sorted(_modules(tree, free).items()))
         rewrite = _Rewrite()
         tree.body = [_statement(node, rewrite) for node in tree.body]
         text = ast.unparse(ast.fix_missing_locations(tree))
@@ -65,7 +65,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         raise _bad(f"the source is no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
     if not rewrite.asserts and not rewrite.raises:
         raise _bad("the source has no assert statement, and nothing else that can fail")
-    return Prepared(text, declarations, tuple(sorted(free)), tuple(sorted(modules.items())), rewrite.asserts, rewrite.raises)
+    return Prepared(text, declarations, tuple(sorted(free)), modules, rewrite.asserts, rewrite.raises)
 
 
 def _bad(problem: str) -> RewardError:
@@ -98,7 +98,7 @@ def _call_tests(tree: ast.Module, function: str) -> None:
             continue
         if node.name == "check":
             if not function:
-                raise _bad("the source defines check and never calls it: add the key function, which names what to check")
+                raise _bad("the source defines check and never calls it: add the key function, to name what to check")
             tree.body += ast.parse(f"check({function})").body
         elif node.name.startswith("test") and not ast.unparse(node.args):
             tree.body += ast.parse(f"{node.name}()").body
@@ -182,6 +182,8 @@ class _Rewrite(ast.NodeTransformer):
                 new.append(_does("settle"))
             made = self.visit(node)
             new += made if isinstance(made, list) else [made]
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                new.append(_does("settle", ast.Constant(True)))
         return new
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -213,8 +215,8 @@ class _Rewrite(ast.NodeTransformer):
         return node
 
     def visit_With(self, node: ast.With) -> ast.stmt:
-        names = [n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for i in node.items for n in ast.walk(i)]
-        expects = any(name in _EXPECT_RAISING for name in names)
+        parts = [part for item in node.items for part in ast.walk(item)]
+        expects = any(getattr(part, "attr", getattr(part, "id", "")) in _EXPECT_RAISING for part in parts)
         self.raises |= expects
         node.body = self._guard(node.body, expects)
         return node

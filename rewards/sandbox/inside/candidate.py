@@ -102,4 +102,3 @@ def _by_name(value: Any) -> bool:
 
 async def _awaited(value: Any) -> Any:
     return await value
-

@@ -43,15 +43,17 @@ class Verdicts:
             self.in_use = True
             self.write("requested")
 
-    def settle(self) -> None:
+    def settle(self, everything: bool = False) -> None:
+        """A statement is done; everything: it is an assert, or what it gave is not kept."""
         if self.program.unsettled:
-            self.program.settle()
+            self.program.settle(everything)
 
     def start(self, number: int) -> None:
         self._at = number
 
     def ok(self, number: int) -> None:
         """An assert held."""
+        self.settle(True)
         self._at, self._ran = None, True
         if number not in self._seen:
             self._seen[number] = True
@@ -62,6 +64,7 @@ class Verdicts:
         problem = raised or sys.exc_info()[1]
         assert problem is not None
         self._check_fit(problem)
+        self.settle(True)
         self.died, self._ran = None, True
         if self._seen.get(number, True):
             self._seen[number] = False
@@ -134,8 +137,10 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int) -> None:
             elif settings["function"] in ("", name):
                 theirs.append(name)
             else:
-                raise Unfit(f"{name!r} is not defined, and only {settings['function']!r} is the program's: add its "
-                            "source to tests.declarations")
+                raise Unfit(
+                    f"{name!r} is not defined, and only {settings['function']!r} is the program's: add its "
+                    "source to tests.declarations"
+                )
         scope.update(values := program.names(theirs) if theirs else {})
         verdicts.died, verdicts.in_use = None, False
         if any(type(value) is not Named for value in values.values()):

@@ -46,7 +46,7 @@ class Program:
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
         self.exceptions: dict[str, type[Exception]] = {}
-        self.unsettled: list[_Changes] = []
+        self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
         self.classes: dict[str, type] = {}
 
     def names(self, names: list[str]) -> dict[str, Any]:
@@ -124,9 +124,10 @@ class Program:
         if message["value"] is None:
             self._change((after, objects, changed))
             return None
-        # Not before the statement is done: else `f(data) == sorted(data)` is passed by emptying data.
-        self.unsettled.append((after, objects, changed))
-        return peer.value(message, peer.values.decode(after))
+        # Not at once: else `f(data) == sorted(data)` is passed by emptying data.
+        value = peer.value(message, peer.values.decode(after))
+        self.unsettled.append((not isinstance(value, (int, float, str)), (after, objects, changed)))
+        return value
 
     def _change(self, changes: _Changes) -> None:
         after, objects, changed = changes
@@ -135,10 +136,10 @@ class Program:
         for at, node in changed:
             fill(objects[at], node, lambda reference: made[reference[0]] if type(reference) is list else reference)
 
-    def settle(self) -> None:
-        """A statement is done: what its calls changed in their arguments is seen from now on."""
-        while self.unsettled and self._peer is not None:
-            changes = self.unsettled.pop(0)
+    def settle(self, everything: bool = True) -> None:
+        """Show what calls changed in their arguments; unless `everything`, only of those with a plain result."""
+        while self.unsettled and self._peer is not None and (everything or not self.unsettled[0][0]):
+            _, changes = self.unsettled.pop(0)
             try:
                 self._change(changes)
             except _UNREADABLE as problem:
@@ -233,7 +234,7 @@ class Handle:
         return self._request("getattr", name)
 
     def __contains__(self, item: Any) -> bool:
-        return any(item is mine or item == mine for mine in self)
+        return any(item is mine or item == mine for mine in iter(self))
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield from ()

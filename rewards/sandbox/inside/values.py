@@ -55,10 +55,15 @@ _VIEWS: dict[str, Callable[[list[Any]], Any]] = {
     "dict_values": lambda items: dict(enumerate(items)).values(),
     "dict_items": lambda items: dict(items).items(),
 }
-_ITERATORS = tuple(
-    {type(iter(made)) for made in ([], (), {}, set(), "", "é", b"", range(0), {}.values(), {}.items(), reversed([]))}
-) + (map, filter, zip, enumerate, reversed, itertools.chain, itertools.islice)  # fmt: skip
+_ITERABLES: tuple[Any, ...] = ([], (), {}, set(), "", "é", b"", range(0), {}.values(), {}.items(), reversed([]))
+_ITERATORS: tuple[Any, ...] = (
+    *{type(iter(items)) for items in _ITERABLES}, map, filter, zip, enumerate, reversed, itertools.chain,
+    itertools.islice,
+)  # fmt: skip
 _DTYPE = re.compile(r"[<>|=]?[biufcSU]\d+")
+
+
+_BUILTIN_TYPES: dict[type, str] = {kind: name for name, kind in vars(builtins).items() if isinstance(kind, type)}
 
 
 def tag_of(value: Any) -> str:
@@ -106,7 +111,8 @@ class Values:
                 objects.append(item)  # which also keeps its id from being used again
             return [number]
 
-        root, made = refer(value), []
+        root = refer(value)
+        made: list[Node] = []
         while len(made) < len(objects):
             at = len(made)
             kept = at < len(nodes) and nodes[at][0] not in MUTABLE
@@ -129,11 +135,12 @@ class Values:
         kind = type(value)
         if self.classes.get(kind.__name__) is kind and hasattr(value, "__dict__"):
             return ["object", kind.__name__, list(vars(value)), [refer(item) for item in vars(value).values()]]
-        if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
-            return ["type", value.__name__]
+        if isinstance(value, type) and value in _BUILTIN_TYPES:
+            return ["type", _BUILTIN_TYPES[value]]
         numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and _DTYPE.fullmatch(value.dtype.str):
-            return ["array", value.dtype.str, refer(value.tolist())]
+        array = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))
+        if array and _DTYPE.fullmatch(value.dtype.str):
+            return ["array", value.dtype.str, list(value.shape), value.tobytes().hex()]
         return self._other(value)
 
     def decode(self, nodes: Sequence[Node], known: Sequence[Any] = ()) -> list[Any]:
@@ -171,7 +178,7 @@ class Values:
                 raise ValueError("no array of plain values")
             import numpy
 
-            return numpy.array(get(node[2]), dtype=node[1])[()]
+            return numpy.frombuffer(bytearray.fromhex(node[3]), dtype=node[1]).reshape(node[2])[()]
         return self._made(node)
 
 
@@ -231,17 +238,17 @@ def _parts(node: Node) -> list[int]:
     """Numbers of the nodes that an immutable node refers to."""
     if node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] in ("iterator", "namedtuple"):
         return [item[0] for item in node[-1] if type(item) is list]
-    return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS or node[0] == "array" else []
+    return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS else []
 
 
 @lru_cache(maxsize=64)
 def _namedtuple(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+    return namedtuple(name, fields)
 
 
 def _all_inline(items: list[Any]) -> bool:
     kinds = set(map(type, items))
-    return kinds <= _INLINE or (kinds == {int} and -_MOST_INT < min(items) and max(items) < _MOST_INT)
+    return kinds <= _INLINE or (kinds == {int} and min(items) > -_MOST_INT and max(items) < _MOST_INT)
 
 
 def same_node(one: Node, other: Node) -> bool:
