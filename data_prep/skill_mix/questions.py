@@ -17,7 +17,6 @@ from data_prep.skill_mix.cases import CaseError, read_case, suite
 from data_prep.skill_mix.prompts import Style, chat
 from data_prep.skill_mix.signatures import Language, SignatureError, read
 from data_prep.step import Drop, Row
-from rewards.code.cpp.interface import interface
 from rewards.code.suites import read as read_suite
 from rewards.errors import RewardError
 
@@ -72,13 +71,6 @@ class Question:
         }
 
 
-def with_declarations(tests: dict[str, Any], gold: str) -> dict[str, Any]:
-    """C++ tests with what they need of the gold; others as they are."""
-    if tests.get("kind") != "gtest" or tests.get("declarations"):
-        return tests
-    return {**tests, "declarations": interface(gold, str(tests.get("source", "")))}
-
-
 def read_question(record: Mapping[str, Any], name: str, language: str = "cpp") -> Question | Drop:
     """The question of a record called `name`; `language` holds where the record does not say one."""
     flat = {**record, **meta} if isinstance(meta := record.get("meta"), dict) else dict(record)
@@ -108,7 +100,7 @@ def read_question(record: Mapping[str, Any], name: str, language: str = "cpp") -
         id=name,
         language=LANGUAGES[given.lower()],
         skills=skills,
-        tests=with_declarations(tests, found["gold"]),
+        tests=tests,
         split=split if split in ("train", "held_out") else "",
         **found,
     )
