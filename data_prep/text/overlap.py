@@ -1,0 +1,267 @@
+"""Which benchmark question a text repeats, wholly or in a long part, verbatim or reworded.
+
+    benchmark = Benchmark([("math500", "17", "How many positive divisors does 196 have?")])
+    benchmark.matches(["How many divisors has $196$, counting positive ones only?"])     # [Match(...)] or [None]
+
+Candidates are the questions that share word trigrams with the text; those of many questions are templates and no
+evidence. Each candidate is aligned with the text (longest common subsequence). It is a repeat where the words found
+carry most of the question's weight (rare words weigh much, words of many questions little) and nothing
+contradicts: another number, operator, variable or rare word at the same place is another question of the same
+template. Variables may be renamed, if consistently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from rapidfuzz.distance import LCSseq
+
+from data_prep.text.ngrams import NgramHasher
+from data_prep.text.tokens import VARIABLE, plain, tokens, words
+
+SIZE = 3  # words of the n-grams that candidates share
+TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share of all, are templates
+SHARED = 0.25  # of a question's n-grams that a candidate shares
+RARE = 0.6  # weight of a word that another rare word at its place contradicts
+CONTENT = 0.75  # of a question's tokens that are not stop words stand in the text
+PART_WORDS = 40  # a question of so many words is found by a part
+PART_TOKENS, PART_SHARE = 15, 0.3  # least size of the part, in tokens and as a share of the question's
+_STOP = frozenset(
+    "a an the of to in is are be was were and or if then that this it its as at by for from on with has have had will "
+    "can may each all any there their them they he she his her you your we our i what which how many much find compute "
+    "determine evaluate calculate simplify value express answer let given such so when where do does did into than "
+    "following form not no".split()
+)
+
+
+class Match(NamedTuple):
+    """A repeated question: its task, id and text; how much of it is found."""
+
+    task: str
+    id: str
+    text: str
+    how: str
+
+
+class _Block(NamedTuple):
+    """Equal tokens: question[start:end] == text[at : at + end - start]."""
+
+    start: int
+    end: int
+    at: int
+
+
+class _Gap(NamedTuple):
+    """Tokens between blocks, of the question and of the text."""
+
+    question: Sequence[str]
+    text: Sequence[str]
+    inner: bool  # between two blocks, not before the first or after the last
+
+
+class Benchmark:
+    """Questions to compare with, indexed by their rare word n-grams."""
+
+    def __init__(self, questions: Sequence[tuple[str, str, str]], threshold: float = 0.75) -> None:
+        """questions: (task, id, text). threshold: least share of a question's weight that a repeat holds, 0 to 1."""
+        import numpy as np
+
+        self._questions, self._threshold = questions, threshold
+        self._tokens = [tokens(text) for _, _, text in questions]
+        self._long = [len(plain(text).split()) >= PART_WORDS for _, _, text in questions]
+        frequency = Counter(token for each in self._tokens for token in set(each))
+        count = len(questions) + 1
+        self._weights = {word: math.log(count / (n + 0.5)) / math.log(count / 1.5) for word, n in frequency.items()}
+        self._hasher = NgramHasher()
+        said = [words(text) for _, _, text in questions]
+        self._same_words: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for at, each in enumerate(said):
+            self._same_words[tuple(each)].append(at)
+        index: dict[int, list[int]] = defaultdict(list)
+        for at, value in zip(*(part.tolist() for part in self._hasher(said, SIZE)), strict=True):
+            index[value].append(at)
+        most = max(TEMPLATE[0], TEMPLATE[1] * len(questions))
+        self._index = {value: places for value, places in index.items() if len(places) <= most}
+        self._sizes = Counter(at for places in self._index.values() for at in places)
+        self._known = np.array([*sorted(self._index), np.iinfo(np.uint64).max], dtype=np.uint64)
+
+    def matches(self, texts: Sequence[str]) -> list[Match | None]:
+        """For each text the question that it repeats, or None."""
+        return [
+            self._match(tokens(text), candidates) if candidates else None
+            for text, candidates in zip(texts, self._candidates(texts), strict=True)
+        ]
+
+    def _candidates(self, texts: Sequence[str]) -> list[list[int]]:
+        """For each text the questions that share enough n-grams with it, or have the same words."""
+        import numpy as np
+
+        said = [words(text) for text in texts]
+        counts: dict[int, Counter[int]] = defaultdict(Counter)
+        owner, values = self._hasher(said, SIZE)
+        hit = self._known[np.searchsorted(self._known, values)] == values
+        for at, value in zip(owner[hit].tolist(), values[hit].tolist(), strict=True):
+            counts[at].update(self._index.get(value, ()))
+        result = [list(self._same_words.get(tuple(each), ())) for each in said]
+        for at, shared in counts.items():
+            result[at] += [place for place, n in shared.most_common() if n >= SHARED * self._sizes[place]]
+        return result
+
+    def _match(self, text: Sequence[str], candidates: Sequence[int]) -> Match | None:
+        for place in candidates:
+            if how := self._repeats(self._tokens[place], text, self._long[place]):
+                return Match(*self._questions[place], how)
+        return None
+
+    def _repeats(self, question: Sequence[str], text: Sequence[str], long: bool) -> str | None:
+        """How a text repeats a question, or None."""
+        start, end = _window(question, text)
+        blocks = _aligned(question, text[start:end])
+        if not blocks:
+            return None
+        share = self._weight(_tokens_of(question, blocks)) / self._weight(question)
+        if share >= self._threshold and self._agrees(question, text[start:end], blocks):
+            return f"{share:.0%} of the question"
+        part = _longest_part(blocks) if long else []
+        return self._part(question, text, [block._replace(at=block.at + start) for block in part]) if part else None
+
+    def _weight(self, said: Iterable[str]) -> float:
+        return sum(map(self._weight_of, said))
+
+    def _weight_of(self, token: str) -> float:
+        if token in _STOP or not token[0].isalnum():
+            return 0.05
+        return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.1)
+
+    def _agrees(self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> bool:
+        """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
+        matched = list(_tokens_of(question, blocks))
+        content, every = (sum(token not in _STOP for token in said) for said in (matched, question))
+        inserted = blocks[-1].at + blocks[-1].end - blocks[-1].start - blocks[0].at - len(matched)
+        if content < CONTENT * every or inserted > 2 + len(question) // 3:
+            return False
+        tolerated = max(0, len(question) // 20 - 1)
+        numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
+        signs = rare = 0
+        for gap in _gaps(question, text, blocks):
+            theirs = [token for token in gap.question if token[0].isdigit()]
+            ours = [token for token in gap.text if token[0].isdigit()] if gap.inner else []
+            if theirs:
+                return False
+            signs += bool(ours) + _other_signs(gap)
+            rare += all(any(token.isalpha() and self._weight_of(token) > RARE for token in side) for side in gap[:2])
+        signs += _renamed_twice(question, text, blocks)
+        return signs <= tolerated and rare <= max(tolerated, int(numbers) - 1)
+
+    def _part(self, question: Sequence[str], text: Sequence[str], part: Sequence[_Block]) -> str | None:
+        """A long part is enough where the text says nothing else of what the question is about."""
+        start, end = part[0].start, part[-1].end
+        first, last = part[0].at, part[-1].at + part[-1].end - part[-1].start
+        share = (end - start) / len(question)
+        if end - start < PART_TOKENS or share < PART_SHARE:
+            return None
+        if not self._agrees(question[start:end], text[first:last], [
+            _Block(block.start - start, block.end - start, block.at - first) for block in part
+        ]):
+            return None
+        said = {token for token in question if self._weight_of(token) >= 0.3}
+        around = [*(text[:first] if start else ()), *(text[last:] if end < len(question) else ())]
+        content = [token for token in around if self._weight_of(token) >= 0.3]
+        if len(content) > 4 and sum(token in said for token in content) > 0.2 * len(content):
+            return None
+        return f"{share:.0%} of the question, in one piece"
+
+
+def _tokens_of(question: Sequence[str], blocks: Sequence[_Block]) -> Iterator[str]:
+    return (token for block in blocks for token in question[block.start : block.end])
+
+
+def _window(question: Sequence[str], text: Sequence[str]) -> tuple[int, int]:
+    """Where in a long text most of the question's n-grams stand."""
+    width = 13 * len(question) // 10 + 10
+    if len(text) <= width + 20:
+        return 0, len(text)
+    asked, said = _keys(question), _keys(text)
+    known = {tuple(asked[at : at + SIZE]) for at in range(len(asked) - SIZE + 1)}
+    hits = [tuple(said[at : at + SIZE]) in known for at in range(len(said) - SIZE + 1)]
+    sums = [0, *accumulate(hits)]
+    start = max(range(len(hits)), key=lambda at: sums[min(at + width, len(hits))] - sums[at])
+    return max(0, start - 10), start + width + 10
+
+
+def _keys(said: Sequence[str]) -> list[str]:
+    return [VARIABLE if token[0] == VARIABLE else token for token in said]
+
+
+def _aligned(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
+    """The longest common subsequence, a number counting twice, all variables being equal."""
+    (asked, places), (said, positions) = _doubled(question), _doubled(text)
+    pairs = [
+        (places[match.a + k], positions[match.b + k])
+        for match in LCSseq.editops(asked, said).as_matching_blocks()
+        for k in range(match.size)
+        if asked[match.a + k][-1] != "'"
+    ]
+    blocks: list[_Block] = []
+    for i, j in pairs:
+        if blocks and (blocks[-1].end, blocks[-1].at + blocks[-1].end - blocks[-1].start) == (i, j):
+            blocks[-1] = blocks[-1]._replace(end=i + 1)
+        else:
+            blocks.append(_Block(i, i + 1, j))
+    return blocks
+
+
+def _doubled(said: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Keys to align, numbers followed by their doubles, with the index of each key's token."""
+    keys: list[str] = []
+    places: list[int] = []
+    for at, key in enumerate(_keys(said)):
+        double = [key, key + "'"] if key[0].isdigit() else [key]
+        keys += double
+        places += [at] * len(double)
+    return keys, places
+
+
+def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> Iterator[_Gap]:
+    """What stands between blocks, before the first and after the last."""
+    i = j = 0
+    for n, block in enumerate([*blocks, _Block(len(question), len(question), len(text))]):
+        yield _Gap(question[i : block.start], text[j : block.at], 0 < n < len(blocks))
+        i, j = block.end, block.at + block.end - block.start
+
+
+def _other_signs(gap: _Gap) -> bool:
+    """Whether operators differ: others on both sides, or a minus on one."""
+    asked, said = ([token for token in side if token[0] in "+-*/^=<>!"] for side in gap[:2])
+    return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
+
+
+def _renamed_twice(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> int:
+    """How many variables have another name than the same variable has elsewhere."""
+    names = Counter(
+        (question[block.start + k], text[block.at + k])
+        for block in blocks
+        for k in range(block.end - block.start)
+        if question[block.start + k][0] == VARIABLE
+    )
+    usual: dict[str, int] = defaultdict(int)
+    for (variable, _), count in names.items():
+        usual[variable] = max(usual[variable], count)
+    return names.total() - sum(usual.values())
+
+
+def _longest_part(blocks: Sequence[_Block]) -> list[_Block]:
+    """The blocks of the longest part without a gap of more than two tokens."""
+    best: list[_Block] = []
+    part: list[_Block] = []
+    for block in blocks:
+        if part and (block.start - part[-1].end > 2 or block.at - (part[-1].at + part[-1].end - part[-1].start) > 2):
+            part = []
+        part.append(block)
+        if not best or part[-1].end - part[0].start > best[-1].end - best[0].start:
+            best = list(part)
+    return best
