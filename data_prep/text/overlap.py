@@ -21,7 +21,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher
-from data_prep.text.tokens import VARIABLE, plain, tokens, words
+from data_prep.text.tokens import STOP_WORDS, VARIABLE, plain, tokens, words
 
 SIZE = 3  # words of the n-grams that candidates share
 TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share of all, are templates
@@ -29,13 +29,7 @@ SHARED = 0.25  # of a question's n-grams that a candidate shares
 RARE = 0.6  # weight of a word that another rare word at its place contradicts
 CONTENT = 0.75  # of a question's tokens that are not stop words stand in the text
 PART_WORDS = 40  # a question of so many words is found by a part
-PART_TOKENS, PART_SHARE = 15, 0.3  # least size of the part, in tokens and as a share of the question's
-_STOP = frozenset(
-    "a an the of to in is are be was were and or if then that this it its as at by for from on with has have had will "
-    "can may each all any there their them they he she his her you your we our i what which how many much find compute "
-    "determine evaluate calculate simplify value express answer let given such so when where do does did into than "
-    "following form not no".split()
-)
+PART_TOKENS, PART_SHARE = 15, (0.3, 0.8)  # size of the part: least tokens; least and most share of the question
 
 
 class Match(NamedTuple):
@@ -126,21 +120,22 @@ class Benchmark:
         share = self._weight(_tokens_of(question, blocks)) / self._weight(question)
         if share >= self._threshold and self._agrees(question, text[start:end], blocks):
             return f"{share:.0%} of the question"
-        part = _longest_part(blocks) if long else []
-        return self._part(question, text, [block._replace(at=block.at + start) for block in part]) if part else None
+        beginning = question[: len(text) + 3]
+        part = _first_part(_aligned(beginning, text)) if long and 2 * len(beginning) > len(text) else []
+        return self._part(question, text, part) if part else None
 
     def _weight(self, said: Iterable[str]) -> float:
         return sum(map(self._weight_of, said))
 
     def _weight_of(self, token: str) -> float:
-        if token in _STOP or not token[0].isalnum():
+        if token in STOP_WORDS or not token[0].isalnum():
             return 0.05
         return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.1)
 
     def _agrees(self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> bool:
         """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
         matched = list(_tokens_of(question, blocks))
-        content, every = (sum(token not in _STOP for token in said) for said in (matched, question))
+        content, every = (sum(token not in STOP_WORDS for token in said) for said in (matched, question))
         inserted = blocks[-1].at + blocks[-1].end - blocks[-1].start - blocks[0].at - len(matched)
         if content < CONTENT * every or inserted > 2 + len(question) // 3:
             return False
@@ -159,21 +154,17 @@ class Benchmark:
 
     def _part(self, question: Sequence[str], text: Sequence[str], part: Sequence[_Block]) -> str | None:
         """A long part is enough where the text says nothing else of what the question is about."""
-        start, end = part[0].start, part[-1].end
-        first, last = part[0].at, part[-1].at + part[-1].end - part[-1].start
-        share = (end - start) / len(question)
-        if end - start < PART_TOKENS or share < PART_SHARE:
+        end, last = part[-1].end, part[-1].at + part[-1].end - part[-1].start
+        share, first = end / len(question), part[0].at
+        if end < PART_TOKENS or not PART_SHARE[0] <= share <= PART_SHARE[1] or 2 * (last - first) < len(text):
             return None
-        if not self._agrees(question[start:end], text[first:last], [
-            _Block(block.start - start, block.end - start, block.at - first) for block in part
-        ]):
+        if not self._agrees(question[:end], text[first:last], [block._replace(at=block.at - first) for block in part]):
             return None
-        said = {token for token in question if self._weight_of(token) >= 0.3}
-        around = [*(text[:first] if start else ()), *(text[last:] if end < len(question) else ())]
-        content = [token for token in around if self._weight_of(token) >= 0.3]
-        if len(content) > 4 and sum(token in said for token in content) > 0.2 * len(content):
+        rest = [token for token in text[last:] if self._weight_of(token) >= 0.3]
+        related = sum(token in question for token in rest)
+        if any(token[0].isdigit() for token in rest) or (len(rest) > 4 and related > 0.2 * len(rest)):
             return None
-        return f"{share:.0%} of the question, in one piece"
+        return f"the first {share:.0%} of the question"
 
 
 def _tokens_of(question: Sequence[str], blocks: Sequence[_Block]) -> Iterator[str]:
@@ -181,7 +172,7 @@ def _tokens_of(question: Sequence[str], blocks: Sequence[_Block]) -> Iterator[st
 
 
 def _window(question: Sequence[str], text: Sequence[str]) -> tuple[int, int]:
-    """Where in a long text most of the question's n-grams stand."""
+    """(start, end): where in a long text most of the question's n-grams stand."""
     width = 13 * len(question) // 10 + 10
     if len(text) <= width + 20:
         return 0, len(text)
@@ -212,7 +203,16 @@ def _aligned(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
             blocks[-1] = blocks[-1]._replace(end=i + 1)
         else:
             blocks.append(_Block(i, i + 1, j))
+    while len(blocks) > 1 and _is_stray(blocks[-1], blocks[-1].at - blocks[-2].at - blocks[-2].end + blocks[-2].start):
+        blocks.pop()
+    while len(blocks) > 1 and _is_stray(blocks[0], blocks[1].at - blocks[0].at - blocks[0].end + blocks[0].start):
+        del blocks[0]
     return blocks
+
+
+def _is_stray(block: _Block, distance: int) -> bool:
+    """Whether a few equal tokens at an end stand far from the rest: they are there by chance."""
+    return block.end - block.start <= 2 and distance > 5
 
 
 def _doubled(said: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -254,14 +254,13 @@ def _renamed_twice(question: Sequence[str], text: Sequence[str], blocks: Sequenc
     return names.total() - sum(usual.values())
 
 
-def _longest_part(blocks: Sequence[_Block]) -> list[_Block]:
-    """The blocks of the longest part without a gap of more than two tokens."""
-    best: list[_Block] = []
+def _first_part(blocks: Sequence[_Block]) -> list[_Block]:
+    """The blocks from the question's beginning on without a gap of more than two tokens."""
     part: list[_Block] = []
+    end = at = 0
     for block in blocks:
-        if part and (block.start - part[-1].end > 2 or block.at - (part[-1].at + part[-1].end - part[-1].start) > 2):
-            part = []
+        if block.start - end > 2 or (part and block.at - at > 2):
+            break
         part.append(block)
-        if not best or part[-1].end - part[0].start > best[-1].end - best[0].start:
-            best = list(part)
-    return best
+        end, at = block.end, block.at + block.end - block.start
+    return part

@@ -23,9 +23,16 @@ _FRACTION = re.compile(rf"\\[dtc]?frac\s*(?:{_BRACED}|(\w))\s*(?:{_BRACED}|(\w))
 _LAYOUT = re.compile(
     r"\\(?:begin|end)\s*\{[a-zA-Z*]+\}(?:\{[lcr|]+\})?|\\\\(?:\[[^\]]*\])?|\^\s*\{?\\circ\}?|\\[,;:! ]"
 )
-_TEXT = re.compile(r"\\(?:text\w*|math(?:rm|bf|it|sf)|mbox|operatorname|emph)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text\w*|mbox|operatorname|emph)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(rf"\\([{_LETTER}]+)")
+_SPACES = re.compile(r" *([+*^=<>]) *")
 _DIGIT_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,)(?=\d{3}(?!\d))")
+STOP_WORDS = frozenset(
+    "a an the of to in is are be was were and or if then that this it its as at by for from on with has have had will "
+    "can may each all any there their them they he she his her you your we our i what which how many much find compute "
+    "determine evaluate calculate simplify value express answer let given such so when where do does did into than "
+    "following form not no".split()
+)
 _SIGNS = str.maketrans({
     "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "⁄": "/", "≤": "<=", "≥": ">=", "≠": "!=", "π": " pi ",
     "√": " sqrt ", "∑": " sum ", "∫": " int ",
@@ -36,7 +43,7 @@ _OPERATORS = {
 }  # fmt: skip
 _FUNCTIONS = frozenset(
     "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln exp sqrt sum prod int lim max min sup inf gcd "
-    "lcm binom pi infty cup cap det deg mod".split()
+    "lcm binom pi infty cup cap det deg mod triangle angle".split()
 )
 _SAME = {"dbinom": "binom", "tbinom": "binom", "choose": "binom", "bmod": "mod", "pmod": "mod",
          "lfloor": "floor", "lceil": "ceil"}  # fmt: skip
@@ -71,13 +78,16 @@ def tokens(text: str) -> list[str]:
     text = plain(text)
     if text.isupper():
         text = text.lower()
+    text = _SPACES.sub(r"\1", text)
     matches = list(_TOKEN.finditer(text))
     result: list[str] = []
     for match, following in zip(matches, [*(m[0] for m in matches[1:]), ""], strict=True):
-        token = match[0]
+        token, start, end = match[0], match.start(), match.end()
+        before, after = text[max(0, start - 2) : start], text[end : end + 2]
         if token == "-" and len(following) > 1 and following[0].isalpha():
             continue  # a hyphen or dash
-        if _is_variables(token, text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]):
+        article = token in ("a", "A", "I") and after[:1] == " " and after[1:].isalpha()
+        if not article and _is_variables(token, before, after):
             result += [VARIABLE + letter for letter in token]
         else:
             token = token.casefold()
@@ -91,8 +101,10 @@ def _is_variables(token: str, before: str, after: str) -> bool:
         return False
     if len(token) == 1 or (len(token) <= 3 and token.isupper()):
         return True
-    formula = bool({before, after} & _FORMULA) and token not in _FUNCTIONS
-    return formula and (len(token) <= 3 or (len(token) <= 6 and token.isupper()))
+    near = {before[-1:], after[:1]}
+    if token.isupper():
+        return len(token) <= 6 and bool((near | {before.strip()[-1:], after.strip()[:1]}) & _FORMULA)
+    return len(token) <= 3 and bool(near & _FORMULA) and token not in _FUNCTIONS and token not in STOP_WORDS
 
 
 def plain(text: str) -> str:
@@ -102,7 +114,7 @@ def plain(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     if "\\" in text:
-        text = re.sub(r"\\[()\[\]]", "$", _TEXT.sub(r" \1 ", _LAYOUT.sub(" ", text)))
+        text = re.sub(r"\\[(\[]\s*|\s*\\[)\]]", "$", _TEXT.sub(r" \1 ", _LAYOUT.sub(" ", text)))
         for _ in range(4):  # fractions within fractions
             text, count = _FRACTION.subn(r" \1\2/\3\4 ", text)
             if not count:
