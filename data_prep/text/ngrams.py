@@ -19,7 +19,7 @@ class NgramHasher:
         self._codes = _WordCodes()
 
     def __call__(self, texts: Sequence[Sequence[str]], size: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        """(index of the text, hash) of the distinct n-grams of each text, in the order of texts and hashes."""
+        """(index of the text, hash) of each n-gram of each text, in order."""
         import numpy as np
 
         owner = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
@@ -30,12 +30,18 @@ class NgramHasher:
         for at in range(size):
             hashes += codes[at : at + count] * factors[at]
         within = owner[:count] == owner[size - 1 :][:count]  # of one text, from its first word to its last
-        owner, hashes = owner[:count][within], hashes[within]
-        order = np.lexsort((hashes, owner))
-        owner, hashes = owner[order], hashes[order]
-        new = np.ones(len(hashes), dtype=bool)
-        new[1:] = (owner[1:] != owner[:-1]) | (hashes[1:] != hashes[:-1])
-        return owner[new], hashes[new]
+        return owner[:count][within], hashes[within]
+
+
+def distinct(owner: NDArray[np.int64], hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The hashes of each text, equal ones once, in the order of texts and hashes."""
+    import numpy as np
+
+    order = np.lexsort((hashes, owner))
+    owner, hashes = owner[order], hashes[order]
+    new = np.ones(len(hashes), dtype=bool)
+    new[1:] = (owner[1:] != owner[:-1]) | (hashes[1:] != hashes[:-1])
+    return owner[new], hashes[new]
 
 
 class _WordCodes(dict[str, int]):

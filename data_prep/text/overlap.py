@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import LCSseq
 
-from data_prep.text.ngrams import NgramHasher
+from data_prep.text.ngrams import NgramHasher, distinct
 from data_prep.text.tokens import STOP_WORDS, VARIABLE, plain, tokens, words
 
+SHOWN = 600  # characters of the texts of a match
 SIZE = 3  # words of the n-grams that candidates share
 TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share of all, are templates
 SHARED = 0.25  # of a question's n-grams that a candidate shares
@@ -33,12 +34,16 @@ PART_TOKENS, PART_SHARE = 15, (0.3, 0.8)  # size of the part: least tokens; leas
 
 
 class Match(NamedTuple):
-    """A repeated question: its task, id and text; how much of it is found."""
+    """A repeated question: its task, id and text; how much of it is found, and the text that repeats it.
+
+    Both texts are cut to at most SHOWN characters, in one line each.
+    """
 
     task: str
     id: str
-    text: str
+    question: str
     how: str
+    text: str
 
 
 class _Block(NamedTuple):
@@ -76,7 +81,7 @@ class Benchmark:
         for at, each in enumerate(said):
             self._same_words[tuple(each)].append(at)
         index: dict[int, list[int]] = defaultdict(list)
-        for at, value in zip(*(part.tolist() for part in self._hasher(said, SIZE)), strict=True):
+        for at, value in zip(*(part.tolist() for part in distinct(*self._hasher(said, SIZE))), strict=True):
             index[value].append(at)
         most = max(TEMPLATE[0], TEMPLATE[1] * len(questions))
         self._index = {value: places for value, places in index.items() if len(places) <= most}
@@ -86,7 +91,7 @@ class Benchmark:
     def matches(self, texts: Sequence[str]) -> list[Match | None]:
         """For each text the question that it repeats, or None."""
         return [
-            self._match(tokens(text), candidates) if candidates else None
+            self._match(text, candidates) if candidates else None
             for text, candidates in zip(texts, self._candidates(texts), strict=True)
         ]
 
@@ -98,31 +103,31 @@ class Benchmark:
         counts: dict[int, Counter[int]] = defaultdict(Counter)
         owner, values = self._hasher(said, SIZE)
         hit = self._known[np.searchsorted(self._known, values)] == values
-        for at, value in zip(owner[hit].tolist(), values[hit].tolist(), strict=True):
+        for at, value in zip(*(part.tolist() for part in distinct(owner[hit], values[hit])), strict=True):
             counts[at].update(self._index.get(value, ()))
         result = [list(self._same_words.get(tuple(each), ())) for each in said]
         for at, shared in counts.items():
             result[at] += [place for place, n in shared.most_common() if n >= SHARED * self._sizes[place]]
         return result
 
-    def _match(self, text: Sequence[str], candidates: Sequence[int]) -> Match | None:
+    def _match(self, text: str, candidates: Sequence[int]) -> Match | None:
+        said = tokens(text)
         for place in candidates:
-            if how := self._repeats(self._tokens[place], text, self._long[place]):
-                return Match(*self._questions[place], how)
+            asked = self._tokens[place]
+            start, end = _window(asked, said)
+            if how := self._repeats(asked, said[start:end]) or (self._long[place] and self._part(asked, said)):
+                task, name, question = self._questions[place]
+                shown = text[len(text) * start // max(1, len(said)) :]
+                return Match(task, name, _line(question), how, _line(shown))
         return None
 
-    def _repeats(self, question: Sequence[str], text: Sequence[str], long: bool) -> str | None:
-        """How a text repeats a question, or None."""
-        start, end = _window(question, text)
-        blocks = _aligned(question, text[start:end])
-        if not blocks:
+    def _repeats(self, question: Sequence[str], text: Sequence[str]) -> str | None:
+        """How much of a question the text repeats, or None where it is another question."""
+        if not (blocks := _aligned(question, text)):
             return None
         share = self._weight(_tokens_of(question, blocks)) / self._weight(question)
-        if share >= self._threshold and self._agrees(question, text[start:end], blocks):
-            return f"{share:.0%} of the question"
-        beginning = question[: len(text) + 3]
-        part = _first_part(_aligned(beginning, text)) if long and 2 * len(beginning) > len(text) else []
-        return self._part(question, text, part) if part else None
+        agrees = share >= self._threshold and self._agrees(question, text, blocks)
+        return f"{share:.0%} of the question" if agrees else None
 
     def _weight(self, said: Iterable[str]) -> float:
         return sum(map(self._weight_of, said))
@@ -149,13 +154,15 @@ class Benchmark:
                 return False
             signs += bool(ours) + _other_signs(gap)
             rare += all(any(token.isalpha() and self._weight_of(token) > RARE for token in side) for side in gap[:2])
-        signs += _renamed_twice(question, text, blocks)
+        signs += _swapped(question, text, blocks)
         return signs <= tolerated and rare <= max(tolerated, int(numbers) - 1)
 
-    def _part(self, question: Sequence[str], text: Sequence[str], part: Sequence[_Block]) -> str | None:
-        """A long part is enough where the text says nothing else of what the question is about."""
-        end, last = part[-1].end, part[-1].at + part[-1].end - part[-1].start
-        share, first = end / len(question), part[0].at
+    def _part(self, question: Sequence[str], text: Sequence[str]) -> str | None:
+        """The first part of a long question is enough where it fills the text, which does not go on to ask of it."""
+        if not (part := _first_part(_aligned(question[: len(text) + 3], text))):
+            return None
+        end, first, last = part[-1].end, part[0].at, part[-1].at + part[-1].end - part[-1].start
+        share = end / len(question)
         if end < PART_TOKENS or not PART_SHARE[0] <= share <= PART_SHARE[1] or 2 * (last - first) < len(text):
             return None
         if not self._agrees(question[:end], text[first:last], [block._replace(at=block.at - first) for block in part]):
@@ -165,6 +172,10 @@ class Benchmark:
         if any(token[0].isdigit() for token in rest) or (len(rest) > 4 and related > 0.2 * len(rest)):
             return None
         return f"the first {share:.0%} of the question"
+
+
+def _line(text: str) -> str:
+    return " ".join(text[: 2 * SHOWN].split())[:SHOWN]
 
 
 def _tokens_of(question: Sequence[str], blocks: Sequence[_Block]) -> Iterator[str]:
@@ -240,18 +251,19 @@ def _other_signs(gap: _Gap) -> bool:
     return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
 
 
-def _renamed_twice(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> int:
-    """How many variables have another name than the same variable has elsewhere."""
+def _swapped(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> int:
+    """How often another variable of the question stands in a variable's place; new names, even of some, are none."""
     names = Counter(
         (question[block.start + k], text[block.at + k])
         for block in blocks
         for k in range(block.end - block.start)
         if question[block.start + k][0] == VARIABLE
     )
-    usual: dict[str, int] = defaultdict(int)
-    for (variable, _), count in names.items():
-        usual[variable] = max(usual[variable], count)
-    return names.total() - sum(usual.values())
+    usual = {variable: name for (variable, name), _ in reversed(names.most_common())}
+    others = {token for token in question if token[0] == VARIABLE} | set(usual.values())
+    return sum(
+        count for (variable, name), count in names.items() if name not in (variable, usual[variable]) and name in others
+    )
 
 
 def _first_part(blocks: Sequence[_Block]) -> list[_Block]:

@@ -11,11 +11,11 @@ import unicodedata
 
 VARIABLE = "·"  # begins a token that is a variable; its own letter follows
 _LETTER = "a-zA-Z"
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
+CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _NUMBER = r"\d+(?:\.\d+)?"
-_WORD = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]{{2,}}|{_NUMBER}")
+_WORD = re.compile(rf"[{CJK}]|[^\W\d_{CJK}]{{2,}}|{_NUMBER}")
 _ASCII_WORD = re.compile(rf"[a-z]{{2,}}|{_NUMBER}")  # the same of a text in small ASCII letters, in half the time
-_TOKEN = re.compile(rf"[{_CJK}]|{_NUMBER}|[^\W\d_{_CJK}]+|<=|>=|!=|[-+*/^=<>]")
+_TOKEN = re.compile(rf"[{CJK}]|{_NUMBER}|[^\W\d_{CJK}]+|<=|>=|!=|[-+*/^=<>]")
 
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL | re.IGNORECASE)
 _BRACED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -27,12 +27,13 @@ _TEXT = re.compile(r"\\(?:text\w*|mbox|operatorname|emph)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(rf"\\([{_LETTER}]+)")
 _SPACES = re.compile(r" *([+*^=<>]) *")
 _DIGIT_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,)(?=\d{3}(?!\d))")
-STOP_WORDS = frozenset(
+_split = str.split  # lists of words are easier to read in one string
+STOP_WORDS = frozenset(_split(
     "a an the of to in is are be was were and or if then that this it its as at by for from on with has have had will "
     "can may each all any there their them they he she his her you your we our i what which how many much find compute "
     "determine evaluate calculate simplify value express answer let given such so when where do does did into than "
-    "following form not no".split()
-)
+    "following form not no"
+))  # fmt: skip
 _SIGNS = str.maketrans({
     "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "⁄": "/", "≤": "<=", "≥": ">=", "≠": "!=", "π": " pi ",
     "√": " sqrt ", "∑": " sum ", "∫": " int ",
@@ -41,28 +42,24 @@ _OPERATORS = {
     "cdot": "*", "times": "*", "div": "/", "pm": "+", "equiv": "=", "le": "<=", "leq": "<=", "leqslant": "<=",
     "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">", "not": "!",
 }  # fmt: skip
-_FUNCTIONS = frozenset(
+_FUNCTIONS = frozenset(_split(
     "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln exp sqrt sum prod int lim max min sup inf gcd "
-    "lcm binom pi infty cup cap det deg mod triangle angle".split()
-)
+    "lcm binom pi infty cup cap det deg mod floor ceil triangle angle"
+))  # fmt: skip
 _SAME = {"dbinom": "binom", "tbinom": "binom", "choose": "binom", "bmod": "mod", "pmod": "mod",
          "lfloor": "floor", "lceil": "ceil"}  # fmt: skip
-_GREEK = {
-    name: letter
-    for name, letter in zip(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi "
-        "omega ell varepsilon varphi".split(),
-        "αβγδεζηθικλμνξρστυφχψωℓεφ",
-        strict=True,
-    )
-}
+_GREEK = dict(zip(_split(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
+    "ell varepsilon varphi"
+), "αβγδεζηθικλμνξρστυφχψωℓεφ", strict=True))  # fmt: skip
 _NUMERALS = {
-    **{word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve "
-       "thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()) if word != "one"},
-    **{word: str(10 * n) for n, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)},
-    **{word: str(n) for n, word in enumerate("third fourth fifth sixth seventh eighth ninth tenth".split(), 3)},
-    "twice": "2", "double": "2", "triple": "3", "thousand": "1000", "million": "1000000",
-    **dict(zip("〇零二三四五六七八九十百千万兩两", "0 0 2 3 4 5 6 7 8 9 10 100 1000 10000 2 2".split(), strict=True)),
+    word: number for line in (
+        "zero 0 two 2 three 3 four 4 five 5 six 6 seven 7 eight 8 nine 9 ten 10 eleven 11 twelve 12 thirteen 13",
+        "fourteen 14 fifteen 15 sixteen 16 seventeen 17 eighteen 18 nineteen 19 twenty 20 thirty 30 forty 40 fifty 50",
+        "sixty 60 seventy 70 eighty 80 ninety 90 hundred 100 thousand 1000 million 1000000 twice 2 double 2 triple 3",
+        "third 3 fourth 4 fifth 5 sixth 6 seventh 7 eighth 8 ninth 9 tenth 10",
+        "〇 0 零 0 二 2 两 2 兩 2 三 3 四 4 五 5 六 6 七 7 八 8 九 9 十 10 百 100 千 1000 万 10000 萬 10000",
+    ) for word, number in zip(_split(line)[::2], _split(line)[1::2], strict=True)
 }  # fmt: skip
 _FORMULA = frozenset("0123456789^_=+*/<>|{}$")  # beside few letters: they are variables
 
@@ -82,22 +79,22 @@ def tokens(text: str) -> list[str]:
     matches = list(_TOKEN.finditer(text))
     result: list[str] = []
     for match, following in zip(matches, [*(m[0] for m in matches[1:]), ""], strict=True):
-        token, start, end = match[0], match.start(), match.end()
+        word, start, end = match[0], match.start(), match.end()
         before, after = text[max(0, start - 2) : start], text[end : end + 2]
-        if token == "-" and len(following) > 1 and following[0].isalpha():
+        if word == "-" and len(following) > 1 and following[0].isalpha():
             continue  # a hyphen or dash
-        article = token in ("a", "A", "I") and after[:1] == " " and after[1:].isalpha()
-        if not article and _is_variables(token, before, after):
-            result += [VARIABLE + letter for letter in token]
+        article = word in ("a", "A", "I") and after[:1] == " " and after[1:].isalpha()
+        if not article and _is_variables(word, before, after):
+            result += [VARIABLE + letter for letter in word]
         else:
-            token = token.casefold()
-            result.append(_NUMERALS.get(token, token))
+            word = word.casefold()
+            result.append(_NUMERALS.get(word, word))
     return result
 
 
 def _is_variables(token: str, before: str, after: str) -> bool:
     """One letter, up to three capitals (points of a triangle), or a few letters within a formula: $ax$, $ABCD$."""
-    if not token.isalpha() or "\u3040" <= token[0]:
+    if not token.isalpha() or token[0] >= "\u3040":
         return False
     if len(token) == 1 or (len(token) <= 3 and token.isupper()):
         return True
@@ -130,4 +127,4 @@ def _command(match: re.Match[str]) -> str:
     if letter := _GREEK.get(name.lower()):
         return f" {letter.upper() if name[0].isupper() else letter} "
     name = _SAME.get(name, name)
-    return f" {name} " if name in _FUNCTIONS or name in _SAME.values() else " "
+    return f" {name} " if name in _FUNCTIONS else " "
