@@ -24,9 +24,10 @@ from data_prep.text.ngrams import NgramHasher, distinct
 from data_prep.text.tokens import STOP_WORDS, VARIABLE, plain, tokens, words
 
 SHOWN = 600  # characters of the texts of a match
-SIZE = 3  # words of the n-grams that candidates share
+SIZE = 2  # words of the n-grams that candidates share
 TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share of all, are templates
-SHARED = 0.25  # of a question's n-grams that a candidate shares
+SHARED = 0.35  # of a question's n-grams that a candidate shares
+STEM = 6  # letters that forms of a word share
 RARE = 0.6  # weight of a word that another rare word at its place contradicts
 CONTENT = 0.75  # of a question's tokens that are not stop words stand in the text
 PART_WORDS = 40  # a question of so many words is found by a part
@@ -153,9 +154,14 @@ class Benchmark:
             if theirs:
                 return False
             signs += bool(ours) + _other_signs(gap)
-            rare += all(any(token.isalpha() and self._weight_of(token) > RARE for token in side) for side in gap[:2])
+            rare += self._rare(gap.question, text) and self._rare(gap.text, question)
         signs += _swapped(question, text, blocks)
         return signs <= tolerated and rare <= max(tolerated, int(numbers) - 1)
+
+    def _rare(self, some: Iterable[str], other: Sequence[str]) -> bool:
+        """Whether there is a rare word that does not stand in the other text, in no form."""
+        words = {token[:STEM] for token in some if token.isalpha() and self._weight_of(token) > RARE}
+        return bool(words) and not words <= {token[:STEM] for token in other}
 
     def _part(self, question: Sequence[str], text: Sequence[str]) -> str | None:
         """The first part of a long question is enough where it fills the text, which does not go on to ask of it."""

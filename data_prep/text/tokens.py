@@ -81,7 +81,7 @@ def tokens(text: str) -> list[str]:
     for match, following in zip(matches, [*(m[0] for m in matches[1:]), ""], strict=True):
         word, start, end = match[0], match.start(), match.end()
         before, after = text[max(0, start - 2) : start], text[end : end + 2]
-        if word == "-" and len(following) > 1 and following[0].isalpha():
+        if word == "-" and len(following) > 1 and following[0].isalpha() and following not in _FUNCTIONS:
             continue  # a hyphen or dash
         article = word in ("a", "A", "I") and after[:1] == " " and after[1:].isalpha()
         if not article and _is_variables(word, before, after):
