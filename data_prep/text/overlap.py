@@ -21,12 +21,13 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher, distinct
-from data_prep.text.tokens import STOP_WORDS, VARIABLE, plain, tokens, words
+from data_prep.text.tokens import FUNCTIONS, STOP_WORDS, VARIABLE, plain, tokens, words
 
 SHOWN = 600  # characters of the texts of a match
 SIZE = 2  # words of the n-grams that candidates share
 TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share of all, are templates
 SHARED = 0.35  # of a question's n-grams that a candidate shares
+LIGHT = 0.1  # weight of words that nearly all questions have
 STEM = 6  # letters that forms of a word share
 RARE = 0.6  # weight of a word that another rare word at its place contradicts
 CONTENT = 0.75  # of a question's tokens that are not stop words stand in the text
@@ -115,11 +116,11 @@ class Benchmark:
         said = tokens(text)
         for place in candidates:
             asked = self._tokens[place]
-            start, end = _window(asked, said)
-            if how := self._repeats(asked, said[start:end]) or (self._long[place] and self._part(asked, said)):
-                task, name, question = self._questions[place]
-                shown = text[len(text) * start // max(1, len(said)) :]
-                return Match(task, name, _line(question), how, _line(shown))
+            for start, end in _windows(asked, said):
+                if how := self._repeats(asked, said[start:end]) or (self._long[place] and self._part(asked, said)):
+                    task, name, question = self._questions[place]
+                    shown = text[len(text) * start // max(1, len(said)) :]
+                    return Match(task, name, _line(question), how, _line(shown))
         return None
 
     def _repeats(self, question: Sequence[str], text: Sequence[str]) -> str | None:
@@ -136,7 +137,7 @@ class Benchmark:
     def _weight_of(self, token: str) -> float:
         if token in STOP_WORDS or not token[0].isalnum():
             return 0.05
-        return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.1)
+        return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.05)
 
     def _agrees(self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> bool:
         """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
@@ -145,7 +146,7 @@ class Benchmark:
         inserted = blocks[-1].at + blocks[-1].end - blocks[-1].start - blocks[0].at - len(matched)
         if content < CONTENT * every or inserted > 2 + len(question) // 3:
             return False
-        tolerated = max(0, len(question) // 20 - 1)
+        tolerated = max(0, sum(not token.isalpha() or self._weight_of(token) > LIGHT for token in question) // 20 - 1)
         numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
         signs = rare = 0
         for gap in _gaps(question, text, blocks):
@@ -188,17 +189,22 @@ def _tokens_of(question: Sequence[str], blocks: Sequence[_Block]) -> Iterator[st
     return (token for block in blocks for token in question[block.start : block.end])
 
 
-def _window(question: Sequence[str], text: Sequence[str]) -> tuple[int, int]:
-    """(start, end): where in a long text most of the question's n-grams stand."""
+def _windows(question: Sequence[str], text: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """(start, end): where in a text most of the question's n-grams stand, in a long one at up to three places."""
     width = 13 * len(question) // 10 + 10
     if len(text) <= width + 20:
-        return 0, len(text)
+        yield 0, len(text)
+        return
     asked, said = _keys(question), _keys(text)
     known = {tuple(asked[at : at + SIZE]) for at in range(len(asked) - SIZE + 1)}
-    hits = [tuple(said[at : at + SIZE]) in known for at in range(len(said) - SIZE + 1)]
-    sums = [0, *accumulate(hits)]
-    start = max(range(len(hits)), key=lambda at: sums[min(at + width, len(hits))] - sums[at])
-    return max(0, start - 10), start + width + 10
+    sums = [0, *accumulate(tuple(said[at : at + SIZE]) in known for at in range(len(said) - SIZE + 1))]
+    counts = {start: sums[min(start + width, len(sums) - 1)] - sums[start] for start in range(len(sums) - 1)}
+    for _ in range(3):
+        start = max(counts, key=counts.__getitem__, default=-1)
+        if start < 0 or 2 * counts[start] < len(known):
+            return
+        yield max(0, start - 10), start + width + 10
+        counts = {at: n for at, n in counts.items() if abs(at - start) > width // 2}
 
 
 def _keys(said: Sequence[str]) -> list[str]:
@@ -252,8 +258,8 @@ def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]
 
 
 def _other_signs(gap: _Gap) -> bool:
-    """Whether operators differ: others on both sides, or a minus on one."""
-    asked, said = ([token for token in side if token[0] in "+-*/^=<>!"] for side in gap[:2])
+    """Whether operators or functions differ: others on both sides, or a minus on one."""
+    asked, said = ([token for token in side if token[0] in "+-*/^=<>!" or token in FUNCTIONS] for side in gap[:2])
     return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
 
 

@@ -42,7 +42,7 @@ _OPERATORS = {
     "cdot": "*", "times": "*", "div": "/", "pm": "+", "equiv": "=", "le": "<=", "leq": "<=", "leqslant": "<=",
     "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">", "not": "!",
 }  # fmt: skip
-_FUNCTIONS = frozenset(_split(
+FUNCTIONS = frozenset(_split(
     "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln exp sqrt sum prod int lim max min sup inf gcd "
     "lcm binom pi infty cup cap det deg mod floor ceil triangle angle"
 ))  # fmt: skip
@@ -81,9 +81,9 @@ def tokens(text: str) -> list[str]:
     for match, following in zip(matches, [*(m[0] for m in matches[1:]), ""], strict=True):
         word, start, end = match[0], match.start(), match.end()
         before, after = text[max(0, start - 2) : start], text[end : end + 2]
-        if word == "-" and len(following) > 1 and following[0].isalpha() and following not in _FUNCTIONS:
+        if word == "-" and len(following) > 1 and following[0].isalpha() and following not in FUNCTIONS:
             continue  # a hyphen or dash
-        article = word in ("a", "A", "I") and after[:1] == " " and after[1:].isalpha()
+        article = word in ("a", "A", "I") and after[:1] == " " and after[1:].isalnum()
         if not article and _is_variables(word, before, after):
             result += [VARIABLE + letter for letter in word]
         else:
@@ -101,7 +101,7 @@ def _is_variables(token: str, before: str, after: str) -> bool:
     near = {before[-1:], after[:1]}
     if token.isupper():
         return len(token) <= 6 and bool((near | {before.strip()[-1:], after.strip()[:1]}) & _FORMULA)
-    return len(token) <= 3 and bool(near & _FORMULA) and token not in _FUNCTIONS and token not in STOP_WORDS
+    return len(token) <= 3 and bool(near & _FORMULA) and token not in FUNCTIONS and token not in STOP_WORDS
 
 
 def plain(text: str) -> str:
@@ -127,4 +127,4 @@ def _command(match: re.Match[str]) -> str:
     if letter := _GREEK.get(name.lower()):
         return f" {letter.upper() if name[0].isupper() else letter} "
     name = _SAME.get(name, name)
-    return f" {name} " if name in _FUNCTIONS else " "
+    return f" {name} " if name in FUNCTIONS else " "
