@@ -30,9 +30,9 @@ SHARED = 0.35  # of a question's n-grams that a candidate shares
 LIGHT = 0.1  # weight of words that nearly all questions have
 STEM = 6  # letters that forms of a word share
 RARE = 0.6  # weight of a word that another rare word at its place contradicts
-CONTENT = 0.75  # of a question's tokens that are not stop words stand in the text
+CONTENT = 0.75  # least share of a question's content tokens that stand in the text
 PART_WORDS = 40  # a question of so many words is found by a part
-PART_TOKENS, PART_SHARE = 15, (0.3, 0.8)  # size of the part: least tokens; least and most share of the question
+PART_TOKENS, PART_SHARE = 15, (0.3, 0.95)  # size of the part: least tokens; least and most share of the question
 
 
 class Match(NamedTuple):
@@ -49,11 +49,15 @@ class Match(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Equal tokens: question[start:end] == text[at : at + end - start]."""
+    """Equal tokens: question[start:end] == text[at:until]."""
 
     start: int
     end: int
     at: int
+
+    @property
+    def until(self) -> int:
+        return self.at + self.end - self.start
 
 
 class _Gap(NamedTuple):
@@ -125,7 +129,8 @@ class Benchmark:
 
     def _repeats(self, question: Sequence[str], text: Sequence[str]) -> str | None:
         """How much of a question the text repeats, or None where it is another question."""
-        if not (blocks := _aligned(question, text)):
+        blocks, text = _aligned(question, text)
+        if not blocks:
             return None
         share = self._weight(_tokens_of(question, blocks)) / self._weight(question)
         agrees = share >= self._threshold and self._agrees(question, text, blocks)
@@ -137,16 +142,19 @@ class Benchmark:
     def _weight_of(self, token: str) -> float:
         if token in STOP_WORDS or not token[0].isalnum():
             return 0.05
-        return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.05)
+        return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.01)
+
+    def _is_content(self, token: str) -> bool:
+        return not token.isalpha() or self._weight_of(token) > LIGHT
 
     def _agrees(self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> bool:
         """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
         matched = list(_tokens_of(question, blocks))
-        content, every = (sum(token not in STOP_WORDS for token in said) for said in (matched, question))
-        inserted = blocks[-1].at + blocks[-1].end - blocks[-1].start - blocks[0].at - len(matched)
+        content, every = (sum(map(self._is_content, said)) for said in (matched, question))
+        inserted = blocks[-1].until - blocks[0].at - len(matched)
         if content < CONTENT * every or inserted > 2 + len(question) // 3:
             return False
-        tolerated = max(0, sum(not token.isalpha() or self._weight_of(token) > LIGHT for token in question) // 20 - 1)
+        tolerated = max(0, every // 20 - 1)
         numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
         signs = rare = 0
         for gap in _gaps(question, text, blocks):
@@ -154,9 +162,8 @@ class Benchmark:
             ours = [token for token in gap.text if token[0].isdigit()] if gap.inner else []
             if theirs:
                 return False
-            signs += bool(ours) + _other_signs(gap)
+            signs += bool(ours) + _other_signs(gap) + _other_variables(gap)
             rare += self._rare(gap.question, text) and self._rare(gap.text, question)
-        signs += _swapped(question, text, blocks)
         return signs <= tolerated and rare <= max(tolerated, int(numbers) - 1)
 
     def _rare(self, some: Iterable[str], other: Sequence[str]) -> bool:
@@ -166,17 +173,18 @@ class Benchmark:
 
     def _part(self, question: Sequence[str], text: Sequence[str]) -> str | None:
         """The first part of a long question is enough where it fills the text, which does not go on to ask of it."""
-        if not (part := _first_part(_aligned(question[: len(text) + 3], text))):
+        blocks, text = _aligned(question[: len(text) + 3], text)
+        if not (part := _first_part(blocks)):
             return None
-        end, first, last = part[-1].end, part[0].at, part[-1].at + part[-1].end - part[-1].start
+        end, first, last = part[-1].end, part[0].at, part[-1].until
         share = end / len(question)
         if end < PART_TOKENS or not PART_SHARE[0] <= share <= PART_SHARE[1] or 2 * (last - first) < len(text):
             return None
         if not self._agrees(question[:end], text[first:last], [block._replace(at=block.at - first) for block in part]):
             return None
-        rest = [token for token in text[last:] if self._weight_of(token) >= 0.3]
+        rest = [token for token in text[last:] if token[0] == VARIABLE or self._weight_of(token) >= 0.3]
         related = sum(token in question for token in rest)
-        if any(token[0].isdigit() for token in rest) or (len(rest) > 4 and related > 0.2 * len(rest)):
+        if any(token[0].isdigit() for token in rest) or (len(text) - last > 6 and related > 0.2 * len(rest)):
             return None
         return f"the first {share:.0%} of the question"
 
@@ -211,26 +219,24 @@ def _keys(said: Sequence[str]) -> list[str]:
     return [VARIABLE if token[0] == VARIABLE else token for token in said]
 
 
-def _aligned(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
-    """The longest common subsequence, a number counting twice, all variables being equal."""
-    (asked, places), (said, positions) = _doubled(question), _doubled(text)
-    pairs = [
-        (places[match.a + k], positions[match.b + k])
-        for match in LCSseq.editops(asked, said).as_matching_blocks()
-        for k in range(match.size)
-        if asked[match.a + k][-1] != "'"
-    ]
-    blocks: list[_Block] = []
-    for i, j in pairs:
-        if blocks and (blocks[-1].end, blocks[-1].at + blocks[-1].end - blocks[-1].start) == (i, j):
-            blocks[-1] = blocks[-1]._replace(end=i + 1)
-        else:
-            blocks.append(_Block(i, i + 1, j))
-    while len(blocks) > 1 and _is_stray(blocks[-1], blocks[-1].at - blocks[-2].at - blocks[-2].end + blocks[-2].start):
+def _aligned(question: Sequence[str], text: Sequence[str]) -> tuple[list[_Block], list[str]]:
+    """The text with its variables renamed to those that they mostly stand for, and what it has in common."""
+    blocks = _common(_keys(question), _keys(text))
+    names = Counter(
+        (text[block.at + k], question[block.start + k])
+        for block in blocks
+        for k in range(block.end - block.start)
+        if question[block.start + k][0] == VARIABLE
+    )
+    usual = {name: variable for (name, variable), _ in reversed(names.most_common())}
+    renamed = [usual.get(token, token) for token in text]
+    if len(names) > len({variable for _, variable in names}):  # not each variable has a single name
+        blocks = _common(question, renamed)
+    while len(blocks) > 1 and _is_stray(blocks[-1], blocks[-1].at - blocks[-2].until):
         blocks.pop()
-    while len(blocks) > 1 and _is_stray(blocks[0], blocks[1].at - blocks[0].at - blocks[0].end + blocks[0].start):
+    while len(blocks) > 1 and _is_stray(blocks[0], blocks[1].at - blocks[0].until):
         del blocks[0]
-    return blocks
+    return blocks, renamed
 
 
 def _is_stray(block: _Block, distance: int) -> bool:
@@ -238,11 +244,27 @@ def _is_stray(block: _Block, distance: int) -> bool:
     return block.end - block.start <= 2 and distance > 5
 
 
+def _common(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
+    """The blocks of the longest common subsequence, in which a number counts twice."""
+    (asked, places), (said, positions) = _doubled(question), _doubled(text)
+    blocks: list[_Block] = []
+    for match in LCSseq.editops(asked, said).as_matching_blocks():
+        for k in range(match.size):
+            if asked[match.a + k][-1] == "'":
+                continue
+            i, j = places[match.a + k], positions[match.b + k]
+            if blocks and (blocks[-1].end, blocks[-1].until) == (i, j):
+                blocks[-1] = blocks[-1]._replace(end=i + 1)
+            else:
+                blocks.append(_Block(i, i + 1, j))
+    return blocks
+
+
 def _doubled(said: Sequence[str]) -> tuple[list[str], list[int]]:
     """Keys to align, numbers followed by their doubles, with the index of each key's token."""
     keys: list[str] = []
     places: list[int] = []
-    for at, key in enumerate(_keys(said)):
+    for at, key in enumerate(said):
         double = [key, key + "'"] if key[0].isdigit() else [key]
         keys += double
         places += [at] * len(double)
@@ -254,7 +276,7 @@ def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]
     i = j = 0
     for n, block in enumerate([*blocks, _Block(len(question), len(question), len(text))]):
         yield _Gap(question[i : block.start], text[j : block.at], 0 < n < len(blocks))
-        i, j = block.end, block.at + block.end - block.start
+        i, j = block.end, block.until
 
 
 def _other_signs(gap: _Gap) -> bool:
@@ -263,19 +285,12 @@ def _other_signs(gap: _Gap) -> bool:
     return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
 
 
-def _swapped(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> int:
-    """How often another variable of the question stands in a variable's place; new names, even of some, are none."""
-    names = Counter(
-        (question[block.start + k], text[block.at + k])
-        for block in blocks
-        for k in range(block.end - block.start)
-        if question[block.start + k][0] == VARIABLE
-    )
-    usual = {variable: name for (variable, name), _ in reversed(names.most_common())}
-    others = {token for token in question if token[0] == VARIABLE} | set(usual.values())
-    return sum(
-        count for (variable, name), count in names.items() if name not in (variable, usual[variable]) and name in others
-    )
+def _other_variables(gap: _Gap) -> bool:
+    """Whether a variable of the question is missing, and another in its place, or several are."""
+    near = gap.text if gap.inner else gap.text[: len(gap.question) + 1]
+    asked, said = (Counter(token for token in side if token[0] == VARIABLE) for side in (gap.question, near))
+    lost = (asked - said).total()
+    return lost > 2 or (lost > 0 and said.total() > 0)
 
 
 def _first_part(blocks: Sequence[_Block]) -> list[_Block]:
@@ -286,5 +301,5 @@ def _first_part(blocks: Sequence[_Block]) -> list[_Block]:
         if block.start - end > 2 or (part and block.at - at > 2):
             break
         part.append(block)
-        end, at = block.end, block.at + block.end - block.start
+        end, at = block.end, block.until
     return part

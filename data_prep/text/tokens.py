@@ -98,7 +98,9 @@ def _is_variables(token: str, before: str, after: str) -> bool:
         return False
     if len(token) == 1 or (len(token) <= 3 and token.isupper()):
         return True
-    near = {before[-1:], after[:1]}
+    near = {before[-1:], after[:1].replace("(", "=")}  # xyz(x + y), but not (in cm)
+    if before[-1:] + after[:1] == "()":
+        near.add("=")  # log(kx)
     if token.isupper():
         return len(token) <= 6 and bool((near | {before.strip()[-1:], after.strip()[:1]}) & _FORMULA)
     return len(token) <= 3 and bool(near & _FORMULA) and token not in FUNCTIONS and token not in STOP_WORDS
