@@ -29,8 +29,9 @@ TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share
 SHARED = 0.35  # of a question's n-grams that a candidate shares
 LIGHT = 0.1  # weight of words that nearly all questions have
 STEM = 6  # letters that forms of a word share
-RARE = 0.6  # weight of a word that another rare word at its place contradicts
+RARE = 0.3  # weight of a word that another rare word at its place contradicts
 CONTENT = 0.75  # least share of a question's content tokens that stand in the text
+TINY = 5  # a question of fewer content tokens must stand in the text as it is, one without numbers alone
 PART_WORDS = 40  # a question of so many words is found by a part
 PART_TOKENS, PART_SHARE = 15, (0.3, 0.95)  # size of the part: least tokens; least and most share of the question
 
@@ -151,11 +152,13 @@ class Benchmark:
         """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
         matched = list(_tokens_of(question, blocks))
         content, every = (sum(map(self._is_content, said)) for said in (matched, question))
+        numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
+        if every < TINY and (len(matched) < len(text if not numbers else question) or len(blocks) > 1):
+            return False
         inserted = blocks[-1].until - blocks[0].at - len(matched)
         if content < CONTENT * every or inserted > 2 + len(question) // 3:
             return False
         tolerated = max(0, every // 20 - 1)
-        numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
         signs = rare = 0
         for gap in _gaps(question, text, blocks):
             theirs = [token for token in gap.question if token[0].isdigit()]
