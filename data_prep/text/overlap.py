@@ -21,7 +21,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher, distinct
-from data_prep.text.tokens import FUNCTIONS, STOP_WORDS, VARIABLE, plain, tokens, words
+from data_prep.text.tokens import FUNCTIONS, QUANTITIES, STOP_WORDS, VARIABLE, plain, tokens, words
 
 SHOWN = 600  # characters of the texts of a match
 SIZE = 2  # words of the n-grams that candidates share
@@ -153,7 +153,7 @@ class Benchmark:
         matched = list(_tokens_of(question, blocks))
         content, every = (sum(map(self._is_content, said)) for said in (matched, question))
         numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
-        if every < TINY and (len(matched) < len(text if not numbers else question) or len(blocks) > 1):
+        if every < TINY and (content < every or len(blocks) > 1 or (not numbers and len(matched) < len(text))):
             return False
         inserted = blocks[-1].until - blocks[0].at - len(matched)
         if content < CONTENT * every or inserted > 2 + len(question) // 3:
@@ -167,12 +167,12 @@ class Benchmark:
                 return False
             signs += bool(ours) + _other_signs(gap) + _other_variables(gap)
             rare += self._rare(gap.question, text) and self._rare(gap.text, question)
-        return signs <= tolerated and rare <= max(tolerated, int(numbers) - 1)
+        return signs <= tolerated and rare <= max(tolerated, int(numbers) - 2)
 
     def _rare(self, some: Iterable[str], other: Sequence[str]) -> bool:
         """Whether there is a rare word that does not stand in the other text, in no form."""
-        words = {token[:STEM] for token in some if token.isalpha() and self._weight_of(token) > RARE}
-        return bool(words) and not words <= {token[:STEM] for token in other}
+        words = {token.rstrip("s")[:STEM] for token in some if token.isalpha() and self._weight_of(token) > RARE}
+        return bool(words) and not words <= {token.rstrip("s")[:STEM] for token in other}
 
     def _part(self, question: Sequence[str], text: Sequence[str]) -> str | None:
         """The first part of a long question is enough where it fills the text, which does not go on to ask of it."""
@@ -283,8 +283,11 @@ def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]
 
 
 def _other_signs(gap: _Gap) -> bool:
-    """Whether operators or functions differ: others on both sides, or a minus on one."""
-    asked, said = ([token for token in side if token[0] in "+-*/^=<>!" or token in FUNCTIONS] for side in gap[:2])
+    """Whether operators, functions or quantities differ: others on both sides, or a minus on one."""
+    asked, said = (
+        [token for token in side if token[0] in "+-*/^=<>!" or token in FUNCTIONS or token in QUANTITIES]
+        for side in gap[:2]
+    )
     return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
 
 

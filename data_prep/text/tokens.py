@@ -46,6 +46,13 @@ FUNCTIONS = frozenset(_split(
     "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln exp sqrt sum prod int lim max min sup inf gcd "
     "lcm binom pi infty cup cap det deg mod floor ceil triangle angle"
 ))  # fmt: skip
+QUANTITIES = frozenset(_split(
+    "sum product difference quotient remainder area perimeter volume radius diameter circumference length width height "
+    "smallest largest even odd positive negative more less first last mean median mode increasing decreasing prime "
+    "integer rational real complex factors multiples rows columns"
+))  # fmt: skip
+_SYNONYMS = {"least": "smallest", "minimum": "smallest", "greatest": "largest", "maximum": "largest", "biggest": "largest",
+             "fewer": "less", "greater": "more", "average": "mean", "integers": "integer", "primes": "prime"}  # fmt: skip
 _SAME = {"dbinom": "binom", "tbinom": "binom", "choose": "binom", "bmod": "mod", "pmod": "mod",
          "lfloor": "floor", "lceil": "ceil"}  # fmt: skip
 _GREEK = dict(zip(_split(
@@ -88,7 +95,7 @@ def tokens(text: str) -> list[str]:
             result += [VARIABLE + letter for letter in word]
         else:
             word = word.casefold()
-            result.append(_NUMERALS.get(word, word))
+            result.append(_NUMERALS.get(word) or _SYNONYMS.get(word, word))
     return result
 
 
@@ -99,8 +106,8 @@ def _is_variables(token: str, before: str, after: str) -> bool:
     if len(token) == 1 or (len(token) <= 3 and token.isupper()):
         return True
     near = {before[-1:], after[:1].replace("(", "=")}  # xyz(x + y), but not (in cm)
-    if before[-1:] + after[:1] == "()":
-        near.add("=")  # log(kx)
+    if before[-1:] + after[:1] == "()" or (len(token) == 2 and "-" in before + after):
+        near.add("=")  # log(kx), 1 - xy
     if token.isupper():
         return len(token) <= 6 and bool((near | {before.strip()[-1:], after.strip()[:1]}) & _FORMULA)
     return len(token) <= 3 and bool(near & _FORMULA) and token not in FUNCTIONS and token not in STOP_WORDS
