@@ -38,10 +38,10 @@ def near_duplicates(texts: Sequence[str], threshold: float, ngram: int) -> Itera
     """
     import numpy as np
 
-    shingles = _Shingles(ngram)
-    frequent = _frequencies(texts, shingles)
+    hasher = NgramHasher()
+    frequent = _frequencies(texts, ngram)
     sizes, prefix_sizes, prefixes = array("I"), array("I"), array("I")
-    for every in shingles.of_all(iter(texts)):
+    for every in _all_shingles(iter(texts), ngram):
         prefix = _prefix(every, frequent, threshold)
         sizes.append(len(every))
         prefix_sizes.append(len(prefix))
@@ -61,8 +61,8 @@ def near_duplicates(texts: Sequence[str], threshold: float, ngram: int) -> Itera
             rest = max(sizes[k] - prefix_sizes[k] for k in (later, earlier))
             if n + rest < overlap - 1e-6:
                 continue
-            mine = shingles(texts[later]) if mine is None else mine
-            similarity = jaccard(mine, shingles(texts[earlier]))
+            mine = shingles(texts[later], ngram, hasher) if mine is None else mine
+            similarity = jaccard(mine, shingles(texts[earlier], ngram, hasher))
             if similarity >= threshold:
                 yield later, earlier, similarity
                 break
@@ -78,35 +78,33 @@ def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-class _Shingles:
+def shingles(text: str, ngram: int, hasher: NgramHasher | None = None) -> frozenset[int]:
     """Hashes of a text's word n-grams, of its character n-grams where it has fewer words than that."""
-
-    def __init__(self, ngram: int) -> None:
-        self._ngram, self._hasher = ngram, NgramHasher()
-
-    def __call__(self, text: str) -> frozenset[int]:
-        return frozenset(self._hasher([self._parts(text)], self._ngram)[1].tolist())
-
-    def of_all(self, texts: Iterator[str]) -> Iterator[NDArray[np.uint64]]:
-        """The distinct hashes of each text, in order."""
-        import numpy as np
-
-        while block := list(islice(texts, BLOCK)):
-            owner, values = distinct(*self._hasher([self._parts(text) for text in block], self._ngram))
-            yield from np.split(values, np.searchsorted(owner, np.arange(1, len(block))))
-
-    def _parts(self, text: str) -> Sequence[str]:
-        words = text.split() if text.isascii() else _WORD.findall(text)
-        return words if len(words) >= self._ngram else text.ljust(self._ngram)
+    return frozenset((hasher or NgramHasher())([_parts(text, ngram)], ngram)[1].tolist())
 
 
-def _frequencies(texts: Sequence[str], shingles: _Shingles) -> NDArray[np.int32]:
+def _parts(text: str, ngram: int) -> Sequence[str]:
+    words = text.split() if text.isascii() else _WORD.findall(text)
+    return words if len(words) >= ngram else text.ljust(ngram)
+
+
+def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint64]]:
+    """The distinct hashes of each text, in order."""
+    import numpy as np
+
+    hasher = NgramHasher()
+    while block := list(islice(texts, BLOCK)):
+        owner, values = distinct(*hasher([_parts(text, ngram) for text in block], ngram))
+        yield from np.split(values, np.searchsorted(owner, np.arange(1, len(block))))
+
+
+def _frequencies(texts: Sequence[str], ngram: int) -> NDArray[np.int32]:
     """In how many of some texts n-grams stand, by the last bits of their hashes."""
     import numpy as np
 
     counts = np.zeros(1 << 20, dtype=np.int32)
     step = -(-len(texts) // SAMPLE) or 1
-    for own in shingles.of_all(texts[at] for at in range(0, len(texts), step)):
+    for own in _all_shingles((texts[at] for at in range(0, len(texts), step)), ngram):
         np.add.at(counts, own & np.uint64(len(counts) - 1), 1)
     return counts
 

@@ -142,7 +142,7 @@ class Benchmark:
 
     def _weight_of(self, token: str) -> float:
         if token in STOP_WORDS or not token[0].isalnum():
-            return 0.05
+            return min(0.05, self._weights.get(token, 1.0))
         return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.01)
 
     def _is_content(self, token: str) -> bool:

@@ -51,8 +51,10 @@ QUANTITIES = frozenset(_split(
     "smallest largest even odd positive negative more less first last mean median mode increasing decreasing prime "
     "integer rational real complex factors multiples rows columns"
 ))  # fmt: skip
-_SYNONYMS = {"least": "smallest", "minimum": "smallest", "greatest": "largest", "maximum": "largest", "biggest": "largest",
-             "fewer": "less", "greater": "more", "average": "mean", "integers": "integer", "primes": "prime"}  # fmt: skip
+_SYNONYMS = {
+    "least": "smallest", "minimum": "smallest", "greatest": "largest", "maximum": "largest", "fewer": "less",
+    "greater": "more", "average": "mean", "integers": "integer", "primes": "prime",
+}  # fmt: skip
 _SAME = {"dbinom": "binom", "tbinom": "binom", "choose": "binom", "bmod": "mod", "pmod": "mod",
          "lfloor": "floor", "lceil": "ceil"}  # fmt: skip
 _GREEK = dict(zip(_split(

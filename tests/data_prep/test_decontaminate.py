@@ -92,8 +92,8 @@ def test_each_number_counts(benchmark, name):
 
 def test_instructions_that_all_questions_have_are_no_evidence():
     instruction = (
-        "You are given a problem of a mathematics competition for pupils. Think about it carefully, write your solution "
-        "step by step in complete sentences, check each step, and put the final answer at the end in a box."
+        "You are given a problem of a mathematics competition for pupils. Think about it carefully, write your "
+        "solution step by step in complete sentences, check each step, and put the final answer at the end in a box."
     )
     known = Benchmark([("t", name, f"{instruction}\n{text}") for name, text in BENCHMARK.items()])
     assert [match for match in known.matches([f"{instruction}\n{text}" for text in OTHERS]) if match] == []
@@ -108,7 +108,9 @@ def test_a_benchmark_of_a_single_question_is_enough():
 
 
 def test_tokens_are_words_numbers_operators_and_variables():
-    formula = r"Let $g(x)=\dfrac{4x+1}{x-3}$ \text{for} $x\ne 3$; find $\left\lfloor g(10{,}000)\right\rfloor$ at 60^\circ."
+    formula = (
+        r"Let $g(x)=\dfrac{4x+1}{x-3}$ \text{for} $x\ne 3$; find $\left\lfloor g(10{,}000)\right\rfloor$ at 60^\circ."
+    )
     assert " ".join(tokens(formula)) == (
         "let ·g ·x = 4 ·x + 1 / ·x - 3 for ·x != 3 find floor ·g 10000 at 60"
     )  # fmt: skip
@@ -122,7 +124,10 @@ def decontaminate(folder, prompts: list[str], completions: list[str] | None = No
     rows = [{"id": name, "problem": text, "answer": "1"} for name, text in BENCHMARK.items()]
     making.write_jsonl(folder / "bench.jsonl", rows)
     completions = completions or ["c"] * len(prompts)
-    rows = [{"id": f"r{n}", "prompt": p, "completion": c} for n, (p, c) in enumerate(zip(prompts, completions, strict=True))]
+    rows = [
+        {"id": f"r{n}", "prompt": prompt, "completion": completion}
+        for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+    ]
     making.write_jsonl(folder / "in.jsonl", rows)
     given = {"against": ["math500"], "paths": {"math500": "bench.jsonl"}, **params}
     items = ("load", {"path": "in.jsonl"}), ("decontaminate", given)
