@@ -40,7 +40,7 @@ def _line(manifest: Json, widest: int) -> Json:
 
 def flagged_pair(example: Json) -> Json:
     """Of a drop of `decontaminate`: the row and the benchmark's question that it repeats, to stand side by side."""
-    how, row, question = ((example.get("detail") or "").split("\n") + ["", "", ""])[:3]
+    how, row, question = [*(example.get("detail") or "").split("\n"), "", "", ""][:3]
     name, _, share = how.partition(": ")
     return {
         "row": example.get("row_id") or "", "row_text": row.removeprefix("row: "),

@@ -74,10 +74,6 @@ class Decontaminate(Step):
     kind = "decontaminate"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = (
-        "data_prep.text.ngrams", "data_prep.text.normalise", "data_prep.text.overlap", "data_prep.text.tokens",
-        "data_prep.steps.load", *Load.uses,
-    )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror", "workers")
     Params = DecontaminateParams
     params: DecontaminateParams

@@ -9,7 +9,7 @@ Near duplicates: `data_prep.text.near_duplicates`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import Field
 
@@ -65,9 +65,6 @@ class Dedup(Step):
     kind = "dedup"
     scope = "whole"
     passes = True
-    uses: ClassVar[tuple[str, ...]] = (
-        "data_prep.text.near_duplicates", "data_prep.text.ngrams", "data_prep.text.normalise", "data_prep.text.tokens"
-    )  # fmt: skip
     Params = DedupParams
     params: DedupParams
 
