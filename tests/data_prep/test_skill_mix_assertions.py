@@ -23,7 +23,7 @@ RUNS = "std::vector<std::pair<char, int>> runs(const std::string& text);"
         ("int add(int a, int b);", "EXPECT_EQ(add(1, -2 * 3), 3);", [{"args": [1, -6], "expected": 3}]),
         ("int add(int a, int b);", 'ASSERT_EQ(0xFF, add(INT_MAX, \'a\')) << "why" << 1;',
          [{"args": [2**31 - 1, 97], "expected": 255}]),
-        ("bool even(long n);", "EXPECT_TRUE(even(2));\nEXPECT_FALSE(even(3)); // odd",
+        ("bool even(long n);", "EXPECT_TRUE(even(2));\nEXPECT_FALSE(even(3)); // odd\n",
          [{"args": [2], "expected": True}, {"args": [3], "expected": False}]),
         ("int add(int a, int b);", "EXPECT_TRUE(add(1, 2) == 3);", [{"args": [1, 2], "expected": 3}]),
         ("std::string f(std::string s);", 'std::string in = "a\\n" "b", out{"é"}; auto r = f(in); EXPECT_EQ(r, out);',
