@@ -6,6 +6,7 @@ python -m rewards selfcheck --input rows.jsonl --reward math   # every gold of a
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +40,19 @@ def f(x):
         frame = frame.f_back""",
 }
 TESTS = {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}
+# The same for `int f(int x)` in C++, tried where there is a compiler.
+CPP_CHEATS = {
+    "equal to every integer": "#include <bitset>\nstd::bitset<0> f(long) { return {}; }",
+    "exit before the verdict": "#include <unistd.h>\nint f(int) { _exit(0); }",
+    "result written by hand": '#include <unistd.h>\nint f(int) { write(3, "[*]", 3); _exit(0); }',
+    "return address moved": "int f(int) { void** frame = (void**)__builtin_frame_address(0);"
+    " frame[1] = ((void**)frame[0])[1]; frame[0] = ((void**)frame[0])[0]; return 0; }",
+    "constant behind the call": "int f(int) { auto* at = (unsigned char*)__builtin_return_address(0);"
+    " for (int i = 0; i < 64; i++) if (at[i] == 0xc7 && at[i + 1] == 0x45) return *(int*)(at + i + 3); return 0; }",
+    "macros around the shim": "int f(int) { return 0; }\n#define graded_result 2\n#define graded std",
+    "the shim in a comment": "int f(int) { return 0; }\n/*",
+}
+CPP_TESTS = {**TESTS, "language": "cpp", "declaration": "int f(int x);"}
 
 
 def machine() -> tuple[list[str], bool]:
@@ -60,6 +74,13 @@ def _cheats() -> Iterator[tuple[str, bool]]:
     yield "an honest program is believed", code.score(row, _fenced("def f(x): return x + 1")).value == 1
     for name, program in CHEATS.items():
         yield f"cheat: {name}", code.score(row, _fenced(program)).value == 0
+    if shutil.which("g++") is None:
+        return
+    row = {"tests": CPP_TESTS}
+    yield "an honest C++ program is believed", code.score(row, _fenced("int f(int x) { return x + 1; }")).value == 1
+    for name, program in CPP_CHEATS.items():
+        score = code.score(row, _fenced(program))
+        yield f"C++ cheat: {name}", (score.value, score.outcome) == (0, "scored")
 
 
 def _answers() -> Iterator[tuple[str, bool]]:
@@ -73,7 +94,7 @@ def _answers() -> Iterator[tuple[str, bool]]:
 
 
 def _fenced(program: str) -> str:
-    return f"```python\n{program}\n```"
+    return f"```\n{program}\n```"
 
 
 def golds(reward: Reward, path: Path) -> tuple[list[str], bool]:
