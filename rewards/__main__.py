@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from rewards.base import FailureLimit, Reward
+from rewards.cli import serve
 from rewards.errors import RewardError, TooManyFailures
 from rewards.registry import REGISTRY, load, reward_class
-from rewards.serving import server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _selfcheck(args)
         reward = _reward(args)
         if args.verb == "serve":
-            return server.serve(reward, args)
+            return serve.serve(reward, args)
         from rewards.cli.score import score_file
 
         limit = FailureLimit(error=args.max_errors, timeout=args.max_timeouts)
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (score, check):
         verb.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
         verb.add_argument("--input", type=Path, required=verb is score, metavar="JSONL")
-    server.add_parser(verbs)
+    serve.add_parser(verbs)
     check.add_argument("--reward", default="math")
     score.add_argument("--reward", required=True)
     score.add_argument("--output", type=Path, required=True, metavar="JSONL")

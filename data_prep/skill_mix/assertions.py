@@ -220,7 +220,9 @@ class _Test:
             self._expression(tokens)
         elif tokens[1:2] == ["="] and tokens[0] in self.names:
             found = self._expression(tokens[2:], self.names[tokens[0]].kind)
-            self.names[tokens[0]] = found if isinstance(found, _Place) else _Value(found.data, self.names[tokens[0]].kind)
+            self.names[tokens[0]] = (
+                found if isinstance(found, _Place) else _Value(found.data, self.names[tokens[0]].kind)
+            )
         elif tokens[0] in ("using", "std::cout", "cout"):
             pass
         else:
@@ -558,7 +560,7 @@ def _zero(kind: Type) -> Any:
 def _coerced(value: Any, kind: Type) -> Any:
     """A scalar as C++ converts it without loss."""
     match kind.kind:
-        case "int" if isinstance(value, float) and value.is_integer() or isinstance(value, bool):
+        case "int" if (isinstance(value, float) and value.is_integer()) or isinstance(value, bool):
             return int(value)
         case "int" if isinstance(value, str) and len(value) == 1:
             return ord(value)
@@ -603,7 +605,10 @@ def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Ty
                        - {_SIZE} - {step for *_, step in facts if isinstance(step, tuple) and step[0] == "count"}, key=repr)  # fmt: skip
         if len(steps) == size:
             values = [_whole(facts, (*path, step), kind.args[1]) for step in steps]
-            pairs = [[list(step) if isinstance(step, tuple) else step, value] for step, value in zip(steps, values, strict=True)]
+            pairs = [
+                [list(step) if isinstance(step, tuple) else step, value]
+                for step, value in zip(steps, values, strict=True)
+            ]
             return fitted(pairs, kind, "expected")
         steps = []
     if not steps:

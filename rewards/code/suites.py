@@ -76,7 +76,7 @@ class Suite:
 
     @property
     def isolation(self) -> Literal["data", "shared"]:
-        """"shared" where the tests are source in the process of the program, which can then forge their verdicts."""
+        """ "shared" where the tests are source in the process of the program, which can then forge their verdicts."""
         return "shared" if self.language == "cpp" and self.kind in ("asserts", "gtest") else "data"
 
 

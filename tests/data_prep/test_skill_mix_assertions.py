@@ -112,7 +112,12 @@ def test_source_and_calls_give_the_same_verdicts() -> None:
         "kind": "call", "language": "cpp", "declaration": RUNS, "function": "runs",
         "cases": cases(TESTS, read_declaration(RUNS)),
     }  # fmt: skip
-    programs = [GOLD, stub(GOLD, "cpp", "runs", RUNS) or "", "", *(m.code for m in islice(mutants(GOLD, "cpp", "s"), 3))]
+    programs = [
+        GOLD,
+        stub(GOLD, "cpp", "runs", RUNS) or "",
+        "",
+        *(m.code for m in islice(mutants(GOLD, "cpp", "s"), 3)),
+    ]
     verdicts = []
     for tests in (calls, {"kind": "gtest", "source": TESTS}):
         graded = [grade_program(code, read(tests), Terms(Limits(cpu_s=1.0)), shared()) for code in programs]

@@ -187,6 +187,6 @@ def test_cpp_cases_become_calls_of_the_declared_types() -> None:
 def test_a_void_function_is_tested_by_what_it_changes() -> None:
     signature = read("void f(std::vector<int>& xs)", "cpp")
     tests = suite("f", signature, cases_of(signature, {"args": [[2, 1]], "expected": [1, 2]}), "cpp")
-    assert statuses("#include <algorithm>\nvoid f(std::vector<int>& xs) { std::sort(xs.begin(), xs.end()); }", tests) == [
-        "passed"
-    ]
+    assert statuses(
+        "#include <algorithm>\nvoid f(std::vector<int>& xs) { std::sort(xs.begin(), xs.end()); }", tests
+    ) == ["passed"]
