@@ -171,7 +171,12 @@ def test_types_of_the_solution_take_part_in_the_tests_unless_the_row_declares_th
 def test_declarations_are_all_that_the_tests_know() -> None:
     declared = "int add(int a, int b);"
     assert statuses(grade(ADD, ADD_TESTS, declared)) == {"Add.Small": "passed", "Add.Zero": "passed"}
-    for code in (ADD.replace("int a", "long a"), f"static {ADD}", "", "#include <bitset>\nstd::bitset<0> add(long, long);"):
+    for code in (
+        ADD.replace("int a", "long a"),
+        f"static {ADD}",
+        "",
+        "#include <bitset>\nstd::bitset<0> add(long, long);",
+    ):
         assert "undefined reference to 'add(int, int)'" in str(grade(code, ADD_TESTS, declared).compile_error)
 
 
@@ -207,9 +212,7 @@ def test_asserts() -> None:
     leaves = grade("#include <cstdlib>\nint add(int, int) { exit(0); }", program, kind="asserts")
     assert statuses(leaves) == {"Asserts.main": "runtime_error"}
     returns = "int main() { return add(1, 2) == 3 ? 0 : 1; }"
-    assert statuses(grade("int add(int, int) { return 0; }", returns, kind="asserts")) == {
-        "Asserts.main": "failed"
-    }
+    assert statuses(grade("int add(int, int) { return 0; }", returns, kind="asserts")) == {"Asserts.main": "failed"}
 
 
 def test_programs_are_compiled_once_and_run_per_case() -> None:

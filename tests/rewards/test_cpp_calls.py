@@ -174,7 +174,9 @@ IN_PLACE = [{"args": [[3, 1, 2]], "expected": [1, 2, 3]}]
 
 def test_changes_to_arguments() -> None:
     sort = suite("void order(std::vector<int>& v);", IN_PLACE)
-    assert statuses("#include <algorithm>\nvoid order(std::vector<int>& v) { std::sort(v.begin(), v.end()); }", sort) == ["passed"]
+    assert statuses(
+        "#include <algorithm>\nvoid order(std::vector<int>& v) { std::sort(v.begin(), v.end()); }", sort
+    ) == ["passed"]
     assert statuses("void order(std::vector<int> v) {}", sort) == ["failed"]
     unique = suite(
         "int dedupe(std::vector<int>& v, const std::string& how, int& left);",
@@ -251,9 +253,15 @@ def test_suites_that_cannot_be_run(changes: dict[str, Any], message: str) -> Non
         ("int f(const std::vector<std::string>& words, char c)", "list[str], char -> int"),
         ("vector<vector<int>> f(map<string, vector<int>> &m)", "map[str, list[int]] -> list[list[int]]"),
         ("unsigned long long f(size_t n, long double_it = 3)", "int, int -> int"),
-        ("#include <vector>\nusing namespace std;\n[[nodiscard]] static bool f(long double) noexcept {", "float -> bool"),
+        (
+            "#include <vector>\nusing namespace std;\n[[nodiscard]] static bool f(long double) noexcept {",
+            "float -> bool",
+        ),
         ("typedef long long ll; struct P { ll a, b; }; std::optional<P> f(P*);", ""),
-        ("typedef long long ll; struct P { ll a, b{3}; }; std::optional<P> f(P p, P const & q);", "P, P -> optional[P]"),
+        (
+            "typedef long long ll; struct P { ll a, b{3}; }; std::optional<P> f(P p, P const & q);",
+            "P, P -> optional[P]",
+        ),
     ],
 )
 def test_declarations(declaration: str, shown: str) -> None:

@@ -12,6 +12,7 @@ declared type is a compile error.
 from __future__ import annotations
 
 import re
+
 from rewards.code.cpp.declaration import Declaration, Type
 from rewards.code.cpp.toolchain import OWN_MAIN, Program, build_program, encoded, toolchain
 from rewards.sandbox import Limits, Sandbox

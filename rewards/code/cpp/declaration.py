@@ -181,7 +181,11 @@ class _Reader:
     def _param(self, tokens: list[str], number: int) -> Param:
         tokens = list(_before(tokens, "="))
         name = f"a{number}"
-        if len(tokens) > 1 and _NAME.fullmatch(tokens[-1]) and not self._is_type(tokens[-1]):
+        if (
+            len(tokens) > 1
+            and _NAME.fullmatch(tokens[-1])
+            and (tokens[-2] in ("&", ">", "*") or not self._is_type(tokens[-1]))
+        ):
             *tokens, name = tokens
         constant = "const" in _before(tokens, "<") or tokens[-2:-1] == ["const"]
         return Param(name, self._type(tokens, name), tokens[-1:] == ["&"] and not constant)

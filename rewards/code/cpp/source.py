@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -80,7 +79,9 @@ def grade_source(
     files = {"tests/test.cpp": text}
     if declarations:
         header = "everything" if "bits/stdc++.h" in source else "usual"
-        files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode()) | {"given.cpp": OWN_MAIN + encoded(source)}
+        files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode()) | {
+            "given.cpp": OWN_MAIN + encoded(source)
+        }
         alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
         if alone.compile_error is not None:
             return Graded(failure=f"the tests: {alone.compile_error}"[:LOG_CHARS], compile_cpu_s=alone.cpu_s)
