@@ -1,5 +1,4 @@
-r"""Answers as text: one spelling for LaTeX that means the same, exact rationals, and a screen for hostile
-input.
+r"""Answers as text: one spelling for LaTeX and plain notation that mean the same, exact rationals, and a screen.
 
 Pure string work, no sympy: nothing here evaluates an answer, and everything is linear in its length or
 bounded by MAX_CHARS.
@@ -8,7 +7,9 @@ bounded by MAX_CHARS.
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
+from functools import lru_cache
 
 MAX_CHARS = 1000
 MAX_DIGITS = 200  # in one number
@@ -20,7 +21,7 @@ _LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1},}}")
 _RUN = re.compile(r"([^0-9])\1{39}")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*([0-9]+)")
 _TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)[\s})]*\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
-_FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(\s*[})]*\s*!)?")
+_FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(?!!)(\s*[})]+\s*!)?")
 
 
 def screen(text: str) -> str | None:
@@ -33,17 +34,19 @@ def screen(text: str) -> str | None:
         return f"a number of more than {MAX_DIGITS} digits"
     if _depth(text) > MAX_DEPTH:
         return f"nested deeper than {MAX_DEPTH}"
-    if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)):
-        return f"an exponent above {MAX_EXPONENT}"
-    for m in _TOWER.finditer(text):
-        if m[3] or len(m[1]) * int(m[2]) > 10 * len(str(MAX_EXPONENT)):
-            return "a tower of powers"
-        if int(m[1]) ** int(m[2]) > MAX_EXPONENT:
-            return "a tower of powers"
-    for m in _FACTORIAL.finditer(text):
-        if int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6):
-            return f"a factorial above {MAX_FACTORIAL}!"
     return None
+
+
+def too_large(text: str) -> bool:
+    """Whether the value of a text is too large to be computed."""
+    return (
+        any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text))
+        or any(
+            m[3] or len(m[1]) * int(m[2]) > 10 * len(str(MAX_EXPONENT)) or int(m[1]) ** int(m[2]) > MAX_EXPONENT
+            for m in _TOWER.finditer(text)
+        )
+        or any(int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6) for m in _FACTORIAL.finditer(text))
+    )
 
 
 def _depth(text: str) -> int:
@@ -57,82 +60,253 @@ def _depth(text: str) -> int:
     return deepest
 
 
+GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau chi psi omega"
+    " Gamma Delta Theta Lambda Sigma Phi Psi Omega phi phi"
+)
 _UNICODE = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ",
-        "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ",
-        "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ",
-        "≈": r"\approx ", "∅": r"\emptyset ",
-        "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "²": "^2",
-        "³": "^3", "，": ",", "。": ".", "（": "(", "）": ")", "％": "%", "＝": "=", "：": ":",
-        "ℝ": r"\mathbb{R}", "θ": r"\theta ", "′": "'", "’": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
+        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "º": r"^\circ ",
+        "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ",
+        "⩾": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ",
+        "≈": r"\approx ", "∅": r"\emptyset ", "…": r"\ldots ", "⋯": r"\ldots ", "′": "'", "″": "''", "’": "'",
+        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+        "。": ".", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "∠": r"\angle ", "△": r"\triangle ", "⁄": "/", "∕": "/",
+        "→": r"\to ", "⟨": "(", "⟩": ")", "℃": r"^\circ C", "℉": r"^\circ F",
+        **{letter: rf"\{name} " for letter, name in zip("αβγδεζηθκλμνξρστχψωΓΔΘΛΣΦΨΩϕφ", GREEK.split(), strict=True)},
+        **{digit: f"_{i}" for i, digit in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     }
 )  # fmt: skip
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
+_SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
 
-_GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"  # braces with what they hold, up to two deeper
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mbox|hbox|mathsf)\s*" + _GROUP)
-_UNIT_FRACTION = re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}\}")
-_FONT = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|vec|boxed|fbox|framebox)\s*" + _GROUP)
-_REMOVE = re.compile(
-    r"\\(?:left|right|big[lrgm]?|Big[lrgm]?|bigg[lr]?|Bigg[lr]?)(?![a-zA-Z])\.?"
-    r"|\\(?:displaystyle|textstyle|limits|nolimits|rm|bf|it)(?![a-zA-Z])|\\!"
-)
-_SPACE = re.compile(r"\\q?quad(?![a-zA-Z])|(?<!\\)\\[,;:>\s]|~|\s+")
-_INNER_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
-_DELIMITER = re.compile(r"\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|(?<!\\)\$")
-_SYNONYM = re.compile(
-    r"\\(dfrac|tfrac|cfrac|leq|leqslant|geq|geqslant|neq|lt|gt|lbrace|rbrace|lbrack|rbrack|langle|rangle|"
-    r"varnothing|degree|degrees|iff|dots|cdots|ldots|tbinom|dbinom|arrow|lvert|rvert|mid|ast)(?![a-zA-Z])"
-)
-_SYNONYMS = {
-    "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "leq": r"\le", "leqslant": r"\le", "geq": r"\ge",
-    "geqslant": r"\ge", "neq": r"\ne", "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[",
-    "rbrack": "]", "langle": "(", "rangle": ")", "varnothing": r"\emptyset", "degree": r"^\circ",
-    "degrees": r"^\circ", "dots": r"\ldots", "cdots": r"\ldots", "tbinom": r"\binom", "dbinom": r"\binom",
-    "lvert": "|", "rvert": "|", "mid": "|", "ast": r"\cdot ",
+# Commands: how many arguments they take, and what is written for them.
+_MACROS: dict[str, tuple[int, str]] = {
+    **dict.fromkeys("frac dfrac tfrac cfrac".split(), (2, r"\frac{{{0}}}{{{1}}}")),
+    **dict.fromkeys("binom dbinom tbinom".split(), (2, r"\binom{{{0}}}{{{1}}}")),
+    **dict.fromkeys(
+        "text textbf textit textrm textsf texttt textnormal textup mathrm mbox hbox mathsf emph".split(), (1, " {0} ")
+    ),
+    **dict.fromkeys(
+        "mathbf mathit mathnormal boldsymbol bm pmb boxed fbox framebox underline ensuremath vec".split(), (1, "{0}")
+    ),
+    **dict.fromkeys("textcolor colorbox".split(), (2, "{1}")),
+    **dict.fromkeys("color hspace vspace phantom hphantom vphantom label tag".split(), (1, "")),
+    **dict.fromkeys("pmod pod".split(), (1, r" \bmod {0} ")),
+    **dict.fromkeys("overline bar".split(), (1, r"\overline{{{0}}}")),
+    **{name: (1, rf"\{name}{{{{{{0}}}}}}") for name in "dot ddot hat tilde mathbb operatorname begin end".split()},
+    **dict.fromkeys(
+        "displaystyle textstyle scriptstyle limits nolimits rm bf it sf tt tiny small normalsize large Large LARGE huge Huge"
+        " bfseries itshape checkmark blacksquare qed".split(), (0, "")
+    ),
 }  # fmt: skip
-_FRAC = re.compile(r"\\frac\s*(?:\{([^{}]*)\}\s*([0-9a-zA-Z])|([0-9a-zA-Z])\s*(?:\{([^{}]*)\}|([0-9a-zA-Z])))")
-_SQRT = re.compile(r"\\sqrt\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")
-_DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
+_SYNONYMS = {
+    "leq": r"\le", "leqslant": r"\le", "geq": r"\ge", "geqslant": r"\ge", "neq": r"\ne", "lt": "<", "gt": ">",
+    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "lor": " or ",
+    "varnothing": r"\emptyset", "degree": " degree ", "degrees": " degree ", "dots": r"\ldots", "cdots": r"\ldots",
+    "dotsc": r"\ldots", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "ast": "*", "colon": ":", "prime": "'",
+    "top": "T", "equiv": "=", "sim": r"\approx", "simeq": r"\approx", "varepsilon": r"\epsilon", "varphi": r"\phi",
+    "quad": " ", "qquad": " ", "lg": r"\log_{10}", "tg": r"\tan", "ctg": r"\cot", "arctg": r"\arctan",
+    "rightarrow": r"\to", "mod": r"\bmod",
+}  # fmt: skip
+# Plain words for commands; those that may be units or names count only with a bracket behind them.
+_WORDS = {
+    **{name: rf"\{name}" for name in "sin cos tan cot csc sinh cosh tanh arcsin arccos arctan ln log pi".split()},
+    **{name: rf"\{name}" for name in "alpha beta gamma delta theta lambda omega sec min max gcd".split()},
+    "asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan", "infinity": r"\infty", "Infinity": r"\infty",
+    "inf": r"\infty", "infty": r"\infty", "oo": r"\infty", "lcm": r"\operatorname{lcm}",
+}  # fmt: skip
+_NEED_BRACKETS = frozenset("sec min max gcd lcm".split())
+_WRAPPED = {"exp": "e^{{{0}}}", "abs": "|{0}|", "cbrt": r"\sqrt[3]{{{0}}}"}
+_VECTORS = frozenset((r"\mathbf", r"\vec", r"\boldsymbol", r"\bm"))
+_VECTOR_PRODUCTS = {r"\times": r"\otimes ", r"\cdot": r"\odot "}
+_SPACES = frozenset((r"\,", r"\;", r"\:", r"\>", r"\ ", "\\\n", "~"))
+
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|[0-9]+|\*\*|\s+|.", re.DOTALL)
+
+
+class _Reader:
+    """Reads LaTeX or plain notation token by token and writes one spelling. Linear, except that a plain round bracket
+    is searched for its end before it is read.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.tokens = _TOKEN.findall(text)
+        self.at = 0
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def skip_space(self) -> str:
+        """The next token that is no space."""
+        while self.peek().isspace():
+            self.at += 1
+        return self.peek()
+
+    def until(self, end: str) -> str:
+        """What stands before the token `end`, or before the end of the text."""
+        parts: list[str] = []
+        while (token := self.peek()) and token != end:
+            parts.append(self.element())
+        self.at += 1
+        text = "".join(parts)
+        for command, joined in ((r"\choose", r"\binom"), (r"\over ", r"\frac")):
+            if end == "}" and command in text:
+                above, _, below = text.partition(command)
+                return f"{joined}{{{above.strip()}}}{{{below.strip()}}}"
+        return text
+
+    def argument(self, whole_number: bool = False) -> str:
+        """One argument as TeX reads it: a group, a command, one sign. whole_number: all of `12`, as in `x^12`."""
+        token = self.skip_space()
+        if token == "{":
+            self.at += 1
+            return self.until("}").strip()
+        if len(token) > 1 and (token.isalpha() or (token.isdecimal() and not whole_number)):
+            self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
+        return self.element().strip() if token and token not in ")]}" else ""
+
+    def bracketed(self) -> str | None:
+        """What stands in round brackets, if they open here and close."""
+        depth = 0
+        start = self.at
+        if self.skip_space() == "(":
+            for i in range(self.at, len(self.tokens)):
+                depth += (self.tokens[i] == "(") - (self.tokens[i] == ")")
+                if depth == 0:
+                    self.at += 1
+                    parts = []
+                    while self.at < i:
+                        before = len(self.tokens)
+                        parts.append(self.element())
+                        i += len(self.tokens) - before
+                    self.at = max(self.at, i) + 1
+                    return "".join(parts)
+        self.at = start
+        return None
+
+    def element(self) -> str:
+        """The next token with its arguments."""
+        token = self.peek()
+        self.at += 1
+        if token == "{":
+            return "{" + self.until("}") + "}"
+        if token[0] == "\\" and token[1:].isalpha():
+            return self.command(token)
+        if token in ("^", "_", "**"):
+            return self.script("^" if token == "**" else token)
+        if len(token) > 1 and token.isalpha():
+            return self.word(token)
+        return " " if token in _SPACES else {"*": r"\cdot ", r"\%": "%", r"\&": " and "}.get(token, token)
+
+    def script(self, mark: str) -> str:
+        inside = self.bracketed() if mark == "^" else None
+        if inside is None:
+            sign = self.skip_space() if self.peek() in ("-", "+", "*") else ""
+            self.at += bool(sign)
+            inside = sign if sign == "*" else sign + self.argument(whole_number=True)
+        if inside in (r"\circ", "degree"):
+            return " degree "
+        if inside and not inside.strip("'"):
+            return inside
+        return f"{mark}{inside}" if len(inside) == 1 and inside != "*" else f"{mark}{{{inside}}}"
+
+    def word(self, word: str) -> str:
+        start, follows = self.at, self.skip_space()
+        self.at = start
+        if word in ("sqrt", "frac") and follows not in ("", ","):
+            return self.command("\\" + word)
+        if word in _WRAPPED and (inside := self.bracketed()) is not None:
+            return _WRAPPED[word].format(inside)
+        if word not in _WORDS or (word in _NEED_BRACKETS and follows != "("):
+            return word
+        return self.spaced(_WORDS[word])
+
+    def spaced(self, command: str) -> str:
+        """A command, apart from a letter behind it."""
+        return command + " " if command[-1:].isalpha() and self.skip_space()[:1].isalpha() else command
+
+    def command(self, token: str) -> str:
+        name = token[1:]
+        if name == "sqrt":
+            root = ""
+            if self.skip_space() == "[":
+                self.at += 1
+                root = f"[{self.until(']').strip()}]"
+            inside = self.bracketed()
+            return rf"\sqrt{root}{{{self.argument(whole_number=True) if inside is None else inside}}}"
+        if token in _VECTORS:
+            text = self.argument()
+            start, product = self.at, _VECTOR_PRODUCTS.get(self.skip_space())
+            self.at += 1
+            if product and self.skip_space() in _VECTORS:
+                return f"{text} {product}"
+            self.at = start
+            return text
+        if name in _MACROS:
+            count, template = _MACROS[name]
+            return template.format(*[self.argument() for _ in range(count)])
+        return self.spaced(_SYNONYMS.get(name, token))
+
+
+_UNIT_FRACTION = re.compile(r"\\[dt]?frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}((?:\^[0-9])?)\}")
+_LAYOUT = re.compile(
+    r"\\(?:begin|end)\{(?:aligned|align\*?|gather(?:ed)?\*?|equation\*?|split|center)\}|\\!\s*"
+    r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
+)
+_ONE_CELL = re.compile(r"\\begin\{array\}\{[lcr]\}([^&\\]*)\\end\{array\}")
+_DOUBLED = re.compile(r"\\\\(?:[A-Za-z]{2}|[{}%,$!])")
+_SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?:\\\\)*(?!\\)")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_BLANKS = re.compile(r"\s+")
+_BLANK_AFTER_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|(?<=[0-9])\\text\{,\}(?=[0-9])")
+_INNER_SPACE = re.compile(r"(\\[A-Za-z]+ )(?=[A-Za-z])|(?<=[0-9])( )(?=[0-9])| ")
 _SET_OF_REALS = re.compile(r"(?i)^(?:the )?(?:set of )?all real(?: number)?s?(?: numbers)?$")
+_ANGLE = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:[0-9]|\{-?[0-9]\}))?) ?(\((?:[^()]|\([^()]*\))*\)|\{(?:[^{}]|\{[^{}]*\})*\}"
+    r"|(?:\\frac\{[^{}]*\}\{[^{}]*\}|[0-9.]+)?[A-Za-z]?)(\s*degrees?)?(?![A-Za-z])"
+)
+_DEGREES, _RADIANS = re.compile(r"\s*degrees?"), r" \\cdot \\frac{\\pi}{180}"
 
 
-def _frac(m: re.Match[str]) -> str:
-    if m[2] is not None:
-        return rf"\frac{{{m[1]}}}{{{m[2]}}}"
-    return rf"\frac{{{m[3]}}}{{{m[5] if m[4] is None else m[4]}}}"
+def _in_radians(m: re.Match[str]) -> str:
+    angle = m[2] + (m[3] or "")
+    return f"{m[1]}({_DEGREES.sub(_RADIANS, angle)})" if "degree" in angle else m[0]
 
 
+@lru_cache(maxsize=8192)
 def clean(text: str) -> str:
-    r"""One spelling: `\dfrac12` as `\frac{1}{2}`, `\leq` as `\le`, `\text{ cm}` as words, no layout commands.
+    r"""One spelling: `\dfrac12` as `\frac{1}{2}`, `sqrt(2)` as `\sqrt{2}`, `\text{ cm}` as words, no layout commands.
 
-    Words keep a space around them, degrees become the word `degree`, `\$` stays as the sign of a currency.
+    Words keep a space around them, degrees become the word `degree` (radians as the angle of a function), `\$` stays
+    as the sign of a currency.
     """
     if not text.isascii():
-        text = text.translate(_UNICODE)
-    if "\\" in text or "$" in text:
-        text = text.replace(r"\%", "%").replace(r"\{,\}", ",").replace(r"\&", " and ")
-        text = _REMOVE.sub("", text)
-        text = _SYNONYM.sub(lambda m: _SYNONYMS.get(m[1], m[0]), text)
-        text = _UNIT_FRACTION.sub(r" \1/\2", text)
-        for _ in range(3):
-            text = _TEXT.sub(r" \1 ", text)
-            text = _FONT.sub(r"\1", text)
-        if "\\$" not in text and text.count("$") % 2:
-            text = text.replace("$", r"\$")  # one lone dollar is money
-        text = _DELIMITER.sub(" ", text)
-        text = _FRAC.sub(_frac, text)
-        text = _SQRT.sub(lambda m: rf"\sqrt{{{m[2] if m[1] is None else m[1]}}}", text)
-        text = _DEGREE.sub(" degree ", text)
-    text = _SPACE.sub(" ", text.replace("{,}", ",").replace("{:}", ":").replace(r"+\infty", r"\infty")).strip()
-    while text.endswith((".", ",", ";")) and not text.endswith(r"\,"):
+        text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_SUPERSCRIPT_SIGNS)}}}", text)
+        text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+    text = text.strip().strip("`")
+    if text.startswith("**") and text.endswith("**"):
+        text = text.strip("*")
+    if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
+        text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
+    text = _BLANK_AFTER_COMMA.sub(",", _UNIT_FRACTION.sub(r" \1/\2\3", text.replace("...", r"\ldots ")))
+    text = _LAYOUT.sub("", text)
+    if "$" in text:
+        money = "\\$" in text or text.count("$") % 2
+        text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)
+    if _depth(text) <= 4 * MAX_DEPTH:
+        text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
+    if "degree" in text:
+        text = _ANGLE.sub(_in_radians, text)
+    text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty")).strip()
+    while text.endswith((".", ",", ";")):
         text = text[:-1].rstrip()
     return r"\mathbb{R}" if _SET_OF_REALS.match(text) else text
 
 
 def squeeze(text: str) -> str:
-    """Without spaces, except between two digits: `1 2` is not `12`."""
-    return _INNER_SPACE.sub("", text) if " " in text else text
+    """Without spaces, except between digits and behind a command: `1 2` is not `12`, `\\sin h` is not `\\sinh`."""
+    return _INNER_SPACE.sub(r"\1\2", text) if " " in text else text
 
 
 _GROUPS = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+))(?![0-9]|,[0-9])")
@@ -152,7 +326,10 @@ _SCIENTIFIC = re.compile(
     r"|[eE]([+-]?[0-9]{1,3}))"
 )
 _POWER = re.compile(r"([+-]?)\(?([0-9]{1,6})\)?\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))")
-_REPEATING = re.compile(r"([+-]?)([0-9]{0,50})\.([0-9]{0,50})\\(?:overline|bar)\{?([0-9]{1,50})\}?")
+_REPEATING = re.compile(
+    r"([+-]?)([0-9]{0,50})\.([0-9]{0,50}?)(?:\\overline\{([0-9]{1,50})\}|\(([0-9]{1,50})\)|([0-9]{1,6}?)\6{2,}\\ldots"
+    r"|\\dot\{([0-9])\}(?:([0-9]{0,50})\\dot\{([0-9])\})?)"
+)
 
 
 def _plain(text: str) -> Fraction | None:
@@ -196,9 +373,10 @@ def rational(text: str) -> Fraction | None:
         base, exponent = int(m[2]), int(m[3] or m[4])
         return _sign(m[1]) * Fraction(base) ** exponent if base else None
     if m := _REPEATING.fullmatch(text):
-        scale, period = 10 ** len(m[3]), 10 ** len(m[4]) - 1
+        repeated = "".join(filter(None, m.groups()[3:]))
+        scale, period = 10 ** len(m[3]), 10 ** len(repeated) - 1
         whole = Fraction(int((m[2] + m[3]) or "0"), scale)
-        return _sign(m[1]) * (whole + Fraction(int(m[4]), period * scale))
+        return _sign(m[1]) * (whole + Fraction(int(repeated), period * scale))
     return None
 
 

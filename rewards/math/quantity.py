@@ -10,35 +10,54 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from rewards.math.latex import rational
 
 _ALIASES = {
-    "m": "meter metre", "km": "kilometer kilometre", "cm": "centimeter centimetre",
-    "mm": "millimeter millimetre", "inch": "in inche", "ft": "foot feet", "yd": "yard", "mi": "mile",
-    "g": "gram", "kg": "kilogram kilo", "mg": "milligram", "lb": "pound lbs", "oz": "ounce",
-    "l": "liter litre L", "ml": "milliliter millilitre mL", "s": "second sec", "min": "minute",
-    "h": "hour hr", "d": "day", "week": "wk", "month": "", "year": "yr", "degree": "deg", "rad": "radian",
-    "$": "dollar usd buck", "€": "euro eur", "£": "gbp", "¥": "yen yuan", "₹": "rupee rs inr", "cent": "¢",
-    "percent": "pct percentage", "mph": "", "kph": "kmh", "hz": "hertz", "n": "newton", "j": "joule",
-    "w": "watt", "v": "volt", "k": "kelvin", "c": "celsius", "f": "fahrenheit", "acre": "", "gal": "gallon",
-    "cup": "", "ton": "tonne", "mol": "mole", "pa": "pascal", "unit": "", "square": "sq", "cubic": "cu",
+    "m": "meter metre", "km": "kilometer kilometre kms", "cm": "centimeter centimetre cms", "dm": "decimeter",
+    "mm": "millimeter millimetre", "nm": "nanometer", "inch": "in inche", "ft": "foot feet", "yd": "yard", "mi": "mile",
+    "g": "gram gm", "kg": "kilogram kilo kgs", "mg": "milligram", "lb": "pound lbs", "oz": "ounce",
+    "l": "liter litre L", "ml": "milliliter millilitre mL", "s": "second sec", "ms": "millisecond", "min": "minute mins",
+    "h": "hour hr hrs", "d": "day", "week": "wk", "month": "mo", "year": "yr", "degree": "deg", "rad": "radian",
+    "$": "dollar usd buck us$", "€": "euro eur", "£": "gbp", "¥": "yen yuan", "₹": "rupee rs inr", "cent": "¢",
+    "percent": "pct percentage", "mph": "", "kph": "kmh kmph", "hz": "hertz", "khz": "", "mhz": "", "ghz": "",
+    "n": "newton", "kn": "", "j": "joule", "kj": "", "w": "watt", "kw": "", "MW": "megawatt", "mW": "milliwatt", "gw": "",
+    "kwh": "", "mwh": "", "v": "volt", "ohm": "", "k": "kelvin", "c": "celsius", "f": "fahrenheit", "acre": "",
+    "hectare": "ha", "gal": "gallon", "cup": "", "ton": "tonne", "mol": "mole", "pa": "pascal", "kpa": "", "atm": "",
+    "rpm": "", "bit": "", "byte": "", "kb": "", "Mb": "megabit", "MB": "megabyte", "Gb": "gigabit", "GB": "gigabyte",
+    "TB": "terabyte", "Mbps": "", "MBps": "", "Gbps": "", "kbps": "", "unit": "", "square": "sq", "cubic": "cu",
     "per": "/",
 }  # fmt: skip
 _CANONICAL = {name: short for short, names in _ALIASES.items() for name in (short, *names.split())}
 _MEASURES = frozenset(_ALIASES) - {"unit", "percent"}
-_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES: dict[str, Fraction] = {
+    **{word: Fraction(10**power) for word, power in
+       {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}.items()},
+    **{word: Fraction(1, 10**power) for word, power in
+       {"tenth": 1, "hundredth": 2, "thousandth": 3, "millionth": 6}.items()},
+    **{word: Fraction(1, part) for word, part in
+       {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8}.items()},
+    "dozen": Fraction(12), "pair": Fraction(2), "gross": Fraction(144),
+}  # fmt: skip
+# Words that make another value of the number before them, or another statement.
+_NO_UNITS = frozenset(
+    "squared cubed factorial minus plus times divided over under less more than or and not if when unless except negative"
+    " root point to between below above into zero one two three four five six seven eight nine ten eleven twelve twenty"
+    .split()
+)  # fmt: skip
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
 _FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"})
 
-_CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d]))\s*(?=[-\d.\\])")
+_CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
 _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]+)"
 )
+_MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod (\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -76,7 +95,7 @@ def _unit_words(text: str) -> frozenset[str] | None:
             words.append("per")
             continue
         known = _CANONICAL.get(word) or _CANONICAL.get(word.lower()) or _CANONICAL.get(_singular(word.lower()))
-        if len(word) == 1 and word.isalpha() and word not in _LETTERS:
+        if (len(word) == 1 and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
         words.append(known or _singular(word.lower()))
     if set(words) <= {"per"}:
@@ -120,6 +139,8 @@ def quantity(text: str) -> Quantity:
     if money:
         unit = frozenset({_CANONICAL.get(money[2].lstrip("\\").rstrip(".").lower(), money[2])})
         text = money[1] + text[money.end() :]
+    if m := _MODULUS.fullmatch(text):
+        return Quantity(m[1], frozenset({f"mod {m[2]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
         return Quantity(text, unit)
     if text.endswith("%"):
