@@ -220,9 +220,9 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
             if kind == "()" and (values := _by_name(many)):
                 many = values
                 return _ruled(_ordered(inside, many, leaf) if flip else _ordered(many, inside, leaf))
-            if kind != r"\{\}" and (kind != "()" or (len(inside) == 2 and value == other)):
+            if kind not in (r"\{\}", "{}") and (kind != "()" or (len(inside) == 2 and value == other)):
                 return _ruled(False)  # an interval, or what may be one
-            compare = _unordered if parts[0] == r"\{" else _ordered
+            compare = _ordered if parts[0] == "(" else _unordered
             return _ruled(compare(inside, many, leaf) if flip else compare(many, inside, leaf))
     return _ruled(_unordered(gs, as_, leaf))
 
@@ -283,7 +283,7 @@ def _matrix(text: str) -> list[list[str]] | None:
     if not m and text.startswith("[["):  # as programs write it
         lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
         return [split_top(line[1], COMMA) for line in lines if line] if all(lines) else None
-    if not m:
+    if not m or r"\begin" in m[2]:
         return None
     rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
     return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]

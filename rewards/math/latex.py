@@ -20,7 +20,7 @@ MAX_FACTORIAL = 3000
 _LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1},}}")
 _RUN = re.compile(r"([^0-9])\1{39}")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*([0-9]+)")
-_TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)[\s})]*\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
+_TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)([\s})]*)\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
 _FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(?!!)(\s*[})]+\s*!)?")
 
 
@@ -39,14 +39,13 @@ def screen(text: str) -> str | None:
 
 def too_large(text: str) -> bool:
     """Whether the value of a text is too large to be computed."""
-    return (
-        any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text))
-        or any(
-            m[3] or len(m[1]) * int(m[2]) > 10 * len(str(MAX_EXPONENT)) or int(m[1]) ** int(m[2]) > MAX_EXPONENT
-            for m in _TOWER.finditer(text)
-        )
-        or any(int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6) for m in _FACTORIAL.finditer(text))
-    )
+    if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)):
+        return True
+    for m in _TOWER.finditer(text):
+        inner, outer = int(m[1]), int(m[3])
+        if m[4] or (inner * outer > MAX_EXPONENT if m[2].strip() else outer > 50 or inner**outer > MAX_EXPONENT):
+            return True
+    return any(int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6) for m in _FACTORIAL.finditer(text))
 
 
 def _depth(text: str) -> int:
@@ -294,7 +293,7 @@ def clean(text: str) -> str:
     if "$" in text:
         money = "\\$" in text or text.count("$") % 2
         text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)
-    if _depth(text) <= 4 * MAX_DEPTH:
+    if balanced(text) and _depth(text) <= 4 * MAX_DEPTH:
         text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)

@@ -57,7 +57,7 @@ _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|U
 _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]+)"
 )
-_MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod (\w+) ?\)?")
+_MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod ?(\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -100,6 +100,8 @@ def _unit_words(text: str) -> frozenset[str] | None:
         words.append(known or _singular(word.lower()))
     if set(words) <= {"per"}:
         return None
+    if set(words) in ({"km", "per", "h"}, {"mi", "per", "h"}):
+        words = ["kph" if "km" in words else "mph"]
     return _power_words([w for w in words if w not in _FILLER])
 
 
@@ -111,12 +113,13 @@ def _is_unit(word: str, apart: bool, value: str) -> bool:
     """
     name = word.partition("^")[0]
     if name in _MEASURES or name == "percent":
-        return len(name) > 1 or (apart and not re.search(r"[a-zA-Z]", _COMMAND.sub("", value)))
+        plain = not re.search(r"[a-zA-Z]", _COMMAND.sub("", value))
+        return len(name) > 1 or not name.isalpha() or (plain and (apart or (name in "gmslvw" and value[-1:].isdecimal())))
     return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    return word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _power_words(words: list[str]) -> frozenset[str]:
@@ -146,7 +149,7 @@ def quantity(text: str) -> Quantity:
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
-    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$"))
+    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm"))
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words = _unit_words(m["unit"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -22,10 +23,11 @@ from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
+from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import AppliedUndef
 
 from rewards.math.equivalence import NEAR, equal
-from rewards.math.latex import MAX_EXPONENT, squeeze, too_large
+from rewards.math.latex import GREEK, MAX_EXPONENT, squeeze, too_large
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
@@ -33,13 +35,23 @@ _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _DIGITS = 1000  # constants that agree in nine tenths of so many digits are equal
 _POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
 _STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
+_OPEN = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # may take long to do
 _NUMBERED = (sympy.Sum, sympy.Product)  # over whole numbers
 
 _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with what they hold, up to two deeper
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
-_FACTOR = re.compile(r"(?<![_^0-9.])([0-9.]+) ?(?=\()")  # the grammar adds the 3 to the 2 of `2(3)`
+_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)) ?(?=\()")  # the grammar adds the 3 to the 2 of `2(3)`
+_FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+# The grammar reads \\pir as \\pi r: commands that are none of these have no meaning.
+_COMMANDS = frozenset(
+    f"""{GREEK} pi frac sqrt binom infty ldots cdot times div pm mp le ge ne in notin cup cap setminus subset subseteq to
+    sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh
+    arctanh ln log exp min max gcd lfloor rfloor lceil rceil sum prod int iint lim emptyset mathbb overline over begin
+    end left right infin mathrm text operatorname land lor neg""".split()
+)
 
 
 def _symbol(*parts: str) -> sympy.Basic:
@@ -90,9 +102,14 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         text = pattern.sub(lambda m, build=build: hide(build(m)), text)  # type: ignore[misc]
     if too_large(text):
         text = _HUGE.sub(lambda m: hide(value) if (value := _huge(m)) else m[0], text)
+    text = _FACTORIAL_POWER.sub(r"(\1)^", text)
     if None in objects.values() or "'" in text or "!!" in text or too_large(text):
         return None
-    found = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
+    if not _COMMANDS.issuperset(_COMMAND.findall(text)):
+        return None
+    found: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
+    if isinstance(found, sympy.Expr) and not found.has(*_OPEN):
+        found = found.doit()  # the grammar leaves 2^{100} as a power
     if not objects or not isinstance(found, sympy.Basic):
         return None if objects else found
     return found.xreplace({s: objects[s.name] for s in found.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
@@ -214,6 +231,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Touch what every comparison needs (the grammar's tables, sympy's simplifier) before the first fork."""
+    """Before the first fork: touch what every comparison needs (the grammar's tables, sympy's simplifier)."""
+    sys.set_int_max_str_digits(0)  # 3000! has more than the 4,300 digits that Python writes by default
     for gold, answer in ((r"\frac{x}{2} + \sqrt{3}", r"\sqrt{3} + 0.5x"), ("x^2 - 1 = 0", "x^2 = 1")):
         algebraically_equal(gold, answer)
