@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from itertools import chain, islice
@@ -24,7 +25,8 @@ from typing import Any
 
 from data_prep.errors import DataError, LimitPassed, explain
 from data_prep.files import locked, require_space, settle, sweep, write_atomic, write_together
-from data_prep.llm.totals import JOURNAL, read_totals
+from data_prep.fingerprint import value_hash
+from data_prep.llm.totals import read_totals
 from data_prep.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
 from data_prep.rows import check, encode, parse
 from data_prep.step import Apply, Context, Drop, Output, Row, Step, load_class
@@ -40,7 +42,8 @@ class Job:
     name: str
     kind: str
     place: str  # of the step's class, module:Class; a pool's process may know fewer kinds than this one
-    key: str
+    key: str  # of the plan: the work, and the keys of its inputs
+    work: str  # hash of kind, parameters, fingerprint and code, whatever the inputs are
     dir: Path
     base: Path
     params: dict[str, Any]
@@ -87,8 +90,11 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
     try:
         job.dir.mkdir(parents=True, exist_ok=True)
         with locked(job.dir / "lock", lambda: progress.waiting(job)):
+            os.utime(job.dir / "lock")  # the last use, for `prune`
             if manifest := read_manifest(job.dir):
-                (job.dir / JOURNAL).unlink(missing_ok=True)  # of a run that was killed at its very end
+                progress.finish(job, manifest, True)
+                return manifest
+            if manifest := _reuse(job):
                 progress.finish(job, manifest, True)
                 return manifest
             job.shards.mkdir(exist_ok=True)  # under the lock: its holder may be emptying it
@@ -99,6 +105,40 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
         raise explain(error, job.dir) from error
     progress.finish(job, manifest, False)
     return manifest
+
+
+def _content(job: Job) -> Path:
+    """Where a step of the same work on the same input rows is linked, whatever the keys of its inputs."""
+    shas = [manifest.sha256 for one in job.input_dirs if (manifest := read_manifest(one))]
+    return job.dir.parent / "contents" / f"{job.dir.name.rpartition('-')[0]}-{value_hash([job.work, shas])[:16]}"
+
+
+def _reuse(job: Job) -> Manifest | None:
+    """The manifest of a finished step of the same content, whose files become this step's by links, or None."""
+    source = _content(job).resolve()
+    manifest = read_manifest(source) if job.input_dirs else None
+    if manifest is None or source == job.dir.resolve():
+        return None
+    for entry in source.iterdir():
+        target = job.dir / entry.name
+        if entry.name not in ("lock", "manifest.json"):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            target.unlink(missing_ok=True)
+            target.symlink_to(Path("..", source.name, entry.name))
+    manifest = replace(manifest, name=job.name, key=job.key, inputs=list(job.input_keys))
+    write_atomic(job.dir / "manifest.json", [json.dumps(asdict(manifest), indent=1).encode(), b"\n"])
+    return manifest
+
+
+def _link_content(job: Job) -> None:
+    """Let later steps of the same content find this one."""
+    link = _content(job)
+    link.parent.mkdir(exist_ok=True)
+    aside = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(Path("..", job.dir.name))
+    aside.rename(link)
 
 
 def _complete(job: Job, progress: Progress) -> Manifest:
@@ -324,7 +364,8 @@ def _write_manifest(job: Job, stats: Stats) -> Manifest:
     )
     text = json.dumps(asdict(manifest), indent=1, ensure_ascii=True)
     write_atomic(job.dir / "manifest.json", [text.encode(), b"\n"])
-    (job.dir / JOURNAL).unlink(missing_ok=True)  # all that it kept is in the shards now
+    if job.input_dirs:
+        _link_content(job)
     return manifest
 
 

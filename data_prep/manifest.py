@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,17 @@ class Manifest:
 def read_manifest(directory: Path) -> Manifest | None:
     """The manifest of a finished step, or None."""
     path = directory / "manifest.json"
-    return Manifest(**json.loads(path.read_bytes())) if path.exists() else None
+    if not path.exists():
+        return None
+    written = json.loads(path.read_bytes())
+    names = [field.name for field in fields(Manifest)]
+    required = [field.name for field in fields(Manifest) if field.default_factory is MISSING]
+    if any(name not in written for name in required):
+        raise DataError(
+            f"{path}: written by another version, without {', '.join(set(required) - set(written))}: "
+            "remove the folder to make the step again"
+        )
+    return Manifest(**{name: written[name] for name in names if name in written})
 
 
 def shard_stats(directory: Path) -> list[Stats]:
@@ -101,7 +111,7 @@ def read_rows(directory: Path) -> Iterator[Row]:
 
 def shard_paths(directory: Path) -> list[Path]:
     """Files of the finished shards, in order."""
-    return sorted(directory.glob("shards/[0-9]*[0-9].jsonl"))
+    return sorted(directory.glob("shards/[0-9]*[0-9].jsonl"), key=lambda path: int(path.stem))
 
 
 def counts_line(counts: Mapping[str, int]) -> str:

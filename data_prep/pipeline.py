@@ -15,11 +15,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from data_prep import engine
+from data_prep.code_identity import code_hash
 from data_prep.engine import Job, Progress
 from data_prep.errors import DataError, explain, nearest
 from data_prep.fingerprint import value_hash
-from data_prep.manifest import Manifest, read_manifest, read_rows, shard_stats
-from data_prep.step import KINDS, code_hash, step_class
+from data_prep.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
+from data_prep.step import KINDS, is_known, place_of, step_class
 from data_prep.validation import Place, explained
 
 __all__ = ["Fault", "Spec", "StepPlan", "StepSpec", "parse", "plan", "read_manifest", "read_rows", "run"]
@@ -131,7 +132,7 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
     ((kind, params),) = item.items()
     if kind == "pipeline":
         return Fault((index, kind), "the steps of another pipeline come first: only the first item may name one")
-    if kind not in KINDS:
+    if not is_known(kind):
         return Fault((index, str(kind)), f"no such kind of step: {kind!r}{nearest(str(kind), KINDS)}")
     if params is not None and not isinstance(params, dict):
         return Fault((index, kind), f"parameters of {kind} must be a mapping, not {type(params).__name__}")
@@ -155,7 +156,7 @@ def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault
     names: set[str] = set()
     everyone = {step.name for step in steps}
     for step, where in zip(steps, places or [("steps", step.name) for step in steps], strict=True):
-        if step.kind not in KINDS:
+        if not is_known(step.kind):
             faults.append(Fault(where, f"no such kind of step: {step.kind!r}{nearest(step.kind, KINDS)}"))
             continue
         if step.name in names:
@@ -218,23 +219,23 @@ def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
         raise type(error)(f"step {item.name!r}: {error}", item.name) from error
     inputs = [made[name] for name in item.inputs]
     params = step.params.model_dump(mode="json")
-    code = code_hash(cls)
-    key = value_hash(
+    code = code_hash((cls.__module__, *step.modules()), spec.cache.parent)
+    work = value_hash(
         {
             "kind": item.kind,
-            "version": cls.version,
             "params": {name: value for name, value in params.items() if name not in cls.unkeyed},
-            "inputs": [job.key for job in inputs],
             "fingerprint": fingerprint,
             "code": code,
         }
     )
+    key = value_hash({"work": work, "inputs": [job.key for job in inputs]})
     return Job(
         name=item.name,
         kind=item.kind,
-        place=KINDS[item.kind],
+        place=place_of(item.kind),
         key=key,
-        dir=spec.cache / f"{item.kind}-{key[:12]}",
+        work=work,
+        dir=spec.cache / f"{cls.kind}-{key[:12]}",
         base=spec.base,
         params=params,
         fingerprint=fingerprint,
@@ -292,13 +293,34 @@ def run(spec: Spec, names: Sequence[str] | None = None, progress: Progress | Non
     return manifests
 
 
+def named(spec: Spec, name: str) -> StepSpec:
+    """A step by its name. Raises DataError."""
+    by_name = {step.name: step for step in spec.steps}
+    if name not in by_name:
+        raise DataError(f"pipeline {spec.name!r} has no step {name!r}{nearest(name, by_name)}")
+    return by_name[name]
+
+
 def find(spec: Spec, name: str | None = None) -> Path:
     """The directory of a step (by default the last). Raises DataError."""
-    by_name = {job.name: job.dir for job in jobs(spec)}
-    wanted = spec.steps[-1].name if name is None else name
-    if wanted not in by_name:
-        raise DataError(f"pipeline {spec.name!r} has no step {wanted!r}{nearest(wanted, by_name)}")
-    return by_name[wanted]
+    step = spec.steps[-1] if name is None else named(spec, name)
+    return {job.name: job.dir for job in jobs(spec)}[step.name]
+
+
+def drops(spec: Spec, step: StepSpec) -> Iterator[dict[str, Any]]:
+    """Rows that a step dropped: reason, row_id, detail, and `row` where one of its inputs still holds it."""
+    folder = find(spec, step.name)
+    records = [
+        json.loads(line)
+        for path in shard_paths(folder)
+        for line in path.with_suffix(".drops.jsonl").read_bytes().splitlines()
+    ]
+    ids = {record["row_id"] for record in records}
+    inputs = [find(spec, name) for name in step.inputs] if ids else []
+    rows = {row["id"]: row for one in inputs for row in read_rows(one) if row.get("id") in ids}
+    for record in records:
+        row = rows.get(record["row_id"])
+        yield {**record, **({"row": row} if row else {})}
 
 
 def to_json(plans: Sequence[StepPlan]) -> str:

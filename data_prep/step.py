@@ -7,14 +7,10 @@ same bytes. `pipeline` chains steps; `python -m data_prep run SPEC.json` runs a 
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -70,19 +66,17 @@ class Step:
     scope: "source" makes rows from nothing (called once, with no rows), "shard" maps each shard by itself,
     "whole" needs all rows at once. Only "shard" steps resume shard by shard; the others are quick and start
     over. `needs` names the fields a row must have at the door: rows that lack one are dropped as bad before
-    `apply` sees them. `uses` names further modules whose code changes the output, `unkeyed` the parameters
-    that cannot change it (how many processes, where a file lies).
+    `apply` sees them. `unkeyed` names the parameters that cannot change the output (how many processes, where a file
+    lies).
     """
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 1
     scope: Scope = "shard"
     shard_rows: int = 1000
     needs: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
     present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty
     passes: ClassVar[bool] = False  # it changes no row in place: one that comes out as it came in is written as it was
-    uses: ClassVar[tuple[str, ...]] = ()
     unkeyed: ClassVar[tuple[str, ...]] = ()
     growth: ClassVar[float] = 1.5  # bytes out per byte in, for the check of free disk space
     Params: ClassVar[type[Params]]
@@ -97,6 +91,10 @@ class Step:
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """What changes the output besides parameters and code: hashes of files, of a model, of a prompt."""
         return {}
+
+    def modules(self) -> tuple[str, ...]:
+        """Modules that the step loads by name, whose code counts beside what its own module imports."""
+        return ()
 
     def processes(self) -> int:
         """How many processes may work on shards at once; each of them opens the step for itself."""
@@ -157,8 +155,24 @@ KINDS: dict[str, str] = {
 
 
 def step_class(kind: str) -> type[Step]:
-    """The class registered as `kind`. Raises KeyError for an unknown kind."""
-    return load_class(KINDS[kind])
+    """The class registered as `kind`, or named by it as `package.module:Class`. Raises KeyError for an unknown kind."""
+    return load_class(place_of(kind))
+
+
+def place_of(kind: str) -> str:
+    """`module:Class` of a kind. Raises KeyError."""
+    return kind if ":" in kind else KINDS[kind]
+
+
+def is_known(kind: str) -> bool:
+    """Whether a kind is registered, or names a class that can be imported and is a step."""
+    if ":" not in kind:
+        return kind in KINDS
+    try:
+        load_class(kind)
+    except (ImportError, AttributeError, AssertionError, ValueError):
+        return False
+    return True
 
 
 def load_class(place: str) -> type[Step]:
@@ -168,21 +182,3 @@ def load_class(place: str) -> type[Step]:
     assert isinstance(found, type)
     assert issubclass(found, Step)
     return found
-
-
-def code_hash(cls: type[Step]) -> str:
-    """Hash of the source of the step's module and of those it says it uses."""
-    digest = hashlib.sha256()
-    for name in (cls.__module__, *cls.uses):
-        digest.update(_source(name))
-    return digest.hexdigest()
-
-
-@cache  # code does not change while it runs
-def _source(module: str) -> bytes:
-    if module in sys.modules and sys.modules[module].__file__:
-        return Path(str(sys.modules[module].__file__)).read_bytes()
-    spec = importlib.util.find_spec(module)  # finds the file without running it: launchers stay light
-    assert spec is not None
-    assert spec.origin is not None, module
-    return Path(spec.origin).read_bytes()

@@ -1,7 +1,9 @@
 """What was asked of an endpoint and what it answered, on disk before it counts: a killed step pays for nothing twice.
 
-A file of JSON lines in the step's own directory that only grows. Lines, not a database: one write makes one record,
-a torn one is known by its missing line end, and the answers of many requests go to disk by one fdatasync. Records:
+A file of JSON lines that only grows, one a step and endpoint (totals.journal_path). It outlives the step: whatever
+changes a step's key, the journals of the same endpoint answer for requests that were answered before. Lines, not a
+database: one write makes one record, a torn one is known by its missing line end, and the answers of many requests go
+to disk by one fdatasync. Records:
 
     {"sent": 7, "at": time, "key": "9f86d081", "most": 2000, "usd": 0.01}   about to be sent: its tokens at most
     {"free": 7}                                     it failed, and is not billed
@@ -11,7 +13,7 @@ a torn one is known by its missing line end, and the answers of many requests go
     {"batch": id, "tag": tag}, {"over": tag}       it was; its answers are all here
 
 `usd` is left out where the model has no price. What was sent and has no second record may have been answered, unheard:
-it counts as paid, at the most it may have cost. The engine removes the file once the step's manifest has the sums.
+it counts as paid, at the most it may have cost.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +32,9 @@ from data_prep.errors import explain
 from data_prep.llm.replies import Failed, Reply
 from data_prep.llm.totals import Totals, whole_lines
 from data_prep.sampling import Sample
+
+OWN = -1  # in place of a descriptor: this step's own file
+_ANSWER = re.compile(rb'\{"got":\d+,"name":"([^"]+)"')  # the beginning of a line that `note` wrote
 
 
 @dataclass(frozen=True)
@@ -99,10 +105,15 @@ class Journal(Memory):
         """`recent` is for how many seconds back `sent` tells."""
         super().__init__()
         self.path = path
-        self._places: dict[str, tuple[int, int]] = {}  # offset and length of each answer's record
+        self._places: dict[str, tuple[int, int, int]] = {}  # file, offset and length of each answer's record
+        self._others: list[int] = []  # descriptors of the journals of other steps
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for other in sorted(path.parent.glob("*.jsonl")):
+                if other != path:
+                    self._read_other(other)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._end = self._read(time.time() - recent)
             os.ftruncate(self._file, self._end)  # of a record that a killed process did not finish
@@ -122,17 +133,28 @@ class Journal(Memory):
             place += len(line)
         return place
 
+    def _read_other(self, path: Path) -> None:
+        """Index the answers in another step's journal, which may be growing."""
+        descriptor = os.open(path, os.O_RDONLY)
+        self._others.append(descriptor)
+        place = 0
+        with open(descriptor, "rb", closefd=False) as file:
+            for line in file:
+                if (answer := _ANSWER.match(line)) and line.endswith(b"\n"):
+                    self._places[answer.group(1).decode()] = (descriptor, place, len(line))
+                place += len(line)
+
     def _take(self, record: Mapping[str, Any], place: int, length: int) -> None:
         super()._take(record, place, length)
         if "got" in record:
-            self._places[record["name"]] = (place, length)
+            self._places[record["name"]] = (OWN, place, length)
 
     def get(self, name: str) -> Reply | None:
         place = self._places.get(name)
         if place is None:
             return None
-        offset, length = place
-        reply = json.loads(os.pread(self._file, length, offset))["reply"]
+        file, offset, length = place
+        reply = json.loads(os.pread(self._file if file == OWN else file, length, offset))["reply"]
         return (
             Failed(reply["failure"], reply["detail"])
             if isinstance(reply, dict)
@@ -175,7 +197,8 @@ class Journal(Memory):
         self._syncing = None
 
     def close(self) -> None:
-        os.close(self._file)
+        for descriptor in (self._file, *self._others):
+            os.close(descriptor)
 
 
 def reply_json(reply: Reply) -> Any:

@@ -2,7 +2,6 @@
 
 class LabelParams(EndpointParams): ...
 class Label(Step):
-    uses = (*USES, ...)
     unkeyed = (*UNKEYED, *SERVED_UNKEYED)
     def open(self, ctx):
         with endpoint(self.params, ctx) as asker:
@@ -20,9 +19,10 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from data_prep.errors import LimitPassed
+from data_prep.fingerprint import canonical
 from data_prep.llm.keys import key_source, read_keys
 from data_prep.llm.prices import find_price, need_price
-from data_prep.llm.totals import JOURNAL
+from data_prep.llm.totals import journal_path
 from data_prep.models import find_model
 from data_prep.step import Context, Drop, Params
 from data_prep.vllm_settings import EngineOptions, locked_version
@@ -30,9 +30,6 @@ from data_prep.vllm_settings import EngineOptions, locked_version
 if TYPE_CHECKING:
     from data_prep.llm.client import ChatClient, Watch
 
-# What an API step's rows depend on, for `Step.uses`: what is sent, and how it is read. Not how it is sent: the client,
-# journal, limits and prices change no row, and a step that is keyed by them would be paid for again with each change.
-USES = ("data_prep.llm.requests", "data_prep.llm.replies", "data_prep.sampling")
 # Parameters that change no row, for `Step.unkeyed`.
 UNKEYED = (
     "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "spend_cap", "batch",
@@ -111,7 +108,7 @@ class EndpointParams(CallParams):
 def endpoint(params: EndpointParams, ctx: Context, extra: Mapping[str, Any] | None = None) -> Iterator[ChatClient]:
     """The client that a step asks while the block runs; `extra` are further fields of each request's body."""
     if params.base_url is not None:
-        with _client(params.base_url, params, ctx, extra or {}) as client:
+        with _client(params.base_url, params.base_url.rstrip("/"), params, ctx, extra or {}) as client:
             yield client
         return
     from data_prep.serve import serve  # costs imports that a launcher need not pay
@@ -119,13 +116,20 @@ def endpoint(params: EndpointParams, ctx: Context, extra: Mapping[str, Any] | No
     log = ctx.dir / "vllm.log"
     with serve(params.model, revision=params.revision, base=ctx.base, options=params.options, log=log) as server:
         told = {**(extra or {}), "return_token_ids": True}  # the protocol counts no tokens when n > 1
-        with _client(server.base_url, params, ctx, told, server.watch) as client:
+        name = canonical([params.identity(ctx.base), params.dtype, params.max_model_len]).decode()
+        with _client(server.base_url, name, params, ctx, told, server.watch) as client:
             yield client
 
 
 def _client(
-    base_url: str, params: CallParams, ctx: Context, extra: Mapping[str, Any], watch: Watch | None = None
+    base_url: str,
+    endpoint_name: str,
+    params: CallParams,
+    ctx: Context,
+    extra: Mapping[str, Any],
+    watch: Watch | None = None,
 ) -> ChatClient:
+    """endpoint_name: what its answers are kept under, the same from run to run (a server here has another port)."""
     from data_prep.llm.client import ChatClient
 
     return ChatClient(
@@ -138,7 +142,7 @@ def _client(
         requests_per_minute=params.requests_per_minute,
         tokens_per_minute=params.tokens_per_minute,
         give_up=GIVE_UP if params.max_error_share < 1 else None,
-        journal=ctx.dir / JOURNAL,
+        journal=journal_path(ctx.dir, endpoint_name),
         price=find_price(params.model),
         spend_cap=params.spend_cap,
         batch=params.batch,

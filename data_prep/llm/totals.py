@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-JOURNAL = "requests.journal"  # its name in a step's directory
+REPLIES = "replies"  # the folder of all journals, beside the steps' directories
 ENDS = ("got", "paid", "free")  # kinds of records that end what `sent` began
 
 
@@ -69,15 +70,23 @@ class Totals:
         return found
 
 
+def journal_path(directory: Path, endpoint: str) -> Path:
+    """The journal of a step's requests to an endpoint: `replies/<endpoint's hash>/<step's directory>.jsonl`.
+
+    It outlives the step. All steps that ask the same endpoint have theirs in one folder, and read each other's.
+    """
+    folder = hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+    return directory.parent / REPLIES / folder / f"{directory.name}.jsonl"
+
+
 def read_totals(directory: Path) -> Totals | None:
-    """Sums over the journal in a step's directory, None when it has none."""
-    path = directory / JOURNAL
-    if not path.exists():
-        return None
+    """Sums over the journals of a step's directory, None when it asked nothing."""
+    paths = list((directory.parent / REPLIES).glob(f"*/{directory.name}.jsonl"))
     totals = Totals()
-    for _, record in whole_lines(path):
-        totals.take(record)
-    return totals
+    for path in paths:
+        for _, record in whole_lines(path):
+            totals.take(record)
+    return totals if paths else None
 
 
 def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

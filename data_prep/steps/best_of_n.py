@@ -34,7 +34,6 @@ class BestOfN(Step):
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    uses: ClassVar[tuple[str, ...]] = candidates.USES
     Params = BestOfNParams
     params: BestOfNParams
 

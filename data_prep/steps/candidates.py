@@ -26,10 +26,6 @@ from rewards.thinking import thinking
 Column = Literal["code", "raw_output"]
 
 # Modules of this package and of the rewards' whose code decides what a builder makes.
-USES = (
-    "data_prep.steps.candidates", "data_prep.steps.select", "rewards.extract", "rewards.code.fences",
-    "rewards.thinking",
-)  # fmt: skip
 OF_A_SAMPLE = ("sample", "finish_reason", "tokens", "score_details")  # fields of meta
 _DIGITS = re.compile(r"([0-9]+)")
 

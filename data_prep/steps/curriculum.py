@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import model_validator
 from typing_extensions import Self
@@ -38,7 +38,6 @@ class Curriculum(Step):
 
     kind = "curriculum"
     scope = "source"
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.mini.curriculum", "data_prep.mini.functions")
     Params = CurriculumParams
     params: CurriculumParams
 

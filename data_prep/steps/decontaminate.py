@@ -66,7 +66,6 @@ class Decontaminate(Step):
     kind = "decontaminate"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.likeness", "data_prep.overlap", *("data_prep.steps.load", *Load.uses))
     unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror", "workers")
     Params = DecontaminateParams
     params: DecontaminateParams

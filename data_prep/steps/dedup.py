@@ -9,7 +9,7 @@ Near duplicates: `data_prep.likeness`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import Field
 
@@ -64,7 +64,6 @@ class Dedup(Step):
     kind = "dedup"
     scope = "whole"
     passes = True
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.likeness",)
     Params = DedupParams
     params: DedupParams
 

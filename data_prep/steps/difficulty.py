@@ -43,7 +43,6 @@ class Difficulty(Step):
     kind = "difficulty"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.steps.select",)
     Params = DifficultyParams
     params: DifficultyParams
 

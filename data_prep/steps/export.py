@@ -88,9 +88,6 @@ class Export(Step):
     scope = "whole"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = (
-        "data_prep.rows", "data_prep.steps.export_torchtune", "data_prep.steps.export_verl", "data_prep.steps.select",
-    )  # fmt: skip
     growth = 3.0  # the rows again, and the files
     Params = ExportParams
     params: ExportParams

@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 from data_prep.errors import DataError
-from data_prep.llm.params import SERVED_UNKEYED, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, UNKEYED, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.params import SHARD_SAMPLES as API_SHARD_SAMPLES
 from data_prep.models import find_model
 from data_prep.offline import Offline
@@ -69,7 +69,6 @@ class Generate(Step):
 
     kind = "generate"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.offline", *USES, "data_prep.vllm_settings")
     # Where and how fast: none of it is meant to change a sample. (Splitting a model over GPUs changes
     # rounding, as does the kind of GPU, which no key can hold.)
     unkeyed: ClassVar[tuple[str, ...]] = (

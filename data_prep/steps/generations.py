@@ -36,7 +36,6 @@ class Generations(Step):
     kind = "generations"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "tests")
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.steps.candidates",)
     unkeyed: ClassVar[tuple[str, ...]] = ("path",)  # its content is in the fingerprint
     growth = 50.0
     Params = GenerationsParams

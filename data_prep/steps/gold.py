@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -37,14 +36,13 @@ class Gold(Step):
     kind = "gold"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
-    uses: ClassVar[tuple[str, ...]] = candidates.USES
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
     Params = GoldParams
     params: GoldParams
 
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The graders' code, where golds are run."""
-        return {"rewards": rewards.code_hash()} if self.params.check else {}
+    def modules(self) -> tuple[str, ...]:
+        """The grader's, where reference solutions are run."""
+        return ("rewards.code.reward",) if self.params.check else ()
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:

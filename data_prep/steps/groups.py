@@ -39,7 +39,6 @@ class Groups(Step):
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    uses: ClassVar[tuple[str, ...]] = candidates.USES
     Params = GroupsParams
     params: GroupsParams
 

@@ -21,7 +21,7 @@ from typing_extensions import Self
 from data_prep import prompts
 from data_prep.likeness import said
 from data_prep.llm.objects import NoObject, found_object
-from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sampling, prompt_seed
@@ -54,7 +54,6 @@ class Label(Step):
 
     kind = "label"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    uses: ClassVar[tuple[str, ...]] = (*USES, "data_prep.llm.objects", "data_prep.likeness", "data_prep.prompts")
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     shard_rows = SHARD_SAMPLES
     Params = LabelParams

@@ -43,7 +43,6 @@ class LengthPairs(Step):
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    uses: ClassVar[tuple[str, ...]] = candidates.USES
     Params = LengthPairsParams
     params: LengthPairsParams
 

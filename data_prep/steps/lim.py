@@ -58,7 +58,6 @@ class Lim(Step):
 
     kind = "lim"
     scope = "whole"
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.rows", "data_prep.steps.select")
     unkeyed: ClassVar[tuple[str, ...]] = ("run",)  # its samples are in the fingerprint by their content
     Params = LimParams
     params: LimParams

@@ -128,30 +128,6 @@ class Load(Step):
 
     kind = "load"
     scope = "source"
-    uses: ClassVar[tuple[str, ...]] = (
-        "data_prep.rows",
-        "data_prep.fetch",
-        "data_prep.prompts",
-        "data_prep.steps.origins",
-        "data_prep.steps.shapes",
-        "data_prep.steps.files",
-        "data_prep.steps.asking",
-        "data_prep.steps.taking",
-        "data_prep.steps.choices",
-        "data_prep.steps.programs",
-        "data_prep.steps.curriculum",
-        "data_prep.mini.curriculum",
-        "data_prep.mini.functions",
-        "data_prep.steps.questions",
-        "data_prep.skill_mix.questions",
-        "data_prep.skill_mix.cases",
-        "data_prep.skill_mix.signatures",
-        "data_prep.skill_mix.prompts",
-        "data_prep.skill_mix.skills",
-        "rewards.extract",
-        "rewards.code.suites",
-        "rewards.code.packed",
-    )
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.
     unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks")
     growth = 2.0

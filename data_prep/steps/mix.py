@@ -84,7 +84,6 @@ class Mix(Step):
     kind = "mix"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.likeness", "data_prep.steps.select")
     Params = MixParams
     params: MixParams
 

@@ -79,7 +79,6 @@ class Pairs(Step):
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    uses: ClassVar[tuple[str, ...]] = candidates.USES
     Params = PairsParams
     params: PairsParams
 

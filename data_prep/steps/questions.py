@@ -47,10 +47,6 @@ class Questions(Step):
 
     kind = "questions"
     scope = "source"
-    uses: ClassVar[tuple[str, ...]] = (
-        "data_prep.skill_mix.questions", "data_prep.skill_mix.cases", "data_prep.skill_mix.signatures",
-        "data_prep.skill_mix.prompts", "data_prep.skill_mix.skills", "rewards.code.cpp.interface",
-    )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = ("path",)  # its content is in the fingerprint
     growth = 4.0
     Params = QuestionsParams

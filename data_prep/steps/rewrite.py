@@ -26,7 +26,7 @@ from typing_extensions import Self
 import rewards
 from data_prep import prompts, tasks
 from data_prep.likeness import said
-from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sample, Sampling, prompt_seed
@@ -88,10 +88,6 @@ class Rewrite(Step):
     kind = "rewrite"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    uses: ClassVar[tuple[str, ...]] = (
-        *USES, "data_prep.likeness", "data_prep.prompts", "data_prep.thoughts", "data_prep.steps.asking",
-        "rewards.extract", "rewards.code.fences", "rewards.thinking",
-    )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     packages: ClassVar[tuple[str, ...]] = ("rapidfuzz",)
     shard_rows = SHARD_SAMPLES

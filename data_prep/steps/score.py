@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field, JsonValue, model_validator
@@ -52,7 +51,6 @@ class ScoreStep(Step):
     present: ClassVar[tuple[str, ...]] = ("completion",)  # a model that says nothing has not answered
     unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share", "cache")
     packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.score_cache",)
     shard_rows: int = 500
     Params = ScoreParams
     params: ScoreParams
@@ -68,9 +66,11 @@ class ScoreStep(Step):
         """As many as asked for."""
         return self.params.workers
 
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        """All code of the rewards: a reward may use any of it."""
-        return {"rewards": rewards.code_hash()}
+    def modules(self) -> tuple[str, ...]:
+        """The reward's; of one that is made of others, those of all rewards."""
+        registry = rewards.REGISTRY
+        names = registry if self.params.reward in ("combine", "bleu_rm") else (self.params.reward,)
+        return tuple(registry[name].partition(":")[0] for name in names)
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""

@@ -68,7 +68,6 @@ class SkillTuples(Step):
 
     kind = "skill_tuples"
     scope = "source"
-    uses: ClassVar[tuple[str, ...]] = ("data_prep.skill_mix.skills",)
     unkeyed: ClassVar[tuple[str, ...]] = ("skills", "exclusions")  # their content is in the fingerprint
     Params = SkillTuplesParams
     params: SkillTuplesParams

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, USES, EndpointParams, endpoint, refuse_failures
+from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sampling, prompt_seed
@@ -62,11 +62,6 @@ class Synthesize(Step):
 
     kind = "synthesize"
     needs: ClassVar[tuple[str, ...]] = ("meta",)
-    uses: ClassVar[tuple[str, ...]] = (
-        *USES, "data_prep.skill_mix.cases", "data_prep.skill_mix.prompts",
-        "data_prep.skill_mix.questions", "data_prep.skill_mix.replies", "data_prep.skill_mix.signatures",
-        "data_prep.skill_mix.synthesis", "rewards.code.cpp.interface",
-    )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     packages: ClassVar[tuple[str, ...]] = ("httpx2",)
     shard_rows = 32  # tuples whose conversations go on side by side, and what a kill costs

@@ -54,10 +54,6 @@ class VerifyQuestions(Step):
 
     kind = "verify_questions"
     needs: ClassVar[tuple[str, ...]] = ("references", "tests")
-    uses: ClassVar[tuple[str, ...]] = (
-        "data_prep.skill_mix.validity", "data_prep.skill_mix.mutants", "data_prep.skill_mix.signatures",
-        "data_prep.skill_mix.questions",
-    )  # fmt: skip
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
     shard_rows = 8  # one takes seconds, and a kill costs the shards in flight
     Params = VerifyQuestionsParams

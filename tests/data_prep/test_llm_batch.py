@@ -15,7 +15,7 @@ from data_prep.llm.client import ChatClient
 from data_prep.llm.prices import Price
 from data_prep.llm.replies import Failed
 from data_prep.llm.requests import Request
-from data_prep.llm.totals import JOURNAL
+from data_prep.llm.totals import journal_path
 from data_prep.sampling import Sampling
 from data_prep.step import step_class
 from tests.data_prep.killing import kill_when
@@ -132,7 +132,7 @@ def test_killed_while_it_waits_it_hands_nothing_in_twice(tmp_path: Path) -> None
         kill_when(tmp_path, lambda: server.calls > calls)
         server.hold = False
         found = pipeline.Spec.read(tmp_path / "spec.json")
-        assert (pipeline.find(found) / JOURNAL).exists()
+        assert journal_path(pipeline.find(found), server.url).exists()
         manifest = pipeline.run(found)[-1]
         assert len(server.batches) == 1
         assert len(server.answered) == 20

@@ -181,7 +181,7 @@ def test_text_in_answer_tags_counts() -> None:
 
 
 def test_parameters_are_checked() -> None:
-    with pytest.raises(rewards.RewardError, match="variant: Input should be 'nmt', 'sacrebleu' or .*not 'bleurt'"):
+    with pytest.raises(rewards.RewardError, match=r"variant: Input should be 'nmt', 'sacrebleu' or .*not 'bleurt'"):
         rewards.load("bleu", variant="bleurt")
     with pytest.raises(rewards.RewardError, match="max_order: Input should be greater than or equal to 1, not 0"):
         rewards.load("bleu", max_order=0)

@@ -1,0 +1,136 @@
+"""A step's identity: what it imports, compared as syntax; what its inputs contain; and replies that outlive both."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import making
+import pytest
+import steps_for_tests  # noqa: F401 - registers its steps
+
+from data_prep import cache, pipeline
+from data_prep.code_identity import code_hash, imported_modules
+from data_prep.step import KINDS
+from tests.fakes.openai_server import OpenAIServer
+
+REPOSITORY = Path(__file__).parents[2]
+MODULES = sorted([*REPOSITORY.glob("data_prep/**/*.py"), *REPOSITORY.glob("rewards/**/*.py")])
+KEYS = """
+import json
+from pathlib import Path
+from data_prep.code_identity import code_hash
+from data_prep.step import KINDS
+print(json.dumps({kind: code_hash([place.split(":")[0]]) for kind, place in KINDS.items()}))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The packages, to be edited."""
+    for name in ("data_prep", "rewards"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def keys(folder: Path) -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-c", KEYS], cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_comments_docstrings_and_formatting_in_all_modules_change_no_key(copy: Path) -> None:
+    before = keys(copy)
+    for path in (copy / one.relative_to(REPOSITORY) for one in MODULES):
+        source = path.read_text()
+        tree = ast.parse(source)
+        if ast.get_docstring(tree) is not None:
+            tree.body = tree.body[1:]
+        path.write_text(f'"""Another docstring."""\n# a comment\n{ast.unparse(tree)}\n')
+        assert path.read_text() != source
+    assert keys(copy) == before
+
+
+def test_code_that_runs_changes_the_keys_of_the_steps_that_import_it(copy: Path) -> None:
+    before = keys(copy)
+    # Match decides which rows of a task are loaded.
+    edit(
+        copy / "data_prep/tasks.py",
+        "        if self.contains is not None:\n            return",
+        "        return True\n        if self.contains is not None:\n            return",
+    )
+    changed = {kind for kind, key in keys(copy).items() if key != before[kind]}
+    assert {"load", "decontaminate"} <= changed
+    assert "dedup" not in changed
+
+
+def test_imports_are_followed_into_functions_and_up_to_packages() -> None:
+    modules = imported_modules("data_prep.steps.label")
+    assert {"data_prep.steps.label", "data_prep.llm.client", "data_prep.llm.journal", "data_prep"} <= set(modules)
+    assert all(place.partition(":")[0] in imported_modules(place.partition(":")[0]) for place in KINDS.values())
+
+
+def test_parsing_is_remembered(tmp_path: Path) -> None:
+    first = code_hash(["data_prep.steps.load"], tmp_path)
+    entries = json.loads((tmp_path / "code.json").read_bytes())
+    assert len(entries) > 20
+    (tmp_path / "code.json").write_text("{")  # torn
+    assert code_hash(["data_prep.steps.load"], tmp_path) == first
+
+
+def spec(folder: Path, *steps: tuple[str, dict]) -> pipeline.Spec:
+    return making.spec(folder, *steps)
+
+
+def test_a_step_whose_inputs_contain_the_same_rows_is_not_done_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    making.write_jsonl(tmp_path / "in.jsonl", making.rows(40))
+    made = pipeline.run(spec(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {"log": str(log)})))
+    again = spec(tmp_path, ("load", {"path": "in.jsonl", "limit": 40}), ("slow", {"log": str(log)}))
+    second = pipeline.run(again)
+    assert second[0].key != made[0].key
+    assert second[1].sha256 == made[1].sha256
+    assert log.read_text().split() == [str(n) for n in range(4)], "each shard was made once"
+    assert [row["id"] for row in pipeline.read_rows(pipeline.find(again))] == [
+        row["id"] for row in pipeline.read_rows(pipeline.find(again, "slow"))
+    ]
+    assert all(one.state == "done" for one in pipeline.plan(again))
+
+
+def generating(folder: Path, server: OpenAIServer, **load: object) -> pipeline.Spec:
+    params = {"model": "m", "engine": "endpoint", "base_url": server.url, "n": 2, "max_tokens": 50}
+    return spec(folder, ("load", {"path": "in.jsonl", **load}), ("generate", params))
+
+
+def test_whatever_changes_a_key_no_reply_is_asked_for_twice(tmp_path: Path) -> None:
+    prompts = [{"id": f"p{n}", "prompt": [{"role": "user", "content": f"What is {n} + {n}?"}]} for n in range(20)]
+    making.write_jsonl(tmp_path / "in.jsonl", prompts)
+    with OpenAIServer() as server:
+        pipeline.run(generating(tmp_path, server))
+        asked = len(server.requests)
+        assert asked == 20
+        fewer = pipeline.run(generating(tmp_path, server, limit=10))[-1]
+        assert len(server.requests) == asked
+        assert fewer.rows_out == 20
+        making.write_jsonl(tmp_path / "in.jsonl", [*prompts, {**prompts[0], "id": "p20"}])
+        pipeline.run(generating(tmp_path, server))
+        assert len(server.requests) == asked + 1, "only the new row's"
+
+
+def test_pruning_keeps_what_is_used_and_all_replies(tmp_path: Path) -> None:
+    making.write_jsonl(tmp_path / "in.jsonl", making.rows(10))
+    old = spec(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {}))
+    pipeline.run(old)
+    assert cache.prune(old.cache, 1) == []
+    assert len(cache.prune(old.cache, 0, dry_run=True)) == 2
+    assert any("slow" in line for line in cache.size_table(old.cache))
+    assert len(cache.prune(old.cache, 0)) == 2
+    assert [one.state for one in pipeline.plan(old)] == ["todo", "todo"]
+    assert not list((old.cache / "contents").glob("*"))
