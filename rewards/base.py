@@ -96,7 +96,7 @@ class Reward:
 
     Params: ClassVar[type[RewardParams]]
     needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
-    fans_out: ClassVar[bool] = False  # Python that keeps its interpreter busy: batches are spread over processes
+    batch_rows: ClassVar[int] = 64  # per worker, when a file is scored: what a kill loses
 
     def __init__(self, name: str, params: Any) -> None:
         self.name = name
@@ -139,10 +139,6 @@ class Reward:
         raise RewardError(f"reward {self.name!r} has no gold to check")
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        if self.fans_out and workers is not None and 1 < workers < len(rows):
-            from rewards.processes.fanout import spread
-
-            return spread(self, rows, completions, workers)
         return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
 
     def _count(self, scores: list[Score]) -> list[Score]:

@@ -36,10 +36,10 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
     r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])(?(1)|(?: ?(?!\(?[A-Z]\)?[.:]?$).+)?)"
 )
 # A label before the answer, and a qualifier behind it: they may be left out.
-_LEAD = re.compile(r"\((?:[a-h]|i{1,3}|iv|v)\) +(?=\S)|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *(?=\S)")
+_LEAD = re.compile(r"\((?:[a-h]|i{1,3}|iv|v)\) +(?=\S)|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *(?=\S)|= ?(?=[^=\s])")
 _QUALIFIER = re.compile(
     r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
-    r"|(?:(?:for|with|where) |(?<=, ))[A-Za-z] ?\\in ?\\mathbb).*$"
+    r"|(?:(?:for|with|where) |(?<=, ))[A-Za-z] ?\\in ?\\mathbb).*$|\((?:with|where|since|because)\b.*\)$"
 )
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
@@ -220,7 +220,7 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
             if kind == "()" and (values := _by_name(many)):
                 many = values
                 return _ruled(_ordered(inside, many, leaf) if flip else _ordered(many, inside, leaf))
-            if kind not in (r"\{\}", "{}") and (kind != "()" or (len(inside) == 2 and value == other)):
+            if kind not in (r"\{\}", "{}") and (len(inside) == 2 if kind != "()" else len(inside) == 2 and value == other):
                 return _ruled(False)  # an interval, or what may be one
             compare = _ordered if parts[0] == "(" else _unordered
             return _ruled(compare(inside, many, leaf) if flip else compare(many, inside, leaf))
@@ -336,7 +336,7 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
-    if any(is_prose(step) and re.search("[0-9]", step) for step in steps):
+    if any(re.search("[A-Za-z]{4}", _COMMAND.sub("", step)) and re.search("[0-9]", step) for step in steps):
         return False  # prose with numbers of its own may contradict the last side
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
 

@@ -6,6 +6,7 @@ bounded by MAX_CHARS.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from fractions import Fraction
@@ -284,6 +285,8 @@ def clean(text: str) -> str:
         text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_SUPERSCRIPT_SIGNS)}}}", text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
     text = text.strip().strip("`")
+    if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
+        text = ", ".join(text.split("\n"))  # statements on lines of their own
     if text.startswith("**") and text.endswith("**"):
         text = text.strip("*")
     if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
@@ -293,8 +296,9 @@ def clean(text: str) -> str:
     if "$" in text:
         money = "\\$" in text or text.count("$") % 2
         text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)
-    if balanced(text) and _depth(text) <= 4 * MAX_DEPTH:
-        text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
+    if balanced(text):
+        with contextlib.suppress(RecursionError):  # nested deeper than any answer: it stays as it is
+            text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)
     text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty")).strip()
@@ -326,7 +330,7 @@ _SCIENTIFIC = re.compile(
 )
 _POWER = re.compile(r"([+-]?)\(?([0-9]{1,6})\)?\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))")
 _REPEATING = re.compile(
-    r"([+-]?)([0-9]{0,50})\.([0-9]{0,50}?)(?:\\overline\{([0-9]{1,50})\}|\(([0-9]{1,50})\)|([0-9]{1,6}?)\6{2,}\\ldots"
+    r"([+-]?)([0-9]{0,50})\.([0-9]{0,50}?)(?:\\overline\{([0-9]{1,50})\}|\(([0-9]{1,50})\)|([0-9]{1,6}?)\6{2,30}\\ldots"
     r"|\\dot\{([0-9])\}(?:([0-9]{0,50})\\dot\{([0-9])\})?)"
 )
 

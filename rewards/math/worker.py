@@ -32,11 +32,10 @@ from rewards.math.latex import GREEK, MAX_EXPONENT, squeeze, too_large
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
-_DIGITS = 1000  # constants that agree in nine tenths of so many digits are equal
 _POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
 _STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
 _OPEN = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # may take long to do
-_NUMBERED = (sympy.Sum, sympy.Product)  # over whole numbers
+_WHOLE = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # of whole numbers
 
 _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with what they hold, up to two deeper
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
@@ -160,8 +159,8 @@ def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
 _NO_VALUE = (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError)
 
 
-def _same_value(a: Any, b: Any, real: bool) -> bool | None:
-    """Whether two constants are equal, to many digits and relatively; None where they have no value.
+def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
+    """Whether two constants agree in nine tenths of so many digits, relatively; None where they have no value.
 
     real: only real values count, and a real one is never equal to another.
     """
@@ -174,8 +173,8 @@ def _same_value(a: Any, b: Any, real: bool) -> bool | None:
             return None
         if real and not all(value.is_real for value in sizes):
             return False if any(value.is_real for value in sizes) else None
-        gap = abs(difference.evalf(15, maxn=_DIGITS))
-        return bool(gap <= max(map(abs, sizes)) * sympy.Float(10) ** (-_DIGITS * 9 // 10))
+        gap = abs(difference.evalf(15, maxn=digits))
+        return bool(gap <= max(map(abs, sizes)) * sympy.Float(10) ** (-digits * 9 // 10))
     except _NO_VALUE:
         return None
 
@@ -187,8 +186,8 @@ def same_values(a: Any, b: Any) -> bool | None:
     a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
-        return _same_value(a, b, real=False)
-    agreed, whole = 0, a.has(*_NUMBERED) or b.has(*_NUMBERED)
+        return _same_value(a, b, real=False, digits=1000)
+    agreed, whole = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
     for k, start in enumerate(_POINTS):
         values = [k + 3 + i if whole else sympy.Rational(int(start * 1000) + 137 * i, 991) for i in range(len(names))]
         point = dict(zip(names, map(sympy.sympify, values), strict=True))
@@ -196,11 +195,11 @@ def same_values(a: Any, b: Any) -> bool | None:
             sides = [side.xreplace(point).doit() if whole else side.xreplace(point) for side in (a, b)]
         except _NO_VALUE:
             continue
-        same = _same_value(*sides, real=not (a.has(sympy.I) or b.has(sympy.I)))
+        same = _same_value(*sides, real=not (a.has(sympy.I) or b.has(sympy.I)), digits=100)
         if same is False:
             return False
         agreed += bool(same)
-    return True if agreed > 1 and not a.has(*_STEPS) and not b.has(*_STEPS) and not whole else None
+    return True if agreed > 1 and not a.has(*_STEPS, *_OPEN) and not b.has(*_STEPS, *_OPEN) else None
 
 
 def algebraically_equal(gold: str, answer: str) -> bool:
@@ -218,14 +217,17 @@ def algebraically_equal(gold: str, answer: str) -> bool:
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """{"gold", "answer"} to {"equal"}; {"parse"} to {"parsed"}; {"limit": …} when memory or stack run out.
+    """{"gold", "answer"} to {"equal", "by"}; {"parse"} to {"parsed"}; {"limit": …} when memory or stack run out.
 
-    Any other exception is a defect of ours: the pool reports it, and the score is an "error".
+    Any other exception is a defect of ours: forkserver.py reports it, and the score is an "error".
     """
     try:
         if "parse" in request:
             return {"parsed": parsed(request["parse"]) is not None}
-        return {"equal": bool(equal(request["gold"], request["answer"], leaf=algebraically_equal))}
+        verdict, by = equal(request["gold"], request["answer"]), "structure"
+        if verdict is None:
+            verdict, by = equal(request["gold"], request["answer"], leaf=algebraically_equal), "algebra"
+        return {"equal": bool(verdict), "by": by}
     except (MemoryError, RecursionError) as problem:
         return {"limit": "memory" if isinstance(problem, MemoryError) else "recursion"}
 

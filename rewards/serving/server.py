@@ -306,7 +306,7 @@ def serve(reward: Reward, args: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    from rewards.cli.score import read_rows
+    from rewards.scorer import read_rows
 
     rows = []
     for number, row, problem in read_rows(path):

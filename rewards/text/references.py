@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from rewards.base import Reward, Row, Score
 from rewards.extract import with_format
+from rewards.processes.fanout import FansOut
 from rewards.text.checks import error, not_a_text, part_of
 
 Table = TypeVar("Table")
@@ -16,7 +17,7 @@ References = tuple[str, ...]
 NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
 
 
-class ReferenceReward(Reward, Generic[Table]):
+class ReferenceReward(FansOut, Generic[Table]):
     """Grades the text of each completion against a table of its row's references.
 
     Subclasses say how a table is made (`table`, None if no reference has a token) and how texts are graded
@@ -25,7 +26,6 @@ class ReferenceReward(Reward, Generic[Table]):
     """
 
     needs = ("references",)
-    fans_out = True
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
@@ -53,15 +53,11 @@ class ReferenceReward(Reward, Generic[Table]):
     def grade(self, row: Row, completion: str) -> Score:
         return self._group(_references(row), [completion])[0]
 
-    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        if workers is not None and 1 < workers < len(rows):
-            return super().grade_many(rows, completions, workers)
-        return list(self._grouped(rows, completions))
-
-    def _grouped(self, rows: Sequence[Row], completions: Sequence[str]) -> Iterator[Score]:
-        at = iter(completions)
+    def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
+        scores: list[Score] = []
         for references, group in groupby(rows, _references):
-            yield from self._group(references, [next(at) for _ in group])
+            scores += self._group(references, completions[len(scores) : len(scores) + sum(1 for _ in group)])
+        return scores
 
     def _group(self, references: References | str, completions: Sequence[Any]) -> list[Score]:
         if isinstance(references, str):

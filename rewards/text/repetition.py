@@ -19,6 +19,7 @@ from pydantic import Field
 
 from rewards.base import Row, Score
 from rewards.params import RewardParams
+from rewards.processes.fanout import FansOut
 from rewards.text.checks import AnswerTags, TextReward
 
 _SHOWN = 60  # characters of the repeated unit kept in details
@@ -39,13 +40,12 @@ class RepetitionParams(RewardParams):
     answer_tags: AnswerTags = "first"
 
 
-class Repetition(TextReward):
+class Repetition(TextReward, FansOut):
     """A penalty for text that repeats itself, 0 where nothing is repeated.
 
     Details: repeated_share (of n-grams), loop (its unit)."""
 
     Params = RepetitionParams
-    fans_out = True
     params: RepetitionParams
 
     def measure(self, row: Row, text: str) -> Score:

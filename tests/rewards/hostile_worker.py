@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,17 @@ def _ptrace(pid: str) -> None:
         raise OSError(ctypes.get_errno(), "ptrace")
 
 
+def _sleep(seconds: str) -> str:
+    time.sleep(float(seconds))
+    return seconds
+
+
+def _compute(seconds: str) -> None:
+    end = time.process_time() + float(seconds)
+    while time.process_time() < end:
+        pass
+
+
 DEEDS: dict[str, Callable[[str], Any]] = {
     "tcp": lambda _: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
     "udp": lambda _: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
@@ -50,6 +62,9 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     "limits": lambda _: __import__("resource").setrlimit(__import__("resource").RLIMIT_NOFILE, (64, 64)),
     "late import": lambda _: __import__("wave").__name__,  # honest, and must go on working
     "environment": lambda _: " ".join(os.environ),
+    "sleep": _sleep,
+    "compute": _compute,
+    "die": lambda _: os._exit(3),
     "defect": lambda _: {}["missing"],
 }
 

@@ -14,6 +14,7 @@ import pytest
 
 import rewards
 from rewards import Reward
+from rewards.processes.fanout import FansOut
 from rewards.processes.pool import shared
 
 WORDS = [*"abcdefgh", "cat", "sat", "12", "3.5", "away,", "never!", "(be)", "seen"]
@@ -38,7 +39,7 @@ def workers_of(module: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in rewards.REGISTRY if rewards.reward_class(name).fans_out])
+@pytest.mark.parametrize("name", [name for name in rewards.REGISTRY if issubclass(rewards.reward_class(name), FansOut)])
 def test_as_one_process_would_in_order(name: str) -> None:
     rows, texts = batch(50)
     one, two = rewards.load(name), rewards.load(name)
