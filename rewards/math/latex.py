@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tomllib
 import unicodedata
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 
 MAX_CHARS = 1000
 MAX_DIGITS = 200  # in one number
@@ -60,64 +63,28 @@ def _depth(text: str) -> int:
     return deepest
 
 
-GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau chi psi omega"
-    " Gamma Delta Theta Lambda Sigma Phi Psi Omega phi phi"
-)
+# How answers are written: signs, commands, plain words, units.
+NOTATION = tomllib.loads((Path(__file__).parent / "notation.toml").read_text("utf-8"))
+GREEK = NOTATION["greek"].split()
+
+
+def inverted(table: Mapping[str, str]) -> dict[str, str]:
+    """{name: key} for {key: "name name"}."""
+    return {name: key for key, names in table.items() for name in names.split()}
+
+
 _UNICODE = str.maketrans(
-    {
-        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "º": r"^\circ ",
-        "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ",
-        "⩾": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ",
-        "≈": r"\approx ", "∅": r"\emptyset ", "…": r"\ldots ", "⋯": r"\ldots ", "′": "'", "″": "''", "’": "'",
-        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-        "。": ".", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "∠": r"\angle ", "△": r"\triangle ", "⁄": "/", "∕": "/",
-        "→": r"\to ", "⟨": "(", "⟩": ")", "℃": r"^\circ C", "℉": r"^\circ F",
-        **{letter: rf"\{name} " for letter, name in zip("αβγδεζηθκλμνξρστχψωΓΔΘΛΣΦΨΩϕφ", GREEK.split(), strict=True)},
-        **{digit: f"_{i}" for i, digit in enumerate("₀₁₂₃₄₅₆₇₈₉")},
-    }
-)  # fmt: skip
+    {entry[0]: entry[1:] + " " * entry[-1].isalpha() for entry in NOTATION["unicode"].split()}
+    | {sign: f"\\{name} " for sign, name in zip(NOTATION["greek_signs"], GREEK, strict=True)}
+    | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+)
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
 _SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
-
-# Commands: how many arguments they take, and what is written for them.
-_MACROS: dict[str, tuple[int, str]] = {
-    **dict.fromkeys("frac dfrac tfrac cfrac".split(), (2, r"\frac{{{0}}}{{{1}}}")),
-    **dict.fromkeys("binom dbinom tbinom".split(), (2, r"\binom{{{0}}}{{{1}}}")),
-    **dict.fromkeys(
-        "text textbf textit textrm textsf texttt textnormal textup mathrm mbox hbox mathsf emph".split(), (1, " {0} ")
-    ),
-    **dict.fromkeys(
-        "mathbf mathit mathnormal boldsymbol bm pmb boxed fbox framebox underline ensuremath vec".split(), (1, "{0}")
-    ),
-    **dict.fromkeys("textcolor colorbox".split(), (2, "{1}")),
-    **dict.fromkeys("color hspace vspace phantom hphantom vphantom label tag".split(), (1, "")),
-    **dict.fromkeys("pmod pod".split(), (1, r" \bmod {0} ")),
-    **dict.fromkeys("overline bar".split(), (1, r"\overline{{{0}}}")),
-    **{name: (1, rf"\{name}{{{{{{0}}}}}}") for name in "dot ddot hat tilde mathbb operatorname begin end".split()},
-    **dict.fromkeys(
-        "displaystyle textstyle scriptstyle limits nolimits rm bf it sf tt tiny small normalsize large Large LARGE huge Huge"
-        " bfseries itshape checkmark blacksquare qed".split(), (0, "")
-    ),
-}  # fmt: skip
-_SYNONYMS = {
-    "leq": r"\le", "leqslant": r"\le", "geq": r"\ge", "geqslant": r"\ge", "neq": r"\ne", "lt": "<", "gt": ">",
-    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "lor": " or ",
-    "varnothing": r"\emptyset", "degree": " degree ", "degrees": " degree ", "dots": r"\ldots", "cdots": r"\ldots",
-    "dotsc": r"\ldots", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "ast": "*", "colon": ":", "prime": "'",
-    "top": "T", "equiv": "=", "sim": r"\approx", "simeq": r"\approx", "varepsilon": r"\epsilon", "varphi": r"\phi",
-    "quad": " ", "qquad": " ", "lg": r"\log_{10}", "tg": r"\tan", "ctg": r"\cot", "arctg": r"\arctan",
-    "rightarrow": r"\to", "mod": r"\bmod",
-}  # fmt: skip
-# Plain words for commands; those that may be units or names count only with a bracket behind them.
-_WORDS = {
-    **{name: rf"\{name}" for name in "sin cos tan cot csc sinh cosh tanh arcsin arccos arctan ln log pi".split()},
-    **{name: rf"\{name}" for name in "alpha beta gamma delta theta lambda omega sec min max gcd".split()},
-    "asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan", "infinity": r"\infty", "Infinity": r"\infty",
-    "inf": r"\infty", "infty": r"\infty", "oo": r"\infty", "lcm": r"\operatorname{lcm}",
-}  # fmt: skip
-_NEED_BRACKETS = frozenset("sec min max gcd lcm".split())
-_WRAPPED = {"exp": "e^{{{0}}}", "abs": "|{0}|", "cbrt": r"\sqrt[3]{{{0}}}"}
+_MACROS = {name: (m["arguments"], m["writes"]) for m in NOTATION["macros"] for name in m["names"].split()}
+_SYNONYMS = inverted(NOTATION["synonyms"])
+_WORDS = {word: f"\\{word}" for word in NOTATION["words"].split()} | inverted(NOTATION["word_synonyms"])
+_NEED_BRACKETS = frozenset(NOTATION["need_brackets"].split())
+_WRAPPED = {"exp": "e^{#1}", "abs": "|#1|", "cbrt": r"\sqrt[3]{#1}"}
 _VECTORS = frozenset((r"\mathbf", r"\vec", r"\boldsymbol", r"\bm"))
 _VECTOR_PRODUCTS = {r"\times": r"\otimes ", r"\cdot": r"\odot "}
 _SPACES = frozenset((r"\,", r"\;", r"\:", r"\>", r"\ ", "\\\n", "~"))
@@ -217,7 +184,7 @@ class _Reader:
         if word in ("sqrt", "frac") and follows not in ("", ","):
             return self.command("\\" + word)
         if word in _WRAPPED and (inside := self.bracketed()) is not None:
-            return _WRAPPED[word].format(inside)
+            return _WRAPPED[word].replace("#1", inside)
         if word not in _WORDS or (word in _NEED_BRACKETS and follows != "("):
             return word
         return self.spaced(_WORDS[word])
@@ -245,7 +212,10 @@ class _Reader:
             return text
         if name in _MACROS:
             count, template = _MACROS[name]
-            return template.format(*[self.argument() for _ in range(count)])
+            text = template.replace("#0", name)
+            for i in range(count):
+                text = text.replace(f"#{i + 1}", self.argument())
+            return text
         return self.spaced(_SYNONYMS.get(name, token))
 
 

@@ -12,40 +12,13 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.math.latex import rational
+from rewards.math.latex import NOTATION, inverted, rational
 
-_ALIASES = {
-    "m": "meter metre", "km": "kilometer kilometre kms", "cm": "centimeter centimetre cms", "dm": "decimeter",
-    "mm": "millimeter millimetre", "nm": "nanometer", "inch": "in inche", "ft": "foot feet", "yd": "yard", "mi": "mile",
-    "g": "gram gm", "kg": "kilogram kilo kgs", "mg": "milligram", "lb": "pound lbs", "oz": "ounce",
-    "l": "liter litre L", "ml": "milliliter millilitre mL", "s": "second sec", "ms": "millisecond", "min": "minute mins",
-    "h": "hour hr hrs", "d": "day", "week": "wk", "month": "mo", "year": "yr", "degree": "deg", "rad": "radian",
-    "$": "dollar usd buck us$", "€": "euro eur", "£": "gbp", "¥": "yen yuan", "₹": "rupee rs inr", "cent": "¢",
-    "percent": "pct percentage", "mph": "", "kph": "kmh kmph", "hz": "hertz", "khz": "", "mhz": "", "ghz": "",
-    "n": "newton", "kn": "", "j": "joule", "kj": "", "w": "watt", "kw": "", "MW": "megawatt", "mW": "milliwatt", "gw": "",
-    "kwh": "", "mwh": "", "v": "volt", "ohm": "", "k": "kelvin", "c": "celsius", "f": "fahrenheit", "acre": "",
-    "hectare": "ha", "gal": "gallon", "cup": "", "ton": "tonne", "mol": "mole", "pa": "pascal", "kpa": "", "atm": "",
-    "rpm": "", "bit": "", "byte": "", "kb": "", "Mb": "megabit", "MB": "megabyte", "Gb": "gigabit", "GB": "gigabyte",
-    "TB": "terabyte", "Mbps": "", "MBps": "", "Gbps": "", "kbps": "", "unit": "", "square": "sq", "cubic": "cu",
-    "per": "/",
-}  # fmt: skip
-_CANONICAL = {name: short for short, names in _ALIASES.items() for name in (short, *names.split())}
-_MEASURES = frozenset(_ALIASES) - {"unit", "percent"}
-_SCALES: dict[str, Fraction] = {
-    **{word: Fraction(10**power) for word, power in
-       {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}.items()},
-    **{word: Fraction(1, 10**power) for word, power in
-       {"tenth": 1, "hundredth": 2, "thousandth": 3, "millionth": 6}.items()},
-    **{word: Fraction(1, part) for word, part in
-       {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8}.items()},
-    "dozen": Fraction(12), "pair": Fraction(2), "gross": Fraction(144),
-}  # fmt: skip
-# Words that make another value of the number before them, or another statement.
-_NO_UNITS = frozenset(
-    "squared cubed factorial minus plus times divided over under less more than or and not if when unless except negative"
-    " root point to between below above into zero one two three four five six seven eight nine ten eleven twelve twenty"
-    .split()
-)  # fmt: skip
+_NAMES = [entry.split(":") for entry in NOTATION["units"].split()]
+_CANONICAL = {name: names[0] for names in _NAMES for name in names}
+_MEASURES = frozenset(_CANONICAL.values()) - {"unit", "percent"}
+_SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"]).items()}
+_NO_UNITS = frozenset(NOTATION["no_units"].split())
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
@@ -66,12 +39,6 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
     r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
 )
-
-
-_BASE_NAMES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "twelve": 12, "sixteen": 16,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,7 +154,7 @@ def based(text: str) -> tuple[str, int] | None:
         return None
     digits = (m[1] or m[3]).upper()
     mark = m[2] or m[4]
-    base = int(mark) if mark.isdecimal() and len(mark) < 3 else _BASE_NAMES.get(mark, 0)
+    base = int(mark) if mark.isdecimal() and len(mark) < 3 else NOTATION["bases"].get(mark, 0)
     if not 2 <= base <= 36 or any(int(d, 36) >= base for d in digits):
         return None
     return digits, base

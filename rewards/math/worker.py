@@ -27,7 +27,7 @@ from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import AppliedUndef
 
 from rewards.math.equivalence import NEAR, equal
-from rewards.math.latex import GREEK, MAX_EXPONENT, squeeze, too_large
+from rewards.math.latex import GREEK, MAX_EXPONENT, NOTATION, squeeze, too_large
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
@@ -44,13 +44,7 @@ _HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[
 _FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)) ?(?=\()")  # the grammar adds the 3 to the 2 of `2(3)`
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
-# The grammar reads \\pir as \\pi r: commands that are none of these have no meaning.
-_COMMANDS = frozenset(
-    f"""{GREEK} pi frac sqrt binom infty ldots cdot times div pm mp le ge ne in notin cup cap setminus subset subseteq to
-    sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh
-    arctanh ln log exp min max gcd lfloor rfloor lceil rceil sum prod int iint lim emptyset mathbb overline over begin
-    end left right infin mathrm text operatorname land lor neg""".split()
-)
+_COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no meaning
 
 
 def _symbol(*parts: str) -> sympy.Basic:
