@@ -33,7 +33,7 @@ _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
-    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])(?(1)|(?: ?(?!\(?[A-Z]\)?[.:]?$).+)?)"
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
 )
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(r"\((?:[a-h]|i{1,3}|iv|v)\) +(?=\S)|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *(?=\S)|= ?(?=[^=\s])")

@@ -225,6 +225,7 @@ _LAYOUT = re.compile(
     r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
 )
 _ONE_CELL = re.compile(r"\\begin\{array\}\{[lcr]\}([^&\\]*)\\end\{array\}")
+_EMPHASIS = re.compile(r"^\*+([^*]+)\*+\.?$")
 _DOUBLED = re.compile(r"\\\\(?:[A-Za-z]{2}|[{}%,$!])")
 _SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?:\\\\)*(?!\\)")
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -257,8 +258,7 @@ def clean(text: str) -> str:
     text = text.strip().strip("`")
     if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
         text = ", ".join(text.split("\n"))  # statements on lines of their own
-    if text.startswith("**") and text.endswith("**"):
-        text = text.strip("*")
+    text = _EMPHASIS.sub(r"\1", text)
     if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
         text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
     text = _BLANK_AFTER_COMMA.sub(",", _UNIT_FRACTION.sub(r" \1/\2\3", text.replace("...", r"\ldots ")))

@@ -61,7 +61,7 @@ def _unit_words(text: str) -> frozenset[str] | None:
         if word == "/":
             words.append("per")
             continue
-        known = _CANONICAL.get(word) or _CANONICAL.get(word.lower()) or _CANONICAL.get(_singular(word.lower()))
+        known = _CANONICAL.get(word) or _CANONICAL.get(_singular(word)) or _CANONICAL.get(word.lower()) or _CANONICAL.get(_singular(word.lower()))
         if (len(word) == 1 and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
         words.append(known or _singular(word.lower()))

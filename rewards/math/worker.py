@@ -41,7 +41,8 @@ _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
-_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)) ?(?=\()")  # the grammar adds the 3 to the 2 of `2(3)`
+_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")  # the grammar adds the 3 to the 2 of `2(3)`
+_BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no meaning
@@ -72,6 +73,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
         (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
         (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _symbol("segment", *sorted(m.groups()))),
         (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
         (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
         (_OPERAND + "!!(?!!)", _double_factorial),
@@ -89,8 +91,9 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
 
     def hide(value: Any) -> str:
         objects[name := f"Z_{{{len(objects) + 9000}}}"] = value
-        return f"({name})"
+        return " " + name
 
+    text = _BEFORE_PRIMED.sub(r"\g<0> ", text)
     for pattern, build in _NOTATION:
         text = pattern.sub(lambda m, build=build: hide(build(m)), text)  # type: ignore[misc]
     if too_large(text):
@@ -154,21 +157,21 @@ _NO_VALUE = (TypeError, ValueError, ArithmeticError, AttributeError, NotImplemen
 
 
 def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
-    """Whether two constants agree in nine tenths of so many digits, relatively; None where they have no value.
+    """Whether two constants agree in four fifths of so many digits, relatively; None where they have no value.
 
     real: only real values count, and a real one is never equal to another.
     """
     try:
         difference = a - b
-        if difference.is_Rational:
+        if difference.is_Rational or (not real and difference.is_zero is False):
             return bool(difference == 0)
-        sizes = [value.evalf(15) for value in (a, b)]
-        if not all(value.is_number and value.is_finite for value in sizes):
+        values = [value.evalf(digits, maxn=digits, chop=True) for value in (a, b)]
+        if not all(value.is_number and value.is_finite for value in values):
             return None
-        if real and not all(value.is_real for value in sizes):
-            return False if any(value.is_real for value in sizes) else None
-        gap = abs(difference.evalf(15, maxn=digits))
-        return bool(gap <= max(map(abs, sizes)) * sympy.Float(10) ** (-digits * 9 // 10))
+        if real and not all(value.is_real for value in values):
+            return False if any(value.is_real for value in values) else None
+        size = max(abs(values[0]), abs(values[1]), sympy.Float(10) ** (-digits // 10))
+        return bool(abs(values[0] - values[1]) <= size * sympy.Float(10) ** (-digits * 8 // 10))
     except _NO_VALUE:
         return None
 
