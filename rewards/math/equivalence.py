@@ -1,5 +1,4 @@
-r"""Whether an answer equals the gold, by structure: lists, tuples, intervals, matrices, units, words,
-numbers.
+r"""Whether an answer equals the gold, by structure: lists, tuples, intervals, matrices, units, words, numbers.
 
 Three-valued: `equal` returns True or False where exact arithmetic and structure decide, and None where an
 expression needs algebra, unless a `leaf` is given that decides it. The same code runs twice: in the caller's
@@ -36,7 +35,9 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
     r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
 )
 # A label before the answer, and a qualifier behind it: they may be left out.
-_LEAD = re.compile(r"\((?:[a-h]|i{1,3}|iv|v)\) +(?=\S)|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *(?=\S)|= ?(?=[^=\s])")
+_LEAD = re.compile(
+    r"^(?:\((?:[a-h]|i{1,3}|iv|v)\) +(?=\S)|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *(?=\S)|= ?(?=[^=\s]))"
+)
 _QUALIFIER = re.compile(
     r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
     r"|(?:(?:for|with|where) |(?<=, ))[A-Za-z] ?\\in ?\\mathbb).*$|\((?:with|where|since|because)\b.*\)$"
@@ -84,7 +85,8 @@ def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
 
 
 def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
-    if squeeze(g) == squeeze(a):
+    squeezed = {squeeze(g), squeeze(a)}
+    if len(squeezed) == 1 or squeezed <= _EMPTY_SET:
         return True
     x, y = rational(g), rational(a)
     if x is not None and y is not None:
@@ -165,7 +167,7 @@ def _near(exact: str, rounded: str, leaf: Leaf) -> Verdict:
 
 def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
     """Drop a label before the answer and a qualifier behind it, unless both sides have different ones."""
-    bare_g, bare_a = _LEAD.sub("", g, count=1) if _LEAD.match(g) else g, _LEAD.sub("", a, count=1) if _LEAD.match(a) else a
+    bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
     qualifiers = [m.group() for m in (_QUALIFIER.search(bare_g), _QUALIFIER.search(bare_a)) if m and m.start()]
     if len(qualifiers) == 1 or (qualifiers and _words(qualifiers[0]) == _words(qualifiers[1])):
         bare_g, bare_a = (_QUALIFIER.sub("", text).rstrip(" ,") or text for text in (bare_g, bare_a))
@@ -184,13 +186,9 @@ def _strip(text: str) -> str:
     if builder and COMPARE.search(builder[1]):
         return builder[1].strip()
     parts = unwrap(text)
-    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or not _is_list(parts[1])):
+    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or len(split_top(parts[1], COMMA)) < 2):
         return parts[1] or text
     return text
-
-
-def _is_list(text: str) -> bool:
-    return len(split_top(text, COMMA)) > 1
 
 
 def _items(text: str) -> list[str]:
@@ -217,13 +215,11 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
         parts = unwrap(value)
         if len(many) > 1 and parts and len(_items(parts[1])) > 1:
             kind, inside = parts[0] + parts[2], _items(parts[1])
-            if kind == "()" and (values := _by_name(many)):
-                many = values
-                return _ruled(_ordered(inside, many, leaf) if flip else _ordered(many, inside, leaf))
-            if kind not in (r"\{\}", "{}") and (len(inside) == 2 if kind != "()" else len(inside) == 2 and value == other):
+            named = _by_name(many) if kind == "()" else None
+            if not named and len(inside) == 2 and "{" not in kind and (kind != "()" or value == other):
                 return _ruled(False)  # an interval, or what may be one
-            compare = _ordered if parts[0] == "(" else _unordered
-            return _ruled(compare(inside, many, leaf) if flip else compare(many, inside, leaf))
+            compare, items = (_ordered if kind == "()" else _unordered), named or many
+            return _ruled(compare(inside, items, leaf) if flip else compare(items, inside, leaf))
     return _ruled(_unordered(gs, as_, leaf))
 
 
@@ -264,18 +260,11 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
             return _ruled(False)
         compare = _unordered if parts_g[0] == r"\{" else _ordered
         return _ruled(compare(_items(parts_g[1]), _items(parts_a[1]), leaf))
-    for one, other in ((parts_g, a), (parts_a, g)):
-        if one and one[0] == r"\{" and squeeze(other) not in _EMPTY_SET:
-            # a set of one thing is often given as that thing
-            items = _items(one[1])
-            if len(items) == 1 and not unwrap(other):
-                return _ruled(_equal(items[0], a, leaf) if other is a else _equal(g, items[0], leaf))
+    parts = parts_g or parts_a
+    if parts and parts[0] == r"\{" and not {squeeze(g), squeeze(a)} & _EMPTY_SET and len(_items(parts[1])) == 1:
+        # a set of one thing is often given as that thing
+        return _ruled(_equal(parts[1], a, leaf) if parts_g else _equal(g, parts[1], leaf))
     return _PASS
-
-
-def _rule_empty_set(g: str, a: str, leaf: Leaf) -> Ruling:
-    empty_g, empty_a = squeeze(g) in _EMPTY_SET, squeeze(a) in _EMPTY_SET
-    return _ruled(True) if empty_g and empty_a else _PASS
 
 
 def _matrix(text: str) -> list[list[str]] | None:
@@ -330,9 +319,7 @@ def _sides(text: str) -> list[str]:
 
 
 def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
-    """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict
-    it.
-    """
+    """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict it."""
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
@@ -348,14 +335,10 @@ def _has_letters(text: str) -> bool:
 
 def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
     based_g, based_a = based(g), based(a)
-    if based_g and based_a:
-        return _ruled(int(*based_g) == int(*based_a))
-    if based_g:
+    if based_g and not based_a:
         return _ruled(squeeze(a).upper() == based_g[0])  # the base is understood from the question
-    if based_a:
-        value = rational(g)
-        return _ruled(value == int(*based_a)) if value is not None else _PASS
-    return _PASS
+    value = int(*based_g) if based_g else rational(g)
+    return _ruled(value == int(*based_a)) if based_a and value is not None else _PASS
 
 
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -375,19 +358,15 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
-    wanted, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
-    if not wanted or not given:
-        return _PASS
-    return _ruled(wanted[1] == (given[1] or given[2] or given[3]))
+    letter, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
+    return _ruled(letter[1] in given.groups()) if letter and given else _PASS
 
 
 def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
-    wanted, given = _TIME.fullmatch(g), _TIME.fullmatch(a)
-    if not wanted or not given:
-        return _PASS
-    halves = {half.lower() for half in (wanted[3], given[3]) if half}
-    return _ruled(wanted.group(1, 2) == given.group(1, 2) and len(halves) < 2)
+    times = [m for m in (_TIME.fullmatch(g), _TIME.fullmatch(a)) if m]
+    halves = {m[3].lower() for m in times if m[3]}
+    return _ruled(times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2) if len(times) == 2 else _PASS
 
 
 def _words(text: str) -> str:
@@ -418,7 +397,6 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
     _rule_additions,
     _rule_approximation,
-    _rule_empty_set,
     _rule_unions,
     _rule_lists,
     _rule_equations,

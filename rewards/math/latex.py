@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 MAX_CHARS = 1000
@@ -53,14 +54,7 @@ def too_large(text: str) -> bool:
 
 
 def _depth(text: str) -> int:
-    depth = deepest = 0
-    for c in text:
-        if c in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif c in "})]":
-            depth -= 1
-    return deepest
+    return max(accumulate(((c in "{([") - (c in "})]") for c in text), initial=0))
 
 
 # How answers are written: signs, commands, plain words, units.
@@ -93,9 +87,7 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|[0-9]+|\*\*|\s+|.", re.DOTALL)
 
 
 class _Reader:
-    """Reads LaTeX or plain notation token by token and writes one spelling. Linear, except that a plain round bracket
-    is searched for its end before it is read.
-    """
+    """Reads LaTeX or plain notation token by token and writes one spelling."""
 
     def __init__(self, text: str) -> None:
         self.tokens = _TOKEN.findall(text)
@@ -112,11 +104,11 @@ class _Reader:
 
     def until(self, end: str) -> str:
         """What stands before the token `end`, or before the end of the text."""
-        parts: list[str] = []
-        while (token := self.peek()) and token != end:
-            parts.append(self.element())
+        text, depth = "", 0
+        while (token := self.peek()) and (token != end or depth):
+            depth += (token == "(") - (token == ")") if end == ")" else 0
+            text += self.element()
         self.at += 1
-        text = "".join(parts)
         for command, joined in ((r"\choose", r"\binom"), (r"\over ", r"\frac")):
             if end == "}" and command in text:
                 above, _, below = text.partition(command)
@@ -135,20 +127,13 @@ class _Reader:
 
     def bracketed(self) -> str | None:
         """What stands in round brackets, if they open here and close."""
-        depth = 0
-        start = self.at
+        depth, start = 0, self.at
         if self.skip_space() == "(":
-            for i in range(self.at, len(self.tokens)):
-                depth += (self.tokens[i] == "(") - (self.tokens[i] == ")")
+            for token in self.tokens[self.at :]:
+                depth += (token == "(") - (token == ")")
                 if depth == 0:
                     self.at += 1
-                    parts = []
-                    while self.at < i:
-                        before = len(self.tokens)
-                        parts.append(self.element())
-                        i += len(self.tokens) - before
-                    self.at = max(self.at, i) + 1
-                    return "".join(parts)
+                    return self.until(")")
         self.at = start
         return None
 
@@ -179,8 +164,7 @@ class _Reader:
         return f"{mark}{inside}" if len(inside) == 1 and inside != "*" else f"{mark}{{{inside}}}"
 
     def word(self, word: str) -> str:
-        start, follows = self.at, self.skip_space()
-        self.at = start
+        follows = next((token for token in self.tokens[self.at : self.at + 2] if not token.isspace()), "")
         if word in ("sqrt", "frac") and follows not in ("", ","):
             return self.command("\\" + word)
         if word in _WRAPPED and (inside := self.bracketed()) is not None:
@@ -257,7 +241,7 @@ def clean(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
     text = text.strip().strip("`")
     if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
-        text = ", ".join(text.split("\n"))  # statements on lines of their own
+        text = text.replace("\n", ", ")  # statements on lines of their own
     text = _EMPHASIS.sub(r"\1", text)
     if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
         text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
@@ -291,8 +275,8 @@ def join_thousands(text: str) -> str:
 
 
 _PLAIN = re.compile(r"[+-]?(?:[0-9]{1,200}(?:\.[0-9]{0,200})?|\.[0-9]{1,200})")
-_FRACTION = re.compile(r"([+-]?)\\frac\{([+-]?[0-9.]{1,100})\}\{([+-]?[0-9.]{1,100})\}")
-_SLASH = re.compile(r"([+-]?)\(?([+-]?[0-9]{1,100})\)?/\(?([+-]?[0-9]{1,100})\)?")
+_TERM = r"([+-]?[0-9.]{1,100})"
+_FRACTION = re.compile(rf"([+-]?)(?:\\frac\{{{_TERM}\}}\{{{_TERM}\}}|\(?{_TERM}\)?/\(?{_TERM}\)?)")
 _MIXED = re.compile(r"([+-]?)([0-9]{1,50})(?: ?\\frac\{([0-9]{1,50})\}\{([0-9]{1,50})\}| ([0-9]{1,50})/([0-9]{1,50}))")
 _SCIENTIFIC = re.compile(
     r"([+-]?(?:[0-9]{1,50}(?:\.[0-9]{0,50})?|\.[0-9]{1,50}))(?:(?:\\times|\\cdot|\*)10\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))"
@@ -311,15 +295,6 @@ def _plain(text: str) -> Fraction | None:
     return Fraction(text) if "." in text else Fraction(int(text))
 
 
-def _sign(mark: str) -> int:
-    return -1 if mark == "-" else 1
-
-
-def _over(sign: str, top: str, bottom: str) -> Fraction | None:
-    below = int(bottom)
-    return Fraction(-int(top) if sign == "-" else int(top), below) if below else None
-
-
 def rational(text: str) -> Fraction | None:
     r"""The exact value of a cleaned text that is one rational number, else None.
 
@@ -328,28 +303,24 @@ def rational(text: str) -> Fraction | None:
     """
     if m := _MIXED.fullmatch(text):
         top, bottom = int(m[3] or m[5]), int(m[4] or m[6])
-        return _sign(m[1]) * (int(m[2]) + Fraction(top, bottom)) if 0 < top < bottom else None
+        return int(m[1] + "1") * (int(m[2]) + Fraction(top, bottom)) if 0 < top < bottom else None
     text = squeeze(text)
     value = _plain(text)
     if value is not None:
         return value
     if m := _FRACTION.fullmatch(text):
-        if "." not in m[0]:
-            return _over(m[1], m[2], m[3])
-        above, below = _plain(m[2]), _plain(m[3])
-        return _sign(m[1]) * above / below if above is not None and below else None
-    if m := _SLASH.fullmatch(text):
-        return _over(m[1], m[2], m[3])
+        above, below = _plain(m[2] or m[4]), _plain(m[3] or m[5])
+        return int(m[1] + "1") * above / below if above is not None and below else None
     if m := _SCIENTIFIC.fullmatch(text):
         return Fraction(m[1]) * Fraction(10) ** int(m[2] or m[3] or m[4])
     if m := _POWER.fullmatch(text):
         base, exponent = int(m[2]), int(m[3] or m[4])
-        return _sign(m[1]) * Fraction(base) ** exponent if base else None
+        return int(m[1] + "1") * Fraction(base) ** exponent if base else None
     if m := _REPEATING.fullmatch(text):
         repeated = "".join(filter(None, m.groups()[3:]))
         scale, period = 10 ** len(m[3]), 10 ** len(repeated) - 1
         whole = Fraction(int((m[2] + m[3]) or "0"), scale)
-        return _sign(m[1]) * (whole + Fraction(int(repeated), period * scale))
+        return int(m[1] + "1") * (whole + Fraction(int(repeated), period * scale))
     return None
 
 

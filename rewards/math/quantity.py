@@ -23,6 +23,7 @@ _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
+_RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
 _FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"})
 
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
@@ -50,56 +51,49 @@ class Quantity:
     percent: bool = False
 
 
-def _unit_words(text: str) -> frozenset[str] | None:
-    """Canonical words of a unit, None if this is rather a product of variables."""
-    words: list[str] = []
-    for m in _WORD.finditer(text):
-        word = m.group()
-        if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
-            words.append(f"{words.pop() if words else ''}^{word.translate(_PLAIN_DIGITS)}")
-            continue
-        if word == "/":
-            words.append("per")
-            continue
-        known = _CANONICAL.get(word) or _CANONICAL.get(_singular(word)) or _CANONICAL.get(word.lower()) or _CANONICAL.get(_singular(word.lower()))
-        if (len(word) == 1 and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
-            return None
-        words.append(known or _singular(word.lower()))
-    if set(words) <= {"per"}:
-        return None
-    if set(words) in ({"km", "per", "h"}, {"mi", "per", "h"}):
-        words = ["kph" if "km" in words else "mph"]
-    return _power_words([w for w in words if w not in _FILLER])
-
-
-def _is_unit(word: str, apart: bool, value: str) -> bool:
-    """Whether this canonical word behind a value is a unit, rather than variables that multiply it.
-
-    apart: a space stands between. `5 m` is metres, `5m`, `(x+5) m` and `5 xy` are products, `5cm` and `9 men`
-    are not.
-    """
-    name = word.partition("^")[0]
-    if name in _MEASURES or name == "percent":
-        plain = not re.search(r"[a-zA-Z]", _COMMAND.sub("", value))
-        return len(name) > 1 or not name.isalpha() or (plain and (apart or (name in "gmslvw" and value[-1:].isdecimal())))
-    return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
+def _canonical(word: str) -> str:
+    for name in (word, word.lower()):
+        if short := _CANONICAL.get(name) or _CANONICAL.get(_singular(name)):
+            return short
+    return _singular(word.lower())
 
 
 def _singular(word: str) -> str:
     return word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _power_words(words: list[str]) -> frozenset[str]:
-    # "square cm" and "cm^2" are one unit
-    out: list[str] = []
+def _unit_words(text: str) -> frozenset[str] | None:
+    """Canonical words of a unit, `square cm` as `cm^2`; None if this is rather a product of variables."""
+    words: list[str] = []
     power = ""
-    for word in words:
-        if word in ("square", "cubic"):
-            power = "^2" if word == "square" else "^3"
-        else:
-            out.append(word + power)
+    for word in _WORD.findall(text):
+        if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
+            words.append(f"{words.pop() if words else ''}^{word.translate(_PLAIN_DIGITS)}")
+            continue
+        if (len(word) == 1 and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
+            return None
+        name = _canonical(word)
+        if name in ("square", "cubic"):
+            power = "^2" if name == "square" else "^3"
+        elif name not in _FILLER:
+            words.append(name + power)
             power = ""
-    return frozenset(out)
+    if set(words) <= {"per"}:
+        return None
+    return frozenset(_RATES.get(" ".join(words), words))
+
+
+def _is_unit(word: str, apart: bool, value: str) -> bool:
+    """Whether this canonical word behind a value is a unit, rather than variables that multiply it.
+
+    apart: a space stands between. `5 m`, `5cm`, `5g`, `9 men` are quantities, `(x+5) m`, `5xy`, `5 xy` products.
+    """
+    name = word.partition("^")[0]
+    if name not in _MEASURES and name != "percent":
+        return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
+    if len(name) > 1 or not name.isalpha():
+        return True
+    return not re.search(r"[a-zA-Z]", _COMMAND.sub("", value)) and (apart or (name in "gmslvw" and value[-1].isdecimal()))
 
 
 def quantity(text: str) -> Quantity:

@@ -41,7 +41,8 @@ _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
-_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")  # the grammar adds the 3 to the 2 of `2(3)`
+# Factors without a sign between them: the grammar would read `2(3)` as 2 + 3.
+_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -126,11 +127,7 @@ def _by_grammar(text: str, is_real: bool) -> Any:
     """What latex2sympy makes of a text, None where it refuses. No code of ours runs under this `except`."""
     try:
         return latex2sympy(
-            text,
-            is_real=is_real,
-            convert_degrees=False,
-            normalization_config=None,
-            conversion_config=_CONVERSION,
+            text, is_real=is_real, convert_degrees=False, normalization_config=None, conversion_config=_CONVERSION
         )
     except MemoryError:
         raise
@@ -139,9 +136,7 @@ def _by_grammar(text: str, is_real: bool) -> Any:
 
 
 def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
-    """Decimals as the rationals that were written, so that no rounded value equals an irrational; i as the
-    unit.
-    """
+    """Decimals as the rationals that were written, so that no rounded value equals an irrational; i as the unit."""
     if not isinstance(parsed_object, (sympy.Basic, sympy.MatrixBase)):
         return None
     changes: dict[Any, Any] = {number: sympy.Rational(str(number)) for number in parsed_object.atoms(sympy.Float)}
@@ -177,7 +172,7 @@ def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
 
 
 def same_values(a: Any, b: Any) -> bool | None:
-    """Whether two expressions have the same values: constants to many digits, others at some points; None if unknown."""
+    """Whether two expressions have the same values, constants to many digits, others at some points; None if unknown."""
     applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
     stand_ins = {application: sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
     a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
