@@ -32,11 +32,12 @@ _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
-    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])"
+    r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
 )
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(
-    r"^(?:\((?:[a-h]|i{1,3}|iv|v)\) +(?=\S)|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *(?=\S)|= ?(?=[^=\s]))"
+    r"^(?:\((?:[a-h]|i{1,3}|iv|v)\) +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *|= ?(?!=))(?=\S)"
 )
 _QUALIFIER = re.compile(
     r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
@@ -143,8 +144,8 @@ def _unordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
 
 
 def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`\\sqrt{2} \\approx 1.414` states its exact value first, and what follows must be near; where the gold is a number,
-    the last side may be that number. `x \\approx 5` states 5.
+    """`\\sqrt{2} \\approx 1.414` states its exact value first, and what follows must be near; a gold that is a number
+    may be the rounded one. `x \\approx 5` states 5.
     """
     if not _APPROX.search(g) and not _APPROX.search(a):
         return _PASS

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tomllib
 import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+
+import tomllib
 
 MAX_CHARS = 1000
 MAX_DIGITS = 200  # in one number
@@ -74,7 +75,9 @@ _UNICODE = str.maketrans(
 )
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
 _SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
-_MACROS = {name: (m["arguments"], m["writes"]) for m in NOTATION["macros"] for name in m["names"].split()}
+_MACROS: dict[str, tuple[int, str]] = {
+    name: (m["arguments"], m["writes"]) for m in NOTATION["macros"] for name in m["names"].split()
+}
 _SYNONYMS = inverted(NOTATION["synonyms"])
 _WORDS = {word: f"\\{word}" for word in NOTATION["words"].split()} | inverted(NOTATION["word_synonyms"])
 _NEED_BRACKETS = frozenset(NOTATION["need_brackets"].split())
@@ -105,8 +108,8 @@ class _Reader:
     def until(self, end: str) -> str:
         """What stands before the token `end`, or before the end of the text."""
         text, depth = "", 0
-        while (token := self.peek()) and (token != end or depth):
-            depth += (token == "(") - (token == ")") if end == ")" else 0
+        while (piece := self.peek()) and (piece != end or depth):
+            depth += (piece == "(") - (piece == ")") if end == ")" else 0
             text += self.element()
         self.at += 1
         for command, joined in ((r"\choose", r"\binom"), (r"\over ", r"\frac")):
@@ -117,20 +120,20 @@ class _Reader:
 
     def argument(self, whole_number: bool = False) -> str:
         """One argument as TeX reads it: a group, a command, one sign. whole_number: all of `12`, as in `x^12`."""
-        token = self.skip_space()
-        if token == "{":
+        piece = self.skip_space()
+        if piece == "{":
             self.at += 1
             return self.until("}").strip()
-        if len(token) > 1 and (token.isalpha() or (token.isdecimal() and not whole_number)):
-            self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
-        return self.element().strip() if token and token not in ")]}" else ""
+        if len(piece) > 1 and (piece.isalpha() or (piece.isdecimal() and not whole_number)):
+            self.tokens[self.at : self.at + 1] = [piece[0], piece[1:]]
+        return self.element().strip() if piece and piece not in ")]}" else ""
 
     def bracketed(self) -> str | None:
         """What stands in round brackets, if they open here and close."""
         depth, start = 0, self.at
         if self.skip_space() == "(":
-            for token in self.tokens[self.at :]:
-                depth += (token == "(") - (token == ")")
+            for piece in self.tokens[self.at :]:
+                depth += (piece == "(") - (piece == ")")
                 if depth == 0:
                     self.at += 1
                     return self.until(")")
@@ -139,17 +142,17 @@ class _Reader:
 
     def element(self) -> str:
         """The next token with its arguments."""
-        token = self.peek()
+        piece = self.peek()
         self.at += 1
-        if token == "{":
+        if piece == "{":
             return "{" + self.until("}") + "}"
-        if token[0] == "\\" and token[1:].isalpha():
-            return self.command(token)
-        if token in ("^", "_", "**"):
-            return self.script("^" if token == "**" else token)
-        if len(token) > 1 and token.isalpha():
-            return self.word(token)
-        return " " if token in _SPACES else {"*": r"\cdot ", r"\%": "%", r"\&": " and "}.get(token, token)
+        if piece[0] == "\\" and piece[1:].isalpha():
+            return self.command(piece)
+        if piece in ("^", "_", "**"):
+            return self.script("^" if piece == "**" else piece)
+        if len(piece) > 1 and piece.isalpha():
+            return self.word(piece)
+        return " " if piece in _SPACES else {"*": r"\cdot ", r"\%": "%", r"\&": " and "}.get(piece, piece)
 
     def script(self, mark: str) -> str:
         inside = self.bracketed() if mark == "^" else None
@@ -164,7 +167,7 @@ class _Reader:
         return f"{mark}{inside}" if len(inside) == 1 and inside != "*" else f"{mark}{{{inside}}}"
 
     def word(self, word: str) -> str:
-        follows = next((token for token in self.tokens[self.at : self.at + 2] if not token.isspace()), "")
+        follows = next((piece for piece in self.tokens[self.at : self.at + 2] if not piece.isspace()), "")
         if word in ("sqrt", "frac") and follows not in ("", ","):
             return self.command("\\" + word)
         if word in _WRAPPED and (inside := self.bracketed()) is not None:
@@ -177,8 +180,8 @@ class _Reader:
         """A command, apart from a letter behind it."""
         return command + " " if command[-1:].isalpha() and self.skip_space()[:1].isalpha() else command
 
-    def command(self, token: str) -> str:
-        name = token[1:]
+    def command(self, piece: str) -> str:
+        name = piece[1:]
         if name == "sqrt":
             root = ""
             if self.skip_space() == "[":
@@ -186,7 +189,7 @@ class _Reader:
                 root = f"[{self.until(']').strip()}]"
             inside = self.bracketed()
             return rf"\sqrt{root}{{{self.argument(whole_number=True) if inside is None else inside}}}"
-        if token in _VECTORS:
+        if piece in _VECTORS:
             text = self.argument()
             start, product = self.at, _VECTOR_PRODUCTS.get(self.skip_space())
             self.at += 1
@@ -200,10 +203,12 @@ class _Reader:
             for i in range(count):
                 text = text.replace(f"#{i + 1}", self.argument())
             return text
-        return self.spaced(_SYNONYMS.get(name, token))
+        return self.spaced(_SYNONYMS.get(name, piece))
 
 
-_UNIT_FRACTION = re.compile(r"\\[dt]?frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}((?:\^[0-9])?)\}")
+_UNIT_FRACTION = re.compile(
+    r"\\[dt]?frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}((?:\^[0-9])?)\}"
+)
 _LAYOUT = re.compile(
     r"\\(?:begin|end)\{(?:aligned|align\*?|gather(?:ed)?\*?|equation\*?|split|center)\}|\\!\s*"
     r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"

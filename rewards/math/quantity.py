@@ -15,7 +15,7 @@ from fractions import Fraction
 from rewards.math.latex import NOTATION, inverted, rational
 
 _NAMES = [entry.split(":") for entry in NOTATION["units"].split()]
-_CANONICAL = {name: names[0] for names in _NAMES for name in names}
+_CANONICAL: dict[str, str] = {name: names[0] for names in _NAMES for name in names}
 _MEASURES = frozenset(_CANONICAL.values()) - {"unit", "percent"}
 _SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"]).items()}
 _NO_UNITS = frozenset(NOTATION["no_units"].split())
@@ -93,7 +93,8 @@ def _is_unit(word: str, apart: bool, value: str) -> bool:
         return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
     if len(name) > 1 or not name.isalpha():
         return True
-    return not re.search(r"[a-zA-Z]", _COMMAND.sub("", value)) and (apart or (name in "gmslvw" and value[-1].isdecimal()))
+    variables = re.search(r"[a-zA-Z]", _COMMAND.sub("", value))
+    return not variables and (apart or (name in "gmslvw" and value[-1].isdecimal()))
 
 
 def quantity(text: str) -> Quantity:
@@ -101,9 +102,9 @@ def quantity(text: str) -> Quantity:
     unit: frozenset[str] = frozenset()
     money = _CURRENCY.match(text)
     if money:
-        unit = frozenset({_CANONICAL.get(money[2].lstrip("\\").rstrip(".").lower(), money[2])})
+        unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
-    if m := _MODULUS.fullmatch(text):
+    if "mod" in text and (m := _MODULUS.fullmatch(text)):
         return Quantity(m[1], frozenset({f"mod {m[2]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
         return Quantity(text, unit)

@@ -123,9 +123,7 @@ class MathReward(Reward):
         graded = [self._cheap(row, text, cheap_only) for row, text in zip(rows, completions, strict=True)]
         pairs = sorted({(item.gold, item.answer) for item in graded if isinstance(item, _Open)})
         verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True))
-        return [
-            item if isinstance(item, Score) else _scored(item, verdicts[item.gold, item.answer]) for item in graded
-        ]
+        return [item if isinstance(item, Score) else _scored(item, verdicts[item.gold, item.answer]) for item in graded]
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match.

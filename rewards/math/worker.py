@@ -31,6 +31,7 @@ from rewards.math.latex import GREEK, MAX_EXPONENT, NOTATION, squeeze, too_large
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
+_sympy: Any = sympy  # most of it has no types
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
 _STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
@@ -49,8 +50,8 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no meaning
 
 
-def _symbol(*parts: str) -> sympy.Basic:
-    return sympy.Symbol(squeeze(" ".join(parts)))
+def _symbol(*parts: str) -> Any:
+    return _sympy.Symbol(squeeze(" ".join(parts)))
 
 
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
@@ -106,7 +107,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         return None
     found: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
     if isinstance(found, sympy.Expr) and not found.has(*_OPEN):
-        found = found.doit()  # the grammar leaves 2^{100} as a power
+        found = _sympy.Basic.doit(found)  # the grammar leaves 2^{100} as a power
     if not objects or not isinstance(found, sympy.Basic):
         return None if objects else found
     return found.xreplace({s: objects[s.name] for s in found.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
@@ -165,16 +166,16 @@ def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
             return None
         if real and not all(value.is_real for value in values):
             return False if any(value.is_real for value in values) else None
-        size = max(abs(values[0]), abs(values[1]), sympy.Float(10) ** (-digits // 10))
-        return bool(abs(values[0] - values[1]) <= size * sympy.Float(10) ** (-digits * 8 // 10))
+        size = max(abs(values[0]), abs(values[1]), _sympy.Float(10) ** (-digits // 10))
+        return bool(abs(values[0] - values[1]) <= size * _sympy.Float(10) ** (-digits * 8 // 10))
     except _NO_VALUE:
         return None
 
 
 def same_values(a: Any, b: Any) -> bool | None:
-    """Whether two expressions have the same values, constants to many digits, others at some points; None if unknown."""
+    """Whether two expressions have the same values: constants to many digits, others at points; None if unknown."""
     applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
-    stand_ins = {application: sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
+    stand_ins = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
     a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
@@ -184,10 +185,10 @@ def same_values(a: Any, b: Any) -> bool | None:
         values = [k + 3 + i if whole else sympy.Rational(int(start * 1000) + 137 * i, 991) for i in range(len(names))]
         point = dict(zip(names, map(sympy.sympify, values), strict=True))
         try:
-            sides = [side.xreplace(point).doit() if whole else side.xreplace(point) for side in (a, b)]
+            left, right = (side.xreplace(point).doit() if whole else side.xreplace(point) for side in (a, b))
         except _NO_VALUE:
             continue
-        same = _same_value(*sides, real=not (a.has(sympy.I) or b.has(sympy.I)), digits=100)
+        same = _same_value(left, right, real=not (a.has(sympy.I) or b.has(sympy.I)), digits=100)
         if same is False:
             return False
         agreed += bool(same)
@@ -196,16 +197,17 @@ def same_values(a: Any, b: Any) -> bool | None:
 
 def algebraically_equal(gold: str, answer: str) -> bool:
     """Whether two cleaned texts are equal; `answer` may start with NEAR, and then whether it is near the gold."""
-    wanted, given = parsed(gold), parsed(answer.removeprefix(NEAR))
-    if wanted is None or given is None:
+    reference, given = parsed(gold), parsed(answer.removeprefix(NEAR))
+    if reference is None or given is None:
         return False
-    if answer.startswith(NEAR):
-        return bool(abs(sympy.N(wanted - given)) <= abs(sympy.N(wanted)) / 10)
-    if isinstance(wanted, sympy.Expr) and isinstance(given, sympy.Expr):
-        same = same_values(wanted, given)
+    if isinstance(reference, sympy.Expr) and isinstance(given, sympy.Expr):
+        if answer.startswith(NEAR):
+            gap, size = (abs(_sympy.N(value)) for value in (reference - given, reference))
+            return bool(gap.is_number and size.is_number and gap <= size / 10)
+        same = same_values(reference, given)
         if same is not None:
             return same
-    return bool(verify(wanted, given, timeout_seconds=None, allow_set_relation_comp=True, numeric_precision=30))
+    return bool(verify(reference, given, timeout_seconds=None, allow_set_relation_comp=True, numeric_precision=30))
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
