@@ -308,8 +308,10 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     if len(sides_a) == 1:
         return _ruled(_equal(sides_g[-1], a, leaf) if named_g else False)
     if named_g and named_a:
-        same = squeeze(sides_g[0]) == squeeze(sides_a[0])
-        return _ruled(_equal(sides_g[-1], sides_a[-1], leaf) if same else False)
+        if squeeze(sides_g[0]) == squeeze(sides_a[0]):
+            return _ruled(_equal(sides_g[-1], sides_a[-1], leaf))
+        if not (_has_letters(sides_g[-1]) and _has_letters(sides_a[-1])):
+            return _ruled(False)
     return _ruled(leaf(g, a))
 
 

@@ -260,7 +260,7 @@ def clean(text: str) -> str:
             text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)
-    text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty")).strip()
+    text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty").replace(r"\log_e", r"\ln")).strip()
     while text.endswith((".", ",", ";")):
         text = text[:-1].rstrip()
     return r"\mathbb{R}" if _SET_OF_REALS.match(text) else text

@@ -104,7 +104,8 @@ def quantity(text: str) -> Quantity:
     if money:
         unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
-    if "mod" in text and (m := _MODULUS.fullmatch(text)):
+    m = _MODULUS.fullmatch(text) if "mod" in text else None
+    if m and not (m[1].isdecimal() and m[2].isdecimal() and int(m[1]) >= int(m[2])):  # no `17 mod 5`, which is 2
         return Quantity(m[1], frozenset({f"mod {m[2]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
         return Quantity(text, unit)

@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import sympy
 from latex2sympy2_extended import latex2sympy
@@ -107,7 +107,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         return None
     found: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
     if isinstance(found, sympy.Expr) and not found.has(*_OPEN):
-        found = _sympy.Basic.doit(found)  # the grammar leaves 2^{100} as a power
+        found = cast(Any, found).doit()  # the grammar leaves 2^{100} as a power
     if not objects or not isinstance(found, sympy.Basic):
         return None if objects else found
     return found.xreplace({s: objects[s.name] for s in found.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
