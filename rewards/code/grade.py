@@ -58,7 +58,18 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Engine) -> Grad
     if suite.language == "cpp" and suite.kind != "stdio":
         return _cpp_suite(code, suite, terms, engine)
     if suite.kind == "asserts":
-        return asserts.grade(code, suite.source, suite.function, terms.limits, engine)
+        if not isinstance(engine, Sandbox):
+            raise RewardError("tests of kind 'asserts' need the local engine; set engine to 'local'")
+        return asserts.grade(
+            code,
+            suite.source,
+            terms.limits,
+            engine,
+            suite.function,
+            suite.declarations,
+            stop_early=terms.stop_early,
+            most_timeouts=terms.most_timeouts,
+        )
     cases = [case_of(item, suite) for item in suite.items]
     tested: list[Tested] = []
 

@@ -12,6 +12,7 @@ that the tests need from a source that is trusted as they are. `from_apps`,
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -232,8 +233,17 @@ def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of a HumanEval row: `test` defines check(candidate), entry_point names it. Raises RewardError."""
-    return {"kind": "asserts", "source": _text(row, "test"), "function": _text(row, "entry_point")}
+    """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names it, and the tests may
+    use what the prompt defines before it. Raises RewardError.
+    """
+    function = _text(row, "entry_point")
+    tests = {"kind": "asserts", "source": _text(row, "test"), "function": function}
+    try:
+        body = ast.parse(row.get("prompt") or "").body
+    except (SyntaxError, ValueError, TypeError, RecursionError) as problem:
+        raise _bad(f"the prompt is no Python: {str(problem)[:100]}") from None
+    helpers = [node for node in body if not isinstance(node, ast.FunctionDef) or node.name != function]
+    return tests | ({"declarations": "\n".join(map(ast.unparse, helpers))} if helpers else {})
 
 
 SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

@@ -74,6 +74,17 @@ class Program:
 
 
 @dataclass(frozen=True)
+class TestRun:
+    """Tests run against a program. judge: of the tests' process, its result is what they wrote; it holds also if
+    that process was ended. runs: the program's processes, in the order in which the tests reached them.
+    """
+
+    compile_error: str | None
+    judge: Ran
+    runs: list[Ran]
+
+
+@dataclass(frozen=True)
 class Built:
     """status: as in Ran. log: what the compiler said, cut to 64 kB. outputs: the files asked for that exist."""
 

@@ -70,7 +70,7 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, aroun
     around.enter()
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
-        _serve(sock, lambda case: leaf.run(code, case["call"]), around, "python", [])
+        _serve(sock, lambda case: leaf.run(code, case["call"], case["role"]), around, "python", [])
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:

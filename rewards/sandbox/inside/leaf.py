@@ -20,6 +20,9 @@ from _sitebuiltins import Quitter
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
+from . import candidate, judge
+from .channel import Channel
+
 _PRELOADED = (
     "math cmath collections collections.abc heapq bisect itertools functools operator string re random json copy "
     "typing dataclasses enum decimal fractions statistics datetime time io array queue types contextlib textwrap "
@@ -27,22 +30,34 @@ _PRELOADED = (
 )
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter)  # the first writes into the second
 RESULT_FD = 3
+CHANNEL_FD = 4  # of a candidate, and a judge's first one
+_OWN_FRAMES = 40  # below what a candidate is asked to call
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
 _quote = json.encoder.encode_basestring_ascii
 
 
-def run(code: CodeType, call: str | None) -> NoReturn:
+def run(code: CodeType, call: str | None, role: str = "") -> NoReturn:
     """Execute `code` as a program, or as a module whose function `call` gets the arguments that standard input
-    holds as JSON. Ends the process.
+    holds as JSON. Ends the process. role: "candidate" or "judge", for one of two processes that share a channel;
+    standard input holds its settings.
     """
-    args = [] if call is None else _arguments()
+    args: Any = [] if call is None and not role else _arguments()
     gc.enable()
-    module = ModuleType("__main__" if call is None else "solution")
+    module = ModuleType("__main__" if call is None and not role else "solution")
     module.__dict__["__builtins__"] = builtins
     sys.modules[module.__name__] = module
     status, last = 1, ""
     try:
+        if role == "judge":
+            judge.run(code, args, RESULT_FD)
+            os._exit(0)
+        if role == "candidate":
+            sys.setrecursionlimit(sys.getrecursionlimit() + _OWN_FRAMES)
+            exec(compile(args["declarations"], "declarations.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         exec(code, module.__dict__)  # noqa: S102 - this is what the walls are for
+        if role == "candidate":
+            candidate.serve(module, Channel(CHANNEL_FD, args["most"]))
+            os._exit(0)
         if call is not None:
             _answer(_find(module, call)(*args))
         status = 0
