@@ -301,7 +301,8 @@ print(pid > 0)
 
 FIND_PACKAGES = """
 import glob, sys
-for path in [p + "/" + n for p in sys.path for n in ("site-packages", "dist-packages")] + glob.glob("/usr/l*/**/dist-packages"):
+folders = [p + "/" + n for p in sys.path for n in ("site-packages", "dist-packages")]
+for path in folders + glob.glob("/usr/l*/**/dist-packages"):
     sys.path.append(path)
 for name in ("pip", "setuptools", "pydantic", "yaml", "apt"):
     try:
@@ -329,7 +330,7 @@ def test_the_environment_of_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert environment.packages() == os.path.realpath(folder / "lib" / "python3.11" / "site-packages")
     monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))
     assert environment.packages() is None
-    with pytest.raises(RewardError, match="run `python3 -m launchers.envs sandbox`"):
+    with pytest.raises(RewardError, match=r"run `python3 -m launchers\.envs sandbox`"):
         environment.packages(required=True)
     with Sandbox() as box:  # which has the standard library alone
         assert one(box, "print(1)").stdout == b"1\n"
