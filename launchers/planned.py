@@ -9,7 +9,7 @@ from typing import Any
 from data_prep import pipeline
 from data_prep.errors import DataError
 from data_prep.pipeline import Spec
-from launchers import envs, leaks
+from launchers import contamination, envs
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.compose import shown
 from launchers.estimate import estimate, packed_rows
@@ -66,7 +66,7 @@ def facts(plan: Plan) -> dict[str, Any]:
             "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
             "hours": found.hours, "usd": found.usd,
         },
-        "warnings": leaks.warnings(plan.trained_on),
+        "warnings": contamination.warnings(plan.trained_on),
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
         "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],

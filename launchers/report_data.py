@@ -20,6 +20,7 @@ def funnel(steps: Sequence[Json]) -> list[Json]:
 
 def _line(manifest: Json, widest: int) -> Json:
     rows_out = manifest.get("rows_out") or 0
+    flagged = manifest.get("kind") == "decontaminate"
     examples, drops = manifest.get("examples") or {}, manifest.get("drops") or {}
     return {
         "name": manifest.get("name") or manifest.get("kind"),
@@ -28,10 +29,23 @@ def _line(manifest: Json, widest: int) -> Json:
         "rows_out": rows_out,
         "width": round(100 * rows_out / widest, 2),
         "lost": round(100 * min(sum(drops.values()), widest - rows_out) / widest, 2),
-        "drops": [(why, n, [_example(e) for e in examples.get(why, [])]) for why, n in Counter(drops).most_common()],
+        "drops": [
+            (why, n, [flagged_pair(e) if flagged else _example(e) for e in examples.get(why, [])])
+            for why, n in Counter(drops).most_common()
+        ],
         "said": _said(manifest),
         "mixture": mixture(manifest),
     }
+
+
+def flagged_pair(example: Json) -> Json:
+    """Of a drop of `decontaminate`: the row and the benchmark's question that it repeats, to stand side by side."""
+    how, row, question = [*(example.get("detail") or "").split("\n"), "", "", ""][:3]
+    name, _, share = how.partition(": ")
+    return {
+        "row": example.get("row_id") or "", "row_text": row.removeprefix("row: "),
+        "question": name, "question_text": question.removeprefix("question: "), "how": share,
+    }  # fmt: skip
 
 
 def _example(example: Json) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launchers import leaks, rundir, targets
+from launchers import contamination, rundir, targets
 from launchers.backends.base import Command
 from launchers.errors import RunError, fail
 from launchers.phase import die_with_parent
@@ -45,7 +45,7 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
     """
     doing = run.plan if commands is None else replace(run.plan, commands=commands)
     check_machine(doing, parts)
-    for warning in leaks.warnings(run.plan.trained_on) if {"data", "train"} & set(parts) else ():
+    for warning in contamination.warnings(run.plan.trained_on) if {"data", "train"} & set(parts) else ():
         print(f"warning: {warning}", file=sys.stderr)
     _check_order(run, parts)
     with only_one(run.path):

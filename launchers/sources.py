@@ -15,7 +15,7 @@ from data_prep import pipeline, tasks
 from data_prep.errors import DataError
 from data_prep.pipeline import Spec, StepSpec
 from data_prep.steps.load import Load
-from launchers import envs, leaks
+from launchers import contamination, envs
 from launchers import tree as yaml_tree
 from launchers.compose import Resolved
 from launchers.errors import Fault, UserError, did_you_mean
@@ -94,11 +94,11 @@ def family_pipelines(resolved: Resolved) -> Tree:
 def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
     """Raises UserError for anything wrong in the recipe's data pipeline."""
     spec = make_spec(data_name(resolved), resolved, data_steps(resolved, export))
-    evaluated, trained = resolved.recipe.eval.tasks if resolved.recipe.eval else [], leaks.trained(spec)
+    evaluated, trained = resolved.recipe.eval.tasks if resolved.recipe.eval else [], contamination.trained(spec)
     try:
         for job in pipeline.jobs(spec):
             if isinstance(step := job.step(), Load):
-                if job.name in trained and (why := leaks.clash(step.params, evaluated)):
+                if job.name in trained and (why := contamination.clash(step.params, evaluated)):
                     raise DataError(f"step {job.name!r} {why}", job.name)
                 step.peek(spec.base)
     except DataError as error:

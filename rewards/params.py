@@ -13,11 +13,13 @@ from rewards.errors import RewardError, nearest
 class RewardParams(BaseModel):
     """Base of all parameters. Types are strict, but a JSON list serves as a tuple and an int as a float.
 
-    renamed: parameters of earlier versions, old name to new; the old one is an error that names the new.
+    renamed: parameters of earlier versions, old name to new; the old one is an error that names the new. removed: old
+    name to what to do instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
+    removed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -25,6 +27,8 @@ class RewardParams(BaseModel):
         for name in given if isinstance(given, Mapping) else ():
             if name in cls.renamed:
                 raise ValueError(f"parameter {name!r} is now called {cls.renamed[name]!r}")
+            if name in cls.removed:
+                raise ValueError(f"parameter {name!r} was removed: {cls.removed[name]}")
             if name not in cls.model_fields:
                 near, known = nearest(str(name), cls.model_fields), ", ".join(cls.model_fields)
                 raise ValueError(f"unknown parameter {name!r}{near}; parameters: {known}")

@@ -1,10 +1,11 @@
-"""Drops rows that repeat a question of a benchmark, and keeps the evidence.
+"""Drops rows that repeat a question of a benchmark, with both texts as evidence.
 
 - decontaminate: {against: "${eval.tasks}"}                     every task that the recipe is evaluated on
-- decontaminate: {against: [math500, aime24], fields: [prompt, completion], near: null}
+- decontaminate: {against: [math500, aime24], fields: [prompt, completion]}
 
-A drop's reason names the task; its detail the question's id, the rule and the shared words (`data_prep.overlap` has
-the rules). The manifest counts them, and `shards/*.drops.jsonl` holds them all.
+`data_prep.text.overlap` says what a repeat is. A drop's reason names the task; its detail has three lines: the
+question's id with how much of it is found, the row's text and the question's. The manifest counts drops and has a few
+of each task for the report; `shards/*.drops.jsonl` has them all.
 """
 
 from __future__ import annotations
@@ -19,25 +20,36 @@ from typing_extensions import Self
 
 from data_prep import tasks
 from data_prep.errors import DataError
-from data_prep.likeness import said
-from data_prep.overlap import Benchmark, Rules
 from data_prep.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.steps.dedup import Field_
 from data_prep.steps.load import Load, LoadParams
+from data_prep.text.normalise import text_of
+from data_prep.text.overlap import Benchmark, Match
+
+RENAMED = dict.fromkeys(("any_of", "of", "share", "near"), "overlap_threshold")  # parameters of earlier versions
 
 
 class DecontaminateParams(Params):
-    """against: tasks of configs/tasks; null switches a rule off. paths, mirror: as `load` has them."""
+    """Parameters.
+
+    against: tasks of configs/tasks. fields: each is compared by itself. overlap_threshold: least share, 0 to 1, of a
+    question's weight that a repeat holds; rare words weigh more. paths, mirror: as `load` has them.
+    """
 
     against: tuple[str, ...] = Field(min_length=1)
     fields: tuple[Field_, ...] = Field(("prompt",), min_length=1)
-    any_of: int | None = Field(13, ge=5)  # words of an n-gram, of which one is enough
-    of: int = Field(8, ge=5)  # words of the n-grams of a question, of which `share` are
-    share: float | None = Field(0.7, gt=0, le=1)
-    near: float | None = Field(0.8, gt=0, le=1)  # Jaccard similarity of word 5-grams
+    overlap_threshold: float = Field(0.75, gt=0, le=1)
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False
     workers: int = Field(1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        for name in given if isinstance(given, dict) else ():
+            if name in RENAMED:
+                raise ValueError(f"parameter {name!r} is gone: use {RENAMED[name]!r}, one threshold for all evidence")
+        return given
 
     @field_validator("against")
     @classmethod
@@ -50,10 +62,6 @@ class DecontaminateParams(Params):
             if name not in self.against:
                 raise ValueError(f"paths: {name!r} is not among the tasks of against")
         return self
-
-    @property
-    def rules(self) -> Rules:
-        return Rules(self.any_of, self.of, self.share, self.near)
 
     @property
     def benchmarks(self) -> Load:
@@ -82,22 +90,23 @@ class Decontaminate(Step):
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Read the benchmarks once for all shards. Raises DataError for one that has no questions."""
         questions = [
-            (str(row["source"]), str(row["id"]), said(row, ("prompt",)))
+            (str(row["source"]), str(row["id"]), text_of(row, ("prompt",)))
             for row in self.params.benchmarks.apply((), ctx)
             if not isinstance(row, Drop)
         ]
-        found = {task for task, _, _ in questions}
         for task in self.params.against:
-            if task not in found:
+            if all(task != source for source, _, _ in questions):
                 raise DataError(f"against: task {task!r} gives no questions to compare with")
-        known = Benchmark(questions, self.params.rules)
-        yield lambda rows, shard: self._judged(rows, known)
+        benchmark = Benchmark(questions, self.params.overlap_threshold)
+        yield lambda rows, shard: self._checked(rows, benchmark)
 
-    def _judged(self, rows: Sequence[Row], known: Benchmark) -> Output:
-        texts = [said(row, self.params.fields) for row in rows]
-        for row, match in zip(rows, known.matches(texts), strict=True):
-            if match is None:
-                yield row
-            else:
-                detail = f"{match.question}: {match.rule}: {match.words!r}"
-                yield Drop(f"repeats {match.task}", row["id"], detail)
+    def _checked(self, rows: Sequence[Row], benchmark: Benchmark) -> Output:
+        fields = (benchmark.matches([text_of(row, (field,)) for row in rows]) for field in self.params.fields)
+        for row, *matches in zip(rows, *fields, strict=True):
+            match = next((match for match in matches if match), None)
+            yield _drop(row, match) if match else row
+
+
+def _drop(row: Row, match: Match) -> Drop:
+    detail = f"{match.id}: {match.how}\nrow: {match.text}\nquestion: {match.question}"
+    return Drop(f"repeats {match.task}", row["id"], detail)

@@ -1,9 +1,9 @@
-"""Drops rows that say what an earlier row says: exactly (after normalising), or nearly (word n-grams).
+"""Drops rows that repeat an earlier row: exactly once normalised, or nearly, by their word n-grams.
 
 - dedup: {fields: [prompt]}
 - dedup: {fields: [prompt, completion], near: 0.8}
 
-Near duplicates: `data_prep.likeness`.
+Near duplicates: `data_prep.text.near_duplicates`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import Field
 
-from data_prep.likeness import as_numbers, first_equal, near_duplicates, normalised, said, text_hash
 from data_prep.step import Context, Drop, Output, Params, Row, Step
+from data_prep.text.near_duplicates import near_duplicates
+from data_prep.text.normalise import as_numbers, first_equal, normalised, text_hash, text_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,5 +94,5 @@ class Dedup(Step):
 
 
 def _repeat(reason: str, row: Row, earlier: Row, how: str) -> Drop:
-    detail = f"repeats {earlier['id']}{how}: {said(row, ('prompt',))[:80]!r}"
+    detail = f"repeats {earlier['id']}{how}: {text_of(row, ('prompt',))[:80]!r}"
     return Drop(reason, str(row["id"]), detail)

@@ -19,13 +19,13 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from data_prep import prompts
-from data_prep.likeness import said
 from data_prep.llm.objects import NoObject, found_object
 from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
 from data_prep.sampling import Sampling, prompt_seed
 from data_prep.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.text.normalise import text_of
 
 if TYPE_CHECKING:
     from data_prep.llm.client import ChatClient
@@ -97,7 +97,7 @@ class Label(Step):
 
     def _request(self, row: Row, attempt: int) -> Request:
         text = prompts.render(
-            "label/label", least=self.params.least, most=self.params.most, problem=said(row, ("prompt",))
+            "label/label", least=self.params.least, most=self.params.most, problem=text_of(row, ("prompt",))
         )
         seed = prompt_seed(self.params.seed, f"{row['id']}\0{attempt}")
         return Request([{"role": "user", "content": text}], seed)

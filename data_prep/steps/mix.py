@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from typing_extensions import Self
 
 from data_prep.errors import DataError, nearest
-from data_prep.likeness import as_numbers, first_equal, text_hash
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import number_of
+from data_prep.text.normalise import as_numbers, first_equal, text_hash
 
 if TYPE_CHECKING:
     import numpy as np

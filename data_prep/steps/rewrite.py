@@ -25,7 +25,6 @@ from typing_extensions import Self
 
 import rewards
 from data_prep import prompts, tasks
-from data_prep.likeness import said
 from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
 from data_prep.llm.replies import Failed, as_drop
 from data_prep.llm.requests import Request
@@ -33,6 +32,7 @@ from data_prep.sampling import Sample, Sampling, prompt_seed
 from data_prep.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.steps.asking import renderer
 from data_prep.steps.origins import prompt_hash
+from data_prep.text.normalise import text_of
 from data_prep.thoughts import explanation, split, words
 from rewards.extract import cut_short
 from rewards.thinking import Thinking, thinking
@@ -172,7 +172,7 @@ class Rewrite(Step):
             "rewrite/rewrite",
             ending=prompts.render("rewrite/program" if "tests" in row else "rewrite/answer"),
             example=form.render("the thinking, word for word", "the solution"),
-            question=said(row, ("prompt",)),
+            question=text_of(row, ("prompt",)),
             text=row["completion"],
         )
         return Request([{"role": "user", "content": text}], prompt_seed(self.params.seed, f"{row['id']}\0{attempt}"))

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from rewards.base import FailureLimit, Reward
-from rewards.cli import selfcheck
+from rewards.cli import selfcheck, serve
 from rewards.cli.score import score_file
 from rewards.errors import RewardError, TooManyFailures
 from rewards.registry import REGISTRY, load, reward_class
-from rewards.serving import server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (score, check):
         verb.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
         verb.add_argument("--input", type=Path, required=verb is score, metavar="JSONL")
-    server.add_parser(verbs)
+    serve.add_parser(verbs)
     check.add_argument("--reward", default="math")
     score.add_argument("--reward", required=True)
     score.add_argument("--output", type=Path, required=True, metavar="JSONL")
@@ -111,4 +110,4 @@ def _selfcheck(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    return server.serve(_reward(args), args)
+    return serve.serve(_reward(args), args)

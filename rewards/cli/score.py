@@ -43,10 +43,7 @@ def score_file(
     part, about = (output.with_name(output.name + suffix) for suffix in (".part", ".part.json"))
     counts: Counter[str] = Counter()
     with part.open("a+b") as out:
-        try:
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RewardError(f"{part}: another process is scoring into it") from None
+        _lock(out, part)
         if not about.exists() or about.read_text() != work:
             out.truncate(0)
             about.write_text(work)
@@ -66,6 +63,17 @@ def score_file(
         part.replace(output)
     about.unlink()
     return dict(counts)
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Raises RewardError if another process holds the lock, or has renamed the file by now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    raise RewardError(f"{path}: another process is scoring into it")
 
 
 Scored = list[tuple[Line, list[Score]]]

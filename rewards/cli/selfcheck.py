@@ -6,6 +6,7 @@ python -m rewards selfcheck --input rows.jsonl --reward math   # every reference
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from rewards.scorer import check_columns, read_rows
 CALL = {"tests": {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}}
 POLYNOMIAL = {"answer": "x^2+1"}
 PYTHON = "```python\n{}\n```"
+CPP_CALL = {"tests": {**CALL["tests"], "language": "cpp", "declaration": "int f(int x);"}}
+CPP = "```cpp\n{}\n```"
 
 # Attacks (name, reward, row, completion): none may score more than 0, and none may create the file CANARY.
 ATTACKS: list[tuple[str, str, dict[str, Any], str]] = [
@@ -37,11 +40,26 @@ ATTACKS: list[tuple[str, str, dict[str, Any], str]] = [
     ("code in a box", "math", POLYNOMIAL, r"""\boxed{exec("open('CANARY','w')")}"""),
     ("tower of powers in a box", "math", POLYNOMIAL, r"\boxed{x^{9^{9^{9^{9}}}}+1}"),
 ]  # fmt: skip
+# The same in C++, tried where there is a compiler.
+CPP_ATTACKS = {
+    "result equal to every integer": "#include <bitset>\nstd::bitset<0> f(long) { return {}; }",
+    "exit before the verdict": "#include <unistd.h>\nint f(int) { _exit(0); }",
+    "result written by hand": '#include <unistd.h>\nint f(int) { write(3, "[*]", 3); _exit(0); }',
+    "return address moved": "int f(int) { void** frame = (void**)__builtin_frame_address(0);"
+    " frame[1] = ((void**)frame[0])[1]; frame[0] = ((void**)frame[0])[0]; return 0; }",
+    "constant behind the call": "int f(int) { auto* at = (unsigned char*)__builtin_return_address(0);"
+    " for (int i = 0; i < 64; i++) if (at[i] == 0xc7 && at[i + 1] == 0x45) return *(int*)(at + i + 3); return 0; }",
+    "macros around the shim": "int f(int) { return 0; }\n#define graded_result 2\n#define graded std",
+    "the shim in a comment": "int f(int) { return 0; }\n/*",
+}
 # Correct completions (name, reward, row, completion): if they score less than 1, the zeros above prove nothing.
 HONEST: list[tuple[str, str, dict[str, Any], str]] = [
     ("a correct program", "code", CALL, PYTHON.format("def f(x): return x + 1")),
     ("a correct answer", "math", POLYNOMIAL, r"\boxed{1+x^2}"),
 ]
+if shutil.which("g++"):
+    ATTACKS += [(f"C++: {name}", "code", CPP_CALL, CPP.format(program)) for name, program in CPP_ATTACKS.items()]
+    HONEST.append(("a correct C++ program", "code", CPP_CALL, CPP.format("int f(int x) { return x + 1; }")))
 
 
 def machine() -> tuple[list[str], bool]:

@@ -114,7 +114,12 @@ class MathReward(Reward):
         self._cache: OrderedDict[tuple[str, str], _Verdict] = OrderedDict()
 
     def grade(self, row: Row, completion: str) -> Score:
-        return self.grade_many([row], [completion], 1)[0]
+        item = self._cheap(row, completion)
+        return (
+            item
+            if isinstance(item, Score)
+            else _scored(item, self._decide([(item.gold, item.answer)], self.params.workers)[0])
+        )
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         workers = workers or self.params.workers
@@ -122,7 +127,7 @@ class MathReward(Reward):
         cheap_only = workers > 1 and len(rows) >= _LARGE_BATCH
         graded = [self._cheap(row, text, cheap_only) for row, text in zip(rows, completions, strict=True)]
         pairs = sorted({(item.gold, item.answer) for item in graded if isinstance(item, _Open)})
-        verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True))
+        verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True)) if pairs else {}
         return [item if isinstance(item, Score) else _scored(item, verdicts[item.gold, item.answer]) for item in graded]
 
     def check_gold(self, row: Row) -> tuple[str, str]:
@@ -191,7 +196,7 @@ class MathReward(Reward):
         frames = [requests[start : start + size] for start in range(0, len(requests), size)]
         verdicts: list[_Verdict] = []
         try:
-            for replies in shared(_WORKER, workers).ask_all(frames, self.params.deadline, workers):
+            for replies in shared(_WORKER, workers).ask_all(frames, self.params.deadline, min(workers, len(frames))):
                 verdicts += map(_verdict, replies)
         except WorkerError as problem:  # none can be started
             verdicts += [_verdict(problem)] * (len(pairs) - len(verdicts))

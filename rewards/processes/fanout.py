@@ -69,26 +69,16 @@ def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
     yield start, len(completions)
 
 
-def _packed(rows: Sequence[Row], columns: Sequence[str]) -> list[Row | int]:
-    """The columns of each row; for rows like the one before, as those of a group are, how many they are."""
-    packed: list[Any] = []
-    before: list[Any] | None = None
-    for row in rows:
-        values = [row.get(key) for key in columns]
-        if values != before:
-            packed.append(dict(zip(columns, values, strict=True)))
-            before = values
-        elif isinstance(packed[-1], int):
-            packed[-1] += 1
-        else:
-            packed.append(1)
-    return packed
+def _packed(rows: Sequence[Row], columns: Sequence[str]) -> list[list[Any] | None]:
+    """The columns of each row; None for a row like the one before, as those of a group are."""
+    values = [[row.get(column) for column in columns] for row in rows]
+    return [None if at and own == values[at - 1] else own for at, own in enumerate(values)]
 
 
-def _unpacked(packed: Sequence[Row | int]) -> list[Row]:
+def _unpacked(packed: Sequence[list[Any] | None], columns: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
-    for item in packed:
-        rows += [rows[-1]] * item if isinstance(item, int) else [item]
+    for values in packed:
+        rows.append(rows[-1] if values is None else dict(zip(columns, values, strict=True)))
     return rows
 
 
@@ -102,7 +92,7 @@ def _built(module: str, kind: str, name: str, params: str) -> FansOut:
 def handle(request: Mapping[str, Any]) -> dict[str, Any]:
     """In a worker: a chunk to {"scores": [values, outcomes, details]}."""
     reward = _built(*request["class"])
-    scores = reward.grade_here(_unpacked(request["rows"]), request["completions"])
+    scores = reward.grade_here(_unpacked(request["rows"], reward.needs), request["completions"])
     return {"scores": [[s.value for s in scores], [s.outcome for s in scores], [s.details for s in scores]]}
 
 

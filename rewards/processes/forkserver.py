@@ -6,7 +6,7 @@ it the interpreter's libraries to read and nothing to write or run; seccomp allo
 signal to others; rlimits bound memory and files.
 
 What this does not stop: where the kernel has no Landlock (before 5.13) a worker may read files, and where
-libseccomp is missing it may open sockets. `Isolation.names` lists what is active; pool.py logs what is not.
+libseccomp is missing it may open sockets. pool.py logs it.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cac
 
 @dataclass(frozen=True)
 class Isolation:
-    """How workers are confined. problems: what this machine lacks for it."""
+    """What confines workers. rules: descriptor of a Landlock ruleset. problems: what this machine lacks."""
 
     filter: walls.Filter | None
     rules: int | None
     memory_mb: int
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...]
 
     @property
-    def names(self) -> tuple[str, ...]:
-        active = (("landlock", self.rules), ("seccomp", self.filter))
-        return (*(name for name, part in active if part is not None), "rlimits")
+    def active(self) -> tuple[str, ...]:
+        parts = (("landlock", self.rules), ("seccomp", self.filter))
+        return (*(name for name, part in parts if part is not None), "rlimits")
 
     def enter(self) -> None:
         """Confine this process, for good."""
-        walls.limit(resource.RLIMIT_AS, self.memory_mb << 20)
-        for which, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 16)):
+        limits = ((resource.RLIMIT_AS, self.memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
+        for which, value in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
             walls.limit(which, value)
         walls.no_new_privileges()
         if self.rules is not None:
@@ -63,15 +63,12 @@ class Isolation:
 
 def prepare_isolation(root: str, memory_mb: int) -> Isolation:
     """Make, once, what confines every worker. root: of the repository, whose `rewards` stays readable."""
-    problems = []
     library = [path for path in sys.path if path != root] + [str(Path(root) / "rewards"), *_SYSTEM_LIBRARIES]
-    rules = walls.landlock_rules((path, walls.READ) for path in library)
-    if rules is None:
-        problems.append("this kernel has no Landlock: a worker could read files")
+    rules, program = walls.landlock_rules((path, walls.READ) for path in library), None
+    problems = [] if rules is not None else ["this kernel has no Landlock: a worker could read files"]
     try:
         program = walls.Filter.from_bytes(filters.write("python"))
     except RewardError as problem:
-        program = None
         problems.append(f"a worker could open sockets: {problem}")
     return Isolation(program, rules, memory_mb, tuple(problems))
 
@@ -87,8 +84,7 @@ def main() -> NoReturn:
     isolation = prepare_isolation(root, int(memory_mb))
     control = socket.socket(fileno=0)
     parent = os.getppid()
-    ready = {"isolation": isolation.names, "problems": isolation.problems}
-    control.sendall(json.dumps(ready).encode() + b"\n")
+    control.sendall(json.dumps([isolation.active, isolation.problems]).encode() + b"\n")
     while os.getppid() == parent:
         # A fork of the host may hold a copy of its end, so a closed socket is not the only sign of its death.
         if not select.select([control], [], [], _PARENT_POLL_SECONDS)[0]:
@@ -99,13 +95,13 @@ def main() -> NoReturn:
             break
         while not line.endswith(b"\n"):
             line += control.recv(65536)
-        for pid in json.loads(line)["reap"]:
+        for pid in json.loads(line):  # those that the host has killed
             os.waitpid(pid, 0)
         server, pid = os.getpid(), os.fork()
         if pid == 0:
             _work(module, fds[0], isolation, server)
         os.close(fds[0])
-        control.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        control.sendall(b"%d\n" % pid)
     os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
 
 

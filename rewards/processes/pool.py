@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.01
 _QUEUED = 16  # batches per worker that `ask_all` holds, finished ones that wait for an earlier one included
 
 # The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
-_BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from rewards.processes import forkserver"
+_BOOT = "import sys; sys.path = [*sys.path[1:], sys.argv[1]]; from rewards.processes.forkserver import main; main()"
 
 
 class DeadlineError(Exception):
@@ -133,6 +133,10 @@ class Pool:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
+    def cpu_seconds(self) -> float:
+        """CPU time that the idle workers have used."""
+        return sum(_cpu_clock(worker.pid) for worker in self._idle)
+
     def grow(self, size: int) -> None:
         """Allow `size` workers, if that is more than now."""
         with self._lock:
@@ -204,7 +208,14 @@ class Pool:
 
     def _take(self) -> _Worker:
         with self._lock:
-            return self._idle.pop() if self._idle else self._fork()
+            for attempt in range(2):
+                try:
+                    return self._idle.pop() if self._idle else self._fork()
+                except OSError as problem:
+                    self.close()  # the fork server was killed: start another, once
+                    if attempt:
+                        raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
+        raise AssertionError("unreachable")
 
     def _return(self, worker: _Worker, kept: bool) -> None:
         with self._lock:
@@ -217,41 +228,20 @@ class Pool:
             self._dead.append(worker.pid)
 
     def _fork(self) -> _Worker:
-        for attempt in range(2):
-            try:
-                return self._ask_server()
-            except OSError as problem:
-                self.close()  # the fork server was killed: start another, once
-                if attempt:
-                    raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
-        raise AssertionError("unreachable")
-
-    def _ask_server(self) -> _Worker:
         control = self._control or self._start()
         ours, theirs = socket.socketpair()
         with theirs:
-            request = json.dumps({"reap": self._dead}).encode() + b"\n"
-            socket.send_fds(control, [request], [theirs.fileno()])
+            socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [theirs.fileno()])
         self._dead = []
-        return _Worker(int(json.loads(_read_line(control))["pid"]), ours)
+        return _Worker(int(_read_line(control)), ours)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
         root = str(Path(__file__).resolve().parents[2])
-        command = [
-            sys.executable,
-            "-s",
-            "-c",
-            f"{_BOOT}; forkserver.main()",
-            root,
-            str(self._memory_mb),
-            self._module,
-            *self._preload,
-        ]
         with theirs, tempfile.TemporaryFile() as errors:
             self._server = subprocess.Popen(
-                command,
+                [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self._preload],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -261,41 +251,32 @@ class Pool:
             )
             theirs.close()
             try:
-                ready = json.loads(_read_line(ours))
+                active, problems = json.loads(_read_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
                 last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
                 raise WorkerError(f"cannot start workers of {self._module}: {' '.join(last) or problem}") from None
-        self.isolation = tuple(ready["isolation"])
-        for missing in ready["problems"]:
-            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, missing, ", ".join(self.isolation))
-        self._control = ours
+        self._control, self.isolation = ours, tuple(active)
+        for lack in problems:
+            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(active))
         return ours
 
-    def close(self, wait: bool = False) -> None:
+    def close(self, wait: bool = False, forked: bool = False) -> None:
         """End the fork server and with it every worker. The pool can be used again afterwards.
 
         wait: let idle workers and the server end by themselves, so that their CPU time is added to this process's.
+        forked: this is a child of the process that started them, and must leave them alone.
         """
-        self._disconnect()
-        if self._server is not None:
+        for sock in (*(worker.sock for worker in self._idle), *([self._control] if self._control else [])):
+            sock.close()
+        if self._server is not None and forked:
+            self._server.returncode = 0  # not our child: keep Popen from waiting for it
+        elif self._server is not None:
             if not wait:
                 self._server.kill()
             self._server.wait()
         self._idle, self._dead, self._control, self._server = [], [], None, None
-
-    def forget(self) -> None:
-        """After fork, in the child: drop the parent's workers without touching them."""
-        self._disconnect()
-        if self._server is not None:
-            self._server.returncode = 0  # not our child: keep Popen from waiting for it
-
-    def _disconnect(self) -> None:
-        for worker in self._idle:
-            worker.sock.close()
-        if self._control is not None:
-            self._control.close()
 
 
 def _read_line(sock: socket.socket) -> bytes:
@@ -324,7 +305,7 @@ def _after_fork() -> None:
     global _pools_lock
     _pools_lock = threading.Lock()
     for pool in _pools.values():
-        pool.forget()
+        pool.close(forked=True)
     _pools.clear()
 
 

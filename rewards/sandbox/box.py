@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from rewards.errors import RewardError
-from rewards.sandbox import filters, probe
+from rewards.sandbox import environment, filters, probe
 from rewards.sandbox.inside import walls
 from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner
@@ -78,12 +78,15 @@ class Sandbox:
         cases: Sequence[Case],
         limits: Limits = Limits(),  # noqa: B008 - frozen
         keep_going: Callable[[int, Ran], bool] | None = None,
+        preamble: str = "",
     ) -> Program:
         """Run a Python solution on each case, every time in a fresh process. keep_going(index, run): go on?
 
+        preamble: trusted source, executed once in the program's namespace before the program.
+
         A call's result is JSON only as far as the program kept to the rules: its bytes may be anything.
         """
-        return self._programs.python(code, cases, limits, keep_going)
+        return self._programs.python(code, cases, limits, keep_going, preamble)
 
     def run_tests(
         self,
@@ -170,9 +173,13 @@ _lock = threading.Lock()
 
 
 def shared() -> Sandbox:
-    """This process's sandbox, on the best rung. Closed at exit. Raises RewardError where no rung holds."""
+    """This process's sandbox, on the best rung. Closed at exit.
+
+    Raises RewardError where no rung holds, and where the environment of Python programs is not built.
+    """
     with _lock:
         if os.getpid() not in _shared:
+            environment.packages(required=True)
             _shared.clear()  # a fork: the parent's is the parent's
             _shared[os.getpid()] = Sandbox()
             atexit.register(_shared[os.getpid()].close)

@@ -127,8 +127,10 @@ class Runner:
         self.last_problem = ""  # why a zygote did not start
         _runners.add(self)
 
-    def python(self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None) -> Program:
-        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+    def python(
+        self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None, preamble: str = ""
+    ) -> Program:
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s, "preamble": preamble}
         with memfd(code.encode("utf-8", "surrogatepass")) as payload:
             return self._each(request, payload, limits, cases, {}, keep_going)
 
@@ -348,7 +350,7 @@ def _ending(code: int) -> str:
 
 def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
     """One leaf's run. Raises Lost."""
-    called = case.call is not None
+    called = case.call is not None or case.result
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
     with contextlib.ExitStack() as files:
         pipes: dict[int, Pipe] = {}

@@ -37,11 +37,13 @@ BUILD_LIMITS = Limits(cpu_s=60.0, wall_s=300.0, memory_mb=3072, output_kb=256 * 
 class Case:
     """One run of a program: its standard input, or (Python only) a call of `call[0]` with JSON arguments.
 
-    A call goes to the method of that name of a class `Solution` if there is one, else to the function.
+    A call goes to the method of that name of a class `Solution` if there is one, else to the function. result: a
+    compiled program gets descriptor 3 as well, and what it writes there is the run's result.
     """
 
     stdin: bytes = b""
     call: tuple[str, list[Any]] | None = None
+    result: bool = False
 
 
 @dataclass(frozen=True)

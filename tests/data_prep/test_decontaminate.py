@@ -1,163 +1,166 @@
-"""Training rows that repeat a benchmark's question are found by each rule, with the evidence; others stay."""
+"""Training rows that repeat a benchmark's question are dropped with both texts; other questions stay, however alike."""
 
-import random
+import re
 
 import making
 import pytest
-from hypothesis import given, strategies
+from problems import BENCHMARK, OTHERS, REPEATS
 
-from data_prep import overlap
+from data_prep import pipeline
 from data_prep.errors import DataError
-from data_prep.overlap import Benchmark, Rules
+from data_prep.text.overlap import Benchmark
+from data_prep.text.tokens import tokens, words
 
-WORDS = [f"word{n}" for n in range(3000)]
-
-
-def text(rng: random.Random, count: int) -> list[str]:
-    return rng.choices(WORDS, k=count)
+QUESTIONS = [("math500", name, text) for name, text in BENCHMARK.items()]
+LONG = [name for name, text in BENCHMARK.items() if len(re.sub(r"\[asy\].*", "", text).split()) >= 40]
 
 
-def decontaminate(folder, questions: list[str], prompts: list[str], completions=None, **params):
-    making.write_jsonl(
-        folder / "bench.jsonl", [{"id": str(n), "problem": one, "answer": "1"} for n, one in enumerate(questions)]
+@pytest.fixture(scope="module")
+def benchmark() -> Benchmark:
+    return Benchmark(QUESTIONS)
+
+
+def repeated(benchmark: Benchmark, text: str) -> str | None:
+    match = benchmark.matches([text])[0]
+    return match.id if match else None
+
+
+@pytest.mark.parametrize("case", range(len(REPEATS)))
+def test_reworded_reformatted_and_halved_questions_are_repeats(benchmark, case):
+    name, text = REPEATS[case]
+    assert repeated(benchmark, text) == name
+
+
+@pytest.mark.parametrize("case", range(len(OTHERS)))
+def test_the_same_template_with_other_numbers_or_words_is_no_repeat(benchmark, case):
+    assert repeated(benchmark, OTHERS[case]) is None
+
+
+def renamed(text: str) -> str:
+    """With x as t and a as p, in formulas only."""
+    rename = {"x": "t", "a": "p"}
+    return re.sub(
+        r"\$[^$]*\$",
+        lambda formula: re.sub(r"\\[a-zA-Z]+|[xa]", lambda name: rename.get(name[0], name[0]), formula[0]),
+        text,
     )
-    lines = [{"id": f"r{n}", "prompt": one, "completion": "c"} for n, one in enumerate(prompts)]
-    for line, said in zip(lines, completions or (), strict=False):
-        line["completion"] = said
-    making.write_jsonl(folder / "in.jsonl", lines)
-    given = {"against": ["math500"], "paths": {"math500": "bench.jsonl"}, **params}
-    manifest, found = making.run(folder, ("load", {"path": "in.jsonl"}), ("decontaminate", given))
-    return manifest, [row["id"] for row in found]
 
 
-def test_each_rule_finds_what_it_says_and_keeps_the_evidence(tmp_path):
-    rng = random.Random(1)
-    long, other, short = text(rng, 60), text(rng, 40), "What is 17 + 4?"
-    prompts = [
-        " ".join([*text(rng, 30), *long[20:33], *text(rng, 30)]),  # 13 words of it, in another text
-        " ".join([*text(rng, 30), *long[20:32], *text(rng, 30)]),  # 12: neither rule holds
-        " ".join(word for at, word in enumerate(other) if at not in (12, 25)).upper() + " !",  # changed here and there
-        "what is  17+4 ?",
-        " ".join(text(rng, 50)),
-    ]
-    manifest, ids = decontaminate(tmp_path, [" ".join(long), " ".join(other), short], prompts, near=0.5, share=None)
-    assert ids == ["r1", "r4"]
-    assert manifest.drops == {"repeats math500": 3}
-    told = {one["row_id"]: one["detail"] for one in manifest.examples["repeats math500"]}
-    assert "13 words" in told["r0"]
-    assert " ".join(long[20:33]) in told["r0"]
-    assert told["r3"].split(": ")[1] == "equal"
-    assert told["r0"].startswith("math500/0: "), "the question's id"
+def reformatted(text: str) -> str:
+    text = re.sub(r"\$([^$]+)\$", r"\\( \1 \\)", text) if "\\" in text else text
+    return text.replace(r"\frac", r"\dfrac").replace(r"\left( ", r"\bigl(").replace("+", " + ").replace(". ", ".\n")
 
 
-def test_most_of_a_question_split_up_is_found_by_its_8_grams():
-    rng = random.Random(2)
-    question = text(rng, 44)
-    parts = [question[at : at + 11] for at in range(0, 44, 11)]  # 4 of each 11 words' 8-grams: 16 of 37
-    split = " ".join(" ".join([*part, *text(rng, 5)]) for part in parts)
-    found = {
-        share: Benchmark([("t", "1", " ".join(question))], Rules(share=share)).matches([split])[0]
-        for share in (0.4, 0.5)
-    }
-    assert found[0.5] is None
-    assert found[0.4] is not None
-    assert found[0.4].rule == "0.43 of its 8-grams"
+PLANTED = {
+    "verbatim": lambda text: text,
+    "renamed": renamed,
+    "reformatted": reformatted,
+    "among other sentences": lambda text: f"I found this in an old contest book. {text} Explain each of your steps.",
+    "in a long text": lambda text: "\n".join([*OTHERS[10:14], text, *OTHERS[20:24]]),
+}
 
 
-def test_near_duplicates_are_found_and_the_threshold_is_exact():
-    rng = random.Random(3)
-    question = text(rng, 104)  # 100 5-grams
-    changed = [*question[:50], "else", *question[51:]]  # 5 of them are other ones: 95 of 105 are shared
-    for near, rule in ((0.90, "0.90 alike"), (0.91, None)):
-        known = Benchmark([("t", "1", " ".join(question))], Rules(any_of=None, share=None, near=near))
-        match = known.matches([" ".join(changed)])[0]
-        assert (match.rule if match else None) == rule
+@pytest.mark.parametrize("how", PLANTED)
+def test_copies_of_every_question_are_found(benchmark, how):
+    missed = [
+        name for name, text in BENCHMARK.items()
+        if not (how == "in a long text" and len(words(text)) < 5) and repeated(benchmark, PLANTED[how](text)) != name
+    ]  # fmt: skip
+    assert missed == []
+
+
+def test_the_first_half_of_a_long_question_is_found(benchmark):
+    assert len(LONG) >= 5
+    for name in LONG:
+        half = BENCHMARK[name].split()[: len(BENCHMARK[name].split()) // 2]
+        assert repeated(benchmark, " ".join(half)) == name
+
+
+def test_a_part_that_another_question_goes_on_from_is_no_repeat(benchmark):
+    meadow = BENCHMARK["fence"].split(" Posts")[0]
+    assert repeated(benchmark, f"{meadow} He plants a tree in each corner of the meadow. How many meters?") is None
+
+
+@pytest.mark.parametrize("name", BENCHMARK)
+def test_each_number_counts(benchmark, name):
+    """A question with any of its numbers changed is another question."""
+    text = re.sub(r"\[asy\].*", "", BENCHMARK[name])
+    for number in re.finditer(r"\d+", text):
+        changed = text[: number.start()] + str(int(number[0]) + 1) + text[number.end() :]
+        assert repeated(benchmark, changed) is None, changed
 
 
 def test_instructions_that_all_questions_have_are_no_evidence():
-    rng = random.Random(4)
-    instruction = " ".join(text(rng, 40))
-    questions = [("t", str(n), f"{instruction} {' '.join(text(rng, 20))}") for n in range(8)]
-    known = Benchmark(questions, Rules())
-    alike = f"{instruction} {' '.join(text(rng, 20))}"
-    taken = f"Something else. {questions[5][2]} And more."
-    assert known.matches([alike, taken, instruction]) == [None, known.matches([taken])[0], None]
-    match = known.matches([taken])[0]
-    assert match is not None
-    assert match.question == "5"
+    instruction = (
+        "You are given a problem of a mathematics competition for pupils. Think about it carefully, write your "
+        "solution step by step in complete sentences, check each step, and put the final answer at the end in a box."
+    )
+    known = Benchmark([("t", name, f"{instruction}\n{text}") for name, text in BENCHMARK.items()])
+    assert [match for match in known.matches([f"{instruction}\n{text}" for text in OTHERS]) if match] == []
+    assert [match and match.id for match in known.matches(list(BENCHMARK.values()))] == list(BENCHMARK)
 
 
-def test_fields_decide_where_is_looked(tmp_path):
-    question = " ".join(text(random.Random(5), 30))
-    only_prompts = decontaminate(tmp_path, [question], ["a", "b"], ["x", f"so: {question}"])
-    assert only_prompts[1] == ["r0", "r1"]
-    assert decontaminate(tmp_path, [question], ["a", "b"], ["x", f"so: {question}"], fields=["prompt", "completion"])[
-        1
-    ] == ["r0"]
+def test_a_benchmark_of_a_single_question_is_enough():
+    for name, text in BENCHMARK.items():
+        known = Benchmark([("t", name, text)])
+        assert repeated(known, f"Solve this: {text}") == (name if len(words(text)) > 1 else None)
+        assert [match for match in known.matches(OTHERS) if match] == []
 
 
-def test_a_long_text_that_holds_five_words_is_found_where_five_are_enough():
-    """Though near duplicates have n-grams of as many words, and such a text is none."""
-    rng = random.Random(6)
-    question, around = text(rng, 20), text(rng, 400)
-    holding = " ".join([*around, *question[:5]]), " ".join([*around, *question])
-    for rules in Rules(any_of=5), Rules(any_of=None, of=5):
-        one, all_ = Benchmark([("t", "1", " ".join(question))], rules).matches(holding)
-        assert (one is not None) == (rules.any_of == 5)
-        assert all_ is not None
+def test_tokens_are_words_numbers_operators_and_variables():
+    formula = (
+        r"Let $g(x)=\dfrac{4x+1}{x-3}$ \text{for} $x\ne 3$; find $\left\lfloor g(10{,}000)\right\rfloor$ at 60^\circ."
+    )
+    assert " ".join(tokens(formula)) == (
+        "let ·g ·x = 4 ·x + 1 / ·x - 3 for ·x != 3 find floor ·g 10000 at 60"
+    )  # fmt: skip
+    assert words(formula) == ["let", "4", "1", "3", "for", "3", "find", "floor", "10000", "at", "60"]
+    assert words("A[asy]draw((0,0)--(3,4));[/asy]rea of $ABCD$") == ["rea", "of", "abcd"]
+    assert tokens("三角形の面積は５") == ["3", "角", "形", "の", "面", "積", "は", "5"]
+    assert tokens("a three-digit number and a half-line") == tokens("A 3-digit number and a half line")
 
 
-def test_words_of_any_length_are_compared():
-    question = [f"{n}".ljust(at, "0") for n, at in enumerate(range(1, 100, 7), 10)]  # words of 2 to 99 digits
-    known = Benchmark([("t", "1", " ".join(question))], Rules())
-    for _ in range(2):  # of the second text the short words have been met before
-        found = known.matches([" ".join(["so", *question]), " ".join([*question[:7], "so", *question[7:]])])
-        assert [match is not None for match in found] == [True, False]
+def decontaminate(folder, prompts: list[str], completions: list[str] | None = None, **params):
+    rows = [{"id": name, "problem": text, "answer": "1"} for name, text in BENCHMARK.items()]
+    making.write_jsonl(folder / "bench.jsonl", rows)
+    completions = completions or ["c"] * len(prompts)
+    rows = [
+        {"id": f"r{n}", "prompt": prompt, "completion": completion}
+        for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+    ]
+    making.write_jsonl(folder / "in.jsonl", rows)
+    given = {"against": ["math500"], "paths": {"math500": "bench.jsonl"}, **params}
+    items = ("load", {"path": "in.jsonl"}), ("decontaminate", given)
+    manifest, kept = making.run(folder, *items)
+    return manifest, [row["id"] for row in kept], pipeline.find(making.spec(folder, *items))
 
 
-@given(strategies.text(alphabet=strategies.characters(max_codepoint=127)))
-def test_the_words_of_ascii_are_those_of_the_same_text_among_other_letters(said):
-    assert overlap.words_of(f"{said} é") == [*overlap.words_of(said), "é"]
+def test_drops_name_the_row_and_the_question_with_both_texts(tmp_path):
+    manifest, kept, directory = decontaminate(tmp_path, [OTHERS[0], REPEATS[0][1], BENCHMARK["sum"]])
+    assert kept == ["r0"]
+    assert manifest.drops == {"repeats math500": 2}
+    first, second = making.lines(directory / "shards" / "00000.drops.jsonl")
+    assert (first["row_id"], second["row_id"]) == ("r1", "r2")
+    assert first["detail"].split("\n") == [
+        "math500/letters: 78% of the question", f"row: {REPEATS[0][1]}", f"question: {BENCHMARK['letters']}"
+    ]  # fmt: skip
+    assert second["detail"].startswith("math500/sum: 100% of the question\n")
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_looking_up_by_hashes_finds_what_comparing_all_with_all_finds(seed):
-    rng = random.Random(seed)
-    words = WORDS[:30]  # so few that n-grams meet by chance
-    questions = [("t", str(n), " ".join(rng.choices(words, k=rng.randint(1, 40)))) for n in range(12)]
-    texts = [" ".join(rng.choices(words, k=rng.randint(0, 30))) for _ in range(40)]
-    for _, _, question in questions:  # and pieces of questions
-        said = question.split()
-        start = rng.randint(0, len(said))
-        texts.append(" ".join([*said[start : start + 14], *rng.choices(words, k=rng.randint(0, 9))]))
-    rules = Rules(share=0.5, near=0.6)
-    found = Benchmark(questions, rules).matches(texts)
-    assert any(found)
-    for one, match in zip(texts, found, strict=True):
-        assert (match is not None) == slow(overlap.words_of(one), [overlap.words_of(q) for _, _, q in questions], rules)
+def test_fields_are_compared_each_by_itself(tmp_path):
+    completions = ["The answer is 85.", f"{OTHERS[30]} So, to the question: {BENCHMARK['trains']} Let us see."]
+    assert decontaminate(tmp_path, OTHERS[:2], completions)[1] == ["r0", "r1"]
+    manifest, kept, _ = decontaminate(tmp_path, OTHERS[:2], completions, fields=["prompt", "completion"])
+    assert kept == ["r0"]
+    shown = manifest.examples["repeats math500"][0]["detail"].split("\n")[1]
+    assert "Stations $A$ and $B$" in shown, "the part of a long text that repeats the question"
 
 
-def slow(said: list[str], questions: list[list[str]], rules: Rules) -> bool:
-    """The rules as they are written, all with all."""
-
-    def grams(words, size):
-        return {tuple(words[at : at + size]) for at in range(len(words) - size + 1)}
-
-    for question in questions:
-        of = grams(question, rules.of)
-        like, either = grams(said, 5) & grams(question, 5), grams(said, 5) | grams(question, 5)
-        if (
-            said == question
-            or grams(said, 13) & grams(question, 13)
-            or (of and len(of & grams(said, rules.of)) / len(of) >= rules.share)
-            or (like and len(like) / len(either) >= rules.near)
-        ):
-            return True
-    return False
-
-
-def test_a_task_without_questions_and_a_wrong_name_are_one_line(tmp_path):
+def test_errors_name_what_to_change(tmp_path):
     with pytest.raises(DataError, match="against: no task 'math50' in configs/tasks; did you mean 'math500'"):
-        decontaminate(tmp_path, ["a"], ["b"], against=["math50"], paths={})
+        decontaminate(tmp_path, ["b"], against=["math50"], paths={})
     with pytest.raises(DataError, match="paths: 'gsm8k' is not among the tasks of against"):
-        decontaminate(tmp_path, ["a"], ["b"], paths={"gsm8k": "x"})
+        decontaminate(tmp_path, ["b"], paths={"gsm8k": "x"})
+    for name, value in {"any_of": 13, "of": 8, "share": 0.7, "near": None}.items():
+        with pytest.raises(DataError, match=f"parameter '{name}' is gone: use 'overlap_threshold'"):
+            decontaminate(tmp_path, ["b"], **{name: value})

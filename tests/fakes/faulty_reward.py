@@ -9,8 +9,8 @@ import sys
 import time
 
 from rewards import REGISTRY, Reward, Score
-from rewards.__main__ import main
 from rewards.base import Row
+from rewards.cli.main import main
 from rewards.params import RewardParams
 
 

@@ -1,4 +1,4 @@
-"""A worker that does what an answer could try if it reached code execution; test_pool.py names the deed."""
+"""A worker that tries what an answer could try if its code were executed; test_pool.py names the deed."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def _sleep(seconds: str) -> str:
     return seconds
 
 
+def _process(seconds: str) -> int:
+    time.sleep(float(seconds))
+    return os.getpid()
+
+
 def _compute(seconds: str) -> None:
     end = time.process_time() + float(seconds)
     while time.process_time() < end:
@@ -64,6 +69,7 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     "environment": lambda _: " ".join(os.environ),
     "sleep": _sleep,
     "compute": _compute,
+    "process": _process,
     "die": lambda _: os._exit(3),
     "defect": lambda _: {}["missing"],
 }

@@ -1,6 +1,7 @@
-"""Training on what benchmarks test with: a warning wherever it is loaded, a fault where the recipe evaluates on it.
+"""Training on a benchmark's test split: a warning, and an error where the recipe evaluates on the same data.
 
-A task says whether it is a test split (`Task.is_test`), a Hub's data set by the name of its split or of its files.
+A task declares whether it is a test split (`Task.is_test`), a Hub data set by the name of its split or of its files.
+Rows that repeat a benchmark's question are the pipeline's matter: the step `decontaminate`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from data_prep.tasks import Hub
 
 @dataclass(frozen=True)
 class Source:
-    """What is trained on, or evaluated on: a task, or a part of a Hub's data set."""
+    """Data to train or evaluate on: a task, or a part of a Hub data set."""
 
     name: str
     hub: Hub | None
@@ -25,7 +26,7 @@ class Source:
     is_test: bool
 
     def holds(self, other: Source) -> bool:
-        """Whether rows of both are the same, as far as names tell: two filters that differ may choose others."""
+        """Whether both have the same rows, judged by names: different filters may select different rows."""
         if self.name == other.name:
             return True
         if self.hub is None or other.hub is None or self.hub.id != other.hub.id:
@@ -44,40 +45,41 @@ def _task(name: str) -> Source:
 
 
 def _loaded(given: LoadParams) -> Iterator[Source]:
-    """What a step `load` reads, by name."""
+    """The tasks and Hub data sets that a step `load` reads."""
     for name in given.names:
-        found = _task(name)
-        yield Source(name, found.hub, given.filter or found.filter, found.is_test)
+        task = _task(name)
+        yield Source(name, task.hub, given.filter or task.filter, task.is_test)
     if given.hub and given.revision:
         hub = Hub(id=given.hub, revision=given.revision, split=given.part, config=given.config, files=given.files)
         yield Source(given.hub, hub, given.filter, hub.is_test)
 
 
 def trained(spec: Spec) -> set[str]:
-    """Names of the steps whose rows reach the last one, the trainer's export; what else is done is not trained on."""
+    """Names of the steps whose rows reach the last one, the trainer's export; other steps are not trained on."""
     inputs = {step.name: step.inputs for step in spec.steps}
-    found, ends = set(), [spec.steps[-1].name]
-    while ends:
-        name = ends.pop()
-        if name not in found:
-            found.add(name)
-            ends += inputs[name]
-    return found
+    names: set[str] = set()
+    pending = [spec.steps[-1].name]
+    while pending:
+        name = pending.pop()
+        if name not in names:
+            names.add(name)
+            pending += inputs[name]
+    return names
 
 
 def warnings(specs: Iterable[Spec]) -> list[str]:
-    """A line for each test split that pipelines of training data train on."""
+    """A line for each test split in the pipelines of training data."""
     steps = (step for spec in specs for step in spec.steps if step.kind == "load" and step.name in trained(spec))
     given = (LoadParams.model_validate(step.params) for step in steps)
-    found = {source.name: source for one in given for source in _loaded(one) if source.is_test}
+    sources = {source.name: source for params in given for source in _loaded(params) if source.is_test}
     return [
         f"{name}: trained on its test split; do not evaluate on {source.hub.id if source.hub else name} afterwards"
-        for name, source in found.items()
+        for name, source in sources.items()
     ]
 
 
 def clash(given: LoadParams, evaluated: Sequence[str]) -> str | None:
-    """Why a step of a training pipeline must not load this where these tasks are evaluated on; None where it may."""
+    """Why a training pipeline must not load this when these tasks are evaluated on, or None."""
     loaded = list(_loaded(given))
     for name in evaluated if loaded else ():
         for source in loaded:

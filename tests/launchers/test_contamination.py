@@ -1,15 +1,16 @@
-"""Training on a benchmark's test split: said in the plan, while data are made and in the report; refused where the
-recipe evaluates on the same."""
+"""Training on a benchmark's test split is a warning in the plan, the data run and the report, and an error where the
+recipe evaluates on the same data; the report shows rows that repeat a question beside that question."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from data_prep import tasks
 from data_prep.steps.load import LoadParams
-from launchers import leaks
+from launchers import contamination
 from tests.conftest import House
 
 APPS = "21e74ddf8de1a21436da12e3e653065c5213e9d1"
@@ -17,7 +18,7 @@ RECIPE = (
     "extends: [../min_o1/_sft.yaml]\ndata: mine\nhardware: cpu\nnative: {template: qwen, deepspeed: null}\n"
     "train: {global_batch: 4, micro_batch: 4, learning_rate: 1e-5, epochs: 3, max_length: 2048}\n"
 )
-SAID = "gsm8k: trained on its test split; do not evaluate on openai/gsm8k afterwards"
+WARNING = "gsm8k: trained on its test split; do not evaluate on openai/gsm8k afterwards"
 
 
 def test_tasks_that_benchmarks_test_with_are_known() -> None:
@@ -33,21 +34,21 @@ def _house(house: House, evaluated: str) -> House:
     return house
 
 
-def test_it_is_said_in_the_plan_while_data_are_made_and_in_the_report(house: House) -> None:
+def test_a_warning_is_in_the_plan_the_data_run_and_the_report(house: House) -> None:
     _house(house, "math500")
-    assert f"warning  {SAID}" in house.launch("plan", "x/y").stdout.splitlines()
+    assert f"warning  {WARNING}" in house.launch("plan", "x/y").stdout.splitlines()
     made = house.launch("data", "x/y")
     assert made.returncode == 0, made.stderr
-    assert made.stderr.splitlines().count(f"warning: {SAID}") == 1
+    assert made.stderr.splitlines().count(f"warning: {WARNING}") == 1
     (run,) = house.path.glob("runs/x/y/*-*")
     assert house.launch("report", str(run)).returncode == 0
     data = (run / "report.html").read_text().split("<h2>Data</h2>")[1]
-    assert data.index(SAID) < data.index("<h3>mine</h3>")
+    assert data.index(WARNING) < data.index("<h3>mine</h3>")
     house.write("recipes/x/data.yaml", "mine:\n  - load: {path: rows.jsonl}\n")
     assert json.loads(house.launch("plan", "x/y", "--json").stdout)["warnings"] == []
 
 
-def test_evaluating_on_the_same_is_a_fault(house: House) -> None:
+def test_evaluating_on_the_same_data_is_an_error(house: House) -> None:
     done = _house(house, "math500, gsm8k").launch("plan", "x/y")
     assert (done.returncode, done.stderr) == (
         2,
@@ -56,7 +57,7 @@ def test_evaluating_on_the_same_is_a_fault(house: House) -> None:
     )
 
 
-def test_what_is_loaded_beside_the_training_data_is_not_trained_on(house: House) -> None:
+def test_steps_that_do_not_reach_the_export_are_not_trained_on(house: House) -> None:
     _house(house, "gsm8k")
     beside = "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n  - load: {path: rows.jsonl, name: ours}\n"
     house.write("recipes/x/data.yaml", beside)
@@ -66,6 +67,27 @@ def test_what_is_loaded_beside_the_training_data_is_not_trained_on(house: House)
         "recipes/x/data.yaml", beside + "  - mix: {inputs: [load, ours], parts: {x: {sources: [gsm8k, rows]}}}\n"
     )
     assert "step 'load' trains on gsm8k" in house.launch("plan", "x/y").stderr
+
+
+def test_the_report_shows_flagged_pairs_side_by_side(house: House) -> None:
+    question = "In how many ways can the letters of CASCADE be arranged, if both As stand at the ends of the word?"
+    copy = f"Hello! {question} Thanks."
+    rows = [
+        {"id": "a", "prompt": copy, "completion": "60"},
+        {"id": "b", "prompt": "What is 12 - 7?", "completion": "5"},
+    ]
+    house.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    house.write("recipes/x/bench.jsonl", json.dumps({"id": "q7", "problem": question, "answer": "60"}))
+    house.write("recipes/x/y.yaml", RECIPE + "eval: {tasks: [math500]}\n")
+    steps = "  - load: {path: rows.jsonl}\n  - decontaminate: {against: [math500], paths: {math500: bench.jsonl}}\n"
+    house.write("recipes/x/data.yaml", "mine:\n" + steps)
+    made = house.launch("data", "x/y")
+    assert made.returncode == 0, made.stderr
+    (run,) = house.path.glob("runs/x/y/*-*")
+    assert house.launch("report", str(run)).returncode == 0
+    row, benchmark = re.findall(r"<td><small>(.*?)</td>", (run / "report.html").read_text())[:2]
+    assert row.endswith(copy)
+    assert benchmark == f"math500/q7, 100% of the question</small><br>{question}"
 
 
 CLASHES = {
@@ -88,8 +110,8 @@ CLASHES = {
 
 
 @pytest.mark.parametrize("case", CLASHES)
-def test_what_is_the_same(case: str) -> None:
+def test_which_sources_hold_the_same_rows(case: str) -> None:
     given, evaluated, expected = CLASHES[case]
-    why = leaks.clash(LoadParams.model_validate(given), ["math500", "no_such_task", evaluated])
+    why = contamination.clash(LoadParams.model_validate(given), ["math500", "no_such_task", evaluated])
     assert (why is not None) == expected
     assert why is None or evaluated in why

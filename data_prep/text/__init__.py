@@ -1,0 +1,1 @@
+"""Texts compared: their words and numbers, questions that they repeat, near duplicates."""

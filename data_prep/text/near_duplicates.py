@@ -1,0 +1,127 @@
+"""Texts whose word n-grams have a high Jaccard similarity, in time that is linear in their number.
+
+Exact, by prefix filtering (Xiao et al., Efficient Similarity Joins for Near Duplicate Detection, WWW 2008): with all
+n-grams in one order, the rarest first, two texts that are alike share n-grams among their first (1 - threshold), and
+so many that those which have only a template in common are never compared. N-grams of a template are frequent and
+stand last.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from data_prep.text.ngrams import NgramHasher, distinct
+from data_prep.text.tokens import CJK
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BLOCK = 500  # texts at once
+SAMPLE = 10_000  # texts that tell which n-grams are frequent
+LISTED = 200  # texts at most that an n-gram leads to
+COMPARED = 32  # earlier texts at most that one is compared with, those that share most first
+_WORD = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
+
+
+def near_duplicates(texts: Sequence[str], threshold: float, ngram: int) -> Iterator[tuple[int, int, float]]:
+    """(later, earlier, Jaccard similarity) of each text that is at least `threshold` like an earlier one.
+
+    Texts so found are compared with no further: what they resemble has already been kept. A pair is missed only where
+    more than LISTED kept texts share each of its rare n-grams, or COMPARED others share more of them.
+    """
+    import numpy as np
+
+    hasher = NgramHasher()
+    frequent = _frequencies(texts, ngram)
+    sizes, prefix_sizes, prefixes = array("I"), array("I"), array("I")
+    for every in _all_shingles(iter(texts), ngram):
+        prefix = _prefix(every, frequent, threshold)
+        sizes.append(len(every))
+        prefix_sizes.append(len(prefix))
+        prefixes.frombytes(prefix.astype(np.uint32).tobytes())
+    flat = np.frombuffer(prefixes, dtype=np.uint32)
+    repeated = _repeated(flat)
+    listed: dict[int, list[int]] = defaultdict(list)
+    start = 0
+    for later, size in enumerate(prefix_sizes):
+        own = flat[start : start + size]
+        values = own[repeated[np.searchsorted(repeated, own)] == own].tolist()
+        start += size
+        common = Counter(earlier for value in values for earlier in listed[value])
+        mine: frozenset[int] | None = None
+        for earlier, n in common.most_common(COMPARED):
+            overlap = threshold / (1 + threshold) * (sizes[later] + sizes[earlier])  # that a pair alike has
+            rest = max(sizes[k] - prefix_sizes[k] for k in (later, earlier))
+            if n + rest < overlap - 1e-6:
+                continue
+            mine = shingles(texts[later], ngram, hasher) if mine is None else mine
+            similarity = jaccard(mine, shingles(texts[earlier], ngram, hasher))
+            if similarity >= threshold:
+                yield later, earlier, similarity
+                break
+        else:
+            for value in values:
+                if len(listed[value]) < LISTED:
+                    listed[value].append(later)
+
+
+def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
+    """Size of the intersection over size of the union, 0 to 1."""
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)
+
+
+def shingles(text: str, ngram: int, hasher: NgramHasher | None = None) -> frozenset[int]:
+    """Hashes of a text's word n-grams, of its character n-grams where it has fewer words than that."""
+    return frozenset((hasher or NgramHasher())([_parts(text, ngram)], ngram)[1].tolist())
+
+
+def _parts(text: str, ngram: int) -> Sequence[str]:
+    words = text.split() if text.isascii() else _WORD.findall(text)
+    return words if len(words) >= ngram else text.ljust(ngram)
+
+
+def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint64]]:
+    """The distinct hashes of each text, in order."""
+    import numpy as np
+
+    hasher = NgramHasher()
+    while block := list(islice(texts, BLOCK)):
+        owner, values = distinct(*hasher([_parts(text, ngram) for text in block], ngram))
+        yield from np.split(values, np.searchsorted(owner, np.arange(1, len(block))))
+
+
+def _frequencies(texts: Sequence[str], ngram: int) -> NDArray[np.int32]:
+    """In how many of some texts n-grams stand, by the last bits of their hashes."""
+    import numpy as np
+
+    counts = np.zeros(1 << 20, dtype=np.int32)
+    step = -(-len(texts) // SAMPLE) or 1
+    for own in _all_shingles((texts[at] for at in range(0, len(texts), step)), ngram):
+        np.add.at(counts, own & np.uint64(len(counts) - 1), 1)
+    return counts
+
+
+def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Those that stand there twice or more, in order, and after them one greater than all."""
+    import numpy as np
+
+    ordered = np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return np.append(repeated, np.uint32(np.iinfo(np.uint32).max))
+
+
+def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.int32], threshold: float) -> NDArray[np.uint64]:
+    """The rarest of a text's n-grams: so many that what is alike shares some of them."""
+    import numpy as np
+
+    size = len(own) - math.ceil(threshold * len(own) - 1e-9) + 1
+    order = np.lexsort((own, frequent[own & np.uint64(len(frequent) - 1)]))
+    return own[order[:size]]

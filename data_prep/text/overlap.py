@@ -1,0 +1,311 @@
+"""Which benchmark question a text repeats, wholly or in a long part, verbatim or reworded.
+
+    benchmark = Benchmark([("math500", "17", "How many positive divisors does 196 have?")])
+    benchmark.matches(["How many divisors has $196$, counting positive ones only?"])     # [Match(...)] or [None]
+
+Candidates are the questions that share word trigrams with the text; those of many questions are templates and no
+evidence. Each candidate is aligned with the text (longest common subsequence). It is a repeat where the words found
+carry most of the question's weight (rare words weigh much, words of many questions little) and nothing
+contradicts: another number, operator, variable or rare word at the same place is another question of the same
+template. Variables may be renamed, if consistently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from rapidfuzz.distance import LCSseq
+
+from data_prep.text.ngrams import NgramHasher, distinct
+from data_prep.text.tokens import FUNCTIONS, QUANTITIES, STOP_WORDS, VARIABLE, plain, tokens, words
+
+SHOWN = 600  # characters of the texts of a match
+SIZE = 2  # words of the n-grams that candidates share
+TEMPLATE = (10, 0.02)  # n-grams of more questions than both, the second a share of all, are templates
+SHARED = 0.35  # of a question's n-grams that a candidate shares
+LIGHT = 0.1  # weight of words that nearly all questions have
+STEM = 6  # letters that forms of a word share
+RARE = 0.3  # weight of a word that another rare word at its place contradicts
+CONTENT = 0.75  # least share of a question's content tokens that stand in the text
+TINY = 5  # a question of fewer content tokens must stand in the text as it is, one without numbers alone
+PART_WORDS = 40  # a question of so many words is found by a part
+PART_TOKENS, PART_SHARE = 15, (0.3, 0.95)  # size of the part: least tokens; least and most share of the question
+
+
+class Match(NamedTuple):
+    """A repeated question: its task, id and text; how much of it is found, and the text that repeats it.
+
+    Both texts are cut to at most SHOWN characters, in one line each.
+    """
+
+    task: str
+    id: str
+    question: str
+    how: str
+    text: str
+
+
+class _Block(NamedTuple):
+    """Equal tokens: question[start:end] == text[at:until]."""
+
+    start: int
+    end: int
+    at: int
+
+    @property
+    def until(self) -> int:
+        return self.at + self.end - self.start
+
+
+class _Gap(NamedTuple):
+    """Tokens between blocks, of the question and of the text."""
+
+    question: Sequence[str]
+    text: Sequence[str]
+    inner: bool  # between two blocks, not before the first or after the last
+
+
+class Benchmark:
+    """Questions to compare with, indexed by their rare word n-grams."""
+
+    def __init__(self, questions: Sequence[tuple[str, str, str]], threshold: float = 0.75) -> None:
+        """questions: (task, id, text). threshold: least share of a question's weight that a repeat holds, 0 to 1."""
+        import numpy as np
+
+        self._questions, self._threshold = questions, threshold
+        self._tokens = [tokens(text) for _, _, text in questions]
+        self._long = [len(plain(text).split()) >= PART_WORDS for _, _, text in questions]
+        frequency = Counter(token for each in self._tokens for token in set(each))
+        count = len(questions) + 1
+        self._weights = {word: math.log(count / (n + 0.5)) / math.log(count / 1.5) for word, n in frequency.items()}
+        self._hasher = NgramHasher()
+        said = [words(text) for _, _, text in questions]
+        self._same_words: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for at, each in enumerate(said):
+            self._same_words[tuple(each)].append(at)
+        index: dict[int, list[int]] = defaultdict(list)
+        for at, value in zip(*(part.tolist() for part in distinct(*self._hasher(said, SIZE))), strict=True):
+            index[value].append(at)
+        most = max(TEMPLATE[0], TEMPLATE[1] * len(questions))
+        self._index = {value: places for value, places in index.items() if len(places) <= most}
+        self._sizes = Counter(at for places in self._index.values() for at in places)
+        self._known = np.array([*sorted(self._index), np.iinfo(np.uint64).max], dtype=np.uint64)
+
+    def matches(self, texts: Sequence[str]) -> list[Match | None]:
+        """For each text the question that it repeats, or None."""
+        return [
+            self._match(text, candidates) if candidates else None
+            for text, candidates in zip(texts, self._candidates(texts), strict=True)
+        ]
+
+    def _candidates(self, texts: Sequence[str]) -> list[list[int]]:
+        """For each text the questions that share enough n-grams with it, or have the same words."""
+        import numpy as np
+
+        said = [words(text) for text in texts]
+        counts: dict[int, Counter[int]] = defaultdict(Counter)
+        owner, values = self._hasher(said, SIZE)
+        hit = self._known[np.searchsorted(self._known, values)] == values
+        for at, value in zip(*(part.tolist() for part in distinct(owner[hit], values[hit])), strict=True):
+            counts[at].update(self._index.get(value, ()))
+        result = [list(self._same_words.get(tuple(each), ())) for each in said]
+        for at, shared in counts.items():
+            result[at] += [place for place, n in shared.most_common() if n >= SHARED * self._sizes[place]]
+        return result
+
+    def _match(self, text: str, candidates: Sequence[int]) -> Match | None:
+        said = tokens(text)
+        for place in candidates:
+            asked = self._tokens[place]
+            for start, end in _windows(asked, said):
+                if how := self._repeats(asked, said[start:end]) or (self._long[place] and self._part(asked, said)):
+                    task, name, question = self._questions[place]
+                    shown = text[len(text) * start // max(1, len(said)) :]
+                    return Match(task, name, _line(question), how, _line(shown))
+        return None
+
+    def _repeats(self, question: Sequence[str], text: Sequence[str]) -> str | None:
+        """How much of a question the text repeats, or None where it is another question."""
+        blocks, text = _aligned(question, text)
+        if not blocks:
+            return None
+        share = self._weight(_tokens_of(question, blocks)) / self._weight(question)
+        agrees = share >= self._threshold and self._agrees(question, text, blocks)
+        return f"{share:.0%} of the question" if agrees else None
+
+    def _weight(self, said: Iterable[str]) -> float:
+        return sum(map(self._weight_of, said))
+
+    def _weight_of(self, token: str) -> float:
+        if token in STOP_WORDS or not token[0].isalnum():
+            return min(0.05, self._weights.get(token, 1.0))
+        return max(self._weights.get(token, 1.0), 0.3 if token[0].isdigit() else 0.01)
+
+    def _is_content(self, token: str) -> bool:
+        return not token.isalpha() or self._weight_of(token) > LIGHT
+
+    def _agrees(self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> bool:
+        """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
+        matched = list(_tokens_of(question, blocks))
+        content, every = (sum(map(self._is_content, said)) for said in (matched, question))
+        numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
+        if every < TINY and (content < every or len(blocks) > 1 or (not numbers and len(matched) < len(text))):
+            return False
+        inserted = blocks[-1].until - blocks[0].at - len(matched)
+        if content < CONTENT * every or inserted > 2 + len(question) // 3:
+            return False
+        tolerated = max(0, every // 20 - 1)
+        signs = rare = 0
+        for gap in _gaps(question, text, blocks):
+            theirs = [token for token in gap.question if token[0].isdigit()]
+            ours = [token for token in gap.text if token[0].isdigit()] if gap.inner else []
+            if theirs:
+                return False
+            signs += bool(ours) + _other_signs(gap) + _other_variables(gap)
+            rare += self._rare(gap.question, text) and self._rare(gap.text, question)
+        return signs <= tolerated and rare <= max(tolerated, int(numbers) - 2)
+
+    def _rare(self, some: Iterable[str], other: Sequence[str]) -> bool:
+        """Whether there is a rare word that does not stand in the other text, in no form."""
+        words = {token.rstrip("s")[:STEM] for token in some if token.isalpha() and self._weight_of(token) > RARE}
+        return bool(words) and not words <= {token.rstrip("s")[:STEM] for token in other}
+
+    def _part(self, question: Sequence[str], text: Sequence[str]) -> str | None:
+        """The first part of a long question is enough where it fills the text, which does not go on to ask of it."""
+        blocks, text = _aligned(question[: len(text) + 3], text)
+        if not (part := _first_part(blocks)):
+            return None
+        end, first, last = part[-1].end, part[0].at, part[-1].until
+        share = end / len(question)
+        if end < PART_TOKENS or not PART_SHARE[0] <= share <= PART_SHARE[1] or 2 * (last - first) < len(text):
+            return None
+        if not self._agrees(question[:end], text[first:last], [block._replace(at=block.at - first) for block in part]):
+            return None
+        rest = [token for token in text[last:] if token[0] == VARIABLE or self._weight_of(token) >= 0.3]
+        related = sum(token in question for token in rest)
+        if any(token[0].isdigit() for token in rest) or (len(text) - last > 6 and related > 0.2 * len(rest)):
+            return None
+        return f"the first {share:.0%} of the question"
+
+
+def _line(text: str) -> str:
+    return " ".join(text[: 2 * SHOWN].split())[:SHOWN]
+
+
+def _tokens_of(question: Sequence[str], blocks: Sequence[_Block]) -> Iterator[str]:
+    return (token for block in blocks for token in question[block.start : block.end])
+
+
+def _windows(question: Sequence[str], text: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """(start, end): where in a text most of the question's n-grams stand, in a long one at up to three places."""
+    width = 13 * len(question) // 10 + 10
+    if len(text) <= width + 20:
+        yield 0, len(text)
+        return
+    asked, said = _keys(question), _keys(text)
+    known = {tuple(asked[at : at + SIZE]) for at in range(len(asked) - SIZE + 1)}
+    sums = [0, *accumulate(tuple(said[at : at + SIZE]) in known for at in range(len(said) - SIZE + 1))]
+    counts = {start: sums[min(start + width, len(sums) - 1)] - sums[start] for start in range(len(sums) - 1)}
+    for _ in range(3):
+        start = max(counts, key=counts.__getitem__, default=-1)
+        if start < 0 or 2 * counts[start] < len(known):
+            return
+        yield max(0, start - 10), start + width + 10
+        counts = {at: n for at, n in counts.items() if abs(at - start) > width // 2}
+
+
+def _keys(said: Sequence[str]) -> list[str]:
+    return [VARIABLE if token[0] == VARIABLE else token for token in said]
+
+
+def _aligned(question: Sequence[str], text: Sequence[str]) -> tuple[list[_Block], list[str]]:
+    """The text with its variables renamed to those that they mostly stand for, and what it has in common."""
+    blocks = _common(_keys(question), _keys(text))
+    names = Counter(
+        (text[block.at + k], question[block.start + k])
+        for block in blocks
+        for k in range(block.end - block.start)
+        if question[block.start + k][0] == VARIABLE
+    )
+    usual = {name: variable for (name, variable), _ in reversed(names.most_common())}
+    renamed = [usual.get(token, token) for token in text]
+    if len(names) > len({variable for _, variable in names}):  # not each variable has a single name
+        blocks = _common(question, renamed)
+    while len(blocks) > 1 and _is_stray(blocks[-1], blocks[-1].at - blocks[-2].until):
+        blocks.pop()
+    while len(blocks) > 1 and _is_stray(blocks[0], blocks[1].at - blocks[0].until):
+        del blocks[0]
+    return blocks, renamed
+
+
+def _is_stray(block: _Block, distance: int) -> bool:
+    """Whether a few equal tokens at an end stand far from the rest: they are there by chance."""
+    return block.end - block.start <= 2 and distance > 5
+
+
+def _common(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
+    """The blocks of the longest common subsequence, in which a number counts twice."""
+    (asked, places), (said, positions) = _doubled(question), _doubled(text)
+    blocks: list[_Block] = []
+    for match in LCSseq.editops(asked, said).as_matching_blocks():
+        for k in range(match.size):
+            if asked[match.a + k][-1] == "'":
+                continue
+            i, j = places[match.a + k], positions[match.b + k]
+            if blocks and (blocks[-1].end, blocks[-1].until) == (i, j):
+                blocks[-1] = blocks[-1]._replace(end=i + 1)
+            else:
+                blocks.append(_Block(i, i + 1, j))
+    return blocks
+
+
+def _doubled(said: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Keys to align, numbers followed by their doubles, with the index of each key's token."""
+    keys: list[str] = []
+    places: list[int] = []
+    for at, key in enumerate(said):
+        double = [key, key + "'"] if key[0].isdigit() else [key]
+        keys += double
+        places += [at] * len(double)
+    return keys, places
+
+
+def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> Iterator[_Gap]:
+    """What stands between blocks, before the first and after the last."""
+    i = j = 0
+    for n, block in enumerate([*blocks, _Block(len(question), len(question), len(text))]):
+        yield _Gap(question[i : block.start], text[j : block.at], 0 < n < len(blocks))
+        i, j = block.end, block.until
+
+
+def _other_signs(gap: _Gap) -> bool:
+    """Whether operators, functions or quantities differ: others on both sides, or a minus on one."""
+    asked, said = (
+        [token for token in side if token[0] in "+-*/^=<>!" or token in FUNCTIONS or token in QUANTITIES]
+        for side in gap[:2]
+    )
+    return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
+
+
+def _other_variables(gap: _Gap) -> bool:
+    """Whether a variable of the question is missing, and another in its place, or several are."""
+    near = gap.text if gap.inner else gap.text[: len(gap.question) + 1]
+    asked, said = (Counter(token for token in side if token[0] == VARIABLE) for side in (gap.question, near))
+    lost = (asked - said).total()
+    return lost > 2 or (lost > 0 and said.total() > 0)
+
+
+def _first_part(blocks: Sequence[_Block]) -> list[_Block]:
+    """The blocks from the question's beginning on without a gap of more than two tokens."""
+    part: list[_Block] = []
+    end = at = 0
+    for block in blocks:
+        if block.start - end > 2 or (part and block.at - at > 2):
+            break
+        part.append(block)
+        end, at = block.end, block.until
+    return part
