@@ -314,7 +314,8 @@ def rational(text: str) -> Fraction | None:
     if value is not None:
         return value
     if m := _FRACTION.fullmatch(text):
-        sign, top, bottom = int(m[1] + "1"), m[2] or m[4], m[3] or m[5]
+        sign = int(m[1] + "1")
+        top, bottom = m[2] or m[4], m[3] or m[5]
         if "." not in text:
             return Fraction(sign * int(top), int(bottom)) if int(bottom) else None
         above, below = _plain(top), _plain(bottom)
