@@ -6,12 +6,12 @@
     {"kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add", "cases": […]}
     {"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"}
 
-with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ source "declarations"
-that the tests need from a source that is trusted as they are. A call's "tolerance", of all cases or of one, replaces
-the reward's. A case of a C++ call may have "expected_args", the values of the parameters that are mutable references
-after the call, in order (of a void function `expected` is the first of them), or instead of `expected` "raises": a class
-of <stdexcept> such as "std::invalid_argument", or "any". `from_apps`, `from_livecodebench`, `from_mbpp` and
-`from_humaneval` read rows of those data sets (TACO's are as APPS's).
+with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ source
+"declarations" that the tests need from a source that is trusted as they are. A call's "tolerance", of all cases or of
+one, replaces the reward's. A case of a C++ call may have "expected_args", the values of the parameters that are
+mutable references after the call, in order (of a void function `expected` is the first of them), or instead of
+`expected` "raises": a class of <stdexcept> such as "std::invalid_argument", or "any". `from_apps`,
+`from_livecodebench`, `from_mbpp` and `from_humaneval` read rows of those data sets (TACO's are as APPS's).
 """
 
 from __future__ import annotations
