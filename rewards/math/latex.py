@@ -327,8 +327,8 @@ def rational(text: str) -> Fraction | None:
     if m := _REPEATING.fullmatch(text):
         repeated = "".join(filter(None, m.groups()[3:]))
         scale, period = 10 ** len(m[3]), 10 ** len(repeated) - 1
-        whole = Fraction(int((m[2] + m[3]) or "0"), scale)
-        return int(m[1] + "1") * (whole + Fraction(int(repeated), period * scale))
+        start = Fraction(int((m[2] + m[3]) or "0"), scale)
+        return int(m[1] + "1") * (start + Fraction(int(repeated), period * scale))
     return None
 
 
