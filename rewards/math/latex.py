@@ -307,8 +307,8 @@ def rational(text: str) -> Fraction | None:
     repeating decimals.
     """
     if m := _MIXED.fullmatch(text):
-        top, bottom = int(m[3] or m[5]), int(m[4] or m[6])
-        return int(m[1] + "1") * (int(m[2]) + Fraction(top, bottom)) if 0 < top < bottom else None
+        part, whole = int(m[3] or m[5]), int(m[4] or m[6])
+        return int(m[1] + "1") * (int(m[2]) + Fraction(part, whole)) if 0 < part < whole else None
     text = squeeze(text)
     value = _plain(text)
     if value is not None:
@@ -328,8 +328,8 @@ def rational(text: str) -> Fraction | None:
     if m := _REPEATING.fullmatch(text):
         repeated = "".join(filter(None, m.groups()[3:]))
         scale, period = 10 ** len(m[3]), 10 ** len(repeated) - 1
-        whole = Fraction(int((m[2] + m[3]) or "0"), scale)
-        return int(m[1] + "1") * (whole + Fraction(int(repeated), period * scale))
+        start = Fraction(int((m[2] + m[3]) or "0"), scale)
+        return int(m[1] + "1") * (start + Fraction(int(repeated), period * scale))
     return None
 
 
