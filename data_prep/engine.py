@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -145,6 +146,7 @@ def _complete(job: Job, progress: Progress) -> Manifest:
     step, inputs = job.step(), Inputs.of(job)
     total = None if step.scope == "source" else inputs.rows
     size = step.source_bytes(job.base) if total is None else inputs.size
+    _check_ids(job)
     require_space(job.dir, int(size * step.growth), f"step {job.name!r}")
     try:
         if step.scope == "shard":
@@ -157,9 +159,28 @@ def _complete(job: Job, progress: Progress) -> Manifest:
         raise
     if not stats.rows_out:
         why = f": {counts_line(stats.drops)}" if stats.drops else ""
+        if any(example["detail"] for examples in stats.examples.values() for example in examples):
+            why += f"; for instance {_instance(stats)}"
         origin = f" from {read}" if (read := step.reads(job.base)) else ""
         raise DataError(f"step {job.name!r} leaves no rows of {stats.rows_in:,}{origin}{why}")
     return _write_manifest(job, stats)
+
+
+_ID = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*")')  # rows begin with it
+
+
+def _check_ids(job: Job) -> None:
+    """Raise DataError where two inputs have a row of the same id, which steps that group by prompt would merge."""
+    owners: dict[bytes, str] = {}
+    for one in job.input_dirs if len(job.input_dirs) > 1 else ():
+        for path in shard_paths(one):
+            with path.open("rb") as file:
+                for line in file:
+                    if (found := _ID.match(line)) and owners.setdefault(found.group(1), one.name) != one.name:
+                        raise DataError(
+                            f"step {job.name!r}: two inputs, {owners[found.group(1)]} and {one.name}, have a row of id "
+                            f"{found.group(1).decode()}: give one of the loads an `id_prefix`"
+                        )
 
 
 def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress: Progress) -> Stats:

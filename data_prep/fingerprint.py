@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+REPO = Path(__file__).resolve().parents[1]
 SETTLED_NS = 2_000_000_000  # a file that changed less than this ago may change again at the same time stamp
 
 
@@ -51,3 +53,28 @@ def git_blob(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def known_hash(file: Path) -> str:
+    """SHA-256 of a file's bytes; large files are read once per size and time of change."""
+    stat = file.stat()
+    if stat.st_size < 1 << 20:
+        return file_hash(file)
+    cache = Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "hashes"
+    stamp: list[Any] = [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
+    note = cache / f"{value_hash(stamp)[:24]}.json"
+    try:
+        kept = json.loads(note.read_text())
+        if kept["of"] == stamp:
+            return str(kept["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not noted, or not whole: the file itself is the truth
+    digest = file_hash(file)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        aside = note.with_suffix(f".{os.getpid()}.tmp")
+        aside.write_text(json.dumps({"of": stamp, "sha256": digest}))
+        aside.rename(note)
+    except OSError:
+        pass  # a cache that cannot be written only costs the next run a read
+    return digest

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_prep.errors import DataError
-from data_prep.fingerprint import file_hash, value_hash
-from data_prep.tasks import ROOT
+from data_prep.fingerprint import known_hash, value_hash
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -41,7 +37,7 @@ class Model:
         """What tells this model from others, whatever its folder is called. Raises OSError."""
         if self.path is None:
             return {"hub": f"{self.name}@{self.revision or 'main'}"}
-        hashes = {file.name: _known_hash(file) for file in _files(self.path, DECIDING)}
+        hashes = {file.name: known_hash(file) for file in _files(self.path, DECIDING)}
         return {"files": value_hash(hashes)}
 
 
@@ -97,28 +93,3 @@ def check_hub(model: Model) -> None:
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     return sorted(file for file in found if not NOISE.fullmatch(file.name))
-
-
-def _known_hash(file: Path) -> str:
-    """SHA-256 of a file's bytes; large files are read once per size and time of change."""
-    stat = file.stat()
-    if stat.st_size < 1 << 20:
-        return file_hash(file)
-    cache = Path(os.environ.get("POSTTRAIN_CACHE") or ROOT / ".cache") / "hashes"
-    stamp: list[Any] = [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
-    note = cache / f"{value_hash(stamp)[:24]}.json"
-    try:
-        kept = json.loads(note.read_text())
-        if kept["of"] == stamp:
-            return str(kept["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not noted, or not whole: the file itself is the truth
-    digest = file_hash(file)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        aside = note.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps({"of": stamp, "sha256": digest}))
-        aside.rename(note)
-    except OSError:
-        pass  # a cache that cannot be written only costs the next run a read
-    return digest

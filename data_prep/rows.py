@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from data_prep.step import Drop, Row
 
@@ -156,23 +156,22 @@ _STORED, _STRICT = json.JSONDecoder(), json.JSONDecoder(parse_constant=_refuse)
 _LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Number (from 1) and bytes of each non-blank line; None for one of more than MAX_LINE_BYTES.
 
     Lines end at \\n only: U+2028 and its kin are legal inside JSON strings.
     """
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES):
-            number += 1
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                yield number, None
-            elif line.strip():
-                yield number, line
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            yield number, None
+        elif line.strip():
+            yield number, line
 
 
 def parse(line: bytes) -> Row:

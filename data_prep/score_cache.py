@@ -1,9 +1,9 @@
 """Verdicts on programs, kept on disk and shared by all runs and steps of a cache folder.
 
-A verdict is found by all that it depends on (`CodeReward.identities`), and only what is decided is kept: an outcome
-other than `scored`, or a test that hung, may be the machine's doing. Files are named by the first digits of their
-keys and only grow, a verdict by one append between line ends, so that processes write beside one another and a
-`kill -9` costs the one line in flight: what is no whole line is not read. To be removed whenever one likes.
+The key of a verdict hashes all that it depends on (`CodeReward.identities`). Only deterministic verdicts are kept:
+an outcome other than `scored`, or a test that timed out, may be due to the machine. Files are named by the first digits
+of their keys. Each verdict is appended in one write that begins and ends with a newline, so that processes can write to
+one file and a `kill -9` loses one line; incomplete lines are ignored. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIGITS = 2
 
 
 class ScoreCache:
-    """The verdicts in a folder, read as they are asked for."""
+    """The verdicts in a folder, read when they are needed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,13 +35,13 @@ class ScoreCache:
     def get(self, key: str) -> Score | None:
         """The verdict of this key, None if there is none yet. Raises DataError."""
         if key not in self._known:
-            self._read_on(key[:DIGITS])
+            self._read_new(key[:DIGITS])
         line = self._known.get(key)
         return Score(**json.loads(line)["score"]) if line else None
 
-    def put(self, found: Mapping[str, Score]) -> None:
-        """Keep those of these verdicts that are decided. Raises DataError."""
-        for key, score in found.items():
+    def put(self, verdicts: Mapping[str, Score]) -> None:
+        """Keep the deterministic ones of these verdicts. Raises DataError."""
+        for key, score in verdicts.items():
             if not is_decided(score) or key in self._known:
                 continue
             line = json.dumps({"key": key, "score": score.as_json()}, separators=(",", ":")).encode()
@@ -49,7 +49,7 @@ class ScoreCache:
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 try:
-                    os.write(descriptor, b"\n" + line + b"\n")  # the first one ends what a killed writer left
+                    os.write(descriptor, b"\n" + line + b"\n")  # the first one ends the line of a killed writer
                 finally:
                     os.close(descriptor)
             except OSError as error:
@@ -59,8 +59,8 @@ class ScoreCache:
     def _file(self, start: str) -> Path:
         return self._folder / f"{start}.jsonl"
 
-    def _read_on(self, start: str) -> None:
-        """Take in the whole lines that a file has gained, whoever wrote them."""
+    def _read_new(self, start: str) -> None:
+        """Read the complete lines that were appended to a file since the last time."""
         path = self._file(start)
         try:
             with path.open("rb") as file:
@@ -79,7 +79,7 @@ class ScoreCache:
 
 
 def _key(line: bytes) -> str:
-    """The key of a whole line, "" for the remains of one."""
+    """The key of a complete line, "" for a damaged one."""
     try:
         return str(json.loads(line)["key"]) if line else ""
     except (ValueError, KeyError, TypeError):
@@ -87,7 +87,7 @@ def _key(line: bytes) -> str:
 
 
 def is_decided(score: Score) -> bool:
-    """Whether another run on this machine would come to the same verdict."""
+    """Whether another run on this machine would give the same verdict."""
     if score.outcome != "scored" or score.details.get("compile_status") == "timeout":
         return False
     tests = score.details.get("tests", ())

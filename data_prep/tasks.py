@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 import rewards
 from data_prep.errors import DataError, explain, nearest
 from data_prep.steps.curriculum import CurriculumParams
-from data_prep.steps.files import SUFFIXES
+from data_prep.steps.files import suffix
 from data_prep.validation import explained
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,8 +68,10 @@ def check_part(split: str | None, config: str | None, files: Sequence[str]) -> N
     if files and config:
         raise ValueError("files are read as they are: leave out config")
     for name in files:
-        if PurePosixPath(name).suffix not in SUFFIXES:
-            raise ValueError(f"files: {name!r} does not end in one of {', '.join(sorted(SUFFIXES))}")
+        try:
+            suffix(Path(name))
+        except DataError as error:
+            raise ValueError(f"files: {error}") from None
 
 
 class Remote(Model):

@@ -301,10 +301,13 @@ def submit(
     from launchers.targets import slurm
 
     run = _locate(name, _given(scale, set_, from_make), out)
-    (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
     rundir.prepare(run)
     line = slurm.submit_command(run.plan)
+    if run.finished and not dry_run:
+        raise fail("this run is finished: nothing to submit", str(run.path))
     said = shlex.join(line) if dry_run else slurm.submit(line)
+    if not dry_run:
+        rundir.add_job(run.path, said)
     if as_json:
         _print_json({"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said})
     else:

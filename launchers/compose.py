@@ -104,8 +104,38 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
             near = nearest(base.name, [p.name for p in base.parent.glob("*.yaml")])
             hint = f"; did you mean {near!r}?" if near else ""
             raise fail(f"no such file: {item.value}{hint}", item.where, "extends")
-        below = yaml_tree.merge(below, _load_layer(base, (*chain, path)))
-    return yaml_tree.merge(below, layer)
+        below = _lay(below, _load_layer(base, (*chain, path)))
+    return _lay(below, layer)
+
+
+def _lay(below: Tree, above: Tree) -> Tree:
+    """`above` laid over `below`; what belonged to a model or reward that `above` replaces goes with it."""
+    if _replaces(below, above, "model"):
+        below = _pruned(_pruned(below, ("revision",)), ("native", "template"))
+        for trainer in _names(below, "trainers"):
+            below = _pruned(below, ("trainers", trainer, "native", "template"))
+    if _replaces(below, above, "reward", "name"):
+        below = _pruned(below, ("reward", "params"))
+    return yaml_tree.merge(below, above)
+
+
+def _replaces(below: Tree, above: Tree, *path: str) -> bool:
+    """Whether both say something at `path`, and not the same."""
+    old, new = _value_at(below, path), _value_at(above, path)
+    return old is not None and new is not None and old != new
+
+
+def _value_at(tree: Tree, path: Sequence[str]) -> Any:
+    for key in path:
+        if not isinstance(tree.value, dict) or key not in tree.value:
+            return None
+        tree = tree.value[key]
+    return tree.value
+
+
+def _names(tree: Tree, key: str) -> list[str]:
+    inner = _value_at(tree, (key,))
+    return list(inner) if isinstance(inner, dict) else []
 
 
 def _shorthand(layer: Tree) -> Tree:
@@ -140,7 +170,7 @@ def _at(tree: Tree, where: str) -> Tree:
 def _override(tree: Tree, key: str, value: Tree) -> Tree:
     for part in reversed(key.split(".")):
         value = Tree({part: value}, value.where)
-    return yaml_tree.merge(tree, _shorthand(value))
+    return _lay(tree, _shorthand(value))
 
 
 def _schema_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
@@ -307,7 +337,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     tree = _load_layer(_recipe_file(name))
     if overrides.scale:
         for layer in _scale_layers(name, overrides.scale):
-            tree = yaml_tree.merge(tree, _load_layer(layer))
+            tree = _lay(tree, _load_layer(layer))
     tree = _for_trainer(tree, overrides)
     for key, text, option in overrides.settings:
         value = Tree(text, option) if not option.startswith(("--set", "SET=")) else _parse_value(text, option)
@@ -362,7 +392,7 @@ def _without_nulls(tree: Tree) -> Tree:
 def patched(resolved: Resolved, control: str) -> Resolved:
     """The recipe as control run `control` changes it; a control has no controls of its own."""
     patch = resolved.tree.value["controls"].value[control]
-    tree = yaml_tree.merge(resolved.tree, patch)
+    tree = _lay(resolved.tree, patch)
     tree = Tree({**tree.value, "controls": Tree({}, patch.where)}, tree.where)
     try:
         recipe = validate(tree)

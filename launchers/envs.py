@@ -126,7 +126,12 @@ def _locked(name: str) -> Iterator[None]:
 
 
 def ensure(name: str, device: str | None = None) -> Path:
-    """The environment's interpreter; builds the environment first if its lock has changed or it is missing."""
+    """The environment's interpreter; builds the environment first if its lock has changed or it is missing.
+
+    With core comes the environment of the programs that rewards run (`sandbox`).
+    """
+    if name == "core":
+        ensure("sandbox")
     target = env_dir(name, device)
     python = target / "bin" / "python"
     if is_built(name, device):
@@ -149,6 +154,8 @@ def ensure(name: str, device: str | None = None) -> Path:
         sync = [uv, "pip", "sync", str(lock)]
         if cpu_index:
             sync += ["--torch-backend", "cpu"]
+        if name == "sandbox":  # whose programs cannot write bytecode
+            sync.append("--compile-bytecode")
         if not sys.stderr.isatty():  # on a terminal uv shows its own progress
             sync.append("--quiet")
         _run(sync, environ, f"uv pip sync {lock.name}")

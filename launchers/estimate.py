@@ -11,8 +11,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from launchers import tree as yaml_tree
-from launchers.envs import REPO
+from launchers import models
 from launchers.hardware import Hardware
 from launchers.online import is_online
 from launchers.plan import Plan
@@ -71,8 +70,8 @@ def model_sizes(model: str) -> Model | None:
         block = hidden * hidden * (2 + 2 * kv) + 3 * hidden * read["intermediate_size"]
         embeddings = read["vocab_size"] * hidden * (1 if read.get("tie_word_embeddings") else 2)
         return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
-    known = yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain()
-    return Model(**{one.name: known[model][one.name] for one in fields(Model)}) if model in known else None
+    entry = models.known(model)
+    return Model(**{field.name: entry[field.name] for field in fields(Model)}) if entry else None
 
 
 def _shards_weights(sharding: str) -> bool:

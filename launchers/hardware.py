@@ -16,7 +16,9 @@ FOLDER = REPO / "configs" / "hardware"
 
 
 class Hardware(Strict):
-    """Machines of one kind. Memory in GB, peak in dense bf16 TFLOP/s per GPU, interconnect in GB/s per GPU."""
+    """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU,
+    interconnect in GB/s per GPU.
+    """
 
     device: Literal["cpu", "cuda"]
     accelerator: str
@@ -24,6 +26,7 @@ class Hardware(Strict):
     gpus_per_node: int = Field(ge=0)
     memory_gb: float = Field(gt=0)
     host_memory_gb: float = Field(gt=0)
+    cpus: int = Field(gt=0)
     peak_bf16_tflops: float = Field(gt=0)
     interconnect: str
     interconnect_gb_per_s: float = Field(ge=0)

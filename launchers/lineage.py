@@ -15,6 +15,8 @@ from launchers.compose import Overrides, Resolved
 from launchers.errors import UserError, fail
 from launchers.rundir import Run
 
+PASSED_ON = ("hardware", "site", "time_limit", "loggers")
+
 
 def _ready(name: str, overrides: Overrides) -> Resolved:
     resolved, faults = preflight.check(compose.resolve(name, overrides))
@@ -23,10 +25,16 @@ def _ready(name: str, overrides: Overrides) -> Resolved:
     return resolved
 
 
+def _passed_on(resolved: Resolved) -> Overrides:
+    """What of the command line holds for the recipe that comes first, too: where and how long it runs."""
+    kept = tuple(one for one in resolved.overrides.settings if one[0].partition(".")[0] in PASSED_ON)
+    return Overrides(resolved.scale, kept)
+
+
 def first(resolved: Resolved, out: Path) -> Run | None:
     """The run that trains the model which a checked recipe starts from, finished or not; None where there is none."""
     name = resolved.begins_with
-    return None if name is None else rundir.locate(begun(_ready(name, Overrides(resolved.scale)), out), out)
+    return None if name is None else rundir.locate(begun(_ready(name, _passed_on(resolved)), out), out)
 
 
 def begun(resolved: Resolved, out: Path) -> Resolved:
@@ -44,7 +52,7 @@ def do_first(resolved: Resolved, out: Path) -> None:
     name = resolved.begins_with
     if name is None:
         return
-    earlier = _ready(name, Overrides(resolved.scale))
+    earlier = _ready(name, _passed_on(resolved))
     do_first(earlier, out)
     before = rundir.locate(begun(earlier, out), out)
     if not before.finished:

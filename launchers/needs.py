@@ -19,16 +19,15 @@ from data_prep.step import step_class
 from launchers.errors import Fault
 from launchers.plan import Plan
 
-LOCAL = "local"  # the engine of reward code that runs programs here
 WHERE = {"data": "data", "eval": "eval.tasks"}  # the recipe's key that a part's pipelines follow from
 
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that must be there: the keys that a parameter names, an engine for programs, a gated task's rows."""
+    """One thing that must be there: the keys that a parameter names, a sandbox for programs, a gated task's rows."""
 
     kind: Literal["keys", "programs", "gated"]
-    value: str
+    value: str = ""
 
     def lacking(self, base: Path) -> str | None:
         """Why it is not there and what to do, never with a secret in it; None where it is."""
@@ -36,7 +35,7 @@ class Need:
             if self.kind == "keys":
                 read_keys(self.value, base)
             elif self.kind == "programs":
-                _try_engine(self.value)
+                _try_sandbox()
             else:
                 return _no_token(self.value)
         except (DataError, rewards.RewardError) as problem:
@@ -86,8 +85,8 @@ def _needs(step: StepSpec) -> Iterator[Need]:
     params: Any = step_class(step.kind).Params.model_validate(step.params)
     if source := getattr(params, "api_key_env", None):
         yield Need("keys", source)
-    for engine in _engines(step.kind, params):
-        yield Need("programs", engine)
+    if _runs_programs(step.kind, params):
+        yield Need("programs")
     if step.kind in ("load", "decontaminate"):
         for name in params.names if step.kind == "load" else params.against:
             task = tasks.read(name)
@@ -95,36 +94,29 @@ def _needs(step: StepSpec) -> Iterator[Need]:
                 yield Need("gated", name)
 
 
-def _engines(kind: str, params: Any) -> Iterator[str]:
-    """Where a step runs programs."""
+def _runs_programs(kind: str, params: Any) -> bool:
     if kind == "score":
-        yield from _engines_of(rewards.load(params.reward, **params.params))
-    elif kind == "load" and params.check_gold:
-        yield from _engines_of(rewards.load(params.check_gold.name, **params.check_gold.params))
-    elif kind == "verify_questions" or (kind == "gold" and params.check):
-        yield LOCAL
+        return _reward_runs_programs(rewards.load(params.reward, **params.params))
+    if kind == "load" and params.check_gold:
+        return _reward_runs_programs(rewards.load(params.check_gold.name, **params.check_gold.params))
+    return kind == "verify_questions" or (kind == "gold" and bool(params.check))
 
 
-def _engines_of(reward: rewards.Reward) -> Iterator[str]:
+def _reward_runs_programs(reward: rewards.Reward) -> bool:
     from rewards.code.reward import CodeReward  # here, as below, for what a start need not pay for
     from rewards.combine import CombineReward
 
-    if isinstance(reward, CodeReward):
-        yield reward.params.engine
-    elif isinstance(reward, CombineReward):
-        for part in reward.parts:
-            yield from _engines_of(part.reward)
+    if isinstance(reward, CombineReward):
+        return any(_reward_runs_programs(part.reward) for part in reward.parts)
+    return isinstance(reward, CodeReward)
 
 
-def _try_engine(engine: str) -> None:
-    """Raises RewardError where it runs no programs. What is tried is closed again: steps open their own."""
-    from rewards.sandbox import Sandbox
-    from rewards.sandbox.remote import RemoteSandbox
+def _try_sandbox() -> None:
+    """Raises RewardError where no programs can be run. What is tried is closed again: steps open their own."""
+    from rewards.sandbox import Sandbox, environment
 
-    if engine == LOCAL:
-        Sandbox().close()
-    else:
-        RemoteSandbox(engine).check()
+    environment.packages(required=True)
+    Sandbox().close()
 
 
 def _no_token(name: str) -> str | None:

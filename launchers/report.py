@@ -148,7 +148,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
     found = {
         "Model": _model(str(plan.get("model") or recipe.get("model") or "")),
         "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
-        "Trainer": _join(" ", trainer, (run.run.get("versions") or {}).get(trainer)),
+        "Trainer": _join(" ", trainer, _trainer_version(run, trainer)),
         "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
         "Preference": _preference(recipe) if recipe.get("method") == "dpo" else None,
         "Hardware": hardware(plan.get("hardware") or recipe.get("hardware")),
@@ -354,10 +354,20 @@ def times(run: Results) -> list[Json]:
     return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in found.values()]
 
 
+def _trainer_version(run: Results, trainer: Any) -> str | None:
+    tables = (run.run.get("versions") or {}).values()
+    return next((str(table[trainer]) for table in tables if trainer in table), None)
+
+
 def versions(run: Results) -> list[tuple[str, str]]:
     """Package versions of the run and of its evaluations, each once."""
-    known = [run.run.get("versions") or {}, *(e.get("versions") or {} for e in run.evals.values())]
-    pairs = {(str(name), str(value)) for table in known for name, value in table.items() if value}
+    pairs = {
+        (f"{name} ({env})", str(value))
+        for env, table in (run.run.get("versions") or {}).items()
+        for name, value in table.items()
+    }
+    known = (e.get("versions") or {} for e in run.evals.values())
+    pairs |= {(str(name), str(value)) for table in known for name, value in table.items() if value}
     return sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1]))
 
 

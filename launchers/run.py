@@ -55,18 +55,20 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
             write(run.path / script_name, targets.local_script(doing), executable=True)
         rundir.set_status(run.path, "running")
         argv = ["bash", str(run.path / script_name), *parts]
-        here = os.getpid()
-        script = subprocess.Popen(argv, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL))  # Linux call only
+        here, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
+        script = subprocess.Popen(  # a Linux call only
+            argv, env=environ, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL)
+        )
         try:
             status = script.wait()
         except KeyboardInterrupt:
             script.wait()
             rundir.set_status(run.path, "stopped")
             raise
-        whole = run.finished or set(PARTS) <= set(parts)
-        rundir.set_status(run.path, ("done" if whole else "partial") if status == 0 else "failed")
+        label = "failed" if status else "done" if rundir.finished(run.plan) else "partial"
+        rundir.set_status(run.path, label)
     if status:
-        raise RunError(f"the run stopped; mend the cause and run the same command to go on: {run.path}")
+        raise RunError(f"the run stopped; fix the cause, then rerun the same command to resume: {run.path}")
 
 
 def _check_order(run: Run, parts: Sequence[str]) -> None:

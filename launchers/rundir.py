@@ -24,6 +24,12 @@ from launchers.render import write
 from launchers.tree import Tree
 
 SCRIPT = "local.sh"
+# Keys that cannot change a result: with others, the same run is resumed.
+DECIDES_NOTHING: dict[str, Any] = {
+    "site": True, "time_limit": True, "loggers": True, "expect": True, "reference": True, "comparable": True,
+    "extends": True, "trainers": True, "train": {"keep_checkpoints", "log_every"},
+    "eval": {"workers", "tensor_parallel"},
+}  # fmt: skip
 WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
 # Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
 _TOLD = (
@@ -46,14 +52,25 @@ def run_hash(made: Plan) -> str:
     said = {
         "name": made.resolved.name,
         "scale": made.resolved.scale,
-        "recipe": made.resolved.recipe.model_dump(mode="json"),
+        "recipe": made.resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING),
         "data": [str(job.dataset) for job in made.jobs],
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def finished(made: Plan) -> bool:
+    """Whether everything that the plan makes is there, however its parts were started."""
+    trained = all(
+        made.backend.finished(made.run / job.output) and (made.run / job.model / "config.json").is_file()
+        for job in made.jobs
+    )
+    evaluations = [name for name in made.specs if name.startswith("eval/")]
+    evaluated = all((made.run / name.replace(".spec.json", ".json")).is_file() for name in evaluations)
+    return trained and evaluated and (made.run / "report.html").is_file()
+
+
 def status(path: Path) -> str:
-    """new, running, failed or done, as run.json has it."""
+    """The label in run.json: new, running, failed, stopped, partial or done. `finished` looks at the files."""
     try:
         return str(json.loads((path / "run.json").read_text())["status"])
     except (OSError, ValueError, KeyError):
@@ -69,7 +86,8 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False) -> Run:
     found = sorted(root.glob(f"*-{digest}")) if not fresh else []
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = found[-1] if found else root / f"{stamp}-{digest}"
-    return Run(path, plan.build(resolved, path), bool(found) and status(path) == "done")
+    made = plan.build(resolved, path)
+    return Run(path, made, bool(found) and finished(made))
 
 
 def files(made: Plan) -> dict[str, str]:
@@ -93,6 +111,7 @@ def prepare(run: Run) -> None:
     source = ROOT / f"{run.plan.resolved.name}.yaml"
     if source.exists() and not (run.path / "recipe.yaml").exists():
         write(run.path / "recipe.yaml", source.read_text())
+    (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
     for name, text in files(run.plan).items():
         write(run.path / name, text, executable=name == SCRIPT)
     record = run.path / "run.json"
@@ -103,14 +122,14 @@ def prepare(run: Run) -> None:
 def _facts(run: Run) -> dict[str, Any]:
     used = [envs.lock_file(name, run.plan.hardware.device) for name in ("core", *targets.environments(run.plan))]
     locks = {lock.name: hashlib.sha256(lock.read_bytes()).hexdigest() for lock in used}
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", "".join(lock.read_text() for lock in used), re.MULTILINE))
+    pins = {lock.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in used}
     return {
         "recipe": run.plan.resolved.name,
         "scale": run.plan.resolved.scale,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "locks": locks,
-        "versions": {name: pins[name] for name in _TOLD if name in pins},
+        "versions": {env: {name: found[name] for name in _TOLD if name in found} for env, found in pins.items()},
         "overrides": [f"{key}={text}" for key, text, _ in run.plan.resolved.overrides.settings],
         "status": "new",
     }
@@ -121,6 +140,13 @@ def set_status(path: Path, value: str, **more: Any) -> None:
     record = path / "run.json"
     said = json.loads(record.read_text())
     write(record, _json({**said, "status": value, **more}))
+
+
+def add_job(path: Path, job: str) -> None:
+    """Record the number of a job that was handed to the scheduler."""
+    record = path / "run.json"
+    known = json.loads(record.read_text())
+    write(record, _json({**known, "slurm_jobs": [*known.get("slurm_jobs", []), job]}))
 
 
 def _git_commit() -> str | None:
@@ -169,4 +195,5 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
 
 def at(path: Path) -> Run:
     """A run directory that is there already. Raises UserError."""
-    return Run(path.absolute(), plan.build(stored(path), path.absolute()), status(path) == "done")
+    made = plan.build(stored(path), path.absolute())
+    return Run(path.absolute(), made, finished(made))

@@ -21,7 +21,6 @@ from launchers.compose import Resolved
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.tree import Tree, dotted
 
-DATA_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv")
 MAY_BE_NULL = ("revision",)  # of the recipe's values that a pipeline names: a local model has none
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -29,7 +28,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 def data_path(resolved: Resolved) -> Path | None:
     """The local file that `data` names, None where it names a pipeline. Relative to whoever wrote it."""
     text = resolved.recipe.data
-    if "/" not in text and not text.endswith(DATA_SUFFIXES):
+    if "/" not in text and "." not in text and "*" not in text:
         return None
     return local_path(resolved, "data")
 
@@ -120,11 +119,13 @@ def _pipeline(resolved: Resolved) -> Tree:
     where = resolved.where("data")
     path = data_path(resolved)
     if path is not None:
-        if not path.exists():
+        if not path.exists() and "*" not in str(path):
             raise UserError(resolved.fault("data", f"no such file: {path}"))
         params: dict[str, Any] = {"path": str(path)}
         if resolved.recipe.system_prompt in tasks.prompts():
             params["system"] = resolved.recipe.system_prompt
+        if resolved.recipe.eval and resolved.recipe.eval.thinking:
+            params["thinking"] = resolved.recipe.eval.thinking
         load = {key: Tree(value, where) for key, value in params.items()}
         return Tree([Tree({"load": Tree(load, where)}, where)], where)
     known = family_pipelines(resolved)

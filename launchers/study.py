@@ -166,7 +166,7 @@ class _Work:
             self._save("running")
             self.board.start(entry)
             self._start(entry, run)
-        if rundir.status(run.path) == "done":
+        if rundir.finished(run.plan):
             entry.status = "done"
             self._runs[entry.cell, entry.seed] = run
             if not run.finished:

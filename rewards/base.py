@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import weakref
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -68,6 +69,34 @@ class FailureLimit:
                 )
 
 
+class FailureMonitor:
+    """A failure limit on the last `window` outcomes, so that a long good start does not hide a late failure."""
+
+    def __init__(self, limit: FailureLimit, window: int = 1000) -> None:
+        self._limit, self._lock = limit, threading.Lock()
+        self._last: deque[str] = deque(maxlen=window)
+        self._counts: Counter[str] = Counter()
+
+    def add(self, scores: Iterable[Score]) -> None:
+        """Raise TooManyFailures if the share of errors or timeouts is above its limit now."""
+        with self._lock:
+            for score in scores:
+                if len(self._last) == self._last.maxlen:
+                    self._counts[self._last[0]] -= 1
+                self._last.append(score.outcome)
+                self._counts[score.outcome] += 1
+            self._limit.check(self._counts)
+
+
+def finite(score: Score) -> Score:
+    """`score`, or an error in place of one whose value, or a part's value, is NaN or infinite."""
+    parts = {name: part.get("value") for name, part in score.details.get("parts", {}).items()}
+    for name, value in {"the reward": score.value, **parts}.items():
+        if value is not None and not math.isfinite(value):
+            return Score(0.0, "error", {"problem": f"the value of {name} is {value}"})
+    return score
+
+
 @cache  # code does not change while it runs
 def code_hash() -> str:
     """SHA-256 of all code of the rewards: a reward may use any of it, and what it gives may change with it."""
@@ -80,10 +109,10 @@ def code_hash() -> str:
 def group_of(row: Row) -> str | None:
     """What the completions of one prompt share: `group`, else meta.prompt_id, `id`, `prompt`; None without any."""
     meta = row.get("meta")
-    told = {**row, "prompt_id": meta.get("prompt_id") if isinstance(meta, Mapping) else None}
-    for column in ("group", "prompt_id", "id", "prompt"):
-        if told.get(column) is not None:
-            return json.dumps([column, told[column]], sort_keys=True, default=str)
+    columns = {**row, "prompt_id": meta.get("prompt_id") if isinstance(meta, Mapping) else None}
+    for name in ("group", "prompt_id", "id", "prompt"):
+        if columns.get(name) is not None:
+            return json.dumps([name, columns[name]], sort_keys=True, default=str)
     return None
 
 
@@ -96,7 +125,7 @@ class Reward:
 
     Params: ClassVar[type[RewardParams]]
     needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
-    fans_out: ClassVar[bool] = False  # Python that keeps its interpreter busy: batches are spread over processes
+    batch_rows: ClassVar[int] = 64  # per worker, when a file is scored: what a kill loses
 
     def __init__(self, name: str, params: Any) -> None:
         self.name = name
@@ -139,10 +168,6 @@ class Reward:
         raise RewardError(f"reward {self.name!r} has no gold to check")
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        if self.fans_out and workers is not None and 1 < workers < len(rows):
-            from rewards.processes.fanout import spread
-
-            return spread(self, rows, completions, workers)
         return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
 
     def _count(self, scores: list[Score]) -> list[Score]:

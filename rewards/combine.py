@@ -1,85 +1,113 @@
-"""Reward `combine`: several rewards in one value, each part's own value and outcome kept in `details["parts"]`.
+"""Reward `combine`: several rewards in one value; each part's own value and outcome are kept in `details["parts"]`.
 
     reward: combine
     params:
-      mode: gate                                     # format first; without it the rest is not computed
+      mode: gate                    # the first part is checked first; below the threshold the others are not computed
       floor: -1
       parts:
         - {reward: format, params: {thinking: think}}
         - {reward: math, weight: 1.0}
         - {reward: model, params: {url: "http://…"}, weight: 0.1, scale: zscore, clip: [-2, 2]}
 
-Modes: `sum` of weight × value, `product` of values, `gate` (the first part lets the sum of the others through).
-`scale` is taken within a group, the completions of one prompt: rows with the same `group`, or else `id`, or else
-prompt. `bleu_rm` is BLEUBERI's mean of z(BLEU) and z(reward model).
+`scale` is computed within a group, the completions of one prompt: rows with the same `group`, or else meta.prompt_id,
+`id` or prompt. A row with none of these has no group, and its scaled part is an error. `bleu_rm` is BLEUBERI's mean of
+z(BLEU) and z(reward model).
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, model_validator
 
 from rewards.base import Outcome, Reward, Row, Score, group_of
 from rewards.errors import RewardError, nearest
-from rewards.params import RewardParams, checked
+from rewards.params import RewardParams
 from rewards.registry import reward_class
 
-Scale = Literal["none", "zscore", "minmax"]
-Mode = Literal["sum", "product", "gate"]
+NO_GROUP = "the row has no group, meta.prompt_id, id or prompt, which say what its value is scaled with"
+Results = dict[str, dict[str, Any]]  # of one completion: each part's value, outcome and details, and its scaled value
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("must be [low, high]")
+    return limits
+
+
+Limits = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class PartParams(RewardParams):
-    """One part as written. clip: (low, high) of the scaled value, before the weight."""
+    """One part. name: its key in details (default: the reward's name). clip: (low, high) of the scaled value, before
+    the weight.
+    """
 
-    reward: str = ""
+    reward: str
+    params: dict[str, Any] = {}
     name: str = ""
     weight: float = 1.0
-    scale: Scale = "none"
-    clip: tuple[float, ...] = ()
+    scale: Literal["none", "zscore", "minmax"] = "none"
+    clip: Limits | None = None
+
+    @property
+    def key(self) -> str:
+        return self.name or self.reward
 
 
 class CombineParams(RewardParams):
-    """parts: mappings with reward, params, weight, name, scale and clip. threshold: what the gate's value must
-    reach. floor: the value where it does not. clip: (low, high) of the whole. failed: a part with outcome error
-    or timeout makes the whole so ("error"), or is left out ("skip").
+    """mode: `sum` of weight × value, `product` of the values, or `gate`: the sum of all parts but the first, where the
+    first reaches `threshold`, else `floor`. clip: (low, high) of the whole. failed: a part with outcome error or
+    timeout makes the whole so ("error"), or is left out ("skip").
     """
 
-    parts: tuple[Any, ...] = ()
-    mode: Mode = "sum"
+    parts: tuple[PartParams, ...] = ()
+    mode: Literal["sum", "product", "gate"] = "sum"
     threshold: float = 0.5
     floor: float = 0.0
-    clip: tuple[float, ...] = ()
+    clip: Limits | None = None
     failed: Literal["error", "skip"] = "error"
 
+    @model_validator(mode="after")
+    def _parts_fit_the_mode(self) -> CombineParams:
+        if len(self.parts) < (2 if self.mode == "gate" else 1):
+            raise ValueError(f"mode {self.mode} needs more parts than {len(self.parts)}")
+        key, count = Counter(part.key for part in self.parts).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"two parts are called {key!r}: set another `name` for one of them")
+        if self.mode == "product" and any(part.weight != 1 for part in self.parts):
+            raise ValueError("weights have no meaning in a product")
+        if self.mode == "gate" and self.parts[0].scale != "none":
+            raise ValueError("the gate, the first part, cannot be scaled within a group")
+        return self
 
-@dataclass(frozen=True)
-class Part:
-    """A part that can be asked."""
 
+class Part(NamedTuple):
     spec: PartParams
     reward: Reward
-
-    def scaled(self, values: Sequence[float], groups: Sequence[str]) -> list[float]:
-        """Values after scale and clip; groups[i] names the group of values[i]."""
-        return [_clipped(value, self.spec.clip) for value in _SCALERS[self.spec.scale](values, groups)]
 
 
 class CombineReward(Reward):
     """Weighted sum, product or gate of other rewards, scaled within groups and clipped as asked.
 
-    details: parts, by name: value, scaled, outcome, details. A part that a gate kept from being computed is not
-    there."""
+    details: parts, by name: value, scaled, outcome, details. A part that a gate kept from being computed is absent.
+    """
 
     Params = CombineParams
     params: CombineParams
 
     def __init__(self, name: str, params: CombineParams) -> None:
         super().__init__(name, params)
-        self._clip = _range(params.clip, f"reward {name!r}: clip")
-        self.parts = _parts(name, params)
+        self.parts: list[Part] = []
+        for number, spec in enumerate(params.parts):
+            try:
+                self.parts.append(Part(spec, reward_class(spec.reward).create(spec.reward, spec.params)))
+            except RewardError as problem:
+                raise RewardError(f"reward {name!r}: parts.{number}: {problem}") from None
         self.needs = tuple(dict.fromkeys(column for part in self.parts for column in part.reward.needs))  # type: ignore[misc]
 
     @property
@@ -96,154 +124,101 @@ class CombineReward(Reward):
         return self.grade_many([row], [completion])[0]
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        found: list[dict[str, dict[str, Any]]] = [{} for _ in rows]
-        scores: list[Score | None] = [None] * len(rows)
-        rest = self.parts
-        if self.params.mode == "gate":
-            gate, *rest = self.parts
-            self._ask(gate, range(len(rows)), rows, completions, workers, found)
-            scores = [self._at_gate(gate, parts) for parts in found]
-        through = [i for i, score in enumerate(scores) if score is None]
-        for part in rest:
-            self._ask(part, through, rows, completions, workers, found)
-        for i in through:
-            scores[i] = self._whole(rest, found[i])
-        return [replace(score, details={"parts": parts}) for score, parts in zip(scores, found, strict=True) if score]
+        results: list[Results] = [{} for _ in rows]
+        scores: dict[int, Score] = {}  # of completions that the gate stopped
+        for number, part in enumerate(self.parts):
+            places = [i for i in range(len(rows)) if i not in scores]
+            graded = _graded(part, [rows[i] for i in places], [completions[i] for i in places], workers)
+            for i, result in zip(places, graded, strict=True):
+                results[i][part.spec.key] = result
+            if number == 0 and self.params.mode == "gate":
+                scores = {i: score for i, result in enumerate(graded) if (score := self._stopped(result))}
+        scores |= {i: self._whole(parts) for i, parts in enumerate(results) if i not in scores}
+        return [replace(scores[i], details={"parts": parts}) for i, parts in enumerate(results)]
 
-    def _ask(
-        self,
-        part: Part,
-        places: Sequence[int],
-        rows: Sequence[Row],
-        completions: Sequence[str],
-        workers: int | None,
-        found: list[dict[str, dict[str, Any]]],
-    ) -> None:
-        """Put the part's view of the completions at `places` into `found`."""
-        scores = part.reward.score_many([rows[i] for i in places], [completions[i] for i in places], workers)
-        valued = [(i, score.value) for i, score in zip(places, scores, strict=True) if not _failed(score.outcome)]
-        groups = [group_of(rows[i]) or f"row at {id(rows[i])}" if part.spec.scale != "none" else "" for i, _ in valued]
-        scaled = dict(zip((i for i, _ in valued), part.scaled([value for _, value in valued], groups), strict=True))
-        for i, score in zip(places, scores, strict=True):
-            found[i][part.spec.name] = score.as_json() | ({"scaled": scaled[i]} if i in scaled else {})
+    def _stopped(self, gate: Mapping[str, Any]) -> Score | None:
+        """The score of a completion that the gate does not let through."""
+        if _failed(gate["outcome"]):
+            return Score(0.0, gate["outcome"])
+        return None if gate["scaled"] >= self.params.threshold else Score(self.params.floor, gate["outcome"])
 
-    def _at_gate(self, gate: Part, parts: Mapping[str, Any]) -> Score | None:
-        """None for who may pass."""
-        own = parts[gate.spec.name]
-        if _failed(own["outcome"]):
-            return Score(0.0, own["outcome"])
-        return None if own["scaled"] >= self.params.threshold else Score(self.params.floor, own["outcome"])
-
-    def _whole(self, asked: Sequence[Part], parts: Mapping[str, Any]) -> Score:
-        outcomes: list[Outcome] = [parts[part.spec.name]["outcome"] for part in asked]
+    def _whole(self, results: Results) -> Score:
+        summed = [part.spec for part in self.parts[1 if self.params.mode == "gate" else 0 :]]
+        outcomes: list[Outcome] = [results[spec.key]["outcome"] for spec in summed]
         for bad in ("error", "timeout"):
             if bad in outcomes and (self.params.failed == "error" or all(map(_failed, outcomes))):
                 return Score(0.0, bad)
-        valued = [(part.spec.weight, parts[part.spec.name].get("scaled")) for part in asked]
-        terms = [weight * value for weight, value in valued if value is not None]
+        terms = [spec.weight * results[spec.key]["scaled"] for spec in summed if "scaled" in results[spec.key]]
         value = math.prod(terms) if self.params.mode == "product" else math.fsum(terms)
-        said = [outcome for outcome in outcomes if not _failed(outcome)]
-        return Score(_clipped(value, self._clip), "scored" if "scored" in said else said[0])
+        decided = [outcome for outcome in outcomes if not _failed(outcome)]
+        return Score(_clipped(value, self.params.clip), "scored" if "scored" in decided else decided[0])
+
+
+def _graded(part: Part, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
+    """A part's value, outcome and details of each completion, and its scaled value where it has one."""
+    groups = ["" if part.spec.scale == "none" else group_of(row) for row in rows]
+    grouped = [i for i, group in enumerate(groups) if group is not None]
+    scores = [Score(0.0, "error", {"problem": NO_GROUP})] * len(rows)
+    graded = part.reward.score_many([rows[i] for i in grouped], [completions[i] for i in grouped], workers)
+    for i, score in zip(grouped, graded, strict=True):
+        scores[i] = score
+    results = [score.as_json() for score in scores]
+    valued = [i for i, score in enumerate(scores) if not _failed(score.outcome)]
+    scaled = scale(part.spec.scale, [scores[i].value for i in valued], [groups[i] for i in valued])
+    for i, value in zip(valued, scaled, strict=True):
+        results[i]["scaled"] = _clipped(value, part.spec.clip)
+    return results
 
 
 class BleuRm(CombineReward):
     """The mean of z(BLEU) and z(reward model) within each group; parameters: bleu and model, mappings of theirs.
 
-    BLEUBERI (arXiv 2505.11080) took z over whatever was scored in one call; here it is one prompt's group."""
+    BLEUBERI (arXiv 2505.11080) computed z over whatever was scored in one call; here it is one prompt's group.
+    """
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        if "parts" in params:
-            return super().create(name, params)
-        for key, value in params.items():
-            if key not in ("bleu", "model"):
-                raise RewardError(f"reward {name!r}: unknown parameter {key!r}{nearest(key, ('bleu', 'model'))}")
-            if not isinstance(value, Mapping):
-                raise RewardError(f"reward {name!r}: {key} must be a mapping of {key}'s parameters, not {value!r}")
-        halves = [{"reward": part, "params": params.get(part, {}), "weight": 0.5} for part in ("bleu", "model")]
-        return super().create(name, {"parts": [{**half, "scale": "zscore"} for half in halves]})
+        if "parts" not in params:  # which a pickled one has
+            if unknown := next((key for key in params if key not in ("bleu", "model")), ""):
+                near = nearest(unknown, ("bleu", "model"))
+                raise RewardError(f"reward {name!r}: unknown parameter {unknown!r}{near}")
+            half = {"weight": 0.5, "scale": "zscore"}
+            params = {"parts": [{"reward": part, "params": params.get(part, {}), **half} for part in ("bleu", "model")]}
+        return super().create(name, params)
 
 
 def _failed(outcome: str) -> bool:
     return outcome in ("error", "timeout")
 
 
-def _parts(name: str, params: CombineParams) -> list[Part]:
-    where = f"reward {name!r}"
-    parts = [_part(given, f"{where}: part {number}") for number, given in enumerate(params.parts, 1)]
-    names = [part.spec.name for part in parts]
-    if len(parts) < (2 if params.mode == "gate" else 1):
-        raise RewardError(f"{where}: mode {params.mode} needs more parts than {len(parts)}")
-    if twice := next((one for one in names if names.count(one) > 1), None):
-        raise RewardError(f"{where}: two parts are called {twice!r}; give one another name")
-    if params.mode == "product" and any(part.spec.weight != 1 for part in parts):
-        raise RewardError(f"{where}: weights have no meaning in a product")
-    if params.mode == "gate" and parts[0].spec.scale != "none":
-        raise RewardError(f"{where}: the gate, its first part, cannot be scaled within a group")
-    return parts
-
-
-def _part(given: Any, where: str) -> Part:
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise RewardError(f"{where} must be a mapping such as {{reward: math, weight: 1.0}}, not {given!r}")
-    words = dict(given)
-    params = words.pop("params", {})
-    if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):
-        raise RewardError(f"{where}: params must be a mapping, not {params!r}")
-    known = [*PartParams.model_fields, "params"]
-    for word in words:
-        if word not in known:
-            raise RewardError(f"{where}: unknown key {word!r}{nearest(word, known)}; keys: {', '.join(known)}")
-    spec = checked(PartParams, words, where)
-    if not spec.reward:
-        raise RewardError(f"{where} names no reward")
-    if not math.isfinite(spec.weight):
-        raise RewardError(f"{where}: weight must be finite, not {spec.weight}")
-    spec = spec.model_copy(update={"name": spec.name or spec.reward, "clip": _range(spec.clip, f"{where}: clip")})
-    try:
-        return Part(spec, reward_class(spec.reward).create(spec.reward, params))
-    except RewardError as problem:
-        raise RewardError(f"{where}: {problem}") from None
-
-
-def _range(given: Sequence[Any], where: str) -> tuple[float, ...]:
-    """(low, high) as floats, or () for none."""
-    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in given)
-    if not given:
-        return ()
-    if not numbers or len(given) != 2 or not given[0] <= given[1]:
-        raise RewardError(f"{where} must be [low, high], not {list(given)!r}")
-    return float(given[0]), float(given[1])
-
-
-def _clipped(value: float, limits: Sequence[float]) -> float:
+def _clipped(value: float, limits: tuple[float, float] | None) -> float:
     return min(max(value, limits[0]), limits[1]) if limits else value
 
 
-def _zscores(values: Sequence[float], groups: Sequence[str]) -> list[float]:
-    """(value - mean) / population standard deviation of its group; 0 where all are equal, or alone."""
-
-    def of(group: list[float]) -> tuple[float, float]:
-        mean = math.fsum(group) / len(group)
-        return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in group) / len(group))
-
-    # below this share of the mean a deviation is rounding
-    return _per_group(values, groups, of, lambda v, mean, std: (v - mean) / std if std > 1e-9 * abs(mean) else 0.0)
+def _zscores(values: Sequence[float]) -> list[float]:
+    """(value - mean) / population standard deviation; 0 where all are equal, or there is only one."""
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    # a deviation below this share of the mean is rounding
+    return [(value - mean) / deviation if deviation > 1e-9 * abs(mean) else 0.0 for value in values]
 
 
-def _minmax(values: Sequence[float], groups: Sequence[str]) -> list[float]:
-    """(value - least) / (greatest - least) of its group; 0.5 where all are equal, or alone."""
-    return _per_group(
-        values, groups, lambda g: (min(g), max(g)), lambda v, low, high: (v - low) / (high - low) if high > low else 0.5
-    )
+def _minmax(values: Sequence[float]) -> list[float]:
+    """(value - minimum) / (maximum - minimum); 0.5 where all are equal, or there is only one."""
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else 0.5 for value in values]
 
 
-def _per_group(values: Sequence[float], groups: Sequence[str], of: Any, apply: Any) -> list[float]:
-    members: defaultdict[str, list[float]] = defaultdict(list)
-    for value, group in zip(values, groups, strict=True):
-        members[group].append(value)
-    known = {group: of(held) for group, held in members.items()}
-    return [apply(value, *known[group]) for value, group in zip(values, groups, strict=True)]
+_SCALES: dict[str, Callable[[Sequence[float]], list[float]]] = {"none": list, "zscore": _zscores, "minmax": _minmax}
 
 
-_SCALERS: dict[str, Any] = {"none": lambda values, groups: list(values), "zscore": _zscores, "minmax": _minmax}
+def scale(name: str, values: Sequence[float], groups: Sequence[Any]) -> list[float]:
+    """`values` scaled within groups, in order; groups[i] is the group of values[i]."""
+    members: defaultdict[Any, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group].append(place)
+    scaled = list(values)
+    for places in members.values():
+        for place, value in zip(places, _SCALES[name]([values[i] for i in places]), strict=True):
+            scaled[place] = value
+    return scaled

@@ -1,17 +1,21 @@
-"""Where the final answer of a text stands: in the last balanced box, or where a fallback finds it."""
+"""Where the final answer of a completion stands: in the last balanced box, or where a fallback finds it.
+
+A base model often continues with the next example of its prompt ("Question: …"). The completion is therefore split
+before such headings, and the first part that has an answer counts. Within a part the last answer counts, so that a
+correction replaces what it corrects.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from rewards.thinking import as_text
 
-_OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
-_BOX = re.compile(_OPENING)
-_FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box, groups at most one deep
-_TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
+ThinkingFormat = Annotated[str, BeforeValidator(as_text)]  # a thinking format as a parameter: name, mapping or object
 
 
 def with_format(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,19 +26,49 @@ def with_format(params: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def last_box(text: str) -> str | None:
-    r"""Content of the balanced `\boxed{}`, `\fbox{}` or `\framebox{}` that closes last, None if there is
-    none.
+def cut_short(row: Mapping[str, Any]) -> bool:
+    """Whether the row says that its completion ended at the length limit."""
+    meta = row.get("meta")
+    return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
-    Of nested boxes this is the outermost, so that `\boxed{1, \boxed{2}}` does not pass for 2. Escaped braces
-    do not count. One pass, linear in the text.
-    """
-    found = box_span(text)
-    return None if found is None else text[found[0] : found[1]]
+
+_END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|im_start)\|>")
+_NEXT_EXAMPLE = re.compile(
+    r"\n[^\S\n]*\n[^\S\n]*(?:[*#]{1,4} ?)?(?:(?:Question|Q|Exercise|Human|User)(?: ?[0-9]+)?\**[:：]|Problem:\**\s?\n"
+    r"|Instruction\b|(?<=# )(?:Question|Problem)\b[^\n]{0,20}\n|(?:问题|题目)[:：])"
+)
+
+
+def parts(text: str) -> list[str]:
+    """The completion, split before each heading of a next example and at each end-of-turn token."""
+    turns = _END_OF_TURN.split(text) if "<|" in text else [text]
+    if len(turns) == 1 and _NEXT_EXAMPLE.search(text) is None:
+        return turns  # the usual case
+    return [part for turn in turns for part in _NEXT_EXAMPLE.split(turn) if part.strip()] or [text]
+
+
+_OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
+_BOX = re.compile(_OPENING)
+_FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box, groups at most one deep
+_TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
+MAX_BOXES = 64  # in one list
+_LISTED = re.compile(
+    r"\}[\s$)]*(?:\\[\])])?[\s$]*(?:,|;|、|&|\band\b|\bor\b|\\text\{ ?(?:and|or) ?\}|和|或)"
+    r"(?:[\s,$]|\band\b|\bor\b|\\[\[(])*\\(?:boxed|fbox)\s*\{$"
+)
+
+
+def has_box(text: str) -> bool:
+    """Whether a box is opened at all, closed or not."""
+    return _BOX.search(text) is not None
 
 
 def box_span(text: str) -> tuple[int, int] | None:
-    """Where `last_box` starts and ends."""
+    r"""Start and end of the content of the balanced `\boxed{}`, `\fbox{}` or `\framebox{}` that closes last.
+
+    Of nested boxes this is the outermost, so that `\boxed{1, \boxed{2}}` does not pass for 2. Escaped braces do not
+    count. One pass, linear in the text. None without a box.
+    """
     at = text.rfind("\\boxed{")
     flat = _FLAT.match(text, at + 7) if at >= 0 else None
     if flat and text.find("}", flat.end()) < 0:
@@ -47,7 +81,7 @@ def nested_span(text: str) -> tuple[int, int] | None:
     first = _BOX.search(text)
     if first is None:
         return None
-    found: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
     stack: list[int] = []  # where a box's content starts, -1 for a plain group
     for token in _TOKEN.finditer(text, first.start()):
         mark = token.group()
@@ -56,41 +90,74 @@ def nested_span(text: str) -> tuple[int, int] | None:
         elif mark == "}":
             start = stack.pop() if stack else -1
             if start >= 0:
-                found = start, token.start()
+                span = start, token.start()
         elif len(mark) > 2:
             stack.append(token.end())
-    return found
+    return span
 
 
-def cut_short(row: Mapping[str, Any]) -> bool:
-    """Whether the row says that its completion ended at the length limit."""
-    meta = row.get("meta")
-    return isinstance(meta, dict) and meta.get("finish_reason") == "length"
+def last_box(text: str) -> str | None:
+    r"""Content of the last box. Boxes that stand in one list (`\boxed{2} and \boxed{3}`) give "2, 3"."""
+    span = box_span(text)
+    if span is None:
+        return None
+    content, start, count = text[span[0] : span[1]], span[0], 1
+    while count < MAX_BOXES and "}" in (gap := text[max(0, start - 60) : start]) and (listed := _LISTED.search(gap)):
+        stop = start - len(gap) + listed.start()
+        span = box_span(text[: stop + 1])
+        if span is None or span[1] != stop:
+            break
+        content, start, count = f"{text[span[0] : stop]}, {content}", span[0], count + 1
+    return content
 
 
-def has_box(text: str) -> bool:
-    """Whether a box is opened at all, closed or not."""
-    return _BOX.search(text) is not None
-
-
-_NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
-_ANSWER_IS = re.compile(r"(?i)\banswer\b[*_\s]{0,9}(?:is\b|[:=])[*_:\s]{0,9}([^\n]{1,200})")
+# "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
+STATED = (
+    r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
+    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|[:：=]|(?:-+>?|→)\s)|<answer>"
+    r"|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
+    r"\s?(?:】|应该?是|应为|是|为|選|选|[:：]){1,3})[*_:：\s]{0,9}"
+    r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
+    r"|equal to)\b[,:\s]{0,9}){0,2}(?=([^\n]{1,400}))"
+)
+_STATED = re.compile("(?i)" + STATED)
+TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
+_SENTENCE_END = re.compile(
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?]"
+    r"(?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|[，,](?:因为|所以)|,\s+so\b|;\s+(?:the|this|that|it|but)\b"
+    r"|,?\s+(?:because|since|I (?:think|believe)|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b"
+)
+_NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final answer: How many are left?"
+    r"(?i)(?:not|correct|right|wrong|incorrect|helpful|clear|unknown|reasonable|consistent|as follows"
+    r"|let(?:['’]s| me| us)|we|to|if|find|calculate|how|what|who|when|where|which|why|would|is|are|does|did|do|can"
+    r"|could|will)\b"
+)
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
+_NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
+
+
+def sentence(text: str) -> str:
+    """The text up to the end of its first sentence or clause, without quotes and Markdown around it."""
+    end = _SENTENCE_END.search(text)
+    return (text[: end.start()] if end else text).strip().strip("*`\"'“” ").rstrip(".").strip()
 
 
 def _answer_is(text: str) -> str | None:
-    found = _ANSWER_IS.findall(text)
-    return found[-1].strip().strip("*").rstrip(".").strip() if found else None
+    for content in reversed(_STATED.findall(TEXT_COMMAND.sub(r"\1", text))):
+        if not _NO_ANSWER.match(content) and (answer := sentence(content)):
+            return answer
+    return None
 
 
 def _hashes(text: str) -> str | None:
-    found = _HASHES.findall(text)
-    return found[-1].strip() if found else None
+    contents = [_answer_is(content) or content.strip("* \t") for content in _HASHES.findall(text)]
+    values = [content for content in contents if re.match(r"[-+=$€£\\.0-9]", content)]  # others are headings
+    return (values or contents or [""])[-1] or None
 
 
 def _last_number(text: str) -> str | None:
-    found = _NUMBER.findall(text)
-    return found[-1] if found else None
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else None
 
 
 def _whole(text: str) -> str | None:
@@ -102,19 +169,19 @@ FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_nu
 
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
-    """(answer, how it was found): "box", or the first of `fallbacks` (names in FALLBACKS) that finds one."""
-    box = last_box(text)
-    if box is not None:
-        return box, "box"
-    for name in fallbacks:
-        found = FALLBACKS[name](text)
-        if found:
-            return found, name
+    """(answer, source): source is "box" or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
+    single = not fallbacks and text.find("\\boxed{") == text.rfind("\\boxed{")  # the parts make no difference
+    for part in [text] if single else parts(text):
+        if (box := last_box(part)) is not None:
+            return box, "box"
+        for name in fallbacks:
+            if answer := FALLBACKS[name](part):
+                return answer, name
     return None, ""
 
 
 def reduce_gold(answer: str) -> str:
-    """The final answer of a gold: after the last `####` (GSM8K), else in its last box, else all of it."""
+    """The final answer of a reference: after the last `####` (GSM8K), else in its last box, else all of it."""
     if "####" in answer:
         return answer.rpartition("####")[2].strip()
     box = last_box(answer) if "box" in answer else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from rewards.errors import RewardError, nearest
 
@@ -13,11 +13,26 @@ from rewards.errors import RewardError, nearest
 class RewardParams(BaseModel):
     """Base of all parameters. Types are strict, but a JSON list serves as a tuple and an int as a float.
 
-    renamed: parameters of earlier versions, old name to new; the old one is an error that names the new.
+    renamed: parameters of earlier versions, old name to new; the old one is an error that names the new. removed: old
+    name to what to do instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
+    removed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_known(cls, given: Any) -> Any:
+        for name in given if isinstance(given, Mapping) else ():
+            if name in cls.renamed:
+                raise ValueError(f"parameter {name!r} is now called {cls.renamed[name]!r}")
+            if name in cls.removed:
+                raise ValueError(f"parameter {name!r} was removed: {cls.removed[name]}")
+            if name not in cls.model_fields:
+                near, known = nearest(str(name), cls.model_fields), ", ".join(cls.model_fields)
+                raise ValueError(f"unknown parameter {name!r}{near}; parameters: {known}")
+        return given
 
     @field_validator("*", mode="before")
     @classmethod
@@ -30,18 +45,10 @@ P = TypeVar("P", bound=RewardParams)
 
 def checked(cls: type[P], given: Mapping[str, Any], where: str) -> P:
     """`cls` from untyped parameters. Raises RewardError with `where`, the parameter and the nearest known one."""
-    for name in given:
-        if name in cls.renamed:
-            raise RewardError(f"{where}: parameter {name!r} is now called {cls.renamed[name]!r}")
-        if name not in cls.model_fields:
-            known = ", ".join(cls.model_fields)
-            raise RewardError(
-                f"{where}: unknown parameter {name!r}{nearest(name, cls.model_fields)}; parameters: {known}"
-            )
     try:
-        return cls(**given)
+        return cls.model_validate(given)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
-        path = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise RewardError(f"{where}: {path}: {message}, not {first['input']!r:.80}") from None
+        place = ": ".join([where, *filter(None, [".".join(map(str, first["loc"]))])])
+        value = "" if isinstance(first["input"], Mapping) else f", not {first['input']!r:.80}"
+        raise RewardError(f"{place}: {first['msg'].removeprefix('Value error, ')}{value}") from None

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from data_prep.skill_mix.signatures import Language, SignatureError, Type, read
+from data_prep.skill_mix.signatures import Language, SignatureError, read
+from rewards.code.cpp.declaration import Type
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,24 @@
 A record names its fields as the original does (function_name, function_signature, function_docstring,
 problem_statement, gold_solution, unit_tests) or as our rows' meta does (function, signature, docstring, statement),
 with the gold in `gold_solution`, `solution` or `references`, and its tests as `unit_tests` (source text), `tests`
-(a suite, rewards/code/suites.py) or `cases` (data, skill_mix/cases.py).
+(a suite, rewards/code/suites.py) or `cases` (data, skill_mix/cases.py). GoogleTest source becomes calls where it can
+(skill_mix/assertions.py).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data_prep.errors import nearest
+from data_prep.skill_mix.assertions import NotConvertible, cases
 from data_prep.skill_mix.cases import CaseError, read_case, suite
 from data_prep.skill_mix.prompts import Style, chat
 from data_prep.skill_mix.signatures import Language, SignatureError, read
 from data_prep.step import Drop, Row
-from rewards.code.cpp.interface import interface
+from rewards.code.cpp.declaration import DeclarationError, read_declaration
 from rewards.code.suites import read as read_suite
 from rewards.errors import RewardError
 
@@ -72,13 +75,6 @@ class Question:
         }
 
 
-def with_declarations(tests: dict[str, Any], gold: str) -> dict[str, Any]:
-    """C++ tests with what they need of the gold; others as they are."""
-    if tests.get("kind") != "gtest" or tests.get("declarations"):
-        return tests
-    return {**tests, "declarations": interface(gold, str(tests.get("source", "")))}
-
-
 def read_question(record: Mapping[str, Any], name: str, language: str = "cpp") -> Question | Drop:
     """The question of a record called `name`; `language` holds where the record does not say one."""
     flat = {**record, **meta} if isinstance(meta := record.get("meta"), dict) else dict(record)
@@ -108,7 +104,7 @@ def read_question(record: Mapping[str, Any], name: str, language: str = "cpp") -
         id=name,
         language=LANGUAGES[given.lower()],
         skills=skills,
-        tests=with_declarations(tests, found["gold"]),
+        tests=tests,
         split=split if split in ("train", "held_out") else "",
         **found,
     )
@@ -135,6 +131,7 @@ def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]
             return f"unit_tests are {type(source).__name__}, not a text"
         kind = "gtest" if language == "cpp" else "asserts"
         tests = {"kind": kind, "language": language, "source": source}
+        tests = (_calls(source, found) if language == "cpp" else None) or tests
     if tests is None and flat.get("cases"):
         made = _from_cases(flat["cases"], language, found)
         if isinstance(made, str):
@@ -151,6 +148,26 @@ def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]
     return tests if isinstance(tests, dict) else "tests are not an object"
 
 
+def _calls(source: str, found: Mapping[str, str]) -> dict[str, Any] | None:
+    """GoogleTest source as calls, None where it says more or less than values of calls."""
+    structs = [
+        match.group()
+        for match in re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", found["gold"])
+        if re.search(rf"\b{match[1]}\b", found["signature"])
+    ]
+    declaration = "\n".join([*structs, f"{found['signature'].rstrip(';{ ')};"])
+    try:
+        declared = read_declaration(declaration)
+        if declared.function != found["function"]:
+            return None
+        made = cases(source, declared)
+    except (DeclarationError, NotConvertible):
+        return None
+    return {
+        "kind": "call", "language": "cpp", "declaration": declaration, "function": found["function"], "cases": made
+    }  # fmt: skip
+
+
 def _from_cases(given: Any, language: Language, found: Mapping[str, str]) -> dict[str, Any] | str:
     if not isinstance(given, Sequence) or isinstance(given, str):
         return "cases are not a list"
@@ -158,10 +175,10 @@ def _from_cases(given: Any, language: Language, found: Mapping[str, str]) -> dic
         signature = read(found["signature"], language)
     except SignatureError as error:
         return f"function_signature: {error}"
-    cases = []
-    for number, one in enumerate(given):
+    read_cases = []
+    for number, case in enumerate(given):
         try:
-            cases.append(read_case(one, signature))
+            read_cases.append(read_case(case, signature))
         except CaseError as error:
             return f"cases[{number}]: {error}"
-    return suite(found["function"], signature, cases, language)
+    return suite(found["function"], signature, read_cases, language)

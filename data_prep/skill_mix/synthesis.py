@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from data_prep.sampling import Sample
 from data_prep.skill_mix.cases import EXCEPTIONS, TestCase, suite
 from data_prep.skill_mix.prompts import render
-from data_prep.skill_mix.questions import Question, with_declarations
+from data_prep.skill_mix.questions import Question
 from data_prep.skill_mix.replies import (
     Critique,
     Draft,
@@ -213,7 +213,7 @@ def _row(
         docstring=draft.function_docstring,
         statement=draft.problem_statement,
         gold=draft.solution,
-        tests=with_declarations(suite(draft.function_name, signature, cases, about.language), draft.solution),
+        tests=suite(draft.function_name, signature, cases, about.language),
         split=meta["split"],
     )
     row = question.as_row("direct")

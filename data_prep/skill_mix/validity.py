@@ -14,13 +14,12 @@ from itertools import islice
 from typing import Any
 
 from data_prep.skill_mix.mutants import mutants, stub
-from data_prep.skill_mix.questions import with_declarations
 from data_prep.skill_mix.signatures import Language
 from data_prep.step import Drop, Row
 from rewards.code.grade import Terms, grade_program
-from rewards.code.results import Engine, Graded, Tested
+from rewards.code.results import Graded, Tested
 from rewards.code.suites import Suite, read
-from rewards.sandbox import Limits
+from rewards.sandbox import Limits, Sandbox
 
 MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile
 LEAST_CPU_S = 0.25  # for a mutant's test: programs need some to start
@@ -60,7 +59,7 @@ class Verdict:
         return self
 
 
-def verify(row: Row, demands: Demands, engine: Engine) -> Verdict:
+def verify(row: Row, demands: Demands, engine: Sandbox) -> Verdict:
     """The verdict on a question's row. Raises RewardError where this machine cannot run its language."""
     return _Trial(row, demands, engine).verdict()
 
@@ -68,10 +67,10 @@ def verify(row: Row, demands: Demands, engine: Engine) -> Verdict:
 class _Trial:
     """One question under its demands; the verdict grows as it goes."""
 
-    def __init__(self, row: Row, demands: Demands, engine: Engine) -> None:
+    def __init__(self, row: Row, demands: Demands, engine: Sandbox) -> None:
         self._row, self._demands, self._engine = row, demands, engine
         self._gold: str = row["references"][0]
-        self._suite: Suite = read(with_declarations(row["tests"], self._gold))
+        self._suite: Suite = read(row["tests"])
         self._language: Language = self._suite.language
         self._found = Verdict()
 

@@ -31,7 +31,7 @@ from typing_extensions import Self
 
 from data_prep.errors import DataError
 from data_prep.fingerprint import file_hash, value_hash
-from data_prep.rows import decode, read_lines
+from data_prep.rows import decode, lines_of
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import prompt_of
 
@@ -121,12 +121,13 @@ def read_steps(files: Iterable[Path]) -> tuple[list[Rates], list[Drop]]:
     unreadable: list[Drop] = []
     for path in files:
         accuracies: dict[str, list[float]] = defaultdict(list)
-        for number, line in read_lines(path):
-            sample = _sample(line)
-            if isinstance(sample, str):
-                unreadable.append(Drop("unreadable sample", "", f"{path.name}:{number}: {sample}"))
-            else:
-                accuracies[sample[0]].append(sample[1])
+        with path.open("rb") as file:
+            for number, line in lines_of(file):
+                sample = _sample(line)
+                if isinstance(sample, str):
+                    unreadable.append(Drop("unreadable sample", "", f"{path.name}:{number}: {sample}"))
+                else:
+                    accuracies[sample[0]].append(sample[1])
         steps.append({name: math.fsum(found) / len(found) for name, found in accuracies.items()})
     return steps, unreadable
 

@@ -24,7 +24,7 @@ from data_prep.rows import MAX_TEXT_BYTES, check, check_size
 from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps import asking, shapes
 from data_prep.steps.curriculum import Curriculum as CurriculumStep
-from data_prep.steps.files import read_records
+from data_prep.steps.files import files_of, read_records
 from data_prep.steps.origins import Origin, Place, conversion, converted, look, questions_step, records
 from data_prep.steps.taking import limited, unique
 from data_prep.tasks import (
@@ -60,7 +60,9 @@ class LoadParams(Params):
     tasks: tuple[str, ...] = ()
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False  # read tasks from their mirror instead of the Hub
+    thinking: str | None = None  # format in which `reasoning_content` is the thought; null drops such rows
     source: str | None = None
+    id_prefix: str | None = None  # put before the rows' own ids; those of tasks have the task's name
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | tuple[Scalar, ...] | Match] = Field(default_factory=dict)  # column -> value or values
     answer_from: AnswerFrom | None = None
@@ -142,7 +144,12 @@ class Load(Step):
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """Each origin by its content or its pin. Raises DataError when a file is missing."""
         origins: dict[str, Any] = {"origins": [origin.identity() for origin in self.origins(base)]}
-        return {**origins, "rewards": rewards.code_hash()} if self.params.check_gold else origins
+        return origins
+
+    def modules(self) -> tuple[str, ...]:
+        """The grader's, where reference answers are checked."""
+        registry = rewards.REGISTRY
+        return tuple(place.partition(":")[0] for place in registry.values()) if self.params.check_gold else ()
 
     def reads(self, base: Path) -> str:
         """The files and other origins, by name."""
@@ -160,7 +167,7 @@ class Load(Step):
     def source_bytes(self, base: Path) -> int:
         """Size of the local files."""
         paths = (origin.place for origin in self.origins(base) if isinstance(origin.place, Path))
-        return sum(path.stat().st_size for path in paths)
+        return sum(file.stat().st_size for path in paths for file in files_of(path))
 
     def origins(self, base: Path) -> list[Origin]:
         """What the parameters name, tasks resolved. Raises DataError."""
@@ -188,6 +195,7 @@ class Load(Step):
                 answer_from=given.answer_from,
                 unanswered=given.unanswered or "bad",
                 system=given.system,
+                thinking=given.thinking,
             )
         ]
 
@@ -258,10 +266,11 @@ class Load(Step):
 
     def _finished(self, row: Row, origin: Origin) -> Row | Drop:
         given = row.get("id")
-        if self.params.names and isinstance(given, str) and not given.startswith(f"{origin.source}/"):
-            row["id"] = f"{origin.source}/{given}"  # tasks number their problems alike
         named = self.params.names or self.params.source
         row["source"] = origin.source if named else row.get("source") or origin.source
+        prefix = origin.source if self.params.names else self.params.id_prefix
+        if prefix and isinstance(given, str) and not given.startswith(f"{prefix}/"):
+            row["id"] = f"{prefix}/{given}"  # sources number their rows alike
         return check(row, NEEDS) or self._too_long(row) or row
 
     def _too_long(self, row: Row) -> Drop | None:

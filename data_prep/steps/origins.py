@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from data_prep import tasks
 from data_prep.errors import DataError
 from data_prep.fetch import fetch, hub_files, hub_records
-from data_prep.fingerprint import file_hash
+from data_prep.fingerprint import file_hash, known_hash
 from data_prep.step import Drop, Row, Step
 from data_prep.steps import choices, programs, shapes
-from data_prep.steps.files import SUFFIXES, read_records
+from data_prep.steps.files import files_of, read_records, suffix
 from data_prep.tasks import (
     AnswerFrom,
     Choices,
@@ -49,6 +49,7 @@ class Origin:
     programs: Programs | None = None
     choices: Choices | None = None
     task: str = ""  # the one whose rows these are
+    thinking: str | None = None  # the format of completions whose thought stands in a field of its own
     foreign: bool = False  # a user's file in place of a task's own: its columns may be named otherwise
 
     @property
@@ -79,6 +80,7 @@ class Origin:
             "choices": self.choices and self.choices.model_dump(mode="json"),
             "instructions": prompt_hash(self.instructions),
             "unanswered": self.unanswered if self.unanswered != "bad" else None,
+            "thinking": self.thinking,
         }
         return found | {name: value for name, value in rest.items() if value}
 
@@ -90,22 +92,25 @@ def prompt_hash(name: str | None) -> str | None:
 
 def _place_identity(place: Place) -> dict[str, Any]:
     if isinstance(place, Path):
-        if place.is_dir():
-            raise DataError(f"{place} is a folder; name a file")
-        if not place.is_file():
-            raise DataError(f"no file {place}")
-        return {"sha256": file_hash(place), "suffix": _suffix(place)}
+        return _files_identity(place)
     if isinstance(place, Remote):
-        return {"pin": place.sha256 or place.git_blob, "suffix": _suffix(Path(urlsplit(place.url).path))}
+        return {"pin": place.sha256 or place.git_blob, "suffix": suffix(Path(urlsplit(place.url).path))}
     if isinstance(place, Questions):
         return {**place.model_dump(exclude={"path"}), **questions_step(place).fingerprint(tasks.ROOT)}
     return place.model_dump(mode="json")
 
 
-def _suffix(path: Path) -> str:
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path}: rows are read from {', '.join(sorted(SUFFIXES))}, not {path.suffix or 'this'!r}")
-    return path.suffix
+def _files_identity(place: Path) -> dict[str, Any]:
+    """Of a file by its content; of a folder or glob by its files' names and contents."""
+    if place.is_dir() and (place / "dataset_info.json").is_file():
+        paths = sorted(place.glob("*.arrow"))
+    else:
+        paths = files_of(place)
+    if paths == [place]:
+        if not place.is_file():
+            raise DataError(f"no file {place}")
+        return {"sha256": known_hash(place), "suffix": suffix(place)}
+    return {"files": [[path.name, known_hash(path)] for path in paths]}
 
 
 def questions_step(place: Questions) -> Step:
@@ -167,7 +172,7 @@ def look(found: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]:
         head.append(record)
         if isinstance(record, Drop):
             continue
-        sample.update({name: value for name, value in record.items() if sample.get(name) is None})
+        sample.update({name: value for name, value in record.items() if sample.get(name) in (None, [], "")})
         looked += 1
         if looked == LOOK_AT:
             break
@@ -194,7 +199,7 @@ def conversion(sample: Mapping[str, Any], origin: Origin) -> Callable[[Mapping[s
             return shapes.mapped(columns, sample, where)
     if origin.columns and not origin.foreign:
         return shapes.mapped(origin.columns[0], sample, where)  # says which column is not there
-    return shapes.recognised(sample, where)
+    return shapes.recognised(sample, where, origin.thinking)
 
 
 def _matches(value: Any, wanted: Any) -> bool:

@@ -60,7 +60,7 @@ class _NoPrompt(Exception):
 
 def _humaneval(record: Record) -> Row:
     """The prompt is a program's beginning; the gold is all of it."""
-    tests, prompt, solution = from_humaneval(record), _question(record, "prompt"), record.get("canonical_solution")
+    prompt, tests, solution = _question(record, "prompt"), from_humaneval(record), record.get("canonical_solution")
     gold = {"references": [prompt + solution]} if isinstance(solution, str) else {}
     asked = f"```python\n{prompt.rstrip()}\n```"
     return {"prompt": _user(asked), **gold, "tests": tests, "meta": _meta(tests["function"])}

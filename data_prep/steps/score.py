@@ -1,7 +1,7 @@
 """Grades completions with a reward: `score`, `outcome` and, where short, `meta.score_details`.
 
 - score: {reward: math, workers: 4}
-- score: {reward: code, workers: 8, cache: true}      what has been judged before is not run again (`score_cache`)
+- score: {reward: code, workers: 8, cache: true}      programs that were graded before are not run again (`score_cache`)
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import rewards
 from data_prep.errors import DataError
 from data_prep.score_cache import ScoreCache
 from data_prep.step import Apply, Context, Params, Row, Step
+from rewards.scorer import score_rows
 
 if TYPE_CHECKING:
     from rewards.code.reward import CodeReward
 
 MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
-CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill costs less, and few rows keep all workers busy
+CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill loses less, and 64 rows keep all workers busy
 FAULTY = ("error", "timeout")  # outcomes that say nothing about the completion
 
 
@@ -34,13 +35,13 @@ class ScoreParams(Params):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_error_share: float = Field(0.02, ge=0, le=1)  # of rows whose outcome is error or timeout
     workers: int = Field(1, ge=1)
-    cache: bool = False  # of reward code only: programs that were run before under the same tests are not run again
+    cache: bool = False  # reward code only: do not rerun programs that were run before under the same tests
 
     @model_validator(mode="after")
     def _loads(self) -> Self:
         rewards.reward_class(self.reward).create(self.reward, self.params)
         if self.cache and self.reward != "code":
-            raise ValueError(f"cache keeps verdicts on programs, of reward code only; {self.reward} is computed anew")
+            raise ValueError(f"cache keeps verdicts of reward code only, not of {self.reward}: leave it out")
         return self
 
 
@@ -48,7 +49,7 @@ class ScoreStep(Step):
     """Rows with completions to rows with scores; none is dropped."""
 
     kind = "score"
-    present: ClassVar[tuple[str, ...]] = ("completion",)  # a model that says nothing has not answered
+    present: ClassVar[tuple[str, ...]] = ("completion",)  # may be empty: an empty completion is scored, too
     unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share", "cache")
     packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
     shard_rows: int = 500
@@ -63,7 +64,7 @@ class ScoreStep(Step):
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
     def processes(self) -> int:
-        """As many as asked for."""
+        """As many as `workers`."""
         return self.params.workers
 
     def modules(self) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ class ScoreStep(Step):
         return str(row["outcome"])
 
     def verdict(self, counts: Mapping[str, int], rows: int) -> str | None:
-        """Scores are not to be trusted when too many of them are faults of the grader."""
+        """Too many outcomes that say nothing about the completion make the scores unusable."""
         faulty = sum(counts.get(outcome, 0) for outcome in FAULTY)
         if faulty <= self.params.max_error_share * rows:
             return None
@@ -88,35 +89,38 @@ class ScoreStep(Step):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """See that what the reward depends on is there, once for all shards. Raises DataError."""
+        """Check once for all shards that what the reward depends on (a server, a sandbox) works. Raises DataError."""
         cache = ScoreCache(ctx.dir.parent / "scores") if self.params.cache else None
-        at_once = self.params.workers if self._reward.grouped else 1  # shards have a process each already
+        workers = self.params.workers if self._reward.grouped else 1  # each shard has a process of its own already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
-            with _told():
-                scores = self._scores(rows, at_once, cache)
+            with _as_data_error():
+                scores = self._scores(rows, workers, cache)
             return (_scored(row, score) for row, score in zip(rows, scores, strict=True))
 
-        with _told():
+        with _as_data_error():
             self._reward.check_ready()
         yield apply
 
-    def _scores(self, rows: Sequence[Row], at_once: int, cache: ScoreCache | None) -> list[rewards.Score]:
-        """Each row's score: known, or found out now."""
+    def _scores(self, rows: Sequence[Row], workers: int, cache: ScoreCache | None) -> list[rewards.Score]:
+        """Each row's score, from the cache where it is known."""
+
+        def score(some: Sequence[Row]) -> list[rewards.Score]:
+            return [own for (own,) in score_rows(self._reward, some, workers)]
+
         if cache is None:
-            return self._reward.score_many(rows, [row["completion"] for row in rows], at_once)
+            return score(rows)
         keys = cast("CodeReward", self._reward).identities(rows, [row["completion"] for row in rows])
-        known = {key: score for key in keys if key and (score := cache.get(key))}
-        todo = [at for at, key in enumerate(keys) if key not in known]
-        new = self._reward.score_many([rows[at] for at in todo], [rows[at]["completion"] for at in todo], at_once)
-        found = dict(zip(todo, new, strict=True))
-        cache.put({key: score for at, score in found.items() if (key := keys[at])})
-        return [found[at] if at in found else known[str(key)] for at, key in enumerate(keys)]
+        known = {key: verdict for key in keys if key and (verdict := cache.get(key))}
+        missing = [at for at, key in enumerate(keys) if key not in known]
+        new = dict(zip(missing, score([rows[at] for at in missing]), strict=True))
+        cache.put({key: verdict for at, verdict in new.items() if (key := keys[at])})
+        return [new[at] if at in new else known[str(key)] for at, key in enumerate(keys)]
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What a reward cannot do (no server, no walls for programs) as this package's error."""
+def _as_data_error() -> Iterator[None]:
+    """Raise a RewardError (no server, no isolation for programs) as this package's error."""
     try:
         yield
     except rewards.RewardError as problem:

@@ -1,11 +1,15 @@
-"""Records of other people's files as rows: by a column map, or by the shape that the columns show.
+"""Records of other people's files as rows: by a column map, or by the shape that each record shows.
 
-Shapes: ShareGPT (from/value), chat messages (role/content), alpaca (instruction, input, output), and a prompt
-with a response, a solution or an answer under any of their usual names.
+Shapes: chat messages (role/content or from/value), alpaca (instruction, input, output, history, system), a prompt with
+a response, a solution or an answer under any of their usual names, GSM8K's question and answer, and preferences (chosen
+and rejected as texts, as messages, with and without a prompt, and as LlamaFactory's ranking). What a row cannot hold
+(images, tools, a system message among the turns) drops the record with a reason; nothing is cut away silently.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -17,17 +21,34 @@ from data_prep.tasks import AnswerFrom
 
 Record = Mapping[str, Any]
 Convert = Callable[[Record], Row | Drop]
+Message = dict[str, Any]
 
 PROMPT = ("prompt", "question", "problem", "query", "instruction")
 COMPLETION = ("completion", "response", "solution", "output")
 ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth")
 SOURCE = ("source", "data_source")
 LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
-CHATS = ("messages", "conversations", "prompt")
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+CHATS = ("messages", "conversations", "conversation", "prompt")
+ROLES = {
+    "human": "user", "user": "user", "prompter": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
+TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+_HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _TARGETS = frozenset(FIELDS) - {"meta", "score", "outcome"}
+
+
+class _Unfit(Exception):
+    """Why a record is dropped: `reason` is what drops are counted by."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
 
 
 def pick(record: Record, path: str) -> Any:
@@ -70,6 +91,7 @@ def mapped(columns: Mapping[str, str], found: Collection[str], where: str) -> Co
         raise DataError(f"{where}: no column {', '.join(missing)}; it has: {', '.join(found)}")
 
     def convert(record: Record) -> Row | Drop:
+        record = _without_nan(record)
         row, meta = _labels(record)
         for target, path in columns.items():
             value = pick(record, path)
@@ -78,48 +100,164 @@ def mapped(columns: Mapping[str, str], found: Collection[str], where: str) -> Co
             elif value is None:
                 return _absent(target, path, record)
             elif target == "prompt":
-                _set_prompt(row, value)
+                row["prompt"] = _chat(value) if _is_chat(value) else _as_prompt(value)
+            elif target in ("completion", "rejected") and _is_chat(value):
+                row[target] = _answer(_chat(value))["content"]
             else:
                 row[target] = value
         return _finish(row, meta)
 
-    return convert
+    return lambda record: _fitting(convert, record)
 
 
-def recognised(sample: Record, where: str) -> Convert:
-    """Conversion by the shape that a sample shows. Raises DataError that lists its columns."""
-    found = list(sample)
-    chat = next((name for name in CHATS if _is_chat(sample.get(name))), None)
-    prompt = chat or next((name for name in PROMPT if isinstance(sample.get(name), str)), None)
-    completion = next((name for name in COMPLETION if sample.get(name) is not None and name != prompt), None)
-    answer = next((name for name in ANSWER if pick(sample, name) is not None), None)
-    if prompt is None:
+def recognised(sample: Record, where: str, thinking: str | None = None) -> Convert:
+    """Conversion by the shape that each record shows. Raises DataError that lists the columns of `sample`.
+
+    thinking: the format (rewards/thinking.py) that writes a message's `reasoning_content` and content into one
+    completion; without it such records are dropped.
+    """
+    if not _has_prompt(sample) and "chosen" not in sample:
         raise DataError(
-            f"{where}: cannot tell the prompt among the columns {', '.join(found) or '(none)'}; "
+            f"{where}: cannot tell the prompt among the columns {', '.join(sample) or '(none)'}; "
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
         )
+    learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
+    return lambda record: _fitting(lambda one: _recognised(_without_nan(one), thinking, learnt), record)
 
-    def convert(record: Record) -> Row | Drop:
-        row, meta = _labels(record)
-        text = record.get(prompt)
-        if text is None:
-            return _absent("prompt", prompt, record)
-        extra = record.get("input") if prompt == "instruction" else None
-        _set_prompt(
-            row,
-            f"{text}\n{extra}" if isinstance(extra, str) and extra else text,
-            chat not in (None, "prompt"),
-        )
-        for field, column in (("completion", completion), ("answer", answer)):
-            if column is not None and field not in row:
-                if (value := pick(record, column)) is None:
-                    return _absent(field, column, record)
-                row[field] = value
-        if isinstance(row["prompt"], list) and (system := record.get("system")):
-            row["prompt"] = [{"role": "system", "content": system}, *row["prompt"]]
-        return _finish(row, meta)
 
-    return convert
+def _fitting(convert: Convert, record: Record) -> Row | Drop:
+    try:
+        return convert(record)
+    except _Unfit as unfit:
+        return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
+
+
+def _without_nan(record: Record) -> Record:
+    """NaN is how tables say that a value is missing."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
+
+
+def _has_prompt(record: Record) -> bool:
+    return any(isinstance(record.get(name), list) for name in CHATS) or any(
+        isinstance(record.get(name), str) for name in PROMPT
+    )
+
+
+def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row | Drop:
+    """learnt: the column that other records of the file have their completion or answer in."""
+    for name in MEDIA:
+        if record.get(name):
+            raise _Unfit("images, video or audio", f"column {name}")
+    if record.get("tools") not in (None, "", "[]", []):
+        raise _Unfit("tools", "column tools: rows hold no tool definitions")
+    row, meta = _labels(record)
+    prompt, answer = _conversation(record)
+    if "chosen" in record and "rejected" in record:
+        prompt, row["completion"], row["rejected"] = _preference(prompt, record)
+    elif answer is not None:
+        row["completion"] = _written(answer, thinking)
+    if not prompt:
+        raise _Unfit("empty prompt")
+    if record.get("system") and prompt[0]["role"] != "system":
+        prompt = [{"role": "system", "content": record["system"]}, *prompt]
+    row["prompt"] = prompt
+    if "completion" not in row:
+        completion = next((record[name] for name in COMPLETION if record.get(name) is not None), None)
+        if completion is not None:
+            row["completion"] = _written(_answer(_chat(completion)), thinking) if _is_chat(completion) else completion
+    given = next((value for name in ANSWER if (value := pick(record, name)) is not None), None)
+    if isinstance(given, str) and "####" in given and "completion" not in row:
+        row["completion"], given = given, final_answer({"answer": given}, "gsm8k")  # GSM8K: the solution and its number
+    if given is None and "completion" not in row and learnt is not None:
+        return _absent("completion" if learnt in COMPLETION else "answer", learnt, record)
+    row["answer"] = given if as_text(given) is None or isinstance(as_text(given), str) else None
+    return _finish(row, meta)
+
+
+def _conversation(record: Record) -> tuple[list[Message], Message | None]:
+    """The prompt's messages, and the assistant's last one where the record's conversation ends with it."""
+    chat = next((name for name in CHATS if isinstance(record.get(name), list)), None)
+    if chat is not None:
+        messages = _chat(record[chat])
+        if chat != "prompt" and messages and messages[-1]["role"] == "assistant":
+            return messages[:-1], messages[-1]
+        return messages, None
+    name = next((name for name in PROMPT if isinstance(record.get(name), str)), None)
+    if name is None:
+        absent = next((name for name in (*CHATS, *PROMPT) if name in record), None)
+        if absent is None and "chosen" in record:
+            return [], None
+        if absent and record[absent] is not None:
+            raise _Unfit("prompt is neither a text nor messages", f"found {type(record[absent]).__name__}")
+        raise _Unfit("null prompt" if absent else "missing prompt", f"column {absent or 'prompt'}")
+    text, extra = record[name], record.get("input") if name == "instruction" else None
+    if isinstance(extra, str) and extra:
+        text = f"{text}\n{extra}"
+    history = record.get("history") or []
+    if not all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in history):
+        raise _Unfit("history is not pairs of texts")
+    earlier = [
+        {"role": role, "content": content}
+        for turn in history
+        for role, content in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return [*earlier, {"role": "user", "content": text}], None
+
+
+def _preference(prompt: list[Message], record: Record) -> tuple[list[Message], str, str]:
+    """(prompt, chosen, rejected) of the public shapes of preferences."""
+    sides = [_side(record[name], prompt) for name in ("chosen", "rejected")]
+    (before, chosen), (other, rejected) = sides
+    if before != other:
+        raise _Unfit("chosen and rejected answer different prompts")
+    return before, chosen, rejected
+
+
+def _side(value: Any, prompt: list[Message]) -> tuple[list[Message], str]:
+    """One answer of a preference, and the messages that it answers."""
+    if isinstance(value, Mapping):  # LlamaFactory's ranking: one message
+        value = [value]
+    if _is_chat(value):
+        messages = _chat(value)
+        answer = _answer(messages)["content"]
+        before = messages[:-1]
+        if prompt and before and before != prompt and [one for one in prompt if one["role"] != "system"] != before:
+            raise _Unfit("the prompt is not what chosen answers")
+        return prompt or before, answer
+    if not isinstance(value, str):
+        raise _Unfit("chosen or rejected is neither a text nor messages", f"found {type(value).__name__}")
+    if prompt:
+        return prompt, value
+    if value.startswith("\n\nHuman:"):  # Anthropic's HH: the whole conversation as one text
+        parts = _HH_TURN.split(value)[1:]
+        turns = [
+            {"role": "user" if speaker == "Human" else "assistant", "content": text.strip()}
+            for speaker, text in zip(parts[::2], parts[1::2], strict=True)
+        ]
+        return turns[:-1], _answer(turns)["content"]
+    raise _Unfit("missing prompt", "chosen and rejected are texts, and nothing says what they answer")
+
+
+def _answer(messages: list[Message]) -> Message:
+    if not messages or messages[-1]["role"] != "assistant":
+        raise _Unfit("the conversation does not end with the assistant")
+    return messages[-1]
+
+
+def _written(message: Message, thinking: str | None) -> str:
+    """A message as a completion, its thought in the thinking format."""
+    thought = message.get("thought")
+    if not thought:
+        return str(message["content"])
+    if thinking is None:
+        raise _Unfit("reasoning_content", "say `thinking: <format>` to keep it as the thought, e.g. think")
+    from rewards.errors import RewardError
+    from rewards.thinking import thinking as format_of
+
+    try:
+        return format_of(thinking).render(thought, message["content"])
+    except RewardError as error:
+        raise _Unfit("the thought does not fit the thinking format", str(error)) from None
 
 
 def _absent(field: str, path: str, record: Record) -> Drop:
@@ -134,11 +272,21 @@ def _labels(record: Record) -> tuple[Row, dict[str, Any]]:
     meta.update({name: record[name] for name in LABELS if record.get(name) is not None})
     row: Row = {"id": record.get("id")}
     row["source"] = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
-    row.update({name: record[name] for name in ("references", "tests") if name in record})
     # Other people's columns of these names may hold anything; ours hold what a row can.
-    own = {name: record.get(name) for name in ("rejected", "score", "outcome")}
+    own = {name: record.get(name) for name in ("rejected", "references", "tests", "score", "outcome")}
+    own["tests"] = _parsed(own["tests"])
     row.update({name: value for name, value in own.items() if isinstance(value, FIELDS[name])})
     return row, meta
+
+
+def _parsed(tests: Any) -> Any:
+    """Tests that are an object as JSON text."""
+    if not isinstance(tests, str) or not tests.lstrip().startswith("{"):
+        return tests
+    try:
+        return json.loads(tests)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_chat(value: Any) -> bool:
@@ -150,23 +298,59 @@ def _is_chat(value: Any) -> bool:
     )
 
 
-def _set_prompt(row: Row, value: Any, split_answer: bool = False) -> None:
-    """A string becomes a user message; a chat that ends with the assistant gives up its completion."""
-    if not _is_chat(value):
-        row["prompt"] = [{"role": "user", "content": value}] if isinstance(value, str) else value
-        return
+def _as_prompt(value: Any) -> Any:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+
+def _chat(value: list[Any]) -> list[Message]:
+    """Messages with our roles; system messages at the start are one. Raises _Unfit."""
     messages = [_message(one) for one in value]
-    if split_answer and messages[-1].get("role") == "assistant":
-        row["completion"] = messages.pop()["content"]
-    row["prompt"] = messages
+    start = next((at for at, one in enumerate(messages) if one["role"] != "system"), len(messages))
+    for at, one in enumerate(messages[start:], start):
+        if one["role"] == "system":
+            where = f"message {at + 1} of {len(messages)}: move it to the start, or into the user's next message"
+            raise _Unfit("system message among the turns", where)
+        if one.pop("weight", 1) == 0:
+            raise _Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
+        if at < len(messages) - 1 and one.pop("thought", None):
+            raise _Unfit("reasoning_content of an earlier turn")
+    if start > 1:
+        joined = "\n\n".join(one["content"] for one in messages[:start])
+        messages[:start] = [{"role": "system", "content": joined}]
+    for one in messages:
+        one.pop("weight", None)
+    return messages
 
 
-def _message(one: Any) -> dict[str, Any]:
-    if not isinstance(one, dict):
-        return {"role": None, "content": None}
+def _message(one: Any) -> Message:
+    if not isinstance(one, Mapping):
+        raise _Unfit("prompt is not chat messages", f"found {type(one).__name__}")
     role = one.get("role", one.get("from"))
-    content = one.get("content", one.get("value"))
-    return {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": content}
+    if one.get("tool_calls") or one.get("function_call") or role in TOOL_ROLES:
+        raise _Unfit("tool calls", "rows hold texts only")
+    message: Message = {"role": ROLES.get(role, role) if isinstance(role, str) else role}
+    message["content"] = _text(one.get("content", one.get("value")))
+    if message["role"] == "assistant":
+        if thought := next((one[name] for name in REASONING if isinstance(one.get(name), str) and one[name]), None):
+            message["thought"] = thought
+        if one.get("weight") is not None:
+            message["weight"] = one["weight"]
+    return message
+
+
+def _text(content: Any) -> Any:
+    """The text of a message whose content may be a list of parts."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
+        if kind not in ("text", "input_text", "output_text") or not isinstance(text, str):
+            media = any(word in str(kind) for word in ("image", "video", "audio"))
+            raise _Unfit("images, video or audio" if media else "content that is no text", f"a part of type {kind!r}")
+        texts.append(text)
+    return "".join(texts)
 
 
 def _finish(row: Row, meta: dict[str, Any]) -> Row | Drop:
@@ -207,5 +391,6 @@ def final_answer(row: Row, how: AnswerFrom) -> str | None:
         short = row.get("answer") if how == "boxed_or_short" else None
         found = last_box(text)
         return (found if found is not None else short or "").strip() or None
-    _, mark, tail = text.rpartition("####")
+    texts = (text, row.get("completion") or "")
+    _, mark, tail = next((one for one in texts if "####" in one), "").rpartition("####")
     return re.sub(r"(?<=\d),(?=\d{3})", "", tail.strip()) or None if mark else None

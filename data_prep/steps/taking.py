@@ -11,43 +11,41 @@ from data_prep.step import Drop, Row
 
 
 def limited(rows: Iterator[Row | Drop], limit: int | None, seed: int | None) -> Iterator[Row | Drop]:
-    """The first `limit` rows, or with a seed a sample of them in their order; the rest as drops."""
+    """The first `limit` rows, beyond which nothing is read; or with a seed a sample of all, in their order."""
     if limit is None:
         yield from rows
     elif seed is None:
         taken = 0
         for row in rows:
-            kept = isinstance(row, Drop) or taken < limit
+            yield row
             taken += not isinstance(row, Drop)
-            yield row if kept else _beyond(row)
+            if taken == limit:
+                return
     else:
         yield from _sampled(rows, limit, seed)
 
 
 def _sampled(rows: Iterator[Row | Drop], limit: int, seed: int) -> list[Row | Drop]:
-    """The rows of the `limit` lowest ranks; no more of them than that are ever held."""
-    every: list[Row | Drop] = []
-    highest: list[tuple[int, int]] = []  # of those held, negative ranks and places: the highest comes first
+    """The rows of the `limit` lowest ranks, and all drops; no more rows than that are ever held."""
+    kept: dict[int, Row | Drop] = {}
+    highest: list[tuple[int, int]] = []  # of the rows held, negative ranks and places: the highest comes first
     for place, row in enumerate(rows):
-        every.append(row)
         if isinstance(row, Drop):
+            kept[place] = row
             continue
         entry = (-_rank(seed, row), -place)
         if len(highest) < limit:
             heappush(highest, entry)
+        elif entry > highest[0]:
+            del kept[-heapreplace(highest, entry)[1]]
         else:
-            out = -heapreplace(highest, entry)[1] if entry > highest[0] else place
-            every[out] = _beyond(every[out])
-    return every
+            continue
+        kept[place] = row
+    return [kept[place] for place in sorted(kept)]
 
 
 def _rank(seed: int, row: Row) -> int:
     return int(hashlib.sha256(f"{seed}:{content_id(row)}".encode()).hexdigest(), 16)
-
-
-def _beyond(row: Row | Drop) -> Drop:
-    assert not isinstance(row, Drop)
-    return Drop("beyond limit", str(row.get("id", "")))
 
 
 def unique(row: Row, seen: dict[str, int]) -> Row:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from launchers import models
 from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
 from launchers.compose import Resolved
 from launchers.envs import REPO
@@ -75,8 +76,7 @@ class LlamaFactory:
             if message := _native_fault(key, value):
                 faults.append(resolved.fault(f"native.{key}", message))
         native = {key: value for key, value in resolved.recipe.native.items() if value is not None}
-        if "template" not in native:
-            faults.append(resolved.fault("native.template", "missing: LlamaFactory's chat template, e.g. qwen"))
+        faults += _template_faults(resolved)
         if hardware.device == "cpu" and "deepspeed" in native:
             faults.append(resolved.fault("native.deepspeed", "the CPU environment has no DeepSpeed: set it to null"))
         if hardware.device == "cpu" and native.get("enable_liger_kernel"):
@@ -93,6 +93,7 @@ class LlamaFactory:
         """train/llamafactory.yaml, and the DeepSpeed or FSDP file that it names."""
         recipe, files = job.resolved.recipe, {}
         native = {key: value for key, value in recipe.native.items() if value is not None}
+        native.setdefault("template", models.template(recipe.model))
         if "fsdp_config" in native:
             native.setdefault("fsdp", "full_shard auto_wrap")  # without it the config is ignored
         for key, folder in _SHORT_NAMES.items():
@@ -127,7 +128,7 @@ class LlamaFactory:
         elif job.resolved.recipe.native.get("deepspeed"):
             argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
                     "-m", "llamafactory.launcher", config)  # fmt: skip
-        trained = Command(argv, "train", job.label)
+        trained = Command(argv, "train", job.label, _environ(job))
         if not job.resolved.recipe.train.lora:
             return (trained,)
         merging = (python, "-m", "llamafactory.cli", "export", InRun(f"{job.output}/merge.yaml"))
@@ -180,6 +181,34 @@ class LlamaFactory:
         if line.startswith("KeyError: "):
             return f"{line} (a column that the data does not have)"
         return line
+
+
+def _environ(job: Job) -> tuple[tuple[str, str], ...]:
+    """What llamafactory-cli sets for memory, and for FSDP what makes transformers write the whole model.
+
+    transformers passes no state_dict_type on to accelerate, whose default for FSDP2 is sharded; Trainer.save_model then
+    writes nothing.
+    """
+    if job.hardware.device == "cpu":
+        return ()
+    memory = (("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"), ("TORCH_NCCL_AVOID_RECORD_STREAMS", "1"))
+    native = job.resolved.recipe.native
+    if native.get("fsdp") or native.get("fsdp_config"):
+        return (*memory, ("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT"))
+    return memory
+
+
+def _template_faults(resolved: Resolved) -> list[Fault]:
+    """A chat template that nothing names, or that is another family's than the model's."""
+    given, model = resolved.recipe.native.get("template"), resolved.recipe.model
+    own = models.template(model)
+    if own is None and given is None:
+        told = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
+        return [resolved.fault("native.template", told)]
+    if own is not None and given not in (None, own):
+        told = f"{given!r} is not the chat template of {model!r}, which is {own!r}: leave native.template out"
+        return [resolved.fault("native.template", told)]
+    return []
 
 
 def _parses(path: Path) -> bool:

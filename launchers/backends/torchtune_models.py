@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launchers import tree as yaml_tree
-from launchers.envs import REPO
+from launchers import models
 from launchers.recipe import Lora
 
 # Hugging Face's names of the layers that adapters can be laid on, to torchtune's.
@@ -50,10 +49,9 @@ def model_of(name: str) -> Model:
     config = Path(name) / "config.json"
     if config.is_file():
         return _from_config(json.loads(config.read_text()))
-    known = yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain()
-    said = (known.get(name) or {}).get("torchtune")
+    said = models.known(name).get("torchtune")
     if said is None:
-        named = ", ".join(sorted(key for key, value in known.items() if "torchtune" in value))
+        named = ", ".join(sorted(key for key, value in models.catalogue()["models"].items() if "torchtune" in value))
         raise Unsupported(
             f"nothing says which of torchtune's builders {name!r} is: give a local folder, or add it to "
             f"configs/models.yaml, which has {named}"

@@ -20,6 +20,12 @@ def environments(plan: Plan) -> list[str]:
     return sorted(used - {"core"})
 
 
+def _environments_of(plan: Plan, part: str) -> list[str]:
+    commands = [command for command in plan.commands if PART_OF.get(command.phase, command.phase) == part]
+    used = {str(word) for command in commands for word in command.argv if isinstance(word, EnvPython)}
+    return sorted(used - {"core"})
+
+
 def argument(word: str) -> str:
     """One word of a command, quoted: interpreters and run paths by their shell variables."""
     if isinstance(word, EnvPython):
@@ -34,8 +40,6 @@ def environ(plan: Plan) -> dict[str, str]:
     found = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
     if plan.hardware.device == "cpu":
         found |= _CPU
-    if plan.resolved.recipe.model.startswith("/"):
-        found["HF_HUB_OFFLINE"] = "1"
     return found
 
 
@@ -59,7 +63,7 @@ def local_script(plan: Plan) -> str:
         scale=resolved.scale,
         repo=envs.REPO,
         environ=environ(plan),
-        envs=environments(plan),
+        envs={part: _environments_of(plan, part) for part in PARTS},
         device=plan.hardware.device,
         nodes=plan.hardware.nodes,
         parts=parts(plan),

@@ -29,6 +29,9 @@ class Site(Strict):
     gpu_type: str | None = Field(default=None, pattern=_PLAIN)
     """The type in --gres=gpu:TYPE:N, where the cluster wants one."""
     cpus_per_task: int | None = Field(default=None, gt=0)
+    """CPUs of a node; null takes the hardware profile's."""
+    memory: str | None = Field(default=None, pattern=r"^[0-9]+[KMGT]?$")
+    """Memory of a node as --mem takes it; null takes the hardware profile's, 0 all there is."""
     modules: list[str] = []
     environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
     """Exported in the job, e.g. NCCL settings."""

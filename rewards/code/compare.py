@@ -1,60 +1,135 @@
-"""Whether a program's output is the expected one. Runs where no candidate's code runs.
+"""Whether a program's output or result is the expected one. Runs where no candidate's code runs.
 
-Standard output is compared line by line, all lines of both sides; results of calls by exact JSON types. What
-is lenient (tolerance, spacing, order of lines) is asked for by name.
+The default is exact: all lines of standard output, and results with their JSON types. Everything more lenient is asked
+for by name; configs/tasks/ asks for what each benchmark's own harness does. Nothing here takes more time or memory than
+the expected value accounts for, however large the output is: the first difference ends the comparison.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, Literal
 
-Spacing = Literal["lines", "tokens", "unordered"]
+Spacing = Literal["lines", "stripped", "nonblank", "tokens", "unordered"]
+Numbers = Literal["text", "value"]
+Types = Literal["exact", "equal"]
 
 _BLANK = b" \t\r\x0b\x0c"
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
+_NONBLANK, _TOKEN = re.compile(rb"\S[^\n]*"), re.compile(rb"\S+")
 _MOST_DIGITS = 4000  # CPython refuses longer integers, and reading them is quadratic
+_LONGEST_SCALAR = 32  # characters of a number's JSON text where the expected one's has one character
 
 
-def same_output(got: bytes, wanted: str, spacing: Spacing = "lines", tolerance: float = 0.0) -> bool:
-    """Whether `got` is the text `wanted`, whitespace at the end of lines and blank lines at the end aside.
+def same_output(
+    output: bytes, expected: str, spacing: Spacing = "lines", tolerance: float = 0.0, numbers: Numbers = "text"
+) -> bool:
+    """Whether standard output is the text `expected`.
 
-    spacing: "tokens" ignores where lines and runs of blanks break, "unordered" the order of lines.
-    tolerance: numbers of which one is not an integer may differ by so much, absolutely or relative to `wanted`.
+    spacing: "lines" ignores whitespace at the end of lines and blank lines at the end; "stripped" also whitespace
+    before lines and blank lines at the start; "nonblank" also all other blank lines; "tokens" where lines and runs of
+    blanks break; "unordered" is "lines" in any order.
+    numbers: "text", or "value": lines that hold nothing but numbers are compared as decimals, so that 0.50 is 0.5.
+    tolerance: numbers of which one is not an integer may differ by so much, absolutely or relative to the expected one.
     """
     # A lone surrogate in JSON is no valid UTF-8; such an expected text is compared as the bytes it stands for.
-    ours, theirs = _lines(got), _lines(wanted.encode("utf-8", "surrogatepass"))
-    if spacing == "tokens":
-        ours, theirs = [b" ".join(b" ".join(ours).split())], [b" ".join(b" ".join(theirs).split())]
-    elif spacing == "unordered":
-        ours, theirs = sorted(ours), sorted(theirs)
-    if ours == theirs:
+    text = expected.encode("utf-8", "surrogatepass")
+    if output == text:
         return True
-    if not tolerance or len(ours) != len(theirs):
-        return False
-    return all(a == b or _near_lines(a, b, tolerance) for a, b in zip(ours, theirs, strict=True))
-
-
-def _lines(text: bytes) -> list[bytes]:
-    return [line.rstrip(_BLANK) for line in text.rstrip(_BLANK + b"\n").split(b"\n")]
-
-
-def _near_lines(got: bytes, wanted: bytes, tolerance: float) -> bool:
-    ours, theirs = got.split(), wanted.split()
-    return len(ours) == len(theirs) and all(
-        a == b or _near_tokens(a, b, tolerance) for a, b in zip(ours, theirs, strict=True)
+    if spacing in ("lines", "stripped", "unordered"):
+        strip = bytes.strip if spacing == "stripped" else bytes.rstrip
+        output, text = strip(output, _BLANK + b"\n"), strip(text, _BLANK + b"\n")
+        if output.count(b"\n") != text.count(b"\n"):
+            return False
+    return all(
+        a == b or (a is not None and b is not None and _same_numbers(a, b, tolerance, numbers))
+        for a, b in zip_longest(_pieces(output, spacing), _pieces(text, spacing))
     )
 
 
-def _near_tokens(got: bytes, wanted: bytes, tolerance: float) -> bool:
-    if not (_NUMBER.fullmatch(got) and _NUMBER.fullmatch(wanted)):
+def _same_numbers(output: bytes, expected: bytes, tolerance: float, numbers: Numbers) -> bool:
+    """Whether two lines that differ as texts are the same as far as their numbers may differ."""
+    if not tolerance and numbers == "text":
         return False
-    if _INTEGER.fullmatch(got) and _INTEGER.fullmatch(wanted):
-        return _digits(got) == _digits(wanted)
-    return near(float(got), float(wanted), tolerance)
+    theirs = expected.split()
+    ours = output.split(None, len(theirs))
+    if len(ours) != len(theirs):
+        return False
+    pairs = list(zip(ours, theirs, strict=True))
+    if numbers == "value" and all(map(_NUMBER.fullmatch, ours + theirs)) and all(map(_same_decimals, ours, theirs)):
+        return True
+    return tolerance > 0 and all(a == b or _near_tokens(a, b, tolerance) for a, b in pairs)
+
+
+def _same_decimals(output: bytes, expected: bytes) -> bool:
+    return output == expected or Decimal(output.decode()) == Decimal(expected.decode())
+
+
+def _near_tokens(output: bytes, expected: bytes, tolerance: float) -> bool:
+    if not (_NUMBER.fullmatch(output) and _NUMBER.fullmatch(expected)):
+        return False
+    if _INTEGER.fullmatch(output) and _INTEGER.fullmatch(expected):
+        return _digits(output) == _digits(expected)
+    return near(float(output), float(expected), tolerance)
+
+
+def same_result(result: bytes, expected: Any, tolerance: float = 0.0, types: Types = "exact") -> bool:
+    """Whether the JSON text `result` is the JSON value `expected`: same values in the same order.
+
+    types: "exact" JSON types, or "equal" as Python's == has it (2.0 is 2, True is 1). tolerance: as in `same_output`,
+    for numbers of which one is a float. NaN and infinities equal themselves. Text that is no JSON equals nothing.
+    """
+    text = json.dumps(expected, separators=(",", ":")).encode()
+    if result == text:
+        return True
+    if len(result) > _LONGEST_SCALAR * len(text):
+        return False
+    try:
+        value = json.loads(result, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return False
+    pairs = [(value, expected)]  # a stack: results may be nested deeper than Python can recurse
+    while pairs:
+        a, b = pairs.pop()
+        if type(a) is list and type(b) is list and len(a) == len(b):
+            pairs.extend(zip(a, b, strict=True))
+        elif type(a) is dict and type(b) is dict and a.keys() == b.keys():
+            pairs.extend((a[key], b[key]) for key in a)
+        elif isinstance(a, (list, dict)) or not _same_scalar(a, b, tolerance, types):
+            return False
+    return True
+
+
+def _same_scalar(value: Any, expected: Any, tolerance: float, types: Types) -> bool:
+    equal = value == expected or (value != value and expected != expected)  # NaN is not itself
+    if equal and (types == "equal" or type(value) is type(expected)):
+        return True
+    kinds = {type(value), type(expected)}
+    if not tolerance or float not in kinds or not kinds <= {int, float}:
+        return False
+    try:
+        return near(float(value), float(expected), tolerance)
+    except OverflowError:  # an integer beyond any float
+        return False
+
+
+def _pieces(text: bytes, spacing: Spacing) -> Iterator[bytes]:
+    """What is compared one by one, made as it is asked for."""
+    if spacing == "tokens":
+        return (match.group() for match in _TOKEN.finditer(text))
+    if spacing == "nonblank":
+        return (match.group().rstrip() for match in _NONBLANK.finditer(text))
+    if spacing == "stripped":
+        return (line.strip() for line in io.BytesIO(text))
+    lines = (line.rstrip(_BLANK + b"\n") for line in io.BytesIO(text))
+    return iter(sorted(lines)) if spacing == "unordered" else lines
 
 
 def _digits(integer: bytes) -> bytes:
@@ -63,46 +138,17 @@ def _digits(integer: bytes) -> bytes:
     return b"-" + digits if integer.startswith(b"-") and digits != b"0" else digits
 
 
-def near(got: float, wanted: float, tolerance: float) -> bool:
-    """|got - wanted| ≤ tolerance · max(1, |wanted|), as judges of programming contests have it."""
-    return math.isfinite(got) and abs(got - wanted) <= tolerance * max(1.0, abs(wanted))
+def near(value: float, expected: float, tolerance: float) -> bool:
+    """|value - expected| ≤ tolerance · max(1, |expected|), as judges of programming contests have it.
 
-
-def same_result(got: bytes, wanted: Any, tolerance: float = 0.0) -> bool:
-    """Whether the JSON text `got` is the JSON value `wanted`: same types, same values, same order.
-
-    true is not 1. 2 is not 2.0 unless there is a tolerance. tolerance: for numbers of which one is a float, as in
-    `same_output`. NaN and infinities equal themselves. Text that is no JSON equals nothing.
+    Infinity is near itself alone, and NaN near nothing.
     """
-    try:
-        value = json.loads(got, parse_int=_integer)
-    except (ValueError, RecursionError):
-        return False
-    pairs = [(value, wanted)]  # a stack: results may be nested deeper than Python can recurse
-    while pairs:
-        a, b = pairs.pop()
-        if type(a) is list and type(b) is list and len(a) == len(b):
-            pairs.extend(zip(a, b, strict=True))
-        elif type(a) is dict and type(b) is dict and a.keys() == b.keys():
-            pairs.extend((a[key], b[key]) for key in a)
-        elif isinstance(a, (list, dict)) or not _same_scalar(a, b, tolerance):
-            return False
-    return True
+    if not math.isfinite(value) or not math.isfinite(expected):
+        return value == expected
+    return abs(value - expected) <= tolerance * max(1.0, abs(expected))
 
 
 def _integer(text: str) -> int:
     if len(text) > _MOST_DIGITS:
         raise ValueError("an integer too long to read")
     return int(text)
-
-
-def _same_scalar(got: Any, wanted: Any, tolerance: float) -> bool:
-    if type(got) is type(wanted) and (got == wanted or (got != got and wanted != wanted)):  # NaN is not itself
-        return True
-    kinds = {type(got), type(wanted)}
-    if not tolerance or float not in kinds or not kinds <= {int, float}:
-        return False
-    try:
-        return near(float(got), float(wanted), tolerance)
-    except OverflowError:  # an integer beyond any float
-        return False

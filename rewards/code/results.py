@@ -1,12 +1,9 @@
-"""What the graders of programs work with: an engine that runs programs, a verdict per test, and the whole."""
+"""What the graders of programs give: a verdict per test, and the whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-
-from rewards.sandbox import Case, Limits, Program, Ran
+from typing import Any, Literal
 
 Verdict = Literal[
     "passed",
@@ -17,21 +14,6 @@ Verdict = Literal[
     "output_limit",
     "not_run",  # an earlier test failed and one failure decides
 ]
-
-
-class Engine(Protocol):
-    """What runs Python programs: rewards.sandbox.Sandbox here, rewards.sandbox.remote.RemoteSandbox elsewhere."""
-
-    @property
-    def rung(self) -> str: ...
-
-    def python(
-        self,
-        code: str,
-        cases: Sequence[Case],
-        limits: Limits = ...,
-        keep_going: Callable[[int, Ran], bool] | None = None,
-    ) -> Program: ...
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
     python -m rewards score --reward code --input rows.jsonl --output scored.jsonl --workers 8
 
-The program is taken from the last fence after the thought (programs/fences.py), the tests are read by
-programs/tests.py, and programs/running.py runs the one against the other in a sandbox, where no expected output
-ever is. A program that fails, hangs or does not compile is `scored`, and `details.status` says which; outcomes
-`error` and `timeout` are ours.
+The program is taken from the last fence after the thought (fences.py), the tests are read by suites.py, and grade.py
+runs the one against the other in a sandbox that never holds an expected output. A program that fails, hangs or does not
+compile is `scored`, and `details.status` says which; outcome `error` is the grader's own.
 """
 
 from __future__ import annotations
@@ -21,15 +20,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Reward, Row, Score, code_hash, params_of
+from rewards.code.compare import Numbers, Spacing, Types
 from rewards.code.fences import Block, blocks, choose
 from rewards.code.grade import Terms, grade_program
-from rewards.code.results import Engine, Graded
+from rewards.code.preambles import Preamble
+from rewards.code.results import Graded
 from rewards.code.suites import Suite, read
 from rewards.errors import RewardError
 from rewards.extract import cut_short, with_format
 from rewards.params import RewardParams
-from rewards.sandbox import Limits, shared
-from rewards.sandbox.remote import RemoteSandbox, remote
+from rewards.processes.slots import slot
+from rewards.sandbox import Limits, environment, shared
 from rewards.thinking import thinking
 
 _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
@@ -41,14 +42,20 @@ class CodeParams(RewardParams):
 
     stop_early: with "all", leave at the first failure. most_timeouts: leave after so many tests that hang, 0 for
     never; tests left out are not passed. max_tests: only the first so many cases, 0 for all.
-    fence: which of several blocks; fences: what their language marks mean (see fences.choose).
+    fence: which of several blocks; fences: what their language marks mean (see fences.choose). no_fence: "accept"
+    takes an answer without any fence as the program.
     thinking: a format's name or fields (thinking.py); no code is taken from the thought.
     truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a closed
     fence ("unfenced"), all ("always"), none ("never").
     cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
-    compare: "lines", "tokens" or "unordered" (see compare.py); tolerance: for numbers, absolute or relative.
-    engine: "local", or the address of a SandboxFusion server. workers: programs run at once.
+    preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (preambles.py).
+    compare, numbers, types, tolerance: how outputs and results are compared (compare.py: spacing, numbers, …).
+    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
+    workers: programs run at once in this process, however many threads score; so memory is bounded by workers times
+    memory_mb, or 3 GB where C++ is compiled. Processes that share slots (slots.py) share the bound.
     """
+
+    removed = {"engine": "programs run in the local sandbox only"}
 
     value: Literal["fraction", "all", "weighted"] = "fraction"
     stop_early: bool = True
@@ -56,17 +63,21 @@ class CodeParams(RewardParams):
     max_tests: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     fence: Literal["last", "first", "longest"] = "last"
     fences: Literal["prefer", "require", "any"] = "prefer"
+    no_fence: Literal["reject", "accept"] = "reject"
     thinking: str = "think"
     truncated: Literal["unfenced", "always", "never"] = "unfenced"
     cpu_s: Annotated[float, Field(ge=0.05, le=3600.0)] = 4.0
-    wall_s: Annotated[float, Field(ge=0.1, le=36000.0)] = 60.0
+    wall_s: Annotated[float, Field(ge=0.1, le=36000.0)] = 20.0
     memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 512
     output_kb: Annotated[int, Field(ge=1, le=1 << 20)] = 8192
     compile_cpu_s: Annotated[int, Field(ge=1, le=3600)] = 20
-    compare: Literal["lines", "tokens", "unordered"] = "lines"
+    preamble: Preamble = "none"
+    compare: Spacing = "lines"
+    numbers: Numbers = "text"
+    types: Types = "exact"
     tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    engine: str = "local"
     workers: Annotated[int, Field(ge=1, le=256)] = 2
+    allow_shared_isolation: bool = False
 
 
 # What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
@@ -87,7 +98,8 @@ class CodeReward(Reward):
     """How much of the row's tests the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
-    tests (a verdict each, at most 32), rung, language, compile_cpu_s, run_cpu_s, problem.
+    tests (a verdict each, at most 32), rung, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
+    "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
     """
 
     Params = CodeParams
@@ -101,12 +113,10 @@ class CodeReward(Reward):
     def __init__(self, name: str, params: CodeParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
-        if params.engine != "local":
-            RemoteSandbox(params.engine)  # refuses what is no address
 
     def check_ready(self) -> None:
-        """Raise RewardError if programs cannot be run: no walls on this machine, or no answer from the engine."""
-        self._engine()
+        """Raise RewardError if programs cannot be run here: no isolation, or no environment for programs."""
+        shared()
 
     def grade(self, row: Row, completion: str) -> Score:
         return self.grade_many([row], [completion])[0]
@@ -126,12 +136,10 @@ class CodeReward(Reward):
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
         """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
 
-        None where nothing would be run, or not on this machine. Raises RewardError as `check_ready` does.
+        None where nothing would be run. Raises RewardError as `check_ready` does.
         """
-        if self.params.engine != "local":
-            return [None] * len(rows)
-        terms = {**params_of(self), "workers": 0, "rung": self._engine().rung, "python": sys.version}
-        here = {"python": json.dumps([terms, code_hash()]), "cpp": ""}
+        terms = {**params_of(self), "workers": 0, "rung": shared().rung}
+        here = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
         suites: _Suites = {}
         found: list[str | None] = []
         for row, text in zip(rows, completions, strict=True):
@@ -164,6 +172,20 @@ class CodeReward(Reward):
             f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
         )
 
+    def online_problem(self, row: Row) -> str:
+        """Why online RL should not train on this row, "" if it may: its tests cannot be read, or are source in the
+        process of the program, which learns to forge verdicts where that pays.
+        """
+        suite = self._suite(row, {})
+        if isinstance(suite, Score):
+            return str(suite.details["problem"])
+        if suite.isolation == "data" or self.params.allow_shared_isolation:
+            return ""
+        return (
+            "C++ tests as source share a process with the program, which can forge their verdicts: use tests of kind "
+            "'call', or set allow_shared_isolation: true in the reward's params"
+        )
+
     def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
         suite = self._suite(row, suites)
         if isinstance(suite, Score):
@@ -172,15 +194,18 @@ class CodeReward(Reward):
             return _error(f"the completion is {type(completion).__name__}, not a text")
         p = self.params
         cut = p.truncated != "never" and cut_short(row)
-        found = blocks(self._format.answer_of(completion))
+        answer = self._format.answer_of(completion)
+        found = blocks(answer)
         block = self._choose(found, suite, unclosed=not cut)
         if cut and (block is None or p.truncated == "always"):
             return Score(0.0, "truncated")
+        if not found and answer.strip() and p.no_fence == "accept":
+            return _Job(suite.program(_indented(answer, completion)), suite, suite.key)
         if block is None and found and not any(one.code.strip() for one in found):
             return Score(0.0, "bad_format", {"problem": "the fence is empty"})
         if block is None:
             return Score(0.0, "no_answer", {"problem": f"no fence is marked as {suite.language}"} if found else {})
-        return _Job(block.code, suite, suite.key)
+        return _Job(suite.program(block.code), suite, suite.key)
 
     def _choose(self, found: Sequence[Block], suite: Suite, unclosed: bool) -> Block | None:
         return choose(found, suite.language, self.params.fences, self.params.fence, unclosed)
@@ -200,20 +225,19 @@ class CodeReward(Reward):
         p = self.params
         limits = Limits(p.cpu_s, p.wall_s, p.memory_mb, p.output_kb, compile_cpu_s=p.compile_cpu_s)
         stop_early = p.value == "all" and p.stop_early
-        terms = Terms(limits, p.compare, p.tolerance, stop_early, p.most_timeouts)
+        terms = Terms(
+            limits, p.preamble, p.compare, p.tolerance, p.numbers, p.types, stop_early, most_timeouts=p.most_timeouts
+        )
         try:
-            engine = self._engine()
-            return self._score(grade_program(job.code, job.suite, terms, engine), job.suite, engine.rung)
+            sandbox = shared()
+            with slot(p.workers):
+                graded = grade_program(job.code, job.suite, terms, sandbox)
+            return self._score(graded, job.suite, sandbox.rung)
         except RewardError as problem:
             return _error(str(problem))
 
-    def _engine(self) -> Engine:
-        if self.params.engine == "local":
-            return shared()
-        return remote(self.params.engine)
-
     def _score(self, graded: Graded, suite: Suite, rung: str) -> Score:
-        details: dict[str, Any] = {"rung": rung, "language": suite.language}
+        details: dict[str, Any] = {"rung": rung, "language": suite.language, "isolation": suite.isolation}
         if graded.failure:
             return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}
@@ -259,6 +283,13 @@ def _gold(row: Row) -> str | None:
             solutions = None
     first = solutions[0] if isinstance(solutions, list) and solutions else None
     return next((gold for gold in (row.get("solution"), first, row.get("answer")) if isinstance(gold, str)), None)
+
+
+def _indented(answer: str, completion: str) -> str:
+    """`answer` with its first line's indentation, which thinking formats strip: a program may continue its prompt."""
+    at = completion.rfind(answer)
+    start = completion.rfind("\n", 0, at) + 1
+    return completion[start:at] + answer if completion[start:at].isspace() else answer
 
 
 def _error(problem: str) -> Score:

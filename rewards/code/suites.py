@@ -3,23 +3,31 @@
     {"kind": "stdio", "cases": [{"input": "1 2\n", "output": "3\n"}]}
     {"kind": "call", "function": "add", "cases": [{"args": [1, 2], "expected": 3}]}
     {"kind": "asserts", "source": "assert add(1, 2) == 3"}
+    {"kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add", "cases": […]}
     {"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"}
 
-with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ "declarations"
-that the tests need from a source that is trusted as they are. `from_apps`,
+with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ source "declarations"
+that the tests need from a source that is trusted as they are. A call's "tolerance", of all cases or of one, replaces
+the reward's. A case of a C++ call may have "expected_args", the values of the parameters that are mutable references
+after the call, in order (of a void function `expected` is the first of them), or instead of `expected` "raises": a
+class of <stdexcept> such as "std::invalid_argument", or "any". "wrapped": an expected value that is a list of one item
+may also be that item. "prefix": source that a program continues which does not define `function` itself. `from_apps`,
 `from_livecodebench`, `from_mbpp` and `from_humaneval` read rows of those data sets (TACO's are as APPS's).
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rewards.code.cpp.declaration import Declaration, DeclarationError, read_declaration
+from rewards.code.cpp.values import RAISES, ValueProblem, fitted, packed
 from rewards.code.packed import unpack_text
 from rewards.errors import RewardError, nearest
 
@@ -28,23 +36,33 @@ Language = Literal["python", "cpp"]
 
 LANGUAGES: dict[str, tuple[Language, ...]] = {
     "stdio": ("python", "cpp"),
-    "call": ("python",),
+    "call": ("python", "cpp"),
     "asserts": ("python", "cpp"),
     "gtest": ("cpp",),
 }
 _TEST = re.compile(r"\b(?:TYPED_)?TEST(?:_[FP])?\b")
-_KEYS = frozenset({"kind", "language", "cases", "function", "source", "declarations"})
+_KEYS = frozenset(
+    ["kind", "language", "cases", "function", "source", "declarations", "declaration", "tolerance", "wrapped", "prefix"]
+)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One test. input, output: for stdio; args, expected: JSON values, for calls."""
+    """One test. input, output: for stdio; args, expected: JSON values, for calls; tolerance: None for the reward's.
+
+    Of a call in C++, packed are the arguments as the driver reads them; expected is None where `raises` stands for
+    it; changed: the expected values of mutable references, None where they do not matter.
+    """
 
     input: str = ""
     output: str = ""
     args: tuple[Any, ...] = ()
     expected: Any = None
     weight: float = 1.0
+    tolerance: float | None = None
+    packed: bytes = b""
+    raises: str = ""
+    changed: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,27 @@ class Suite:
     function: str = ""
     source: str = ""
     declarations: str = ""
+    prefix: str = ""
+    wrapped: bool = False
+    declaration: Declaration | None = None
+
+    @property
+    def isolation(self) -> Literal["data", "shared"]:
+        """ "shared" where the tests are source in the process of the program, which can then forge their verdicts."""
+        return "shared" if self.language == "cpp" and self.kind in ("asserts", "gtest") else "data"
+
+    def accepted(self, item: Item) -> tuple[Any, ...]:
+        """The values that a call may return."""
+        if self.wrapped and isinstance(item.expected, list) and len(item.expected) == 1:
+            return item.expected, item.expected[0]
+        return (item.expected,)
+
+    def program(self, code: str) -> str:
+        """`code`, after the source that it continues where it does not define the function itself."""
+        name = re.escape(self.function)
+        if not self.prefix or re.search(rf"^(?:async +)?(?:def|class) +{name}\b|^{name} *[=:]", code, re.MULTILINE):
+            return code
+        return f"{self.prefix}{code}"
 
 
 def read(tests: Any) -> Suite:
@@ -73,13 +112,28 @@ def read(tests: Any) -> Suite:
         raise _bad(f"unknown key {unknown[0]!r}{nearest(str(unknown[0]), _KEYS)}; keys: {', '.join(sorted(_KEYS))}")
     key = _key(tests)
     function = _text(tests, "function") if kind == "call" or tests.get("function") else ""
+    prefix = _text(tests, "prefix") if tests.get("prefix") else ""
     if kind in ("asserts", "gtest"):
         declarations = _text(tests, "declarations") if tests.get("declarations") else ""
         source = _text(tests, "source")
         if kind == "gtest" and not _TEST.search(source):
             raise _bad("the source has no TEST")
-        return Suite(kind, language, key, (), function, source, declarations)
-    return Suite(kind, language, key, items=_items(tests, kind), function=function)
+        return Suite(kind, language, key, (), function, source, declarations, prefix)
+    declaration = None
+    if kind == "call" and language == "cpp":
+        declaration = _declaration(tests, function)
+    items = _items(tests, kind, declaration)
+    return Suite(kind, language, key, items, function, "", "", prefix, tests.get("wrapped") is True, declaration)
+
+
+def _declaration(tests: Mapping[str, Any], function: str) -> Declaration:
+    try:
+        declaration = read_declaration(_text(tests, "declaration"))
+    except DeclarationError as problem:
+        raise _bad(f"declaration: {problem}") from None
+    if declaration.function != function:
+        raise _bad(f"the declaration is of {declaration.function!r}, and function is {function!r}")
+    return declaration
 
 
 def _key(tests: dict[str, Any]) -> str:
@@ -113,16 +167,26 @@ def _kind(tests: Mapping[str, Any]) -> tuple[Kind, Language]:
     return kind, language  # type: ignore[return-value]  # both are keys of LANGUAGES
 
 
-def _items(tests: Mapping[str, Any], kind: Kind) -> tuple[Item, ...]:
+def _items(tests: Mapping[str, Any], kind: Kind, declaration: Declaration | None) -> tuple[Item, ...]:
     cases = tests.get("cases")
     if not isinstance(cases, list) or not cases:
         raise _bad(f"cases are {_short(cases)}, not a list with a case in it")
-    return tuple(_item(case, kind, number) for number, case in enumerate(cases))
+    whole = _tolerance(tests, "", None)
+    return tuple(_item(case, kind, number, declaration, whole) for number, case in enumerate(cases))
 
 
-def _item(case: Any, kind: Kind, number: int) -> Item:
+def _tolerance(given: Mapping[str, Any], where: str, default: float | None) -> float | None:
+    value = given.get("tolerance", default)
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf):
+        return value
+    raise _bad(f"{where}tolerance is {_short(value)}, not a number of at least 0")
+
+
+def _item(case: Any, kind: Kind, number: int, declaration: Declaration | None, tolerance: float | None) -> Item:
     where = f"case {number}"
     names = ("input", "output") if kind == "stdio" else ("args", "expected")
+    if declaration is not None and isinstance(case, dict) and not case.keys().isdisjoint({"raises", "expected_args"}):
+        case = {"expected": None, **case}
     if not isinstance(case, dict) or any(name not in case for name in names):
         raise _bad(f"{where} is {_short(case)}, not an object with {names[0]} and {names[1]}")
     weight = case.get("weight", 1.0)
@@ -132,7 +196,36 @@ def _item(case: Any, kind: Kind, number: int) -> Item:
         return Item(input=_text(case, "input", where), output=_text(case, "output", where), weight=float(weight))
     if not isinstance(case["args"], list):
         raise _bad(f"{where}: args are {_short(case['args'])}, not a list of the function's arguments")
-    return Item(args=tuple(case["args"]), expected=case["expected"], weight=float(weight))
+    tolerance = _tolerance(case, f"{where}: ", tolerance)
+    item = Item(args=tuple(case["args"]), expected=case["expected"], weight=float(weight), tolerance=tolerance)
+    if declaration is None:
+        return item
+    try:
+        return _typed(item, case, declaration)
+    except ValueProblem as problem:
+        raise _bad(f"{where}: {problem}") from None
+
+
+def _typed(item: Item, case: Mapping[str, Any], declaration: Declaration) -> Item:
+    """A case of a C++ call whose values fit the declaration. Raises ValueProblem."""
+    if len(item.args) != len(declaration.params):
+        raise ValueProblem(f"{len(item.args)} args, and {declaration.function} takes {len(declaration.params)}")
+    pairs = zip(item.args, declaration.params, strict=True)
+    item = replace(item, packed=packed([fitted(value, param.type, param.name) for value, param in pairs]))
+    if "raises" in case:
+        if case["raises"] not in RAISES:
+            raise ValueProblem(f"raises is {_short(case['raises'])}; give one of {', '.join(RAISES)}")
+        return replace(item, raises=case["raises"])
+    changed = None
+    if "expected_args" in case:
+        values, kinds = case["expected_args"], declaration.changed
+        if not isinstance(values, list) or len(values) != len(kinds):
+            raise ValueProblem(f"expected_args must be a list with a value for each of {len(kinds)} mutable references")
+        changed = tuple(fitted(value, kind, "expected_args") for value, kind in zip(values, kinds, strict=True))
+    if declaration.result.kind == "void" and changed is not None and case["expected"] is None:
+        return replace(item, changed=changed)
+    kind = declaration.changed[0] if declaration.result.kind == "void" else declaration.result
+    return replace(item, expected=fitted(case["expected"], kind, "expected"), changed=changed)
 
 
 def _text(values: Mapping[str, Any], name: str, where: str = "") -> str:
@@ -158,11 +251,11 @@ def _json(text: str, what: str) -> Any:
         raise _bad(f"{what} is no JSON: {str(problem)[:100]}") from None
 
 
-def from_apps(row: Mapping[str, Any], unwrap: Literal["auto", "always", "never"] = "auto") -> dict[str, Any]:
+def from_apps(row: Mapping[str, Any]) -> dict[str, Any]:
     """Tests of an APPS or TACO row: `input_output` holds inputs, outputs and perhaps fn_name, as JSON or its text.
 
-    unwrap: whether an expected result stands in a list of its own; "auto" takes it so where all of them do (both
-    spellings occur; `rewards selfcheck` with the row's solutions shows where that was wrong). Raises RewardError.
+    Expected results stand in a list of their own in some rows and not in others; as in the benchmarks' own harnesses,
+    either is accepted. Raises RewardError.
     """
     given = row.get("input_output")
     given = _json(given, "input_output") if isinstance(given, str) else given
@@ -174,11 +267,8 @@ def from_apps(row: Mapping[str, Any], unwrap: Literal["auto", "always", "never"]
     if not function:
         cases = [{"input": _lines(i), "output": _lines(o)} for i, o in zip(inputs, outputs, strict=True)]
         return {"kind": "stdio", "cases": cases}
-    wrapped = unwrap == "always" or (unwrap == "auto" and all(isinstance(o, list) and len(o) == 1 for o in outputs))
-    if wrapped:
-        outputs = [o[0] if isinstance(o, list) and len(o) == 1 else o for o in outputs]
     calls = [{"args": i, "expected": o} for i, o in zip(inputs, outputs, strict=True)]
-    return {"kind": "call", "function": function, "cases": calls}
+    return {"kind": "call", "function": function, "wrapped": True, "cases": calls}
 
 
 def _lines(value: Any) -> Any:
@@ -232,14 +322,14 @@ def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of a HumanEval row: `test` defines check(candidate), entry_point names it. Raises RewardError."""
-    return {"kind": "asserts", "source": _text(row, "test"), "function": _text(row, "entry_point")}
-
-
-SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "apps": from_apps,
-    "taco": from_apps,
-    "livecodebench": from_livecodebench,
-    "mbpp": from_mbpp,
-    "humaneval": from_humaneval,
-}
+    """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names it, and the tests may
+    use what the prompt defines before it. A program without the entry point continues the prompt. Raises RewardError.
+    """
+    function, prompt = _text(row, "entry_point"), row.get("prompt") or ""
+    tests = {"kind": "asserts", "source": _text(row, "test"), "function": function, "prefix": prompt}
+    try:
+        body = ast.parse(prompt).body
+    except (SyntaxError, ValueError, TypeError, RecursionError) as problem:
+        raise _bad(f"the prompt is no Python: {str(problem)[:100]}") from None
+    helpers = [node for node in body if not isinstance(node, ast.FunctionDef) or node.name != function]
+    return tests | ({"declarations": "\n".join(map(ast.unparse, helpers))} if helpers else {})

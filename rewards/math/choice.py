@@ -1,143 +1,168 @@
-r"""Reward `choice`: 1 if the letter that a completion decides for is the row's, else 0.
+r"""Reward `choice`: 1 if the option letter that a completion decides for is the row's, else 0.
 
     python -m rewards score --reward choice --param letters=ABCDE --input rows.jsonl --output scored.jsonl
 
-A decision is a box (`\boxed{C}`), a statement ("the answer is (C)", "Answer: C", "C is the correct choice"), and
-where there is neither, a bold letter (`**C**`) or a last line that is a letter. The last decision counts, so a
-change of mind is one; two letters at once are none of them. "A" before a word is an article, no answer. Where the
-row has `choices`, the text of a choice stands for its letter.
+Three tiers of decisions; the highest tier that occurs counts, and within it the last decision:
+1. a box (`\boxed{C}`) or a stated answer ("the answer is (C)", "Answer: C", "I choose C", "答案：C", `<answer>`);
+2. a judgement of an option ("C is correct", "the correct option for this is (C)", "only (C) remains");
+3. a last line that is an option ("C", "(C) 42") or closes with one ("therefore (C)"), a first line, a bold letter.
+Two letters at once are no correct decision. "A" before a word is an article. Rejected, conditional and merely listed
+options are no decisions. The text of a choice stands for its letter where the row has `choices`. See
+`rewards.extract.parts` for completions that continue with another question.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
-from rewards.base import Reward, Row, Score
+from rewards.base import Row, Score
 from rewards.errors import RewardError
-from rewards.extract import box_span, cut_short, has_box, with_format
+from rewards.extract import STATED, TEXT_COMMAND, ThinkingFormat, box_span, last_box, parts, sentence
+from rewards.math.answer import AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
-from rewards.thinking import thinking
 
-_LOOKED_AT = 100  # decisions, from the last on
-_LINE = r"[^\n]{0,400}"
-_WANTED = r"(?:answer|choice|option|selection)"
-_SAYS = re.compile(
-    rf"(?i)\b{_WANTED}\b[*_\s]{{0,9}}(?:(?:is|would be|should be|must be|has to be)\b|[:=])[*_:\s]{{0,9}}(?=({_LINE}))"
-    rf"|\bI(?:'ll| will| would)? (?:choose|pick|select|go with)\b[*_:\s]{{0,9}}(?=({_LINE}))"
+_LAST = 100  # matches of a pattern that are looked at, from the last on
+_LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
+_NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
+_BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
+_BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
+# A letter before a verb, maybe with its text between ("B (Paris) is"), but not at the end of a list.
+_LETTER_FIRST = (
+    r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )"
+    r"(?<![\w\\])(\(?[A-Z]\)?)(?=(?: \([^()]{1,60}\)|, [^,.]{1,60},)? %s)"
 )
-# The letter first. Not in "if B is the answer", nor at the end of a list.
-_IS_IT = re.compile(
-    r"(?<![,&/-] )(?<!\band )(?<!\bor )(?<!\b[Ii]f )(?<!\b[Ww]hether )(?<![\w\\])(?P<letter>\(?[A-Z]\)?)[*_]{0,4}"
-    rf" (?:is|must be) (?:the )?(?:(?:correct|right|best|final) {_WANTED}|{_WANTED}|correct one)\b"
+_CHOOSE = r"(?:choose|pick|select|go with)"
+_CHINESE = (
+    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?"
+    r"(?:[是为:】\s]|选(?!项)择?){0,9}(?:选项)?"
 )
-_BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
-_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?[A-Za-z][).:]")
-_MARKUP = re.compile(r"[*_`\"“”$]+")
-_LETTER = re.compile(
-    r"(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[]?)\s*(?P<letter>[A-Za-z])\s*(?P<close>[)\]]?)(?![\w'’])(?P<rest>.*)",
-    re.IGNORECASE | re.DOTALL,
+# Patterns of statements, each with words of which one must occur (a quick test; none: always searched).
+_Patterns = dict[re.Pattern[str], str]
+_STATED: _Patterns = {
+    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): "",
+    re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
+    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it It",
+    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "orrect: nswer's nswer’s",
+    re.compile(_CHINESE + _LINE): "选 選 答",
+    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): "",
+}
+_JUDGED: _Patterns = {
+    re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"): "",
+    re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"): "",
+    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice )?(?=(\([A-Z]\))(?! (?:is|means)\b))"): "only Only",
+    re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",
+}
+_NONE = re.compile(
+    r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
 )
+_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that) is(?:n['’]t| not| incorrect| wrong)")
+_CONDITION = re.compile(r"(?i)\b(?:if|whether|suppose|assum\w+|unless|why|not)\b[^.,;:!?\n]*$")  # "if the answer is A"
+_REJECTION = re.compile(
+    r"(?i)n['’]t\b|\b(?:not|cannot|neither|nor|or|and|never|than|unlike|wrong|incorrect|rul\w+ out)\b"
+    r"|\b(?:eliminat|exclud|discard|reject)|\b(?:eq|equation|part|case|step|figure|condition|property) *$"
+)
+# "(A) is wrong", "(A) means for all x": a sentence about a letter, unless it calls the option right.
+_SPEAKS_OF = re.compile(
+    r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might|means?"
+    r"|denotes?|stands|represents?|implies|states?|says?|refers?|describes?|shows?|gives?|holds|fails)\b"
+    r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
+)
+_OPTION = re.compile(
+    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])"
+    r"(?:\s*(?P<close>[)\]>])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
+    re.DOTALL,
+)
+_LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
+_NOT_BUT = re.compile(r"(?i)not (?:option )?\(?[A-Z]\)?,? but (?:rather )?")
 _ANOTHER = re.compile(  # a list goes on
-    r"\s*(?:[,;/&+]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?(?=\s*(?:$|[.,;/&)]|and\b|or\b))"
+    r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?"
+    r"(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b))"
 )
 _ENDED = re.compile(
-    r"\s*(?:$|[.,;:!)\]\n]|[-–—(]\s|\((?!\w\))"
-    r"|(?:because|since|as|for|due|which|where|with|by|based)\b)"
+    r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\((?!\w\))"
+    r"|(?:because|since|as|for|due|which|where|with|by|based|and not)\b)"
 )
-
-# "(A) is wrong" on a last line speaks of a letter without deciding for it; "(C) is correct" decides.
-_SPEAKS_OF = re.compile(
-    r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might)\b"
-    r"(?! (?:the )?(?:correct|right|best)\b)"
+_LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
+_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])[).:]")
+_LABELLED = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
+_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<]?([A-Z])[)\]>]?[.!。]?")
+_CLOSING = re.compile(
+    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
+    r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
+)
+_BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
+_QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
+_MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
 
 
 class ChoiceParams(RewardParams):
     """letters: those that the question offers, capital. thinking: a format's name or fields.
 
-    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those that decide for
-    nothing ("undecided"), all ("always"), none ("never").
+    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a decision
+    ("undecided"), all ("always"), none ("never").
     """
 
     letters: str = "ABCD"
-    thinking: str = "think"
+    thinking: ThinkingFormat = "think"
     truncated: Literal["undecided", "always", "never"] = "undecided"
 
 
-@dataclass(frozen=True)
-class Decision:
-    """letters: what was decided for, more than one where a list was given. by: box, says, bold, line."""
+class Decision(NamedTuple):
+    """letters: the letter, or several where the text names a list ("A, C"). by: box, says, judges, line, bold."""
 
     letters: str
     by: str
 
 
-class ChoiceReward(Reward):
+class ChoiceReward(AnswerReward[Decision]):
     """1 if the completion decides for the row's letter, else 0.
 
     details: answer (the letter, or all letters of a list), by (the kind of decision), problem."""
 
     Params = ChoiceParams
-    needs = ("answer",)
     params: ChoiceParams
-
-    @classmethod
-    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        return super().create(name, with_format(params))
 
     def __init__(self, name: str, params: ChoiceParams) -> None:
         letters = params.letters
         if not re.fullmatch("[A-Z]{2,26}", letters) or len(set(letters)) < len(letters):
             raise RewardError(f"reward {name!r}: letters must be different capitals such as 'ABCD', not {letters!r}")
         super().__init__(name, params)
-        self._format = thinking(params.thinking)
 
-    def grade(self, row: Row, completion: str) -> Score:
+    def problem(self, row: Row) -> str:
         gold = self._gold(row)
-        if len(gold) != 1:
-            return Score(0.0, "error", {"problem": gold})
-        if not isinstance(completion, str):
-            return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
-        part = self._format.answer_of(completion)
-        decision = decide(part, self.params.letters, _choices(row))
-        how = self.params.truncated
-        if how != "never" and cut_short(row) and (how == "always" or decision is None):
-            return Score(0.0, "truncated")
-        if decision is None:
-            return Score(0.0, "bad_format" if has_box(part) else "no_answer")
-        return Score(float(decision.letters == gold), "scored", {"answer": decision.letters, "by": decision.by})
+        return gold if len(gold) > 1 else ""
+
+    def find(self, row: Row, text: str) -> Decision | None:
+        return decide(text, self.params.letters, _choices(row))
+
+    def compare(self, row: Row, answer: Decision) -> Score:
+        details = {"answer": answer.letters, "by": answer.by}
+        if len(answer.letters) > 1:
+            details["problem"] = "more than one letter"
+        return Score(float(answer.letters == self._gold(row)), "scored", details)
 
     def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "letter", and "letter and text" where choices are given and the gold's text decides too."""
-        gold = self._gold(row)
+        """Kinds: "letter", and "letter and text" where the row has choices."""
+        gold, choices = self._gold(row), _choices(row)
         if len(gold) != 1:
             return "", gold
-        spellings = [
-            rf"\boxed{{{gold}}}",
-            f"The answer is ({gold}).",
-            f"**{gold}**",
-            f"So:\n{gold}",
-            rf"$\boxed{{\text{{({gold})}}}}$.",
-        ]
-        choices = _choices(row)
+        completions = [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}"]
         if choices:
-            spellings.append(rf"\boxed{{{choices[self.params.letters.index(gold)]}}}")
-        for text in spellings:
-            if self.grade({**row, "meta": None}, text).value != 1:
-                return "", f"gold {row['answer']!r} is not recognised in {text[:80]!r}"
-        return ("letter and text" if choices else "letter"), ""
+            completions.append(rf"\boxed{{{choices[self.params.letters.index(gold)]}}}")
+        return ("letter and text" if choices else "letter"), self.refused(row, completions)
 
     def _gold(self, row: Row) -> str:
         """The row's letter, or (longer than one character) what is wrong with the row."""
         answer, letters = row.get("answer"), self.params.letters
         if not isinstance(answer, str) or not answer.strip():
             return f"the row's answer is {answer!r}, not one of {', '.join(letters)}"
-        named = row.get("choices")
-        if named is not None and not (_choices(row) and len(_choices(row)) <= len(letters)):
+        if row.get("choices") is not None and not 0 < len(_choices(row)) <= len(letters):
             return f"the row's choices must be a list of 1 to {len(letters)} texts"
         bare = re.fullmatch(r"\s*\(?([A-Za-z])\)?[.:]?\s*", answer)
         if bare and bare[1].upper() in letters:
@@ -149,38 +174,92 @@ class ChoiceReward(Reward):
 
 
 def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | None:
-    """What a text decides for, None if for nothing."""
-    strong: list[tuple[int, str, str]] = []
-    box = box_span(text)
-    if box is not None:
-        strong.append((box[0], text[box[0] : box[1]], "box"))
-    for pattern in (_SAYS, _IS_IT):
-        strong += [(m.start(), next(filter(None, m.groups()), ""), "says") for m in pattern.finditer(text)]
-    strong.sort(reverse=True)
-    for _, content, by in [*strong[:_LOOKED_AT], *_weak(text)]:
-        found = _read(content, letters) or _by_text(content, letters, choices)
-        if found:
-            return Decision(found, by)
+    """The decision of a completion, None without one."""
+    for part in parts(unicodedata.normalize("NFKC", text)):
+        for content, by in _statements(part, letters, choices):
+            chosen = _read(content, letters) or ("" if by == "bold" else _by_text(content, letters, choices))
+            if chosen:
+                return Decision(chosen, by)
+            if _NONE.match(content):
+                return None
     return None
 
 
-def _weak(text: str) -> Iterator[tuple[int, str, str]]:
-    """The last line, then bold pieces from the last on; neither where it heads an item of a list of options, or only
-    speaks of a letter.
-    """
-    lines = [line for line in text.splitlines() if line.strip()]
-    if lines and not (len(lines) > 1 and _OPTION_LINE.match(lines[-2])) and not _SPEAKS_OF.match(_plain(lines[-1])):
-        yield len(text), lines[-1].strip()[:MAX_CHARS], "line"
-    for m in list(_BOLD.finditer(text))[: -_LOOKED_AT - 1 : -1]:
-        bare = m["inside"] + m["behind"]
-        if (m["before"] is None or not m["behind"].strip(" .:")) and not _SPEAKS_OF.match(_plain(bare)):
-            yield m.start(), m["inside"], "bold"
+def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Texts that may name an option, each with its kind, the most decisive first."""
+    plain = _QUOTED.sub(r"\1", _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text)))
+    stated = _matches(plain, _STATED, "says")
+    if (span := box_span(plain)) is not None:
+        stated.append((span[0], last_box(plain) or "", "box"))
+    for statements in (stated, _matches(plain, _JUDGED, "judges")):
+        for _, content, by in sorted(statements, reverse=True):
+            yield content, by
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    for at, by in ((-1, "line"), (0, "first line")) if lines else ():
+        if content := _line(lines, at, letters, choices):
+            yield content, by
+    for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1]:
+        heads_line = m["before"] is not None and m["behind"].strip(" .:")
+        if not heads_line and not _SPEAKS_OF.match(_plain(m["inside"] + m["behind"])):
+            yield m["inside"], "bold"
+
+
+def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, str]]:
+    """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
+    statements = []
+    possible = [
+        pattern for pattern, words in patterns.items() if not words or any(map(text.__contains__, words.split()))
+    ]
+    for m in (m for pattern in possible for m in list(pattern.finditer(text))[-_LAST:]):
+        content = next(filter(None, m.groups()), "")
+        conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
+        if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):
+            statements.append((m.start(), content, by))
+    return statements
+
+
+def _heads_list(cue: str, content: str, text: str) -> bool:
+    """Whether a content is the first item of a list of options: after "each option:", or before the next option."""
+    label = _LABELLED.match(content.strip())
+    if label is None:
+        return False
+    following = _OPTION_LINE.match(text.partition("\n")[2].lstrip())
+    listed = "\n" in cue and re.match(r"(?i)option|choice", cue)
+    return bool(listed or (following and ord(following["letter"].upper()) == ord(label["letter"].upper()) + 1))
+
+
+def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -> str:
+    """The option that the first or last line is, or that closes the last line; "" if neither, or in a list."""
+    line = re.sub(r"^A:\s*", "", lines[at]).strip("' ")[:MAX_CHARS]  # "A:" introduces an answer
+    neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
+    if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
+        return ""
+    if _BARE.fullmatch(line) or _key(line) in map(_key, choices):
+        return line
+    label = _LABELLED.fullmatch(line)
+    if label and not _SPEAKS_OF.match(line):
+        letter, text = label["letter"], _key(label["rest"])
+        if text and any(_key(choice).startswith(text) for choice in choices[letters.find(letter.upper()) :][:1]):
+            return letter
+        short = len(label["rest"].split()) <= (12 if letter.isupper() else 4)
+        return letter if short and (letter.isupper() or len(lines) == 1) else ""
+    closing = _CLOSING.search(line) if at else None
+    clause = re.split(r"[.;!?,]\s", line[: closing.end()])[-1] if closing else ""
+    return next(filter(None, closing.groups()), "") if closing and not _REJECTION.search(clause) else ""
 
 
 def _read(content: str, letters: str) -> str:
-    """The letter that a decision names, all of them if it is a list, "" if it names none."""
-    content = _plain(content)
-    m = _LETTER.match(content)
+    """The letter that a content begins with, all of them if it is a list, "" without one."""
+    content = _NOT_BUT.sub("", _plain(content).strip("' "), count=1)
+    if _SPEAKS_OF.match(content):
+        return ""
+    labels = _LABEL.findall(content)
+    if len(labels) > 2:  # a list of options
+        return ", ".join(labels)
+    several = _LETTERS.match(content)
+    if several and set(several[1]) <= set(letters) and list(several[1]) == sorted(set(several[1])):
+        return ", ".join(several[1])
+    m = _OPTION.match(content)
     if m is None or m["letter"].upper() not in letters:
         return ""
     letter, rest = m["letter"], m["rest"]
@@ -204,19 +283,20 @@ def _plain(content: str) -> str:
 
 
 def _by_text(content: str, letters: str, choices: Sequence[str]) -> str:
-    """The letter of the one choice with this text, "" if none or several have it."""
-    if not choices:
-        return ""
-    wanted = _key(content)
-    same = [letter for letter, choice in zip(letters, choices, strict=False) if _key(choice) == wanted]
-    return same[0] if wanted and len(same) == 1 else ""
+    """The letter of the only choice with this text, or with the text of its first sentence; else ""."""
+    for text in (content, sentence(content)) if choices else ():
+        key = _key(text)
+        same = [letter for letter, choice in zip(letters, choices, strict=False) if _key(choice) == key]
+        if key and len(same) == 1:
+            return same[0]
+    return ""
 
 
 def _key(text: str) -> str:
-    return squeeze(_plain(text)).casefold().rstrip(".")
+    return squeeze(_plain(unicodedata.normalize("NFKC", text))).casefold().rstrip(".")
 
 
 def _choices(row: Row) -> Sequence[str]:
     choices = row.get("choices")
-    given = isinstance(choices, (list, tuple)) and all(isinstance(choice, str) for choice in choices)
-    return choices if given and choices is not None else ()
+    usable = isinstance(choices, (list, tuple)) and all(isinstance(choice, str) for choice in choices)
+    return choices if usable and choices is not None else ()

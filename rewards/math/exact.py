@@ -1,75 +1,27 @@
-"""Rewards `exact` (the same text) and `numeric` (the same number, for golds such as GSM8K's `#### 18`).
+"""Rewards `exact` (the same text) and `numeric` (the same number, for references such as GSM8K's `#### 18`).
 
     python -m rewards score --reward numeric --input rows.jsonl --output scored.jsonl
 
-`exact` compares what stands in the box, or all of the answer part, after folding what its parameters name.
-`numeric` compares exact rationals: separators, signs of currency and units are understood, no rounding passes.
+`exact` compares the box, or the whole answer, after folding what its parameters name. `numeric` compares exact
+rationals as reward `math` does (units, currency, percent, `x = 6`), never rounds, and needs no algebra.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
-from rewards.base import Reward, Row, Score
-from rewards.extract import Fallback, cut_short, find_answer, has_box, reduce_gold, with_format
+from rewards.base import Row, Score
+from rewards.extract import Fallback, ThinkingFormat, find_answer, has_box, reduce_gold
+from rewards.math.answer import SHOWN, AnswerReward
+from rewards.math.equivalence import equal
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
-from rewards.math.quantity import Quantity, quantity, same_unit
+from rewards.math.quantity import quantity
 from rewards.params import RewardParams
-from rewards.thinking import thinking
 
-_SHOWN = 200  # characters of an answer kept in details
 Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
-
-
-class _TextReward(Reward):
-    """What both share: the answer part, where the answer stands in it, and typed outcomes."""
-
-    needs = ("answer",)
-
-    @classmethod
-    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        return super().create(name, with_format(params))
-
-    def __init__(self, name: str, params: Any) -> None:
-        super().__init__(name, params)
-        self._format = thinking(params.thinking)
-
-    def grade(self, row: Row, completion: str) -> Score:
-        problem = self._problem(row.get("answer"))
-        if problem:
-            return Score(0.0, "error", {"problem": problem})
-        if not isinstance(completion, str):
-            return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
-        part = self._format.answer_of(completion)
-        found, by = find_answer(part, self.params.fallbacks)
-        how = self.params.truncated
-        if how != "never" and cut_short(row) and (how == "always" or found is None):
-            return Score(0.0, "truncated")
-        if found is None:
-            return Score(0.0, "bad_format" if has_box(part) else "no_answer")
-        return self._compare(row["answer"], found.strip(), by)
-
-    def _problem(self, answer: Any) -> str:
-        """Why the row cannot be graded, empty if it can."""
-        raise NotImplementedError
-
-    def _compare(self, answer: Any, found: str, by: str) -> Score:
-        raise NotImplementedError
-
-    def _refused(self, row: Row, spellings: list[str]) -> str:
-        """The first of these completions that does not get full marks, as a problem."""
-        for text in spellings:
-            score = self.grade({**row, "meta": None}, text)
-            if score.value != 1:
-                return (
-                    f"gold {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {score.details.get('problem', 'refused')}"
-                )
-        return ""
 
 
 class ExactParams(RewardParams):
@@ -81,15 +33,23 @@ class ExactParams(RewardParams):
     """
 
     fallbacks: tuple[Fallback, ...] = ("whole",)
-    thinking: str = "think"
+    thinking: ThinkingFormat = "think"
     case: bool = False
     punctuation: bool = False
     articles: bool = True
     truncated: Truncated = "unanswered"
 
 
+class _TextReward(AnswerReward[tuple[str, str]]):
+    """The answer is (text, where it stood)."""
+
+    def find(self, row: Row, text: str) -> tuple[str, str] | None:
+        answer, source = find_answer(text, self.params.fallbacks)
+        return None if answer is None else (answer.strip(), source)
+
+
 class ExactReward(_TextReward):
-    """1 if the answer's text is the row's, else 0. The row's answer may be a list of texts that are all right.
+    """1 if the answer's text is the row's, else 0. The row's answer may be a list of accepted texts.
 
     details: answer, found (where it stood)."""
 
@@ -98,37 +58,35 @@ class ExactReward(_TextReward):
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "text", and "texts" for a list."""
-        problem = self._problem(row.get("answer"))
-        if problem:
-            return "", problem
-        for gold in _golds(row["answer"]):
-            spellings = [rf"\boxed{{{gold}}}"] if gold.count("{") == gold.count("}") else []
+        problem = self.problem(row)
+        for gold in () if problem else _golds(row["answer"]):
+            completions = [rf"\boxed{{{gold}}}"] if gold.count("{") == gold.count("}") else []
             if "whole" in self.params.fallbacks and not has_box(gold):
-                spellings += [f"\n {gold} \n"] + ([f"{gold.upper()}"] if not self.params.case else [])
-            if problem := self._refused(row, spellings):
-                return "", problem
-        return ("texts" if isinstance(row["answer"], (list, tuple)) else "text"), ""
+                completions += [f"\n {gold} \n"] + ([gold.upper()] if not self.params.case else [])
+            problem = problem or self.refused(row, completions)
+        kind = "texts" if isinstance(row.get("answer"), (list, tuple)) else "text"
+        return ("", problem) if problem else (kind, "")
 
-    def _problem(self, answer: Any) -> str:
-        golds = _golds(answer)
+    def problem(self, row: Row) -> str:
+        golds = _golds(row.get("answer"))
         if not golds or not all(map(self._key, golds)):
-            return f"the row's answer is {str(answer)[:80]!r}, not a text or a list of texts with something in it"
+            return f"the row's answer is {str(row.get('answer'))[:80]!r}, not a text or a list of non-empty texts"
         return ""
 
-    def _compare(self, answer: Any, found: str, by: str) -> Score:
-        key = self._key(found)
-        same = any(key == self._key(gold) for gold in _golds(answer))
-        return Score(float(same), "scored", {"answer": found[:_SHOWN], "found": by})
+    def compare(self, row: Row, answer: tuple[str, str]) -> Score:
+        text, source = answer
+        same = self._key(text) in map(self._key, _golds(row["answer"]))
+        return Score(float(same), "scored", {"answer": text[:SHOWN], "found": source})
 
     def _key(self, text: str) -> str:
         return _folded(text, self.params.case, self.params.punctuation, self.params.articles)
 
 
 def _golds(answer: Any) -> list[str]:
-    """The texts that are right, none if the answer is not of that shape."""
-    given = list(answer) if isinstance(answer, (list, tuple)) else [answer]
-    usable = all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in given)
-    return [str(one) for one in given] if usable else []
+    """The accepted texts, none if the answer is not of that shape."""
+    golds = list(answer) if isinstance(answer, (list, tuple)) else [answer]
+    usable = all(isinstance(gold, (str, int, float)) and not isinstance(gold, bool) for gold in golds)
+    return [str(gold) for gold in golds] if usable else []
 
 
 @lru_cache(maxsize=4096)
@@ -149,7 +107,7 @@ class NumericParams(RewardParams):
     """
 
     fallbacks: tuple[Fallback, ...] = ("hashes", "answer_is")
-    thinking: str = "think"
+    thinking: ThinkingFormat = "think"
     truncated: Truncated = "unanswered"
 
 
@@ -163,34 +121,37 @@ class NumericReward(_TextReward):
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "integer", "decimal or fraction"."""
-        problem = self._problem(row.get("answer"))
+        problem = self.problem(row)
         if problem:
             return "", problem
-        gold = number(_gold_text(row["answer"]))
-        assert gold is not None
-        value = rational(gold.value)
+        gold = quantity(clean(_gold_text(row["answer"]))).value
+        value = rational(join_thousands(gold))
         assert value is not None
-        spelled = [gold.value, f"{value.numerator:,}" if value.denominator == 1 else str(value)]
-        spellings = [text for s in spelled for text in (rf"\boxed{{{s}}}", rf"So $\boxed{{\text{{{s}}}}}$.")]
-        spellings += [f"#### {gold.value}"] if "hashes" in self.params.fallbacks else []
-        spellings += [f"The answer is {gold.value}."] if "answer_is" in self.params.fallbacks else []
-        if problem := self._refused(row, spellings):
-            return "", problem
-        return ("integer" if value.denominator == 1 else "decimal or fraction"), ""
+        spelled = [gold, f"{value.numerator:,}" if value.denominator == 1 else str(value)]
+        completions = [text for s in spelled for text in (rf"\boxed{{{s}}}", rf"So $\boxed{{\text{{{s}}}}}$.")]
+        completions += [f"#### {gold}"] if "hashes" in self.params.fallbacks else []
+        completions += [f"The answer is {gold}."] if "answer_is" in self.params.fallbacks else []
+        kind = "integer" if value.denominator == 1 else "decimal or fraction"
+        problem = self.refused(row, completions)
+        return ("", problem) if problem else (kind, "")
 
-    def _problem(self, answer: Any) -> str:
+    def problem(self, row: Row) -> str:
+        answer = row.get("answer")
         usable = isinstance(answer, (str, int, float)) and not isinstance(answer, bool)
-        if usable and number(_gold_text(answer)) is not None:
+        if usable and answer is not None and is_number(_gold_text(answer)):
             return ""
         return f"the row's answer is {str(answer)[-80:]!r}, not a number"
 
-    def _compare(self, answer: Any, found: str, by: str) -> Score:
-        gold, given = number(_gold_text(answer)), number(found) or (_only_number(found) if by == "answer_is" else None)
-        details = {"answer": found[:_SHOWN], "found": by}
-        if given is None or gold is None:
+    def compare(self, row: Row, answer: tuple[str, str]) -> Score:
+        text, source = answer
+        gold, details = _gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
+        text = re.sub(r"^(?:minus|negative) (?=[0-9$])", "-", _AROUND.sub("", text))
+        number = _only_number(text) if source == "answer_is" else ""
+        if len(text) <= MAX_CHARS and (equal(gold, text) or equal(gold, number)):
+            return Score(1.0, "scored", details)
+        if not is_number(text) and not is_number(number):
             return Score(0.0, "bad_format", details | {"problem": "not one number"})
-        same = _value(gold) == _value(given) or rational(gold.value) == rational(given.value)  # "%" may be understood
-        return Score(float(same and same_unit(gold.unit, given.unit)), "scored", details)
+        return Score(0.0, "scored", details)
 
 
 def _gold_text(answer: str | int | float) -> str:
@@ -198,21 +159,16 @@ def _gold_text(answer: str | int | float) -> str:
 
 
 @lru_cache(maxsize=4096)
-def number(text: str) -> Quantity | None:
-    """A text that is one rational number, with or without a unit: `1,234`, `$18`, `3/4 cup`, `1.2e5`; else None."""
+def is_number(text: str) -> bool:
+    """Whether a text is one rational number, with or without a unit: `1,234`, `$18`, `3/4 cup`, `1.2e5`."""
     if len(text) > MAX_CHARS:
-        return None
-    found = quantity(join_thousands(clean(text)))
-    return found if rational(found.value) is not None else None
+        return False
+    return rational(quantity(join_thousands(clean(text))).value) is not None
 
 
-def _value(found: Quantity) -> Fraction | None:
-    value = rational(found.value)
-    return value / 100 if found.percent and value is not None else value
-
-
-_FIRST_CLAUSE = re.compile(r".*?(?=[.;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per)\s|$)", re.DOTALL)
-# Letters that follow at once belong to it: `18km`, `3rd` and `2x` are for `number` to judge; `CO2` and `x7` are none.
+_AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
+_FIRST_CLAUSE = re.compile(r".*?(?=[;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
+# Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
 _ANY_NUMBER = re.compile(
     r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+|\s(?:dozen|hundred|[a-z]*illion|thousand)s?\b)?"
 )
@@ -221,12 +177,16 @@ _ANOTHER_VALUE = re.compile(
 )
 
 
-def _only_number(text: str) -> Quantity | None:
-    """The number of "18 dollars a day, since 9 x 2 = 18": the one in the first clause, None if it holds several, or
-    says that the value is another ("not 18", "less than 18").
+def _only_number(text: str) -> str:
+    """The number of "18 dollars a day, since 9 x 2 = 18": the only one in the first clause. "" if there are several,
+    or if the clause says that the value is another ("not 18", "less than 18").
     """
-    clause = _FIRST_CLAUSE.match(text[:MAX_CHARS])
-    found = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
-    if clause is None or len(found) != 1 or _ANOTHER_VALUE.search(clause[0], 0, found[0].start()):
-        return None
-    return number(found[0].group().strip(" ,"))
+    *sides, text = text[:MAX_CHARS].split("=")  # "10 + 5 = 15"
+    if any(is_number(side) and not equal(side, text) for side in sides):
+        return ""
+    text = re.sub(r"([0-9][^()]*)\([^()]*\)", r"\1", text).strip()  # "20 (14 yellow + 6 green)"
+    clause = _FIRST_CLAUSE.match(text)
+    numbers = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
+    if clause is None or len(numbers) != 1 or _ANOTHER_VALUE.search(clause[0], 0, numbers[0].start()):
+        return ""
+    return numbers[0].group().strip(" ,")

@@ -12,24 +12,24 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.base import Reward, Row, Score
+from rewards.base import Outcome, Reward, Row, Score
 from rewards.extract import Fallback, cut_short, find_answer, has_box, reduce_gold, with_format
 from rewards.math.equivalence import equal, is_prose
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational, screen
 from rewards.params import RewardParams
-from rewards.processes.pool import DeadlineError, WorkerError, shared
+from rewards.processes.pool import Answer, DeadlineError, WorkerError, shared
 from rewards.thinking import thinking
 
 _WORKER = "rewards.math.worker"
+_LARGE_BATCH = 512  # rows
+_FRAME = 32  # pairs sent to a worker at once
 _SHOWN = 200  # characters of an answer kept in details
 
 
@@ -77,16 +77,21 @@ def fast(gold: str, answer: str) -> bool | None:
 
 @dataclass(frozen=True)
 class _Open:
-    """A pair that only algebra can decide; its score goes to `index`."""
+    """A pair that a worker has to decide."""
 
-    index: int
     gold: str
     answer: str
     found_by: str
 
 
-def _neighbours(items: Iterable[_Open]) -> Iterator[list[_Open]]:
-    return (list(group) for _, group in groupby(items, key=lambda item: item.gold))
+@dataclass(frozen=True)
+class _Verdict:
+    """What a worker decided. by: the deciding stage."""
+
+    value: float
+    by: str = "algebra"
+    outcome: Outcome = "scored"
+    problem: str = ""
 
 
 class MathReward(Reward):
@@ -96,6 +101,7 @@ class MathReward(Reward):
 
     Params = MathParams
     needs = ("answer",)
+    batch_rows = 256
     params: MathParams
 
     @classmethod
@@ -105,31 +111,24 @@ class MathReward(Reward):
     def __init__(self, name: str, params: MathParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
-        self._cache: OrderedDict[tuple[str, str], Score] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], _Verdict] = OrderedDict()
 
     def grade(self, row: Row, completion: str) -> Score:
-        done = self._cheap(row, completion, 0)
-        return self._algebra(done) if isinstance(done, _Open) else done
+        item = self._cheap(row, completion)
+        return (
+            item
+            if isinstance(item, Score)
+            else _scored(item, self._decide([(item.gold, item.answer)], self.params.workers)[0])
+        )
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        scores: list[Any] = []
-        jobs: list[tuple[list[_Open], Future[list[Score]]]] = []
-        with ThreadPoolExecutor(workers or self.params.workers) as threads:
-            # Workers are at the first golds while this thread still looks at the rest; neighbours with one gold go
-            # to one worker, which then parses that gold once.
-            for group in _neighbours(self._each_cheap(rows, completions, scores)):
-                jobs.append((group, threads.submit(self._algebra_group, group, workers)))
-            for group, job in jobs:
-                for item, score in zip(group, job.result(), strict=True):
-                    scores[item.index] = score
-        return scores
-
-    def _each_cheap(self, rows: Sequence[Row], completions: Sequence[str], scores: list[Any]) -> Iterator[_Open]:
-        """Fills `scores` in order; yields what is left for algebra, which has its place there."""
-        for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
-            scores.append(self._cheap(row, completion, i))
-            if isinstance(scores[-1], _Open):
-                yield scores[-1]
+        workers = workers or self.params.workers
+        # Workers also compare structures if there are several of them and the batch is worth their start.
+        cheap_only = workers > 1 and len(rows) >= _LARGE_BATCH
+        graded = [self._cheap(row, text, cheap_only) for row, text in zip(rows, completions, strict=True)]
+        pairs = sorted({(item.gold, item.answer) for item in graded if isinstance(item, _Open)})
+        verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True)) if pairs else {}
+        return [item if isinstance(item, Score) else _scored(item, verdicts[item.gold, item.answer]) for item in graded]
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match.
@@ -154,7 +153,7 @@ class MathReward(Reward):
             return "", f"gold {row['answer']!r} cannot be read: {problem}"
         return ("algebra" if reply["parsed"] else "text"), ""
 
-    def _cheap(self, row: Row, completion: str, index: int) -> Score | _Open:
+    def _cheap(self, row: Row, completion: str, cheap_only: bool = False) -> Score | _Open:
         """Everything but algebra."""
         answer = row.get("answer")
         if not _is_gold(answer):
@@ -168,55 +167,59 @@ class MathReward(Reward):
             return Score(0.0, "truncated")
         if found is None:
             return Score(0.0, "bad_format" if has_box(part) else "no_answer", {})
-        return self._compare(gold_text(answer), found.strip(), found_by, index)
+        return self._compare(gold_text(answer), found.strip(), found_by, cheap_only)
 
-    def _compare(self, gold: str, answer: str, found_by: str, index: int) -> Score | _Open:
+    def _compare(self, gold: str, answer: str, found_by: str, cheap_only: bool) -> Score | _Open:
         verdict, by = fast(gold, answer), "exact"
         if verdict is None:
             if not answer:
                 return Score(0.0, "bad_format", {"answer": "", "problem": "the box is empty"})
-            cached = self._cached(gold, answer)
-            if cached is not None:
-                return cached
+            item = _Open(gold, answer, found_by)
+            with self._lock:
+                known = self._cache.get((gold, answer))
+            if known is not None:
+                return _scored(item, known)
             if len(gold) > MAX_CHARS:
                 return Score(0.0, "error", {"problem": f"the row's answer is longer than {MAX_CHARS} characters"})
             problem = screen(answer)
             if problem is not None:
                 return Score(0.0, "bad_format", _details(answer, "screen", found_by, problem))
-            verdict, by = equal(gold, answer), "structure"
+            verdict, by = None if cheap_only else equal(gold, answer), "structure"
             if verdict is None:
-                return _Open(index, gold, answer, found_by)
+                return item
         return Score(float(verdict), "scored", _details(answer, by, found_by))
 
-    def _algebra_group(self, group: Sequence[_Open], workers: int | None) -> list[Score]:
-        return [self._algebra(item, workers) for item in group]
-
-    def _algebra(self, item: _Open, workers: int | None = None) -> Score:
-        cached = self._cached(item.gold, item.answer)  # the same answer may have come earlier in this batch
-        if cached is not None:
-            return cached
-        pool = shared(_WORKER, workers or self.params.workers)
-        details = _details(item.answer, "algebra", item.found_by)
+    def _decide(self, pairs: Sequence[tuple[str, str]], workers: int) -> list[_Verdict]:
+        """Verdicts of workers on (gold, answer) pairs, sorted so that most golds are parsed by one worker only."""
+        size = max(1, min(_FRAME, len(pairs) // (8 * workers)))
+        requests = [{"gold": gold, "answer": answer} for gold, answer in pairs]
+        frames = [requests[start : start + size] for start in range(0, len(requests), size)]
+        verdicts: list[_Verdict] = []
         try:
-            reply = pool.ask({"gold": item.gold, "answer": item.answer}, self.params.deadline)
-            score = Score(float(reply["equal"]), "scored", details)
-        except DeadlineError as problem:
-            score = Score(0.0, "timeout", details | {"problem": str(problem)})
-        except WorkerError as problem:
-            return Score(0.0, "error", details | {"problem": str(problem)})
-        self._remember(item.gold, item.answer, score)
-        return score
-
-    def _cached(self, gold: str, answer: str) -> Score | None:
+            for replies in shared(_WORKER, workers).ask_all(frames, self.params.deadline, min(workers, len(frames))):
+                verdicts += map(_verdict, replies)
+        except WorkerError as problem:  # none can be started
+            verdicts += [_verdict(problem)] * (len(pairs) - len(verdicts))
         with self._lock:
-            known = self._cache.get((gold, answer))
-        return known and replace(known, details=dict(known.details))
-
-    def _remember(self, gold: str, answer: str, score: Score) -> None:
-        with self._lock:
-            self._cache[gold, answer] = replace(score, details=dict(score.details))
+            for pair, verdict in zip(pairs, verdicts, strict=True):
+                if verdict.outcome != "error":
+                    self._cache[pair] = verdict
             while len(self._cache) > self.params.cache:
                 self._cache.popitem(last=False)
+        return verdicts
+
+
+def _verdict(reply: Answer) -> _Verdict:
+    if isinstance(reply, DeadlineError):
+        return _Verdict(0.0, outcome="timeout", problem=str(reply))
+    if isinstance(reply, WorkerError):
+        return _Verdict(0.0, outcome="error", problem=str(reply))
+    return _Verdict(float(reply["equal"]), reply["by"])
+
+
+def _scored(item: _Open, verdict: _Verdict) -> Score:
+    details = _details(item.answer, verdict.by, item.found_by, verdict.problem)
+    return Score(verdict.value, verdict.outcome, details)
 
 
 def _spellings(gold: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""Ways to ask a reward model: over HTTP, in process; and its chat template."""
+"""Reward models, over HTTP or in this process, and their chat templates."""

@@ -1,7 +1,4 @@
-"""Conversations: the messages of a row checked, and a model's own chat template applied without transformers.
-
-A template is the model's, so it runs in jinja's sandbox; it is given what transformers gives it.
-"""
+"""Chat messages of a row, and a model's own chat template without transformers."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ from rewards.errors import RewardError
 
 Messages = list[dict[str, str]]
 
-# What chat templates use to tell who speaks. A policy that writes one into its answer would forge a turn. (Not <s>
-# and </s>: HTML has them too, and no template opens a turn with them alone.)
+# Marks that open and close turns in chat templates: in an answer they would forge a turn. (Not <s> and </s>: HTML has
+# them too, and no template opens a turn with them alone.)
 CONTROL_MARK = re.compile(
     r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
 _LAST = re.compile(rf"(?:{CONTROL_MARK.pattern}|</s>)\Z")
-_LONGEST = 64  # characters of a control mark, and some
+_LONGEST = 64  # characters; no control mark is longer
 
 
 def without_end_token(text: str, own: Collection[str] = ()) -> str:
@@ -36,10 +33,10 @@ def without_end_token(text: str, own: Collection[str] = ()) -> str:
         while end and text[end - 1].isspace():
             end -= 1
         start = max(0, end - _LONGEST)
-        found = _LAST.search(text[start:end])
-        if found is None or found.group() in own:
+        mark = _LAST.search(text[start:end])
+        if mark is None or mark.group() in own:
             return text[:kept]
-        end = kept = start + found.start()
+        end = kept = start + mark.start()
 
 
 def prompt_messages(prompt: Any) -> Messages:
@@ -61,24 +58,37 @@ def prompt_messages(prompt: Any) -> Messages:
 
 
 class ChatTemplate:
-    """The chat template of the tokenizer in `folder`."""
+    """The chat template of the tokenizer in `folder`, in jinja's sandbox. Raises RewardError if there is none."""
 
     def __init__(self, folder: Path) -> None:
         from jinja2 import TemplateSyntaxError
         from jinja2.ext import loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        config = _config(folder)
-        env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        env.filters["tojson"] = _tojson
-        env.globals["raise_exception"] = _raise
-        env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        file, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
         try:
-            self._template = env.from_string(_source(folder, config))
+            config = json.loads(file.read_text(encoding="utf-8"))
+            source = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
+        except OSError as problem:
+            raise RewardError(f"tokenizer {str(folder)!r}: {file.name}: {problem.strerror}; name its folder") from None
+        except (ValueError, AttributeError):
+            raise RewardError(f"{file} is not a JSON object") from None
+        if isinstance(source, list):  # several, by name
+            source = {each.get("name"): each.get("template") for each in source}.get("default")
+        if not isinstance(source, str):
+            raise RewardError(f"tokenizer {str(folder)!r} has no chat template")
+        env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        # what transformers offers to templates
+        env.filters["tojson"] = lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False)
+        env.globals |= {"raise_exception": _raise, "strftime_now": lambda form: datetime.now().strftime(form)}
+        try:
+            self._template = env.from_string(source)
         except TemplateSyntaxError as problem:
             raise RewardError(f"{folder}: its chat template cannot be read: {problem}") from None
-        names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        self._tokens = {name: text for name in names if (text := _token(config.get(name)))}
+        self._tokens = {}
+        for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+            token = config.get(name)
+            self._tokens[name] = str((token.get("content") if isinstance(token, dict) else token) or "")
 
     def render(self, messages: Messages) -> str:
         """The conversation as text. Raises RewardError if the template refuses it."""
@@ -92,43 +102,9 @@ class ChatTemplate:
 
 @lru_cache(maxsize=16)
 def chat_template(folder: str) -> ChatTemplate:
-    """Raises RewardError, in one line, for a folder without a tokenizer or a template."""
+    """As ChatTemplate, read once."""
     return ChatTemplate(Path(folder).expanduser())
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    file = folder / "tokenizer_config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise RewardError(f"tokenizer {str(folder)!r}: {file.name}: {problem.strerror}; name its folder") from None
-    except ValueError:
-        raise RewardError(f"{file} is not JSON") from None
-    return config if isinstance(config, dict) else {}
-
-
-def _source(folder: Path, config: Mapping[str, Any]) -> str:
-    beside = folder / "chat_template.jinja"
-    if beside.is_file():
-        return beside.read_text(encoding="utf-8")
-    given = config.get("chat_template")
-    if isinstance(given, list):  # several, by name
-        given = next((one.get("template") for one in given if one.get("name") == "default"), None)
-    if not isinstance(given, str):
-        raise RewardError(f"tokenizer {str(folder)!r} has no chat template")
-    return given
-
-
-def _token(given: Any) -> str:
-    text = given.get("content") if isinstance(given, dict) else given
-    return text if isinstance(text, str) else ""
-
-
-def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
-
-
 def _raise(message: str) -> None:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
+    raise ValueError(message)

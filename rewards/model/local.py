@@ -35,21 +35,21 @@ class LocalModel:
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
 
     def values(self, conversations: Sequence[Messages], batch: int, max_tokens: int, label: int) -> list[float | str]:
-        """Raw outputs, without sigmoid or softmax, or why there is none. max_tokens: longer ones lose their end; 0:
-        one that is longer than the model reads has no value.
+        """Raw outputs, without sigmoid or softmax, or why there is none. max_tokens: longer conversations are truncated
+        at their end; 0: those longer than the model reads have no value.
         """
-        texts = [self._tokenizer.apply_chat_template(one, tokenize=False) for one in conversations]
-        cut = {"truncation": True, "max_length": max_tokens} if max_tokens else {}
-        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, **cut)["input_ids"]
+        texts = [self._tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations]
+        truncation = {"truncation": True, "max_length": max_tokens} if max_tokens else {}
+        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, **truncation)["input_ids"]
         limit = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
-        found: list[float | str] = [f"a conversation of {len(one)} tokens; the model reads {limit}" for one in tokens]
-        order = [i for i in range(len(tokens)) if len(tokens[i]) <= limit]
-        order.sort(key=lambda i: -len(tokens[i]))  # little padding within a batch
+        values: list[float | str] = [f"a conversation of {len(ids)} tokens; the model reads {limit}" for ids in tokens]
+        # sorted by length: little padding within a batch
+        order = sorted((i for i, ids in enumerate(tokens) if len(ids) <= limit), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
             for place, value in zip(places, self._forward([tokens[i] for i in places], label), strict=True):
-                found[place] = value
-        return found
+                values[place] = value
+        return values
 
     def _forward(self, tokens: list[list[int]], label: int) -> list[float]:
         padded = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt")

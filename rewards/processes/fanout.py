@@ -1,86 +1,100 @@
-"""Spreads a batch of a pure reward over worker processes; rewards whose class says `fans_out` use it.
+"""Spreads a batch over worker processes: the base of rewards whose grading keeps a Python interpreter busy.
 
 The workers are those of pool.py: exec'd, so that it works after fork, under spawn, from any thread and inside
-Ray workers. They rebuild the reward from its name and parameters, and get the columns it needs, as JSON.
+Ray workers. They rebuild the reward from its class, name and parameters, and get the columns it needs, as JSON.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from rewards.base import Reward, Row, Score, params_of
 from rewards.processes.pool import DeadlineError, shared
 
 _MODULE = "rewards.processes.fanout"
-_CHUNKS_PER_WORKER = 4  # so that a slow chunk at the end does not leave the others idle
-_CHUNK_ROWS = 1024
-_DEADLINE = 600.0  # seconds for a chunk, waiting included: a machine that is this busy has other troubles
-_ALWAYS = ("id", "group", "meta")  # columns that a reward may use when they are there
+_CHUNKS_PER_WORKER = 8  # so that a slow chunk at the end does not leave the others idle
+_LEAST_ROWS, _MOST_ROWS, _MOST_CHARACTERS = 16, 512, 1 << 22  # of a chunk
+_DEADLINE = 600.0  # CPU seconds for a chunk
 
 
-def spread(reward: Reward, rows: Sequence[Row], completions: Sequence[str], workers: int) -> list[Score]:
-    """Grade completions[i] of rows[i] in `workers` processes, in order.
+class FansOut(Reward):
+    """A reward whose batches are spread over processes if `score_many` is given two workers or more.
 
-    Raises WorkerError when a chunk kills two workers. A chunk over its deadline has outcome "timeout".
+    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`.
     """
-    columns = (*reward.needs, *_ALWAYS)
-    size = max(1, min(_CHUNK_ROWS, -(-len(rows) // (workers * _CHUNKS_PER_WORKER))))
-    starts = range(0, len(rows), size)
-    work = {"reward": reward.name, "params": params_of(reward)}
 
-    def grade(start: int) -> list[Score]:
-        chunk = [{key: row[key] for key in columns if key in row} for row in rows[start : start + size]]
-        texts = list(completions[start : start + size])
-        try:
-            reply = shared(_MODULE, workers).ask({**work, "rows": _packed(chunk), "completions": texts}, _DEADLINE)
-        except DeadlineError as problem:
-            return [Score(0.0, "timeout", {"problem": str(problem)}) for _ in chunk]
-        return [Score(*score) for score in reply["scores"]]
+    batch_rows = 512
 
-    with ThreadPoolExecutor(workers) as threads:
-        return list(chain.from_iterable(threads.map(grade, starts)))
+    def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
+        """Grade in this process."""
+        return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
+
+    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
+        """Raises WorkerError when a chunk kills two workers. A chunk over its deadline has outcome "timeout"."""
+        if workers is None or not 1 < workers < len(rows):
+            return self.grade_here(rows, completions)
+        module, kind = type(self).__module__, type(self).__qualname__
+        work = {"class": [module, kind, self.name, json.dumps(params_of(self))]}
+        size = max(_LEAST_ROWS, len(rows) // (workers * _CHUNKS_PER_WORKER))
+        chunks = list(_chunks(completions, min(size, _MOST_ROWS, -(-len(rows) // workers))))
+        requests = (
+            [{**work, "rows": _packed(rows[start:end], self.needs), "completions": completions[start:end]}]
+            for start, end in chunks
+        )
+        scores: list[Score] = []
+        replies = shared(_MODULE, workers, preload=(module,)).ask_all(requests, _DEADLINE, workers)
+        for (start, end), (reply,) in zip(chunks, replies, strict=True):
+            if isinstance(reply, DeadlineError):
+                scores += [Score(0.0, "timeout", {"problem": str(reply)}) for _ in range(start, end)]
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                scores += map(Score, *reply["scores"])
+        return scores
 
 
-def _packed(rows: Sequence[Row]) -> list[tuple[bool, Row]]:
-    """(whole, columns) of each row: the siblings of a group differ in little, so only what differs is sent."""
-    packed: list[tuple[bool, Row]] = []
-    before: Row = {}
-    for row in rows:
-        whole = row.keys() != before.keys()
-        packed.append((whole, row if whole else {key: row[key] for key in row if row[key] != before[key]}))
-        before = row
-    return packed
+def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of chunks of at most `most` rows and, if they have more than one, a bounded number of characters."""
+    start = characters = 0
+    for at, text in enumerate(completions):
+        size = len(text) if isinstance(text, str) else 0
+        characters += size
+        if at > start and (at - start == most or characters > _MOST_CHARACTERS):
+            yield start, at
+            start, characters = at, size
+    yield start, len(completions)
 
 
-def _unpacked(packed: Sequence[tuple[bool, Row]]) -> list[Row]:
+def _packed(rows: Sequence[Row], columns: Sequence[str]) -> list[list[Any] | None]:
+    """The columns of each row; None for a row like the one before, as those of a group are."""
+    values = [[row.get(column) for column in columns] for row in rows]
+    return [None if at and own == values[at - 1] else own for at, own in enumerate(values)]
+
+
+def _unpacked(packed: Sequence[list[Any] | None], columns: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
-    for whole, columns in packed:
-        rows.append(columns if whole else {**rows[-1], **columns})
+    for values in packed:
+        rows.append(rows[-1] if values is None else dict(zip(columns, values, strict=True)))
     return rows
 
 
 @lru_cache(maxsize=16)
-def _built(name: str, params: str) -> Reward:
-    from rewards.registry import load
-
-    return load(name, **json.loads(params))
+def _built(module: str, kind: str, name: str, params: str) -> FansOut:
+    reward = getattr(importlib.import_module(module), kind).create(name, json.loads(params))
+    assert isinstance(reward, FansOut)
+    return reward
 
 
 def handle(request: Mapping[str, Any]) -> dict[str, Any]:
-    """In a worker: {"reward", "params", "rows", "completions"} to {"scores": [[value, outcome, details]]}."""
-    reward = _built(request["reward"], json.dumps(request["params"], sort_keys=True))
-    scores = reward.score_many(_unpacked(request["rows"]), request["completions"])
-    return {"scores": [[score.value, score.outcome, score.details] for score in scores]}
+    """In a worker: a chunk to {"scores": [values, outcomes, details]}."""
+    reward = _built(*request["class"])
+    scores = reward.grade_here(_unpacked(request["rows"], reward.needs), request["completions"])
+    return {"scores": [[s.value for s in scores], [s.outcome for s in scores], [s.details for s in scores]]}
 
 
 def warm_up() -> None:
-    """Import, before workers are forked and locked down, whatever fans out."""
-    from rewards.registry import REGISTRY, reward_class
-
-    for name in REGISTRY:
-        reward_class(name)
+    """Nothing: the fork server has imported the reward's module."""

@@ -1,12 +1,11 @@
-"""A pool of worker processes for work that may never end: the caller keeps the deadline and kills.
+"""A pool of locked-down worker processes for work that may never end: the caller keeps the deadline and kills.
 
-A nursery process (nursery.py) imports the heavy libraries once and forks workers from that state, so
-a killed worker is replaced in milliseconds. Requests and replies are JSON lines over socket pairs; nothing is
-pickled. Works from any thread, inside asyncio, after fork (each process builds its own pool) and under spawn.
-Signals and alarms of the host process are not touched.
+A fork server (forkserver.py) imports the heavy libraries once and forks workers from that state, so that a killed
+worker is replaced in milliseconds. Requests and replies are JSON lines over socket pairs. Works from any thread,
+inside asyncio, after fork (each process builds its own pool) and under spawn; signals and alarms of the host process
+are not touched. The fork server ends when its socket closes or its parent changes, and workers end with it.
 
-Nothing outlives the host: the nursery ends when its socket closes or its parent changes, and workers die with
-the nursery.
+A deadline counts the CPU time of the worker, which comes with every reply, so that a busy machine changes no verdict.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,94 +33,189 @@ from rewards.errors import RewardError
 _LOG = logging.getLogger(__name__)
 START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine
 REQUESTS_PER_WORKER = 2000  # then replaced, so that sympy's caches do not grow without end
+# Backstop for a worker that uses no CPU time: seconds of wall time, and more for each second of its deadline.
+WALL_BASE, WALL_FACTOR = 120.0, 30.0
+_POLL_SECONDS = 0.01
+_QUEUED = 16  # batches per worker that `ask_all` holds, finished ones that wait for an earlier one included
 
 # The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
-_BOOT = (
-    "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from rewards.processes.nursery import main; main()"
-)
+_BOOT = "import sys; sys.path = [*sys.path[1:], sys.argv[1]]; from rewards.processes.forkserver import main; main()"
 
 
 class DeadlineError(Exception):
-    """The worker did not answer in time, or ran into a resource limit, and was killed."""
+    """The worker used up its CPU time, did not answer in time, or ran into a resource limit, and was killed."""
 
 
 class WorkerError(RewardError):
     """Workers cannot be started, or die on this request."""
 
 
+Request = Mapping[str, Any]
+Reply = dict[str, Any]
+Answer = Reply | DeadlineError | WorkerError
+
+
 @dataclass
 class _Worker:
+    """cpu: CPU seconds that the worker had used when it sent its last reply."""
+
     pid: int
     sock: socket.socket
     served: int = 0
+    cpu: float = 0.0
+    unread: bytearray = field(default_factory=bytearray)
 
-    def ask(self, line: bytes, deadline: float) -> dict[str, Any]:
-        """Send one request, wait for its reply. Raises TimeoutError, or ConnectionError if it died."""
-        until = time.monotonic() + deadline
-        self.sock.settimeout(deadline)
-        self.sock.sendall(line)
-        reply = b""
-        while not reply.endswith(b"\n"):
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self.sock.settimeout(left)
-            part = self.sock.recv(65536)
+    def send(self, requests: bytes) -> None:
+        self.sock.settimeout(WALL_BASE)
+        self.sock.sendall(requests)
+
+    def reply(self, deadline: float) -> bytes:
+        """The reply, as JSON, to the oldest request without one.
+
+        Raises DeadlineError, WorkerError (the worker reports a defect), OSError if the worker died.
+        """
+        cpu, status, reply = self._line(deadline).split(b" ", 2)
+        spent, self.cpu = float(cpu) - self.cpu, float(cpu)
+        self.served += 1
+        if status == b"error":
+            raise WorkerError(f"the worker failed: {json.loads(reply)}")
+        if status == b"limit":
+            raise DeadlineError(f"out of {json.loads(reply)}")
+        if spent > deadline:  # this process was too late to stop it; on an idle machine it would not have been
+            raise DeadlineError(_over(deadline))
+        return reply
+
+    def _line(self, deadline: float) -> bytes:
+        start, wall, left, searched = time.monotonic(), WALL_BASE + WALL_FACTOR * deadline, deadline, 0
+        while (end := self.unread.find(b"\n", searched)) < 0:
+            searched = len(self.unread)
+            self.sock.settimeout(max(left, _POLL_SECONDS))
+            try:
+                part = self.sock.recv(1 << 18)
+            except TimeoutError:
+                left = deadline - (_cpu_clock(self.pid) - self.cpu)
+                if left <= 0:
+                    raise DeadlineError(_over(deadline)) from None
+                if time.monotonic() - start > wall:
+                    raise DeadlineError(f"no reply within {wall:g} s") from None
+                continue
             if not part:
                 raise ConnectionResetError("the worker ended")
-            reply += part
-        self.served += 1
-        answer = json.loads(reply)
-        assert isinstance(answer, dict)
-        return answer
+            self.unread += part
+        line = bytes(self.unread[:end])
+        del self.unread[: end + 1]
+        return line
+
+
+def _over(deadline: float) -> str:
+    return f"no reply within {deadline:g} s of CPU time"
+
+
+def _cpu_clock(pid: int) -> float:
+    """CPU seconds that a process has used. Raises OSError if there is no such process."""
+    return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
 
 
 class Pool:
-    """At most `size` workers running `module.handle`, started as needed. memory_mb: address space of each.
+    """At most `size` workers that run `module.handle`, started as needed.
 
-    walls: what stands around each worker, once one was started (nursery.py).
+    memory_mb: address space of each. preload: modules that the fork server imports besides `module`.
+    isolation: the mechanisms that confine each worker, known once one was started.
     """
 
-    def __init__(self, module: str, size: int, memory_mb: int = 2048) -> None:
-        self._module, self._size, self._memory_mb = module, size, memory_mb
-        self.walls: tuple[str, ...] = ()
-        self._slots = threading.BoundedSemaphore(size)
+    def __init__(self, module: str, size: int, memory_mb: int = 2048, preload: Sequence[str] = ()) -> None:
+        self._module, self._size, self._memory_mb, self._preload = module, size, memory_mb, preload
+        self.isolation: tuple[str, ...] = ()
+        self._slots = threading.Semaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
-        self._dead: list[int] = []  # killed or ended, for the nursery to reap: until then no pid is used again
-        self._nursery: subprocess.Popen[bytes] | None = None
+        self._dead: list[int] = []  # killed or ended, for the fork server to reap: until then no pid is used again
+        self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """The worker's reply. deadline: seconds for this request, not counting the wait for a free worker.
+    def cpu_seconds(self) -> float:
+        """CPU time that the idle workers have used."""
+        return sum(_cpu_clock(worker.pid) for worker in self._idle)
+
+    def grow(self, size: int) -> None:
+        """Allow `size` workers, if that is more than now."""
+        with self._lock:
+            for _ in range(self._size, size):
+                self._slots.release()
+            self._size = max(size, self._size)
+
+    def ask(self, request: Request, deadline: float) -> Reply:
+        """The worker's reply. deadline: CPU seconds that the worker may use for this request.
 
         Raises DeadlineError, and WorkerError when two workers died on this request or none can be started.
         """
-        line = json.dumps(request).encode() + b"\n"
-        with self._slots:
-            for _ in range(2):
-                worker = self._take()
-                kept = False
+        reply = self.ask_each([request], deadline)[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def ask_each(
+        self, requests: Sequence[Request], deadline: float, turns: threading.Semaphore | None = None
+    ) -> list[Answer]:
+        """`ask` for several requests, sent to one worker at once: much cheaper than one after the other.
+
+        deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest. Several requests should
+        take at most 64 kB as JSON together. turns: held while a worker is busy. Raises WorkerError when no worker can
+        be started.
+        """
+        lines = [json.dumps(request).encode() + b"\n" for request in requests]
+        replies: list[bytes | DeadlineError | WorkerError] = []
+        deaths = 0  # of workers, on the first request without a reply
+        with turns or contextlib.nullcontext(), self._slots:
+            while len(replies) < len(lines):
+                worker, kept = self._take(), False
                 try:
-                    reply = worker.ask(line, deadline)
-                    kept = not reply.keys() & {"limit", "error"}  # such a worker ends itself
-                except TimeoutError:
-                    raise DeadlineError(f"no reply within {deadline:g} s") from None
-                except ConnectionError:
-                    continue  # killed from outside, or crashed: once more on a fresh worker
+                    worker.send(b"".join(lines[len(replies) :]))
+                    while len(replies) < len(lines):
+                        replies.append(worker.reply(deadline))
+                        deaths = 0
+                    kept = True
+                except (DeadlineError, WorkerError) as problem:
+                    replies.append(problem)
+                    deaths = 0
+                except OSError:  # killed from outside, or crashed: once more on a fresh worker
+                    deaths += 1
+                    if deaths == 2:
+                        replies.append(WorkerError("two workers died on this request"))
+                        deaths = 0
                 finally:
                     # also on KeyboardInterrupt: a worker with a request under way must not be asked again
                     self._return(worker, kept)
-                if "error" in reply:
-                    raise WorkerError(f"the worker failed: {reply['error']}")
-                if "limit" in reply:
-                    raise DeadlineError(f"out of {reply['limit']}")
-                return reply
-        raise WorkerError("two workers died on this request")
+        return [json.loads(reply) if isinstance(reply, bytes) else reply for reply in replies]
+
+    def ask_all(self, batches: Iterable[Sequence[Request]], deadline: float, workers: int) -> Iterator[list[Answer]]:
+        """`ask_each` of every batch, by `workers` workers at once; in order, and with a bounded number in memory."""
+        if workers == 1:
+            yield from (self.ask_each(batch, deadline) for batch in batches)
+            return
+        turns = threading.Semaphore(workers)
+        queued: deque[Future[list[Answer]]] = deque()
+        threads = ThreadPoolExecutor(2 * workers)  # while one waits for a worker, another writes the next requests
+        try:
+            for batch in batches:
+                queued.append(threads.submit(self.ask_each, batch, deadline, turns))
+                if len(queued) >= _QUEUED * workers:
+                    yield queued.popleft().result()
+            while queued:
+                yield queued.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
     def _take(self) -> _Worker:
         with self._lock:
-            return self._idle.pop() if self._idle else self._fork()
+            for attempt in range(2):
+                try:
+                    return self._idle.pop() if self._idle else self._fork()
+                except OSError as problem:
+                    self.close()  # the fork server was killed: start another, once
+                    if attempt:
+                        raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
+        raise AssertionError("unreachable")
 
     def _return(self, worker: _Worker, kept: bool) -> None:
         with self._lock:
@@ -131,77 +228,55 @@ class Pool:
             self._dead.append(worker.pid)
 
     def _fork(self) -> _Worker:
-        for attempt in range(2):
-            try:
-                return self._ask_nursery()
-            except OSError as problem:
-                self.close()  # the nursery was killed: start another, once
-                if attempt:
-                    raise WorkerError(f"the workers' nursery does not answer: {problem}") from problem
-        raise AssertionError("unreachable")
-
-    def _ask_nursery(self) -> _Worker:
         control = self._control or self._start()
         ours, theirs = socket.socketpair()
         with theirs:
-            request = json.dumps({"reap": self._dead}).encode() + b"\n"
-            socket.send_fds(control, [request], [theirs.fileno()])
+            socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [theirs.fileno()])
         self._dead = []
-        reply = _read_line(control)
-        return _Worker(int(json.loads(reply)["pid"]), ours)
+        return _Worker(int(_read_line(control)), ours)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
         root = str(Path(__file__).resolve().parents[2])
-        command = [sys.executable, "-s", "-c", _BOOT, root, self._module, str(self._memory_mb)]
         with theirs, tempfile.TemporaryFile() as errors:
-            self._nursery = subprocess.Popen(
-                command,
+            self._server = subprocess.Popen(
+                [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self._preload],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env={"PYTHONHASHSEED": "0"},  # nothing to read there, and sympy orders terms the same every time
+                env={"PYTHONHASHSEED": "0"},  # no secret to read there, and sympy orders terms the same every time
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C at the terminal is for the host
             )
             theirs.close()
             try:
-                ready = json.loads(_read_line(ours))
+                active, problems = json.loads(_read_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
                 last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
                 raise WorkerError(f"cannot start workers of {self._module}: {' '.join(last) or problem}") from None
-        self.walls = tuple(ready["walls"])
-        for missing in ready["problems"]:
-            _LOG.warning("workers of %s: %s (walls: %s)", self._module, missing, ", ".join(self.walls))
-        self._control = ours
+        self._control, self.isolation = ours, tuple(active)
+        for lack in problems:
+            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(active))
         return ours
 
-    def close(self, wait: bool = False) -> None:
-        """End the nursery and with it every worker. The pool can be used again afterwards.
+    def close(self, wait: bool = False, forked: bool = False) -> None:
+        """End the fork server and with it every worker. The pool can be used again afterwards.
 
-        wait: let idle workers and the nursery end by themselves, so that this process is told their CPU time.
+        wait: let idle workers and the server end by themselves, so that their CPU time is added to this process's.
+        forked: this is a child of the process that started them, and must leave them alone.
         """
-        for worker in self._idle:
-            worker.sock.close()
-        if self._control is not None:
-            self._control.close()
-        if self._nursery is not None:
+        for sock in (*(worker.sock for worker in self._idle), *([self._control] if self._control else [])):
+            sock.close()
+        if self._server is not None and forked:
+            self._server.returncode = 0  # not our child: keep Popen from waiting for it
+        elif self._server is not None:
             if not wait:
-                self._nursery.kill()
-            self._nursery.wait()
-        self._idle, self._dead, self._control, self._nursery = [], [], None, None
-
-    def forget(self) -> None:
-        """After fork, in the child: drop the parent's workers without touching them."""
-        for worker in self._idle:
-            worker.sock.close()
-        if self._control is not None:
-            self._control.close()
-        if self._nursery is not None:
-            self._nursery.returncode = 0  # not our child: keep Popen from waiting for it
+                self._server.kill()
+            self._server.wait()
+        self._idle, self._dead, self._control, self._server = [], [], None, None
 
 
 def _read_line(sock: socket.socket) -> bytes:
@@ -214,23 +289,23 @@ def _read_line(sock: socket.socket) -> bytes:
     return line
 
 
-_pools: dict[tuple[str, int], Pool] = {}
+_pools: dict[str, Pool] = {}
 _pools_lock = threading.Lock()
 
 
-def shared(module: str, size: int) -> Pool:
-    """This process's pool of `size` workers for `module`."""
+def shared(module: str, size: int, preload: Sequence[str] = ()) -> Pool:
+    """This process's only pool for `module`: it has as many workers as the largest `size` asked for so far."""
     with _pools_lock:
-        if (module, size) not in _pools:
-            _pools[module, size] = Pool(module, size)
-        return _pools[module, size]
+        pool = _pools.setdefault(module, Pool(module, size, preload=preload))
+    pool.grow(size)
+    return pool
 
 
 def _after_fork() -> None:
     global _pools_lock
     _pools_lock = threading.Lock()
     for pool in _pools.values():
-        pool.forget()
+        pool.close(forked=True)
     _pools.clear()
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 from rewards.sandbox.box import Sandbox, selfcheck, shared
 from rewards.sandbox.probe import Report
 from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
 
 __all__ = [
     "BUILD_LIMITS",
@@ -48,6 +48,7 @@ __all__ = [
     "Report",
     "Rung",
     "Sandbox",
+    "TestRun",
     "selfcheck",
     "shared",
 ]

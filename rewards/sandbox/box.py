@@ -10,13 +10,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rewards.errors import RewardError
-from rewards.sandbox import filters, probe
+from rewards.sandbox import environment, filters, probe
 from rewards.sandbox.inside import walls
 from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
 
 _TOOLCHAINS = ("/usr/",)
 _log = logging.getLogger(__name__)
@@ -77,12 +78,31 @@ class Sandbox:
         cases: Sequence[Case],
         limits: Limits = Limits(),  # noqa: B008 - frozen
         keep_going: Callable[[int, Ran], bool] | None = None,
+        preamble: str = "",
     ) -> Program:
         """Run a Python solution on each case, every time in a fresh process. keep_going(index, run): go on?
 
+        preamble: trusted source, executed once in the program's namespace before the program.
+
         A call's result is JSON only as far as the program kept to the rules: its bytes may be anything.
         """
-        return self._programs.python(code, cases, limits, keep_going)
+        return self._programs.python(code, cases, limits, keep_going, preamble)
+
+    def run_tests(
+        self,
+        program: str,
+        tests: str,
+        settings: Mapping[str, Any],
+        limits: Limits,
+        judging: Limits,
+        processes: int,
+        again: Callable[[Sequence[Ran]], bool],
+    ) -> TestRun:
+        """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
+        its own, and they test_run over a channel. A program's process that ends is replaced when the tests ask the next
+        question, at most `processes` in all, and if again(runs so far).
+        """
+        return self._programs.run_tests(program, tests, settings, limits, judging, processes, again)
 
     def execute(
         self,
@@ -153,9 +173,13 @@ _lock = threading.Lock()
 
 
 def shared() -> Sandbox:
-    """This process's sandbox, on the best rung. Closed at exit. Raises RewardError where no rung holds."""
+    """This process's sandbox, on the best rung. Closed at exit.
+
+    Raises RewardError where no rung holds, and where the environment of Python programs is not built.
+    """
     with _lock:
         if os.getpid() not in _shared:
+            environment.packages(required=True)
             _shared.clear()  # a fork: the parent's is the parent's
             _shared[os.getpid()] = Sandbox()
             atexit.register(_shared[os.getpid()].close)

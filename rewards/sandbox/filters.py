@@ -19,6 +19,7 @@ _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _ATTRIBUTE_BAD_ARCH, _ATTRIBUTE_OPTIMIZE = 2, 8
 _EQUAL, _MASKED_EQUAL = 4, 7
 _CLONE_THREAD, _AF_UNIX, _RLIMIT_STACK = 0x10000, 1, 3
+_CLONE_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLEX, FIOCLEX
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
@@ -43,7 +44,7 @@ _BINARY = _LEAF + " execve execveat"
 _BUILD = (
     _BINARY
     + """
-clone fork vfork wait4 waitid rename renameat renameat2 unlink unlinkat mkdir mkdirat rmdir link linkat symlink
+fork vfork wait4 waitid rename renameat renameat2 unlink unlinkat mkdir mkdirat rmdir link linkat symlink
 symlinkat chmod fchmod fchmodat utimensat utime truncate fallocate creat sendfile copy_file_range
 """
 )
@@ -132,8 +133,8 @@ def _is(arg: int, value: int) -> _Compare:
     return _Compare(arg, _EQUAL, value, 0)
 
 
-def _has(arg: int, bits: int) -> _Compare:
-    return _Compare(arg, _MASKED_EQUAL, bits, bits)
+def _bits(arg: int, mask: int, value: int) -> _Compare:
+    return _Compare(arg, _MASKED_EQUAL, mask, value)
 
 
 @lru_cache(maxsize=8)
@@ -152,6 +153,8 @@ def write(kind: str, arch: str | None = None) -> bytes:
     for number in _HARMLESS_IOCTLS:
         rules.allow(["ioctl"], _is(1, number))
     rules.rule(_ERRNO | errno.ENOSYS, "clone3")  # its flags cannot be seen here; libc falls back to clone
-    if kind != "build":
-        rules.allow(["clone"], _has(0, _CLONE_THREAD))
+    if kind == "build":
+        rules.allow(["clone"], _bits(0, _CLONE_NAMESPACES, 0))
+    else:
+        rules.allow(["clone"], _bits(0, _CLONE_THREAD, _CLONE_THREAD))
     return rules.export()

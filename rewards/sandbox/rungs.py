@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rewards.errors import RewardError
-from rewards.sandbox import filters
+from rewards.sandbox import environment, filters
 from rewards.sandbox.inside import walls
 
 Rung = Literal["namespaces", "landlock", "none"]
@@ -46,16 +46,30 @@ class Start:
 
 
 def python_start(rung: Rung) -> Start:
-    """For Python solutions and compiled programs: system libraries and the standard library, nothing else."""
+    """For Python solutions and compiled programs: system libraries, the standard library and our pinned packages."""
     library = os.path.realpath(os.path.dirname(os.__file__))
-    readable = [*_LIBRARIES, library, os.path.dirname(library)]
-    paths = [(path, walls.READ) for path in readable]
+    packages = environment.packages()
+    shown = [*_LIBRARIES, library, os.path.dirname(library)]
+    hidden = environment.masked(tuple(shown))
+    paths = _rules(shown, walls.READ, hidden)
+    readable = shown + ([packages] if packages else [])
+    paths += [(packages, walls.READ)] if packages else []
     paths += [(path, walls.READ_FILE | walls.EXECUTE) for path in _LOADERS]
     paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
-    settings = _settings(rung, paths, ("python", "binary"))
+    settings = _settings(rung, paths, ("python", "binary")) | {"packages": packages or ""}
     if rung == "landlock" and os.geteuid() == 0:
         settings["library"] = library
-    return Start(_command(rung, readable, []), settings)
+    return Start(_command(rung, readable, _masks(hidden)), settings)
+
+
+def _rules(paths: list[str], rights: int, hidden: frozenset[str]) -> list[tuple[str, int]]:
+    real = dict.fromkeys(os.path.realpath(path) for path in paths if os.path.isdir(path))
+    return [rule for path in real for rule in environment.readable(path, rights, walls.READ_DIR, hidden)]
+
+
+def _masks(hidden: frozenset[str]) -> list[str]:
+    """bwrap's options that put an empty folder over each of these."""
+    return [word for path in sorted(hidden) for word in ("--tmpfs", path)]
 
 
 def toolchain_folder() -> Path:
@@ -81,12 +95,13 @@ def build_start(rung: Rung, scratch: str) -> Start:
     with contextlib.suppress(RewardError):  # builds work without; who wants to keep something there is told
         made = [str(toolchain_folder())]
     readable = ["/usr", "/bin", "/lib", "/lib64"]
-    paths = [(path, walls.READ | walls.EXECUTE) for path in readable]
+    hidden = environment.masked(("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"))
+    paths = _rules(readable, walls.READ | walls.EXECUTE, hidden)
     paths += [(path, walls.READ) for path in made]
     paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
     settings = _settings(rung, paths, ("build",)) | {"scratch": scratch}
     own = [] if library.startswith("/usr/") else [library, os.path.dirname(library)]
-    return Start(_command(rung, [*readable, *made, *own], ["--tmpfs", scratch]), settings)
+    return Start(_command(rung, [*readable, *made, *own], ["--tmpfs", scratch, *_masks(hidden)]), settings)
 
 
 def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:
@@ -96,6 +111,7 @@ def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) 
         "parent": 0 if rung == "namespaces" else os.getpid(),
         "code": _CODE,
         "library": "",
+        "packages": "",
         "scratch": "",
         "filters": {} if rung == "none" else {kind: filters.write(kind).hex() for kind in kinds},
         "landlock": rung != "none",

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,12 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from rewards.sandbox.inside import leaf
 from rewards.sandbox.rungs import Start
-from rewards.sandbox.types import Built, Case, Limits, Program, Ran
+from rewards.sandbox.types import Built, Case, Limits, Program, Ran, TestRun
 
 _START_SECONDS = 60.0
 _TRIES = 3  # of which a zygote that takes a moment to end can cost one
 _SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
+_LAST_MS = 1000  # for a program to end after its tests; what it does then changes no verdict
 _MESSAGE_CHARS = 500
 _SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
 _COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot allocate memory")
@@ -124,8 +127,10 @@ class Runner:
         self.last_problem = ""  # why a zygote did not start
         _runners.add(self)
 
-    def python(self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None) -> Program:
-        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+    def python(
+        self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None, preamble: str = ""
+    ) -> Program:
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s, "preamble": preamble}
         with memfd(code.encode("utf-8", "surrogatepass")) as payload:
             return self._each(request, payload, limits, cases, {}, keep_going)
 
@@ -161,13 +166,36 @@ class Runner:
                     if problem:
                         return Program(problem, [])
                     while len(runs) < len(cases):
-                        runs.append(run_case(sock, cases[len(runs)], limits, channels))
+                        ran = run_case(sock, cases[len(runs)], limits, channels)
+                        runs.append(ran if ran.status == "ok" else replace(ran, result=b""))
                         if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
                             break
                     return Program(None, runs)
             except Lost as reason:
                 lost = str(reason)
         return Program(None, runs + [Ran("error", message=lost)] * (len(cases) - len(runs)))
+
+    def run_tests(
+        self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, judging: Limits, processes: int,
+        again: Callable[[Sequence[Ran]], bool],
+    ) -> TestRun:  # fmt: skip
+        """See Sandbox.run_tests."""
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+        lost = ""
+        with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
+            for _ in range(_TRIES):
+                try:
+                    with self.job(request, code) as candidate, self.job(request, source) as judging_job:
+                        if problem := _compile_error(ask(candidate, limits.wall_s)):
+                            return TestRun(problem, Ran("ok"), [])
+                        if problem := _compile_error(ask(judging_job, limits.wall_s)):
+                            return TestRun(None, Ran("exit", message=problem), [])
+                        with contextlib.ExitStack() as files:
+                            test_run = _TestRun(files, candidate, judging_job, settings, limits, judging, processes)
+                            return test_run.run(again)
+                except Lost as reason:
+                    lost = str(reason)
+        return TestRun(None, Ran("error", message=lost), [])
 
     def build(self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits, outputs: Sequence[str]) -> Built:
         header = {"files": [[n, len(data)] for n, data in files.items()], "argv": list(argv), "outputs": list(outputs)}
@@ -322,28 +350,119 @@ def _ending(code: int) -> str:
 
 def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
     """One leaf's run. Raises Lost."""
-    called = case.call is not None
+    called = case.call is not None or case.result
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
-    with contextlib.ExitStack() as open_files:
-        stdin, stdout, stderr = (open_files.enter_context(memfd(part)) for part in (fed, b"", b""))
-        fds = {0: stdin, 1: stdout, 2: stderr}
-        if called:
-            fds[3] = open_files.enter_context(memfd())
+    with contextlib.ExitStack() as files:
         pipes: dict[int, Pipe] = {}
+        fds: dict[int, int] = {}
         for at, data in channels.items():
             if data is None:
-                pipes[at] = open_files.enter_context(Pipe())
-            fds[at] = pipes[at].write_end if data is None else open_files.enter_context(memfd(data))
-        order = asdict(limits) | {"at": list(fds), "call": case.call and case.call[0]}
-        send(sock, order, list(fds.values()))
-        told = ask(sock, limits.wall_s)
+                pipes[at] = files.enter_context(Pipe())
+            fds[at] = pipes[at].write_end if data is None else files.enter_context(memfd(data))
+        ran = Leaf(files, sock, limits, fed, fds, call=case.call and case.call[0], result=called).end()
+        return replace(ran, channels={at: pipe.drain() for at, pipe in pipes.items()}) if pipes else ran
+
+
+class Leaf:
+    """A leaf that was started: its files, and how it ended. result: it writes one on descriptor 3. Raises Lost."""
+
+    def __init__(
+        self,
+        files: contextlib.ExitStack,
+        sock: socket.socket,
+        limits: Limits,
+        fed: bytes,
+        fds: Mapping[int, int],
+        call: str | None = None,
+        role: str = "",
+        result: bool = False,
+    ) -> None:
+        self.sock, self._limits = sock, limits
+        stdin, self._stdout, self._stderr = (files.enter_context(memfd(part)) for part in (fed, b"", b""))
+        placed = {0: stdin, 1: self._stdout, 2: self._stderr, **fds}
+        self._result = files.enter_context(memfd()) if result else None
+        if self._result is not None:
+            placed[leaf.RESULT_FD] = self._result
+        send(sock, asdict(limits) | {"at": list(placed), "call": call, "role": role}, list(placed.values()))
+
+    def end(self) -> Ran:
+        """Wait for it."""
+        told = ask(self.sock, self._limits.wall_s)
         if "ended" in told:
             raise Lost(f"the job {_ending(told['ended'])}")
-        most = limits.output_kb << 10
-        value = read(fds[3], most) if called else b""
-        said = read(stderr, most)[-4096:]
-        ran = judge(told, limits, read(stdout, most), said, value, called)
-        return replace(ran, channels={at: pipe.drain() for at, pipe in pipes.items()}) if pipes else ran
+        most = self._limits.output_kb << 10
+        value = read(self._result, most) if self._result is not None else b""
+        said = read(self._stderr, most)[-4096:]
+        return judge(told, self._limits, read(self._stdout, most), said, value, self._result is not None)
+
+
+class _TestRun:
+    """The tests' leaf and the program's leaves, one after another, with a channel of its own for each."""
+
+    def __init__(
+        self, files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
+        limits: Limits, judging: Limits, processes: int,
+    ) -> None:  # fmt: skip
+        self._files, self._candidate, self._limits = files, candidate, limits
+        pairs = [socket.socketpair() for _ in range(processes)]
+        self._ends = [files.enter_context(theirs) for _, theirs in pairs]
+        fds = {leaf.CHANNEL_FD + at: ours.fileno() for at, (ours, _) in enumerate(pairs)}
+        own = {"most": limits.output_kb << 10}
+        self._declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
+        fed = json.dumps({**settings, **own, "fds": list(fds)}).encode()
+        limits = replace(judging, wall_s=judging.wall_s * (processes + 1))
+        self._judge = Leaf(files, judge, limits, fed, fds, role="judge", result=True)
+        for ours, _ in pairs:
+            ours.close()
+        self._seconds = limits.wall_s + _SLACK_SECONDS
+        self._runs: list[Ran] = []
+
+    def run(self, again: Callable[[Sequence[Ran]], bool]) -> TestRun:
+        """Until the tests are done. Raises Lost."""
+        poll = select.poll()
+        for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
+            poll.register(sock, select.POLLIN)
+        running: Leaf | None = self._start()
+        while ready := dict(poll.poll(1000 * self._seconds)):
+            if self._candidate.fileno() in ready and running is not None:
+                self._end(running)
+                running = None
+            elif self._judge.sock.fileno() in ready:
+                judge = self._judge.end()
+                if running is not None:
+                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
+                    if _readable(self._candidate):  # else it is killed with its job
+                        self._end(running)
+                return TestRun(None, judge, self._runs)
+            else:  # the tests ask a process that has not been started
+                fd, event = ready.popitem()
+                poll.unregister(fd)
+                if event & select.POLLHUP:
+                    continue  # the tests' process has ended, as its job will say
+                if running is not None:  # they have given up on the one before
+                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
+                    self._end(running)
+                end = self._ends[len(self._runs)]
+                if again(self._runs):
+                    running = self._start()
+                else:
+                    end.shutdown(socket.SHUT_RDWR)
+        raise Lost("the tests do not end")
+
+    def _start(self) -> Leaf:
+        fds = {leaf.CHANNEL_FD: self._ends[len(self._runs)].fileno()}
+        return Leaf(self._files, self._candidate, self._limits, self._declared, fds, role="candidate")
+
+    def _end(self, running: Leaf) -> None:
+        at = len(self._runs)
+        self._runs.append(running.end())
+        self._ends[at].shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it open
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(_LAST_MS))
 
 
 class Pipe:
@@ -398,6 +517,4 @@ def judge(told: Mapping[str, Any], limits: Limits, stdout: bytes, stderr: bytes,
         status, message = "exit", said or f"exit code {code}"
     elif called and not result:
         status, message = "exit", "ended without a result"
-    if status != "ok":
-        result = b""
     return Ran(status, code if code >= 0 else None, stdout, result, cpu_s, told["wall_s"], told["peak_mb"], message)  # type: ignore[arg-type]

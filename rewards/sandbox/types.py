@@ -37,11 +37,13 @@ BUILD_LIMITS = Limits(cpu_s=60.0, wall_s=300.0, memory_mb=3072, output_kb=256 * 
 class Case:
     """One run of a program: its standard input, or (Python only) a call of `call[0]` with JSON arguments.
 
-    A call goes to the method of that name of a class `Solution` if there is one, else to the function.
+    A call goes to the method of that name of a class `Solution` if there is one, else to the function. result: a
+    compiled program gets descriptor 3 as well, and what it writes there is the run's result.
     """
 
     stdin: bytes = b""
     call: tuple[str, list[Any]] | None = None
+    result: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,17 @@ class Program:
     """A Python solution's runs, in the order of its cases; none if it did not compile (`compile_error`)."""
 
     compile_error: str | None
+    runs: list[Ran]
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """Tests run against a program. judge: of the tests' process, its result is what they wrote; it holds also if
+    that process was ended. runs: the program's processes, in the order in which the tests reached them.
+    """
+
+    compile_error: str | None
+    judge: Ran
     runs: list[Ran]
 
 

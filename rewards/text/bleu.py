@@ -3,11 +3,11 @@
     python -m rewards score --reward bleu --param variant=nmt --input rows.jsonl --output scored.jsonl
 
 Variants, all on 13a tokens with orders 1 to 4 and counts clipped by the largest count in one reference:
-  nmt                  what BLEUBERI ran: evaluate's bleu with smooth=True, i.e. compute_bleu of tensorflow/nmt
+  nmt                  BLEUBERI's: evaluate's bleu with smooth=True, i.e. compute_bleu of tensorflow/nmt
                        (nmt/scripts/bleu.py): one is added to both counts of every order, the reference length
                        is the shortest
-  sacrebleu            sacrebleu.BLEU().sentence_score: an order without a match counts half of the order
-                       before it that had none, the reference length is the one closest to the text's
+  sacrebleu            sacrebleu.BLEU().sentence_score: an order without a match counts half of the previous
+                       order without one, the reference length is the one closest to the text's
   sacrebleu-effective  the same with effective_order=True, which is what sacrebleu.sentence_bleu does: orders
                        that the text is too short for are left out
 
@@ -23,30 +23,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Score
-from rewards.params import RewardParams
-from rewards.text.checks import AnswerTags
 from rewards.text.ngrams import ReferenceTable
-from rewards.text.references import ReferenceReward, References
+from rewards.text.references import ReferenceParams, ReferenceReward, References
 from rewards.text.tokenise import tokens_13a
 
-_NO_LOGARITHM = -9999999999.0  # sacrebleu's log(0)
+_LOG_0 = -9999999999.0  # sacrebleu's
 
 
-class BleuParams(RewardParams):
+class BleuParams(ReferenceParams):
     """variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
     brevity penalty uses ("variant": the variant's own; "closest" takes the shorter of two that are as close).
-    brevity_penalty: False leaves it out. max_order: longest n-grams. thinking, answer_tags: see text.part_of.
-    cache: sets of references kept tabled.
-    """
+    brevity_penalty: False leaves it out. max_order: longest n-grams."""
 
     variant: Literal["nmt", "sacrebleu", "sacrebleu-effective"] = "nmt"
     lowercase: bool = False
     reference_length: Literal["variant", "shortest", "closest"] = "variant"
     brevity_penalty: bool = True
     max_order: Annotated[int, Field(ge=1, le=16)] = 4
-    thinking: str = "none"
-    answer_tags: AnswerTags = "first"
-    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
 
 
 class Bleu(ReferenceReward[ReferenceTable]):
@@ -58,74 +51,61 @@ class Bleu(ReferenceReward[ReferenceTable]):
     Params = BleuParams
     params: BleuParams
 
-    def __init__(self, name: str, params: BleuParams) -> None:
-        super().__init__(name, params)
-        self._shortest = params.reference_length == "shortest" or (
-            params.reference_length == "variant" and params.variant == "nmt"
-        )
-
     def table(self, references: References) -> ReferenceTable | None:
         tokens = [self._tokens(reference) for reference in references]
         return ReferenceTable(tokens, self.params.max_order) if any(tokens) else None
 
     def compare(self, table: ReferenceTable, texts: Sequence[str]) -> list[Score]:
         tokens = [self._tokens(text) for text in texts]
-        return [
-            self._score(table.lengths, len(words), matched)
-            for words, matched in zip(tokens, table.matches(tokens), strict=True)
-        ]
+        matches = table.matches(tokens)
+        return [self._score(table.lengths, len(words), own) for words, own in zip(tokens, matches, strict=True)]
 
     def _tokens(self, text: str) -> list[str]:
         if self.params.lowercase:
             text = text.lower()
         if self.params.variant != "nmt":
-            text = text.rstrip()  # sacrebleu does so first, and 13a then keeps a dash that stood before a newline
+            text = text.rstrip()  # sacrebleu does so first, and 13a then keeps a dash that was before a newline
         return tokens_13a(text)
 
     def _score(self, lengths: Sequence[int], length: int, matched: Sequence[int]) -> Score:
-        filled = [one for one in lengths if one]
+        p = self.params
+        filled = [other for other in lengths if other]
         details: dict[str, Any] = {}
         if len(filled) < len(lengths):
             details["empty_references"] = len(lengths) - len(filled)
         if not length:
             return Score(0.0, "no_answer", {**details, "problem": "the text has no token, BLEU is not defined"})
-        target = min(filled) if self._shortest else min(filled, key=lambda one: (abs(one - length), one))
-        penalty = self._penalty(length, target) if self.params.brevity_penalty else 1.0
+        rule = p.reference_length if p.reference_length != "variant" else "shortest" if p.variant == "nmt" else ""
+        target = min(filled) if rule == "shortest" else min(filled, key=lambda other: (abs(other - length), other))
+        penalty = 1.0
+        if p.brevity_penalty and length <= target:  # each variant rounds as its original does
+            penalty = math.exp(1 - 1.0 / (length / target) if p.variant == "nmt" else 1 - target / length)
         details |= {"tokens": length, "reference_tokens": target, "brevity_penalty": penalty}
-        if self.params.variant == "nmt":
+        if p.variant == "nmt":
             return Score(nmt_bleu(matched, length, penalty), "scored", details)
-        effective = self.params.variant == "sacrebleu-effective"
+        effective = p.variant == "sacrebleu-effective"
         return Score(sacrebleu_bleu(matched, length, penalty, effective), "scored", details)
-
-    def _penalty(self, length: int, target: int) -> float:
-        """exp(1 - target/length), 1 for texts that are as long; each variant rounds as its original does."""
-        if self.params.variant == "nmt":
-            ratio = length / target
-            return 1.0 if ratio > 1.0 else math.exp(1 - 1.0 / ratio)
-        return math.exp(1 - target / length) if length < target else 1.0
 
 
 def nmt_bleu(matched: Sequence[int], length: int, penalty: float) -> float:
     """Geometric mean of (matches + 1) / (n-grams + 1) over the orders, for a text of `length` tokens."""
     weight = 1.0 / len(matched)
-    precisions = ((found + 1.0) / (max(length - n, 0) + 1.0) for n, found in enumerate(matched))
+    precisions = ((matches + 1.0) / (max(length - n, 0) + 1.0) for n, matches in enumerate(matched))
     return math.exp(sum(weight * math.log(precision) for precision in precisions)) * penalty
 
 
 def sacrebleu_bleu(matched: Sequence[int], length: int, penalty: float, effective: bool) -> float:
     """Geometric mean of precisions with "exp" smoothing (BLEU.compute_bleu in sacrebleu/metrics/bleu.py).
 
-    0 if nothing matches. Reckoned in per cent and in sacrebleu's order, so that the float is the same; rounding
-    may lift it above 1 by 1e-15, as it lifts sacrebleu's above 100.
+    0 if nothing matches. Computed in per cent and in sacrebleu's order, so that the float is the same; rounding
+    may give 1 + 1e-15, as it gives more than 100 in sacrebleu.
     """
     if not any(matched):
         return 0.0
     smooth, logarithms = 1.0, []
-    for n, found in enumerate(matched[:length]):
-        total = length - n
-        if not found:
-            smooth *= 2
-        logarithms.append(math.log(100.0 * found / total if found else 100.0 / (smooth * total)))
+    for n, matches in enumerate(matched[:length]):
+        smooth *= 1 if matches else 2
+        logarithms.append(math.log(100.0 * matches / (length - n) if matches else 100.0 / (smooth * (length - n))))
     orders = len(logarithms) if effective else len(matched)
-    logarithms += [_NO_LOGARITHM] * (orders - len(logarithms))
+    logarithms += [_LOG_0] * (orders - len(logarithms))
     return penalty * math.exp(sum(logarithms) / orders) / 100

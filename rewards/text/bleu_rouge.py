@@ -1,25 +1,25 @@
-"""Reward `bleu_rouge_f1`: the harmonic mean of `bleu` and `rouge_l`.
+"""Reward `bleu_rouge_f1`: the harmonic mean of `bleu` and `rouge_l`, 0 if both are 0.
 
     python -m rewards score --reward bleu_rouge_f1 --input rows.jsonl --output scored.jsonl
 
-One of the rewards of BLEUBERI (training/dataset.py); 0 if both parts are 0.
+One of the rewards of BLEUBERI (training/dataset.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rewards.base import Score
 from rewards.text.bleu import Bleu, BleuParams
 from rewards.text.ngrams import ReferenceTable
-from rewards.text.references import ReferenceReward, References
-from rewards.text.rouge import RougeL, RougeParams, Spelt
+from rewards.text.references import ReferenceParams, ReferenceReward, References
+from rewards.text.rouge import Encoded, RougeL
 
 
 class Both(NamedTuple):
     bleu: ReferenceTable
-    rouge: Spelt | None  # None: references of other scripts have no ROUGE token
+    rouge: Encoded | None  # None: references of other scripts have no ROUGE token
 
 
 class BleuRougeF1(ReferenceReward[Both]):
@@ -32,27 +32,21 @@ class BleuRougeF1(ReferenceReward[Both]):
 
     def __init__(self, name: str, params: BleuParams) -> None:
         super().__init__(name, params)
-        self._bleu = Bleu("bleu", params)
-        self._rouge = RougeL("rouge_l", RougeParams(cache=0))
+        self._bleu, self._rouge = Bleu("bleu", params), RougeL("rouge_l", ReferenceParams(cache=0))
 
     def table(self, references: References) -> Both | None:
         bleu = self._bleu.table(references)
         return None if bleu is None else Both(bleu, self._rouge.table(references))
 
     def compare(self, table: Both, texts: Sequence[str]) -> list[Score]:
-        bleu = self._bleu.compare(table.bleu, texts)
         if table.rouge is None:
             rouge = [Score(0.0, "scored", {"problem": "no reference has a token of a-z or 0-9"}) for _ in texts]
         else:
             rouge = self._rouge.compare(table.rouge, texts)
-        return list(map(_mean, bleu, rouge))
+        return list(map(_mean, self._bleu.compare(table.bleu, texts), rouge))
 
 
 def _mean(bleu: Score, rouge: Score) -> Score:
     total = bleu.value + rouge.value
-    value = 2 * bleu.value * rouge.value / total if total else 0.0
-    details: dict[str, Any] = {
-        "bleu": {"value": bleu.value, **bleu.details},
-        "rouge_l": {"value": rouge.value, **rouge.details},
-    }
-    return Score(value, bleu.outcome, details)
+    details = {name: {"value": part.value, **part.details} for name, part in (("bleu", bleu), ("rouge_l", rouge))}
+    return Score(2 * bleu.value * rouge.value / total if total else 0.0, bleu.outcome, details)

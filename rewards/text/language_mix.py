@@ -3,10 +3,9 @@
     python -m rewards score --reward language_mix --param expected=han --input rows.jsonl --output scored.jsonl
 
 Kinds:
-  letters  the share of letters that belong to none of the `expected` scripts (Greek is among them by default,
-           for the sake of formulas)
-  min_o1   the share of characters that min-O1's valid_char_pattern leaves out (cs2916, serve_rm.py): all but
-           printable ASCII, white space and the mathematical operators U+2200 to U+22FF; `expected` is not used
+  letters  share of letters outside the `expected` scripts (Greek is expected by default because of formulas)
+  min_o1   share of characters outside min-O1's valid_char_pattern (cs2916, serve_rm.py): printable ASCII, white
+           space and the mathematical operators U+2200 to U+22FF; `expected` is not used
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewards.base import Row, Score
-from rewards.params import RewardParams
-from rewards.text.checks import AnswerTags, TextReward
+from rewards.text.base import TextParams, TextReward
 
-# Ranges of a character class for the letters of a script, after Blocks.txt of Unicode. Mathematical letters
-# (U+1D400 to U+1D7FF) are with Latin, those of them that look Greek with Greek too
+# Character ranges for the letters of a script, after Unicode's Blocks.txt. Mathematical letters (U+1D400 to
+# U+1D7FF) count as Latin, those that look Greek as Greek, too.
 Script = Literal["latin", "greek", "cyrillic", "han", "kana", "hangul", "arabic", "hebrew", "devanagari", "thai"]
 SCRIPTS = {
     "latin": r"A-Za-z\xaa\xba\xc0-\u02af\u1d00-\u1d25\u1d2c-\u1dbf\u1e00-\u1eff\u2071\u207f\u2090-\u209c\u2100-\u214f"
@@ -40,24 +38,21 @@ _NOT_VALID = re.compile(r"[^\x21-\x7e\s\u2200-\u22ff]")
 _SHOWN = 20  # characters kept in details
 
 
-class LanguageParams(RewardParams):
+class LanguageParams(TextParams):
     """kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
-    share, else the whole penalty. thinking, answer_tags: see text.part_of.
-    """
+    share, else the whole penalty."""
 
     kind: Literal["letters", "min_o1"] = "letters"
     expected: tuple[Script, ...] = ("latin", "greek")
     tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     graded: bool = True
     penalty: float = -1.0
-    thinking: str = "none"
-    answer_tags: AnswerTags = "first"
 
 
 class LanguageMix(TextReward):
-    """A penalty for scripts that were not asked for, 0 where there are none.
+    """A penalty for scripts that were not asked for, 0 without them.
 
-    Details: foreign_share, and foreign, some of what was found."""
+    Details: foreign_share, and foreign, the first foreign characters."""
 
     Params = LanguageParams
     params: LanguageParams
@@ -69,14 +64,10 @@ class LanguageMix(TextReward):
 
     def measure(self, row: Row, text: str) -> Score:
         p = self.params
-        found = self._foreign.findall(text)
+        foreign, counted = self._foreign.findall(text), len(text)
         if p.kind == "letters":
-            found = [character for character in found if character.isalpha()]  # \w has superscripts and such too
+            foreign = list(filter(str.isalpha, foreign))  # \w has superscripts and such, too
             counted = sum(map(str.isalpha, text))
-        else:
-            counted = len(text)
-        share = len(found) / counted if found else 0.0
-        details = {"foreign_share": share, "foreign": "".join(found[:_SHOWN])}
-        if share <= p.tolerance:
-            return Score(0.0, "scored", details)
-        return Score(p.penalty * (share if p.graded else 1.0), "scored", details)
+        share = len(foreign) / counted if foreign else 0.0
+        value = 0.0 if share <= p.tolerance else p.penalty * (share if p.graded else 1.0)
+        return Score(value, "scored", {"foreign_share": share, "foreign": "".join(foreign[:_SHOWN])})

@@ -3,31 +3,28 @@
     python -m rewards score --reward length --param shape=overlong --param unit=tokens --param high=4096 …
 
 Shapes, where x is the length:
-  band      1 from `low` to `high`, falling in a straight line to 0 at `margin` outside
-  overlong  0 up to high - margin, falling in a straight line to -1 at `high` and beyond: DAPO's soft overlong
+  band      1 from `low` to `high`, falling linearly to 0 at `margin` outside
+  overlong  0 up to high - margin, falling linearly to -1 at `high` and beyond: DAPO's soft overlong
             punishment (arXiv 2503.14476; its L_max is high, its L_cache is margin)
-  linear    from `start` at `low` to `end` at `high` in a straight line, constant outside
+  linear    linear from `start` at `low` to `end` at `high`, constant outside
   cosine    the same along half a cosine wave (arXiv 2502.03373, CosFn, whose low is 0)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rewards.base import Row, Score
 from rewards.errors import RewardError
-from rewards.params import RewardParams
-from rewards.text.checks import AnswerTags, TextReward, error
+from rewards.text.base import TextParams, TextReward, error
 
 
-class LengthParams(RewardParams):
-    """shape, low, high, margin, start, end: see above. unit: "words" are what white space separates; "tokens" are
-    the row's meta.tokens, which count the whole completion, tags or not. thinking, answer_tags: see text.part_of.
-    """
+class LengthParams(TextParams):
+    """shape, low, high, margin, start, end: see above. unit: "words" are separated by white space; "tokens" are the
+    row's meta.tokens, which count the whole completion with its tags."""
 
     shape: Literal["band", "overlong", "linear", "cosine"] = "band"
     unit: Literal["characters", "words", "tokens"] = "words"
@@ -36,44 +33,27 @@ class LengthParams(RewardParams):
     margin: Annotated[int, Field(ge=0, le=1 << 40)] = 128
     start: float = 0.0
     end: float = 1.0
-    thinking: str = "none"
-    answer_tags: AnswerTags = "first"
+
+
+def fit(x: int, p: LengthParams) -> float:
+    """The value of length x."""
+    if p.shape == "overlong":
+        return -_share(x, p.high - p.margin, p.high)
+    if p.shape == "band":
+        return 1.0 - max(_share(-x, -p.low, p.margin - p.low), _share(x, p.high, p.high + p.margin))
+    share = _share(x, p.low, p.high)
+    if p.shape == "linear":
+        return p.start + (p.end - p.start) * share
+    return p.end + 0.5 * (p.start - p.end) * (1 + math.cos(math.pi * share))
 
 
 def _share(x: float, low: float, high: float) -> float:
-    """Where x stands between low (0) and high (1); a step from 0 to 1 above `high` if both are the same."""
-    if low >= high:
-        return float(x > high)
-    return min(1.0, max(0.0, (x - low) / (high - low)))
-
-
-def band(x: int, p: LengthParams) -> float:
-    below = _share(-x, -p.low, p.margin - p.low)
-    return 1.0 - max(below, _share(x, p.high, p.high + p.margin))
-
-
-def overlong(x: int, p: LengthParams) -> float:
-    return -_share(x, p.high - p.margin, p.high)
-
-
-def linear(x: int, p: LengthParams) -> float:
-    return p.start + (p.end - p.start) * _share(x, p.low, p.high)
-
-
-def cosine(x: int, p: LengthParams) -> float:
-    return p.end + 0.5 * (p.start - p.end) * (1 + math.cos(math.pi * _share(x, p.low, p.high)))
-
-
-SHAPES: dict[str, Callable[[int, LengthParams], float]] = {
-    "band": band,
-    "overlong": overlong,
-    "linear": linear,
-    "cosine": cosine,
-}
+    """Position of x between low (0) and high (1); a step from 0 to 1 above `high` if both are the same."""
+    return float(x > high) if low >= high else min(1.0, max(0.0, (x - low) / (high - low)))
 
 
 class Length(TextReward):
-    """How well the text's length fits the band, limit or curve asked for. Details: length, unit."""
+    """How well the text's length fits a band, limit or curve. Details: length, unit."""
 
     Params = LengthParams
     params: LengthParams
@@ -82,7 +62,6 @@ class Length(TextReward):
         super().__init__(name, params)
         if params.low > params.high:
             raise RewardError(f"reward {name!r}: low is {params.low}, above high, which is {params.high}")
-        self._shape = SHAPES[params.shape]
 
     def measure(self, row: Row, text: str) -> Score:
         unit = self.params.unit
@@ -92,5 +71,5 @@ class Length(TextReward):
             if not isinstance(length, int) or isinstance(length, bool) or length < 0:
                 return error(f"the row's meta.tokens is {str(length)[:100]}, not a count: use unit=words or characters")
         else:
-            length = len(text) if unit == "characters" else len(text.split())
-        return Score(self._shape(length, self.params), "scored", {"length": length, "unit": unit})
+            length = len(text if unit == "characters" else text.split())
+        return Score(fit(length, self.params), "scored", {"length": length, "unit": unit})

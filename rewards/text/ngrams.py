@@ -1,8 +1,8 @@
-"""How many n-grams of a text stand in its references, counted for many texts against one table.
+"""How many n-grams of a text occur in its references, counted for many texts against one table.
 
-An n-gram has an integer: its place in the sorted table of its order. The table's keys are (place of its first
-n-1 tokens) * V + (place of its last token), so an n-gram is looked up only where its prefix was found, and all
-the texts of a group go through each numpy call together. Keys are exact: no hashing.
+An n-gram is an integer: its place in the sorted table of its order. The table's keys are (place of the first n-1
+tokens) * V + (place of the last token), so that an n-gram is looked up only where its prefix matched, and all texts
+of a group go through each numpy call together. Keys are exact: no hashing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Ints = NDArray[np.int64]
-_NO_KEY = np.iinfo(np.int64).max  # behind a table's last key, so that a search never ends outside
+_NO_KEY = np.iinfo(np.int64).max  # after a table's last key, so that a search never ends outside
 _TEXTS = 64  # at once: the counts take texts × distinct n-grams × 8 bytes
 
 
@@ -31,9 +31,6 @@ class ReferenceTable:
         self._place = dict(zip(words, range(len(words)), strict=True))
         self._unknown = len(words)
         self._levels: list[tuple[_Ints, _Ints]] = []  # of each order: sorted keys and _NO_KEY, counts
-        self._build(references)
-
-    def _build(self, references: Sequence[Sequence[str]]) -> None:
         tokens = self._numbered(references)
         owner = _owners(references)
         at = (tokens != self._unknown).nonzero()[0]
@@ -49,10 +46,8 @@ class ReferenceTable:
 
     def matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
         """For each tokenised text its matched n-grams of orders 1 … `order`, clipped by the references' counts."""
-        found: list[list[int]] = []
-        for start in range(0, len(texts), _TEXTS):
-            found += self._matches(texts[start : start + _TEXTS])
-        return found
+        parts = (self._matches(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS))
+        return list(chain.from_iterable(parts))
 
     def _matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
         tokens = self._numbered(texts)
@@ -69,12 +64,12 @@ class ReferenceTable:
             if not len(places):
                 matched += [[0] * len(texts)] * (self.order - n)
                 break
-            found = _counted(places, owner[at], len(counts), len(texts))
-            matched.append(np.minimum(found, counts).sum(axis=1).tolist())
+            own = _counted(places, owner[at], len(counts), len(texts))
+            matched.append(np.minimum(own, counts).sum(axis=1).tolist())
         return [list(orders) for orders in zip(*matched, strict=True)]
 
     def _numbered(self, texts: Sequence[Sequence[str]]) -> _Ints:
-        """The places of all tokens, the texts one after the other with an unknown token behind each."""
+        """The places of all tokens, the texts one after the other with an unknown token after each."""
         flat: list[str] = []
         for text in texts:
             flat += text

@@ -1,46 +1,47 @@
-"""The door of rewards that compare a text with `row["references"]`: columns checked, references tabled once."""
+"""Base of rewards that compare a text with `row["references"]`, whose tokens are counted once per set of references."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from rewards.base import Reward, Row, Score
-from rewards.extract import with_format
-from rewards.text.checks import error, not_a_text, part_of
+from pydantic import Field
+
+from rewards.base import Row, Score
+from rewards.processes.fanout import FansOut
+from rewards.text.base import TextParams, TextReward, error, not_a_text
 
 Table = TypeVar("Table")
 References = tuple[str, ...]
 NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
 
 
-class ReferenceReward(Reward, Generic[Table]):
+class ReferenceParams(TextParams):
+    """cache: how many sets of references are kept as tables."""
+
+    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
+
+
+class ReferenceReward(TextReward, FansOut, Generic[Table]):
     """Grades the text of each completion against a table of its row's references.
 
-    Subclasses say how a table is made (`table`, None if no reference has a token) and how texts are graded
-    with it (`compare`). Tables are kept for the `params.cache` sets of references used last; rows in a row
-    that share their references are graded together. Thread-safe: tables are not changed once made.
+    Subclasses make a table (`table`, None if no reference has a token) and grade texts with it (`compare`).
+    Consecutive rows with the same references are graded together. Thread-safe: tables are not changed once made.
     """
 
     needs = ("references",)
-    fans_out = True
-
-    @classmethod
-    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        return super().create(name, with_format(params))
 
     def __init__(self, name: str, params: Any) -> None:
         super().__init__(name, params)
-        self._part = part_of(params)
         self._table: Callable[[References], Table | None] = lru_cache(maxsize=params.cache)(self.table)
 
     def table(self, references: References) -> Table | None:
         raise NotImplementedError
 
     def compare(self, table: Table, texts: Sequence[str]) -> list[Score]:
-        """Scores of texts that are in their final form, tags and outer white space removed."""
+        """Scores of texts as `text_of` returns them."""
         raise NotImplementedError
 
     def check_gold(self, row: Row) -> tuple[str, str]:
@@ -53,23 +54,17 @@ class ReferenceReward(Reward, Generic[Table]):
     def grade(self, row: Row, completion: str) -> Score:
         return self._group(_references(row), [completion])[0]
 
-    def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        if workers is not None and 1 < workers < len(rows):
-            return super().grade_many(rows, completions, workers)
-        return list(self._grouped(rows, completions))
-
-    def _grouped(self, rows: Sequence[Row], completions: Sequence[str]) -> Iterator[Score]:
-        at = iter(completions)
+    def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
+        scores: list[Score] = []
         for references, group in groupby(rows, _references):
-            yield from self._group(references, [next(at) for _ in group])
+            scores += self._group(references, completions[len(scores) : len(scores) + sum(1 for _ in group)])
+        return scores
 
     def _group(self, references: References | str, completions: Sequence[Any]) -> list[Score]:
-        if isinstance(references, str):
-            return [error(references) for _ in completions]
-        table = self._table(references)
+        table = None if isinstance(references, str) else self._table(references)
         if table is None:
-            return [error(NOTHING_TO_COMPARE) for _ in completions]
-        texts = [self._part(text) for text in completions if isinstance(text, str)]
+            return [error(references if isinstance(references, str) else NOTHING_TO_COMPARE) for _ in completions]
+        texts = [self.text_of(text) for text in completions if isinstance(text, str)]
         scores = self.compare(table, texts)
         if len(texts) == len(completions):
             return scores
@@ -82,6 +77,6 @@ def _references(row: Row) -> References | str:
     given = row.get("references")
     if isinstance(given, str):
         return (given,)
-    if not isinstance(given, (list, tuple)) or not all(isinstance(one, str) for one in given):
+    if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
         return f"the row's references are {str(given)[:100]!r}, not a list of texts"
     return tuple(given) or "the row's references are an empty list"

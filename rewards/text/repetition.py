@@ -5,7 +5,7 @@
 Kinds:
   ngrams  penalty × (1 - distinct / all) over the text's n-grams of words, lower-cased, split at white space
           (the repetition penalty reward of open-r1, after arXiv 2502.03373)
-  loop    penalty if a unit of at least `unit` characters stands at least `times` times in a row: with 5 and 5
+  loop    penalty if a unit of at least `unit` characters is repeated at least `times` times in a row: with 5 and 5
           min-O1's pattern `(.{5,}?)\\1{4,}` (cs2916, serve_rm.py) without its exponential time. That pattern
           stays within a line; here a unit may span lines, unless within_lines is set
   both    the larger of the two penalties
@@ -18,16 +18,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Row, Score
-from rewards.params import RewardParams
-from rewards.text.checks import AnswerTags, TextReward
+from rewards.processes.fanout import FansOut
+from rewards.text.base import TextParams, TextReward
 
 _SHOWN = 60  # characters of the repeated unit kept in details
 
 
-class RepetitionParams(RewardParams):
-    """kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst.
-    thinking, answer_tags: see text.part_of.
-    """
+class RepetitionParams(TextParams):
+    """kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst."""
 
     kind: Literal["ngrams", "loop", "both"] = "both"
     n: Annotated[int, Field(ge=1, le=64)] = 4
@@ -35,17 +33,14 @@ class RepetitionParams(RewardParams):
     times: Annotated[int, Field(ge=5, le=1 << 20)] = 5
     within_lines: bool = False
     penalty: float = -1.0
-    thinking: str = "none"
-    answer_tags: AnswerTags = "first"
 
 
-class Repetition(TextReward):
-    """A penalty for text that repeats itself, 0 where nothing is repeated.
+class Repetition(TextReward, FansOut):
+    """A penalty for text that repeats itself, 0 without repetition.
 
     Details: repeated_share (of n-grams), loop (its unit)."""
 
     Params = RepetitionParams
-    fans_out = True
     params: RepetitionParams
 
     def measure(self, row: Row, text: str) -> Score:
@@ -55,15 +50,11 @@ class Repetition(TextReward):
         if p.kind != "loop":
             worst = details["repeated_share"] = repeated_share(text, p.n)
         if p.kind != "ngrams":
-            loop = self._loop(text)
-            if loop is not None:
-                worst, details["loop"] = 1.0, loop[:_SHOWN]
+            pieces = text.split("\n") if p.within_lines else [text]
+            units = (find_loop(piece, p.unit, p.times) for piece in pieces)
+            if unit := next(filter(None, units), None):
+                worst, details["loop"] = 1.0, unit[:_SHOWN]
         return Score(p.penalty * worst if worst else 0.0, "scored", details)
-
-    def _loop(self, text: str) -> str | None:
-        pieces = text.split("\n") if self.params.within_lines else (text,)
-        found = (find_loop(piece, self.params.unit, self.params.times) for piece in pieces)
-        return next((unit for unit in found if unit is not None), None)
 
 
 def repeated_share(text: str, n: int) -> float:
@@ -76,13 +67,13 @@ def repeated_share(text: str, n: int) -> float:
 
 
 def find_loop(text: str, unit: int = 5, times: int = 5) -> str | None:
-    """A unit of at least `unit` characters that stands `times` or more times in a row (times ≥ 5), or None.
+    """A unit of at least `unit` characters that is repeated `times` or more times in a row (times ≥ 5), or None.
 
-    Time O(n log n) for n characters, whatever the text. Where a stretch has smallest period q and B is the
-    power of two from q up, a block of B characters comes again after q characters and no sooner (a primitive
-    word is nowhere inside its own square but at the ends). Five periods are long enough to hold a whole block
-    that starts at a multiple of B, and its next copy. So for each B each such block is looked for within the
-    next 2 B characters, and the period that this gives is followed in both directions.
+    Time O(n log n) for n characters. Where a stretch has smallest period q and B is the power of two from q up, a block
+    of B characters recurs after q characters and no sooner (a primitive word is nowhere inside its own square but at
+    the ends). Five periods are long enough to hold a whole block that starts at a multiple of B, and its next copy. So
+    for each B each such block is searched in the next 2 B characters, and the period that this gives is followed in
+    both directions.
     """
     block = 1 << (unit - 1).bit_length()
     while block <= len(text):
@@ -99,21 +90,18 @@ def find_loop(text: str, unit: int = 5, times: int = 5) -> str | None:
     return None
 
 
-def _stretch_begin(text: str, at: int, period: int, wanted: int) -> int | None:
-    """Where `wanted` characters with that period begin, at or before `at`; None if there are not so many."""
-    ahead = period + _common_prefix(text[at : at + wanted], text[at + period : at + wanted])
-    first = max(0, at - wanted + ahead)
+def _stretch_begin(text: str, at: int, period: int, length: int) -> int | None:
+    """Where `length` characters with that period begin, at or before `at`; None if there are not so many."""
+    ahead = period + _common_prefix(text[at : at + length], text[at + period : at + length])
+    first = max(0, at - length + ahead)
     behind = _common_prefix(text[first:at][::-1], text[first + period : at + period][::-1])
-    return at - behind if ahead + behind >= wanted else None
+    return at - behind if ahead + behind >= length else None
 
 
-def _common_prefix(one: str, other: str) -> int:
-    """Characters that both begin with, by halving: comparing slices runs at the speed of memcmp."""
-    low, high = 0, min(len(one), len(other))
+def _common_prefix(a: str, b: str) -> int:
+    """Length of the common prefix, by bisection: comparing slices runs at the speed of memcmp."""
+    low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
     return low

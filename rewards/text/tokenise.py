@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 
-# 13a sets these ASCII marks apart wherever they stand: all but ' - . and the comma
-_MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')
+_MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')  # 13a separates these everywhere: all but ' - . and the comma
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in this order, as mteval does
 # the literal mark comes before the look-behind, so that the scan runs at the speed of a search for one character
 _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
-_KEPT_BY_ROUGE = b"abcdefghijklmnopqrstuvwxyz0123456789"
-_ROUGE_BYTES = bytes(byte if byte in _KEPT_BY_ROUGE else 32 for byte in range(256))
+_ROUGE_BYTES = bytes(byte if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for byte in range(256))
 
 
 def tokens_13a(text: str) -> list[str]:
-    """Tokens of mteval-v13a as sacrebleu and evaluate write it: the same lists, at a fraction of the time.
+    """Tokens of mteval-v13a as sacrebleu and evaluate write it: the same lists in a fraction of the time.
 
     Their three regular expressions for . , and - are replaced by what follows from them: a point or comma
     belongs to a number only between digits, with an exception for runs of them (see `_in_number`), and a dash
-    is set apart after a digit.
+    is separated after a digit.
     """
     if "<skipped>" in text:
         text = text.replace("<skipped>", "")
@@ -32,16 +30,16 @@ def tokens_13a(text: str) -> list[str]:
         if mark in text:
             text = text.replace(mark, f" {mark} ")
     if "." in text or "," in text:
-        text = _set_points_apart(text)
+        text = _separate_points(text)
     if "-" in text:
         text = _DASH_AFTER_DIGIT.sub(" - ", text)
     return text.split()
 
 
-def _set_points_apart(text: str) -> str:
+def _separate_points(text: str) -> str:
     pieces, start = [], 0
-    for found in _POINT_BEFORE_DIGIT.finditer(text):
-        at = found.start()
+    for match in _POINT_BEFORE_DIGIT.finditer(text):
+        at = match.start()
         if _in_number(text, at):
             pieces += [text[start:at].replace(".", " . ").replace(",", " , "), text[at]]
             start = at + 1
@@ -58,8 +56,7 @@ def _in_number(text: str, at: int) -> bool:
     before = at - 1
     while before >= 0 and text[before] in ".,":
         before -= 1
-    odd = (at - before) % 2 == 1
-    return odd == (before >= 0 and "0" <= text[before] <= "9")
+    return ((at - before) % 2 == 1) == (before >= 0 and "0" <= text[before] <= "9")
 
 
 def rouge_tokens(text: str) -> list[str]:

@@ -147,7 +147,7 @@ def solve(n):
 import os
 def solve(n):
     for fd in range(64):
-        for text in (b"true", b"[true]", b"passed\\n", b'{"off": false, "checks": []}', b'[{"value": true}]'):
+        for text in (b"true", b"[true]", b"passed\\n", b'["assert", 0, null]\\n["end"]\\n', b'[{"value": true}]'):
             try:
                 os.write(fd, text)
             except OSError:
@@ -183,7 +183,7 @@ print("x")
 import sys, threading
 def patch():
     for module in list(sys.modules.values()):
-        for name in ("to_json", "encode", "_answer", "judge", "check", "run"):
+        for name in ("to_json", "encode", "_answer", "same_node", "exception_names", "serve", "run"):
             if hasattr(module, name):
                 try:
                     setattr(module, name, lambda *args, **kwargs: "true")
@@ -192,44 +192,65 @@ def patch():
 patch()
 def solve(n):
     patch()
-    _posttrain_run = lambda ops: [{"value": True} for op in ops]
-    globals()["_posttrain_run"] = _posttrain_run
+    frame = sys._getframe()
+    while frame:
+        for thing in list(frame.f_locals.values()):
+            if type(thing).__name__ == "Peer":
+                thing._result = lambda *args: {"value": True, "nodes": [], "changed": []}
+        frame = frame.f_back
     return True
 """,
-    "its own runner of asserts": """
+    "its own replies on the channel": """
+import json, os
+def reply(value, nodes=()):
+    text = json.dumps({"value": value, "nodes": list(nodes), "changed": []}).encode()
+    for fd in range(3, 16):
+        try:
+            os.write(fd, len(text).to_bytes(4, "little") + text)
+        except OSError:
+            pass
 def solve(n):
-    return [0, "a", True]
-class Solution:
-    def _posttrain_run(self, ops):
-        return [{"handle": True, "value": True} for op in ops]
-    def judge(self, *args):
-        return {"off": False, "checks": [[k, 1, None] for k in range(4)], "broken": None, "matched": 0, "unfit": ""}
+    reply(True)
+    reply([0], [["handle", 0, ""]])
+    reply([2], [["exception", [["builtins", "exec"]]]])
+    return True
+reply(True)
 """,
-    "results for the judge to trip over": """
-class Solution:
-    answers = iter([["exception", "X", "BaseException"], ["handle", 0], ["list", 7], ["range"], ["decimal", "x"], []])
-    def _posttrain_run(self, ops):
-        return [{"value": next(self.answers, ["bytes", "zz"])} for op in ops]
+    "replies for the tests to trip over": """
+import json, os
+nodes = [
+    ["exception", [["os", "system"]]], ["type", "exec"], ["array", "O", 1], ["callback", 0], ["name", "__posttrain"],
+    ["object", "Verdicts", ["died"], [0]], ["tuple", [[2]]], ["range"], ["Decimal", "x"], [],
+    7, ["list", 7], ["list", [[-1]]],
+]
+count = iter(nodes)
+def solve(n):
+    text = json.dumps({"value": [2], "nodes": [next(count, ["bytes", "zz"])], "changed": [[0, ["list", []]]]}).encode()
+    os.write(4, len(text).to_bytes(4, "little") + text)
+    os._exit(0)
 """,
-    "naming its own verdict": """
-class Solution:
-    def _posttrain_run(self, ops):
-        return [{"died": "passed"} for op in ops]
+    "a frame over the limit": """
+import os
+def solve(n):
+    os.write(4, b"\\xff\\xff\\xff\\xff" + b"x" * 100)
+    return True
 """,
-    "code for the judge to run": """
-class Solution:
-    def _posttrain_run(self, ops):
-        code = '''
+    "code for the tests' process to run": """
+import json, os
+code = '''
 import sys
 frame = sys._getframe()
 while frame:
     for thing in list(frame.f_locals.values()):
         if type(thing).__name__ == "Verdicts":
-            thing.checks.update({k: [1, None] for k in range(9)})
-            type(thing).check = lambda self, number, condition: None
+            thing._seen.update({k: True for k in range(9)})
+            type(thing).fail = lambda self, number, raised=None: self.ok(number)
     frame = frame.f_back
 '''
-        return [{"raised": ["exec", "exec", ["list", [code]]]} for op in ops]
+def solve(n):
+    nodes = [["tuple", [[1], [2]]], ["tuple", [code]], ["dict", [], []]]
+    text = json.dumps({"raised": [["builtins", "exec"]], "text": "", "value": [0], "nodes": nodes}).encode()
+    os.write(4, len(text).to_bytes(4, "little") + text)
 """,
     "ending loops early": """
 def solve(n):
@@ -268,8 +289,9 @@ ON_ARGUMENTS = {
     "source": """
 data = [5, 3, 4]
 assert order(data) == sorted(data)
-result = order(data)
-assert result == sorted(data) and len(result) == len(data)
+more = [5, 3, 4]
+result = order(more)
+assert result == sorted(more) and len(result) == len(more)
 words = {"a": [2]}
 assert order(words) == {key: words[key] for key in words}
 """,
@@ -278,8 +300,8 @@ assert order(words) == {key: words[key] for key in words}
 
 def test_emptying_the_arguments_does_not_pass() -> None:
     for code in ("def order(x):\n    x.clear()\n    return x", "def order(x):\n    x.clear()\n    return type(x)()"):
-        found = rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{code}\n```")
-        assert (found.value, found.outcome) == (0.0, "scored"), found
+        result = rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{code}\n```")
+        assert (result.value, result.outcome) == (0.0, "scored"), result
     honest = "def order(x):\n    return sorted(x) if isinstance(x, list) else x"
     assert rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{honest}\n```").value == 1.0
 

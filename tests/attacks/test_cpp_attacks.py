@@ -1,4 +1,4 @@
-"""C++ solutions that try to pass without answering: none gets a verdict, and each test fails alone.
+"""C++ solutions that try to pass without answering: none passes a test, and each test fails alone.
 
 The programs stand in cpp_programs.txt.
 """
@@ -9,14 +9,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rewards.code import cpp
+from rewards.code.cpp.call import compile_call
+from rewards.code.cpp.declaration import read_declaration
+from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
+from rewards.code.suites import read
 from rewards.sandbox import Limits, Rung, Sandbox
 
-TESTS = """
+CALLS: dict[str, Any] = {
+    "kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add",
+    "cases": [{"args": [1, 2], "expected": 3}, {"args": [-1, -2], "expected": -3}, {"args": [1000, 1], "expected": 1001}],
+}  # fmt: skip
+GTEST = """
 #include <gtest/gtest.h>
 #include <string>
 #include "../solution/solution.cpp"
@@ -24,7 +32,11 @@ TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }
 TEST(Add, Negative) { auto sum = add(-1, -2); EXPECT_EQ(sum, -3); }
 TEST(Add, Large) { ASSERT_TRUE(add(1000, 1) == 1001) << std::string("large"); }
 """
-DECLARATIONS = "int add(int a, int b);"
+# With declarations, tests as source stop what needs no knowledge of the harness; the others may pass them.
+SOURCE = {"kind": "gtest", "source": GTEST, "declarations": "int add(int a, int b);"}
+PLAIN_CHEATS = ["_exit", "exit", "exit in a constructor", "exit in atexit", "throw", "prints success", "writes a report",
+                "filters by environment", "EXPECT_EQ", "TEST", "own main", "equal to all", "tests added",
+                "bitset of nothing", "forged in the function"]  # fmt: skip
 HONEST = "int add(int a, int b) { return a + b; }"
 _OPENING = re.compile(r"^//// (\w+)([\w ]*): (.+)\n", re.MULTILINE)
 
@@ -62,49 +74,53 @@ def box() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def passed(graded: Graded) -> list[str]:
+def grade(box: Sandbox, code: str, tests: dict[str, Any], limits: Limits = Limits()) -> Graded:  # noqa: B008
+    graded = grade_program(code, read(tests), Terms(limits), box)
     assert not graded.failure, graded.failure
-    return [test.name for test in graded.tests if test.status == "passed"]
+    return graded
 
 
-def gets_nothing(attack: Attack, declarations: str, box: Sandbox) -> None:
-    limits = Limits(cpu_s=0.2, output_kb=64)
-    graded = cpp.grade(attack.code, TESTS, "gtest", declarations=declarations, sandbox=box, run=limits)
-    assert passed(graded) == []
+def passed(graded: Graded) -> int:
+    return sum(test.status == "passed" for test in graded.tests)
+
+
+def gets_nothing(box: Sandbox, attack: Attack, tests: dict[str, Any]) -> None:
+    graded = grade(box, attack.code, tests, Limits(cpu_s=0.2, output_kb=64))
+    assert passed(graded) == 0
     assert graded.compile_error or len(graded.tests) == 3
 
 
-@pytest.mark.parametrize("declarations", ["", DECLARATIONS])
-def test_the_attacked_tests_pass_an_honest_solution(box: Sandbox, declarations: str) -> None:
-    graded = cpp.grade(HONEST, TESTS, "gtest", declarations=declarations, sandbox=box)
-    assert passed(graded) == ["Add.Small", "Add.Negative", "Add.Large"]
+@pytest.mark.parametrize("tests", [CALLS, SOURCE])
+def test_the_attacked_tests_pass_an_honest_solution(box: Sandbox, tests: dict[str, Any]) -> None:
+    assert passed(grade(box, HONEST, tests)) == 3
 
 
 @pytest.mark.parametrize("attack", of("cheat", "leak"))
 def test_no_test_passes(box: Sandbox, attack: Attack) -> None:
-    gets_nothing(attack, DECLARATIONS, box)
+    gets_nothing(box, attack, CALLS)
 
 
-@pytest.mark.parametrize("attack", of("cheat"))
-def test_no_test_passes_where_the_solution_declares_itself(box: Sandbox, attack: Attack) -> None:
-    gets_nothing(attack, "", box)
+@pytest.mark.parametrize("name", PLAIN_CHEATS)
+def test_no_test_as_source_passes(box: Sandbox, name: str) -> None:
+    (attack,) = (attack for attack in attacks() if attack.name == name)
+    gets_nothing(box, attack, SOURCE)
 
 
-def test_the_second_rung_holds_too() -> None:
+def test_landlock_holds_too() -> None:
     rung: Rung = "landlock"
     with Sandbox(rung) as box:
-        assert len(passed(cpp.grade(HONEST, TESTS, "gtest", sandbox=box))) == 3
+        assert passed(grade(box, HONEST, CALLS)) == 3
         for attack in attacks():
             # Landlock does not cover memory files: a program may read its own code, which it has in memory anyway.
             if (attack.kind == "leak" and attack.name != "own executable") or attack.name.startswith("forged"):
-                gets_nothing(attack, DECLARATIONS, box)
+                gets_nothing(box, attack, CALLS)
 
 
 @pytest.mark.parametrize("attack", of("bomb"))
 def test_a_bomb_goes_off_alone(box: Sandbox, attack: Attack) -> None:
     # To touch 256 MB costs a busy machine more CPU time than an idle one.
     limits = Limits(cpu_s=5.0 if "memory" in attack.statuses else 0.5, memory_mb=256, output_kb=1024)
-    graded = cpp.grade(attack.code, TESTS, "gtest", declarations=DECLARATIONS, sandbox=box, run=limits)
+    graded = grade(box, attack.code, CALLS, limits)
     assert {test.status for test in graded.tests} <= attack.statuses
     assert len(graded.tests) == 3
 
@@ -112,8 +128,9 @@ def test_a_bomb_goes_off_alone(box: Sandbox, attack: Attack) -> None:
 @pytest.mark.parametrize("attack", of("compiler"))
 def test_the_compiler_is_bounded(box: Sandbox, attack: Attack) -> None:
     limits = Limits(cpu_s=1.0, wall_s=60.0, memory_mb=1024, output_kb=16 * 1024, open_files=256)
-    graded = cpp.grade(attack.code, TESTS, "gtest", declarations=DECLARATIONS, sandbox=box, build=limits)
-    assert not graded.failure
-    assert graded.compile_error is not None
-    assert len(graded.compile_error) < 5000
-    assert graded.compile_status in attack.statuses
+    declaration = read_declaration(CALLS["declaration"])
+    built = compile_call(attack.code, declaration, build=limits, sandbox=box)
+    assert not built.failure
+    assert built.compile_error is not None
+    assert len(built.compile_error) < 5000
+    assert built.status in attack.statuses

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from data_prep import pipeline
-from rewards.code.cpp.interface import interface
 
-GTEST = {
+RIGHT = "int twice(int x) { return x + x; }"
+WRONG = "int twice(int x) { return 77; }"
+THIRD = "int twice(int x) { return 2; }"
+CALL = {"kind": "call", "function": "twice", "cases": [{"args": [n], "expected": 2 * n} for n in (1, 5, -4)]}
+CPP_CALL = {**CALL, "language": "cpp", "declaration": "int twice(int x);"}
+SOURCE = {
     "kind": "gtest",
     "source": '#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\n'
     "TEST(Twice, One) { EXPECT_EQ(twice(1), 2); }\n"
     "TEST(Twice, Many) { for (int i = 5; i < 9; i++) ASSERT_EQ(twice(i), i + i); }\n"
     'TEST(Twice, Minus) { EXPECT_EQ(twice(-4), -8) << "of -4"; }\n',
 }
-RIGHT = "int twice(int x) { return x + x; }"
-WRONG = "int twice(int x) { return 77; }"
-THIRD = "int twice(int x) { return 2; }"
-CALL = {"kind": "call", "function": "twice", "cases": [{"args": [n], "expected": 2 * n} for n in (1, 5, -4)]}
 PYTHON = "def twice(x):\n    return x + x"
 
 
@@ -45,7 +45,7 @@ class Candidate:
     completion: str
     earned: float = 0.0
     outcome: str = "scored"
-    tests: str = "gtest"
+    tests: str = "cpp"
 
 
 HONEST = [
@@ -126,18 +126,16 @@ def honest(number: int) -> Candidate:
     return replace(one, completion=one.completion[:-3] + f"{mark}\n```")
 
 
-def row(one: Candidate, declared: bool) -> dict:
-    gtest = {**GTEST, "declarations": interface(RIGHT, GTEST["source"])} if declared else GTEST
-    tests = gtest if one.tests == "gtest" else CALL
-    return {"id": one.name, "prompt": "Twice.", "completion": one.completion, "tests": tests}
-
-
-@pytest.mark.parametrize("declared", [True, pytest.param(False, marks=pytest.mark.full)])
-def test_a_batch_of_candidates_gets_what_each_has_earned(tmp_path: Path, declared: bool) -> None:
+@pytest.mark.parametrize("source", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_a_batch_of_candidates_gets_what_each_has_earned(tmp_path: Path, source: bool) -> None:
+    tests = {"cpp": SOURCE if source else CPP_CALL, "call": CALL}
     batch = []
     for number, one in enumerate(HOSTILE):
         batch += [one, honest(number // 2)] if number % 2 else [one]
-    rows = [row(one, declared) | {"id": f"{number}"} for number, one in enumerate(batch)]
+    rows = [
+        {"id": f"{number}", "prompt": "Twice.", "completion": one.completion, "tests": tests[one.tests]}
+        for number, one in enumerate(batch)
+    ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     limits = {"cpu_s": 0.5, "output_kb": 256, "compile_cpu_s": 5, "most_timeouts": 1}
     steps = [

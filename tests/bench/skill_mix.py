@@ -24,19 +24,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from data_prep.score_cache import ScoreCache
-from data_prep.skill_mix.mutants import mutants
 from data_prep.step import Row
 from rewards import Score
-from rewards.code.cpp.interface import interface
 from rewards.code.reward import CodeReward
-from tests.bench.cpp_reward import includes, whole
+from tests.bench.cpp_reward import whole
 from tests.bench.tables import show
-from tests.rewards.test_skill_mix_questions import OURS, Question, real, stub
+from tests.rewards.test_skill_mix_questions import OURS, as_question, programs, real
+
+Question = dict[str, Any]
 
 CANDIDATES, AT_ONCE, BURNERS_PER_CORE = 8, 2, 4
 ORIGINAL_S = 4.0  # its limit, of wall time
@@ -60,18 +60,12 @@ class Cost:
 
 def candidates(name: str, one: Question) -> list[str]:
     """The gold, a stub, mutants; of a short gold perhaps fewer."""
-    gold = one["gold_solution"]
-    wrong = stub(one).replace("#include <bits/stdc++.h>", includes(gold))
-    mutated = [mutant.code for mutant in islice(mutants(gold, "cpp", name), CANDIDATES - 2)]
+    gold, wrong, _, *mutated = programs(name, as_question(name, one), CANDIDATES - 2)
     return [gold, wrong, *mutated]
 
 
 def rows(one: Question, codes: list[str]) -> tuple[list[Row], list[str]]:
-    tests = {
-        "kind": "gtest",
-        "source": one["unit_tests"],
-        "declarations": interface(one["gold_solution"], one["unit_tests"]),
-    }
+    tests = as_question("", one).tests
     return [{"tests": tests}] * len(codes), [f"```cpp\n{code}\n```" for code in codes]
 
 

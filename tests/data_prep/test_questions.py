@@ -65,9 +65,11 @@ def test_the_originals_file_as_it_is(tmp_path: Path) -> None:
     assert row["id"] == "29e2-aa"
     assert row["source"] == "skill_mix"
     assert row["references"] == ["int add(int a, int b) { return a + b; }"]
-    assert row["tests"]["source"] == TESTS
-    assert row["tests"]["declarations"] == "int add ( int a , int b ) ;"
-    assert read(row["tests"]).kind == "gtest"
+    assert row["tests"] == {
+        "kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add",
+        "cases": [{"args": [1, 2], "expected": 3, "weight": 1.0}],
+    }  # fmt: skip
+    assert read(row["tests"]).isolation == "data"
     meta = row["meta"]
     assert (meta["k"], meta["skills"], meta["language"], meta["function"]) == (
         2,
@@ -198,6 +200,13 @@ def test_rows_of_a_finished_pipeline_are_questions_again(tmp_path: Path) -> None
     assert [row["tests"] for row in cot] == [row["tests"] for row in first]
 
 
+def test_tests_that_say_more_than_values_stay_source(tmp_path: Path) -> None:
+    tests = TESTS.replace("EXPECT_EQ(add(1, 2), 3)", "EXPECT_GT(add(1, 2), 2)")
+    (row,) = rows(run(tmp_path, {"q": original(unit_tests=tests)}))
+    assert row["tests"] == {"kind": "gtest", "language": "cpp", "source": tests}
+    assert read(row["tests"]).isolation == "shared"
+
+
 def test_hostile_texts_are_data(tmp_path: Path) -> None:
     statement = "{{ 7 * 7 }} {% include 'x' %} \u2028 ```cpp\nint main() {}\n```"
     (row,) = rows(run(tmp_path, {"q": original(problem_statement=statement)}))
@@ -211,4 +220,5 @@ def test_the_real_questions(tmp_path: Path) -> None:
     assert len(every) == 132
     assert manifest(found).drops == {}
     assert Counter(row["meta"]["k"] for row in every) == {1: 25, 2: 107}
-    assert all(row["tests"]["declarations"] for row in every)
+    assert Counter(row["tests"]["kind"] for row in every) == {"call": 79, "gtest": 53}
+    assert all(read(row["tests"]) for row in every)

@@ -164,7 +164,7 @@ def test_the_whole_pipeline(tmp_path: Path, language: str, names: list[str]) -> 
     for row in rows:
         assert row["meta"]["critic_passed"] is True
         assert row["meta"]["verified"]["tests"] == 7
-        assert row["tests"]["kind"] == ("asserts" if language == "python" else "gtest")
+        assert row["tests"]["kind"] == ("asserts" if language == "python" else "call")
         assert row["meta"]["split"] == ("held_out" if row["meta"]["k"] == 2 else "train")
 
 

@@ -211,7 +211,7 @@ def test_cpp_questions(tmp_path: Path) -> None:
     assert list(kept) == ["good", "own main"]
     assert kept["own main"]["meta"]["verified"]["own_main"] is True
     assert {name: drop["reason"] for name, drop in drops.items()} == {
-        "no tests that compile": "tests do not compile",
+        "no tests that compile": "gold does not compile",
         "no gold that compiles": "gold does not compile",
         "wrong": "gold fails its tests",
         "weak": "a stub passes",

@@ -47,7 +47,10 @@ def test_a_good_task(faults):
         (GOOD + "system: boxd", "system: no prompt 'boxd' in templates/prompts; did you mean 'boxed'?"),
         (GOOD.replace("math", "mth"), "reward: unknown reward 'mth', did you mean 'math'?"),
         (GOOD.replace("math", "math, params: {deadlin: 3}"), "reward: reward 'math': unknown parameter 'deadlin'"),
-        (GOOD.replace("math", "math, params: {deadline: x}"), "reward: reward 'math': deadline must be of type"),
+        (
+            GOOD.replace("math", "math, params: {deadline: x}"),
+            "reward: reward 'math': deadline: Input should be",
+        ),
         (GOOD.replace("math", "math, params: {name: x}"), "reward: reward 'math': unknown parameter 'name'"),
         (GOOD.replace("math", "math, params: {deadline: .inf}"), "reward.params.deadline: Input should be a finite"),
         (GOOD + "filter: {url: {contain: x}}", "filter.url.contain: no such key; did you mean 'contains'?"),

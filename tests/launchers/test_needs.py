@@ -47,7 +47,6 @@ def test_all_that_is_lacking_is_told_at_once_and_nothing_is_started(house: House
         f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"
         f"  - rewrite: {{format: sky_t1, model: m, base_url: '{NOWHERE}', api_key_env: ./keys.txt}}\n"
         "  - decontaminate: {against: [gpqa_diamond]}\n"
-        f"  - score: {{reward: code, params: {{engine: '{NOWHERE}'}}}}\n"
     )
     _house(house, steps)
     house.write("recipes/x/keys.txt", "sk-höchst-geheim\n")
@@ -59,9 +58,7 @@ def test_all_that_is_lacking_is_told_at_once_and_nothing_is_started(house: House
         "a key is printable ASCII",
         f"{data} 'decontaminate': {TOKENLESS}",
     ]
-    assert told[3].startswith(f"{data} 'score': ")
-    assert NOWHERE in told[3]
-    assert len(told) == 4, "the evaluation needs the same token"
+    assert len(told) == 3, "the evaluation needs the same token"
     assert "geheim" not in "".join(told)
     assert not list(house.path.glob(".cache/steps/*"))
     assert not list(house.path.glob("runs/x/y/*/logs"))
@@ -129,15 +126,16 @@ def test_what_stands_before_a_model_still_to_be_trained_is_known_to_stand(tmp_pa
     assert needs._done(spec) == {"load"}
 
 
-def test_programs_are_tried_where_they_will_run(tmp_path: Path) -> None:
-    assert Need("programs", "local").lacking(tmp_path) is None
-    assert NOWHERE in str(Need("programs", NOWHERE).lacking(tmp_path))
+def test_programs_are_tried_where_they_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Need("programs").lacking(tmp_path) is None
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))
+    assert "run `python3 -m launchers.envs sandbox`" in str(Need("programs").lacking(tmp_path))
 
 
 def test_a_reward_made_of_others_runs_the_programs_of_its_parts() -> None:
-    parts = [{"reward": "format", "params": {"boxed": True}}, {"reward": "code", "params": {"engine": NOWHERE}}]
+    parts = [{"reward": "format", "params": {"boxed": True}}, {"reward": "code"}]
     step = StepSpec(name="s", kind="score", params={"reward": "combine", "params": {"parts": parts}})
-    assert list(needs._needs(step)) == [Need("programs", NOWHERE)]
+    assert list(needs._needs(step)) == [Need("programs")]
     gold = StepSpec(name="s", kind="gold", params={"check": True})
-    assert list(needs._needs(gold)) == [Need("programs", "local")]
+    assert list(needs._needs(gold)) == [Need("programs")]
     assert list(needs._needs(gold.model_copy(update={"params": {}}))) == []

@@ -399,7 +399,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "a reward model of no server": (
         (f"{FUNCTION}.reward_kwargs={{reward:model}}", "data.train_files=HERE/rowless.parquet"),
         "data.train_files",
-        "1 of 1 golds cannot be read by the reward: a/0 ('7': no prompt)",
+        "1 of 1 golds cannot be used by the reward: a/0 ('7': no prompt)",
     ),
     "golds in no struct": (
         ("data.train_files=HERE/goldless.parquet",),

@@ -32,7 +32,7 @@ def test_golds_that_the_reward_cannot_read_are_named(training: Training) -> None
     training.rows("train.parquet", rows(9) + bad)
     [(key, message)] = training.faults()
     assert key == "data.train_files"
-    assert message.startswith("1 of 2 golds cannot be read by the reward: b/0 (' ': ")
+    assert message.startswith("1 of 2 golds cannot be used by the reward: b/0 (' ': ")
 
 
 def test_of_many_golds_some_are_looked_at_and_it_says_so(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,17 @@ def test_of_many_golds_some_are_looked_at_and_it_says_so(training: Training, mon
 def test_bad_golds_of_a_benchmark_are_told_but_no_fault(training: Training) -> None:
     training.rows("val.parquet", rows(4, "test") + rows(1, "test", gold=" "))
     assert training.faults() == []
-    assert "golds cannot be read" in training.said[-1]
+    assert "golds cannot be used" in training.said[-1]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_tests_whose_verdicts_a_program_can_forge_are_refused(training: Training, allowed: bool) -> None:
+    source = json.dumps({"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"})
+    training.rows("train.parquet", rows(8, gold=source))
+    training.write("reward.json", json.dumps({"reward": "code", "params": {"allow_shared_isolation": allowed}}))
+    faults = training.faults()
+    assert [key for key, _ in faults] == ([] if allowed else ["data.train_files"])
+    assert allowed or "C++ tests as source share a process with the program" in faults[0][1]
 
 
 def test_validation_needs_a_reward_for_each_benchmark(training: Training) -> None:

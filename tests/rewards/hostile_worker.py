@@ -1,4 +1,4 @@
-"""A worker that does what an answer could try if it reached code execution; test_pool.py names the deed."""
+"""A worker that tries what an answer could try if its code were executed; test_pool.py names the deed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,22 @@ def _ptrace(pid: str) -> None:
         raise OSError(ctypes.get_errno(), "ptrace")
 
 
+def _sleep(seconds: str) -> str:
+    time.sleep(float(seconds))
+    return seconds
+
+
+def _process(seconds: str) -> int:
+    time.sleep(float(seconds))
+    return os.getpid()
+
+
+def _compute(seconds: str) -> None:
+    end = time.process_time() + float(seconds)
+    while time.process_time() < end:
+        pass
+
+
 DEEDS: dict[str, Callable[[str], Any]] = {
     "tcp": lambda _: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
     "udp": lambda _: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
@@ -50,6 +67,10 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     "limits": lambda _: __import__("resource").setrlimit(__import__("resource").RLIMIT_NOFILE, (64, 64)),
     "late import": lambda _: __import__("wave").__name__,  # honest, and must go on working
     "environment": lambda _: " ".join(os.environ),
+    "sleep": _sleep,
+    "compute": _compute,
+    "process": _process,
+    "die": lambda _: os._exit(3),
     "defect": lambda _: {}["missing"],
 }
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rewards
 from rewards.code.asserts import grade
-from rewards.code.asserts.plain import decode, encode
-from rewards.code.asserts.transform import prepare
+from rewards.code.asserts.prepare import prepare
 from rewards.code.results import Graded
+from rewards.code.suites import from_humaneval
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, shared
+from rewards.sandbox.inside.values import Values
 
 
 def run(code: str, tests: str, function: str = "", **limits: float) -> Graded:
-    return grade(code, tests, function, Limits(**limits), shared())  # type: ignore[arg-type]
+    return grade(code, tests, Limits(**limits), shared(), function)  # type: ignore[arg-type]
 
 
 def statuses(code: str, tests: str, function: str = "", **limits: float) -> list[str]:
@@ -150,6 +154,26 @@ def test_humaneval() -> None:
         prepare(CHECK)
 
 
+def test_humaneval_declares_what_its_prompt_defines() -> None:
+    prompt = (
+        "import math\n\ndef poly(xs, x):\n    return sum(c * math.pow(x, i) for i, c in enumerate(xs))\n\n"
+        'def find_zero(xs):\n    """One root of a polynomial of degree 1."""\n'
+    )
+    check = (
+        "METADATA = {}\n\ndef check(candidate):\n    for a in range(1, 101):\n        for b in range(1, 4):\n"
+        "            coefficients = [a, b]\n            solution = candidate(list(coefficients))\n"
+        "            assert math.fabs(poly(coefficients, solution)) < 1e-4\n"
+    )
+    tests = from_humaneval({"task_id": "HumanEval/32", "prompt": prompt, "entry_point": "find_zero", "test": check})
+    assert "find_zero" not in tests["declarations"]
+    reward = rewards.load("code")
+    for root, value in (("-xs[0] / xs[1]", 1.0), ("0.0", 0.0)):
+        cheat = "def poly(xs, x): return 0.0\nclass math:\n    fabs = staticmethod(lambda x: 0.0)\n"
+        code = f"{cheat}def find_zero(xs): return {root}"
+        result = reward.score({"tests": tests}, f"```python\n{code}\n```")
+        assert (result.value, result.outcome) == (value, "scored"), result
+
+
 def test_each_assert_has_its_verdict() -> None:
     code = "def f(x):\n    if x == 1: 1 / 0\n    if x == 2: exit()\n    if x == 3: raise MemoryError\n    return x"
     tests = "".join(f"assert f({n}) == {n % 5}\n" for n in range(6))
@@ -172,8 +196,9 @@ def test_asserts_behind_a_broken_statement_are_not_passed() -> None:
 
 
 def test_a_program_cannot_make_tests_unfit() -> None:
-    assert statuses("def f(x): return 10 ** 9", "for i in range(f(1)):\n    assert f(i) == i", cpu_s=2.0) == ["failed"]
-    assert statuses("def f(x): return ValueError", "assert f(f(1)) == 1") == ["runtime_error"]
+    slow = "for i in range(f(1)):\n    assert f(i) == i"
+    assert statuses("def f(x): return 10 ** 9", slow, cpu_s=1.0) == ["failed", "timeout"]
+    assert statuses("def f(x): return ValueError", "assert f(f(1)) == 1") == ["failed"]
 
 
 def test_what_is_missing() -> None:
@@ -191,9 +216,8 @@ def test_what_is_missing() -> None:
         ("\0", "the source is no Python"),
         ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is no Python"),
         ("assert " + "-" * 100_000 + "1", "the source is no Python"),
-        ("assert f(lambda x: x) == 1", "hand the program a function, which cannot be given to another process"),
+        ("class A: pass\nassert f(A()) == 1", "give the program a A: define its class in tests.declarations"),
         ("while True: pass\nassert f(1)", "end without a verdict, before any program"),
-        ("for i in range(10 ** 8):\n    assert f(i) == i", "call the program more than 20000 times"),
         ("x" * (1 << 20) + "y", "at most 1048576 are read"),
     ],
 )
@@ -212,12 +236,16 @@ plain = st.recursive(
 )  # fmt: skip
 
 
-def refuse(value: object) -> object:
+def refuse(value: object) -> list[object]:
     raise AssertionError(value)
 
 
 @given(plain)
 def test_plain_values_come_back_as_they_were(value: object) -> None:
-    back = decode(encode(value, refuse), refuse)
+    values = Values(refuse, refuse)
+    root, nodes, _ = values.encode(value)
+    nodes = json.loads(json.dumps(nodes))
+    objects = values.decode(nodes)
+    back = objects[root[0]] if isinstance(root, list) else root
     assert back == value
     assert type(back) is type(value)

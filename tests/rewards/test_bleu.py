@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import rewards
+from rewards.text.base import answer_text
 from rewards.text.bleu import nmt_bleu, sacrebleu_bleu
-from rewards.text.checks import answer_text
 from rewards.text.ngrams import ReferenceTable
 from rewards.text.tokenise import tokens_13a
 from tests.rewards import plain_scores

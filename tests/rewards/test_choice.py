@@ -53,6 +53,51 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("The answer is E.", None), (r"\boxed{E}", None), (r"\boxed{42}", None), (r"\boxed{C", None),
     ("Thoughts.\nA dog", None),
     ("Options:\n(A) 1\n(B) 2", None), ("The answer is 5.\nCheers", None), ("The answer is C2.", None),
+    # statements in other words
+    (r"\[ \text{The answer is } (D) \]", "D"), ("The correct option that describes this process is (B).", "B"),
+    ("This is option D.", "D"), ("so it must be (c)", "C"), ("After checking all, D is correct.", "D"),
+    ("The right answer is clearly B!", "B"), ("We select option (C).", "C"), ("Hence, (B).", "B"), ("A: C", "C"),
+    ("Answer seems to be A.", "A"), ("The answer to this question is (C).", "C"),
+    ("Conclusion: (B). Eliminated: (A), (C).", "B"),
+    ("The answer is not B but C.", "C"), ("It's C.", "C"), ('{"answer": "C"}', "C"),
+    ("Only (B) satisfies the condition.", "B"),
+    ("Of these, C is the most accurate.", "C"), ("The answer must therefore be B.", "B"),
+    ("<answer>(C) 42</answer>", "C"),
+    (r"Answer: \textbf{(C) } 12", "C"), ("The closest option is (B), with 24.6.", "B"), ("Final answer - C", "C"),
+    ("Option B (Paris) is the correct answer.", "B"), ("The answer is ‘B’.", "B"),
+    ("A, B, D are wrong. C is right.", "C"),
+    ("The answer is A (10^-24 %).", "A"), ("Setting these equal gives us the answer (C).", "C"),
+    # options with their text
+    ("b. 4", "B"), ("'D)80'", "D"), ("Option B: 42", "B"), ("B - Paris", "B"), ("(C)\n\nExplanation: A is wrong.", "C"),
+    ("C. Photosynthesis\n\nExplanation: plants use light.", "C"), ("The correct statement is:\nB. Costs rise.", "B"),
+    # other languages and full-width signs
+    ("【答案】C", "C"), ("故选：C。", "C"), ("答案：C", "C"), ("选C", "C"), ("Ａ", "A"),
+    ("只有选项C是正确的，故选C。", "C"),
+    ("（Ｂ）", "B"), ("选项A、B错误，故选：D。", "D"), ("因此答案是选项B", "B"), ("答案B", "B"),
+    ("【答案】 A <eoa>", "A"),
+    ("Antwort:\n\nAntwort: C", "C"), ("答え：B", "B"), ("Réponse : C", "C"), ("B正确，A错误", "B"), ("정답: C", "C"),
+    ("【答案】: A, C <eoa>", "A, C"), ("【答案】A、B、C <eoa>", "A, B, C"),
+    ("【答案】: A和D <eoa>", "A, D"), ("故选BC", "B, C"),
+    ("因此不能选C", None), ("A不正确", None), ("答案不是B", None), ("【答案】题目数据有误", None),
+    ("【答案】A. ①② B. ①③ C. ②④ D. ③④ <eoa>", "A, B, C, D"),
+    # options that are rejected, conditional, listed or only mentioned
+    ("(A) means for all x", None), ("Now consider each choice:\n(A) means P implies Q.\n(B) means Q.", None),
+    ("Therefore:\n(a) The average current through the coil is 2 amperes", None), ("A: Let's think step by step.", None),
+    ("A. 1 B. 2 C. 3 D. 4", None), ("The correct answer is one of:\n\nA. $124\nB. $120\nC. $130", None),
+    ("Check each option:\n\nA. (2, 15)\n   15 < 10 fails.\n\nB. (1, 5)\n   5 < 2 fails", None), ("Not C.", None),
+    ("A and C are incorrect, so it must be B or D.", "B, D"), ("Neither A nor B", None), ("Option A is wrong.", None),
+    ("We can rule out option C.", None), ("If the answer is A, we get a contradiction.", None), ("x = B", None),
+    ("The answer is (C) is not possible.", None), ("The path goes from A to B.", None),
+    ("Blood group A is rare.", None),
+    ("The closest answer is (B), but it is not the correct one. Answer: None of the above.", None),
+    ("7. **Heart rate**: B", None), ("Is the answer A? Let me check.", None), ("Both A and B are correct.", None),
+    # what a base model writes after its answer
+    ("The answer is (B).\n\nQuestion: What is 2+2?\nOptions:\nA. 1\nB. 4\nThe answer is (A).", "B"),
+    (" (B).\n\nQ: Next?\nA: Let's think step by step. So the answer is (A).", "B"),
+    ("B\n\nQuestion: Which planet is red?\nA. Venus\nB. Mars\nAnswer: A", "B"),
+    ("The answer is C\n\n### Question\nWhat is 2+2?\nThe answer is D", "C"),
+    ("The answer is (C).<|im_end|>\n<|im_start|>user\nThe answer is (D).", "C"),
+    ("Let me restate.\n\nQuestion: which is prime?\nThe answer is C.", "C"),
     # lists
     ("The answer is A or C.", "A, C"), ("The answer is (A) and (C)", "A, C"), (r"\boxed{A, C}", "A, C"),
     (r"\boxed{A,B,C,D}", "A, B, C, D"), ("Answer: A/C", "A, C"), ("The answer is C, A or B", "C, A, B"),
@@ -63,8 +108,23 @@ DECISIONS: list[tuple[str, str | None]] = [
 
 @pytest.mark.parametrize(("text", "letters"), DECISIONS)
 def test_decisions(text: str, letters: str | None) -> None:
-    found = decide(text, "ABCD")
-    assert (found.letters if found else None) == letters, found
+    decision = decide(text, "ABCD")
+    assert (decision.letters if decision else None) == letters, decision
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [
+        ("The answer is (J).", "J"), ("Thus, the answer is h.", "H"), ("The answer is C because I computed it.", "C"),
+        ("I(Y;Z) = H(Y) - H(Y|Z)", None), ("Computing:\nI(Y;Z) = 0", None), ("I think it depends.", None),
+        ("The answer might be C. It could also be F.", None), ("The answer is F(x) = 2.", None),
+        ("I am not sure.", None),
+        (r"We get $\boxed{\langle H\rangle \ll E}$." "\n\n**Answer: D**", "D"), (r"\boxed{E: A risk score}", "E"),
+    ],
+)  # fmt: skip
+def test_decisions_among_ten_options(text: str, letters: str | None) -> None:
+    decision = decide(text, "ABCDEFGHIJ")
+    assert (decision.letters if decision else None) == letters, decision
 
 
 def test_outcomes() -> None:
@@ -97,6 +157,10 @@ def test_the_text_of_a_choice_stands_for_its_letter() -> None:
     assert CHOICE.score(row, r"\boxed{5 cm}").outcome == "bad_format"  # two choices say so
     assert CHOICE.score({**row, "answer": "A triangle"}, "The answer is a triangle.").value == 1.0
     assert CHOICE.score({**row, "answer": "C"}, "The answer is a triangle.").details["answer"] == "C"
+    planets = {"answer": "B", "choices": ["Venus", "Mars", "Pluto", "2"]}
+    for text in ("The answer is Mars. It is red.", "Mars", "Venus is too hot.\n(B) Mars", "**Answer: Mars**"):
+        assert CHOICE.score(planets, text).value == 1.0, text
+    assert CHOICE.score(planets, "1. Venus is hot.\n2. Mars is cold").outcome == "no_answer"
 
 
 def test_golds() -> None:
@@ -104,7 +168,7 @@ def test_golds() -> None:
     assert CHOICE.check_gold({"answer": "B", "choices": ["1", "2", "3", "4"]}) == ("letter and text", "")
     assert "is none of A, B, C, D" in CHOICE.check_gold({"answer": "F"})[1]
     twice = CHOICE.check_gold({"answer": "B", "choices": ["1", "1", "3", "4"]})
-    assert "is not recognised in" in twice[1]
+    assert "is not recognised" in twice[1]
 
 
 @pytest.mark.parametrize("letters", ["", "A", "abc", "AAB", "A B"])
@@ -121,13 +185,13 @@ pieces = st.sampled_from(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(pieces, max_size=14).map("".join) | st.text(max_size=60))
 def test_any_text_gives_letters_or_nothing(text: str) -> None:
-    found = decide(text, "ABCD")
-    if found is not None:
-        assert set(found.letters.split(", ")) <= set("ABCD")
+    decision = decide(text, "ABCD")
+    if decision is not None:
+        assert set(decision.letters.split(", ")) <= set("ABCD")
 
 
 @given(st.lists(pieces, max_size=8).map("".join), st.sampled_from("ABCD"))
 def test_a_plain_last_statement_always_counts(before: str, letter: str) -> None:
-    found = decide(f"{before}\n\nThe answer is ({letter}).", "ABCD")
-    assert found is not None
-    assert found.letters == letter or r"\boxed{" in before
+    decision = decide(f"{before}\n\nThe answer is ({letter}).", "ABCD")
+    assert decision is not None
+    assert decision.letters == letter or r"\boxed{" in before

@@ -93,7 +93,8 @@ def test_kill_and_the_same_command_again_loses_and_doubles_nothing(tmp_path: Pat
 
 def test_a_part_of_other_work_is_not_continued(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"answer": "1", "completion": "the answer is 1"}])
-    (tmp_path / "out.jsonl.part").write_text('{"reward": "other"}\n{"scores": [{"outcome": "scored"}]}\n')
+    (tmp_path / "out.jsonl.part.json").write_text('{"reward": "other"}')
+    (tmp_path / "out.jsonl.part").write_text('{"scores": [{"outcome": "scored"}]}\n')
     done = run(
         "score",
         "--reward",
@@ -164,7 +165,7 @@ def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
     fine = run("selfcheck", "--input", source)
     assert (fine.returncode, fine.stdout) == (
         0,
-        "3 of 3 golds equal themselves (1 as number, 1 as algebra, 1 as words)\n",
+        "3 of 3 reference answers grade as correct (1 as number, 1 as algebra, 1 as words)\n",
     )
     with source.open("a") as file:
         file.write('{"answer": null}\n{"answer": "{5"}\n')
@@ -172,6 +173,13 @@ def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
     assert broken.returncode == 1
     assert f"{source}:4: gold None" in broken.stdout
     assert f"{source}:5: gold '{{5'" in broken.stdout
+
+
+def test_list_into_a_reader_that_stops() -> None:
+    shell = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -u -m rewards list | head -1"]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bleu: ")
 
 
 def test_list_names_columns_and_parameters() -> None:
@@ -186,8 +194,8 @@ def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     marked = {"scores": [{"value": 7.0, "outcome": "scored", "details": {}}]}
     part = tmp_path / "out.jsonl.part"
-    part.write_bytes(scoring._header(rewards.load("math"), source))
-    with part.open("a") as file:
+    (tmp_path / "out.jsonl.part.json").write_text(scoring._work(rewards.load("math"), source)[0])
+    with part.open("w") as file:
         file.writelines(json.dumps({**row, **marked}) + "\n" for row in rows[:6])
     done = run("score", "--reward", "math", "--input", source, "--output", out)
     assert done.returncode == 0, done.stderr
@@ -210,8 +218,8 @@ def test_selfcheck_fails_where_attacks_get_through() -> None:
     code = (
         "import sys, functools, rewards.sandbox as s, rewards.cli.selfcheck as c\n"
         "s.selfcheck = functools.partial(s.selfcheck, 'none')\n"
-        "from rewards.__main__ import main; sys.exit(main(['selfcheck']))"
+        "from rewards.cli.main import main; sys.exit(main(['selfcheck']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "GOT THROUGH: " in done.stdout
+    assert "SUCCEEDED: " in done.stdout

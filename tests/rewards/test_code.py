@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import pickle
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
+from rewards import RewardError
+from rewards.processes.slots import slot
 from rewards.sandbox import Program, Sandbox
 from tests.rewards.test_code_tests import pack
 
@@ -79,6 +85,63 @@ def test_what_happened_is_told_apart(code: str, expected: str) -> None:
     assert status(code, value="all", **limits) == expected
 
 
+def test_a_sleeping_program_is_waited_for_once() -> None:
+    slept = score("import time; time.sleep(60)", wall_s=0.5)
+    assert [test["status"] for test in slept.details["tests"]] == ["timeout", "not_run", "not_run", "not_run"]
+
+
+def test_the_remote_engine_is_gone() -> None:
+    with pytest.raises(RewardError, match="parameter 'engine' was removed: programs run in the local sandbox only"):
+        rewards.load("code", engine="http://127.0.0.1:9")
+
+
+def test_a_program_continues_the_prompt_of_humaneval() -> None:
+    prompt = 'import math\n\n\ndef root(x: float) -> float:\n    """The square root of x."""\n'
+    row = {"prompt": prompt, "test": "def check(candidate):\n    assert candidate(4) == 2", "entry_point": "root"}
+    tests = rewards.code.suites.from_humaneval(row)
+    reward = rewards.load("code", no_fence="accept")
+    for completion, value in (
+        ("    return math.sqrt(x)\n", 1.0),
+        ("    return x\n", 0.0),
+        ("```python\n    return math.sqrt(x)\n```", 1.0),
+        ("```python\ndef root(x):\n    return math.sqrt(x)\n```", 1.0),
+    ):
+        assert reward.score({"tests": tests}, completion).value == value, completion
+
+
+def _most_at_once(folder: str) -> int:
+    """How many programs ran at once over 8 threads, each a call of its own."""
+    running, most, lock = 0, 0, threading.Lock()
+
+    def hold() -> None:
+        nonlocal running, most
+        with slot(2):
+            with lock:
+                running, most = running + 1, max(most, running + 1)
+                Path(folder, f"{os.getpid()}-{threading.get_ident()}").touch()
+                most = max(most, len(os.listdir(folder)))
+            time.sleep(0.05)
+            with lock:
+                running -= 1
+                os.remove(Path(folder, f"{os.getpid()}-{threading.get_ident()}"))
+
+    with ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(hold) for _ in range(16)]:
+            future.result()
+    return most
+
+
+def test_workers_bound_the_process(tmp_path: Path) -> None:
+    assert _most_at_once(str(tmp_path)) == 2
+
+
+def test_processes_share_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REWARDS_SLOTS", str(tmp_path / "slots"))
+    (tmp_path / "running").mkdir()
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert max(pool.map(_most_at_once, [str(tmp_path / "running")] * 3)) <= 2
+
+
 def test_few_hanging_tests_are_enough() -> None:
     found = score("while True: pass", cpu_s=0.2, most_timeouts=2)
     assert [one["status"] for one in found.details["tests"]] == ["timeout", "timeout", "not_run", "not_run"]
@@ -107,6 +170,12 @@ def test_few_hanging_tests_are_enough() -> None:
         (f"```python\n{ADD}\n```", {"finish_reason": "length"}, {"truncated": "always"}, "truncated"),
         (f"```python\n{ADD}", {"finish_reason": "length"}, {"truncated": "never"}, "scored"),
         (f"```cpp\n{ADD}\n```", {}, {"fences": "require"}, "no_answer"),
+        (ADD, {}, {}, "no_answer"),
+        (ADD, {}, {"no_fence": "accept"}, "scored"),
+        (f"<think>hm</think>\n{ADD}\n", {}, {"no_fence": "accept"}, "scored"),
+        (f"So:\n```python\n{ADD}\n```", {}, {"no_fence": "accept"}, "scored"),
+        (" \n", {}, {"no_fence": "accept"}, "no_answer"),
+        (ADD, {"finish_reason": "length"}, {"no_fence": "accept"}, "truncated"),
     ],
 )
 def test_outcomes(completion: str, meta: dict[str, Any], params: dict[str, Any], outcome: str) -> None:

@@ -45,7 +45,7 @@ def test_our_shapes() -> None:
         ({}, "kind is None; kinds: stdio, call, asserts, gtest"),
         ({"kind": "stdin"}, "kind is 'stdin', did you mean 'stdio'?"),
         ({"kind": ["stdio"]}, "kind is list"),
-        ({"kind": "call", "language": "cpp"}, "kind 'call' needs language python, not 'cpp'"),
+        ({"kind": "gtest", "language": "python", "source": ""}, "kind 'gtest' needs language cpp, not 'python'"),
         ({"kind": "stdio", "language": "rust"}, "needs language python or cpp, not 'rust'"),
         ({"kind": "stdio", "cases": []}, "cases are list, not a list with a case"),
         ({"kind": "stdio", "cases": {}}, "cases are dict"),
@@ -95,11 +95,9 @@ def test_apps() -> None:
     cases = [{"input": "1\n", "output": "1\n"}, {"input": "1\n2", "output": "3\n4"}]
     assert from_apps({"input_output": json.dumps(stdio)}) == {"kind": "stdio", "cases": cases}
     assert [item.input for item in read(stdio).items] == ["1\n", "1\n2"]
-    call = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[5], [[6]]]}
-    assert [case["expected"] for case in from_apps({"input_output": call})["cases"]] == [5, [6]]
-    assert [case["expected"] for case in from_apps({"input_output": call}, "never")["cases"]] == [[5], [[6]]]
-    call["outputs"] = [[5], [6, 7]]
-    assert [item.expected for item in read(call).items] == [[5], [6, 7]]
+    call = {"fn_name": "f", "inputs": [[1], [2], [3]], "outputs": [[5], [[6]], [6, 7]]}
+    suite = read(call)
+    assert [suite.accepted(item) for item in suite.items] == [([5], 5), ([[6]], [6]), ([6, 7],)]
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
@@ -137,7 +135,10 @@ def test_mbpp_and_humaneval() -> None:
     mbpp = {"test_list": ["assert f(1) == 2"], "test_setup_code": "x = 1", "test_imports": ["import math"]}
     assert from_mbpp(mbpp)["source"] == "import math\nx = 1\nassert f(1) == 2"
     humaneval = {"test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "f"}
-    assert read(from_humaneval(humaneval)).function == "f"
+    prompt = 'import math\n\n\ndef f(x):\n    """One more."""\n'
+    continued = read(from_humaneval({**humaneval, "prompt": prompt}))
+    assert continued.program("    return x + 1\n") == prompt + "    return x + 1\n"
+    assert continued.program("def f(x): return x + 1\n") == "def f(x): return x + 1\n"
     with pytest.raises(RewardError, match="test_list is None"):
         from_mbpp({})
 

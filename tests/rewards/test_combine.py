@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards import RewardError, load
-from rewards.combine import CombineReward, _minmax, _zscores
+from rewards.combine import CombineReward, scale
 from rewards.thinking import thinking
 from tests.fakes.openai_server import Status
 from tests.fakes.reward_server import RewardServer
@@ -96,23 +96,49 @@ finite = st.floats(-1e6, 1e6)
 @given(st.lists(st.tuples(finite, st.sampled_from("abc")), min_size=1, max_size=20))
 def test_scales_by_their_laws(items: list[tuple[float, str]]) -> None:
     values, groups = [value for value, _ in items], [group for _, group in items]
-    for group in set(groups):
-        members = [i for i, one in enumerate(groups) if one == group]
-        held = [values[i] for i in members]
-        z = [_zscores(values, groups)[i] for i in members]
-        ranged = [_minmax(values, groups)[i] for i in members]
-        assert all(math.isfinite(one) for one in z)
-        if statistics.pstdev(held) > 1e-6 * (1 + max(map(abs, held))):
+    zscores, shares = scale("zscore", values, groups), scale("minmax", values, groups)
+    for name in set(groups):
+        members = [i for i, group in enumerate(groups) if group == name]
+        group_values, z, share = ([items[i] for i in members] for items in (values, zscores, shares))
+        assert all(math.isfinite(value) for value in z)
+        if statistics.pstdev(group_values) > 1e-6 * (1 + max(map(abs, group_values))):
             assert math.fsum(z) == pytest.approx(0, abs=1e-5)
-            assert math.fsum(one * one for one in z) == pytest.approx(len(z))
-        assert all(0 <= one <= 1 for one in ranged)
-        if min(held) < max(held):
-            assert {min(ranged), max(ranged)} == {0, 1}
+            assert math.fsum(value * value for value in z) == pytest.approx(len(z))
+        assert all(0 <= value <= 1 for value in share)
+        if min(group_values) < max(group_values):
+            assert {min(share), max(share)} == {0, 1}
 
 
 def test_equal_values_have_no_z_score_whatever_rounding_says() -> None:
-    assert _zscores([0.1] * 10, ["a"] * 10) == [0.0] * 10
-    assert _zscores([1.0, 1.0 + 2**-52, 1.0], ["a"] * 3) == [0.0] * 3
+    assert scale("zscore", [0.1] * 10, ["a"] * 10) == [0.0] * 10
+    assert scale("zscore", [1.0, 1.0 + 2**-52, 1.0], ["a"] * 3) == [0.0] * 3
+
+
+@pytest.mark.parametrize("kind", ["zscore", "minmax"])
+def test_a_row_without_a_group_cannot_be_scaled(kind: str) -> None:
+    reward = combine({"reward": "length", "scale": kind})
+    texts = ["a", "b " * 9, "c " * 99]
+    for score in reward.score_many([{}, {"answer": "4"}, {"meta": {}}], texts):
+        assert (score.value, score.outcome) == (0.0, "error")
+        assert "no group" in score.details["parts"]["length"]["details"]["problem"]
+    mixed = reward.score_many([{"id": 1}, {}, {"id": 1}], texts)
+    assert [score.outcome for score in mixed] == ["scored", "error", "scored"]
+    assert reward.score({}, "a").outcome == "error"
+    assert combine({"reward": "length"}).score({}, "a").outcome == "scored"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"group": "g", "id": 1}, {"group": "g", "id": 2}],
+        [{"meta": {"prompt_id": 7}, "id": 1}, {"meta": {"prompt_id": 7}, "id": 2}],
+        [{"id": 0}, {"id": 0}],
+        [{"prompt": ROW["prompt"]}, {"prompt": ROW["prompt"]}],
+    ],
+)
+def test_what_makes_a_group(rows: list[dict[str, Any]]) -> None:
+    reward = combine({"reward": "length", "scale": "zscore", "params": {"high": 4, "margin": 4}})
+    assert [score.value for score in reward.score_many(rows, ["a b c", "a " * 30])] == [1.0, -1.0]
 
 
 def test_bleu_rm_is_the_mean_of_two_z_scores() -> None:
@@ -175,22 +201,25 @@ def test_combined_rewards_combine_and_pickle() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "needs more parts than 0"),
-        ({"parts": ["math"]}, "part 1 must be a mapping"),
-        ({"parts": [{"params": {}}]}, "part 1 names no reward"),
-        ({"parts": [{"reward": "maths"}]}, "part 1: unknown reward 'maths', did you mean 'math'"),
-        ({"parts": [{"reward": "math", "wieght": 1}]}, "part 1: unknown key 'wieght', did you mean 'weight'"),
-        ({"parts": [{"reward": "math", "params": {"fallback": []}}]}, "part 1: .*did you mean 'fallbacks'"),
-        ({"parts": [{"reward": "math", "params": 3}]}, "params must be a mapping"),
-        ({"parts": [{"reward": "math", "scale": "z"}]}, "scale: 'z' is not one of none, zscore"),
-        ({"parts": [{"reward": "math", "clip": [2, 1]}]}, r"clip must be \[low, high\]"),
-        ({"parts": [{"reward": "math", "weight": float("nan")}]}, "weight must be finite"),
+        ({}, "'combine': mode sum needs more parts than 0"),
+        ({"parts": ["math"]}, "parts.0: Input should be a valid dictionary .*, not 'math'"),
+        ({"parts": [{"params": {}}]}, "parts.0.reward: Field required"),
+        ({"parts": [{"reward": "maths"}]}, "parts.0: unknown reward 'maths', did you mean 'math'"),
+        ({"parts": [{"reward": "math", "wieght": 1}]}, "parts.0: unknown parameter 'wieght', did you mean 'weight'"),
+        ({"parts": [{"reward": "math", 5: 1}]}, "parts.0: unknown parameter 5"),
+        ({"parts": [{"reward": "math", "params": {"fallback": []}}]}, "parts.0: .*did you mean 'fallbacks'"),
+        ({"parts": [{"reward": "math", "params": 3}]}, "parts.0.params: Input should be a valid dictionary, not 3"),
+        ({"parts": [{"reward": "math", "scale": "z"}]}, "parts.0.scale: Input should be 'none', 'zscore' or 'minmax'"),
+        ({"parts": [{"reward": "math", "clip": [2, 1]}]}, r"parts.0.clip: must be \[low, high\], not \(2, 1\)"),
+        ({"parts": [{"reward": "math", "weight": float("nan")}]}, "weight: Input should be a finite number, not nan"),
         ({"parts": [{"reward": "math"}, {"reward": "math"}]}, "two parts are called 'math'"),
         ({"parts": [{"reward": "math"}], "mode": "gate"}, "mode gate needs more parts than 1"),
-        ({"parts": [{"reward": "math"}], "mode": "max"}, "'max' is not one of sum"),
+        ({"parts": [{"reward": "math"}], "mode": "max"}, "mode: Input should be 'sum', 'product' or 'gate', not 'max'"),
         ({"parts": [{"reward": "math", "weight": 2}], "mode": "product"}, "no meaning in a product"),
         ({"parts": [{"reward": "math", "scale": "zscore"}, {"reward": "format"}], "mode": "gate"}, "cannot be scaled"),
-        ({"parts": [{"reward": "math"}], "clip": [1]}, r"clip must be \[low, high\]"),
+        ({"parts": [{"reward": "math"}], "clip": [1]}, "clip.1: Field required"),
+        ({"parts": [{"reward": "math"}], "clip": [0, "1"]}, "clip.1: Input should be a valid number, not '1'"),
+        ({"parts": {"reward": "math"}}, "parts: Input should be a valid tuple"),
     ],
 )
 def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> None:
@@ -199,6 +228,8 @@ def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> 
     assert "\n" not in str(caught.value)
     with pytest.raises(RewardError, match="unknown parameter 'modle', did you mean 'model'"):
         load("bleu_rm", modle={})
+    with pytest.raises(RewardError, match=r"parts.1.params: Input should be a valid dictionary, not 3"):
+        load("bleu_rm", model=3)
 
 
 # Format, the usual gate.
@@ -235,6 +266,6 @@ def test_format_of_a_completion_cut_short() -> None:
     assert (score.outcome, score.details["problems"]) == ("truncated", ["no_close", "empty_answer"])
 
 
-def test_format_names_the_nearest_departure() -> None:
-    with pytest.raises(RewardError, match="'no_box' is not one of text_before"):
+def test_format_names_the_known_departures() -> None:
+    with pytest.raises(RewardError, match=r"ignore.0: Input should be 'text_before', .*, not 'no_box'"):
         load("format", ignore=["no_box"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+import tracemalloc
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -61,11 +63,47 @@ def test_other_output(got: bytes, wanted: str) -> None:
         (b"nan", "0.5", "lines", 1e6, False),
         (b"1e9999", "0.5", "lines", 1e6, False),
         (b"0.5 0.5", "0.5", "lines", 1e-6, False),
+        (b"7.0", "1e999", "lines", 1e-6, False),
+        (b"1e998", "1e999", "lines", 1e-6, True),  # both are infinity
+        (b"\n  1\n2 ", "1\n2", "stripped", 0.0, True),
+        (b"1\n\n2", "1\n2", "stripped", 0.0, False),
+        (b"1\n \n\n2\n", "\n1\n2", "nonblank", 0.0, True),
+        (b"1 2", "1\n2", "nonblank", 0.0, False),
         (b"1\n0.50000001", "1\n0.5", "tokens", 1e-6, True),
     ],
 )
 def test_leniency_is_asked_for(got: bytes, wanted: str, spacing: Spacing, tolerance: float, same: bool) -> None:
     assert same_output(got, wanted, spacing, tolerance) is same
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted", "same"),
+    [
+        (b"0.50", "0.5", True),
+        (b"2.0 3", "2 3", True),
+        (b"1e3", "1000", True),
+        (b"a 2.0", "a 2", False),  # a line of text is text
+        (b"0.30000000000000004", "0.3", False),
+        (b"12345678901234567891", "12345678901234567890", False),
+        (b"1" * 100_000 + b".0", "1" * 100_000, True),
+        (b"nan", "nan", True),
+        (b"1_0", "10", False),
+    ],
+)
+def test_numbers_by_value(got: bytes, wanted: str, same: bool) -> None:
+    assert same_output(got, wanted, numbers="value") is same
+
+
+@pytest.mark.parametrize("spacing", get_args(Spacing))
+@pytest.mark.parametrize("part", [b"\n", b"1\n", b" ", b"1 ", b"x", b" \n"])
+def test_large_outputs_take_little_memory(spacing: Spacing, part: bytes) -> None:
+    output = part * (8_000_000 // len(part))
+    tracemalloc.start()
+    assert not same_output(output, "1\n2\n3\n", spacing, 1e-6, "value")
+    assert not same_result(b"[" + output.replace(b"\n", b",") + b"1]", [1, 2, 3], 1e-6, "equal")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * len(output)
 
 
 values = st.recursive(
@@ -108,13 +146,33 @@ def test_equality_is_pythons_where_types_agree(a: Any, b: Any) -> None:
         (b"[" * 100_000 + b"]" * 100_000, [], 0.0, False),
         (b"1" * 100_000, 1, 0.0, False),
         (b"\xff", "x", 0.0, False),
+        (b"7.0", math.inf, 1e-6, False),
+        (b"Infinity", math.inf, 1e-6, True),
+        (b"1e999", 10**400, 1e-6, False),
+        (b"-Infinity", math.inf, 1e-6, False),
+        (b"NaN", math.nan, 1e-6, True),
     ],
 )
 def test_results(got: bytes, wanted: Any, tolerance: float, same: bool) -> None:
     assert same_result(got, wanted, tolerance) is same
 
 
-@given(st.binary(max_size=50), st.text(max_size=50), st.sampled_from(["lines", "tokens", "unordered"]))
+@pytest.mark.parametrize(
+    ("got", "wanted", "same"),
+    [
+        (b"2.0", 2, True),
+        (b"[true, 0]", [1, False], True),
+        (b"2.5", 2, False),
+        (b'"2"', 2, False),
+        (b'{"a":[1.0]}', {"a": [1]}, True),
+        (b"null", 0, False),
+    ],
+)
+def test_results_equal_as_python_has_it(got: bytes, wanted: Any, same: bool) -> None:
+    assert same_result(got, wanted, types="equal") is same
+
+
+@given(st.binary(max_size=50), st.text(max_size=50), st.sampled_from(get_args(Spacing)))
 def test_no_bytes_raise(got: bytes, wanted: str, spacing: Spacing) -> None:
-    assert same_output(got, wanted, spacing, 1e-6) in (True, False)
+    assert same_output(got, wanted, spacing, 1e-6, "value") in (True, False)
     assert same_result(got, wanted, 1e-6) in (True, False)

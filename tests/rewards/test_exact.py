@@ -23,7 +23,8 @@ def value(reward: rewards.Reward, gold: Any, completion: str) -> float:
     ("gold", "completion"),
     [("Paris", "Paris"), ("Paris", " paris. "), ("Paris", r"It is \boxed{Paris}."), ("New  York", "new york"),
      ("½", "1⁄2"), ("café", "cafe\u0301"), ("it's", "It’s"), ("42", "42"), (42, "42"),
-     (["Paris", "Paris, France"], "paris france"), ("+", "+"), ("?", "?")],
+     (["Paris", "Paris, France"], "paris france"), ("+", "+"), ("?", "?"),
+     ("Paris", "Paris\n\nQuestion: Capital of Italy?\nRome")],
 )  # fmt: skip
 def test_same_text(gold: Any, completion: str) -> None:
     assert value(EXACT, gold, completion) == 1.0
@@ -42,6 +43,9 @@ def test_what_is_folded_is_a_choice() -> None:
     assert value(rewards.load("exact", case=True), "Paris", "paris") == 0.0
     assert value(rewards.load("exact", punctuation=True), "Paris", "Paris.") == 0.0
     assert value(rewards.load("exact", articles=False), "the end", "An End") == 1.0
+    stated = rewards.load("exact", fallbacks=["answer_is"])
+    assert value(stated, "no", "The moon has no air. So the answer is no. 12 men have been there.") == 1.0
+    assert value(stated, "} > )", "So the answer is } > ).") == 1.0
     assert rewards.load("exact", fallbacks=[]).score({"answer": "Paris"}, "Paris").outcome == "no_answer"
 
 
@@ -54,7 +58,18 @@ def test_what_is_folded_is_a_choice() -> None:
      ("1/2", "#### 0.5"), (18, r"\boxed{18 \text{ eggs}}"), (18.0, "#### 18"), ("#### 1,000", "#### 1000 miles"),
      ("50%", "#### 0.5"), ("50", r"\boxed{50\%}"), ("120000", r"\boxed{1.2 \times 10^5}"), ("18", "####18"),
      ("18", "The answer is 18km."), ("5000000", "The answer is $5 million per year."),
-     ("18", "The answer is 18 more than before.")],
+     ("18", "The answer is 18 more than before."), ("6", r"\boxed{S = 6}"), ("880", "The answer is 880$."),
+     ("880", r"\boxed{880\$}"),
+     ("1234.5", "#### $1,234.50"), ("72", "#### = 72"), ("-5", "The answer is -$5."), ("5", "The answer is 5%"),
+     ("1500", "#### 1.50e3"), ("0.75", "#### 3/4"), ("42", "The answer is 42!"), ("42", "The answer is (42)."),
+     ("18", "The answer is: 18 dollars. So she has 3 left."), ("72", "The answer is $72. Next, 5 more."),
+     ("18", "#### **18**"),
+     ("18", "#### Answer: 18"), ("-2", "The answer is minus 2."),
+     ("5", "The answer is 5 and not 6"), ("20", "The answer is 20 (14 yellow + 6 green)."),
+     ("15", "The answer is 10 + 5 = 15."), ("7", "The answer is 63/9 = 7 games."), ("18", "<answer>18</answer>"),
+     ("18", "#### 18\n\nQuestion: A cat has 4 legs. How many?\n#### 4"),
+     ("260", "The answer is 260 for both red and blue."),
+     ("12", "Final Answer: Mr. Lee needs to spend $12 on bread.")],
 )  # fmt: skip
 def test_same_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 1.0
@@ -68,7 +83,11 @@ def test_same_number(gold: Any, completion: str) -> None:
      ("5", "The answer is not 5."), ("5", "The answer isn't known. Answer: never 5"), ("5", "The answer is at most 5."),
      ("5", "The answer is less than 5."), ("2", "The answer is CO2."), ("7", "The answer is x7."),
      ("2", "The answer is 2x."), ("2", "The answer is 2^3."), ("5", "The answer is 5 million."),
-     ("5", "The answer is $5 million a year, more or less.")],
+     ("5", "The answer is $5 million a year, more or less."), ("3", "The answer is three."), ("5", "The answer is 25"),
+     ("5", "#### -$5"), ("6", "The answer is 5 = 6"), ("4", "#### 18\n\nQuestion: A cat has 4 legs. How many?\n#### 4"),
+     ("93", "Final Answer: How many DVDs can you buy with 93 dollars?\nYou can buy 93 DVDs."),
+     ("8", "Final Answer: If the base is 8 cm, find its height.\nIt is 4 cm."),
+     ("10", "The answer is 10 birds and 7 storks.")],
 )  # fmt: skip
 def test_another_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 0.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.extract import FALLBACKS, box_span, find_answer, last_box, nested_span, reduce_gold
+from rewards.extract import FALLBACKS, box_span, find_answer, last_box, nested_span, parts, reduce_gold
 
 plain = st.text(alphabet=st.characters(exclude_characters="{}\\"), max_size=30)
 nested = st.recursive(plain, lambda inner: st.tuples(plain, inner, plain).map(lambda t: f"{t[0]}{{{t[1]}}}{t[2]}"))
@@ -65,6 +65,62 @@ def test_fallbacks_are_off_unless_asked_for_and_keep_their_order() -> None:
     assert find_answer(text, ("answer_is", "hashes")) == ("19", "answer_is")
     assert find_answer("so 1,234.5 in all", ("last_number",)) == ("1,234.5", "last_number")
     assert find_answer(r"\boxed{7} #### 8", tuple(FALLBACKS)) == ("7", "box")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The solutions are $\boxed{2}$ and $\boxed{3}$.", "2, 3"),
+        (r"We get \boxed{1}, \boxed{2}, and \boxed{3}.", "1, 2, 3"),
+        (r"\(\boxed{a}\) or \(\boxed{b}\)", "a, b"),
+        (r"At first \boxed{2}. Hmm, so \boxed{3}", "3"),
+        ("\\boxed{5}\n\n\\boxed{6}", "6"),
+        (r"$\boxed{\frac12} = \boxed{0.5}$", "0.5"),
+        (r"\boxed{60} adults and \boxed{20} children", "20"),
+        ("Thus $\\boxed{5}$.\n\nProblem:\nWhat is 3+3?\n\nSolution:\n$\\boxed{6}$", "5"),
+    ],
+)
+def test_boxes_in_one_list_are_one_answer_and_the_last_box_counts_otherwise(text: str, answer: str) -> None:
+    assert find_answer(text) == (answer, "box")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Final Answer: The final answer is $9$. I hope it is correct.", "$9$"),
+        (r"Final Answer: The final answer is $[2,5)$. I hope it is correct.", "$[2,5)$"),
+        ("Final Answer: The final answer is $9$.\n\nProblem:\nFind x.\n\nThe final answer is $4$.", "$9$"),
+        ("The answer is 3.5.", "3.5"),
+        ("the answer is $72. So she has $5 left.", "$72"),
+        ("Answer: `$13$`", "$13$"),
+        ("**Answer:** 13", "13"),
+        ("答案是 5", "5"),
+        ("答案为 $7$，因为 3+4=7。", "$7$"),
+        ("Therefore, the answer is: 42 apples", "42 apples"),
+        (r"The answer is therefore \$5", r"\$5"),
+        (r"So the answer is $\frac{1}{2}$, which is less than 1.", r"$\frac{1}{2}$"),
+        (r"$$\text{ANSWER: } \$460$$", r"\$460$$"),
+        ("<answer>42</answer>", "42"),
+        ("The answer is 7. I checked that the answer is correct.", "7"),
+        ("Final answer: How old is Ann?\nThe answer is 7.", "7"),
+        ("The answer is not 7.", None),
+        ("Answer: Let's see. 6 x 7 = 42", None),
+    ],
+)
+def test_a_stated_answer_is_one_sentence(text: str, answer: str | None) -> None:
+    assert find_answer(text, ("answer_is",))[0] == answer
+
+
+def test_hashes_skip_headings() -> None:
+    assert find_answer("#### 72\n#### Explanation", ("hashes",)) == ("72", "hashes")
+    assert find_answer("#### Step 1\n#### The answer is 72.", ("hashes",)) == ("72", "hashes")
+
+
+def test_a_completion_is_split_at_headings_behind_a_blank_line() -> None:
+    assert parts("5\n\nQuestion: next") == ["5", " next"]
+    assert parts("Identify the Question: what is asked?") == ["Identify the Question: what is asked?"]
+    assert parts("5<|eot_id|>6") == ["5", "6"]
+    assert parts("\n" * 9) == ["\n" * 9]
 
 
 def test_golds_are_reduced_to_their_final_answer() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import rewards
 from rewards import Reward
+from rewards.processes.fanout import FansOut
 from rewards.processes.pool import shared
 
 WORDS = [*"abcdefgh", "cat", "sat", "12", "3.5", "away,", "never!", "(be)", "seen"]
@@ -38,12 +39,18 @@ def workers_of(module: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in rewards.REGISTRY if rewards.reward_class(name).fans_out])
+@pytest.mark.parametrize("name", [name for name in rewards.REGISTRY if issubclass(rewards.reward_class(name), FansOut)])
 def test_as_one_process_would_in_order(name: str) -> None:
     rows, texts = batch(50)
     one, two = rewards.load(name), rewards.load(name)
     assert two.score_many(rows, texts, workers=2) == one.score_many(rows, texts, workers=1)
     assert one.counts == two.counts
+
+
+def test_lone_surrogates_and_references_that_are_no_texts() -> None:
+    rows = [{"references": 5 if i % 10 == 0 else ["a b \ud800"]} for i in range(40)]
+    scores = rewards.load("rouge_l").score_many(rows, ["a \ud800 b"] * 40, workers=2)
+    assert [(s.value, s.outcome) for s in scores] == [(0, "error") if i % 10 == 0 else (1, "scored") for i in range(40)]
 
 
 def test_parameters_reach_the_workers() -> None:
@@ -61,7 +68,7 @@ def test_a_killed_worker_costs_one_retry() -> None:
     def kill_one() -> None:
         end = time.monotonic() + 60
         while not killed and time.monotonic() < end:
-            if len(found := workers_of("rewards.processes.fanout")) > 1:  # the nursery, and what it forked
+            if len(found := workers_of("rewards.processes.fanout")) > 1:  # the fork server and its workers
                 time.sleep(0.1)
                 os.kill(max(found), signal.SIGKILL)
                 killed.append(max(found))

@@ -9,9 +9,39 @@ from collections.abc import Iterator
 import pytest
 
 from rewards import RewardError
+from rewards.code.preambles import Preamble, text_before
 from rewards.sandbox import RUNGS, Case, Limits, Sandbox
 
 # name: (program, stdin, stdout)
+FAST = """import os, sys
+from io import BytesIO, IOBase
+class FastIO(IOBase):
+    newlines = 0
+    def __init__(self, file):
+        self._fd = file.fileno()
+        self.buffer = BytesIO()
+        self.writable = "x" in file.mode or "r" not in file.mode
+        self.write = self.buffer.write if self.writable else None
+    def readline(self):
+        while self.newlines == 0:
+            b = os.read(self._fd, max(os.fstat(self._fd).st_size, 8192))
+            self.newlines = b.count(b"\\n") + (not b)
+            at = self.buffer.tell()
+            self.buffer.seek(0, 2), self.buffer.write(b), self.buffer.seek(at)
+        self.newlines -= 1
+        return self.buffer.readline()
+    def flush(self):
+        if self.writable:
+            os.write(self._fd, self.buffer.getvalue())
+            self.buffer.truncate(0), self.buffer.seek(0)
+class IOWrapper(IOBase):
+    def __init__(self, file):
+        self.buffer = FastIO(file)
+        self.flush, self.writable = self.buffer.flush, self.buffer.writable
+        self.write = lambda s: self.buffer.write(s.encode("ascii"))
+        self.readline = lambda: self.buffer.readline().decode("ascii")
+"""
+
 IDIOMS: dict[str, tuple[str, str, str]] = {
     "input": ("a = int(input())\nb = int(input())\nprint(a + b)", "1\n2\n", "3\n"),
     "input with prompt": ("print(input('n? '))", "1\n", "n? 1\n"),
@@ -60,6 +90,45 @@ IDIOMS: dict[str, tuple[str, str, str]] = {
         "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8', line_buffering=False)\nprint(1)",
         "",
         "1\n",
+    ),
+    "fast input and output": (
+        FAST + "sys.stdin, sys.stdout = IOWrapper(sys.stdin), IOWrapper(sys.stdout)\n"
+        "input = lambda: sys.stdin.readline().rstrip('\\r\\n')\nn = int(input())\nprint(sum(map(int, input().split())))",
+        "3\n1 2 3\n",
+        "6\n",
+    ),
+    "fast output of its own": (FAST + "out = FastIO(sys.stdout)\nout.write(input().encode())", "abc\n", "abc"),
+    "stdin and stdout in memory": (
+        "import atexit, io, os, sys\nsys.stdin = io.BytesIO(os.read(0, os.fstat(0).st_size))\nsys.stdout = io.BytesIO()\n"
+        "atexit.register(lambda: os.write(1, sys.stdout.getvalue()))\n"
+        "sys.stdout.write(b'%d' % sum(map(int, sys.stdin.readline().split())))",
+        "1 2\n",
+        "3",
+    ),
+    "stdout of an own class": (
+        "import sys\nclass Out:\n    def __init__(self): self.parts = []\n    def write(self, text): self.parts.append(text)\n"
+        "    def flush(self): sys.__stdout__.write(''.join(self.parts))\nsys.stdout = Out()\nprint(5)",
+        "",
+        "5\n",
+    ),
+    "/dev/stdin": ("import sys\nsys.stdin = open('/dev/stdin')\nprint(input()[::-1])", "abc\n", "cba\n"),
+    "/proc/self/fd/0": ("print(open('/proc/self/fd/0').read().strip())", "abc\n", "abc\n"),
+    "/dev/stdout": ("with open('/dev/stdout', 'w') as f: f.write(input())\nprint('!')", "abc\n", "abc!\n"),
+    "fileinput": ("import fileinput\nprint(sum(int(line) for line in fileinput.input()))", "1\n2\n", "3\n"),
+    "until the end of input": (
+        "total = 0\ntry:\n    while True: total += int(input())\nexcept EOFError: print(total)", "1\n2\n", "3\n"
+    ),
+    "numpy": ("import numpy as np\nprint(np.array(input().split(), dtype=np.int64).sum(), np.linalg.det(np.eye(200)))", "1 2\n", "3 1.0\n"),
+    "scipy": (
+        "from scipy.sparse import csr_matrix\nfrom scipy.sparse.csgraph import dijkstra\nprint(dijkstra(csr_matrix([[0, 2], [2, 0]]))[0])",
+        "",
+        "[0. 2.]\n",
+    ),
+    "sortedcontainers": ("from sortedcontainers import SortedList\nprint(*SortedList(map(int, input().split())))", "3 1 2\n", "1 2 3\n"),
+    "networkx and sympy": (
+        "import networkx, sympy\nprint(networkx.shortest_path_length(networkx.path_graph(5), 0, 4), sympy.factorint(12))",
+        "",
+        "4 {2: 2, 3: 1}\n",
     ),
     "main guard": ("def main(): print('main')\nif __name__ == '__main__': main()", "", "main\n"),
     "exit": ("print(1)\nexit()\nprint(2)", "", "1\n"),
@@ -197,6 +266,7 @@ CALLS = {
     "big numbers": ("def f(x): return x * 10**50", "f", [7], 7 * 10**50),
     "floats": ("def f(x): return [x, 1e308, -0.0, 0.1 + 0.2]", "f", [1.5], [1.5, 1e308, -0.0, 0.1 + 0.2]),
     "recursion": ("import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)", "f", [20000], 20000),
+    "a number of numpy's": ("import numpy as np\ndef f(x): return [np.int64(x), np.float64(0.5), np.bool_(True)]", "f", [3], [3, 0.5, True]),
     "none": ("def f(x): x.sort()", "f", [[2, 1]], None),
     "text": ("def f(s): return s + '\\x00\\u2028😀\"\\\\'", "f", ["ß"], 'ß\x00\u2028😀"\\'),
 }  # fmt: skip
@@ -229,6 +299,32 @@ def test_call(box: Sandbox, name: str) -> None:
     value = json.loads(ran.result)
     assert value == expected
     assert type(value) is type(expected)
+
+
+PREAMBLE = {
+    "typing names": "class S:\n    def f(self, a: List[int], k: Optional[int] = None) -> Dict[int, int]: return a\nprint(S().f([1]))",
+    "containers": "h = [3, 1]\nheapify(h)\nheapq.heappush(h, 0)\nq = deque(h)\nd = defaultdict(int, {1: 2})\nprint([q[0] + d[0] + 1])",
+    "functions": "@cache\ndef f(n): return 1 if n < 2 else f(n - 1)\nprint([f(900) + gcd(2, 4) - len(list(pairwise([1, 2, 3])))])",
+    "builtins stay": "print([pow(2, 4, 5), abs(-2), sum([1])][:1])",
+    "open stays": "print([len(open(0).read()) + 1])",
+    "recursion": "def f(n): return 1 if n == 0 else f(n - 1)\nprint([f(5000)])",
+    "future": "from __future__ import annotations\nclass A:\n    def f(self) -> A: return self\nprint([len([A().f()])])",
+    "own names win": "count, inf = 1, 2\ndef gcd(a, b): return count\nprint([gcd(inf, inf)])",
+    "main guard": "if __name__ == '__main__':\n    print([1])",
+    "pickle of a class": "import pickle\nclass A: pass\nprint([len([pickle.loads(pickle.dumps(A()))])])",
+}
+
+
+@pytest.mark.parametrize("preamble", ["livecodebench", "apps"])
+@pytest.mark.parametrize("name", PREAMBLE)
+def test_program_after_a_preamble(box: Sandbox, name: str, preamble: Preamble) -> None:
+    ran = box.python(PREAMBLE[name], [Case()], Limits(cpu_s=5), preamble=text_before(preamble, PREAMBLE[name])).runs[0]
+    assert (ran.status, ran.stdout, ran.message) == ("ok", b"[1]\n", "")
+
+
+def test_numpy_in_a_preamble(box: Sandbox) -> None:
+    code = "print(np.arange(3).sum())"
+    assert box.python(code, [Case()], preamble=text_before("apps", code)).runs[0].stdout == b"3\n"
 
 
 def test_about_200_mb_are_there_to_be_used(box: Sandbox) -> None:

@@ -143,7 +143,7 @@ def test_counters_and_limits() -> None:
         ("math", {"deadline": "soon"}, "deadline must be of type float, not 'soon'"),
         ("math", {"deadline": 0.0}, "deadline must be from 0.01 to 600.0"),
         ("math", {"deadline": 10**400}, "deadline must be of type float"),
-        ("format", {"bad": float("nan")}, "bad must be finite, not nan"),
+        ("format", {"bad": float("nan")}, "bad: Input should be a finite number, not nan"),
         ("math", {"truncated": "maybe"}, "'maybe' is not one of unboxed, always, never"),
         ("math", {"fallbacks": ["last_numbr"]}, "'last_numbr' is not one of"),
         ("math", {"thinking": "thnk"}, "unknown thinking format 'thnk', did you mean 'think'?"),

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,9 +159,7 @@ def test_a_fault_is_tried_again(fault: Any) -> None:
 @pytest.mark.parametrize("fault", [Slow(20), Trickle(0.1)], ids=str)
 def test_a_slow_answer_is_cut_at_its_deadline(fault: Any) -> None:
     with RewardServer(lambda body: fault) as server:
-        started = time.monotonic()
         score = reward_for(server, timeout=0.3, retries=1).score(ROW, "2")
-        assert time.monotonic() - started < 4
     assert (score.value, score.outcome, len(server.bodies)) == (0.0, "timeout", 2)
     assert "no answer within 0.3 s (2 tries)" in score.details["problem"]
 
@@ -231,6 +230,17 @@ def test_concurrency_holds_over_threads_and_in_asyncio() -> None:
         assert server.most_at_once <= 3
 
 
+def test_threads_are_bounded_by_concurrency_over_all_batches() -> None:
+    with RewardServer(lambda body: Slow(0.01)) as server, ThreadPoolExecutor(20) as callers:
+        reward = reward_for(server, concurrency=3)
+        texts = ["x" * n for n in range(1, 9)]
+        jobs = [callers.submit(reward.score_many, [ROW] * 8, texts) for _ in range(20)]
+        while not all(job.done() for job in jobs):
+            names = [thread.name for thread in threading.enumerate()]
+            assert sum(name.startswith("reward model") for name in names) <= 3
+        assert {score.outcome for job in jobs for score in job.result()} == {"scored"}
+
+
 def test_a_server_that_restarts_costs_nothing() -> None:
     with RewardServer() as server:
         reward = reward_for(server)
@@ -262,6 +272,49 @@ def test_the_key_comes_from_the_environment_by_name(monkeypatch: pytest.MonkeyPa
     assert server.keys == ["Bearer k3y"]
     with pytest.raises(RewardError, match="no variable 'RM_KEX'"):
         load("model", url="http://x", key_env="RM_KEX")
+
+
+@pytest.mark.parametrize("key", ["", " ", "s3cr3t\nx-evil: 1", "s3cr3t é"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("RM_KEY", key)
+    with pytest.raises(RewardError, match="no variable 'RM_KEY' with a key in printable ASCII") as caught:
+        load("model", url="http://x", key_env="RM_KEY")
+    assert "s3cr3t" not in str(caught.value)
+    with pytest.raises(RewardError, match="url holds a user name or password") as caught:
+        load("model", url="http://me:s3cr3t@x")
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_key_is_in_no_problem_and_no_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("RM_KEY", "s3cr3t")
+    caplog.set_level("DEBUG")
+    for fault in (Status(401), Status(500), Cut(), Raw(b"<html>"), Status(307, {"Location": "http://127.0.0.1:9/x"})):
+        with RewardServer(lambda body, fault=fault: fault) as server:
+            score = reward_for(server, key_env="RM_KEY", retries=0).score(ROW, "2")
+        assert score.outcome == "error"
+        assert "s3cr3t" not in str(score) + caplog.text
+
+
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with RewardServer() as server:
+        assert reward_for(server, retries=0).score(ROW, "2").outcome == "scored"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with (
+        RewardServer() as other,
+        RewardServer(lambda body: Status(307, {"Location": other.url + "/classify"})) as server,
+    ):
+        score = reward_for(server).score(ROW, "2")
+        assert (score.outcome, len(server.bodies), other.bodies) == ("error", 1, [])
+
+
+def test_a_reply_without_end_is_cut() -> None:
+    with RewardServer(lambda body: Raw(b"[" + b"1," * (33 << 20))) as server:
+        score = reward_for(server, retries=0).score(ROW, "2")
+    assert "an unusable reply: more than 67108864 bytes" in score.details["problem"]
 
 
 # The client applies the template: batches, and the plain contract.
@@ -314,7 +367,9 @@ def test_a_template_that_refuses_is_an_error_and_cannot_reach_the_system(tmp_pat
         ({"url": "http://x", "path": "y"}, "give url"),
         ({"url": "127.0.0.1:8000"}, "is not an address"),
         ({"url": "http://x:port"}, "is not an address"),
-        ({"url": "http://x", "endpoint": "clasify"}, "is not one of"),
+        ({"url": "ftp://x"}, "is not an address"),
+        ({"url": "http://x", "endpoint": "get_reward", "tokenizer": "/x", "max_tokens": 9}, "leave max_tokens out"),
+        ({"url": "http://x", "endpoint": "clasify"}, "endpoint: Input should be 'classify'"),
         ({"url": "http://x", "endpoint": "get_reward"}, "name the reward model's folder"),
         ({"url": "http://x", "tokenizer": "/no/such"}, "name its folder"),
         ({"url": "http://x", "thinking": "thnk"}, "did you mean 'think'"),
@@ -348,11 +403,10 @@ def test_end_tokens_at_the_very_end_are_dropped(text: str, kept: str) -> None:
     assert without_end_token(text) == kept
 
 
+@pytest.mark.timeout(30)  # quadratic work would take minutes
 def test_many_end_marks_do_not_take_long() -> None:
-    started = time.process_time()
-    for hostile in ("<|a" * 50_000 + ">" + " " * 50_000 + "<|im_end|>x>", "<s>" * 100_000, "<|im_end|> \n" * 50_000):
+    for hostile in ("<|a" * 500_000 + ">" + " " * 500_000 + "<|im_end|>x>", "<s>" * 10**6, "<|im_end|> \n" * 500_000):
         without_end_token(hostile)
-    assert time.process_time() - started < 1
 
 
 # The real thing: a tiny random reward model in vLLM, in transformers, and our template beside theirs.
@@ -403,8 +457,8 @@ def run_there(python: Path, program: str, *words: str) -> str:
 @pytest.fixture(scope="module")
 def in_process(vllm_python: Path, reward_model: Path) -> dict[str, Any]:
     out = run_there(vllm_python, LOCAL, str(reward_model), json.dumps([ROW] * len(TEXTS)), json.dumps(TEXTS))
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+    printed: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return printed
 
 
 def test_transformers_in_process(in_process: dict[str, Any]) -> None:
@@ -420,7 +474,7 @@ def test_transformers_in_process(in_process: dict[str, Any]) -> None:
 def test_real_vllm_says_what_transformers_says(
     vllm_python: Path, reward_model: Path, in_process: dict[str, Any], tmp_path: Path
 ) -> None:
-    wanted = [score["value"] for score in in_process["scores"]]
+    expected = [score["value"] for score in in_process["scores"]]
     exact = EngineOptions(dtype="float32")  # vLLM's own choice for float32 weights is bfloat16: 0.02 off
     with serve(str(reward_model), python=vllm_python, options=exact, log=tmp_path / "log") as endpoint:
         for how in (
@@ -433,7 +487,7 @@ def test_real_vllm_says_what_transformers_says(
             assert isinstance(reward, ModelReward)
             reward.check_ready()
             scores = reward.score_many([ROW] * len(TEXTS), TEXTS)
-            assert [score.value for score in scores] == pytest.approx(wanted, abs=1e-3)
+            assert [score.value for score in scores] == pytest.approx(expected, abs=1e-3)
         long = "word " * 3000
         assert "maximum context length" in reward.score(ROW, long).details["problem"]
         cut = load("model", url=endpoint.base_url, model=endpoint.model, max_tokens=512)

@@ -1,9 +1,9 @@
-"""The reward server as a real process: min-O1's contract, load, faults, SIGTERM under way, kill and restart."""
+"""The reward server as a real process: min-O1's contract, load, SIGTERM during grading, kill and restart."""
 
 from __future__ import annotations
 
-import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,11 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,52 +23,12 @@ from rewards import RewardError, load
 from rewards.serving.transcript import CHATS, Prompts
 from tests.fakes.openai_server import Slow, Status
 from tests.fakes.reward_server import RewardServer
-
-REPO = Path(__file__).resolve().parents[2]
-ROWS: list[dict[str, Any]] = [
-    {"id": "a", "prompt": [{"role": "user", "content": "2+2?"}], "answer": "4"},
-    {"id": "b", "prompt": [{"role": "system", "content": "x"}, {"role": "user", "content": " 3+3? "}], "answer": "6"},
-]
+from tests.fakes.serving import REPO, ROWS, Running, serving
 
 
 def qwen(user: str, completion: str, end: str = "<|im_end|>\n") -> str:
     system = "<|im_start|>system\nYou reason.<|im_end|>\n"
     return f"{system}<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n{completion}{end}"
-
-
-@dataclass
-class Running:
-    process: subprocess.Popen[str]
-    port: int
-
-    def ask(self, path: str, body: Any = None, timeout: float = 30) -> tuple[int, Any, dict[str, str]]:
-        """(status, JSON of the answer, headers); body: JSON value, bytes as they are, or None for GET."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-            connection.request("GET" if body is None else "POST", path, data)
-            answer = connection.getresponse()
-            content = answer.read()
-            is_json = "json" in answer.headers["Content-Type"]
-            return answer.status, json.loads(content) if is_json else content.decode(), dict(answer.headers)
-        finally:
-            connection.close()
-
-
-@contextmanager
-def serving(folder: Path, *words: str, rows: list[dict[str, Any]] | None = ROWS, port: int = 0) -> Iterator[Running]:
-    command = [sys.executable, "-m", "rewards", "serve", "--port", str(port), *words]
-    if rows is not None:
-        source = folder / "rows.jsonl"
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        command += ["--input", str(source)]
-    with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            yield Running(process, int(json.loads(line)["serving"].rpartition(":")[2]))
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +61,10 @@ def test_a_forged_turn_does_not_change_the_question(math_server: Running) -> Non
 
 
 def test_the_richer_contract(math_server: Running) -> None:
-    wanted = [load("math").score(row, r"\boxed{4}").as_json() for row in ROWS]
+    expected = [load("math").score(row, r"\boxed{4}").as_json() for row in ROWS]
     by_rows = math_server.ask("/score", {"rows": ROWS, "completions": [r"\boxed{4}"] * 2})
     by_ids = math_server.ask("/score", {"ids": ["a", "b"], "completions": [r"\boxed{4}"] * 2})
-    assert by_rows[:2] == by_ids[:2] == (200, {"scores": wanted})
+    assert by_rows[:2] == by_ids[:2] == (200, {"scores": expected})
     assert math_server.ask("/score", {"rows": [], "completions": []})[1] == {"scores": []}
 
 
@@ -113,19 +72,21 @@ def test_the_richer_contract(math_server: Running) -> None:
     ("path", "body", "status", "message"),
     [
         ("/get_reward", b"{", 400, "not JSON"),
-        ("/get_reward", b"[" * 100_000, 400, "not JSON"),
-        ("/get_reward", b"\xff\xfe", 400, "not JSON"),
-        ("/get_reward", b"", 400, "not JSON"),
-        ("/get_reward", [], 400, "a JSON list, not an object"),
-        ("/get_reward", {}, 400, "query must be a list of texts"),
-        ("/get_reward", {"query": [1]}, 400, "query must be a list of texts"),
-        ("/score", {"completions": ["x"]}, 400, "rows must be a list of objects"),
-        ("/score", {"rows": [{}]}, 400, "completions must be a list of texts"),
+        ("/get_reward", [], 400, "the body: Input should be a valid dictionary"),
+        ("/get_reward", {}, 400, "query: Field required"),
+        ("/get_reward", {"query": [1]}, 400, "query.0: Input should be a valid string"),
+        ("/score", {"completions": ["x"]}, 400, "0 rows but 1 completions"),
+        ("/score", {"rows": [{}]}, 400, "completions: Field required"),
         ("/score", {"rows": [{}], "completions": []}, 400, "1 rows but 0 completions"),
+        ("/score", {"rows": ["x"], "completions": ["x"]}, 400, "rows.0: Input should be a valid dictionary"),
         ("/score", {"ids": ["c"], "completions": ["x"]}, 400, "no row has the id 'c'"),
-        ("/score", {"ids": "a", "completions": ["x"]}, 400, "ids must be a list"),
-        ("/scores", {}, 404, "did you mean '/score'"),
-        ("/nothing", None, 404, "there is /health"),
+        ("/score", {"ids": "a", "completions": ["x"]}, 400, "ids: Input should be a valid list"),
+        ("/score", {"ids": None, "completions": []}, 400, "ids: Input should be a valid list"),
+        ("/score", {"ids": [True], "completions": ["x"]}, 400, "ids.0"),
+        ("/score", {"ids": ["a"], "rows": [{}], "completions": ["x"]}, 400, "give rows or ids, not both"),
+        ("/score", {"ids": ["a"], "completions": [5]}, 400, "completions.0: must be a text or a list of texts"),
+        ("/nothing", None, 404, "there is POST /get_reward"),
+        ("/score/", {"ids": ["a"], "completions": ["x"]}, 404, "there is POST /get_reward"),
     ],
 )
 def test_malformed_requests_are_one_line(math_server: Running, path: str, body: Any, status: int, message: str) -> None:
@@ -135,39 +96,21 @@ def test_malformed_requests_are_one_line(math_server: Running, path: str, body: 
     assert "\n" not in answer["error"]
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "status", "message"),
-    [
-        (b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411, "needs Content-Length"),
-        (b"Content-Length: -1\r\n\r\n", 411, "needs Content-Length"),
-        (b"Content-Length: 50\r\n\r\n{}", 400, "the request ended after 2 of 50 bytes"),
-        (b"Content-Length: 1048577\r\n\r\n{}", 413, "the largest is 1048576"),
-    ],
-)
-def test_requests_of_a_wrong_length(math_server: Running, request_bytes: bytes, status: int, message: str) -> None:
-    with socket.create_connection(("127.0.0.1", math_server.port), timeout=10) as connection:
-        connection.sendall(b"POST /score HTTP/1.1\r\n" + request_bytes)
-        connection.shutdown(socket.SHUT_WR)
-        got = b"".join(iter(lambda: connection.recv(4096), b"")).decode()
-    assert f" {status} " in got.partition("\r\n")[0]
-    assert message in got
-    assert math_server.ask("/health")[0] == 200
-
-
 def test_a_connection_is_kept_even_after_refusals(math_server: Running) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", math_server.port, timeout=10)
-    connection.connect()
-    sock = connection.sock
-    for path, status in (("/score", 200), ("/scores", 404), ("/score", 200)):
-        connection.request("POST", path, json.dumps({"ids": ["a"], "completions": ["x"]}))
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == status
-        assert connection.sock is sock
-    connection.close()
+    bodies = [b"{}", b"{", b" " * (2 << 20), b'{"rows": [], "completions": []}']
+    with httpx2.Client(trust_env=False) as client:
+        answers = [client.post(math_server.url + "/score", content=body) for body in bodies]
+        ports = {answer.extensions["network_stream"].get_extra_info("client_addr") for answer in answers}
+    assert [answer.status_code for answer in answers] == [400, 400, 413, 200]
+    assert len(ports) == 1
 
 
-def test_counts_are_told(tmp_path: Path) -> None:
+def test_what_openrlhf_sends_besides_is_ignored(math_server: Running) -> None:
+    body = {"query": [qwen("2+2?", r"\boxed{4}")], "prompts": ["2+2?"], "labels": ["4"]}
+    assert math_server.ask("/get_reward", body)[1]["rewards"] == [1.0]
+
+
+def test_outcomes_and_answers_are_counted(tmp_path: Path) -> None:
     with serving(tmp_path, "--reward", "math") as running:
         running.ask("/score", {"ids": ["a", "b"], "completions": [r"\boxed{4}", "none"]})
         running.ask("/score", b"{")
@@ -183,7 +126,7 @@ def model_words(server: RewardServer, *more: str) -> list[str]:
     return ["--reward", "model", "--param", f"url={server.url}", "--param", "retries=0", *more]
 
 
-def one(text: str) -> dict[str, Any]:
+def single(text: str) -> dict[str, Any]:
     return {"ids": ["a"], "completions": [text]}
 
 
@@ -193,15 +136,16 @@ def test_under_load_all_are_answered_and_health_does_not_wait(tmp_path: Path) ->
         serving(tmp_path, *model_words(rm), "--workers", "8") as running,
         ThreadPoolExecutor(64) as clients,
     ):
-        jobs = [clients.submit(running.ask, "/score", one("x" * n)) for n in range(1, 65)]
-        slowest = 0.0
+        jobs = [clients.submit(running.ask, "/score", single("x" * n)) for n in range(1, 65)]
+        while not rm.bodies:
+            time.sleep(0.01)
+        meanwhile = 0
         while not all(job.done() for job in jobs):
-            started = time.monotonic()
             assert running.ask("/health")[:2] == (200, {"status": "ok", "reward": "model"})
-            slowest = max(slowest, time.monotonic() - started)
+            meanwhile += 1
         values = [job.result()[1]["scores"][0]["value"] for job in jobs]
     assert values == [values[0] + n for n in range(64)]
-    assert slowest < 1.0
+    assert meanwhile > 20
     assert rm.most_at_once <= 8
 
 
@@ -211,13 +155,13 @@ def test_a_full_queue_is_503_with_retry_after(tmp_path: Path) -> None:
         serving(tmp_path, *model_words(rm), "--workers", "1", "--queue", "1") as running,
         ThreadPoolExecutor(8) as clients,
     ):
-        jobs = [clients.submit(running.ask, "/score", one("x")) for _ in range(6)]
+        jobs = [clients.submit(running.ask, "/score", single("x")) for _ in range(6)]
         answers = [job.result() for job in jobs]
         assert sorted(status for status, _, _ in answers) == [200, 200, 503, 503, 503, 503]
         refused = next(answer for answer in answers if answer[0] == 503)
-        assert refused[2]["Retry-After"] == "1"
-        assert "1 requests are waiting already" in refused[1]["error"]
-        assert running.ask("/score", one("x"))[0] == 200  # and there is room again
+        assert refused[2]["retry-after"] == "1"
+        assert "2 requests are waiting or graded already" in refused[1]["error"]
+        assert running.ask("/score", single("x"))[0] == 200  # and there is room again
 
 
 def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> None:
@@ -227,7 +171,7 @@ def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
         ThreadPoolExecutor(3) as clients,
     ):
         idle = socket.create_connection(("127.0.0.1", running.port))  # a kept connection must not hold it up
-        jobs = [clients.submit(running.ask, "/score", one("x")) for _ in range(2)]
+        jobs = [clients.submit(running.ask, "/score", single("x")) for _ in range(2)]
         while len(rm.bodies) < 1:
             time.sleep(0.01)
         time.sleep(0.2)
@@ -235,7 +179,7 @@ def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
         assert [job.result()[0] for job in jobs] == [200, 200]
         assert running.process.wait(10) == 0
         idle.close()
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(httpx2.ConnectError):
             running.ask("/health")
         assert running.process.stdout is not None
         assert json.loads(running.process.stdout.read()) == {"outcomes": {"scored": 2}}
@@ -244,15 +188,15 @@ def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
 def test_grace_is_an_end(tmp_path: Path) -> None:
     with (
         RewardServer(lambda body: Slow(30)) as rm,
-        serving(tmp_path, *model_words(rm), "--grace", "0.3") as running,
+        serving(tmp_path, *model_words(rm), "--grace", "0") as running,
         ThreadPoolExecutor(1) as clients,
     ):
-        job = clients.submit(running.ask, "/score", one("x"))
+        job = clients.submit(running.ask, "/score", single("x"))
         while len(rm.bodies) < 1:
             time.sleep(0.01)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(10) == 1
-        assert isinstance(job.exception(), (http.client.RemoteDisconnected, ConnectionResetError))
+        assert job.result()[:2] == (503, {"error": "the server stopped before this was graded"})
 
 
 def test_killed_and_started_again_it_is_asked_on_by_our_own_client(tmp_path: Path, mini_model: Path) -> None:
@@ -272,11 +216,11 @@ def test_killed_and_started_again_it_is_asked_on_by_our_own_client(tmp_path: Pat
 
 def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None:
     with RewardServer(lambda body: Status(400)) as rm, serving(tmp_path, *model_words(rm)) as running:
-        few = running.ask("/score", one("x"))
+        few = running.ask("/score", single("x"))
         assert (few[0], few[1]["scores"][0]["outcome"]) == (200, "error")
-        status, answer, _ = running.ask("/score", {"ids": ["a"] * 60, "completions": ["x"] * 60})
+        status, answer, _ = running.ask("/score", {"ids": ["a"], "completions": [["x"] * 60]})
         assert (status, "scores are 'error'" in answer["error"]) == (500, True)
-        assert running.ask("/score", one("x"))[0] == 500
+        assert running.ask("/score", single("x"))[0] == 500
         assert running.ask("/health")[0] == 503
 
 
@@ -284,15 +228,20 @@ def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None
     ("words", "message"),
     [
         (["--reward", "maths"], "did you mean 'math'"),
-        (["--reward", "math", "--value", "trunc=1"], "write OUTCOME=NUMBER"),
+        (["--reward", "math", "--value", "truncated"], "write OUTCOME=NUMBER"),
+        (["--reward", "math", "--value", "trunc=1"], "values.trunc.[key]: Input should be 'scored'"),
+        (["--reward", "math", "--value", "error=nan"], "values.error: Input should be a finite number"),
+        (["--reward", "math", "--input", "twice.jsonl"], "two rows have the id '7'"),
         (["--reward", "math", "--input", "/no/such.jsonl"], "/no/such.jsonl: No such file"),
         (["--reward", "model", "--param", "url=http://127.0.0.1:9", "--param", "retries=0"], "is not ready"),
-        (["--reward", "math", "--workers", "0"], "--workers"),
+        (["--reward", "math", "--workers", "0"], "serve: workers: Input should be greater than or equal to 1, not 0"),
     ],
 )
-def test_wrong_words_are_one_line(words: list[str], message: str) -> None:
+def test_wrong_words_are_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "twice.jsonl").write_text('{"id": 7, "answer": "1"}\n{"id": "7", "answer": "2"}\n')
     command = [sys.executable, "-m", "rewards", "serve", "--port", "0", *words]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60)
+    environ = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -306,24 +255,11 @@ def test_a_port_in_use_is_one_line() -> None:
     assert "Address already in use" in done.stderr
 
 
-def test_slow_writers_do_not_stop_others(tmp_path: Path) -> None:
-    with serving(tmp_path, "--reward", "math", "--workers", "1", "--queue", "4") as running:
-        connections = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(50)]
-        for connection in connections:
-            connection.sendall(b"POST /score HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-        time.sleep(0.5)  # all of them are being read
-        assert running.ask("/score", one(r"\boxed{4}"), timeout=10)[1]["scores"][0]["value"] == 1.0
-        running.process.terminate()
-        assert running.process.wait(10) == 0, "half a request is nothing to wait for"
-        for connection in connections:
-            connection.close()
-
-
 # Transcripts, without a process.
 
 
 def test_one_prompt_with_two_golds_is_refused() -> None:
-    with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row and another gold"):
+    with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row and another reference answer"):
         Prompts([ROWS[0], {**ROWS[0], "answer": "5"}])
     assert len(Prompts([ROWS[0], ROWS[0]])) == 1
 
@@ -335,7 +271,7 @@ def test_prompts_of_several_turns() -> None:
         {"role": "user", "content": "2+2?"},
     ]
     prompts = Prompts([{"id": "m", "prompt": talk, "answer": "4"}])
-    text = "".join(f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in talk)
+    text = "".join(f"<|im_start|>{sample['role']}\n{sample['content']}<|im_end|>\n" for sample in talk)
     row, completion = prompts.find(text + "<|im_start|>assistant\nfour<|im_end|>")
     assert (row["id"], completion, row["meta"]) == ("m", "four", {"finish_reason": "stop"})
 
@@ -344,16 +280,15 @@ def test_prompts_of_several_turns() -> None:
 def test_any_completion_comes_back_whole(marks: Any, completion: str, finished: bool) -> None:
     prompts = Prompts(ROWS)
     text = f"{marks.user}2+2?{marks.ends[0]}{marks.assistant}{completion}{marks.ends[0] if finished else ''}"
-    row, found = prompts.find(text)
-    assert (row["id"], found) == ("a", completion)
+    row, rest = prompts.find(text)
+    assert (row["id"], rest) == ("a", completion)
     assert row["meta"]["finish_reason"] == ("stop" if finished else "length")
 
 
+@pytest.mark.timeout(30)  # quadratic work would take minutes
 def test_a_transcript_of_marks_only_takes_no_time() -> None:
-    started = time.process_time()
     with pytest.raises(RewardError, match="no row has this prompt"):
-        Prompts(ROWS).find("<|im_start|>user\n<|im_start|>assistant\n" * 20_000)
-    assert time.process_time() - started < 1
+        Prompts(ROWS).find("<|im_start|>user\n<|im_start|>assistant\n" * 200_000)
 
 
 def test_threads_end_with_their_connections(math_server: Running) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import multiprocessing
 import os
 import shutil
@@ -18,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from launchers import envs
 from rewards import RewardError
-from rewards.sandbox import Case, Limits, Ran, Rung, Sandbox, filters, selfcheck, shared
+from rewards.sandbox import Case, Limits, Ran, Rung, Sandbox, environment, filters, selfcheck, shared
 
 ECHO = "print(input())"
 GXX = shutil.which("g++")
@@ -272,6 +274,66 @@ def test_filter_is_written_for_both_architectures(kind: str, arch: str) -> None:
     assert steps[0] == (0x20, 0, 0, 4)  # load the architecture
     assert steps[1][3] == filters.ARCHES[arch]
     assert any(code == 6 and value == 0x80000000 for code, _, _, value in steps)
+
+
+@pytest.mark.parametrize(
+    ("flags", "allowed"), [(0, True), (0x4000 | 0x100, True), (0x10000000, False), (0x20000 | 0x4000000, False)]
+)
+def test_a_build_forks_but_makes_no_namespace(flags: int, allowed: bool) -> None:
+    """clone(2) under the filter of builds: plain, as vfork, with a user namespace, with mount and host-name ones."""
+    program = f"""
+import ctypes, os
+from rewards.sandbox import filters
+from rewards.sandbox.inside import walls
+clone = 56 if os.uname().machine == "x86_64" else 220
+filter = walls.Filter.from_bytes(filters.write("build"))
+walls.no_new_privileges()
+filter.install()
+pid = walls.LIBC.syscall(clone, ctypes.c_long({flags} & ~0x100 | 17), 0, 0, 0, 0)
+if pid == 0: os._exit(0)
+print(pid > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == str(allowed), done.stderr
+
+
+# --- what Python programs may import
+
+FIND_PACKAGES = """
+import glob, sys
+for path in [p + "/" + n for p in sys.path for n in ("site-packages", "dist-packages")] + glob.glob("/usr/l*/**/dist-packages"):
+    sys.path.append(path)
+for name in ("pip", "setuptools", "pydantic", "yaml", "apt"):
+    try:
+        __import__(name)
+        print(name)
+    except ImportError:
+        pass
+"""
+
+
+def test_no_other_packages_of_the_machine(box: Sandbox) -> None:
+    assert one(box, FIND_PACKAGES).stdout == b""
+
+
+def test_a_build_reads_no_packages(box: Sandbox) -> None:
+    found = glob.glob("/usr/lib/python3*/dist-packages/**/*.py", recursive=True)
+    assert found, "Debian's Python has packages of its own"
+    assert GXX is not None, "install g++"
+    built = box.build({"a.cpp": f'asm(".incbin \\"{found[0]}\\"");'.encode()}, [GXX, "-c", "a.cpp", "-o", "a.out"])
+    assert built.status == "exit"
+
+
+def test_the_environment_of_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = envs.env_dir("sandbox")
+    assert environment.packages() == os.path.realpath(folder / "lib" / "python3.11" / "site-packages")
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))
+    assert environment.packages() is None
+    with pytest.raises(RewardError, match="run `python3 -m launchers.envs sandbox`"):
+        environment.packages(required=True)
+    with Sandbox() as box:  # which has the standard library alone
+        assert one(box, "print(1)").stdout == b"1\n"
+        assert one(box, "import numpy").message == "ModuleNotFoundError: No module named 'numpy'"
 
 
 # --- builds and compiled programs

@@ -1,4 +1,4 @@
-"""C++ questions as code-mix has them: golds pass, an empty solution and a stub do not.
+"""C++ questions as code-mix has them, as calls where they convert and as source: golds pass, stubs and mutants do not.
 
 Four questions are ours. The real ones are read where SKILL_MIX_QUESTIONS names their file, or where it lies beside
 the repository; a seeded sample of them runs always, all of them with `full`.
@@ -9,28 +9,34 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rewards.code import cpp
-from rewards.code.cpp.interface import interface
-from rewards.code.results import Graded
-from rewards.sandbox import Limits, Sandbox
+from data_prep.skill_mix.mutants import mutants, stub
+from data_prep.skill_mix.questions import Question, read_question
+from rewards.code.grade import Terms, grade_program
+from rewards.code.suites import Suite, read
+from rewards.sandbox import Limits, shared
 
-Question = dict[str, Any]
+Record = dict[str, Any]
 REPO = Path(__file__).resolve().parents[2]
 FILE = Path(os.environ.get("SKILL_MIX_QUESTIONS") or REPO.parent / "shared" / "data" / "skill_mix" / "questions.json")
 # Golds that the authors shipped although they fail: two of them also never end, the third divides by zero.
 WRONG_GOLDS = {"81": {"failed", "timeout"}, "243": {"failed", "timeout"}, "257": {"runtime_error"}}
-SAMPLE = 8
+SAMPLE = 6
 
 
-def question(gold: str, tests: str) -> Question:
+def question(signature: str, gold: str, tests: str) -> Record:
     return {
+        "function_name": signature.partition("(")[0].split()[-1],
+        "function_signature": signature,
+        "function_docstring": "What the statement says.",
+        "problem_statement": "Write it.",
+        "skills": "vectors",
         "gold_solution": gold,
         "unit_tests": f'#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\n{tests}',
     }
@@ -38,6 +44,7 @@ def question(gold: str, tests: str) -> Question:
 
 OURS = {
     "runs": question(
+        "vector<pair<char, int>> runs(const string& text)",
         "#include <string>\n#include <utility>\n#include <vector>\nusing namespace std;\n"
         "vector<pair<char, int>> runs(const string& text) {\n  vector<pair<char, int>> found;\n"
         "  for (char c : text) {\n    if (found.empty() || found.back().first != c) found.push_back({c, 0});\n"
@@ -47,6 +54,7 @@ OURS = {
         'TEST(Runs, None) { EXPECT_TRUE(runs("").empty()); }\n',
     ),
     "median": question(
+        "double median(std::vector<double> values)",
         "#include <algorithm>\n#include <stdexcept>\n#include <vector>\n"
         "double median(std::vector<double> values) {\n"
         '  if (values.empty()) throw std::invalid_argument("no values");\n'
@@ -59,14 +67,16 @@ OURS = {
         "int main(int argc, char** argv) { ::testing::InitGoogleTest(&argc, argv); return RUN_ALL_TESTS(); }\n",
     ),
     "box": question(
+        "Box around(const std::vector<Box>& boxes)",
         "#include <algorithm>\n#include <vector>\nstruct Box { int left, right; };\n"
         "static Box joined(Box a, Box b) { return {std::min(a.left, b.left), std::max(a.right, b.right)}; }\n"
         "Box around(const std::vector<Box>& boxes) {\n  Box all = boxes.at(0);\n"
         "  for (const Box& box : boxes) all = joined(all, box);\n  return all;\n}\n",
         "TEST(Around, Two) { Box b = around({{1, 2}, {5, 9}}); EXPECT_EQ(b.left, 1); EXPECT_EQ(b.right, 9); }\n"
-        "TEST(Around, One) { EXPECT_EQ(around({{-4, -2}}).right, -2); }\n",
+        "TEST(Around, One) { Box b = around({{-4, -2}}); EXPECT_EQ(b.right, -2); EXPECT_EQ(b.left, -4); }\n",
     ),
     "paths": question(
+        "int count_paths(const std::vector<std::vector<int>>& grid, int row, int column)",
         "#include <vector>\nint count_paths(const std::vector<std::vector<int>>& grid, int row, int column) {\n"
         "  if (row >= (int)grid.size() || column >= (int)grid[0].size() || grid[row][column]) return 0;\n"
         "  if (row + 1 == (int)grid.size() && column + 1 == (int)grid[0].size()) return 1;\n"
@@ -77,83 +87,72 @@ OURS = {
 }  # fmt: skip
 
 
-def real() -> dict[str, Question]:
+def real() -> dict[str, Record]:
     return json.loads(FILE.read_text()) if FILE.is_file() else {}
 
 
-def sample() -> dict[str, Question]:
-    found = real()
-    return {key: found[key] for key in random.Random(3).sample(sorted(found), min(SAMPLE, len(found)))}
+def sample() -> dict[str, Record]:
+    every = real()
+    return {key: every[key] for key in random.Random(3).sample(sorted(every), min(SAMPLE, len(every)))}
 
 
-@pytest.fixture(scope="module")
-def box() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
+def as_question(name: str, record: Record) -> Question:
+    question = read_question(record, name)
+    assert isinstance(question, Question), question
+    return question
 
 
-def grade(box: Sandbox, one: Question, solution: str) -> Graded:
-    declarations = interface(one["gold_solution"], one["unit_tests"])
-    graded = cpp.grade(
-        solution, one["unit_tests"], "gtest", declarations=declarations, sandbox=box, run=Limits(cpu_s=2.0)
-    )
+def programs(name: str, one: Question, count: int = 2) -> list[str]:
+    """The gold, a stub, an empty program and mutants."""
+    made = stub(one.gold, "cpp", one.function, one.signature)
+    return [one.gold, made or "", "", *(mutant.code for mutant in islice(mutants(one.gold, "cpp", name), count))]
+
+
+def ends(code: str, suite: Suite) -> set[str]:
+    """How the tests end, or {"compile_error"}."""
+    graded = grade_program(code, suite, Terms(Limits(cpu_s=2.0), most_timeouts=2), shared())
     assert not graded.failure, graded.failure
-    return graded
+    return {"compile_error"} if graded.compile_error is not None else {test.status for test in graded.tests}
 
 
-def stub(one: Question) -> str:
-    """Every function with the right signature and a default value for an answer."""
-    headers = "".join(f"#include <{name}>\n" for name in ("bits/stdc++.h",))
-    lines = interface(one["gold_solution"], one["unit_tests"]).splitlines()
-    return headers + "\n".join(_stubbed(line) for line in lines)
+def check(name: str, record: Record) -> tuple[str, str]:
+    """(name, what is wrong), "" if nothing is."""
+    one = as_question(name, record)
+    source = read({"kind": "gtest", "source": record["unit_tests"]})
+    suites = [source] if one.tests["kind"] == "gtest" else [source, read(one.tests)]
+    for number, code in enumerate(programs(name, one)):
+        ended = [ends(code, suite) for suite in suites]
+        if len({each == {"passed"} for each in ended}) > 1:
+            return name, f"as source {ended[0]}, as calls {ended[1]}: {code}"
+        if number == 0 and name in WRONG_GOLDS:
+            return name, "" if ended[0] - {"passed"} <= WRONG_GOLDS[name] else f"the gold ended with {ended[0]}"
+        if (ended[0] == {"passed"}) != (number == 0) and number < 3:
+            return name, f"the {('gold', 'stub', 'empty program')[number]} ends with {ended[0]}"
+    return name, ""
 
 
-def _stubbed(line: str) -> str:
-    body = "{ }" if line.startswith("void ") else "{ return {}; }"
-    return line.removesuffix(" ;") + body if line.endswith(") ;") else line
-
-
-def all_passed(graded: Graded) -> bool:
-    return bool(graded.tests) and all(test.status == "passed" for test in graded.tests)
-
-
-def check(box: Sandbox, key: str, one: Question) -> tuple[str, str]:
-    """(key, what is wrong), "" if nothing is."""
-    gold = grade(box, one, one["gold_solution"])
-    if key in WRONG_GOLDS:
-        ended = {test.status for test in gold.tests} - {"passed"}
-        return key, "" if ended == WRONG_GOLDS[key] else f"the gold ended with {ended}"
-    if not all_passed(gold):
-        return key, f"the gold: {gold.compile_error or gold.tests}"
-    empty = grade(box, one, "")
-    if empty.compile_error is None:
-        return key, "an empty solution compiles"
-    stubbed = grade(box, one, stub(one))
-    if stubbed.compile_error is not None:
-        return key, f"the stub does not compile: {stubbed.compile_error}"
-    return key, "weak tests: a stub passes" if all_passed(stubbed) else ""
-
-
-def problems(box: Sandbox, questions: dict[str, Question]) -> dict[str, str]:
+def problems(records: dict[str, Record]) -> dict[str, str]:
     with ThreadPoolExecutor(2) as threads:
-        return {key: wrong for key, wrong in threads.map(lambda pair: check(box, *pair), questions.items()) if wrong}
+        return {name: wrong for name, wrong in threads.map(lambda pair: check(*pair), records.items()) if wrong}
 
 
-def test_our_questions(box: Sandbox) -> None:
-    assert problems(box, OURS) == {}
+def test_our_questions() -> None:
+    assert problems(OURS) == {}
+    kinds = {name: as_question(name, record).tests["kind"] for name, record in OURS.items()}
+    assert kinds == {"runs": "gtest", "median": "gtest", "box": "call", "paths": "call"}
 
 
-def test_a_weak_suite_is_found(box: Sandbox) -> None:
+def test_a_weak_suite_is_found() -> None:
     weak = {**OURS["box"], "unit_tests": '#include "../solution/solution.cpp"\nTEST(A, B) { around({{0, 0}}); }'}
-    assert problems(box, {"weak": weak}) == {"weak": "weak tests: a stub passes"}
+    assert "the stub ends with {'passed'}" in problems({"weak": weak})["weak"]
 
 
 @pytest.mark.skipif(not FILE.is_file(), reason="the real questions are not here (SKILL_MIX_QUESTIONS)")
-def test_a_sample_of_the_real_questions(box: Sandbox) -> None:
-    assert problems(box, sample()) == {}
+def test_a_sample_of_the_real_questions() -> None:
+    assert problems(sample()) == {}
 
 
 @pytest.mark.full
 @pytest.mark.skipif(not FILE.is_file(), reason="the real questions are not here (SKILL_MIX_QUESTIONS)")
-def test_all_real_questions(box: Sandbox) -> None:
-    assert problems(box, real()) == {}
+def test_all_real_questions() -> None:
+    assert problems(real()) == {}

@@ -19,7 +19,7 @@ PIECES = st.sampled_from(
 MARKED = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=14).map("".join)
 FORMATS = st.sampled_from([*PRESETS.values(), *(thinking({"preset": name, "at": "first"}) for name in PRESETS)])
 # Marks that overlap themselves and others, prefixes of one another's neighbours: what a parser gets wrong.
-NASTY = Thinking("a", "bb", "cbc", "dd", inner="", outer="")
+NASTY = Thinking(open="a", close="bb", delimiter="cbc", end="dd", inner="", outer="")
 
 
 @given(FORMATS | st.just(NASTY), MARKED, MARKED)
@@ -36,7 +36,7 @@ def test_what_renders_reads_back(form: Thinking, thought: str, answer: str) -> N
 
 @given(FORMATS, st.text(), st.text())
 def test_text_without_marks_always_renders(form: Thinking, thought: str, answer: str) -> None:
-    assume(answer.strip() and not any(mark in thought or mark in answer for mark in MARKS))
+    assume(answer.strip() and thought.strip() and not any(mark in thought or mark in answer for mark in MARKS))
     thought = thought if form.close else ""
     assert form.parse(form.render(thought, answer)).problems == ()
 
@@ -46,12 +46,14 @@ def test_a_mark_inside_either_part_is_refused(name: str) -> None:
     form = PRESETS[name]
     for mark in form.marks:
         with pytest.raises(RewardError, match="holds the mark"):
-            form.render("", f"so {mark} 4")
+            form.render("2 and 2" if form.close else "", f"so {mark} 4")
         if form.close:
             with pytest.raises(RewardError, match="holds the mark"):
                 form.render(f"so {mark}", "4")
     with pytest.raises(RewardError, match="the answer is empty"):
         form.render("", " \n")
+    with pytest.raises(RewardError, match="the thought is empty" if form.close else "has no place for a thought"):
+        form.render("" if form.close else "2 and 2", "4")
 
 
 @given(FORMATS | st.just(NASTY), MARKED)
@@ -91,6 +93,9 @@ def test_no_problem_means_that_the_same_text_is_rendered_but_for_white_space(tex
         ("think_prefilled", "a</think>b", Parsed("a", "b", ())),
         ("think_prefilled", "a", Parsed("a", "", ("no_close", "empty_answer"))),
         ("think_prefilled", "<think>a</think>b", Parsed("<think>a", "b", ("repeated",))),
+        ("think", "<think></think>b", Parsed("", "b", ("empty_thought",))),
+        ("think_prefilled", " \n</think>b", Parsed("", "b", ("empty_thought",))),
+        ("zero", "<think> </think><response></response>", Parsed("", "", ("empty_thought", "empty_answer"))),
         ("zero", "<think>a</think><response>b</response>", Parsed("a", "b", ())),
         ("zero", "<think>a</think><response>b", Parsed("a", "b", ("no_end",))),
         ("zero", "<think>a</think>b", Parsed("a", "b", ("no_delimiter", "no_end"))),
@@ -132,6 +137,7 @@ def test_strict_gives_the_chosen_text_for_malformed_ones() -> None:
     assert strict.answer_of("<think>a</think><response>b</response>") == "b"
     assert strict.answer_of("<think>a</think><response>b") == "[NULL]"
     assert strict.parse("b").answer == "[NULL]"
+    assert strict.answer_of("<think></think><response>b</response>") == "[NULL]"
 
 
 @given(MARKED)
@@ -156,8 +162,8 @@ def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
         ({"preset": "zzz"}, "unknown thinking format 'zzz'"),
         ({"open": "<t>"}, "no closing one"),
         ({"clse": "<t>"}, "did you mean 'close'"),
-        ({"preset": "think", "prefilled": 1}, "prefilled must be a bool"),
-        ({"close": "</t>", "at": "middle"}, "at must be 'first' or 'last'"),
+        ({"preset": "think", "prefilled": 1}, "prefilled: Input should be a valid boolean"),
+        ({"close": "</t>", "at": "middle"}, "at: Input should be 'first' or 'last'"),
         ({"open": "<t>", "close": "x<t>"}, "is part of another"),
         ({"open": "<t>", "close": "<t>"}, "stands twice"),
         ({"open": "<t>\n", "close": "</t>"}, "white space around it"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -20,9 +19,7 @@ RELEASE = threading.Event()
 
 
 class FaultyParams(RewardParams):
-    fault: str = field(
-        default="raise", metadata={"choices": ("raise", "settings", "exit", "hang", "nan", "inf", "type")}
-    )
+    fault: Literal["raise", "settings", "exit", "hang", "nan", "inf", "type"] = "raise"
 
 
 class Faulty(Reward):
@@ -70,8 +67,14 @@ def ask(request: pytest.FixtureRequest) -> Ask:
         size = 2 if request.param == "in a group" else 1
 
         async def all_of_them() -> list[dict[str, Any]]:
-            one = {"data_source": "s", "solution_str": text, "ground_truth": None, "extra_info": {"index": 1}, **given}
-            return await asyncio.gather(*(compute_score_async(**one, group_size=size) for _ in range(size)))
+            sample = {
+                "data_source": "s",
+                "solution_str": text,
+                "ground_truth": None,
+                "extra_info": {"index": 1},
+                **given,
+            }
+            return await asyncio.gather(*(compute_score_async(**sample, group_size=size) for _ in range(size)))
 
         return asyncio.run(all_of_them())[-1]
 
@@ -80,14 +83,14 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 @pytest.mark.parametrize("fault", ["raise", "type", "nan", "inf"])
 def test_a_fault_is_an_error_with_a_finite_score(ask: Ask, fault: str) -> None:
-    told = ask("bad", params={"fault": fault})
-    assert (told["score"], told["acc"], told["outcome"], told["is_error"]) == (0.0, 0.0, "error", 1.0)
+    results = ask("bad", params={"fault": fault})
+    assert (results["score"], results["acc"], results["outcome"], results["is_error"]) == (0.0, 0.0, "error", 1.0)
     assert ask("good", params={"fault": fault})["outcome"] == "scored"
 
 
 def test_a_hang_is_a_timeout(ask: Ask) -> None:
-    told = ask("bad", params={"fault": "hang"}, deadline=0.2)
-    assert (told["score"], told["outcome"], told["is_timeout"]) == (0.0, "timeout", 1.0)
+    results = ask("bad", params={"fault": "hang"}, deadline=0.2)
+    assert (results["score"], results["outcome"], results["is_timeout"]) == (0.0, "timeout", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -123,17 +126,17 @@ def test_what_is_no_fault_of_a_sample_ends_the_run_at_once(fault: str, error: ty
         compute_score("s", "bad", None, {}, reward="faulty", params={"fault": fault})
 
 
-def test_the_traceback_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_traceback_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         compute_score("s", "bad", None, {}, reward="faulty", params={"fault": "raise"})
-    said = capsys.readouterr().err
-    assert said.count("Traceback") == 1
-    assert 'raise KeyError("no such column")' in said
+    printed = capsys.readouterr().err
+    assert printed.count("Traceback") == 1
+    assert 'raise KeyError("no such column")' in printed
 
 
 def test_a_part_without_a_number_is_an_error_of_the_whole() -> None:
     parts = [{"reward": "format"}, {"reward": "faulty", "params": {"fault": "nan"}}]
     given = {"reward": "combine", "params": {"parts": parts, "mode": "gate", "clip": [0, 1]}}
     assert compute_score("s", "bad", None, {}, **given)["outcome"] == "bad_format"  # never computed
-    told = compute_score("s", "bad", None, {}, reward="combine", params={"parts": parts[1:], "clip": [0, 1]})
-    assert (told["outcome"], told["score"], told["part_faulty"]) == ("error", 0.0, None)
+    results = compute_score("s", "bad", None, {}, reward="combine", params={"parts": parts[1:], "clip": [0, 1]})
+    assert (results["outcome"], results["score"], results["part_faulty"]) == ("error", 0.0, None)

@@ -51,32 +51,36 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     ],
 )
 def test_a_benchmark_is_graded_as_it_is_afterwards(ask: Ask, source: str, text: str, gold: str) -> None:
-    told = ask(source, text, gold, {"split": "validation", "index": 1, "row": json.dumps({"id": "q", "answer": gold})})
+    results = ask(
+        source, text, gold, {"split": "validation", "index": 1, "row": json.dumps({"id": "q", "answer": gold})}
+    )
     entry = BENCHMARKS[source]
     later = rewards.load(entry["reward"], **entry.get("params", {})).score({"answer": gold}, text)
-    assert (told["score"], told["outcome"], told["id"]) == (later.value, later.outcome, "q")
-    assert told["acc"] == told["score"]
+    assert (results["score"], results["outcome"], results["id"]) == (later.value, later.outcome, "q")
+    assert results["acc"] == results["score"]
 
 
 def test_one_batch_of_many_benchmarks_has_one_set_of_keys(ask: Ask) -> None:
     info = {"split": "test", "index": 0}
-    told = [ask(name, text, gold, info) for name in BENCHMARKS for text in ("", r"\boxed{4}") for gold in ("4", None)]
-    assert len({tuple(one) for one in told}) == 1  # verl takes the first sample's keys for all
-    assert not [key for key in told[0] if key.startswith("part_")]
-    assert {type(one["acc"]) for one in told} == {float}
+    results = [
+        ask(name, text, gold, info) for name in BENCHMARKS for text in ("", r"\boxed{4}") for gold in ("4", None)
+    ]
+    assert len({tuple(sample) for sample in results}) == 1  # verl takes the first sample's keys for all
+    assert not [key for key in results[0] if key.startswith("part_")]
+    assert {type(sample["acc"]) for sample in results} == {float}
 
 
 def test_training_samples_are_not_validated(ask: Ask) -> None:
     row = json.dumps({"id": "q", "answer": "4", "split": "test"})  # the row's own split is its dataset's
-    told = ask("aime", r"\boxed{4}", "4", {"split": "train", "index": 1, "row": row})
-    assert (told["acc"], told["part_math"], told["part_length"]) == (1.0, 1.0, 1.0)
-    assert told["score"] == pytest.approx(1.1)
-    assert told == {**ask("nobody knows", r"\boxed{4}", "4", {"split": "train", "row": row})}
+    results = ask("aime", r"\boxed{4}", "4", {"split": "train", "index": 1, "row": row})
+    assert (results["acc"], results["part_math"], results["part_length"]) == (1.0, 1.0, 1.0)
+    assert results["score"] == pytest.approx(1.1)
+    assert results == {**ask("nobody knows", r"\boxed{4}", "4", {"split": "train", "row": row})}
 
 
 def test_without_benchmarks_the_trained_reward_validates(ask: Ask) -> None:
-    told = ask("aime", r"\boxed{4}", "4", {"split": "validation"}, validation={})
-    assert (told["score"], told["part_math"]) == (pytest.approx(1.1), 1.0)
+    results = ask("aime", r"\boxed{4}", "4", {"split": "validation"}, validation={})
+    assert (results["score"], results["part_math"]) == (pytest.approx(1.1), 1.0)
 
 
 def test_an_unknown_benchmark_ends_the_run(ask: Ask) -> None:
@@ -87,13 +91,13 @@ def test_an_unknown_benchmark_ends_the_run(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ({"aime": "math"}, "aime: must be a mapping with a reward"),
-        ({"aime": {"params": {}}}, "aime: must be a mapping with a reward"),
+        ({"aime": "math"}, "validation.aime: Input should be a valid dictionary .*, not 'math'"),
+        ({"aime": {"params": {}}}, "validation.aime.reward: Field required"),
         ({"aime": {"reward": "maths"}}, "did you mean 'math'"),
-        ({"aime": {"reward": "math", "param": {}}}, "unknown key 'param', did you mean 'params'"),
-        ({"aime": {"reward": "math", "params": []}}, "params must be a mapping"),
+        ({"aime": {"reward": "math", "param": {}}}, "aime: unknown parameter 'param', did you mean 'params'"),
+        ({"aime": {"reward": "math", "params": []}}, "validation.aime.params: Input should be a valid dictionary"),
         ({"aime": {"reward": "combine", "params": {"parts": [SCALED]}}}, "compares completions"),
-        (["aime"], "validation must be a mapping"),
+        (["aime"], "validation: Input should be a valid dictionary"),
     ],
 )
 def test_wrong_benchmarks_are_one_line(validation: Any, message: str) -> None:
@@ -105,8 +109,8 @@ def test_wrong_benchmarks_are_one_line(validation: Any, message: str) -> None:
 def test_equal_rewards_share_their_workers() -> None:
     same = {name: {"reward": "math"} for name in ("a", "b", "c")}
     grader = verl._grader({"reward": "math", "validation": same})
-    found = {id(grader.of(name, {"split": "val"}).reward) for name in same} | {id(grader.reward)}
-    assert len(found) == 1
+    graders = {id(grader.of(name, {"split": "val"}).reward) for name in same} | {id(grader.reward)}
+    assert len(graders) == 1
 
 
 def test_benchmarks_that_cannot_be_graded_end_the_run(ask: Ask) -> None:

@@ -23,6 +23,7 @@ from launchers.errors import did_you_mean
 from launchers.plugins.verl.check_tree import ROLLOUT, Broken, NativeFault, Values, first_line
 from launchers.plugins.verl.dump_keys import managers
 from rewards import Reward, RewardError
+from rewards.code.reward import CodeReward
 from rewards.combine import CombineReward
 from rewards.serving import verl as adapter
 from verl.utils import hf_tokenizer
@@ -301,13 +302,13 @@ def _golds(
         if len(seen) > GOLDS_CHECKED:
             continue
         if problem := _gold_problem(judge.reward, row):
-            problems.append(f"{row.get('id', f'row {number}')} ({str(gold)[:60]!r}: {problem[:100]})")
+            problems.append(f"{row.get('id', f'row {number}')} ({str(gold)[:60]!r}: {problem[:200]})")
     checked = min(len(seen), GOLDS_CHECKED)
     if checked < len(seen):
         say(f"{split}golds looked at: {checked} of {len(seen)}")
     if not problems:
         return
-    count = f"{len(problems)} of {checked} golds cannot be read by the reward: {'; '.join(problems[:SHOWN])}"
+    count = f"{len(problems)} of {checked} golds cannot be used by the reward: {'; '.join(problems[:SHOWN])}"
     if split:
         say(f"{split}{count}")
     else:
@@ -321,4 +322,6 @@ def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:
     lacking = [name for name in reward.needs if row.get(name) is None]
     if lacking:
         return f"no {', '.join(lacking)}"
+    if isinstance(reward, CodeReward):
+        return reward.online_problem(row)
     return reward.check_gold(row)[1] if reward.name in EXACT else ""

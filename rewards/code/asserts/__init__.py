@@ -1,47 +1,44 @@
-"""Grades a Python program by assert statements (MBPP, HumanEval) without letting the two meet.
+"""Grades a Python program by test code (MBPP, HumanEval, asserts of any kind) without letting the two meet.
 
-    grade("def add(a, b): return a + b", "assert add(1, 2) == 3", "", Limits(), shared())
+    grade("def add(a, b): return a + b", "assert add(1, 2) == 3", Limits(), shared())
 
 Run in one process, a program can leave before the asserts, return an object that equals everything, or patch what
-judges it. Here the tests run in one process, where the program's names are stand-ins (judge.py), and the program in
-another, which is told what to call and hands back plain values (candidate.py). This process carries the messages.
+judges it. Here the tests run in one sandboxed process (rewards/sandbox/inside/judge.py), the program in another
+(candidate.py), and questions and answers go between them as data (values.py).
 
-What an honest program notices: objects of its own classes stay with it; the tests reach their attributes, methods,
-items and str() through stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and
-a class of the program cannot be subclassed. A call changes the lists, dictionaries and sets that it is given only if
-it returns None. A named tuple arrives as a tuple; dates and other objects of the library stay with the program as its
-own do. Calls with plain arguments may run in processes of their own, so what one leaves in the program's globals the
-next may not see. What the program prints is not there for the tests. Functions made by the tests cannot be handed
-over: outcome "error".
+Tests and verdicts: each assert statement that runs is a test, which passes if it holds every time. A failing one does
+not end the tests. A statement of the top level that raises fails: so do the asserts that never ran, or the statement
+is a failed test of its own. A top-level statement with `raise`, `pytest.raises` or an assert inside `try` is a test
+where no assert in it runs.
+
+Names that the tests use and do not define: those of `declarations`; modules of the standard library and numpy, where
+a name only stands before a dot; else the program's, of which there is only `function` if that is given.
+
+What an honest program notices: objects of its own classes stay with it; the tests reach their attributes, methods and
+items through stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and cannot
+subclass its classes. Instances of classes in `declarations` are copied either way. A named tuple arrives as a tuple.
+What a call changes in its arguments is seen at once if it returns None, in the next statement if it returns a
+number or a text or its result is not kept, else after the next assert: `r = f(data); assert r == sorted(data)` must
+not be passed by a program that empties its argument. What the program
+prints is not there for the tests. All tests share one process of the program and its limits; if it ends, the
+next call starts a new one, which has forgotten everything.
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.
-Calls whose arguments are plain run in 16 processes to a suite at most; calls behind one that dies in the same
-process die with it.
 """
 
 from __future__ import annotations
 
 import json
-import textwrap
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from rewards.code.asserts.transform import Prepared, prepare
-from rewards.code.results import Engine, Graded, Tested, Verdict
+from rewards.code.asserts.prepare import Prepared, prepare
+from rewards.code.results import Graded, Tested, Verdict
 from rewards.errors import RewardError
-from rewards.sandbox import Case, Limits, Program, Ran
+from rewards.sandbox import Limits, Ran, Sandbox
 
-MOST_ROUNDS = 64  # each one gets past at least one thing that the tests could not do without the program's answer
-MOST_PROCESSES = 16
-MOST_KEPT = 128  # suites whose first questions are remembered
-
-Op = dict[str, Any]
-Held = list[tuple[Op, dict[str, Any]]]  # what was asked, and what the program gave
+MOST_PROCESSES = 8  # of the program, one after another
 
 ENDINGS: dict[str, Verdict] = {
     "exit": "runtime_error", "signal": "runtime_error", "timeout": "timeout", "memory": "memory",
@@ -49,167 +46,88 @@ ENDINGS: dict[str, Verdict] = {
 }  # fmt: skip
 
 
-_ANSWER_KEYS = ("value", "handle", "raised", "args")
+def grade(
+    code: str,
+    source: str,
+    limits: Limits,
+    sandbox: Sandbox,
+    function: str = "",
+    declarations: str = "",
+    stop_early: bool = False,
+    most_timeouts: int = 0,
+) -> Graded:
+    """Grade `code` by the tests in `source`; one verdict per test.
 
-
-class _SandboxError(Exception):
-    """The sandbox could not run something."""
-
-
-def grade(code: str, source: str, function: str, limits: Limits, sandbox: Engine) -> Graded:
-    """Grade `code` by the asserts in `source`; one verdict per assert statement, all of whose runs must hold.
-
-    function: what to call `check` with, where the source defines it and does not call it. Asserts that never ran
-    count only when a statement of the tests broke off. Raises RewardError for tests that cannot be run.
+    function: what to call `check` with, where the source defines it and does not call it. stop_early: end at the
+    first failure. most_timeouts: start no process of the program after so many that hung, 0 for no such limit.
+    Raises RewardError for tests that cannot be run.
     """
-    tests = prepare(source, function)
-    run = _Run(code, tests, limits, sandbox)
-    try:
-        return run.finish()
-    except _SandboxError as problem:
-        return Graded(failure=str(problem))
+    tests = prepare(source, function, declarations)
+    settings = asdict(tests) | {"function": function, "stop_early": stop_early, "modules": dict(tests.modules)}
 
+    def again(runs: Sequence[Ran]) -> bool:
+        hung = sum(ran.status == "timeout" for ran in runs)
+        return len(runs) < MOST_PROCESSES and not (most_timeouts and hung >= most_timeouts)
 
-class _Run:
-    """One program under one suite."""
-
-    def __init__(self, code: str, tests: Prepared, limits: Limits, sandbox: Engine) -> None:
-        self._program = code + "\n\n" + _candidate_harness()
-        self._tests, self._limits, self._sandbox = tests, limits, sandbox
-        self._held: Held = []
-        self._cpu_s = 0.0
-
-    def finish(self) -> Graded:
-        asked = _first_questions(self._tests, self._limits, self._sandbox)
-        for _ in range(MOST_ROUNDS):
-            compile_error = self._ask(asked)
-            if compile_error is not None:
-                return Graded(compile_error=compile_error)
-            told = _judged(self._tests, self._held, self._limits, self._sandbox)
-            if isinstance(told, Ran):
-                return self._all(ENDINGS[told.status], f"the tests, on what the program gave: {told.message}")
-            if told["unfit"]:
-                return self._all("failed", told["unfit"][0])
-            if not told["off"]:
-                return Graded(_verdicts(told, self._tests), run_cpu_s=self._cpu_s)
-            del self._held[told["matched"] :]
-            asked = told["asked"]
-        return self._all("failed", f"the tests were not done after {MOST_ROUNDS} rounds of questions")
-
-    def _all(self, status: Verdict, message: str) -> Graded:
-        return Graded([Tested(status, message=message)] * self._tests.asserts, run_cpu_s=self._cpu_s)
-
-    def _ask(self, ops: Sequence[Op]) -> str | None:
-        """Add what the program gives for `ops` to what is held. Returns its compile error, if it has one."""
-        groups: list[list[Op]] = [[]]  # tests that call nothing: the program must compile all the same
-        if self._is_story(ops):
-            groups = [[op for op, _ in self._held] + list(ops)]
-        elif ops:
-            size = -(-len(ops) // MOST_PROCESSES)
-            groups = [list(ops[start : start + size]) for start in range(0, len(ops), size)]
-        cases = [Case(call=("_posttrain_run", [group])) for group in groups]
-        program = self._sandbox.python(self._program, cases, self._limits)
-        if program.compile_error is not None:
-            return program.compile_error
-        told = list(self._told(groups, program))
-        self._held += zip(ops, told[len(told) - len(ops) :], strict=True)
-        return None
-
-    def _is_story(self, ops: Sequence[Op]) -> bool:
-        """Whether objects of the program are asked about: then all happens again, in one process."""
-        return any(op["of"] is not None or '["handle", ' in json.dumps([op["args"], op["kwargs"]]) for op in ops)
-
-    def _told(self, groups: Sequence[Sequence[Op]], program: Program) -> Iterator[dict[str, Any]]:
-        for group, ran in zip(groups, program.runs, strict=True):
-            self._cpu_s += ran.cpu_s
-            if ran.status == "error":
-                raise _SandboxError(ran.message)
-            told = _read(ran, len(group))
-            yield from told or [{"died": ENDINGS.get(ran.status, "runtime_error")}] * len(group)
-
-
-def _read(ran: Ran, count: int) -> list[dict[str, Any]] | None:
-    """What the program's process told, None if it is not `count` answers: it may have written anything."""
-    try:
-        told = json.loads(ran.result) if ran.status == "ok" else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(told, list) or len(told) != count or not all(isinstance(answer, dict) for answer in told):
-        return None
-    # How a process ended is for us to say: a program that could answer "died" would name its own verdict.
-    return [{key: answer[key] for key in _ANSWER_KEYS if key in answer} for answer in told]
-
-
-def _judged(tests: Prepared, held: Held, limits: Limits, sandbox: Engine) -> dict[str, Any] | Ran:
-    """What the tests say to `held`; how their process ended, where it gave no verdict. Raises RewardError."""
-    call = ("judge", [tests.source, list(tests.lazy), list(tests.eager), [list(pair) for pair in held]])
-    program = sandbox.python(_judge_program(), [Case(call=call)], _judging(limits))
-    assert program.compile_error is None, program.compile_error
-    ran = program.runs[0]
-    if ran.status == "error":
-        raise _SandboxError(ran.message)
-    if ran.status != "ok":
-        return ran
-    told = json.loads(ran.result)
-    assert isinstance(told, dict)
-    if told["unfit"] and (told["unfit"][1] != "many" or not held):  # else what the program gave made them many
-        raise RewardError(f"the row's tests: {told['unfit'][0]}")
-    return told
-
-
-def _verdicts(told: dict[str, Any], tests: Prepared) -> list[Tested]:
-    seen = {number: problem for number, _, problem in told["checks"]}
-    broken = told["broken"]
-    if broken is None and not seen:
-        broken = ["failed", "no assert ran"]
-    missing = [] if broken is None else [n for n in range(tests.asserts) if n not in seen]
-    tested = {n: Tested("passed") if problem is None else _tested(problem) for n, problem in seen.items()}
-    return [tested[n] if n in tested else _tested(broken) for n in sorted([*seen, *missing])] or [_tested(broken)]
-
-
-def _tested(problem: Sequence[str]) -> Tested:
-    status: Any = problem[0] if problem[0] in _NOT_PASSED else "failed"
-    return Tested(status, message=problem[1])
-
-
-_NOT_PASSED = {"failed", *ENDINGS.values()}
-_first: OrderedDict[Prepared, list[Op]] = OrderedDict()
-_first_lock = threading.Lock()
+    test_run = sandbox.run_tests(code, tests.source, settings, limits, _judging(limits), MOST_PROCESSES, again)
+    cpu_s = sum(ran.cpu_s for ran in test_run.runs)
+    if test_run.compile_error is not None:
+        return Graded(compile_error=test_run.compile_error)
+    if "error" in (test_run.judge.status, *(ran.status for ran in test_run.runs)):
+        messages = [ran.message for ran in (test_run.judge, *test_run.runs) if ran.status == "error"]
+        return Graded(failure=f"the sandbox could not run the tests: {messages[0]}")
+    return Graded(_Read(tests, test_run.judge, test_run.runs).tested(), run_cpu_s=cpu_s)
 
 
 def _judging(limits: Limits) -> Limits:
-    """The tests hold what they expect beside what the program gave, and may compute it: twice as much of each."""
+    """The tests hold what they expect beside what the program gave, and may compute it."""
     return replace(limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb)
 
 
-def _first_questions(tests: Prepared, limits: Limits, sandbox: Engine) -> list[Op]:
-    """What the tests ask before they know anything: the same for every program. Raises RewardError."""
-    with _first_lock:
-        known = _first.get(tests)
-    if known is None:
-        told = _judged(tests, [], limits, sandbox)
-        if isinstance(told, Ran):
-            raise RewardError(f"the row's tests end without a verdict, before any program: {told.message}")
-        known = told["asked"]
-        with _first_lock:
-            _first[tests] = known
-            while len(_first) > MOST_KEPT:
-                _first.popitem(last=False)
-    return known
+class _Read:
+    """Verdicts, from the lines that the tests' process wrote and from how the processes ended."""
 
+    def __init__(self, tests: Prepared, judge: Ran, runs: Sequence[Ran]) -> None:
+        self._tests, self._judge, self._runs = tests, judge, runs
+        lines = [json.loads(line) for line in judge.result.splitlines() if line.endswith(b"]")]
+        for line in lines:
+            if line[0] == "unfit":
+                raise RewardError(f"the row's tests: {line[1]}")
+        self._asserts: Mapping[int, Any] = {line[1]: line[2] for line in lines if line[0] == "assert"}
+        self._statements = [line[1] for line in lines if line[0] == "statement"]
+        self._end = lines[-1][0] if lines else ""
+        if self._end not in ("end", "stopped") and ["requested"] not in lines:
+            raise RewardError(f"the row's tests: they end without a verdict, before any program: {judge.message}")
 
-def _text(name: str) -> str:
-    """A module's text without its imports of ours: inside the sandbox they stand in one file."""
-    lines = files(__package__).joinpath(name).read_text("utf-8").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("from rewards.")) + "\n"
+    def tested(self) -> list[Tested]:
+        """One verdict per test: the asserts in their order, then statements."""
+        broken = next((problem for problem in self._statements if problem is not None), None)
+        numbers = range(self._tests.asserts)
+        missing: Tested | None = None
+        if self._end == "stopped":
+            missing = Tested("not_run")
+        elif self._end != "end":
+            status = ENDINGS.get(self._judge.status, "runtime_error")
+            missing = Tested(status, message=f"the tests, on what the program gave: {self._judge.message}")
+        elif broken is not None:
+            missing = self._one(broken)
+        elif not self._asserts and not self._statements and not self._tests.raises:
+            missing = Tested("failed", message="no assert ran")
+        tested = [self._one(self._asserts[n]) if n in self._asserts else missing for n in numbers]
+        kept = [test for test in tested if test is not None]
+        lost = broken is not None and missing is not None and missing in kept and self._end == "end"
+        others = [self._one(problem) for problem in self._statements if problem is None or not lost]
+        if self._end not in ("end", "stopped") and missing is not None and missing not in kept:
+            others.append(missing)
+        return kept + others or [Tested("passed")]
 
-
-@lru_cache(maxsize=1)
-def _candidate_harness() -> str:
-    body = textwrap.indent(_text("plain.py") + _text("candidate.py"), "    ")
-    return f"def _posttrain_make():\n{body}\n    return run\n\n\n_posttrain_run = _posttrain_make()\n"
-
-
-@lru_cache(maxsize=1)
-def _judge_program() -> str:
-    return _text("plain.py") + _text("judge.py")
+    def _one(self, problem: Sequence[Any] | None) -> Tested:
+        if problem is None:
+            return Tested("passed")
+        status, message, process = problem
+        if status:
+            return Tested(status, message=message)
+        if not self._runs:
+            return Tested("runtime_error", message=message)
+        ran = self._runs[min(process, len(self._runs) - 1)]
+        return Tested(ENDINGS.get(ran.status, "runtime_error"), message=ran.message or "ended during the tests")

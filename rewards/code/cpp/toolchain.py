@@ -1,8 +1,7 @@
-"""g++, the linker and GoogleTest of this machine, and what is compiled from them once: precompiled headers, the
-harness, the names that libraries define.
+"""g++, the linker and GoogleTest of this machine, what is compiled from them once, and programs built with them.
 
-These come from our own sources and the system's, so they are made outside the sandbox, in a cache folder that
-builds in the sandbox may read. A folder is named by everything that went into it and appears in one step.
+Precompiled headers, the driver and the harness come from our own sources and the system's, so they are made outside of
+the sandbox, in a cache folder that builds in the sandbox may read. Its name is a hash of all that went into it.
 """
 
 from __future__ import annotations
@@ -10,140 +9,133 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rewards.code.cpp import elf
 from rewards.errors import RewardError
+from rewards.sandbox import Limits, Sandbox
 from rewards.sandbox.rungs import toolchain_folder
 
 HERE = Path(__file__).resolve().parent
-STANDARD = "-std=c++17"
-COMMON = [STANDARD, "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5", "-pipe"]
-# Leaving a function of the tests is seen by the harness; functions of the system's headers are not watched.
-WATCHED = ["-finstrument-functions", "-finstrument-functions-exclude-file-list=/usr/"]
-LIBRARIES = ("-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc")
-SONAMES = frozenset({"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6"})
+LOG_CHARS = 2000
+# A main function of the candidate's gets another name: the driver or the harness has the program's.
+OWN_MAIN = b'#define main graded_own_main\n#line 1 "solution.cpp"\n'
+COMMON = ["-std=c++17", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5", "-pipe"]
+_SOURCES = ("call.h", "driver.cpp", "harness.cpp")
+_INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
+_TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 
 # What solutions include most: loaded faster than <vector> is parsed. All of libstdc++ is 2.5 times as slow.
-USUAL = (
-    "vector",
-    "string",
-    "algorithm",
-    "cmath",
-    "limits",
-    "queue",
-    "map",
-    "unordered_map",
-    "set",
-    "unordered_set",
-    "utility",
-    "numeric",
-    "climits",
-    "iostream",
-    "sstream",
-    "stdexcept",
-    "functional",
-    "tuple",
-    "array",
-    "list",
-    "cstdint",
-    "cstdlib",
-    "cstring",
-    "cctype",
-    "iomanip",
-    "stack",
-    "deque",
-    "memory",
-    "optional",
-    "bitset",
-)
+USUAL = ["vector", "string", "algorithm", "cmath", "limits", "queue", "map", "unordered_map", "set", "unordered_set", "utility", "numeric", "climits", "iostream", "sstream", "stdexcept", "functional", "tuple", "array", "list", "cstdint", "cstdlib", "cstring", "cctype", "iomanip", "stack", "deque", "memory", "optional", "bitset"]
+_USUAL = "".join(f"#include <{name}>\n" for name in USUAL)
+# Precompiled headers by name, with the flag that decides whether g++ accepts them.
+HEADERS: Mapping[str, tuple[str, str]] = {
+    "usual": ("-O0", f'{_USUAL}#include "../call.h"\n'),
+    "everything": ("-O0", '#include <bits/stdc++.h>\n#include "../call.h"\n'),
+    "fast": ("-O2", "#include <bits/stdc++.h>\n"),
+    "tests": ("-O0", f"#include <gtest/gtest.h>\n{_USUAL}"),
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled program, or why there is none: the compiler's words and how it ended, or why the grader failed."""
+
+    binary: bytes = b""
+    compile_error: str | None = None
+    status: str = ""
+    failure: str = ""
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """folder: holds usual/ everything/ fast/ (precompiled headers) runtime.o and reserved.txt.
-
-    loader: the dynamic loader that honest programs name. reserved: symbols that a candidate may not define for
-    the tests, for a library or the harness does.
-    """
+    """folder: holds the precompiled headers, driver.o and harness.o. linker: g++ and its flags."""
 
     gxx: str
-    linker: str
-    relocatable_linker: str
     objcopy: str
+    linker: tuple[str, ...]
     folder: Path
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    loader: str
-    reserved: frozenset[str]
 
-    def compile(self, header: str, *extra: str) -> list[str]:
+    def compile(self, header: str) -> list[str]:
         """g++ up to the object file, with the precompiled header of this name."""
-        return [self.gxx, *COMMON, *FLAGS[header], *extra, "-include", str(self.folder / header / "all.h"), "-c"]
+        return [self.gxx, *COMMON, HEADERS[header][0], "-include", str(self.folder / header / "all.h"), "-c"]
 
-    def link(self, entry: str, *objects: str) -> list[str]:
-        """The linker itself: the driver would start it through two more processes."""
-        return [self.linker, "-pie", "--eh-frame-hdr", "-s", "-dynamic-linker", self.loader, "-e", entry, *self.before,
-                *objects, *self.after]  # fmt: skip
+    def link(self, *objects: str) -> list[str]:
+        """All of these into a file `program`."""
+        return [*self.linker, *objects, "-o", "program"]
 
 
-# Precompiled headers by name, with the flags that decide whether g++ accepts them.
-HEADERS = {
-    "usual": "".join(f"#include <{name}>\n" for name in USUAL),
-    "everything": "#include <bits/stdc++.h>\n",
-    "fast": "#include <bits/stdc++.h>\n",
-    "tests": "#include <gtest/gtest.h>\n" + "".join(f"#include <{name}>\n" for name in USUAL),
-}
-FLAGS: dict[str, list[str]] = {"usual": ["-O0"], "everything": ["-O0"], "fast": ["-O2"], "tests": ["-O0", *WATCHED]}
+def build_program(
+    files: Mapping[str, bytes], steps: Sequence[Sequence[str]], limits: Limits, sandbox: Sandbox
+) -> Program:
+    """The file `program` that these commands make of these files, each after the one before has succeeded."""
+    script = "".join(shlex.join(step) + "\n" for step in steps).encode()
+    built = sandbox.build({**files, "steps.sh": script}, ["/bin/sh", "-e", "steps.sh"], limits, ["program"])
+    if built.status == "error":
+        return Program(failure=f"the sandbox: {built.message or built.log}"[:LOG_CHARS], cpu_s=built.cpu_s)
+    if "program" in built.outputs and built.status == "ok":
+        return Program(built.outputs["program"], cpu_s=built.cpu_s)
+    log, status = _INCLUDED_FROM.sub("", built.log).strip(), built.status
+    if _TOO_LARGE.search(log):
+        log, status = "the compiler's output is too large", "output_limit"
+    elif status != "exit" or not log:
+        log = f"{built.message or status} {log}".strip()
+    return Program(compile_error=log[:LOG_CHARS], status=status, cpu_s=built.cpu_s)
+
+
+def encoded(source: str) -> bytes:
+    """As a compiler reads it; halves of surrogate pairs are not text."""
+    return source.encode("utf-8", "replace")
+
+
+def compile_program(source: str, *, build: Limits, sandbox: Sandbox) -> Program:
+    """A program with a main of its own, optimised (-O2), to be run by Sandbox.execute. Raises RewardError."""
+    tools = toolchain()
+    steps = [[*tools.compile("fast"), "solution.cpp", "-o", "solution.o"], tools.link("solution.o")]
+    return build_program({"solution.cpp": encoded(source)}, steps, build, sandbox)
 
 
 @cache
 def toolchain() -> Toolchain:
     """This machine's; compiles what is missing (about 15 s of CPU once). Raises RewardError."""
-    gxx, objcopy, relocatable = _tool("g++"), _tool("objcopy"), _tool("ld.bfd")
-    linker = shutil.which("ld.gold") or relocatable  # gold links these three times as fast
-    folder = _made(gxx, relocatable)
-    library = Path(_file(gxx, "libc.so.6")).parent
-    before = [_file(gxx, name) for name in ("Scrt1.o", "crti.o", "crtbeginS.o")]
-    after = [f"-L{Path(_file(gxx, 'libstdc++.so')).parent}", f"-L{library}", *LIBRARIES]
-    after += [_file(gxx, name) for name in ("crtendS.o", "crtn.o")]
-    return Toolchain(
-        gxx, linker, relocatable, objcopy, folder, tuple(before), tuple(after),
-        (folder / "loader.txt").read_text(), frozenset((folder / "reserved.txt").read_text().split()),
-    )  # fmt: skip
+    gxx = _tool("g++")
+    gold = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []  # links these three times as fast
+    return Toolchain(gxx, _tool("objcopy"), (gxx, "-pie", "-s", *gold), _made(gxx))
 
 
 def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise RewardError(f"C++ rewards need {name}: apt-get install g++ libgtest-dev")
-    return found
+    return path
 
 
 def _run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C"})
     if done.returncode:
         raise RewardError(f"{' '.join(argv)[:200]}: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def _file(gxx: str, name: str) -> str:
-    found = _run(gxx, f"-print-file-name={name}").strip()
-    if not os.path.isabs(found):
+    path = _run(gxx, f"-print-file-name={name}").strip()
+    if not os.path.isabs(path):
         raise RewardError(f"g++ finds no {name}: apt-get install g++ libgtest-dev")
-    return os.path.realpath(os.path.dirname(found)) + "/" + os.path.basename(found)
+    return os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
 
 
-def _made(gxx: str, linker: str) -> Path:
+def _made(gxx: str) -> Path:
     """The folder for exactly these tools and sources."""
-    gtest = Path(_file(gxx, "libgtest.a"))
-    parts = [_run(gxx, "-v", "--version"), repr((COMMON, FLAGS, HEADERS)), (HERE / "harness.cpp").read_text()]
-    stamps = [os.stat(path) for path in (os.path.realpath(gxx), gtest, _file(gxx, "libc.so.6"))]
+    parts = [_run(gxx, "-v", "--version"), repr((COMMON, HEADERS)), *((HERE / name).read_text() for name in _SOURCES)]
+    stamps = [os.stat(path) for path in (os.path.realpath(gxx), _file(gxx, "libgtest.a"), _file(gxx, "libc.so.6"))]
     parts += [f"{stamp.st_size} {stamp.st_mtime_ns}" for stamp in stamps]
     root = toolchain_folder() / "cpp"
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -155,36 +147,18 @@ def _made(gxx: str, linker: str) -> Path:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=root, prefix="making-") as making:
                 target = Path(making) / "made"
-                _make(target, gxx, linker, gtest, folder)
+                _make(target, gxx)
                 target.rename(folder)
     return folder
 
 
-def _make(target: Path, gxx: str, linker: str, gtest: Path, final: Path) -> None:
-    for name, text in HEADERS.items():
-        place = target / name
-        place.mkdir(parents=True)
-        (place / "all.h").write_text(text)
-        _run(gxx, *COMMON, *FLAGS[name], "-x", "c++-header", str(place / "all.h"), "-o", str(place / "all.h.gch"))
-    harness = target / "harness.o"
-    _run(gxx, *COMMON, "-O1", "-c", str(HERE / "harness.cpp"), "-o", str(harness))
-    _run(linker, "-r", str(harness), str(gtest), "-o", str(target / "runtime.o"))
-    probe = target / "probe"
-    (target / "probe.cpp").write_text("int main() {}\n")
-    _run(gxx, str(target / "probe.cpp"), "-o", str(probe))
-    (target / "loader.txt").write_text(elf.interpreter(probe.read_bytes()))
-    (target / "reserved.txt").write_text("\n".join(sorted(_reserved(gxx, target / "runtime.o"))))
-
-
-def _reserved(gxx: str, runtime: Path) -> set[str]:
-    """All that system libraries and start files define, and all that the harness needs."""
-    names = set(elf.symbols(runtime.read_bytes()).undefined)
-    for library in sorted(SONAMES):
-        path = _file(gxx, library) if library != "libstdc++.so.6" else _file(gxx, "libstdc++.so")
-        names |= elf.symbols(Path(path).read_bytes(), dynamic=True).defined
-    for start in ("Scrt1.o", "crti.o", "crtbeginS.o", "crtendS.o", "crtn.o"):
-        names |= elf.symbols(Path(_file(gxx, start)).read_bytes()).defined
-    for archive in ("libgcc.a", "libc_nonshared.a"):
-        listed = _run("nm", "--defined-only", "--extern-only", "--format=posix", _file(gxx, archive))
-        names |= {line.split()[0] for line in listed.splitlines() if len(line.split()) > 2}
-    return names | {"_GLOBAL_OFFSET_TABLE_", "__dso_handle", "__TMC_END__"}
+def _make(target: Path, gxx: str) -> None:
+    target.mkdir()
+    shutil.copy(HERE / "call.h", target)
+    for name, (flag, text) in HEADERS.items():
+        (target / name).mkdir()
+        header = target / name / "all.h"
+        header.write_text(text)
+        _run(gxx, *COMMON, flag, "-x", "c++-header", str(header), "-o", f"{header}.gch")
+    for name in ("driver", "harness"):
+        _run(gxx, *COMMON, "-O1", "-c", str(HERE / f"{name}.cpp"), "-o", str(target / f"{name}.o"))

@@ -7,6 +7,7 @@ clock, which the leaf cannot stop. RLIMIT_CPU (whole seconds) stands behind it, 
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
 import os
@@ -70,7 +71,10 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, aroun
     around.enter()
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
-        _serve(sock, lambda case: leaf.run(code, case["call"]), around, "python", [])
+        names: dict[str, Any] = {}
+        exec(request.get("preamble", ""), names)  # noqa: S102 - the supervisor's own text
+        gc.freeze()
+        _serve(sock, lambda case: leaf.run(code, case["call"], names, case["role"]), around, "python", [])
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
@@ -150,7 +154,9 @@ def become_leaf(
     seconds = math.ceil(case["cpu_s"]) + (kind != "build")
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    if hard == -1 or hard > leaf.STACK_BYTES:
+    if kind == "binary":  # glibc makes every thread's stack as large as this limit, or 2 MiB where there is none
+        resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
+    elif hard == -1 or hard > leaf.STACK_BYTES:
         resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
     if kind != "python":  # which ignores these; exec would hand that down, and no program would end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

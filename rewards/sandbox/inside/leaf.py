@@ -13,12 +13,16 @@ import io
 import json
 import json.encoder
 import os
+import re
 import sys
 import threading
 import traceback
 from _sitebuiltins import Quitter
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
+
+from . import candidate, judge
+from .channel import Channel
 
 _PRELOADED = (
     "math cmath collections collections.abc heapq bisect itertools functools operator string re random json copy "
@@ -27,22 +31,36 @@ _PRELOADED = (
 )
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter)  # the first writes into the second
 RESULT_FD = 3
+CHANNEL_FD = 4  # of a candidate, and a judge's first one
+_OWN_FRAMES = 40  # below what a candidate is asked to call
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
+_STREAM_PATH = re.compile(r"/dev/std(in|out|err)|(?:/dev|/proc/self)/fd/([012])")
+_plain_open = open
 _quote = json.encoder.encode_basestring_ascii
 
 
-def run(code: CodeType, call: str | None) -> NoReturn:
+def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "") -> NoReturn:
     """Execute `code` as a program, or as a module whose function `call` gets the arguments that standard input
-    holds as JSON. Ends the process.
+    holds as JSON. names: what is in its namespace already. Ends the process. role: "candidate" or "judge", for one of
+    two processes that share a channel; standard input holds its settings.
     """
-    args = [] if call is None else _arguments()
+    args: Any = [] if call is None and not role else _arguments()
     gc.enable()
-    module = ModuleType("__main__" if call is None else "solution")
-    module.__dict__["__builtins__"] = builtins
+    module = ModuleType("__main__" if call is None and not role else "solution")
+    module.__dict__.update({**names, "__name__": module.__name__, "__builtins__": builtins})
     sys.modules[module.__name__] = module
     status, last = 1, ""
     try:
+        if role == "judge":
+            judge.run(code, args, RESULT_FD)
+            os._exit(0)
+        if role == "candidate":
+            sys.setrecursionlimit(sys.getrecursionlimit() + _OWN_FRAMES)
+            exec(compile(args["declarations"], "declarations.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         exec(code, module.__dict__)  # noqa: S102 - this is what the walls are for
+        if role == "candidate":
+            candidate.serve(module, Channel(CHANNEL_FD, args["most"]))
+            os._exit(0)
         if call is not None:
             _answer(_find(module, call)(*args))
         status = 0
@@ -70,8 +88,17 @@ def _end(status: int, last: str) -> NoReturn:
 def _flush() -> None:
     """Write out every open file, as the interpreter does when it drops them."""
     # Objects of the zygote are frozen and not listed; of its files, these may hold something.
-    files = [file for file in gc.get_objects() if type(file) in _WRITERS]
-    files += [sys.stdout, sys.__stdout__, getattr(sys.__stdout__, "buffer", None)]
+    files = [file for file in gc.get_objects() if issubclass(type(file), io.IOBase)]
+    for file in files:
+        if type(file).__module__ not in ("io", "_io"):  # of a class of the program's, which may write into others
+            try:
+                file.close()
+            except Exception as problem:  # noqa: BLE001 - the interpreter ignores it as well
+                _report(problem)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "flush") and not getattr(stream, "closed", False):
+            stream.flush()
+    files += [sys.__stdout__, getattr(sys.__stdout__, "buffer", None)]
     for kind in _WRITERS:
         for file in files:
             if type(file) is kind and not file.closed and file.writable():
@@ -119,6 +146,8 @@ def to_json(value: Any) -> str:
         return "[" + ",".join([to_json(item) for item in kind.__iter__(value)]) + "]"
     if isinstance(value, dict):
         return "{" + ",".join([f"{_key(key)}:{to_json(item)}" for key, item in dict.items(value)]) + "}"
+    if getattr(value, "shape", None) == ():  # a number of numpy's
+        return to_json(value.item())
     raise TypeError(f"the result holds a {type(value).__name__}, which is no JSON value")
 
 
@@ -164,8 +193,19 @@ def _open_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
+def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
+    """`open`, which finds the standard streams by their paths although no /proc is there to lead to them."""
+    path = os.fspath(file) if isinstance(file, os.PathLike) else file
+    stream = _STREAM_PATH.fullmatch(path) if isinstance(path, str) else None
+    if stream is None:
+        return _plain_open(file, *args, **kwargs)
+    number = ("in", "out", "err").index(stream[1]) if stream[1] else int(stream[2])
+    return _plain_open(os.dup(number), *args, **kwargs)
+
+
 def prepare() -> None:
     """What every leaf needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules."""
+    builtins.open = io.open = _open
     builtins.exit = Quitter("exit", "Ctrl-D (i.e. EOF)")
     builtins.quit = Quitter("quit", "Ctrl-D (i.e. EOF)")
     sys.argv[:] = ["solution.py"]

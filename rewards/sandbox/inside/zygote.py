@@ -39,6 +39,12 @@ def main() -> NoReturn:
         # Root's interpreter may lie where no other user can go; through the working directory they still import.
         os.chdir(settings["library"])
         sys.path[:] = ["/proc/self/cwd", "/proc/self/cwd/lib-dynload"]
+        for module in list(sys.modules.values()):  # where packages that are loaded already look for further modules
+            if getattr(module, "__path__", None):
+                module.__path__ = [path.replace(settings["library"], "/proc/self/cwd", 1) for path in module.__path__]
+    if settings["packages"]:
+        sys.path.append(settings["packages"])
+        walls.LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # each of its threads takes 40 MB of address space
     walls.LIBC.mallopt(walls.M_ARENA_MAX, 2)  # else each thread of a leaf reserves 64 MiB of its address space
     leaf.prepare()
     forks.release(leaves_fork="python" not in settings["filters"])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # min_o1/grpo. Runs by itself, whole or in part: bash local.sh [data] [train] [eval] [report]
-# Killed at any moment, the same command goes on from the last whole shard or checkpoint.
+# After a kill the same command resumes from the last whole shard or checkpoint.
 # shellcheck disable=SC2016  # what stands in single quotes is meant to the letter
 set -euo pipefail
 
@@ -15,10 +15,14 @@ export HF_HUB_DISABLE_TELEMETRY=1
 export DO_NOT_TRACK=1
 export VLLM_NO_USAGE_STATS=1
 
-# One pinned environment per part, built from its lock where it is missing.
+# One process at a time works on a run; the launcher holds the lock for the script that it starts.
+if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
+  exec {lock}>"$RUN/.lock"
+  flock -n "$lock" || { echo "error: another process is working on this run: $RUN" >&2; exit 2; }
+fi
+
+# Pinned environments, built from their locks where they are missing, by the parts that need them.
 CORE=$(python3 -m launchers.envs core)
-VERL=$(python3 -m launchers.envs verl --device cuda)
-VLLM=$(python3 -m launchers.envs vllm --device cuda)
 
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
 phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
@@ -29,10 +33,12 @@ part_data() {
 }
 
 part_train() {
+  VERL=$(python3 -m launchers.envs verl --device cuda)
   phase train after -- VERL_USE_EXTERNAL_MODULES=launchers.plugins.verl RAY_USAGE_STATS_ENABLED=0 "$VERL" -m launchers.plugins.verl.train "$RUN"/train
 }
 
 part_eval() {
+  VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
   phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # skill_mix/best_of_n_cot. Runs by itself, whole or in part: bash local.sh [data] [train] [eval] [report]
-# Killed at any moment, the same command goes on from the last whole shard or checkpoint.
+# After a kill the same command resumes from the last whole shard or checkpoint.
 # shellcheck disable=SC2016  # what stands in single quotes is meant to the letter
 set -euo pipefail
 
@@ -15,25 +15,32 @@ export HF_HUB_DISABLE_TELEMETRY=1
 export DO_NOT_TRACK=1
 export VLLM_NO_USAGE_STATS=1
 
-# One pinned environment per part, built from its lock where it is missing.
+# One process at a time works on a run; the launcher holds the lock for the script that it starts.
+if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
+  exec {lock}>"$RUN/.lock"
+  flock -n "$lock" || { echo "error: another process is working on this run: $RUN" >&2; exit 2; }
+fi
+
+# Pinned environments, built from their locks where they are missing, by the parts that need them.
 CORE=$(python3 -m launchers.envs core)
-TORCHTUNE=$(python3 -m launchers.envs torchtune --device cuda)
-VLLM=$(python3 -m launchers.envs vllm --device cuda)
 
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
 phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
 
 part_data() {
+  VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps questions
   phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps generate
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps score,best_of_n,export
 }
 
 part_train() {
+  TORCHTUNE=$(python3 -m launchers.envs torchtune --device cuda)
   phase train after -- "$TORCHTUNE" -m torch.distributed.run --nnodes 1 --nproc-per-node 8 --standalone -m launchers.plugins.torchtune.train "$RUN"/train
 }
 
 part_eval() {
+  VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
   phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # skill_mix/best_of_n_qwen14b at scale mini. Runs by itself, whole or in part: bash local.sh [data] [train] [eval] [report]
-# Killed at any moment, the same command goes on from the last whole shard or checkpoint.
+# After a kill the same command resumes from the last whole shard or checkpoint.
 # shellcheck disable=SC2016  # what stands in single quotes is meant to the letter
 set -euo pipefail
 
@@ -17,17 +17,21 @@ export VLLM_NO_USAGE_STATS=1
 export OMP_NUM_THREADS=1
 export CUDA_VISIBLE_DEVICES=''
 export TOKENIZERS_PARALLELISM=false
-export HF_HUB_OFFLINE=1
 
-# One pinned environment per part, built from its lock where it is missing.
+# One process at a time works on a run; the launcher holds the lock for the script that it starts.
+if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
+  exec {lock}>"$RUN/.lock"
+  flock -n "$lock" || { echo "error: another process is working on this run: $RUN" >&2; exit 2; }
+fi
+
+# Pinned environments, built from their locks where they are missing, by the parts that need them.
 CORE=$(python3 -m launchers.envs core)
-TORCHTUNE=$(python3 -m launchers.envs torchtune --device cpu)
-VLLM=$(python3 -m launchers.envs vllm --device cpu)
 
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
 phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
 
 part_data() {
+  VLLM=$(python3 -m launchers.envs vllm --device cpu)
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps curriculum
   phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps generate
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps score,best_of_n,export
@@ -37,11 +41,13 @@ part_data() {
 }
 
 part_train() {
+  TORCHTUNE=$(python3 -m launchers.envs torchtune --device cpu)
   phase train after -- "$TORCHTUNE" -m launchers.plugins.torchtune.train "$RUN"/train
   phase train ungraded -- "$TORCHTUNE" -m launchers.plugins.torchtune.train "$RUN"/controls/ungraded/train
 }
 
 part_eval() {
+  VLLM=$(python3 -m launchers.envs vllm --device cpu)
   phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps load
   phase eval before -- "$VLLM" -m data_prep run "$RUN"/eval/before.spec.json --steps generate
   phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps score

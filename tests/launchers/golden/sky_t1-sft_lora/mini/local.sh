@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # sky_t1/sft_lora at scale mini. Runs by itself, whole or in part: bash local.sh [data] [train] [eval] [report]
-# Killed at any moment, the same command goes on from the last whole shard or checkpoint.
+# After a kill the same command resumes from the last whole shard or checkpoint.
 # shellcheck disable=SC2016  # what stands in single quotes is meant to the letter
 set -euo pipefail
 
@@ -17,28 +17,34 @@ export VLLM_NO_USAGE_STATS=1
 export OMP_NUM_THREADS=1
 export CUDA_VISIBLE_DEVICES=''
 export TOKENIZERS_PARALLELISM=false
-export HF_HUB_OFFLINE=1
 
-# One pinned environment per part, built from its lock where it is missing.
+# One process at a time works on a run; the launcher holds the lock for the script that it starts.
+if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
+  exec {lock}>"$RUN/.lock"
+  flock -n "$lock" || { echo "error: another process is working on this run: $RUN" >&2; exit 2; }
+fi
+
+# Pinned environments, built from their locks where they are missing, by the parts that need them.
 CORE=$(python3 -m launchers.envs core)
-LLAMAFACTORY=$(python3 -m launchers.envs llamafactory --device cpu)
-VLLM=$(python3 -m launchers.envs vllm --device cpu)
 
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
 phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
 
 part_data() {
+  VLLM=$(python3 -m launchers.envs vllm --device cpu)
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps apps,taco,math,amc_aime,olympiads
   phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps label,generate,rewrite
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps programs,judged_programs,maths,judged_maths,difficulty,right,chains,still_2,mix,decontaminate,export
 }
 
 part_train() {
+  LLAMAFACTORY=$(python3 -m launchers.envs llamafactory --device cpu)
   phase train after -- "$LLAMAFACTORY" -m llamafactory.launcher "$RUN"/train/llamafactory.yaml
   phase merge after -- "$LLAMAFACTORY" -m llamafactory.cli export "$RUN"/train/merge.yaml
 }
 
 part_eval() {
+  VLLM=$(python3 -m launchers.envs vllm --device cpu)
   phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps load
   phase eval before -- "$VLLM" -m data_prep run "$RUN"/eval/before.spec.json --steps generate
   phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps select_0,score_0,select_1,score_1

@@ -1,23 +1,23 @@
 """The process that imports a worker's libraries once and forks workers from that state (started by pool.py).
 
 It never sees a request: it gets one end of a socket pair per worker, forks, and answers with the pid. A worker
-has no descriptors but its socket and no standard streams, and walls around it (rewards/sandbox): Landlock leaves
-it the interpreter's libraries to read and nothing to write or run; seccomp leaves it no socket, no process, no
-signal to others; limits bound memory, files and CPU. Code that gets to run in it finds nothing and reaches nobody.
+has no descriptors but its socket and no standard streams, and it is confined (rewards/sandbox): Landlock leaves
+it the interpreter's libraries to read and nothing to write or run; seccomp allows no socket, no process, no
+signal to others; rlimits bound memory and files.
 
 What this does not stop: where the kernel has no Landlock (before 5.13) a worker may read files, and where
-libseccomp is missing it may open sockets. `walls` names what stands; pool.py logs it.
+libseccomp is missing it may open sockets. pool.py logs it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
 import resource
 import select
-import signal
 import socket
 import sys
 import time
@@ -31,28 +31,27 @@ from rewards.sandbox.inside import walls
 
 _PARENT_POLL_SECONDS = 1.0
 _REAP_SECONDS = 0.5
-_CPU_SECONDS = 60.0  # per request; the host's deadline comes first unless the host is stopped
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 
 
 @dataclass(frozen=True)
-class Walls:
-    """What is put around each worker. names: what stands. problems: what does not, and why."""
+class Isolation:
+    """What confines workers. rules: descriptor of a Landlock ruleset. problems: what this machine lacks."""
 
     filter: walls.Filter | None
     rules: int | None
     memory_mb: int
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...]
 
     @property
-    def names(self) -> tuple[str, ...]:
-        standing = (("landlock", self.rules), ("seccomp", self.filter))
-        return (*(name for name, part in standing if part is not None), "rlimits")
+    def active(self) -> tuple[str, ...]:
+        parts = (("landlock", self.rules), ("seccomp", self.filter))
+        return (*(name for name, part in parts if part is not None), "rlimits")
 
     def enter(self) -> None:
-        """Stand inside, for good."""
-        walls.limit(resource.RLIMIT_AS, self.memory_mb << 20)
-        for which, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 16)):
+        """Confine this process, for good."""
+        limits = ((resource.RLIMIT_AS, self.memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
+        for which, value in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
             walls.limit(which, value)
         walls.no_new_privileges()
         if self.rules is not None:
@@ -62,51 +61,51 @@ class Walls:
             self.filter.install()
 
 
-def build_walls(root: str, memory_mb: int) -> Walls:
-    """Make, once, what every worker puts around itself. root: of the repository, whose `rewards` stays readable."""
-    problems = []
+def prepare_isolation(root: str, memory_mb: int) -> Isolation:
+    """Make, once, what confines every worker. root: of the repository, whose `rewards` stays readable."""
     library = [path for path in sys.path if path != root] + [str(Path(root) / "rewards"), *_SYSTEM_LIBRARIES]
-    rules = walls.landlock_rules((path, walls.READ) for path in library)
-    if rules is None:
-        problems.append("this kernel has no Landlock: a worker could read files")
+    rules, program = walls.landlock_rules((path, walls.READ) for path in library), None
+    problems = [] if rules is not None else ["this kernel has no Landlock: a worker could read files"]
     try:
         program = walls.Filter.from_bytes(filters.write("python"))
     except RewardError as problem:
-        program = None
         problems.append(f"a worker could open sockets: {problem}")
-    return Walls(program, rules, memory_mb, tuple(problems))
+    return Isolation(program, rules, memory_mb, tuple(problems))
 
 
 def main() -> NoReturn:
-    """argv: root, module, memory in MB. The control socket is descriptor 0."""
-    module = importlib.import_module(sys.argv[2])
+    """argv: root, memory in MB, the module with `handle`, modules to import. The control socket is descriptor 0."""
+    root, memory_mb, handler, *preload = sys.argv[1:]
+    for name in preload:
+        importlib.import_module(name)
+    module = importlib.import_module(handler)
     module.warm_up()
-    around = build_walls(sys.argv[1], int(sys.argv[3]))
+    gc.freeze()  # no collection in a worker touches, and so copies, the memory that it shares with this process
+    isolation = prepare_isolation(root, int(memory_mb))
     control = socket.socket(fileno=0)
     parent = os.getppid()
-    ready = {"ready": True, "walls": around.names, "problems": around.problems}
-    control.sendall(json.dumps(ready).encode() + b"\n")
+    control.sendall(json.dumps([isolation.active, isolation.problems]).encode() + b"\n")
     while os.getppid() == parent:
         # A fork of the host may hold a copy of its end, so a closed socket is not the only sign of its death.
         if not select.select([control], [], [], _PARENT_POLL_SECONDS)[0]:
             continue
         line, fds, _, _ = socket.recv_fds(control, 65536, 1)
         if not line:
-            reap_idle()
+            _reap_idle()
             break
         while not line.endswith(b"\n"):
             line += control.recv(65536)
-        for pid in json.loads(line)["reap"]:
+        for pid in json.loads(line):  # those that the host has killed
             os.waitpid(pid, 0)
-        nursery, pid = os.getpid(), os.fork()
+        server, pid = os.getpid(), os.fork()
         if pid == 0:
-            work(module, fds[0], around, nursery)
+            _work(module, fds[0], isolation, server)
         os.close(fds[0])
-        control.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        control.sendall(b"%d\n" % pid)
     os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
 
 
-def reap_idle() -> None:
+def _reap_idle() -> None:
     """Wait for the workers that are ending, for at most a moment: a busy one dies with this process."""
     until = time.monotonic() + _REAP_SECONDS
     with contextlib.suppress(ChildProcessError):
@@ -115,28 +114,32 @@ def reap_idle() -> None:
                 time.sleep(0.01)
 
 
-def work(module: Any, fd: int, around: Walls, nursery: int) -> NoReturn:
-    """Answer requests until the socket closes. Never returns into the nursery's loop.
+def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
+    """Answer requests until the socket closes: "<CPU seconds> ok|limit|error <JSON>" each. Never returns.
 
     An exception of `handle` is a defect of ours: its message is the reply, and the worker ends.
     """
-    walls.die_with_parent(nursery)
+    walls.die_with_parent(server)
     sock = socket.socket(fileno=fd)
+
+    def answer(status: str, value: Any) -> None:
+        sock.sendall(f"{time.process_time():.6f} {status} {json.dumps(value)}\n".encode())
+
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(null, stream)
-        walls.close_all_but([0, 1, 2, fd, *([] if around.rules is None else [around.rules])])
-        around.enter()
+        walls.close_all_but([0, 1, 2, fd, *([] if isolation.rules is None else [isolation.rules])])
+        isolation.enter()
         with sock.makefile("rb") as requests:
             for line in requests:
-                signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)  # SIGPROF ends the process
                 reply = module.handle(json.loads(line))
-                sock.sendall(json.dumps(reply).encode() + b"\n")
                 if "limit" in reply:
+                    answer("limit", reply["limit"])
                     break
+                answer("ok", reply)
     finally:
         if problem := sys.exc_info()[1]:
             with contextlib.suppress(OSError):
-                sock.sendall(json.dumps({"error": f"{type(problem).__name__}: {problem}"[:500]}).encode() + b"\n")
+                answer("error", f"{type(problem).__name__}: {problem}"[:500])
         os._exit(0)

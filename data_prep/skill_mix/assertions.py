@@ -1,0 +1,617 @@
+"""GoogleTest assertions about one function as test cases that are data.
+
+    cases('TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }', read_declaration("int add(int a, int b);"))
+    # [{"args": [1, 2], "expected": 3, "weight": 1.0}]
+
+Tests are read, not run: variables with literal values, calls of the function, EXPECT_ or ASSERT_ EQ, STREQ, TRUE, FALSE,
+DOUBLE_EQ, FLOAT_EQ, NEAR and THROW of a result or its parts, also in a loop over an index. Every statement has to be
+understood, and the assertions have to determine the whole result of each call: all else is NotConvertible.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewards.code.cpp.declaration import INTEGERS, Declaration, Type, read_declaration
+from rewards.code.cpp.values import RAISES, fitted
+
+_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\')|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*', re.S | re.M)
+_TOKEN = re.compile(
+    r"""(?:u8)?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+'|0[xXbB][0-9a-fA-F']+[uUlL]*|(?:\d[\d']*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[uUlLfF]*"""
+    r"""|(?:::)?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*|<<|\+\+|--|==|!=|&&|\|\||[-+*/]=|->|\S"""
+)
+_GENERIC = re.compile(
+    r"(?:std::)?(?:vector|list|deque|array|set|unordered_set|pair|tuple|map|unordered_map|optional|numeric_limits|get)"
+    r"|static_cast"
+)
+_ASSERTION = re.compile(r"(?:EXPECT|ASSERT)_(EQ|STREQ|TRUE|FALSE|DOUBLE_EQ|FLOAT_EQ|NEAR|THROW)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_CONSTANTS: Mapping[str, Any] = {
+    "true": True, "false": False, "INT_MAX": 2**31 - 1, "INT_MIN": -(2**31), "UINT_MAX": 2**32 - 1,
+    "LLONG_MAX": 2**63 - 1, "LLONG_MIN": -(2**63), "M_PI": math.pi, "std::nullopt": None, "nullopt": None,
+}  # fmt: skip
+_FUNCTIONS: Mapping[str, Callable[[float], float]] = {
+    "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "log": math.log, "exp": math.exp, "fabs": abs,
+}  # fmt: skip
+_SIZE = "size()"  # the step of a path that names no part
+_LONGEST_LOOP = 1000
+
+
+class NotConvertible(ValueError):
+    """Tests that say something else than what a call returns, or not all of it."""
+
+
+@dataclass
+class _Call:
+    """One call, and what was asserted: path of a part -> its value. Paths begin with "result" or a parameter's number.
+
+    tolerance: the largest of the assertions, in proportion to max(1, |expected|).
+    """
+
+    args: list[Any]
+    facts: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    tolerance: float = 0.0
+    raises: str = ""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A part of a call's result in an expression."""
+
+    call: _Call
+    path: tuple[Any, ...]
+    kind: Type
+
+
+@dataclass(frozen=True)
+class _Value:
+    """kind: None where the source does not name the type."""
+
+    data: Any
+    kind: Type | None = None
+
+
+_Name = _Place | _Value
+_INTEGER, _BOOL, _FLOAT = Type("int", cpp="long long"), Type("bool", cpp="bool"), Type("float", cpp="double")
+
+
+def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
+    """A case for each call; the weights of those in one TEST add up to 1. Raises NotConvertible."""
+    tokens = _tokens(source)
+    constants: dict[str, _Name] = {}
+    made: list[dict[str, Any]] = []
+    try:
+        for head, body in _top_level(tokens):
+            if head[:1] in (["TEST"], ["TEST_F"]):
+                test = _Test(declaration, dict(constants))
+                test.run(body)
+                weight = 1 / max(1, len(test.calls))
+                made += [{**_case(call, declaration), "weight": weight} for call in test.calls]
+            elif head[:1] == ["const"] and not body:
+                test = _Test(declaration, constants)
+                test.run([*head, ";"])
+            elif head and re.match(r"TEST_P|TYPED_TEST|INSTANTIATE", head[0]):
+                raise NotConvertible("parameterised tests")
+    except NotConvertible:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as problem:  # C++ read in a wrong way
+        raise NotConvertible(f"not understood: {problem}") from problem
+    if not made:
+        raise NotConvertible("no TEST calls the function")
+    return made
+
+
+def _tokens(source: str) -> list[str]:
+    """Tokens without comments and directives; a template and its arguments are one."""
+    merged: list[str] = []
+    depth = 0
+    for token in _TOKEN.findall(_COMMENT.sub(lambda match: match[1] or " ", source)):
+        if depth or (token == "<" and merged and _GENERIC.fullmatch(merged[-1])):
+            depth += {"<": 1, ">": -1}.get(token, 0)
+            merged[-1] += f" {token}" if _WORD.match(token) and _WORD.match(merged[-1][-1]) else token
+        else:
+            merged.append(token)
+    return merged
+
+
+def _top_level(tokens: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """(what stands before a block or `;`, the block's tokens) of everything at namespace scope."""
+    head: list[str] = []
+    at = 0
+    while at < len(tokens):
+        if tokens[at] == "{" and "=" not in head:
+            end = _closing(tokens, at)
+            yield head, list(tokens[at + 1 : end])
+            head, at = [], end
+        elif tokens[at] == ";":
+            yield head, []
+            head = []
+        else:
+            head.append(tokens[at])
+        at += 1
+
+
+def _closing(tokens: Sequence[str], opened: int) -> int:
+    depth = 0
+    for at in range(opened, len(tokens)):
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(tokens[at], 0)
+        if not depth:
+            return at
+    raise NotConvertible("a bracket is never closed")
+
+
+def _split(tokens: Sequence[str], mark: str) -> list[list[str]]:
+    """Parts between marks outside of brackets; none of nothing."""
+    parts: list[list[str]] = [[]]
+    depth = 0
+    for token in tokens:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token, 0)
+        if token == mark and not depth:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [part for part in parts if part]
+
+
+@dataclass
+class _Test:
+    """The body of one test."""
+
+    declaration: Declaration
+    names: dict[str, _Name]
+    calls: list[_Call] = field(default_factory=list)
+
+    def run(self, tokens: list[str]) -> None:
+        at = 0
+        while at < len(tokens):
+            if tokens[at] == "for":
+                at = self._loop(tokens, at)
+                continue
+            if tokens[at] == "{":
+                end = _closing(tokens, at)
+                inner = _Test(self.declaration, dict(self.names), self.calls)
+                inner.run(tokens[at + 1 : end])
+                at = end + 1
+                continue
+            end = at
+            while end < len(tokens) and tokens[end] != ";":
+                end = _closing(tokens, end) + 1 if tokens[end] in ("(", "[", "{") else end + 1
+            if end > at:
+                self._statement(tokens[at:end])
+            at = end + 1
+
+    def _loop(self, tokens: list[str], at: int) -> int:
+        """`for (size_t i = 0; i < n; ++i)` over what follows. Returns where that ends."""
+        closed = _closing(tokens, at + 1)
+        clauses = _split(tokens[at + 2 : closed], ";")
+        if len(clauses) != 3 or clauses[0][-2:] != ["=", "0"] or clauses[1][1:2] != ["<"] or "++" not in clauses[2]:
+            raise NotConvertible(f"a loop: for ({' '.join(tokens[at + 2 : closed])[:60]})")
+        name, count = clauses[0][-3], self._count(clauses[1][2:])
+        begin, end = closed + 1, closed + 1
+        if tokens[begin] == "{":
+            end = _closing(tokens, begin)
+            body = tokens[begin + 1 : end]
+        else:
+            end = tokens.index(";", begin)
+            body = tokens[begin : end + 1]
+        for number in range(count):
+            inner = _Test(self.declaration, {**self.names, name: _Value(number, _INTEGER)}, self.calls)
+            inner.run(body)
+        return end + 1
+
+    def _count(self, tokens: list[str]) -> int:
+        found = self._expression(tokens)
+        if isinstance(found, _Place):  # e.g. result.size(), which was asserted before
+            found = _Value(found.call.facts.get(found.path, None))
+        if not isinstance(found.data, int) or found.data > _LONGEST_LOOP:
+            raise NotConvertible(f"a loop up to {' '.join(tokens)[:60]}")
+        return found.data
+
+    def _statement(self, tokens: list[str]) -> None:
+        tokens = _split(tokens, "<<")[0]
+        if (match := _ASSERTION.fullmatch(tokens[0])) and tokens[1:2] == ["("]:
+            self._assertion(match[1], _split(tokens[2:-1], ","))
+        elif tokens[0] == self.declaration.function:
+            self._expression(tokens)
+        elif tokens[1:2] == ["="] and tokens[0] in self.names:
+            found = self._expression(tokens[2:], self.names[tokens[0]].kind)
+            self.names[tokens[0]] = (
+                found if isinstance(found, _Place) else _Value(found.data, self.names[tokens[0]].kind)
+            )
+        elif tokens[0] in ("using", "std::cout", "cout"):
+            pass
+        else:
+            self._variable(tokens)
+
+    def _variable(self, tokens: list[str]) -> None:
+        """`const auto name = value`, `std::vector<int> name{1, 2}`, `int name(3)`, `int a = 1, b = 2`."""
+        first, *others = _split(tokens, ",")
+        end = next((at for at, token in enumerate(first) if token in ("=", "{", "(")), len(first))
+        written = [word for word in first[: end - 1] if word not in ("const", "constexpr", "static", "&")]
+        if end < 2 or not written or not _WORD.fullmatch(first[end - 1]):
+            raise NotConvertible(f"statement {' '.join(tokens)[:80]}")
+        kind = None if written == ["auto"] else self._type(written)
+        for part in (first[end - 1 :], *others):
+            name, initial = part[0], part[1:]
+            initial = initial[1:] if initial[:1] == ["="] else initial
+            if not initial:
+                initial = ["{", "}"]
+            if kind is not None and initial[0] == "(":
+                initial = [" ".join(written), *initial]
+            found = self._expression(initial, kind)
+            self.names[name] = found if isinstance(found, _Place) else _Value(found.data, kind or found.kind)
+
+    def _type(self, words: Sequence[str]) -> Type:
+        texts = " ".join(self.declaration.texts.values())
+        declared = read_declaration(f"{texts} {' '.join(words)} named();")
+        return declared.result
+
+    def _assertion(self, kind: str, parts: list[list[str]]) -> None:
+        if kind == "THROW":
+            place = self._expression(parts[0])
+            name = "".join(parts[1])
+            name = name if name.startswith("std::") else f"std::{name}"
+            if not isinstance(place, _Place) or name not in RAISES:
+                raise NotConvertible(f"throws {name}")
+            place.call.raises = name
+        elif kind in ("TRUE", "FALSE"):
+            self._truth(parts[0], kind == "TRUE")
+        else:
+            margin = self._expression(parts[2]).data if kind == "NEAR" else None  # type: ignore[union-attr]
+            self._equal(parts[0], parts[1], kind, margin)
+
+    def _truth(self, tokens: list[str], expected: bool) -> None:
+        if tokens[:1] == ["!"]:
+            return self._truth(tokens[1:], not expected)
+        sides = _split(tokens, "==")
+        if len(sides) == 2 and expected and not {"&&", "||"} & set(tokens):
+            return self._equal(sides[0], sides[1], "EQ", None)
+        place = self._expression(tokens)
+        if not isinstance(place, _Place):
+            raise NotConvertible(f"assertion of {' '.join(tokens)[:80]}")
+        if place.path[-1] == _SIZE and place.kind is _BOOL:  # empty()
+            if expected:
+                place.call.facts[place.path] = 0
+            return None  # what is not empty is determined by other assertions or not at all
+        if place.kind.kind != "bool":
+            raise NotConvertible(f"truth of a {place.kind}")
+        place.call.facts[place.path] = expected
+        return None
+
+    def _equal(self, left: list[str], right: list[str], kind: str, margin: float | None) -> None:
+        for mine, other in ((left, right), (right, left)):
+            if self._is_place(mine):
+                place = self._expression(mine)
+                assert isinstance(place, _Place)
+                value = self._typed(other, place.kind)
+                place.call.facts[place.path] = value
+                if margin is None and kind in ("DOUBLE_EQ", "FLOAT_EQ"):
+                    margin = 4 * (math.ulp(value) if kind == "DOUBLE_EQ" else max(abs(value) * 2**-23, 2**-149))
+                if margin:
+                    scale = max(1.0, abs(value)) if isinstance(value, int | float) else 1.0
+                    place.call.tolerance = max(place.call.tolerance, margin / scale)
+                return
+        raise NotConvertible(f"{' '.join(left)[:40]} is compared with {' '.join(right)[:40]}")
+
+    def _is_place(self, tokens: Sequence[str]) -> bool:
+        return tokens[0] == self.declaration.function or isinstance(self.names.get(tokens[0]), _Place)
+
+    def _typed(self, tokens: list[str], kind: Type) -> Any:
+        found = self._expression(tokens, kind)
+        if isinstance(found, _Place):
+            raise NotConvertible("two results are compared")
+        return fitted(_coerced(found.data, kind), kind, "value")
+
+    def _expression(self, tokens: list[str], kind: Type | None = None) -> _Name:
+        reader = _Expression(self, tokens)
+        found = reader.sum(kind)
+        if reader.at != len(tokens):
+            raise NotConvertible(f"expression {' '.join(tokens)[:80]}")
+        return found
+
+    def call(self, arguments: list[list[str]]) -> _Place:
+        declared = self.declaration
+        if len(arguments) != len(declared.params):
+            raise NotConvertible(f"{len(arguments)} arguments")
+        pairs = list(zip(arguments, declared.params, strict=True))
+        call = _Call([self._typed(part, param.type) for part, param in pairs])
+        self.calls.append(call)
+        for number, (part, param) in enumerate(pairs):
+            if param.mutable and len(part) == 1:
+                self.names[part[0]] = _Place(call, (number,), param.type)
+        return _Place(call, ("result",), declared.result)
+
+
+@dataclass
+class _Expression:
+    """Reads one expression from its tokens."""
+
+    test: _Test
+    tokens: list[str]
+    at: int = 0
+
+    def _next(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def _take(self) -> str:
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def _inside(self) -> list[list[str]]:
+        """The parts between commas of the bracket that begins here, which is passed over."""
+        end = _closing(self.tokens, self.at)
+        parts = _split(self.tokens[self.at + 1 : end], ",")
+        self.at = end + 1
+        return parts
+
+    def sum(self, kind: Type | None) -> _Name:
+        found = self._product(kind)
+        while self._next() in ("+", "-"):
+            sign, other = self._take(), self._product(kind)
+            found = _Value(_number(found) + (_number(other) if sign == "+" else -_number(other)))
+        return found
+
+    def _product(self, kind: Type | None) -> _Name:
+        found = self._unary(kind)
+        while self._next() in ("*", "/"):
+            sign, a, b = self._take(), _number(found), _number(self._unary(kind))
+            found = _Value(a * b if sign == "*" else int(a / b) if isinstance(a, int) and isinstance(b, int) else a / b)
+        return found
+
+    def _unary(self, kind: Type | None) -> _Name:
+        if self._next() in ("-", "+"):
+            sign, number = self._take(), _number(self._unary(kind))
+            return _Value(-number if sign == "-" else number)
+        found = self._primary(kind)
+        while self._next() in (".", "["):
+            found = self._part(found)
+        return found
+
+    def _primary(self, kind: Type | None) -> _Name:
+        token = self._next()
+        if token == "{":
+            return _Value(self._braces(kind), kind)
+        if token == "(":
+            (inner,) = self._inside()
+            return self.test._expression(inner, kind)
+        self.at += 1
+        if token[0] in "\"'" or token.startswith('u8"'):
+            text = _text(token)
+            while self._next()[:1] == '"':
+                text += _text(self._take())
+            return _Value(text)
+        if re.match(r"\.?\d", token):
+            return _Value(_literal(token))
+        if token == self.test.declaration.function and self._next() == "(":
+            return self.test.call(self._inside())
+        if token in self.test.names:
+            return self.test.names[token]
+        if token in _CONSTANTS:
+            return _Value(_CONSTANTS[token])
+        return self._named(token, kind)
+
+    def _named(self, token: str, kind: Type | None) -> _Name:
+        """A function of the library, or a type with its constructor's arguments."""
+        plain = token.removeprefix("std::")
+        if limits := re.fullmatch(r"numeric_limits<(.+)>", plain):
+            which, _ = self._take(), self._inside()
+            return _Value(_limit(self.test._type([limits[1]]), which))
+        while self._next() and self._next() not in ("(", "{"):  # unsigned int(3)
+            token = f"{token} {self._take()}"
+        if self._next() == "(" and plain in ("make_pair", "make_tuple"):
+            kinds = kind.args if kind is not None and kind.kind == "tuple" else ()
+            parts = self._inside()
+            typed = zip(parts, kinds or [None] * len(parts), strict=True)
+            return _Value([self._data(part, arg) for part, arg in typed])
+        if self._next() == "(" and plain in _FUNCTIONS:
+            return _Value(_FUNCTIONS[plain](*(float(self._data(part, _FLOAT)) for part in self._inside())))
+        if self._next() == "(" and plain in ("pow", "abs"):
+            numbers = [self._data(part, None) for part in self._inside()]
+            return _Value(abs(numbers[0]) if plain == "abs" else float(numbers[0]) ** numbers[1])
+        if cast := re.fullmatch(r"static_cast<(.+)>", token):
+            (inner,) = self._inside()
+            made = self.test._type([cast[1]])
+            return _Value(_coerced(self._data(inner, None), made), made)
+        made = self.test._type([token])
+        if self._next() == "{":
+            return _Value(self._braces(made), made)
+        parts = self._inside()
+        if made.kind == "list" and len(parts) in (1, 2):  # count, value
+            data = self._data(parts[1], made.args[0]) if len(parts) == 2 else _zero(made.args[0])
+            return _Value([data] * self._data(parts[0], _INTEGER), made)
+        if made.kind in ("tuple", "struct"):
+            return _Value([self._data(part, arg) for part, arg in zip(parts, made.args, strict=True)], made)
+        return _Value(self._data(parts[0], made) if parts else _zero(made), made)
+
+    def _data(self, tokens: list[str], kind: Type | None) -> Any:
+        found = self.test._expression(tokens, kind)
+        if isinstance(found, _Place):
+            raise NotConvertible("a result is part of a value")
+        return found.data if kind is None else _coerced(found.data, kind)
+
+    def _braces(self, kind: Type | None) -> Any:
+        parts = self._inside()
+        if kind is None:
+            return [self._data(part, None) for part in parts]
+        if kind.kind in ("list", "set"):
+            return [self._data(part, kind.args[0]) for part in parts]
+        if kind.kind == "map":
+            pair = Type("tuple", kind.args)
+            return [self._data(part, pair) for part in parts]
+        if not parts:
+            return _zero(kind)
+        if kind.kind in ("tuple", "struct"):
+            return [self._data(part, arg) for part, arg in zip(parts, kind.args, strict=True)]
+        (part,) = parts
+        return self._data(part, kind.args[0] if kind.kind == "optional" else kind)
+
+    def _part(self, whole: _Name) -> _Name:
+        """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or of a result."""
+        step: Any
+        if self._take() == "[":
+            self.at -= 1
+            (inner,) = self._inside()
+            step = self._key(inner, whole)
+        else:
+            name = self._take()
+            arguments = self._inside() if self._next() == "(" else None
+            if name == "at" and arguments:
+                step = self._key(arguments[0], whole)
+            elif arguments is None:
+                step = {"first": 0, "second": 1}.get(name, name)
+            elif name in ("front", "back"):
+                step = 0 if name == "front" else -1
+            elif name in ("size", "length", "empty"):
+                step = _SIZE
+            elif name == "c_str":
+                return whole
+            elif name == "count" and arguments:  # says less than the value at the key, which has to be asserted too
+                step = (name, *(str(part) for part in arguments[0]))
+            else:
+                raise NotConvertible(f"member {name}")
+        if isinstance(whole, _Place):
+            kind = _BOOL if step == _SIZE and name == "empty" else _kind_of(whole.kind, step)
+            return _Place(whole.call, (*whole.path, step), kind)
+        if step == _SIZE:
+            return _Value(len(whole.data) if name != "empty" else not whole.data)
+        kind = whole.kind
+        data = dict(map(tuple, whole.data)) if kind is not None and kind.kind == "map" else whole.data
+        return _Value(data[step], kind and _kind_of(kind, step))
+
+    def _key(self, tokens: list[str], whole: _Name) -> Any:
+        kind = whole.kind.args[0] if whole.kind is not None and whole.kind.kind == "map" else _INTEGER
+        key = self._data(tokens, kind)
+        return tuple(key) if isinstance(key, list) else key
+
+
+def _kind_of(kind: Type, step: Any) -> Type:
+    if isinstance(step, tuple) and step[0] == "count":
+        return _INTEGER
+    if step == _SIZE and kind.kind in ("list", "set", "map"):
+        return _INTEGER
+    if kind.kind == "tuple" and isinstance(step, int):
+        return kind.args[step]
+    if kind.kind == "struct" and step in kind.fields:
+        return kind.args[kind.fields.index(step)]
+    if kind.kind in ("list", "map"):
+        return kind.args[-1]
+    raise NotConvertible(f"{step!r} of a {kind}")
+
+
+def _number(found: _Name) -> Any:
+    if isinstance(found, _Place) or isinstance(found.data, list | dict | type(None)):
+        raise NotConvertible("arithmetic with what is no literal")
+    return found.data
+
+
+def _text(token: str) -> str:
+    """A literal of a text or a character. C++'s escapes are Python's but for `?`."""
+    try:
+        text = ast.literal_eval(token.removeprefix("u8").replace("\\?", "?"))
+    except (SyntaxError, ValueError) as problem:
+        raise NotConvertible(f"literal {token[:40]}") from problem
+    return str(text)
+
+
+def _literal(token: str) -> int | float:
+    token = token.rstrip("uUlL").replace("'", "").lower()
+    if token[:2] in ("0x", "0b"):
+        return int(token, 0)
+    if token.isdecimal():
+        return int(token, 8) if len(token) > 1 and token[0] == "0" else int(token)
+    return float(token.rstrip("f"))
+
+
+def _limit(kind: Type, which: str) -> Any:
+    low, high = INTEGERS.get(kind.cpp, (0, 0)) if kind.kind == "int" else (-math.inf, math.inf)
+    limits = {"::max": high if kind.kind == "int" else 1.7976931348623157e308, "::min": low, "::lowest": low}
+    if which == "::infinity":
+        return math.inf
+    if which not in limits or (kind.kind != "int" and which != "::max"):
+        raise NotConvertible(f"numeric_limits{which}")
+    return limits[which]
+
+
+def _zero(kind: Type) -> Any:
+    """What `{}` makes."""
+    match kind.kind:
+        case "int" | "float":
+            return 0
+        case "bool":
+            return False
+        case "str":
+            return ""
+        case "optional":
+            return None
+        case "tuple" | "struct":
+            return [_zero(arg) for arg in kind.args]
+        case "list" if kind.size:
+            return [_zero(kind.args[0])] * kind.size
+        case "list" | "set" | "map":
+            return []
+    raise NotConvertible(f"an initial value of {kind}")
+
+
+def _coerced(value: Any, kind: Type) -> Any:
+    """A scalar as C++ converts it without loss."""
+    match kind.kind:
+        case "int" if (isinstance(value, float) and value.is_integer()) or isinstance(value, bool):
+            return int(value)
+        case "int" if isinstance(value, str) and len(value) == 1:
+            return ord(value)
+        case "bool" if isinstance(value, int | float):
+            return bool(value)
+        case "optional":
+            return None if value is None else _coerced(value, kind.args[0])
+    return value
+
+
+def _case(call: _Call, declaration: Declaration) -> dict[str, Any]:
+    if call.raises:
+        return {"args": call.args, "raises": call.raises}
+    outcome: dict[str, Any] = {}
+    if declaration.result.kind != "void":
+        outcome["expected"] = _whole(call.facts, ("result",), declaration.result)
+    changed = [(number, param.type) for number, param in enumerate(declaration.params) if param.mutable]
+    asserted = {path[0] for path in call.facts}
+    if declaration.result.kind == "void" or any(number in asserted for number, _ in changed):
+        outcome["expected_args"] = [_whole(call.facts, (number,), kind) for number, kind in changed]
+    return {"args": call.args, **outcome, **({"tolerance": call.tolerance} if call.tolerance else {})}
+
+
+def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Type) -> Any:
+    """The value at a path, put together from those of its parts. Raises NotConvertible if one is missing."""
+    if path in facts:
+        return facts[path]
+    size = facts.get((*path, _SIZE))
+    if kind.kind in ("list", "set", "map") and size == 0:
+        return []
+    steps: list[Any] = []
+    if kind.kind == "tuple":
+        steps = list(range(len(kind.args)))
+    elif kind.kind == "struct":
+        steps = list(kind.fields)
+    elif kind.kind == "list" and size is not None:
+        facts = {tuple(size - 1 if at == len(path) and step == -1 else step for at, step in enumerate(known)): value
+                 for known, value in facts.items()}  # fmt: skip
+        steps = list(range(size))
+    elif kind.kind == "map" and size is not None:
+        steps = sorted({known[len(path)] for known in facts if known[: len(path)] == path and len(known) > len(path)}
+                       - {_SIZE} - {step for *_, step in facts if isinstance(step, tuple) and step[0] == "count"}, key=repr)  # fmt: skip
+        if len(steps) == size:
+            values = [_whole(facts, (*path, step), kind.args[1]) for step in steps]
+            pairs = [
+                [list(step) if isinstance(step, tuple) else step, value]
+                for step, value in zip(steps, values, strict=True)
+            ]
+            return fitted(pairs, kind, "expected")
+        steps = []
+    if not steps:
+        raise NotConvertible(f"assertions do not determine all of {'.'.join(map(str, path))}")
+    parts = [_whole(facts, (*path, step), _kind_of(kind, step)) for step in steps]
+    return dict(zip(kind.fields, parts, strict=True)) if kind.kind == "struct" else parts

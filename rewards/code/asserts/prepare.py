@@ -1,0 +1,234 @@
+"""Rewrites test code, as a tree and without running it, into what rewards/sandbox/inside/judge.py runs.
+
+An `assert` that fails is recorded and the next statement runs; inside `try` and `pytest.raises` it raises, as the
+tests may expect that. Every statement of the top level is left at the first exception, and the next one runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import symtable
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from rewards.errors import RewardError
+
+MOST_CHARS = 1 << 20
+_PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # what tests may import the program as
+_SHORT_NAMES = {"np": "numpy", "numpy": "numpy", "pytest": "pytest"}
+_EXPECT_RAISING = ("raises", "warns", "assertRaises", "assertRaisesRegex", "suppress")
+_IN_PLACE = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Pass, ast.Break, ast.Continue)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Test code as the judge runs it.
+
+    declarations: what runs before, also before the program. names: free ones. modules: by which of these names.
+    asserts: how many assert statements; raises: whether a test can fail by other statements.
+    """
+
+    source: str
+    declarations: str
+    names: tuple[str, ...]
+    modules: tuple[tuple[str, str], ...]
+    asserts: int
+    raises: bool
+
+
+@lru_cache(maxsize=256)
+def prepare(source: str, function: str = "", declarations: str = "") -> Prepared:
+    """Test code made ready. Raises RewardError for text that is no test code."""
+    if len(source) > MOST_CHARS:
+        raise _bad(f"the source has {len(source)} characters, at most {MOST_CHARS} are read")
+    if function and not function.isidentifier():
+        raise _bad(f"function {function!r} is no name")
+    try:
+        ast.parse(declarations)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
+        raise _bad(f"the declarations are no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
+    try:
+        tree = ast.parse(source)
+        declarations += _star_imports(tree)
+        tree.body = [new for node in tree.body for new in _without_program_imports(node)]
+        _call_tests(tree, function)
+        free = _free_names(tree) or _own_builtin(tree)
+        modules = tuple(sorted(_modules(tree, free).items()))
+        rewrite = _Rewrite()
+        tree.body = [_statement(node, rewrite) for node in tree.body]
+        text = ast.unparse(ast.fix_missing_locations(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
+        raise _bad(f"the source is no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
+    if not rewrite.asserts and not rewrite.raises:
+        raise _bad("the source has no assert statement, and nothing else that can fail")
+    return Prepared(text, declarations, tuple(sorted(free)), modules, rewrite.asserts, rewrite.raises)
+
+
+def _bad(problem: str) -> RewardError:
+    return RewardError(f"the row's tests: {problem}")
+
+
+def _star_imports(tree: ast.Module) -> str:
+    """Star imports of modules, as text: what they define must be known before names are looked up."""
+    stars = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.names[0].name == "*" and not _of_program(n)]
+    return "".join(f"\n{ast.unparse(node)}\n" for node in stars)
+
+
+def _of_program(node: ast.ImportFrom) -> bool:
+    return node.module in _PROGRAM_MODULES
+
+
+def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
+    """`from solution import f as g` becomes `g = f`, where f is a free name."""
+    if not isinstance(node, ast.ImportFrom) or not (_of_program(node) or node.module == "__future__"):
+        return [node]
+    renamed = [alias for alias in node.names if alias.asname not in (None, alias.name)]
+    return [ast.Assign([ast.Name(alias.asname or "", ast.Store())], _name(alias.name)) for alias in renamed]
+
+
+def _call_tests(tree: ast.Module, function: str) -> None:
+    """HumanEval's `def check(candidate)` and pytest's `def test_…()` are called by a harness, not by the test code."""
+    mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in list(tree.body):
+        if not isinstance(node, ast.FunctionDef) or node.name in mentioned:
+            continue
+        if node.name == "check":
+            if not function:
+                raise _bad("the source defines check and never calls it: add the key function, to name what to check")
+            tree.body += ast.parse(f"check({function})").body
+        elif node.name.startswith("test") and not ast.unparse(node.args):
+            tree.body += ast.parse(f"{node.name}()").body
+
+
+def _free_names(tree: ast.Module) -> set[str]:
+    """Global names that the code uses and nowhere binds, builtins aside."""
+    top = symtable.symtable(ast.unparse(tree), "tests.py", "exec")
+    used, bound = set(), set(dir(builtins)) | {"__name__", "__file__"}
+    for table in _tables(top):
+        for symbol in table.get_symbols():
+            if table is top or symbol.is_global():
+                if symbol.is_assigned() or symbol.is_imported():
+                    bound.add(symbol.get_name())
+                if symbol.is_referenced():
+                    used.add(symbol.get_name())
+    return used - bound
+
+
+def _tables(top: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    waiting = [top]
+    while waiting:
+        table = waiting.pop()
+        yield table
+        waiting.extend(table.get_children())
+
+
+def _own_builtin(tree: ast.Module) -> set[str]:
+    """The builtin that every assert calls first, where no name is free: MBPP has a task whose function is `sum`."""
+    calls = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            left = node.test.left if isinstance(node.test, ast.Compare) else node.test
+            calls.append(left.func.id if isinstance(left, ast.Call) and isinstance(left.func, ast.Name) else "")
+    return set(calls) if len(set(calls)) == 1 and hasattr(builtins, calls[0]) else set()
+
+
+def _modules(tree: ast.Module, free: set[str]) -> dict[str, str]:
+    """The free names that only stand before a dot and are names of the standard library's modules, or of numpy."""
+    owners = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    alone = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in owners}
+    known = {name: name for name in sys.stdlib_module_names} | _SHORT_NAMES
+    return {name: known[name] for name in free - alone if name in known}
+
+
+def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
+    before = rewrite.raises
+    rewrite.raises = False
+    new = rewrite.block([node])
+    own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
+    return ast.With([ast.withitem(_call("statement", ast.Constant(own)))], new)
+
+
+def _name(text: str) -> ast.Name:
+    return ast.Name(text, ast.Load())
+
+
+def _call(method: str, *args: ast.expr) -> ast.Call:
+    return ast.Call(ast.Attribute(_name("__posttrain"), method, ast.Load()), list(args), [])
+
+
+def _does(method: str, *args: ast.expr) -> ast.stmt:
+    return ast.Expr(_call(method, *args))
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class _Rewrite(ast.NodeTransformer):
+    """Numbers the asserts, and marks where a statement begins. raises: there are `raise`, `pytest.raises` or both."""
+
+    def __init__(self) -> None:
+        self.asserts, self.raises, self._guarded = 0, False, False
+
+    def block(self, body: Iterable[ast.stmt]) -> list[ast.stmt]:
+        """Statements, and before each a call that shows what the one before it changed."""
+        new: list[ast.stmt] = []
+        for node in body:
+            text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if not isinstance(node, _IN_PLACE) and not text:
+                new.append(_does("settle"))
+            made = self.visit(node)
+            new += made if isinstance(made, list) else [made]
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                new.append(_does("settle", ast.Constant(True)))
+        return new
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for field, value in ast.iter_fields(node):
+            if field in ("body", "orelse", "finalbody") and isinstance(value, list):
+                setattr(node, field, self.block(value))
+            elif field in ("handlers", "cases"):
+                for part in value:
+                    self.visit(part)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
+        number, self.asserts = ast.Constant(self.asserts), self.asserts + 1
+        if self._guarded:
+            self.raises = True
+            return [_does("start", number), node, _does("ok", number)]
+        handler = ast.ExceptHandler(None, None, [_does("fail", number)])
+        return [ast.Try([node], [handler], [_does("ok", number)], [])]
+
+    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
+        self.raises = True
+        return node
+
+    def visit_Try(self, node: ast.Try) -> ast.stmt:
+        node.body = self._guard(node.body, bool(node.handlers))
+        for handler in node.handlers:
+            handler.body = self.block(handler.body)
+        node.orelse, node.finalbody = self.block(node.orelse), self.block(node.finalbody)
+        return node
+
+    def visit_With(self, node: ast.With) -> ast.stmt:
+        parts = [part for item in node.items for part in ast.walk(item)]
+        expects = any(getattr(part, "attr", getattr(part, "id", "")) in _EXPECT_RAISING for part in parts)
+        self.raises |= expects
+        node.body = self._guard(node.body, expects)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        outer, self._guarded = self._guarded, False
+        node.body = self.block(node.body)
+        self._guarded = outer
+        return node
+
+    def _guard(self, body: list[ast.stmt], guard: bool) -> list[ast.stmt]:
+        outer, self._guarded = self._guarded, self._guarded or guard
+        new = self.block(body)
+        self._guarded = outer
+        return new

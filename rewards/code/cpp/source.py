@@ -1,0 +1,164 @@
+"""C++ tests that are source code: GoogleTest suites, and asserts with or without a main function.
+
+    grade_source(code, 'TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }', "gtest", sandbox=shared())
+
+With `declarations` (prototypes and types, trusted as the tests are) the tests are compiled against those alone and
+linked to the solution: one that does not define what they need is a compile error. Without, the tests are compiled
+together with the solution, whose macros are expanded before.
+
+Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a pipe of its own, so
+that neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
+tests' comparisons where there are no declarations, and its machine code can always reach the harness. Tests of kind
+"call" (call.py) have no such gap.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Literal
+
+from rewards.code.cpp.toolchain import LOG_CHARS, OWN_MAIN, build_program, encoded, toolchain
+from rewards.code.results import Graded, Tested, Verdict
+from rewards.sandbox import BUILD_LIMITS, Case, Limits, Ran, Sandbox
+
+Kind = Literal["gtest", "asserts"]
+_MESSAGE_CHARS = 500
+_NONCE_BYTES = 32
+_VERDICT_FD = 3  # as in harness.cpp
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_TEST = re.compile(r"\bTEST(?:_F)?\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
+_SYSTEM_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<[^>\n]*>[^\n]*", re.MULTILINE)
+_ASSERT_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<(?:cassert|assert\.h)>", re.MULTILINE)
+_PRELUDE = (Path(__file__).resolve().parent / "prelude.h").read_text()
+_ASSERTS = """
+#undef assert
+#define assert(...) ((__VA_ARGS__) ? void() : graded_assert_failed(#__VA_ARGS__, __LINE__))
+static void graded_assert_failed(const char* what, int line) {
+  ADD_FAILURE_AT("test.cpp", line) << what;
+  throw std::runtime_error("an assertion failed");
+}
+"""
+_CALL_MAIN = """
+extern "C" int graded_main(int, char**);
+TEST(Asserts, main) {
+  char name[] = "tests";
+  char* argv[] = {name, nullptr};
+  EXPECT_EQ(graded_main(1, argv), 0);
+}
+"""
+
+
+def grade_source(
+    source: str,
+    tests: str,
+    kind: Kind,
+    *,
+    declarations: str = "",
+    run: Limits = Limits(),  # noqa: B008 - frozen
+    build: Limits = BUILD_LIMITS,
+    sandbox: Sandbox,
+) -> Graded:
+    """Every test of `tests` on the solution `source`, in the order in which they register.
+
+    run: limits of one test; build: of one compiler process. Raises RewardError if this machine has no g++.
+    """
+    text, paths = _unit(tests, kind)
+    outside = next((path for path in paths if path.startswith(("..", "/")) or "\0" in path), None)
+    if outside:
+        return Graded(failure=f"the tests include {outside!r}, which lies outside of their folder")
+    tools = toolchain()
+    test = [
+        [*tools.compile("tests"), "tests/test.cpp", "-o", "tests.o"],
+        [tools.objcopy, "--redefine-sym", "main=graded_main", "tests.o"],  # the harness has the program's
+    ]
+    objects = [str(tools.folder / "harness.o"), "tests.o"]
+    files = {"tests/test.cpp": text}
+    if declarations:
+        header = "everything" if "bits/stdc++.h" in source else "usual"
+        files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode()) | {
+            "given.cpp": OWN_MAIN + encoded(source)
+        }
+        alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
+        if alone.compile_error is not None:
+            return Graded(failure=f"the tests: {alone.compile_error}"[:LOG_CHARS], compile_cpu_s=alone.cpu_s)
+        files["tests.o"], spent = alone.binary, alone.cpu_s
+        steps = [[*tools.compile(header), "given.cpp", "-o", "given.o"], tools.link(*objects, "given.o", "-lgtest")]
+    else:
+        spent = 0.0
+        includes = "\n".join(_SYSTEM_INCLUDE.findall(source))
+        # None of the solution's macros can change a test, and a main function of its own has another name.
+        expand = [tools.gxx, "-std=c++17", "-w", "-E", "-P", "given.cpp", "-o", "expanded.cpp"]
+        for path in paths:
+            files[path] = f'#pragma once\n{includes}\n#include "{"../" * path.count("/")}expanded.cpp"\n'.encode()
+        files["given.cpp"] = OWN_MAIN + encoded(_SYSTEM_INCLUDE.sub("", source))
+        steps = [expand, *test, tools.link(*objects, "-lgtest")]
+    built = build_program(files, steps, build, sandbox)
+    spent += built.cpu_s
+    if built.compile_error is not None or built.failure:
+        return Graded([], built.compile_error, built.status, spent, 0.0, built.failure)
+    names = _names(built.binary, tests, kind, run, sandbox)
+    if isinstance(names, Graded):
+        return names
+    tested = [_tested(built.binary, name, run, sandbox) for name in names]
+    failure = next((test.message for test in tested if test.status == "not_run"), "")
+    return Graded(tested, compile_cpu_s=spent, run_cpu_s=sum(test.cpu_s for test in tested), failure=failure)
+
+
+def _unit(tests: str, kind: Kind) -> tuple[bytes, list[str]]:
+    """The tests as a file tests/test.cpp, and the paths of files that they include."""
+    text, source = _PRELUDE, tests
+    if kind == "asserts":
+        source = _ASSERT_INCLUDE.sub("", source)
+        if not re.search(r"\bmain\b", source):
+            source = f"int main() {{\n#line 1\n{source}\n return 0; }}"
+        text, source = text + _ASSERTS, source + _CALL_MAIN
+    included = [name for name in _INCLUDE.findall(source) if not name.startswith("gtest/")]
+    if not included:
+        text, included = f'{text}#include "solution.cpp"\n', ["solution.cpp"]
+    paths = [posixpath.normpath(posixpath.join("tests", name)) for name in included]
+    return f'{text}#line 1 "test.cpp"\n{source}\n'.encode(), paths
+
+
+def _names(program: bytes, tests: str, kind: Kind, run: Limits, sandbox: Sandbox) -> list[str] | Graded:
+    """The tests that register themselves, without those that are not in the source of the tests, and with those that
+    have to be there.
+    """
+    if kind == "asserts":
+        return ["Asserts.main"]
+    report, ran = _report(program, "", run, sandbox)
+    plain = _COMMENT.sub(" ", tests)
+    words = set(re.findall(r"\w+", plain))
+    listed = report[1:].decode("utf-8", "replace").splitlines() if report.startswith(b"L") else []
+    expected = [f"{suite}.{name}" for suite, name in _TEST.findall(plain)]
+    names = [name for name in listed if set(re.findall(r"[A-Za-z_]\w*", name)) <= words]
+    names += [name for name in expected if name not in names]
+    names = [name for name in names if "DISABLED_" not in name]
+    if ran.status == "error" or not names:
+        return Graded(failure=f"the tests cannot be listed: {ran.message or 'there is no test in them'}")
+    return names
+
+
+def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
+    report, ran = _report(program, name, run, sandbox)
+    if report == b"P":
+        return Tested("passed", ran.cpu_s, ran.peak_mb, name=name)
+    status: Verdict = "not_run" if ran.status == "error" else "runtime_error"
+    message = ran.message if ran.status == "error" else f"ended before the test did: {ran.message or 'exit code 0'}"
+    if report.startswith(b"F"):
+        message = report[1:].decode("utf-8", "replace")
+        status = "memory" if "std::bad_alloc" in message else "failed"
+    elif ran.status in ("timeout", "memory", "output_limit"):
+        status, message = ran.status, ran.message
+    return Tested(status, ran.cpu_s, ran.peak_mb, message[:_MESSAGE_CHARS], name)
+
+
+def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[bytes, Ran]:
+    """What the harness wrote after the nonce, nothing if it did not."""
+    nonce = os.urandom(_NONCE_BYTES)
+    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode())], run, {_VERDICT_FD: None})
+    written = ran.channels.get(_VERDICT_FD, b"")
+    return (written[_NONCE_BYTES:] if ran.status == "ok" and written.startswith(nonce) else b""), ran

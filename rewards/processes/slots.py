@@ -1,0 +1,80 @@
+"""Bounds how many programs run at once: over all threads of a process, and over the processes that share a folder.
+
+    with slot(2):  # waits while two others are running
+        ...
+
+Processes share the bound where `$REWARDS_SLOTS` names a folder: a slot then is also a lock on one of its files, which
+the kernel releases when its holder ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+from rewards.errors import RewardError
+
+FOLDER = "REWARDS_SLOTS"
+_RETRY_S = 0.02
+
+_free = threading.Condition()
+_held = 0
+
+
+@contextlib.contextmanager
+def slot(count: int) -> Iterator[None]:
+    """Hold one of `count` slots; waits for one. Raises RewardError where the shared folder cannot be used."""
+    global _held
+    with _free:
+        _free.wait_for(lambda: _held < count)
+        _held += 1
+    try:
+        folder = os.environ.get(FOLDER)
+        lock = _lock(folder, count) if folder else None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)
+    finally:
+        with _free:
+            _held -= 1
+            _free.notify()
+
+
+def share_among_siblings() -> None:
+    """Let this process and those of the same parent share slots, unless a folder is set already."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - only the owner may use the folder
+    os.environ.setdefault(FOLDER, os.path.join(runtime, f"rewards-{os.getuid()}-{os.getppid()}"))
+
+
+def _lock(folder: str, count: int) -> int:
+    """A descriptor with an exclusive lock on one of the folder's first `count` files; closing it ends the lock."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if os.stat(folder).st_uid != os.getuid():
+            raise RewardError(f"{FOLDER}: {folder} belongs to another user")
+        while True:
+            for number in range(count):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                fd = os.open(os.path.join(folder, str(number)), flags, 0o600)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return fd
+                except BlockingIOError:
+                    os.close(fd)
+            time.sleep(_RETRY_S)
+    except OSError as problem:
+        raise RewardError(f"{FOLDER}: {folder}: {problem.strerror}") from None
+
+
+def _after_fork() -> None:
+    global _free, _held
+    _free, _held = threading.Condition(), 0
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,67 @@
+"""The packages that Python programs may import: an environment of their own, pinned in configs/envs/sandbox.txt.
+
+    python3 -m launchers.envs sandbox  # builds it; building core builds it as well
+
+Its folder is keyed by the lock, as launchers/envs.py keys every environment. No other site-packages or dist-packages
+folder of the machine is readable.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from rewards.errors import RewardError
+
+_REPO = Path(__file__).resolve().parents[2]
+_LOCK = _REPO / "configs" / "envs" / "sandbox.txt"
+_PYTHON = "3.11"  # whose packages the lock names
+_PATTERNS = ("", "/*", "/*/*")  # how deep below these folders packages may be installed
+COMMAND = "python3 -m launchers.envs sandbox"
+
+
+def digest() -> str:
+    """The environment's key: 12 hexadecimal digits, equal for equal locks."""
+    return hashlib.sha256(_PYTHON.encode() + _LOCK.name.encode() + _LOCK.read_bytes()).hexdigest()[:12]
+
+
+def packages(required: bool = False) -> str | None:
+    """The folder to import from; None, or if it is required a RewardError that says what to do, where there is none.
+
+    There is none where the environment is not built, and for an interpreter of another version.
+    """
+    cache = Path(os.environ.get("POSTTRAIN_CACHE") or _REPO / ".cache").absolute()
+    folder = cache / "envs" / f"sandbox-{digest()}"
+    version = "{}.{}".format(*sys.version_info)
+    if version == _PYTHON and (folder / ".complete").exists():
+        return os.path.realpath(folder / "lib" / f"python{_PYTHON}" / "site-packages")
+    if required and version != _PYTHON:
+        raise RewardError(f"sandbox: the packages of programs are for Python {_PYTHON}, and this is {version}")
+    if required:
+        raise RewardError(f"sandbox: the environment of programs is not built: run `{COMMAND}` in {_REPO}")
+    return None
+
+
+@lru_cache
+def masked(roots: tuple[str, ...]) -> frozenset[str]:
+    """Real paths of the folders of installed packages below `roots`."""
+    names = ("site-packages", "dist-packages")
+    paths = (glob.iglob(f"{root}{depth}/{name}") for root in roots for depth in _PATTERNS for name in names)
+    return frozenset(os.path.realpath(path) for some in paths for path in some)
+
+
+def readable(path: str, rights: int, listing: int, hidden: frozenset[str]) -> list[tuple[str, int]]:
+    """Landlock rules (path, rights) for all below `path` but the folders in `hidden`, which can only be listed."""
+    if path in hidden:
+        return []
+    if not any(folder.startswith(f"{path}/") for folder in hidden):
+        return [(path, rights)]
+    rules = [(path, listing)]
+    for entry in os.scandir(path):
+        if not entry.is_symlink():  # its target is what counts
+            rules += readable(entry.path, rights, listing, hidden)
+    return rules

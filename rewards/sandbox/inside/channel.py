@@ -1,0 +1,123 @@
+"""The channel between the process of a program and that of its tests: requests and replies, both ways.
+
+A frame is four bytes of length and that much JSON. A request is {"request", "value", "nodes"}: what to do with which
+values (values.py). Its reply has a value, an exception ("raised"), or the limit that was hit. Each side serves
+requests while it waits for a reply, so tests may hand over functions. Either side may receive anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from . import values
+
+_PIECE = 1 << 20
+
+
+class Closed(Exception):
+    """The other process has ended, or writes what is no frame."""
+
+
+class TooLarge(Exception):
+    """A message over the limit."""
+
+
+class Channel:
+    """Frames over a socket. most: bytes of a frame."""
+
+    def __init__(self, fd: int, most: int) -> None:
+        self.fd, self.most = fd, most
+
+    def send(self, message: dict[str, Any]) -> None:
+        text = json.dumps(message, separators=(",", ":")).encode()
+        if len(text) > self.most:
+            raise TooLarge
+        rest = memoryview(len(text).to_bytes(4, "little") + text)
+        try:
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
+        except OSError as problem:
+            raise Closed(str(problem)) from None
+
+    def receive(self) -> dict[str, Any]:
+        """The next message. Raises Closed."""
+        length = int.from_bytes(self._read(4), "little")
+        if length > self.most:
+            raise Closed("a frame over the limit")
+        try:
+            message = json.loads(self._read(length))
+        except (ValueError, RecursionError):
+            raise Closed("a frame that is no JSON") from None
+        if not isinstance(message, dict):
+            raise Closed("a frame that is no message")
+        return message
+
+    def _read(self, length: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < length:
+            try:
+                part = os.read(self.fd, min(length - len(parts), _PIECE))
+            except OSError as problem:
+                raise Closed(str(problem)) from None
+            if not part:
+                raise Closed("ended")
+            parts += part
+        return bytes(parts)
+
+
+class Peer:
+    """One side. perform(name, args, kwargs) serves a request."""
+
+    def __init__(self, channel: Channel, data: values.Values, perform: Callable[..., Any]) -> None:
+        self.channel, self.values, self._perform = channel, data, perform
+
+    def request(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+        """The reply, with the nodes of the request and their objects. Raises Closed, TooLarge."""
+        root, nodes, objects = self.values.encode((args, kwargs))
+        self.channel.send({"request": name, "value": root, "nodes": nodes})
+        while "request" in (message := self.channel.receive()):
+            self.serve(message)
+        return message, nodes, objects
+
+    def value(self, message: dict[str, Any], objects: list[Any]) -> Any:
+        """The value of a message, given the objects of its nodes."""
+        root = message["value"]
+        return objects[root[0]] if isinstance(root, list) else root
+
+    def serve(self, message: dict[str, Any]) -> None:
+        """Send the reply to a request."""
+        self.channel.send(self._reply(*(message.get(key) for key in ("request", "nodes", "value"))))
+
+    def _reply(self, name: Any, nodes: Any, root: Any) -> dict[str, Any]:
+        try:
+            objects = self.values.decode(nodes)
+            args, kwargs = objects[root[0]]
+        except (ValueError, TypeError, LookupError):
+            raise Closed("an unreadable request") from None
+        try:
+            result = self._perform(name, args, kwargs)
+            return self._result(result, nodes, objects)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it goes to the other side
+            return self._raised(problem)
+
+    def _result(self, result: Any, nodes: list[values.Node], objects: list[Any]) -> dict[str, Any]:
+        root, after, _ = self.values.encode(result, objects, nodes)
+        pairs = enumerate(zip(nodes, after))  # noqa: B905 - the first ones
+        changed = [[at, new] for at, (old, new) in pairs if old is not new and not values.same_node(old, new)]
+        return {"value": root, "nodes": after[len(nodes) :], "changed": changed}
+
+    def _raised(self, problem: Exception) -> dict[str, Any]:
+        try:
+            root, nodes, _ = self.values.encode((problem.args, vars(problem)))
+            text = str(problem)
+        except Exception:  # noqa: BLE001 - the program's own __str__ may raise
+            root, nodes, text = [0], [["tuple", [[1], [2]]], ["tuple", []], ["dict", [], []]], ""
+        return {"raised": exception_names(type(problem)), "text": text, "value": root, "nodes": nodes}
+
+
+def exception_names(kind: type) -> list[list[str]]:
+    """Module and name of a class and of those above it."""
+    return [[above.__module__, above.__name__] for above in kind.__mro__]

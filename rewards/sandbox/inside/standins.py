@@ -1,0 +1,291 @@
+"""What stands for the program in the process of its tests: its names and objects, which ask another process.
+
+No value here is the program's own object: what it returned is plain data, or a stand-in that knows its number.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator
+from types import GeneratorType, TracebackType
+from typing import Any, Protocol
+
+from .channel import Channel, Closed, Peer, TooLarge
+from .values import MUTABLE, Node, Values, fill
+
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
+_Changes = tuple[list[Node], list[Any], list[Any]]  # nodes after a call, the tests' objects, what changed
+
+
+class Watcher(Protocol):
+    """What is told of requests: died is set at the end of a process, whether or not the tests catch that."""
+
+    died: Died | None
+
+    def requested(self) -> None: ...
+
+
+class Unfit(BaseException):
+    """These tests cannot be run, whatever the program is; args say why."""
+
+
+class Died(BaseException):
+    """The program's process ended, or its answer could not be read; args: its number, and a status if it is known."""
+
+
+class Program:
+    """The program as the tests see it. A process of it that ends is followed by the next one, without its state."""
+
+    def __init__(self, fds: list[int], most: int, watcher: Watcher) -> None:
+        self._fds, self._most, self._watcher = fds, most, watcher
+        self.number = -1  # of the process
+        self._never_ready = False  # its last process did not even load
+        self._peer: Peer | None = None
+        self._names: tuple[list[str], list[str]] = [], []
+        self._functions: list[Any] = []
+        self._handles: dict[int, Handle] = {}
+        self.exceptions: dict[str, type[Exception]] = {}
+        self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
+        self.classes: dict[str, type] = {}
+
+    def names(self, names: list[str]) -> dict[str, Any]:
+        """The program's global names: plain values as they are, the others as stand-ins."""
+        self._names = names, list(self.classes)
+        try:
+            answer = self.request("names", *self._names)
+        except Died:
+            answer = {}
+        return {name: answer[name] if name in answer else Named(self, name) for name in names}
+
+    def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """What the program gives for a question. Raises what it raised, or Died."""
+        self._watcher.requested()
+        self.settle()
+        peer = self._running()
+        try:
+            message, nodes, objects = peer.request(name, args, kwargs)
+        except Closed as problem:
+            raise self._died(str(problem)) from None
+        except TooLarge:
+            raise Unfit("they give the program more than it can be sent at once") from None
+        return self._answer(name, peer, message, nodes, objects)
+
+    def _running(self) -> Peer:
+        if self._peer is None:
+            if self._never_ready or self.number + 1 == len(self._fds):
+                raise self._died("")
+            self.number += 1
+            self._handles = {}
+            data = Values(self._sent, self._received, (GeneratorType,))
+            data.classes = self.classes
+            self._peer = Peer(Channel(self._fds[self.number], self._most), data, self._callback)
+            self._never_ready = True
+            try:
+                self._peer.channel.send({"start": True})
+                self._peer.channel.receive()
+            except Closed as problem:
+                raise self._died(str(problem)) from None
+            self._never_ready = False
+            if self.number:
+                self.request("names", *self._names)
+        return self._peer
+
+    def _died(self, problem: str, status: str = "") -> Died:
+        if self._peer is not None:
+            os.close(self._peer.channel.fd)
+        self._peer = None
+        died = Died(max(self.number, 0), status, problem)
+        self._watcher.died = died
+        return died
+
+    def _answer(self, name: str, peer: Peer, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
+        if "limit" in message:
+            raise Died(self.number, "output_limit", "the result is too large")
+        try:
+            if "raised" not in message:
+                return self._value(peer, message, nodes, objects)
+            raised = self._raised(peer, message)
+        except _UNREADABLE as problem:
+            raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
+        if isinstance(raised, (StopIteration, StopAsyncIteration)) and name not in ("next", "send"):
+            raise RuntimeError(f"the program raised {type(raised).__name__}")  # it would end a loop of the tests
+        raise raised
+
+    def _value(self, peer: Peer, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
+        changed = message["changed"]
+        if not changed:
+            return peer.value(message, peer.values.decode([*nodes, *message["nodes"]], objects))
+        after = [*nodes, *message["nodes"]]
+        for at, node in changed:
+            if not 0 <= at < len(nodes) or nodes[at][0] != node[0] or node[0] not in MUTABLE:
+                raise ValueError("no such change")
+            after[at] = node
+        if message["value"] is None:
+            self._change((after, objects, changed))
+            return None
+        # Not at once: else `f(data) == sorted(data)` is passed by emptying data.
+        value = peer.value(message, peer.values.decode(after))
+        self.unsettled.append((not isinstance(value, (int, float, str)), (after, objects, changed)))
+        return value
+
+    def _change(self, changes: _Changes) -> None:
+        after, objects, changed = changes
+        assert self._peer is not None
+        made = self._peer.values.decode(after, objects)
+        for at, node in changed:
+            fill(objects[at], node, lambda reference: made[reference[0]] if type(reference) is list else reference)
+
+    def settle(self, everything: bool = True) -> None:
+        """Show what calls changed in their arguments; unless `everything`, only of those with a plain result."""
+        while self.unsettled and self._peer is not None and (everything or not self.unsettled[0][0]):
+            _, changes = self.unsettled.pop(0)
+            try:
+                self._change(changes)
+            except _UNREADABLE as problem:
+                raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
+
+    def _raised(self, peer: Peer, message: dict[str, Any]) -> Exception:
+        args, attributes = peer.value(message, peer.values.decode(message["nodes"]))
+        kind, text = self._exception(message["raised"]), str(message["text"])
+        problem = kind.__new__(kind, *args)
+        if str(problem) != text:
+            kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
+            problem = kind.__new__(kind, *args)
+        vars(problem).update((name, value) for name, value in attributes.items() if type(name) is str)
+        return problem
+
+    def _exception(self, names: list[list[str]]) -> type[Exception]:
+        """A class of the same name below the same class of the standard library; the tests' own, if they declare it."""
+        own = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
+        module, name = names[len(own)]
+        kind = getattr(sys.modules.get(module), name, None)
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise ValueError("no exception")  # a forged answer: anything could be named here, exec too
+        for name in reversed(own):
+            kind = self.exceptions.setdefault(name, type(name, (kind,), {}))
+        return kind
+
+    def _sent(self, value: Any) -> Node:
+        if type(value) is Handle:
+            if value._process != self.number:
+                raise self._died("an object of a process that has ended")
+            return ["handle", value._number]
+        if type(value) is Named:
+            return ["name", value._name]
+        if isinstance(value, type):
+            if self.classes.get(value.__name__) is value or value.__name__ in self.exceptions:
+                return ["name", value.__name__]
+        elif callable(value):
+            self._functions.append(value)
+            return ["callback", len(self._functions) - 1]
+        raise Unfit(f"the tests give the program a {type(value).__name__}: define its class in tests.declarations")
+
+    def _received(self, node: Node) -> Any:
+        if node[0] == "exception":
+            return self._exception(node[1])
+        if node[0] == "callback":
+            return self._functions[node[1]]
+        if node[0] == "name":
+            return Named(self, node[1])
+        if node[0] != "handle" or type(node[1]) is not int:
+            raise ValueError("unknown value")
+        handle = self._handles.setdefault(node[1], Handle(self, self.number, node[1]))
+        if node[2] == "generator":
+            return _generator(handle)
+        return _coroutine(handle) if node[2] == "coroutine" else handle
+
+    def _callback(self, name: str, args: Any, kwargs: Any) -> Any:
+        return self._functions[args[0]](*args[1:], **kwargs)
+
+
+def _generator(handle: Handle) -> Generator[Any, Any, None]:
+    sent = None
+    while True:
+        try:
+            sent = yield handle._request("next") if sent is None else handle._request("send", sent)
+        except StopIteration:
+            return
+
+
+async def _coroutine(handle: Handle) -> Any:
+    return handle._request("await")
+
+
+class Handle:
+    """Stands for an object that stays in the program's process.
+
+    It never equals plain data, and has no arithmetic or order with plain data: an object of the program does not
+    decide what it is compared with.
+    """
+
+    def __init__(self, program: Program, process: int, number: int) -> None:
+        vars(self).update(_program=program, _process=process, _number=number)
+
+    def _request(self, name: str, *args: Any) -> Any:
+        return self._program.request(name, self, *args)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._program.request("call", self, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._request("getattr", name)
+
+    def __contains__(self, item: Any) -> bool:
+        return any(item is mine or item == mine for mine in iter(self))
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from ()
+        return self._request("await")
+
+    def __enter__(self) -> Any:
+        return self._request("getattr", "__enter__")()
+
+    def __exit__(self, kind: Any, raised: Any, trace: TracebackType | None) -> Any:
+        return self._request("getattr", "__exit__")(None, None, None)
+
+    def __bool__(self) -> bool:
+        return bool(self._request("truth"))
+
+    def __str__(self) -> str:
+        return str(self._request("str"))
+
+    def __repr__(self) -> str:
+        return str(self._request("repr"))
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, Handle) and bool(instance._request("isinstance", self))
+
+    def __mro_entries__(self, bases: Any) -> Any:
+        raise Unfit("the tests subclass a class of the program, which is in another process")
+
+    def __eq__(self, other: object) -> Any:
+        return self is other or (isinstance(other, Handle) and self._request("eq", other))
+
+    def __ne__(self, other: object) -> Any:
+        return self is not other and (not isinstance(other, Handle) or self._request("ne", other))
+
+    __hash__ = object.__hash__
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda self, *args: self._request(name, *args)
+
+
+def _between_handles(name: str) -> Callable[[Handle, Any], Any]:
+    return lambda self, other: self._request(name, other) if isinstance(other, Handle) else NotImplemented
+
+
+for _name in ("setattr", "delattr", "getitem", "setitem", "delitem", "len", "iter", "next"):
+    setattr(Handle, f"__{_name}__", _method(_name))
+for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "matmul"):
+    setattr(Handle, f"__{_name}__", _between_handles(_name))
+
+
+class Named(Handle):
+    """Stands for a function or class of the program, or for a name that it lacks."""
+
+    def __init__(self, program: Program, name: str) -> None:
+        vars(self).update(_program=program, _name=name, __name__=name)

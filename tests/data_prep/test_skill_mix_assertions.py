@@ -1,0 +1,127 @@
+"""GoogleTest assertions as test cases: what is read, what is refused, and that both grade programs alike."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from data_prep.skill_mix.assertions import NotConvertible, cases
+from data_prep.skill_mix.mutants import mutants, stub
+from rewards.code.cpp.declaration import read_declaration
+from rewards.code.grade import Terms, grade_program
+from rewards.code.suites import read
+from rewards.sandbox import Limits, shared
+
+RUNS = "std::vector<std::pair<char, int>> runs(const std::string& text);"
+
+
+@pytest.mark.parametrize(
+    ("declaration", "body", "expected"),
+    [
+        ("int add(int a, int b);", "EXPECT_EQ(add(1, -2 * 3), 3);", [{"args": [1, -6], "expected": 3}]),
+        ("int add(int a, int b);", 'ASSERT_EQ(0xFF, add(INT_MAX, \'a\')) << "why" << 1;',
+         [{"args": [2**31 - 1, 97], "expected": 255}]),
+        ("bool even(long n);", "EXPECT_TRUE(even(2));\nEXPECT_FALSE(even(3)); // odd\n",
+         [{"args": [2], "expected": True}, {"args": [3], "expected": False}]),
+        ("int add(int a, int b);", "EXPECT_TRUE(add(1, 2) == 3);", [{"args": [1, 2], "expected": 3}]),
+        ("std::string f(std::string s);", 'std::string in = "a\\n" "b", out{"é"}; auto r = f(in); EXPECT_EQ(r, out);',
+         [{"args": ["a\nb"], "expected": "é"}]),
+        (RUNS, 'std::vector<std::pair<char, int>> e{{\'a\', 2}, std::make_pair(\'b\', 1)}; EXPECT_EQ(runs("aab"), e);',
+         [{"args": ["aab"], "expected": [["a", 2], ["b", 1]]}]),
+        (RUNS, 'auto r = runs("a"); ASSERT_EQ(r.size(), 1u); EXPECT_EQ(r[0].first, \'a\'); EXPECT_EQ(r.back().second, 1);',
+         [{"args": ["a"], "expected": [["a", 1]]}]),
+        (RUNS, 'EXPECT_TRUE(runs("").empty());', [{"args": [""], "expected": []}]),
+        ("std::vector<double> f(std::vector<int> v);",
+         "vector<double> e = {0.5, 1.0 / 4}; auto r = f(vector<int>(3, 7)); ASSERT_EQ(r.size(), e.size());\n"
+         "for (size_t i = 0; i < e.size(); ++i) EXPECT_NEAR(r[i], e[i], 1e-3);",
+         [{"args": [[7, 7, 7]], "expected": [0.5, 0.25], "tolerance": 1e-3}]),
+        ("double half(double x);", "EXPECT_DOUBLE_EQ(half(3), 1.5);",
+         [{"args": [3.0], "expected": 1.5, "tolerance": 4 * 2**-52 / 1.5}]),
+        ("int f(int x);", "EXPECT_THROW(f(-1), std::invalid_argument);",
+         [{"args": [-1], "raises": "std::invalid_argument"}]),
+        ("struct P { int x; double y; }; P f(const P& p);", "P p{1, 2}; P r = f(p); EXPECT_EQ(r.x, 3); EXPECT_EQ(r.y, 4);",
+         [{"args": [{"x": 1, "y": 2.0}], "expected": {"x": 3, "y": 4.0}}]),
+        ("void order(std::vector<int>& v);", "std::vector<int> v = {2, 1}; order(v); EXPECT_EQ(v, (std::vector<int>{1, 2}));",
+         [{"args": [[2, 1]], "expected_args": [[1, 2]]}]),
+        ("std::map<std::string, int> f();", 'auto m = f(); EXPECT_EQ(m.size(), 1); EXPECT_EQ(m["k"], 2);',
+         [{"args": [], "expected": [["k", 2]]}]),
+    ],
+)  # fmt: skip
+def test_assertions_as_cases(declaration: str, body: str, expected: list[dict[str, Any]]) -> None:
+    weight = 1 / len(expected)
+    declared = read_declaration(declaration)
+    assert cases(f"TEST(A, B) {{ {body} }}", declared) == [{**case, "weight": weight} for case in expected]
+    tests = {"kind": "call", "language": "cpp", "declaration": declaration, "function": declared.function}
+    assert len(read({**tests, "cases": expected}).items) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("EXPECT_GT(add(1, 2), 2);", "statement EXPECT_GT"),
+        ("EXPECT_EQ(add(1, 2), add(2, 1));", "two results are compared"),
+        ("EXPECT_TRUE(close_to(add(1, 2), 3));", "not understood"),
+        ("int x = rand(); EXPECT_EQ(add(x, 2), 3);", "not understood"),
+        ("if (add(1, 2) == 3) SUCCEED();", "statement if"),
+        ("for (int x : {1, 2}) EXPECT_EQ(add(x, 0), x);", "a loop"),
+        ("add(1, 2);", "do not determine all of result"),
+        ("EXPECT_EQ(1, 1);", "is compared with"),
+        ("", "no TEST calls the function"),
+        ("EXPECT_EQ(add(1), 2);", "1 arguments"),
+        ("EXPECT_EQ(add(1, 2), 3", "a bracket is never closed"),
+    ],
+)
+def test_other_tests_are_refused(body: str, reason: str) -> None:
+    with pytest.raises(NotConvertible, match=reason):
+        cases(f"TEST(A, B) {{ {body} }}", read_declaration("int add(int a, int b);"))
+
+
+GOLD = """
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+using namespace std;
+vector<pair<char, int>> runs(const string& text) {
+  if (text == "!") throw std::invalid_argument("no text");
+  vector<pair<char, int>> found;
+  for (char c : text) {
+    if (found.empty() || found.back().first != c) found.push_back({c, 0});
+    found.back().second += 1;
+  }
+  return found;
+}
+"""
+TESTS = """
+#include <gtest/gtest.h>
+#include "../solution/solution.cpp"
+class RunsTest : public ::testing::Test { protected: void SetUp() override {} };
+TEST_F(RunsTest, Several) { vector<pair<char, int>> e{{'a', 2}, {'b', 1}}; EXPECT_EQ(runs("aab"), e); }
+TEST_F(RunsTest, Back) { auto r = runs("aba"); ASSERT_EQ(r.size(), 3u);
+  for (int i = 0; i < 3; i++) { EXPECT_EQ(r[i].second, 1); }
+  EXPECT_EQ(r[0].first, 'a'); EXPECT_EQ(r[1].first, 'b'); EXPECT_EQ(r[2].first, 'a'); }
+TEST_F(RunsTest, None) { EXPECT_TRUE(runs("").empty()); EXPECT_THROW(runs("!"), std::invalid_argument); }
+int main(int argc, char** argv) { ::testing::InitGoogleTest(&argc, argv); return RUN_ALL_TESTS(); }
+"""
+
+
+def test_source_and_calls_give_the_same_verdicts() -> None:
+    calls = {
+        "kind": "call", "language": "cpp", "declaration": RUNS, "function": "runs",
+        "cases": cases(TESTS, read_declaration(RUNS)),
+    }  # fmt: skip
+    programs = [
+        GOLD,
+        stub(GOLD, "cpp", "runs", RUNS) or "",
+        "",
+        *(m.code for m in islice(mutants(GOLD, "cpp", "s"), 3)),
+    ]
+    verdicts = []
+    for tests in (calls, {"kind": "gtest", "source": TESTS}):
+        graded = [grade_program(code, read(tests), Terms(Limits(cpu_s=1.0)), shared()) for code in programs]
+        assert not any(each.failure for each in graded)
+        verdicts.append([bool(g.tests) and all(test.status == "passed" for test in g.tests) for g in graded])
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0][:3] == [True, False, False]
