@@ -154,7 +154,8 @@ def _cpp_verdict(ran: Ran, item: Item, declaration: Declaration, terms: Terms) -
     status: Verdict = "failed"
     message = ""
     # A number or character of the expected value takes up to 25 times its place in JSON.
-    if len(ran.result) > _LARGE + 25 * len(json.dumps([item.expected, item.changed])):
+    size = len(ran.result)
+    if size > _LARGE and size > 25 * len(json.dumps([item.expected, item.changed])):
         return Tested("failed", ran.cpu_s, ran.peak_mb, "a result much larger than the expected one")
     try:
         outcome = read_outcome(ran.result, declaration)
