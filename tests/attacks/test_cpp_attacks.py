@@ -22,7 +22,7 @@ from rewards.sandbox import Level, Limits, Sandbox
 
 CALLS: dict[str, Any] = {
     "kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add",
-    "cases": [{"args": [1, 2], "expected": 3}, {"args": [-1, -2], "expected": -3}, {"args": [1000, 1], "expected": 1001}],
+    "cases": [{"args": list(args), "expected": sum(args)} for args in ((1, 2), (-1, -2), (1000, 1))],
 }  # fmt: skip
 GTEST = """
 #include <gtest/gtest.h>
@@ -34,7 +34,8 @@ TEST(Add, Large) { ASSERT_TRUE(add(1000, 1) == 1001) << std::string("large"); }
 """
 # With declarations, tests as source stop what needs no knowledge of the harness; the others may pass them.
 SOURCE = {"kind": "gtest", "source": GTEST, "declarations": "int add(int a, int b);"}
-PLAIN_CHEATS = ["_exit", "exit", "exit in a constructor", "exit in atexit", "throw", "prints success", "writes a report",
+PLAIN_CHEATS = ["_exit", "exit", "exit in a constructor", "exit in atexit", "throw", "prints success",
+                "writes a report",
                 "filters by environment", "EXPECT_EQ", "TEST", "own main", "equal to all", "tests added",
                 "bitset of nothing", "forged in the function"]  # fmt: skip
 HONEST = "int add(int a, int b) { return a + b; }"

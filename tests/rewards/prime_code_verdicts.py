@@ -1,4 +1,4 @@
-"""Runs in verl's environment: verdicts of its prime_code. Reads JSON rows of in_outs and code, writes a list of verdicts."""
+"""Runs in verl's environment: verdicts of its prime_code. Reads JSON rows of in_outs and code, writes verdicts."""
 
 from __future__ import annotations
 

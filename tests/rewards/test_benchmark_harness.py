@@ -24,7 +24,7 @@ DISAGREEMENTS: dict[str, tuple[bool, str]] = {
     "exit()": (False, "the harness sets builtins.exit to None"),
     "nonzero exit": (True, "the harness ignores the exit code, which contest judges do not"),
     "blank lines between": (True, "the harness drops blank lines; LiveCodeBench's own does not"),
-    "decimal point": (False, "the harness compares one number a line; LiveCodeBench's own compares all of them as decimals"),
+    "decimal point": (False, "the harness compares one number a line; LiveCodeBench's own compares all as decimals"),
     "inner tuples": (False, "the harness makes a list of the outer tuple only; results are JSON here"),
 }  # fmt: skip
 
