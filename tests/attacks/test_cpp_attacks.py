@@ -18,7 +18,7 @@ from rewards.code.cpp.declaration import read_declaration
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read
-from rewards.sandbox import Limits, Rung, Sandbox
+from rewards.sandbox import Level, Limits, Sandbox
 
 CALLS: dict[str, Any] = {
     "kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add",
@@ -108,8 +108,8 @@ def test_no_test_as_source_passes(box: Sandbox, name: str) -> None:
 
 
 def test_landlock_holds_too() -> None:
-    rung: Rung = "landlock"
-    with Sandbox(rung) as box:
+    level: Level = "landlock"
+    with Sandbox(level) as box:
         assert passed(grade(box, HONEST, CALLS)) == 3
         for attack in attacks():
             # Landlock does not cover memory files: a program may read its own code, which it has in memory anyway.

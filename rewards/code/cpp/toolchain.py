@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, Sandbox
-from rewards.sandbox.rungs import toolchain_folder
+from rewards.sandbox.levels import toolchain_folder
 
 HERE = Path(__file__).resolve().parent
 LOG_CHARS = 2000
