@@ -53,10 +53,7 @@ class Isolation:
         limits = ((resource.RLIMIT_AS, self.memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
         for which, value in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
             restrict.limit(which, value)
-        restrict.no_new_privileges()
-        if self.rules is not None:
-            restrict.landlock_enter(self.rules)
-            os.close(self.rules)
+        restrict.give_up_rights(self.rules)
         if self.filter is not None:
             self.filter.install()
 
@@ -67,7 +64,7 @@ def prepare_isolation(root: str, memory_mb: int) -> Isolation:
     rules, program = restrict.landlock_rules((path, restrict.READ) for path in library), None
     problems = [] if rules is not None else ["this kernel has no Landlock: a worker could read files"]
     try:
-        program = restrict.Filter.from_bytes(filters.write("python"))
+        program = restrict.Filter(filters.write("python"))
     except RewardError as problem:
         problems.append(f"a worker could open sockets: {problem}")
     return Isolation(program, rules, memory_mb, tuple(problems))

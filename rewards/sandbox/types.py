@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit", "error"]
@@ -52,7 +51,7 @@ class Ran:
 
     status: ok (exit code 0; of a call: it returned a JSON value), exit (another code, an exception, a call without
     result), signal, timeout (CPU or wall time), memory, output_limit, or error: the sandbox could not run the case.
-    result: the call's value as JSON; empty if there is none. channels: see Sandbox.execute. message: why it is
+    result: the call's value as JSON; empty if there is none. piped: see Sandbox.execute. message: why it is
     not ok, e.g. the last line of the traceback.
     """
 
@@ -64,7 +63,7 @@ class Ran:
     wall_s: float = 0.0
     peak_mb: float = 0.0
     message: str = ""
-    channels: Mapping[int, bytes] = field(default_factory=dict)
+    piped: bytes = b""
 
 
 @dataclass(frozen=True)

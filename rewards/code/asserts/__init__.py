@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from rewards.code.asserts.prepare import Prepared, prepare
@@ -69,7 +69,7 @@ def grade(
         hung = sum(ran.status == "timeout" for ran in runs)
         return len(runs) < MOST_PROCESSES and not (most_timeouts and hung >= most_timeouts)
 
-    test_run = sandbox.run_tests(code, tests.source, settings, limits, _judging(limits), MOST_PROCESSES, again)
+    test_run = sandbox.run_tests(code, tests.source, settings, limits, MOST_PROCESSES, again)
     cpu_s = sum(ran.cpu_s for ran in test_run.runs)
     if test_run.compile_error is not None:
         return Graded(compile_error=test_run.compile_error)
@@ -77,11 +77,6 @@ def grade(
         messages = [ran.message for ran in (test_run.judge, *test_run.runs) if ran.status == "error"]
         return Graded(failure=f"the sandbox could not run the tests: {messages[0]}")
     return Graded(_Read(tests, test_run.judge, test_run.runs).tested(), run_cpu_s=cpu_s)
-
-
-def _judging(limits: Limits) -> Limits:
-    """The tests hold what they expect beside what the program gave, and may compute it."""
-    return replace(limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb)
 
 
 class _Read:

@@ -45,7 +45,7 @@ def run(request: dict[str, Any], sock: socket.socket, payload: int, restrictions
     restrict.die_with_parent(request["zygote"], signal.SIGTERM)
     os.chdir(folder)
     header = _unpack(payload)
-    restrictions.enter([*restrictions.settings["paths"], (folder, restrict.READ_WRITE)])
+    restrictions.enter(folder)
     log = _log()
     monitor, began = os.getpid(), time.monotonic()
     compiler = os.fork()

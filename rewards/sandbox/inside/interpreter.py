@@ -22,7 +22,6 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from . import candidate, judge
-from .channel import Channel
 
 _PRELOADED = (
     "math cmath collections collections.abc heapq bisect itertools functools operator string re random json copy "
@@ -59,7 +58,7 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
             exec(compile(args["declarations"], "declarations.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         exec(code, module.__dict__)  # noqa: S102 - the process is isolated
         if role == "candidate":
-            candidate.serve(module, Channel(CHANNEL_FD, args["most"]))
+            candidate.serve(module, CHANNEL_FD, args["most"])
             os._exit(0)
         if call is not None:
             _answer(_find(module, call)(*args))
