@@ -203,14 +203,15 @@ class Pool:
 
     def _take(self) -> _Worker:
         with self._lock:
-            for attempt in range(2):
-                try:
-                    return self._idle.pop() if self._idle else self._fork()
-                except OSError as problem:
-                    self.close()  # the fork server was killed: start another, once
-                    if attempt:
-                        raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
-        raise AssertionError("unreachable")
+            try:
+                return self._idle.pop() if self._idle else self._fork()
+            except OSError:  # the fork server was killed: start another, once
+                self.close()
+            try:
+                return self._fork()
+            except OSError as problem:
+                self.close()
+                raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
 
     def _return(self, worker: _Worker, kept: bool) -> None:
         with self._lock:

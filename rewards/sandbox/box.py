@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Sandbox:
-    """Runs untrusted programs at the strongest isolation level that this machine offers. Thread-safe, usable after fork.
+    """Runs untrusted programs, isolated as well as this machine can. Thread-safe, usable after fork.
 
     level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
     of a second). unsafe: allow level "none" (rlimits only) where there is no other; also REWARDS_SANDBOX_UNSAFE=1.

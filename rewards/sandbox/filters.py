@@ -97,7 +97,7 @@ def write(kind: str) -> bytes:
     def rule(action: int, name: str, *conditions: _Compare) -> None:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
         array = (_Compare * max(1, len(conditions)))(*conditions)
-        # negative: a call that this architecture lacks (open, fork on aarch64) or libseccomp does not know stays forbidden
+        # negative: a call that this architecture lacks (fork on aarch64), or libseccomp does not know: forbidden
         if number >= 0:
             check(seccomp.seccomp_rule_add_array(context, action, number, len(conditions), array), name)
 

@@ -118,7 +118,7 @@ def below(pid: int) -> list[int]:
 
 
 def processes(box: Sandbox) -> list[int]:
-    """The sandbox's processes for programs, outermost first: bubblewrap's two if it is used, zygote, job, test process."""
+    """The sandbox's processes for programs, outermost first: bubblewrap's two, zygote, job, test process."""
     zygote = box._programs._zygote
     assert zygote is not None
     assert zygote._process is not None
