@@ -33,9 +33,9 @@ from __future__ import annotations
 from rewards.sandbox.box import Sandbox, selfcheck, shared
 from rewards.sandbox.levels import LEVELS, UNSAFE, Level
 from rewards.sandbox.probe import Report
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 __all__ = [
     "BUILD_LIMITS", "LEVELS", "UNSAFE", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
-    "TestRun", "selfcheck", "shared",
+    "selfcheck", "shared",
 ]  # fmt: skip

@@ -15,12 +15,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rewards.errors import RewardError
-from rewards.sandbox import environment, filters, probe
+from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
 from rewards.sandbox.levels import LEVELS, UNSAFE, Level, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner, TestProcesses, built, compile_error, memfd, run_case
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
+LIMITS = Limits()
 KeepGoing = Callable[[int, Ran], bool]
 _log = logging.getLogger(__name__)
 
@@ -38,23 +39,21 @@ class Sandbox:
         self._builds = Runner(self._build_start)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.unsafe = os.environ.get(UNSAFE) == "1" if unsafe is None else unsafe
-        self.level: Level = "none"
-        self.level = self._choose([level] if level else LEVELS)
+        self.level: Level
+        problems = {}
+        for self.level in [level] if level else LEVELS:
+            problems[self.level] = self._problem(self.level)
+            if not problems[self.level]:
+                break
+        else:
+            reasons = "; ".join(f"{level}: {problem}" for level, problem in problems.items())
+            raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({reasons})")
         _log.log(logging.WARNING if self.level == "none" else logging.INFO, "sandbox isolation level: %s", self.level)
-
-    def _choose(self, levels: Sequence[Level]) -> Level:
-        problems = []
-        for level in levels:
-            if level not in LEVELS:
-                raise RewardError(f"sandbox: no isolation level {level!r}; levels: {', '.join(LEVELS)}")
-            problem = self._problem(level)
-            if not problem:
-                return level
-            problems.append(f"{level}: {problem}")
-        raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({'; '.join(problems)})")
 
     def _problem(self, level: Level) -> str:
         """Why this level cannot be used, and what to do about it; nothing if it can."""
+        if level not in LEVELS:
+            return f"no isolation level of this name; levels: {', '.join(LEVELS)}"
         if level == "none":
             return "" if self.unsafe else f"only by hand: set {UNSAFE}=1 where all programs are trusted"
         if level == "namespaces" and shutil.which("bwrap") is None:
@@ -62,11 +61,9 @@ class Sandbox:
         if level == "landlock" and restrict.landlock_version() == 0:
             return "the kernel has no Landlock, boot one from 5.13 on with lsm=landlock"
         try:
-            filters.library()
-        except RewardError as problem:
+            attacks = probe.attack(self)
+        except RewardError as problem:  # libseccomp is missing
             return str(problem)
-        self.level = level
-        attacks = probe.attack(self)
         through = [name for name, stopped in attacks if not stopped]
         if attacks and not through:
             return ""
@@ -74,13 +71,9 @@ class Sandbox:
         return f"got through: {', '.join(through)}" if through else self._programs.last_problem or "programs do not run"
 
     def python(
-        self,
-        code: str,
-        cases: Sequence[Case],
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        keep_going: KeepGoing | None = None,
+        self, code: str, cases: Sequence[Case], limits: Limits = LIMITS, keep_going: KeepGoing | None = None,
         preamble: str = "",
-    ) -> Program:
+    ) -> Program:  # fmt: skip
         """Run a Python solution on each case, every time in a fresh process. keep_going(index, run): go on?
 
         preamble: trusted source, executed once in the program's namespace before the program. A call's result is JSON
@@ -91,14 +84,9 @@ class Sandbox:
             return self._run_cases(request, payload, cases, limits, keep_going)
 
     def execute(
-        self,
-        binary: bytes,
-        argv: Sequence[str],
-        cases: Sequence[Case],
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        keep_going: KeepGoing | None = None,
-        pipe: int = 0,
-    ) -> list[Ran]:
+        self, binary: bytes, argv: Sequence[str], cases: Sequence[Case], limits: Limits = LIMITS,
+        keep_going: KeepGoing | None = None, pipe: int = 0,
+    ) -> list[Ran]:  # fmt: skip
         """Run a compiled program on each case, every time in a fresh process with no environment.
 
         pipe: the descriptor (3 to 31) at which each finds a pipe to write into, whose content is in Ran.piped. It holds
@@ -134,34 +122,31 @@ class Sandbox:
     def run_tests(
         self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, processes: int,
         again: Callable[[Sequence[Ran]], bool],
-    ) -> TestRun:  # fmt: skip
+    ) -> Program:  # fmt: skip
         """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
         its own, and they communicate over a channel. A program's process that ends is replaced when the tests ask the
         next question, at most `processes` in all, and if again(runs so far).
         """
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
 
-        def run(code: int, source: int) -> TestRun:
+        def run(code: int, source: int) -> Program:
             with self._programs.job(request, code) as candidate, self._programs.job(request, source) as judge:
                 if problem := compile_error(candidate, limits):
-                    return TestRun(problem, Ran("ok"), [])
+                    return Program(problem, [])
                 if problem := compile_error(judge, limits):
-                    return TestRun(None, Ran("exit", message=problem), [])
+                    return Program(None, [], Ran("exit", message=problem))
                 with contextlib.ExitStack() as files:
                     return TestProcesses(files, candidate, judge, settings, limits, processes).run(again)
 
         with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
             return self._programs.retry(
-                lambda: run(code, source), lambda problem: TestRun(None, Ran("error", message=problem), [])
+                lambda: run(code, source), lambda problem: Program(None, [], Ran("error", message=problem))
             )
 
     def build(
-        self,
-        files: Mapping[str, bytes],
-        argv: Sequence[str],
-        limits: Limits = BUILD_LIMITS,
+        self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits = BUILD_LIMITS,
         outputs: Sequence[str] = ("a.out",),
-    ) -> Built:
+    ) -> Built:  # fmt: skip
         """Run a compiler (argv[0] is its absolute path) in a new directory that holds `files`, and read `outputs`.
 
         Names are relative paths. No network, no files but the toolchain's and its own, limits per process. Raises

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from rewards.sandbox.inside import interpreter
 from rewards.sandbox.levels import Start
-from rewards.sandbox.types import Built, Case, Limits, Ran, TestRun
+from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
 _START_SECONDS = 60.0
 _TRIES = 3  # of which a zygote that takes a moment to end can cost one
@@ -310,7 +310,7 @@ class TestProcesses:
         self._seconds = judging.wall_s + _SLACK_SECONDS
         self._runs: list[Ran] = []
 
-    def run(self, again: Callable[[Sequence[Ran]], bool]) -> TestRun:
+    def run(self, again: Callable[[Sequence[Ran]], bool]) -> Program:
         """Until the tests are done. Raises Lost."""
         poll = select.poll()
         for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
@@ -326,7 +326,7 @@ class TestProcesses:
                     self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
                     if select.select([self._candidate], [], [], _LAST_SECONDS)[0]:
                         self._end(running)  # else it is killed with its job
-                return TestRun(None, judge, self._runs)
+                return Program(None, self._runs, judge)
             else:  # the tests ask a process that has not been started
                 fd, event = ready.popitem()
                 poll.unregister(fd)

@@ -68,21 +68,14 @@ class Ran:
 
 @dataclass(frozen=True)
 class Program:
-    """A Python solution's runs, in the order of its cases; none if it did not compile (`compile_error`)."""
+    """A Python program's runs, one per case or as its tests reached them; none if it did not compile.
 
-    compile_error: str | None
-    runs: list[Ran]
-
-
-@dataclass(frozen=True)
-class TestRun:
-    """Tests run against a program. judge: of the tests' process, its result is what they wrote; it holds also if
-    that process was ended. runs: the program's processes, in the order in which the tests reached them.
+    judge: of its tests' process, whose result is what they wrote; it holds also if that process was ended.
     """
 
     compile_error: str | None
-    judge: Ran
     runs: list[Ran]
+    judge: Ran = Ran("ok")
 
 
 @dataclass(frozen=True)

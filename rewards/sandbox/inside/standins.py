@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Generator
-from types import GeneratorType
 from typing import Any, Protocol
 
 from .channel import Closed, Peer, TooLarge
@@ -79,7 +78,7 @@ class Program:
                 raise self._died("")
             self._number += 1
             self._handles, self._loaded = {}, False
-            values = Values(self._encode, self._decode, (GeneratorType,))
+            values = Values(self._encode, self._decode, generators=True)
             values.classes = self.classes
             peer = self._peer = Peer(self._fds[self._number], self._most, values, self._callback)
             own = self.request("names", self._names, list(self.classes))

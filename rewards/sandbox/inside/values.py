@@ -15,8 +15,9 @@ import itertools
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from types import GeneratorType
 from typing import Any
 
 MOST_ITEMS = 100_000  # taken from an iterator that is handed over, which may have no end
@@ -55,13 +56,9 @@ _ATOMS: dict[str, tuple[Any, Callable[[Any], Sequence[Any]], Callable[..., Any]]
     "timedelta": (datetime.timedelta, lambda v: (v.days, v.seconds, v.microseconds), datetime.timedelta),
     "ellipsis": (type(...), lambda v: (), lambda: ...),
 }
-_ITERABLES: tuple[Any, ...] = ((), {}, set(), "", "é", b"", range(0), {}.values(), {}.items(), reversed([]))
-_ITERATORS = (*{type(iter(items)) for items in _ITERABLES}, map, filter, zip, enumerate, reversed,
-              itertools.chain, itertools.islice)  # fmt: skip
 _TAGS: dict[Any, str] = {
     **{kind: tag for tag, kind in _MAPPINGS.items()},
     **{row[0]: tag for table in (_SEQUENCES, _ATOMS) for tag, row in table.items()},
-    **dict.fromkeys(_ITERATORS, "iterator"),
     defaultdict: "dict",
 }
 _DTYPE = re.compile(r"[<>|=]?[biufcSU]\d+")
@@ -71,12 +68,12 @@ _BUILTIN_TYPES: dict[type, str] = {kind: name for name, kind in vars(builtins).i
 class Values:
     """Encodes and decodes for one side.
 
-    other, made: nodes of what is no data. classes: whose instances are sent by their attributes. consumed: types
-    whose instances are sent as iterators over their items.
+    other, made: nodes of what is no data. classes: whose instances are sent by their attributes. generators: whether
+    they are sent by their items, as other iterators are, instead of `other`.
     """
 
-    def __init__(self, other: Encoder, made: Decoder, consumed: tuple[type, ...] = ()) -> None:
-        self._other, self._made, self._consumed = other, made, consumed
+    def __init__(self, other: Encoder, made: Decoder, generators: bool = False) -> None:
+        self._other, self._made, self._generators = other, made, generators
         self.classes: dict[str, type] = {}
 
     def encode(
@@ -108,8 +105,8 @@ class Values:
     def _node(self, value: Any, refer: Callable[[Any], Any]) -> Node:
         kind = type(value)
         tag = next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")  # of a subclass its base's
-        if isinstance(value, self._consumed):
-            tag = "iterator"
+        if not tag and isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
+            tag = "iterator" if self._generators or kind is not GeneratorType else ""
         if tag == "tuple" and isinstance(fields := getattr(value, "_fields", None), tuple):
             return ["namedtuple", kind.__name__, list(fields), [refer(item) for item in value]]
         if tag in _SEQUENCES:
