@@ -3,8 +3,9 @@
     python -m rewards score --reward code --input rows.jsonl --output scored.jsonl --workers 8
 
 The program is taken from the last fence after the thought (fences.py), the tests are read by suites.py, and grade.py
-runs the one against the other in a sandbox that never holds an expected output. A program that fails, hangs or does not
-compile is `scored`, and `details.status` says which; outcome `error` is the grader's own.
+runs the one against the other in a sandbox that never holds an expected output (but for C++ tests as source, see
+details.isolation). A program that fails, hangs or does not compile is `scored`, and `details.status` says which;
+outcome `error` is the grader's own.
 """
 
 from __future__ import annotations

@@ -314,10 +314,11 @@ def rational(text: str) -> Fraction | None:
     if value is not None:
         return value
     if m := _FRACTION.fullmatch(text):
-        sign, top, bottom = int(m[1] + "1"), m[2] or m[4], m[3] or m[5]
+        sign = int(m[1] + "1")
+        upper, lower = m[2] or m[4], m[3] or m[5]
         if "." not in text:
-            return Fraction(sign * int(top), int(bottom)) if int(bottom) else None
-        above, below = _plain(top), _plain(bottom)
+            return Fraction(sign * int(upper), int(lower)) if int(lower) else None
+        above, below = _plain(upper), _plain(lower)
         return sign * above / below if above is not None and below else None
     if m := _SCIENTIFIC.fullmatch(text):
         return Fraction(m[1]) * Fraction(10) ** int(m[2] or m[3] or m[4])

@@ -308,3 +308,11 @@ def test_values_survive_packing() -> None:
         assert (outcome.value, outcome.changed) == (expected, ([["a", 1]],))
     with pytest.raises(ValueProblem, match="occurs twice"):
         fitted([1, 1], read_declaration("int f(std::set<int> s)").params[0].type, "s")
+
+
+def test_programs_and_results_that_are_too_large_are_answered_at_once() -> None:
+    assert statuses("/* " * 80_000, suite(ADD, CASES)) == ["compile_error"]
+    assert "longer than 262144 characters" in str(grade("/* " * 90_000, suite(ADD, CASES)).compile_error)
+    tests = suite("std::vector<int> f(int n);", [{"args": [10**6], "expected": [1]}])
+    graded = grade("#include <vector>\nstd::vector<int> f(int n) { return std::vector<int>(n, 1); }", tests)
+    assert (graded.tests[0].status, graded.tests[0].message) == ("failed", "a result much larger than the expected one")

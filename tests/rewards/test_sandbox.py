@@ -298,9 +298,8 @@ print(pid > 0)
 
 FIND_PACKAGES = """
 import glob, sys
-folders = [p + "/" + n for p in sys.path for n in ("site-packages", "dist-packages")]
-for path in folders + glob.glob("/usr/l*/**/dist-packages"):
-    sys.path.append(path)
+sys.path += [path + "/" + name for path in sys.path for name in ("site-packages", "dist-packages")]
+sys.path += glob.glob("/usr/l*/**/*-packages", recursive=True)
 for name in ("pip", "setuptools", "pydantic", "yaml", "apt"):
     try:
         __import__(name)
