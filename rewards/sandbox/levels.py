@@ -27,7 +27,10 @@ LEVELS: tuple[Level, ...] = ("namespaces", "landlock", "none")
 UNSAFE = "REWARDS_SANDBOX_UNSAFE"  # set to 1: run programs even where no isolation is available
 
 _CODE = str(Path(__file__).resolve().parent)
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from inside.zygote import main; main()"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from inside import forks; forks.hold(); "
+    "from inside.zygote import main; main()"
+)
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
@@ -76,8 +79,11 @@ def _start(
     hidden = environment.masked(tuple(roots))
     paths = [*paths, ("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
     rules = [*paths]
-    for path in dict.fromkeys(os.path.realpath(folder) for folder in folders if os.path.isdir(folder)):
-        rules += environment.readable(path, rights, restrict.READ_DIR, hidden)
+    if level == "namespaces":  # which hide the rest already, and few rules start jobs fast
+        rules += [(folder, rights) for folder in folders]
+    else:
+        for path in dict.fromkeys(os.path.realpath(folder) for folder in folders if os.path.isdir(folder)):
+            rules += environment.readable(path, rights, restrict.READ_DIR, hidden)
     first, count = uids() if os.geteuid() == 0 else (None, 1)
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     command = [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _CODE]

@@ -6,6 +6,7 @@ here may be patched, walked or rewritten by the program: it fools only itself, f
 
 from __future__ import annotations
 
+import _io
 import atexit
 import builtins
 import gc
@@ -90,7 +91,7 @@ def _end(status: int, last: str) -> NoReturn:
 def _flush() -> None:
     """Write out every open file, as the interpreter does when it drops them."""
     # Objects of the zygote are frozen and not listed; of its files, these may hold something.
-    files = [file for file in gc.get_objects() if issubclass(type(file), io.IOBase)]
+    files = [file for file in gc.get_objects() if issubclass(type(file), _io._IOBase)]  # io.IOBase itself is slow here
     for file in files:
         if type(file).__module__ not in ("io", "_io"):  # of a class of the program's, which may write into others
             try:

@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from . import build, interpreter, job, restrict
+from . import build, forks, interpreter, job, restrict
 
 CONTROL_FD = 3
 _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run}
@@ -47,6 +47,7 @@ def main() -> NoReturn:
         restrict.LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # each of its threads takes 40 MB of address space
     restrict.LIBC.mallopt(restrict.M_ARENA_MAX, 2)  # else each thread reserves 64 MiB of address space
     interpreter.prepare()
+    forks.release(programs_fork="python" not in settings["filters"])
     if settings["scratch"]:
         os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
     restrictions = job.Restrictions(settings)
