@@ -58,16 +58,10 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, restr
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
         names: dict[str, Any] = {}
-<<<<<<< HEAD
-        exec(request.get("preamble", ""), names)  # noqa: S102 - the supervisor's own text
-        gc.freeze()
-        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python")
-=======
         if preamble := request.get("preamble"):
             exec(preamble, names)  # noqa: S102 - the supervisor's own text
             gc.freeze()
-        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python", [])
->>>>>>> h/bench
+        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python")
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
