@@ -334,7 +334,7 @@ def _written(path: Path) -> dict[str, Any]:
 
 def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:
     """`params` with verl's reward-model router for every `model` part that names no server of its own."""
-    if reward == "model" and not params.get("url") and not params.get("path"):
+    if reward == "model" and not params.get("url"):
         return {**params, "url": url}
     if reward == "bleu_rm":
         return {**params, "model": _routed("model", params.get("model", {}), url)}
