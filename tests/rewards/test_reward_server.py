@@ -213,9 +213,9 @@ def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None
     ("words", "message"),
     [
         (["--reward", "maths"], "did you mean 'math'"),
-        (["--reward", "math", "--value", "truncated"], "write OUTCOME=NUMBER"),
+        (["--reward", "math", "--value", "truncated"], "--value 'truncated': write it as name=value"),
         (["--reward", "math", "--value", "trunc=1"], "values.trunc.[key]: Input should be 'scored'"),
-        (["--reward", "math", "--value", "error=nan"], "values.error: Input should be a finite number"),
+        (["--reward", "math", "--value", "error=nan"], "values.error: Input should be a valid number, not 'nan'"),
         (["--reward", "math", "--input", "twice.jsonl"], "two rows have the id '7'"),
         (["--reward", "math", "--input", "/no/such.jsonl"], "/no/such.jsonl: No such file"),
         (["--reward", "model", "--param", "url=http://127.0.0.1:9", "--param", "retries=0"], "is not ready"),
