@@ -146,7 +146,8 @@ def _complete(job: Job, progress: Progress) -> Manifest:
     step, inputs = job.step(), Inputs.of(job)
     total = None if step.scope == "source" else inputs.rows
     size = step.source_bytes(job.base) if total is None else inputs.size
-    _check_ids(job)
+    if not step.tells_inputs_apart:
+        _check_ids(job)
     require_space(job.dir, int(size * step.growth), f"step {job.name!r}")
     try:
         if step.scope == "shard":

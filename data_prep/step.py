@@ -77,6 +77,7 @@ class Step:
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
     present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty
     passes: ClassVar[bool] = False  # it changes no row in place: one that comes out as it came in is written as it was
+    tells_inputs_apart: ClassVar[bool] = False  # it copes with rows of one id in several inputs
     unkeyed: ClassVar[tuple[str, ...]] = ()
     growth: ClassVar[float] = 1.5  # bytes out per byte in, for the check of free disk space
     Params: ClassVar[type[Params]]

@@ -3,7 +3,7 @@
     cases('TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }', read_declaration("int add(int a, int b);"))
     # [{"args": [1, 2], "expected": 3, "weight": 1.0}]
 
-Tests are read, not run: variables with literal values, calls of the function, EXPECT_ or ASSERT_ EQ, STREQ, TRUE, FALSE,
+Tests are read, not run: variables with literal values, calls of the function, EXPECT_ or ASSERT_ EQ, TRUE, FALSE,
 DOUBLE_EQ, FLOAT_EQ, NEAR and THROW of a result or its parts, also in a loop over an index. Every statement has to be
 understood, and the assertions have to determine the whole result of each call: all else is NotConvertible.
 """
@@ -17,19 +17,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewards.code.cpp.declaration import INTEGERS, Declaration, Type, read_declaration
+from rewards.code.cpp.declaration import Declaration, Type, read_declaration
 from rewards.code.cpp.values import RAISES, fitted
 
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\')|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*', re.S | re.M)
 _TOKEN = re.compile(
-    r"""(?:u8)?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+'|0[xXbB][0-9a-fA-F']+[uUlL]*|(?:\d[\d']*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[uUlLfF]*"""
+    r"""(?:u8)?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+'"""
+    r"""|0[xXbB][0-9a-fA-F']+[uUlL]*|(?:\d[\d']*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[uUlLfF]*"""
     r"""|(?:::)?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*|<<|\+\+|--|==|!=|&&|\|\||[-+*/]=|->|\S"""
 )
-_GENERIC = re.compile(
-    r"(?:std::)?(?:vector|list|deque|array|set|unordered_set|pair|tuple|map|unordered_map|optional|numeric_limits|get)"
-    r"|static_cast"
-)
-_ASSERTION = re.compile(r"(?:EXPECT|ASSERT)_(EQ|STREQ|TRUE|FALSE|DOUBLE_EQ|FLOAT_EQ|NEAR|THROW)")
+_GENERIC = re.compile(r"(?:std::)?(?:vector|list|deque|array|set|unordered_set|pair|tuple|map|unordered_map|optional)")
+_ASSERTION = re.compile(r"(?:EXPECT|ASSERT)_(EQ|TRUE|FALSE|DOUBLE_EQ|FLOAT_EQ|NEAR|THROW)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _CONSTANTS: Mapping[str, Any] = {
     "true": True, "false": False, "INT_MAX": 2**31 - 1, "INT_MIN": -(2**31), "UINT_MAX": 2**32 - 1,
@@ -110,12 +108,12 @@ def _tokens(source: str) -> list[str]:
     """Tokens without comments and directives; a template and its arguments are one."""
     merged: list[str] = []
     depth = 0
-    for token in _TOKEN.findall(_COMMENT.sub(lambda match: match[1] or " ", source)):
-        if depth or (token == "<" and merged and _GENERIC.fullmatch(merged[-1])):
-            depth += {"<": 1, ">": -1}.get(token, 0)
-            merged[-1] += f" {token}" if _WORD.match(token) and _WORD.match(merged[-1][-1]) else token
+    for word in _TOKEN.findall(_COMMENT.sub(lambda match: match[1] or " ", source)):
+        if depth or (word == "<" and merged and _GENERIC.fullmatch(merged[-1])):
+            depth += {"<": 1, ">": -1}.get(word, 0)
+            merged[-1] += f" {word}" if _WORD.match(word) and _WORD.match(merged[-1][-1]) else word
         else:
-            merged.append(token)
+            merged.append(word)
     return merged
 
 
@@ -171,12 +169,6 @@ class _Test:
         while at < len(tokens):
             if tokens[at] == "for":
                 at = self._loop(tokens, at)
-                continue
-            if tokens[at] == "{":
-                end = _closing(tokens, at)
-                inner = _Test(self.declaration, dict(self.names), self.calls)
-                inner.run(tokens[at + 1 : end])
-                at = end + 1
                 continue
             end = at
             while end < len(tokens) and tokens[end] != ";":
@@ -373,36 +365,33 @@ class _Expression:
         return found
 
     def _primary(self, kind: Type | None) -> _Name:
-        token = self._next()
-        if token == "{":
+        word = self._next()
+        if word == "{":
             return _Value(self._braces(kind), kind)
-        if token == "(":
+        if word == "(":
             (inner,) = self._inside()
             return self.test._expression(inner, kind)
         self.at += 1
-        if token[0] in "\"'" or token.startswith('u8"'):
-            text = _text(token)
+        if word[0] in "\"'" or word.startswith('u8"'):
+            text = _text(word)
             while self._next()[:1] == '"':
                 text += _text(self._take())
             return _Value(text)
-        if re.match(r"\.?\d", token):
-            return _Value(_literal(token))
-        if token == self.test.declaration.function and self._next() == "(":
+        if re.match(r"\.?\d", word):
+            return _Value(_literal(word))
+        if word == self.test.declaration.function and self._next() == "(":
             return self.test.call(self._inside())
-        if token in self.test.names:
-            return self.test.names[token]
-        if token in _CONSTANTS:
-            return _Value(_CONSTANTS[token])
-        return self._named(token, kind)
+        if word in self.test.names:
+            return self.test.names[word]
+        if word in _CONSTANTS:
+            return _Value(_CONSTANTS[word])
+        return self._named(word, kind)
 
-    def _named(self, token: str, kind: Type | None) -> _Name:
+    def _named(self, word: str, kind: Type | None) -> _Name:
         """A function of the library, or a type with its constructor's arguments."""
-        plain = token.removeprefix("std::")
-        if limits := re.fullmatch(r"numeric_limits<(.+)>", plain):
-            which, _ = self._take(), self._inside()
-            return _Value(_limit(self.test._type([limits[1]]), which))
+        plain = word.removeprefix("std::")
         while self._next() and self._next() not in ("(", "{"):  # unsigned int(3)
-            token = f"{token} {self._take()}"
+            word = f"{word} {self._take()}"
         if self._next() == "(" and plain in ("make_pair", "make_tuple"):
             kinds = kind.args if kind is not None and kind.kind == "tuple" else ()
             parts = self._inside()
@@ -410,14 +399,7 @@ class _Expression:
             return _Value([self._data(part, arg) for part, arg in typed])
         if self._next() == "(" and plain in _FUNCTIONS:
             return _Value(_FUNCTIONS[plain](*(float(self._data(part, _FLOAT)) for part in self._inside())))
-        if self._next() == "(" and plain in ("pow", "abs"):
-            numbers = [self._data(part, None) for part in self._inside()]
-            return _Value(abs(numbers[0]) if plain == "abs" else float(numbers[0]) ** numbers[1])
-        if cast := re.fullmatch(r"static_cast<(.+)>", token):
-            (inner,) = self._inside()
-            made = self.test._type([cast[1]])
-            return _Value(_coerced(self._data(inner, None), made), made)
-        made = self.test._type([token])
+        made = self.test._type([word])
         if self._next() == "{":
             return _Value(self._braces(made), made)
         parts = self._inside()
@@ -468,8 +450,6 @@ class _Expression:
                 step = 0 if name == "front" else -1
             elif name in ("size", "length", "empty"):
                 step = _SIZE
-            elif name == "c_str":
-                return whole
             elif name == "count" and arguments:  # says less than the value at the key, which has to be asserted too
                 step = (name, *(str(part) for part in arguments[0]))
             else:
@@ -479,9 +459,9 @@ class _Expression:
             return _Place(whole.call, (*whole.path, step), kind)
         if step == _SIZE:
             return _Value(len(whole.data) if name != "empty" else not whole.data)
-        kind = whole.kind
-        data = dict(map(tuple, whole.data)) if kind is not None and kind.kind == "map" else whole.data
-        return _Value(data[step], kind and _kind_of(kind, step))
+        known = whole.kind
+        data = dict(map(tuple, whole.data)) if known is not None and known.kind == "map" else whole.data
+        return _Value(data[step], known and _kind_of(known, step))
 
     def _key(self, tokens: list[str], whole: _Name) -> Any:
         kind = whole.kind.args[0] if whole.kind is not None and whole.kind.kind == "map" else _INTEGER
@@ -489,10 +469,13 @@ class _Expression:
         return tuple(key) if isinstance(key, list) else key
 
 
+def _tells_size(step: Any) -> bool:
+    """Whether a step of a path names no part."""
+    return step == _SIZE or (isinstance(step, tuple) and step[:1] == ("count",))
+
+
 def _kind_of(kind: Type, step: Any) -> Type:
-    if isinstance(step, tuple) and step[0] == "count":
-        return _INTEGER
-    if step == _SIZE and kind.kind in ("list", "set", "map"):
+    if _tells_size(step) and kind.kind in ("list", "set", "map"):
         return _INTEGER
     if kind.kind == "tuple" and isinstance(step, int):
         return kind.args[step]
@@ -525,16 +508,6 @@ def _literal(token: str) -> int | float:
     if token.isdecimal():
         return int(token, 8) if len(token) > 1 and token[0] == "0" else int(token)
     return float(token.rstrip("f"))
-
-
-def _limit(kind: Type, which: str) -> Any:
-    low, high = INTEGERS.get(kind.cpp, (0, 0)) if kind.kind == "int" else (-math.inf, math.inf)
-    limits = {"::max": high if kind.kind == "int" else 1.7976931348623157e308, "::min": low, "::lowest": low}
-    if which == "::infinity":
-        return math.inf
-    if which not in limits or (kind.kind != "int" and which != "::max"):
-        raise NotConvertible(f"numeric_limits{which}")
-    return limits[which]
 
 
 def _zero(kind: Type) -> Any:
@@ -601,8 +574,8 @@ def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Ty
                  for known, value in facts.items()}  # fmt: skip
         steps = list(range(size))
     elif kind.kind == "map" and size is not None:
-        steps = sorted({known[len(path)] for known in facts if known[: len(path)] == path and len(known) > len(path)}
-                       - {_SIZE} - {step for *_, step in facts if isinstance(step, tuple) and step[0] == "count"}, key=repr)  # fmt: skip
+        below = {known[len(path)] for known in facts if known[: len(path)] == path and len(known) > len(path)}
+        steps = sorted((step for step in below if not _tells_size(step)), key=repr)
         if len(steps) == size:
             values = [_whole(facts, (*path, step), kind.args[1]) for step in steps]
             pairs = [

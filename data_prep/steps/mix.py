@@ -84,6 +84,7 @@ class Mix(Step):
     kind = "mix"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
+    tells_inputs_apart: ClassVar[bool] = True
     Params = MixParams
     params: MixParams
 

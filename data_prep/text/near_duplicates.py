@@ -98,11 +98,11 @@ def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint6
         yield from np.split(values, np.searchsorted(owner, np.arange(1, len(block))))
 
 
-def _frequencies(texts: Sequence[str], ngram: int) -> NDArray[np.int32]:
+def _frequencies(texts: Sequence[str], ngram: int) -> NDArray[np.uint16]:
     """In how many of some texts n-grams stand, by the last bits of their hashes."""
     import numpy as np
 
-    counts = np.zeros(1 << 20, dtype=np.int32)
+    counts = np.zeros(1 << 20, dtype=np.uint16)  # SAMPLE fits
     step = -(-len(texts) // SAMPLE) or 1
     for own in _all_shingles((texts[at] for at in range(0, len(texts), step)), ngram):
         np.add.at(counts, own & np.uint64(len(counts) - 1), 1)
@@ -118,7 +118,7 @@ def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.append(repeated, np.uint32(np.iinfo(np.uint32).max))
 
 
-def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.int32], threshold: float) -> NDArray[np.uint64]:
+def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.uint16], threshold: float) -> NDArray[np.uint64]:
     """The rarest of a text's n-grams: so many that what is alike shares some of them."""
     import numpy as np
 

@@ -1,13 +1,13 @@
 """Which benchmark question a text repeats, wholly or in a long part, verbatim or reworded.
 
     benchmark = Benchmark([("math500", "17", "How many positive divisors does 196 have?")])
-    benchmark.matches(["How many divisors has $196$, counting positive ones only?"])     # [Match(...)] or [None]
+    benchmark.matches(["Determine how many positive divisors $196$ has."])     # [Match(...)], or [None] for no repeat
 
-Candidates are the questions that share word trigrams with the text; those of many questions are templates and no
-evidence. Each candidate is aligned with the text (longest common subsequence). It is a repeat where the words found
-carry most of the question's weight (rare words weigh much, words of many questions little) and nothing
-contradicts: another number, operator, variable or rare word at the same place is another question of the same
-template. Variables may be renamed, if consistently.
+Candidates are the questions that share word bigrams with the text; bigrams of many questions are templates, not
+evidence. Each candidate is aligned with the text (longest common subsequence). It is repeated where the aligned tokens
+carry most of the question's weight (inverse document frequency in the benchmark) and nothing contradicts: another
+number, operator, variable or rare word in the same place means another question of the same template. Variables may be
+renamed consistently.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ class Benchmark:
         count = len(questions) + 1
         self._weights = {word: math.log(count / (n + 0.5)) / math.log(count / 1.5) for word, n in frequency.items()}
         self._hasher = NgramHasher()
-        said = [words(text) for _, _, text in questions]
+        word_lists = [words(text) for _, _, text in questions]
         self._same_words: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for at, each in enumerate(said):
+        for at, each in enumerate(word_lists):
             self._same_words[tuple(each)].append(at)
         index: dict[int, list[int]] = defaultdict(list)
-        for at, value in zip(*(part.tolist() for part in distinct(*self._hasher(said, SIZE))), strict=True):
+        for at, value in zip(*(part.tolist() for part in distinct(*self._hasher(word_lists, SIZE))), strict=True):
             index[value].append(at)
         most = max(TEMPLATE[0], TEMPLATE[1] * len(questions))
         self._index = {value: places for value, places in index.items() if len(places) <= most}
@@ -106,26 +106,27 @@ class Benchmark:
         """For each text the questions that share enough n-grams with it, or have the same words."""
         import numpy as np
 
-        said = [words(text) for text in texts]
+        word_lists = [words(text) for text in texts]
         counts: dict[int, Counter[int]] = defaultdict(Counter)
-        owner, values = self._hasher(said, SIZE)
+        owner, values = self._hasher(word_lists, SIZE)
         hit = self._known[np.searchsorted(self._known, values)] == values
         for at, value in zip(*(part.tolist() for part in distinct(owner[hit], values[hit])), strict=True):
             counts[at].update(self._index.get(value, ()))
-        result = [list(self._same_words.get(tuple(each), ())) for each in said]
+        result = [list(self._same_words.get(tuple(each), ())) for each in word_lists]
         for at, shared in counts.items():
             result[at] += [place for place, n in shared.most_common() if n >= SHARED * self._sizes[place]]
         return result
 
     def _match(self, text: str, candidates: Sequence[int]) -> Match | None:
-        said = tokens(text)
+        text_tokens = tokens(text)
         for place in candidates:
-            asked = self._tokens[place]
-            for start, end in _windows(asked, said):
-                if how := self._repeats(asked, said[start:end]) or (self._long[place] and self._part(asked, said)):
-                    task, name, question = self._questions[place]
-                    shown = text[len(text) * start // max(1, len(said)) :]
-                    return Match(task, name, _line(question), how, _line(shown))
+            question = self._tokens[place]
+            for start, end in _windows(question, text_tokens):
+                how = self._repeats(question, text_tokens[start:end])
+                if how or (self._long[place] and (how := self._part(question, text_tokens))):
+                    task, name, question_text = self._questions[place]
+                    excerpt = text[len(text) * start // max(1, len(text_tokens)) :]
+                    return Match(task, name, _line(question_text), how, _line(excerpt))
         return None
 
     def _repeats(self, question: Sequence[str], text: Sequence[str]) -> str | None:
@@ -137,8 +138,8 @@ class Benchmark:
         agrees = share >= self._threshold and self._agrees(question, text, blocks)
         return f"{share:.0%} of the question" if agrees else None
 
-    def _weight(self, said: Iterable[str]) -> float:
-        return sum(map(self._weight_of, said))
+    def _weight(self, some: Iterable[str]) -> float:
+        return sum(map(self._weight_of, some))
 
     def _weight_of(self, token: str) -> float:
         if token in STOP_WORDS or not token[0].isalnum():
@@ -151,7 +152,7 @@ class Benchmark:
     def _agrees(self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]) -> bool:
         """Whether nothing contradicts: no other numbers, and no more other signs, names and rare words than allowed."""
         matched = list(_tokens_of(question, blocks))
-        content, every = (sum(map(self._is_content, said)) for said in (matched, question))
+        content, every = (sum(map(self._is_content, some)) for some in (matched, question))
         numbers = sum(self._weight_of(token) for token in matched if token[0].isdigit())
         if every < TINY and (content < every or len(blocks) > 1 or (not numbers and len(matched) < len(text))):
             return False
@@ -161,11 +162,10 @@ class Benchmark:
         tolerated = max(0, every // 20 - 1)
         signs = rare = 0
         for gap in _gaps(question, text, blocks):
-            theirs = [token for token in gap.question if token[0].isdigit()]
-            ours = [token for token in gap.text if token[0].isdigit()] if gap.inner else []
-            if theirs:
+            if any(token[0].isdigit() for token in gap.question):
                 return False
-            signs += bool(ours) + _other_signs(gap) + _other_variables(gap)
+            inserted_number = gap.inner and any(token[0].isdigit() for token in gap.text)
+            signs += inserted_number + _other_signs(gap) + _other_variables(gap)
             rare += self._rare(gap.question, text) and self._rare(gap.text, question)
         return signs <= tolerated and rare <= max(tolerated, int(numbers) - 2)
 
@@ -176,6 +176,8 @@ class Benchmark:
 
     def _part(self, question: Sequence[str], text: Sequence[str]) -> str | None:
         """The first part of a long question is enough where it fills the text, which does not go on to ask of it."""
+        if len(text) > 2 * len(question):
+            return None
         blocks, text = _aligned(question[: len(text) + 3], text)
         if not (part := _first_part(blocks)):
             return None
@@ -206,9 +208,10 @@ def _windows(question: Sequence[str], text: Sequence[str]) -> Iterator[tuple[int
     if len(text) <= width + 20:
         yield 0, len(text)
         return
-    asked, said = _keys(question), _keys(text)
-    known = {tuple(asked[at : at + SIZE]) for at in range(len(asked) - SIZE + 1)}
-    sums = [0, *accumulate(tuple(said[at : at + SIZE]) in known for at in range(len(said) - SIZE + 1))]
+    question_keys, text_keys = _keys(question), _keys(text)
+    known = {tuple(question_keys[at : at + SIZE]) for at in range(len(question_keys) - SIZE + 1)}
+    hits = (tuple(text_keys[at : at + SIZE]) in known for at in range(len(text_keys) - SIZE + 1))
+    sums = [0, *accumulate(hits)]
     counts = {start: sums[min(start + width, len(sums) - 1)] - sums[start] for start in range(len(sums) - 1)}
     for _ in range(3):
         start = max(counts, key=counts.__getitem__, default=-1)
@@ -218,12 +221,12 @@ def _windows(question: Sequence[str], text: Sequence[str]) -> Iterator[tuple[int
         counts = {at: n for at, n in counts.items() if abs(at - start) > width // 2}
 
 
-def _keys(said: Sequence[str]) -> list[str]:
-    return [VARIABLE if token[0] == VARIABLE else token for token in said]
+def _keys(some: Sequence[str]) -> list[str]:
+    return [VARIABLE if token[0] == VARIABLE else token for token in some]
 
 
 def _aligned(question: Sequence[str], text: Sequence[str]) -> tuple[list[_Block], list[str]]:
-    """The text with its variables renamed to those that they mostly stand for, and what it has in common."""
+    """Equal blocks of both, and the text with its variables renamed to those of the question they mostly stand for."""
     blocks = _common(_keys(question), _keys(text))
     names = Counter(
         (text[block.at + k], question[block.start + k])
@@ -249,11 +252,11 @@ def _is_stray(block: _Block, distance: int) -> bool:
 
 def _common(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
     """The blocks of the longest common subsequence, in which a number counts twice."""
-    (asked, places), (said, positions) = _doubled(question), _doubled(text)
+    (question_keys, places), (text_keys, positions) = _doubled(question), _doubled(text)
     blocks: list[_Block] = []
-    for match in LCSseq.editops(asked, said).as_matching_blocks():
+    for match in LCSseq.editops(question_keys, text_keys).as_matching_blocks():
         for k in range(match.size):
-            if asked[match.a + k][-1] == "'":
+            if question_keys[match.a + k][-1] == "'":
                 continue
             i, j = places[match.a + k], positions[match.b + k]
             if blocks and (blocks[-1].end, blocks[-1].until) == (i, j):
@@ -263,11 +266,11 @@ def _common(question: Sequence[str], text: Sequence[str]) -> list[_Block]:
     return blocks
 
 
-def _doubled(said: Sequence[str]) -> tuple[list[str], list[int]]:
+def _doubled(some: Sequence[str]) -> tuple[list[str], list[int]]:
     """Keys to align, numbers followed by their doubles, with the index of each key's token."""
     keys: list[str] = []
     places: list[int] = []
-    for at, key in enumerate(said):
+    for at, key in enumerate(some):
         double = [key, key + "'"] if key[0].isdigit() else [key]
         keys += double
         places += [at] * len(double)
@@ -284,19 +287,19 @@ def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]
 
 def _other_signs(gap: _Gap) -> bool:
     """Whether operators, functions or quantities differ: others on both sides, or a minus on one."""
-    asked, said = (
+    expected, present = (
         [token for token in side if token[0] in "+-*/^=<>!" or token in FUNCTIONS or token in QUANTITIES]
         for side in gap[:2]
     )
-    return bool(asked and said) or "-" in asked or (gap.inner and "-" in said)
+    return bool(expected and present) or "-" in expected or (gap.inner and "-" in present)
 
 
 def _other_variables(gap: _Gap) -> bool:
     """Whether a variable of the question is missing, and another in its place, or several are."""
     near = gap.text if gap.inner else gap.text[: len(gap.question) + 1]
-    asked, said = (Counter(token for token in side if token[0] == VARIABLE) for side in (gap.question, near))
-    lost = (asked - said).total()
-    return lost > 2 or (lost > 0 and said.total() > 0)
+    expected, present = (Counter(token for token in side if token[0] == VARIABLE) for side in (gap.question, near))
+    lost = (expected - present).total()
+    return lost > 2 or (lost > 0 and present.total() > 0)
 
 
 def _first_part(blocks: Sequence[_Block]) -> list[_Block]:

@@ -66,7 +66,7 @@ def machine() -> tuple[list[str], bool]:
     """(report, whether all is well) of the sandbox, the code reward and the math workers."""
     report = sandbox.selfcheck()
     attacks = [*report.attacks, *_attacks()]
-    lines = [f"rung: {report.rung}", *(f"{name}: {version}" for name, version in report.versions.items())]
+    lines = [f"isolation level: {report.level}", *(f"{name}: {version}" for name, version in report.versions.items())]
     if not report.attacks:
         lines.append("SUCCEEDED: the attacks ended the process that runs them")
     lines += [f"SUCCEEDED: {name}" for name, stopped in attacks if not stopped]

@@ -60,12 +60,16 @@ class Terms:
         return self.tolerance if item.tolerance is None else item.tolerance
 
 
+_LONGEST_CPP = 1 << 18
+_LARGE = 1 << 16  # bytes of a result that are not read before its length has been compared
 GoOn = Callable[[int, Ran], bool]
 STATUS: Mapping[str, Verdict] = asserts.ENDINGS
 
 
 def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
     """One program under all of a suite. Raises RewardError for tests that cannot be run."""
+    if suite.language == "cpp" and len(code) > _LONGEST_CPP:
+        return Graded(compile_error=f"the program is longer than {_LONGEST_CPP} characters", compile_status="exit")
     if suite.isolation == "shared":
         return _cpp_source(code, suite, terms, engine)
     if suite.kind == "asserts":
@@ -155,6 +159,10 @@ def _cpp_verdict(ran: Ran, item: Item, declaration: Declaration, terms: Terms) -
     """Of a call in C++ that ended by itself: what it returned, or what it threw."""
     status: Verdict = "failed"
     message = ""
+    # A number or character of the expected value takes up to 25 times its place in JSON.
+    size = len(ran.result)
+    if size > _LARGE and size > 25 * len(json.dumps([item.expected, item.changed])):
+        return Tested("failed", ran.cpu_s, ran.peak_mb, "a result much larger than the expected one")
     try:
         outcome = read_outcome(ran.result, declaration)
     except ValueProblem as problem:

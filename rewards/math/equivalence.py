@@ -1,5 +1,4 @@
-r"""Whether an answer equals the gold, by structure: lists, tuples, intervals, matrices, units, words,
-numbers.
+r"""Whether an answer equals the gold, by structure: lists, tuples, intervals, matrices, units, words, numbers.
 
 Three-valued: `equal` returns True or False where exact arithmetic and structure decide, and None where an
 expression needs algebra, unless a `leaf` is given that decides it. The same code runs twice: in the caller's
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from itertools import chain
 
-from rewards.math.latex import balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
+from rewards.math.latex import GREEK, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
 from rewards.math.quantity import based, quantity, same_unit
 from rewards.math.ranges import COMMA, COMPARE, NAME, ranges, span, variable
 
@@ -30,14 +29,30 @@ _EQUALS = re.compile(r"(?<![<>!=])=+")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
-_CHOICE_ANSWER = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-Z])\)?[.:]?|\(([A-Z])\)[ :].*|([A-Z])[).:] .*")
+_CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])"
+    r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
+)
+# A label before the answer, and a qualifier behind it: they may be left out.
+_LEAD = re.compile(
+    r"^(?:\((?:[a-h]|i{1,3}|iv|v)\) +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *|= ?(?!=))(?=\S)"
+)
+_QUALIFIER = re.compile(
+    r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
+    r"|(?:(?:for|with|where) |(?<=, ))[A-Za-z] ?\\in ?\\mathbb).*$|\((?:with|where|since|because)\b.*\)$"
+)
+_BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
+_LABEL = re.compile(
+    rf"{NAME.pattern}|\|[A-Z]+'*\||\\overline\{{[A-Z]+\}}|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
+    rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
+)
+_DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
+_SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
-_GREEK = re.compile(
-    r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi"
-    r"|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega)(?![a-zA-Z])"
-)
+_GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 _EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi"})
@@ -49,16 +64,18 @@ def _unknown(_gold: str, _answer: str) -> Verdict:
 
 def equal(gold: str, answer: str, leaf: Leaf = _unknown) -> Verdict:
     """Compare two answers as written (LaTeX or words). None: only algebra could tell, and `leaf` did not."""
-    g, a = clean(gold), clean(answer)
-    if not a or not g or not balanced(a):
+    if not balanced(answer):
         return False
     try:
-        return _whole(g, a, leaf)
+        g, a = clean(gold), clean(answer)
+        return _whole(g, a, leaf) if g and a else False
     except RecursionError:
         return False  # wrapped in more layers than any answer has
 
 
 def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
+    if _SPACED_GROUPS.fullmatch(a) and len(split_top(g, COMMA)) == 1:
+        a = a.replace(", ", "")
     joined_g, joined_a = join_thousands(g), join_thousands(a)
     verdict = _equal(joined_g, joined_a, leaf)
     if verdict is not True and (joined_g != g) != (joined_a != a):
@@ -69,7 +86,8 @@ def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
 
 
 def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
-    if squeeze(g) == squeeze(a):
+    squeezed = {squeeze(g), squeeze(a)}
+    if len(squeezed) == 1 or squeezed <= _EMPTY_SET:
         return True
     x, y = rational(g), rational(a)
     if x is not None and y is not None:
@@ -126,19 +144,35 @@ def _unordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
 
 
 def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`\\sqrt{2} \\approx 1.414` states its exact value first; what follows must be near, if it is a rational."""
-    sides_g, sides_a = split_top(g, _APPROX), split_top(a, _APPROX)
-    if len(sides_g) <= 1 and len(sides_a) <= 1:
+    """`\\sqrt{2} \\approx 1.414` states its exact value first, and what follows must be near; a gold that is a number
+    may be the rounded one. `x \\approx 5` states 5.
+    """
+    if not _APPROX.search(g) and not _APPROX.search(a):
         return _PASS
-    if not (sides_g and sides_a and _near(sides_a)):
+    sides_g, sides = ([side for side in split_top(text, _APPROX) if not NAME.fullmatch(side)] for text in (g, a))
+    if not sides_g or not sides:
         return _ruled(False)
-    return _ruled(_equal(sides_g[0], sides_a[0], leaf))
+    verdict = _equal(sides_g[0], sides[0], leaf)
+    if verdict is not True and len(sides) > 1 and not _DECIMAL.fullmatch(sides[0]) and len(sides_g) == 1:
+        verdict = rational(sides_g[0]) is not None and _equal(sides_g[0], sides[-1], leaf)
+    return _ruled(_all([verdict, *(_near(sides[0], other, leaf) for other in sides[1:])]))
 
 
-def _near(sides: list[str]) -> bool:
-    """Whether the rationals among these texts are within a tenth of the first."""
-    values = [value for value in map(rational, sides) if value is not None]
-    return all(10 * abs(value - values[0]) <= abs(values[0]) for value in values)
+def _near(exact: str, rounded: str, leaf: Leaf) -> Verdict:
+    """Whether the second number is within a tenth of the first."""
+    x, y = (rational(value := quantity((_sides(side) or [side])[-1]).value) or value for side in (exact, rounded))
+    if isinstance(x, Fraction) and isinstance(y, Fraction):
+        return 10 * abs(x - y) <= abs(x)
+    return leaf(str(x), f"{NEAR}{y}")
+
+
+def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Drop a label before the answer and a qualifier behind it, unless both sides have different ones."""
+    bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
+    qualifiers = [m.group() for m in (_QUALIFIER.search(bare_g), _QUALIFIER.search(bare_a)) if m and m.start()]
+    if len(qualifiers) == 1 or (qualifiers and _words(qualifiers[0]) == _words(qualifiers[1])):
+        bare_g, bare_a = (_QUALIFIER.sub("", text).rstrip(" ,") or text for text in (bare_g, bare_a))
+    return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
 
 
 def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -153,13 +187,9 @@ def _strip(text: str) -> str:
     if builder and COMPARE.search(builder[1]):
         return builder[1].strip()
     parts = unwrap(text)
-    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or not _is_list(parts[1])):
+    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or len(split_top(parts[1], COMMA)) < 2):
         return parts[1] or text
     return text
-
-
-def _is_list(text: str) -> bool:
-    return len(split_top(text, COMMA)) > 1
 
 
 def _items(text: str) -> list[str]:
@@ -182,17 +212,15 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
     if len(gs) == 1 and len(as_) == 1:
         return _PASS
     for many, other, flip in ((gs, a, False), (as_, g, True)):
-        value = _unlabelled(other)
+        value = _IN.sub("", _unlabelled(other))
         parts = unwrap(value)
         if len(many) > 1 and parts and len(_items(parts[1])) > 1:
             kind, inside = parts[0] + parts[2], _items(parts[1])
-            if kind == "()" and (values := _by_name(many)):
-                many = values
-                return _ruled(_ordered(inside, many, leaf) if flip else _ordered(many, inside, leaf))
-            if kind != r"\{\}" and (kind != "()" or (len(inside) == 2 and value == other)):
+            named = _by_name(many) if kind == "()" else None
+            if not named and len(inside) == 2 and "{" not in kind and (kind != "()" or value == other):
                 return _ruled(False)  # an interval, or what may be one
-            compare = _unordered if parts[0] == r"\{" else _ordered
-            return _ruled(compare(inside, many, leaf) if flip else compare(many, inside, leaf))
+            compare, items = (_ordered if kind == "()" else _unordered), named or many
+            return _ruled(compare(inside, items, leaf) if flip else compare(items, inside, leaf))
     return _ruled(_unordered(gs, as_, leaf))
 
 
@@ -233,23 +261,19 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
             return _ruled(False)
         compare = _unordered if parts_g[0] == r"\{" else _ordered
         return _ruled(compare(_items(parts_g[1]), _items(parts_a[1]), leaf))
-    for one, other in ((parts_g, a), (parts_a, g)):
-        if one and one[0] == r"\{" and squeeze(other) not in _EMPTY_SET:
-            # a set of one thing is often given as that thing
-            items = _items(one[1])
-            if len(items) == 1 and not unwrap(other):
-                return _ruled(_equal(items[0], a, leaf) if other is a else _equal(g, items[0], leaf))
+    parts = parts_g or parts_a
+    if parts and parts[0] == r"\{" and not {squeeze(g), squeeze(a)} & _EMPTY_SET and len(_items(parts[1])) == 1:
+        # a set of one thing is often given as that thing
+        return _ruled(_equal(parts[1], a, leaf) if parts_g else _equal(g, parts[1], leaf))
     return _PASS
-
-
-def _rule_empty_set(g: str, a: str, leaf: Leaf) -> Ruling:
-    empty_g, empty_a = squeeze(g) in _EMPTY_SET, squeeze(a) in _EMPTY_SET
-    return _ruled(True) if empty_g and empty_a else _PASS
 
 
 def _matrix(text: str) -> list[list[str]] | None:
     m = _MATRIX.fullmatch(text)
-    if not m:
+    if not m and text.startswith("[["):  # as programs write it
+        lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
+        return [split_top(line[1], COMMA) for line in lines if line] if all(lines) else None
+    if not m or r"\begin" in m[2]:
         return None
     rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
     return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]
@@ -278,14 +302,16 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
         return _ruled(False)
     if len(sides_g) == 1 and len(sides_a) == 1:
         return _PASS
-    named_g, named_a = NAME.fullmatch(sides_g[0]), NAME.fullmatch(sides_a[0])
+    named_g, named_a = _LABEL.fullmatch(sides_g[0]), _LABEL.fullmatch(sides_a[0])
     if len(sides_g) == 1:
         return _ruled(_value_of(g, sides_a, leaf))
     if len(sides_a) == 1:
         return _ruled(_equal(sides_g[-1], a, leaf) if named_g else False)
     if named_g and named_a:
-        same = squeeze(sides_g[0]) == squeeze(sides_a[0])
-        return _ruled(_equal(sides_g[-1], sides_a[-1], leaf) if same else False)
+        if squeeze(sides_g[0]) == squeeze(sides_a[0]):
+            return _ruled(_equal(sides_g[-1], sides_a[-1], leaf))
+        if not (_has_letters(sides_g[-1]) and _has_letters(sides_a[-1])):
+            return _ruled(False)
     return _ruled(leaf(g, a))
 
 
@@ -296,13 +322,13 @@ def _sides(text: str) -> list[str]:
 
 
 def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
-    """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict
-    it.
-    """
+    """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict it."""
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
-    constants = [side for side in sides[:-1] if not NAME.fullmatch(side) and not _has_letters(side)]
-    return _all(_equal(gold, side, leaf) for side in [sides[-1], *constants])
+    steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
+    if any(re.search("[A-Za-z]{4}", _COMMAND.sub("", step)) and re.search("[0-9]", step) for step in steps):
+        return False  # prose with numbers of its own may contradict the last side
+    return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
 
 
 def _has_letters(text: str) -> bool:
@@ -312,14 +338,10 @@ def _has_letters(text: str) -> bool:
 
 def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
     based_g, based_a = based(g), based(a)
-    if based_g and based_a:
-        return _ruled(int(*based_g) == int(*based_a))
-    if based_g:
+    if based_g and not based_a:
         return _ruled(squeeze(a).upper() == based_g[0])  # the base is understood from the question
-    if based_a:
-        value = rational(g)
-        return _ruled(value == int(*based_a)) if value is not None else _PASS
-    return _PASS
+    value = int(*based_g) if based_g else rational(g)
+    return _ruled(value == int(*based_a)) if based_a and value is not None else _PASS
 
 
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -332,25 +354,22 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     x, y = rational(qg.value), rational(qa.value)
     if qg.percent == qa.percent or x is None or y is None:
         return _ruled(verdict)
-    if verdict is True and (qg.percent or abs(x) >= 1):
-        return _ruled(True)  # the question asked for percent: rarely so where the gold is a bare number below 1
-    return _ruled(x * Fraction(1, 100 if qg.percent else 1) == y * Fraction(1, 100 if qa.percent else 1))
+    if qg.percent:
+        return _ruled(y in (x, x / 100))
+    # The gold leaves the sign out: a share up to 1 is meant as such, a larger number is a number of percent.
+    return _ruled(y == (x if abs(x) > 1 else 100 * x))
 
 
 def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
-    wanted, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
-    if not wanted or not given:
-        return _PASS
-    return _ruled(wanted[1] == (given[1] or given[2] or given[3]))
+    letter, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
+    return _ruled(letter[1] in given.groups()) if letter and given else _PASS
 
 
 def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
-    wanted, given = _TIME.fullmatch(g), _TIME.fullmatch(a)
-    if not wanted or not given:
-        return _PASS
-    halves = {half.lower() for half in (wanted[3], given[3]) if half}
-    return _ruled(wanted.group(1, 2) == given.group(1, 2) and len(halves) < 2)
+    times = [m for m in (_TIME.fullmatch(g), _TIME.fullmatch(a)) if m]
+    halves = {m[3].lower() for m in times if m[3]}
+    return _ruled(times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2) if len(times) == 2 else _PASS
 
 
 def _words(text: str) -> str:
@@ -378,13 +397,13 @@ def is_prose(text: str) -> bool:
 
 
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
+    _rule_choices,
+    _rule_additions,
     _rule_approximation,
-    _rule_empty_set,
     _rule_unions,
     _rule_lists,
     _rule_equations,
     _rule_wrappers,
-    _rule_choices,
     _rule_times,
     _rule_brackets,
     _rule_matrices,

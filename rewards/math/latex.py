@@ -1,5 +1,4 @@
-r"""Answers as text: one spelling for LaTeX that means the same, exact rationals, and a screen for hostile
-input.
+r"""Answers as text: one spelling for LaTeX and plain notation that mean the same, exact rationals, and a screen.
 
 Pure string work, no sympy: nothing here evaluates an answer, and everything is linear in its length or
 bounded by MAX_CHARS.
@@ -7,8 +6,16 @@ bounded by MAX_CHARS.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import unicodedata
+from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+
+import tomllib
 
 MAX_CHARS = 1000
 MAX_DIGITS = 200  # in one number
@@ -19,8 +26,8 @@ MAX_FACTORIAL = 3000
 _LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1},}}")
 _RUN = re.compile(r"([^0-9])\1{39}")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*([0-9]+)")
-_TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)[\s})]*\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
-_FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(\s*[})]*\s*!)?")
+_TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)([\s})]*)\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
+_FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(?!!)(\s*[})]+\s*!)?")
 
 
 def screen(text: str) -> str | None:
@@ -33,106 +40,235 @@ def screen(text: str) -> str | None:
         return f"a number of more than {MAX_DIGITS} digits"
     if _depth(text) > MAX_DEPTH:
         return f"nested deeper than {MAX_DEPTH}"
-    if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)):
-        return f"an exponent above {MAX_EXPONENT}"
-    for m in _TOWER.finditer(text):
-        if m[3] or len(m[1]) * int(m[2]) > 10 * len(str(MAX_EXPONENT)):
-            return "a tower of powers"
-        if int(m[1]) ** int(m[2]) > MAX_EXPONENT:
-            return "a tower of powers"
-    for m in _FACTORIAL.finditer(text):
-        if int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6):
-            return f"a factorial above {MAX_FACTORIAL}!"
     return None
 
 
+def too_large(text: str) -> bool:
+    """Whether the value of a text is too large to be computed."""
+    if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)):
+        return True
+    for m in _TOWER.finditer(text):
+        inner, outer = int(m[1]), int(m[3])
+        if m[4] or (inner * outer > MAX_EXPONENT if m[2].strip() else outer > 50 or inner**outer > MAX_EXPONENT):
+            return True
+    return any(int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6) for m in _FACTORIAL.finditer(text))
+
+
 def _depth(text: str) -> int:
-    depth = deepest = 0
-    for c in text:
-        if c in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif c in "})]":
-            depth -= 1
-    return deepest
+    return max(accumulate(((c in "{([") - (c in "})]") for c in text), initial=0))
+
+
+# How answers are written: signs, commands, plain words, units.
+NOTATION = tomllib.loads((Path(__file__).parent / "notation.toml").read_text("utf-8"))
+GREEK = NOTATION["greek"].split()
+
+
+def inverted(table: Mapping[str, str]) -> dict[str, str]:
+    """{name: key} for {key: "name name"}."""
+    return {name: key for key, names in table.items() for name in names.split()}
 
 
 _UNICODE = str.maketrans(
-    {
-        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ",
-        "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ",
-        "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ",
-        "≈": r"\approx ", "∅": r"\emptyset ",
-        "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "²": "^2",
-        "³": "^3", "，": ",", "。": ".", "（": "(", "）": ")", "％": "%", "＝": "=", "：": ":",
-        "ℝ": r"\mathbb{R}", "θ": r"\theta ", "′": "'", "’": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
-    }
-)  # fmt: skip
+    {entry[0]: entry[1:] + " " * entry[-1].isalpha() for entry in NOTATION["unicode"].split()}
+    | {sign: f"\\{name} " for sign, name in zip(NOTATION["greek_signs"], GREEK, strict=True)}
+    | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+)
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
+_SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
+_MACROS: dict[str, tuple[int, str]] = {
+    name: (m["arguments"], m["writes"]) for m in NOTATION["macros"] for name in m["names"].split()
+}
+_SYNONYMS = inverted(NOTATION["synonyms"])
+_WORDS = {word: f"\\{word}" for word in NOTATION["words"].split()} | inverted(NOTATION["word_synonyms"])
+_NEED_BRACKETS = frozenset(NOTATION["need_brackets"].split())
+_WRAPPED = {"exp": "e^{#1}", "abs": "|#1|", "cbrt": r"\sqrt[3]{#1}"}
+_VECTORS = frozenset((r"\mathbf", r"\vec", r"\boldsymbol", r"\bm"))
+_VECTOR_PRODUCTS = {r"\times": r"\otimes ", r"\cdot": r"\odot "}
+_SPACES = frozenset((r"\,", r"\;", r"\:", r"\>", r"\ ", "\\\n", "~"))
 
-_GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"  # braces with what they hold, up to two deeper
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mbox|hbox|mathsf)\s*" + _GROUP)
-_UNIT_FRACTION = re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}\}")
-_FONT = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|vec|boxed|fbox|framebox)\s*" + _GROUP)
-_REMOVE = re.compile(
-    r"\\(?:left|right|big[lrgm]?|Big[lrgm]?|bigg[lr]?|Bigg[lr]?)(?![a-zA-Z])\.?"
-    r"|\\(?:displaystyle|textstyle|limits|nolimits|rm|bf|it)(?![a-zA-Z])|\\!"
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|[0-9]+|\*\*|\s+|.", re.DOTALL)
+
+
+class _Reader:
+    """Reads LaTeX or plain notation token by token and writes one spelling."""
+
+    def __init__(self, text: str) -> None:
+        self.tokens = _TOKEN.findall(text)
+        self.at = 0
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def skip_space(self) -> str:
+        """The next token that is no space."""
+        while self.peek().isspace():
+            self.at += 1
+        return self.peek()
+
+    def until(self, end: str) -> str:
+        """What stands before the token `end`, or before the end of the text."""
+        text, depth = "", 0
+        while (piece := self.peek()) and (piece != end or depth):
+            depth += (piece == "(") - (piece == ")") if end == ")" else 0
+            text += self.element()
+        self.at += 1
+        for command, joined in ((r"\choose", r"\binom"), (r"\over ", r"\frac")):
+            if end == "}" and command in text:
+                above, _, below = text.partition(command)
+                return f"{joined}{{{above.strip()}}}{{{below.strip()}}}"
+        return text
+
+    def argument(self, whole_number: bool = False) -> str:
+        """One argument as TeX reads it: a group, a command, one sign. whole_number: all of `12`, as in `x^12`."""
+        piece = self.skip_space()
+        if piece == "{":
+            self.at += 1
+            return self.until("}").strip()
+        if len(piece) > 1 and (piece.isalpha() or (piece.isdecimal() and not whole_number)):
+            self.tokens[self.at : self.at + 1] = [piece[0], piece[1:]]
+        return self.element().strip() if piece and piece not in ")]}" else ""
+
+    def bracketed(self) -> str | None:
+        """What stands in round brackets, if they open here and close."""
+        depth, start = 0, self.at
+        if self.skip_space() == "(":
+            for piece in self.tokens[self.at :]:
+                depth += (piece == "(") - (piece == ")")
+                if depth == 0:
+                    self.at += 1
+                    return self.until(")")
+        self.at = start
+        return None
+
+    def element(self) -> str:
+        """The next token with its arguments."""
+        piece = self.peek()
+        self.at += 1
+        if piece == "{":
+            return "{" + self.until("}") + "}"
+        if piece[0] == "\\" and piece[1:].isalpha():
+            return self.command(piece)
+        if piece in ("^", "_", "**"):
+            return self.script("^" if piece == "**" else piece)
+        if len(piece) > 1 and piece.isalpha():
+            return self.word(piece)
+        return " " if piece in _SPACES else {"*": r"\cdot ", r"\%": "%", r"\&": " and "}.get(piece, piece)
+
+    def script(self, mark: str) -> str:
+        inside = self.bracketed() if mark == "^" else None
+        if inside is None:
+            sign = self.skip_space() if self.peek() in ("-", "+", "*") else ""
+            self.at += bool(sign)
+            inside = sign if sign == "*" else sign + self.argument(whole_number=True)
+        if inside in (r"\circ", "degree"):
+            return " degree "
+        if inside and not inside.strip("'"):
+            return inside
+        return f"{mark}{inside}" if len(inside) == 1 and inside != "*" else f"{mark}{{{inside}}}"
+
+    def word(self, word: str) -> str:
+        follows = next((piece for piece in self.tokens[self.at : self.at + 2] if not piece.isspace()), "")
+        if word in ("sqrt", "frac") and follows not in ("", ","):
+            return self.command("\\" + word)
+        if word in _WRAPPED and (inside := self.bracketed()) is not None:
+            return _WRAPPED[word].replace("#1", inside)
+        if word not in _WORDS or (word in _NEED_BRACKETS and follows != "("):
+            return word
+        return self.spaced(_WORDS[word])
+
+    def spaced(self, command: str) -> str:
+        """A command, apart from a letter behind it."""
+        return command + " " if command[-1:].isalpha() and self.skip_space()[:1].isalpha() else command
+
+    def command(self, piece: str) -> str:
+        name = piece[1:]
+        if name == "sqrt":
+            root = ""
+            if self.skip_space() == "[":
+                self.at += 1
+                root = f"[{self.until(']').strip()}]"
+            inside = self.bracketed()
+            return rf"\sqrt{root}{{{self.argument(whole_number=True) if inside is None else inside}}}"
+        if piece in _VECTORS:
+            text = self.argument()
+            start, product = self.at, _VECTOR_PRODUCTS.get(self.skip_space())
+            self.at += 1
+            if product and self.skip_space() in _VECTORS:
+                return f"{text} {product}"
+            self.at = start
+            return text
+        if name in _MACROS:
+            count, template = _MACROS[name]
+            text = template.replace("#0", name)
+            for i in range(count):
+                text = text.replace(f"#{i + 1}", self.argument())
+            return text
+        return self.spaced(_SYNONYMS.get(name, piece))
+
+
+_UNIT_FRACTION = re.compile(
+    r"\\[dt]?frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\{\\(?:text|mathrm)\{([^{}]*)\}((?:\^[0-9])?)\}"
 )
-_SPACE = re.compile(r"\\q?quad(?![a-zA-Z])|(?<!\\)\\[,;:>\s]|~|\s+")
-_INNER_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
-_DELIMITER = re.compile(r"\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|(?<!\\)\$")
-_SYNONYM = re.compile(
-    r"\\(dfrac|tfrac|cfrac|leq|leqslant|geq|geqslant|neq|lt|gt|lbrace|rbrace|lbrack|rbrack|langle|rangle|"
-    r"varnothing|degree|degrees|iff|dots|cdots|ldots|tbinom|dbinom|arrow|lvert|rvert|mid|ast)(?![a-zA-Z])"
+_LAYOUT = re.compile(
+    r"\\(?:begin|end)\{(?:aligned|align\*?|gather(?:ed)?\*?|equation\*?|split|center)\}|\\!\s*"
+    r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
 )
-_SYNONYMS = {
-    "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "leq": r"\le", "leqslant": r"\le", "geq": r"\ge",
-    "geqslant": r"\ge", "neq": r"\ne", "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[",
-    "rbrack": "]", "langle": "(", "rangle": ")", "varnothing": r"\emptyset", "degree": r"^\circ",
-    "degrees": r"^\circ", "dots": r"\ldots", "cdots": r"\ldots", "tbinom": r"\binom", "dbinom": r"\binom",
-    "lvert": "|", "rvert": "|", "mid": "|", "ast": r"\cdot ",
-}  # fmt: skip
-_FRAC = re.compile(r"\\frac\s*(?:\{([^{}]*)\}\s*([0-9a-zA-Z])|([0-9a-zA-Z])\s*(?:\{([^{}]*)\}|([0-9a-zA-Z])))")
-_SQRT = re.compile(r"\\sqrt\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")
-_DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
+_ONE_CELL = re.compile(r"\\begin\{array\}\{[lcr]\}([^&\\]*)\\end\{array\}")
+_EMPHASIS = re.compile(r"^\*+([^*]+)\*+\.?$")
+_DOUBLED = re.compile(r"\\\\(?:[A-Za-z]{2}|[{}%,$!])")
+_SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?:\\\\)*(?!\\)")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_BLANKS = re.compile(r"\s+")
+_BLANK_AFTER_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|(?<=[0-9])\\text\{,\}(?=[0-9])")
+_INNER_SPACE = re.compile(r"(\\[A-Za-z]+ )(?=[A-Za-z])|(?<=[0-9])( )(?=[0-9])| ")
 _SET_OF_REALS = re.compile(r"(?i)^(?:the )?(?:set of )?all real(?: number)?s?(?: numbers)?$")
+_ANGLE = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:[0-9]|\{-?[0-9]\}))?) ?(\((?:[^()]|\([^()]*\))*\)|\{(?:[^{}]|\{[^{}]*\})*\}"
+    r"|(?:\\frac\{[^{}]*\}\{[^{}]*\}|[0-9.]+)?[A-Za-z]?)(\s*degrees?)?(?![A-Za-z])"
+)
+_DEGREES, _RADIANS = re.compile(r"\s*degrees?"), r" \\cdot \\frac{\\pi}{180}"
 
 
-def _frac(m: re.Match[str]) -> str:
-    if m[2] is not None:
-        return rf"\frac{{{m[1]}}}{{{m[2]}}}"
-    return rf"\frac{{{m[3]}}}{{{m[5] if m[4] is None else m[4]}}}"
+def _in_radians(m: re.Match[str]) -> str:
+    angle = m[2] + (m[3] or "")
+    return f"{m[1]}({_DEGREES.sub(_RADIANS, angle)})" if "degree" in angle else m[0]
 
 
+@lru_cache(maxsize=8192)
 def clean(text: str) -> str:
-    r"""One spelling: `\dfrac12` as `\frac{1}{2}`, `\leq` as `\le`, `\text{ cm}` as words, no layout commands.
+    r"""One spelling: `\dfrac12` as `\frac{1}{2}`, `sqrt(2)` as `\sqrt{2}`, `\text{ cm}` as words, no layout commands.
 
-    Words keep a space around them, degrees become the word `degree`, `\$` stays as the sign of a currency.
+    Words keep a space around them, degrees become the word `degree` (radians as the angle of a function), `\$` stays
+    as the sign of a currency.
     """
     if not text.isascii():
-        text = text.translate(_UNICODE)
-    if "\\" in text or "$" in text:
-        text = text.replace(r"\%", "%").replace(r"\{,\}", ",").replace(r"\&", " and ")
-        text = _REMOVE.sub("", text)
-        text = _SYNONYM.sub(lambda m: _SYNONYMS.get(m[1], m[0]), text)
-        text = _UNIT_FRACTION.sub(r" \1/\2", text)
-        for _ in range(3):
-            text = _TEXT.sub(r" \1 ", text)
-            text = _FONT.sub(r"\1", text)
-        if "\\$" not in text and text.count("$") % 2:
-            text = text.replace("$", r"\$")  # one lone dollar is money
-        text = _DELIMITER.sub(" ", text)
-        text = _FRAC.sub(_frac, text)
-        text = _SQRT.sub(lambda m: rf"\sqrt{{{m[2] if m[1] is None else m[1]}}}", text)
-        text = _DEGREE.sub(" degree ", text)
-    text = _SPACE.sub(" ", text.replace("{,}", ",").replace("{:}", ":").replace(r"+\infty", r"\infty")).strip()
-    while text.endswith((".", ",", ";")) and not text.endswith(r"\,"):
+        text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_SUPERSCRIPT_SIGNS)}}}", text)
+        text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+    text = text.strip().strip("`")
+    if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
+        text = text.replace("\n", ", ")  # statements on lines of their own
+    text = _EMPHASIS.sub(r"\1", text)
+    if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
+        text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
+    text = _BLANK_AFTER_COMMA.sub(",", _UNIT_FRACTION.sub(r" \1/\2\3", text.replace("...", r"\ldots ")))
+    text = _LAYOUT.sub("", text)
+    if "$" in text:
+        money = "\\$" in text or text.count("$") % 2
+        text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)
+    if balanced(text):
+        with contextlib.suppress(RecursionError):  # nested deeper than any answer: it stays as it is
+            text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
+    if "degree" in text:
+        text = _ANGLE.sub(_in_radians, text)
+    text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty").replace(r"\log_e", r"\ln")).strip()
+    while text.endswith((".", ",", ";")):
         text = text[:-1].rstrip()
     return r"\mathbb{R}" if _SET_OF_REALS.match(text) else text
 
 
 def squeeze(text: str) -> str:
-    """Without spaces, except between two digits: `1 2` is not `12`."""
-    return _INNER_SPACE.sub("", text) if " " in text else text
+    """Without spaces, except between digits and behind a command: `1 2` is not `12`, `\\sin h` is not `\\sinh`."""
+    return _INNER_SPACE.sub(r"\1\2", text) if " " in text else text
 
 
 _GROUPS = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+))(?![0-9]|,[0-9])")
@@ -144,30 +280,24 @@ def join_thousands(text: str) -> str:
 
 
 _PLAIN = re.compile(r"[+-]?(?:[0-9]{1,200}(?:\.[0-9]{0,200})?|\.[0-9]{1,200})")
-_FRACTION = re.compile(r"([+-]?)\\frac\{([+-]?[0-9.]{1,100})\}\{([+-]?[0-9.]{1,100})\}")
-_SLASH = re.compile(r"([+-]?)\(?([+-]?[0-9]{1,100})\)?/\(?([+-]?[0-9]{1,100})\)?")
+_TERM = r"([+-]?[0-9.]{1,100})"
+_FRACTION = re.compile(rf"([+-]?)(?:\\frac\{{{_TERM}\}}\{{{_TERM}\}}|\(?{_TERM}\)?/\(?{_TERM}\)?)")
 _MIXED = re.compile(r"([+-]?)([0-9]{1,50})(?: ?\\frac\{([0-9]{1,50})\}\{([0-9]{1,50})\}| ([0-9]{1,50})/([0-9]{1,50}))")
 _SCIENTIFIC = re.compile(
     r"([+-]?(?:[0-9]{1,50}(?:\.[0-9]{0,50})?|\.[0-9]{1,50}))(?:(?:\\times|\\cdot|\*)10\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))"
     r"|[eE]([+-]?[0-9]{1,3}))"
 )
 _POWER = re.compile(r"([+-]?)\(?([0-9]{1,6})\)?\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))")
-_REPEATING = re.compile(r"([+-]?)([0-9]{0,50})\.([0-9]{0,50})\\(?:overline|bar)\{?([0-9]{1,50})\}?")
+_REPEATING = re.compile(
+    r"([+-]?)([0-9]{0,50})\.([0-9]{0,50}?)(?:\\overline\{([0-9]{1,50})\}|\(([0-9]{1,50})\)|([0-9]{1,6}?)\6{2,30}\\ldots"
+    r"|\\dot\{([0-9])\}(?:([0-9]{0,50})\\dot\{([0-9])\})?)"
+)
 
 
 def _plain(text: str) -> Fraction | None:
     if not _PLAIN.fullmatch(text):
         return None
     return Fraction(text) if "." in text else Fraction(int(text))
-
-
-def _sign(mark: str) -> int:
-    return -1 if mark == "-" else 1
-
-
-def _over(sign: str, top: str, bottom: str) -> Fraction | None:
-    below = int(bottom)
-    return Fraction(-int(top) if sign == "-" else int(top), below) if below else None
 
 
 def rational(text: str) -> Fraction | None:
@@ -177,28 +307,29 @@ def rational(text: str) -> Fraction | None:
     repeating decimals.
     """
     if m := _MIXED.fullmatch(text):
-        top, bottom = int(m[3] or m[5]), int(m[4] or m[6])
-        return _sign(m[1]) * (int(m[2]) + Fraction(top, bottom)) if 0 < top < bottom else None
+        part, whole = int(m[3] or m[5]), int(m[4] or m[6])
+        return int(m[1] + "1") * (int(m[2]) + Fraction(part, whole)) if 0 < part < whole else None
     text = squeeze(text)
     value = _plain(text)
     if value is not None:
         return value
     if m := _FRACTION.fullmatch(text):
-        if "." not in m[0]:
-            return _over(m[1], m[2], m[3])
-        above, below = _plain(m[2]), _plain(m[3])
-        return _sign(m[1]) * above / below if above is not None and below else None
-    if m := _SLASH.fullmatch(text):
-        return _over(m[1], m[2], m[3])
+        sign = int(m[1] + "1")
+        upper, lower = m[2] or m[4], m[3] or m[5]
+        if "." not in text:
+            return Fraction(sign * int(upper), int(lower)) if int(lower) else None
+        above, below = _plain(upper), _plain(lower)
+        return sign * above / below if above is not None and below else None
     if m := _SCIENTIFIC.fullmatch(text):
         return Fraction(m[1]) * Fraction(10) ** int(m[2] or m[3] or m[4])
     if m := _POWER.fullmatch(text):
         base, exponent = int(m[2]), int(m[3] or m[4])
-        return _sign(m[1]) * Fraction(base) ** exponent if base else None
+        return int(m[1] + "1") * Fraction(base) ** exponent if base else None
     if m := _REPEATING.fullmatch(text):
-        scale, period = 10 ** len(m[3]), 10 ** len(m[4]) - 1
-        whole = Fraction(int((m[2] + m[3]) or "0"), scale)
-        return _sign(m[1]) * (whole + Fraction(int(m[4]), period * scale))
+        repeated = "".join(filter(None, m.groups()[3:]))
+        scale, period = 10 ** len(m[3]), 10 ** len(repeated) - 1
+        start = Fraction(int((m[2] + m[3]) or "0"), scale)
+        return int(m[1] + "1") * (start + Fraction(int(repeated), period * scale))
     return None
 
 

@@ -10,35 +10,28 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
-from rewards.math.latex import rational
+from rewards.math.latex import NOTATION, inverted, rational
 
-_ALIASES = {
-    "m": "meter metre", "km": "kilometer kilometre", "cm": "centimeter centimetre",
-    "mm": "millimeter millimetre", "inch": "in inche", "ft": "foot feet", "yd": "yard", "mi": "mile",
-    "g": "gram", "kg": "kilogram kilo", "mg": "milligram", "lb": "pound lbs", "oz": "ounce",
-    "l": "liter litre L", "ml": "milliliter millilitre mL", "s": "second sec", "min": "minute",
-    "h": "hour hr", "d": "day", "week": "wk", "month": "", "year": "yr", "degree": "deg", "rad": "radian",
-    "$": "dollar usd buck", "€": "euro eur", "£": "gbp", "¥": "yen yuan", "₹": "rupee rs inr", "cent": "¢",
-    "percent": "pct percentage", "mph": "", "kph": "kmh", "hz": "hertz", "n": "newton", "j": "joule",
-    "w": "watt", "v": "volt", "k": "kelvin", "c": "celsius", "f": "fahrenheit", "acre": "", "gal": "gallon",
-    "cup": "", "ton": "tonne", "mol": "mole", "pa": "pascal", "unit": "", "square": "sq", "cubic": "cu",
-    "per": "/",
-}  # fmt: skip
-_CANONICAL = {name: short for short, names in _ALIASES.items() for name in (short, *names.split())}
-_MEASURES = frozenset(_ALIASES) - {"unit", "percent"}
-_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_NAMES = [entry.split(":") for entry in NOTATION["units"].split()]
+_CANONICAL: dict[str, str] = {name: names[0] for names in _NAMES for name in names}
+_MEASURES = frozenset(_CANONICAL.values()) - {"unit", "percent"}
+_SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"]).items()}
+_NO_UNITS = frozenset(NOTATION["no_units"].split())
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
+_RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
 _FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"})
 
-_CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d]))\s*(?=[-\d.\\])")
+_CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
 _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]+)"
 )
+_MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod ?(\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -47,12 +40,6 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
     r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
 )
-
-
-_BASE_NAMES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "twelve": 12, "sixteen": 16,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,53 +51,50 @@ class Quantity:
     percent: bool = False
 
 
+def _canonical(word: str) -> str:
+    for name in (word, word.lower()):
+        if short := _CANONICAL.get(name) or _CANONICAL.get(_singular(name)):
+            return short
+    return _singular(word.lower())
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith("ss") else word
+
+
 def _unit_words(text: str) -> frozenset[str] | None:
-    """Canonical words of a unit, None if this is rather a product of variables."""
+    """Canonical words of a unit, `square cm` as `cm^2`; None if this is rather a product of variables."""
     words: list[str] = []
-    for m in _WORD.finditer(text):
-        word = m.group()
+    power = ""
+    for word in _WORD.findall(text):
         if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
             words.append(f"{words.pop() if words else ''}^{word.translate(_PLAIN_DIGITS)}")
             continue
-        if word == "/":
-            words.append("per")
-            continue
-        known = _CANONICAL.get(word) or _CANONICAL.get(word.lower()) or _CANONICAL.get(_singular(word.lower()))
-        if len(word) == 1 and word.isalpha() and word not in _LETTERS:
+        if (len(word) == 1 and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
-        words.append(known or _singular(word.lower()))
+        name = _canonical(word)
+        if name in ("square", "cubic"):
+            power = "^2" if name == "square" else "^3"
+        elif name not in _FILLER:
+            words.append(name + power)
+            power = ""
     if set(words) <= {"per"}:
         return None
-    return _power_words([w for w in words if w not in _FILLER])
+    return frozenset(_RATES.get(" ".join(words), words))
 
 
 def _is_unit(word: str, apart: bool, value: str) -> bool:
     """Whether this canonical word behind a value is a unit, rather than variables that multiply it.
 
-    apart: a space stands between. `5 m` is metres, `5m`, `(x+5) m` and `5 xy` are products, `5cm` and `9 men`
-    are not.
+    apart: a space stands between. `5 m`, `5cm`, `5g`, `9 men` are quantities, `(x+5) m`, `5xy`, `5 xy` products.
     """
     name = word.partition("^")[0]
-    if name in _MEASURES or name == "percent":
-        return len(name) > 1 or (apart and not re.search(r"[a-zA-Z]", _COMMAND.sub("", value)))
-    return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-def _power_words(words: list[str]) -> frozenset[str]:
-    # "square cm" and "cm^2" are one unit
-    out: list[str] = []
-    power = ""
-    for word in words:
-        if word in ("square", "cubic"):
-            power = "^2" if word == "square" else "^3"
-        else:
-            out.append(word + power)
-            power = ""
-    return frozenset(out)
+    if name not in _MEASURES and name != "percent":
+        return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
+    if len(name) > 1 or not name.isalpha():
+        return True
+    variables = re.search(r"[a-zA-Z]", _COMMAND.sub("", value))
+    return not variables and (apart or (name in "gmslvw" and value[-1].isdecimal()))
 
 
 def quantity(text: str) -> Quantity:
@@ -118,14 +102,17 @@ def quantity(text: str) -> Quantity:
     unit: frozenset[str] = frozenset()
     money = _CURRENCY.match(text)
     if money:
-        unit = frozenset({_CANONICAL.get(money[2].lstrip("\\").rstrip(".").lower(), money[2])})
+        unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
+    m = _MODULUS.fullmatch(text) if "mod" in text else None
+    if m and not (m[1].isdecimal() and m[2].isdecimal() and int(m[1]) >= int(m[2])):  # no `17 mod 5`, which is 2
+        return Quantity(m[1], frozenset({f"mod {m[2]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
         return Quantity(text, unit)
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
-    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$"))
+    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm"))
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words = _unit_words(m["unit"])
@@ -163,7 +150,7 @@ def based(text: str) -> tuple[str, int] | None:
         return None
     digits = (m[1] or m[3]).upper()
     mark = m[2] or m[4]
-    base = int(mark) if mark.isdecimal() and len(mark) < 3 else _BASE_NAMES.get(mark, 0)
+    base = int(mark) if mark.isdecimal() and len(mark) < 3 else NOTATION["bases"].get(mark, 0)
     if not 2 <= base <= 36 or any(int(d, 36) >= base for d in digits):
         return None
     return digits, base

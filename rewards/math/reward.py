@@ -136,7 +136,7 @@ class MathReward(Reward):
         A gold must equal itself and its other spellings: the same text would pass without being understood.
         """
         if not _is_gold(row.get("answer")):
-            return "", f"gold {row.get('answer')!r} is not a text or a number"
+            return "", f"gold {row.get('answer')!r} is no answer: give a number or a text that is not blank"
         for text in _spellings(gold_text(row["answer"])):
             score = self.grade({**row, "meta": None}, rf"\boxed{{{text}}}")
             if score.value != 1:
@@ -157,7 +157,7 @@ class MathReward(Reward):
         """Everything but algebra."""
         answer = row.get("answer")
         if not _is_gold(answer):
-            return Score(0.0, "error", {"problem": f"the row's answer is {answer!r:.80}, not a text or a number"})
+            return Score(0.0, "error", {"problem": f"the row's answer is {answer!r:.80}, not an answer"})
         if not isinstance(completion, str):
             return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
         p = self.params
@@ -238,7 +238,7 @@ def _spellings(gold: str) -> list[str]:
 
 def _is_gold(answer: Any) -> bool:
     if isinstance(answer, str):
-        return bool(answer.strip())
+        return reduce_gold(answer).casefold() not in ("", "nan")
     return type(answer) is int or (isinstance(answer, float) and math.isfinite(answer))
 
 

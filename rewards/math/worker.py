@@ -1,57 +1,134 @@
-"""The algebra behind the math reward, run only in the pool's worker processes.
+r"""The algebra behind the math reward, run only in the pool's worker processes.
 
 LaTeX is parsed by latex2sympy's ANTLR grammar and compared by math-verify's `verify`, both without their
 SIGALRM timeouts: the pool's parent keeps the deadline. What is trusted: that this grammar builds sympy
 objects from tokens and never evaluates text. sympy's `parse_expr` and `sympify`, which do evaluate text, are
 never called on an answer; math-verify's own extraction, which calls `parse_expr`, is not used.
+
+The grammar reads much notation as a product of letters: f(x+1), A^T, f', \angle ABC, n!!. Such notation is replaced by
+symbols before it is parsed (`_NOTATION`), and these by functions of what stood inside after it.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import re
+import sys
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import sympy
-from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
+from sympy.concrete.expr_with_limits import ExprWithLimits
+from sympy.core.function import AppliedUndef
 
-from rewards.math.equivalence import equal
+from rewards.math.equivalence import NEAR, equal
+from rewards.math.latex import GREEK, MAX_EXPONENT, NOTATION, squeeze, too_large
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
-# Units are ours (rewards/math/quantity.py): math-verify would drop them, and then 5 m equals 5 km.
-_NORMAL = NormalizationConfig(
-    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-)
+_sympy: Any = sympy  # most of it has no types
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
+_POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
+_STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
+_OPEN = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # may take long to do
+_WHOLE = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # of whole numbers
+
+_INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with what they hold, up to two deeper
+_OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
+_FREE = r"(?<![A-Za-z\\])"
+_HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
+# Factors without a sign between them: the grammar would read `2(3)` as 2 + 3.
+_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")
+_BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
+_FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no meaning
 
 
-# The grammar drops a prime behind a number, and then 5' equals 5.
-_PRIMED = re.compile(r"[0-9]\s*'")
+def _symbol(*parts: str) -> Any:
+    return _sympy.Symbol(squeeze(" ".join(parts)))
+
+
+def _applied(name: str, arguments: str) -> sympy.Basic | None:
+    values = [parsed(part) for part in arguments.split(",")]
+    return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
+
+
+def _double_factorial(m: re.Match[str]) -> sympy.Basic | None:
+    value = parsed(m[1])
+    return sympy.factorial2(value) if isinstance(value, sympy.Expr) else None
+
+
+# Notation that is no product of its letters, and the object that it stands for.
+_NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = tuple(
+    (re.compile(pattern), build)
+    for pattern, build in (
+        (_FREE + r"([fgFG](?:\^(?:\{[^{}]*\}|[0-9]))?'*|[A-Za-z](?:\^\{\([0-9a-z]+\)\}|'+))" + _INSIDE,
+         lambda m: _applied(m[1], m[2])),
+        (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
+         lambda m: _applied(m[1], m[2] or m[3])),
+        (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
+        (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
+        (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _symbol("segment", *sorted(m.groups()))),
+        (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
+        (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
+        (_OPERAND + "!!(?!!)", _double_factorial),
+        (r"([A-Za-z]) ?\\(otimes|circ) ?([A-Za-z])", lambda m: _symbol(*m.groups())),
+        (r"([A-Za-z]) ?\\odot ?([A-Za-z])", lambda m: _symbol("odot", *sorted(m.groups()))),
+        (r"\\ldots", lambda m: _symbol(m[0])),
+    )
+)  # fmt: skip
 
 
 @lru_cache(maxsize=512)
 def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     """The sympy object of a cleaned LaTeX text, decimals as exact rationals; None if it has no meaning."""
-    if _PRIMED.search(text):
+    objects: dict[str, Any] = {}
+
+    def hide(value: Any) -> str:
+        objects[name := f"Z_{{{len(objects) + 9000}}}"] = value
+        return " " + name
+
+    text = _BEFORE_PRIMED.sub(r"\g<0> ", text)
+    for pattern, build in _NOTATION:
+        text = pattern.sub(lambda m, build=build: hide(build(m)), text)  # type: ignore[misc]
+    if too_large(text):
+        text = _HUGE.sub(lambda m: hide(value) if (value := _huge(m)) else m[0], text)
+    text = _FACTORIAL_POWER.sub(r"(\1)^", text)
+    if None in objects.values() or "'" in text or "!!" in text or too_large(text):
         return None
-    return exact(_by_grammar(normalize_latex(text, _NORMAL), is_real=not should_treat_as_complex(text)))
+    if not _COMMANDS.issuperset(_COMMAND.findall(text)):
+        return None
+    found: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
+    if isinstance(found, sympy.Expr) and not found.has(*_OPEN):
+        found = cast(Any, found).doit()  # the grammar leaves 2^{100} as a power
+    if not objects or not isinstance(found, sympy.Basic):
+        return None if objects else found
+    return found.xreplace({s: objects[s.name] for s in found.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _huge(m: re.Match[str]) -> sympy.Basic | None:
+    """A power or factorial that is too large to compute, as a symbol; None for another."""
+    exponent = m[2] or m[3]
+    if not exponent:
+        return _symbol(m[0]) if too_large(m[0]) else None
+    value = None if too_large(exponent) else parsed(exponent)
+    if isinstance(value, sympy.Rational):
+        return None if abs(value) <= MAX_EXPONENT else _symbol(m[1], str(value))
+    return _symbol(m[0]) if too_large(m[0]) else None
 
 
 def _by_grammar(text: str, is_real: bool) -> Any:
     """What latex2sympy makes of a text, None where it refuses. No code of ours runs under this `except`."""
     try:
         return latex2sympy(
-            text,
-            is_real=is_real,
-            convert_degrees=False,
-            normalization_config=None,
-            conversion_config=_CONVERSION,
+            text, is_real=is_real, convert_degrees=False, normalization_config=None, conversion_config=_CONVERSION
         )
     except MemoryError:
         raise
@@ -59,45 +136,78 @@ def _by_grammar(text: str, is_real: bool) -> Any:
         return None
 
 
-def exact(found: Any) -> sympy.Basic | sympy.MatrixBase | None:
-    """Decimals as the rationals that were written, so that no rounded value equals an irrational; i as the
-    unit.
-    """
-    if not isinstance(found, (sympy.Basic, sympy.MatrixBase)):
+def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
+    """Decimals as the rationals that were written, so that no rounded value equals an irrational; i as the unit."""
+    if not isinstance(parsed_object, (sympy.Basic, sympy.MatrixBase)):
         return None
-    changes: dict[Any, Any] = {number: sympy.Rational(str(number)) for number in found.atoms(sympy.Float)}
-    changes |= {symbol: sympy.I for symbol in found.atoms(sympy.Symbol) if symbol.name == "i"}
-    whole: Any = found
+    changes: dict[Any, Any] = {number: sympy.Rational(str(number)) for number in parsed_object.atoms(sympy.Float)}
+    changes |= {symbol: sympy.I for symbol in parsed_object.atoms(sympy.Symbol) if symbol.name == "i"}
+    whole: Any = parsed_object
     try:
         return whole.xreplace(changes) if changes else whole  # type: ignore[no-any-return]
     except (TypeError, ValueError, ArithmeticError):
         return None  # built again, it is nothing: i < 2, a sum from 1 to i
 
 
-def differ_at_a_point(a: Any, b: Any) -> bool:
-    """Whether two expressions take different values where every variable has some positive value.
+_NO_VALUE = (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError)
 
-    Most wrong answers are refuted here, in a tenth of the time that it takes to fail at proving them equal.
+
+def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
+    """Whether two constants agree in four fifths of so many digits, relatively; None where they have no value.
+
+    real: only real values count, and a real one is never equal to another.
     """
-    if not isinstance(a, sympy.Expr) or not isinstance(b, sympy.Expr):
-        return False
-    names = sorted(a.free_symbols | b.free_symbols, key=str)
-    point = {name: sympy.Rational(1009 + 137 * i, 701) for i, name in enumerate(names)}
     try:
-        values = [complex(side.evalf(20, subs=point)) for side in (a, b)]
-    except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
-        return False  # no number there: infinite, undefined, a function without a value
-    gap, size = abs(values[0] - values[1]), max(map(abs, values))
-    return math.isfinite(size) and gap > 1e-9 * (1 + size)
+        difference = a - b
+        if difference.is_Rational or (not real and difference.is_zero is False):
+            return bool(difference == 0)
+        values = [value.evalf(digits, maxn=digits, chop=True) for value in (a, b)]
+        if not all(value.is_number and value.is_finite for value in values):
+            return None
+        if real and not all(value.is_real for value in values):
+            return False if any(value.is_real for value in values) else None
+        size = max(abs(values[0]), abs(values[1]), _sympy.Float(10) ** (-digits // 10))
+        return bool(abs(values[0] - values[1]) <= size * _sympy.Float(10) ** (-digits * 8 // 10))
+    except _NO_VALUE:
+        return None
+
+
+def same_values(a: Any, b: Any) -> bool | None:
+    """Whether two expressions have the same values: constants to many digits, others at points; None if unknown."""
+    applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
+    stand_ins = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
+    a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
+    names = sorted(a.free_symbols | b.free_symbols, key=str)
+    if not names:
+        return _same_value(a, b, real=False, digits=1000)
+    agreed, whole = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
+    for k, start in enumerate(_POINTS):
+        values = [k + 3 + i if whole else sympy.Rational(int(start * 1000) + 137 * i, 991) for i in range(len(names))]
+        point = dict(zip(names, map(sympy.sympify, values), strict=True))
+        try:
+            left, right = (side.xreplace(point).doit() if whole else side.xreplace(point) for side in (a, b))
+        except _NO_VALUE:
+            continue
+        same = _same_value(left, right, real=not (a.has(sympy.I) or b.has(sympy.I)), digits=100)
+        if same is False:
+            return False
+        agreed += bool(same)
+    return True if agreed > 1 and not a.has(*_STEPS, *_OPEN) and not b.has(*_STEPS, *_OPEN) else None
 
 
 def algebraically_equal(gold: str, answer: str) -> bool:
-    wanted, given = parsed(gold), parsed(answer)
-    if wanted is None or given is None:
+    """Whether two cleaned texts are equal; `answer` may start with NEAR, and then whether it is near the gold."""
+    reference, given = parsed(gold), parsed(answer.removeprefix(NEAR))
+    if reference is None or given is None:
         return False
-    if differ_at_a_point(wanted, given):
-        return False
-    return bool(verify(wanted, given, timeout_seconds=None, allow_set_relation_comp=True, numeric_precision=30))
+    if isinstance(reference, sympy.Expr) and isinstance(given, sympy.Expr):
+        if answer.startswith(NEAR):
+            gap, size = (abs(_sympy.N(value)) for value in (reference - given, reference))
+            return bool(gap.is_number and size.is_number and gap <= size / 10)
+        same = same_values(reference, given)
+        if same is not None:
+            return same
+    return bool(verify(reference, given, timeout_seconds=None, allow_set_relation_comp=True, numeric_precision=30))
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +227,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Touch what every comparison needs (the grammar's tables, sympy's simplifier) before the first fork."""
+    """Before the first fork: touch what every comparison needs (the grammar's tables, sympy's simplifier)."""
+    sys.set_int_max_str_digits(0)  # 3000! has more than the 4,300 digits that Python writes by default
     for gold, answer in ((r"\frac{x}{2} + \sqrt{3}", r"\sqrt{3} + 0.5x"), ("x^2 - 1 = 0", "x^2 = 1")):
         algebraically_equal(gold, answer)

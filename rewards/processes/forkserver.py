@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from rewards.errors import RewardError
 from rewards.sandbox import filters
-from rewards.sandbox.inside import walls
+from rewards.sandbox.inside import restrict
 
 _PARENT_POLL_SECONDS = 1.0
 _REAP_SECONDS = 0.5
@@ -38,7 +38,7 @@ _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cac
 class Isolation:
     """What confines workers. rules: descriptor of a Landlock ruleset. problems: what this machine lacks."""
 
-    filter: walls.Filter | None
+    filter: restrict.Filter | None
     rules: int | None
     memory_mb: int
     problems: tuple[str, ...]
@@ -52,10 +52,10 @@ class Isolation:
         """Confine this process, for good."""
         limits = ((resource.RLIMIT_AS, self.memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
         for which, value in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-            walls.limit(which, value)
-        walls.no_new_privileges()
+            restrict.limit(which, value)
+        restrict.no_new_privileges()
         if self.rules is not None:
-            walls.landlock_enter(self.rules)
+            restrict.landlock_enter(self.rules)
             os.close(self.rules)
         if self.filter is not None:
             self.filter.install()
@@ -64,10 +64,10 @@ class Isolation:
 def prepare_isolation(root: str, memory_mb: int) -> Isolation:
     """Make, once, what confines every worker. root: of the repository, whose `rewards` stays readable."""
     library = [path for path in sys.path if path != root] + [str(Path(root) / "rewards"), *_SYSTEM_LIBRARIES]
-    rules, program = walls.landlock_rules((path, walls.READ) for path in library), None
+    rules, program = restrict.landlock_rules((path, restrict.READ) for path in library), None
     problems = [] if rules is not None else ["this kernel has no Landlock: a worker could read files"]
     try:
-        program = walls.Filter.from_bytes(filters.write("python"))
+        program = restrict.Filter.from_bytes(filters.write("python"))
     except RewardError as problem:
         problems.append(f"a worker could open sockets: {problem}")
     return Isolation(program, rules, memory_mb, tuple(problems))
@@ -119,7 +119,7 @@ def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
 
     An exception of `handle` is a defect of ours: its message is the reply, and the worker ends.
     """
-    walls.die_with_parent(server)
+    restrict.die_with_parent(server)
     sock = socket.socket(fileno=fd)
 
     def answer(status: str, value: Any) -> None:
@@ -129,7 +129,7 @@ def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(null, stream)
-        walls.close_all_but([0, 1, 2, fd, *([] if isolation.rules is None else [isolation.rules])])
+        restrict.close_all_but([0, 1, 2, fd, *([] if isolation.rules is None else [isolation.rules])])
         isolation.enter()
         with sock.makefile("rb") as requests:
             for line in requests:

@@ -3,50 +3,53 @@
     with Sandbox() as box:
         box.python("print(int(input()) + 1)", [Case(b"1\n")]).runs[0].stdout
 
-    supervisor   this process: hands out cases and collects bytes. It never runs a candidate's line, and what is
-      |          inside never gets an expected output: whoever called compares
+    supervisor   this process: hands out cases and collects bytes. It never runs a candidate's code, and the processes
+      |          below never get an expected output: the caller compares
       |  exec    (not fork: a fork's memory could be searched) python -I -S -B, empty environment
-    zygote       one for programs, one for builds, behind bubblewrap's namespaces and read-only root
+    zygote       one for programs, one for builds, in bubblewrap's namespaces with a read-only root
       |  fork
     job          one per solution: Landlock, no new privileges, a user id of its own when started as root;
       |          compiles, and keeps the limits of
       |  fork
-    leaf         one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
+    process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
                  seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits
 
-Rungs (`Sandbox.rung`): "namespaces" is all of this; "landlock" does without namespaces; "none" is rlimits
-alone and must be turned on by hand. A small set of attacks decides which rung is used (probe.py).
+Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces; "none" is rlimits
+alone and must be allowed explicitly. A small set of attacks decides which level is used (probe.py).
+
+Python programs import the standard library and the packages of an environment of their own (environment.py).
 
 What this does not stop:
-- bugs in the kernel's part that a leaf can still reach (about 120 system calls), in bubblewrap, in the
+- bugs in the kernel's part that a test process can still reach (about 120 system calls), in bubblewrap, in the
   compiler, and in CPython's parser, which runs on hostile text in the job (behind Landlock, but without seccomp);
 - side channels: timing, caches, load; a program can tell how busy the machine is;
-- use of the CPU up to the limit, and of memory up to its limit in every leaf that runs at once; there is no
+- use of the CPU up to the limit, and of memory up to its limit in every process that runs at once; there is no
   total, as cgroups are rarely delegated;
-- on rung "landlock": seeing whether a path exists and its size (stat), the host's name and load; a build there
-  writes below the machine's temporary directory, and a killed supervisor may leave that directory behind;
-- reading the standard library and the system's shared libraries, and for builds all of /usr;
+- on level "landlock": seeing whether a path exists and its size (stat), names in the folders of installed packages,
+  the host's name and load; a build there writes below the machine's temporary directory, and a killed supervisor may
+  leave that directory behind;
+- reading the standard library and the system's shared libraries, and for builds all of /usr but installed packages;
 - a program that answers by other means than its own work, e.g. a table of known answers in its source.
 """
 
 from __future__ import annotations
 
 from rewards.sandbox.box import Sandbox, selfcheck, shared
+from rewards.sandbox.levels import LEVELS, UNSAFE, Level
 from rewards.sandbox.probe import Report
-from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
 
 __all__ = [
     "BUILD_LIMITS",
-    "RUNGS",
+    "LEVELS",
     "UNSAFE",
     "Built",
     "Case",
+    "Level",
     "Limits",
     "Program",
     "Ran",
     "Report",
-    "Rung",
     "Sandbox",
     "TestRun",
     "selfcheck",

@@ -1,4 +1,4 @@
-"""`Sandbox`: the public face. Picks a rung, keeps a zygote for programs and one for builds."""
+"""`Sandbox`: the public face. Picks a level, keeps a zygote for programs and one for builds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from rewards.errors import RewardError
 from rewards.sandbox import environment, filters, probe
-from rewards.sandbox.inside import walls
-from rewards.sandbox.rungs import RUNGS, UNSAFE, Rung, Start, build_start, python_start
+from rewards.sandbox.inside import restrict
+from rewards.sandbox.levels import LEVELS, UNSAFE, Level, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
 
@@ -24,50 +24,50 @@ _log = logging.getLogger(__name__)
 
 
 class Sandbox:
-    """Runs untrusted programs behind the best walls that this machine has. Thread-safe, usable after fork.
+    """Runs untrusted programs at the strongest isolation level of this machine. Thread-safe, usable after fork.
 
-    rung: the one to use; by default the best that stops a small set of attacks, tried out here (a tenth of a
-    second). unsafe: allow rung "none" (rlimits only) where there is no other; also REWARDS_SANDBOX_UNSAFE=1. Raises
-    RewardError where no rung holds.
+    level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
+    of a second). unsafe: allow level "none" (rlimits only) where there is no other; also REWARDS_SANDBOX_UNSAFE=1.
+    Raises RewardError where no level can be used.
     """
 
-    def __init__(self, rung: Rung | None = None, unsafe: bool | None = None) -> None:
-        self._programs = Runner(lambda: python_start(self.rung))
+    def __init__(self, level: Level | None = None, unsafe: bool | None = None) -> None:
+        self._programs = Runner(lambda: python_start(self.level))
         self._builds = Runner(self._build_start)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._scratch_lock = threading.Lock()
         self.unsafe = os.environ.get(UNSAFE) == "1" if unsafe is None else unsafe
-        self.rung: Rung = "none"
-        self.rung = self._choose([rung] if rung else RUNGS)
-        _log.log(logging.WARNING if self.rung == "none" else logging.INFO, "sandbox rung: %s", self.rung)
+        self.level: Level = "none"
+        self.level = self._choose([level] if level else LEVELS)
+        _log.log(logging.WARNING if self.level == "none" else logging.INFO, "sandbox isolation level: %s", self.level)
 
-    def _choose(self, rungs: Sequence[Rung]) -> Rung:
+    def _choose(self, levels: Sequence[Level]) -> Level:
         problems = []
-        for rung in rungs:
-            if rung not in RUNGS:
-                raise RewardError(f"sandbox: no rung {rung!r}; rungs: {', '.join(RUNGS)}")
-            problem = self._problem(rung)
+        for level in levels:
+            if level not in LEVELS:
+                raise RewardError(f"sandbox: no isolation level {level!r}; levels: {', '.join(LEVELS)}")
+            problem = self._problem(level)
             if not problem:
-                return rung
-            problems.append(f"{rung}: {problem}")
-        raise RewardError(f"sandbox: this machine gives no walls for untrusted code ({'; '.join(problems)})")
+                return level
+            problems.append(f"{level}: {problem}")
+        raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({'; '.join(problems)})")
 
-    def _problem(self, rung: Rung) -> str:
-        """Why this rung cannot be used, and what to do about it; nothing if it can."""
-        if rung == "none":
+    def _problem(self, level: Level) -> str:
+        """Why this level cannot be used, and what to do about it; nothing if it can."""
+        if level == "none":
             return "" if self.unsafe else f"only by hand: set {UNSAFE}=1 where all programs are trusted"
-        if rung == "namespaces" and shutil.which("bwrap") is None:
+        if level == "namespaces" and shutil.which("bwrap") is None:
             return "bwrap is missing, install bubblewrap"
-        if rung == "landlock" and walls.landlock_version() == 0:
+        if level == "landlock" and restrict.landlock_version() == 0:
             return "the kernel has no Landlock, boot one from 5.13 on with lsm=landlock"
         try:
             filters.library()
         except RewardError as problem:
             return str(problem)
-        self.rung = rung
-        found = probe.attack(self)
-        through = [name for name, stopped in found if not stopped]
-        if found and not through:
+        self.level = level
+        attacks = probe.attack(self)
+        through = [name for name, stopped in attacks if not stopped]
+        if attacks and not through:
             return ""
         self._programs.close()
         return f"got through: {', '.join(through)}" if through else self._programs.last_problem or "programs do not run"
@@ -144,12 +144,12 @@ class Sandbox:
         return self._builds.build(files, [compiler, *argv[1:]], limits, outputs)
 
     def _build_start(self) -> Start:
-        if self.rung == "namespaces":
-            return build_start(self.rung, "/build")
+        if self.level == "namespaces":
+            return build_start(self.level, "/build")
         with self._scratch_lock:
             if self._scratch is None:
                 self._scratch = tempfile.TemporaryDirectory(prefix="build-", ignore_cleanup_errors=True)
-        return build_start(self.rung, self._scratch.name)
+        return build_start(self.level, self._scratch.name)
 
     def close(self) -> None:
         """End every process. The sandbox can be used again afterwards."""
@@ -173,9 +173,9 @@ _lock = threading.Lock()
 
 
 def shared() -> Sandbox:
-    """This process's sandbox, on the best rung. Closed at exit.
+    """This process's sandbox, at the strongest level. Closed at exit.
 
-    Raises RewardError where no rung holds, and where the environment of Python programs is not built.
+    Raises RewardError where no level can be used, and where the environment of Python programs is not built.
     """
     with _lock:
         if os.getpid() not in _shared:
@@ -186,10 +186,10 @@ def shared() -> Sandbox:
         return _shared[os.getpid()]
 
 
-def selfcheck(rung: Rung | None = None) -> probe.Report:
-    """Rung, versions, and whether each attack of a small set is stopped here. Raises RewardError as Sandbox does."""
-    with Sandbox(rung) as sandbox:
-        return probe.Report(sandbox.rung, probe.versions(), probe.attack(sandbox, build=True))
+def selfcheck(level: Level | None = None) -> probe.Report:
+    """Level, versions, and whether each attack of a small set is stopped here. Raises RewardError as Sandbox does."""
+    with Sandbox(level) as sandbox:
+        return probe.Report(sandbox.level, probe.versions(), probe.attack(sandbox, build=True))
 
 
 def _after_fork() -> None:

@@ -61,20 +61,20 @@ class _Compare(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """libseccomp. Raises RewardError where it is not installed."""
     try:
-        found = ctypes.CDLL(ctypes.util.find_library("seccomp") or "libseccomp.so.2", use_errno=True)
+        seccomp = ctypes.CDLL(ctypes.util.find_library("seccomp") or "libseccomp.so.2", use_errno=True)
     except OSError as problem:
         raise RewardError(f"sandbox: {problem}: install libseccomp (Debian: libseccomp2)") from None
-    found.seccomp_init.restype = ctypes.c_void_p
-    found.seccomp_init.argtypes = [ctypes.c_uint32]
+    seccomp.seccomp_init.restype = ctypes.c_void_p
+    seccomp.seccomp_init.argtypes = [ctypes.c_uint32]
     for name in ("seccomp_release", "seccomp_arch_add", "seccomp_arch_remove", "seccomp_attr_set"):
-        getattr(found, name).argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32]
-    found.seccomp_release.argtypes = [ctypes.c_void_p]
-    found.seccomp_arch_add.argtypes = found.seccomp_arch_remove.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
-    found.seccomp_rule_add_array.argtypes = [
+        getattr(seccomp, name).argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32]
+    seccomp.seccomp_release.argtypes = [ctypes.c_void_p]
+    seccomp.seccomp_arch_add.argtypes = seccomp.seccomp_arch_remove.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    seccomp.seccomp_rule_add_array.argtypes = [
         ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(_Compare)
     ]  # fmt: skip
-    found.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    return found
+    seccomp.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    return seccomp
 
 
 def version() -> str:
@@ -82,8 +82,8 @@ def version() -> str:
         _fields_ = [(name, ctypes.c_uint) for name in ("major", "minor", "micro")]
 
     library().seccomp_version.restype = ctypes.POINTER(Version)
-    found = library().seccomp_version().contents
-    return f"{found.major}.{found.minor}.{found.micro}"
+    version = library().seccomp_version().contents
+    return f"{version.major}.{version.minor}.{version.micro}"
 
 
 class _Filter:

@@ -1,7 +1,7 @@
-"""A few attacks that a rung must stop before it is trusted, and what `python -m rewards selfcheck` prints.
+"""A few attacks that a level must stop before it is trusted, and what `python -m rewards selfcheck` prints.
 
 Each attack aims at something real that this process set up: a listening socket, a file, a child, a token in
-the environment, a secret in memory. The program is told where they are; it says what it could reach.
+the environment, a secret in memory. The program gets their addresses and prints what it could reach.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.errors import RewardError
 from rewards.sandbox import filters
-from rewards.sandbox.inside import walls
+from rewards.sandbox.inside import restrict
 from rewards.sandbox.types import Case, Limits
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def use_inherited_descriptors():
         return True
     return False
 def find_the_secret():
-    wanted = world["prefix"]
-    return any(isinstance(o, str) and o.startswith(wanted) and len(o) > len(wanted) for o in gc.get_objects())
+    prefix = world["prefix"]
+    return any(isinstance(o, str) and o.startswith(prefix) and len(o) > len(prefix) for o in gc.get_objects())
 
 through = {}
 for name, attack in list(globals().items()):
@@ -77,7 +77,7 @@ BUILD = b'#include <unistd.h>\nasm(".incbin \\"%s\\"");\nint main() { return 0; 
 class Report:
     """attacks: (name, was it stopped?). versions: of kernel, bubblewrap, libseccomp, Landlock ABI, Python."""
 
-    rung: str
+    level: str
     versions: dict[str, str]
     attacks: list[tuple[str, bool]]
 
@@ -116,34 +116,34 @@ def world() -> Iterator[dict[str, Any]]:
 
 def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
     """(name, stopped?) of every attack. An empty list means that not even the program's own output came back."""
-    with world() as told:
-        secret = told["prefix"] + secrets.token_hex(8)
-        ran = sandbox.python(PROGRAM, [Case(json.dumps(told).encode())], Limits(cpu_s=5, wall_s=20)).runs
+    with world() as targets:
+        secret = targets["prefix"] + secrets.token_hex(8)
+        ran = sandbox.python(PROGRAM, [Case(json.dumps(targets).encode())], Limits(cpu_s=5, wall_s=20)).runs
         assert secret
         try:
             through = json.loads(ran[0].stdout) if ran else {}
         except ValueError:
             through = {}
-        found = [(name.replace("_", " "), not reached) for name, reached in through.items()]
+        attacks = [(name.replace("_", " "), not reached) for name, reached in through.items()]
         compiler = shutil.which("g++")
         if build and compiler:
-            source = BUILD % told["file"].encode()
+            source = BUILD % targets["file"].encode()
             built = sandbox.build({"a.cpp": source}, [compiler, "-c", "a.cpp", "-o", "a.o"], outputs=["a.o"])
-            found.append(("build in a file of ours", built.status == "exit" and told["file"] in built.log))
-        return found
+            attacks.append(("build in a file of ours", built.status == "exit" and targets["file"] in built.log))
+        return attacks
 
 
 def versions() -> dict[str, str]:
     bwrap = shutil.which("bwrap")
-    told = subprocess.run([bwrap, "--version"], capture_output=True, text=True).stdout if bwrap else ""
+    printed = subprocess.run([bwrap, "--version"], capture_output=True, text=True).stdout if bwrap else ""
     try:
         seccomp = filters.version()
     except RewardError:
         seccomp = "missing"
     return {
         "kernel": platform.release(),
-        "bubblewrap": told.split()[-1] if told else "missing",
+        "bubblewrap": printed.split()[-1] if printed else "missing",
         "libseccomp": seccomp,
-        "landlock ABI": str(walls.landlock_version() or "missing"),
+        "landlock ABI": str(restrict.landlock_version() or "missing"),
         "python": sys.version.split()[0],
     }

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from rewards.sandbox.inside import leaf
-from rewards.sandbox.rungs import Start
+from rewards.sandbox.inside import interpreter
+from rewards.sandbox.levels import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran, TestRun
 
 _START_SECONDS = 60.0
@@ -66,9 +66,9 @@ class Zygote:
         except OSError:
             ready = b""
         if not ready:
-            said = self.errors()
+            error_text = self.errors()
             self.close()
-            raise Lost(said or f"{start.command[0]} did not start")
+            raise Lost(error_text or f"{start.command[0]} did not start")
 
     def _keep(self, start: Start, theirs: socket.socket, started: threading.Event) -> None:
         # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
@@ -309,37 +309,37 @@ def ask_fds(sock: socket.socket, seconds: float) -> tuple[dict[str, Any], list[i
         raise Lost(f"the job does not answer: {problem}") from None
     if not message:
         raise ZygoteLost("the zygote was killed")
-    told = json.loads(message)
-    assert isinstance(told, dict)
-    if told.get("ended") == -signal.SIGKILL:
+    report = json.loads(message)
+    assert isinstance(report, dict)
+    if report.get("ended") == -signal.SIGKILL:
         raise Lost("the job was killed")
-    return told, fds
+    return report, fds
 
 
-def _built(told: Mapping[str, Any], fds: Sequence[int], limits: Limits) -> Built:
-    if "ended" in told:
-        raise Lost(f"the job {_ending(told['ended'])}")
+def _built(report: Mapping[str, Any], fds: Sequence[int], limits: Limits) -> Built:
+    if "ended" in report:
+        raise Lost(f"the job {_ending(report['ended'])}")
     try:
-        log = os.pread(fds[0], told["log"], 0).decode("utf-8", "replace")
-        names = zip(told["outputs"], fds[1:], strict=True)
+        log = os.pread(fds[0], report["log"], 0).decode("utf-8", "replace")
+        names = zip(report["outputs"], fds[1:], strict=True)
         outputs = {name: read(fd, limits.output_kb << 10) for name, fd in names}
     finally:
         for fd in fds:
             os.close(fd)
-    code = told["code"]
-    if told["why"] or code == -signal.SIGXCPU or (code and "CPU time limit exceeded" in log):
-        return Built("timeout", log, {}, told["cpu_s"], "the compiler took too long")
+    code = report["code"]
+    if report["why"] or code == -signal.SIGXCPU or (code and "CPU time limit exceeded" in log):
+        return Built("timeout", log, {}, report["cpu_s"], "the compiler took too long")
     if code and any(words in log for words in _COMPILER_OUT_OF_MEMORY):
-        return Built("memory", log, {}, told["cpu_s"], f"the compiler needs over {limits.memory_mb} MB of memory")
+        return Built("memory", log, {}, report["cpu_s"], f"the compiler needs over {limits.memory_mb} MB of memory")
     if code:
-        return Built("signal" if code < 0 else "exit", log, {}, told["cpu_s"], f"the compiler {_ending(code)}")
-    return Built("ok", log, outputs, told["cpu_s"])
+        return Built("signal" if code < 0 else "exit", log, {}, report["cpu_s"], f"the compiler {_ending(code)}")
+    return Built("ok", log, outputs, report["cpu_s"])
 
 
-def _compile_error(told: Mapping[str, Any]) -> str | None:
-    if "ended" in told:
-        return f"the compiler {_ending(told['ended'])}"
-    return told.get("compile_error")
+def _compile_error(report: Mapping[str, Any]) -> str | None:
+    if "ended" in report:
+        return f"the compiler {_ending(report['ended'])}"
+    return report.get("compile_error")
 
 
 def _ending(code: int) -> str:
@@ -349,7 +349,7 @@ def _ending(code: int) -> str:
 
 
 def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
-    """One leaf's run. Raises Lost."""
+    """One test process's run. Raises Lost."""
     called = case.call is not None or case.result
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
     with contextlib.ExitStack() as files:
@@ -359,12 +359,15 @@ def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[
             if data is None:
                 pipes[at] = files.enter_context(Pipe())
             fds[at] = pipes[at].write_end if data is None else files.enter_context(memfd(data))
-        ran = Leaf(files, sock, limits, fed, fds, call=case.call and case.call[0], result=called).end()
+        ran = CaseProcess(files, sock, limits, fed, fds, call=case.call and case.call[0], result=called).end()
         return replace(ran, channels={at: pipe.drain() for at, pipe in pipes.items()}) if pipes else ran
 
 
-class Leaf:
-    """A leaf that was started: its files, and how it ended. result: it writes one on descriptor 3. Raises Lost."""
+class CaseProcess:
+    """A test process that was started: its files, and how it ended. result: it writes one on descriptor 3.
+
+    Raises Lost.
+    """
 
     def __init__(
         self,
@@ -382,22 +385,22 @@ class Leaf:
         placed = {0: stdin, 1: self._stdout, 2: self._stderr, **fds}
         self._result = files.enter_context(memfd()) if result else None
         if self._result is not None:
-            placed[leaf.RESULT_FD] = self._result
+            placed[interpreter.RESULT_FD] = self._result
         send(sock, asdict(limits) | {"at": list(placed), "call": call, "role": role}, list(placed.values()))
 
     def end(self) -> Ran:
         """Wait for it."""
-        told = ask(self.sock, self._limits.wall_s)
-        if "ended" in told:
-            raise Lost(f"the job {_ending(told['ended'])}")
+        report = ask(self.sock, self._limits.wall_s)
+        if "ended" in report:
+            raise Lost(f"the job {_ending(report['ended'])}")
         most = self._limits.output_kb << 10
         value = read(self._result, most) if self._result is not None else b""
-        said = read(self._stderr, most)[-4096:]
-        return judge(told, self._limits, read(self._stdout, most), said, value, self._result is not None)
+        error_text = read(self._stderr, most)[-4096:]
+        return judge(report, self._limits, read(self._stdout, most), error_text, value, self._result is not None)
 
 
 class _TestRun:
-    """The tests' leaf and the program's leaves, one after another, with a channel of its own for each."""
+    """The tests' process and the program's, one after another, with a channel of its own for each."""
 
     def __init__(
         self, files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
@@ -406,12 +409,12 @@ class _TestRun:
         self._files, self._candidate, self._limits = files, candidate, limits
         pairs = [socket.socketpair() for _ in range(processes)]
         self._ends = [files.enter_context(theirs) for _, theirs in pairs]
-        fds = {leaf.CHANNEL_FD + at: ours.fileno() for at, (ours, _) in enumerate(pairs)}
+        fds = {interpreter.CHANNEL_FD + at: ours.fileno() for at, (ours, _) in enumerate(pairs)}
         own = {"most": limits.output_kb << 10}
         self._declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
         fed = json.dumps({**settings, **own, "fds": list(fds)}).encode()
         limits = replace(judging, wall_s=judging.wall_s * (processes + 1))
-        self._judge = Leaf(files, judge, limits, fed, fds, role="judge", result=True)
+        self._judge = CaseProcess(files, judge, limits, fed, fds, role="judge", result=True)
         for ours, _ in pairs:
             ours.close()
         self._seconds = limits.wall_s + _SLACK_SECONDS
@@ -422,7 +425,7 @@ class _TestRun:
         poll = select.poll()
         for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
             poll.register(sock, select.POLLIN)
-        running: Leaf | None = self._start()
+        running: CaseProcess | None = self._start()
         while ready := dict(poll.poll(1000 * self._seconds)):
             if self._candidate.fileno() in ready and running is not None:
                 self._end(running)
@@ -449,11 +452,11 @@ class _TestRun:
                     end.shutdown(socket.SHUT_RDWR)
         raise Lost("the tests do not end")
 
-    def _start(self) -> Leaf:
-        fds = {leaf.CHANNEL_FD: self._ends[len(self._runs)].fileno()}
-        return Leaf(self._files, self._candidate, self._limits, self._declared, fds, role="candidate")
+    def _start(self) -> CaseProcess:
+        fds = {interpreter.CHANNEL_FD: self._ends[len(self._runs)].fileno()}
+        return CaseProcess(self._files, self._candidate, self._limits, self._declared, fds, role="candidate")
 
-    def _end(self, running: Leaf) -> None:
+    def _end(self, running: CaseProcess) -> None:
         at = len(self._runs)
         self._runs.append(running.end())
         self._ends[at].shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it open
@@ -493,28 +496,28 @@ def send(sock: socket.socket, order: Mapping[str, Any], fds: Sequence[int]) -> N
 
 
 def read(fd: int, most: int) -> bytes:
-    """All that a leaf wrote, at most `most` bytes. The leaf has ended."""
+    """All that a test process wrote, at most `most` bytes. The test process has ended."""
     size = min(os.fstat(fd).st_size, most)
     return os.pread(fd, size, 0) if size else b""
 
 
-def judge(told: Mapping[str, Any], limits: Limits, stdout: bytes, stderr: bytes, result: bytes, called: bool) -> Ran:
-    """How a leaf's run ended, from what its job saw; its own words (stderr) only fill the message."""
-    code, cpu_s = told["code"], told["cpu_s"]
-    said = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].strip()[:_MESSAGE_CHARS]
+def judge(report: Mapping[str, Any], limits: Limits, stdout: bytes, stderr: bytes, result: bytes, called: bool) -> Ran:
+    """How a test process's run ended, from what its job saw; its own words (stderr) only fill the message."""
+    code, cpu_s = report["code"], report["cpu_s"]
+    error_text = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].strip()[:_MESSAGE_CHARS]
     status, message = "ok", ""
-    if told["why"] == "wall":
+    if report["why"] == "wall":
         status, message = "timeout", f"still running after {limits.wall_s:g} s of wall time"
-    elif told["why"] == "cpu" or cpu_s > limits.cpu_s or code == -signal.SIGXCPU:
+    elif report["why"] == "cpu" or cpu_s > limits.cpu_s or code == -signal.SIGXCPU:
         status, message = "timeout", f"over {limits.cpu_s:g} s of CPU time"
     elif code == -signal.SIGXFSZ or max(len(stdout), len(result)) >= limits.output_kb << 10:
         status, message = "output_limit", f"more than {limits.output_kb} kB of output"
-    elif told["peak_mb"] > limits.memory_mb or (code and said.startswith(_OUT_OF_MEMORY)):
+    elif report["peak_mb"] > limits.memory_mb or (code and error_text.startswith(_OUT_OF_MEMORY)):
         status, message = "memory", f"over {limits.memory_mb} MB of memory"
     elif code < 0:
-        status, message = "signal", f"{signal.Signals(-code).name}{': ' if said else ''}{said}"
+        status, message = "signal", f"{signal.Signals(-code).name}{': ' if error_text else ''}{error_text}"
     elif code:
-        status, message = "exit", said or f"exit code {code}"
+        status, message = "exit", error_text or f"exit code {code}"
     elif called and not result:
         status, message = "exit", "ended without a result"
-    return Ran(status, code if code >= 0 else None, stdout, result, cpu_s, told["wall_s"], told["peak_mb"], message)  # type: ignore[arg-type]
+    return Ran(status, code if code >= 0 else None, stdout, result, cpu_s, report["wall_s"], report["peak_mb"], message)  # type: ignore[arg-type]

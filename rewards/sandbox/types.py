@@ -11,17 +11,17 @@ Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit", "e
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one run (one leaf process), and of compiling a Python solution.
+    """Bounds of one run (one test process), and of compiling a Python solution.
 
     cpu_s: CPU seconds, user and system, over all threads; this is what decides. wall_s: a safety net against
     programs that sleep, generous so that a busy machine changes no score. memory_mb: address space, and peak
-    resident memory. output_kb: of each of stdout, stderr and a call's result. threads: how many a leaf may have;
-    exact where the sandbox has user ids of its own (started as root), else shared by the leaves that run at once.
+    resident memory. output_kb: of each of stdout, stderr and a call's result. threads: how many it may have;
+    exact where the sandbox has user ids of its own (started as root), else shared by all that run at once.
     compile_cpu_s: whole CPU seconds for `compile` of a Python solution.
     """
 
     cpu_s: float = 4.0
-    wall_s: float = 60.0
+    wall_s: float = 20.0
     memory_mb: int = 512
     output_kb: int = 8192
     open_files: int = 64

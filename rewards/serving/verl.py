@@ -42,6 +42,7 @@ from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, 
 from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.params import RewardParams, checked
+from rewards.processes.slots import share_among_siblings
 from rewards.registry import load
 from rewards.serving.settings import Count, Seconds, Share
 
@@ -283,6 +284,7 @@ def _grader(given: Mapping[str, Any]) -> Grader:
 
 @lru_cache(maxsize=16)
 def _made(key: str, pid: int) -> Grader:
+    share_among_siblings()  # verl runs several reward workers on a node, each a process of Ray's
     given = json.loads(key)
     router = given.pop("reward_router_address", None)
     if path := given.pop("config", None):

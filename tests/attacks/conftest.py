@@ -20,14 +20,14 @@ from rewards.sandbox import Sandbox
 REPO = Path(__file__).resolve().parent.parent.parent
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 USERS = ["self", "nobody"] if os.geteuid() == 0 else ["self"]
-UPPER_RUNGS = ["namespaces", "landlock"]
+UPPER_LEVELS = ["namespaces", "landlock"]
 
 
 @lru_cache
-def why_not(rung: str) -> str:
-    """Why this machine cannot have a rung; nothing if it can."""
+def why_not(level: str) -> str:
+    """Why this machine cannot have a level; nothing if it can."""
     try:
-        Sandbox(rung).close()  # type: ignore[arg-type]
+        Sandbox(level).close()  # type: ignore[arg-type]
     except RewardError as problem:
         return str(problem)
     return ""
@@ -64,17 +64,17 @@ def user(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=UPPER_RUNGS)
-def rung(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=UPPER_LEVELS)
+def level(request: pytest.FixtureRequest) -> str:
     if why_not(request.param):
         pytest.skip(why_not(request.param))
     return str(request.param)
 
 
 @pytest.fixture
-def attacked(user: str, rung: str) -> dict[str, Any]:
-    """Outcomes of every hostile program, run once per user and rung."""
-    return run_as(user, "tests.attacks.driver", rung)
+def attacked(user: str, level: str) -> dict[str, Any]:
+    """Outcomes of every hostile program, run once per user and level."""
+    return run_as(user, "tests.attacks.driver", level)
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def inside(sandbox: Sandbox, name: str) -> dict[str, Any]:
 
 
 def outside(name: str) -> dict[str, Any]:
-    """The same program without walls."""
+    """The same program without isolation."""
     with world() as (told, targets), tempfile.TemporaryDirectory(prefix="outside-") as cwd:
         command = [sys.executable, "-c", programs.source(name)]
         environ = {"HF_TOKEN": "x", "PATH": "/usr/bin:/bin"}
@@ -145,7 +145,7 @@ def in_a_fork(name: str) -> dict[str, Any]:
 
 
 def main(where: str, *names: str) -> None:
-    """Print {"rung", "uid", "attacks": {name: outcome}, "seconds"}."""
+    """Print {"level", "uid", "attacks": {name: outcome}, "seconds"}."""
     os.environ["HF_TOKEN"] = "x"
     signal.alarm(500)
     began = time.monotonic()
@@ -157,7 +157,7 @@ def main(where: str, *names: str) -> None:
             found = {name: inside(sandbox, name) for name in names or programs.ATTACKS}
             alive = sandbox.python("print('fine')", [Case()]).runs[0].stdout == b"fine\n"
         found["the sandbox afterwards"] = {"through": not alive, "hits": [], "status": "ok"}
-    told = {"rung": where, "uid": os.getuid(), "attacks": found, "seconds": time.monotonic() - began}
+    told = {"level": where, "uid": os.getuid(), "attacks": found, "seconds": time.monotonic() - began}
     print(json.dumps(told))
 
 

@@ -1,6 +1,6 @@
 """Hostile programs. Each is told where its targets are (`world`, JSON on stdin) and says so if it gets through.
 
-`OUTSIDE`: those that are harmless enough to be run without walls, where they must get through: a program that
+`OUTSIDE`: those that are harmless enough to be run without isolation, where they must get through: a program that
 could not do harm anywhere proves nothing.
 """
 

@@ -14,7 +14,7 @@ import rewards
 from rewards import extract
 from rewards.math import choice, equivalence, exact, latex, quantity, ranges
 
-MARGIN = 1.0  # seconds over the deadline that a busy machine may pause us for
+MARGIN = 60.0  # seconds of wall time over the deadline, which counts CPU time: a busy machine may pause us
 
 CODE = [
     r"exec(\"open('F','w')\")", "exec(\"open('F','w')\")", "__import__('os').system('touch F')",

@@ -18,11 +18,11 @@ from rewards.code.cpp.declaration import read_declaration
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read
-from rewards.sandbox import Limits, Rung, Sandbox
+from rewards.sandbox import Level, Limits, Sandbox
 
 CALLS: dict[str, Any] = {
     "kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add",
-    "cases": [{"args": [1, 2], "expected": 3}, {"args": [-1, -2], "expected": -3}, {"args": [1000, 1], "expected": 1001}],
+    "cases": [{"args": list(args), "expected": sum(args)} for args in ((1, 2), (-1, -2), (1000, 1))],
 }  # fmt: skip
 GTEST = """
 #include <gtest/gtest.h>
@@ -34,7 +34,8 @@ TEST(Add, Large) { ASSERT_TRUE(add(1000, 1) == 1001) << std::string("large"); }
 """
 # With declarations, tests as source stop what needs no knowledge of the harness; the others may pass them.
 SOURCE = {"kind": "gtest", "source": GTEST, "declarations": "int add(int a, int b);"}
-PLAIN_CHEATS = ["_exit", "exit", "exit in a constructor", "exit in atexit", "throw", "prints success", "writes a report",
+PLAIN_CHEATS = ["_exit", "exit", "exit in a constructor", "exit in atexit", "throw", "prints success",
+                "writes a report",
                 "filters by environment", "EXPECT_EQ", "TEST", "own main", "equal to all", "tests added",
                 "bitset of nothing", "forged in the function"]  # fmt: skip
 HONEST = "int add(int a, int b) { return a + b; }"
@@ -107,8 +108,8 @@ def test_no_test_as_source_passes(box: Sandbox, name: str) -> None:
 
 
 def test_landlock_holds_too() -> None:
-    rung: Rung = "landlock"
-    with Sandbox(rung) as box:
+    level: Level = "landlock"
+    with Sandbox(level) as box:
         assert passed(grade(box, HONEST, CALLS)) == 3
         for attack in attacks():
             # Landlock does not cover memory files: a program may read its own code, which it has in memory anyway.

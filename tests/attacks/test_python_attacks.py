@@ -1,4 +1,4 @@
-"""Hostile Python programs: none gets through on the two upper rungs, as an unprivileged user and as root."""
+"""Hostile Python programs: none gets through on the two upper levels, as an unprivileged user and as root."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_value_is_what_it_holds(box: Sandbox, code: str, value: Any) -> None:
 _GRADER = """
 import threading, time
 from rewards.sandbox import Case, Limits, Sandbox
-box = Sandbox({rung!r})
+box = Sandbox({level!r})
 slow = "import time\\nwhile True: time.sleep(0.01)"
 for code in (slow, "while True: pass"):
     threading.Thread(target=box.python, args=(code, [Case()], Limits(cpu_s=60, wall_s=60)), daemon=True).start()
@@ -304,8 +304,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_killed_grader_leaves_nobody_behind(rung: str, launch: Callable[..., subprocess.Popen[str]]) -> None:
-    grader = launch("-c", _GRADER.format(rung=rung))
+def test_killed_grader_leaves_nobody_behind(level: str, launch: Callable[..., subprocess.Popen[str]]) -> None:
+    grader = launch("-c", _GRADER.format(level=level))
     assert grader.stdout is not None
     assert grader.stdout.readline() == "running\n"
     started = descendants(grader.pid)

@@ -2,9 +2,9 @@
 
 PYTHONPATH=. python tests/bench/cpp_reward.py
 
-From scratch: one g++ call on tests that include the solution, and one run of all tests, without isolation. The others run
-in the sandbox, each test in a process of its own; their CPU time is that of this process and of everything below it, the
-sandbox's own included, from /proc. The three take turns.
+From scratch: one g++ call on tests that include the solution, and one run of all tests, without isolation. The others
+run in the sandbox, each test in a process of its own; their CPU time is that of this process and of everything below
+it, the sandbox's own included, from /proc. The three take turns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast the sandbox runs Python solutions of ten tests, beside a `python` process per test without any walls.
+"""How fast the sandbox runs Python solutions of ten tests, beside a `python` process per test without isolation.
 
 PYTHONPATH=. python tests/bench/sandbox_reward.py
 """
@@ -67,9 +67,9 @@ def main() -> None:
     """Print the table."""
     ways: dict[str, tuple[Callable[[], list[bytes]], list[Callable[[], float]]]] = {}
     boxes = []
-    for rung in ("namespaces", "landlock"):
+    for level in ("namespaces", "landlock"):
         try:
-            box = Sandbox(rung)  # type: ignore[arg-type]
+            box = Sandbox(level)  # type: ignore[arg-type]
         except RewardError as problem:
             print(problem)
             continue
@@ -78,7 +78,7 @@ def main() -> None:
         assert box._programs._zygote._process is not None
         time.sleep(0.2)  # for the probe's job to end
         outer = box._programs._zygote._process.pid
-        ways[f"sandbox, rung {rung}"] = by_sandbox(box), [living(pid) for pid in (outer, *below(outer))]
+        ways[f"sandbox, level {level}"] = by_sandbox(box), [living(pid) for pid in (outer, *below(outer))]
     ways["python per test"] = by_subprocess, []
     wanted = by_subprocess()
     spent: dict[str, list[float]] = {name: [] for name in ways}

@@ -220,5 +220,5 @@ def test_the_real_questions(tmp_path: Path) -> None:
     assert len(every) == 132
     assert manifest(found).drops == {}
     assert Counter(row["meta"]["k"] for row in every) == {1: 25, 2: 107}
-    assert Counter(row["tests"]["kind"] for row in every) == {"call": 79, "gtest": 53}
+    assert Counter(row["tests"]["kind"] for row in every) == {"call": 78, "gtest": 54}
     assert all(read(row["tests"]) for row in every)

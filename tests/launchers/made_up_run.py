@@ -23,7 +23,7 @@ RUN = {
     "status": "done",
     "git_commit": "a4c5585f0e1d2c3b4a59687786950a1b2c3d4e5f",
     "overrides": ["train.learning_rate=5e-4", "eval.n=4"],
-    "versions": {"llamafactory": "0.9.5", "torch": "2.11.0+cpu", "transformers": "5.6.2"},
+    "versions": {"llamafactory-cpu": {"llamafactory": "0.9.5", "torch": "2.11.0+cpu", "transformers": "5.6.2"}},
 }
 PLAN = {
     "recipe": "sft_short",
@@ -136,7 +136,7 @@ def online_run(run: Path, control: bool = False, attempts: Sequence[tuple[int, i
         "train": {"global_batch": 64, "learning_rate": 2e-4, "schedule": "constant", "max_grad_norm": 1.0},
         "controls": {CONTROL: {}} if control else {},
     }
-    put(run / "run.json", {**RUN, "recipe": "grpo", "versions": {"verl": "0.9.1"}})
+    put(run / "run.json", {**RUN, "recipe": "grpo", "versions": {"verl-cpu": {"verl": "0.9.1"}}})
     put(run / "plan.json", {**PLAN, "recipe": "grpo", "trainer": "verl", "method": "grpo", "steps": {"planned": 60}})
     put(run / "resolved.json", {**RESOLVED, **rl})
     tasks = ("arithmetic",) if control else TASKS

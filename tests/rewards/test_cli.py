@@ -207,7 +207,7 @@ def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
 def test_selfcheck_of_the_machine_shows_rung_versions_and_attacks() -> None:
     done = run("selfcheck")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^rung: (namespaces|landlock)$", done.stdout, re.M)
+    assert re.search(r"^isolation level: (namespaces|landlock)$", done.stdout, re.M)
     assert re.search(r"^libseccomp: \d", done.stdout, re.M)
     stopped, total = re.search(r"^(\d+) of (\d+) attacks stopped$", done.stdout, re.M).groups()
     assert int(stopped) == int(total) > 20

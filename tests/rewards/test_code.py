@@ -55,7 +55,7 @@ def test_details() -> None:
     assert [one["status"] for one in details["tests"]] == ["passed", "runtime_error", "passed", "passed"]
     assert (details["status"], details["passed"], details["total"]) == ("runtime_error", 3, 4)
     assert details["tests"][1]["message"] == "AssertionError"
-    assert details["rung"]
+    assert details["sandbox"]
     assert details["run_cpu_s"] > 0
     json.dumps(found.as_json(), allow_nan=False)
     many = {"kind": "stdio", "cases": [{"input": str(n), "output": str(n % 50)} for n in range(60)]}

@@ -45,7 +45,7 @@ def test_our_shapes() -> None:
         ({}, "kind is None; kinds: stdio, call, asserts, gtest"),
         ({"kind": "stdin"}, "kind is 'stdin', did you mean 'stdio'?"),
         ({"kind": ["stdio"]}, "kind is list"),
-        ({"kind": "gtest", "language": "python", "source": ""}, "kind 'gtest' needs language cpp, not 'python'"),
+        ({"kind": "gtest", "source": "TEST", "language": "python"}, "kind 'gtest' needs language cpp, not 'python'"),
         ({"kind": "stdio", "language": "rust"}, "needs language python or cpp, not 'rust'"),
         ({"kind": "stdio", "cases": []}, "cases are list, not a list with a case"),
         ({"kind": "stdio", "cases": {}}, "cases are dict"),

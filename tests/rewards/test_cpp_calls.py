@@ -43,7 +43,8 @@ ACCEPTED = {
     "long long": "long long add(long long a, long long b) { return a + b; }",
     "const references": "int add(const int& a, const int& b) { return a + b; }",
     "mutable references": "int add(int& a, int& b) { a += b; return a; }",
-    "output on stdout": '#include <iostream>\nint add(int a, int b) { std::cout << "add\\n" << std::flush; return a + b; }',
+    "output on stdout": '#include <iostream>\n'
+                        'int add(int a, int b) { std::cout << "add\\n" << std::flush; return a + b; }',
     "its own main": "int add(int a, int b) { return a + b; }\nint main() { return add(1, 1); }",
     "main with arguments": "int add(int a, int b) { return a + b; }\nint main(int argc, char** argv) { return argc; }",
     "template": "template <class T> T add(T a, T b) { return a + b; }",
@@ -55,7 +56,8 @@ ACCEPTED = {
     "lambda": "auto add = [](int a, int b) { return a + b; };",
     "generic lambda": "const auto add = [](auto a, auto b) { return a + b; };",
     "std::function": "#include <functional>\nstd::function<int(int, int)> add = [](int a, int b) { return a + b; };",
-    "recursive std::function": "function<int(int, int)> add = [](int a, int b) { return b > 0 ? add(a + 1, b - 1) : a + b; };",
+    "recursive std::function": "function<int(int, int)> add = "
+                               "[](int a, int b) { return b > 0 ? add(a + 1, b - 1) : a + b; };",
     "function pointer": "static int sum(int a, int b) { return a + b; }\nint (*add)(int, int) = sum;",
     "callable object": "struct Add { int operator()(int a, int b) const { return a + b; } } add;",
     "extern C": 'extern "C" { int add(int a, int b) { return a + b; } }',
@@ -63,9 +65,11 @@ ACCEPTED = {
     "default argument": "int add(int a, int b, int c = 0) { return a + b + c; }",
     "namespace": "namespace solution { int add(int a, int b) { return a + b; } }\nusing namespace solution;",
     "class Solution": "class Solution {\npublic:\n  int add(int a, int b) { return a + b; }\n};",
-    "no includes": "vector<int> both; int add(int a, int b) { both = {a, b}; return accumulate(both.begin(), both.end(), 0); }",
+    "no includes": "vector<int> both;\n"
+                   "int add(int a, int b) { both = {a, b}; return accumulate(both.begin(), both.end(), 0); }",
     "all of the library": "#include <bits/stdc++.h>\nusing namespace std;\nint add(int a, int b) { return a + b; }",
-    "macros": "#define int long long\n#define f first\n#define rep(i, n) for (int i = 0; i < n; i++)\nusing namespace std;\n"
+    "macros": "#define int long long\n#define f first\n#define rep(i, n) for (int i = 0; i < n; i++)\n"
+              "using namespace std;\n"
               "int add(int a, int b) { pair<int, int> p{a, b}; return p.f + p.second; }\nint32_t main() { return 0; }",
     "names of the library": "using namespace std;\nint count = 0;\nint max(int a, int b) { return a > b ? a : b; }\n"
                             "int add(int a, int b) { ::count++; return ::max(a, b) + ::min(a, b); }",
@@ -78,7 +82,8 @@ ACCEPTED = {
                      "  std::atomic<int> sum{a - 8};\n  std::vector<std::thread> all;\n"
                      "  for (int i = 0; i < 8; i++) all.emplace_back([&] { sum++; });\n"
                      "  for (auto& t : all) t.join();\n  return sum + b;\n}",
-    "eight tasks": "#include <future>\n#include <vector>\nint add(int a, int b) {\n  std::vector<std::future<int>> all;\n"
+    "eight tasks": "#include <future>\n#include <vector>\nint add(int a, int b) {\n"
+                   "  std::vector<std::future<int>> all;\n"
                    "  for (int i = 0; i < 8; i++) all.push_back(std::async(std::launch::async, [=] { return i; }));\n"
                    "  for (auto& f : all) a += f.get();\n  return a + b - 28;\n}",
     "a million calls deep": "int down(int n) { volatile int here = n; return n ? down(n - 1) + (here - n) : 0; }\n"
@@ -98,7 +103,8 @@ REFUSED = {
     "another name": "int sum(int a, int b) { return a + b; }",
     "the library's function of that name": "#include <numeric>\nusing namespace std;",
     "bitset<0> for int": "#include <bitset>\nstd::bitset<0> add(long, long) { return {}; }",
-    "a class for int": "struct Any { template <class T> bool operator==(T) const { return true; } };\nAny add(int, int) { return {}; }",
+    "a class for int": "struct Any { template <class T> bool operator==(T) const { return true; } };\n"
+    "Any add(int, int) { return {}; }",
     "void": "void add(int, int) {}",
     "a missing bracket": "int add(int a, int b) { return a + b; ",
     "a namespace left open": "namespace n { int add(int a, int b) { return a + b; }",
@@ -302,3 +308,11 @@ def test_values_survive_packing() -> None:
         assert (outcome.value, outcome.changed) == (expected, ([["a", 1]],))
     with pytest.raises(ValueProblem, match="occurs twice"):
         fitted([1, 1], read_declaration("int f(std::set<int> s)").params[0].type, "s")
+
+
+def test_programs_and_results_that_are_too_large_are_answered_at_once() -> None:
+    assert statuses("/* " * 80_000, suite(ADD, CASES)) == ["compile_error"]
+    assert "longer than 262144 characters" in str(grade("/* " * 90_000, suite(ADD, CASES)).compile_error)
+    tests = suite("std::vector<int> f(int n);", [{"args": [10**6], "expected": [1]}])
+    graded = grade("#include <vector>\nstd::vector<int> f(int n) { return std::vector<int>(n, 1); }", tests)
+    assert (graded.tests[0].status, graded.tests[0].message) == ("failed", "a result much larger than the expected one")

@@ -10,7 +10,7 @@ import pytest
 
 from rewards import RewardError
 from rewards.code.preambles import Preamble, text_before
-from rewards.sandbox import RUNGS, Case, Limits, Sandbox
+from rewards.sandbox import LEVELS, Case, Limits, Sandbox
 
 # name: (program, stdin, stdout)
 FAST = """import os, sys
@@ -178,10 +178,10 @@ IDIOMS: dict[str, tuple[str, str, str]] = {
         "[0, 1, 2]\n",
     ),
     "signal alarm as a timer": (
-        "import signal, time\ndef rung(*_): raise TimeoutError\nsignal.signal(signal.SIGALRM, rung)\n"
-        "signal.setitimer(signal.ITIMER_REAL, 0.02)\ntry: time.sleep(5)\nexcept TimeoutError: print('rung')",
+        "import signal, time\ndef late(*_): raise TimeoutError\nsignal.signal(signal.SIGALRM, late)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.02)\ntry: time.sleep(5)\nexcept TimeoutError: print('late')",
         "",
-        "rung\n",
+        "late\n",
     ),
     "late imports": (
         "def f():\n    import difflib, email.message, sched, unicodedata, zlib, uuid, calendar, ctypes, pickle, tempfile\n"
@@ -272,7 +272,7 @@ CALLS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[rung for rung in RUNGS if rung != "none"])
+@pytest.fixture(scope="module", params=[level for level in LEVELS if level != "none"])
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     try:
         with Sandbox(request.param) as sandbox:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from pairs import EQUAL, UNEQUAL
 
@@ -18,6 +21,10 @@ ONE_SIDED = {
     ("12", r"3 \cdot 4 = 12"), ("5", "|AB| = 5"), ("B", "B: 12"), ("B", "Option B"), ("63", "77_8"),
     (r"\frac{3}{4}", r"\sin\theta = \frac{3}{4}"),
 }  # fmt: skip
+
+
+# Answers to one gold each, by kind of notation: from public bug reports and tests of other graders, and our own.
+ANSWERS = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text("utf-8").splitlines()]
 
 
 def graded(gold: str, answer: str) -> rewards.Score:
@@ -56,3 +63,19 @@ def test_every_side_equals_itself_and_equality_goes_both_ways() -> None:
         assert graded(gold, gold).value == 1.0, gold
         if (gold, answer) not in ONE_SIDED | KNOWN_MISSES:
             assert graded(answer, gold).value == 1.0, (answer, gold)
+
+
+@pytest.mark.parametrize("kind", sorted({row["kind"] for row in ANSWERS}))
+def test_answers_of_a_kind(kind: str) -> None:
+    labelled = [
+        (row["gold"], answer, value)
+        for row in ANSWERS
+        if row["kind"] == kind
+        for value, answers in ((1.0, row["equal"]), (0.0, row["unequal"]))
+        for answer in answers
+    ]
+    rows, texts = [{"answer": gold} for gold, _, _ in labelled], [rf"\boxed{{{answer}}}" for _, answer, _ in labelled]
+    scores = MATH.score_many(rows, texts)
+    wrong = [pair for pair, score in zip(labelled, scores, strict=True) if score.value != pair[2]]
+    assert not wrong
+    assert {score.outcome for score in scores} <= {"scored", "bad_format"}

@@ -166,7 +166,7 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
 def test_without_landlock_the_other_mechanisms_are_active_and_the_lack_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(forkserver.walls, "landlock_version", lambda: 0)  # a kernel before 5.13
+    monkeypatch.setattr(forkserver.restrict, "landlock_version", lambda: 0)  # a kernel before 5.13
     around = forkserver.prepare_isolation(str(ROOT), 512)
     assert around.active == ("seccomp", "rlimits")
     assert around.problems == ("this kernel has no Landlock: a worker could read files",)

@@ -21,7 +21,7 @@ import pytest
 
 from launchers import envs
 from rewards import RewardError
-from rewards.sandbox import Case, Limits, Ran, Rung, Sandbox, environment, filters, selfcheck, shared
+from rewards.sandbox import Case, Level, Limits, Ran, Sandbox, environment, filters, selfcheck, shared
 
 ECHO = "print(input())"
 GXX = shutil.which("g++")
@@ -118,14 +118,14 @@ def below(pid: int) -> list[int]:
 
 
 def processes(box: Sandbox) -> list[int]:
-    """The sandbox's processes for programs, outermost first: bubblewrap's two if it is used, zygote, job, leaf."""
+    """The sandbox's processes for programs, outermost first: bubblewrap's two if used, zygote, job, test process."""
     zygote = box._programs._zygote
     assert zygote is not None
     assert zygote._process is not None
     return [zygote._process.pid, *below(zygote._process.pid)]
 
 
-@pytest.mark.parametrize("victim", [0, -3, -2, -1], ids=["outermost", "zygote", "job", "leaf"])
+@pytest.mark.parametrize("victim", [0, -3, -2, -1], ids=["outermost", "zygote", "job", "test process"])
 def test_process_killed_from_outside_costs_one_retry(box: Sandbox, victim: int) -> None:
     def keep_going(index: int, ran: Ran) -> bool:
         if index == 1:
@@ -161,7 +161,7 @@ def test_memory_stays_flat(box: Sandbox) -> None:
     """Resident memory of this process and of the zygote, in kB, over 3000 solutions."""
 
     def resident() -> list[int]:
-        pids = [os.getpid(), *processes(box)[: 3 if box.rung == "namespaces" else 1]]  # not the jobs
+        pids = [os.getpid(), *processes(box)[: 3 if box.level == "namespaces" else 1]]  # not the jobs
         texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
         return [int(text.split("VmRSS:")[1].split()[0]) for text in texts]
 
@@ -173,11 +173,11 @@ def test_memory_stays_flat(box: Sandbox) -> None:
     assert all(after < start + 1024 for start, after in zip(before, resident(), strict=True))
 
 
-@pytest.mark.parametrize("rung", ["namespaces", "landlock"])
-def test_thread_that_started_it_may_end(rung: Rung) -> None:
+@pytest.mark.parametrize("level", ["namespaces", "landlock"])
+def test_thread_that_started_it_may_end(level: Level) -> None:
     """The kernel sends a child's death signal when the thread that started it ends."""
     with ThreadPoolExecutor(1) as pool:
-        box = pool.submit(Sandbox, rung).result()
+        box = pool.submit(Sandbox, level).result()
     with box:
         first = processes(box)[0]
         assert one(box, ECHO, Case(b"1")).status == "ok"
@@ -225,7 +225,7 @@ def test_signals_and_alarms_of_the_host_are_left_alone(box: Sandbox) -> None:
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
 
 
-# --- rungs
+# --- isolation levels
 
 
 def test_lower_rung_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -234,13 +234,13 @@ def test_lower_rung_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(RewardError, match="bwrap is missing, install bubblewrap"):
         Sandbox("namespaces")
     with Sandbox() as box:
-        assert box.rung == "landlock"
+        assert box.level == "landlock"
 
 
 def test_lowest_rung_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RewardError, match="REWARDS_SANDBOX_UNSAFE=1"):
         Sandbox("none")
-    with pytest.raises(RewardError, match="no rung 'best'"):
+    with pytest.raises(RewardError, match="no isolation level 'best'"):
         Sandbox("best")  # type: ignore[arg-type]
     monkeypatch.setenv("REWARDS_SANDBOX_UNSAFE", "1")
     with Sandbox("none") as box:
@@ -257,7 +257,7 @@ def test_selfcheck() -> None:
 
 
 def test_probe_sees_missing_walls() -> None:
-    """On the lowest rung the same attacks get through, or the job is killed: an empty list."""
+    """On the lowest level the same attacks get through, or the job is killed: an empty list."""
     from rewards.sandbox import probe
 
     with Sandbox("none", unsafe=True) as box:
@@ -284,12 +284,12 @@ def test_a_build_forks_but_makes_no_namespace(flags: int, allowed: bool) -> None
     program = f"""
 import ctypes, os
 from rewards.sandbox import filters
-from rewards.sandbox.inside import walls
+from rewards.sandbox.inside import restrict
 clone = 56 if os.uname().machine == "x86_64" else 220
-filter = walls.Filter.from_bytes(filters.write("build"))
-walls.no_new_privileges()
+filter = restrict.Filter.from_bytes(filters.write("build"))
+restrict.no_new_privileges()
 filter.install()
-pid = walls.LIBC.syscall(clone, ctypes.c_long({flags} & ~0x100 | 17), 0, 0, 0, 0)
+pid = restrict.LIBC.syscall(clone, ctypes.c_long({flags} & ~0x100 | 17), 0, 0, 0, 0)
 if pid == 0: os._exit(0)
 print(pid > 0)
 """
@@ -301,9 +301,8 @@ print(pid > 0)
 
 FIND_PACKAGES = """
 import glob, sys
-folders = [p + "/" + n for p in sys.path for n in ("site-packages", "dist-packages")]
-for path in folders + glob.glob("/usr/l*/**/dist-packages"):
-    sys.path.append(path)
+sys.path += [path + "/" + name for path in sys.path for name in ("site-packages", "dist-packages")]
+sys.path += glob.glob("/usr/l*/**/*-packages", recursive=True)
 for name in ("pip", "setuptools", "pydantic", "yaml", "apt"):
     try:
         __import__(name)

@@ -17,7 +17,7 @@ from rewards.code.cpp.declaration import Declaration, Type
 from rewards.code.cpp.toolchain import OWN_MAIN, Program, build_program, encoded, toolchain
 from rewards.sandbox import Limits, Sandbox
 
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]*\{")
 
 

@@ -147,14 +147,14 @@ class _Reader:
         text = ""
         for member in _split(body[:-1], ";"):
             member = member[2:] if member[:2] == ["public", ":"] else member
-            first, *others = list(_split(member, ",")) or [[]]
-            for number, part in enumerate((first, *others)):
+            written: Sequence[str] = ()
+            for number, part in enumerate(_split(member, ",")):
                 declared = list(_before(list(_before(part, "=")), "{"))
-                kind_of = declared[:-1] if number == 0 else kind_of  # noqa: F821 - the first part has the type
-                if not declared or not kind_of or not _NAME.fullmatch(declared[-1]) or "(" in member:
+                written = written if number else declared[:-1]
+                if not declared or not written or not _NAME.fullmatch(declared[-1]) or "(" in member:
                     raise DeclarationError(f"struct {name}: {' '.join(member)[:60]!r} is not a field of plain data")
-                kind = fields[declared[-1]] = self._type(kind_of, f"{name}.{declared[-1]}")
-                text += f" {kind.cpp} {' '.join(part[len(declared) - 1 :])};"
+                kind = fields[declared[-1]] = self._type(written, f"{name}.{declared[-1]}")
+                text += f" {kind.cpp} {' '.join(part[len(declared) - 1 if number == 0 else 0 :])};"
         if not fields:
             raise DeclarationError(f"struct {name} has no fields")
         self._names[name] = Type("struct", tuple(fields.values()), name, tuple(fields))

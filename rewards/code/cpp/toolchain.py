@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, Sandbox
-from rewards.sandbox.rungs import toolchain_folder
+from rewards.sandbox.levels import toolchain_folder
 
 HERE = Path(__file__).resolve().parent
 LOG_CHARS = 2000
@@ -33,38 +33,11 @@ _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTIL
 _TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 
 # What solutions include most: loaded faster than <vector> is parsed. All of libstdc++ is 2.5 times as slow.
-USUAL = [
-    "vector",
-    "string",
-    "algorithm",
-    "cmath",
-    "limits",
-    "queue",
-    "map",
-    "unordered_map",
-    "set",
-    "unordered_set",
-    "utility",
-    "numeric",
-    "climits",
-    "iostream",
-    "sstream",
-    "stdexcept",
-    "functional",
-    "tuple",
-    "array",
-    "list",
-    "cstdint",
-    "cstdlib",
-    "cstring",
-    "cctype",
-    "iomanip",
-    "stack",
-    "deque",
-    "memory",
-    "optional",
-    "bitset",
-]
+USUAL = (
+    "vector", "string", "algorithm", "cmath", "limits", "queue", "map", "unordered_map", "set", "unordered_set",
+    "utility", "numeric", "climits", "iostream", "sstream", "stdexcept", "functional", "tuple", "array", "list",
+    "cstdint", "cstdlib", "cstring", "cctype", "iomanip", "stack", "deque", "memory", "optional", "bitset",
+)  # fmt: skip
 _USUAL = "".join(f"#include <{name}>\n" for name in USUAL)
 # Precompiled headers by name, with the flag that decides whether g++ accepts them.
 HEADERS: Mapping[str, tuple[str, str]] = {

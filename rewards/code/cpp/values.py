@@ -73,7 +73,7 @@ def _shown(value: Any) -> str:
 
 def _float(value: float, kind: Type, where: str) -> float:
     try:
-        return struct.unpack("<f", struct.pack("<f", value))[0] if kind.cpp == "float" else float(value)  # type: ignore[no-any-return]
+        return struct.unpack("<f", struct.pack("<f", value))[0] if kind.cpp == "float" else float(value)
     except OverflowError:
         raise ValueProblem(f"{where}: {str(value)[:30]} does not fit into {kind.cpp or 'a float'}") from None
 

@@ -19,18 +19,18 @@ import tempfile
 import time
 from typing import Any, NoReturn
 
-from . import walls
-from .job import Walls, become_leaf, watch
+from . import restrict
+from .job import Restrictions, confine, watch
 
 LOG_BYTES = 64 << 10
 _HEADER_BYTES = 8
 _SEAL_GROW = 0x0004
 
 
-def run(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+def run(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
     """Build, answer with the outcome and descriptors of log and outputs, and remove the directory."""
-    walls.adopt_orphans()
-    folder = tempfile.mkdtemp(dir=around.settings["scratch"])
+    restrict.adopt_orphans()
+    folder = tempfile.mkdtemp(dir=restrictions.settings["scratch"])
     compiler = 0
 
     def leave(*_: object) -> NoReturn:
@@ -42,27 +42,27 @@ def run(request: dict[str, Any], sock: socket.socket, payload: int, around: Wall
 
     # Not SIGKILL when the zygote dies: the compiler's children would go on.
     signal.signal(signal.SIGTERM, leave)
-    walls.die_with_parent(request["zygote"], signal.SIGTERM)
+    restrict.die_with_parent(request["zygote"], signal.SIGTERM)
     os.chdir(folder)
     header = _unpack(payload)
-    around.enter([*around.settings["paths"], (folder, walls.READ_WRITE)])
+    restrictions.enter([*restrictions.settings["paths"], (folder, restrict.READ_WRITE)])
     log = _log()
     monitor, began = os.getpid(), time.monotonic()
     compiler = os.fork()
     if compiler == 0:
-        _compile(header["argv"], log, request, monitor, around)
+        _compile(header["argv"], log, request, monitor, restrictions)
     with contextlib.suppress(PermissionError):  # it has done so itself, and gone on
         os.setpgid(compiler, compiler)
-    told = watch(compiler, request, began, sock, leave)
+    report = watch(compiler, request, began, sock, leave)
     _end_group(compiler)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told["cpu_s"] = children.ru_utime + children.ru_stime
-    told["log"] = min(LOG_BYTES, os.lseek(log, 0, os.SEEK_CUR))
-    found = {name: fd for name in header["outputs"] if (fd := _output(name, request["output_kb"] << 10)) is not None}
-    told["outputs"] = list(found)
+    report["cpu_s"] = children.ru_utime + children.ru_stime
+    report["log"] = min(LOG_BYTES, os.lseek(log, 0, os.SEEK_CUR))
+    outputs = {name: fd for name in header["outputs"] if (fd := _output(name, request["output_kb"] << 10)) is not None}
+    report["outputs"] = list(outputs)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # the supervisor may have closed it
-        socket.send_fds(sock, [json.dumps(told).encode()], [log, *found.values()], socket.MSG_NOSIGNAL)
+        socket.send_fds(sock, [json.dumps(report).encode()], [log, *outputs.values()], socket.MSG_NOSIGNAL)
 
 
 def _unpack(payload: int) -> dict[str, Any]:
@@ -87,13 +87,13 @@ def _log() -> int:
     return log
 
 
-def _compile(argv: list[str], log: int, request: dict[str, Any], monitor: int, around: Walls) -> NoReturn:
+def _compile(argv: list[str], log: int, request: dict[str, Any], monitor: int, restrictions: Restrictions) -> NoReturn:
     try:
         os.setpgid(0, 0)
         null = os.open(os.devnull, os.O_RDONLY)
-        become_leaf([null, log, log], request | {"at": [0, 1, 2]}, monitor, around, "build")
+        confine([null, log, log], request | {"at": [0, 1, 2]}, monitor, restrictions, "build")
         os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": "."})  # noqa: S606
-    except BaseException as problem:  # noqa: BLE001 - a leaf must never return into its monitor's code
+    except BaseException as problem:  # noqa: BLE001 - a test process must never return into its monitor's code
         os.write(2, f"{argv[0]}: {type(problem).__name__}: {problem}\n".encode())
     finally:
         os._exit(127)
@@ -113,8 +113,8 @@ def _output(name: str, most: int) -> int | None:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None  # not made
-    found = os.fstat(fd)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= most:
         return fd
     os.close(fd)
     return None

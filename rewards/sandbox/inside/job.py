@@ -1,7 +1,7 @@
-"""One solution's process: it puts up the walls, compiles, forks a leaf per case and keeps its limits.
+"""One solution's process: it restricts itself, compiles, forks a test process per case and keeps its limits.
 
-It runs no line of the candidate's program itself. The CPU limit decides; it is read from the leaf's process
-clock, which the leaf cannot stop. RLIMIT_CPU (whole seconds) stands behind it, wall time is a safety net.
+It runs no line of the candidate's program itself. The CPU limit decides; it is read from the test process's
+clock, which that process cannot stop. RLIMIT_CPU (whole seconds) stands behind it, wall time is a safety net.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NoReturn
 
-from . import leaf, walls
+from . import interpreter, restrict
 
 _NEVER_LESS_THAN = 0.002  # seconds between two looks at the clock
 _SELF_MB = 1024  # address space for compiling
@@ -29,10 +29,10 @@ _ABOVE = 512  # descriptors from here on are in nobody's way
 
 
 @dataclass
-class Walls:
+class Restrictions:
     """What every job of this zygote is put behind."""
 
-    filters: dict[str, walls.Filter]
+    filters: dict[str, restrict.Filter]
     rules: int | None  # a Landlock ruleset
     first_uid: int | None
     uid_count: int
@@ -41,9 +41,9 @@ class Walls:
     _given: int = 0
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Walls:
-        filters = {kind: walls.Filter.from_bytes(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
-        rules = walls.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
+    def from_settings(cls, settings: dict[str, Any]) -> Restrictions:
+        filters = {kind: restrict.Filter.from_bytes(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
+        rules = restrict.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
         return cls(filters, rules, settings["first_uid"], settings["uid_count"], settings["base_threads"], settings)
 
     def next_uid(self) -> int | None:
@@ -57,32 +57,32 @@ class Walls:
         return [] if self.rules is None else [self.rules]
 
     def enter(self, paths: Iterable[tuple[str, int]] | None = None) -> None:
-        """The part of the walls that a job shares with its leaves. paths: instead of the zygote's."""
-        walls.no_new_privileges()
+        """The restrictions that a job shares with its test processes. paths: instead of the zygote's."""
+        restrict.no_new_privileges()
         if self.rules is not None:
-            rules = self.rules if paths is None else walls.landlock_rules(paths)
-            walls.landlock_enter(rules)
+            rules = self.rules if paths is None else restrict.landlock_rules(paths)
+            restrict.landlock_enter(rules)
             os.close(self.rules)
-        walls.undumpable()
+        restrict.undumpable()
 
 
-def run_python(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+def run_python(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
     """Serve a Python solution until its socket closes. The payload is its source."""
-    around.enter()
+    restrictions.enter()
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
         names: dict[str, Any] = {}
         exec(request.get("preamble", ""), names)  # noqa: S102 - the supervisor's own text
         gc.freeze()
-        _serve(sock, lambda case: leaf.run(code, case["call"], names, case["role"]), around, "python", [])
+        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python", [])
 
 
-def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, around: Walls) -> None:
+def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
     """Serve a compiled program until its socket closes. The payload is the executable, in a sealed memfd."""
-    around.enter()
+    restrictions.enter()
     program = fcntl.fcntl(payload, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
     os.close(payload)
-    _serve(sock, lambda _: os.execve(program, request["argv"], {}), around, "binary", [program])  # noqa: S606
+    _serve(sock, lambda _: os.execve(program, request["argv"], {}), restrictions, "binary", [program])  # noqa: S606
 
 
 def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
@@ -104,7 +104,7 @@ def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
 
 
 def _serve(
-    sock: socket.socket, start: Callable[[dict[str, Any]], Any], around: Walls, kind: str, kept: list[int]
+    sock: socket.socket, start: Callable[[dict[str, Any]], Any], restrictions: Restrictions, kind: str, kept: list[int]
 ) -> None:
     while True:
         message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 32)
@@ -116,16 +116,16 @@ def _serve(
         pid = os.fork()
         if pid == 0:
             try:
-                become_leaf(fds, case, monitor, around, kind, kept)
+                confine(fds, case, monitor, restrictions, kind, kept)
                 start(case)
-            except BaseException as problem:  # noqa: BLE001 - a leaf must never return into this loop
+            except BaseException as problem:  # noqa: BLE001 - a test process must never return into this loop
                 os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
             finally:
                 os._exit(127)
         for fd in fds:
             os.close(fd)
-        told = watch(pid, case, began, sock, lambda pid=pid: _leave(pid))  # type: ignore[misc]
-        _tell(sock, told)
+        report = watch(pid, case, began, sock, lambda pid=pid: _leave(pid))  # type: ignore[misc]
+        _tell(sock, report)
 
 
 def _leave(pid: int) -> NoReturn:
@@ -133,50 +133,52 @@ def _leave(pid: int) -> NoReturn:
     os._exit(0)
 
 
-def become_leaf(
-    fds: list[int], case: dict[str, Any], monitor: int, around: Walls, kind: str, kept: Sequence[int] = ()
+def confine(
+    fds: list[int], case: dict[str, Any], monitor: int, restrictions: Restrictions, kind: str, kept: Sequence[int] = ()
 ) -> None:
-    """Descriptors, limits and system calls of a leaf. The last call here is the last one that may do harm."""
+    """Descriptors, limits and system calls of a test process. The last call here is the last one that may do harm."""
     _place(fds, case["at"], kept)
-    walls.die_with_parent(monitor)
+    restrict.die_with_parent(monitor)
     megabyte = 1 << 20
     for which, value in (
         (resource.RLIMIT_AS, case["memory_mb"] * megabyte),
         (resource.RLIMIT_FSIZE, case["output_kb"] << 10),
         (resource.RLIMIT_NOFILE, case["open_files"]),
-        (resource.RLIMIT_NPROC, around.base_threads + case["threads"]),
+        (resource.RLIMIT_NPROC, restrictions.base_threads + case["threads"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
     ):
-        walls.limit(which, value)
-    # The compiler is told first (SIGXCPU), which its driver reports; leaves are watched, and this stands behind it.
+        restrict.limit(which, value)
+    # A compiler gets SIGXCPU first, which its driver reports. Test processes are watched; this is a second bound.
     seconds = math.ceil(case["cpu_s"]) + (kind != "build")
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     if kind == "binary":  # glibc makes every thread's stack as large as this limit, or 2 MiB where there is none
         resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
-    elif hard == -1 or hard > leaf.STACK_BYTES:
-        resource.setrlimit(resource.RLIMIT_STACK, (leaf.STACK_BYTES, hard))
+    elif hard == -1 or hard > interpreter.STACK_BYTES:
+        resource.setrlimit(resource.RLIMIT_STACK, (interpreter.STACK_BYTES, hard))
     if kind != "python":  # which ignores these; exec would hand that down, and no program would end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    if kind in around.filters:
-        around.filters[kind].install()
+    if kind in restrictions.filters:
+        restrictions.filters[kind].install()
 
 
 def _place(fds: list[int], at: list[int], kept: Sequence[int]) -> None:
     """Descriptor fds[i] becomes at[i]; all others are closed but those kept."""
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]
-    for fd, wanted in zip(high, at, strict=True):
-        os.dup2(fd, wanted)
-    walls.close_all_but([*at, *kept])
+    for fd, number in zip(high, at, strict=True):
+        os.dup2(fd, number)
+    restrict.close_all_but([*at, *kept])
 
 
 def watch(
     pid: int, limits: dict[str, Any], began: float, sock: socket.socket, leave: Callable[[], NoReturn]
 ) -> dict[str, Any]:
-    """Wait for a leaf, end it at its limits, and tell what it did. `leave` is called if the supervisor hangs up."""
+    """Wait for a test process, end it at its limits, and report how it ended. `leave` is called if the supervisor
+    closes the socket.
+    """
     cpu_s, wall_s = limits["cpu_s"], limits["wall_s"]
     pidfd = os.pidfd_open(pid)
     poll = select.poll()

@@ -1,7 +1,7 @@
 """The process that forks solutions: started once by the supervisor, it never sees what a solution is fed.
 
 Control messages are JSON on a SEQPACKET socket, descriptors beside them. One message starts one job (a
-solution): a forked process with a socket of its own, which puts up the walls, compiles, and forks a leaf per
+solution): a forked process with a socket of its own, which restricts itself, compiles, and forks a test process per
 case. When a job's process ends, the zygote says how on that job's socket, so its death is never a riddle.
 """
 
@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from . import build, forks, job, leaf, walls
+from . import build, interpreter, job, restrict
 
 CONTROL_FD = 3
 _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run}
@@ -27,12 +27,12 @@ def main() -> NoReturn:
     """Descriptor 0 is the control socket; the first message holds the settings (see supervisor.py)."""
     os.dup2(0, CONTROL_FD)
     for stream in (0, 1):
-        os.dup2(os.memfd_create("none", 0), stream)  # seekable, as a leaf's are: leaf.prepare opens files on them
+        os.dup2(os.memfd_create("none", 0), stream)  # seekable, as a test process's are
     os.closerange(CONTROL_FD + 1, 4096)
     control = socket.socket(fileno=CONTROL_FD)
     settings = json.loads(control.recv(1 << 20))
     if settings["parent"]:
-        walls.die_with_parent(settings["parent"])
+        restrict.die_with_parent(settings["parent"])
     os.environ.clear()
     sys.path.remove(settings["code"])
     if settings["library"]:
@@ -44,26 +44,25 @@ def main() -> NoReturn:
                 module.__path__ = [path.replace(settings["library"], "/proc/self/cwd", 1) for path in module.__path__]
     if settings["packages"]:
         sys.path.append(settings["packages"])
-        walls.LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # each of its threads takes 40 MB of address space
-    walls.LIBC.mallopt(walls.M_ARENA_MAX, 2)  # else each thread of a leaf reserves 64 MiB of its address space
-    leaf.prepare()
-    forks.release(leaves_fork="python" not in settings["filters"])
+        restrict.LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # each of its threads takes 40 MB of address space
+    restrict.LIBC.mallopt(restrict.M_ARENA_MAX, 2)  # else each thread reserves 64 MiB of address space
+    interpreter.prepare()
     if settings["scratch"]:
         os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
-    around = job.Walls.from_settings(settings)
+    restrictions = job.Restrictions.from_settings(settings)
     gc.collect()
     gc.freeze()
     gc.disable()
     control.send(b'{"ready": true}')
-    Zygote(control, around).serve()
+    Zygote(control, restrictions).serve()
     os._exit(0)
 
 
 class Zygote:
     """Forks jobs and tells how they ended."""
 
-    def __init__(self, control: socket.socket, around: job.Walls) -> None:
-        self._control, self._walls = control, around
+    def __init__(self, control: socket.socket, restrictions: job.Restrictions) -> None:
+        self._control, self._restrictions = control, restrictions
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._jobs: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
@@ -81,11 +80,11 @@ class Zygote:
         message, fds, _, _ = socket.recv_fds(self._control, 65536, 2)
         if not message:
             return False
-        uid = self._walls.next_uid()
+        uid = self._restrictions.next_uid()
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_job(json.loads(message), fds, self._walls, uid, zygote)
+            _run_job(json.loads(message), fds, self._restrictions, uid, zygote)
         os.close(fds[1])
         pidfd = os.pidfd_open(pid)
         self._jobs[pidfd] = pid, socket.socket(fileno=fds[0])
@@ -102,13 +101,15 @@ class Zygote:
         sock.close()
 
 
-def _run_job(request: dict[str, Any], fds: list[int], around: job.Walls, uid: int | None, zygote: int) -> NoReturn:
+def _run_job(
+    request: dict[str, Any], fds: list[int], restrictions: job.Restrictions, uid: int | None, zygote: int
+) -> NoReturn:
     try:
-        walls.close_all_but([0, 1, 2, *fds, *around.descriptors()])
-        walls.become(uid)
-        walls.die_with_parent(zygote)
+        restrict.close_all_but([0, 1, 2, *fds, *restrictions.descriptors()])
+        restrict.become(uid)
+        restrict.die_with_parent(zygote)
         request["zygote"] = zygote
-        _KINDS[request["kind"]](request, socket.socket(fileno=fds[0]), fds[1], around)
+        _KINDS[request["kind"]](request, socket.socket(fileno=fds[0]), fds[1], restrictions)
         os._exit(0)
     except BaseException as problem:  # noqa: BLE001 - a job must never return into the zygote's loop
         os.write(2, f"{type(problem).__name__}: {problem}\n".encode())

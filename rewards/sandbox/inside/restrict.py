@@ -1,4 +1,4 @@
-"""The walls that a process puts around itself: Landlock, seccomp, rlimits, user id, death with its parent.
+"""How a process restricts itself: Landlock, seccomp, rlimits, user id, death with its parent.
 
 Landlock's three system calls are made here (glibc has no wrappers); struct and flag values are those of
 linux/landlock.h, and the numbers are the same on x86-64 and aarch64.
@@ -61,7 +61,7 @@ def landlock_version() -> int:
 def landlock_rules(allowed: Iterable[tuple[str, int]]) -> int | None:
     """A descriptor of the ruleset that forbids everything but these (path, rights); None without Landlock.
 
-    Paths that do not exist are left out. From ABI 4 on TCP, from 6 on abstract sockets and signals are walled too.
+    Paths that do not exist are left out. ABI 4 restricts TCP as well, ABI 6 abstract sockets and signals.
     """
     version = landlock_version()
     if version == 0:

@@ -1,4 +1,4 @@
-"""The ladder: which walls this machine can give, and the command that starts a zygote behind them.
+"""Isolation levels, and the command that starts a zygote at each of them.
 
     namespaces  bubblewrap's user, pid, mount, network and ipc namespaces and read-only root, Landlock, seccomp
     landlock    Landlock and seccomp, for machines that forbid user namespaces
@@ -19,52 +19,49 @@ from typing import Any, Literal
 
 from rewards.errors import RewardError
 from rewards.sandbox import environment, filters
-from rewards.sandbox.inside import walls
+from rewards.sandbox.inside import restrict
 
-Rung = Literal["namespaces", "landlock", "none"]
-RUNGS: tuple[Rung, ...] = ("namespaces", "landlock", "none")
-UNSAFE = "REWARDS_SANDBOX_UNSAFE"  # set to 1: run without walls where there are none
+Level = Literal["namespaces", "landlock", "none"]
+LEVELS: tuple[Level, ...] = ("namespaces", "landlock", "none")
+UNSAFE = "REWARDS_SANDBOX_UNSAFE"  # set to 1: run programs even where no isolation is available
 
 _CODE = str(Path(__file__).resolve().parent)
-_BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); from inside import forks; forks.hold(); "
-    "from inside.zygote import main; main()"
-)
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from inside.zygote import main; main()"
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
 _FIRST_UID, _UIDS = 1 << 30, 1 << 12
-_SPARE_THREADS = 1024  # of leaves that run at once, where they share a count
+_SPARE_THREADS = 1024  # of test processes that run at once, where they share a count
 
 
 @dataclass(frozen=True)
 class Start:
-    """How to start a zygote: its command and what it is told first."""
+    """How to start a zygote: its command, and the first message to it."""
 
     command: list[str]
     settings: dict[str, Any]
 
 
-def python_start(rung: Rung) -> Start:
+def python_start(level: Level) -> Start:
     """For Python solutions and compiled programs: system libraries, the standard library and our pinned packages."""
     library = os.path.realpath(os.path.dirname(os.__file__))
     packages = environment.packages()
     shown = [*_LIBRARIES, library, os.path.dirname(library)]
     hidden = environment.masked(tuple(shown))
-    paths = _rules(shown, walls.READ, hidden)
+    paths = _rules(shown, restrict.READ, hidden)
     readable = shown + ([packages] if packages else [])
-    paths += [(packages, walls.READ)] if packages else []
-    paths += [(path, walls.READ_FILE | walls.EXECUTE) for path in _LOADERS]
-    paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
-    settings = _settings(rung, paths, ("python", "binary")) | {"packages": packages or ""}
-    if rung == "landlock" and os.geteuid() == 0:
+    paths += [(packages, restrict.READ)] if packages else []
+    paths += [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
+    paths += [("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
+    settings = _settings(level, paths, ("python", "binary")) | {"packages": packages or ""}
+    if level == "landlock" and os.geteuid() == 0:
         settings["library"] = library
-    return Start(_command(rung, readable, _masks(hidden)), settings)
+    return Start(_command(level, readable, _masks(hidden)), settings)
 
 
 def _rules(paths: list[str], rights: int, hidden: frozenset[str]) -> list[tuple[str, int]]:
     real = dict.fromkeys(os.path.realpath(path) for path in paths if os.path.isdir(path))
-    return [rule for path in real for rule in environment.readable(path, rights, walls.READ_DIR, hidden)]
+    return [rule for path in real for rule in environment.readable(path, rights, restrict.READ_DIR, hidden)]
 
 
 def _masks(hidden: frozenset[str]) -> list[str]:
@@ -88,44 +85,44 @@ def toolchain_folder() -> Path:
     return folder
 
 
-def build_start(rung: Rung, scratch: str) -> Start:
+def build_start(level: Level, scratch: str) -> Start:
     """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
     library = os.path.realpath(os.path.dirname(os.__file__))
     made = []
-    with contextlib.suppress(RewardError):  # builds work without; who wants to keep something there is told
+    with contextlib.suppress(RewardError):  # builds work without; the error is raised where the folder is used
         made = [str(toolchain_folder())]
     readable = ["/usr", "/bin", "/lib", "/lib64"]
     hidden = environment.masked(("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"))
-    paths = _rules(readable, walls.READ | walls.EXECUTE, hidden)
-    paths += [(path, walls.READ) for path in made]
-    paths += [("/dev/null", walls.READ_FILE | walls.WRITE_FILE), ("/dev/urandom", walls.READ_FILE)]
-    settings = _settings(rung, paths, ("build",)) | {"scratch": scratch}
+    paths = _rules(readable, restrict.READ | restrict.EXECUTE, hidden)
+    paths += [(path, restrict.READ) for path in made]
+    paths += [("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
+    settings = _settings(level, paths, ("build",)) | {"scratch": scratch}
     own = [] if library.startswith("/usr/") else [library, os.path.dirname(library)]
-    return Start(_command(rung, [*readable, *made, *own], ["--tmpfs", scratch, *_masks(hidden)]), settings)
+    return Start(_command(level, [*readable, *made, *own], ["--tmpfs", scratch, *_masks(hidden)]), settings)
 
 
-def _settings(rung: Rung, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:
+def _settings(level: Level, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:
     root = os.geteuid() == 0
     first, count = uids() if root else (None, 1)
     return {
-        "parent": 0 if rung == "namespaces" else os.getpid(),
+        "parent": 0 if level == "namespaces" else os.getpid(),
         "code": _CODE,
         "library": "",
         "packages": "",
         "scratch": "",
-        "filters": {} if rung == "none" else {kind: filters.write(kind).hex() for kind in kinds},
-        "landlock": rung != "none",
+        "filters": {} if level == "none" else {kind: filters.write(kind).hex() for kind in kinds},
+        "landlock": level != "none",
         "paths": paths,
         "first_uid": first,
         "uid_count": count,
-        "base_threads": _threads_around(rung, own_uids=count > 1),
+        "base_threads": _threads_around(level, own_uids=count > 1),
     }
 
 
-def _command(rung: Rung, readable: list[str], extra: list[str]) -> list[str]:
+def _command(level: Level, readable: list[str], extra: list[str]) -> list[str]:
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     python = [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _CODE]
-    if rung != "namespaces":
+    if level != "namespaces":
         return python
     inside = os.path.join(_CODE, "inside")
     return [*bubblewrap(), *mounts([*readable, interpreter, inside]), *extra, "--remount-ro", "/", "--", *python]
@@ -167,11 +164,11 @@ def uids() -> tuple[int, int]:
     return _NOBODY, 1
 
 
-def _threads_around(rung: Rung, own_uids: bool) -> int:
+def _threads_around(level: Level, own_uids: bool) -> int:
     """RLIMIT_NPROC counts all that a user runs; a job's own threads come on top of this."""
     if own_uids:
         return 8
-    if rung == "namespaces" and os.geteuid() != 0:
+    if level == "namespaces" and os.geteuid() != 0:
         return _SPARE_THREADS  # a user namespace counts on its own
     mine = _NOBODY if os.geteuid() == 0 else os.geteuid()
     return _SPARE_THREADS + sum(_threads_of(entry) for entry in os.scandir("/proc") if _owned(entry, mine))

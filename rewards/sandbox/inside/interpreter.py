@@ -57,7 +57,7 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
         if role == "candidate":
             sys.setrecursionlimit(sys.getrecursionlimit() + _OWN_FRAMES)
             exec(compile(args["declarations"], "declarations.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-        exec(code, module.__dict__)  # noqa: S102 - this is what the walls are for
+        exec(code, module.__dict__)  # noqa: S102 - the process is isolated
         if role == "candidate":
             candidate.serve(module, Channel(CHANNEL_FD, args["most"]))
             os._exit(0)
@@ -185,7 +185,7 @@ def _say(text: str) -> None:
 
 
 def _open_streams() -> None:
-    """Opened once, in the zygote: nothing is read or written before a leaf puts its own files behind them."""
+    """Opened once, in the zygote: nothing is read or written before a test process puts its own files behind them."""
     for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         errors = "backslashreplace" if fd == 2 else "surrogateescape"
         stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
@@ -204,7 +204,7 @@ def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def prepare() -> None:
-    """What every leaf needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules."""
+    """What every test process needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules."""
     builtins.open = io.open = _open
     builtins.exit = Quitter("exit", "Ctrl-D (i.e. EOF)")
     builtins.quit = Quitter("quit", "Ctrl-D (i.e. EOF)")
