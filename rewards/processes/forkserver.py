@@ -21,7 +21,6 @@ import select
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,43 +33,33 @@ _REAP_SECONDS = 0.5
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 
 
-@dataclass(frozen=True)
 class Isolation:
-    """What confines workers. rules: descriptor of a Landlock ruleset. problems: what this machine lacks."""
+    """What confines every worker, made once. root: of the repository, of which `rewards` stays readable.
 
-    filter: restrict.Filter | None
-    rules: int | None
-    memory_mb: int
-    problems: tuple[str, ...]
+    rules: descriptor of a Landlock ruleset. active: the mechanisms; problems: what this machine lacks.
+    """
 
-    @property
-    def active(self) -> tuple[str, ...]:
-        parts = (("landlock", self.rules), ("seccomp", self.filter))
-        return (*(name for name, part in parts if part is not None), "rlimits")
+    def __init__(self, root: str, memory_mb: int) -> None:
+        library = [path for path in sys.path if path != root] + [str(Path(root) / "rewards"), *_SYSTEM_LIBRARIES]
+        self._memory_mb = memory_mb
+        self._filter: restrict.Filter | None = None
+        self.rules = restrict.landlock_rules((path, restrict.READ) for path in library)
+        self.problems = [] if self.rules is not None else ["this kernel has no Landlock: a worker could read files"]
+        try:
+            self._filter = restrict.Filter(filters.write("python"))
+        except RewardError as problem:
+            self.problems.append(f"a worker could open sockets: {problem}")
+        parts = {"landlock": self.rules, "seccomp": self._filter}
+        self.active = [*(name for name, part in parts.items() if part is not None), "rlimits"]
 
     def enter(self) -> None:
         """Confine this process, for good."""
-        limits = ((resource.RLIMIT_AS, self.memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
+        limits = ((resource.RLIMIT_AS, self._memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
         for which, value in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
             restrict.limit(which, value)
-        restrict.no_new_privileges()
-        if self.rules is not None:
-            restrict.landlock_enter(self.rules)
-            os.close(self.rules)
-        if self.filter is not None:
-            self.filter.install()
-
-
-def prepare_isolation(root: str, memory_mb: int) -> Isolation:
-    """Make, once, what confines every worker. root: of the repository, whose `rewards` stays readable."""
-    library = [path for path in sys.path if path != root] + [str(Path(root) / "rewards"), *_SYSTEM_LIBRARIES]
-    rules, program = restrict.landlock_rules((path, restrict.READ) for path in library), None
-    problems = [] if rules is not None else ["this kernel has no Landlock: a worker could read files"]
-    try:
-        program = restrict.Filter.from_bytes(filters.write("python"))
-    except RewardError as problem:
-        problems.append(f"a worker could open sockets: {problem}")
-    return Isolation(program, rules, memory_mb, tuple(problems))
+        restrict.give_up_rights(self.rules)
+        if self._filter is not None:
+            self._filter.install()
 
 
 def main() -> NoReturn:
@@ -81,7 +70,7 @@ def main() -> NoReturn:
     module = importlib.import_module(handler)
     module.warm_up()
     gc.freeze()  # no collection in a worker touches, and so copies, the memory that it shares with this process
-    isolation = prepare_isolation(root, int(memory_mb))
+    isolation = Isolation(root, int(memory_mb))
     control = socket.socket(fileno=0)
     parent = os.getppid()
     control.sendall(json.dumps([isolation.active, isolation.problems]).encode() + b"\n")
@@ -91,7 +80,11 @@ def main() -> NoReturn:
             continue
         line, fds, _, _ = socket.recv_fds(control, 65536, 1)
         if not line:
-            _reap_idle()
+            until = time.monotonic() + _REAP_SECONDS  # for workers that are ending; a busy one dies with this process
+            with contextlib.suppress(ChildProcessError):
+                while time.monotonic() < until:
+                    os.waitpid(-1, os.WNOHANG)
+                    time.sleep(0.01)
             break
         while not line.endswith(b"\n"):
             line += control.recv(65536)
@@ -103,15 +96,6 @@ def main() -> NoReturn:
         os.close(fds[0])
         control.sendall(b"%d\n" % pid)
     os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
-
-
-def _reap_idle() -> None:
-    """Wait for the workers that are ending, for at most a moment: a busy one dies with this process."""
-    until = time.monotonic() + _REAP_SECONDS
-    with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < until:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.01)
 
 
 def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:

@@ -36,6 +36,7 @@ REQUESTS_PER_WORKER = 2000  # then replaced, so that sympy's caches do not grow 
 # Backstop for a worker that uses no CPU time: seconds of wall time, and more for each second of its deadline.
 WALL_BASE, WALL_FACTOR = 120.0, 30.0
 _POLL_SECONDS = 0.01
+_LATE = "no reply within {:g} s of CPU time"
 _QUEUED = 16  # batches per worker that `ask_all` holds, finished ones that wait for an earlier one included
 
 # The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
@@ -82,33 +83,29 @@ class _Worker:
         if status == b"limit":
             raise DeadlineError(f"out of {json.loads(reply)}")
         if spent > deadline:  # this process was too late to stop it; on an idle machine it would not have been
-            raise DeadlineError(_over(deadline))
+            raise DeadlineError(_LATE.format(deadline))
         return reply
 
     def _line(self, deadline: float) -> bytes:
-        start, wall, left, searched = time.monotonic(), WALL_BASE + WALL_FACTOR * deadline, deadline, 0
-        while (end := self.unread.find(b"\n", searched)) < 0:
-            searched = len(self.unread)
+        start, wall, left = time.monotonic(), WALL_BASE + WALL_FACTOR * deadline, deadline
+        while b"\n" not in self.unread:
             self.sock.settimeout(max(left, _POLL_SECONDS))
             try:
                 part = self.sock.recv(1 << 18)
             except TimeoutError:
                 left = deadline - (_cpu_clock(self.pid) - self.cpu)
                 if left <= 0:
-                    raise DeadlineError(_over(deadline)) from None
+                    raise DeadlineError(_LATE.format(deadline)) from None
                 if time.monotonic() - start > wall:
                     raise DeadlineError(f"no reply within {wall:g} s") from None
                 continue
             if not part:
                 raise ConnectionResetError("the worker ended")
             self.unread += part
+        end = self.unread.index(b"\n")
         line = bytes(self.unread[:end])
         del self.unread[: end + 1]
         return line
-
-
-def _over(deadline: float) -> str:
-    return f"no reply within {deadline:g} s of CPU time"
 
 
 def _cpu_clock(pid: int) -> float:
@@ -125,7 +122,7 @@ class Pool:
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048, preload: Sequence[str] = ()) -> None:
         self._module, self._size, self._memory_mb, self._preload = module, size, memory_mb, preload
-        self.isolation: tuple[str, ...] = ()
+        self.isolation: list[str] = []
         self._slots = threading.Semaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -165,7 +162,7 @@ class Pool:
         """
         lines = [json.dumps(request).encode() + b"\n" for request in requests]
         replies: list[bytes | DeadlineError | WorkerError] = []
-        deaths = 0  # of workers, on the first request without a reply
+        deadly = -1  # the request on which a worker died
         with turns or contextlib.nullcontext(), self._slots:
             while len(replies) < len(lines):
                 worker, kept = self._take(), False
@@ -173,16 +170,14 @@ class Pool:
                     worker.send(b"".join(lines[len(replies) :]))
                     while len(replies) < len(lines):
                         replies.append(worker.reply(deadline))
-                        deaths = 0
                     kept = True
                 except (DeadlineError, WorkerError) as problem:
                     replies.append(problem)
-                    deaths = 0
                 except OSError:  # killed from outside, or crashed: once more on a fresh worker
-                    deaths += 1
-                    if deaths == 2:
+                    if deadly == len(replies):
                         replies.append(WorkerError("two workers died on this request"))
-                        deaths = 0
+                    else:
+                        deadly = len(replies)
                 finally:
                     # also on KeyboardInterrupt: a worker with a request under way must not be asked again
                     self._return(worker, kept)
@@ -208,14 +203,15 @@ class Pool:
 
     def _take(self) -> _Worker:
         with self._lock:
-            for attempt in range(2):
-                try:
-                    return self._idle.pop() if self._idle else self._fork()
-                except OSError as problem:
-                    self.close()  # the fork server was killed: start another, once
-                    if attempt:
-                        raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
-        raise AssertionError("unreachable")
+            try:
+                return self._idle.pop() if self._idle else self._fork()
+            except OSError:  # the fork server was killed: start another, once
+                self.close()
+            try:
+                return self._fork()
+            except OSError as problem:
+                self.close()
+                raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
 
     def _return(self, worker: _Worker, kept: bool) -> None:
         with self._lock:
@@ -239,27 +235,24 @@ class Pool:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
         root = str(Path(__file__).resolve().parents[2])
+        command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self._preload]
+        env = {"PYTHONHASHSEED": "0"}  # no secret to read there, and sympy orders terms the same every time
         with theirs, tempfile.TemporaryFile() as errors:
             self._server = subprocess.Popen(
-                [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self._preload],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={"PYTHONHASHSEED": "0"},  # no secret to read there, and sympy orders terms the same every time
-                cwd="/",
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=errors, env=env, cwd="/",
                 start_new_session=True,  # a Ctrl-C at the terminal is for the host
-            )
+            )  # fmt: skip
             theirs.close()
             try:
-                active, problems = json.loads(_read_line(ours))
+                self.isolation, problems = json.loads(_read_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
-                last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-                raise WorkerError(f"cannot start workers of {self._module}: {' '.join(last) or problem}") from None
-        self._control, self.isolation = ours, tuple(active)
+                last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+                raise WorkerError(f"cannot start workers of {self._module}: {last or problem}") from None
+        self._control = ours
         for lack in problems:
-            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(active))
+            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(self.isolation))
         return ours
 
     def close(self, wait: bool = False, forked: bool = False) -> None:
@@ -268,8 +261,10 @@ class Pool:
         wait: let idle workers and the server end by themselves, so that their CPU time is added to this process's.
         forked: this is a child of the process that started them, and must leave them alone.
         """
-        for sock in (*(worker.sock for worker in self._idle), *([self._control] if self._control else [])):
-            sock.close()
+        for worker in self._idle:
+            worker.sock.close()
+        if self._control is not None:
+            self._control.close()
         if self._server is not None and forked:
             self._server.returncode = 0  # not our child: keep Popen from waiting for it
         elif self._server is not None:

@@ -1,7 +1,7 @@
 """A sandbox for model-written programs: Python solutions, C++ builds and compiled programs.
 
     with Sandbox() as box:
-        box.python("print(int(input()) + 1)", [Case(b"1\n")]).runs[0].stdout
+        box.python("print(int(input()) + 1)", [Case(b"1\\n")]).runs[0].stdout
 
     supervisor   this process: hands out cases and collects bytes. It never runs a candidate's code, and the processes
       |          below never get an expected output: the caller compares
@@ -17,17 +17,13 @@
 Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces; "none" is rlimits
 alone and must be allowed explicitly. A small set of attacks decides which level is used (probe.py).
 
-Python programs import the standard library and the packages of an environment of their own (environment.py).
-
 What this does not stop:
 - bugs in the kernel's part that a test process can still reach (about 120 system calls), in bubblewrap, in the
   compiler, and in CPython's parser, which runs on hostile text in the job (behind Landlock, but without seccomp);
 - side channels: timing, caches, load; a program can tell how busy the machine is;
-- use of the CPU up to the limit, and of memory up to its limit in every process that runs at once; there is no
-  total, as cgroups are rarely delegated;
-- on level "landlock": seeing whether a path exists and its size (stat), names in the folders of installed packages,
-  the host's name and load; a build there writes below the machine's temporary directory, and a killed supervisor may
-  leave that directory behind;
+- use of CPU and memory up to the limits of every process that runs at once; there is no total;
+- at level "landlock": seeing whether a path exists and its size, names in the folders of installed packages, the host's
+  name and load; a build there writes below the machine's temporary directory, which a killed supervisor leaves behind;
 - reading the standard library and the system's shared libraries, and for builds all of /usr but installed packages;
 - a program that answers by other means than its own work, e.g. a table of known answers in its source.
 """
@@ -37,21 +33,9 @@ from __future__ import annotations
 from rewards.sandbox.box import Sandbox, selfcheck, shared
 from rewards.sandbox.levels import LEVELS, UNSAFE, Level
 from rewards.sandbox.probe import Report
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 __all__ = [
-    "BUILD_LIMITS",
-    "LEVELS",
-    "UNSAFE",
-    "Built",
-    "Case",
-    "Level",
-    "Limits",
-    "Program",
-    "Ran",
-    "Report",
-    "Sandbox",
-    "TestRun",
-    "selfcheck",
-    "shared",
-]
+    "BUILD_LIMITS", "LEVELS", "UNSAFE", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
+    "selfcheck", "shared",
+]  # fmt: skip

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
 import logging
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from dataclasses import asdict, replace
 from typing import Any
 
 from rewards.errors import RewardError
-from rewards.sandbox import environment, filters, probe
+from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
 from rewards.sandbox.levels import LEVELS, UNSAFE, Level, Start, build_start, python_start
-from rewards.sandbox.supervisor import Runner
-from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran, TestRun
+from rewards.sandbox.supervisor import Runner, TestProcesses, built, compile_error, memfd, run_case
+from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
-_TOOLCHAINS = ("/usr/",)
+LIMITS = Limits()
+KeepGoing = Callable[[int, Ran], bool]
 _log = logging.getLogger(__name__)
 
 
 class Sandbox:
-    """Runs untrusted programs at the strongest isolation level of this machine. Thread-safe, usable after fork.
+    """Runs untrusted programs, isolated as well as this machine can. Thread-safe, usable after fork.
 
     level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
     of a second). unsafe: allow level "none" (rlimits only) where there is no other; also REWARDS_SANDBOX_UNSAFE=1.
@@ -35,25 +38,22 @@ class Sandbox:
         self._programs = Runner(lambda: python_start(self.level))
         self._builds = Runner(self._build_start)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._scratch_lock = threading.Lock()
         self.unsafe = os.environ.get(UNSAFE) == "1" if unsafe is None else unsafe
-        self.level: Level = "none"
-        self.level = self._choose([level] if level else LEVELS)
+        self.level: Level
+        problems = {}
+        for self.level in [level] if level else LEVELS:
+            problems[self.level] = self._problem(self.level)
+            if not problems[self.level]:
+                break
+        else:
+            reasons = "; ".join(f"{level}: {problem}" for level, problem in problems.items())
+            raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({reasons})")
         _log.log(logging.WARNING if self.level == "none" else logging.INFO, "sandbox isolation level: %s", self.level)
-
-    def _choose(self, levels: Sequence[Level]) -> Level:
-        problems = []
-        for level in levels:
-            if level not in LEVELS:
-                raise RewardError(f"sandbox: no isolation level {level!r}; levels: {', '.join(LEVELS)}")
-            problem = self._problem(level)
-            if not problem:
-                return level
-            problems.append(f"{level}: {problem}")
-        raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({'; '.join(problems)})")
 
     def _problem(self, level: Level) -> str:
         """Why this level cannot be used, and what to do about it; nothing if it can."""
+        if level not in LEVELS:
+            return f"no isolation level of this name; levels: {', '.join(LEVELS)}"
         if level == "none":
             return "" if self.unsafe else f"only by hand: set {UNSAFE}=1 where all programs are trusted"
         if level == "namespaces" and shutil.which("bwrap") is None:
@@ -61,11 +61,9 @@ class Sandbox:
         if level == "landlock" and restrict.landlock_version() == 0:
             return "the kernel has no Landlock, boot one from 5.13 on with lsm=landlock"
         try:
-            filters.library()
-        except RewardError as problem:
+            attacks = probe.attack(self)
+        except RewardError as problem:  # libseccomp is missing
             return str(problem)
-        self.level = level
-        attacks = probe.attack(self)
         through = [name for name, stopped in attacks if not stopped]
         if attacks and not through:
             return ""
@@ -73,82 +71,107 @@ class Sandbox:
         return f"got through: {', '.join(through)}" if through else self._programs.last_problem or "programs do not run"
 
     def python(
-        self,
-        code: str,
-        cases: Sequence[Case],
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        keep_going: Callable[[int, Ran], bool] | None = None,
+        self, code: str, cases: Sequence[Case], limits: Limits = LIMITS, keep_going: KeepGoing | None = None,
         preamble: str = "",
-    ) -> Program:
+    ) -> Program:  # fmt: skip
         """Run a Python solution on each case, every time in a fresh process. keep_going(index, run): go on?
 
-        preamble: trusted source, executed once in the program's namespace before the program.
-
-        A call's result is JSON only as far as the program kept to the rules: its bytes may be anything.
+        preamble: trusted source, executed once in the program's namespace before the program. A call's result is JSON
+        only as far as the program kept to the rules: its bytes may be anything.
         """
-        return self._programs.python(code, cases, limits, keep_going, preamble)
-
-    def run_tests(
-        self,
-        program: str,
-        tests: str,
-        settings: Mapping[str, Any],
-        limits: Limits,
-        judging: Limits,
-        processes: int,
-        again: Callable[[Sequence[Ran]], bool],
-    ) -> TestRun:
-        """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
-        its own, and they test_run over a channel. A program's process that ends is replaced when the tests ask the next
-        question, at most `processes` in all, and if again(runs so far).
-        """
-        return self._programs.run_tests(program, tests, settings, limits, judging, processes, again)
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s, "preamble": preamble}
+        with memfd(code.encode("utf-8", "surrogatepass")) as payload:
+            return self._run_cases(request, payload, cases, limits, keep_going)
 
     def execute(
-        self,
-        binary: bytes,
-        argv: Sequence[str],
-        cases: Sequence[Case],
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        channels: Mapping[int, bytes | None] = {},
-        keep_going: Callable[[int, Ran], bool] | None = None,
-    ) -> list[Ran]:
+        self, binary: bytes, argv: Sequence[str], cases: Sequence[Case], limits: Limits = LIMITS,
+        keep_going: KeepGoing | None = None, pipe: int = 0,
+    ) -> list[Ran]:  # fmt: skip
         """Run a compiled program on each case, every time in a fresh process with no environment.
 
-        channels: further descriptors, by the number (3 to 31) that the program finds them at: bytes to read, or
-        None for a pipe to write into, whose content is in Ran.channels. A pipe holds 64 KiB; what is in it
-        cannot be taken back. Every case gets channels of its own.
+        pipe: the descriptor (3 to 31) at which each finds a pipe to write into, whose content is in Ran.piped. It holds
+        64 KiB; what is in it cannot be taken back.
         """
-        if not all(3 <= at < 32 for at in channels):
-            raise RewardError(f"sandbox: channels are numbered 3 to 31, not {sorted(channels)}")
-        return self._programs.execute(binary, argv, cases, limits, channels, keep_going)
+        with memfd(binary, executable=True) as payload:
+            request = {"kind": "binary", "argv": list(argv)}
+            return self._run_cases(request, payload, cases, limits, keep_going, pipe).runs
+
+    def _run_cases(
+        self, request: Mapping[str, Any], payload: int, cases: Sequence[Case], limits: Limits,
+        keep_going: KeepGoing | None, pipe: int = 0,
+    ) -> Program:  # fmt: skip
+        """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
+        runs: list[Ran] = []
+
+        def run() -> Program:
+            with self._programs.job(request, payload) as sock:
+                if request["kind"] == "python" and (problem := compile_error(sock, limits)):
+                    return Program(problem, [])
+                while len(runs) < len(cases):
+                    ran = run_case(sock, cases[len(runs)], limits, pipe)
+                    runs.append(ran if ran.status == "ok" else replace(ran, result=b""))
+                    if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
+                        break
+                return Program(None, runs)
+
+        def lost(problem: str) -> Program:
+            return Program(None, runs + [Ran("error", message=problem)] * (len(cases) - len(runs)))
+
+        return self._programs.retry(run, lost)
+
+    def run_tests(
+        self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, processes: int,
+        again: Callable[[Sequence[Ran]], bool],
+    ) -> Program:  # fmt: skip
+        """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
+        its own, and they communicate over a channel. A program's process that ends is replaced when the tests ask the
+        next question, at most `processes` in all, and if again(runs so far).
+        """
+        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
+
+        def run(code: int, source: int) -> Program:
+            with self._programs.job(request, code) as candidate, self._programs.job(request, source) as judge:
+                if problem := compile_error(candidate, limits):
+                    return Program(problem, [])
+                if problem := compile_error(judge, limits):
+                    return Program(None, [], Ran("exit", message=problem))
+                with contextlib.ExitStack() as files:
+                    return TestProcesses(files, candidate, judge, settings, limits, processes).run(again)
+
+        with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
+            return self._programs.retry(
+                lambda: run(code, source), lambda problem: Program(None, [], Ran("error", message=problem))
+            )
 
     def build(
-        self,
-        files: Mapping[str, bytes],
-        argv: Sequence[str],
-        limits: Limits = BUILD_LIMITS,
+        self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits = BUILD_LIMITS,
         outputs: Sequence[str] = ("a.out",),
-    ) -> Built:
+    ) -> Built:  # fmt: skip
         """Run a compiler (argv[0] is its absolute path) in a new directory that holds `files`, and read `outputs`.
 
         Names are relative paths. No network, no files but the toolchain's and its own, limits per process. Raises
         RewardError for a compiler that is not there or a name that leaves the directory.
         """
         compiler = os.path.realpath(argv[0])
-        if not os.access(compiler, os.X_OK) or not compiler.startswith(_TOOLCHAINS):
-            raise RewardError(f"sandbox: no compiler {argv[0]!r} under {' or '.join(_TOOLCHAINS)}")
+        if not os.access(compiler, os.X_OK) or not compiler.startswith("/usr/"):
+            raise RewardError(f"sandbox: no compiler {argv[0]!r} under /usr/")
         for name in (*files, *outputs):
             if name.startswith("/") or ".." in name.split("/") or "\0" in name or not name:
                 raise RewardError(f"sandbox: {name!r} is not a path inside the build's directory")
-        return self._builds.build(files, [compiler, *argv[1:]], limits, outputs)
+        sizes = [[name, len(content)] for name, content in files.items()]
+        header = json.dumps({"files": sizes, "argv": [compiler, *argv[1:]], "outputs": list(outputs)}).encode()
+
+        def run(payload: int) -> Built:
+            with self._builds.job({"kind": "build"} | asdict(limits), payload) as sock:
+                return built(sock, limits)
+
+        with memfd(len(header).to_bytes(8, "little") + header, *files.values()) as payload:
+            return self._builds.retry(lambda: run(payload), lambda problem: Built("error", "", {}, message=problem))
 
     def _build_start(self) -> Start:
         if self.level == "namespaces":
             return build_start(self.level, "/build")
-        with self._scratch_lock:
-            if self._scratch is None:
-                self._scratch = tempfile.TemporaryDirectory(prefix="build-", ignore_cleanup_errors=True)
+        self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="build-", ignore_cleanup_errors=True)
         return build_start(self.level, self._scratch.name)
 
     def close(self) -> None:
@@ -162,9 +185,7 @@ class Sandbox:
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

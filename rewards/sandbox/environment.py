@@ -37,12 +37,14 @@ def packages(required: bool = False) -> str | None:
     cache = Path(os.environ.get("POSTTRAIN_CACHE") or _REPO / ".cache").absolute()
     folder = cache / "envs" / f"sandbox-{digest()}"
     version = "{}.{}".format(*sys.version_info)
-    if version == _PYTHON and (folder / ".complete").exists():
+    if version != _PYTHON:
+        problem = f"the packages of programs are for Python {_PYTHON}, and this is {version}"
+    elif (folder / ".complete").exists():
         return os.path.realpath(folder / "lib" / f"python{_PYTHON}" / "site-packages")
-    if required and version != _PYTHON:
-        raise RewardError(f"sandbox: the packages of programs are for Python {_PYTHON}, and this is {version}")
+    else:
+        problem = f"the environment of programs is not built: run `{COMMAND}` in {_REPO}"
     if required:
-        raise RewardError(f"sandbox: the environment of programs is not built: run `{COMMAND}` in {_REPO}")
+        raise RewardError(f"sandbox: {problem}")
     return None
 
 

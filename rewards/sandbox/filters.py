@@ -10,20 +10,18 @@ import ctypes
 import ctypes.util
 import errno
 import os
-from collections.abc import Iterable
 from functools import lru_cache
 
 from rewards.errors import RewardError
 
-_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000  # linux/seccomp.h
 _ATTRIBUTE_BAD_ARCH, _ATTRIBUTE_OPTIMIZE = 2, 8
-_EQUAL, _MASKED_EQUAL = 4, 7
+_MASKED_EQUAL = 7
 _CLONE_THREAD, _AF_UNIX, _RLIMIT_STACK = 0x10000, 1, 3
 _CLONE_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLEX, FIOCLEX
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
-ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h, AUDIT_ARCH_*
 
 # No socket, no fork, no exec, no kill, no prctl, no mount, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV.
 _LEAF = """
@@ -61,100 +59,68 @@ class _Compare(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """libseccomp. Raises RewardError where it is not installed."""
     try:
-        seccomp = ctypes.CDLL(ctypes.util.find_library("seccomp") or "libseccomp.so.2", use_errno=True)
+        seccomp = ctypes.CDLL(ctypes.util.find_library("seccomp") or "libseccomp.so.2")
     except OSError as problem:
         raise RewardError(f"sandbox: {problem}: install libseccomp (Debian: libseccomp2)") from None
-    seccomp.seccomp_init.restype = ctypes.c_void_p
-    seccomp.seccomp_init.argtypes = [ctypes.c_uint32]
-    for name in ("seccomp_release", "seccomp_arch_add", "seccomp_arch_remove", "seccomp_attr_set"):
-        getattr(seccomp, name).argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32]
-    seccomp.seccomp_release.argtypes = [ctypes.c_void_p]
-    seccomp.seccomp_arch_add.argtypes = seccomp.seccomp_arch_remove.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
-    seccomp.seccomp_rule_add_array.argtypes = [
-        ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(_Compare)
-    ]  # fmt: skip
-    seccomp.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    pointer, number = ctypes.c_void_p, ctypes.c_uint32
+    seccomp.seccomp_init.restype = pointer
+    seccomp.seccomp_init.argtypes = [number]
+    seccomp.seccomp_attr_set.argtypes = [pointer, number, number]
+    seccomp.seccomp_rule_add_array.argtypes = [pointer, number, ctypes.c_int, number, ctypes.POINTER(_Compare)]
+    seccomp.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
+    seccomp.seccomp_release.argtypes = [pointer]
+    seccomp.seccomp_version.restype = ctypes.POINTER(ctypes.c_uint * 3)
     return seccomp
 
 
 def version() -> str:
-    class Version(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_uint) for name in ("major", "minor", "micro")]
-
-    library().seccomp_version.restype = ctypes.POINTER(Version)
-    version = library().seccomp_version().contents
-    return f"{version.major}.{version.minor}.{version.micro}"
+    return ".".join(map(str, library().seccomp_version().contents))
 
 
-class _Filter:
-    """A filter being written; everything not allowed fails with EPERM, another architecture kills."""
-
-    def __init__(self, arch: str | None) -> None:
-        self._lib = library()
-        self._context = self._lib.seccomp_init(_ERRNO | errno.EPERM)
-        if not self._context:
-            raise RewardError("sandbox: libseccomp cannot make a filter on this machine")
-        if arch is not None and arch != os.uname().machine:
-            self._check(self._lib.seccomp_arch_add(self._context, ARCHES[arch]), arch)
-            self._check(self._lib.seccomp_arch_remove(self._context, 0), arch)  # 0: the native one
-        self._check(self._lib.seccomp_attr_set(self._context, _ATTRIBUTE_BAD_ARCH, _KILL_PROCESS), "bad arch")
-        # a tree instead of a list; libseccomp < 2.5 does not know it and writes the list
-        self._lib.seccomp_attr_set(self._context, _ATTRIBUTE_OPTIMIZE, 2)
-
-    def allow(self, names: Iterable[str], *conditions: _Compare) -> None:
-        for name in names:
-            self.rule(_ALLOW, name, *conditions)
-
-    def rule(self, action: int, name: str, *conditions: _Compare) -> None:
-        number = self._lib.seccomp_syscall_resolve_name(name.encode())
-        if number == -1:
-            return  # a libseccomp from before this call: it stays forbidden
-        array = (_Compare * max(1, len(conditions)))(*conditions)
-        code = self._lib.seccomp_rule_add_array(self._context, action, number, len(conditions), array)
-        # calls that another architecture lacks (open, fork on aarch64) have negative numbers, and nothing to allow
-        if number >= 0:
-            self._check(code, name)
-
-    def export(self) -> bytes:
-        fd = os.memfd_create("filter", os.MFD_CLOEXEC)
-        try:
-            self._check(self._lib.seccomp_export_bpf(self._context, fd), "export")
-            return os.pread(fd, 1 << 20, 0)
-        finally:
-            os.close(fd)
-            self._lib.seccomp_release(self._context)
-
-    def _check(self, code: int, what: str) -> None:
-        if code < 0:
-            raise RewardError(f"sandbox: libseccomp refuses the rule for {what}: {os.strerror(-code)}")
-
-
-def _is(arg: int, value: int) -> _Compare:
-    return _Compare(arg, _EQUAL, value, 0)
-
-
-def _bits(arg: int, mask: int, value: int) -> _Compare:
+def _bits(arg: int, value: int, mask: int = (1 << 64) - 1) -> _Compare:
+    """The argument, masked, has this value."""
     return _Compare(arg, _MASKED_EQUAL, mask, value)
 
 
 @lru_cache(maxsize=8)
-def write(kind: str, arch: str | None = None) -> bytes:
-    """The BPF program for a process of `kind`, for this machine or another architecture. Raises RewardError."""
-    rules = _Filter(arch)
-    rules.allow(KINDS[kind].split())
-    rules.allow(["prlimit64"], _is(2, 0))  # reading limits
-    # Programs that recurse deeply raise their stack; the address space stays bounded.
-    rules.allow(["prlimit64"], _is(0, 0), _is(1, _RLIMIT_STACK))
-    rules.allow(["socketpair"], _is(0, _AF_UNIX))  # asyncio wakes itself up through one
-    rules.allow(["sendto"], _is(4, 0))  # over that pair, to no other address
-    for command in _FCNTLS:  # not F_SETOWN and F_SETSIG, by which the kernel sends signals for a process
-        rules.allow(["fcntl"], _is(1, command))
-    rules.rule(_ERRNO | errno.ENOTTY, "ioctl", _is(1, _TCGETS))  # isatty asks
-    for number in _HARMLESS_IOCTLS:
-        rules.allow(["ioctl"], _is(1, number))
-    rules.rule(_ERRNO | errno.ENOSYS, "clone3")  # its flags cannot be seen here; libc falls back to clone
-    if kind == "build":
-        rules.allow(["clone"], _bits(0, _CLONE_NAMESPACES, 0))
-    else:
-        rules.allow(["clone"], _bits(0, _CLONE_THREAD, _CLONE_THREAD))
-    return rules.export()
+def write(kind: str) -> bytes:
+    """The BPF program for a process of `kind`: what is not allowed fails with EPERM, another architecture kills.
+
+    Raises RewardError.
+    """
+    seccomp = library()
+
+    def check(code: int, what: str) -> None:
+        if code < 0:
+            raise RewardError(f"sandbox: libseccomp refuses the rule for {what}: {os.strerror(-code)}")
+
+    def rule(action: int, name: str, *conditions: _Compare) -> None:
+        number = seccomp.seccomp_syscall_resolve_name(name.encode())
+        array = (_Compare * max(1, len(conditions)))(*conditions)
+        # negative: a call that this architecture lacks (fork on aarch64), or libseccomp does not know: forbidden
+        if number >= 0:
+            check(seccomp.seccomp_rule_add_array(context, action, number, len(conditions), array), name)
+
+    with open(os.memfd_create("filter", os.MFD_CLOEXEC), "rb") as file:
+        context = seccomp.seccomp_init(_ERRNO | errno.EPERM)
+        check(seccomp.seccomp_attr_set(context, _ATTRIBUTE_BAD_ARCH, _KILL_PROCESS), "bad arch")
+        # a tree instead of a list; libseccomp < 2.5 does not know it and writes the list
+        seccomp.seccomp_attr_set(context, _ATTRIBUTE_OPTIMIZE, 2)
+        for name in KINDS[kind].split():
+            rule(_ALLOW, name)
+        rule(_ALLOW, "prlimit64", _bits(2, 0))  # reading limits
+        # Programs that recurse deeply raise their stack; the address space stays bounded.
+        rule(_ALLOW, "prlimit64", _bits(0, 0), _bits(1, _RLIMIT_STACK))
+        rule(_ALLOW, "socketpair", _bits(0, _AF_UNIX))  # asyncio wakes itself up through one
+        rule(_ALLOW, "sendto", _bits(4, 0))  # over that pair, to no other address
+        for command in _FCNTLS:  # not F_SETOWN and F_SETSIG, by which the kernel sends signals for a process
+            rule(_ALLOW, "fcntl", _bits(1, command))
+        rule(_ERRNO | errno.ENOTTY, "ioctl", _bits(1, _TCGETS))  # isatty asks
+        for number in _HARMLESS_IOCTLS:
+            rule(_ALLOW, "ioctl", _bits(1, number))
+        rule(_ERRNO | errno.ENOSYS, "clone3")  # its flags cannot be seen here; libc falls back to clone
+        required, mask = (0, _CLONE_NAMESPACES) if kind == "build" else (_CLONE_THREAD, _CLONE_THREAD)
+        rule(_ALLOW, "clone", _bits(0, required, mask))
+        check(seccomp.seccomp_export_bpf(context, file.fileno()), "export")
+        seccomp.seccomp_release(context)
+        return os.pread(file.fileno(), 1 << 20, 0)

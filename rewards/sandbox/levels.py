@@ -10,6 +10,7 @@ A user process keeps its user id; started as root, each job gets an unprivileged
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import sys
@@ -26,7 +27,10 @@ LEVELS: tuple[Level, ...] = ("namespaces", "landlock", "none")
 UNSAFE = "REWARDS_SANDBOX_UNSAFE"  # set to 1: run programs even where no isolation is available
 
 _CODE = str(Path(__file__).resolve().parent)
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from inside.zygote import main; main()"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from inside import forks; forks.hold(); "
+    "from inside.zygote import main; main()"
+)
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
@@ -44,29 +48,67 @@ class Start:
 
 def python_start(level: Level) -> Start:
     """For Python solutions and compiled programs: system libraries, the standard library and our pinned packages."""
-    library = os.path.realpath(os.path.dirname(os.__file__))
     packages = environment.packages()
-    shown = [*_LIBRARIES, library, os.path.dirname(library)]
-    hidden = environment.masked(tuple(shown))
-    paths = _rules(shown, restrict.READ, hidden)
-    readable = shown + ([packages] if packages else [])
-    paths += [(packages, restrict.READ)] if packages else []
-    paths += [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
-    paths += [("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
-    settings = _settings(level, paths, ("python", "binary")) | {"packages": packages or ""}
-    if level == "landlock" and os.geteuid() == 0:
-        settings["library"] = library
-    return Start(_command(level, readable, _masks(hidden)), settings)
+    files = [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
+    files += [(packages, restrict.READ)] if packages else []
+    library = _library() if level == "landlock" and os.geteuid() == 0 else ""
+    settings = {"packages": packages or "", "library": library}
+    folders = [*_LIBRARIES, _library(), os.path.dirname(_library())]
+    return _start(level, ("python", "binary"), folders, restrict.READ, files, settings)
 
 
-def _rules(paths: list[str], rights: int, hidden: frozenset[str]) -> list[tuple[str, int]]:
-    real = dict.fromkeys(os.path.realpath(path) for path in paths if os.path.isdir(path))
-    return [rule for path in real for rule in environment.readable(path, rights, restrict.READ_DIR, hidden)]
+def build_start(level: Level, scratch: str) -> Start:
+    """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
+    files = []
+    with contextlib.suppress(RewardError):  # builds work without; the error is raised where the folder is used
+        files = [(str(toolchain_folder()), restrict.READ)]
+    folders = ["/usr", "/bin", "/lib", "/lib64"]
+    return _start(level, ("build",), folders, restrict.READ | restrict.EXECUTE, files, {"scratch": scratch})
 
 
-def _masks(hidden: frozenset[str]) -> list[str]:
-    """bwrap's options that put an empty folder over each of these."""
-    return [word for path in sorted(hidden) for word in ("--tmpfs", path)]
+def _library() -> str:
+    return os.path.realpath(os.path.dirname(os.__file__))
+
+
+def _start(
+    level: Level, kinds: tuple[str, ...], folders: list[str], rights: int, paths: list[tuple[str, int]],
+    settings: dict[str, str],
+) -> Start:  # fmt: skip
+    """folders: to be used with `rights`, without installed packages in them. paths: others, with their rights."""
+    roots = [*_LIBRARIES, "/usr/local/lib64", _library(), os.path.dirname(_library())]
+    hidden = environment.masked(tuple(roots))
+    paths = [*paths, ("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
+    rules = [*paths]
+    if level == "namespaces":  # which hide the rest already, and few rules start jobs fast
+        rules += [(folder, rights) for folder in folders]
+    else:
+        for path in dict.fromkeys(os.path.realpath(folder) for folder in folders if os.path.isdir(folder)):
+            rules += environment.readable(path, rights, restrict.READ_DIR, hidden)
+    first, count = uids() if os.geteuid() == 0 else (None, 1)
+    interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    command = [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _CODE]
+    if level == "namespaces":
+        seen = [
+            *folders,
+            *(path for path, allowed in paths if allowed & restrict.READ_DIR),
+            interpreter,
+            f"{_CODE}/inside",
+        ]
+        seen += [] if _library().startswith("/usr/") else [_library(), os.path.dirname(_library())]
+        empty = [*sorted(hidden), *filter(None, [settings.get("scratch")])]
+        masks = [word for path in empty for word in ("--tmpfs", path)]
+        command = [*bubblewrap(), *mounts(seen), *masks, "--remount-ro", "/", "--", *command]
+    isolation = {
+        "parent": 0 if level == "namespaces" else os.getpid(),
+        "code": _CODE,
+        "filters": {} if level == "none" else {kind: filters.write(kind).hex() for kind in kinds},
+        "landlock": level != "none",
+        "paths": rules,
+        "first_uid": first,
+        "uid_count": count,
+        "base_threads": _threads_around(level, own_uids=count > 1),
+    }
+    return Start(command, {"packages": "", "library": "", "scratch": "", **isolation, **settings})
 
 
 def toolchain_folder() -> Path:
@@ -83,49 +125,6 @@ def toolchain_folder() -> Path:
     except OSError as problem:
         raise RewardError(f"{folder}: {problem.strerror}: set REWARDS_CACHE to a folder of yours") from None
     return folder
-
-
-def build_start(level: Level, scratch: str) -> Start:
-    """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
-    library = os.path.realpath(os.path.dirname(os.__file__))
-    made = []
-    with contextlib.suppress(RewardError):  # builds work without; the error is raised where the folder is used
-        made = [str(toolchain_folder())]
-    readable = ["/usr", "/bin", "/lib", "/lib64"]
-    hidden = environment.masked(("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"))
-    paths = _rules(readable, restrict.READ | restrict.EXECUTE, hidden)
-    paths += [(path, restrict.READ) for path in made]
-    paths += [("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
-    settings = _settings(level, paths, ("build",)) | {"scratch": scratch}
-    own = [] if library.startswith("/usr/") else [library, os.path.dirname(library)]
-    return Start(_command(level, [*readable, *made, *own], ["--tmpfs", scratch, *_masks(hidden)]), settings)
-
-
-def _settings(level: Level, paths: list[tuple[str, int]], kinds: tuple[str, ...]) -> dict[str, Any]:
-    root = os.geteuid() == 0
-    first, count = uids() if root else (None, 1)
-    return {
-        "parent": 0 if level == "namespaces" else os.getpid(),
-        "code": _CODE,
-        "library": "",
-        "packages": "",
-        "scratch": "",
-        "filters": {} if level == "none" else {kind: filters.write(kind).hex() for kind in kinds},
-        "landlock": level != "none",
-        "paths": paths,
-        "first_uid": first,
-        "uid_count": count,
-        "base_threads": _threads_around(level, own_uids=count > 1),
-    }
-
-
-def _command(level: Level, readable: list[str], extra: list[str]) -> list[str]:
-    interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    python = [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _CODE]
-    if level != "namespaces":
-        return python
-    inside = os.path.join(_CODE, "inside")
-    return [*bubblewrap(), *mounts([*readable, interpreter, inside]), *extra, "--remount-ro", "/", "--", *python]
 
 
 def bubblewrap() -> list[str]:
@@ -170,19 +169,9 @@ def _threads_around(level: Level, own_uids: bool) -> int:
         return 8
     if level == "namespaces" and os.geteuid() != 0:
         return _SPARE_THREADS  # a user namespace counts on its own
-    mine = _NOBODY if os.geteuid() == 0 else os.geteuid()
-    return _SPARE_THREADS + sum(_threads_of(entry) for entry in os.scandir("/proc") if _owned(entry, mine))
-
-
-def _owned(entry: os.DirEntry[str], uid: int) -> bool:
-    try:
-        return entry.name.isdecimal() and entry.stat().st_uid == uid
-    except OSError:
-        return False  # it ended meanwhile
-
-
-def _threads_of(entry: os.DirEntry[str]) -> int:
-    try:
-        return len(os.listdir(f"{entry.path}/task"))
-    except OSError:
-        return 0
+    user = _NOBODY if os.geteuid() == 0 else os.geteuid()
+    threads = _SPARE_THREADS
+    for process in glob.iglob("/proc/[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            threads += len(os.listdir(f"{process}/task")) if os.stat(process).st_uid == user else 0
+    return threads

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import RewardError
@@ -91,27 +92,21 @@ def world() -> Iterator[dict[str, Any]]:
     """Things to attack, all of them this process's own, removed afterwards."""
     token = secrets.token_hex(8)
     with (
-        contextlib.ExitStack() as ends,
         tempfile.TemporaryDirectory(prefix="probe-") as folder,
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.socket(socket.AF_UNIX) as abstract,
+        subprocess.Popen(["sleep", "60"], env={}, start_new_session=True) as victim,
     ):
         os.chmod(folder, 0o755)  # noqa: S103 - what stops the program must not be the file's mode
-        path = os.path.join(folder, "expected.txt")
-        with open(path, "w") as file:
-            file.write(token)
+        path = Path(folder, "expected.txt")
+        path.write_text(token)
         abstract.bind("\0" + token)
         abstract.listen()
-        victim = subprocess.Popen(["sleep", "60"], env={}, start_new_session=True)
-        ends.callback(victim.wait)
-        ends.callback(victim.kill)
-        yield {
-            "port": server.getsockname()[1],
-            "abstract": token,
-            "file": path,
-            "victim": victim.pid,
-            "prefix": f"secret {token} ",
-        }
+        addresses = {"port": server.getsockname()[1], "abstract": token, "file": str(path), "victim": victim.pid}
+        try:
+            yield {**addresses, "prefix": f"secret {token} "}
+        finally:
+            victim.kill()
 
 
 def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
@@ -120,13 +115,11 @@ def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
         secret = targets["prefix"] + secrets.token_hex(8)
         ran = sandbox.python(PROGRAM, [Case(json.dumps(targets).encode())], Limits(cpu_s=5, wall_s=20)).runs
         assert secret
-        try:
-            through = json.loads(ran[0].stdout) if ran else {}
-        except ValueError:
-            through = {}
+        through = {}
+        with contextlib.suppress(ValueError, IndexError):
+            through = json.loads(ran[0].stdout)
         attacks = [(name.replace("_", " "), not reached) for name, reached in through.items()]
-        compiler = shutil.which("g++")
-        if build and compiler:
+        if build and (compiler := shutil.which("g++")):
             source = BUILD % targets["file"].encode()
             built = sandbox.build({"a.cpp": source}, [compiler, "-c", "a.cpp", "-o", "a.o"], outputs=["a.o"])
             attacks.append(("build in a file of ours", built.status == "exit" and targets["file"] in built.log))

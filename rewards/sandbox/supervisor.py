@@ -1,7 +1,6 @@
 """The supervisor: starts zygotes, hands out cases, collects what came back. It never runs a candidate's code.
 
-It holds no expected output either: callers compare. A zygote or job that is killed from outside is replaced and
-the case it was on is run again.
+It holds no expected output either: callers compare. A zygote or job that is killed from outside is replaced.
 """
 
 from __future__ import annotations
@@ -19,23 +18,22 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rewards.sandbox.inside import interpreter
 from rewards.sandbox.levels import Start
-from rewards.sandbox.types import Built, Case, Limits, Program, Ran, TestRun
+from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
 _START_SECONDS = 60.0
 _TRIES = 3  # of which a zygote that takes a moment to end can cost one
 _SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
-_LAST_MS = 1000  # for a program to end after its tests; what it does then changes no verdict
+_LAST_SECONDS = 1.0  # for a program to end after its tests; what it does then changes no verdict
 _MESSAGE_CHARS = 500
 _SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
 _COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot allocate memory")
 _OUT_OF_MEMORY = ("MemoryError", "what():  std::bad_alloc")
 
-
-KeepGoing = Callable[[int, Ran], bool]
+T = TypeVar("T")
 
 
 class Lost(Exception):
@@ -47,62 +45,37 @@ class ZygoteLost(Lost):
 
 
 class Zygote:
-    """A running zygote, and the jobs it forks. Thread-safe."""
+    """A running zygote. Raises Lost where it does not start."""
 
     def __init__(self, start: Start) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
         started = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(start, theirs, started), daemon=True, name="sandbox")
-        keeper.start()
+        threading.Thread(target=self._keep, args=(start.command, theirs, started), daemon=True, name="sandbox").start()
         started.wait()
         theirs.close()
         try:
             self.control.settimeout(_START_SECONDS)
-            self.control.send(json.dumps(start.settings).encode(), socket.MSG_NOSIGNAL)
+            self.control.send(json.dumps(start.settings).encode())
             ready = self.control.recv(4096)
         except OSError:
             ready = b""
         if not ready:
-            error_text = self.errors()
+            problem = os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace").strip()[-_MESSAGE_CHARS:]
             self.close()
-            raise Lost(error_text or f"{start.command[0]} did not start")
+            raise Lost(problem or f"{start.command[0]} did not start")
 
-    def _keep(self, start: Start, theirs: socket.socket, started: threading.Event) -> None:
+    def _keep(self, command: list[str], theirs: socket.socket, started: threading.Event) -> None:
         # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
         try:
             self._process = subprocess.Popen(
-                start.command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env={}, cwd="/",
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env={}, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
-        except OSError as problem:
-            self._errors.write(f"{start.command[0]}: {problem.strerror}".encode())
-            self._errors.flush()
-        started.set()
-        if self._process is not None:
-            self._process.wait()
-
-    def errors(self) -> str:
-        """The last line that the zygote wrote before it ended."""
-        with contextlib.suppress(ValueError):
-            return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace").strip()[-_MESSAGE_CHARS:]
-        return ""
-
-    def job(self, request: Mapping[str, Any], payload: int) -> socket.socket:
-        """A socket to a new job. Raises Lost."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, self._lock:
-            try:
-                socket.send_fds(self.control, [json.dumps(request).encode()], [theirs.fileno(), payload])
-            except OSError as problem:
-                ours.close()
-                raise ZygoteLost(f"the zygote is gone: {problem}") from None
-        return ours
-
-    def gone(self) -> bool:
-        return self._process is None or self._process.returncode is not None
+        finally:
+            started.set()
+        self._process.wait()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -118,135 +91,48 @@ class Zygote:
 
 
 class Runner:
-    """Runs jobs on a zygote that it starts when needed and starts again when it was killed."""
+    """Runs jobs on a zygote that it starts when needed and starts again when it was killed. Thread-safe."""
 
     def __init__(self, start: Callable[[], Start]) -> None:
         self._start = start
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
-        self.last_problem = ""  # why a zygote did not start
+        self.last_problem = ""  # why a job was lost
         _runners.add(self)
 
-    def python(
-        self, code: str, cases: Sequence[Case], limits: Limits, keep_going: KeepGoing | None, preamble: str = ""
-    ) -> Program:
-        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s, "preamble": preamble}
-        with memfd(code.encode("utf-8", "surrogatepass")) as payload:
-            return self._each(request, payload, limits, cases, {}, keep_going)
-
-    def execute(
-        self,
-        binary: bytes,
-        argv: Sequence[str],
-        cases: Sequence[Case],
-        limits: Limits,
-        channels: Mapping[int, bytes | None],
-        keep_going: KeepGoing | None,
-    ) -> list[Ran]:
-        with memfd(binary, executable=True) as payload:
-            request = {"kind": "binary", "argv": list(argv)}
-            return self._each(request, payload, limits, cases, channels, keep_going).runs
-
-    def _each(
-        self,
-        request: Mapping[str, Any],
-        payload: int,
-        limits: Limits,
-        cases: Sequence[Case],
-        channels: Mapping[int, bytes | None],
-        keep_going: KeepGoing | None,
-    ) -> Program:
-        """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
-        runs: list[Ran] = []
-        lost = ""
+    def retry(self, work: Callable[[], T], otherwise: Callable[[str], T]) -> T:
+        """What `work` returns, tried again where its job is lost; if it always is, what `otherwise` makes of why."""
         for _ in range(_TRIES):
             try:
-                with self.job(request, payload) as sock:
-                    problem = _compile_error(ask(sock, limits.wall_s)) if request["kind"] == "python" else None
-                    if problem:
-                        return Program(problem, [])
-                    while len(runs) < len(cases):
-                        ran = run_case(sock, cases[len(runs)], limits, channels)
-                        runs.append(ran if ran.status == "ok" else replace(ran, result=b""))
-                        if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
-                            break
-                    return Program(None, runs)
-            except Lost as reason:
-                lost = str(reason)
-        return Program(None, runs + [Ran("error", message=lost)] * (len(cases) - len(runs)))
-
-    def run_tests(
-        self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, judging: Limits, processes: int,
-        again: Callable[[Sequence[Ran]], bool],
-    ) -> TestRun:  # fmt: skip
-        """See Sandbox.run_tests."""
-        request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
-        lost = ""
-        with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
-            for _ in range(_TRIES):
-                try:
-                    with self.job(request, code) as candidate, self.job(request, source) as judging_job:
-                        if problem := _compile_error(ask(candidate, limits.wall_s)):
-                            return TestRun(problem, Ran("ok"), [])
-                        if problem := _compile_error(ask(judging_job, limits.wall_s)):
-                            return TestRun(None, Ran("exit", message=problem), [])
-                        with contextlib.ExitStack() as files:
-                            test_run = _TestRun(files, candidate, judging_job, settings, limits, judging, processes)
-                            return test_run.run(again)
-                except Lost as reason:
-                    lost = str(reason)
-        return TestRun(None, Ran("error", message=lost), [])
-
-    def build(self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits, outputs: Sequence[str]) -> Built:
-        header = {"files": [[n, len(data)] for n, data in files.items()], "argv": list(argv), "outputs": list(outputs)}
-        packed = json.dumps(header).encode()
-        lost = ""
-        with memfd(len(packed).to_bytes(8, "little") + packed, *files.values()) as payload:
-            for _ in range(_TRIES):
-                try:
-                    with self.job({"kind": "build"} | asdict(limits), payload) as sock:
-                        return _built(*ask_fds(sock, limits.wall_s), limits)
-                except Lost as reason:
-                    lost = str(reason)
-        return Built("error", "", {}, message=lost)
+                return work()
+            except Lost as problem:
+                self.last_problem = str(problem)
+        return otherwise(self.last_problem)
 
     @contextlib.contextmanager
     def job(self, request: Mapping[str, Any], payload: int) -> Iterator[socket.socket]:
-        """A socket to a new job; the job ends with the block. Raises Lost."""
-        zygote = self._running()
-        try:
-            with zygote.job(request, payload) as sock:
+        """A socket to a new job, which ends with the block. Raises Lost."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            with self._lock:
+                self._zygote = zygote = self._zygote or Zygote(self._start())
+            try:
                 try:
-                    yield sock
-                finally:
-                    with contextlib.suppress(OSError):
-                        sock.shutdown(socket.SHUT_RDWR)
-        except ZygoteLost:
-            self._drop(zygote)  # the next try must not meet it again
-            raise
+                    socket.send_fds(zygote.control, [json.dumps(request).encode()], [theirs.fileno(), payload])
+                except OSError as problem:
+                    raise ZygoteLost(f"the zygote is gone: {problem}") from None
+                theirs.close()
+                yield ours
+            except ZygoteLost:
+                self.close(zygote)  # the next try must not meet it again
+                raise
+            finally:
+                with contextlib.suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)
 
-    def _drop(self, zygote: Zygote) -> None:
+    def close(self, only: Zygote | None = None) -> None:
         with self._lock:
-            if self._zygote is zygote:
-                zygote.close()
-                self._zygote = None
-
-    def _running(self) -> Zygote:
-        with self._lock:
-            if self._zygote is not None and self._zygote.gone():
-                self._zygote.close()
-                self._zygote = None
-            if self._zygote is None:
-                try:
-                    self._zygote = Zygote(self._start())
-                except Lost as problem:
-                    self.last_problem = str(problem)
-                    raise
-            return self._zygote
-
-    def close(self) -> None:
-        with self._lock:
-            if self._zygote is not None:
+            if self._zygote is not None and only in (None, self._zygote):
                 self._zygote.close()
                 self._zygote = None
 
@@ -272,36 +158,25 @@ os.register_at_fork(after_in_child=_after_fork)
 @contextlib.contextmanager
 def memfd(*parts: bytes, executable: bool = False) -> Iterator[int]:
     """An anonymous file that holds `parts`, at its start; nobody can change an executable one."""
-    fd = _executable_memfd() if executable else os.memfd_create("case", os.MFD_CLOEXEC)
-    try:
-        at = 0
-        for part in parts:
-            rest = memoryview(part)
-            while rest:
-                written = os.pwrite(fd, rest, at)
-                at, rest = at + written, rest[written:]
+    with open(_executable_memfd() if executable else os.memfd_create("case", os.MFD_CLOEXEC), "w+b") as file:
+        file.writelines(parts)
+        file.seek(0)
         if executable:
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_ALL)
-        yield fd
-    finally:
-        os.close(fd)
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEAL_ALL)
+        yield file.fileno()
 
 
 def _executable_memfd() -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
+    with contextlib.suppress(OSError):  # a kernel before 6.3: all are executable
         return os.memfd_create("program", flags | _MFD_EXEC)
-    except OSError:  # a kernel before 6.3: all are executable
-        return os.memfd_create("program", flags)
+    return os.memfd_create("program", flags)
 
 
-def ask(sock: socket.socket, seconds: float) -> dict[str, Any]:
-    """The job's next message. Raises Lost if it died or says nothing for far longer than it may take."""
-    return ask_fds(sock, seconds)[0]
-
-
-def ask_fds(sock: socket.socket, seconds: float) -> tuple[dict[str, Any], list[int]]:
-    """As `ask`, with the descriptors that came beside the message."""
+def ask(sock: socket.socket, seconds: float, compiling: bool = False) -> tuple[dict[str, Any], list[int]]:
+    """The job's next message, and the descriptors beside it. Raises Lost if it ended, unless on what it compiles, or
+    says nothing for far longer than it may take.
+    """
     sock.settimeout(seconds + _SLACK_SECONDS)
     try:
         message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 64)
@@ -309,37 +184,35 @@ def ask_fds(sock: socket.socket, seconds: float) -> tuple[dict[str, Any], list[i
         raise Lost(f"the job does not answer: {problem}") from None
     if not message:
         raise ZygoteLost("the zygote was killed")
-    report = json.loads(message)
-    assert isinstance(report, dict)
-    if report.get("ended") == -signal.SIGKILL:
-        raise Lost("the job was killed")
+    report: dict[str, Any] = json.loads(message)
+    if "ended" in report and not (compiling and report["ended"] != -signal.SIGKILL):
+        raise Lost(f"the job {_ending(report['ended'])}")
     return report, fds
 
 
-def _built(report: Mapping[str, Any], fds: Sequence[int], limits: Limits) -> Built:
-    if "ended" in report:
-        raise Lost(f"the job {_ending(report['ended'])}")
+def compile_error(sock: socket.socket, limits: Limits) -> str | None:
+    """Why the Python program of a new job does not compile, if so. Raises Lost."""
+    report, _ = ask(sock, limits.wall_s, compiling=True)
+    return f"the compiler {_ending(report['ended'])}" if "ended" in report else report.get("compile_error")
+
+
+def built(sock: socket.socket, limits: Limits) -> Built:
+    """What a new job built. Raises Lost."""
+    report, fds = ask(sock, limits.wall_s)
     try:
         log = os.pread(fds[0], report["log"], 0).decode("utf-8", "replace")
-        names = zip(report["outputs"], fds[1:], strict=True)
-        outputs = {name: read(fd, limits.output_kb << 10) for name, fd in names}
+        outputs = {name: read(fd, limits) for name, fd in zip(report["outputs"], fds[1:], strict=True)}
     finally:
         for fd in fds:
             os.close(fd)
-    code = report["code"]
+    code, cpu_s = report["code"], report["cpu_s"]
     if report["why"] or code == -signal.SIGXCPU or (code and "CPU time limit exceeded" in log):
-        return Built("timeout", log, {}, report["cpu_s"], "the compiler took too long")
+        return Built("timeout", log, {}, cpu_s, "the compiler took too long")
     if code and any(words in log for words in _COMPILER_OUT_OF_MEMORY):
-        return Built("memory", log, {}, report["cpu_s"], f"the compiler needs over {limits.memory_mb} MB of memory")
+        return Built("memory", log, {}, cpu_s, f"the compiler needs over {limits.memory_mb} MB of memory")
     if code:
-        return Built("signal" if code < 0 else "exit", log, {}, report["cpu_s"], f"the compiler {_ending(code)}")
-    return Built("ok", log, outputs, report["cpu_s"])
-
-
-def _compile_error(report: Mapping[str, Any]) -> str | None:
-    if "ended" in report:
-        return f"the compiler {_ending(report['ended'])}"
-    return report.get("compile_error")
+        return Built("signal" if code < 0 else "exit", log, {}, cpu_s, f"the compiler {_ending(code)}")
+    return Built("ok", log, outputs, cpu_s)
 
 
 def _ending(code: int) -> str:
@@ -348,63 +221,76 @@ def _ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def run_case(sock: socket.socket, case: Case, limits: Limits, channels: Mapping[int, bytes | None]) -> Ran:
-    """One test process's run. Raises Lost."""
-    called = case.call is not None or case.result
+def run_case(sock: socket.socket, case: Case, limits: Limits, pipe: int = 0) -> Ran:
+    """One test process's run. pipe: see Sandbox.execute. Raises Lost."""
     fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
+    result = case.call is not None or case.result
+    call = case.call and case.call[0]
     with contextlib.ExitStack() as files:
-        pipes: dict[int, Pipe] = {}
-        fds: dict[int, int] = {}
-        for at, data in channels.items():
-            if data is None:
-                pipes[at] = files.enter_context(Pipe())
-            fds[at] = pipes[at].write_end if data is None else files.enter_context(memfd(data))
-        ran = CaseProcess(files, sock, limits, fed, fds, call=case.call and case.call[0], result=called).end()
-        return replace(ran, channels={at: pipe.drain() for at, pipe in pipes.items()}) if pipes else ran
+        if not pipe:
+            return CaseProcess(files, sock, limits, fed, {}, result, call).end()
+        ends = zip(os.pipe2(os.O_CLOEXEC), ("rb", "wb"), strict=True)
+        reader, writer = (files.enter_context(open(fd, mode, 0)) for fd, mode in ends)
+        os.set_blocking(reader.fileno(), False)  # a fork of this process may hold the other end open
+        ran = CaseProcess(files, sock, limits, fed, {pipe: writer.fileno()}, result, call).end()
+        return replace(ran, piped=reader.read() or b"")
 
 
 class CaseProcess:
-    """A test process that was started: its files, and how it ended. result: it writes one on descriptor 3.
-
-    Raises Lost.
-    """
+    """A test process that was started. result: it writes one on descriptor 3. Raises Lost."""
 
     def __init__(
-        self,
-        files: contextlib.ExitStack,
-        sock: socket.socket,
-        limits: Limits,
-        fed: bytes,
-        fds: Mapping[int, int],
-        call: str | None = None,
-        role: str = "",
-        result: bool = False,
-    ) -> None:
+        self, files: contextlib.ExitStack, sock: socket.socket, limits: Limits, fed: bytes, fds: Mapping[int, int],
+        result: bool = False, call: str | None = None, role: str = "",
+    ) -> None:  # fmt: skip
         self.sock, self._limits = sock, limits
-        stdin, self._stdout, self._stderr = (files.enter_context(memfd(part)) for part in (fed, b"", b""))
-        placed = {0: stdin, 1: self._stdout, 2: self._stderr, **fds}
-        self._result = files.enter_context(memfd()) if result else None
-        if self._result is not None:
-            placed[interpreter.RESULT_FD] = self._result
-        send(sock, asdict(limits) | {"at": list(placed), "call": call, "role": role}, list(placed.values()))
+        own = [0, 1, 2] + [interpreter.RESULT_FD] * result
+        self._files = {at: files.enter_context(memfd(fed if at == 0 else b"")) for at in own}
+        placed = {**self._files, **fds}
+        order = asdict(limits) | {"at": list(placed), "call": call, "role": role}
+        try:
+            socket.send_fds(sock, [json.dumps(order).encode()], list(placed.values()))
+        except OSError as problem:
+            raise Lost(f"the job is gone: {problem}") from None
 
     def end(self) -> Ran:
-        """Wait for it."""
-        report = ask(self.sock, self._limits.wall_s)
-        if "ended" in report:
-            raise Lost(f"the job {_ending(report['ended'])}")
-        most = self._limits.output_kb << 10
-        value = read(self._result, most) if self._result is not None else b""
-        error_text = read(self._stderr, most)[-4096:]
-        return judge(report, self._limits, read(self._stdout, most), error_text, value, self._result is not None)
+        """Wait for it. How it ended is what its job saw; its own words (stderr) only fill the message."""
+        limits = self._limits
+        report, _ = ask(self.sock, limits.wall_s)
+        stdout, stderr, *results = (read(fd, limits) for at, fd in self._files.items() if at)
+        code, cpu_s = report["code"], report["cpu_s"]
+        last = stderr[-4096:].decode("utf-8", "replace").strip().rpartition("\n")[2].strip()[:_MESSAGE_CHARS]
+        status, message = "ok", ""
+        if report["why"] == "wall":
+            status, message = "timeout", f"still running after {limits.wall_s:g} s of wall time"
+        elif report["why"] == "cpu" or cpu_s > limits.cpu_s or code == -signal.SIGXCPU:
+            status, message = "timeout", f"over {limits.cpu_s:g} s of CPU time"
+        elif code == -signal.SIGXFSZ or max(map(len, (stdout, *results))) >= limits.output_kb << 10:
+            status, message = "output_limit", f"more than {limits.output_kb} kB of output"
+        elif report["peak_mb"] > limits.memory_mb or (code and last.startswith(_OUT_OF_MEMORY)):
+            status, message = "memory", f"over {limits.memory_mb} MB of memory"
+        elif code < 0:
+            status, message = "signal", f"{signal.Signals(-code).name}{': ' if last else ''}{last}"
+        elif code:
+            status, message = "exit", last or f"exit code {code}"
+        elif results == [b""]:
+            status, message = "exit", "ended without a result"
+        result = results[0] if results else b""
+        exit_code = code if code >= 0 else None
+        return Ran(status, exit_code, stdout, result, cpu_s, report["wall_s"], report["peak_mb"], message)  # type: ignore[arg-type]
 
 
-class _TestRun:
+def read(fd: int, limits: Limits) -> bytes:
+    """All that a process wrote, up to its limit. It has ended."""
+    return os.pread(fd, min(os.fstat(fd).st_size, limits.output_kb << 10), 0)
+
+
+class TestProcesses:
     """The tests' process and the program's, one after another, with a channel of its own for each."""
 
     def __init__(
         self, files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
-        limits: Limits, judging: Limits, processes: int,
+        limits: Limits, processes: int,
     ) -> None:  # fmt: skip
         self._files, self._candidate, self._limits = files, candidate, limits
         pairs = [socket.socketpair() for _ in range(processes)]
@@ -413,14 +299,18 @@ class _TestRun:
         own = {"most": limits.output_kb << 10}
         self._declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
         fed = json.dumps({**settings, **own, "fds": list(fds)}).encode()
-        limits = replace(judging, wall_s=judging.wall_s * (processes + 1))
-        self._judge = CaseProcess(files, judge, limits, fed, fds, role="judge", result=True)
+        # The tests hold what they expect beside what the program gave, may compute it, and wait for every process.
+        judging = replace(
+            limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
+            wall_s=limits.wall_s * (processes + 1),
+        )  # fmt: skip
+        self._judge = CaseProcess(files, judge, judging, fed, fds, result=True, role="judge")
         for ours, _ in pairs:
             ours.close()
-        self._seconds = limits.wall_s + _SLACK_SECONDS
+        self._seconds = judging.wall_s + _SLACK_SECONDS
         self._runs: list[Ran] = []
 
-    def run(self, again: Callable[[Sequence[Ran]], bool]) -> TestRun:
+    def run(self, again: Callable[[Sequence[Ran]], bool]) -> Program:
         """Until the tests are done. Raises Lost."""
         poll = select.poll()
         for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
@@ -434,9 +324,9 @@ class _TestRun:
                 judge = self._judge.end()
                 if running is not None:
                     self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-                    if _readable(self._candidate):  # else it is killed with its job
-                        self._end(running)
-                return TestRun(None, judge, self._runs)
+                    if select.select([self._candidate], [], [], _LAST_SECONDS)[0]:
+                        self._end(running)  # else it is killed with its job
+                return Program(None, self._runs, judge)
             else:  # the tests ask a process that has not been started
                 fd, event = ready.popitem()
                 poll.unregister(fd)
@@ -445,11 +335,9 @@ class _TestRun:
                 if running is not None:  # they have given up on the one before
                     self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
                     self._end(running)
-                end = self._ends[len(self._runs)]
-                if again(self._runs):
-                    running = self._start()
-                else:
-                    end.shutdown(socket.SHUT_RDWR)
+                running = self._start() if again(self._runs) else None
+                if running is None:
+                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
         raise Lost("the tests do not end")
 
     def _start(self) -> CaseProcess:
@@ -457,67 +345,5 @@ class _TestRun:
         return CaseProcess(self._files, self._candidate, self._limits, self._declared, fds, role="candidate")
 
     def _end(self, running: CaseProcess) -> None:
-        at = len(self._runs)
         self._runs.append(running.end())
-        self._ends[at].shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it open
-
-
-def _readable(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(_LAST_MS))
-
-
-class Pipe:
-    """What goes in cannot be taken back by whoever wrote it. Holds 64 KiB; then its writer waits."""
-
-    def __enter__(self) -> Pipe:
-        self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._read_end, False)  # a fork of this process may hold the other end open
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._read_end)
-        os.close(self.write_end)
-
-    def drain(self) -> bytes:
-        parts = []
-        with contextlib.suppress(BlockingIOError):
-            while part := os.read(self._read_end, 1 << 16):
-                parts.append(part)
-        return b"".join(parts)
-
-
-def send(sock: socket.socket, order: Mapping[str, Any], fds: Sequence[int]) -> None:
-    try:
-        socket.send_fds(sock, [json.dumps(order).encode()], fds, socket.MSG_NOSIGNAL)
-    except OSError as problem:
-        raise Lost(f"the job is gone: {problem}") from None
-
-
-def read(fd: int, most: int) -> bytes:
-    """All that a test process wrote, at most `most` bytes. The test process has ended."""
-    size = min(os.fstat(fd).st_size, most)
-    return os.pread(fd, size, 0) if size else b""
-
-
-def judge(report: Mapping[str, Any], limits: Limits, stdout: bytes, stderr: bytes, result: bytes, called: bool) -> Ran:
-    """How a test process's run ended, from what its job saw; its own words (stderr) only fill the message."""
-    code, cpu_s = report["code"], report["cpu_s"]
-    error_text = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].strip()[:_MESSAGE_CHARS]
-    status, message = "ok", ""
-    if report["why"] == "wall":
-        status, message = "timeout", f"still running after {limits.wall_s:g} s of wall time"
-    elif report["why"] == "cpu" or cpu_s > limits.cpu_s or code == -signal.SIGXCPU:
-        status, message = "timeout", f"over {limits.cpu_s:g} s of CPU time"
-    elif code == -signal.SIGXFSZ or max(len(stdout), len(result)) >= limits.output_kb << 10:
-        status, message = "output_limit", f"more than {limits.output_kb} kB of output"
-    elif report["peak_mb"] > limits.memory_mb or (code and error_text.startswith(_OUT_OF_MEMORY)):
-        status, message = "memory", f"over {limits.memory_mb} MB of memory"
-    elif code < 0:
-        status, message = "signal", f"{signal.Signals(-code).name}{': ' if error_text else ''}{error_text}"
-    elif code:
-        status, message = "exit", error_text or f"exit code {code}"
-    elif called and not result:
-        status, message = "exit", "ended without a result"
-    return Ran(status, code if code >= 0 else None, stdout, result, cpu_s, report["wall_s"], report["peak_mb"], message)  # type: ignore[arg-type]
+        self._ends[len(self._runs) - 1].shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it open

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit", "error"]
@@ -52,7 +51,7 @@ class Ran:
 
     status: ok (exit code 0; of a call: it returned a JSON value), exit (another code, an exception, a call without
     result), signal, timeout (CPU or wall time), memory, output_limit, or error: the sandbox could not run the case.
-    result: the call's value as JSON; empty if there is none. channels: see Sandbox.execute. message: why it is
+    result: the call's value as JSON; empty if there is none. piped: see Sandbox.execute. message: why it is
     not ok, e.g. the last line of the traceback.
     """
 
@@ -64,26 +63,19 @@ class Ran:
     wall_s: float = 0.0
     peak_mb: float = 0.0
     message: str = ""
-    channels: Mapping[int, bytes] = field(default_factory=dict)
+    piped: bytes = b""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A Python solution's runs, in the order of its cases; none if it did not compile (`compile_error`)."""
+    """A Python program's runs, one per case or as its tests reached them; none if it did not compile.
 
-    compile_error: str | None
-    runs: list[Ran]
-
-
-@dataclass(frozen=True)
-class TestRun:
-    """Tests run against a program. judge: of the tests' process, its result is what they wrote; it holds also if
-    that process was ended. runs: the program's processes, in the order in which the tests reached them.
+    judge: of its tests' process, whose result is what they wrote; it holds also if that process was ended.
     """
 
     compile_error: str | None
-    judge: Ran
     runs: list[Ran]
+    judge: Ran = Ran("ok")
 
 
 @dataclass(frozen=True)

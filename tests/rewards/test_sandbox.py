@@ -118,7 +118,7 @@ def below(pid: int) -> list[int]:
 
 
 def processes(box: Sandbox) -> list[int]:
-    """The sandbox's processes for programs, outermost first: bubblewrap's two if used, zygote, job, test process."""
+    """The sandbox's processes for programs, outermost first: bubblewrap's two, zygote, job, test process."""
     zygote = box._programs._zygote
     assert zygote is not None
     assert zygote._process is not None
@@ -240,7 +240,7 @@ def test_lower_rung_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_lowest_rung_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RewardError, match="REWARDS_SANDBOX_UNSAFE=1"):
         Sandbox("none")
-    with pytest.raises(RewardError, match="no isolation level 'best'"):
+    with pytest.raises(RewardError, match="best: no isolation level of this name"):
         Sandbox("best")  # type: ignore[arg-type]
     monkeypatch.setenv("REWARDS_SANDBOX_UNSAFE", "1")
     with Sandbox("none") as box:
@@ -266,13 +266,10 @@ def test_probe_sees_missing_walls() -> None:
 
 
 @pytest.mark.parametrize("kind", filters.KINDS)
-@pytest.mark.parametrize("arch", filters.ARCHES)
-def test_filter_is_written_for_both_architectures(kind: str, arch: str) -> None:
-    """Another architecture kills; the first instructions compare with ours."""
-    program = filters.write(kind, arch)
-    steps = list(struct.iter_unpack("HBBI", program))
+def test_another_architecture_is_killed(kind: str) -> None:
+    steps = list(struct.iter_unpack("HBBI", filters.write(kind)))
     assert steps[0] == (0x20, 0, 0, 4)  # load the architecture
-    assert steps[1][3] == filters.ARCHES[arch]
+    assert steps[1][3] == {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]  # linux/audit.h
     assert any(code == 6 and value == 0x80000000 for code, _, _, value in steps)
 
 
@@ -286,8 +283,8 @@ import ctypes, os
 from rewards.sandbox import filters
 from rewards.sandbox.inside import restrict
 clone = 56 if os.uname().machine == "x86_64" else 220
-filter = restrict.Filter.from_bytes(filters.write("build"))
-restrict.no_new_privileges()
+filter = restrict.Filter(filters.write("build"))
+restrict.give_up_rights(None)
 filter.install()
 pid = restrict.LIBC.syscall(clone, ctypes.c_long({flags} & ~0x100 | 17), 0, 0, 0, 0)
 if pid == 0: os._exit(0)
@@ -343,9 +340,7 @@ ADD = b"""
 #include <unistd.h>
 int main(int argc, char** argv) {
   int a; std::cin >> a;
-  char nonce[16] = {};
-  long n = read(5, nonce, sizeof nonce);
-  if (n > 0) (void)!write(4, nonce, n);
+  (void)!write(4, "piped", 5);
   std::cout << a + 1 << argv[1] << std::endl;
   return environ && *environ ? 1 : 0;
 }
@@ -359,9 +354,9 @@ def test_build_and_execute(box: Sandbox, linking: str) -> None:
     assert (built.status, list(built.outputs)) == ("ok", ["add"]), built
     assert built.cpu_s > 0
     cases = [Case(b"1"), Case(b"41")]
-    runs = box.execute(built.outputs["add"], ["add", "!"], cases, channels={5: b"nonce", 4: None})
+    runs = box.execute(built.outputs["add"], ["add", "!"], cases, pipe=4)
     assert [(ran.status, ran.stdout) for ran in runs] == [("ok", b"2!\n"), ("ok", b"42!\n")]
-    assert [ran.channels for ran in runs] == [{4: b"nonce"}] * 2
+    assert [ran.piped for ran in runs] == [b"piped"] * 2
 
 
 @pytest.mark.parametrize(
@@ -426,8 +421,6 @@ def test_build_of_nonsense(box: Sandbox) -> None:
         box.build({}, ["/bin/no-such"])
     with pytest.raises(RewardError, match=r"'\.\./x' is not a path inside"):
         box.build({"../x": b""}, [sys.executable if GXX is None else GXX])
-    with pytest.raises(RewardError, match="channels are numbered"):
-        box.execute(b"", ["x"], [Case()], channels={1: None})
     broken = box.execute(b"not an executable", ["x"], [Case()])[0]
     assert broken.status == "exit"
     assert "OSError" in broken.message

@@ -6,22 +6,20 @@ Run in one process, a program can leave before the asserts, return an object tha
 judges it. Here the tests run in one sandboxed process (rewards/sandbox/inside/judge.py), the program in another
 (candidate.py), and questions and answers go between them as data (values.py).
 
-Tests and verdicts: each assert statement that runs is a test, which passes if it holds every time. A failing one does
-not end the tests. A statement of the top level that raises fails: so do the asserts that never ran, or the statement
-is a failed test of its own. A top-level statement with `raise`, `pytest.raises` or an assert inside `try` is a test
-where no assert in it runs.
+Each assert statement that runs is a test, which passes if it holds every time. A failing one does not end the tests. A
+statement of the top level that raises fails: so do the asserts that never ran, or the statement is a failed test of its
+own. One with `raise`, `pytest.raises` or an assert inside `try` is a test where no assert in it runs.
 
 Names that the tests use and do not define: those of `declarations`; modules of the standard library and numpy, where
 a name only stands before a dot; else the program's, of which there is only `function` if that is given.
 
-What an honest program notices: objects of its own classes stay with it; the tests reach their attributes, methods and
-items through stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and cannot
-subclass its classes. Instances of classes in `declarations` are copied either way. A named tuple arrives as a tuple.
-What a call changes in its arguments is seen at once if it returns None, in the next statement if it returns a
-number or a text or its result is not kept, else after the next assert: `r = f(data); assert r == sorted(data)` must
-not be passed by a program that empties its argument. What the program
-prints is not there for the tests. All tests share one process of the program and its limits; if it ends, the
-next call starts a new one, which has forgotten everything.
+Objects of the program's own classes stay with it: the tests reach their attributes, methods and items through
+stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and cannot subclass its
+classes. Instances of classes in `declarations` are copied either way. What a call changes in its arguments is seen at
+once if it returns None, in the next statement if it returns a number or a text or its result is not kept, else after
+the next assert: `r = f(data); assert r == sorted(data)` must not be passed by a program that empties its argument. If
+the program's process ends, the next call starts a new one, which has forgotten everything.
+
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.
 """
@@ -30,7 +28,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from rewards.code.asserts.prepare import Prepared, prepare
@@ -47,15 +45,9 @@ ENDINGS: dict[str, Verdict] = {
 
 
 def grade(
-    code: str,
-    source: str,
-    limits: Limits,
-    sandbox: Sandbox,
-    function: str = "",
-    declarations: str = "",
-    stop_early: bool = False,
-    most_timeouts: int = 0,
-) -> Graded:
+    code: str, source: str, limits: Limits, sandbox: Sandbox, function: str = "", declarations: str = "",
+    stop_early: bool = False, most_timeouts: int = 0,
+) -> Graded:  # fmt: skip
     """Grade `code` by the tests in `source`; one verdict per test.
 
     function: what to call `check` with, where the source defines it and does not call it. stop_early: end at the
@@ -69,19 +61,13 @@ def grade(
         hung = sum(ran.status == "timeout" for ran in runs)
         return len(runs) < MOST_PROCESSES and not (most_timeouts and hung >= most_timeouts)
 
-    test_run = sandbox.run_tests(code, tests.source, settings, limits, _judging(limits), MOST_PROCESSES, again)
+    test_run = sandbox.run_tests(code, tests.source, settings, limits, MOST_PROCESSES, again)
     cpu_s = sum(ran.cpu_s for ran in test_run.runs)
     if test_run.compile_error is not None:
         return Graded(compile_error=test_run.compile_error)
-    if "error" in (test_run.judge.status, *(ran.status for ran in test_run.runs)):
-        messages = [ran.message for ran in (test_run.judge, *test_run.runs) if ran.status == "error"]
-        return Graded(failure=f"the sandbox could not run the tests: {messages[0]}")
+    if errors := [ran.message for ran in (test_run.judge, *test_run.runs) if ran.status == "error"]:
+        return Graded(failure=f"the sandbox could not run the tests: {errors[0]}")
     return Graded(_Read(tests, test_run.judge, test_run.runs).tested(), run_cpu_s=cpu_s)
-
-
-def _judging(limits: Limits) -> Limits:
-    """The tests hold what they expect beside what the program gave, and may compute it."""
-    return replace(limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb)
 
 
 class _Read:

@@ -74,17 +74,13 @@ def _bad(problem: str) -> RewardError:
 
 def _star_imports(tree: ast.Module) -> str:
     """Star imports of modules, as text: what they define must be known before names are looked up."""
-    stars = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.names[0].name == "*" and not _of_program(n)]
-    return "".join(f"\n{ast.unparse(node)}\n" for node in stars)
-
-
-def _of_program(node: ast.ImportFrom) -> bool:
-    return node.module in _PROGRAM_MODULES
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in _PROGRAM_MODULES]
+    return "".join(f"\n{ast.unparse(node)}\n" for node in imports if node.names[0].name == "*")
 
 
 def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
     """`from solution import f as g` becomes `g = f`, where f is a free name."""
-    if not isinstance(node, ast.ImportFrom) or not (_of_program(node) or node.module == "__future__"):
+    if not isinstance(node, ast.ImportFrom) or node.module not in (*_PROGRAM_MODULES, "__future__"):
         return [node]
     renamed = [alias for alias in node.names if alias.asname not in (None, alias.name)]
     return [ast.Assign([ast.Name(alias.asname or "", ast.Store())], _name(alias.name)) for alias in renamed]
@@ -119,11 +115,9 @@ def _free_names(tree: ast.Module) -> set[str]:
 
 
 def _tables(top: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
-    waiting = [top]
-    while waiting:
-        table = waiting.pop()
-        yield table
-        waiting.extend(table.get_children())
+    yield top
+    for child in top.get_children():
+        yield from _tables(child)
 
 
 def _own_builtin(tree: ast.Module) -> set[str]:
@@ -149,19 +143,15 @@ def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
     rewrite.raises = False
     new = rewrite.block([node])
     own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
-    return ast.With([ast.withitem(_call("statement", ast.Constant(own)))], new)
+    return ast.With([ast.withitem(_call("statement", ast.Constant(own)).value)], new)
 
 
 def _name(text: str) -> ast.Name:
     return ast.Name(text, ast.Load())
 
 
-def _call(method: str, *args: ast.expr) -> ast.Call:
-    return ast.Call(ast.Attribute(_name("__posttrain"), method, ast.Load()), list(args), [])
-
-
-def _does(method: str, *args: ast.expr) -> ast.stmt:
-    return ast.Expr(_call(method, *args))
+def _call(method: str, *args: ast.expr) -> ast.Expr:
+    return ast.Expr(ast.Call(ast.Attribute(_name("__posttrain"), method, ast.Load()), list(args), []))
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -179,11 +169,11 @@ class _Rewrite(ast.NodeTransformer):
         for node in body:
             text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             if not isinstance(node, _IN_PLACE) and not text:
-                new.append(_does("settle"))
+                new.append(_call("settle"))
             made = self.visit(node)
             new += made if isinstance(made, list) else [made]
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-                new.append(_does("settle", ast.Constant(True)))
+                new.append(_call("settle", ast.Constant(True)))
         return new
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -199,9 +189,9 @@ class _Rewrite(ast.NodeTransformer):
         number, self.asserts = ast.Constant(self.asserts), self.asserts + 1
         if self._guarded:
             self.raises = True
-            return [_does("start", number), node, _does("ok", number)]
-        handler = ast.ExceptHandler(None, None, [_does("fail", number)])
-        return [ast.Try([node], [handler], [_does("ok", number)], [])]
+            return [_call("start", number), node, _call("ok", number)]
+        handler = ast.ExceptHandler(None, None, [_call("fail", number)])
+        return [ast.Try([node], [handler], [_call("ok", number)], [])]
 
     def visit_Raise(self, node: ast.Raise) -> ast.stmt:
         self.raises = True

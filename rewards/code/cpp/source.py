@@ -159,6 +159,6 @@ def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
 def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[bytes, Ran]:
     """What the harness wrote after the nonce, nothing if it did not."""
     nonce = os.urandom(_NONCE_BYTES)
-    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode())], run, {_VERDICT_FD: None})
-    written = ran.channels.get(_VERDICT_FD, b"")
+    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode())], run, pipe=_VERDICT_FD)
+    written = ran.piped
     return (written[_NONCE_BYTES:] if ran.status == "ok" and written.startswith(nonce) else b""), ran

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from . import restrict
 from .job import Restrictions, confine, watch
 
-LOG_BYTES = 64 << 10
+_LOG_BYTES = 64 << 10
 _HEADER_BYTES = 8
 _SEAL_GROW = 0x0004
 
@@ -45,19 +45,35 @@ def run(request: dict[str, Any], sock: socket.socket, payload: int, restrictions
     restrict.die_with_parent(request["zygote"], signal.SIGTERM)
     os.chdir(folder)
     header = _unpack(payload)
-    restrictions.enter([*restrictions.settings["paths"], (folder, restrict.READ_WRITE)])
-    log = _log()
+    restrictions.enter(folder)
+    # The log is a file of fixed size: how much was written is where its shared offset stands.
+    log = os.memfd_create("log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(log, _LOG_BYTES)
+    fcntl.fcntl(log, fcntl.F_ADD_SEALS, _SEAL_GROW)
     monitor, began = os.getpid(), time.monotonic()
     compiler = os.fork()
     if compiler == 0:
-        _compile(header["argv"], log, request, monitor, restrictions)
+        argv = header["argv"]
+        try:
+            os.setpgid(0, 0)
+            null = os.open(os.devnull, os.O_RDONLY)
+            confine([null, log, log], request | {"at": [0, 1, 2]}, monitor, restrictions, "build")
+            os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": "."})  # noqa: S606
+        except BaseException as problem:  # noqa: BLE001 - a test process must never return into its monitor's code
+            os.write(2, f"{argv[0]}: {type(problem).__name__}: {problem}\n".encode())
+        finally:
+            os._exit(127)
     with contextlib.suppress(PermissionError):  # it has done so itself, and gone on
         os.setpgid(compiler, compiler)
     report = watch(compiler, request, began, sock, leave)
-    _end_group(compiler)
+    with contextlib.suppress(ProcessLookupError):  # whatever the compiler left behind
+        os.killpg(compiler, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     report["cpu_s"] = children.ru_utime + children.ru_stime
-    report["log"] = min(LOG_BYTES, os.lseek(log, 0, os.SEEK_CUR))
+    report["log"] = min(_LOG_BYTES, os.lseek(log, 0, os.SEEK_CUR))
     outputs = {name: fd for name in header["outputs"] if (fd := _output(name, request["output_kb"] << 10)) is not None}
     report["outputs"] = list(outputs)
     shutil.rmtree(folder, ignore_errors=True)
@@ -77,35 +93,6 @@ def _unpack(payload: int) -> dict[str, Any]:
             while at < end:
                 at += os.sendfile(file.fileno(), payload, at, end - at)
     return header
-
-
-def _log() -> int:
-    """A file of fixed size: how much was written is where its shared offset stands."""
-    log = os.memfd_create("log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(log, LOG_BYTES)
-    fcntl.fcntl(log, fcntl.F_ADD_SEALS, _SEAL_GROW)
-    return log
-
-
-def _compile(argv: list[str], log: int, request: dict[str, Any], monitor: int, restrictions: Restrictions) -> NoReturn:
-    try:
-        os.setpgid(0, 0)
-        null = os.open(os.devnull, os.O_RDONLY)
-        confine([null, log, log], request | {"at": [0, 1, 2]}, monitor, restrictions, "build")
-        os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": "."})  # noqa: S606
-    except BaseException as problem:  # noqa: BLE001 - a test process must never return into its monitor's code
-        os.write(2, f"{argv[0]}: {type(problem).__name__}: {problem}\n".encode())
-    finally:
-        os._exit(127)
-
-
-def _end_group(compiler: int) -> None:
-    """Kill and reap whatever the compiler left behind."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(compiler, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
 
 
 def _output(name: str, most: int) -> int | None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import values
+from .values import Node, Values
 
 _PIECE = 1 << 20
 
@@ -25,15 +25,19 @@ class TooLarge(Exception):
     """A message over the limit."""
 
 
-class Channel:
-    """Frames over a socket. most: bytes of a frame."""
+class Peer:
+    """One side, on socket `fd`. most: bytes of a frame. perform(name, args, kwargs) serves a request.
 
-    def __init__(self, fd: int, most: int) -> None:
-        self.fd, self.most = fd, most
+    All of it raises Closed.
+    """
+
+    def __init__(self, fd: int, most: int, values: Values, perform: Callable[..., Any]) -> None:
+        self.fd, self._most, self.values, self._perform = fd, most, values, perform
 
     def send(self, message: dict[str, Any]) -> None:
+        """Raises TooLarge."""
         text = json.dumps(message, separators=(",", ":")).encode()
-        if len(text) > self.most:
+        if len(text) > self._most:
             raise TooLarge
         rest = memoryview(len(text).to_bytes(4, "little") + text)
         try:
@@ -43,9 +47,8 @@ class Channel:
             raise Closed(str(problem)) from None
 
     def receive(self) -> dict[str, Any]:
-        """The next message. Raises Closed."""
         length = int.from_bytes(self._read(4), "little")
-        if length > self.most:
+        if length > self._most:
             raise Closed("a frame over the limit")
         try:
             message = json.loads(self._read(length))
@@ -67,46 +70,38 @@ class Channel:
             parts += part
         return bytes(parts)
 
-
-class Peer:
-    """One side. perform(name, args, kwargs) serves a request."""
-
-    def __init__(self, channel: Channel, data: values.Values, perform: Callable[..., Any]) -> None:
-        self.channel, self.values, self._perform = channel, data, perform
-
     def request(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
-        """The reply, with the nodes of the request and their objects. Raises Closed, TooLarge."""
+        """The reply, with the nodes of the request and their objects. Raises TooLarge."""
         root, nodes, objects = self.values.encode((args, kwargs))
-        self.channel.send({"request": name, "value": root, "nodes": nodes})
-        while "request" in (message := self.channel.receive()):
+        self.send({"request": name, "value": root, "nodes": nodes})
+        while "request" in (message := self.receive()):
             self.serve(message)
         return message, nodes, objects
 
-    def value(self, message: dict[str, Any], objects: list[Any]) -> Any:
+    @staticmethod
+    def value(message: dict[str, Any], objects: list[Any]) -> Any:
         """The value of a message, given the objects of its nodes."""
         root = message["value"]
         return objects[root[0]] if isinstance(root, list) else root
 
     def serve(self, message: dict[str, Any]) -> None:
         """Send the reply to a request."""
-        self.channel.send(self._reply(*(message.get(key) for key in ("request", "nodes", "value"))))
-
-    def _reply(self, name: Any, nodes: Any, root: Any) -> dict[str, Any]:
         try:
-            objects = self.values.decode(nodes)
-            args, kwargs = objects[root[0]]
+            objects = self.values.decode(nodes := message["nodes"])
+            args, kwargs = self.value(message, objects)
         except (ValueError, TypeError, LookupError):
             raise Closed("an unreadable request") from None
         try:
-            result = self._perform(name, args, kwargs)
-            return self._result(result, nodes, objects)
+            reply = self._result(self._perform(message["request"], args, kwargs), nodes, objects)
         except Exception as problem:  # noqa: BLE001 - whatever it is, it goes to the other side
-            return self._raised(problem)
+            reply = self._raised(problem)
+        self.send(reply)
 
-    def _result(self, result: Any, nodes: list[values.Node], objects: list[Any]) -> dict[str, Any]:
+    def _result(self, result: Any, nodes: list[Node], objects: list[Any]) -> dict[str, Any]:
         root, after, _ = self.values.encode(result, objects, nodes)
         pairs = enumerate(zip(nodes, after))  # noqa: B905 - the first ones
-        changed = [[at, new] for at, (old, new) in pairs if old is not new and not values.same_node(old, new)]
+        # compared by text: True is not 1, and NaN is itself
+        changed = [[at, new] for at, (old, new) in pairs if old is not new and json.dumps(old) != json.dumps(new)]
         return {"value": root, "nodes": after[len(nodes) :], "changed": changed}
 
     def _raised(self, problem: Exception) -> dict[str, Any]:

@@ -6,6 +6,7 @@ here may be patched, walked or rewritten by the program: it fools only itself, f
 
 from __future__ import annotations
 
+import _io
 import atexit
 import builtins
 import gc
@@ -22,7 +23,6 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from . import candidate, judge
-from .channel import Channel
 
 _PRELOADED = (
     "math cmath collections collections.abc heapq bisect itertools functools operator string re random json copy "
@@ -36,7 +36,6 @@ _OWN_FRAMES = 40  # below what a candidate is asked to call
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
 _STREAM_PATH = re.compile(r"/dev/std(in|out|err)|(?:/dev|/proc/self)/fd/([012])")
 _plain_open = open
-_quote = json.encoder.encode_basestring_ascii
 
 
 def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "") -> NoReturn:
@@ -59,13 +58,17 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
             exec(compile(args["declarations"], "declarations.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         exec(code, module.__dict__)  # noqa: S102 - the process is isolated
         if role == "candidate":
-            candidate.serve(module, Channel(CHANNEL_FD, args["most"]))
+            candidate.serve(module, CHANNEL_FD, args["most"])
             os._exit(0)
         if call is not None:
-            _answer(_find(module, call)(*args))
+            text = "".join(_to_json(_find(module, call)(*args), 0)).encode()
+            while text:
+                text = text[os.write(RESULT_FD, text) :]
         status = 0
     except SystemExit as problem:
-        status = _exit_code(problem)
+        status = int.__and__(problem.code, 255) if isinstance(problem.code, int) else int(problem.code is not None)
+        if status and not isinstance(problem.code, int):
+            _say(str(problem.code))
     except BaseException as problem:  # noqa: BLE001 - whatever it was, it is the program's
         last = _report(problem)
     _end(status, last)
@@ -88,7 +91,7 @@ def _end(status: int, last: str) -> NoReturn:
 def _flush() -> None:
     """Write out every open file, as the interpreter does when it drops them."""
     # Objects of the zygote are frozen and not listed; of its files, these may hold something.
-    files = [file for file in gc.get_objects() if issubclass(type(file), io.IOBase)]
+    files = [file for file in gc.get_objects() if issubclass(type(file), _io._IOBase)]  # io.IOBase itself is slow here
     for file in files:
         if type(file).__module__ not in ("io", "_io"):  # of a class of the program's, which may write into others
             try:
@@ -121,52 +124,16 @@ def _find(module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
-def _answer(value: Any) -> None:
-    text = to_json(value).encode()
-    while text:
-        text = text[os.write(RESULT_FD, text) :]
-
-
-def to_json(value: Any) -> str:
-    """JSON of a value by what it holds, not by what it claims: subclasses of int, str, list … are read as those.
-
-    A value's own methods are never asked, so an `__eq__`, `__repr__` or patched encoder changes nothing. Tuples are
-    lists, as json has it. Raises TypeError for what JSON cannot hold.
-    """
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return _float(value)
-    if isinstance(value, str):
-        return _quote(value)
-    if isinstance(value, (list, tuple)):
-        kind: Any = list if isinstance(value, list) else tuple
-        return "[" + ",".join([to_json(item) for item in kind.__iter__(value)]) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join([f"{_key(key)}:{to_json(item)}" for key, item in dict.items(value)]) + "}"
+def _item(value: Any) -> Any:
     if getattr(value, "shape", None) == ():  # a number of numpy's
-        return to_json(value.item())
+        return value.item()
     raise TypeError(f"the result holds a {type(value).__name__}, which is no JSON value")
 
 
-def _float(value: float) -> str:
-    text = float.__repr__(value)
-    return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text, text)
-
-
-def _key(key: Any) -> str:
-    return _quote(key) if isinstance(key, str) else _quote(to_json(key))
-
-
-def _exit_code(problem: SystemExit) -> int:
-    if problem.code is None:
-        return 0
-    if isinstance(problem.code, int):
-        return int.__and__(problem.code, 255)
-    _say(str(problem.code))
-    return 1
+# C code, made before a program could patch the module: subclasses of int, str, list … are read by what they hold.
+_to_json = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    {}, _item, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+)
 
 
 def _report(problem: BaseException) -> str:
@@ -182,15 +149,6 @@ def _report(problem: BaseException) -> str:
 
 def _say(text: str) -> None:
     os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def _open_streams() -> None:
-    """Opened once, in the zygote: nothing is read or written before a test process puts its own files behind them."""
-    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        errors = "backslashreplace" if fd == 2 else "surrogateescape"
-        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
 
 
 def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
@@ -214,4 +172,9 @@ def prepare() -> None:
         sys.set_int_max_str_digits(0)  # the CPU limit bounds it; programs do print big integers
     for name in _PRELOADED.split():
         __import__(name)
-    _open_streams()
+    # Nothing is read or written before a test process puts its own files behind them.
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        errors = "backslashreplace" if fd == 2 else "surrogateescape"
+        stream = _plain_open(fd, mode, encoding="utf-8", errors=errors, closefd=False)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)

@@ -16,8 +16,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, NoReturn
 
@@ -28,41 +27,28 @@ _SELF_MB = 1024  # address space for compiling
 _ABOVE = 512  # descriptors from here on are in nobody's way
 
 
-@dataclass
 class Restrictions:
-    """What every job of this zygote is put behind."""
+    """What every job of this zygote is subject to. settings: see rewards/sandbox/levels.py."""
 
-    filters: dict[str, restrict.Filter]
-    rules: int | None  # a Landlock ruleset
-    first_uid: int | None
-    uid_count: int
-    base_threads: int  # threads that this user may have already
-    settings: dict[str, Any] = field(default_factory=dict)
-    _given: int = 0
-
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Restrictions:
-        filters = {kind: restrict.Filter.from_bytes(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
-        rules = restrict.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
-        return cls(filters, rules, settings["first_uid"], settings["uid_count"], settings["base_threads"], settings)
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.filters = {kind: restrict.Filter(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
+        self.rules = restrict.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
+        self._jobs = 0
 
     def next_uid(self) -> int | None:
         """A user id per job, in turn: jobs cannot touch each other, and each has its own thread count."""
-        if self.first_uid is None:
-            return None
-        self._given = (self._given + 1) % self.uid_count
-        return self.first_uid + self._given
+        self._jobs += 1
+        first = self.settings["first_uid"]
+        return None if first is None else int(first + self._jobs % self.settings["uid_count"])
 
-    def descriptors(self) -> list[int]:
-        return [] if self.rules is None else [self.rules]
-
-    def enter(self, paths: Iterable[tuple[str, int]] | None = None) -> None:
-        """The restrictions that a job shares with its test processes. paths: instead of the zygote's."""
-        restrict.no_new_privileges()
-        if self.rules is not None:
-            rules = self.rules if paths is None else restrict.landlock_rules(paths)
-            restrict.landlock_enter(rules)
-            os.close(self.rules)
+    def enter(self, folder: str = "") -> None:
+        """The restrictions that a job shares with its test processes. folder: which it may write in."""
+        rules = self.rules
+        if folder and rules is not None:
+            os.close(rules)
+            rules = restrict.landlock_rules([*map(tuple, self.settings["paths"]), (folder, restrict.READ_WRITE)])
+        restrict.give_up_rights(rules)
         restrict.undumpable()
 
 
@@ -72,9 +58,10 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, restr
     code = _compiled(payload, request["compile_cpu_s"], sock)
     if code is not None:
         names: dict[str, Any] = {}
-        exec(request.get("preamble", ""), names)  # noqa: S102 - the supervisor's own text
-        gc.freeze()
-        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python", [])
+        if preamble := request.get("preamble"):
+            exec(preamble, names)  # noqa: S102 - the supervisor's own text
+            gc.freeze()
+        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python")
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
@@ -104,15 +91,12 @@ def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
 
 
 def _serve(
-    sock: socket.socket, start: Callable[[dict[str, Any]], Any], restrictions: Restrictions, kind: str, kept: list[int]
-) -> None:
-    while True:
-        message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 32)
-        if not message:
-            return
-        case = json.loads(message)
-        monitor = os.getpid()
-        began = time.monotonic()
+    sock: socket.socket, start: Callable[[dict[str, Any]], Any], restrictions: Restrictions, kind: str,
+    kept: Sequence[int] = (),
+) -> None:  # fmt: skip
+    monitor = os.getpid()
+    while message := (received := socket.recv_fds(sock, 1 << 17, 32))[0]:
+        fds, case, began = received[1], json.loads(message), time.monotonic()
         pid = os.fork()
         if pid == 0:
             try:
@@ -124,8 +108,7 @@ def _serve(
                 os._exit(127)
         for fd in fds:
             os.close(fd)
-        report = watch(pid, case, began, sock, lambda pid=pid: _leave(pid))  # type: ignore[misc]
-        _tell(sock, report)
+        _tell(sock, watch(pid, case, began, sock, lambda pid=pid: _leave(pid)))  # type: ignore[misc]
 
 
 def _leave(pid: int) -> NoReturn:
@@ -137,14 +120,16 @@ def confine(
     fds: list[int], case: dict[str, Any], monitor: int, restrictions: Restrictions, kind: str, kept: Sequence[int] = ()
 ) -> None:
     """Descriptors, limits and system calls of a test process. The last call here is the last one that may do harm."""
-    _place(fds, case["at"], kept)
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]
+    for fd, number in zip(high, case["at"], strict=True):
+        os.dup2(fd, number)
+    restrict.close_all_but([*case["at"], *kept])
     restrict.die_with_parent(monitor)
-    megabyte = 1 << 20
     for which, value in (
-        (resource.RLIMIT_AS, case["memory_mb"] * megabyte),
+        (resource.RLIMIT_AS, case["memory_mb"] << 20),
         (resource.RLIMIT_FSIZE, case["output_kb"] << 10),
         (resource.RLIMIT_NOFILE, case["open_files"]),
-        (resource.RLIMIT_NPROC, restrictions.base_threads + case["threads"]),
+        (resource.RLIMIT_NPROC, restrictions.settings["base_threads"] + case["threads"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
@@ -165,14 +150,6 @@ def confine(
         restrictions.filters[kind].install()
 
 
-def _place(fds: list[int], at: list[int], kept: Sequence[int]) -> None:
-    """Descriptor fds[i] becomes at[i]; all others are closed but those kept."""
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in fds]
-    for fd, number in zip(high, at, strict=True):
-        os.dup2(fd, number)
-    restrict.close_all_but([*at, *kept])
-
-
 def watch(
     pid: int, limits: dict[str, Any], began: float, sock: socket.socket, leave: Callable[[], NoReturn]
 ) -> dict[str, Any]:
@@ -185,15 +162,16 @@ def watch(
     poll.register(pidfd, select.POLLIN)
     poll.register(sock, select.POLLHUP)
     why = ""
-    wait = cpu_s / _cores()
+    cores = len(os.sched_getaffinity(0))
+    wait = cpu_s / cores
     while not why:
         ready = poll.poll(1000 * max(_NEVER_LESS_THAN, min(wait, began + wall_s - time.monotonic())))
         if any(fd == pidfd for fd, _ in ready):
             break
         if ready:
             leave()
-        used = _cpu_of(pid)
-        wait = (cpu_s - used) / _cores()
+        used = time.clock_gettime((~pid << 3) | 2)  # of all its threads: clock_getcpuclockid(3)
+        wait = (cpu_s - used) / cores
         why = "cpu" if used >= cpu_s else "wall" if time.monotonic() - began >= wall_s else ""
     if why:
         os.kill(pid, signal.SIGKILL)
@@ -206,15 +184,6 @@ def watch(
         "wall_s": time.monotonic() - began,
         "peak_mb": usage.ru_maxrss / 1024,
     }
-
-
-def _cpu_of(pid: int) -> float:
-    """CPU seconds of a process so far, all its threads: the clock of clock_getcpuclockid(3)."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _tell(sock: socket.socket, message: dict[str, Any]) -> None:

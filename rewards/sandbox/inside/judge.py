@@ -123,25 +123,17 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int) -> None:
     """
     verdicts = Verdicts(result_fd, settings["stop_early"])
     program = verdicts.program = Program(settings["fds"], settings["most"], verdicts)
-    module = ModuleType("__main__")
-    sys.modules["__main__"] = module
+    module = sys.modules["__main__"] = ModuleType("__main__")
     scope = vars(module)
     try:
         _declare(settings["declarations"], scope, program)
-        theirs = []
-        for name in settings["names"]:
-            if name in scope:
-                continue
-            if name in settings["modules"]:
-                scope[name] = _import(settings["modules"][name])
-            elif settings["function"] in ("", name):
-                theirs.append(name)
-            else:
-                raise Unfit(
-                    f"{name!r} is not defined, and only {settings['function']!r} is the program's: add its "
-                    "source to tests.declarations"
-                )
-        scope.update(values := program.names(theirs) if theirs else {})
+        for name in settings["modules"].keys() - scope.keys():
+            scope[name] = _import(settings["modules"][name])
+        function, names = settings["function"], [name for name in settings["names"] if name not in scope]
+        if function and (other := next((name for name in names if name != function), "")):
+            why = "is not defined, and only {!r} is the program's: add its source to tests.declarations"
+            raise Unfit(f"{other!r} {why.format(function)}")
+        scope.update(values := program.names(names) if names else {})
         verdicts.died, verdicts.in_use = None, False
         if any(type(value) is not Named for value in values.values()):
             verdicts.requested()  # what the tests know of the program already may make them fail

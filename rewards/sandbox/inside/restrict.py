@@ -12,7 +12,6 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -37,20 +36,15 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
 
 
-@dataclass(frozen=True)
 class Filter:
     """A seccomp program, laid out so that installing it is one system call."""
 
-    code: ctypes.Array[ctypes.c_char]
-    program: _Program
-
-    @classmethod
-    def from_bytes(cls, bpf: bytes) -> Filter:
-        code = ctypes.create_string_buffer(bpf, len(bpf))
-        return cls(code, _Program(len(bpf) // 8, ctypes.addressof(code)))
+    def __init__(self, bpf: bytes) -> None:
+        self._code = ctypes.create_string_buffer(bpf, len(bpf))
+        self._program = _Program(len(bpf) // 8, ctypes.addressof(self._code))
 
     def install(self) -> None:
-        _check(LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(self.program), 0, 0), "seccomp")
+        _check(LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(self._program), 0, 0), "seccomp")
 
 
 def landlock_version() -> int:
@@ -74,31 +68,23 @@ def landlock_rules(allowed: Iterable[tuple[str, int]]) -> int | None:
     rules = int(LIBC.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     _check(rules, "landlock_create_ruleset")
     for path, rights in allowed:
-        landlock_allow(rules, path, rights & handled)
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue  # e.g. /lib64 on aarch64
+        rights &= handled if os.path.isdir(path) else handled & _FILE_RIGHTS
+        rule = struct.pack("=Qi", rights, fd)
+        _check(LIBC.syscall(_ADD_RULE, rules, _PATH_BENEATH, rule, 0), f"landlock rule for {path}")
+        os.close(fd)
     return rules
 
 
-def landlock_allow(rules: int, path: str, rights: int) -> None:
-    try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return  # e.g. /lib64 on aarch64
-    try:
-        if not os.path.isdir(path):
-            rights &= _FILE_RIGHTS
-        rule = struct.pack("=Qi", rights, fd)
-        _check(LIBC.syscall(_ADD_RULE, rules, _PATH_BENEATH, rule, 0), f"landlock rule for {path}")
-    finally:
-        os.close(fd)
-
-
-def no_new_privileges() -> None:
+def give_up_rights(rules: int | None) -> None:
+    """For good: no new privileges, and no paths but those of the Landlock ruleset, which is closed."""
     _check(LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-
-
-def landlock_enter(rules: int | None) -> None:
     if rules is not None:
         _check(LIBC.syscall(_RESTRICT, rules, 0), "landlock_restrict_self")
+        os.close(rules)
 
 
 def adopt_orphans() -> None:

@@ -5,13 +5,13 @@ No value here is the program's own object: what it returned is plain data, or a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Generator
-from types import GeneratorType, TracebackType
 from typing import Any, Protocol
 
-from .channel import Channel, Closed, Peer, TooLarge
+from .channel import Closed, Peer, TooLarge
 from .values import MUTABLE, Node, Values, fill
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
@@ -19,7 +19,7 @@ _Changes = tuple[list[Node], list[Any], list[Any]]  # nodes after a call, the te
 
 
 class Watcher(Protocol):
-    """What is told of requests: died is set at the end of a process, whether or not the tests catch that."""
+    """Notified of requests. died is set at the end of a process, whether or not the tests catch that."""
 
     died: Died | None
 
@@ -39,10 +39,11 @@ class Program:
 
     def __init__(self, fds: list[int], most: int, watcher: Watcher) -> None:
         self._fds, self._most, self._watcher = fds, most, watcher
-        self.number = -1  # of the process
-        self._never_ready = False  # its last process did not even load
+        self._number = -1  # of the process
+        self._loaded = True  # unless its last process never answered
         self._peer: Peer | None = None
-        self._names: tuple[list[str], list[str]] = [], []
+        self._names: list[str] = []
+        self._values: dict[str, Any] = {}
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
         self.exceptions: dict[str, type[Exception]] = {}
@@ -51,12 +52,11 @@ class Program:
 
     def names(self, names: list[str]) -> dict[str, Any]:
         """The program's global names: plain values as they are, the others as stand-ins."""
-        self._names = names, list(self.classes)
-        try:
-            answer = self.request("names", *self._names)
-        except Died:
-            answer = {}
-        return {name: answer[name] if name in answer else Named(self, name) for name in names}
+        self._names = names
+        self._watcher.requested()
+        with contextlib.suppress(Died):
+            self._running()
+        return {name: self._values.get(name, Named(self, name)) for name in names}
 
     def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the program gives for a question. Raises what it raised, or Died."""
@@ -69,54 +69,50 @@ class Program:
             raise self._died(str(problem)) from None
         except TooLarge:
             raise Unfit("they give the program more than it can be sent at once") from None
+        self._loaded = True
         return self._answer(name, peer, message, nodes, objects)
 
     def _running(self) -> Peer:
         if self._peer is None:
-            if self._never_ready or self.number + 1 == len(self._fds):
+            if not self._loaded or self._number + 1 == len(self._fds):
                 raise self._died("")
-            self.number += 1
-            self._handles = {}
-            data = Values(self._sent, self._received, (GeneratorType,))
-            data.classes = self.classes
-            self._peer = Peer(Channel(self._fds[self.number], self._most), data, self._callback)
-            self._never_ready = True
-            try:
-                self._peer.channel.send({"start": True})
-                self._peer.channel.receive()
-            except Closed as problem:
-                raise self._died(str(problem)) from None
-            self._never_ready = False
-            if self.number:
-                self.request("names", *self._names)
+            self._number += 1
+            self._handles, self._loaded = {}, False
+            values = Values(self._encode, self._decode, generators=True)
+            values.classes = self.classes
+            peer = self._peer = Peer(self._fds[self._number], self._most, values, self._callback)
+            own = self.request("names", self._names, list(self.classes))
+            if type(own) is not dict:
+                raise self._died("an unreadable answer", "runtime_error")
+            self._values = own
+            return peer
         return self._peer
 
     def _died(self, problem: str, status: str = "") -> Died:
         if self._peer is not None:
-            os.close(self._peer.channel.fd)
+            os.close(self._peer.fd)
         self._peer = None
-        died = Died(max(self.number, 0), status, problem)
+        died = Died(max(self._number, 0), status, problem)
         self._watcher.died = died
         return died
 
     def _answer(self, name: str, peer: Peer, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
         if "limit" in message:
-            raise Died(self.number, "output_limit", "the result is too large")
+            raise Died(self._number, "output_limit", "the result is too large")
         try:
             if "raised" not in message:
                 return self._value(peer, message, nodes, objects)
             raised = self._raised(peer, message)
         except _UNREADABLE as problem:
             raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
-        if isinstance(raised, (StopIteration, StopAsyncIteration)) and name not in ("next", "send"):
-            raise RuntimeError(f"the program raised {type(raised).__name__}")  # it would end a loop of the tests
+        if isinstance(raised, StopIteration) and name not in ("next", "send"):
+            raise RuntimeError("the program raised StopIteration")  # it would end a loop of the tests
         raise raised
 
     def _value(self, peer: Peer, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
-        changed = message["changed"]
+        changed, after = message["changed"], [*nodes, *message["nodes"]]
         if not changed:
-            return peer.value(message, peer.values.decode([*nodes, *message["nodes"]], objects))
-        after = [*nodes, *message["nodes"]]
+            return peer.value(message, peer.values.decode(after, objects))
         for at, node in changed:
             if not 0 <= at < len(nodes) or nodes[at][0] != node[0] or node[0] not in MUTABLE:
                 raise ValueError("no such change")
@@ -166,9 +162,9 @@ class Program:
             kind = self.exceptions.setdefault(name, type(name, (kind,), {}))
         return kind
 
-    def _sent(self, value: Any) -> Node:
+    def _encode(self, value: Any) -> Node:
         if type(value) is Handle:
-            if value._process != self.number:
+            if value._process != self._number:
                 raise self._died("an object of a process that has ended")
             return ["handle", value._number]
         if type(value) is Named:
@@ -181,7 +177,7 @@ class Program:
             return ["callback", len(self._functions) - 1]
         raise Unfit(f"the tests give the program a {type(value).__name__}: define its class in tests.declarations")
 
-    def _received(self, node: Node) -> Any:
+    def _decode(self, node: Node) -> Any:
         if node[0] == "exception":
             return self._exception(node[1])
         if node[0] == "callback":
@@ -190,10 +186,8 @@ class Program:
             return Named(self, node[1])
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
-        handle = self._handles.setdefault(node[1], Handle(self, self.number, node[1]))
-        if node[2] == "generator":
-            return _generator(handle)
-        return _coroutine(handle) if node[2] == "coroutine" else handle
+        handle = self._handles.setdefault(node[1], Handle(self, self._number, node[1]))
+        return _generator(handle) if node[2] else handle
 
     def _callback(self, name: str, args: Any, kwargs: Any) -> Any:
         return self._functions[args[0]](*args[1:], **kwargs)
@@ -206,10 +200,6 @@ def _generator(handle: Handle) -> Generator[Any, Any, None]:
             sent = yield handle._request("next") if sent is None else handle._request("send", sent)
         except StopIteration:
             return
-
-
-async def _coroutine(handle: Handle) -> Any:
-    return handle._request("await")
 
 
 class Handle:
@@ -233,27 +223,11 @@ class Handle:
             raise AttributeError(name)
         return self._request("getattr", name)
 
-    def __contains__(self, item: Any) -> bool:
-        return any(item is mine or item == mine for mine in iter(self))
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        yield from ()
-        return self._request("await")
-
     def __enter__(self) -> Any:
         return self._request("getattr", "__enter__")()
 
-    def __exit__(self, kind: Any, raised: Any, trace: TracebackType | None) -> Any:
+    def __exit__(self, *_: object) -> Any:
         return self._request("getattr", "__exit__")(None, None, None)
-
-    def __bool__(self) -> bool:
-        return bool(self._request("truth"))
-
-    def __str__(self) -> str:
-        return str(self._request("str"))
-
-    def __repr__(self) -> str:
-        return str(self._request("repr"))
 
     def __instancecheck__(self, instance: Any) -> bool:
         return isinstance(instance, Handle) and bool(instance._request("isinstance", self))
@@ -270,18 +244,18 @@ class Handle:
     __hash__ = object.__hash__
 
 
-def _method(name: str) -> Callable[..., Any]:
-    return lambda self, *args: self._request(name, *args)
+def _forward(name: str, handles_only: bool = False) -> Callable[..., Any]:
+    def method(self: Handle, *args: Any) -> Any:
+        fits = not handles_only or isinstance(args[0], Handle)
+        return self._request(name, *args) if fits else NotImplemented
+
+    return method
 
 
-def _between_handles(name: str) -> Callable[[Handle, Any], Any]:
-    return lambda self, other: self._request(name, other) if isinstance(other, Handle) else NotImplemented
-
-
-for _name in ("setattr", "delattr", "getitem", "setitem", "delitem", "len", "iter", "next"):
-    setattr(Handle, f"__{_name}__", _method(_name))
+for _name in ("setattr", "delattr", "getitem", "setitem", "delitem", "len", "iter", "next", "bool", "str", "repr"):
+    setattr(Handle, f"__{_name}__", _forward(_name))
 for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "matmul"):
-    setattr(Handle, f"__{_name}__", _between_handles(_name))
+    setattr(Handle, f"__{_name}__", _forward(_name, handles_only=True))
 
 
 class Named(Handle):

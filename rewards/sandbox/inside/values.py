@@ -12,12 +12,12 @@ import datetime
 import decimal
 import fractions
 import itertools
-import json
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from types import GeneratorType
 from typing import Any
 
 MOST_ITEMS = 100_000  # taken from an iterator that is handed over, which may have no end
@@ -28,9 +28,16 @@ Encoder = Callable[[Any], Node]  # of a value that is no data; raises what its s
 Decoder = Callable[[Node], Any]
 
 _INLINE = frozenset((type(None), bool, float, str))
-_SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
 _MAPPINGS: dict[str, Any] = {"dict": dict, "Counter": Counter, "OrderedDict": OrderedDict}
-MUTABLE = frozenset(("list", "set", "deque", "dict", "Counter", "OrderedDict", "bytearray", "object"))
+MUTABLE = frozenset((*_MAPPINGS, "list", "set", "deque", "bytearray", "object"))
+# tag: type, how it is made of its items
+_SEQUENCES: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
+    **{kind.__name__: (kind, kind) for kind in (list, tuple, set, frozenset, deque)},
+    "dict_keys": (type({}.keys()), lambda items: dict.fromkeys(items).keys()),
+    "dict_values": (type({}.values()), lambda items: dict(enumerate(items)).values()),
+    "dict_items": (type({}.items()), lambda items: dict(items).items()),
+    "iterator": (type(iter([])), iter),
+}
 # tag: type, its parts, how it is made of them
 _ATOMS: dict[str, tuple[Any, Callable[[Any], Sequence[Any]], Callable[..., Any]]] = {
     "int": (int, lambda v: (hex(v),), lambda text: int(text, 16)),
@@ -48,49 +55,25 @@ _ATOMS: dict[str, tuple[Any, Callable[[Any], Sequence[Any]], Callable[..., Any]]
     "time": (datetime.time, lambda v: (v.isoformat(),), datetime.time.fromisoformat),
     "timedelta": (datetime.timedelta, lambda v: (v.days, v.seconds, v.microseconds), datetime.timedelta),
     "ellipsis": (type(...), lambda v: (), lambda: ...),
-    "NotImplemented": (type(NotImplemented), lambda v: (), lambda: NotImplemented),
 }
-_VIEWS: dict[str, Callable[[list[Any]], Any]] = {
-    "dict_keys": lambda items: dict.fromkeys(items).keys(),
-    "dict_values": lambda items: dict(enumerate(items)).values(),
-    "dict_items": lambda items: dict(items).items(),
-}
-_ITERABLES: tuple[Any, ...] = ([], (), {}, set(), "", "é", b"", range(0), {}.values(), {}.items(), reversed([]))
-_ITERATORS: tuple[Any, ...] = (
-    *{type(iter(items)) for items in _ITERABLES}, map, filter, zip, enumerate, reversed, itertools.chain,
-    itertools.islice,
-)  # fmt: skip
-_DTYPE = re.compile(r"[<>|=]?[biufcSU]\d+")
-
-
-_BUILTIN_TYPES: dict[type, str] = {kind: name for name, kind in vars(builtins).items() if isinstance(kind, type)}
-
-
-def tag_of(value: Any) -> str:
-    """The tag of data by its type, of a subclass by the first base that has one; "" for what is no data."""
-    for kind in type(value).__mro__:
-        if kind in _TAGS:
-            return _TAGS[kind]
-    return ""
-
-
 _TAGS: dict[Any, str] = {
-    **{kind: tag for tags in (_SEQUENCES, _MAPPINGS) for tag, kind in tags.items()},
-    **{kind: tag for tag, (kind, _, _) in _ATOMS.items()},
-    type({}.keys()): "dict_keys", type({}.values()): "dict_values", type({}.items()): "dict_items", defaultdict: "dict",
-    **dict.fromkeys(_ITERATORS, "iterator"),
-}  # fmt: skip
+    **{kind: tag for tag, kind in _MAPPINGS.items()},
+    **{row[0]: tag for table in (_SEQUENCES, _ATOMS) for tag, row in table.items()},
+    defaultdict: "dict",
+}
+_DTYPE = re.compile(r"[<>|=]?[biufcSU]\d+")
+_BUILTIN_TYPES: dict[type, str] = {kind: name for name, kind in vars(builtins).items() if isinstance(kind, type)}
 
 
 class Values:
     """Encodes and decodes for one side.
 
-    other, made: nodes of what is no data. classes: whose instances are sent by their attributes. consumed: types
-    whose instances are sent as iterators over their items.
+    other, made: nodes of what is no data. classes: whose instances are sent by their attributes. generators: whether
+    they are sent by their items, as other iterators are, instead of `other`.
     """
 
-    def __init__(self, other: Encoder, made: Decoder, consumed: tuple[type, ...] = ()) -> None:
-        self._other, self._made, self.consumed = other, made, consumed
+    def __init__(self, other: Encoder, made: Decoder, generators: bool = False) -> None:
+        self._other, self._made, self._generators = other, made, generators
         self.classes: dict[str, type] = {}
 
     def encode(
@@ -120,19 +103,19 @@ class Values:
         return root, made, objects
 
     def _node(self, value: Any, refer: Callable[[Any], Any]) -> Node:
-        tag = tag_of(value)
+        kind = type(value)
+        tag = next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")  # of a subclass its base's
+        if not tag and isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
+            tag = "iterator" if self._generators or kind is not GeneratorType else ""
         if tag == "tuple" and isinstance(fields := getattr(value, "_fields", None), tuple):
-            return ["namedtuple", type(value).__name__, list(fields), [refer(item) for item in value]]
-        if tag in _SEQUENCES or tag in _VIEWS:
-            items = list(value)
+            return ["namedtuple", kind.__name__, list(fields), [refer(item) for item in value]]
+        if tag in _SEQUENCES:
+            items = list(itertools.islice(value, MOST_ITEMS if tag == "iterator" else None))
             return [tag, items if _all_inline(items) else [refer(item) for item in items]]
         if tag in _MAPPINGS:
             return [tag, [refer(key) for key in dict.keys(value)], [refer(item) for item in dict.values(value)]]
         if tag in _ATOMS:
             return [tag, *map(refer, _ATOMS[tag][1](value))]
-        if tag == "iterator" or isinstance(value, self.consumed):
-            return ["iterator", [refer(item) for item in itertools.islice(value, MOST_ITEMS)]]
-        kind = type(value)
         if self.classes.get(kind.__name__) is kind and hasattr(value, "__dict__"):
             return ["object", kind.__name__, list(vars(value)), [refer(item) for item in vars(value).values()]]
         if isinstance(value, type) and value in _BUILTIN_TYPES:
@@ -146,26 +129,53 @@ class Values:
     def decode(self, nodes: Sequence[Node], known: Sequence[Any] = ()) -> list[Any]:
         """The object of each node; the first ones are given by `known`. Raises ValueError for no such table."""
         try:
-            return _Decoded(self, nodes, known).objects
+            return self._decode(nodes, list(known))
         except (TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError) as problem:
             raise ValueError(f"unreadable values: {type(problem).__name__}") from None
 
-    def shell(self, node: Node) -> Any:
-        """An object that is filled afterwards; None for a node whose parts must exist before it."""
+    def _decode(self, nodes: Sequence[Node], objects: list[Any]) -> list[Any]:
+        """Mutable objects first, empty; then what is immutable, from its parts up; then the contents."""
+        new = range(len(objects), len(nodes))
+        objects += [self._empty(nodes[number]) for number in new]
+        mutable = [number for number in new if objects[number] is not None]
+        unbuilt = set(new) - set(mutable)
+        stack, waiting = list(unbuilt), set()
+
+        def get(reference: Any) -> Any:
+            return objects[reference[0]] if type(reference) is list else reference
+
+        while stack:
+            top = stack[-1]
+            missing = unbuilt.intersection(_parts(nodes[top])) if top in unbuilt else None
+            if missing and top in waiting:
+                raise ValueError("a tuple that holds itself")
+            if missing:
+                waiting.add(top)
+                stack += missing
+                continue
+            stack.pop()
+            if missing is not None:
+                objects[top] = self._immutable(nodes[top], get)
+                unbuilt.remove(top)
+        for number in sorted(mutable, key=lambda number: nodes[number][0] != "object"):  # a set may ask for its hashes
+            fill(objects[number], nodes[number], get)
+        return objects
+
+    def _empty(self, node: Node) -> Any:
+        """An object to be filled; None for a node whose parts must exist before it."""
         tag = node[0]
         if tag == "object":
             return object.__new__(self.classes[node[1]])
         if tag in MUTABLE and tag != "bytearray":
-            return (_SEQUENCES.get(tag) or _MAPPINGS[tag])()
+            return _MAPPINGS[tag]() if tag in _MAPPINGS else _SEQUENCES[tag][0]()
         return None
 
-    def atom(self, node: Node, get: Callable[[Any], Any]) -> Any:
-        """What stands for a node that is no shell, its parts made."""
+    def _immutable(self, node: Node, get: Callable[[Any], Any]) -> Any:
         tag = node[0]
         if tag in _ATOMS:
             return _ATOMS[tag][2](*map(get, node[1:]))
-        if tag in _VIEWS or tag in _SEQUENCES or tag == "iterator":
-            return (_VIEWS.get(tag) or _SEQUENCES.get(tag) or iter)([get(item) for item in node[1]])
+        if tag in _SEQUENCES:
+            return _SEQUENCES[tag][1]([get(item) for item in node[1]])
         if tag == "namedtuple":
             return _namedtuple(node[1], tuple(node[2]))(*map(get, node[3]))
         if tag == "type":
@@ -198,47 +208,11 @@ def fill(target: Any, node: Node, get: Callable[[Any], Any]) -> None:
             (target.update if tag == "set" else target.extend)([get(item) for item in node[1]])
 
 
-class _Decoded:
-    """Builds the objects of a table: shells first, then what is immutable from its parts up, then the contents."""
-
-    def __init__(self, values: Values, nodes: Sequence[Node], known: Sequence[Any]) -> None:
-        self._values, self._nodes = values, nodes
-        self.objects: list[Any] = list(known)
-        shells = [values.shell(node) for node in nodes[len(known) :]]
-        self.objects += shells
-        self._open = {number for number in range(len(known), len(nodes)) if self.objects[number] is None}
-        for number in list(self._open):
-            self._build(number)
-        filled = [(shell, node) for shell, node in zip(shells, nodes[len(known) :], strict=True) if shell is not None]
-        for shell, node in sorted(filled, key=lambda pair: pair[1][0] != "object"):  # a set may ask for their hashes
-            fill(shell, node, self.get)
-
-    def get(self, reference: Any) -> Any:
-        return self.objects[reference[0]] if type(reference) is list else reference
-
-    def _build(self, number: int) -> None:
-        stack, seen = [number], set()
-        while stack:
-            top = stack[-1]
-            if top not in self._open:
-                stack.pop()
-                continue
-            missing = [part for part in _parts(self._nodes[top]) if part in self._open]
-            if missing and top in seen:
-                raise ValueError("a tuple that holds itself")
-            if missing:
-                seen.add(top)
-                stack += missing
-            else:
-                self.objects[top] = self._values.atom(self._nodes[top], self.get)
-                self._open.remove(top)
-
-
 def _parts(node: Node) -> list[int]:
     """Numbers of the nodes that an immutable node refers to."""
-    if node[0] in _SEQUENCES or node[0] in _VIEWS or node[0] in ("iterator", "namedtuple"):
-        return [item[0] for item in node[-1] if type(item) is list]
-    return [item[0] for item in node[1:] if type(item) is list] if node[0] in _ATOMS else []
+    tag = node[0]
+    parts = node[-1] if tag in _SEQUENCES or tag == "namedtuple" else node[1:] if tag in _ATOMS else ()
+    return [part[0] for part in parts if type(part) is list]
 
 
 @lru_cache(maxsize=64)
@@ -249,8 +223,3 @@ def _namedtuple(name: str, fields: tuple[str, ...]) -> Any:
 def _all_inline(items: list[Any]) -> bool:
     kinds = set(map(type, items))
     return kinds <= _INLINE or (kinds == {int} and min(items) > -_MOST_INT and max(items) < _MOST_INT)
-
-
-def same_node(one: Node, other: Node) -> bool:
-    """By text: True is not 1, and NaN is itself."""
-    return json.dumps(one) == json.dumps(other)

@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from . import build, interpreter, job, restrict
+from . import build, forks, interpreter, job, restrict
 
 CONTROL_FD = 3
 _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run}
@@ -47,65 +47,51 @@ def main() -> NoReturn:
         restrict.LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # each of its threads takes 40 MB of address space
     restrict.LIBC.mallopt(restrict.M_ARENA_MAX, 2)  # else each thread reserves 64 MiB of address space
     interpreter.prepare()
+    forks.release(programs_fork="python" not in settings["filters"])
     if settings["scratch"]:
         os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
-    restrictions = job.Restrictions.from_settings(settings)
+    restrictions = job.Restrictions(settings)
     gc.collect()
     gc.freeze()
     gc.disable()
     control.send(b'{"ready": true}')
-    Zygote(control, restrictions).serve()
+    _serve(control, restrictions)
     os._exit(0)
 
 
-class Zygote:
-    """Forks jobs and tells how they ended."""
-
-    def __init__(self, control: socket.socket, restrictions: job.Restrictions) -> None:
-        self._control, self._restrictions = control, restrictions
-        self._poll = select.poll()
-        self._poll.register(control, select.POLLIN)
-        self._jobs: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
-
-    def serve(self) -> None:
-        """Until the supervisor closes the control socket."""
-        while True:
-            for fd, _ in self._poll.poll():
-                if fd in self._jobs:
-                    self._reap(fd)
-                elif not self._start():
-                    return
-
-    def _start(self) -> bool:
-        message, fds, _, _ = socket.recv_fds(self._control, 65536, 2)
-        if not message:
-            return False
-        uid = self._restrictions.next_uid()
-        zygote = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _run_job(json.loads(message), fds, self._restrictions, uid, zygote)
-        os.close(fds[1])
-        pidfd = os.pidfd_open(pid)
-        self._jobs[pidfd] = pid, socket.socket(fileno=fds[0])
-        self._poll.register(pidfd, select.POLLIN)
-        return True
-
-    def _reap(self, pidfd: int) -> None:
-        self._poll.unregister(pidfd)
-        os.close(pidfd)
-        pid, sock = self._jobs.pop(pidfd)
-        _, status = os.waitpid(pid, 0)
-        with contextlib.suppress(OSError):  # the supervisor may have closed it
-            sock.send(json.dumps({"ended": os.waitstatus_to_exitcode(status)}).encode(), socket.MSG_NOSIGNAL)
-        sock.close()
+def _serve(control: socket.socket, restrictions: job.Restrictions) -> None:
+    """Fork jobs, and say on their sockets how they ended, until the supervisor closes the control socket."""
+    poll, zygote = select.poll(), os.getpid()
+    poll.register(control, select.POLLIN)
+    jobs: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+    while True:
+        for ready, _ in poll.poll():
+            if ready in jobs:
+                poll.unregister(ready)
+                os.close(ready)
+                pid, sock = jobs.pop(ready)
+                _, status = os.waitpid(pid, 0)
+                with sock, contextlib.suppress(OSError):  # the supervisor may have closed it
+                    sock.send(json.dumps({"ended": os.waitstatus_to_exitcode(status)}).encode())
+                continue
+            message, fds, _, _ = socket.recv_fds(control, 65536, 2)
+            if not message:
+                return
+            uid, pid = restrictions.next_uid(), os.fork()
+            if pid == 0:
+                _run_job(json.loads(message), fds, restrictions, uid, zygote)
+            os.close(fds[1])
+            pidfd = os.pidfd_open(pid)
+            jobs[pidfd] = pid, socket.socket(fileno=fds[0])
+            poll.register(pidfd, select.POLLIN)
 
 
 def _run_job(
     request: dict[str, Any], fds: list[int], restrictions: job.Restrictions, uid: int | None, zygote: int
 ) -> NoReturn:
     try:
-        restrict.close_all_but([0, 1, 2, *fds, *restrictions.descriptors()])
+        rules = [] if restrictions.rules is None else [restrictions.rules]
+        restrict.close_all_but([0, 1, 2, *fds, *rules])
         restrict.become(uid)
         restrict.die_with_parent(zygote)
         request["zygote"] = zygote
