@@ -1,8 +1,8 @@
 """What every reward shares: Score and its outcomes, checked parameters, counters, limits on failures.
 
 A reward subclasses `Reward`, sets `Params` to a subclass of rewards.params.RewardParams whose fields all have defaults,
-and implements `grade` or `grade_many`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit` stops a run
-that has too many of them.
+and implements `grade` or `grade_many`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit`
+stops a run that has too many of them.
 """
 
 from __future__ import annotations
