@@ -1,8 +1,8 @@
 """What every reward shares: Score and its outcomes, checked parameters, counters, limits on failures.
 
 A reward subclasses `Reward`, sets `Params` to a subclass of rewards.params.RewardParams whose fields all have defaults,
-and implements `grade`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit` stops a run
-that has too many of them.
+and implements `grade` or `grade_many`. Errors are outcomes, never silent zeros: they are counted, and `FailureLimit`
+stops a run that has too many of them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def finite(score: Score) -> Score:
 def code_hash() -> str:
     """SHA-256 of all code of the rewards: a reward may use any of it, and what it gives may change with it."""
     folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".cpp", ".h", ".toml")):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -153,7 +153,8 @@ class Reward:
         """Raise RewardError if what the reward depends on (a server) is not there."""
 
     def grade(self, row: Row, completion: str) -> Score:
-        raise NotImplementedError
+        """Subclasses implement this or `grade_many`."""
+        return self.grade_many([row], [completion])[0]
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """(kind, problem): what sort of gold the row has, and why it would not be given full marks, if so."""

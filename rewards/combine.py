@@ -116,9 +116,6 @@ class CombineReward(Reward):
         for part in self.parts:
             part.reward.check_ready()
 
-    def grade(self, row: Row, completion: str) -> Score:
-        return self.grade_many([row], [completion])[0]
-
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         results: list[Results] = [{} for _ in rows]
         stopped: dict[int, Score] = {}  # by the gate

@@ -77,9 +77,6 @@ class ModelReward(Reward):
         self._format = thinking(params.thinking)
         self._clients: dict[int, Client] = {}  # by process: connections are not shared with a forked child
 
-    def grade(self, row: Row, completion: str) -> Score:
-        return self.grade_many([row], [completion])[0]
-
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
         sent = [item for item in prepared if not isinstance(item, Score)]
