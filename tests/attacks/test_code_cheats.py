@@ -216,6 +216,15 @@ def solve(n):
     return True
 reply(True)
 """,
+    "an exception as the first reply": """
+import json, os
+nodes = [["tuple", [[1], [2]]], ["tuple", []], ["dict", [], []]]
+raised = [["builtins", "ValueError"], ["builtins", "Exception"]]
+text = json.dumps({"raised": raised, "text": "", "value": [0], "nodes": nodes}).encode()
+os.write(4, len(text).to_bytes(4, "little") + text)
+def solve(n):
+    return True
+""",
     "replies for the tests to trip over": """
 import json, os
 nodes = [
