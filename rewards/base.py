@@ -30,10 +30,8 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 @dataclass(frozen=True)
 class Score:
-    """One graded completion.
-
-    value: the reward, 0 unless outcome is "scored" or the reward defines otherwise. outcome: what happened.
-    details: JSON values for people and logs, e.g. the extracted answer and which stage decided.
+    """One graded completion. value: 0 unless outcome is "scored" or the reward defines otherwise. details: JSON values
+    for people and logs, e.g. the extracted answer and which stage decided.
     """
 
     value: float
@@ -46,9 +44,8 @@ class Score:
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """Largest tolerated shares (0 to 1) of outcomes that say nothing about the answer.
-
-    Checked once `after` scores are in, so that one early failure does not stop a long run.
+    """Largest tolerated shares (0 to 1) of `error` and `timeout`, checked once `after` scores are in, so that an early
+    failure does not stop a long run.
     """
 
     error: float = 0.02
@@ -58,11 +55,9 @@ class FailureLimit:
     def check(self, counts: Mapping[str, int], final: bool = False) -> None:
         """Raise TooManyFailures if a share is above its limit; `final`: however few there are."""
         total = sum(counts.values())
-        if total == 0 or (total < self.after and not final):
-            return
         for outcome, limit in (("error", self.error), ("timeout", self.timeout)):
             failed = counts.get(outcome, 0)
-            if failed > limit * total:
+            if failed > limit * total and (final or total >= self.after):
                 raise TooManyFailures(
                     f"{failed} of {total} scores are {outcome!r} ({failed / total:.1%}; the limit is "
                     f"{limit:.1%}): look at their details, or raise the limit"
@@ -90,9 +85,9 @@ class FailureMonitor:
 
 def finite(score: Score) -> Score:
     """`score`, or an error in place of one whose value, or a part's value, is NaN or infinite."""
-    parts = {name: part.get("value") for name, part in score.details.get("parts", {}).items()}
+    parts = {name: part["value"] for name, part in score.details.get("parts", {}).items()}
     for name, value in {"the reward": score.value, **parts}.items():
-        if value is not None and not math.isfinite(value):
+        if not math.isfinite(value):
             return Score(0.0, "error", {"problem": f"the value of {name} is {value}"})
     return score
 
@@ -110,15 +105,12 @@ def group_of(row: Row) -> str | None:
     """What the completions of one prompt share: `group`, else meta.prompt_id, `id`, `prompt`; None without any."""
     meta = row.get("meta")
     columns = {**row, "prompt_id": meta.get("prompt_id") if isinstance(meta, Mapping) else None}
-    for name in ("group", "prompt_id", "id", "prompt"):
-        if columns.get(name) is not None:
-            return json.dumps([name, columns[name]], sort_keys=True, default=str)
-    return None
+    given = ([name, columns[name]] for name in ("group", "prompt_id", "id", "prompt") if columns.get(name) is not None)
+    return next((json.dumps(pair, sort_keys=True, default=str) for pair in given), None)
 
 
 class Reward:
-    """A configured reward. Thread-safe; usable after fork, and sent to spawned processes by name and
-    parameters.
+    """A configured reward. Thread-safe; usable after fork; pickled as name and parameters.
 
     counts: outcomes so far in this process.
     """
@@ -136,7 +128,7 @@ class Reward:
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        """Build from untyped parameters. Raises RewardError naming the parameter and the nearest known."""
+        """Build from untyped parameters. Raises RewardError."""
         return cls(name, checked(cls.Params, params, f"reward {name!r}"))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -144,13 +136,13 @@ class Reward:
 
     def score(self, row: Row, completion: str) -> Score:
         """Grade one completion of `row`. A row that cannot be graded is outcome "error", not an exception."""
-        return self._count([self.grade(row, completion)])[0]
+        return self._counted([self.grade(row, completion)])[0]
 
     def score_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         """Grade completions[i] of rows[i], in order. workers: how many may be graded at once."""
         if len(rows) != len(completions):
             raise RewardError(f"{len(rows)} rows but {len(completions)} completions")
-        return self._count(self.grade_many(rows, completions, workers))
+        return self._counted(self.grade_many(rows, completions, workers))
 
     @property
     def grouped(self) -> bool:
@@ -170,10 +162,9 @@ class Reward:
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
 
-    def _count(self, scores: list[Score]) -> list[Score]:
+    def _counted(self, scores: list[Score]) -> list[Score]:
         with self._lock:
-            for score in scores:
-                self.counts[score.outcome] += 1
+            self.counts.update(score.outcome for score in scores)
         return scores
 
 
@@ -187,7 +178,7 @@ _alive: weakref.WeakSet[Reward] = weakref.WeakSet()
 
 
 def _fresh_locks() -> None:
-    # Another thread may have held a lock when this process was forked; here nobody would ever release it.
+    # another thread may have held a lock when this process was forked, and would never release it here
     for reward in _alive:
         reward._lock = threading.Lock()
 

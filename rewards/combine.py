@@ -25,8 +25,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, model_validator
 
 from rewards.base import Outcome, Reward, Row, Score, group_of
-from rewards.errors import RewardError, nearest
-from rewards.params import RewardParams
+from rewards.errors import RewardError
+from rewards.params import RewardParams, checked
 from rewards.registry import reward_class
 
 NO_GROUP = "the row has no group, meta.prompt_id, id or prompt, which say what its value is scaled with"
@@ -43,9 +43,7 @@ Limits = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class PartParams(RewardParams):
-    """One part. name: its key in details (default: the reward's name). clip: (low, high) of the scaled value, before
-    the weight.
-    """
+    """One part. name: its key in details (default: the reward's). clip: (low, high) of the scaled, unweighted value."""
 
     reward: str
     params: dict[str, Any] = {}
@@ -94,7 +92,7 @@ class Part(NamedTuple):
 class CombineReward(Reward):
     """Weighted sum, product or gate of other rewards, scaled within groups and clipped as asked.
 
-    details: parts, by name: value, scaled, outcome, details. A part that a gate kept from being computed is absent.
+    details: parts, by name: value, scaled, outcome, details; without those that a gate kept from being computed.
     """
 
     Params = CombineParams
@@ -112,11 +110,9 @@ class CombineReward(Reward):
 
     @property
     def grouped(self) -> bool:
-        """Whether a value depends on the other completions of its group, so that they must be scored together."""
         return any(part.spec.scale != "none" or part.reward.grouped for part in self.parts)
 
     def check_ready(self) -> None:
-        """Raise RewardError unless the parts' servers are ready."""
         for part in self.parts:
             part.reward.check_ready()
 
@@ -125,49 +121,49 @@ class CombineReward(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         results: list[Results] = [{} for _ in rows]
-        scores: dict[int, Score] = {}  # of completions that the gate stopped
+        stopped: dict[int, Score] = {}  # by the gate
         for number, part in enumerate(self.parts):
-            places = [i for i in range(len(rows)) if i not in scores]
+            places = [i for i in range(len(rows)) if i not in stopped]
             graded = _graded(part, [rows[i] for i in places], [completions[i] for i in places], workers)
             for i, result in zip(places, graded, strict=True):
                 results[i][part.spec.key] = result
-            if number == 0 and self.params.mode == "gate":
-                scores = {i: score for i, result in enumerate(graded) if (score := self._stopped(result))}
-        scores |= {i: self._whole(parts) for i, parts in enumerate(results) if i not in scores}
-        return [replace(scores[i], details={"parts": parts}) for i, parts in enumerate(results)]
-
-    def _stopped(self, gate: Mapping[str, Any]) -> Score | None:
-        """The score of a completion that the gate does not let through."""
-        if _failed(gate["outcome"]):
-            return Score(0.0, gate["outcome"])
-        return None if gate["scaled"] >= self.params.threshold else Score(self.params.floor, gate["outcome"])
+                if number == 0 and self.params.mode == "gate":
+                    if _failed(result["outcome"]):
+                        stopped[i] = Score(0.0, result["outcome"])
+                    elif result["scaled"] < self.params.threshold:
+                        stopped[i] = Score(self.params.floor, result["outcome"])
+        return [replace(stopped.get(i) or self._whole(own), details={"parts": own}) for i, own in enumerate(results)]
 
     def _whole(self, results: Results) -> Score:
-        summed = [part.spec for part in self.parts[1 if self.params.mode == "gate" else 0 :]]
+        p = self.params
+        summed = p.parts[1 if p.mode == "gate" else 0 :]
         outcomes: list[Outcome] = [results[spec.key]["outcome"] for spec in summed]
-        for bad in ("error", "timeout"):
-            if bad in outcomes and (self.params.failed == "error" or all(map(_failed, outcomes))):
-                return Score(0.0, bad)
-        terms = [spec.weight * results[spec.key]["scaled"] for spec in summed if "scaled" in results[spec.key]]
-        value = math.prod(terms) if self.params.mode == "product" else math.fsum(terms)
         decided = [outcome for outcome in outcomes if not _failed(outcome)]
-        return Score(_clipped(value, self.params.clip), "scored" if "scored" in decided else decided[0])
+        if len(decided) < len(outcomes) and (p.failed == "error" or not decided):
+            return Score(0.0, "error" if "error" in outcomes else "timeout")
+        terms = [spec.weight * results[spec.key]["scaled"] for spec in summed if "scaled" in results[spec.key]]
+        value = math.prod(terms) if p.mode == "product" else math.fsum(terms)
+        return Score(_clipped(value, p.clip), "scored" if "scored" in decided else decided[0])
 
 
 def _graded(part: Part, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
     """A part's value, outcome and details of each completion, and its scaled value where it has one."""
     groups = ["" if part.spec.scale == "none" else group_of(row) for row in rows]
-    grouped = [i for i, group in enumerate(groups) if group is not None]
-    scores = [Score(0.0, "error", {"problem": NO_GROUP})] * len(rows)
-    graded = part.reward.score_many([rows[i] for i in grouped], [completions[i] for i in grouped], workers)
-    for i, score in zip(grouped, graded, strict=True):
-        scores[i] = score
-    results = [score.as_json() for score in scores]
-    valued = [i for i, score in enumerate(scores) if not _failed(score.outcome)]
-    scaled = scale(part.spec.scale, [scores[i].value for i in valued], [groups[i] for i in valued])
+    with_group = [i for i, group in enumerate(groups) if group is not None]
+    results = [Score(0.0, "error", {"problem": NO_GROUP}).as_json() for _ in rows]
+    graded = part.reward.score_many([rows[i] for i in with_group], [completions[i] for i in with_group], workers)
+    for i, score in zip(with_group, graded, strict=True):
+        results[i] = score.as_json()
+    valued = [i for i, result in enumerate(results) if not _failed(result["outcome"])]
+    scaled = scale(part.spec.scale, [results[i]["value"] for i in valued], [groups[i] for i in valued])
     for i, value in zip(valued, scaled, strict=True):
         results[i]["scaled"] = _clipped(value, part.spec.clip)
     return results
+
+
+class BleuRmParams(RewardParams):
+    bleu: Any = None
+    model: Any = None
 
 
 class BleuRm(CombineReward):
@@ -179,9 +175,7 @@ class BleuRm(CombineReward):
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
         if "parts" not in params:  # which a pickled one has
-            if unknown := next((key for key in params if key not in ("bleu", "model")), ""):
-                near = nearest(unknown, ("bleu", "model"))
-                raise RewardError(f"reward {name!r}: unknown parameter {unknown!r}{near}")
+            checked(BleuRmParams, params, f"reward {name!r}")
             half = {"weight": 0.5, "scale": "zscore"}
             params = {"parts": [{"reward": part, "params": params.get(part, {}), **half} for part in ("bleu", "model")]}
         return super().create(name, params)
@@ -214,11 +208,8 @@ _SCALES: dict[str, Callable[[Sequence[float]], list[float]]] = {"none": list, "z
 
 def scale(name: str, values: Sequence[float], groups: Sequence[Any]) -> list[float]:
     """`values` scaled within groups, in order; groups[i] is the group of values[i]."""
-    members: defaultdict[Any, list[int]] = defaultdict(list)
-    for place, group in enumerate(groups):
-        members[group].append(place)
-    scaled = list(values)
-    for places in members.values():
-        for place, value in zip(places, _SCALES[name]([values[i] for i in places]), strict=True):
-            scaled[place] = value
-    return scaled
+    members: defaultdict[Any, list[float]] = defaultdict(list)
+    for value, group in zip(values, groups, strict=True):
+        members[group].append(value)
+    scaled = {group: iter(_SCALES[name](own)) for group, own in members.items()}
+    return [next(scaled[group]) for group in groups]

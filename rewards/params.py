@@ -13,8 +13,7 @@ from rewards.errors import RewardError, nearest
 class RewardParams(BaseModel):
     """Base of all parameters. Types are strict, but a JSON list serves as a tuple and an int as a float.
 
-    renamed: parameters of earlier versions, old name to new; the old one is an error that names the new. removed: old
-    name to what to do instead.
+    renamed, removed: parameters of earlier versions, whose error names the new one, or says what to do instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -10,7 +10,7 @@ from rewards.errors import RewardError, nearest
 
 REGISTRY = {
     "bleu": "rewards.text.bleu:Bleu",
-    "bleu_rouge_f1": "rewards.text.bleu_rouge:BleuRougeF1",
+    "bleu_rouge_f1": "rewards.text.rouge:BleuRougeF1",
     "choice": "rewards.math.choice:ChoiceReward",
     "code": "rewards.code.reward:CodeReward",
     "language_mix": "rewards.text.language_mix:LanguageMix",

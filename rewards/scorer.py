@@ -38,20 +38,12 @@ def read_lines(path: Path) -> Iterator[Line]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            row: Any = {}
-            problem = ""
             try:
                 row = json.loads(line)
+                problem = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
             except (ValueError, RecursionError) as error:
                 problem = f"not JSON: {str(error)[:100]}"
-            if not isinstance(row, dict):
-                row, problem = {}, f"a JSON {type(row).__name__}, not an object"
-            yield Line(number, row, problem, len(line))
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """(line number, row, problem) of each line that is not blank."""
-    return (line[:3] for line in read_lines(path))
+            yield Line(number, {} if problem else row, problem, len(line))
 
 
 def check_columns(reward: Reward, source: Path, completions: bool = False) -> None:
@@ -59,13 +51,11 @@ def check_columns(reward: Reward, source: Path, completions: bool = False) -> No
 
     completions: whether rows must have `completion` or `completions`. Raises RewardError, OSError.
     """
-    row = next((row for _, row, problem in read_rows(source) if not problem), None)
-    if row is None:
-        return
-    for name in (*reward.needs, *(["completion"] if completions and "completions" not in row else [])):
-        if name not in row:
-            columns = ", ".join(row) or "none"
-            raise RewardError(f"{source}: no column {name!r}{nearest(name, row)}; columns: {columns}")
+    for row in itertools.islice((line.row for line in read_lines(source) if not line.problem), 1):
+        for name in (*reward.needs, *(["completion"] if completions and "completions" not in row else [])):
+            if name not in row:
+                columns = ", ".join(row) or "none"
+                raise RewardError(f"{source}: no column {name!r}{nearest(name, row)}; columns: {columns}")
 
 
 def batches(lines: Iterable[Line], rows: int) -> Iterator[list[Line]]:

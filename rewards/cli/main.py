@@ -20,21 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from rewards.base import FailureLimit, Reward
-from rewards.cli import selfcheck, serve
+from rewards.cli import selfcheck
 from rewards.cli.score import score_file
 from rewards.errors import RewardError, TooManyFailures
+from rewards.params import checked
 from rewards.registry import REGISTRY, load, reward_class
+from rewards.scorer import read_lines
+from rewards.serving.settings import ServerSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     args = _parser().parse_args(argv)
-    commands = {"list": _list, "selfcheck": _selfcheck, "score": _score, "serve": _serve}
     try:
-        status = commands[args.verb](args)
+        status: int = args.run(args)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # the reader has had enough: `list | head`
+    except BrokenPipeError:  # the reader stopped: `list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (RewardError, OSError) as problem:
@@ -46,21 +48,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rewards", description="Score completions.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("list", help="rewards, their row columns and their parameters")
-    score = verbs.add_parser("score", help="score rows that carry `completion` or `completions`")
-    check = verbs.add_parser("selfcheck", help="attack this machine's sandbox; with --input: check reference answers")
-    for verb in (score, check):
-        verb.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
-        verb.add_argument("--input", type=Path, required=verb is score, metavar="JSONL")
-    serve.add_parser(verbs)
-    check.add_argument("--reward", default="math")
-    score.add_argument("--reward", required=True)
+    verbs = parser.add_subparsers(required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text)
+        added.set_defaults(run=run)
+        if run is not _list:
+            added.add_argument("--reward", **({"default": "math"} if run is _selfcheck else {"required": True}))
+            added.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
+            added.add_argument("--input", type=Path, required=run is _score, metavar="JSONL")
+        return added
+
+    verb("list", _list, "rewards, their row columns and their parameters")
+    verb("selfcheck", _selfcheck, "attack this machine's sandbox; with --input: check reference answers")
+    score = verb("score", _score, "score rows that carry `completion` or `completions`")
     score.add_argument("--output", type=Path, required=True, metavar="JSONL")
     score.add_argument("--workers", type=_between(int, 1, 256), metavar="N", help="processes or requests at once")
     limit, share = FailureLimit(), _between(float, 0, 1)
     for name, default in (("errors", limit.error), ("timeouts", limit.timeout)):
         score.add_argument(f"--max-{name}", type=share, default=default, metavar="SHARE", help=f"default {default}")
+    serve = verb("serve", _serve, "score over HTTP: POST /score, and /get_reward for rows of --input by their prompt")
+    more = "what /get_reward answers for an outcome, e.g. truncated=-1"
+    serve.add_argument("--value", action="append", default=[], metavar="OUTCOME=NUMBER", help=more)
+    for name, field in ServerSettings.model_fields.items():
+        if name != "values":
+            text = f"{field.description or ''} (default {field.default})".strip()
+            serve.add_argument(f"--{name.replace('_', '-')}", type=_json, default=field.default, help=text, metavar="X")
     return parser
 
 
@@ -73,18 +86,22 @@ def _between(kind: Callable[[str], float], low: int, high: int) -> Callable[[str
     return number
 
 
-def _param(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise RewardError(f"--param {text!r}: write it as name=value")
+def _json(text: str) -> Any:
     try:
-        return name, json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return name, value
+        return text
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, Any]:
+    for text in texts:
+        if not text.partition("=")[1] or text.startswith("="):
+            raise RewardError(f"{option} {text!r}: write it as name=value")
+    return {text.partition("=")[0]: _json(text.partition("=")[2]) for text in texts}
 
 
 def _reward(args: argparse.Namespace) -> Reward:
-    return load(args.reward, **dict(_param(text) for text in args.param))
+    return load(args.reward, **_pairs("--param", args.param))
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -110,4 +127,21 @@ def _selfcheck(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    return serve.serve(_reward(args), args)
+    """Serve until SIGTERM or Ctrl-C. Status 1 if requests were still running when `grace` was over."""
+    from rewards.serving.app import App  # starlette and uvicorn: only this verb needs them
+    from rewards.serving.server import listen, run
+
+    given = {name: vars(args)[name] for name in ServerSettings.model_fields if name != "values"}
+    settings = checked(ServerSettings, {**given, "values": _pairs("--value", args.value)}, "serve")
+    lines = list(read_lines(args.input)) if args.input else []
+    for line in lines:
+        if line.problem:
+            raise RewardError(f"{args.input}:{line.number}: {line.problem}")
+    reward = _reward(args)
+    app = App(reward, [line.row for line in lines], settings)
+    reward.check_ready()
+    finished = run(app, listen(settings.host, settings.port))
+    if not finished:  # threads cannot be stopped, and the interpreter would wait for them
+        sys.stdout.flush()
+        os._exit(1)
+    return 0

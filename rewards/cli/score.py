@@ -11,11 +11,9 @@ import hashlib
 import itertools
 import json
 import os
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,7 +37,7 @@ def score_file(
         raise RewardError(f"{output}: input and output are the same file; write to another one")
     check_columns(reward, source, completions=True)
     reward.check_ready()
-    work, total = _work(reward, source)
+    work = _work(reward, source)
     part, about = (output.with_name(output.name + suffix) for suffix in (".part", ".part.json"))
     counts: Counter[str] = Counter()
     with part.open("a+b") as out:
@@ -49,15 +47,13 @@ def score_file(
             about.write_text(work)
         done = _resume(out, counts, source)
         lines = itertools.islice(read_lines(source), done, None)
-        with _progress(total, done) as advance:
-            for batch in _scored(reward, batches(lines, reward.batch_rows * (workers or 1)), workers):
-                for line, scores in batch:
-                    counts.update(score.outcome for score in scores)
-                    row = {**line.row, "scores": [score.as_json() for score in scores]}
-                    out.write(json.dumps(row).encode() + b"\n")
-                out.flush()
-                advance(len(batch))
-                limit.check(counts)
+        for batch in _scored(reward, batches(lines, reward.batch_rows * (workers or 1)), workers):
+            for line, scores in batch:
+                counts.update(score.outcome for score in scores)
+                row = {**line.row, "scores": [score.as_json() for score in scores]}
+                out.write(json.dumps(row).encode() + b"\n")
+            out.flush()
+            limit.check(counts)
         limit.check(counts, final=True)
         os.fsync(out.fileno())
         part.replace(output)
@@ -103,15 +99,12 @@ def _unscored(line: Line) -> list[Score]:
     return [Score(0.0, "error", {"problem": f"line {line.number}: {problem}"})] if problem else []
 
 
-def _work(reward: Reward, source: Path) -> tuple[str, int]:
-    """What is scored by what, as JSON, and the number of rows in `source`."""
-    digest, rows = hashlib.sha256(), 0
+def _work(reward: Reward, source: Path) -> str:
+    """What is scored by what, as JSON."""
     with source.open("rb") as data:
-        for line in data:
-            digest.update(line)
-            rows += bool(line.strip())
-    work = {"reward": reward.name, "params": params_of(reward), "code": code_hash(), "input": digest.hexdigest()}
-    return json.dumps(work, sort_keys=True), rows
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+    work = {"reward": reward.name, "params": params_of(reward), "code": code_hash(), "input": digest}
+    return json.dumps(work, sort_keys=True)
 
 
 def _resume(part: BinaryIO, counts: Counter[str], source: Path) -> int:
@@ -129,17 +122,3 @@ def _resume(part: BinaryIO, counts: Counter[str], source: Path) -> int:
     counts.update(itertools.chain.from_iterable(outcomes[:done]))
     part.truncate(ends[done])
     return done
-
-
-@contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda rows: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("scoring", total=total, completed=done)
-        yield lambda rows: bar.advance(task, rows)

@@ -16,7 +16,7 @@ from typing import Any
 from rewards import sandbox
 from rewards.base import Reward
 from rewards.registry import load
-from rewards.scorer import check_columns, read_rows
+from rewards.scorer import check_columns, read_lines
 
 CALL = {"tests": {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}}
 POLYNOMIAL = {"answer": "x^2+1"}
@@ -90,10 +90,10 @@ def references(reward: Reward, path: Path) -> tuple[list[str], bool]:
     check_columns(reward, path)
     kinds: Counter[str] = Counter()
     lines: list[str] = []
-    for number, row, problem in read_rows(path):
-        kind, problem = ("", problem) if problem else reward.check_gold(row)
+    for line in read_lines(path):
+        kind, problem = ("", line.problem) if line.problem else reward.check_gold(line.row)
         if problem:
-            lines.append(f"{path}:{number}: {problem}")
+            lines.append(f"{path}:{line.number}: {problem}")
         else:
             kinds[kind] += 1
     correct, wrong = sum(kinds.values()), len(lines)

@@ -3,7 +3,7 @@
     python -m rewards score --reward code --input rows.jsonl --output scored.jsonl --workers 8
 
 The program is taken from the last fence after the thought (fences.py), the tests are read by suites.py, and grade.py
-runs the one against the other in a sandbox that never holds an expected output (but for C++ tests as source, see
+runs the one against the other in a sandbox that never holds an expected output (but for C++ tests as source:
 details.isolation). A program that fails, hangs or does not compile is `scored`, and `details.status` says which;
 outcome `error` is the grader's own.
 """
@@ -99,7 +99,7 @@ class CodeReward(Reward):
     """How much of the row's tests the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
-    tests (a verdict each, at most 32), sandbox, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
+    tests (a verdict each, at most 32), rung, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
     "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
     """
 
@@ -139,7 +139,7 @@ class CodeReward(Reward):
 
         None where nothing would be run. Raises RewardError as `check_ready` does.
         """
-        terms = {**params_of(self), "workers": 0, "level": shared().level}
+        terms = {**params_of(self), "workers": 0, "rung": shared().rung}
         here = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
         suites: _Suites = {}
         found: list[str | None] = []
@@ -233,12 +233,12 @@ class CodeReward(Reward):
             sandbox = shared()
             with slot(p.workers):
                 graded = grade_program(job.code, job.suite, terms, sandbox)
-            return self._score(graded, job.suite, sandbox.level)
+            return self._score(graded, job.suite, sandbox.rung)
         except RewardError as problem:
             return _error(str(problem))
 
-    def _score(self, graded: Graded, suite: Suite, level: str) -> Score:
-        details: dict[str, Any] = {"sandbox": level, "language": suite.language, "isolation": suite.isolation}
+    def _score(self, graded: Graded, suite: Suite, rung: str) -> Score:
+        details: dict[str, Any] = {"rung": rung, "language": suite.language, "isolation": suite.isolation}
         if graded.failure:
             return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}

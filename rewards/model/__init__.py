@@ -1,1 +1,1 @@
-"""Reward models, over HTTP or in this process, and their chat templates."""
+"""Reward models over HTTP."""

@@ -1,4 +1,4 @@
-"""Requests to reward-model servers, with httpx2: deadlines, retries with backoff, few at once.
+"""HTTP requests to reward-model servers: deadlines, retries with backoff, bounded concurrency.
 
 Synchronous, so that threads, asyncio (through threads) and Ray workers can use it; each process makes its own client.
 """
@@ -24,13 +24,11 @@ KEPT_S = 2.0  # how long an idle connection is kept; vLLM closes it after 5 s, w
 
 
 class ServerError(Exception):
-    """No usable answer after all tries. status: of an answer that would be the same again, such as 400; else 0.
-    timed_out: the last try ran into its deadline.
-    """
+    """No usable answer after all tries. timed_out: the last try exceeded its deadline."""
 
-    def __init__(self, message: str, status: int = 0, timed_out: bool = False) -> None:
+    def __init__(self, message: str, timed_out: bool = False) -> None:
         super().__init__(message)
-        self.status, self.timed_out = status, timed_out
+        self.timed_out = timed_out
 
 
 def server_url(url: str) -> str:
@@ -48,7 +46,7 @@ def server_url(url: str) -> str:
 
 class Client:
     """Requests to one server, never through a proxy. timeout: seconds to connect, to send, and to receive in one try.
-    concurrency: requests under way at once; waiting for a place is not timed. key: sent as bearer token.
+    concurrency: requests at once; waiting for a connection is not timed. key: sent as bearer token.
     """
 
     def __init__(self, url: str, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
@@ -71,14 +69,14 @@ class Client:
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**tried) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             timed_out = False
             try:
-                status, headers, content = self._try(path, body)
-                if status < 300:
+                response, content = self._try(path, body)
+                if response.status_code < 300:
                     return read(content)
-                problem = f"status {status}: {_message(content)}"
-                if status not in RETRIED:
-                    raise ServerError(problem, status)
-                timed_out = status in (408, 504)
-                if (after := headers.get("retry-after", "")).isdecimal():
+                problem = f"status {response.status_code}: {_message(content)}"
+                if response.status_code not in RETRIED:
+                    raise ServerError(problem)
+                timed_out = response.status_code in (408, 504)
+                if (after := response.headers.get("retry-after", "")).isdecimal():
                     wait = min(int(after), LONGEST_RETRY_AFTER_S)
             except httpx2.TimeoutException:
                 problem, timed_out = f"no answer within {self._timeout:g} s", True
@@ -89,9 +87,9 @@ class Client:
             if tried < self._retries:
                 time.sleep(wait)
         tries = f" ({self._retries + 1} tries)" if self._retries else ""
-        raise ServerError(f"{self.url}{path}: {problem}{tries}", timed_out=timed_out)
+        raise ServerError(f"{self.url}{path}: {problem}{tries}", timed_out)
 
-    def _try(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, httpx2.Headers, bytes]:
+    def _try(self, path: str, body: Mapping[str, Any] | None) -> tuple[httpx2.Response, bytes]:
         method, sent = ("GET", None) if body is None else ("POST", json.dumps(body))
         content = bytearray()
         with self._client.stream(method, self.url + path, content=sent) as response:
@@ -102,7 +100,7 @@ class Client:
                     raise ValueError(f"more than {LARGEST_REPLY} bytes")
                 if time.monotonic() > deadline:
                     raise httpx2.ReadTimeout("the reply is too slow")
-        return response.status_code, response.headers, bytes(content)
+        return response, bytes(content)
 
 
 def _message(content: bytes) -> str:

@@ -46,7 +46,7 @@ RETRY = {"Retry-After": "1"}
 CLIENT_GONE = 499  # nginx's status for a request whose client closed the connection; it is only counted
 PATHS = "there is POST /get_reward, POST /score, GET /health and GET /metrics"
 Item = Score | tuple[dict[str, Any], str]  # one completion: what to grade, or the score of one that cannot be graded
-Answer = Callable[[Sequence[Score]], dict[str, Any]]
+Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # a request: its items, and scores to an answer
 
 
 class GetReward(BaseModel, strict=True):
@@ -80,7 +80,7 @@ class App:
             Route("/health", self._health),
             Route("/metrics", self._metrics),
         ]
-        self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+        self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
         self._starlette.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +105,7 @@ class App:
         lines += [f"rewards_requests_inside {self._requests}", f"rewards_body_bytes {self._bytes}", ""]
         return PlainTextResponse("\n".join(lines))
 
-    async def _answer(self, read: Callable[[Any], tuple[list[Item], Answer]], request: Request) -> Response:
+    async def _answer(self, read: Callable[[Any], Read], request: Request) -> Response:
         content = bytearray()
         try:
             await self._receive(request, content)
@@ -139,9 +139,9 @@ class App:
                 if self._bytes > total:
                     raise HTTPException(503, f"the requests under way hold more than {total} bytes", RETRY)
         except ClientDisconnect:
-            raise HTTPException(CLIENT_GONE, "the client closed the connection") from None
+            raise HTTPException(CLIENT_GONE) from None
 
-    async def _graded(self, request: Request, items: list[Item], answer: Answer) -> Response:
+    async def _graded(self, request: Request, items: list[Item], answer: Callable[..., Any]) -> Response:
         """Grade in a thread. When time is up or the client is gone, a request that waits is never graded; a grading
         that runs cannot be stopped: it keeps its thread until it ends, and its scores are dropped.
         """
@@ -152,9 +152,10 @@ class App:
         gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait([result, gone], timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and gone.done():
+                raise HTTPException(CLIENT_GONE)
             if not result.done():
-                by_client = CLIENT_GONE, "the client closed the connection"
-                raise HTTPException(*(by_client if gone.done() else (504, f"no score in {self.settings.timeout:g} s")))
+                raise HTTPException(504, f"no score in {self.settings.timeout:g} s")
         except asyncio.CancelledError:  # by uvicorn, when `grace` is over
             raise HTTPException(503, "the server stopped before this was graded") from None
         finally:
@@ -170,7 +171,7 @@ class App:
         self._count([Score(0.0, "error") for _ in items])
         raise HTTPException(500, problem[:1000])
 
-    def _grade(self, items: list[Item], answer: Answer) -> tuple[list[Score], bytes]:
+    def _grade(self, items: list[Item], answer: Callable[..., Any]) -> tuple[list[Score], bytes]:
         """In a thread: the scores and the encoded answer."""
         pairs = [item for item in items if not isinstance(item, Score)]
         graded = iter(self.reward.score_many([row for row, _ in pairs], [text for _, text in pairs]))
@@ -185,23 +186,23 @@ class App:
             self.failure = str(problem)
             raise HTTPException(500, self.failure) from None
 
-    def _read_query(self, body: Any) -> tuple[list[Item], Answer]:
+    def _read_query(self, body: Any) -> Read:
         """A /get_reward request. An unknown prompt is an `error` outcome of its own text only."""
         if not len(self.prompts):
             raise HTTPException(400, "/get_reward finds rows by their prompts: start the server with --input")
-        items: list[Item] = []
-        for text in GetReward.model_validate(body).query:
-            try:
-                items.append(self.prompts.find(text))
-            except RewardError as problem:
-                items.append(Score(0.0, "error", {"problem": str(problem)}))
         values = self.settings.values
-        return items, lambda scores: {
+        return [self._row_of(text) for text in GetReward.model_validate(body).query], lambda scores: {
             "rewards": [float(values.get(score.outcome, score.value)) for score in scores],
             "outcomes": [score.outcome for score in scores],
         }
 
-    def _read_rows(self, body: Any) -> tuple[list[Item], Answer]:
+    def _row_of(self, text: str) -> Item:
+        try:
+            return self.prompts.find(text)
+        except RewardError as problem:
+            return Score(0.0, "error", {"problem": str(problem)})
+
+    def _read_rows(self, body: Any) -> Read:
         """A /score request."""
         asked = ScoreRows.model_validate(body)
         rows = asked.rows
@@ -223,16 +224,15 @@ class App:
                 raise HTTPException(400, f"completions.{place}: must be a text or a list of texts")
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
-            left = iter([score.as_json() for score in scores])
-            shaped = [[next(left) for _ in texts] for texts in lists]
+            left = (score.as_json() for score in scores)
             return {
-                "scores": [s[0] if isinstance(c, str) else s for s, c in zip(shaped, asked.completions, strict=True)]
+                "scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in asked.completions]
             }
 
         return [(row, text) for row, texts in zip(rows, lists, strict=True) for text in texts], answer
 
 
-def _read(content: bytearray, read: Callable[[Any], tuple[list[Item], Answer]]) -> tuple[list[Item], Answer]:
+def _read(content: bytearray, read: Callable[[Any], Read]) -> Read:
     """`read` of a request's JSON. Raises HTTPException."""
     try:
         return read(json.loads(content, parse_constant=_not_json))
@@ -261,10 +261,6 @@ async def _refused(request: Request, problem: Exception) -> Response:
     missing = problem.status_code in (404, 405)
     message = f"no {request.method} {request.url.path[:80]}: {PATHS}" if missing else " ".join(problem.detail.split())
     return _json(problem.status_code, {"error": message}, problem.headers)
-
-
-async def _failed(_: Request, problem: Exception) -> Response:
-    return _json(500, {"error": f"the server failed: {type(problem).__name__}"})
 
 
 def _by_id(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

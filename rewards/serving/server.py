@@ -6,11 +6,12 @@ import asyncio
 import json
 import signal
 import socket
+from http import HTTPStatus
 from typing import Any
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rewards.errors import RewardError
 from rewards.serving.app import App
@@ -43,8 +44,7 @@ class BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._timer:
-            self._timer.cancel()
+        self._stop_timer()
 
     def shutdown(self) -> None:
         """On SIGTERM: a request that is complete is answered, another is dropped."""
@@ -60,7 +60,11 @@ class BoundedProtocol(H11Protocol):
         """Start the clock when the client has to act, and stop it when it has."""
         if self.flow.write_paused or self.conn.their_state in RECEIVING:
             self._timer = self._timer or self.loop.call_later(self.app.settings.read_timeout, self._too_slow)
-        elif self._timer:
+        else:
+            self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer:
             self._timer.cancel()
             self._timer = None
 
@@ -74,15 +78,9 @@ class BoundedProtocol(H11Protocol):
         """Answer outside the app if no answer has begun, and close the connection."""
         if self.conn.our_state in UNSENT and not self.transport.is_closing():
             self.app.answers[status] += 1
-            body = json.dumps({"error": message}).encode()
-            headers = [
-                ("content-type", "application/json"),
-                ("content-length", str(len(body))),
-                ("connection", "close"),
-            ]
-            head = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
-            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+            body = json.dumps({"error": message})
+            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+            self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
         self.transport.close()
 
 

@@ -6,17 +6,17 @@
     +reward.custom_reward_function.reward_kwargs.params={fallbacks: [answer_is]}
 
 The settings (`Settings`) can also be a JSON file: `reward_kwargs.config=reward.json`. `validation: {<data_source>:
-{reward: …, params: {…}}}` grades the samples whose `extra_info.split` is validation by their data_source's entry; that
-score is their `acc`, so evaluation during training is evaluation as it is done afterwards.
+{reward: …, params: {…}}}` grades the samples whose `extra_info.split` is validation by their data_source's entry, and
+that score is their `acc`.
 
-The row to score comes from the sample's `extra_info`: its key `row` (JSON text or a mapping), or else its columns;
-`ground_truth` is used for the column that the reward needs (answer, tests or references), and a reward model needs
-`prompt`. verl passes neither finish reasons nor which samples share a prompt: for rewards scaled within a group set
-`group_size` (verl's rollout.n), and use the async function with one worker (`reward.num_workers=1`).
+The row to score is `extra_info.row` (JSON text or a mapping), or else the columns of `extra_info`; `ground_truth` is
+used for the column that the reward needs (answer, tests or references), and a reward model needs `prompt`. verl passes
+neither finish reasons nor which samples share a prompt: for rewards scaled within a group set `group_size` (verl's
+rollout.n), and use the async function with one worker (`reward.num_workers=1`).
 
 A reward that raises or whose value is not finite is an `error`; no score after `deadline` seconds, waiting included, is
-a `timeout`. Such a sample scores 0 and its metrics say why. The run ends when the share of either among the last
-`window` outcomes exceeds its limit (verl's `rate_limited` manager swallows that exception, the others pass it on).
+a `timeout`. Such a sample scores 0, and the run ends when the share of either among the last `window` outcomes exceeds
+its limit (verl's `rate_limited` manager swallows that exception, the others pass it on).
 
 verl decodes completions without special tokens: the marks of a thinking format must not be special tokens of the
 policy's tokenizer.
@@ -38,7 +38,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from rewards.base import FailureLimit, FailureMonitor, Reward, Score, finite, group_of
+from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, finite, group_of
 from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.params import RewardParams, checked
@@ -50,15 +50,14 @@ REFERENCES = ("answer", "tests", "references")
 # What verl itself puts into extra_info.
 VERLS = frozenset({"num_turns", "rollout_reward_scores", "experiment_name", "tools_kwargs", "need_tools_kwargs"})
 VALIDATION = frozenset({"val", "validation", "test", "eval"})
-# Samples graded at once in a process. Most threads wait: the rewards' own limits (`workers`, `concurrency`) hold for
-# the process, not for a call, and so are not multiplied by these.
+# Samples graded at once in a process; the rewards' own limits (`workers`, `concurrency`) hold for the process as well.
 THREADS = 64
 
 Scoring = concurrent.futures.Future[list[Score]] | asyncio.Future[list[Score]]
 
 
 class Validation(RewardParams):
-    """The reward of a benchmark."""
+    """A benchmark's reward."""
 
     reward: str
     params: dict[str, Any] = {}
@@ -122,7 +121,7 @@ async def compute_score_async(
 
 
 def is_validation(extra_info: Any) -> bool:
-    """Whether verl validates with this sample, and does not train on it."""
+    """Whether verl validates with this sample instead of training on it."""
     return str((plain(extra_info) or {}).get("split")) in VALIDATION
 
 
@@ -138,7 +137,8 @@ class _Group:
 class Grader:
     """One configured reward of this process.
 
-    tasks: the graders of validation samples by data_source; without any, this one grades all samples.
+    parts: keys of a combined reward's parts, which verl shows as metrics. tasks: the graders of validation samples by
+    data_source; without any, this one grades all samples.
     """
 
     def __init__(
@@ -146,15 +146,13 @@ class Grader:
         settings: Settings,
         reward: Reward,
         monitor: FailureMonitor,
+        parts: Sequence[str] = (),
         tasks: Mapping[str, Grader] | None = None,
-        with_parts: bool = True,
     ) -> None:
         self.settings, self.reward = settings, reward
-        parts = reward.parts if with_parts and isinstance(reward, CombineReward) else []
-        self._parts = [part.spec.key for part in parts]
-        if settings.acc and settings.acc not in self._parts:
-            raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, self._parts)}")
-        self._monitor, self._tasks = monitor, tasks or {}
+        if settings.acc and settings.acc not in parts:
+            raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, parts)}")
+        self._monitor, self._parts, self._tasks = monitor, parts, tasks or {}
         self._groups: dict[Any, _Group] = {}
         self._explained = False
 
@@ -171,28 +169,21 @@ class Grader:
 
     def row(self, data_source: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
         """The row to score. An unreadable one lacks its columns, which makes its outcome "error"."""
-        info = plain(extra_info) or {}
-        given = _json_or_none(info["row"]) if isinstance(info.get("row"), str) else info.get("row")
-        row = given if isinstance(given, dict) else {k: v for k, v in info.items() if k not in VERLS and v is not None}
-        reference = plain(ground_truth)
+        info, reference = plain(extra_info) or {}, plain(ground_truth)
+        row = _json_or_none(info["row"]) if isinstance(info.get("row"), str) else info.get("row")
+        if not isinstance(row, dict):
+            row = {key: value for key, value in info.items() if key not in VERLS and value is not None}
         for column in REFERENCES:
             if column in self.reward.needs and column not in row and reference is not None:
-                as_text = column == "answer" or not isinstance(reference, str)
-                parsed = None if as_text else _json_or_none(reference)
+                parsed = _json_or_none(reference) if column != "answer" and isinstance(reference, str) else None
                 row[column] = parsed if isinstance(parsed, (list, dict)) else reference
-        row.setdefault("source", data_source)
-        if "split" in info:
-            row.setdefault("split", info["split"])
-        if "id" not in row and info.get("id") is not None:
-            row["id"] = info["id"]
-        if "id" not in row and info.get("index") is not None:
-            row["id"] = f"{info.get('split', '')}{info['index']}"
-        return row
+        known = {"source": data_source, "split": info.get("split"), "id": info.get("id")}
+        if known["id"] is None and info.get("index") is not None:
+            known["id"] = f"{info.get('split', '')}{info['index']}"
+        return {key: value for key, value in known.items() if value is not None} | row
 
     def scores_of(self, scoring: Scoring, count: int = 1) -> list[Score]:
-        """The scores of `count` completions, or their error or timeout. Raises what must end a run: RewardError, and
-        exceptions such as SystemExit.
-        """
+        """The scores of `count` completions, or their error or timeout. Raises RewardError and such as SystemExit."""
         if not scoring.done() or scoring.cancelled():
             scoring.cancel()  # has no effect once it runs: its thread is lost
             return [Score(0.0, "timeout", {"problem": f"no score after {self.settings.deadline:g} s"})] * count
@@ -214,13 +205,12 @@ class Grader:
         except TooManyFailures as failure:
             raise TooManyFailures(f"{failure}; the last: {_problem(score)}") from None
         result: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome, "id": str(row.get("id", ""))}
-        for outcome in ("error", "timeout", "truncated", "no_answer", "bad_format"):
-            result[f"is_{outcome}"] = float(score.outcome == outcome)
-        parts = score.details.get("parts", {})
-        for name in self._parts:  # every sample has every key: verl reads the first one's and expects them in all
-            result[f"part_{name}"] = parts.get(name, {}).get("value")
+        result |= {f"is_{outcome}": float(score.outcome == outcome) for outcome in OUTCOMES if outcome != "scored"}
+        # every sample has every key: verl reads the first one's and expects them in all
+        values = {name: score.details.get("parts", {}).get(name, {}).get("value") for name in self._parts}
+        result |= {f"part_{name}": value for name, value in values.items()}
         if self.settings.acc:
-            result["acc"] = float(parts.get(self.settings.acc, {}).get("value") or 0.0)
+            result["acc"] = float(values[self.settings.acc] or 0.0)
         elif not self._parts:
             result["acc"] = result["score"]
         return result
@@ -298,46 +288,47 @@ def _made(key: str, pid: int) -> Grader:
     given = json.loads(key)
     router = given.pop("reward_router_address", None)
     if path := given.pop("config", None):
-        given = {**_written(Path(path)), **given}
+        given = {**_written(path), **given}
     settings = checked(Settings, given, "reward_kwargs")
     monitor = FailureMonitor(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
     loaded: dict[str, Reward] = {}  # equal rewards are one, with one set of worker processes
 
-    def reward_of(name: str, params: dict[str, Any]) -> Reward:
-        key = json.dumps([name, params], sort_keys=True)
+    def reward_of(entry: Settings | Validation) -> Reward:
+        key = json.dumps([entry.reward, entry.params], sort_keys=True)
         if key not in loaded:
-            loaded[key] = load(name, **(_routed(name, params, f"http://{router}") if router else params))
+            params = _routed(entry.reward, entry.params, f"http://{router}") if router else entry.params
+            loaded[key] = load(entry.reward, **params)
             if not router:  # verl has checked its own server
                 loaded[key].check_ready()  # a wrong address ends the run before its first step
         return loaded[key]
 
     tasks = {}
     for task, entry in settings.validation.items():
-        reward = reward_of(entry.reward, entry.params)
-        if reward.grouped:
+        if (reward := reward_of(entry)).grouped:
             raise RewardError(f"validation: {task}: reward {entry.reward!r} compares completions, which is no accuracy")
         own = {"reward": entry.reward, "acc": "", "group_size": 1}
-        tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, with_parts=False)
-    return Grader(settings, reward_of(settings.reward, settings.params), monitor, tasks)
+        tasks[task] = Grader(settings.model_copy(update=own), reward, monitor)
+    reward = reward_of(settings)
+    parts = [part.spec.key for part in reward.parts] if isinstance(reward, CombineReward) else []
+    return Grader(settings, reward, monitor, parts, tasks)
 
 
-def _written(path: Path) -> dict[str, Any]:
+def _written(path: str) -> dict[str, Any]:
     """Settings from a JSON file. Raises RewardError."""
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise RewardError(f"reward_kwargs.config: {path}: {problem.strerror}") from None
-    except ValueError as problem:
-        raise RewardError(f"reward_kwargs.config: {path}: not JSON: {problem}") from None
+        given = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else f"not JSON: {problem}"
+        raise RewardError(f"reward_kwargs.config: {path}: {reason}") from None
     if not isinstance(given, dict):
         raise RewardError(f"reward_kwargs.config: {path}: not a JSON object")
     return given
 
 
 def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:
-    """`params` with verl's reward-model router for every `model` part that names no server of its own."""
-    if reward == "model" and not params.get("url") and not params.get("path"):
-        return {**params, "url": url}
+    """`params` with verl's reward-model router as the server of every `model` part without `url`."""
+    if reward == "model":
+        return {"url": url, **params}
     if reward == "bleu_rm":
         return {**params, "model": _routed("model", params.get("model", {}), url)}
     parts = params.get("parts")
@@ -348,12 +339,12 @@ def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 @cache
-def _executor(pid: int) -> ThreadPoolExecutor:
+def _executor(pid: int) -> ThreadPoolExecutor:  # one per process: threads do not survive a fork
     return ThreadPoolExecutor(THREADS, thread_name_prefix="rewards")
 
 
 def _threads() -> ThreadPoolExecutor:
-    return _executor(os.getpid())  # threads do not survive a fork
+    return _executor(os.getpid())
 
 
 def _fresh_locks() -> None:

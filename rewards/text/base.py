@@ -1,25 +1,37 @@
-"""What all text rewards share: the part of a completion that they grade, and a base for those without references."""
+"""What text rewards share: the part of a completion that they grade, and tables of a row's references."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import groupby
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import Field
 
 from rewards.base import Reward, Row, Score
+from rewards.extract import ThinkingFormat
 from rewards.params import RewardParams
-from rewards.thinking import as_text, thinking
+from rewards.processes.fanout import FansOut
+from rewards.thinking import thinking
 
 AnswerTags = Literal["first", "last", "ignore"]
+Table = TypeVar("Table")
+References = tuple[str, ...]
+NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
 
 
 class TextParams(RewardParams):
     """thinking: the format whose answer is graded. answer_tags: see `answer_text`."""
 
-    thinking: Annotated[str, BeforeValidator(as_text)] = "none"
+    thinking: ThinkingFormat = "none"
     answer_tags: AnswerTags = "first"
+
+
+class ReferenceParams(TextParams):
+    """cache: how many sets of references are kept as tables."""
+
+    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
 
 
 def answer_text(completion: str, tags: AnswerTags) -> str:
@@ -54,10 +66,67 @@ class TextReward(Reward):
         raise NotImplementedError
 
     def grade(self, row: Row, completion: str) -> Score:
-        if not isinstance(completion, str):
-            return not_a_text(completion)
-        return self.measure(row, self.text_of(completion))
+        return self.measure(row, self.text_of(completion)) if isinstance(completion, str) else _not_a_text(completion)
 
 
-def not_a_text(completion: Any) -> Score:
+class ReferenceReward(TextReward, FansOut, Generic[Table]):
+    """Grades the text of each completion against a table of its row's references.
+
+    Subclasses make a table (`table`, None if no reference has a token) and grade texts with it (`compare`).
+    Consecutive rows with the same references are graded together. Thread-safe: tables are not changed once made.
+    """
+
+    needs = ("references",)
+
+    def __init__(self, name: str, params: Any) -> None:
+        super().__init__(name, params)
+        self._table: Callable[[References], Table | None] = lru_cache(maxsize=params.cache)(self.table)
+
+    def table(self, references: References) -> Table | None:
+        raise NotImplementedError
+
+    def compare(self, table: Table, texts: Sequence[str]) -> list[Score]:
+        """Scores of texts as `text_of` returns them."""
+        raise NotImplementedError
+
+    def check_gold(self, row: Row) -> tuple[str, str]:
+        """Kind "text"; a problem if there is nothing to compare with."""
+        _, problem = self._table_of(_references(row))
+        return ("" if problem else "text"), problem
+
+    def grade(self, row: Row, completion: str) -> Score:
+        return self._group(_references(row), [completion])[0]
+
+    def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
+        scores: list[Score] = []
+        for references, group in groupby(rows, _references):
+            scores += self._group(references, completions[len(scores) : len(scores) + sum(1 for _ in group)])
+        return scores
+
+    def _table_of(self, references: References | str) -> tuple[Table | None, str]:
+        """(table, problem)"""
+        if isinstance(references, str):
+            return None, references
+        table = self._table(references)
+        return table, NOTHING_TO_COMPARE if table is None else ""
+
+    def _group(self, references: References | str, completions: Sequence[Any]) -> list[Score]:
+        table, problem = self._table_of(references)
+        if table is None:
+            return [error(problem) for _ in completions]
+        graded = iter(self.compare(table, [self.text_of(text) for text in completions if isinstance(text, str)]))
+        return [next(graded) if isinstance(text, str) else _not_a_text(text) for text in completions]
+
+
+def _not_a_text(completion: Any) -> Score:
     return error(f"the completion is {type(completion).__name__}, not a text")
+
+
+def _references(row: Row) -> References | str:
+    """The row's references, or what is wrong with them. A single text stands for a list of one."""
+    given = row.get("references")
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
+        return f"the row's references are {str(given)[:100]!r}, not a list of texts"
+    return tuple(given) or "the row's references are an empty list"

@@ -23,8 +23,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Score
+from rewards.text.base import ReferenceParams, ReferenceReward, References
 from rewards.text.ngrams import ReferenceTable
-from rewards.text.references import ReferenceParams, ReferenceReward, References
 from rewards.text.tokenise import tokens_13a
 
 _LOG_0 = -9999999999.0  # sacrebleu's
@@ -75,16 +75,16 @@ class Bleu(ReferenceReward[ReferenceTable]):
             details["empty_references"] = len(lengths) - len(filled)
         if not length:
             return Score(0.0, "no_answer", {**details, "problem": "the text has no token, BLEU is not defined"})
-        rule = p.reference_length if p.reference_length != "variant" else "shortest" if p.variant == "nmt" else ""
-        target = min(filled) if rule == "shortest" else min(filled, key=lambda other: (abs(other - length), other))
+        shortest = p.reference_length == "shortest" or (p.reference_length == "variant" and p.variant == "nmt")
+        target = min(filled) if shortest else min(filled, key=lambda other: (abs(other - length), other))
         penalty = 1.0
         if p.brevity_penalty and length <= target:  # each variant rounds as its original does
             penalty = math.exp(1 - 1.0 / (length / target) if p.variant == "nmt" else 1 - target / length)
         details |= {"tokens": length, "reference_tokens": target, "brevity_penalty": penalty}
         if p.variant == "nmt":
             return Score(nmt_bleu(matched, length, penalty), "scored", details)
-        effective = p.variant == "sacrebleu-effective"
-        return Score(sacrebleu_bleu(matched, length, penalty, effective), "scored", details)
+        value = sacrebleu_bleu(matched, length, penalty, effective=p.variant == "sacrebleu-effective")
+        return Score(value, "scored", details)
 
 
 def nmt_bleu(matched: Sequence[int], length: int, penalty: float) -> float:

@@ -1,9 +1,10 @@
-"""Reward `rouge_l`: ROUGE-L F1 of a completion against `row["references"]`, from 0 to 1.
+"""Rewards `rouge_l`, ROUGE-L F1 of a completion against `row["references"]`, from 0 to 1, and `bleu_rouge_f1`, the
+harmonic mean of `bleu` and `rouge_l`.
 
     python -m rewards score --reward rouge_l --input rows.jsonl --output scored.jsonl
 
-Equal to the largest rougeL F-measure over the references of rouge-score (use_stemmer=False), which is what
-evaluate's rouge gives for one sample and BLEUBERI used.
+ROUGE-L is the largest rougeL F-measure over the references of rouge-score (use_stemmer=False), which is what
+evaluate's rouge gives for one sample. Both are rewards of BLEUBERI (training/dataset.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
-from rewards.text.references import ReferenceParams, ReferenceReward, References
+from rewards.text.base import ReferenceParams, ReferenceReward, References
+from rewards.text.bleu import Bleu, BleuParams
+from rewards.text.ngrams import ReferenceTable
 from rewards.text.tokenise import rouge_tokens
 
 _CHARACTERS = 0x110000
@@ -60,7 +63,41 @@ def _score(table: Encoded, tokens: Sequence[str]) -> Score:
 
 def _f1(common: int, length: int, target: int) -> float:
     """Harmonic mean of common/length and common/target, rounded as rouge-score rounds it."""
-    if not common:
-        return 0.0
-    precision, recall = common / length, common / target
-    return 2 * precision * recall / (precision + recall)
+    return _harmonic(common / length, common / target) if common else 0.0
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b else 0.0
+
+
+class Both(NamedTuple):
+    bleu: ReferenceTable
+    rouge: Encoded | None  # None: references of other scripts have no ROUGE token
+
+
+class BleuRougeF1(ReferenceReward[Both]):
+    """Harmonic mean of `bleu` and `rouge_l`, 0 if both are 0. Takes the parameters of `bleu`.
+
+    Details: those of both under `bleu` and `rouge_l`, with their values."""
+
+    Params = BleuParams
+    params: BleuParams
+
+    def __init__(self, name: str, params: BleuParams) -> None:
+        super().__init__(name, params)
+        self._bleu, self._rouge = Bleu("bleu", params), RougeL("rouge_l", ReferenceParams(cache=0))
+
+    def table(self, references: References) -> Both | None:
+        bleu = self._bleu.table(references)
+        return None if bleu is None else Both(bleu, self._rouge.table(references))
+
+    def compare(self, table: Both, texts: Sequence[str]) -> list[Score]:
+        rouge = [Score(0.0, "scored", {"problem": "no reference has a token of a-z or 0-9"})] * len(texts)
+        if table.rouge is not None:
+            rouge = self._rouge.compare(table.rouge, texts)
+        return list(map(_mean, self._bleu.compare(table.bleu, texts), rouge))
+
+
+def _mean(bleu: Score, rouge: Score) -> Score:
+    details = {name: {"value": part.value, **part.details} for name, part in (("bleu", bleu), ("rouge_l", rouge))}
+    return Score(_harmonic(bleu.value, rouge.value), bleu.outcome, details)

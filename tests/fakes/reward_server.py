@@ -1,4 +1,4 @@
-"""A reward-model server that speaks vLLM's /classify and /pooling and the plain /get_reward, and fails on order.
+"""A reward-model server that speaks vLLM's /classify and /pooling, and fails as its script says.
 
     with RewardServer(script=[Status(429, {"Retry-After": "0"}), Cut()]) as server:
         ...  # the first request gets 429, the second a dropped connection, the rest an answer
@@ -18,15 +18,12 @@ from typing import Any
 from tests.fakes.openai_server import Cut, Raw, Slow, Status, Trickle, _head, _send
 
 Fault = Status | Slow | Raw | Cut | Trickle
-KNOWN = ("/classify", "/pooling", "/get_reward")
+KNOWN = ("/classify", "/pooling")
 
 
 def texts_of(body: dict[str, Any]) -> list[str]:
     """What the reward model would read, one text per conversation."""
-    if "messages" in body:
-        return ["".join(f"<{m['role']}>{m['content']}" for m in body["messages"])]
-    given = body.get("input", body.get("query"))
-    return [given] if isinstance(given, str) else list(given)
+    return ["".join(f"<{m['role']}>{m['content']}" for m in body["messages"])]
 
 
 class RewardServer:
@@ -128,8 +125,6 @@ class RewardServer:
 
     def _reply(self, path: str, body: dict[str, Any]) -> bytes:
         values = [self._value(text) for text in texts_of(body)]
-        if path == "/get_reward":
-            return json.dumps({"rewards": values}).encode()
         name = "probs" if path == "/classify" else "data"
         data = [{"index": i, name: [value]} for i, value in enumerate(values)]
         return json.dumps({"object": "list", "model": "rm", "data": data[::-1]}).encode()  # order is by index

@@ -194,7 +194,7 @@ def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     marked = {"scores": [{"value": 7.0, "outcome": "scored", "details": {}}]}
     part = tmp_path / "out.jsonl.part"
-    (tmp_path / "out.jsonl.part.json").write_text(scoring._work(rewards.load("math"), source)[0])
+    (tmp_path / "out.jsonl.part.json").write_text(scoring._work(rewards.load("math"), source))
     with part.open("w") as file:
         file.writelines(json.dumps({**row, **marked}) + "\n" for row in rows[:6])
     done = run("score", "--reward", "math", "--input", source, "--output", out)

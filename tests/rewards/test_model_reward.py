@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from data_prep.serve import serve
 from data_prep.vllm_settings import EngineOptions
 from rewards import RewardError, load
-from rewards.model.chat import chat_template, without_end_token
+from rewards.model.chat import without_end_token
 from rewards.model.reward import ModelReward
 from rewards.thinking import PRESETS, thinking
 from tests.fakes.openai_server import Cut, Raw, Slow, Status, Trickle
@@ -317,61 +317,16 @@ def test_a_reply_without_end_is_cut() -> None:
     assert "an unusable reply: more than 67108864 bytes" in score.details["problem"]
 
 
-# The client applies the template: batches, and the plain contract.
-
-TEMPLATED = (
-    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>\n"
-)
-
-
-@pytest.mark.parametrize("endpoint", ["classify", "pooling", "get_reward"])
-def test_batches_go_out_in_the_reward_models_own_template(endpoint: str, mini_model: Path) -> None:
-    texts = ["2", "<think>secret</think>22", "222"]
-    with RewardServer() as server:
-        reward = reward_for(server, endpoint=endpoint, tokenizer=str(mini_model), batch=2)
-        values = [score.value for score in reward.score_many([ROW] * 3, texts)]
-    rendered = [TEMPLATED.format(answer) for answer in ("2", "22", "222")]
-    assert sorted(server.texts) == sorted(rendered)
-    assert values == [len(text) for text in rendered]
-    assert len(server.bodies) == 2
-    if endpoint != "get_reward":
-        assert all(body["add_special_tokens"] is False for body in server.bodies)  # the template has them
-
-
-def test_one_bad_conversation_costs_only_itself(mini_model: Path) -> None:
-    def refuse(body: dict[str, Any]) -> Status | None:
-        return Status(400, error={"message": "too long"}) if any("x" * 50 in text for text in body["input"]) else None
-
-    with RewardServer(refuse) as server:
-        reward = reward_for(server, tokenizer=str(mini_model), batch=4)
-        scores = reward.score_many([ROW] * 4, ["2", "x" * 50, "3", "4"])
-    assert [score.outcome for score in scores] == ["scored", "error", "scored", "scored"]
-
-
-def test_a_template_that_refuses_is_an_error_and_cannot_reach_the_system(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ raise_exception('no system') }}"}))
-    score = load("model", url="http://127.0.0.1:9", retries=0, tokenizer=str(tmp_path)).score(ROW, "2")
-    assert (score.outcome, "no system" in score.details["problem"]) == ("error", True)
-    evil = tmp_path / "evil"
-    evil.mkdir()
-    source = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
-    (evil / "tokenizer_config.json").write_text(json.dumps({"chat_template": source}))
-    with pytest.raises(RewardError, match="refuses the conversation"):
-        chat_template(str(evil)).render([{"role": "user", "content": "x"}])
-
-
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({}, "give url"),
-        ({"url": "http://x", "path": "y"}, "give url"),
+        ({"path": "y"}, "'path' was removed: rewards are served over HTTP: start a server .* and give its `url`"),
+        ({"url": "http://x", "tokenizer": "y"}, "'tokenizer' was removed: the server applies .* chat template"),
         ({"url": "127.0.0.1:8000"}, "is not an address"),
         ({"url": "http://x:port"}, "is not an address"),
         ({"url": "ftp://x"}, "is not an address"),
-        ({"url": "http://x", "endpoint": "get_reward", "tokenizer": "/x", "max_tokens": 9}, "leave max_tokens out"),
         ({"url": "http://x", "endpoint": "clasify"}, "endpoint: Input should be 'classify'"),
-        ({"url": "http://x", "endpoint": "get_reward"}, "name the reward model's folder"),
-        ({"url": "http://x", "tokenizer": "/no/such"}, "name its folder"),
         ({"url": "http://x", "thinking": "thnk"}, "did you mean 'think'"),
         ({"url": "http://x", "thinking": {"preset": "think", "prefiled": True}}, "did you mean 'prefilled'"),
         ({"url": "http://x", "floors": 1}, "did you mean 'floor'"),
@@ -409,7 +364,7 @@ def test_many_end_marks_do_not_take_long() -> None:
         without_end_token(hostile)
 
 
-# The real thing: a tiny random reward model in vLLM, in transformers, and our template beside theirs.
+# A tiny random reward model in vLLM and in transformers.
 
 MAKE = """
 import sys, torch
@@ -423,21 +378,21 @@ config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_siz
 LlamaForSequenceClassification(config).save_pretrained(out)
 tokenizer.save_pretrained(out)
 """
-LOCAL = """
-import json, sys
-from rewards import load
-from rewards.model.chat import chat_template
-from transformers import AutoTokenizer
-model, rows, texts = sys.argv[1], *map(json.loads, sys.argv[2:])
-scores = load("model", path=model, batch=3).score_many(rows, texts)
-tokenizer = AutoTokenizer.from_pretrained(model)
-talks = [[*row["prompt"], {"role": "assistant", "content": "x"}] for row in rows]
-same = all(chat_template(model).render(t) == tokenizer.apply_chat_template(t, tokenize=False) for t in talks)
-far = ["word " * 3000, "2"]
-long = [s for most in (0, 512) for s in load("model", path=model, max_tokens=most).score_many(rows[:2], far)]
-print(json.dumps({"scores": [s.as_json() for s in scores], "same": same, "long": [s.outcome for s in long]}))
+PLAIN = """
+import json, sys, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], dtype="float32").eval()
+values = []
+for answer in json.loads(sys.argv[3]):
+    talk = [*json.loads(sys.argv[2]), {"role": "assistant", "content": answer}]
+    ids = tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), add_special_tokens=False, return_tensors="pt")
+    with torch.inference_mode():
+        values.append(model(**ids).logits[0, -1].item())
+print(json.dumps(values))
 """
-TEXTS = ["2", "<think>\nsecret\n</think>\n\n2", "<think>cut", "three, surely", "4" * 60, "\\boxed{2} – ok"]
+TEXTS = ["2", "<think>\nsecret\n</think>\n\n2", "three, surely", "4" * 60, "\\boxed{2} – ok"]
+ANSWERS = ["2", "2", *TEXTS[2:]]
 
 
 @pytest.fixture(scope="module")
@@ -454,43 +409,20 @@ def run_there(python: Path, program: str, *words: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def in_process(vllm_python: Path, reward_model: Path) -> dict[str, Any]:
-    out = run_there(vllm_python, LOCAL, str(reward_model), json.dumps([ROW] * len(TEXTS)), json.dumps(TEXTS))
-    printed: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return printed
-
-
-def test_transformers_in_process(in_process: dict[str, Any]) -> None:
-    assert in_process["same"]
-    assert in_process["long"] == ["error", "scored", "scored", "scored"]
-    values = [score["value"] for score in in_process["scores"]]
-    assert [score["outcome"] for score in in_process["scores"]] == ["scored", "scored", "no_answer", *["scored"] * 3]
-    assert values[0] == pytest.approx(values[1], abs=1e-4)  # the thought makes no difference
-    assert len({round(value, 3) for value in values}) == 5
-
-
 @pytest.mark.full
-def test_real_vllm_says_what_transformers_says(
-    vllm_python: Path, reward_model: Path, in_process: dict[str, Any], tmp_path: Path
-) -> None:
-    expected = [score["value"] for score in in_process["scores"]]
+def test_real_vllm_gives_the_values_of_transformers(vllm_python: Path, reward_model: Path, tmp_path: Path) -> None:
+    words = str(reward_model), json.dumps(ROW["prompt"]), json.dumps(ANSWERS)
+    expected = json.loads(run_there(vllm_python, PLAIN, *words).splitlines()[-1])
     exact = EngineOptions(dtype="float32")  # vLLM's own choice for float32 weights is bfloat16: 0.02 off
     with serve(str(reward_model), python=vllm_python, options=exact, log=tmp_path / "log") as endpoint:
-        for how in (
-            {},
-            {"endpoint": "pooling"},
-            {"tokenizer": str(reward_model), "batch": 4},
-            {"tokenizer": str(reward_model), "endpoint": "pooling"},
-        ):
-            reward = load("model", url=endpoint.base_url, model=endpoint.model, **how)
-            assert isinstance(reward, ModelReward)
+        for how in ("classify", "pooling"):
+            reward = load("model", url=endpoint.base_url, model=endpoint.model, endpoint=how)
             reward.check_ready()
             scores = reward.score_many([ROW] * len(TEXTS), TEXTS)
             assert [score.value for score in scores] == pytest.approx(expected, abs=1e-3)
         long = "word " * 3000
         assert "maximum context length" in reward.score(ROW, long).details["problem"]
-        cut = load("model", url=endpoint.base_url, model=endpoint.model, max_tokens=512)
-        assert cut.score(ROW, long).outcome == "scored"
+        truncating = load("model", url=endpoint.base_url, model=endpoint.model, max_tokens=512)
+        assert truncating.score(ROW, long).outcome == "scored"
     score = load("model", url=endpoint.base_url, retries=0).score(ROW, "2")
     assert score.outcome == "error"  # the server has gone with its block
