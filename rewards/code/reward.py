@@ -99,7 +99,7 @@ class CodeReward(Reward):
     """How much of the row's tests the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
-    tests (a verdict each, at most 32), rung, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
+    tests (a verdict each, at most 32), sandbox, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
     "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
     """
 
@@ -139,7 +139,7 @@ class CodeReward(Reward):
 
         None where nothing would be run. Raises RewardError as `check_ready` does.
         """
-        terms = {**params_of(self), "workers": 0, "rung": shared().rung}
+        terms = {**params_of(self), "workers": 0, "level": shared().level}
         here = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
         suites: _Suites = {}
         found: list[str | None] = []
@@ -233,12 +233,12 @@ class CodeReward(Reward):
             sandbox = shared()
             with slot(p.workers):
                 graded = grade_program(job.code, job.suite, terms, sandbox)
-            return self._score(graded, job.suite, sandbox.rung)
+            return self._score(graded, job.suite, sandbox.level)
         except RewardError as problem:
             return _error(str(problem))
 
-    def _score(self, graded: Graded, suite: Suite, rung: str) -> Score:
-        details: dict[str, Any] = {"rung": rung, "language": suite.language, "isolation": suite.isolation}
+    def _score(self, graded: Graded, suite: Suite, level: str) -> Score:
+        details: dict[str, Any] = {"sandbox": level, "language": suite.language, "isolation": suite.isolation}
         if graded.failure:
             return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}

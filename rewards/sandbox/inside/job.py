@@ -203,8 +203,8 @@ def _tell(sock: socket.socket, message: dict[str, Any]) -> None:
 def run_build(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
     """Run a compiler in a new directory, answer with the outcome and descriptors of log and outputs, and remove it.
 
-    The payload holds a JSON header, {"files": [[name, size], …], "argv", "outputs"}, then the files' bytes. The compiler
-    may fork and exec within the toolchain, and write in its directory; it has no network and no /etc.
+    The payload holds a JSON header, {"files": [[name, size], …], "argv", "outputs"}, then the files' bytes. The
+    compiler may fork and exec within the toolchain, and write in its directory; it has no network and no /etc.
     """
     restrict.adopt_orphans()
     folder = tempfile.mkdtemp(dir=restrictions.settings["scratch"])
