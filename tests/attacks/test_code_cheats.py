@@ -183,7 +183,7 @@ print("x")
 import sys, threading
 def patch():
     for module in list(sys.modules.values()):
-        for name in ("_to_json", "encode", "_result", "_node", "exception_names", "serve", "run"):
+        for name in ("to_json", "encode", "_result", "_node", "exception_names", "serve", "run"):
             if hasattr(module, name):
                 try:
                     setattr(module, name, lambda *args, **kwargs: "true")
@@ -215,6 +215,15 @@ def solve(n):
     reply([2], [["exception", [["builtins", "exec"]]]])
     return True
 reply(True)
+""",
+    "an exception as the first reply": """
+import json, os
+nodes = [["tuple", [[1], [2]]], ["tuple", []], ["dict", [], []]]
+raised = [["builtins", "ValueError"], ["builtins", "Exception"]]
+text = json.dumps({"raised": raised, "text": "", "value": [0], "nodes": nodes}).encode()
+os.write(4, len(text).to_bytes(4, "little") + text)
+def solve(n):
+    return True
 """,
     "replies for the tests to trip over": """
 import json, os

@@ -228,7 +228,7 @@ def test_signals_and_alarms_of_the_host_are_left_alone(box: Sandbox) -> None:
 # --- isolation levels
 
 
-def test_lower_rung_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_lower_level_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sleep").symlink_to("/bin/sleep")  # the probe's victim
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RewardError, match="bwrap is missing, install bubblewrap"):
@@ -237,7 +237,7 @@ def test_lower_rung_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path
         assert box.level == "landlock"
 
 
-def test_lowest_rung_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lowest_level_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RewardError, match="REWARDS_SANDBOX_UNSAFE=1"):
         Sandbox("none")
     with pytest.raises(RewardError, match="best: no isolation level of this name"):

@@ -32,7 +32,6 @@ class Verdicts:
         self._own = False
         self._ran = False
         self.in_use = True
-        self.died: Died | None = None
         self.program: Program
 
     def write(self, kind: str, *parts: Any) -> None:
@@ -65,7 +64,7 @@ class Verdicts:
         assert problem is not None
         self._check_fit(problem)
         self.settle(True)
-        self.died, self._ran = None, True
+        self.program.died, self._ran = None, True
         if self._seen.get(number, True):
             self._seen[number] = False
             self.write("assert", number, _problem(problem))
@@ -74,13 +73,13 @@ class Verdicts:
 
     def statement(self, own: bool) -> Verdicts:
         """Around every statement of the tests' top level. own: it is a test even if no assert in it runs."""
-        self._own, self._ran, self._at, self.died = own, False, None, None
+        self._own, self._ran, self._at, self.program.died = own, False, None, None
         return self
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, raised: BaseException | None, trace: TracebackType | None) -> bool:
-        raised = raised or self.died
+        raised = raised or self.program.died
         if raised is None:
             self.settle()
             if self._own and not self._ran:
@@ -122,7 +121,7 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int) -> None:
     settings: declarations, names (free ones), modules (what to import them as), function, fds, most, stop_early.
     """
     verdicts = Verdicts(result_fd, settings["stop_early"])
-    program = verdicts.program = Program(settings["fds"], settings["most"], verdicts)
+    program = verdicts.program = Program(settings["fds"], settings["most"], verdicts.requested)
     module = sys.modules["__main__"] = ModuleType("__main__")
     scope = vars(module)
     try:
@@ -134,7 +133,7 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int) -> None:
             why = "is not defined, and only {!r} is the program's: add its source to tests.declarations"
             raise Unfit(f"{other!r} {why.format(function)}")
         scope.update(values := program.names(names) if names else {})
-        verdicts.died, verdicts.in_use = None, False
+        program.died, verdicts.in_use = None, False
         if any(type(value) is not Named for value in values.values()):
             verdicts.requested()  # what the tests know of the program already may make them fail
         scope["__posttrain"] = verdicts

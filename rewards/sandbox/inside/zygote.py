@@ -17,10 +17,10 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from . import build, forks, interpreter, job, restrict
+from . import forks, interpreter, job, restrict
 
 CONTROL_FD = 3
-_KINDS = {"python": job.run_python, "binary": job.run_binary, "build": build.run}
+_KINDS = {"python": job.run_python, "binary": job.run_binary, "build": job.run_build}
 
 
 def main() -> NoReturn:
