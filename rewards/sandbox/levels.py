@@ -63,7 +63,7 @@ def python_start(level: Level) -> Start:
 
 
 def _rules(level: Level, paths: list[str], rights: int, hidden: frozenset[str]) -> list[tuple[str, int]]:
-    """Landlock rules for all below `paths` but `hidden`. Namespaces cover that already, and few rules start jobs fast."""
+    """Landlock rules for all below `paths` but `hidden`; namespaces cover that already, and few rules are faster."""
     if level == "namespaces":
         return [(path, rights) for path in paths]
     real = dict.fromkeys(os.path.realpath(path) for path in paths if os.path.isdir(path))
