@@ -20,6 +20,8 @@ _MEASURES = frozenset(_CANONICAL.values()) - {"unit", "percent"}
 _SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"]).items()}
 _NO_UNITS = frozenset(NOTATION["no_units"].split())
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
+# Characters of Chinese units and measure words; others (万, 倍, 分之) may change the value.
+_CHINESE = "个人只本名支张块次种岁元米厘千公里克斤分钟小时天年"
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
@@ -29,13 +31,14 @@ _FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
 _TRAILING = re.compile(
-    r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]+)"
+    r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)"
+    rf"(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻{_CHINESE}-]+)"
 )
 _MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod ?(\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-_WORD = re.compile(r"[A-Za-z$€£¥₹¢%]+|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
+_WORD = re.compile(rf"[A-Za-z$€£¥₹¢%]+|[{_CHINESE}]+|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
     r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
@@ -70,7 +73,7 @@ def _unit_words(text: str) -> frozenset[str] | None:
         if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
             words.append(f"{words.pop() if words else ''}^{word.translate(_PLAIN_DIGITS)}")
             continue
-        if (len(word) == 1 and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
+        if (len(word) == 1 and word.isascii() and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
         name = _canonical(word)
         if name in ("square", "cubic"):
@@ -90,7 +93,7 @@ def _is_unit(word: str, apart: bool, value: str) -> bool:
     """
     name = word.partition("^")[0]
     if name not in _MEASURES and name != "percent":
-        return apart and len(name) > 2 and bool(re.search(r"[aeiou]", name))
+        return not name.isascii() or (apart and len(name) > 2 and bool(re.search(r"[aeiou]", name)))
     if len(name) > 1 or not name.isalpha():
         return True
     variables = re.search(r"[a-zA-Z]", _COMMAND.sub("", value))

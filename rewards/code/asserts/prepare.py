@@ -58,13 +58,13 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         _call_tests(tree, function)
         free = _free_names(tree) or _own_builtin(tree)
         modules = tuple(sorted(_modules(tree, free).items()))
-        rewrite = _Rewrite()
+        rewrite = _Rewrite(calls=not any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree)))
         tree.body = [_statement(node, rewrite) for node in tree.body]
         text = ast.unparse(ast.fix_missing_locations(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
         raise _bad(f"the source is no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
     if not rewrite.asserts and not rewrite.raises:
-        raise _bad("the source has no assert statement, and nothing else that can fail")
+        raise _bad("the source has no assert statement, no raise and no call")
     return Prepared(text, declarations, tuple(sorted(free)), modules, rewrite.asserts, rewrite.raises)
 
 
@@ -142,6 +142,7 @@ def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
     before = rewrite.raises
     rewrite.raises = False
     new = rewrite.block([node])
+    rewrite.raises |= rewrite.calls and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
     own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
     return ast.With([ast.withitem(_call("statement", ast.Constant(own)).value)], new)
 
@@ -158,10 +159,13 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class _Rewrite(ast.NodeTransformer):
-    """Numbers the asserts, and marks where a statement begins. raises: there are `raise`, `pytest.raises` or both."""
+    """Numbers the asserts, and marks where a statement begins. raises: there are `raise`, `pytest.raises` or both.
 
-    def __init__(self) -> None:
-        self.asserts, self.raises, self._guarded = 0, False, False
+    calls: a call by itself is a test (`numpy.testing.assert_equal(f(1), 2)`), in code that asserts and raises nothing.
+    """
+
+    def __init__(self, calls: bool) -> None:
+        self.asserts, self.raises, self._guarded, self.calls = 0, False, False, calls
 
     def block(self, body: Iterable[ast.stmt]) -> list[ast.stmt]:
         """Statements, and before each a call that shows what the one before it changed."""
