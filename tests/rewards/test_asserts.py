@@ -201,6 +201,12 @@ def test_a_program_cannot_make_tests_unfit() -> None:
     assert statuses("def f(x): return ValueError", "assert f(f(1)) == 1") == ["failed"]
 
 
+def test_assertions_of_numpy_are_tests_by_themselves() -> None:
+    tests = "import numpy as np\nnp.testing.assert_almost_equal(half(1), 0.5)\nnp.testing.assert_equal([half(2)], [1])"
+    assert statuses("def half(x): return x / 2", tests) == ["passed", "passed"]
+    assert statuses("def half(x): return x // 2", tests) == ["failed", "passed"]
+
+
 def test_what_is_missing() -> None:
     assert statuses("", "assert f(1) == 1") == ["runtime_error"]
     assert run("def f(:", "assert f(1) == 1").compile_error is not None
