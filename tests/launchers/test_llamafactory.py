@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers import compose, envs, plan, preflight, rundir
+from launchers import compose, envs, models, plan, preflight, rundir
 from launchers.backends.llamafactory import LlamaFactory
 from launchers.compose import Overrides
 from tests.conftest import REPO, House
@@ -93,7 +93,7 @@ def test_its_own_argument_classes_accept_every_rendered_config(tmp_path: Path, l
         assert one["learning_rate"] == recipe.train.learning_rate
         assert one["warmup_ratio"] == recipe.train.warmup_ratio
         assert one["beta2"] == recipe.train.adam_beta2
-        assert one["template"] == recipe.native["template"]
+        assert one["template"] == models.template(recipe.model)
         assert one["lora_rank"] == (recipe.train.lora.rank if recipe.train.lora else None)
         assert one["packing"] == recipe.train.packing
         assert one["fsdp_version"] == (2 if recipe.native.get("fsdp_config") else None)
