@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 PACKAGES = ("data_prep", "rewards")
 _DATA_FILES = (".cpp", ".h", ".j2")
 _KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
+_PARSING = threading.Lock()  # ast.parse in several threads at once can fail (CPython 3.11)
 _Parsed = tuple[str, tuple[str, ...]]  # hash of the syntax tree, names that the module imports
 
 
@@ -39,7 +41,8 @@ class _Known:
     def parsed(self, source: bytes, module: str, package: bool) -> _Parsed:
         name = hashlib.sha256(source + module.encode()).hexdigest()
         if name not in self.entries:
-            tree, imports = _parse(source, module, package)
+            with _PARSING:
+                tree, imports = _parse(source, module, package)
             self.entries[name] = [tree, list(imports)]
             self.added = True
         tree, imports = self.entries[name]  # type: ignore[assignment]

@@ -36,9 +36,10 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SchedulerParameters=sched_interval=1
+SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={n0} CPUs={cpus} RealMemory=1000 Gres=gpu:h800:8
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs={cpus} RealMemory=1000 Gres=gpu:h800:8
+NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={n0} CPUs=96 RealMemory=1100000 Gres=gpu:h800:8
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=96 RealMemory=1100000 Gres=gpu:h800:8
 PartitionName=gpu Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
 """
 

@@ -205,7 +205,7 @@ def _template_faults(resolved: Resolved) -> list[Fault]:
     if own is None and given is None:
         told = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
         return [resolved.fault("native.template", told)]
-    if own is not None and given not in (None, own):
+    if own is not None and given != own and given in known_keys()["template"]["choices"]:
         told = f"{given!r} is not the chat template of {model!r}, which is {own!r}: leave native.template out"
         return [resolved.fault("native.template", told)]
     return []

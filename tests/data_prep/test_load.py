@@ -276,7 +276,7 @@ def test_system_prompt(tmp_path):
 def test_final_answers():
     assert final_answer({"answer": "So 3 + 4 = <<3+4=7>>7\n#### 1,234,567"}, "gsm8k") == "1234567"
     assert final_answer({"answer": "no mark"}, "gsm8k") is None
-    assert final_answer({"completion": "\\boxed{1} and \\boxed{\\frac{1}{2}}"}, "boxed") == "\\frac{1}{2}"
+    assert final_answer({"completion": "\\boxed{1}, so it is \\boxed{\\frac{1}{2}}"}, "boxed") == "\\frac{1}{2}"
     assert [as_text(value) for value in (27.0, 2.5, 3, True, " x ", ["7"])] == [
         "27",
         "2.5",

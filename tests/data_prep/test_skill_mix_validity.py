@@ -177,7 +177,7 @@ def test_python_questions(tmp_path: Path) -> None:
         "slow": "slow test",
         "broken": "gold does not compile",
         "endless": "gold fails its tests",
-        "empty": "an empty solution passes",
+        "empty": "no mutant to try",
         "survivors": "mutants survive",
         "plain": "no mutant to try",
         "odd": "unusable tests",

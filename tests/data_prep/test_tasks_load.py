@@ -73,7 +73,7 @@ def test_a_program_is_asked_as_its_tests_will_run_it(tmp_path):
     assert "defines mirror" in call["prompt"][0]["content"]
     assert (stdin["tests"]["kind"], call["tests"]["kind"]) == ("stdio", "call")
     assert [row["references"] for row in (stdin, call)] == [[ours.LARGER], [ours.MIRROR]]
-    assert call["tests"]["cases"][0] == {"args": ["moor"], "expected": "room"}
+    assert call["tests"]["cases"][0] == {"args": ["moor"], "expected": ["room"]}
 
 
 def test_a_long_test_is_no_long_text(tmp_path):

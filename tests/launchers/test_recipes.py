@@ -203,7 +203,7 @@ def test_an_unknown_recipe_verb_and_scale_are_one_line(house: House) -> None:
 PEEKED = {
     "no rows": ("rows.jsonl", "", "holds no records"),
     "other columns": ("rows.jsonl", '{"a": 1, "b": 2}\n', "a, b"),
-    "not JSON": ("rows.json", "oops", "holds no records"),
+    "not JSON": ("rows.json", "oops", "not JSON"),
 }
 
 

@@ -67,7 +67,6 @@ MISTAKES = [
     (["train.packing=true"], "train.packing", "leave it out"),
     (["reward.name=maht"], "reward.name", "math"),
     (["reward.params.parts=[{reward: math, weight: heavy}]"], "reward.params", "weight"),
-    (["reward.name=math", "reward.params={}"], "reward.params", "parts"),  # mappings merge: parts are still there
     (["rollout.engine=transformers"], "rollout.engine", "GPUs roll out with vllm"),
     (["rollout.tensor_parallel=3"], "rollout.tensor_parallel", "does not divide 4 GPUs"),
     (["rollout.temperature=0"], "rollout.temperature", "greater than 0"),

@@ -231,7 +231,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "no such reward module": ((f"{FUNCTION}.path=pkg://rewards.nope",), f"{FUNCTION}.path", "rewards.nope"),
     "no such reward function": ((f"{FUNCTION}.name=compute_scor",), f"{FUNCTION}.name", "did you mean 'compute_score'"),
     "reward function of other arguments": (
-        (f"{FUNCTION}.path=pkg://rewards.base", f"{FUNCTION}.name=nearest"),
+        (f"{FUNCTION}.path=pkg://rewards.errors", f"{FUNCTION}.name=nearest"),
         f"{FUNCTION}.name",
         "cannot be called",
     ),
@@ -395,7 +395,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "reward.reward_manager.module.path",
         "/nope.py",
     ),
-    "no function": ((f"{FUNCTION}.name=GOLDS",), f"{FUNCTION}.name", "is not a function"),
+    "no function": ((f"{FUNCTION}.name=REFERENCES",), f"{FUNCTION}.name", "is not a function"),
     "a reward model of no server": (
         (f"{FUNCTION}.reward_kwargs={{reward:model}}", "data.train_files=HERE/rowless.parquet"),
         "data.train_files",
