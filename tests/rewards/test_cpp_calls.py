@@ -333,6 +333,7 @@ def test_types_and_overloads_of_the_program_compare_nothing() -> None:
     ]
     rows = (
         "#include <bitset>\n#include <vector>\n"
-        "struct R : std::vector<std::bitset<0>> { std::bitset<0> size() const { return {}; } };\nR rows(int) { return {}; }"
+        "struct R : std::vector<std::bitset<0>> { std::bitset<0> size() const { return {}; } };\n"
+        "R rows(int) { return {}; }"
     )
     assert statuses(rows, suite("std::vector<int> rows(int n);", [{"args": [1], "expected": [1]}])) == ["compile_error"]
