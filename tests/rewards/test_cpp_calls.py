@@ -316,3 +316,24 @@ def test_programs_and_results_that_are_too_large_are_answered_at_once() -> None:
     tests = suite("std::vector<int> f(int n);", [{"args": [10**6], "expected": [1]}])
     graded = grade("#include <vector>\nstd::vector<int> f(int n) { return std::vector<int>(n, 1); }", tests)
     assert (graded.tests[0].status, graded.tests[0].message) == ("failed", "a result much larger than the expected one")
+
+
+def test_types_and_overloads_of_the_program_compare_nothing() -> None:
+    traits = (
+        "#include <string>\nstruct T : std::char_traits<char> {\n"
+        "  static int compare(const char*, const char*, size_t) { return 0; }\n"
+        "  static size_t length(const char*) { return 0; }\n};\n"
+        "std::basic_string<char, T> shout(const std::string&) { return {}; }"
+    )
+    shout = suite("std::string shout(const std::string& text);", [{"args": ["a"], "expected": "A"}])
+    assert statuses(traits, shout) == ["compile_error"]
+    half = suite("double half(int x);", [{"args": [3], "expected": 1.5}], tolerance=1e-9)
+    assert statuses("inline bool close_to(float, double) { return true; }\nfloat half(long) { return 0; }", half) == [
+        "failed"
+    ]
+    rows = (
+        "#include <bitset>\n#include <vector>\n"
+        "struct R : std::vector<std::bitset<0>> { std::bitset<0> size() const { return {}; } };\n"
+        "R rows(int) { return {}; }"
+    )
+    assert statuses(rows, suite("std::vector<int> rows(int n);", [{"args": [1], "expected": [1]}])) == ["compile_error"]
