@@ -204,7 +204,7 @@ def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
     assert values[4:] == [float(i % 3 == 1) for i in range(4, 12)]
 
 
-def test_selfcheck_of_the_machine_shows_rung_versions_and_attacks() -> None:
+def test_selfcheck_of_the_machine_shows_level_versions_and_attacks() -> None:
     done = run("selfcheck")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^isolation level: (namespaces|landlock)$", done.stdout, re.M)
