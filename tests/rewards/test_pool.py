@@ -145,14 +145,14 @@ def test_a_worker_killed_from_outside_costs_one_retry() -> None:
 
 def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     reward = rewards.load("math", workers=2, deadline=10.0)
-    golds = [f"(x+{i})(x-{i})" for i in range(60)]
-    rows, texts = [{"answer": gold} for gold in golds], [rf"\boxed{{x^2-{i * i}}}" for i in range(60)]
+    golds = [f"(x+{i})(x-{i})" for i in range(400)]
+    rows, texts = [{"answer": gold} for gold in golds], [rf"\boxed{{x^2-{i * i}}}" for i in range(400)]
     scores: list[rewards.Score] = []
     batch = threading.Thread(target=lambda: scores.extend(reward.score_many(rows, texts)))
     batch.start()
     killed = 0
     while batch.is_alive():
-        time.sleep(0.3)
+        time.sleep(0.02)
         parent = shared("rewards.math.worker", 2)._server
         for pid in _descendants(parent.pid) if parent else []:
             if batch.is_alive() and killed < 2:
@@ -160,7 +160,7 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
                 killed += 1
     batch.join()
     assert killed
-    assert [score.value for score in scores] == [1.0] * 60
+    assert [score.value for score in scores] == [1.0] * 400
 
 
 def test_without_landlock_the_other_mechanisms_are_active_and_the_lack_is_reported(
