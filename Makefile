@@ -74,7 +74,7 @@ env/%:  ## build an environment (core, vllm, llamafactory, verl, torchtune) and 
 
 mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmetic, functions or both, OUT=…)
 	@out=$${OUT:-runs/mini-model}; python3 -m launchers.envs vllm >/dev/null; \
-	  $(CORE) -m data_prep.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out" \
+	  $(CORE) -m data_prep.families.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out" \
 	  --subject $(call q,$(or $(SUBJECT),arithmetic))
 
 test:  ## everything, real trainers included, at the smallest size that proves it (two files of tests at a time)
