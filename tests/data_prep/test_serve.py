@@ -24,7 +24,7 @@ from data_prep.inference.vllm.settings import locked_version
 from rewards.thinking import thinking
 
 REPO = Path(__file__).resolve().parents[2]
-GUARD = REPO / "data_prep" / "guard.py"
+GUARD = REPO / "data_prep" / "core" / "guard.py"
 
 # A family like vLLM's: a first process that leaves a child in a session of its own, which ignores SIGTERM.
 FAMILY = """
