@@ -16,6 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -241,14 +242,37 @@ def _make_shards(job: Job, step: Step, inputs: Inputs, todo: Sequence[int]) -> G
     workers = min(step.processes(), len(todo))
     if workers <= 1:
         if todo:
-            rows = sum(inputs.length(index, step.shard_rows) for index in todo)
-            with step.open(job.context(rows=rows)) as apply:
-                for index in todo:
-                    yield index, make_shard(job, step, inputs, apply, index)
+            yield from _in_this_process(job, step, inputs, todo)
         return
     from data_prep.core.pool import make_on_pool  # costs imports that a launcher need not pay
 
     yield from make_on_pool(job, todo, workers)
+
+
+def _in_this_process(
+    job: Job, step: Step, inputs: Inputs, todo: Sequence[int]
+) -> Generator[tuple[int, Stats], None, None]:
+    """Shards one after another, or as many at once as the step says."""
+    rows = sum(inputs.length(index, step.shard_rows) for index in todo)
+    if step.shards_at_once == 1:
+        with step.open(job.context(rows=rows)) as apply:
+            for index in todo:
+                yield index, make_shard(job, step, inputs, apply, index)
+        return
+    waiting, running = iter(todo), set[Future[tuple[int, Stats]]]()
+    # The threads end after the step, which on an error ends what they wait for.
+    with ThreadPoolExecutor(step.shards_at_once) as threads, step.open(job.context(rows=rows)) as apply:
+
+        def make(index: int) -> tuple[int, Stats]:
+            return index, make_shard(job, step, inputs, apply, index)
+
+        while True:
+            running |= {threads.submit(make, index) for index in islice(waiting, step.shards_at_once - len(running))}
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
 
 
 def make_shard(job: Job, step: Step, inputs: Inputs, apply: Apply, index: int) -> Stats:

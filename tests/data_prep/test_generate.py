@@ -137,11 +137,11 @@ def test_a_system_message_is_added_once() -> None:
     ("params", "message"),
     [
         ({"temperature": 0.0, "n": 4}, "set n to 1"),
-        ({"engine": "endpoint", "replicas": 2}, "replicas are of engine vllm"),
-        ({"engine": "endpoint", "spend_cap": 3}, "'m' has no price"),
-        ({"engine": "endpoint", "api_key_env": "KEY"}, "api_key_env is for an endpoint elsewhere"),
+        ({"replicas": 2}, "replicas are of engine vllm"),
+        ({"spend_cap": 3}, "'m' has no price"),
+        ({"api_key_env": "KEY"}, "api_key_env is for an endpoint elsewhere"),
         ({"base_url": "http://x/v1"}, "is for `engine: endpoint`"),
-        ({"engine": "endpoint", "base_url": "x"}, "pattern"),
+        ({"base_url": "x"}, "pattern"),
         ({"max_length": 3}, "Extra inputs"),
     ],
 )
@@ -153,7 +153,7 @@ def test_parameters_that_contradict_are_refused(params: dict[str, Any], message:
 def test_only_an_endpoint_elsewhere_needs_no_vllm() -> None:
     assert Generate(GenerateParams(model="m")).env() == "vllm"
     assert Generate(GenerateParams(model="m", engine="endpoint")).env() == "vllm"
-    assert Generate(GenerateParams(model="m", engine="endpoint", base_url="http://x/v1")).env() == "core"
+    assert Generate(GenerateParams(model="m", base_url="http://x/v1")).env() == "core"
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_importing_the_step_loads_nothing_heavy() -> None:
 
 
 def endpoint_params(server: OpenAIServer, **more: Any) -> dict[str, Any]:
-    return {"model": "m", "engine": "endpoint", "base_url": server.url, "n": 2, "seed": 1, **more}
+    return {"model": "m", "base_url": server.url, "n": 2, "seed": 1, **more}
 
 
 def test_an_endpoint_gives_rows_and_drops_and_no_key_is_written(

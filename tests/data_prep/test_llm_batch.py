@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_lines_that_failed_are_outcomes() -> None:
         replies = client(server).ask(prompts(10), ONCE)
     failures = [reply.failure if isinstance(reply, Failed) else "" for reply in replies]
     assert failures == [
-        "bad_request", "timeout", "timeout", "content_filter", "wrong_model", "server_error",
+        "bad_request", "timeout", "timeout", "content_filter", "", "server_error",
         "too_long", "malformed", "", "",
     ]  # fmt: skip
     assert replies[0] == Failed("bad_request", "400 bad for ***")
@@ -119,7 +120,7 @@ def test_killed_while_it_waits_it_hands_nothing_in_twice(tmp_path: Path) -> None
     rows = ({"id": f"p{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(20))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with OpenAIServer() as server:
-        params = {"model": "m", "engine": "endpoint", "base_url": server.url, "batch": True}
+        params = {"model": "m", "base_url": server.url, "batch": True}
         steps = [
             {"name": "load", "kind": "load", "params": {"path": "rows.jsonl"}},
             {"name": "generate", "kind": "generate", "params": params, "inputs": ["load"]},
@@ -161,6 +162,8 @@ def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(
 
     def reply(request: openai_server.Request) -> Fault | None:
         if broken["now"] and "q290" in request.prompt:
+            while not list((tmp_path / "cache").glob(f"{kind}-*/shards/00000.jsonl")):
+                time.sleep(0.01)  # shards are worked on side by side
             return Status(400)
         thought = "<|begin_of_thought|>c{0}<|end_of_thought|><|begin_of_solution|>s<|end_of_solution|>"
         number = request.prompt.split("\nq")[1].split("\n")[0]

@@ -28,7 +28,7 @@ def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
         pipeline.StepSpec(
             name="generate",
             kind="generate",
-            params={"model": "gpt-4o-mini", "engine": "endpoint", "base_url": url, "n": 2, **params},
+            params={"model": "gpt-4o-mini", "base_url": url, "n": 2, **params},
             inputs=("load",),
         ),
     )
