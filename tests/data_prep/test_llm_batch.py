@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +161,6 @@ def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(
 
     def reply(request: openai_server.Request) -> Fault | None:
         if broken["now"] and "q290" in request.prompt:
-            while not list((tmp_path / "cache").glob(f"{kind}-*/shards/00000.jsonl")):
-                time.sleep(0.01)  # shards are worked on side by side
             return Status(400)
         thought = "<|begin_of_thought|>c{0}<|end_of_thought|><|begin_of_solution|>s<|end_of_solution|>"
         number = request.prompt.split("\nq")[1].split("\n")[0]
@@ -172,6 +169,7 @@ def test_a_batch_is_as_large_as_it_may_be_and_nothing_is_paid_again_for_it(
     with OpenAIServer(reply) as server:
         with monkeypatch.context() as earlier:
             earlier.setattr(step_class(kind), "shard_rows", 128)
+            earlier.setattr(step_class(kind), "shards_at_once", 1)
             with pytest.raises(LimitPassed, match="1 of"):
                 pipeline.run(spec(server.url))
         assert list(pipeline.find(spec(server.url)).glob("shards/00000.jsonl")), "shards of the other size are there"

@@ -37,6 +37,7 @@ UNKEYED = (
 )  # fmt: skip
 SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # and of a server here
 
+SERVED_TIMEOUT_S = 86_400.0  # a server here is watched, and requests wait in its queue
 GIVE_UP = 256  # requests in a row without an answer: a large shard's end need not be waited for
 # Of an API step's shard; several are worked on at once, so that the endpoint stays busy while one of them waits for its
 # slowest reply. The journal keeps every reply, so that a kill costs none of them. A batch is at most a shard.
@@ -241,7 +242,7 @@ def _client(
         params.model,
         read_keys(params.api_key_env, ctx.base),
         concurrency=concurrency,
-        timeout=params.timeout,
+        timeout=params.timeout if watch is None else SERVED_TIMEOUT_S,
         form=form,
         longest=longest,
         exact_model=params.model_name == "exact",
