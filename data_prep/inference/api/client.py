@@ -149,8 +149,7 @@ class ChatClient:
 
     async def _stop(self) -> None:
         """End all tasks, those of threads that wait for replies included."""
-        if not self._fatal.done():
-            self._fatal.set_exception(DataError("the client was closed"))
+        self._halt(DataError("the client was closed"))
         self._fatal.exception()
         pending = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         while pending:  # a task whose request swallows the cancellation takes the next one
@@ -240,7 +239,11 @@ class ChatClient:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Let the first error of a task end all that threads wait for."""
-        if not task.cancelled() and (error := task.exception()) and not self._fatal.done():
+        if not task.cancelled() and (error := task.exception()):
+            self._halt(error)
+
+    def _halt(self, error: BaseException) -> None:
+        if not self._fatal.done():
             self._fatal.set_exception(error)
 
     def _count(self, reply: Reply) -> None:
@@ -306,6 +309,8 @@ class ChatClient:
     async def _first_alone(self, one: Call) -> Reply:
         """The reply to a call, sent beside others once an answer has shown that their form is accepted."""
         while not self._accepted:
+            if self._fatal.done():
+                self._fatal.result()
             if self._trial is None:
                 return await self._try_form(one)
             await self._trial.wait()
@@ -325,6 +330,9 @@ class ChatClient:
                 if self._suspects == 2:
                     raise self._form_refused(reply.detail)
             return reply
+        except DataError as error:
+            self._halt(error)  # before another request can take this one's turn
+            raise
         finally:
             timer.cancel()
             trial.set()
@@ -429,7 +437,7 @@ class ChatClient:
         return failed
 
     def refused(self, error: APIStatusError, key: Key) -> tuple[Refusal, Failed]:
-        """An error status, as a refusal in the provider's words and as a failure. Raises DataError if no key is left."""
+        """An error status, as a refusal in the provider's words and as a failure. Raises DataError without a key."""
         body = error.body if error.body is not None else error.response.text
         refusal = replies.read_refusal(error.status_code, body)
         failed = refusal.failed(error.response.headers)
