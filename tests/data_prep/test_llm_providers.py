@@ -1,4 +1,4 @@
-"""Providers in their manner: presets against what each refuses, reply forms of public reports, proxies, certificates."""
+"""Providers in their manner: presets against what each refuses, reply forms of public reports, proxies."""
 
 from __future__ import annotations
 

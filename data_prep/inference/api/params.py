@@ -219,7 +219,7 @@ def endpoint(
         params.model, revision=params.revision, base=ctx.base, options=params.options, log=ctx.dir / "vllm.log"
     ) as server:
         form = find_form("vllm", "", params.model).merged(form)
-        most = max(params.concurrency, server.sequences // samples)
+        most = max(params.concurrency, -(-server.sequences * 9 // 8) // samples)  # some wait in the server's queue
         with _client(server.base_urls, name, params, ctx, form, most, server.max_model_len, server.watch) as client:
             yield client
 
