@@ -101,5 +101,6 @@ check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its n
 	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
-schema:  ## write configs/recipe.schema.json again
+schema:  ## write configs/recipe.schema.json and configs/data.schema.json again
 	@$(LAUNCH) schema > configs/recipe.schema.json
+	@$(CORE) -m data_prep schema > configs/data.schema.json

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from data_prep.core.fingerprint import file_hash, known_hash
-from data_prep.core.step import Drop, Row, Step
+from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError
 from data_prep.sources import choices, programs, shapes, tasks
 from data_prep.sources.fetch import fetch, hub_files, hub_records
@@ -19,17 +19,16 @@ from data_prep.sources.tasks import (
     AnswerFrom,
     Choices,
     Columns,
-    Curriculum,
     Hub,
+    Made,
     Match,
     Programs,
-    Questions,
     Remote,
     Unanswered,
 )
 
 LOOK_AT = 100  # records that show the columns
-Place = Path | Hub | Remote | Curriculum | Questions
+Place = Path | Hub | Remote | Made
 Records = Iterator[dict[str, Any] | Drop]
 
 
@@ -55,10 +54,8 @@ class Origin:
     def name(self) -> str:
         """The place, for a message."""
         place = self.place
-        if isinstance(place, Curriculum):
-            return "the curriculum"
-        if isinstance(place, Questions):
-            return place.path
+        if isinstance(place, Made):
+            return place.step().reads(tasks.ROOT) or f"the step {place.kind}"
         return place.id if isinstance(place, Hub) else place.url if isinstance(place, Remote) else str(place)
 
     def identity(self) -> dict[str, Any]:
@@ -94,8 +91,10 @@ def _place_identity(place: Place) -> dict[str, Any]:
         return _files_identity(place)
     if isinstance(place, Remote):
         return {"pin": place.sha256 or place.git_blob, "suffix": suffix(Path(urlsplit(place.url).path))}
-    if isinstance(place, Questions):
-        return {**place.model_dump(exclude={"path"}), **questions_step(place).fingerprint(tasks.ROOT)}
+    if isinstance(place, Made):
+        step = place.step()
+        params = {key: value for key, value in step.params.model_dump(mode="json").items() if key not in step.unkeyed}
+        return {"step": place.kind, "params": params, **step.fingerprint(tasks.ROOT)}
     return place.model_dump(mode="json")
 
 
@@ -110,14 +109,6 @@ def _files_identity(place: Path) -> dict[str, Any]:
             raise DataError(f"no file {place}")
         return {"sha256": known_hash(place), "suffix": suffix(place)}
     return {"files": [[path.name, known_hash(path)] for path in paths]}
-
-
-def questions_step(place: Questions) -> Step:
-    """The step that reads them."""
-    from data_prep.families.skill_mix.steps import questions
-
-    given = {**place.model_dump(), "path": str(tasks.ROOT / place.path)}
-    return questions.Questions(questions.QuestionsParams.model_validate(given))
 
 
 def records(place: Path | Hub | Remote, downloads: Path) -> Records:

@@ -1,13 +1,13 @@
 """Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
 
-A task says where its rows come from (a pinned Hub revision, a pinned file, a file of questions, or the mini
-curriculum), which columns hold what (or whose programs they are, or which hold a question's options), which system
-prompt it is asked with, and which reward grades it.
+A task says where its rows come from (a pinned Hub revision, a pinned file, or a step that makes them), which columns
+hold what (or whose programs they are, or which hold a question's options), which system prompt it is asked with, and
+which reward grades it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 import rewards
-from data_prep.core.validation import explained
+from data_prep.core.registry import STEPS, is_known, step_class
+from data_prep.core.step import Step
+from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
-from data_prep.families.mini.step import CurriculumParams
 from data_prep.sources.files import suffix
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,18 +90,16 @@ class Remote(Model):
         return self
 
 
-class Curriculum(CurriculumParams):
-    """Problems of the mini world; parameters of the step `curriculum`, of which a task must say the split."""
+class Made(Model):
+    """Rows that a source step makes: its kind and parameters, whose paths start from the repository."""
 
-    split: Literal["train", "test"]
+    kind: str
+    params: dict[str, Any]
 
-
-class Questions(Model):
-    """A file of code questions, and how they are asked; parameters of the step `questions`."""
-
-    path: str  # from the repository
-    prompt: Literal["direct", "cot"] = "direct"
-    split: Literal["train", "held_out", "all"] = "held_out"
+    def step(self) -> Step:
+        """The step. Raises KeyError, pydantic's ValidationError."""
+        cls = step_class(self.kind)
+        return cls(cls.Params.model_validate(self.params))
 
 
 class Match(Model):
@@ -164,8 +163,7 @@ class Task(Model):
     hub: Hub | None = None
     file: Remote | None = None
     mirror: Remote | None = None
-    curriculum: Curriculum | None = None
-    questions: Questions | None = None
+    step: dict[str, dict[str, Any]] = Field(default_factory=dict)  # one source step: kind -> parameters
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
@@ -184,13 +182,19 @@ class Task(Model):
             return self.split == "test"
         if self.hub is not None:
             return self.hub.is_test
-        origin = self.curriculum or self.questions
-        return origin is not None and origin.split in ("test", "held_out")
+        return self.made is not None and self.made.params.get("split") in ("test", "held_out")
+
+    @property
+    def made(self) -> Made | None:
+        """The step that makes the rows."""
+        return next((Made(kind=kind, params=params) for kind, params in self.step.items()), None)
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if [self.hub, self.file, self.curriculum, self.questions].count(None) != 3:
-            raise ValueError("a task has one of hub, file, curriculum, questions")
+        if [bool(self.hub), bool(self.file), bool(self.step)].count(True) != 1 or len(self.step) > 1:
+            raise ValueError("a task has one of hub, file, step (with one kind of step)")
+        if self.made and self.split is None and "split" not in self.made.params:
+            raise ValueError("say the split of the step's rows: its parameter `split`, or the task's own")
         if self.gated and not self.hub:
             raise ValueError("gated is of a hub's data set: leave it out")
         if self.programs and (self.columns or self.answer_from or self.choices or not self.hub):
@@ -246,11 +250,30 @@ def read(name: str) -> Task:
     try:
         task = Task.model_validate(document)
     except ValidationError as error:
-        found = explained(Task, error, document, "key")
-        faults += [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+        faults += _lines(explained(Task, error, document, "key"))
+    faults += _lines(_step_faults(document.get("step")))
     if faults:
         raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
     return task
+
+
+def _lines(found: Iterable[tuple[Place, str]]) -> list[str]:
+    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+
+
+def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the kind and the parameters of a task's step."""
+    for kind, params in given.items() if isinstance(given, dict) else ():
+        if not is_known(str(kind)) or step_class(str(kind)).scope != "source":
+            sources = [name for name in STEPS if step_class(name).scope == "source"]
+            yield ("step", kind), f"no step of that kind makes rows{nearest(str(kind), sources)}"
+            continue
+        model = step_class(kind).Params
+        try:
+            model.model_validate(params)
+        except ValidationError as error:
+            for place, message in explained(model, error, params, "parameter"):
+                yield ("step", kind, *place), message
 
 
 def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import rewards
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.steps import candidates
-from data_prep.steps.select import prompt_of
 
 OF_A_COMPLETION = ("rejected", "score", "outcome")
 

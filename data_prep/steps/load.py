@@ -9,30 +9,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
 
 import rewards
+from data_prep.core.registry import place_of
 from data_prep.core.rows import MAX_TEXT_BYTES, check, check_size
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.families.mini.step import Curriculum as CurriculumStep
 from data_prep.sources import shapes, tasks
 from data_prep.sources.fetch import Unreachable
 from data_prep.sources.files import files_of, read_records
-from data_prep.sources.origins import Origin, Place, conversion, converted, look, questions_step, records
+from data_prep.sources.origins import Origin, Place, conversion, converted, look, records
 from data_prep.sources.taking import limited, unique
 from data_prep.sources.tasks import (
     AnswerFrom,
     Columns,
-    Curriculum,
     Hub,
+    Made,
     Match,
-    Questions,
     Remote,
     Reward,
     Scalar,
@@ -147,9 +146,10 @@ class Load(Step):
         return origins
 
     def modules(self) -> tuple[str, ...]:
-        """The grader's, where reference answers are checked."""
-        registry = rewards.REGISTRY
-        return tuple(place.partition(":")[0] for place in registry.values()) if self.params.check_gold else ()
+        """Those of steps that make a task's rows, and the grader's, where reference answers are checked."""
+        made = [task.made.kind for task in map(tasks.read, self.params.names) if task.made]
+        graders = rewards.REGISTRY.values() if self.params.check_gold else ()
+        return tuple(place.partition(":")[0] for place in (*map(place_of, made), *graders))
 
     def reads(self, base: Path) -> str:
         """The files and other origins, by name."""
@@ -202,11 +202,12 @@ class Load(Step):
     def _task_origin(self, name: str, base: Path) -> Origin:
         task, given = tasks.read(name), self.params
         columns = tuple(one for one in (task.columns, task.mirror and task.mirror.columns) if one)
-        place: Place | None = task.curriculum or task.hub or task.file or task.questions
+        place: Place | None = task.hub or task.file or task.made
         above = given.instructions == "user"
         if name in given.paths:
             place = base / given.paths[name]
-            place = task.questions.model_copy(update={"path": str(place)}) if task.questions else place
+            if task.made and "path" in task.made.params:
+                place = Made(kind=task.made.kind, params={**task.made.params, "path": str(place)})
         elif given.mirror:
             place = task.mirror or place
         assert place is not None
@@ -235,10 +236,8 @@ class Load(Step):
 
     def _rows(self, origin: Origin, ctx: Context) -> Iterator[Row | Drop]:
         place = origin.place
-        if isinstance(place, Curriculum):
-            made: Iterable[Row | Drop] = CurriculumStep(place).apply([], ctx)
-        elif isinstance(place, Questions):
-            made = questions_step(place).apply([], ctx)
+        if isinstance(place, Made):
+            made: Iterable[Row | Drop] = place.step().apply([], replace(ctx, base=tasks.ROOT))
         else:
             made = converted(self._records(place, origin.task, ctx), origin)
         system, instructions = asking.renderer(origin.system), asking.renderer(origin.instructions)

@@ -347,7 +347,7 @@ def test_a_local_file_for_a_task_may_hold_short_answers(tmp_path):
 
 def test_arithmetic_comes_from_the_curriculum(tmp_path):
     manifest, found = load(tmp_path, task="arithmetic")
-    levels = tasks.read("arithmetic").curriculum.levels
+    levels = tasks.read("arithmetic").step["curriculum"]["levels"]
     assert manifest.rows_out == sum(levels.values())
     assert {row["meta"]["level"] for row in found} == set(levels)
 
@@ -362,8 +362,7 @@ def test_several_tasks_keep_apart(tmp_path):
 def test_every_task_is_valid_and_pinned():
     for name in tasks.names():
         task = tasks.read(name)
-        in_the_repository = task.curriculum or task.questions
-        assert in_the_repository or task.file or (task.hub and len(task.hub.revision) == 40)
+        assert task.step or task.file or (task.hub and len(task.hub.revision) == 40)
         for remote in (task.file, task.mirror):
             assert remote is None or remote.sha256 or remote.git_blob
     assert {"gsm8k", "math500", "amc23", "olympiadbench", "arithmetic"} <= set(tasks.names())
