@@ -1,8 +1,8 @@
 """Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
 
-A task says where its rows come from (a pinned Hub revision, a pinned file, a file of questions, or the mini
-curriculum), which columns hold what (or whose programs they are, or which hold a question's options), which system
-prompt it is asked with, and which reward grades it.
+A task says where its rows come from (a pinned Hub revision, a pinned file, or a step that makes them), which columns
+hold what (or whose programs they are, or which hold a question's options), which system prompt it is asked with, and
+which reward grades it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 import rewards
+from data_prep.core.step import Step, is_known, step_class
 from data_prep.core.validation import explained
 from data_prep.errors import DataError, explain, nearest
-from data_prep.families.mini.step import CurriculumParams
+from data_prep.sources.columns import AnswerFrom, Columns, check_columns
 from data_prep.sources.files import suffix
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "configs" / "tasks"
 PROMPTS = ROOT / "templates" / "prompts"
 
-AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]  # data_prep/sources/shapes.py
 Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
 Unanswered = Literal["bad", "drop"]  # a row without the asked answer: at fault, or merely left out
-Columns = dict[str, str]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
 Scalar = str | int | float | bool
 
 
@@ -89,20 +88,6 @@ class Remote(Model):
         return self
 
 
-class Curriculum(CurriculumParams):
-    """Problems of the mini world; parameters of the step `curriculum`, of which a task must say the split."""
-
-    split: Literal["train", "test"]
-
-
-class Questions(Model):
-    """A file of code questions, and how they are asked; parameters of the step `questions`."""
-
-    path: str  # from the repository
-    prompt: Literal["direct", "cot"] = "direct"
-    split: Literal["train", "held_out", "all"] = "held_out"
-
-
 class Match(Model):
     """What a column must be: a text with this in it, or none of these values."""
 
@@ -124,7 +109,7 @@ class Match(Model):
 
 class Choices(Model):
     """Columns of a question with options: `options` and `answer` (its place among them, or its letter), or `correct`
-    and `wrong`, which are put in an order that hangs on the row's id alone."""
+    and `wrong`, which are shuffled by the row's id alone."""
 
     question: str
     options: str | None = None
@@ -164,8 +149,7 @@ class Task(Model):
     hub: Hub | None = None
     file: Remote | None = None
     mirror: Remote | None = None
-    curriculum: Curriculum | None = None
-    questions: Questions | None = None
+    step: dict[str, dict[str, Any]] | None = Field(None, min_length=1, max_length=1)  # kind -> its parameters
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
@@ -184,33 +168,53 @@ class Task(Model):
             return self.split == "test"
         if self.hub is not None:
             return self.hub.is_test
-        origin = self.curriculum or self.questions
-        return origin is not None and origin.split in ("test", "held_out")
+        return any(params.get("split") in ("test", "held_out") for params in (self.step or {}).values())
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if [self.hub, self.file, self.curriculum, self.questions].count(None) != 3:
-            raise ValueError("a task has one of hub, file, curriculum, questions")
+        if [self.hub, self.file, self.step].count(None) != 2:
+            raise ValueError("a task has one of hub, file, step")
         if self.gated and not self.hub:
             raise ValueError("gated is of a hub's data set: leave it out")
         if self.programs and (self.columns or self.answer_from or self.choices or not self.hub):
             raise ValueError(
                 "programs says what every column of a hub's data set is: leave out columns, answer_from, choices"
             )
-        if self.choices and (self.answer_from or any(not _beside(name) for name in self.columns)):
+        if self.choices and (self.answer_from or any(name != "id" and name[:5] != "meta." for name in self.columns)):
             raise ValueError(
                 "choices makes prompt and answer: leave out answer_from, and of columns all but id, meta.*"
             )
         return self
 
+    def made(self, **params: Any) -> Step:
+        """The step that makes the task's rows, with these parameters in place of the task's."""
+        ((kind, given),) = (self.step or {}).items()
+        cls = step_class(kind)
+        return cls(cls.Params.model_validate({**given, **params}))
+
+    @field_validator("step")
+    @classmethod
+    def _known_step(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        ((kind, given),) = value.items()
+        if not is_known(kind) or (made := step_class(kind)).scope != "source":
+            raise ValueError(f"{kind} is no step that makes rows by itself")
+        try:
+            made.Params.model_validate(given)
+        except ValidationError as error:
+            faults = explained(made.Params, error, given, "parameter")
+            raise ValueError("; ".join(f"{'.'.join(map(str, (kind, *at)))}: {why}" for at, why in faults)) from None
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_targets(cls, value: Columns) -> Columns:
+        check_columns(value)
+        return value
+
     @field_validator("system")
     @classmethod
     def _known_system(cls, value: str | None) -> str | None:
         return value if value is None else known_prompt(value)
-
-
-def _beside(field: str) -> bool:
-    return field == "id" or field.startswith("meta.")
 
 
 def names() -> list[str]:
