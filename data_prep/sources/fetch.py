@@ -91,7 +91,10 @@ def hub_records(hub: Hub, streaming: bool = False) -> Iterator[dict[str, Any]]:
     disable_progress_bars()
     assert hub.split is not None  # files are read by `hub_files`
     try:
-        yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=streaming)
+        if streaming:
+            yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
+        else:
+            yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision)
     except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled, DatasetsError) as error:
         reason = " ".join(str(error).split())[:300]
         raise Unreachable(f"{hub.id} at {hub.revision[:12]} cannot be loaded from the Hub: {reason}") from error

@@ -183,7 +183,7 @@ def _parquet(path: Path) -> Records:
 
 def _arrow(path: Path) -> Records:
     """An Arrow stream, as `save_to_disk` writes it, or an Arrow file (Feather)."""
-    from pyarrow import ipc
+    import pyarrow.ipc as ipc
 
     with _arrow_file(path, "Arrow"), path.open("rb") as file:
         if file.read(6) == b"ARROW1":

@@ -94,7 +94,8 @@ def _parts(content: Any) -> tuple[Any, str]:
     """The text and the thought of a message whose content may be a list of parts."""
     if not isinstance(content, list):
         return content, ""
-    texts, thoughts = [], []
+    texts: list[str] = []
+    thoughts: list[str] = []
     for part in content:
         part = {"text": part} if isinstance(part, str) else part if isinstance(part, Mapping) else {}
         kind = str(part.get("type", "text"))

@@ -113,9 +113,7 @@ class Export(Step):
         given, row_id = self.params, str(row.get("id", ""))
         needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
         if fault := lacking(row, needs):
-            return replace(
-                fault, detail="a load's `columns: {completion: …, rejected: …}` says which columns hold them"
-            )
+            return replace(fault, detail="`columns: {completion: …, rejected: …}` of a load says which columns")
         if not alternates(row):
             return Drop("roles do not alternate", row_id, bad=True)
         if given.preference and row["completion"] == row["rejected"]:
