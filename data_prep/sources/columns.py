@@ -69,10 +69,9 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
     def convert(record: Record) -> Row | Drop:
         row, meta = labels(record)
         for target, path in columns.items():
-            if target == "references":
-                value: Any = list(_texts(record, (path,) if isinstance(path, str) else path)) or None
-            else:
-                value = pick(record, str(path))
+            value: Any = pick(record, path) if isinstance(path, str) else None
+            if target == "references" and not isinstance(value, list):
+                value = list(_texts(record, (path,) if isinstance(path, str) else path)) or None
             if target.startswith("meta."):
                 meta.update({target.removeprefix("meta."): value} if value is not None else {})
             elif value is None:
