@@ -119,6 +119,11 @@ def content_id(row: Row) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def prompt_of(row: Row) -> str:
+    """The prompt's id, by which a prompt's samples are grouped."""
+    return str(row.get("meta", {}).get("prompt_id", row["id"]))
+
+
 def encode(row: Row) -> bytes | Drop:
     """One line of JSON in UTF-8, or a Drop for what neither can hold (lone surrogates, infinities)."""
     try:

@@ -7,7 +7,7 @@ which reward grades it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 import rewards
-from data_prep.core.step import Step, is_known, step_class
-from data_prep.core.validation import explained
+from data_prep.core.registry import STEPS, is_known, step_class
+from data_prep.core.step import Step
+from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
 from data_prep.sources.columns import AnswerFrom, Columns, check_columns
 from data_prep.sources.files import suffix
@@ -174,6 +175,8 @@ class Task(Model):
     def _one_source(self) -> Task:
         if [self.hub, self.file, self.step].count(None) != 2:
             raise ValueError("a task has one of hub, file, step")
+        if self.step and self.split is None and all("split" not in params for params in self.step.values()):
+            raise ValueError("say the split of the step's rows: its parameter `split`, or the task's own")
         if self.gated and not self.hub:
             raise ValueError("gated is of a hub's data set: leave it out")
         if self.programs and (self.columns or self.answer_from or self.choices or not self.hub):
@@ -191,19 +194,6 @@ class Task(Model):
         ((kind, given),) = (self.step or {}).items()
         cls = step_class(kind)
         return cls(cls.Params.model_validate({**given, **params}))
-
-    @field_validator("step")
-    @classmethod
-    def _known_step(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        ((kind, given),) = value.items()
-        if not is_known(kind) or (made := step_class(kind)).scope != "source":
-            raise ValueError(f"{kind} is no step that makes rows by itself")
-        try:
-            made.Params.model_validate(given)
-        except ValidationError as error:
-            faults = explained(made.Params, error, given, "parameter")
-            raise ValueError("; ".join(f"{'.'.join(map(str, (kind, *at)))}: {why}" for at, why in faults)) from None
-        return value
 
     @field_validator("columns")
     @classmethod
@@ -250,11 +240,30 @@ def read(name: str) -> Task:
     try:
         task = Task.model_validate(document)
     except ValidationError as error:
-        found = explained(Task, error, document, "key")
-        faults += [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+        faults += _lines(explained(Task, error, document, "key"))
+    faults += _lines(_step_faults(document.get("step")))
     if faults:
         raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
     return task
+
+
+def _lines(found: Iterable[tuple[Place, str]]) -> list[str]:
+    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+
+
+def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the kind and the parameters of a task's step."""
+    for kind, params in given.items() if isinstance(given, dict) else ():
+        if not is_known(str(kind)) or step_class(str(kind)).scope != "source":
+            sources = [name for name in STEPS if step_class(name).scope == "source"]
+            yield ("step", kind), f"no step of that kind makes rows{nearest(str(kind), sources)}"
+            continue
+        model = step_class(kind).Params
+        try:
+            model.model_validate(params)
+        except ValidationError as error:
+            for place, message in explained(model, error, params, "parameter"):
+                yield ("step", kind, *place), message
 
 
 def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Drop, Params, Row
-from data_prep.steps.select import prompt_of
 from rewards import OUTCOMES
 from rewards.code.fences import LANGUAGES, blocks, choose
 from rewards.extract import cut_short

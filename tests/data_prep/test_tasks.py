@@ -60,14 +60,19 @@ def test_a_good_task(faults):
         (GOOD + "choices: {question: q, options: o, anser: a}", "choices.anser: no such key; did you mean 'answer'?"),
         (GOOD + "choices: {question: q, correct: c, wrong: [w]}\ncolumns: {prompt: p}", "choices makes prompt and"),
         (GOOD + "filter: {level: .nan}", "filter.level: Input should be a finite number"),
-        (GOOD.replace("{2: 5}", "{9: 5}"), "step: curriculum: no level 9; levels are 1 to 5"),
-        (GOOD.replace("{2: 5}", "{2: 99999}"), "step: curriculum: level 2 asks for 99999 distinct test questions"),
-        (GOOD.replace("curriculum", "dedup"), "step: dedup is no step that makes rows by itself"),
+        (GOOD.replace("{2: 5}", "{9: 5}"), "step.curriculum: no level 9; levels are 1 to 5"),
+        (GOOD.replace("{2: 5}", "{2: 99999}"), "step.curriculum: level 2 asks for 99999 distinct test questions"),
+        (GOOD.replace("split: test, ", ""), "say the split of the step's rows"),
         (
             GOOD.replace("split: test", "split: test, subject: poetry"),
-            "step: curriculum.subject: Input should be 'arith",
+            "step.curriculum.subject: Input should be 'arith",
         ),
         ("about: x\nreward: {name: math}", "a task has one of hub, file, step"),
+        (
+            GOOD.replace("curriculum", "curiculum"),
+            "step.curiculum: no step of that kind makes rows; did you mean 'curric",
+        ),
+        (GOOD.replace("curriculum", "dedup"), "step.dedup: no step of that kind makes rows"),
         (GOOD + "gated: true", "gated is of a hub's data set: leave it out"),
     ],
 )
@@ -88,8 +93,9 @@ def test_all_faults_of_a_file_at_once(faults):
         "line 3",
         "mirror.url",
         "mirror.shaa256",
-        "step",
         "reward",
+        "step.curriculum.split",
+        "step.curriculum.sead",
     ]
 
 
