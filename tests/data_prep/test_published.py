@@ -62,28 +62,22 @@ def test_sky_t1_flash(tmp_path: Path) -> None:
 
 
 def test_published_labels_stand_in_for_the_step_label(tmp_path: Path) -> None:
-    items = {params["name"]: params for item in PIPELINES["maths_thoughts_labelled"] for params in item.values()
-             if "name" in params}  # fmt: skip
-    labels = {key: value for key, value in items["labels"].items() if key not in ("hub", "revision")}
-    numina = [{"source": "math", "problem": text, "solution": f"\\boxed{{{n}}}", "messages": []}
-              for n, text in enumerate(("Add 1 and 2.", "Find all primes $p$ with $p + 2$ prime.", "No label."))]  # fmt: skip
+    loads = [params for item in PIPELINES["maths_thoughts_labelled"] for kind, params in item.items() if kind == "load"]
+    (published,) = (params for params in loads if params["name"] == "labels")
+    labels = {key: value for key, value in published.items() if key not in ("name", "hub", "revision")}
+    problems = ("Add 1 and 2.", "Find all primes $p$ with $p + 2$ prime.", "No label.")
+    numina = [{"source": "math", "problem": text, "solution": f"\\boxed{{{n}}}"} for n, text in enumerate(problems)]
     making.write_jsonl(tmp_path / "numina.jsonl", numina)
-    making.write_jsonl(
-        tmp_path / "labels.jsonl",
-        [
-            {**record, "gpt_difficulty": "[[x]]", "gpt_difficulty_parsed": 2.0 + 4 * n}
-            for n, record in enumerate(numina[:2])
-        ],
-    )
+    judged = [{"problem": text, "gpt_difficulty_parsed": 2.0 + 4 * n} for n, text in enumerate(problems[:2])]
+    making.write_jsonl(tmp_path / "labels.jsonl", judged)
     steps = [
         {"name": "math", "kind": "load",
          "params": {"task": "numina_math", "instructions": "user", "paths": {"numina_math": "numina.jsonl"}}},
-        {"name": "labels", "kind": "load", "params": {**labels, "name": None, "path": "labels.jsonl"}},
+        {"name": "labels", "kind": "load", "params": {**labels, "path": "labels.jsonl"}},
         {"name": "join", "kind": "join", "inputs": ["math", "labels"],
          "params": {"labels": "labels", "fields": ["difficulty"]}},
         {"name": "kept", "kind": "select", "inputs": ["join"], "params": {"between": {"difficulty": [4, 9]}}},
     ]  # fmt: skip
-    del steps[1]["params"]["name"]
     spec = pipeline.Spec.model_validate(
         {"name": "t", "base": str(tmp_path), "cache": str(tmp_path / "c"), "steps": steps}
     )
