@@ -152,6 +152,10 @@ KINDS: dict[str, str] = {
     "synthesize": "data_prep.families.skill_mix.steps.synthesize:Synthesize",
     "verify_questions": "data_prep.families.skill_mix.steps.verify_questions:VerifyQuestions",
     "questions": "data_prep.families.skill_mix.steps.questions:Questions",
+    "reference_pool": "data_prep.families.bleuberi.pool:Pool",
+    "add_reference": "data_prep.families.bleuberi.pool:AddReference",
+    "references_sft": "data_prep.families.bleuberi.pool:ReferencesSft",
+    "choose_by_likeness": "data_prep.families.bleuberi.choose:Choose",
 }
 
 
