@@ -99,13 +99,13 @@ class Pool(Step):
         models = sorted(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
         for model in self.params.ordered:
             if PREFIX + model not in columns and not (model == GOLD and "messages" in columns):
-                there = ", ".join(models) or "none"
-                raise DataError(f"no column {PREFIX}{model}{nearest(model, models)}; reference models here: {there}")
+                raise DataError(f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}")
 
     def _row(self, record: Mapping[str, Any]) -> Row | Drop:
         row_id = "" if record.get("id") is None else str(record["id"])
         messages = record.get("messages")
-        prompt = _text(record.get("prompt")) or _first(messages, "user")
+        given = record.get("prompt")
+        prompt = _text(given) or _first(given, "user") or _first(messages, "user")
         if not prompt:
             return Drop("no prompt", row_id, bad=True)
         answers = {model: _text(record.get(PREFIX + model)) for model in self.params.ordered}
