@@ -101,6 +101,8 @@ def mapped(columns: Mapping[str, str], found: Collection[str], where: str) -> Co
                 return _absent(target, path, record)
             elif target == "prompt":
                 row["prompt"] = _chat(value) if _is_chat(value) else _as_prompt(value)
+            elif target == "references" and isinstance(value, str):
+                row[target] = [value]
             elif target in ("completion", "rejected") and _is_chat(value):
                 row[target] = _answer(_chat(value))["content"]
             else:
