@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from data_prep.errors import DataError
 from data_prep.families.bleuberi.__main__ import main
+from data_prep.families.bleuberi.agreement import zsum
 from data_prep.families.bleuberi.choose import Choose, ChooseParams, length_label
 from data_prep.core.step import Context, Drop
 
@@ -202,3 +203,47 @@ def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
     manifest, found = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {}))
     assert [(row["id"], row["completion"]) for row in found] == [("p0_0", "first"), ("p0_1", GOLD[0])]
     assert json.dumps(found[0]["meta"]) == "{}"
+
+
+LYON = "Lyon is a large city in the south of France, known for its kitchens, its silk and two rivers."
+PARIS = "The capital of France is Paris."
+
+
+def pairs() -> list[dict]:
+    """A short answer that is right beside a long one that is not, twice each way; a tie of equal texts."""
+    asked = {"prompt": "What is the capital of France?", "references": [PARIS, "It is Paris, on the Seine."]}
+    return [
+        {**asked, "responses": [PARIS, LYON], "winner": 0},
+        {**asked, "responses": [LYON, PARIS], "winner": 1},
+        {**asked, "responses": ["It is Paris.", LYON], "winner": 0},
+        {**asked, "responses": [LYON, "Paris is France's capital."], "winner": 1},
+        {**asked, "responses": [PARIS, PARIS], "winner": "tie"},
+    ]
+
+
+def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
+    faulty = [{"prompt": "x", "responses": ["a"], "winner": 0, "references": ["b"]}, {**pairs()[0], "winner": 2}, {**pairs()[0], "references": [None, " "]}]
+    path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs() + faulty)
+    words = ["--data", str(path), "--out", str(tmp_path / "out" / "agreement"), "--encoder", "", "--workers", "1"]
+    assert main(["agreement", *words]) == 0
+    table = capsys.readouterr().out
+    made = json.loads((tmp_path / "out" / "agreement.json").read_text())
+    means = {name: own["mean"] for name, own in made["rewards"].items()}
+    assert list(means) == [
+        "bleu, 1 reference", "bleu, 2 references", "rouge_l", "bleu_rouge_f1", "chrf", "keywords", "length"
+    ]  # fmt: skip
+    assert {name for name in means if means[name] < 100} == {"keywords", "length"}
+    assert means["keywords"] == 80  # "Paris is France's capital" has the phrases in another order
+    assert means["length"] == 20  # the tie alone
+    assert made["rewards"]["length"]["ties"] == 1
+    assert made["faults"] == {"responses are not two texts": 1, "winner is not 0, 1 or tie": 1, "no reference": 1}
+    assert "| bleu, 1 reference | 100.0 | " in table
+    assert "| 72.3 |" in table
+    assert (tmp_path / "out" / "agreement.png").stat().st_size > 5000
+
+
+def test_a_reward_model_is_added_to_bleu_by_z_scores():
+    bleu, model = [(0.0, 1.0), (1.0, 0.0), None], [(10.0, 20.0), (20.0, 10.0), (15.0, 15.0)]
+    # BLEU: mean 1/2, deviation 1/2. The model: mean 15, deviation 10 / sqrt(6).
+    half = (1 + 5 / (100 / 6) ** 0.5) / 2
+    assert zsum([bleu, model]) == [pytest.approx((-half, half)), pytest.approx((half, -half)), None]
