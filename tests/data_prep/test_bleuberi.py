@@ -216,7 +216,7 @@ def pairs() -> list[dict]:
         {**asked, "responses": [PARIS, LYON], "winner": 0},
         {**asked, "responses": [LYON, PARIS], "winner": 1},
         {**asked, "responses": ["It is Paris.", LYON], "winner": 0},
-        {**asked, "responses": [LYON, "Paris is France's capital."], "winner": 1},
+        {**asked, "responses": [LYON, "The capital is Paris."], "winner": 1},
         {**asked, "responses": [PARIS, PARIS], "winner": "tie"},
     ]
 
@@ -232,8 +232,7 @@ def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
     assert list(means) == [
         "bleu, 1 reference", "bleu, 2 references", "rouge_l", "bleu_rouge_f1", "chrf", "keywords", "length"
     ]  # fmt: skip
-    assert {name for name in means if means[name] < 100} == {"keywords", "length"}
-    assert means["keywords"] == 80  # "Paris is France's capital" has the phrases in another order
+    assert all(means[name] == 100 for name in means if name != "length"), means
     assert means["length"] == 20  # the tie alone
     assert made["rewards"]["length"]["ties"] == 1
     assert made["faults"] == {"responses are not two texts": 1, "winner is not 0, 1 or tie": 1, "no reference": 1}
