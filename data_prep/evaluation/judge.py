@@ -207,7 +207,9 @@ def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     if not valid:
         return result
     wins = np.array([row["score"] for row in valid])
-    words = np.array([[len(text.split()) for text in (row["completion"], row["references"][0])] for row in valid], float)
+    words = np.array(
+        [[len(text.split()) for text in (row["completion"], row["references"][0])] for row in valid], float
+    )
     style = (words[:, 0] - words[:, 1]) / np.maximum(1, words.sum(axis=1))
     draws = np.random.default_rng(seed).integers(len(valid), size=(RESAMPLES, len(valid)))
     verdicts = [row["meta"]["judge"]["verdicts"] for row in valid]
@@ -225,7 +227,9 @@ def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     by: dict[str, list[float]] = defaultdict(list)
     for row in valid:
         by[row["source"]].append(row["score"])
-    result["by_category"] = {name: {"n": len(own), "win_rate": percent(sum(own) / len(own))} for name, own in by.items()}
+    result["by_category"] = {
+        name: {"n": len(own), "win_rate": percent(sum(own) / len(own))} for name, own in by.items()
+    }
     return result
 
 

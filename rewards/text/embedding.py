@@ -127,4 +127,6 @@ def _folder(model: str, revision: str) -> Path:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as problem:
         reason = " ".join(str(problem).split())[:200]
-        raise RewardError(f"encoder {model!r} at {revision[:12]} is no folder here and cannot be fetched: {reason}") from None
+        raise RewardError(
+            f"encoder {model!r} at {revision[:12]} is no folder here and cannot be fetched: {reason}"
+        ) from None

@@ -200,7 +200,9 @@ def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
         for n, about in enumerate([{"prompt_id": "p0", "finish_reason": "stop"}, {"prompt_id": "p1", "finish_reason": "length"}])
     ]  # fmt: skip
     making.write_jsonl(tmp_path / "in.jsonl", rows)
-    manifest, found = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {}))
+    manifest, found = making.run(
+        tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {})
+    )
     assert [(row["id"], row["completion"]) for row in found] == [("p0_0", "first"), ("p0_1", GOLD[0])]
     assert json.dumps(found[0]["meta"]) == "{}"
 
@@ -222,7 +224,11 @@ def pairs() -> list[dict]:
 
 
 def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
-    faulty = [{"prompt": "x", "responses": ["a"], "winner": 0, "references": ["b"]}, {**pairs()[0], "winner": 2}, {**pairs()[0], "references": [None, " "]}]
+    faulty = [
+        {"prompt": "x", "responses": ["a"], "winner": 0, "references": ["b"]},
+        {**pairs()[0], "winner": 2},
+        {**pairs()[0], "references": [None, " "]},
+    ]
     path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs() + faulty)
     words = ["--data", str(path), "--out", str(tmp_path / "out" / "agreement"), "--encoder", "", "--workers", "1"]
     assert main(["agreement", *words]) == 0

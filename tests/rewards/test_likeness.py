@@ -80,7 +80,9 @@ def encoder(tmp_path_factory) -> Path:
         "the seine flows through paris", "the thames flows through london", "plants turn light into chemical energy",
         "photosynthesis turns light into energy in plants", "algae and bacteria turn light into energy",
     ]  # fmt: skip
-    vocabulary = {word: place for place, word in enumerate(["[UNK]", *sorted({w for s in sentences for w in s.split()})])}
+    vocabulary = {
+        word: place for place, word in enumerate(["[UNK]", *sorted({w for s in sentences for w in s.split()})])
+    }
     counts = np.eye(len(vocabulary))
     for sentence in sentences:
         ids = [vocabulary[word] for word in sentence.split()]

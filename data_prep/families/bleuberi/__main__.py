@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     cache = Path(os.environ.get("POSTTRAIN_CACHE") or ROOT / ".cache") / "steps"
     grpo = verbs.add_parser("grpo", help="prompts with references, chosen by likeness", formatter_class=shape)
-    grpo.add_argument("--hf_dataset_path", default="yapeichang/BLEUBERI-Tulu3-50k", help="on the Hub, or a folder or file")
+    grpo.add_argument(
+        "--hf_dataset_path", default="yapeichang/BLEUBERI-Tulu3-50k", help="on the Hub, or a folder or file"
+    )
     grpo.add_argument("--ref_models", nargs="+", default=["gold"], help="whose answers are references")
     grpo.add_argument("--selection_mode", choices=("random", "easy", "medium", "hard"), default="hard", help=" ")
     grpo.add_argument("--num_examples", type=int, help="all, the highest score first, if not given")

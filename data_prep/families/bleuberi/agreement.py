@@ -52,7 +52,9 @@ def read_pairs(path: Path) -> tuple[list[Pair], Counter[str]]:
         else:
             faults[made] += 1
     if not pairs:
-        raise DataError(f"{path}: no pair in it ({dict(faults)}); a row is prompt, responses [a, b], winner, references")
+        raise DataError(
+            f"{path}: no pair in it ({dict(faults)}); a row is prompt, responses [a, b], winner, references"
+        )
     return pairs, faults
 
 
@@ -66,7 +68,9 @@ def _pair(record: dict[str, Any]) -> Pair | str:
         return "responses are not two texts"
     if record.get("winner") not in (0, 1, "tie") or isinstance(record.get("winner"), bool):
         return "winner is not 0, 1 or tie"
-    given = [text for text in references if isinstance(text, str) and text.strip()] if isinstance(references, list) else []
+    given = (
+        [text for text in references if isinstance(text, str) and text.strip()] if isinstance(references, list) else []
+    )
     return Pair(messages, (responses[0], responses[1]), record["winner"], given) if given else "no reference"
 
 
@@ -138,9 +142,7 @@ def measure(
     return {name: agreement(pairs, scores) for name, scores in made.items()}
 
 
-def report(
-    data: Path, out: Path, workers: int, encoder: str | None, reward_models: Iterable[tuple[str, str]]
-) -> str:
+def report(data: Path, out: Path, workers: int, encoder: str | None, reward_models: Iterable[tuple[str, str]]) -> str:
     """Measure, write <out>.json, <out>.png and <out>.md, and return the table. Raises DataError and RewardError."""
     pairs, faults = read_pairs(data)
     paper: dict[str, float] = yaml.safe_load(PAPER.read_text())["agreement"]
@@ -149,12 +151,19 @@ def report(
     lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
     lines += ["| reward | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|"]
     for name, own in figures.items():
-        values = f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}" if own["pairs"] else "— | — | —"
+        values = (
+            f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}"
+            if own["pairs"]
+            else "— | — | —"
+        )
         lines.append(f"| {name} | {values} | {paper.get(name, '—')} |")
     if faults:
         lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
     table = "\n".join(lines) + "\n"
-    write_atomic(out.with_suffix(".json"), [json.dumps({"pairs": len(pairs), "faults": faults, "rewards": figures}, indent=1).encode()])
+    write_atomic(
+        out.with_suffix(".json"),
+        [json.dumps({"pairs": len(pairs), "faults": faults, "rewards": figures}, indent=1).encode()],
+    )
     write_atomic(out.with_suffix(".md"), [table.encode()])
     _plot(out.with_suffix(".png"), {name: own for name, own in figures.items() if own["pairs"]}, paper)
     return table

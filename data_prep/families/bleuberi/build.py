@@ -73,7 +73,11 @@ class Request:
                 raise DataError(f"selection_mode {self.selection_mode} needs both --model and --metric")
             folder = Path(self.model).expanduser()
             sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": self.inference_max_new_tokens}
-            answers = {"model": str(folder.absolute()) if folder.is_dir() else self.model, "seed": self.seed, **sampling}
+            answers = {
+                "model": str(folder.absolute()) if folder.is_dir() else self.model,
+                "seed": self.seed,
+                **sampling,
+            }
             steps.append(StepSpec(name="answers", kind="generate", params=answers, inputs=("pool",)))
             reward, params = METRICS[self.metric]
             score = {"reward": reward, "params": {**params, **self.reward_params}, "workers": self.workers}
@@ -220,7 +224,12 @@ def _histogram(path: Path, title: str, scores: list[float]) -> None:
 
 def _card(request: Request, spec: pipeline.Spec, folders: dict[str, Path], name: str) -> str:
     """What the data set is, what was dropped on the way, and how much of the choice is a mismatch of lengths."""
-    lines = [f"# {name}", "", f"Made by `python -m data_prep.families.bleuberi grpo`; references: {', '.join(request.ref_models)}.", ""]
+    lines = [
+        f"# {name}",
+        "",
+        f"Made by `python -m data_prep.families.bleuberi grpo`; references: {', '.join(request.ref_models)}.",
+        "",
+    ]
     lines += ["| step | rows in | rows out | dropped | key |", "|---|---|---|---|---|"]
     for step in spec.steps:
         manifest = read_manifest(folders[step.name])
@@ -249,5 +258,8 @@ def _lengths(folders: dict[str, Path], bleu: bool) -> list[str]:
     if bleu and chosen:
         lowest = set(sorted(without, key=without.__getitem__)[: len(chosen)])
         share = 100 * sum(name not in lowest for name in chosen) / len(chosen)
-        lines += ["", f"{share:.1f} % of the chosen would not be among the {len(chosen):,} lowest without BLEU's brevity penalty."]
+        lines += [
+            "",
+            f"{share:.1f} % of the chosen would not be among the {len(chosen):,} lowest without BLEU's brevity penalty.",
+        ]
     return lines

@@ -99,7 +99,9 @@ class Pool(Step):
         models = sorted(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
         for model in self.params.ordered:
             if PREFIX + model not in columns and not (model == GOLD and "messages" in columns):
-                raise DataError(f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}")
+                raise DataError(
+                    f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}"
+                )
 
     def _row(self, record: Mapping[str, Any]) -> Row | Drop:
         row_id = "" if record.get("id") is None else str(record["id"])
@@ -138,7 +140,9 @@ def _text(value: Any) -> str:
 def _first(messages: Any, role: str) -> str:
     """The first message of a role."""
     turns = messages if isinstance(messages, list) else []
-    return next((_text(turn.get("content")) for turn in turns if isinstance(turn, dict) and turn.get("role") == role), "")
+    return next(
+        (_text(turn.get("content")) for turn in turns if isinstance(turn, dict) and turn.get("role") == role), ""
+    )
 
 
 def _conversation(prompt: str, answer: str) -> list[dict[str, str]]:
