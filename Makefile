@@ -62,7 +62,7 @@ study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
 	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
 agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")
-	@$(CORE) -m data_prep.families.$(call q,$*) agreement --data "$$DATA" --out "$${OUT:-runs/agreement}" $(ARGS)
+	@$(CORE) -m data_prep.evaluation.agreement --data "$$DATA" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 

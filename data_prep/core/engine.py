@@ -27,8 +27,9 @@ from typing import Any
 from data_prep.core.files import locked, require_space, settle, sweep, write_atomic, write_together
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
+from data_prep.core.registry import load_class
 from data_prep.core.rows import check, encode, parse
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step, load_class
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.core.stored import StoredRow, StoredRows, stored
 from data_prep.core.totals import read_totals
 from data_prep.errors import DataError, LimitPassed, explain

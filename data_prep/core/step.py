@@ -7,7 +7,6 @@ same bytes. `pipeline` chains steps; `python -m data_prep run SPEC.json` runs a 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,65 +124,3 @@ class Step:
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows of one shard to rows and drops."""
         raise TypeError(f"step {self.kind!r} implements neither apply nor open")
-
-
-# kind -> "module:Class". Modules are imported when a pipeline names them, so that the launcher stays light.
-KINDS: dict[str, str] = {
-    "load": "data_prep.steps.load:Load",
-    "curriculum": "data_prep.families.mini.step:Curriculum",
-    "generate": "data_prep.steps.generate:Generate",
-    "generations": "data_prep.families.skill_mix.steps.generations:Generations",
-    "score": "data_prep.steps.score:ScoreStep",
-    "select": "data_prep.steps.select:Select",
-    "lim": "data_prep.families.min_o1.lim:Lim",
-    "dedup": "data_prep.steps.dedup:Dedup",
-    "label": "data_prep.steps.label:Label",
-    "difficulty": "data_prep.steps.difficulty:Difficulty",
-    "rewrite": "data_prep.steps.rewrite:Rewrite",
-    "mix": "data_prep.steps.mix:Mix",
-    "decontaminate": "data_prep.steps.decontaminate:Decontaminate",
-    "best_of_n": "data_prep.steps.best_of_n:BestOfN",
-    "pairs": "data_prep.steps.pairs:Pairs",
-    "length_pairs": "data_prep.steps.length_pairs:LengthPairs",
-    "groups": "data_prep.steps.groups:Groups",
-    "gold": "data_prep.steps.gold:Gold",
-    "export": "data_prep.steps.export:Export",
-    "skill_tuples": "data_prep.families.skill_mix.steps.skill_tuples:SkillTuples",
-    "synthesize": "data_prep.families.skill_mix.steps.synthesize:Synthesize",
-    "verify_questions": "data_prep.families.skill_mix.steps.verify_questions:VerifyQuestions",
-    "questions": "data_prep.families.skill_mix.steps.questions:Questions",
-    "reference_pool": "data_prep.families.bleuberi.pool:Pool",
-    "add_reference": "data_prep.families.bleuberi.pool:AddReference",
-    "references_sft": "data_prep.families.bleuberi.pool:ReferencesSft",
-    "choose_by_likeness": "data_prep.families.bleuberi.choose:Choose",
-}
-
-
-def step_class(kind: str) -> type[Step]:
-    """The class registered as `kind`, or named by it as `package.module:Class`. Raises KeyError for an unknown kind."""
-    return load_class(place_of(kind))
-
-
-def place_of(kind: str) -> str:
-    """`module:Class` of a kind. Raises KeyError."""
-    return kind if ":" in kind else KINDS[kind]
-
-
-def is_known(kind: str) -> bool:
-    """Whether a kind is registered, or names a class that can be imported and is a step."""
-    if ":" not in kind:
-        return kind in KINDS
-    try:
-        load_class(kind)
-    except (ImportError, AttributeError, AssertionError, ValueError):
-        return False
-    return True
-
-
-def load_class(place: str) -> type[Step]:
-    """The step at `module:Class`."""
-    module, name = place.split(":")
-    found = getattr(importlib.import_module(module), name)
-    assert isinstance(found, type)
-    assert issubclass(found, Step)
-    return found

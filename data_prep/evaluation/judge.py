@@ -1,15 +1,16 @@
 """A model as the judge of two answers: both orders, ties, lengths, intervals by prompt, and a cap on what it may cost.
 
     python -m data_prep.evaluation.judge --questions question.jsonl --answers ours.jsonl --baseline theirs.jsonl \\
-        --model gpt-4.1-mini --base_url https://api.openai.com/v1 --api_key_env OPENAI_API_KEY --spend_cap 5 --out judged
+        --model gpt-4.1-mini --base_url https://api.openai.com/v1 --api_key_env OPENAI_API_KEY --spend_cap 5 \\
+        --out judged
 
 Question files: MT-Bench's (turns, of which the first is asked), Arena-Hard's v1 (turns) and v2 (prompt), WildBench's
 (conversation_input, checklist). Answers: rows with `completion`, or the files that these benchmarks keep answers in.
 The prompt is ours (templates/prompts/judge), so that figures are not those of the benchmarks' own judges.
 
-A reply counts only where its last line is a verdict. A pair with an order that has none, after `tries`, is invalid: it is
-counted, and is no part of any mean. Style control is a logistic regression of the verdict on the relative difference of
-lengths, (a - b) / (a + b) in words, as Arena-Hard has it; the controlled win rate is its value at equal lengths.
+A reply counts only where its last line is a verdict. A pair with an order that has none, after `tries`, is invalid: it
+is counted, and is no part of any mean. Style control is a logistic regression of the verdict on the relative difference
+of lengths, (a - b) / (a + b) in words, as Arena-Hard has it; the controlled win rate is its value at equal lengths.
 """
 
 from __future__ import annotations
@@ -194,8 +195,9 @@ def _answers(path: Path) -> dict[str, str]:
     found = {}
     for record in read_records(path):
         if isinstance(record, dict) and (text := answer(record)) is not None:
-            meta = record.get("meta") if isinstance(record.get("meta"), dict) else {}
-            found[str(meta.get("prompt_id") or name_of(record)).rsplit("/", 1)[-1]] = text
+            meta = record.get("meta")
+            prompt = meta.get("prompt_id") if isinstance(meta, dict) else None
+            found[str(prompt or name_of(record)).rsplit("/", 1)[-1]] = text
     return found
 
 
@@ -267,7 +269,7 @@ def judge(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     if faults := pipeline.check(steps):
         raise DataError("\n".join(f"{fault.path[-1]}: {fault.message}" for fault in faults))
-    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache.absolute(), steps=steps)
+    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache.absolute(), steps=steps, max_drop_share=0.05)
     pipeline.run(spec, progress=Lines())
     folder = pipeline.find(spec)
     manifest = read_manifest(folder)

@@ -86,6 +86,10 @@ class Decontaminate(Step):
         """The benchmarks by content or pin. Raises DataError when a file is missing."""
         return self.params.benchmarks.fingerprint(base)
 
+    def modules(self) -> tuple[str, ...]:
+        """Those that load the benchmarks."""
+        return self.params.benchmarks.modules()
+
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Read the benchmarks once for all shards. Raises DataError for one that has no questions."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
@@ -112,7 +113,7 @@ class Export(Step):
         given, row_id = self.params, str(row.get("id", ""))
         needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
         if fault := lacking(row, needs):
-            return fault
+            return replace(fault, detail="`columns: {completion: …, rejected: …}` of a load says which columns")
         if not alternates(row):
             return Drop("roles do not alternate", row_id, bad=True)
         if given.preference and row["completion"] == row["rejected"]:

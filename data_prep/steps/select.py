@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.sources.tasks import Scalar
 from rewards import OUTCOMES
@@ -246,11 +247,6 @@ class Table:
         _, group = np.unique(self.prompt, return_inverse=True)
         count = np.bincount(group, weights=(~np.isnan(self.score)).astype(np.float64))
         return count[group].astype(np.float64)
-
-
-def prompt_of(row: Row) -> str:
-    """What a row's samples are grouped by."""
-    return str(row.get("meta", {}).get("prompt_id", row["id"]))
 
 
 def _label(row: Row, field: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import rewards
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources import tasks
 from launchers import backends

@@ -2,7 +2,7 @@
 
     python -m rewards score --reward chrf --input rows.jsonl --output scored.jsonl
 
-The F-score of character n-grams (Popović 2015, W15-3049; with word_order 2 chrF++, W17-4770), the best of the references.
+The F-score of character n-grams (Popović 2015, W15-3049; with word_order 2 chrF++, W17-4770), the best of references.
 White space does not count, so languages without spaces are graded like others.
 """
 

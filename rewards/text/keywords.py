@@ -12,23 +12,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+import tomllib
 from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
 from rewards.text.base import ReferenceParams, ReferenceReward, References
 
-STOP_WORDS = frozenset(
-    """a about above after again all also am an and any are as at be because been before being below between both but by
-    can cannot could did do does doing done down during each either else etc even ever every few for from further had has
-    have having he her here hers him his how however i if in into is it its itself just least less let like many may me
-    might more most much must my neither no nor not now of off often on once one only onto or other our out over own per
-    quite rather same shall she should since so some still such than that the their them then there these they this those
-    though through thus to too under until up upon us very was we well were what when where whether which while who whom
-    whose why will with within without would yes yet you your s t ll ve re d m""".split()
-)
+STOP_WORDS = frozenset(tomllib.loads(Path(__file__).with_name("stop_words.toml").read_text())["words"].split())
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a kana or an ideograph is a word; no space ends it
 _BREAK = ""  # ends a phrase, as punctuation between words does
 _TEXT = re.compile(rf"{_WORD.pattern}|[^\w\s]")
@@ -73,8 +67,7 @@ class Keywords(ReferenceReward[list[Keys]]):
         content = sum(word not in STOP_WORDS and word != _BREAK for word in text)
         if not any(text):
             return Score(0.0, "no_answer", {"problem": "the text has no word"})
-        best = max((self._against(keys, text, content) for keys in table), key=lambda score: score.value)
-        return best
+        return max((self._against(keys, text, content) for keys in table), key=lambda score: score.value)
 
     def _against(self, keys: Keys, text: list[str], content: int) -> Score:
         places = [

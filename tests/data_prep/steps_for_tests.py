@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from data_prep.__main__ import main
-from data_prep.core.step import KINDS, Context, Drop, Output, Params, Row, Step
+from data_prep.core.registry import STEPS
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 
 
@@ -70,7 +71,7 @@ class Silence(Step):
         return [{**row, "completion": row["completion"].replace("-", "")} for row in rows]
 
 
-KINDS.update(slow="steps_for_tests:Slow", suspicious="steps_for_tests:Suspicious", silence="steps_for_tests:Silence")
+STEPS.update(slow="steps_for_tests:Slow", suspicious="steps_for_tests:Suspicious", silence="steps_for_tests:Silence")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
 from data_prep.families.bleuberi.__main__ import main
-from data_prep.families.bleuberi.agreement import zsum
-from data_prep.families.bleuberi.choose import Choose, ChooseParams, length_label
-from data_prep.core.step import Context, Drop
+from data_prep.steps.choose import Choose, ChooseParams, length_label
 
 REPO = Path(__file__).resolve().parents[2]
 QUESTIONS = (
@@ -26,7 +25,7 @@ QUESTIONS = (
 )  # fmt: skip
 GOLD = (
     "Red, yellow and blue are the three primary colours of paint.", "George Eliot wrote Middlemarch in 1871.",
-    "Good morning is bonjour in French, at any hour before evening.", "Water boils at 100 degrees Celsius at sea level.",
+    "Good morning is bonjour in French, before evening.", "Water boils at 100 degrees Celsius at sea level.",
     "Rain on the tin roof, a cat folds itself smaller, the gutter keeps time.", "Five miles are about 8.05 kilometres.",
 )  # fmt: skip
 
@@ -52,7 +51,8 @@ def pool(folder: Path, **columns: list) -> Path:
 def scored(scores: list[float], **extra) -> list[dict]:
     return [
         {
-            "id": f"q{n}/0", "prompt": [{"role": "user", "content": f"question {n}"}], "completion": "an answer of words",
+            "id": f"q{n}/0", "prompt": [{"role": "user", "content": QUESTIONS[n % 6]}],
+            "completion": "four words of answer",
             "references": ["a reference of eight words, that is enough here"], "source": "a", "score": score,
             "outcome": "scored", "meta": {"prompt_id": f"q{n}", "finish_reason": "stop"}, **extra,
         }
@@ -145,7 +145,7 @@ def test_a_model_that_is_no_column_is_an_error_that_lists_those_there_are(tmp_pa
 
 
 def test_equal_ids_are_told_apart(tmp_path):
-    manifest, rows = making.run(tmp_path, ("reference_pool", {"path": str(pool(tmp_path, id=["x"] * 6))}))
+    _, rows = making.run(tmp_path, ("reference_pool", {"path": str(pool(tmp_path, id=["x"] * 6))}))
     assert [row["id"] for row in rows] == ["x", "x-2", "x-3", "x-4", "x-5", "x-6"]
 
 
@@ -180,7 +180,10 @@ OPTIONS = {
     "no metric": (["--num_examples", "2"], "selection_mode hard needs both --model and --metric"),
     "random without a number": (["--selection_mode", "random"], "needs --num_examples"),
     "rm without a server": (["--metric", "rm", "--model", "m/x"], "give its --reward_model_url"),
-    "no such folder": (["--hf_dataset_path", "./nowhere", "--selection_mode", "random", "--num_examples", "1"], "neither here nor a data set"),
+    "no such folder": (
+        ["--hf_dataset_path", "./no", "--selection_mode", "random", "--num_examples", "1"],
+        "neither here nor a data set",
+    ),
 }  # fmt: skip
 
 
@@ -197,59 +200,11 @@ def test_a_wrong_option_is_one_line(tmp_path, case):
 def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
     rows = [
         {"id": f"p{n}/0", "prompt": QUESTIONS[n], "completion": GOLD[n], "references": ["first"], "meta": about}
-        for n, about in enumerate([{"prompt_id": "p0", "finish_reason": "stop"}, {"prompt_id": "p1", "finish_reason": "length"}])
+        for n, about in enumerate(
+            [{"prompt_id": "p0", "finish_reason": "stop"}, {"prompt_id": "p1", "finish_reason": "length"}]
+        )
     ]  # fmt: skip
     making.write_jsonl(tmp_path / "in.jsonl", rows)
-    manifest, found = making.run(
-        tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {})
-    )
+    _, found = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {}))
     assert [(row["id"], row["completion"]) for row in found] == [("p0_0", "first"), ("p0_1", GOLD[0])]
     assert json.dumps(found[0]["meta"]) == "{}"
-
-
-LYON = "Lyon is a large city in the south of France, known for its kitchens, its silk and two rivers."
-PARIS = "The capital of France is Paris."
-
-
-def pairs() -> list[dict]:
-    """A short answer that is right beside a long one that is not, twice each way; a tie of equal texts."""
-    asked = {"prompt": "What is the capital of France?", "references": [PARIS, "It is Paris, on the Seine."]}
-    return [
-        {**asked, "responses": [PARIS, LYON], "winner": 0},
-        {**asked, "responses": [LYON, PARIS], "winner": 1},
-        {**asked, "responses": ["It is Paris.", LYON], "winner": 0},
-        {**asked, "responses": [LYON, "The capital is Paris."], "winner": 1},
-        {**asked, "responses": [PARIS, PARIS], "winner": "tie"},
-    ]
-
-
-def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
-    faulty = [
-        {"prompt": "x", "responses": ["a"], "winner": 0, "references": ["b"]},
-        {**pairs()[0], "winner": 2},
-        {**pairs()[0], "references": [None, " "]},
-    ]
-    path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs() + faulty)
-    words = ["--data", str(path), "--out", str(tmp_path / "out" / "agreement"), "--encoder", "", "--workers", "1"]
-    assert main(["agreement", *words]) == 0
-    table = capsys.readouterr().out
-    made = json.loads((tmp_path / "out" / "agreement.json").read_text())
-    means = {name: own["mean"] for name, own in made["rewards"].items()}
-    assert list(means) == [
-        "bleu, 1 reference", "bleu, 2 references", "rouge_l", "bleu_rouge_f1", "chrf", "keywords", "length"
-    ]  # fmt: skip
-    assert {name for name in means if means[name] < 100} == {"keywords", "length"}
-    assert means["keywords"] == 80  # "It is Paris." and what is said of Lyon each have one phrase of three: a tie
-    assert means["length"] == 20  # the tie alone
-    assert made["rewards"]["length"]["ties"] == 1
-    assert made["faults"] == {"responses are not two texts": 1, "winner is not 0, 1 or tie": 1, "no reference": 1}
-    assert "| bleu, 1 reference | 100.0 | " in table
-    assert "| 72.3 |" in table
-    assert (tmp_path / "out" / "agreement.png").stat().st_size > 5000
-
-
-def test_a_reward_model_is_added_to_bleu_by_z_scores():
-    bleu, model = [(0.0, 1.0), (1.0, 0.0), None], [(10.0, 20.0), (20.0, 10.0), (15.0, 15.0)]
-    # BLEU: mean 1/2, deviation 1/2. The model: mean 15, deviation 10 / sqrt(6).
-    half = (1 + 5 / (100 / 6) ** 0.5) / 2
-    assert zsum([bleu, model]) == [pytest.approx((-half, half)), pytest.approx((half, -half)), None]

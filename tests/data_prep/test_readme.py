@@ -8,14 +8,14 @@ import yaml
 
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec
-from data_prep.core.step import KINDS
+from data_prep.core.registry import STEPS
 from tests.conftest import REPO
 
 TEXT = (REPO / "data_prep/README.md").read_text()
 
 
 def test_every_step_has_its_line():
-    kinds = {kind for kind, place in KINDS.items() if place.startswith("data_prep.")}  # tests register their own
+    kinds = {kind for kind, place in STEPS.items() if place.startswith("data_prep.")}  # tests register their own
     assert set(re.findall(r"\[`(\w+)`\]\(steps/", TEXT)) == kinds - {"export"}  # which follows by itself
 
 

@@ -2,7 +2,6 @@
 
     python -m data_prep.families.bleuberi grpo --model Qwen/Qwen2.5-7B --metric bleu --num_examples 5000
     python -m data_prep.families.bleuberi sft --input_data_path data/data_grpo/<name>
-    python -m data_prep.families.bleuberi agreement --data pairs.jsonl --out agreement
 
 Exit status: 0 done, 2 something for you to mend, 3 a limit was passed (too many unusable rows), 130 stopped.
 """
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from data_prep.core.progress import Lines, Live
 from data_prep.errors import DataError
-from data_prep.families.bleuberi import agreement, build
+from data_prep.families.bleuberi import build
 from data_prep.sources.tasks import ROOT
 from rewards import RewardError
 
@@ -31,9 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.verb == "grpo":
             print(build.grpo(_request(args), progress))
-        elif args.verb == "agreement":
-            servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
-            print(agreement.report(args.data, args.out, args.workers, args.encoder, servers), end="")
         else:
             print(build.sft(args.input_data_path, args.output_dir, tuple(args.references)))
     except (DataError, RewardError) as error:
@@ -79,12 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     sft.add_argument("--input_data_path", required=True, type=Path, help="a data set that grpo saved")
     sft.add_argument("--output_dir", type=Path, default=Path("../data"), help="<output_dir>/data_sft/<name>_SFT")
     sft.add_argument("--references", nargs="*", type=int, default=[], help="places of those to take; all by default")
-    agree = verbs.add_parser("agreement", help="how often rewards prefer what people do", formatter_class=shape)
-    agree.add_argument("--data", required=True, type=Path, help="pairs (agreement.py says what a row holds)")
-    agree.add_argument("--out", type=Path, default=Path("agreement"), help="<out>.md, .json and .png")
-    agree.add_argument("--encoder", help="of reward embedding: a folder or an id on the Hub; '' leaves it out")
-    agree.add_argument("--reward_models", nargs="*", default=[], help="name=address of servers that run")
-    agree.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that score")
     return parser
 
 

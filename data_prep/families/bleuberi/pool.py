@@ -1,9 +1,7 @@
-"""The prompt pool with its reference answers, and what is made of references.
+"""The prompt pool with its reference answers.
 
 - reference_pool: {hub: yapeichang/BLEUBERI-Tulu3-50k, ref_models: [gold]}
 - reference_pool: {path: a/folder/or/file, ref_models: [gold, o4-mini-2025-04-16]}
-- add_reference                 a row's completion becomes one more of its references
-- references_sft: {only: [0]}   a row for SFT of each reference
 
 The pool's columns are the original's: id, source, messages, optionally prompt, and `ref_output_<model>` for each
 reference model. Without `prompt` and `ref_output_gold` the first user's and the first assistant's message serve. The
@@ -23,17 +21,16 @@ from typing_extensions import Self
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError, nearest
+from data_prep.sources.fetch import hub_records
 from data_prep.sources.files import read_records
-from data_prep.sources.origins import Origin, records
-from data_prep.sources.tasks import Hub
+from data_prep.sources.origins import Origin
 from data_prep.sources.taking import unique
-from data_prep.steps.select import prompt_of
+from data_prep.sources.tasks import Hub
 from rewards.text.tokenise import tokens_13a
 
 PREFIX = "ref_output_"
 GOLD = "gold"
 LOOK_AT = 1000  # records in which a column must occur
-OF_A_SAMPLE = ("prompt_id", "sample", "finish_reason", "tokens", "score_details")
 
 
 class PoolParams(Params):
@@ -85,7 +82,7 @@ class Pool(Step):
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """The pool's rows in its order; `rows` is empty."""
         place = self._place(ctx.base)
-        found = read_records(place) if isinstance(place, Path) else records(place, ctx.downloads)
+        found = read_records(place) if isinstance(place, Path) else hub_records(place)
         head = list(islice(found, LOOK_AT))
         columns = {name for record in head if isinstance(record, dict) for name in record}
         self._check(columns)
@@ -153,56 +150,3 @@ def messages_of(row: Row) -> list[dict[str, str]]:
     """The pool's messages of a row."""
     kept = row.get("meta", {}).get("messages")
     return kept if isinstance(kept, list) else _conversation(row["prompt"][-1]["content"], row.get("answer", ""))
-
-
-def without_sample(row: Row) -> Row:
-    """The prompt's own row, without the completion that was sampled for it."""
-    kept = {name: value for name, value in row.items() if name not in ("completion", "score", "outcome")}
-    meta = {name: value for name, value in row.get("meta", {}).items() if name not in OF_A_SAMPLE}
-    return {**kept, "id": prompt_of(row), "meta": meta}
-
-
-class AddReference(Step):
-    """The completion of a row, sampled from a strong model, becomes the last of its references."""
-
-    kind = "add_reference"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    present: ClassVar[tuple[str, ...]] = ("completion",)
-    Params = Params
-    params: Params
-
-    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Prompts with references; truncated and empty completions are drops."""
-        for row in rows:
-            if row.get("meta", {}).get("finish_reason") == "length":
-                yield Drop("truncated reference", row["id"])
-            elif not tokens_13a(row["completion"]):
-                yield Drop("empty reference", row["id"])
-            else:
-                yield {**without_sample(row), "references": [*row.get("references", []), row["completion"]]}
-
-
-class ReferencesSftParams(Params):
-    """only: places of the references to take, from 0; all by default, as in the original."""
-
-    only: tuple[int, ...] = ()
-
-
-class ReferencesSft(Step):
-    """SFT rows: reference j of row x is the completion of row x_j."""
-
-    kind = "references_sft"
-    needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
-    growth = 6.0
-    Params = ReferencesSftParams
-    params: ReferencesSftParams
-
-    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """As many rows as references were asked for; a place without one is a drop."""
-        for row in map(without_sample, rows):
-            references = row.pop("references")
-            for place in self.params.only or range(len(references)):
-                if not 0 <= place < len(references):
-                    yield Drop("no such reference", row["id"], f"place {place} of {len(references)}", bad=True)
-                else:
-                    yield {**row, "id": f"{row['id']}_{place}", "completion": references[place]}

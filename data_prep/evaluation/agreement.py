@@ -1,18 +1,21 @@
 """How often a reward prefers the answer that people prefer, reward by reward, beside the paper's figures.
 
     make agreement/bleuberi DATA=pairs.jsonl
-    python -m data_prep.families.bleuberi agreement --data pairs.jsonl --out agreement
+    python -m data_prep.evaluation.agreement --data pairs.jsonl --paper recipes/bleuberi/_paper.yaml --out agreement
 
-Rows: {"prompt": text or messages, "responses": [a, b], "winner": 0, 1 or "tie", "references": [text, …]}. As in the
-original (arena_analysis/run_arena_analysis.py) a reward says "tie" where both scores are equal, and agrees where it says
-what people said, ties included. A pair whose scores have an error is left out of that reward's accuracy, and counted.
+Rows: {"prompt": text or messages, "responses": [a, b], "winner": 0, 1 or "tie", "references": [text, …]}. As in
+BLEUBERI (arena_analysis/run_arena_analysis.py) a reward says "tie" where both scores are equal, and agrees where it
+says what people said, ties included. A pair with a score that is an error is left out for that reward, and counted.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -26,9 +29,7 @@ from data_prep.core.step import Drop
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import interval
 from data_prep.sources.files import read_records
-from data_prep.sources.tasks import ROOT
 
-PAPER = ROOT / "recipes" / "bleuberi" / "_paper.yaml"
 Scores = list[tuple[float, float] | None]  # of each pair; None where one could not be scored
 MOST_REFERENCES = 5
 
@@ -100,7 +101,7 @@ def zsum(parts: Sequence[Scores]) -> Scores:
         mean, deviation = (fmean(values), pstdev(values)) if values else (0.0, 0.0)
         normal.append([both and tuple((v - mean) / deviation if deviation else 0.0 for v in both) for both in part])  # type: ignore[misc]
     return [
-        (fmean(part[0] for part in own), fmean(part[1] for part in own)) if all(own) else None  # type: ignore[index]
+        (fmean(part[0] for part in own), fmean(part[1] for part in own)) if all(own) else None
         for own in zip(*normal, strict=True)
     ]
 
@@ -142,10 +143,16 @@ def measure(
     return {name: agreement(pairs, scores) for name, scores in made.items()}
 
 
-def report(data: Path, out: Path, workers: int, encoder: str | None, reward_models: Iterable[tuple[str, str]]) -> str:
+def report(
+    data: Path,
+    out: Path,
+    paper: Mapping[str, float],
+    workers: int,
+    encoder: str | None,
+    reward_models: Iterable[tuple[str, str]],
+) -> str:
     """Measure, write <out>.json, <out>.png and <out>.md, and return the table. Raises DataError and RewardError."""
     pairs, faults = read_pairs(data)
-    paper: dict[str, float] = yaml.safe_load(PAPER.read_text())["agreement"]
     figures = measure(pairs, workers, encoder, reward_models)
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
@@ -169,10 +176,11 @@ def report(data: Path, out: Path, workers: int, encoder: str | None, reward_mode
     return table
 
 
-def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: dict[str, float]) -> None:
+def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, float]) -> None:
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(7, 0.35 * len(figures) + 1), layout="constrained").subplots()
+    figure = Figure(figsize=(7, 0.35 * len(figures) + 1), layout="constrained")
+    axes = figure.subplots()
     names = list(figures)[::-1]
     for place, name in enumerate(names):
         low, high = figures[name]["ci95"]
@@ -182,4 +190,28 @@ def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: dict[str, float
             axes.plot(paper[name], place, "x", color="tab:orange", label=None)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="agreement with people, % (○ here, × the paper)")
     axes.axvline(50, color="lightgrey", zorder=0)
-    axes.figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 done, 2 something to mend."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help="pairs")
+    parser.add_argument("--out", type=Path, default=Path("agreement"), help="<out>.md, .json and .png")
+    parser.add_argument("--paper", type=Path, help="YAML whose `agreement` maps rewards to published figures")
+    parser.add_argument("--encoder", help="of reward embedding: a folder or an id on the Hub; '' leaves it out")
+    parser.add_argument("--reward_models", nargs="*", default=[], help="name=address of servers that run")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that score")
+    args = parser.parse_args(argv)
+    servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
+    try:
+        paper = yaml.safe_load(args.paper.read_text())["agreement"] if args.paper else {}
+        print(report(args.data, args.out, paper, args.workers, args.encoder, servers), end="")
+    except (DataError, rewards.RewardError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,9 +20,9 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
-from data_prep.families.bleuberi.pool import without_sample
 from data_prep.sources.tasks import known_prompt
 from data_prep.steps import asking
+from data_prep.steps.references import without_sample
 from data_prep.steps.select import Range, number_of
 from rewards.text.tokenise import tokens_13a
 
