@@ -21,10 +21,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import parse_qsl
-
-from typing_extensions import Self
 
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError, LimitPassed
