@@ -3,16 +3,12 @@
     with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python) as endpoint:
         rows = endpoint.client().run(prompts, Sampling(n=4))
 
-    python -m data_prep.inference.vllm.server MODEL [--python PYTHON] [--port 8000]     until Ctrl-C
-
 The server runs below `core/guard.py`, which ends its whole family when this process stops, crashes or is killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import errno
 import json
 import os
 import re
@@ -118,7 +114,6 @@ def serve(
     *,
     revision: str | None = None,
     base: Path | None = None,
-    port: int = 0,
     python: Path | None = None,
     options: EngineOptions | None = None,
     log: Path | None = None,
@@ -126,8 +121,8 @@ def serve(
 ) -> Iterator[Endpoint]:
     """Serve `model` with the vLLM of the interpreter `python` (default: this one) while the block runs.
 
-    Port 0 takes a free one; replicas take the ports behind it. Raises DataError, in one line, for a model that is not
-    there, a port in use, no vLLM, or a server that does not come up. Stops within seconds of the block's end.
+    Raises DataError, in one line, for a model that is not there, no vLLM, or a server that does not come up. Stops
+    within seconds of the block's end.
     """
     base, options = base or Path.cwd(), options or EngineOptions()
     found = find_model(model, revision, base)
@@ -144,12 +139,12 @@ def serve(
     with ExitStack() as stack:
         servers = []
         for at, gpus in enumerate(gpu_groups(options, device)):
-            chosen = free_port(port + at if port else 0)
-            command = server_command(found, python, chosen, args, template)
+            port = free_port()
+            command = server_command(found, python, port, args, template)
             file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
             visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
             process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
-            servers.append(Server(f"http://{HOST}:{chosen}", model, file, process))
+            servers.append(Server(f"http://{HOST}:{port}", model, file, process))
         for server in servers:
             _await_health(server, start_timeout)
         most = int(args.get("max_num_seqs", GPU_MAX_SEQS))
@@ -196,16 +191,10 @@ def server_command(
     ]  # fmt: skip
 
 
-def free_port(port: int) -> int:
-    """The port, or a free one for 0. Raises DataError."""
+def free_port() -> int:
+    """A port of this machine that is free now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left (TIME_WAIT) is free
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise DataError(f"port {port}: {error.strerror}") from error
-            raise DataError(f"port {port} is in use; choose another one, or 0 for a free one") from error
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
@@ -247,29 +236,3 @@ def last_line(log: Path, most: int = 200_000) -> str:
         if (found := TELLING.search(line)) and "root cause" not in line:
             return found[0][:300]
     return lines[-1][:300] if lines else "it wrote nothing"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.server", description="Serve a model with vLLM.")
-    parser.add_argument("model", help="Hub id or folder")
-    parser.add_argument("--revision")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--python", type=Path, help="interpreter of the vLLM environment (default: this one)")
-    parser.add_argument("--log", type=Path)
-    args = parser.parse_args(argv)
-    try:
-        with serve(args.model, revision=args.revision, port=args.port, python=args.python, log=args.log) as endpoint:
-            print(endpoint.base_url, flush=True)
-            endpoint.process.wait()
-            endpoint.check()
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
