@@ -1,4 +1,4 @@
-"""Starts vLLM's API server with an engine that is forked, for CPUs: a spawned one imports vLLM again (11 s of CPU time).
+"""Starts vLLM's API server with a forked engine, for CPUs: a spawned one imports vLLM again (11 s of CPU time).
 
 A script, run by vLLM's interpreter with the server's arguments. A CPU has no device state that a fork would break.
 """
