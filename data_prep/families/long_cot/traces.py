@@ -12,7 +12,7 @@ returns beside its reply (`meta.reasoning`), counts as the plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.families.long_cot.prompts import MARKS
@@ -48,9 +48,13 @@ class RequestTraces(Step):
 
 
 class TracesParams(Params):
-    """format: the thinking format that is trained (rewards/thinking.py); `none` keeps answers only."""
+    """format: the thinking format that is trained (rewards/thinking.py); `none` keeps answers only.
+
+    parts: how a completion tells thought and answer apart, by marks or by taking its last line as the answer.
+    """
 
     format: str = "think"
+    parts: Literal["marks", "last_line"] = "marks"
 
 
 class Traces(Step):
@@ -66,7 +70,12 @@ class Traces(Step):
         for row in rows:
             meta = dict(row.get("meta", {}))
             prompt = meta.pop("prompt", row["prompt"])
-            thought, answer, reason = parts(row["completion"], str(meta.pop("reasoning", "") or ""))
+            reasoning = str(meta.pop("reasoning", "") or "")
+            if self.params.parts == "last_line":
+                thought, _, answer = row["completion"].strip().rpartition("\n")
+                reason = "" if thought else "one line: no thought"
+            else:
+                thought, answer, reason = parts(row["completion"], reasoning)
             if not reason and meta.get("finish_reason") == "length":
                 reason = "truncated"
             if reason:
