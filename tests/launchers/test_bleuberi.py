@@ -81,6 +81,8 @@ DIFFERENT = {
         "trainer.save_freq": 50,
     },
     "grpo_one_gpu": {"trainer.n_gpus_per_node": 1},
+    "grpo_rm": {"trainer.n_gpus_per_node": 4},  # the reward model has the others
+    "grpo_bleu_rm": {"trainer.n_gpus_per_node": 4},
     "grpo_llama": {"actor_rollout_ref.model.path": "meta-llama/Llama-3.1-8B"},
 }
 
