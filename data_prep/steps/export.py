@@ -61,7 +61,8 @@ PAIRED = ("sharegpt", "torchtune", "huggingface")  # formats that hold pairs
 class ExportParams(Params):
     """`style` matters for sharegpt only: role/content messages, or from/value conversations; `split` for verl only.
 
-    golds: whether verl's rows must have a gold (a reward model needs none); shape: of torchtune's files; preference: whether rows are pairs, whose `completion` is preferred to `rejected`.
+    golds: whether verl's rows must have a gold (a reward model needs none); shape: of torchtune's files; preference:
+    whether rows are pairs, whose `completion` is preferred to `rejected`.
     """
 
     format: Literal["sharegpt", "torchtune", "verl", "huggingface"] = "sharegpt"
