@@ -44,7 +44,7 @@ class Hub(Model):
     """
 
     id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: str = Field(pattern=r"^([0-9a-f]{40}|main)$")
     split: str | None = None
     config: str | None = None
     files: tuple[str, ...] = ()

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
 
 import rewards
 from data_prep.core.rows import MAX_TEXT_BYTES, check, check_size
@@ -38,7 +37,7 @@ class LoadParams(Params):
 
     path: str | None = None
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    revision: str | None = Field(None, pattern=r"^([0-9a-f]{40}|main)$")  # main floats: its rows may change
     split: str | None = None  # of a Hub's data set; by default train
     config: str | None = None
     files: tuple[str, ...] = ()  # of the Hub's repository, names or globs, in place of a split
@@ -51,6 +50,7 @@ class LoadParams(Params):
     mirror: bool = False  # read tasks from their mirror instead of the Hub
     thinking: str | None = None  # format in which `reasoning_content` is the thought; null drops such rows
     source: str | None = None
+    note: str | None = None  # for people, shown by `plan`: where the rows are from, what they cost or save
     id_prefix: str | None = None  # put before the rows' own ids; those of tasks have the task's name
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | tuple[Scalar, ...] | Match] = Field(default_factory=dict)  # column -> value or values
@@ -72,7 +72,7 @@ class LoadParams(Params):
         if self.instructions == "user" and not self.names:
             raise ValueError("instructions: only a task has a prompt of its own to put there; say `task` or `tasks`")
         if self.hub and not self.revision:
-            raise ValueError("pin the dataset: `revision: <40 hex digits>`, the commit shown on its Hub page")
+            raise ValueError("pin the dataset: `revision: <40 hex digits>`, the commit on its Hub page; main moves")
         if self.hub:
             tasks.check_part(self.part, self.config, self.files)
         if self.url:
@@ -120,7 +120,7 @@ class Load(Step):
     kind = "load"
     scope = "source"
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.
-    unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks")
+    unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks", "note")
     growth = 2.0
     Params = LoadParams
     params: LoadParams

@@ -175,7 +175,8 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
 
     def env(step: StepSpec) -> str:
         cls = step_class(step.kind)
-        return cls(cls.Params.model_validate(step.params)).env()
+        name = cls(cls.Params.model_validate(step.params)).env()
+        return "ray" if name == "core" and spec.execution.engine == "ray" else name  # core, and Ray with it
 
     return [
         Command(

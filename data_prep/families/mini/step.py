@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import model_validator
-from typing_extensions import Self
 
 from data_prep.core.step import Context, Output, Params, Row, Step
 from data_prep.families.mini import curriculum
