@@ -6,7 +6,7 @@ grade_program("print(int(input()) + 1)", read({"kind": "stdio", "cases": […]})
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,7 +15,7 @@ from rewards.code.compare import Numbers, Spacing, Types, same_output, same_resu
 from rewards.code.cpp.declaration import Declaration
 from rewards.code.cpp.values import Outcome, ValueProblem, read_outcome
 from rewards.code.preambles import Preamble, text_before
-from rewards.code.results import Graded, Tested, Verdict
+from rewards.code.results import ENDINGS, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
 
@@ -63,7 +63,6 @@ class Terms:
 _LONGEST_CPP = 1 << 18
 _LARGE = 1 << 16  # bytes of a result that are not read before its length has been compared
 GoOn = Callable[[int, Ran], bool]
-STATUS: Mapping[str, Verdict] = asserts.ENDINGS
 
 
 def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
@@ -73,16 +72,8 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Gra
     if suite.isolation == "shared":
         return _cpp_source(code, suite, terms, engine)
     if suite.kind == "asserts":
-        return asserts.grade(
-            code,
-            suite.source,
-            terms.limits,
-            engine,
-            suite.function,
-            suite.declarations,
-            stop_early=terms.stop_early,
-            most_timeouts=terms.most_timeouts,
-        )
+        given = suite.function, suite.declarations, terms.stop_early
+        return asserts.grade(code, suite.source, terms.limits, engine, *given)
     cases = [case_of(item, suite) for item in suite.items]
     tested: list[Tested] = []
 
@@ -147,7 +138,7 @@ def case_of(item: Item, suite: Suite) -> Case:
 def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
     """What one run is worth. An "error" is for `graded` to find."""
     if ran.status != "ok":
-        status = STATUS.get(ran.status, "not_run")
+        status = ENDINGS.get(ran.status, "not_run")
     elif suite.declaration is not None:
         return _cpp_verdict(ran, item, suite.declaration, terms)
     else:

@@ -18,7 +18,7 @@ from rewards.errors import RewardError
 from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
 from rewards.sandbox.levels import LEVELS, UNSAFE, Level, Start, build_start, python_start
-from rewards.sandbox.supervisor import Runner, TestProcesses, built, compile_error, memfd, run_case
+from rewards.sandbox.supervisor import Runner, built, compile_error, memfd, run_case, run_tests
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 LIMITS = Limits()
@@ -119,13 +119,9 @@ class Sandbox:
 
         return self._programs.retry(run, lost)
 
-    def run_tests(
-        self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, processes: int,
-        again: Callable[[Sequence[Ran]], bool],
-    ) -> Program:  # fmt: skip
+    def run_tests(self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits) -> Program:
         """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
-        its own, and they communicate over a channel. A program's process that ends is replaced when the tests ask the
-        next question, at most `processes` in all, and if again(runs so far).
+        its own, and they communicate over a channel.
         """
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
 
@@ -136,7 +132,7 @@ class Sandbox:
                 if problem := compile_error(judge, limits):
                     return Program(None, [], Ran("exit", message=problem))
                 with contextlib.ExitStack() as files:
-                    return TestProcesses(files, candidate, judge, settings, limits, processes).run(again)
+                    return run_tests(files, candidate, judge, settings, limits)
 
         with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
             return self._programs.retry(

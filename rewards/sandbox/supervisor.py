@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
@@ -285,65 +285,32 @@ def read(fd: int, limits: Limits) -> bytes:
     return os.pread(fd, min(os.fstat(fd).st_size, limits.output_kb << 10), 0)
 
 
-class TestProcesses:
-    """The tests' process and the program's, one after another, with a channel of its own for each."""
+def run_tests(
+    files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
+    limits: Limits,
+) -> Program:  # fmt: skip
+    """The tests' process and the program's, with a channel between them, until the tests are done. Raises Lost."""
+    ends = [files.enter_context(end) for end in socket.socketpair()]
+    fds = [{interpreter.CHANNEL_FD: end.fileno()} for end in ends]
+    own = {"most": limits.output_kb << 10}
+    # The tests hold what they expect beside what the program gave, may compute it, and wait for the program.
+    judging = replace(
+        limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
+        wall_s=2 * limits.wall_s,
+    )  # fmt: skip
+    fed = json.dumps({**settings, **own}).encode()
+    tests = CaseProcess(files, judge, judging, fed, fds[0], result=True, role="judge")
+    declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
+    program = CaseProcess(files, candidate, limits, declared, fds[1], role="candidate")
 
-    def __init__(
-        self, files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
-        limits: Limits, processes: int,
-    ) -> None:  # fmt: skip
-        self._files, self._candidate, self._limits = files, candidate, limits
-        pairs = [socket.socketpair() for _ in range(processes)]
-        self._ends = [files.enter_context(theirs) for _, theirs in pairs]
-        fds = {interpreter.CHANNEL_FD + at: ours.fileno() for at, (ours, _) in enumerate(pairs)}
-        own = {"most": limits.output_kb << 10}
-        self._declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
-        fed = json.dumps({**settings, **own, "fds": list(fds)}).encode()
-        # The tests hold what they expect beside what the program gave, may compute it, and wait for every process.
-        judging = replace(
-            limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
-            wall_s=limits.wall_s * (processes + 1),
-        )  # fmt: skip
-        self._judge = CaseProcess(files, judge, judging, fed, fds, result=True, role="judge")
-        for ours, _ in pairs:
-            ours.close()
-        self._seconds = judging.wall_s + _SLACK_SECONDS
-        self._runs: list[Ran] = []
+    def wait(*socks: socket.socket, seconds: float = judging.wall_s + _SLACK_SECONDS) -> bool:
+        """Whether the program's process has ended; its end of the channel may be open in a fork of this process."""
+        ready = select.select(socks, [], [], seconds)[0]
+        ends[0 if judge in ready else 1].shutdown(socket.SHUT_RDWR)
+        return candidate in ready
 
-    def run(self, again: Callable[[Sequence[Ran]], bool]) -> Program:
-        """Until the tests are done. Raises Lost."""
-        poll = select.poll()
-        for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
-            poll.register(sock, select.POLLIN)
-        running: CaseProcess | None = self._start()
-        while ready := dict(poll.poll(1000 * self._seconds)):
-            if self._candidate.fileno() in ready and running is not None:
-                self._end(running)
-                running = None
-            elif self._judge.sock.fileno() in ready:
-                judge = self._judge.end()
-                if running is not None:
-                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-                    if select.select([self._candidate], [], [], _LAST_SECONDS)[0]:
-                        self._end(running)  # else it is killed with its job
-                return Program(None, self._runs, judge)
-            else:  # the tests ask a process that has not been started
-                fd, event = ready.popitem()
-                poll.unregister(fd)
-                if event & select.POLLHUP:
-                    continue  # the tests' process has ended, as its job will say
-                if running is not None:  # they have given up on the one before
-                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-                    self._end(running)
-                running = self._start() if again(self._runs) else None
-                if running is None:
-                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-        raise Lost("the tests do not end")
-
-    def _start(self) -> CaseProcess:
-        fds = {interpreter.CHANNEL_FD: self._ends[len(self._runs)].fileno()}
-        return CaseProcess(self._files, self._candidate, self._limits, self._declared, fds, role="candidate")
-
-    def _end(self, running: CaseProcess) -> None:
-        self._runs.append(running.end())
-        self._ends[len(self._runs) - 1].shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it open
+    runs = [program.end()] if wait(judge, candidate) else []
+    verdicts = tests.end()
+    if not runs and wait(candidate, seconds=_LAST_SECONDS):  # else it is killed with its job
+        runs = [program.end()]
+    return Program(None, runs, verdicts)

@@ -87,12 +87,19 @@ def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
 
 
 def _call_tests(tree: ast.Module, function: str) -> None:
-    """HumanEval's `def check(candidate)` and pytest's `def test_…()` are called by a harness, not by the test code."""
+    """Calls what a harness calls: HumanEval's `def check(candidate)`, pytest's `def test_…()` and `class Test…`, and
+    unittest's cases, each method by itself.
+    """
+    unittest = ["unittest.main"]
+    unittest += ["main" for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
+    tree.body = [node for node in tree.body if not _calls(node, unittest)]
     mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in list(tree.body):
-        if not isinstance(node, ast.FunctionDef) or node.name in mentioned:
+        if isinstance(node, ast.ClassDef):
+            tree.body += _methods(node)
+        elif not isinstance(node, ast.FunctionDef) or node.name in mentioned:
             continue
-        if node.name == "check":
+        elif node.name == "check":
             if not function:
                 raise _bad("the source defines check and never calls it: add the key function, to name what to check")
             tree.body += ast.parse(f"check({function})").body
@@ -100,10 +107,27 @@ def _call_tests(tree: ast.Module, function: str) -> None:
             tree.body += ast.parse(f"{node.name}()").body
 
 
+def _calls(node: ast.stmt, names: list[str]) -> bool:
+    """Whether a statement calls one of these functions, perhaps behind `if __name__ == "__main__"`."""
+    calls = [ast.unparse(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return isinstance(node, (ast.If, ast.Expr)) and not set(names).isdisjoint(calls)
+
+
+def _methods(node: ast.ClassDef) -> list[ast.stmt]:
+    """Calls of the test methods of a class."""
+    names = [part.name for part in node.body if isinstance(part, ast.FunctionDef) and part.name.startswith("test")]
+    if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
+        return ast.parse("\n".join(f"__posttrain__.case({node.name}, {name!r})" for name in names)).body
+    if not node.name.startswith("Test") or node.bases:
+        return []
+    setup = "one.setup_method(); " if any(getattr(part, "name", "") == "setup_method" for part in node.body) else ""
+    return ast.parse("\n".join(f"for one in [{node.name}()]: {setup}one.{name}()" for name in names)).body
+
+
 def _free_names(tree: ast.Module) -> set[str]:
     """Global names that the code uses and nowhere binds, builtins aside."""
     top = symtable.symtable(ast.unparse(tree), "tests.py", "exec")
-    used, bound = set(), set(dir(builtins)) | {"__name__", "__file__"}
+    used, bound = set(), set(dir(builtins)) | {"__name__", "__file__", "__posttrain__"}
     for table in _tables(top):
         for symbol in table.get_symbols():
             if table is top or symbol.is_global():
@@ -144,6 +168,7 @@ def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
     new = rewrite.block([node])
     if rewrite.calls and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         rewrite.raises |= isinstance(node.value.func, ast.Attribute)  # not `f(1)`, which nothing judges
+    rewrite.raises |= isinstance(node, ast.Expr) and ast.unparse(node).startswith("__posttrain__.case(")
     own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
     return ast.With([ast.withitem(_call("statement", ast.Constant(own)).value)], new)
 
@@ -153,7 +178,7 @@ def _name(text: str) -> ast.Name:
 
 
 def _call(method: str, *args: ast.expr) -> ast.Expr:
-    return ast.Expr(ast.Call(ast.Attribute(_name("__posttrain"), method, ast.Load()), list(args), []))
+    return ast.Expr(ast.Call(ast.Attribute(_name("__posttrain__"), method, ast.Load()), list(args), []))
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

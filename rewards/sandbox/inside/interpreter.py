@@ -31,7 +31,7 @@ _PRELOADED = (
 )
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter)  # the first writes into the second
 RESULT_FD = 3
-CHANNEL_FD = 4  # of a candidate, and a judge's first one
+CHANNEL_FD = 4  # of a candidate and a judge
 _OWN_FRAMES = 40  # below what a candidate is asked to call
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
 _STREAM_PATH = re.compile(r"/dev/std(in|out|err)|(?:/dev|/proc/self)/fd/([012])")
@@ -52,7 +52,7 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
     status, last = 1, ""
     try:
         if role == "judge":
-            judge.run(code, args, RESULT_FD)
+            judge.run(code, args, RESULT_FD, CHANNEL_FD)
             os._exit(0)
         if role == "candidate":
             sys.setrecursionlimit(sys.getrecursionlimit() + _OWN_FRAMES)
