@@ -14,8 +14,8 @@
     process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
                  seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits
 
-Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces; "none" is rlimits
-alone and must be allowed explicitly. A small set of attacks decides which level is used (probe.py).
+Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces. A small set of
+attacks decides which level is used (probe.py).
 
 What this does not stop:
 - bugs in the kernel's part that a test process can still reach (about 120 system calls), in bubblewrap, in the
@@ -31,11 +31,11 @@ What this does not stop:
 from __future__ import annotations
 
 from rewards.sandbox.box import Sandbox, selfcheck, shared
-from rewards.sandbox.levels import LEVELS, UNSAFE, Level
+from rewards.sandbox.levels import LEVELS, Level
 from rewards.sandbox.probe import Report
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 __all__ = [
-    "BUILD_LIMITS", "LEVELS", "UNSAFE", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
+    "BUILD_LIMITS", "LEVELS", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
     "selfcheck", "shared",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 from rewards.errors import RewardError
 from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
-from rewards.sandbox.levels import LEVELS, UNSAFE, Level, Start, build_start, python_start
+from rewards.sandbox.levels import LEVELS, Level, Start, build_start, python_start
 from rewards.sandbox.supervisor import Runner, built, compile_error, memfd, run_case, run_tests
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
@@ -30,15 +30,13 @@ class Sandbox:
     """Runs untrusted programs, isolated as well as this machine can. Thread-safe, usable after fork.
 
     level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
-    of a second). unsafe: allow level "none" (rlimits only) where there is no other; also REWARDS_SANDBOX_UNSAFE=1.
-    Raises RewardError where no level can be used.
+    of a second). Raises RewardError where no level can be used.
     """
 
-    def __init__(self, level: Level | None = None, unsafe: bool | None = None) -> None:
+    def __init__(self, level: Level | None = None) -> None:
         self._programs = Runner(lambda: python_start(self.level))
         self._builds = Runner(self._build_start)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self.unsafe = os.environ.get(UNSAFE) == "1" if unsafe is None else unsafe
         self.level: Level
         problems = {}
         for self.level in [level] if level else LEVELS:
@@ -48,14 +46,12 @@ class Sandbox:
         else:
             reasons = "; ".join(f"{level}: {problem}" for level, problem in problems.items())
             raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({reasons})")
-        _log.log(logging.WARNING if self.level == "none" else logging.INFO, "sandbox isolation level: %s", self.level)
+        _log.info("sandbox isolation level: %s", self.level)
 
     def _problem(self, level: Level) -> str:
         """Why this level cannot be used, and what to do about it; nothing if it can."""
         if level not in LEVELS:
             return f"no isolation level of this name; levels: {', '.join(LEVELS)}"
-        if level == "none":
-            return "" if self.unsafe else f"only by hand: set {UNSAFE}=1 where all programs are trusted"
         if level == "namespaces" and shutil.which("bwrap") is None:
             return "bwrap is missing, install bubblewrap"
         if level == "landlock" and restrict.landlock_version() == 0:
@@ -85,20 +81,15 @@ class Sandbox:
 
     def execute(
         self, binary: bytes, argv: Sequence[str], cases: Sequence[Case], limits: Limits = LIMITS,
-        keep_going: KeepGoing | None = None, pipe: int = 0,
+        keep_going: KeepGoing | None = None,
     ) -> list[Ran]:  # fmt: skip
-        """Run a compiled program on each case, every time in a fresh process with no environment.
-
-        pipe: the descriptor (3 to 31) at which each finds a pipe to write into, whose content is in Ran.piped. It holds
-        64 KiB; what is in it cannot be taken back.
-        """
+        """Run a compiled program on each case, every time in a fresh process with no environment."""
         with memfd(binary, executable=True) as payload:
-            request = {"kind": "binary", "argv": list(argv)}
-            return self._run_cases(request, payload, cases, limits, keep_going, pipe).runs
+            return self._run_cases({"kind": "binary", "argv": list(argv)}, payload, cases, limits, keep_going).runs
 
     def _run_cases(
         self, request: Mapping[str, Any], payload: int, cases: Sequence[Case], limits: Limits,
-        keep_going: KeepGoing | None, pipe: int = 0,
+        keep_going: KeepGoing | None,
     ) -> Program:  # fmt: skip
         """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
         runs: list[Ran] = []
@@ -108,7 +99,7 @@ class Sandbox:
                 if request["kind"] == "python" and (problem := compile_error(sock, limits)):
                     return Program(problem, [])
                 while len(runs) < len(cases):
-                    ran = run_case(sock, cases[len(runs)], limits, pipe)
+                    ran = run_case(sock, cases[len(runs)], limits)
                     runs.append(ran if ran.status == "ok" else replace(ran, result=b""))
                     if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
                         break

@@ -221,19 +221,11 @@ def _ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def run_case(sock: socket.socket, case: Case, limits: Limits, pipe: int = 0) -> Ran:
-    """One test process's run. pipe: see Sandbox.execute. Raises Lost."""
-    fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
-    result = case.call is not None or case.result
-    call = case.call and case.call[0]
+def run_case(sock: socket.socket, case: Case, limits: Limits) -> Ran:
+    """One test process's run. Raises Lost."""
+    fed, call = (case.stdin, None) if case.call is None else (json.dumps(case.call[1]).encode(), case.call[0])
     with contextlib.ExitStack() as files:
-        if not pipe:
-            return CaseProcess(files, sock, limits, fed, {}, result, call).end()
-        ends = zip(os.pipe2(os.O_CLOEXEC), ("rb", "wb"), strict=True)
-        reader, writer = (files.enter_context(open(fd, mode, 0)) for fd, mode in ends)
-        os.set_blocking(reader.fileno(), False)  # a fork of this process may hold the other end open
-        ran = CaseProcess(files, sock, limits, fed, {pipe: writer.fileno()}, result, call).end()
-        return replace(ran, piped=reader.read() or b"")
+        return CaseProcess(files, sock, limits, fed, {}, case.result or call is not None, call).end()
 
 
 class CaseProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import json
 import multiprocessing
 import os
 import shutil
@@ -21,7 +22,8 @@ import pytest
 
 from launchers import envs
 from rewards import RewardError
-from rewards.sandbox import Case, Level, Limits, Ran, Sandbox, environment, filters, selfcheck, shared
+from rewards.sandbox import Case, Level, Limits, Ran, Sandbox, environment, filters, probe, selfcheck, shared
+from rewards.sandbox.inside import restrict
 
 ECHO = "print(input())"
 GXX = shutil.which("g++")
@@ -237,14 +239,13 @@ def test_lower_level_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert box.level == "landlock"
 
 
-def test_lowest_level_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RewardError, match="REWARDS_SANDBOX_UNSAFE=1"):
-        Sandbox("none")
+def test_a_machine_without_isolation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RewardError, match="best: no isolation level of this name"):
         Sandbox("best")  # type: ignore[arg-type]
-    monkeypatch.setenv("REWARDS_SANDBOX_UNSAFE", "1")
-    with Sandbox("none") as box:
-        assert one(box, ECHO, Case(b"1")).stdout == b"1\n"
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(restrict, "landlock_version", lambda: 0)
+    with pytest.raises(RewardError, match=r"cannot isolate untrusted code \(.*bwrap is missing.*no Landlock"):
+        Sandbox()
 
 
 def test_selfcheck() -> None:
@@ -256,13 +257,15 @@ def test_selfcheck() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_probe_sees_missing_walls() -> None:
-    """On the lowest level the same attacks get through, or the job is killed: an empty list."""
-    from rewards.sandbox import probe
-
-    with Sandbox("none", unsafe=True) as box:
-        found = probe.attack(box)
-    assert not found or not all(stopped for _, stopped in found)
+def test_the_attacks_of_the_probe_succeed_without_isolation(tmp_path: Path) -> None:
+    """But for the one that would end this process."""
+    with probe.world() as targets:
+        program = tmp_path / "probe.py"
+        program.write_text(probe.PROGRAM.replace("os.kill(os.getppid(), 9)", "False"))
+        command = [sys.executable, program]
+        done = subprocess.run(command, input=json.dumps(targets), capture_output=True, text=True, env={"TOKEN": "x"})
+    through = json.loads(done.stdout)
+    assert sum(through.values()) > 10, through
 
 
 @pytest.mark.parametrize("kind", filters.KINDS)

@@ -6,7 +6,7 @@ With `declarations` (prototypes and types, trusted as the tests are) the tests a
 linked to the solution: one that does not define what they need is a compile error. Without, the tests are compiled
 together with the solution, whose macros are expanded before.
 
-Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a pipe of its own, so
+Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a descriptor of its own, so
 that neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
 tests' comparisons where there are no declarations, and its machine code can always reach the harness. Tests of kind
 "call" (call.py) have no such gap.
@@ -27,7 +27,6 @@ from rewards.sandbox import BUILD_LIMITS, Case, Limits, Ran, Sandbox
 Kind = Literal["gtest", "asserts"]
 _MESSAGE_CHARS = 500
 _NONCE_BYTES = 32
-_VERDICT_FD = 3  # as in harness.cpp
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _TEST = re.compile(r"\bTEST(?:_F)?\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
@@ -157,8 +156,7 @@ def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
 
 
 def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[bytes, Ran]:
-    """What the harness wrote after the nonce, nothing if it did not."""
+    """What the harness wrote: a failure, or what follows the nonce."""
     nonce = os.urandom(_NONCE_BYTES)
-    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode())], run, pipe=_VERDICT_FD)
-    written = ran.piped
-    return (written[_NONCE_BYTES:] if ran.status == "ok" and written.startswith(nonce) else b""), ran
+    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode(), result=True)], run)
+    return (ran.result if ran.result.startswith(b"F") else ran.result.partition(nonce)[2]), ran

@@ -7,6 +7,7 @@ here may be patched, walked or rewritten by the program: it fools only itself, f
 from __future__ import annotations
 
 import _io
+import _random
 import atexit
 import builtins
 import gc
@@ -14,6 +15,7 @@ import io
 import json
 import json.encoder
 import os
+import random
 import re
 import sys
 import threading
@@ -46,6 +48,7 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
     """
     args: Any = [] if call is None and not role else _arguments()
     gc.enable()
+    _random.Random.seed(random._inst)  # no two processes draw the same numbers
     module = ModuleType("__main__" if call is None and not role else "solution")
     module.__dict__.update({**names, "__name__": module.__name__, "__builtins__": builtins})
     sys.modules[module.__name__] = module

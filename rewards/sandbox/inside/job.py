@@ -40,7 +40,7 @@ class Restrictions:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.filters = {kind: restrict.Filter(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
-        self.rules = restrict.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
+        self.rules = restrict.landlock_rules(map(tuple, settings["paths"]))
         self._jobs = 0
 
     def next_uid(self) -> int | None:
@@ -153,8 +153,7 @@ def confine(
     if kind != "python":  # which ignores these; exec would hand that down, and no program would end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    if kind in restrictions.filters:
-        restrictions.filters[kind].install()
+    restrictions.filters[kind].install()
 
 
 def watch(
