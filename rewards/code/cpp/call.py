@@ -62,7 +62,7 @@ def _shim(declaration: Declaration, method: bool) -> str:
     )
     result = declaration.result.cpp
     if declaration.result.kind != "void":
-        call = f"{result} graded_result = {call};\n  graded::put_item<{result}>(graded_out, graded_result)"
+        call = f"graded::put_result<{result}>(graded_out, {call})"
     return (
         f"{codecs}void graded_call(graded::In& graded_in, graded::Out& graded_out) {{\n{arguments}  {call};\n"
         f"{changed}}}\n"
