@@ -105,6 +105,7 @@ class CodeReward(Reward):
 
     Params = CodeParams
     needs = ("tests",)
+    batch_rows = 1  # a program may take minutes
     params: CodeParams
 
     @classmethod
@@ -114,6 +115,9 @@ class CodeReward(Reward):
     def __init__(self, name: str, params: CodeParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
+
+    def batches_at_once(self, workers: int | None) -> int:
+        return workers or self.params.workers
 
     def check_ready(self) -> None:
         """Raise RewardError if programs cannot be run here: no isolation, or no environment for programs."""
@@ -126,12 +130,9 @@ class CodeReward(Reward):
         suites: _Suites = {}
         found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
         jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
-        size = min(workers or self.params.workers, len(jobs))
-        if size <= 1:
-            results = dict(zip(jobs, map(self._run, jobs), strict=True))
-        else:
-            with ThreadPoolExecutor(size) as threads:
-                results = dict(zip(jobs, threads.map(self._run, jobs), strict=True))
+        slots = workers or self.params.workers
+        with ThreadPoolExecutor(max(1, min(slots, len(jobs)))) as threads:
+            results = dict(zip(jobs, threads.map(lambda job: self._run(job, slots), jobs), strict=True))
         return [_copy(results[job]) if isinstance(job, _Job) else job for job in found]
 
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
@@ -163,7 +164,7 @@ class CodeReward(Reward):
         if isinstance(suite, Score):
             return "", suite.details["problem"]
         block = choose(blocks(gold), suite.language)
-        score = self._run(_Job(block.code if block else gold, suite, suite.key))
+        score = self._run(_Job(block.code if block else gold, suite, suite.key), self.params.workers)
         if score.value == 1:
             return suite.kind, ""
         details = score.details
@@ -222,7 +223,7 @@ class CodeReward(Reward):
             suites[id(tests)] = tests, found
         return suites[id(tests)][1]
 
-    def _run(self, job: _Job) -> Score:
+    def _run(self, job: _Job, slots: int) -> Score:
         p = self.params
         limits = Limits(p.cpu_s, p.wall_s, p.memory_mb, p.output_kb, compile_cpu_s=p.compile_cpu_s)
         stop_early = p.value == "all" and p.stop_early
@@ -231,7 +232,7 @@ class CodeReward(Reward):
         )
         try:
             sandbox = shared()
-            with slot(p.workers):
+            with slot(slots):
                 graded = grade_program(job.code, job.suite, terms, sandbox)
             return self._score(graded, job.suite, sandbox.level)
         except RewardError as problem:
