@@ -11,7 +11,8 @@
     job          one per solution: Landlock, no new privileges, a user id of its own when started as root;
       |          compiles, and keeps the limits of
       |  fork
-    process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
+    process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a working
+                 directory of its own where the program writes files (behind namespaces only), a
                  seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits
 
 Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces. A small set of

@@ -34,6 +34,7 @@ _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
 _FIRST_UID, _UIDS = 1 << 30, 1 << 12
+_SCRATCH_BYTES = str(1 << 30)  # of all files that programs or compilers hold at once
 _SPARE_THREADS = 1024  # of test processes that run at once, where they share a count
 
 
@@ -51,7 +52,7 @@ def python_start(level: Level) -> Start:
     files = [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
     files += [(packages, restrict.READ)] if packages else []
     library = _library() if level == "landlock" and os.geteuid() == 0 else ""
-    settings = {"packages": packages or "", "library": library}
+    settings = {"packages": packages or "", "library": library, "scratch": "/scratch" if level == "namespaces" else ""}
     folders = [*_LIBRARIES, _library(), os.path.dirname(_library())]
     return _start(level, ("python", "binary"), folders, restrict.READ, files, settings)
 
@@ -95,7 +96,7 @@ def _start(
         ]
         seen += [] if _library().startswith("/usr/") else [_library(), os.path.dirname(_library())]
         empty = [*sorted(hidden), *filter(None, [settings.get("scratch")])]
-        masks = [word for path in empty for word in ("--tmpfs", path)]
+        masks = [word for path in empty for word in ("--size", _SCRATCH_BYTES, "--tmpfs", path)]
         command = [*bubblewrap(), *mounts(seen), *masks, "--remount-ro", "/", "--", *command]
     isolation = {
         "parent": 0 if level == "namespaces" else os.getpid(),
