@@ -23,7 +23,7 @@ _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLE
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
 
-# No socket, no fork, no exec, no kill, no prctl, no mount, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV, no folders.
+# No socket, fork, exec, kill, prctl, mount, mkdir, rename, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV.
 _LEAF = """
 read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 flock
 fstat newfstatat stat lstat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat getcwd chdir

@@ -324,7 +324,9 @@ def test_files_of_a_program_are_its_own_and_last_for_one_test() -> None:
         assert [ran.stdout for ran in runs] == [b"[]\na\nb'b'\nTrue\n[]\n"] * 2, runs
         reads = "import os\nprint([e.path for e in os.scandir('/scratch') if os.listdir(e)])  # 'w'"
         assert one(box, reads).message.startswith("PermissionError")
-        endless = "import itertools\nfor i in itertools.count():\n    with open(str(i), 'wb') as f: f.write(bytes(1 << 20))"
+        endless = (
+            "import itertools\nfor i in itertools.count():\n    with open(str(i), 'wb') as f: f.write(bytes(1 << 20))"
+        )
         assert one(box, endless, limits=Limits(cpu_s=2)).status in ("exit", "timeout")
         assert box.python(WRITES, [Case()]).runs[0].stdout == runs[0].stdout
 

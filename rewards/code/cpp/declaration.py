@@ -143,7 +143,7 @@ class _Reader:
     def _expect(self, token: str, where: str) -> None:
         if not self._accept(token):
             rest = " ".join(self._tokens[self._at :])[:60]
-            raise DeclarationError(f"{where}: {token!r} must follow, not {rest!r}" if rest else f"{where}: it ends early")
+            raise DeclarationError(f"{where}: {token!r} must follow, not {rest or 'the end'!r}")
 
     def _name(self, where: str) -> str:
         name = self._peek()
@@ -212,7 +212,7 @@ class _Reader:
     def _param(self, number: int) -> Param:
         start = self._at
         kind = self._type(f"a{number}")
-        constant = "const" in itertools.takewhile(lambda token: token != "<", self._tokens[start : self._at])
+        constant = "const" in itertools.takewhile("<".__ne__, self._tokens[start : self._at])
         constant |= self._tokens[self._at - 1] == "const"
         mutable = self._accept("&") and not constant
         self._accept("&&")
