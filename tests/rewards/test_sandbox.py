@@ -261,7 +261,7 @@ def test_the_attacks_of_the_probe_succeed_without_isolation(tmp_path: Path) -> N
     """Aimed at the victim instead of at this process."""
     with probe.world() as targets:
         program = tmp_path / "probe.py"
-        program.write_text(probe.PROGRAM.replace("os.getppid()", 'world["victim"]'))
+        program.write_text(probe.PROGRAM.replace("os.getppid()", "world['victim']"))
         command = [sys.executable, program]
         done = subprocess.run(command, input=json.dumps(targets), capture_output=True, text=True, env={"TOKEN": "x"})
     through = json.loads(done.stdout)
@@ -377,7 +377,7 @@ ADD = b"""
 #include <unistd.h>
 int main(int argc, char** argv) {
   int a; std::cin >> a;
-  (void)!write(4, "piped", 5);
+  (void)!write(3, "result", 6);
   std::cout << a + 1 << argv[1] << std::endl;
   return environ && *environ ? 1 : 0;
 }
@@ -390,10 +390,10 @@ def test_build_and_execute(box: Sandbox, linking: str) -> None:
     built = box.build({"src/add.cpp": ADD}, [GXX, linking, "src/add.cpp", "-o", "add"], outputs=["add", "missing"])
     assert (built.status, list(built.outputs)) == ("ok", ["add"]), built
     assert built.cpu_s > 0
-    cases = [Case(b"1"), Case(b"41")]
-    runs = box.execute(built.outputs["add"], ["add", "!"], cases, pipe=4)
+    cases = [Case(b"1", result=True), Case(b"41", result=True)]
+    runs = box.execute(built.outputs["add"], ["add", "!"], cases)
     assert [(ran.status, ran.stdout) for ran in runs] == [("ok", b"2!\n"), ("ok", b"42!\n")]
-    assert [ran.piped for ran in runs] == [b"piped"] * 2
+    assert [ran.result for ran in runs] == [b"result"] * 2
 
 
 @pytest.mark.parametrize(
