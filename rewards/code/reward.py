@@ -22,6 +22,7 @@ from pydantic import Field
 
 from rewards.base import Reward, Row, Score, code_hash, params_of
 from rewards.code.compare import Numbers, Spacing, Types
+from rewards.code.cpp.toolchain import toolchain
 from rewards.code.fences import Block, blocks, choose
 from rewards.code.grade import Terms, grade_program
 from rewards.code.preambles import Preamble
@@ -150,7 +151,7 @@ class CodeReward(Reward):
                 found.append(None)
                 continue
             if job.suite.language == "cpp" and not here["cpp"]:
-                here["cpp"] = here["python"] + _cpp_tools()
+                here["cpp"] = here["python"] + toolchain().version
             parts = [here[job.suite.language], job.key, job.code]
             found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
         return found
@@ -259,13 +260,6 @@ class CodeReward(Reward):
             return sum(passed) / len(passed)
         weights = [item.weight for item in suite.items]
         return sum(w for w, good in zip(weights, passed, strict=True) if good) / sum(weights)
-
-
-def _cpp_tools() -> str:
-    """The name of this machine's compilers and libraries. Raises RewardError where there are none."""
-    from rewards.code.cpp.toolchain import toolchain
-
-    return toolchain().folder.name
 
 
 def _shown(graded: Graded) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
         [*tools.compile("tests"), "tests/test.cpp", "-o", "tests.o"],
         [tools.objcopy, "--redefine-sym", "main=graded_main", "tests.o"],  # the harness has the program's
     ]
-    objects = [str(tools.folder / "harness.o"), "tests.o"]
+    objects = [tools.object("harness"), "tests.o"]
     files = {"tests/test.cpp": text}
     if declarations:
         header = "everything" if "bits/stdc++.h" in source else "usual"
