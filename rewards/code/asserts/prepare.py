@@ -94,9 +94,12 @@ def _call_tests(tree: ast.Module, function: str) -> None:
     unittest += ["main" for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
     tree.body = [node for node in tree.body if not _calls(node, unittest)]
     mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    cases = {"TestCase", "unittest.TestCase", "unittest.IsolatedAsyncioTestCase"}
     for node in list(tree.body):
         if isinstance(node, ast.ClassDef):
-            tree.body += _methods(node)
+            is_case = not cases.isdisjoint(map(ast.unparse, node.bases))
+            cases |= {node.name} if is_case else set()
+            tree.body += _methods(node, is_case)
         elif not isinstance(node, ast.FunctionDef) or node.name in mentioned:
             continue
         elif node.name == "check":
@@ -113,10 +116,11 @@ def _calls(node: ast.stmt, names: list[str]) -> bool:
     return isinstance(node, (ast.If, ast.Expr)) and not set(names).isdisjoint(calls)
 
 
-def _methods(node: ast.ClassDef) -> list[ast.stmt]:
-    """Calls of the test methods of a class."""
-    names = [part.name for part in node.body if isinstance(part, ast.FunctionDef) and part.name.startswith("test")]
-    if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
+def _methods(node: ast.ClassDef, is_case: bool) -> list[ast.stmt]:
+    """Calls of the test methods of a class; is_case: of unittest's."""
+    functions = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    names = [part.name for part in functions if part.name.startswith("test")]
+    if is_case:
         return ast.parse("\n".join(f"__posttrain__.case({node.name}, {name!r})" for name in names)).body
     if not node.name.startswith("Test") or node.bases:
         return []

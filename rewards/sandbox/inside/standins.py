@@ -166,7 +166,7 @@ class Program:
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
-        return _generator(handle) if node[2] else handle
+        return {"generator": _generator, "coroutine": _coroutine}.get(node[2], lambda handle: handle)(handle)
 
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
@@ -174,6 +174,10 @@ def _generator(handle: Handle) -> Generator[Any, Any, None]:
         sent = yield handle._request("next")
         while True:
             sent = yield handle._request("next") if sent is None else handle._request("send", sent)
+
+
+async def _coroutine(handle: Handle) -> Any:
+    return handle._request("await")
 
 
 class Handle:
