@@ -17,7 +17,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from rewards.sandbox.inside import interpreter
@@ -158,19 +158,22 @@ os.register_at_fork(after_in_child=_after_fork)
 @contextlib.contextmanager
 def memfd(*parts: bytes, executable: bool = False) -> Iterator[int]:
     """An anonymous file that holds `parts`, at its start; nobody can change an executable one."""
-    with open(_executable_memfd() if executable else os.memfd_create("case", os.MFD_CLOEXEC), "w+b") as file:
-        file.writelines(parts)
-        file.seek(0)
+    flags = os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if executable else 0)
+    try:
+        fd = os.memfd_create("case", flags | (_MFD_EXEC if executable else 0))
+    except OSError:  # a kernel before 6.3: all are executable
+        fd = os.memfd_create("case", flags)
+    try:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        os.lseek(fd, 0, os.SEEK_SET)
         if executable:
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEAL_ALL)
-        yield file.fileno()
-
-
-def _executable_memfd() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    with contextlib.suppress(OSError):  # a kernel before 6.3: all are executable
-        return os.memfd_create("program", flags | _MFD_EXEC)
-    return os.memfd_create("program", flags)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_ALL)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def ask(sock: socket.socket, seconds: float, compiling: bool = False) -> tuple[dict[str, Any], list[int]]:
@@ -239,7 +242,7 @@ class CaseProcess:
         own = [0, 1, 2] + [interpreter.RESULT_FD] * result
         self._files = {at: files.enter_context(memfd(fed if at == 0 else b"")) for at in own}
         placed = {**self._files, **fds}
-        order = asdict(limits) | {"at": list(placed), "call": call, "role": role}
+        order = {**vars(limits), "at": list(placed), "call": call, "role": role}
         try:
             socket.send_fds(sock, [json.dumps(order).encode()], list(placed.values()))
         except OSError as problem:

@@ -95,7 +95,9 @@ def _end(status: int, last: str) -> NoReturn:
 def _flush() -> None:
     """Write out every open file, as the interpreter does when it drops them."""
     # Objects of the zygote are frozen and not listed; of its files, these may hold something.
-    files = [file for file in gc.get_objects() if issubclass(type(file), _io._IOBase)]  # io.IOBase itself is slow here
+    objects = gc.get_objects()
+    kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, _io._IOBase)}  # io.IOBase itself is slow here
+    files = [file for file in objects if type(file) in kinds]
     for file in files:
         if type(file).__module__ not in ("io", "_io"):  # of a class of the program's, which may write into others
             try:
