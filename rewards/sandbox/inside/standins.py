@@ -166,7 +166,7 @@ class Program:
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
-        return {"generator": _generator, "coroutine": _coroutine}.get(node[2], lambda handle: handle)(handle)
+        return _generator(handle) if node[2] == "generator" else _coroutine(handle) if node[2] else handle
 
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
