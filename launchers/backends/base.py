@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from launchers.compose import Resolved
 from launchers.errors import Fault
-from launchers.hardware import Hardware
-from launchers.recipe import Recipe
+from launchers.machines.hardware import Hardware
+from launchers.recipe.compose import Resolved
+from launchers.recipe.schema import Recipe
 
 
 class InRun(str):
@@ -32,6 +32,15 @@ class Command:
     phase: str
     label: str
     environ: tuple[tuple[str, str], ...] = ()
+    service: bool = False  # whether it asks the recipe's reward model, whose server then runs beside it
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The process that is started: the command, or what keeps the reward model's server beside it."""
+        if not self.service:
+            return self.argv
+        beside = ("-m", "launchers.run.service", InRun("reward_model.json"), EnvPython("vllm"), self.phase, "--")
+        return (EnvPython("core"), *beside, *self.argv)
 
 
 @dataclass(frozen=True)

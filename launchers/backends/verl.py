@@ -15,14 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep import tasks
+from data_prep.sources import tasks
 from launchers.backends.base import Command, EnvPython, Job, Progress
-from launchers.compose import Resolved
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
-from launchers.hardware import Hardware
-from launchers.online import is_online
-from launchers.recipe import Recipe, our_name
+from launchers.machines.hardware import Hardware
+from launchers.plan import service
+from launchers.recipe.compose import Resolved
+from launchers.recipe.online import is_online
+from launchers.recipe.schema import Recipe, our_name
 from launchers.render import template, yaml_value
 
 AGGREGATION = {
@@ -304,7 +305,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _critic(recipe: Any) -> Any:
-    from launchers.recipe import Critic
+    from launchers.recipe.schema import Critic
 
     return (recipe.algorithm.critic or Critic()) if recipe.algorithm.advantages == "gae" else None
 
@@ -315,18 +316,20 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     assert recipe.reward
     assert recipe.rollout
     said: dict[str, Any] = {
-        "reward": recipe.reward.name, "params": recipe.reward.params,
+        "reward": recipe.reward.name, "params": service.filled(resolved, recipe.reward.params),
         "max_errors": recipe.limits.errors, "max_timeouts": recipe.reward.max_timeouts,
     }  # fmt: skip
     if recipe.reward.acc:
         said["acc"] = recipe.reward.acc
     import rewards
 
-    if rewards.load(recipe.reward.name, **recipe.reward.params).grouped:
+    if rewards.load(recipe.reward.name, **said["params"]).grouped:
         said["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
         graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
-        said["validation"] = {name: {"reward": one.name, "params": one.params} for name, one in graded.items()}
+        said["validation"] = {
+            name: {"reward": one.name, "params": service.filled(resolved, one.params)} for name, one in graded.items()
+        }
     return said
 
 

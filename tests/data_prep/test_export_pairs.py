@@ -8,7 +8,7 @@ import making
 import pytest
 from test_export import SYSTEM, USER, export
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import LimitPassed
 from launchers import envs
 
@@ -143,7 +143,7 @@ def test_no_pair_of_equals_or_halves(tmp_path):
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"format": "parquet", "preference": True}, "pairs are written as sharegpt or torchtune, not parquet"),
+        ({"format": "verl", "preference": True}, "pairs are written as sharegpt or torchtune or hugg"),
         ({"format": "torchtune", "preference": True, "shape": "instruct"}, "pairs and other formats are conversations"),
         ({"shape": "instruct"}, "shape: instruct is for torchtune's SFT data"),
         ({"format": "torchtun"}, "'torchtune'"),

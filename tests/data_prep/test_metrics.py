@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import metrics
 from data_prep.errors import DataError
+from data_prep.evaluation import metrics
 
 
 def row(prompt, k, score, *, task="arithmetic", level=None, **meta):
@@ -62,6 +62,21 @@ def test_majority_is_left_out_where_votes_are_unknown():
     tasks, _, _ = metrics.evaluate([row("p", k, 1.0) for k in range(4)])
     assert tasks["arithmetic"]["maj_at"] == {}
     assert tasks["arithmetic"]["pass_at"] == {"1": 100, "2": 100, "4": 100}
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "majority"),
+    [
+        (["0.5", r"\frac12", "1/2", "7", "7"], 3, 100),  # three spellings of the reference answer
+        (["3", "3", r"\frac{1}{3}", "1/3", r"\dfrac13"], 2, 0),  # three spellings of one wrong answer
+    ],
+)
+def test_a_majority_of_answers_and_not_of_spellings(answers, right, majority):
+    rows = [
+        row("p", k, float(k < right), task="math500", score_details={"answer": answer})
+        for k, answer in enumerate(answers)
+    ]
+    assert metrics.evaluate(rows)[0]["math500"]["maj_at"]["5"] == majority
 
 
 def test_a_partial_score_counts_in_the_mean_but_is_no_pass():
@@ -155,7 +170,7 @@ def test_command_line_evaluates_and_compares(tmp_path, capsys):
 
 def test_standard_library_only():
     heavy = ("numpy", "pydantic", "jinja2")
-    code = f"import sys, data_prep.metrics; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, data_prep.evaluation.metrics; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[2]
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "[]"
 

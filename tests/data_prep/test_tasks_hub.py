@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import tasks
 from data_prep.errors import DataError
+from data_prep.sources import tasks
 
 COMMIT = "c" * 40
 
@@ -139,7 +139,7 @@ def test_what_is_not_there_is_one_line(hub):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"files": ["apps.py"]}, r"files: apps.py: rows are read from .csv"),
+        ({"files": ["apps.py"]}, r"files: apps.py: rows are read from .arrow"),
         ({"files": ["a.jsonl"], "config": "main"}, "files are read as they are: leave out config"),
         ({"files": ["a.jsonl"], "split": "test"}, "one of split, files"),
         ({}, "one of split, files"),

@@ -1,0 +1,150 @@
+"""What code a step depends on, found by following imports, and its hash: comments and formatting do not count.
+
+A module's hash is that of its syntax tree without docstrings. The modules of a step are its own and all that these
+import, within the packages of this repository and the step's own package; files beside them that are no Python (C++
+headers, prompt templates) count by their bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("data_prep", "rewards")
+NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its kind names its module in `modules`
+_DATA_FILES = (".cpp", ".h", ".j2")
+_KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
+_PARSING = threading.Lock()  # ast.parse in several threads at once can fail (CPython 3.11)
+_Parsed = tuple[str, tuple[str, ...]]  # hash of the syntax tree, names that the module imports
+
+
+@dataclass
+class _Known:
+    """Results of parsing, kept on disk: parsing all modules takes half a second of CPU time."""
+
+    path: Path | None
+
+    def __post_init__(self) -> None:
+        try:
+            self.entries: dict[str, list[object]] = json.loads(self.path.read_bytes()) if self.path else {}
+        except (OSError, ValueError):  # absent, or torn by a full disk: parsed again
+            self.entries = {}
+        self.added = False
+
+    def parsed(self, source: bytes, module: str, package: bool) -> _Parsed:
+        name = hashlib.sha256(source + module.encode()).hexdigest()
+        if name not in self.entries:
+            with _PARSING:
+                tree, imports = _parse(source, module, package)
+            self.entries[name] = [tree, list(imports)]
+            self.added = True
+        tree, imports = self.entries[name]  # type: ignore[assignment]
+        return str(tree), tuple(imports)
+
+    def save(self) -> None:
+        if self.path and self.added and self.path.parent.is_dir():
+            aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")  # threads may do this at once
+            aside.write_text(json.dumps(self.entries))
+            aside.replace(self.path)
+            self.added = False
+
+
+def code_hash(modules: Iterable[str], cache_folder: Path | None = None) -> str:
+    """SHA-256 (64 hex digits) of these modules and all that they import. Raises OSError, SyntaxError."""
+    known = _Known(cache_folder / _KNOWN if cache_folder else None)
+    digest = hashlib.sha256()
+    for module, content in sorted(_closure(tuple(modules), known)):
+        digest.update(f"{module} {content}\n".encode())
+    known.save()
+    return digest.hexdigest()
+
+
+def imported_modules(module: str) -> list[str]:
+    """Names of a module and of all first-party modules that it imports, directly or not."""
+    return sorted(name for name, _ in _closure((module,), _Known(None)))
+
+
+def _closure(modules: tuple[str, ...], known: _Known) -> Iterator[tuple[str, str]]:
+    """(module, hash of its code) for all that `modules` reach."""
+    packages = {*PACKAGES, *(name.partition(".")[0] for name in modules)}
+    seen: set[str] = set()
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name in seen or name in NAMES_ONLY or name.partition(".")[0] not in packages:
+            continue
+        seen.add(name)
+        path = _file(name)
+        if path is None:  # `from package import function`: the name is no module
+            continue
+        tree, imports = known.parsed(path.read_bytes(), name, path.name == "__init__.py")
+        yield name, tree
+        if path.name == "__init__.py":
+            yield from ((f"{name}/{file.name}", _bytes_hash(file)) for file in _data_files(path.parent))
+        todo += imports
+        todo += _parents(name)
+
+
+def _parse(source: bytes, module: str, package: bool) -> _Parsed:
+    tree = ast.parse(source)
+    imports = tuple(sorted(set(imports_of(tree, module if package else module.rpartition(".")[0]))))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+
+
+def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
+    """Absolute names that a module imports, functions and classes among them. `package`: the one it lies in."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+@cache  # modules do not move while a process runs
+def _file(module: str) -> Path | None:
+    """The source file of a module, None where there is no such module."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    if not rest:
+        return Path(spec.origin)
+    if not spec.submodule_search_locations:
+        return None
+    base = Path(spec.submodule_search_locations[0], *rest)
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@cache
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in folder.iterdir() if path.suffix in _DATA_FILES))
+
+
+def _bytes_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,305 @@
+"""Runs one step: shard by shard, atomically, resumably, on any executor.
+
+A step's directory holds its shards (`core/shards.py`) and, once all are there, `manifest.json`. `kill -9` costs the
+shards in flight, and the next run makes only what is missing. Executors decide where shards are made, never what is in
+them: the bytes are the same in one process and on many machines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from data_prep.core.executors import cpus, execute
+from data_prep.core.files import locked, require_space, settle, sweep, write_atomic
+from data_prep.core.fingerprint import value_hash
+from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
+from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
+from data_prep.core.step import Step
+from data_prep.core.stored import StoredRows
+from data_prep.core.totals import read_totals
+from data_prep.errors import DataError, LimitPassed, explain
+
+
+class Progress:
+    """What the engine tells while it works; this one says nothing."""
+
+    def start(self, job: Job, total: int | None, done: int) -> None:
+        """A step begins: `total` input rows (None when unknown), of which `done` were done before."""
+
+    def advance(self, rows: int) -> None:
+        """So many more input rows are done."""
+
+    def waiting(self, job: Job) -> None:
+        """Another process holds this step's lock."""
+
+    def finish(self, job: Job, manifest: Manifest, cached: bool) -> None:
+        """The step is complete."""
+
+
+def run_step(job: Job, progress: Progress | None = None) -> Manifest:
+    """Run a step or what is left of it; a finished one returns at once.
+
+    Raises DataError (status 2), or LimitPassed (status 3) when too many rows are bad or `verdict` objects.
+    """
+    progress = progress or Progress()
+    try:
+        job.dir.mkdir(parents=True, exist_ok=True)
+        with locked(job.dir / "lock", lambda: progress.waiting(job)):
+            os.utime(job.dir / "lock")  # the last use, for `prune`
+            if manifest := read_manifest(job.dir):
+                progress.finish(job, manifest, True)
+                return manifest
+            if manifest := _reuse(job):
+                progress.finish(job, manifest, True)
+                return manifest
+            job.shards.mkdir(exist_ok=True)  # under the lock: its holder may be emptying it
+            sweep(job.dir)
+            sweep(job.shards)
+            manifest = _complete(job, progress)
+    except OSError as error:
+        raise explain(error, job.dir) from error
+    progress.finish(job, manifest, False)
+    return manifest
+
+
+def _content(job: Job) -> Path:
+    """Where a step of the same work on the same input rows is linked, whatever the keys of its inputs."""
+    shas = [manifest.sha256 for one in job.input_dirs if (manifest := read_manifest(one))]
+    return job.dir.parent / "contents" / f"{job.dir.name.rpartition('-')[0]}-{value_hash([job.work, shas])[:16]}"
+
+
+def _reuse(job: Job) -> Manifest | None:
+    """The manifest of a finished step of the same content, whose files become this step's by links, or None."""
+    source = _content(job).resolve()
+    manifest = read_manifest(source) if job.input_dirs else None
+    if manifest is None or source == job.dir.resolve():
+        return None
+    for entry in source.iterdir():
+        target = job.dir / entry.name
+        if entry.name not in ("lock", "manifest.json"):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            target.unlink(missing_ok=True)
+            target.symlink_to(Path("..", source.name, entry.name))
+    manifest = replace(manifest, name=job.name, key=job.key, inputs=list(job.input_keys))
+    write_atomic(job.dir / "manifest.json", [json.dumps(asdict(manifest), indent=1).encode(), b"\n"])
+    return manifest
+
+
+def _link_content(job: Job) -> None:
+    """Let later steps of the same content find this one."""
+    link = _content(job)
+    link.parent.mkdir(exist_ok=True)
+    aside = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(Path("..", job.dir.name))
+    aside.rename(link)
+
+
+def _complete(job: Job, progress: Progress) -> Manifest:
+    step, inputs = job.step(), Inputs.of(job)
+    total = None if step.scope == "source" else inputs.rows
+    size = step.source_bytes(job.base) if total is None else inputs.size
+    if not step.tells_inputs_apart:
+        _check_ids(job)
+    require_space(job.dir, int(size * step.growth), f"step {job.name!r}")
+    try:
+        if step.scope == "shard":
+            stats = _run_shards(job, step, inputs, progress)
+        elif step.scope == "split":
+            stats = _run_split(job, step, inputs, progress)
+        else:
+            stats = _run_once(job, step, inputs, total, progress)
+        _judge(job, step, stats, stats.rows_in)
+    except LimitPassed:
+        _discard_guilty(job, step)
+        raise
+    if not stats.rows_out:
+        why = f": {counts_line(stats.drops)}" if stats.drops else ""
+        if any(example["detail"] for examples in stats.examples.values() for example in examples):
+            why += f"; for instance {_instance(stats)}"
+        origin = f" from {read}" if (read := step.reads(job.base)) else ""
+        raise DataError(f"step {job.name!r} leaves no rows of {stats.rows_in:,}{origin}{why}")
+    return _write_manifest(job, stats)
+
+
+_ID = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*")')  # rows begin with it
+
+
+def _check_ids(job: Job) -> None:
+    """Raise DataError where two inputs have a row of the same id, which steps that group by prompt would merge."""
+    owners: dict[bytes, str] = {}
+    for one in job.input_dirs if len(job.input_dirs) > 1 else ():
+        for path in shard_paths(one):
+            with path.open("rb") as file:
+                for line in file:
+                    if (found := _ID.match(line)) and owners.setdefault(found.group(1), one.name) != one.name:
+                        raise DataError(
+                            f"step {job.name!r}: two inputs, {owners[found.group(1)]} and {one.name}, have a row of id "
+                            f"{found.group(1).decode()}: give one of the loads an `id_prefix`"
+                        )
+
+
+def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress: Progress) -> Stats:
+    """Source and whole steps: one call makes everything, cut into shards as it comes; its rows are read when used."""
+    _start_over(job)
+    progress.start(job, total, 0)
+    stats, index = Stats(), 0
+    with step.open(job.context(step.processes() or cpus())) as apply:
+        rows = StoredRows(inputs.files, reading(step))
+        bad = rows.admit(inputs.fault(step))
+        outputs = chain(bad, apply(rows, 0) if rows or not bad else ())
+        started = time.monotonic()
+        while chunk := list(islice(outputs, step.shard_rows)):
+            stats.add(write_shard(job, step, index, chunk, len(chunk), started))
+            progress.advance(len(chunk))
+            index, started = index + 1, time.monotonic()
+    settle(job.shards)  # all at once: until the manifest stands, such a step starts over
+    stats.rows_in = stats.rows_in if total is None else total
+    return stats
+
+
+def _run_split(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
+    """Steps that look at all rows and then decide on each: both are done shard by shard, on all cores."""
+    _start_over(job)
+    progress.start(job, inputs.rows, 0)
+    count = -(-inputs.rows // step.shard_rows)
+    sizes: dict[int, int] = {}  # of each shard, rows that are valid
+
+    def spread(method: str, argument: Any = None) -> Iterator[Any]:
+        early: dict[int, Any] = {}
+        place = 0
+        calls = [Call(index, argument, method) for index in range(count)]
+        with closing(execute(job, step, calls, inputs.rows)) as results:
+            for index, (size, result) in results:
+                sizes[index], early[index] = size, result
+                while place in early:
+                    yield early.pop(place)
+                    place += 1
+
+    rows = StoredRows(inputs.files, reading(step))
+    rows.admit(inputs.fault(step))
+    decisions = iter(list(step.decide(rows, spread)))  # all of them before the first is used
+    calls = [Call(index, list(islice(decisions, sizes[index]))) for index in range(count)]
+    with closing(execute(job, step, calls, inputs.rows)) as made:
+        for index, _ in made:
+            progress.advance(inputs.length(index, step.shard_rows))
+    settle(job.shards)
+    return _sum(job)
+
+
+def _start_over(job: Job) -> None:
+    shutil.rmtree(job.shards)
+    job.shards.mkdir()
+
+
+def _sum(job: Job) -> Stats:
+    """Statistics of all shards, in order."""
+    stats = Stats()
+    for part in shard_stats(job.dir):
+        stats.add(part)
+    return stats
+
+
+def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
+    """Shard steps: whatever shard is missing."""
+    size = step.shard_rows
+    indices = range((inputs.rows + size - 1) // size)
+    _discard_other_cut(job, inputs, size)
+    todo = [index for index in indices if not job.shard(index).exists()]
+    done = inputs.rows - sum(inputs.length(index, size) for index in todo)
+    progress.start(job, inputs.rows, done)
+    seen = _sum(job)
+    with closing(execute(job, step, [Call(index) for index in todo], inputs.rows - done)) as made:
+        for index, part in made:
+            seen.add(part)
+            progress.advance(inputs.length(index, size))
+            _judge(job, step, seen, inputs.rows)  # a hopeless step ends as soon as it is known to be one
+    return _sum(job)
+
+
+def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
+    """Remove shards that were cut at another size, and so hold other rows than their numbers say.
+
+    How an API step is asked decides its size, and may change between runs; its answers are in the journal.
+    """
+    done = zip(shard_paths(job.dir), shard_stats(job.dir), strict=True)
+    if any(stats.rows_in != inputs.length(int(path.stem), size) for path, stats in done):
+        _start_over(job)
+
+
+def _judge(job: Job, step: Step, stats: Stats, total: int) -> None:
+    """Raise LimitPassed when the counts so far are already too bad for `total` rows."""
+    if stats.bad > job.max_drop_share * total:
+        raise LimitPassed(
+            f"step {job.name!r}: {stats.bad:,} of {total:,} rows are unusable "
+            f"({counts_line(stats.drops)}), more than max_drop_share {job.max_drop_share:g} allows; "
+            f"for instance {_instance(stats)}; all are listed in {job.shards}/*.drops.jsonl"
+        )
+    if objection := step.verdict(stats.counts, total):
+        raise LimitPassed(f"step {job.name!r}: {objection}; rows are in {job.shards}")
+
+
+def _instance(stats: Stats) -> str:
+    """One row of the most frequent reason, and what is said of it."""
+    example = stats.examples[max(stats.drops, key=lambda reason: stats.drops[reason])][0]
+    return ": ".join(part for part in (example["row_id"] or "a row", example["detail"]) if part)
+
+
+def _discard_guilty(job: Job, step: Step) -> None:
+    """Remove the shards that the verdict is against, so that the next run tries them again."""
+    for index, stats in enumerate(shard_stats(job.dir)):
+        if step.verdict(stats.counts, stats.rows_in):
+            job.shard(index).unlink(missing_ok=True)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Python's and those of the packages that are installed here."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _write_manifest(job: Job, stats: Stats) -> Manifest:
+    paid = read_totals(job.dir)
+    manifest = Manifest(
+        kind=job.kind,
+        name=job.name,
+        key=job.key,
+        params=job.params,
+        fingerprint=job.fingerprint,
+        code=job.code,
+        inputs=list(job.input_keys),
+        rows_in=stats.rows_in,
+        rows_out=stats.rows_out,
+        bad=stats.bad,
+        drops=stats.drops,
+        examples=stats.examples,
+        counts=stats.counts,
+        shards=len(shard_paths(job.dir)),
+        sha256=stats.sha256,
+        seconds=round(stats.seconds, 3),
+        versions=_versions(job.step().packages),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        cost=paid.summary() if paid else {},
+    )
+    text = json.dumps(asdict(manifest), indent=1, ensure_ascii=True)
+    write_atomic(job.dir / "manifest.json", [text.encode(), b"\n"])
+    if job.input_dirs:
+        _link_content(job)
+    return manifest

@@ -1,0 +1,141 @@
+"""Statistics of evaluations: pass@k, majority votes, intervals over prompts, paired differences. Standard library only.
+
+Prompts are the unit of chance: k samples of one prompt are k looks at one question, so they are averaged first and
+the spread is taken over prompts (clustered standard errors: Miller 2024, arXiv 2411.00640). Figures that leave this
+module are in percent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+from data_prep.errors import DataError
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Chance that at least one of k samples is right, given c right among n (Chen et al. 2021, eq. 1).
+
+    Unbiased: 1 - C(n-c, k) / C(n, k). Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n={n} c={c} k={k}")
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def majority(votes: Sequence[tuple[str | None, float]]) -> float:
+    """Expected score of the most frequent answer among one prompt's (answer, score) votes.
+
+    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Equal answers have equal texts here; None abstains. A tie
+    counts as a fair draw among the tied answers; an answer is worth the mean score of its samples. Without votes: 0.
+    """
+    scores: dict[str, list[float]] = {}
+    for answer, score in votes:
+        if answer is not None:
+            scores.setdefault(answer, []).append(score)
+    if not scores:
+        return 0.0
+    most = max(map(len, scores.values()))
+    return fmean(fmean(s) for s in scores.values() if len(s) == most)
+
+
+@lru_cache(maxsize=256)
+def t_quantile(df: int, p: float = 0.975) -> float:
+    """Quantile of Student's t for whole degrees of freedom, from the finite series of its distribution
+    function (Abramowitz & Stegun 26.7.3 and 26.7.4), by bisection. Above 1000 the normal's, off by < 0.003.
+    """
+    if df > 1000:
+        return NormalDist().inv_cdf(p)
+
+    def inside(t: float) -> float:  # P(|T| < t)
+        angle = math.atan2(t, math.sqrt(df))
+        cos2 = math.cos(angle) ** 2
+        odd = df % 2
+        term = total = math.cos(angle) if odd else 1.0
+        for j in range(2 + odd, df - 1, 2):
+            term *= cos2 * (j - 1) / j
+            total += term
+        if odd:
+            return 2 / math.pi * (angle + math.sin(angle) * (total if df > 1 else 0.0))
+        return math.sin(angle) * total
+
+    low, high = 0.0, 1e4
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if inside(middle) < 2 * p - 1 else (low, middle)
+    return high
+
+
+def wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    """Score interval for a share p of n trials at quantile z (Wilson 1927); n may be an effective size."""
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def interval(means: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard error and 95 % interval, in percent, over prompts' mean scores (fractions).
+
+    Scores within 0..1 get Wilson's interval with the effective number of prompts p(1-p)/stderr² and Student's
+    quantile (Korn & Graubard 1998; Franco et al. 2019). It stays inside 0..100, agrees with mean ± t·stderr
+    in the middle, and never claims certainty: where all prompts agree the effective number is the prompts',
+    so 40 of 40 right is [90.7, 100]. Scores outside 0..1 get mean ± t·stderr.
+    """
+    n = len(means)
+    mean = fmean(means)
+    error = stdev(means) / math.sqrt(n) if n > 1 else 0.0
+    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
+    if min(means) < 0 or max(means) > 1:
+        low, high = mean - t * error, mean + t * error
+    else:
+        effective = mean * (1 - mean) / error**2 if error > 1e-9 else n
+        low, high = wilson(mean, effective, t)
+    return {"mean": percent(mean), "stderr": percent(error), "ci95": [percent(low), percent(high)]}
+
+
+def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
+    """Mean of a - b over the prompts in both, with standard error and 95 % t interval (Miller 2024, paired).
+
+    `a` and `b` map prompts to mean scores in percent; so are the figures returned. Where every prompt differs
+    by the same, the interval still allows the share of prompts that 0 in n does not exclude (Wilson), so that
+    "no prompt changed" among 40 reads [-9.3, 9.3]. Raises DataError when no prompt is in both.
+    """
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        raise DataError("the two evaluations have no prompt in common")
+    differences = [a[p] - b[p] for p in shared]
+    n = len(differences)
+    mean = fmean(differences)
+    error = stdev(differences) / math.sqrt(n) if n > 1 else 0.0
+    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
+    half = t * error if error > 1e-7 else 100 * wilson(0.0, n, t)[1]
+    ci95 = [round(max(-100.0, mean - half), 4), round(min(100.0, mean + half), 4)]
+    return {"difference": round(mean, 4), "stderr": round(error, 4), "ci95": ci95, "prompts": n}
+
+
+def paired_ratio(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
+    """Change from b to a in percent of b's mean, over the prompts in both, with a 95 % t interval.
+
+    `a` and `b` map prompts to positive means, such as tokens. The interval is the ratio of means' by the delta method
+    (Casella & Berger 2002, 5.5.4), paired by prompt. Raises DataError when no prompt is in both.
+    """
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        raise DataError("the two evaluations have no prompt in common")
+    n, means = len(shared), (fmean(a[p] for p in shared), fmean(b[p] for p in shared))
+    if means[1] <= 0:
+        raise DataError("the second evaluation's mean is not above 0")
+    ratio = means[0] / means[1]
+    left = [(a[p] - ratio * b[p]) / means[1] for p in shared]
+    half = t_quantile(n - 1) * stdev(left) / math.sqrt(n) if n > 1 else 0.0
+    change, half = 100 * (ratio - 1), 100 * half
+    ci95 = [round(change - half, 4), round(change + half, 4)]
+    return {"a": round(means[0], 2), "b": round(means[1], 2), "change": round(change, 4), "ci95": ci95}
+
+
+def percent(fraction: float) -> float:
+    """Rounded, for records."""
+    return round(100 * fraction, 4)

@@ -1,0 +1,176 @@
+"""Records of other people's files as rows, by the shape that each record shows.
+
+Shapes: chat messages, alpaca (instruction, input, output, history, system), a prompt with a response, a solution or an
+answer under any of their usual names, GSM8K's question and answer, KTO's labels, and preferences (chosen and rejected
+as texts, as messages, with and without a prompt, as LlamaFactory's ranking and as OpenAI's). What a row cannot hold
+(images, tools, a system message among the turns) drops the record with a reason; nothing is cut away silently.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from data_prep.core.step import Row
+from data_prep.errors import DataError
+from data_prep.sources.columns import (
+    Convert,
+    Record,
+    absent_value,
+    as_text,
+    final_answer,
+    finish,
+    fitting,
+    labels,
+    pick,
+)
+from data_prep.sources.messages import (
+    Message,
+    Unfit,
+    answer,
+    chat,
+    completion,
+    is_chat,
+    thought_of,
+    unpacked,
+    with_system,
+    written,
+)
+
+PROMPT = ("prompt", "question", "problem", "query", "instruction")
+COMPLETION = ("completion", "response", "solution", "output")
+ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth")
+CHATS = ("messages", "conversations", "conversation", "prompt", "input.messages")
+CHOSEN = ("chosen", "chosen_response", "preferred_output")
+REJECTED = ("rejected", "rejected_response", "non_preferred_output")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+TOOLS = ("tools", "functions", "input.tools")
+LABELLED = ("label", "kto_tag")  # KTO: whether the completion is desirable
+_HH_TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+def recognised(sample: Record, where: str, thinking: str | None = None) -> Convert:
+    """Conversion by the shape that each record shows. Raises DataError that lists the columns of `sample`.
+
+    thinking: the format (rewards/thinking.py) that writes a message's `reasoning_content` and content into one
+    completion; without it such records are dropped.
+    """
+    named = any(isinstance(sample.get(name), str) for name in PROMPT)
+    if not named and _chat_of(sample) is None and _first(sample, CHOSEN) is None:
+        raise DataError(
+            f"{where}: cannot tell the prompt among the columns {', '.join(sample) or '(none)'}; "
+            "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
+        )
+    learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
+    return lambda record: fitting(lambda one: _recognised(one, thinking, learnt), record)
+
+
+def _first(record: Record, names: tuple[str, ...]) -> Any:
+    """The first value that is there, messages in JSON text as messages."""
+    return next((unpacked(value) for name in names if (value := pick(record, name)) is not None), None)
+
+
+def _chat_of(record: Record) -> tuple[str, Any] | None:
+    """The column of a record's conversation, and that; None without one."""
+    values = ((name, unpacked(pick(record, name))) for name in CHATS)
+    return next(((name, value) for name, value in values if isinstance(value, list)), None)
+
+
+def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row:
+    """learnt: the column that other records of the file have their completion or answer in."""
+    for name in MEDIA:
+        if record.get(name):
+            raise Unfit("images, video or audio", f"column {name}")
+    if _first(record, TOOLS) not in (None, "", "[]", []):
+        raise Unfit("tools", "rows hold no tool definitions")
+    row, meta = labels(record)
+    prompt, last = _conversation(record)
+    pair = _first(record, CHOSEN), _first(record, REJECTED)
+    if None not in pair:
+        prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
+    elif any(record.get(name) is False for name in LABELLED):
+        raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
+    elif last is not None:
+        row["completion"] = written(last, thinking)
+    if not prompt:
+        raise Unfit("empty prompt")
+    row["prompt"] = _with_system(prompt, record.get("system"))
+    if "completion" not in row and (given := _first(record, COMPLETION)) is not None:
+        row["completion"] = completion(given, thinking, thought_of(record))
+    given = _first(record, ANSWER)
+    if isinstance(given, str) and "####" in given and "completion" not in row:
+        row["completion"], given = given, final_answer({"answer": given}, "gsm8k")  # GSM8K: the solution and its number
+    if given is None and "completion" not in row and learnt is not None:
+        raise absent_value("completion" if learnt in COMPLETION else "answer", learnt, record)
+    row["answer"] = given if as_text(given) is None or isinstance(as_text(given), str) else None
+    return finish(row, meta)
+
+
+def _with_system(prompt: list[Message], system: Any) -> list[Message]:
+    """The prompt after the system message of a column of its own, beside one that it may begin with."""
+    if not isinstance(system, str) or not system.strip():
+        return prompt
+    start = 1 if prompt[0]["role"] == "system" else 0
+    return with_system([{"role": "system", "content": system}, *prompt[:start]], prompt[start:])
+
+
+def _conversation(record: Record) -> tuple[list[Message], Message | None]:
+    """The prompt's messages, and the assistant's last one where the record's conversation ends with it."""
+    if (named := _chat_of(record)) is not None:
+        messages = chat(named[1])
+        if named[0] != "prompt" and messages and messages[-1]["role"] == "assistant":
+            return messages[:-1], messages[-1]
+        return messages, None
+    name = next((name for name in PROMPT if isinstance(record.get(name), str)), None)
+    if name is None:
+        absent = next((name for name in (*CHATS, *PROMPT) if name in record), None)
+        if absent is None and _first(record, CHOSEN) is not None:
+            return [], None
+        if absent and record[absent] is not None:
+            raise Unfit("prompt is neither a text nor messages", f"found {type(record[absent]).__name__}")
+        raise Unfit("null prompt" if absent else "missing prompt", f"column {absent or 'prompt'}")
+    text = record[name]
+    for extra in ("input", "context") if name == "instruction" else ("context",):
+        if (given := record.get(extra)) and not isinstance(given, str):
+            raise Unfit("context that is no text", f"column {extra} is {type(given).__name__}")
+        text = f"{text}\n{given}" if given else text
+    return [*_history(record.get("history") or []), {"role": "user", "content": text}], None
+
+
+def _history(turns: Any) -> list[Message]:
+    """Alpaca's earlier turns, pairs of texts."""
+    pairs = isinstance(turns, list) and all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns)
+    if not pairs or not all(isinstance(text, str) for turn in turns for text in turn):
+        raise Unfit("history is not pairs of texts")
+    roles = ("user", "assistant")
+    return [{"role": role, "content": text} for turn in turns for role, text in zip(roles, turn, strict=True)]
+
+
+def _preference(prompt: list[Message], pair: tuple[Any, Any], thinking: str | None) -> tuple[list[Message], list[Any]]:
+    """The prompt, and both completions, of the public shapes of preferences."""
+    sides = [_side(value, prompt, thinking) for value in pair]
+    if sides[0][0] != sides[1][0]:
+        raise Unfit("chosen and rejected answer different prompts")
+    return sides[0][0], [text for _, text in sides]
+
+
+def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list[Message], Any]:
+    """One answer of a preference, and the messages that it answers."""
+    if is_chat(value):
+        messages = chat(value)
+        last, before = answer(messages), messages[:-1]
+        if prompt and before and before != prompt and [one for one in prompt if one["role"] != "system"] != before:
+            raise Unfit("the prompt is not what chosen answers")
+        return prompt or before, written(last, thinking)
+    if not isinstance(value, str):
+        raise Unfit("chosen or rejected is neither a text nor messages", f"found {type(value).__name__}")
+    if prompt:
+        return prompt, value
+    if value.startswith("\n\nHuman:"):  # Anthropic's HH: the whole conversation as one text
+        parts = _HH_TURN.split(value)[1:]
+        turns: list[Message] = [
+            {"role": "user" if speaker == "Human" else "assistant", "content": text.strip()}
+            for speaker, text in zip(parts[::2], parts[1::2], strict=True)
+        ]
+        return turns[:-1], answer(turns)["content"]
+    raise Unfit("missing prompt", "chosen and rejected are texts, and nothing says what they answer")

@@ -1,0 +1,426 @@
+"""What a recipe may say: the schema, and the vocabulary that all trainers share.
+
+Paths, batches and trainer keys are checked elsewhere (preflight, backends); here live names, types and
+ranges. `python -m launchers schema` writes the JSON schema that editors complete keys from.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+ControlName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,63}$")]  # names a folder and an evaluation
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, and a number is not taken for a word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Lora(Strict):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: Positive = 8
+    alpha: Positive = 16
+    dropout: Share = 0.0
+    targets: list[str] = ["all"]
+    """Module names, or "all" linear layers."""
+
+
+class Train(Strict):
+    """Training, in words that every trainer is given in its own keys."""
+
+    global_batch: Positive
+    """Sequences per optimiser step, over all GPUs and accumulation. In online RL: completions, samples of a prompt
+    counted each."""
+    micro_batch: Positive
+    """Sequences per GPU per forward pass. Gradient accumulation follows from it, the global batch and the GPUs."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Shape of the learning rate after warm-up."""
+    min_learning_rate_ratio: Share = 0.0
+    """Where a cosine ends, as a share of the peak."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all steps spent warming up."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data. Give `epochs` or `steps`."""
+    steps: Positive | None = None
+    """Optimiser steps; in online RL rollout steps, of rollout.prompts × rollout.samples / global_batch updates each.
+    Give `epochs` or `steps`."""
+    max_length: Positive | None = None
+    """Tokens per sequence, prompt and completion together; what is longer is cut. In online RL it is the sum of
+    rollout.max_prompt_length and rollout.max_response_length."""
+    packing: bool = False
+    """Several rows in one sequence of max_length, without attention between them: a batch then holds more rows."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_beta1: Share = 0.9
+    adam_beta2: Share = 0.999
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    lora: Lora | None = None
+    """Low-rank adapters; null trains all weights."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
+    save_every: Positive | None = None
+    """Steps between checkpoints to resume from; null saves at the end only."""
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 1
+    """Steps between lines of the loss curve."""
+
+
+class Preference(Strict):
+    """DPO and its kin: what is made of a pair of completions."""
+
+    loss: Literal["sigmoid", "hinge", "ipo", "simpo", "orpo"] = "sigmoid"
+    """sigmoid is DPO's own. simpo and orpo have no reference model, which is the initial model otherwise."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How dear it is to leave the reference model."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of the pairs that are taken to be the wrong way round; of sigmoid only."""
+
+
+class Rollout(Strict):
+    """Online RL: what the policy is asked, and how it samples."""
+
+    prompts: Positive
+    """Prompts per step."""
+    samples: Positive = 8
+    """Completions per prompt: the group."""
+    max_prompt_length: Positive
+    """Tokens; longer prompts are left out, and counted."""
+    max_response_length: Positive
+    """Tokens; a completion that reaches them is truncated."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = -1
+    """-1 samples from all tokens."""
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """transformers is for CPUs whose memory is short."""
+    tensor_parallel: Positive = 1
+    """GPUs per rollout engine."""
+    memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of a GPU's memory, what the rollout engine may hold beside the trainer."""
+
+
+class Reward(Strict):
+    """A reward by name with its parameters (`python -m rewards list`)."""
+
+    name: str
+    params: dict[str, Any] = {}
+    acc: str | None = None
+    """The part of a combined reward that is reported as accuracy."""
+    max_timeouts: Share = 0.05
+    """Share of the last 1,000 completions that may time out; limits.errors says how many may fail."""
+    workers: Positive = 8
+    """Processes that grade."""
+
+
+class RewardModel(Strict):
+    """A reward model's server beside the parts of a run that ask it. Data steps and rewards name its address as
+    `${reward_model.url}`."""
+
+    model: str
+    """A Hub id (owner/name) or a local folder, of a sequence-classification model."""
+    revision: str | None = None
+    """The Hub revision of the model, a commit."""
+    placement: Literal["own_gpus", "endpoint", "colocated"] = "own_gpus"
+    """own_gpus: the launcher serves it with vLLM, on GPUs of the node that the training leaves free. endpoint: a server
+    that runs already. colocated: on the training's own GPUs."""
+    gpus: Positive = 1
+    """GPUs of own_gpus; they share one engine."""
+    url: str | None = None
+    """The address of an endpoint."""
+    template: str | None = None
+    """A file with the chat template, where the model's tokenizer has none."""
+
+
+class Critic(Strict):
+    """The value model of PPO, of the policy's architecture and initial weights."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps that train only the critic."""
+
+
+class Algorithm(Strict):
+    """Online RL: the policy loss and its advantages (launchers/plugins/verl/policy_loss.py says which is whose)."""
+
+    loss: Literal["ppo_clip", "clip_higher", "sequence_mean", "dr_grpo", "gspo"] = "ppo_clip"
+    advantages: Literal["none", "group", "group_then_batch", "gae"] = "group"
+    """Scores less their group's mean; group: also over its standard deviation; gae: with a critic."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0)] = 0.2
+    kl: Literal["none", "reward", "loss"] = "none"
+    """Where the distance to the initial model is charged: k1 in the reward, or k3 in the loss."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.0
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    truncated: Literal["keep", "mask", "penalise"] = "keep"
+    """Completions that reached max_response_length: kept, without influence, or with truncated_penalty added."""
+    truncated_penalty: float = 0.0
+    gamma: Share = 1.0
+    lam: Share = 1.0
+    """GAE's trade-off between bias (0) and variance (1)."""
+    critic: Critic | None = None
+    """Needed by gae, refused without."""
+
+
+class Validation(Strict):
+    """Online RL: the benchmarks of `eval`, graded by their own rewards while the policy trains."""
+
+    every: Positive
+    """Steps between validations; there is one before the first step, too."""
+    samples: Positive = 1
+    """Completions per prompt."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    limit: Positive | None = None
+    """Prompts per benchmark, chosen by eval.seed; null takes all."""
+
+
+class Stop(Strict):
+    """Online RL: end a training early. Accuracies are means over the validation benchmarks, in points."""
+
+    patience: Positive | None = None
+    """Validations in a row without a gain of min_gain over the best before them."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.5
+    collapse: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Points below the best validation."""
+    idle: Positive | None = None
+    """Steps in a row in which no group's rewards differ: there is nothing to learn from."""
+
+
+Logger = Literal["file", "wandb", "tensorboard", "trackio"]
+
+
+class Eval(Strict):
+    """Evaluation: generate on benchmarks and score with the reward that training uses."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    """Names in configs/tasks."""
+    paths: dict[str, str] = {}
+    """Task name to a local file that replaces its download."""
+    n: Positive = 1
+    """Samples per prompt."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Positive = 2048
+    """Tokens per completion."""
+    max_model_len: Positive | None = None
+    """Prompt and completion together; null takes the model's own limit."""
+    tensor_parallel: Positive = 1
+    """GPUs that share one engine. As many engines work side by side as the machine's GPUs allow."""
+    workers: Positive | None = None
+    """Processes that grade programs; null takes two for each GPU, one on a CPU."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Positive | None = None
+    """Prompts per task, chosen by the seed; null takes all."""
+    thinking: str | None = None
+    """The thinking format of the answers (rewards/thinking.py), for rewards that grade what follows a thought; null
+    leaves it to each task."""
+    before: bool = False
+    """Also evaluate the model that training starts from."""
+
+
+class Limits(Strict):
+    """When a run gives up instead of going on with too little."""
+
+    bad_rows: Share = 0.02
+    """Share of invalid rows that a data step accepts."""
+    errors: Share = 0.02
+    """Share of rows whose reward may fail or run out of time."""
+
+
+class Control(Strict):
+    """What a control may change; everything else it shares with the recipe. The whole is validated once merged."""
+
+    model: str | None = None
+    revision: str | None = None
+    data: str | None = None
+    system_prompt: str | None = None
+    train: dict[str, Any] = {}
+    native: dict[str, Any] = {}
+
+
+TrainerName = Literal["llamafactory", "torchtune", "verl"]
+
+
+class Variant(Strict):
+    """What a recipe says to one of its trainers only."""
+
+    hardware: str | None = None
+    time_limit: str | None = None
+    train: dict[str, Any] = {}
+    native: dict[str, Any] = {}
+
+
+class Recipe(Strict):
+    """One recipe, resolved: `extends`, the scale's overlay and the overrides are already merged in."""
+
+    extends: list[str] = []
+    """Files laid under this one, in order; paths are relative to this file."""
+    trainer: TrainerName
+    """Who trains."""
+    trainers: dict[TrainerName, Variant] = {}
+    """Trainer to keys that are laid over the recipe where that trainer is the chosen one. `native` keys outside of it
+    belong to the trainer that the recipe names."""
+    method: Literal["sft", "dpo", "grpo", "ppo"]
+    """What kind of training."""
+    model: str
+    """A Hub id (owner/name) or a local folder."""
+    revision: str | None = None
+    """The Hub revision of the model, a commit."""
+    model_of: str | None = None
+    """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
+    that was before."""
+    hardware: str
+    """A profile in configs/hardware."""
+    site: str | None = None
+    """A profile in configs/sites: Slurm partition, account, modules."""
+    time_limit: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")] = "24:00:00"
+    """Wall time asked of Slurm."""
+    data: str
+    """A pipeline in this family's data.yaml, or a path to rows of your own."""
+    system_prompt: str | None = None
+    """A file in templates/prompts, without its ending; given to the rows of a `data` path and to benchmarks."""
+    from_run: str | None = None
+    """A finished online RL run, whose samples a data step reads as ${from_run}."""
+    train: Train
+    preference: Preference | None = None
+    rollout: Rollout | None = None
+    reward: Reward | None = None
+    reward_model: RewardModel | None = None
+    algorithm: Algorithm | None = None
+    validation: Validation | None = None
+    stop: Stop | None = None
+    loggers: list[Logger] = ["file"]
+    """Where training curves go. The file is always written: reports are drawn from it."""
+    native: dict[str, Any] = {}
+    """Keys of the trainer's own, passed through; null removes an inherited one."""
+    eval: Eval | None = None
+    expect: dict[str, Percent] = {}
+    """Benchmark to the accuracy that the original reports, in percent."""
+    reference: dict[str, dict[str, Percent]] = {}
+    """Other published systems: name to benchmark to percent."""
+    comparable: bool = True
+    """Whether results may be held against `expect` (a mini run's may not)."""
+    controls: dict[ControlName, Control] = {}
+    """Runs to compare with: name to the keys that differ. Each is trained and evaluated like the recipe."""
+    limits: Limits = Limits()
+
+
+def _described(model: type[BaseModel]) -> dict[str, str]:
+    """The string below each field. (pydantic can read them itself, at every start and at a price.)"""
+    body = ast.parse(inspect.getsource(model)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: ast.literal_eval(text.value)
+        for field, text in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema for editors: a file may be partial (it extends another), so nothing is required."""
+    schema = Recipe.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        part.pop("required", None)
+        for key, text in _described(globals()[part["title"]]).items():
+            part["properties"][key]["description"] = text
+    eval_schema = schema["properties"]["eval"]
+    schema["properties"]["eval"] = {"anyOf": [*eval_schema["anyOf"], {"type": "array", "items": {"type": "string"}}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", **schema}
+
+
+# What others call our keys. A recipe that uses one of these is told ours.
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "train.max_length": (
+        "cutoff_len",
+        "max_seq_len",
+        "max_seq_length",
+        "sequence_len",
+        "seq_len",
+        "max_len",
+        "model_max_length",
+        "max_length",
+        "max_tokens",
+    ),
+    "train.global_batch": ("train_batch_size", "global_batch_size", "total_batch_size", "batch_size"),
+    "train.micro_batch": (
+        "per_device_train_batch_size",
+        "micro_batch_size",
+        "micro_train_batch_size",
+        "ppo_micro_batch_size_per_gpu",
+        "micro_batch_size_per_gpu",
+    ),
+    "train.learning_rate": ("lr", "optimizer.lr", "max_lr"),
+    "train.schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler", "warmup_style"),
+    "train.warmup_ratio": ("lr_warmup_ratio", "warmup_steps_ratio", "lr_warmup_steps_ratio"),
+    "train.min_learning_rate_ratio": ("min_lr_rate", "min_lr_ratio"),
+    "train.epochs": ("num_train_epochs", "num_epochs", "max_epochs", "total_epochs"),
+    "preference.beta": ("pref_beta", "dpo_beta", "beta"),
+    "preference.loss": ("pref_loss", "loss_type"),
+    "preference.label_smoothing": ("dpo_label_smoothing", "label_smoothing"),
+    "train.steps": ("max_steps", "total_training_steps", "total_steps"),
+    "train.packing": ("packed", "sample_packing", "packing_samples", "neat_packing"),
+    "train.precision": ("dtype", "bf16", "fp16", "mixed_precision", "torch_dtype"),
+    "train.gradient_checkpointing": (
+        "enable_activation_checkpointing",
+        "disable_gradient_checkpointing",
+        "enable_gradient_checkpointing",
+    ),
+    "train.max_grad_norm": ("clip_grad_norm", "gradient_clipping", "grad_clip"),
+    "train.save_every": ("save_steps", "save_freq", "save_strategy"),
+    "train.keep_checkpoints": ("save_total_limit",),
+    "train.log_every": ("logging_steps", "log_every_n_steps"),
+    "train.lora": ("finetuning_type", "adapter"),
+    "train.lora.rank": ("lora_rank", "lora_r"),
+    "train.lora.alpha": ("lora_alpha",),
+    "train.lora.dropout": ("lora_dropout",),
+    "train.lora.targets": ("lora_target", "lora_target_modules", "target_modules"),
+    "model": ("model_name_or_path", "base_model", "pretrain", "model_path"),
+    "data": ("dataset", "datasets", "dataset_dir", "train_files"),
+}
+# Derived or owned by the launcher: a recipe cannot set them.
+DERIVED: dict[str, str] = {
+    "gradient_accumulation_steps": "derived from train.global_batch, train.micro_batch and the hardware's GPUs",
+    "output_dir": "every run has a directory of its own; choose its root with --out",
+    "overwrite_output_dir": "a run never overwrites another",
+    "resume_from_checkpoint": "a run resumes by itself from its last whole checkpoint",
+    "do_train": "follows from the verb",
+    "stage": "follows from method",
+    "plot_loss": "the report draws the loss",
+    "use_cpu": "follows from the hardware",
+    "overwrite_cache": "the data step that wrote the rows is the cache",
+    "warmup_steps": "set train.warmup_ratio",
+    "num_warmup_steps": "set train.warmup_ratio: the steps of warm-up follow from the run's",
+    "max_steps_per_epoch": "set train.steps: rows are seen again where they are fewer",
+    "max_samples": "choose rows in the pipeline (select: {n: …})",
+    "val_size": "hold rows out in the pipeline",
+    "eval_dataset": "benchmarks are named in eval.tasks",
+    "tokenized_path": "the rows come from the pipeline",
+    "streaming": "the rows come from the pipeline",
+    "dataloader_drop_last": "every row is trained on",
+    "auto_find_batch_size": "the global batch is kept: set train.micro_batch",
+    "load_best_model_at_end": "the last step's model is the result",
+}
+
+
+def our_name(key: str) -> str | None:
+    """Our key for a trainer's `key`, if it is a synonym of one."""
+    bare = key.rsplit(".", 1)[-1]
+    return next((ours for ours, theirs in OTHER_NAMES.items() if bare in theirs or key in theirs), None)
