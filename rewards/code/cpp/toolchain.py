@@ -158,10 +158,10 @@ def _made(tools: Toolchain, name: str, source: str, text: str, flags: tuple[str,
     folder = root / f"{name}-{_hash([tools.version, repr((COMMON, flags)), text, codec])}"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for stale in root.glob(f"making-{name}-*"):  # of a process that was killed
+        for stale in root.glob(f"new-{name}-*"):  # of a process that was killed
             shutil.rmtree(stale, ignore_errors=True)
         if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=root, prefix=f"making-{name}-") as making:
+            with tempfile.TemporaryDirectory(dir=root, prefix=f"new-{name}-") as making:
                 made = Path(making) / "made"
                 made.mkdir()
                 (made / "call.h").write_text(codec)
