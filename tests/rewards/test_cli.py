@@ -22,7 +22,7 @@ def command(*args: object) -> list[str]:
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 def write(path: Path, rows: list[Any]) -> Path:

@@ -90,9 +90,9 @@ def _call_tests(tree: ast.Module, function: str) -> None:
     """Calls what a harness calls: HumanEval's `def check(candidate)`, pytest's `def test_…()` and `class Test…`, and
     unittest's cases, each method by itself.
     """
-    unittest = ["unittest.main"]
-    unittest += ["main" for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
-    tree.body = [node for node in tree.body if not _calls(node, unittest)]
+    imported = [node.names for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
+    main = {"unittest.main", *(alias.name for names in imported for alias in names if alias.name == "main")}
+    tree.body = [node for node in tree.body if not _calls(node, main)]
     mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     cases = {"TestCase", "unittest.TestCase", "unittest.IsolatedAsyncioTestCase"}
     for node in list(tree.body):
@@ -110,10 +110,10 @@ def _call_tests(tree: ast.Module, function: str) -> None:
             tree.body += ast.parse(f"{node.name}()").body
 
 
-def _calls(node: ast.stmt, names: list[str]) -> bool:
+def _calls(node: ast.stmt, names: set[str]) -> bool:
     """Whether a statement calls one of these functions, perhaps behind `if __name__ == "__main__"`."""
     calls = [ast.unparse(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)]
-    return isinstance(node, (ast.If, ast.Expr)) and not set(names).isdisjoint(calls)
+    return isinstance(node, (ast.If, ast.Expr)) and not names.isdisjoint(calls)
 
 
 def _methods(node: ast.ClassDef, is_case: bool) -> list[ast.stmt]:
@@ -124,8 +124,10 @@ def _methods(node: ast.ClassDef, is_case: bool) -> list[ast.stmt]:
         return ast.parse("\n".join(f"__posttrain__.case({node.name}, {name!r})" for name in names)).body
     if not node.name.startswith("Test") or node.bases:
         return []
-    setup = "one.setup_method(); " if any(getattr(part, "name", "") == "setup_method" for part in node.body) else ""
-    return ast.parse("\n".join(f"for one in [{node.name}()]: {setup}one.{name}()" for name in names)).body
+    setup = (
+        "instance.setup_method(); " if any(getattr(part, "name", "") == "setup_method" for part in node.body) else ""
+    )
+    return ast.parse("\n".join(f"for instance in [{node.name}()]: {setup}instance.{name}()" for name in names)).body
 
 
 def _free_names(tree: ast.Module) -> set[str]:
