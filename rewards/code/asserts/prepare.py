@@ -124,10 +124,9 @@ def _methods(node: ast.ClassDef, is_case: bool) -> list[ast.stmt]:
         return ast.parse("\n".join(f"__posttrain__.case({node.name}, {name!r})" for name in names)).body
     if not node.name.startswith("Test") or node.bases:
         return []
-    setup = (
-        "instance.setup_method(); " if any(getattr(part, "name", "") == "setup_method" for part in node.body) else ""
-    )
-    return ast.parse("\n".join(f"for instance in [{node.name}()]: {setup}instance.{name}()" for name in names)).body
+    setup = any(part.name == "setup_method" for part in functions)
+    calls = [("__test.setup_method(); " if setup else "") + f"__test.{name}()" for name in names]
+    return ast.parse("\n".join(f"for __test in [{node.name}()]: {call}" for call in calls)).body
 
 
 def _free_names(tree: ast.Module) -> set[str]:
