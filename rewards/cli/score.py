@@ -21,7 +21,7 @@ from rewards.base import FailureLimit, Reward, Score, code_hash, params_of
 from rewards.errors import RewardError
 from rewards.scorer import Line, batches, check_columns, completions_of, read_lines, score_rows
 
-Finished = dict[int, tuple[int, list[str]]]  # by line number: where its row stands in the part, and its outcomes
+Finished = dict[int, int]  # line number -> where its row stands in the part
 
 
 def score_file(
@@ -46,22 +46,23 @@ def score_file(
         if not about.exists() or about.read_text() != work:
             out.truncate(0)
             about.write_text(work)
-        finished = _finished(out)
-        counts = Counter(outcome for _, outcomes in finished.values() for outcome in outcomes)
-        lines = _unfinished(read_lines(source), finished, counts)
+        counts: Counter[str] = Counter()
+        finished = _finished(out, counts)
+        lines = _unfinished(read_lines(source), finished, counts, out)
         size = max(1, reward.batch_rows * (workers or 1) // reward.batches_at_once(workers))
         for batch in _scored(reward, batches(lines, size), workers):
+            out.seek(0, os.SEEK_END)
             for line, scores in batch:
-                finished[line.number] = out.tell(), [score.outcome for score in scores]
-                counts.update(finished[line.number][1])
+                finished[line.number] = out.tell()
+                counts.update(score.outcome for score in scores)
                 row = {**line.row, "scores": [score.as_json() for score in scores]}
                 out.write(b"%d %b\n" % (line.number, json.dumps(row).encode()))
             out.flush()
             limit.check(counts)
         limit.check(counts, final=True)
         with ordered.open("wb") as rows:
-            for _, (at, _) in sorted(finished.items()):
-                out.seek(at)
+            for number in sorted(finished):
+                out.seek(finished[number])
                 rows.write(out.readline().partition(b" ")[2])
             os.fsync(rows.fileno())
         ordered.replace(output)
@@ -119,26 +120,31 @@ def _work(reward: Reward, source: Path) -> str:
     return json.dumps(work, sort_keys=True)
 
 
-def _finished(part: BinaryIO) -> Finished:
-    """Rows in the part file; an incomplete line at its end is removed."""
+def _finished(part: BinaryIO, counts: Counter[str]) -> Finished:
+    """Rows in the part file, counted; an incomplete line at its end is removed."""
     finished: Finished = {}
     at = 0
     part.seek(0)
     for line in part:
         if line.endswith(b"\n"):
-            number, _, row = line.partition(b" ")
-            finished[int(number)] = at, [score["outcome"] for score in json.loads(row)["scores"]]
+            finished[int(line.partition(b" ")[0])] = at
+            counts.update(_outcomes(line))
             at += len(line)
     part.truncate(at)
-    part.seek(at)
     return finished
 
 
-def _unfinished(lines: Iterable[Line], finished: Finished, counts: Counter[str]) -> Iterator[Line]:
+def _outcomes(line: bytes) -> list[str]:
+    return [score["outcome"] for score in json.loads(line.partition(b" ")[2])["scores"]]
+
+
+def _unfinished(lines: Iterable[Line], finished: Finished, counts: Counter[str], part: BinaryIO) -> Iterator[Line]:
     """Lines that are still to be scored: all of a group, where a kill came between them."""
     for _, group in itertools.groupby(lines, lambda line: line.group):
         members = list(group)
         if any(line.number not in finished for line in members):
             for line in members:
-                counts.subtract(finished.pop(line.number, (0, []))[1])
+                if line.number in finished:
+                    part.seek(finished.pop(line.number))
+                    counts.subtract(_outcomes(part.readline()))
                 yield line

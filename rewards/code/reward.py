@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -132,8 +133,12 @@ class CodeReward(Reward):
         found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
         jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
         slots = workers or self.params.workers
-        with ThreadPoolExecutor(max(1, min(slots, len(jobs)))) as threads:
-            results = dict(zip(jobs, threads.map(lambda job: self._run(job, slots), jobs), strict=True))
+        run = partial(self._run, slots=slots)
+        if min(slots, len(jobs)) <= 1:
+            results = dict(zip(jobs, map(run, jobs), strict=True))
+        else:
+            with ThreadPoolExecutor(min(slots, len(jobs))) as threads:
+                results = dict(zip(jobs, threads.map(run, jobs), strict=True))
         return [_copy(results[job]) if isinstance(job, _Job) else job for job in found]
 
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
