@@ -11,11 +11,11 @@ length of a completion; `measure: f1` charges words of the completion that are i
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import tomllib
 from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
