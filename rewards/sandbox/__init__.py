@@ -22,7 +22,8 @@ What this does not stop:
 - bugs in the kernel's part that a test process can still reach (about 120 system calls), in bubblewrap, in the
   compiler, and in CPython's parser, which runs on hostile text in the job (behind Landlock, but without seccomp);
 - side channels: timing, caches, load; a program can tell how busy the machine is;
-- use of CPU and memory up to the limits of every process that runs at once; there is no total;
+- use of CPU and memory up to the limits of every process that runs at once; there is no total, but for the 1 GB that
+  the files of all programs share, which one that writes many can take from the others;
 - at level "landlock": seeing whether a path exists and its size, names in the folders of installed packages, the host's
   name and load; a build there writes below the machine's temporary directory, which a killed supervisor leaves behind;
 - reading the standard library and the system's shared libraries, and for builds all of /usr but installed packages;
