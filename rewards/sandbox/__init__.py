@@ -11,9 +11,9 @@
     job          one per solution: Landlock, no new privileges, a user id of its own when started as root;
       |          compiles, and keeps the limits of
       |  fork
-    process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a working
-                 directory of its own where the program writes files (behind namespaces only), a
-                 seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits
+    process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
+                 seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits; for a
+                 program that uses tempfile a folder of its own, behind namespaces only
 
 Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces. A small set of
 attacks decides which level is used (probe.py).
@@ -23,7 +23,7 @@ What this does not stop:
   compiler, and in CPython's parser, which runs on hostile text in the job (behind Landlock, but without seccomp);
 - side channels: timing, caches, load; a program can tell how busy the machine is;
 - use of CPU and memory up to the limits of every process that runs at once; there is no total, but for the 1 GB that
-  the files of all programs share, which one that writes many can take from the others;
+  temporary files of all programs share, which one that writes many can take from the others;
 - at level "landlock": seeing whether a path exists and its size, names in the folders of installed packages, the host's
   name and load; a build there writes below the machine's temporary directory, which a killed supervisor leaves behind;
 - reading the standard library and the system's shared libraries, and for builds all of /usr but installed packages;
