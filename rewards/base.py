@@ -149,6 +149,10 @@ class Reward:
         """Whether a value depends on the other completions of its group, so that they must be scored together."""
         return False
 
+    def batches_at_once(self, workers: int | None) -> int:
+        """How many batches of a file are scored at once, each by a thread of its own."""
+        return 1
+
     def check_ready(self) -> None:
         """Raise RewardError if what the reward depends on (a server) is not there."""
 
