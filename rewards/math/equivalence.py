@@ -28,6 +28,8 @@ _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
+_CASES = re.compile(r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL)
+_CONDITION = re.compile(r"^(?:if|for|when|where) +")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
@@ -37,11 +39,13 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
 )
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(
-    r"^(?:\((?:[a-h]|i{1,3}|iv|v)\) +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *|= ?(?!=))(?=\S)"
+    r"^(?:(?:[Pp]art )?\(?(?:[a-h]|i{1,3}|iv|v)\):? +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *"
+    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
 )
 _QUALIFIER = re.compile(
     r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
-    r"|(?:(?:for|with|where) |(?<=, ))[A-Za-z] ?\\in ?\\mathbb).*$|\((?:with|where|since|because)\b.*\)$"
+    r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?(?:\\mathbb|[ZNQR](?![A-Za-z]))).*$"
+    r"|\((?:with|where|since|because|rounded|to (?:the nearest|\w+ (?:decimal|significant)))\b.*\)$"
 )
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
@@ -55,7 +59,7 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
-_EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi"})
+_EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions"})
 
 
 def _unknown(_gold: str, _answer: str) -> Verdict:
@@ -166,12 +170,20 @@ def _near(exact: str, rounded: str, leaf: Leaf) -> Verdict:
     return leaf(str(x), f"{NEAR}{y}")
 
 
+def _qualifier(text: str) -> re.Match[str] | None:
+    m = None if unwrap(text) else _QUALIFIER.search(text)
+    return m if m and m.start() else None
+
+
 def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
     """Drop a label before the answer and a qualifier behind it, unless both sides have different ones."""
     bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
-    qualifiers = [m.group() for m in (_QUALIFIER.search(bare_g), _QUALIFIER.search(bare_a)) if m and m.start()]
-    if len(qualifiers) == 1 or (qualifiers and _words(qualifiers[0]) == _words(qualifiers[1])):
-        bare_g, bare_a = (_QUALIFIER.sub("", text).rstrip(" ,") or text for text in (bare_g, bare_a))
+    qualifiers = [m for text in (bare_g, bare_a) if (m := _qualifier(text))]
+    names = [m["name"] for m in qualifiers]
+    if len(qualifiers) == 1 or (qualifiers and (None not in names or len({_words(m.group()) for m in qualifiers}) == 1)):
+        bare_g, bare_a = (text[: m.start()].rstrip(" ,") if (m := _qualifier(text)) else text for text in (bare_g, bare_a))
+        if len(names) == 2 and names[0] != names[1]:  # `n\pi, n \in Z` for `k\pi, k \in Z`
+            bare_a = re.sub(rf"(?<![A-Za-z\\]){names[1]}(?![A-Za-z])", names[0], bare_a)
     return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
 
 
@@ -184,7 +196,7 @@ def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
 def _strip(text: str) -> str:
     text = _IN.sub("", text)
     builder = _SET_BUILDER.fullmatch(text)
-    if builder and COMPARE.search(builder[1]):
+    if builder and (COMPARE.search(builder[1]) or "=" in builder[1]):
         return builder[1].strip()
     parts = unwrap(text)
     if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or len(split_top(parts[1], COMMA)) < 2):
@@ -295,6 +307,20 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
     return _ruled(_ordered(list(chain(*rows_g)), list(chain(*rows_a)), leaf))
 
 
+def _cases(text: str) -> str:
+    """A system of equations as a list; a function by cases as a list of (value, condition)."""
+    m = _CASES.fullmatch(_unlabelled(text))
+    if m is None:
+        return text
+    rows = [[cell.strip(" ,.;") for cell in row.split("&")] for row in m[1].split(r"\\") if row.strip()]
+    return ", ".join(f"({row[0]}, {_CONDITION.sub('', row[1])})" if row[1:] else row[0] for row in rows)
+
+
+def _rule_cases(g: str, a: str, leaf: Leaf) -> Ruling:
+    listed_g, listed_a = _cases(g), _cases(a)
+    return _ruled(_equal(listed_g, listed_a, leaf)) if (listed_g, listed_a) != (g, a) else _PASS
+
+
 def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand."""
     sides_g, sides_a = _sides(g), _sides(a)
@@ -348,6 +374,10 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     qg, qa = quantity(g), quantity(a)
     if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
         return _PASS
+    for degrees, other, flip in ((qg, qa, False), (qa, qg, True)):
+        if degrees.unit == {"degree"} and other.unit <= {"rad"} and r"\pi" in other.value:
+            radians = rf"({degrees.value})\cdot\frac{{\pi}}{{180}}"
+            return _ruled(_equal(other.value, radians, leaf) if flip else _equal(radians, other.value, leaf))
     if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qg.unit or qa.unit)):
         return _ruled(False)
     verdict = _equal(qg.value, qa.value, leaf)
@@ -372,8 +402,11 @@ def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     return _ruled(times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2) if len(times) == 2 else _PASS
 
 
+_PHRASES = {"dne": "does not exist", "no solutions": "no solution"}
+
+
 def _words(text: str) -> str:
-    text = re.sub(r"[^\w\s]", " ", text).casefold()
+    text = _PHRASES.get(text := re.sub(r"[^\w\s]", " ", text).casefold(), text)
     return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
 
 
@@ -398,6 +431,7 @@ def is_prose(text: str) -> bool:
 
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
+    _rule_cases,
     _rule_additions,
     _rule_approximation,
     _rule_unions,

@@ -82,7 +82,8 @@ _SYNONYMS = inverted(NOTATION["synonyms"])
 _WORDS = {word: f"\\{word}" for word in NOTATION["words"].split()} | inverted(NOTATION["word_synonyms"])
 _NEED_BRACKETS = frozenset(NOTATION["need_brackets"].split())
 _WRAPPED = {"exp": "e^{#1}", "abs": "|#1|", "cbrt": r"\sqrt[3]{#1}"}
-_VECTORS = frozenset((r"\mathbf", r"\vec", r"\boldsymbol", r"\bm"))
+_VECTORS = frozenset((r"\mathbf", r"\vec", r"\overrightarrow", r"\boldsymbol", r"\bm"))
+_BETWEEN_POINTS = re.compile(r"[A-Z]{2}")
 _VECTOR_PRODUCTS = {r"\times": r"\otimes ", r"\cdot": r"\odot "}
 _SPACES = frozenset((r"\,", r"\;", r"\:", r"\>", r"\ ", "\\\n", "~"))
 
@@ -191,6 +192,8 @@ class _Reader:
             return rf"\sqrt{root}{{{self.argument(whole_number=True) if inside is None else inside}}}"
         if piece in _VECTORS:
             text = self.argument()
+            if piece in (r"\vec", r"\overrightarrow") and _BETWEEN_POINTS.fullmatch(text):
+                text = rf"\overrightarrow{{{text}}}"
             start, product = self.at, _VECTOR_PRODUCTS.get(self.skip_space())
             self.at += 1
             if product and self.skip_space() in _VECTORS:
