@@ -114,7 +114,8 @@ def last_box(text: str) -> str | None:
 # "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
 STATED = (
     r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
-    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|[:：=]|(?:-+>?|→)\s)|<answer>"
+    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|(?:[-=]+>|-+|→)\s|[:：=])|<answer>"
+    r"|(?:^|\n)[*#_ ]{1,9}(?:the )?(?:final )?answer[*_ ]{0,9}\n\s{0,9}"
     r"|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
     r"\s?(?:】|应该?是|应为|是|为|選|选|[:：]){1,3})[*_:：\s]{0,9}"
     r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"

@@ -37,7 +37,7 @@ _LETTER_FIRST = (
 )
 _CHOOSE = r"(?:choose|pick|select|go with)"
 _CHINESE = (
-    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?"
+    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答)|(?:正确|符合题意|错误)的)(?:选项)?(?:应该?)?"
     r"(?:[是为:】\s]|选(?!项)择?){0,9}(?:选项)?"
 )
 # Patterns of statements, each with words of which one must occur (a quick test; none: always searched).
@@ -45,15 +45,16 @@ _Patterns = dict[re.Pattern[str], str]
 _STATED: _Patterns = {
     re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): "",
     re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
+    re.compile(rf"(?m)^(?:Choose|Pick|Select)\b{_LINE}"): "Choose Pick Select",
     re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it It",
     re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "orrect: nswer's nswer’s",
-    re.compile(_CHINESE + _LINE): "选 選 答",
+    re.compile(_CHINESE + _LINE): "选 選 答 的",
     re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): "",
 }
 _JUDGED: _Patterns = {
     re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"): "",
     re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"): "",
-    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice )?(?=(\([A-Z]\))(?! (?:is|means)\b))"): "only Only",
+    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice |(?=\())(?=(\(?[A-Z]\)?)(?! (?:is|means)\b))"): "only Only",
     re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",
 }
 _NONE = re.compile(
@@ -91,7 +92,7 @@ _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])[).:]")
 _LABELLED = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
-_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<]?([A-Z])[)\]>]?[.!。]?")
+_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _CLOSING = re.compile(
     r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
     r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
@@ -269,7 +270,7 @@ def _read(content: str, letters: str) -> str:
         at = another.end()
     if len(set(named)) > 1:
         return ", ".join(named)
-    if letter.islower() and not m["open"] and rest.strip(" .!)"):
+    if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
         return ""
     return letter.upper() if m["open"] or m["close"] or _ENDED.match(rest, at) else ""
 

@@ -352,7 +352,7 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
-    if any(re.search("[A-Za-z]{4}", _COMMAND.sub("", step)) and re.search("[0-9]", step) for step in steps):
+    if any(re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step) for step in steps):
         return False  # prose with numbers of its own may contradict the last side
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
 

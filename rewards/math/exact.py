@@ -146,7 +146,7 @@ class NumericReward(_TextReward):
         text, source = answer
         gold, details = _gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
         text = re.sub(r"^(?:minus|negative) (?=[0-9$])", "-", _AROUND.sub("", text))
-        number = _only_number(text) if source == "answer_is" else ""
+        number = _only_number(text) if source == "answer_is" or "=" in text else ""
         if len(text) <= MAX_CHARS and (equal(gold, text) or equal(gold, number)):
             return Score(1.0, "scored", details)
         if not is_number(text) and not is_number(number):
@@ -170,7 +170,7 @@ _AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
 _FIRST_CLAUSE = re.compile(r".*?(?=[;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
 # Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
 _ANY_NUMBER = re.compile(
-    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+|\s(?:dozen|hundred|[a-z]*illion|thousand)s?\b)?"
+    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+|\s(?:and a half|dozen|hundred|[a-z]*illion|thousand)s?\b)?"
 )
 _ANOTHER_VALUE = re.compile(
     r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"
