@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -122,6 +123,23 @@ STATED = (
     r"|equal to)\b[,:\s]{0,9}){0,2}(?=([^\n]{1,400}))"
 )
 _STATED = re.compile("(?i)" + STATED)
+# One of these occurs in what STATED matches, in lower case.
+STATED_WORDS = (
+    "answer 答 选项 回答 해답 정답 답 الإجابة الجواب antwort respuesta risposta réponse resposta jawaban 解答"
+)
+_BEFORE = 150  # characters of a statement before such a word
+
+
+def matches(pattern: re.Pattern[str], words: str, text: str) -> list[re.Match[str]]:
+    """All matches of a pattern in whose matches one of these words occurs: the text before the first is skipped."""
+    lower = text.lower()
+    first = [at for word in words.split() if (at := lower.find(word)) >= 0]
+    if not first:
+        return []
+    start = max(0, min(first) - _BEFORE) if len(lower) == len(text) else 0
+    return list(pattern.finditer(text, start))
+
+
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?]"
@@ -144,8 +162,8 @@ def sentence(text: str) -> str:
 
 
 def _answer_is(text: str) -> str | None:
-    for content in reversed(_STATED.findall(TEXT_COMMAND.sub(r"\1", text))):
-        if not _NO_ANSWER.match(content) and (answer := sentence(content)):
+    for m in reversed(matches(_STATED, STATED_WORDS, TEXT_COMMAND.sub(r"\1", text))):
+        if not _NO_ANSWER.match(m[1]) and (answer := sentence(m[1])):
             return answer
     return None
 
@@ -181,8 +199,13 @@ def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, s
     return None, ""
 
 
-def reduce_gold(answer: str) -> str:
-    """The final answer of a reference: after the last `####` (GSM8K), else in its last box, else all of it."""
+@lru_cache(maxsize=4096)
+def gold_text(answer: str | int | float) -> str:
+    """The final answer of a reference: after the last `####` (GSM8K), else in its last box, else all of it.
+
+    Numbers in the shortest exact form.
+    """
+    answer = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
     if "####" in answer:
         return answer.rpartition("####")[2].strip()
     box = last_box(answer) if "box" in answer else None

@@ -20,8 +20,18 @@ from typing import Literal, NamedTuple
 
 from rewards.base import Row, Score
 from rewards.errors import RewardError
-from rewards.extract import STATED, TEXT_COMMAND, ThinkingFormat, box_span, last_box, parts, sentence
-from rewards.math.answer import AnswerReward
+from rewards.extract import (
+    STATED,
+    STATED_WORDS,
+    TEXT_COMMAND,
+    ThinkingFormat,
+    box_span,
+    last_box,
+    matches,
+    parts,
+    sentence,
+)
+from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
 
@@ -40,21 +50,26 @@ _CHINESE = (
     r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答)|(?:正确|符合题意|错误)的)(?:选项)?(?:应该?)?"
     r"(?:[是为:】\s]|选(?!项)择?){0,9}(?:选项)?"
 )
-# Patterns of statements, each with words of which one must occur (a quick test; none: always searched).
+# Patterns of statements, each with words of which one must occur, in lower case.
 _Patterns = dict[re.Pattern[str], str]
+_NOUNS = "ans choice option letter selection conclusion solution"
 _STATED: _Patterns = {
-    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): "",
+    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): f"{_NOUNS} {STATED_WORDS}",
     re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
-    re.compile(rf"(?m)^(?:Choose|Pick|Select)\b{_LINE}"): "Choose Pick Select",
-    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it It",
-    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "orrect: nswer's nswer’s",
+    re.compile(rf"(?m)^(?:Choose|Pick|Select)\b{_LINE}"): "choose pick select",
+    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it ",
+    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "correct: answer's answer’s",
     re.compile(_CHINESE + _LINE): "选 選 答 的",
-    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): "",
+    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): f"{_NOUNS} correct",
 }
 _JUDGED: _Patterns = {
-    re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"): "",
-    re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"): "",
-    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice |(?=\())(?=(\(?[A-Z]\)?)(?! (?:is|means)\b))"): "only Only",
+    re.compile(
+        _LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"
+    ): "correct right best final accurate appropriate likely",
+    re.compile(
+        rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"
+    ): "correct right best",
+    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice |(?=\())(?=(\(?[A-Z]\)?)(?! (?:is|means)\b))"): "only",
     re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",
 }
 _NONE = re.compile(
@@ -99,13 +114,11 @@ _CLOSING = re.compile(
 )
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
 _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
-_MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
+_MARKS = str.maketrans("", "", '*_`"“”$')
 
 
 class ChoiceParams(RewardParams):
-    """letters: those that the question offers, capital. thinking: a format's name or fields.
-
-    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a decision
+    """letters: those that the question offers, capital. thinking: a format's name or fields. truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a decision
     ("undecided"), all ("always"), none ("never").
     """
 
@@ -121,7 +134,7 @@ class Decision(NamedTuple):
     by: str
 
 
-class ChoiceReward(AnswerReward[Decision]):
+class ChoiceReward(AnswerReward):
     """1 if the completion decides for the row's letter, else 0.
 
     details: answer (the letter, or all letters of a list), by (the kind of decision), problem."""
@@ -142,11 +155,10 @@ class ChoiceReward(AnswerReward[Decision]):
     def find(self, row: Row, text: str) -> Decision | None:
         return decide(text, self.params.letters, _choices(row))
 
-    def compare(self, row: Row, answer: Decision) -> Score:
-        details = {"answer": answer.letters, "by": answer.by}
-        if len(answer.letters) > 1:
-            details["problem"] = "more than one letter"
-        return Score(float(answer.letters == self._gold(row)), "scored", details)
+    def compare(self, row: Row, answer: Answer) -> Score:
+        letters, by = answer
+        details = {"answer": letters, "by": by} | ({"problem": "more than one letter"} if len(letters) > 1 else {})
+        return Score(float(letters == self._gold(row)), "scored", details)
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "letter", and "letter and text" where the row has choices."""
@@ -188,7 +200,7 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
 
 def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Texts that may name an option, each with its kind, the most decisive first."""
-    plain = _QUOTED.sub(r"\1", _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text)))
+    plain = _QUOTED.sub(r"\1", _unmarked(TEXT_COMMAND.sub(r"\1", text)))
     stated = _matches(plain, _STATED, "says")
     if (span := box_span(plain)) is not None:
         stated.append((span[0], last_box(plain) or "", "box"))
@@ -199,7 +211,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
     for at, by in ((-1, "line"), (0, "first line")) if lines else ():
         if content := _line(lines, at, letters, choices):
             yield content, by
-    for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1]:
+    for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1] if "**" in text else ():
         heads_line = m["before"] is not None and m["behind"].strip(" .:")
         if not heads_line and not _SPEAKS_OF.match(_plain(m["inside"] + m["behind"])):
             yield m["inside"], "bold"
@@ -208,10 +220,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
 def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, str]]:
     """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
     statements = []
-    possible = [
-        pattern for pattern, words in patterns.items() if not words or any(map(text.__contains__, words.split()))
-    ]
-    for m in (m for pattern in possible for m in list(pattern.finditer(text))[-_LAST:]):
+    for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text)[-_LAST:]):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
         if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):
@@ -280,7 +289,13 @@ def _plain(content: str) -> str:
     content = content.strip()[:MAX_CHARS]
     if "\\" in content or "$" in content:
         content = clean(content.replace("$", ""))
-    return _MARKUP.sub("", content).strip()
+    return _unmarked(content).strip()
+
+
+def _unmarked(text: str) -> str:
+    for bracket in (r"\(", r"\)", r"\[", r"\]"):
+        text = text.replace(bracket, "")
+    return text.translate(_MARKS)
 
 
 def _by_text(content: str, letters: str, choices: Sequence[str]) -> str:

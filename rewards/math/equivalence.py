@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import lru_cache
 from itertools import chain
 
 from rewards.math.latex import GREEK, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
@@ -28,7 +29,9 @@ _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
-_CASES = re.compile(r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL)
+_CASES = re.compile(
+    r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL
+)
 _CONDITION = re.compile(r"^(?:if|for|when|where) +")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
@@ -60,6 +63,23 @@ _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 _EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions"})
+
+
+_exact = lru_cache(maxsize=4096)(rational)
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+
+
+def fast(gold: str, answer: str) -> bool | None:
+    """Equal strings and rationals as they stand, else None."""
+    if gold == answer:
+        return True
+    value = _exact(gold) if len(answer) <= 100 else None
+    if value is None:
+        return None
+    if "," in answer and _GROUPED.fullmatch(answer):
+        answer = answer.replace(",", "")
+    given = rational(answer)
+    return None if given is None else value == given
 
 
 def _unknown(_gold: str, _answer: str) -> Verdict:
@@ -180,8 +200,12 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
     bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
     qualifiers = [m for text in (bare_g, bare_a) if (m := _qualifier(text))]
     names = [m["name"] for m in qualifiers]
-    if len(qualifiers) == 1 or (qualifiers and (None not in names or len({_words(m.group()) for m in qualifiers}) == 1)):
-        bare_g, bare_a = (text[: m.start()].rstrip(" ,") if (m := _qualifier(text)) else text for text in (bare_g, bare_a))
+    if len(qualifiers) == 1 or (
+        qualifiers and (None not in names or len({_words(m.group()) for m in qualifiers}) == 1)
+    ):
+        bare_g, bare_a = (
+            text[: m.start()].rstrip(" ,") if (m := _qualifier(text)) else text for text in (bare_g, bare_a)
+        )
         if len(names) == 2 and names[0] != names[1]:  # `n\pi, n \in Z` for `k\pi, k \in Z`
             bare_a = re.sub(rf"(?<![A-Za-z\\]){names[1]}(?![A-Za-z])", names[0], bare_a)
     return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
@@ -352,7 +376,10 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
-    if any(re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step) for step in steps):
+    if any(
+        re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step)
+        for step in steps
+    ):
         return False  # prose with numbers of its own may contradict the last side
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
 

@@ -22,8 +22,14 @@ _NO_UNITS = frozenset(NOTATION["no_units"].split())
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Chinese units, scales and measure words; others (倍, 分之) may change the value.
 _CHINESE = "|".join(
-    sorted((*filter(str.isalpha, (n for n in (*_CANONICAL, *_SCALES) if not n.isascii())), *NOTATION["measure_words"].split()),
-           key=len, reverse=True)
+    sorted(
+        (
+            *filter(str.isalpha, (n for n in (*_CANONICAL, *_SCALES) if not n.isascii())),
+            *NOTATION["measure_words"].split(),
+        ),
+        key=len,
+        reverse=True,
+    )
 )
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
@@ -76,7 +82,9 @@ def _unit_words(text: str) -> frozenset[str] | None:
         if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
             name, exponent = words.pop() if words else "", word.translate(_PLAIN_DIGITS)
             per = exponent.startswith("-") and bool(words)  # m s^-2 is m/s^2
-            words += ["per"] * per + [f"{name}^{exponent.lstrip('-')}" if per and exponent != "-1" else name if per else f"{name}^{exponent}"]
+            words += ["per"] * per + [
+                f"{name}^{exponent.lstrip('-')}" if per and exponent != "-1" else name if per else f"{name}^{exponent}"
+            ]
             continue
         if (len(word) == 1 and word.isascii() and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
@@ -120,7 +128,9 @@ def quantity(text: str) -> Quantity:
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
-    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm").replace(r"\mu ", "µ"))
+    m = _TRAILING.fullmatch(
+        marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm").replace(r"\mu ", "µ")
+    )
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words = _unit_words(m["unit"])

@@ -61,6 +61,11 @@ def _vector(start: str, end: str) -> Any:
     return _symbol("vector", start, end) if start < end else -_symbol("vector", end, start)
 
 
+def _length(start: str, end: str) -> Any:
+    """The segment between two points, which is also written without the line above."""
+    return parsed(f"{start} {end}")
+
+
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
     values = [parsed(part) for part in arguments.split(",")]
     return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
@@ -83,7 +88,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
         (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
         (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
-        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: parsed(f"{m[1]} {m[2]}")),
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _length(m[1], m[2])),
         (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
         (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
         (_OPERAND + "!!(?!!)", _double_factorial),
