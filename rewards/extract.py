@@ -103,6 +103,8 @@ def last_box(text: str) -> str | None:
     if span is None:
         return None
     content, start, count = text[span[0] : span[1]], span[0], 1
+    if text.find("box", 0, start - 7) < 0:
+        return content  # the usual case: there is no other
     while count < MAX_BOXES and "}" in (gap := text[max(0, start - 60) : start]) and (listed := _LISTED.search(gap)):
         stop = start - len(gap) + listed.start()
         span = box_span(text[: stop + 1])
@@ -116,7 +118,7 @@ def last_box(text: str) -> str | None:
 STATED = (
     r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
     r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|(?:[-=]+>|-+|→)\s|[:：=])|<answer>"
-    r"|(?:^|\n)[*#_ ]{1,9}(?:the )?(?:final )?answer[*_ ]{0,9}\n\s{0,9}"
+    r"|\banswer(?:[*_]{1,3} ?|(?<=# answer)|(?<=# final answer))\n\s{0,9}"
     r"|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
     r"\s?(?:】|应该?是|应为|是|为|選|选|[:：]){1,3})[*_:：\s]{0,9}"
     r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
@@ -127,17 +129,18 @@ _STATED = re.compile("(?i)" + STATED)
 STATED_WORDS = (
     "answer 答 选项 回答 해답 정답 답 الإجابة الجواب antwort respuesta risposta réponse resposta jawaban 解答"
 )
-_BEFORE = 150  # characters of a statement before such a word
 
 
-def matches(pattern: re.Pattern[str], words: str, text: str) -> list[re.Match[str]]:
-    """All matches of a pattern in whose matches one of these words occurs: the text before the first is skipped."""
+def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) -> list[re.Match[str]]:
+    """All matches of a pattern in which one of these words occurs, at most `before` characters behind their start.
+
+    The text before the first of the words is skipped: such words are rare, and the patterns are slow.
+    """
     lower = text.lower()
     first = [at for word in words.split() if (at := lower.find(word)) >= 0]
     if not first:
         return []
-    start = max(0, min(first) - _BEFORE) if len(lower) == len(text) else 0
-    return list(pattern.finditer(text, start))
+    return list(pattern.finditer(text, max(0, min(first) - before) if len(lower) == len(text) else 0))
 
 
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
@@ -152,6 +155,7 @@ _NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final
     r"|could|will)\b"
 )
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
+_VALUE = re.compile(r"[-+=$€£\\.0-9]")
 _NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
 
 
@@ -169,9 +173,9 @@ def _answer_is(text: str) -> str | None:
 
 
 def _hashes(text: str) -> str | None:
-    contents = [_answer_is(content) or content.strip("* \t") for content in _HASHES.findall(text)]
-    values = [content for content in contents if re.match(r"[-+=$€£\\.0-9]", content)]  # others are headings
-    return (values or contents or [""])[-1] or None
+    contents = [content.strip("* \t") for content in _HASHES.findall(text)]
+    contents = [content if _VALUE.match(content) else _answer_is(content) or content for content in contents]
+    return ([content for content in contents if _VALUE.match(content)] or contents or [""])[-1] or None  # no headings
 
 
 def _last_number(text: str) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import model_validator
@@ -82,7 +82,7 @@ class Thinking(RewardParams):
                 raise ValueError(problem)
         return self
 
-    @property
+    @cached_property
     def marks(self) -> tuple[str, ...]:
         return tuple(mark for mark in (self.open, self.close, self.delimiter, self.end) if mark)
 

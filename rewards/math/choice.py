@@ -35,6 +35,7 @@ from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
 
+_BEFORE = 140  # characters of a statement before the first word that tells it
 _LAST = 100  # matches of a pattern that are looked at, from the last on
 _LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
 _NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
@@ -220,7 +221,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
 def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, str]]:
     """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
     statements = []
-    for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text)[-_LAST:]):
+    for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text, _BEFORE)[-_LAST:]):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
         if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):

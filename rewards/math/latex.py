@@ -312,6 +312,8 @@ def rational(text: str) -> Fraction | None:
     if m := _MIXED.fullmatch(text):
         part, whole = int(m[3] or m[5]), int(m[4] or m[6])
         return int(m[1] + "1") * (int(m[2]) + Fraction(part, whole)) if 0 < part < whole else None
+    if text[-1:].isalpha() and not text.endswith("ldots"):
+        return None
     text = squeeze(text)
     value = _plain(text)
     if value is not None:

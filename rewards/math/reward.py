@@ -162,7 +162,10 @@ def _of(verdict: Score, pair: Pair) -> Score:
 
 
 def _details(answer: str, by: str, source: str, **others: str) -> dict[str, Any]:
-    return {"answer": answer[:SHOWN], "by": by, **({} if source == "box" else {"found": source}), **others}
+    details = {"answer": answer[:SHOWN], "by": by, **others}
+    if source != "box":
+        details["found"] = source
+    return details
 
 
 def _spellings(gold: str) -> list[str]:
