@@ -38,7 +38,8 @@ from rewards.params import RewardParams
 _BEFORE = 140  # characters of a statement before the first word that tells it
 _LAST = 100  # matches of a pattern that are looked at, from the last on
 _LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
-_NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
+_NOUNS = "ans choice option letter selection conclusion solution"
+_NOUN = rf"(?:answer|{_NOUNS.replace(' ', '|')})"
 _BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
 _BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
 # A letter before a verb, maybe with its text between ("B (Paris) is"), but not at the end of a list.
@@ -53,7 +54,6 @@ _CHINESE = (
 )
 # Patterns of statements, each with words of which one must occur, in lower case.
 _Patterns = dict[re.Pattern[str], str]
-_NOUNS = "ans choice option letter selection conclusion solution"
 _STATED: _Patterns = {
     re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): f"{_NOUNS} {STATED_WORDS}",
     re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
@@ -119,7 +119,9 @@ _MARKS = str.maketrans("", "", '*_`"“”$')
 
 
 class ChoiceParams(RewardParams):
-    """letters: those that the question offers, capital. thinking: a format's name or fields. truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a decision
+    """letters: those that the question offers, capital. thinking: a format's name or fields.
+
+    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a decision
     ("undecided"), all ("always"), none ("never").
     """
 

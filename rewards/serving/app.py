@@ -27,11 +27,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, FailFast, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 
-from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, finite
+from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Outcome, Reward, Score, finite
 from rewards.errors import RewardError, TooManyFailures
-from rewards.serving.settings import ServerSettings
+from rewards.params import Count, RewardParams, Seconds, Share
 from rewards.serving.transcript import Prompts
 
 _LOG = logging.getLogger("uvicorn.error")
@@ -42,6 +42,25 @@ PATHS = "there is POST /get_reward, POST /score, GET /health and GET /metrics"
 Item = Score | tuple[dict[str, Any], str]  # one completion: what to grade, or the score of one that cannot be graded
 Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # a request: its items, and scores to an answer
 Receive = Callable[[], Any]
+
+
+class ServerSettings(RewardParams):
+    """Each is an option of `python -m rewards serve`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535, description="0: a free one")
+    workers: Count = Field(4, description="requests graded at once")
+    queue: int = Field(256, ge=0, le=1 << 24, description="requests that may wait to be graded; more get 503")
+    connections: Count = Field(512, description="open connections; more get 503")
+    max_body_mb: Count = Field(64, description="MiB of one request; larger ones get 413")
+    max_bodies_mb: Count = Field(256, description="MiB of all requests at once; more get 503")
+    max_completions: Count = Field(4096, description="completions of one request; more get 413")
+    timeout: Seconds = Field(600.0, description="seconds to wait and be graded; then 504")
+    read_timeout: Seconds = Field(60.0, description="seconds to send a request or take an answer; then 408")
+    grace: int = Field(30, ge=0, le=86400, description="seconds to finish requests after SIGTERM")
+    max_errors: Share = Field(FailureLimit.error, description="failure limit: share of outcomes `error`")
+    max_timeouts: Share = Field(FailureLimit.timeout, description="failure limit: share of outcomes `timeout`")
+    values: dict[Outcome, float] = {}  # what /get_reward answers for an outcome, in place of the reward's value
 
 
 class GetReward(BaseModel, strict=True):
