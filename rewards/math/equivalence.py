@@ -27,6 +27,7 @@ Leaf = Callable[[str, str], Verdict]
 MAX_ITEMS = 64
 _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
+_UNEQUAL = re.compile(r"\\?[A-Za-z]+ ?\\ne ?(.+)")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
 _CASES = re.compile(
@@ -46,13 +47,13 @@ _LEAD = re.compile(
     r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
 )
 _QUALIFIER = re.compile(
-    r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
+    r"(?:,|(?<=[\s)\]}])|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
     r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?(?:\\mathbb|[ZNQR](?![A-Za-z]))).*$"
     r"|\((?:with|where|since|because|rounded|to (?:the nearest|\w+ (?:decimal|significant)))\b.*\)$"
 )
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
-    rf"{NAME.pattern}|\|[A-Z]+'*\||\\overline\{{[A-Z]+\}}|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
+    rf"{NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
@@ -275,6 +276,21 @@ def _by_name(items: list[str]) -> list[str] | None:
     return [values[name] for name in sorted(values)] if len(values) == len(items) else None
 
 
+def _with_holes(text: str) -> str:
+    r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
+    first, *others = split_top(text, COMMA)
+    holes = [m[1] for item in others if (m := _UNEQUAL.fullmatch(item))]
+    bounds = span(first) if holes and len(holes) == len(others) else None
+    if bounds is None:
+        return text
+    return rf"{bounds.opening}{bounds.low},{bounds.high}{bounds.closing} \setminus \{{{','.join(holes)}\}}"
+
+
+def _rule_holes(g: str, a: str, leaf: Leaf) -> Ruling:
+    whole_g, whole_a = _with_holes(g), _with_holes(a)
+    return _ruled(_equal(whole_g, whole_a, leaf)) if (whole_g, whole_a) != (g, a) else _PASS
+
+
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = ranges(g), ranges(a)
     if len(gs) == 1 and len(as_) == 1:
@@ -292,15 +308,15 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
             return _ruled(False)
         return _ruled(_ordered([span_g.low, span_g.high], [span_a.low, span_a.high], leaf))
     parts_g, parts_a = unwrap(g), unwrap(a)
+    sets = [parts for parts in (parts_g, parts_a) if parts and parts[0] == r"\{"]
+    if len(sets) == 1 and len(_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
+        # a set of one thing is often given as that thing
+        return _ruled(_equal(sets[0][1], a, leaf) if parts_g in sets else _equal(g, sets[0][1], leaf))
     if parts_g and parts_a:
         if (parts_g[0], parts_g[2]) != (parts_a[0], parts_a[2]):
             return _ruled(False)
         compare = _unordered if parts_g[0] == r"\{" else _ordered
         return _ruled(compare(_items(parts_g[1]), _items(parts_a[1]), leaf))
-    parts = parts_g or parts_a
-    if parts and parts[0] == r"\{" and not {squeeze(g), squeeze(a)} & _EMPTY_SET and len(_items(parts[1])) == 1:
-        # a set of one thing is often given as that thing
-        return _ruled(_equal(parts[1], a, leaf) if parts_g else _equal(g, parts[1], leaf))
     return _PASS
 
 
@@ -460,6 +476,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
     _rule_cases,
     _rule_additions,
+    _rule_holes,
     _rule_approximation,
     _rule_unions,
     _rule_lists,

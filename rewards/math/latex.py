@@ -73,6 +73,7 @@ _UNICODE = str.maketrans(
     | {sign: f"\\{name} " for sign, name in zip(NOTATION["greek_signs"], GREEK, strict=True)}
     | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 )
+_CIRCLED = re.compile("[①-⑳]")  # the statements that hold, as a list
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
 _SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
 _MACROS: dict[str, tuple[int, str]] = {
@@ -246,7 +247,8 @@ def clean(text: str) -> str:
     """
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_SUPERSCRIPT_SIGNS)}}}", text)
-        text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+        text = _CIRCLED.sub(r"\g<0>,", text.translate(_UNICODE))
+        text = unicodedata.normalize("NFKC", text)
     text = text.strip().strip("`")
     if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
         text = text.replace("\n", ", ")  # statements on lines of their own
