@@ -1,4 +1,4 @@
-"""Rewards by name; one of your own, a subclass of `rewards.base.Reward`, is listed here or named `package.module:Class`."""
+"""Rewards by name. One of your own subclasses `rewards.base.Reward`; it is listed here, or named `package.module:Class`."""
 
 from __future__ import annotations
 

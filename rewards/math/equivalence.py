@@ -47,13 +47,15 @@ _LEAD = re.compile(
     r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
 )
 _QUALIFIER = re.compile(
-    r"(?:,|(?<=[\s)\]}])|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
+    r"(?:,|(?<=[\s)\]}])|\b)\s*"
+    r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
     r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?(?:\\mathbb|[ZNQR](?![A-Za-z]))).*$"
     r"|\((?:with|where|since|because|rounded|to (?:the nearest|\w+ (?:decimal|significant)))\b.*\)$"
 )
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
-    rf"{NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
+    rf"{NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
+    r"|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
