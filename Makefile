@@ -74,13 +74,13 @@ env/%:  ## build an environment (core, vllm, llamafactory, verl, torchtune) and 
 
 mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmetic, functions or both, OUT=…)
 	@out=$${OUT:-runs/mini-model}; python3 -m launchers.envs vllm >/dev/null; \
-	  $(CORE) -m data_prep.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out" \
+	  $(CORE) -m data_prep.families.mini.build --python "$$(python3 -m launchers.envs llamafactory)" --out "$$out" \
 	  --subject $(call q,$(or $(SUBJECT),arithmetic))
 
 test:  ## everything, real trainers included, at the smallest size that proves it (two files of tests at a time)
-	@$(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
+	@python3 tests/system_packages.py && $(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
 test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the models
-	@$(CORE) -m pytest $(ARGS)
+	@python3 tests/system_packages.py && $(CORE) -m pytest $(ARGS)
 bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
 bench/launcher:  ## CPU time of each command
 	@$(CORE) tests/bench/launcher.py
@@ -95,7 +95,7 @@ bench/data_prep:  ## data steps on 100,000 and 1,000,000 rows, beside plain scri
 	@PYTHONPATH=. $(CORE) tests/bench/data_steps.py $(ARGS)
 	@PYTHONPATH=. $(CORE) tests/bench/llm_client.py
 check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its native config by the trainer's own parser
-	@$(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
+	@python3 tests/system_packages.py && $(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
 	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py tests/launchers/test_verl_checks_recipes.py \
 	    tests/launchers/test_llamafactory.py tests/plugins/test_torchtune.py \
 	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'

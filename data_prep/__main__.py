@@ -19,10 +19,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import cache, pipeline
+from data_prep.core import cache, pipeline
+from data_prep.core.progress import Lines, Live
+from data_prep.core.rows import encode
 from data_prep.errors import DataError
-from data_prep.progress import Lines, Live
-from data_prep.rows import encode
 
 
 def main(argv: Sequence[str] | None = None) -> int:

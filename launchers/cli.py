@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from data_prep.errors import DataError
-from launchers import compose
-from launchers.compose import Overrides, Resolved
 from launchers.envs import REPO, EnvError
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides, Resolved
 
 if TYPE_CHECKING:
-    from launchers.rundir import Run
+    from launchers.run.directory import Run
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -77,7 +77,7 @@ def _absolute(key: str, text: str) -> str:
 
 def _resolve(name: str, given: _Given) -> Resolved:
     """A recipe, resolved and checked; raises UserError with all faults."""
-    from launchers import preflight
+    from launchers.checks import preflight
 
     overrides = Overrides(given.scale, tuple(given.settings))
     said: tuple[Fault, ...] = ()
@@ -102,7 +102,8 @@ def _locate(
 
     `first`: what becomes of a run that the recipe starts from and that is not done yet.
     """
-    from launchers import lineage, rundir
+    from launchers.run import directory as rundir
+    from launchers.run import upstream as lineage
 
     if not rundir.is_run(name):
         resolved = _resolve(name, given)
@@ -121,7 +122,7 @@ def _print_json(value: Any) -> None:
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """All recipes, with what each claims."""
-    from launchers import show
+    from launchers.recipe import catalogue as show
 
     rows = show.catalogue()
     if as_json:
@@ -133,7 +134,7 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False) -> None:
     """The resolved recipe, each value with the file and line it came from."""
-    from launchers import show as showing
+    from launchers.recipe import catalogue as showing
 
     given = _given(scale, set_, from_make)
     resolved = compose.resolve(name, Overrides(given.scale, tuple(given.settings)))
@@ -177,7 +178,7 @@ def plan(
     fresh: Fresh = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """What would be done: steps cached or to do, batch, optimiser steps, memory and time, exact command lines."""
-    from launchers import planned
+    from launchers.run import summary as planned
 
     run = _locate(name, _given(scale, set_, from_make), out, fresh, first="pass")
     facts = planned.facts(run.plan)
@@ -197,7 +198,7 @@ def render(
     from_make: FromMake = False,
 ) -> None:
     """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
-    from launchers import rundir
+    from launchers.run import directory as rundir
 
     run = _locate(name, _given(scale, set_, from_make), out)
     rundir.prepare(run)
@@ -208,7 +209,7 @@ def render(
 
 
 def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
-    from launchers import run as running
+    from launchers.run import execute as running
 
     run = _locate(name, given, out, fresh, first="do" if "report" in parts else "refuse")
     if run.finished:
@@ -223,7 +224,7 @@ def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: b
 
 
 def _look(name: str, step: str, option: str, given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
-    from launchers import between
+    from launchers.run import inspect as between
 
     folder = between.do(_locate(name, given, out, fresh), step, option)
     if as_json:
@@ -237,7 +238,7 @@ def _part(part: str, about: str) -> None:
         name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
         fresh: Fresh = False, from_make: FromMake = False,
     ) -> None:  # fmt: skip
-        from launchers.plan import PARTS
+        from launchers.plan.plan import PARTS
 
         parts = PARTS if part == "run" else (part,)
         _execute(name, parts, _given(scale, set_, from_make), out, fresh, as_json)
@@ -275,8 +276,8 @@ def study(
     only: Annotated[str | None, typer.Option("--only", help="these cells, and what they need: cell,cell")] = None,
 ) -> None:  # fmt: skip
     """An experiment made of runs: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
-    from launchers import study as studying
-    from launchers import study_file
+    from launchers.study import run as studying
+    from launchers.study import spec as study_file
 
     given = _given(scale, set_, from_make)
     asked = study_file.load(
@@ -297,7 +298,7 @@ def submit(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Render the run and hand its job.sbatch to Slurm."""
-    from launchers import rundir
+    from launchers.run import directory as rundir
     from launchers.targets import slurm
 
     run = _locate(name, _given(scale, set_, from_make), out)
@@ -319,8 +320,9 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's or a study's directory")], as_json: Json = False
 ) -> None:
     """Write report.html of a run, or of a study."""
-    from launchers import collect, study_report
-    from launchers import report as reporting
+    from launchers.report import page as reporting
+    from launchers.run import collect
+    from launchers.study import page as study_report
 
     if (run / "study.json").is_file():
         path = study_report.build(run)
@@ -338,7 +340,7 @@ def report(
 @app.command(hidden=True)
 def schema() -> None:
     """The JSON schema of recipes, for configs/recipe.schema.json."""
-    from launchers.recipe import json_schema
+    from launchers.recipe.schema import json_schema
 
     _print_json(json_schema())
 

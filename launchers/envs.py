@@ -169,7 +169,10 @@ def ensure(name: str, device: str | None = None) -> Path:
 def _write_bytecode(python: Path, environ: Mapping[str, str]) -> None:
     """Compile what the launcher imports, also for users who have turned bytecode off: it halves every start."""
     writing = {**environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(REPO)}
-    verbs = "import launchers.cli, launchers.planned, launchers.show, launchers.run, launchers.phase, jinja2"
+    verbs = (
+        "import launchers.cli, launchers.run.summary, launchers.recipe.catalogue, "
+        "launchers.run.execute, launchers.run.supervise, jinja2"
+    )
     _run([str(python), "-c", verbs], writing, "importing the launcher")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data_prep import prompts
-from data_prep.step import Row
+from data_prep.core.step import Row
+from data_prep.inference import prompts
 
 Render = Callable[[Row], str]
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from data_prep.step import Drop, Params, Row
+from data_prep.core.step import Drop, Params, Row
 from data_prep.steps.select import prompt_of
 from rewards import OUTCOMES
 from rewards.code.fences import LANGUAGES, blocks, choose

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from data_prep import tasks
+from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.step import Apply, Context, Drop, Output, Params, Row, Step
+from data_prep.sources import tasks
 from data_prep.steps.dedup import Field_
 from data_prep.steps.load import Load, LoadParams
 from data_prep.text.normalise import text_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import Field
 
-from data_prep.step import Context, Drop, Output, Params, Row, Step
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.text.near_duplicates import near_duplicates
 from data_prep.text.normalise import as_numbers, first_equal, normalised, text_hash, text_of
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from data_prep.step import Context, Drop, Output, Params, Row, Step
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import Table, number_of, prompt_of
 
 DIGITS = 4

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from data_prep.files import sweep, whole_file, write_atomic
-from data_prep.rows import lacking
-from data_prep.step import Context, Drop, Output, Params, Row, Step
-from data_prep.steps import export_torchtune, export_verl
+from data_prep.core.files import sweep, whole_file, write_atomic
+from data_prep.core.rows import lacking
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.writers import torchtune as export_torchtune
+from data_prep.writers import verl as export_verl
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter

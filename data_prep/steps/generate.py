@@ -19,13 +19,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.errors import DataError
-from data_prep.llm.params import SERVED_UNKEYED, UNKEYED, EndpointParams, endpoint, refuse_failures
-from data_prep.llm.params import SHARD_SAMPLES as API_SHARD_SAMPLES
-from data_prep.models import find_model
-from data_prep.offline import Offline
-from data_prep.sampling import Sample, Sampling
-from data_prep.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.inference.api.params import SERVED_UNKEYED, UNKEYED, EndpointParams, endpoint, refuse_failures
+from data_prep.inference.api.params import SHARD_SAMPLES as API_SHARD_SAMPLES
+from data_prep.inference.models import find_model
+from data_prep.inference.sampling import Sample, Sampling
+from data_prep.inference.vllm.offline import Offline
 
 OF_ANOTHER_COMPLETION = ("completion", "rejected", "score", "outcome")
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import rewards
+from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.steps import candidates
 from data_prep.steps.select import prompt_of
 

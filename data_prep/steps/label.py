@@ -18,17 +18,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from data_prep import prompts
-from data_prep.llm.objects import NoObject, found_object
-from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
-from data_prep.llm.replies import Failed, as_drop
-from data_prep.llm.requests import Request
-from data_prep.sampling import Sampling, prompt_seed
-from data_prep.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.inference import prompts
+from data_prep.inference.api.objects import NoObject, found_object
+from data_prep.inference.api.params import (
+    SERVED_UNKEYED,
+    SHARD_SAMPLES,
+    UNKEYED,
+    EndpointParams,
+    endpoint,
+    refuse_failures,
+)
+from data_prep.inference.api.replies import Failed, as_drop
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sampling, prompt_seed
 from data_prep.text.normalise import text_of
 
 if TYPE_CHECKING:
-    from data_prep.llm.client import ChatClient
+    from data_prep.inference.api.client import ChatClient
 
 
 class LabelParams(EndpointParams):

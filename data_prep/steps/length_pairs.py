@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from data_prep.step import Context, Drop, Output, Row, Step
+from data_prep.core.step import Context, Drop, Output, Row, Step
 from data_prep.steps import candidates
 from data_prep.steps.candidates import BuilderParams, Candidate
 from data_prep.steps.select import number_of

@@ -17,17 +17,16 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 import rewards
-from data_prep import tasks
+from data_prep.core.rows import MAX_TEXT_BYTES, check, check_size
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.fetch import Unreachable
-from data_prep.rows import MAX_TEXT_BYTES, check, check_size
-from data_prep.step import Context, Drop, Output, Params, Row, Step
-from data_prep.steps import asking, shapes
-from data_prep.steps.curriculum import Curriculum as CurriculumStep
-from data_prep.steps.files import files_of, read_records
-from data_prep.steps.origins import Origin, Place, conversion, converted, look, questions_step, records
-from data_prep.steps.taking import limited, unique
-from data_prep.tasks import (
+from data_prep.families.mini.step import Curriculum as CurriculumStep
+from data_prep.sources import shapes, tasks
+from data_prep.sources.fetch import Unreachable
+from data_prep.sources.files import files_of, read_records
+from data_prep.sources.origins import Origin, Place, conversion, converted, look, questions_step, records
+from data_prep.sources.taking import limited, unique
+from data_prep.sources.tasks import (
     AnswerFrom,
     Columns,
     Curriculum,
@@ -39,6 +38,7 @@ from data_prep.tasks import (
     Scalar,
     Unanswered,
 )
+from data_prep.steps import asking
 
 NEEDS = ("prompt",)
 MAX_TEST_BYTES = 64_000_000  # of one input or output of a program's tests: contest inputs have megabytes

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from typing_extensions import Self
 
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError, nearest
-from data_prep.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import number_of
 from data_prep.text.normalise import as_numbers, first_equal, text_hash
 

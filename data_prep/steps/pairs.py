@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from data_prep.step import Context, Drop, Output, Row, Step
+from data_prep.core.step import Context, Drop, Output, Row, Step
 from data_prep.steps import candidates
 from data_prep.steps.candidates import BuilderParams, Candidate
 

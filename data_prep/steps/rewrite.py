@@ -24,21 +24,29 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 import rewards
-from data_prep import prompts, tasks
-from data_prep.llm.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint, refuse_failures
-from data_prep.llm.replies import Failed, as_drop
-from data_prep.llm.requests import Request
-from data_prep.sampling import Sample, Sampling, prompt_seed
-from data_prep.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.inference import prompts
+from data_prep.inference.api.params import (
+    SERVED_UNKEYED,
+    SHARD_SAMPLES,
+    UNKEYED,
+    EndpointParams,
+    endpoint,
+    refuse_failures,
+)
+from data_prep.inference.api.replies import Failed, as_drop
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sample, Sampling, prompt_seed
+from data_prep.sources import tasks
+from data_prep.sources.origins import prompt_hash
 from data_prep.steps.asking import renderer
-from data_prep.steps.origins import prompt_hash
 from data_prep.text.normalise import text_of
-from data_prep.thoughts import explanation, split, words
+from data_prep.text.thoughts import explanation, split, words
 from rewards.extract import cut_short
 from rewards.thinking import Thinking, thinking
 
 if TYPE_CHECKING:
-    from data_prep.llm.client import ChatClient
+    from data_prep.inference.api.client import ChatClient
 
 NO_SEAM, BARE = "no seam between thought and solution", "solution without explanation"  # a model may help
 OF_THE_SAMPLE = ("tokens", "score_details")  # fields of meta that are of the text as it was

@@ -15,9 +15,9 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 import rewards
+from data_prep.core.step import Apply, Context, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.score_cache import ScoreCache
-from data_prep.step import Apply, Context, Params, Row, Step
+from data_prep.steps.score_cache import ScoreCache
 from rewards.scorer import score_rows
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from data_prep.step import Context, Drop, Output, Params, Row, Step
-from data_prep.tasks import Scalar
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.sources.tasks import Scalar
 from rewards import OUTCOMES
 
 if TYPE_CHECKING:

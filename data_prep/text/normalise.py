@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_prep.step import Row
+from data_prep.core.step import Row
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from launchers.compose import Resolved
 from launchers.errors import Fault
-from launchers.hardware import Hardware
-from launchers.recipe import Recipe
+from launchers.machines.hardware import Hardware
+from launchers.recipe.compose import Resolved
+from launchers.recipe.schema import Recipe
 
 
 class InRun(str):

@@ -14,13 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from launchers import models
 from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
-from launchers.compose import Resolved
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
-from launchers.hardware import Hardware
-from launchers.recipe import DERIVED, OTHER_NAMES, Preference, Recipe
+from launchers.machines.hardware import Hardware
+from launchers.recipe import models
+from launchers.recipe.compose import Resolved
+from launchers.recipe.schema import DERIVED, OTHER_NAMES, Preference, Recipe
 from launchers.render import template
 
 # Keys that the template writes from `train`; in `native` they are refused with our name for them.

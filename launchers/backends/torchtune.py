@@ -17,11 +17,11 @@ from typing import Any
 
 from launchers.backends.base import Command, EnvPython, Job, Progress
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
-from launchers.compose import Resolved
 from launchers.envs import REPO
 from launchers.errors import Fault, nearest
-from launchers.hardware import Hardware
-from launchers.recipe import DERIVED, Preference, Recipe, our_name
+from launchers.machines.hardware import Hardware
+from launchers.recipe.compose import Resolved
+from launchers.recipe.schema import DERIVED, Preference, Recipe, our_name
 from launchers.render import template
 
 # torchtune's keys to ours: what the template writes. In `native` they are refused with our name; a fault that is found

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launchers import models
-from launchers.recipe import Lora
+from launchers.recipe import models
+from launchers.recipe.schema import Lora
 
 # Hugging Face's names of the layers that adapters can be laid on, to torchtune's.
 ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "output_proj"}

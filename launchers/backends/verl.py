@@ -15,14 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep import tasks
+from data_prep.sources import tasks
 from launchers.backends.base import Command, EnvPython, Job, Progress
-from launchers.compose import Resolved
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
-from launchers.hardware import Hardware
-from launchers.online import is_online
-from launchers.recipe import Recipe, our_name
+from launchers.machines.hardware import Hardware
+from launchers.recipe.compose import Resolved
+from launchers.recipe.online import is_online
+from launchers.recipe.schema import Recipe, our_name
 from launchers.render import template, yaml_value
 
 AGGREGATION = {
@@ -304,7 +304,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _critic(recipe: Any) -> Any:
-    from launchers.recipe import Critic
+    from launchers.recipe.schema import Critic
 
     return (recipe.algorithm.critic or Critic()) if recipe.algorithm.advantages == "gae" else None
 

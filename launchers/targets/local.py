@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
-from launchers.plan import PART_OF, PARTS, Plan
+from launchers.plan.plan import PART_OF, PARTS, Plan
 from launchers.render import shell_word, template
 
 # On a CPU, tiny models are several times faster with one thread each, and nothing may reach for a GPU or a hub.

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from launchers import tree as yaml_tree
-from launchers.compose import faults_of
 from launchers.envs import REPO
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
-from launchers.plan import Plan
-from launchers.recipe import Strict
+from launchers.plan.plan import Plan
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import faults_of
+from launchers.recipe.schema import Strict
 from launchers.render import template
 
 FOLDER = REPO / "configs" / "sites"

@@ -4,8 +4,8 @@
         --input rows.jsonl --output scored.jsonl
 
 The thought is removed first (rewards/thinking.py): the reward model reads the row's `prompt` and the answer, in its own
-chat template, which the server applies: vLLM's /classify or /pooling. `data_prep.serve.serve(model)` starts and stops
-such a server.
+chat template, which the server applies: vLLM's /classify or /pooling. `data_prep.inference.vllm.server.serve(model)`
+starts and stops such a server.
 """
 
 from __future__ import annotations

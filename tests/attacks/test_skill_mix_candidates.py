@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 
 RIGHT = "int twice(int x) { return x + x; }"
 WRONG = "int twice(int x) { return 77; }"

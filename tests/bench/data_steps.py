@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from tests.bench.tables import show
 
 SIZES = (100_000, 1_000_000)

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.llm.client import ChatClient
-from data_prep.llm.prices import find_price
-from data_prep.llm.requests import Request
-from data_prep.sampling import Sampling
+from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.prices import find_price
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sampling
 from tests.bench.tables import show
 
 MODEL = "gpt-4o-mini"

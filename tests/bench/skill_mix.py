@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from data_prep.score_cache import ScoreCache
-from data_prep.step import Row
+from data_prep.core.step import Row
+from data_prep.steps.score_cache import ScoreCache
 from rewards import Score
 from rewards.code.reward import CodeReward
 from tests.bench.cpp_reward import whole

@@ -28,9 +28,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from data_prep.guard import descendants
+from data_prep.core.guard import descendants
 from launchers import envs
-from launchers.phase import Guarded
+from launchers.run.supervise import Guarded
 from rewards.serving.verl import compute_score_async
 from tests.bench.tables import cpu_now, show
 from tests.conftest import REPO

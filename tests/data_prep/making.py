@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from data_prep import pipeline
-from data_prep.manifest import Manifest
+from data_prep.core import pipeline
+from data_prep.core.manifest import Manifest
 
 Item = tuple[str, dict]
 

@@ -4,8 +4,8 @@ import random
 
 import making
 
-from data_prep import pipeline
-from data_prep.manifest import Manifest
+from data_prep.core import pipeline
+from data_prep.core.manifest import Manifest
 
 TESTS = {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}
 FENCE = "```"

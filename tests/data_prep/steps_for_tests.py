@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from data_prep.__main__ import main
+from data_prep.core.step import KINDS, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.step import KINDS, Context, Drop, Output, Params, Row, Step
 
 
 class SlowParams(Params):

@@ -3,7 +3,7 @@
 import pytest
 from scored_samples import block, build, code, sample, samples
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError, LimitPassed
 
 

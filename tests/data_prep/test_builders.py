@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored_samples import FENCE, TESTS, block, build, code
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.lineage import lineage
 from data_prep.errors import DataError
-from data_prep.lineage import lineage
 from data_prep.steps.candidates import code_of, fenced, language_of, natural
 
 

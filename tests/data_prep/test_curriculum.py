@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data_prep.mini import curriculum
-from data_prep.mini.curriculum import Problem
-from data_prep.step import Context, step_class
+from data_prep.core.step import Context, step_class
+from data_prep.families.mini import curriculum
+from data_prep.families.mini.curriculum import Problem
 
 two_digits = st.integers(10, 99)
 problems = st.one_of(
@@ -133,7 +133,7 @@ def test_the_step_gives_the_curriculum(tmp_path):
 
 
 def test_the_command_prints_rows_and_refuses_in_one_line():
-    command = [sys.executable, "-m", "data_prep.mini.curriculum", "--levels"]
+    command = [sys.executable, "-m", "data_prep.families.mini.curriculum", "--levels"]
     root = Path(__file__).parents[2]
     good = subprocess.run([*command, "2:3"], cwd=root, capture_output=True, text=True, check=True)
     assert len(good.stdout.splitlines()) == 3

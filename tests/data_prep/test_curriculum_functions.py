@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import rewards
-from data_prep.mini import curriculum, functions
-from data_prep.mini.functions import SKILLS, Problem, Use
-from data_prep.rows import check
-from data_prep.step import Context, step_class
+from data_prep.core.rows import check
+from data_prep.core.step import Context, step_class
+from data_prep.families.mini import curriculum, functions
+from data_prep.families.mini.functions import SKILLS, Problem, Use
 
 EVERY = {1: 20, 2: 60, 3: 60}
 

@@ -6,7 +6,7 @@ import making
 import pytest
 from problems import BENCHMARK, OTHERS, REPEATS
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError
 from data_prep.text.overlap import Benchmark
 from data_prep.text.tokens import tokens, words

@@ -16,11 +16,11 @@ import making
 import pytest
 import steps_for_tests  # noqa: F401 - registers its steps
 
-from data_prep import engine, pipeline
+from data_prep.core import engine, pipeline
+from data_prep.core.files import require_space, whole_file, write_atomic, write_together
+from data_prep.core.manifest import read_manifest
+from data_prep.core.stored import stored
 from data_prep.errors import DataError, LimitPassed
-from data_prep.files import require_space, whole_file, write_atomic, write_together
-from data_prep.manifest import read_manifest
-from data_prep.stored import stored
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("steps_for_tests.py"))]
 REPOSITORY = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import making
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError, LimitPassed
 
 SYSTEM = {"role": "system", "content": "Think."}

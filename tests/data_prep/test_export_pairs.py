@@ -8,7 +8,7 @@ import making
 import pytest
 from test_export import SYSTEM, USER, export
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import LimitPassed
 from launchers import envs
 

@@ -8,7 +8,7 @@ import making
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import LimitPassed
 from launchers import envs
 from rewards.serving import verl

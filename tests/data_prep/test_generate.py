@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.manifest import Manifest, read_rows
+from data_prep.core.step import Row
 from data_prep.errors import DataError, LimitPassed
-from data_prep.manifest import Manifest, read_rows
-from data_prep.models import find_model
-from data_prep.sampling import Sample
-from data_prep.step import Row
+from data_prep.inference.models import find_model
+from data_prep.inference.sampling import Sample
 from data_prep.steps.generate import Generate, GenerateParams, sample_rows, with_system
 from tests.fakes.openai_server import OpenAIServer, Request, Status
 

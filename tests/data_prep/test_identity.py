@@ -11,9 +11,9 @@ import making
 import pytest
 import steps_for_tests  # noqa: F401 - registers its steps
 
-from data_prep import cache, pipeline
-from data_prep.code_identity import code_hash, imported_modules
-from data_prep.step import KINDS
+from data_prep.core import cache, pipeline
+from data_prep.core.code_identity import code_hash, imported_modules
+from data_prep.core.step import KINDS
 from tests.fakes.openai_server import OpenAIServer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,8 +21,8 @@ MODULES = sorted([*REPOSITORY.glob("data_prep/**/*.py"), *REPOSITORY.glob("rewar
 KEYS = """
 import json
 from pathlib import Path
-from data_prep.code_identity import code_hash
-from data_prep.step import KINDS
+from data_prep.core.code_identity import code_hash
+from data_prep.core.step import KINDS
 print(json.dumps({kind: code_hash([place.split(":")[0]]) for kind, place in KINDS.items()}))
 """
 
@@ -62,7 +62,7 @@ def test_code_that_runs_changes_the_keys_of_the_steps_that_import_it(copy: Path)
     before = keys(copy)
     # Match decides which rows of a task are loaded.
     edit(
-        copy / "data_prep/tasks.py",
+        copy / "data_prep/sources/tasks.py",
         "        if self.contains is not None:\n            return",
         "        return True\n        if self.contains is not None:\n            return",
     )
@@ -73,7 +73,12 @@ def test_code_that_runs_changes_the_keys_of_the_steps_that_import_it(copy: Path)
 
 def test_imports_are_followed_into_functions_and_up_to_packages() -> None:
     modules = imported_modules("data_prep.steps.label")
-    assert {"data_prep.steps.label", "data_prep.llm.client", "data_prep.llm.journal", "data_prep"} <= set(modules)
+    assert {
+        "data_prep.steps.label",
+        "data_prep.inference.api.client",
+        "data_prep.inference.api.journal",
+        "data_prep",
+    } <= set(modules)
     assert all(place.partition(":")[0] in imported_modules(place.partition(":")[0]) for place in KINDS.values())
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import intervals
 from data_prep.errors import DataError
+from data_prep.evaluation import intervals
 
 
 @given(st.data())

@@ -5,7 +5,7 @@ import json
 import making
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError, LimitPassed
 from tests.fakes.openai_server import Finish, OpenAIServer, Raw, Request, Status
 
@@ -51,7 +51,7 @@ def test_labels_are_read_and_what_cannot_be_read_is_asked_again_then_counted(tmp
 
 def test_all_rows_are_asked_side_by_side_and_said_as_they_come(tmp_path, monkeypatch, capsys):
     """In shards of a few hundred, each would end in a wait for its slowest reply; one large shard tells of itself."""
-    monkeypatch.setattr("data_prep.llm.spend.SAY_EVERY_S", 0.0)
+    monkeypatch.setattr("data_prep.inference.api.spend.SAY_EVERY_S", 0.0)
     with OpenAIServer(lambda request: Finish(content='{"difficulty": 3}')) as server:
         manifest, rows = label(tmp_path, server, [f"p{n}" for n in range(600)])
     assert [row["id"] for row in rows] == [f"r{n}" for n in range(600)]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.step import Drop
 from data_prep.errors import DataError
-from data_prep.step import Drop
-from data_prep.steps.lim import epochs, lim_scores, read_steps, sample_files
+from data_prep.families.min_o1.lim import epochs, lim_scores, read_steps, sample_files
 
 
 def write_step(folder: Path, step: int, **prompts: list[float]) -> Path:

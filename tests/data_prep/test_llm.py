@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError, LimitPassed
-from data_prep.llm.client import ChatClient, _all_or_first_error
-from data_prep.llm.keys import read_keys
-from data_prep.llm.replies import Failed, is_same_model, parse, retry_after
-from data_prep.sampling import Sample, Sampling
-from data_prep.step import Drop, Row
+from data_prep.inference.api.client import ChatClient, _all_or_first_error
+from data_prep.inference.api.keys import read_keys
+from data_prep.inference.api.replies import Failed, is_same_model, parse, retry_after
+from data_prep.inference.sampling import Sample, Sampling
 from tests.fakes.openai_server import Cut, Fault, Finish, Model, OpenAIServer, Raw, Request, Slow, Status, Trickle
 
 ONCE = Sampling(n=1, seed=7)

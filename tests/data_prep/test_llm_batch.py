@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.step import step_class
+from data_prep.core.totals import journal_path
 from data_prep.errors import DataError, LimitPassed
-from data_prep.llm import batch as batch_module
-from data_prep.llm.client import ChatClient
-from data_prep.llm.prices import Price
-from data_prep.llm.replies import Failed
-from data_prep.llm.requests import Request
-from data_prep.llm.totals import journal_path
-from data_prep.sampling import Sampling
-from data_prep.step import step_class
+from data_prep.inference.api import batch as batch_module
+from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.prices import Price
+from data_prep.inference.api.replies import Failed
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sampling
 from tests.data_prep.killing import kill_when
 from tests.fakes import openai_server
 from tests.fakes.openai_server import Cut, Expired, Fault, Finish, Lost, Model, OpenAIServer, Raw, Status

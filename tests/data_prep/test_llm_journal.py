@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.fingerprint import canonical
+from data_prep.core.manifest import read_rows
+from data_prep.core.totals import Totals, journal_path, whole_lines
 from data_prep.errors import DataError, LimitPassed
-from data_prep.fingerprint import canonical
-from data_prep.llm.client import ChatClient
-from data_prep.llm.journal import Journal, reply_json
-from data_prep.llm.prices import find_price
-from data_prep.llm.replies import Failed, Reply
-from data_prep.llm.requests import Request
-from data_prep.llm.totals import Totals, journal_path, whole_lines
-from data_prep.manifest import read_rows
-from data_prep.sampling import Sample, Sampling
+from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.journal import Journal, reply_json
+from data_prep.inference.api.prices import find_price
+from data_prep.inference.api.replies import Failed, Reply
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sample, Sampling
 from tests.data_prep.killing import kill_when
 from tests.fakes import openai_server
 from tests.fakes.openai_server import Cut, Fault, Finish, Model, OpenAIServer, Raw, Slow, Status

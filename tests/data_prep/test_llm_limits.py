@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
-from data_prep.llm.client import ChatClient
-from data_prep.llm.pace import Pace, key_name
-from data_prep.llm.requests import Request, call, most_tokens
-from data_prep.sampling import Sampling
+from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.pace import Pace, key_name
+from data_prep.inference.api.requests import Request, call, most_tokens
+from data_prep.inference.sampling import Sampling
 from tests.fakes import openai_server
 from tests.fakes.openai_server import Fault, OpenAIServer, Slow, Status
 

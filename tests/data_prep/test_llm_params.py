@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data_prep import pipeline
-from data_prep.llm.params import UNKEYED, CallParams, EndpointParams, endpoint
-from data_prep.llm.requests import Request
-from data_prep.sampling import Sampling
-from data_prep.step import Context
+from data_prep.core import pipeline
+from data_prep.core.step import Context
+from data_prep.inference.api.params import UNKEYED, CallParams, EndpointParams, endpoint
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sampling
 from tests.fakes.openai_server import OpenAIServer
 
 ANOTHER_WAY: dict[str, Any] = {

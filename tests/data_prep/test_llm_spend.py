@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.manifest import read_manifest
 from data_prep.errors import DataError, LimitPassed
-from data_prep.llm.client import ChatClient
-from data_prep.llm.params import EndpointParams
-from data_prep.llm.prices import Price, find_price
-from data_prep.llm.requests import Request
-from data_prep.llm.spend import dollars
-from data_prep.manifest import read_manifest
-from data_prep.sampling import Sampling
+from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.params import EndpointParams
+from data_prep.inference.api.prices import Price, find_price
+from data_prep.inference.api.requests import Request
+from data_prep.inference.api.spend import dollars
+from data_prep.inference.sampling import Sampling
 from tests.fakes import openai_server
 from tests.fakes.openai_server import Cut, Fault, Finish, OpenAIServer, Raw, Slow, Status, Trickle
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import pipeline, rows, tasks
+from data_prep.core import pipeline, rows
+from data_prep.core.step import Drop
 from data_prep.errors import DataError, LimitPassed
-from data_prep.step import Drop
-from data_prep.steps.shapes import as_text, final_answer, pick
+from data_prep.sources import tasks
+from data_prep.sources.shapes import as_text, final_answer, pick
 
 QUESTION, ANSWER = "What is 2 + 3?", "2 + 3 = \\boxed{5}"
 USER = {"role": "user", "content": QUESTION}
@@ -158,7 +159,7 @@ json_values = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from([*rows.FIELDS, "question", "messages", "output"]), json_values, max_size=6))
 def test_any_record_is_a_row_or_a_drop(record):
-    from data_prep.steps.shapes import recognised
+    from data_prep.sources.shapes import recognised
 
     try:
         convert = recognised(record, "here")

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from test_load import FIXTURES, load
 
+from data_prep.core.fingerprint import git_blob
 from data_prep.errors import DataError
-from data_prep.fetch import fetch, hub_records
-from data_prep.fingerprint import git_blob
-from data_prep.tasks import Hub, Remote
+from data_prep.sources.fetch import fetch, hub_records
+from data_prep.sources.tasks import Hub, Remote
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
@@ -76,7 +76,7 @@ def test_wrong_content_and_absent_files_are_refused(tmp_path, server):
 OFFLINE = """
 from pathlib import Path
 from data_prep.errors import DataError
-from data_prep.step import Context
+from data_prep.core.step import Context
 from data_prep.steps.load import Load, LoadParams
 
 for given in ({"task": "gsm8k"}, {"tasks": ["gsm8k", "numina_math"], "paths": {"gsm8k": "in.jsonl"}, "mirror": True},

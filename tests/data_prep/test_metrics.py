@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import metrics
 from data_prep.errors import DataError
+from data_prep.evaluation import metrics
 
 
 def row(prompt, k, score, *, task="arithmetic", level=None, **meta):
@@ -155,7 +155,7 @@ def test_command_line_evaluates_and_compares(tmp_path, capsys):
 
 def test_standard_library_only():
     heavy = ("numpy", "pydantic", "jinja2")
-    code = f"import sys, data_prep.metrics; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, data_prep.evaluation.metrics; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[2]
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "[]"
 

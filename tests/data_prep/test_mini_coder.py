@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from data_prep.mini import build, evaluate
-from data_prep.mini.model import Shape
-from data_prep.mini.worlds import FUNCTIONS
+from data_prep.families.mini import build, evaluate
+from data_prep.families.mini.model import Shape
+from data_prep.families.mini.worlds import FUNCTIONS
 from tests.data_prep.test_mini_model import ROOT, tensors
 
 SHIPPED = ROOT / FUNCTIONS.folder
@@ -43,7 +43,7 @@ def test_the_card_describes_a_model_worth_training_further():
 
 
 def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp_path):
-    command = [str(llamafactory_python), "-m", "data_prep.mini.model", str(tmp_path), "--subject", "functions"]
+    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path), "--subject", "functions"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for name in build.AS_BUILT:
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
@@ -51,7 +51,16 @@ def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp
 
 
 def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_path):
-    asked = ["data_prep.mini.evaluate", str(SHIPPED), "--subject", "functions", "--levels", "2:80", "--samples", "1"]
+    asked = [
+        "data_prep.families.mini.evaluate",
+        str(SHIPPED),
+        "--subject",
+        "functions",
+        "--levels",
+        "2:80",
+        "--samples",
+        "1",
+    ]
     asked += ["--seed", "9", "--max-tokens", str(FUNCTIONS.max_tokens)]
     now = json.loads(build.call(llamafactory_python, asked, tmp_path / "log"))["levels"]["2"]
     then = RECORD["levels"]["2"]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.mini import build, curriculum, evaluate
-from data_prep.mini.model import Shape
-from data_prep.mini.worlds import ARITHMETIC
+from data_prep.families.mini import build, curriculum, evaluate
+from data_prep.families.mini.model import Shape
+from data_prep.families.mini.worlds import ARITHMETIC
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "recipes/mini/model"
@@ -59,7 +59,7 @@ def test_the_card_describes_a_model_worth_training_further():
 
 
 def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp_path):
-    command = [str(llamafactory_python), "-m", "data_prep.mini.model", str(tmp_path), "--seed", "0"]
+    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path), "--seed", "0"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for name in build.AS_BUILT:
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
@@ -96,7 +96,7 @@ def test_the_first_steps_of_a_rebuild_repeat_the_recorded_losses(llamafactory_py
 
 def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_path):
     asked = [
-        "data_prep.mini.evaluate",
+        "data_prep.families.mini.evaluate",
         str(SHIPPED),
         "--levels",
         "3:150,5:20",
@@ -116,7 +116,7 @@ def test_training_stops_at_the_target_or_says_that_it_was_missed(
     llamafactory_python, tmp_path, target, status, evaluations
 ):
     build.write_inputs(tmp_path, seed=0)
-    command = [str(llamafactory_python), "-m", "data_prep.mini.model", str(tmp_path / "untrained")]
+    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path / "untrained")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     config = json.loads((tmp_path / "train.yaml").read_text())
     (tmp_path / "train.yaml").write_text(json.dumps({**config, "max_steps": 4}))
@@ -146,8 +146,8 @@ def test_training_stops_at_the_target_or_says_that_it_was_missed(
 
 
 def test_a_failing_part_is_named_with_its_log(tmp_path):
-    with pytest.raises(DataError, match=f"data_prep.mini.model ended with status 2; its log is {tmp_path}/log"):
-        build.call(Path(subprocess.sys.executable), ["data_prep.mini.model", "--nonsense"], tmp_path / "log")
+    with pytest.raises(DataError, match=f"mini.model ended with status 2; its log is {tmp_path}/log"):
+        build.call(Path(subprocess.sys.executable), ["data_prep.families.mini.model", "--nonsense"], tmp_path / "log")
 
 
 def test_accuracy_counts_the_last_box_by_level_and_prompt():

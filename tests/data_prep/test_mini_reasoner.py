@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from data_prep.mini import build
-from data_prep.mini.model import Shape
-from data_prep.mini.worlds import REASONER
+from data_prep.families.mini import build
+from data_prep.families.mini.model import Shape
+from data_prep.families.mini.worlds import REASONER
 from rewards.thinking import thinking
 from tests.data_prep.test_mini_model import ROOT, tensors
 
@@ -37,7 +37,7 @@ def test_the_card_describes_a_model_worth_training_further():
 
 
 def test_tokenizer_and_config_are_rebuilt_byte_for_byte_and_know_the_marks(llamafactory_python, tmp_path):
-    command = [str(llamafactory_python), "-m", "data_prep.mini.model", str(tmp_path), "--subject", "both"]
+    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path), "--subject", "both"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for name in build.AS_BUILT:
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name

@@ -5,7 +5,7 @@ import random
 import making
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError
 
 SOURCES = {"apps": 40, "taco": 30, "algebra": 60, "puzzles": 10}

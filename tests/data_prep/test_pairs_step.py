@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored_samples import block, build, code, sample, samples
 
+from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
-from data_prep.step import Context, Drop
 from data_prep.steps.candidates import Candidate
 from data_prep.steps.pairs import Pair, Pairs, PairsParams, unbalanced
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from data_prep import fingerprint, pipeline
+from data_prep.core import fingerprint, pipeline
+from data_prep.core.step import step_class
 from data_prep.errors import DataError
-from data_prep.step import step_class
-from data_prep.tasks import ROOT
+from data_prep.sources.tasks import ROOT
 
 
 def faults(text: str) -> list[str]:
@@ -344,7 +344,7 @@ HEAVY += ["math_verify", "sympy", "openai", "multiprocessing"]
 
 def test_planning_imports_nothing_heavy():
     code = (
-        "import sys, data_prep.pipeline\nfrom data_prep.step import KINDS, step_class\n"
+        "import sys, data_prep.core.pipeline\nfrom data_prep.core.step import KINDS, step_class\n"
         "for kind in KINDS: step_class(kind)\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )

@@ -11,9 +11,8 @@ import making
 import pytest
 
 import rewards
-from data_prep import tasks
 from data_prep.errors import DataError
-from data_prep.steps import programs
+from data_prep.sources import programs, tasks
 
 HUMANEVAL = {
     "task_id": "HumanEval/900",

@@ -2,8 +2,9 @@
 
 import pytest
 
-from data_prep import prompts, tasks
 from data_prep.errors import DataError
+from data_prep.inference import prompts
+from data_prep.sources import tasks
 from data_prep.steps import asking
 
 BROKEN = {

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.manifest import Manifest
+from data_prep.core.step import Row
 from data_prep.errors import DataError, LimitPassed
-from data_prep.manifest import Manifest
-from data_prep.skill_mix.skills import pairs_of
-from data_prep.step import Row
+from data_prep.families.skill_mix.skills import pairs_of
 from rewards.code.suites import read
 
 REPO = Path(__file__).resolve().parents[2]

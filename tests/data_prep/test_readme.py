@@ -6,9 +6,9 @@ import re
 
 import yaml
 
-from data_prep import pipeline
-from data_prep.pipeline import Spec
-from data_prep.step import KINDS
+from data_prep.core import pipeline
+from data_prep.core.pipeline import Spec
+from data_prep.core.step import KINDS
 from tests.conftest import REPO
 
 TEXT = (REPO / "data_prep/README.md").read_text()

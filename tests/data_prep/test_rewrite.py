@@ -7,7 +7,7 @@ import making
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.thoughts import explanation, split, words
+from data_prep.text.thoughts import explanation, split, words
 from rewards.code.fences import blocks
 from rewards.thinking import thinking
 from tests.fakes.openai_server import Finish, OpenAIServer, Request, Status

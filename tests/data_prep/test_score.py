@@ -5,7 +5,7 @@ import pytest
 import steps_for_tests  # noqa: F401 - registers its steps
 
 import rewards
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError, LimitPassed
 
 LOAD = ("load", {"path": "in.jsonl"})

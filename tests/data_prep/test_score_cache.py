@@ -11,8 +11,8 @@ import making
 import pytest
 from scored_samples import TESTS, block, code
 
-from data_prep import pipeline
-from data_prep.score_cache import ScoreCache, is_decided
+from data_prep.core import pipeline
+from data_prep.steps.score_cache import ScoreCache, is_decided
 from rewards import Score
 from rewards.code.reward import CodeReward
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.step import Context, Drop
+from data_prep.core.step import Context, Drop
 from data_prep.steps.select import Select
 
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from data_prep import pipeline
-from data_prep.mini import curriculum
-from data_prep.steps.lim import epochs, lim_scores, read_steps, sample_files
+from data_prep.core import pipeline
+from data_prep.families.min_o1.lim import epochs, lim_scores, read_steps, sample_files
+from data_prep.families.mini import curriculum
 from tests.conftest import REPO
 
 FAMILY = REPO / "recipes" / "min_o1"

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.guard import descendants
+from data_prep.core.manifest import read_manifest, read_rows
+from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError
-from data_prep.guard import descendants
-from data_prep.manifest import read_manifest, read_rows
-from data_prep.sampling import Sampling
-from data_prep.serve import free_port, last_line, serve
-from data_prep.step import Drop, Row
-from data_prep.vllm_settings import locked_version
+from data_prep.inference.sampling import Sampling
+from data_prep.inference.vllm.server import free_port, last_line, serve
+from data_prep.inference.vllm.settings import locked_version
 from rewards.thinking import thinking
 
 REPO = Path(__file__).resolve().parents[2]
-GUARD = REPO / "data_prep" / "guard.py"
+GUARD = REPO / "data_prep" / "core" / "guard.py"
 
 # A family like vLLM's: a first process that leaves a child in a session of its own, which ignores SIGTERM.
 FAMILY = """
@@ -167,7 +167,7 @@ def killed_parent(mini_model: Path, vllm_python: Path, tmp_path: Path) -> Iterat
     program = f"""
 import sys, time
 from pathlib import Path
-from data_prep.serve import serve
+from data_prep.inference.vllm.server import serve
 python, log = Path({str(vllm_python)!r}), Path({str(tmp_path / "log")!r})
 with serve({str(mini_model)!r}, python=python, log=log) as endpoint:
     print(endpoint.base_url, endpoint.process.pid, flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import making
 import pytest
 
-from data_prep import pipeline
+from data_prep.core import pipeline
 from data_prep.errors import DataError
 
 ASKED = {"role": "user", "content": "How many legs have three spiders?"}

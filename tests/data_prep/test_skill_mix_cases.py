@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.skill_mix.cases import CaseError, TestCase, read_case, suite
-from data_prep.skill_mix.signatures import Language, Signature, SignatureError, read
+from data_prep.families.skill_mix.cases import CaseError, TestCase, read_case, suite
+from data_prep.families.skill_mix.signatures import Language, Signature, SignatureError, read
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read as read_suite

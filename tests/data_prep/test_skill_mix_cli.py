@@ -1,4 +1,4 @@
-"""`python -m data_prep.skill_mix`: solutions from a real engine, their scores, and both killed on the way."""
+"""`python -m data_prep.families.skill_mix`: solutions from a real engine, their scores, and both killed on the way."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def generations(right: int = 1) -> dict:
 
 def command(verb: str, folder: Path, *words: object, python: Path | None = None) -> list[str]:
     more = ["--cache", str(folder / "cache"), *map(str, words)]
-    return [str(python or sys.executable), "-m", "data_prep.skill_mix", verb, *more]
+    return [str(python or sys.executable), "-m", "data_prep.families.skill_mix", verb, *more]
 
 
 def call(verb: str, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.step import Row
 from data_prep.errors import DataError
-from data_prep.skill_mix.skills import (
+from data_prep.families.skill_mix.skills import (
     Skill,
     held_out_pairs,
     is_held_out,
@@ -23,7 +24,6 @@ from data_prep.skill_mix.skills import (
     read_skills,
     tuples,
 )
-from data_prep.step import Row
 
 REPO = Path(__file__).resolve().parents[2]
 FAMILY = REPO / "recipes" / "skill_mix"

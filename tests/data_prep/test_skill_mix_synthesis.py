@@ -14,13 +14,13 @@ import pytest
 from killing import kill_when
 from pydantic import ValidationError
 
-from data_prep import pipeline
+from data_prep.core import pipeline
+from data_prep.core.step import Row
 from data_prep.errors import LimitPassed
-from data_prep.llm.objects import NoObject, found_object
-from data_prep.skill_mix.replies import ReplyError, read_cases, read_draft
-from data_prep.skill_mix.signatures import read
-from data_prep.step import Row
-from data_prep.steps.synthesize import SynthesizeParams
+from data_prep.families.skill_mix.replies import ReplyError, read_cases, read_draft
+from data_prep.families.skill_mix.signatures import read
+from data_prep.families.skill_mix.steps.synthesize import SynthesizeParams
+from data_prep.inference.api.objects import NoObject, found_object
 from tests.fakes.openai_server import Cut, Fault, Finish, OpenAIServer, Raw, Request, Status
 
 SETTINGS = ("a lighthouse", "a bakery", "an observatory", "a quarry", "a ferry", "an orchard", "a printing house")

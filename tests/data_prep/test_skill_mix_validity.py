@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from killing import kill_when
 
-from data_prep import pipeline
-from data_prep.manifest import Manifest
-from data_prep.skill_mix.mutants import mutants, stub
-from data_prep.step import Row
+from data_prep.core import pipeline
+from data_prep.core.manifest import Manifest
+from data_prep.core.step import Row
+from data_prep.families.skill_mix.mutants import mutants, stub
 
 REPO = Path(__file__).resolve().parents[2]
 SAMPLE = REPO / "recipes" / "skill_mix" / "sample" / "questions.jsonl"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data_prep import tasks
 from data_prep.errors import DataError
+from data_prep.sources import tasks
 
 GOOD = "about: sums\ncurriculum: {split: test, levels: {2: 5}}\nreward: {name: math}\n"
 

@@ -9,9 +9,9 @@ import task_fixtures as ours
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import rows, tasks
-from data_prep.step import Drop
-from data_prep.steps import choices, programs
+from data_prep.core import rows
+from data_prep.core.step import Drop
+from data_prep.sources import choices, programs, tasks
 from rewards.code.suites import read
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import tasks
 from data_prep.errors import DataError
+from data_prep.sources import tasks
 
 COMMIT = "c" * 40
 

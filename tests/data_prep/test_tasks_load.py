@@ -15,9 +15,9 @@ import pytest
 import task_fixtures as ours
 
 import rewards
-from data_prep import tasks
+from data_prep.core.manifest import Manifest
 from data_prep.errors import DataError
-from data_prep.manifest import Manifest
+from data_prep.sources import tasks
 
 
 def load(folder: Path, name: str, records: list[dict], **params) -> tuple[Manifest, list[dict]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep import metrics
+from data_prep.evaluation import metrics
 
 HOSTILE = (
     "</style></pre></svg><script>document.title='owned'</script><img src=x onerror=alert(1)>\u202e\x1b[31m {{7*7}}"
@@ -39,7 +39,7 @@ PLAN = {
     "commands": [
         ["llamafactory-cli", "train", "train/config.yaml"],
         "python -m data_prep run data/math.json",
-        {"phase": "eval", "label": "after", "line": "python -m data_prep.metrics evaluate --label after"},
+        {"phase": "eval", "label": "after", "line": "python -m data_prep.evaluation.metrics evaluate --label after"},
     ],
 }
 RESOLVED = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import pipeline
-from launchers import between
+from data_prep.core import pipeline
+from launchers.run import inspect as between
 from tests.conftest import House
 
 GOOD = (

@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from data_prep import tasks
+from data_prep.sources import tasks
 from data_prep.steps.load import LoadParams
-from launchers import contamination
+from launchers.plan import contamination
 from tests.conftest import House
 
 APPS = "21e74ddf8de1a21436da12e3e653065c5213e9d1"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launchers import compose, estimate, plan
-from launchers.compose import Overrides
+from launchers.plan import estimate, plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
 
 WEIGHTS, WORLD, LENGTH = 32.76e9, 8, 16_384
 KEPT = LENGTH * 5120 * 64 * 2 / 1e9  # GB of activations kept between layers, in two bytes

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from launchers import compose, envs, models, plan, preflight, rundir
+from launchers import envs
 from launchers.backends.llamafactory import LlamaFactory
-from launchers.compose import Overrides
+from launchers.checks import preflight
+from launchers.plan import plan
+from launchers.recipe import compose, models
+from launchers.recipe.compose import Overrides
+from launchers.run import directory as rundir
 from tests.conftest import REPO, House
 
 PARSE = """
@@ -265,7 +269,7 @@ def test_a_failing_training_is_one_line_that_names_the_log(house: House) -> None
 
 
 def test_a_short_run_fails(tmp_path: Path) -> None:
-    from launchers.phase import Training, _verdict
+    from launchers.run.supervise import Training, _verdict
 
     output = tmp_path / "train"
     output.mkdir()

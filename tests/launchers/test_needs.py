@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import tasks
-from data_prep.pipeline import Spec, StepSpec, run
-from launchers import needs
-from launchers.needs import Need
+from data_prep.core.pipeline import Spec, StepSpec, run
+from data_prep.sources import tasks
+from launchers.checks import requirements as needs
+from launchers.checks.requirements import Need
 from tests.conftest import House
 from tests.fakes.openai_server import Finish, OpenAIServer
 

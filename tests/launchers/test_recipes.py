@@ -9,8 +9,11 @@ import sys
 
 import pytest
 
-from launchers import compose, plan, preflight, recipe
-from launchers.compose import Overrides
+from launchers.checks import preflight
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe import schema as recipe
+from launchers.recipe.compose import Overrides
 from tests.conftest import REPO, House
 
 BASE = "extends: [../min_o1/_sft.yaml]\n"
@@ -296,7 +299,7 @@ def test_the_launcher_answers_in_half_a_second_of_cpu_without_heavy_imports(verb
 
 def test_packing_and_missing_rows_leave_the_steps_open() -> None:
     from launchers.backends.base import Batch
-    from launchers.plan import planned_steps
+    from launchers.plan.plan import planned_steps
 
     assert planned_steps(3052, 3, Batch(256, 4, 16, 4)) == 36
     assert planned_steps(1, 1, Batch(256, 4, 16, 4)) == 1

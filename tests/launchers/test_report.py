@@ -14,8 +14,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from data_prep import pipeline, spread
-from launchers import figures, report, verdict
+from data_prep.core import pipeline
+from data_prep.steps import spread
+from launchers.report import format as figures
+from launchers.report import page as report
+from launchers.report import verdict
 from tests.conftest import REPO
 from tests.fakes.openai_server import Finish, OpenAIServer
 from tests.launchers import made_up_run
@@ -100,7 +103,7 @@ def test_the_page_says_what_ran(page):
         "1,058", "llamafactory 0.9.5", "CPU, 16 GB", "a4c5585f0e1d2c3b4a59", "train.learning_rate=5e-4",
         "4,012 dropped: score below 1", "6,000 → 1,790 rows", "course short CoT", "vllm 0.32.0",
         "data · rejection_sampling 1 min 14 s peak 1.5 GB", "train/checkpoint-136/", "k = 4", "level 1",
-        "llamafactory-cli train train/config.yaml", "python -m data_prep.metrics evaluate --label after",
+        "llamafactory-cli train train/config.yaml", "python -m data_prep.evaluation.metrics evaluate --label after",
     ):  # fmt: skip
         assert said in words, said
     assert "events.jsonl: 1 unreadable line skipped." in words

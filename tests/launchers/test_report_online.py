@@ -8,8 +8,10 @@ import shutil
 
 import pytest
 
-from launchers import curves, plots, report, report_online
-from launchers.results import Results
+from launchers.report import curves, plots
+from launchers.report import page as report
+from launchers.report.results import Results
+from launchers.report.sections import online as report_online
 from tests.launchers import made_up_run, test_report
 from tests.launchers.made_up_run import CONTROL, HOSTILE, TASKS, put
 from tests.launchers.test_report import Outline

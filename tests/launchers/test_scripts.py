@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from launchers import compose, envs, plan, preflight, rundir
-from launchers.compose import Overrides
+from launchers import envs
+from launchers.checks import preflight
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.run import directory as rundir
 from tests.conftest import REPO, House
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launchers import compose, plan
-from launchers.compose import Overrides
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
 from tests.conftest import REPO, House
 
 FAMILY = [name for name in compose.recipe_names() if name.startswith("skill_mix/")]
@@ -68,7 +69,7 @@ def test_the_readme_has_a_row_for_every_recipe_and_names_none_that_is_not():
 
 def test_no_held_out_pair_of_skills_is_trained_on(house: House):
     """The pipelines' questions and the benchmark's, as rows: no pair of the one in that order in the other."""
-    from data_prep.mini import curriculum, functions
+    from data_prep.families.mini import curriculum, functions
 
     data = (REPO / "recipes/skill_mix/data.yaml").read_text()
     asked = re.findall(r"curriculum: (\{subject: functions.*\})", data)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from data_prep.rows import read_jsonl
-from launchers import compose, plan, sources
-from launchers.compose import Overrides
+from data_prep.core.rows import read_jsonl
+from launchers.plan import pipelines as sources
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
 from tests.conftest import REPO, House
 
 FAMILY = sorted(name for name in compose.recipe_names() if name.startswith("sky_t1/"))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launchers import compose, study_file
-from launchers.compose import SCALES
+from launchers.recipe import compose
+from launchers.recipe.compose import SCALES
+from launchers.study import spec as study_file
 from tests.launchers.test_report import Outline
 
 STUDY = """\

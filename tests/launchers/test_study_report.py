@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from launchers import study_report
-from launchers.study_results import Numbers, training_cost
+from launchers.study import page as study_report
+from launchers.study.results import Numbers, training_cost
 from tests.launchers.made_up_run import HOSTILE, put
 from tests.launchers.made_up_study import cell, make_run, make_study
 from tests.launchers.test_report import Outline

@@ -1,4 +1,4 @@
-"""Means and intervals over seeds and questions, against figures worked out by hand and against data_prep.metrics."""
+"""Means and intervals over seeds and questions, against figures worked out by hand and against evaluation/metrics."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from statistics import fmean
 
 import pytest
 
-from data_prep import intervals
-from launchers import study_stats
-from launchers.study_stats import Estimate
+from data_prep.evaluation import intervals
+from launchers.study import statistics as study_stats
+from launchers.study.statistics import Estimate
 
 
 def test_standard_error_by_hand():

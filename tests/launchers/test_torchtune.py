@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launchers import compose, estimate, hardware, plan, preflight, rundir
 from launchers.backends.torchtune import Torchtune, known_keys, stock_recipe
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
-from launchers.compose import Overrides
+from launchers.checks import preflight
+from launchers.machines import hardware
+from launchers.plan import estimate, plan
 from launchers.plugins.torchtune import batches, schedule
-from launchers.recipe import Lora
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.recipe.schema import Lora
+from launchers.run import directory as rundir
 from tests.conftest import House
 from tests.plugins.torchtune_run import render, resolved
 

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from launchers import compose, envs, plan, preflight, rundir
+from launchers import envs
 from launchers.backends.base import Progress
 from launchers.backends.verl import OWNED, Verl, known_keys, leaves
-from launchers.compose import Overrides
+from launchers.checks import preflight
 from launchers.errors import UserError
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.run import directory as rundir
 from tests.conftest import REPO
 
 NAME = "min_o1/grpo"

@@ -7,8 +7,11 @@ import os
 import subprocess
 from pathlib import Path
 
-from launchers import compose, envs, plan, preflight
-from launchers.compose import Overrides
+from launchers import envs
+from launchers.checks import preflight
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
 from tests.conftest import REPO
 from tests.launchers.test_verl import ONLINE
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from data_prep.rows import read_jsonl
-from launchers.figures import number
+from data_prep.core.rows import read_jsonl
+from launchers.report.format import number
 from tests.conftest import House
 from tests.launchers.test_llamafactory import _losses, _wait
 
@@ -229,7 +229,7 @@ def _only_error(done: subprocess.CompletedProcess[str]) -> str:
 def test_a_phase_whose_script_is_gone_starts_nothing(house: House) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    words = [str(house.python), "-m", "launchers.phase", str(house.path), "data", "", "--", "touch", "started"]
+    words = [str(house.python), "-m", "launchers.run.supervise", str(house.path), "data", "", "--", "touch", "started"]
     for script, status in ((gone.pid, -signal.SIGTERM), (os.getpid(), 0)):
         environ = {**house.environ(), "SCRIPT_PID": str(script)}
         assert subprocess.run(words, cwd=house.path, env=environ, check=False).returncode == status
@@ -237,7 +237,7 @@ def test_a_phase_whose_script_is_gone_starts_nothing(house: House) -> None:
 
 
 def test_a_killed_command_is_not_explained_by_its_last_words(house: House) -> None:
-    words = [str(house.python), "-m", "launchers.phase", str(house.path), "data", "", "--"]
+    words = [str(house.python), "-m", "launchers.run.supervise", str(house.path), "data", "", "--"]
     done = subprocess.run(
         [*words, "sh", "-c", "echo all is well; kill -9 $$"],
         cwd=house.path, env=house.environ(), capture_output=True, text=True, check=False,

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.steps import export_torchtune
-from launchers import compose, envs, hardware, plan, preflight
-from launchers import tree as yaml_tree
+from data_prep.writers import torchtune as export_torchtune
+from launchers import envs
 from launchers.backends.base import Job
 from launchers.backends.torchtune import Torchtune
-from launchers.compose import Overrides
+from launchers.checks import preflight
+from launchers.machines import hardware
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import Overrides
 from tests.conftest import REPO
 from tests.plugins import torchtune_run
 from tests.plugins.torchtune_run import QUIET, Training, render, resolved

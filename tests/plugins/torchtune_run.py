@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launchers import compose, envs, hardware, plan, sources
-from launchers import tree as yaml_tree
+from launchers import envs
 from launchers.backends.base import EnvPython, InRun, Job
 from launchers.backends.torchtune import Torchtune
-from launchers.compose import Overrides, Resolved
+from launchers.machines import hardware
+from launchers.plan import pipelines as sources
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import Overrides, Resolved
 from tests.conftest import REPO
 
 QUIET = {

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.mini import curriculum
+from data_prep.families.mini import curriculum
 from tests.conftest import REPO
 from tests.plugins import verl_run
 from tests.plugins.verl_run import ROLLOUT, Watched

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.mini import curriculum
+from data_prep.families.mini import curriculum
 from tests.conftest import REPO
 
 ENVIRONMENT = {

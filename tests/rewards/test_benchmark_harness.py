@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import rewards
-from data_prep import tasks
+from data_prep.sources import tasks
 from launchers import envs
 from tests.rewards.harness_programs import Program, programs
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_prep.serve import serve
-from data_prep.vllm_settings import EngineOptions
+from data_prep.inference.vllm.server import serve
+from data_prep.inference.vllm.settings import EngineOptions
 from rewards import RewardError, load
 from rewards.model.chat import without_end_token
 from rewards.model.reward import ModelReward

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from data_prep.skill_mix.mutants import mutants, stub
-from data_prep.skill_mix.questions import Question, read_question
+from data_prep.families.skill_mix.mutants import mutants, stub
+from data_prep.families.skill_mix.questions import Question, read_question
 from rewards.code.grade import Terms, grade_program
 from rewards.code.suites import Suite, read
 from rewards.sandbox import Limits, shared

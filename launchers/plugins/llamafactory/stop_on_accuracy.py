@@ -26,7 +26,7 @@ from llamafactory.train.tuner import run_exp
 from omegaconf import OmegaConf
 from transformers import TrainerCallback
 
-from data_prep.mini import evaluate
+from data_prep.families.mini import evaluate
 
 Row = dict[str, Any]
 BELOW_TARGET = 3

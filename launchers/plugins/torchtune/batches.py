@@ -66,7 +66,7 @@ def steps_per_pass(rows: int, batch: int) -> int:
 
 
 def planned(rows: int, batch: int, epochs: float | None, steps: int | None) -> int:
-    """Optimiser steps of a training: given, or those of `epochs` passes (launchers/plan.py counts the same)."""
+    """Optimiser steps of a training: given, or those of `epochs` passes (launchers/plan/plan.py counts the same)."""
     if steps:
         return steps
     assert epochs is not None

@@ -1,11 +1,8 @@
 """Ends a training in verl early, as stop.json in the training's folder says, and notes one that learned nothing.
 
-stop.json: patience, min_gain, collapse, idle (launchers/recipe.py, Stop); without it only the note is taken. Accuracy
-is the mean over the benchmarks of verl's val-core/<benchmark>/acc/mean@<n>, in points. What a decision needs stands in
-validations.json, so that a resumed run knows it: {"validations": {step: points}, "zero_variance": {step: share}}.
-
-A training that ends early ends with the step at whose end that was decided: its checkpoint is saved, the loader has no
-more batches, and stopped.json says {"step", "why"} and, where another step's model was better, its "best_step".
+stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop); without it only the note is taken.
+Accuracy is the mean over the benchmarks of verl's val-core/<benchmark>/acc/mean@<n>, in points. What a decision needs
+stands in validations.json, for a resumed run: {"validations": {step: points}, "zero_variance": {step: share}}.
 """
 
 from __future__ import annotations

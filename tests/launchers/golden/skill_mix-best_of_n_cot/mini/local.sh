@@ -28,7 +28,7 @@ fi
 CORE=$(python3 -m launchers.envs core)
 
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
-phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
+phase() { "$CORE" -m launchers.run.supervise "$RUN" "$@"; }
 
 part_data() {
   VLLM=$(python3 -m launchers.envs vllm --device cpu)
@@ -47,12 +47,12 @@ part_eval() {
   phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps load
   phase eval before -- "$VLLM" -m data_prep run "$RUN"/eval/before.spec.json --steps generate
   phase eval before -- "$CORE" -m data_prep run "$RUN"/eval/before.spec.json --steps score
-  phase eval before -- "$CORE" -m data_prep.metrics evaluate --spec "$RUN"/eval/before.spec.json --label before --model <repo>/recipes/mini/coder --decoding '{"n":4,"temperature":1.0,"top_p":1.0,"max_tokens":96,"seed":0}' --out "$RUN"/eval/before.json
+  phase eval before -- "$CORE" -m data_prep.evaluation.metrics evaluate --spec "$RUN"/eval/before.spec.json --label before --model <repo>/recipes/mini/coder --decoding '{"n":4,"temperature":1.0,"top_p":1.0,"max_tokens":96,"seed":0}' --out "$RUN"/eval/before.json
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
   phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score
-  phase eval after -- "$CORE" -m data_prep.metrics evaluate --spec "$RUN"/eval/after.spec.json --label after --model <run>/train/merged --decoding '{"n":4,"temperature":1.0,"top_p":1.0,"max_tokens":96,"seed":0}' --out "$RUN"/eval/after.json
-  phase eval after-before -- "$CORE" -m data_prep.metrics compare --a "$RUN"/eval/after.json --b "$RUN"/eval/before.json --out "$RUN"/compare.json
+  phase eval after -- "$CORE" -m data_prep.evaluation.metrics evaluate --spec "$RUN"/eval/after.spec.json --label after --model <run>/train/merged --decoding '{"n":4,"temperature":1.0,"top_p":1.0,"max_tokens":96,"seed":0}' --out "$RUN"/eval/after.json
+  phase eval after-before -- "$CORE" -m data_prep.evaluation.metrics compare --a "$RUN"/eval/after.json --b "$RUN"/eval/before.json --out "$RUN"/compare.json
 }
 
 part_report() {

@@ -25,7 +25,7 @@ fi
 CORE=$(python3 -m launchers.envs core)
 
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
-phase() { "$CORE" -m launchers.phase "$RUN" "$@"; }
+phase() { "$CORE" -m launchers.run.supervise "$RUN" "$@"; }
 
 part_data() {
   VLLM=$(python3 -m launchers.envs vllm --device cuda)
@@ -44,7 +44,7 @@ part_eval() {
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
   phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps score
-  phase eval after -- "$CORE" -m data_prep.metrics evaluate --spec "$RUN"/eval/after.spec.json --label after --model <run>/train/merged --decoding '{"n":8,"temperature":0.8,"top_p":1.0,"max_tokens":2048,"seed":0}' --out "$RUN"/eval/after.json
+  phase eval after -- "$CORE" -m data_prep.evaluation.metrics evaluate --spec "$RUN"/eval/after.spec.json --label after --model <run>/train/merged --decoding '{"n":8,"temperature":0.8,"top_p":1.0,"max_tokens":2048,"seed":0}' --out "$RUN"/eval/after.json
 }
 
 part_report() {

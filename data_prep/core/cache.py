@@ -1,0 +1,107 @@
+"""The cache of step results: what it holds, and removing what has not been used for a while.
+
+python -m data_prep size  [.cache/steps]
+python -m data_prep prune [.cache/steps] --unused-days 30 [--dry-run]
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.core.totals import REPLIES
+from data_prep.errors import DataError
+
+BESIDE = (REPLIES, "scores", "downloads", "contents")  # folders of the cache that are no step's
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the cache. used: when a run last made or read it, seconds since 1970; size in bytes."""
+
+    path: Path
+    kind: str
+    size: int
+    used: float
+    finished: bool
+
+
+def entries(cache: Path) -> list[Entry]:
+    """All steps' folders, and those that all steps share, largest first. Raises DataError where there is no cache."""
+    if not cache.is_dir():
+        raise DataError(f"{cache}: no such folder; name the folder that holds the steps' results")
+    folders = [_entry(path) for path in cache.iterdir() if path.is_dir() and path.name != "contents"]
+    return sorted(folders, key=lambda entry: -entry.size)
+
+
+def _entry(path: Path) -> Entry:
+    files = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+    kind = path.name if path.name in BESIDE else path.name.rpartition("-")[0]
+    lock = path / "lock"
+    used = (lock if lock.exists() else path).stat().st_mtime
+    return Entry(path, kind, sum(file.stat().st_size for file in files), used, (path / "manifest.json").exists())
+
+
+def size_table(cache: Path) -> list[str]:
+    """Bytes by kind of step, as lines for people."""
+    by_kind: dict[str, list[Entry]] = {}
+    for entry in entries(cache):
+        by_kind.setdefault(entry.kind, []).append(entry)
+    lines = [f"{'kind':<20} {'folders':>8} {'size':>10}"]
+    for kind, group in sorted(by_kind.items(), key=lambda item: -sum(entry.size for entry in item[1])):
+        lines.append(f"{kind:<20} {len(group):>8} {_size(sum(entry.size for entry in group)):>10}")
+    return [*lines, f"{'total':<20} {sum(map(len, by_kind.values())):>8} {_size(sum(_sizes(by_kind.values()))):>10}"]
+
+
+def _sizes(groups: Iterable[list[Entry]]) -> Iterable[int]:
+    return (entry.size for group in groups for entry in group)
+
+
+def prune(cache: Path, unused_days: float, dry_run: bool = False) -> list[Entry]:
+    """Remove steps that no run has used for so many days; returns them. Replies that were paid for always stay.
+
+    A step whose files another one links to stays as long as that one, and one that a process works on stays.
+    """
+    before = time.time() - unused_days * 86400
+    everything = [entry for entry in entries(cache) if entry.kind not in BESIDE]
+    kept = [entry for entry in everything if entry.used >= before]
+    linked = {link.resolve().parent for entry in kept for link in entry.path.iterdir() if link.is_symlink()}
+    removed = []
+    for entry in everything:
+        if entry.used >= before or entry.path.resolve() in linked:
+            continue
+        if dry_run or _remove(entry.path):
+            removed.append(entry)
+    if not dry_run:
+        for link in (cache / "contents").glob("*"):
+            if not link.exists():
+                link.unlink()
+    return removed
+
+
+def _remove(path: Path) -> bool:
+    """Remove a step's folder unless a process holds its lock."""
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        (path / "manifest.json").unlink(missing_ok=True)  # first: what a kill leaves is no finished step
+        shutil.rmtree(path)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

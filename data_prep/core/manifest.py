@@ -1,0 +1,120 @@
+"""What a step's directory says of the work in it: statistics per shard, and the manifest once all is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from data_prep.core.rows import read_jsonl
+from data_prep.core.step import Drop, Row
+from data_prep.errors import DataError
+
+EXAMPLES = 3  # of drops, per reason, in statistics and manifests
+
+
+@dataclass
+class Stats:
+    """Counts of a shard, or of all of them."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    bad: int = 0
+    seconds: float = 0.0
+    drops: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    sha256: str = ""
+    full: list[str] = field(default_factory=list)  # of a shard: fields that all its rows have, not empty
+
+    def count(self, drops: Iterable[Drop]) -> None:
+        """Count drops by reason, and keep the first few of each."""
+        for drop in drops:
+            self.bad += drop.bad
+            self.drops[drop.reason] = self.drops.get(drop.reason, 0) + 1
+            examples = self.examples.setdefault(drop.reason, [])
+            if len(examples) < EXAMPLES:
+                examples.append({"row_id": drop.row_id, "detail": drop.detail})
+
+    def add(self, other: Stats) -> None:
+        """Take in another shard's counts, in shard order."""
+        self.rows_in += other.rows_in
+        self.rows_out += other.rows_out
+        self.bad += other.bad
+        self.seconds += other.seconds
+        self.drops = dict(Counter(self.drops) + Counter(other.drops))
+        self.counts = dict(Counter(self.counts) + Counter(other.counts))
+        for reason, examples in other.examples.items():
+            mine = self.examples.setdefault(reason, [])
+            mine.extend(examples[: EXAMPLES - len(mine)])
+        self.sha256 = hashlib.sha256(f"{self.sha256}{other.sha256}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished step says of itself (`manifest.json`)."""
+
+    kind: str
+    name: str
+    key: str
+    params: dict[str, Any]
+    fingerprint: dict[str, Any]
+    code: str
+    inputs: list[str]
+    rows_in: int
+    rows_out: int
+    bad: int
+    drops: dict[str, int]
+    examples: dict[str, list[dict[str, str]]]
+    counts: dict[str, int]
+    shards: int
+    sha256: str  # over the shards' hashes, in order
+    seconds: float
+    versions: dict[str, str]
+    created: str
+    cost: dict[str, float] = field(default_factory=dict)  # of answers asked of an endpoint: their tokens and dollars
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a finished step, or None."""
+    path = directory / "manifest.json"
+    if not path.exists():
+        return None
+    written = json.loads(path.read_bytes())
+    names = [field.name for field in fields(Manifest)]
+    required = [field.name for field in fields(Manifest) if field.default_factory is MISSING]
+    if any(name not in written for name in required):
+        raise DataError(
+            f"{path}: written by another version, without {', '.join(set(required) - set(written))}: "
+            "remove the folder to make the step again"
+        )
+    return Manifest(**{name: written[name] for name in names if name in written})
+
+
+def shard_stats(directory: Path) -> list[Stats]:
+    """Statistics of the finished shards of a step's directory, in order; [] when there is none."""
+    done = shard_paths(directory)
+    return [Stats(**json.loads(path.with_suffix(".json").read_bytes())) for path in done]
+
+
+def read_rows(directory: Path) -> Iterator[Row]:
+    """All rows of a finished step, in order. Raises DataError when it is not finished."""
+    if not (directory / "manifest.json").exists():
+        raise DataError(f"{directory}: this step has not been run to its end; `python -m data_prep run` does")
+    for path in shard_paths(directory):
+        yield from read_jsonl(path)
+
+
+def shard_paths(directory: Path) -> list[Path]:
+    """Files of the finished shards, in order."""
+    return sorted(directory.glob("shards/[0-9]*[0-9].jsonl"), key=lambda path: int(path.stem))
+
+
+def counts_line(counts: Mapping[str, int]) -> str:
+    """`12 not JSON, 3 empty prompt`, most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {label}" for label, count in ordered)

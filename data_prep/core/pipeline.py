@@ -1,0 +1,328 @@
+"""Chains of steps: what a pipeline says, what is wrong with it, what it would do, and doing it.
+
+A spec is JSON that the launcher writes into the run directory; `python -m data_prep run SPEC.json` runs it.
+`parse` reads the YAML form, a list of one-key mappings such as `- select: {outcome: scored}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from data_prep.core import engine
+from data_prep.core.code_identity import code_hash
+from data_prep.core.engine import Job, Progress
+from data_prep.core.fingerprint import value_hash
+from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
+from data_prep.core.step import KINDS, is_known, place_of, step_class
+from data_prep.core.validation import Place, explained
+from data_prep.errors import DataError, explain, nearest
+
+__all__ = ["Fault", "Spec", "StepPlan", "StepSpec", "parse", "plan", "read_manifest", "read_rows", "run"]
+
+State = Literal["done", "partial", "todo"]
+
+
+class StepSpec(BaseModel):
+    """One step of a pipeline; `inputs` are names of earlier steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+
+
+class Spec(BaseModel):
+    """A pipeline, ready to run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    base: Path  # where relative paths in parameters start
+    cache: Path  # holds one directory per step
+    steps: tuple[StepSpec, ...]
+    max_drop_share: float = Field(0.05, ge=0, le=1)  # of rows at fault, per step
+
+    @field_validator("base", "cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+    @classmethod
+    def read(cls, path: Path) -> Spec:
+        """A spec from its JSON file. Raises DataError."""
+        try:
+            spec = cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise explain(error, path) from error
+        except ValidationError as error:
+            raise DataError("\n".join(f"{path}: {line}" for line in _lines(error))) from error
+        faults = check(spec.steps)
+        if faults:
+            raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+        return spec
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in a pipeline: the keys and indices that lead to it, and what to do about it."""
+
+    path: Place
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.path)) or 'pipeline'}: {self.message}"
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What stands and what is to do of one step."""
+
+    name: str
+    kind: str
+    key: str
+    dir: Path
+    env: str  # the environment it needs (configs/envs)
+    state: State
+    inputs: tuple[str, ...]
+    shards_done: int
+    rows_done: int  # output rows in finished shards
+    rows_in: int | None  # known once its inputs are done
+    rows_out: int | None  # known once it is done
+
+
+def parse(name: str, items: object) -> tuple[list[StepSpec], list[Fault]]:
+    """Steps of a pipeline written in YAML, and all its faults with paths below the list.
+
+    Each item is `kind` or `{kind: params}`; `name` and `inputs` among the params name the step (by default
+    its kind) and its inputs (by default the step before it, none for a source).
+    """
+    if not isinstance(items, list) or not items:
+        return [], [Fault((), f"pipeline {name!r} must be a list of steps, such as `- load: {{path: rows.jsonl}}`")]
+    specs: list[StepSpec] = []
+    places: list[Place] = []
+    faults: list[Fault] = []
+    for index, item in enumerate(items):
+        found = _parse_item(index, item, specs[-1].name if specs else None)
+        if isinstance(found, Fault):
+            faults.append(found)
+        else:
+            specs.append(found)
+            places.append((index, found.kind))
+    # With a step missing, who reads whom cannot be judged; parameters still can.
+    chain = [] if faults else check(specs, places)
+    params = (_param_faults(one, where) for one, where in zip(specs, places, strict=True)) if faults else ()
+    return specs, [*faults, *chain, *(fault for group in params for fault in group)]
+
+
+def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fault:
+    if isinstance(item, str):
+        item = {item: {}}
+    if not isinstance(item, dict) or len(item) != 1:
+        return Fault((index,), "each step is one kind with its parameters, such as `- dedup: {near: 0.8}`")
+    ((kind, params),) = item.items()
+    if kind == "pipeline":
+        return Fault((index, kind), "the steps of another pipeline come first: only the first item may name one")
+    if not is_known(kind):
+        return Fault((index, str(kind)), f"no such kind of step: {kind!r}{nearest(str(kind), KINDS)}")
+    if params is not None and not isinstance(params, dict):
+        return Fault((index, kind), f"parameters of {kind} must be a mapping, not {type(params).__name__}")
+    rest = dict(params or {})
+    given = rest.pop("name", kind)
+    is_source = step_class(kind).scope == "source"
+    inputs = rest.pop("inputs", [] if is_source or previous is None else [previous])
+    inputs = [inputs] if isinstance(inputs, str) else inputs
+    if not isinstance(given, str) or not given:
+        return Fault((index, kind, "name"), "must be a string")
+    if not isinstance(inputs, list) or not all(isinstance(one, str) for one in inputs):
+        return Fault((index, kind, "inputs"), "must be a list of names of steps")
+    return StepSpec(name=given, kind=kind, params=rest, inputs=tuple(inputs))
+
+
+def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault]:
+    """All faults of a chain: kinds, parameters, names, inputs; `places` say where each step is written."""
+    if not steps:
+        return [Fault((), "a pipeline needs at least one step")]
+    faults: list[Fault] = []
+    names: set[str] = set()
+    everyone = {step.name for step in steps}
+    for step, where in zip(steps, places or [("steps", step.name) for step in steps], strict=True):
+        if not is_known(step.kind):
+            faults.append(Fault(where, f"no such kind of step: {step.kind!r}{nearest(step.kind, KINDS)}"))
+            continue
+        if step.name in names:
+            faults.append(Fault((*where, "name"), f"two steps are called {step.name!r}; give one a `name`"))
+        faults.extend(_input_faults(step, where, names, everyone))
+        faults.extend(_param_faults(step, where))
+        names.add(step.name)
+    return faults
+
+
+def _input_faults(step: StepSpec, where: Place, before: set[str], everyone: set[str]) -> Iterator[Fault]:
+    source = step_class(step.kind).scope == "source"
+    if source and step.inputs:
+        yield Fault((*where, "inputs"), f"{step.kind} makes rows by itself and takes no inputs")
+        return
+    if not source and not step.inputs:
+        yield Fault(where, f"{step.kind} needs rows: put a step that makes them before it, such as `load`")
+    for name in step.inputs:
+        if name == step.name or (name in everyone and name not in before):
+            yield Fault((*where, "inputs"), f"{name!r} is not an earlier step; steps may only read earlier ones")
+        elif name not in before:
+            yield Fault((*where, "inputs"), f"no step is called {name!r}{nearest(name, before)}")
+
+
+def _param_faults(step: StepSpec, where: Place) -> Iterator[Fault]:
+    model = step_class(step.kind).Params
+    try:
+        model.model_validate(step.params)
+    except ValidationError as error:
+        for place, message in explained(model, error, step.params, "parameter"):
+            yield Fault((*where, *place), message)
+
+
+def _lines(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_url=False):
+        yield f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}"
+
+
+def jobs(spec: Spec) -> list[Job]:
+    """The steps with their keys. Raises DataError, for instance when a file that a step reads is missing.
+
+    The error's `step` names the step, where one is at fault.
+    """
+    if faults := check(spec.steps):
+        raise DataError("\n".join(f"pipeline {spec.name!r}: {fault}" for fault in faults))
+    made: dict[str, Job] = {}
+    for item in spec.steps:
+        made[item.name] = _job(spec, item, made)
+    return list(made.values())
+
+
+def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
+    cls = step_class(item.kind)
+    try:
+        step = cls(cls.Params.model_validate(item.params))
+        fingerprint = step.fingerprint(spec.base)
+    except OSError as error:
+        raise DataError(f"step {item.name!r}: {explain(error)}", item.name) from error
+    except DataError as error:
+        raise type(error)(f"step {item.name!r}: {error}", item.name) from error
+    inputs = [made[name] for name in item.inputs]
+    params = step.params.model_dump(mode="json")
+    code = code_hash((cls.__module__, *step.modules()), spec.cache.parent)
+    work = value_hash(
+        {
+            "kind": item.kind,
+            "params": {name: value for name, value in params.items() if name not in cls.unkeyed},
+            "fingerprint": fingerprint,
+            "code": code,
+        }
+    )
+    key = value_hash({"work": work, "inputs": [job.key for job in inputs]})
+    return Job(
+        name=item.name,
+        kind=item.kind,
+        place=place_of(item.kind),
+        key=key,
+        work=work,
+        dir=spec.cache / f"{cls.kind}-{key[:12]}",
+        base=spec.base,
+        params=params,
+        fingerprint=fingerprint,
+        code=code,
+        input_keys=tuple(job.key for job in inputs),
+        input_dirs=tuple(job.dir for job in inputs),
+        max_drop_share=spec.max_drop_share,
+    )
+
+
+def plan(spec: Spec) -> list[StepPlan]:
+    """What stands and what is to do, step by step, without doing any of it. Raises DataError."""
+    plans: dict[str, StepPlan] = {}
+    for item, job in zip(spec.steps, jobs(spec), strict=True):
+        plans[item.name] = _plan(item, job, plans)
+    return list(plans.values())
+
+
+def _plan(item: StepSpec, job: Job, plans: Mapping[str, StepPlan]) -> StepPlan:
+    manifest = read_manifest(job.dir)
+    stats = shard_stats(job.dir)
+    before = [plans[name].rows_out for name in item.inputs]
+    return StepPlan(
+        name=item.name,
+        kind=item.kind,
+        key=job.key,
+        dir=job.dir,
+        env=job.step().env(),
+        state="done" if manifest else "partial" if stats else "todo",
+        inputs=item.inputs,
+        shards_done=len(stats),
+        rows_done=sum(one.rows_out for one in stats),
+        rows_in=sum(rows for rows in before if rows is not None) if before and None not in before else None,
+        rows_out=manifest.rows_out if manifest else None,
+    )
+
+
+def run(spec: Spec, names: Sequence[str] | None = None, progress: Progress | None = None) -> list[Manifest]:
+    """Run the steps called `names` (all by default), or what is left of them, in this interpreter.
+
+    Raises DataError (status 2), or LimitPassed (status 3) when too many rows are bad.
+    """
+    known = [step.name for step in spec.steps]
+    for name in names or ():
+        if name not in known:
+            raise DataError(f"pipeline {spec.name!r} has no step {name!r}{nearest(name, known)}")
+    manifests = []
+    for item, job in zip(spec.steps, jobs(spec), strict=True):
+        if names is not None and item.name not in names:
+            continue
+        for need, directory in zip(item.inputs, job.input_dirs, strict=True):
+            if not (directory / "manifest.json").exists():
+                raise DataError(f"step {item.name!r} needs step {need!r}, which has not been run")
+        manifests.append(engine.run_step(job, progress))
+    return manifests
+
+
+def named(spec: Spec, name: str) -> StepSpec:
+    """A step by its name. Raises DataError."""
+    by_name = {step.name: step for step in spec.steps}
+    if name not in by_name:
+        raise DataError(f"pipeline {spec.name!r} has no step {name!r}{nearest(name, by_name)}")
+    return by_name[name]
+
+
+def find(spec: Spec, name: str | None = None) -> Path:
+    """The directory of a step (by default the last). Raises DataError."""
+    step = spec.steps[-1] if name is None else named(spec, name)
+    return {job.name: job.dir for job in jobs(spec)}[step.name]
+
+
+def drops(spec: Spec, step: StepSpec) -> Iterator[dict[str, Any]]:
+    """Rows that a step dropped: reason, row_id, detail, and `row` where one of its inputs still holds it."""
+    folder = find(spec, step.name)
+    records = [
+        json.loads(line)
+        for path in shard_paths(folder)
+        for line in path.with_suffix(".drops.jsonl").read_bytes().splitlines()
+    ]
+    ids = {record["row_id"] for record in records}
+    inputs = [find(spec, name) for name in step.inputs] if ids else []
+    rows = {row["id"]: row for one in inputs for row in read_rows(one) if row.get("id") in ids}
+    for record in records:
+        row = rows.get(record["row_id"])
+        yield {**record, **({"row": row} if row else {})}
+
+
+def to_json(plans: Sequence[StepPlan]) -> str:
+    """Plans as JSON, for other programs."""
+    return json.dumps([{**vars(one), "dir": str(one.dir)} for one in plans], indent=1)

@@ -1,0 +1,190 @@
+"""Rows at the door of a step: their fields, their identity, and reading and writing them as JSON lines.
+
+A row is a dict of JSON values. Whatever cannot be one becomes a `Drop` with a reason, never an exception:
+one rotten line in a million must cost that line and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from data_prep.core.step import Drop, Row
+
+MAX_TEXT_BYTES = 1_000_000  # of one string; the longest solutions of long-reasoning sets are about 200 kB
+MAX_LINE_BYTES = 64_000_000  # of one line; a longer one is skipped without being held in memory
+ROLES = frozenset({"system", "user", "assistant", "tool"})
+
+# The type of each field that a row may have.
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "id": str,
+    "prompt": list,
+    "completion": str,
+    "rejected": str,  # the completion that `completion` is preferred to
+    "answer": str,
+    "references": list,
+    "tests": dict,
+    "source": str,
+    "score": (int, float),
+    "outcome": str,
+    "meta": dict,
+}
+
+
+def check(row: Row, needs: Iterable[str] = (), present: Iterable[str] = ()) -> Drop | None:
+    """Why a row may not enter a step, or None when it may; fields of `present` may be empty, of `needs` not."""
+    for field, value in row.items():
+        kind = FIELDS.get(field)
+        if type(value) is not kind and (kind is None or not isinstance(value, kind)):
+            return _mistyped(row, field)
+    if "references" in row and not all(isinstance(one, str) for one in row["references"]):
+        return _bad("references are not strings", _id(row))
+    for field in present:
+        if field not in row:
+            return _bad(f"missing {field}", _id(row))
+    return lacking(row, needs) or (_check_prompt(row) if "prompt" in row else None)
+
+
+def lacking(row: Row, needs: Iterable[str]) -> Drop | None:
+    """Which of these fields a row does not have, or has empty; None when it has all."""
+    for field in needs:
+        if not row.get(field):
+            return _bad(f"{'empty' if field in row else 'missing'} {field}", _id(row))
+    return None
+
+
+def _id(row: Row) -> str:
+    return str(row.get("id", ""))
+
+
+def _mistyped(row: Row, field: str) -> Drop:
+    kind = FIELDS.get(field)
+    if kind is None:
+        return _bad(f"unknown field {field}", _id(row))
+    return _bad(f"{field} is not {_name(kind)}", _id(row), f"found {type(row[field]).__name__}")
+
+
+def _check_prompt(row: Row) -> Drop | None:
+    asked = False
+    for message in row["prompt"]:
+        if not isinstance(message, dict) or not isinstance(content := message.get("content"), str):
+            return _bad("prompt is not chat messages", _id(row), "each needs a role and a content string")
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
+            return _bad("unknown role in prompt", _id(row), repr(role)[:80])
+        asked = asked or (role != "system" and bool(content.strip()))
+    return None if asked else _bad("empty prompt", _id(row))
+
+
+def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
+    """A drop when any string of the row takes more than `limit` bytes of UTF-8."""
+    for text in strings(row):
+        # A character takes at most four bytes, so most strings need no encoding to be passed.
+        if len(text) * 4 > limit and len(text.encode("utf-8", "surrogatepass")) > limit:
+            return _bad("string too long", str(row.get("id", "")), f"over {limit:,} bytes: {text[:60]!r}…")
+    return None
+
+
+def strings(value: Any) -> list[str]:
+    """All strings inside a JSON value, keys included."""
+    found: list[str] = []
+    todo = [value]
+    for item in todo:  # it grows as it is read
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, dict):
+            found += item
+            todo += item.values()
+        elif isinstance(item, list):
+            todo += item
+    return found
+
+
+def _bad(reason: str, row_id: str, detail: str = "") -> Drop:
+    return Drop(reason, row_id, detail, bad=True)
+
+
+def _name(kind: type | tuple[type, ...]) -> str:
+    names: dict[object, str] = {str: "a string", list: "a list", dict: "an object"}
+    return names.get(kind, "a number")
+
+
+def content_id(row: Row) -> str:
+    """Sixteen hex digits that name a row by what it says: its prompt, completion, answer and source."""
+    said = [row.get("prompt"), row.get("completion"), row.get("answer"), row.get("source")]
+    text = json.dumps(said, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def encode(row: Row) -> bytes | Drop:
+    """One line of JSON in UTF-8, or a Drop for what neither can hold (lone surrogates, infinities)."""
+    try:
+        return _LINE.encode(row).encode() + b"\n"
+    except UnicodeEncodeError:
+        return _bad("not Unicode", str(row.get("id", "")).encode("ascii", "replace").decode(), "lone surrogate")
+    except ValueError:
+        return _bad("number is not finite", str(row.get("id", "")))
+    except TypeError as error:  # a date or raw bytes, from Parquet
+        return _bad("not a JSON value", str(row.get("id", "")), str(error))
+
+
+def decode(line: bytes) -> dict[str, Any] | Drop:
+    """One line of JSON as an object, or a Drop that says why it is none."""
+    line = line.strip()
+    try:
+        value = _STRICT.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
+    except ValueError as error:
+        return _bad("not JSON", "", f"{error}: {line[:60]!r}"[:200])
+    except RecursionError:
+        return _bad("not JSON", "", "nested too deeply")
+    if not isinstance(value, dict):
+        return _bad("not an object", "", f"a JSON {type(value).__name__}: {line[:60]!r}")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Made once: json.loads and json.dumps make theirs anew for each call with such options.
+_STORED, _STRICT = json.JSONDecoder(), json.JSONDecoder(parse_constant=_refuse)
+_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Number (from 1) and bytes of each non-blank line; None for one of more than MAX_LINE_BYTES.
+
+    Lines end at \\n only: U+2028 and its kin are legal inside JSON strings.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            yield number, None
+        elif line.strip():
+            yield number, line
+
+
+def parse(line: bytes) -> Row:
+    """A line that a step wrote, which is a valid row."""
+    text = line.decode()
+    row: Row
+    row, end = _STORED.raw_decode(text)
+    if text[end:].strip():
+        raise json.JSONDecodeError("Extra data", text, end)
+    return row
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Rows of a file that a step wrote: every line is a valid row."""
+    with path.open("rb") as file:
+        yield from map(parse, file)

@@ -1,0 +1,79 @@
+"""Rows of files, read when they are asked for: a million of them take 13 MB, whatever is in them."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from data_prep.core.rows import parse
+from data_prep.core.step import Drop, Row
+
+
+class StoredRow(dict[str, Any]):
+    """A row with the line it was read from, which is what is written of it. Copies (`{**row}`) have no line."""
+
+    __slots__ = ("line",)
+    line: bytes
+
+
+def stored(line: bytes) -> StoredRow:
+    """A row of a line that a step wrote."""
+    row = StoredRow(parse(line))
+    row.line = line
+    return row
+
+
+class StoredRows(Sequence[Row]):
+    """The lines of files that steps wrote, end to end. Each access reads and parses anew: change nothing in place."""
+
+    def __init__(self, files: Sequence[Path], read: Callable[[bytes], Row] = parse) -> None:
+        self._files, self._read = tuple(files), read
+        self._file, self._start, self._size = array("I"), array("Q"), array("I")
+
+    def admit(self, fault: Callable[[Row], Drop | None] | None) -> list[Drop]:
+        """Take in the rows without a fault, or all; the others' faults, in order. Reads every file once."""
+        drops: list[Drop] = []
+        for number, path in enumerate(self._files):
+            start = 0
+            with path.open("rb") as file:
+                for line in file:
+                    if fault and (drop := fault(parse(line))):
+                        drops.append(drop)
+                    else:
+                        self._file.append(number)
+                        self._start.append(start)
+                        self._size.append(len(line))
+                    start += len(line)
+        return drops
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        descriptor = os.open(self._files[self._file[at]], os.O_RDONLY)
+        try:
+            return self._read(os.pread(descriptor, self._size[at], self._start[at]))
+        finally:
+            os.close(descriptor)
+
+    def __iter__(self) -> Iterator[Row]:
+        at = 0
+        while at < len(self):
+            number = self._file[at]
+            with self._files[number].open("rb") as file:
+                place = 0
+                while at < len(self) and self._file[at] == number:
+                    if place != self._start[at]:
+                        file.seek(self._start[at])
+                    place = self._start[at] + self._size[at]
+                    yield self._read(file.read(self._size[at]))
+                    at += 1

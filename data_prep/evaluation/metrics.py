@@ -1,0 +1,359 @@
+"""Evaluation numbers from scored rows: means with intervals by prompt, pass@k, maj@k, paired differences.
+
+    python -m data_prep.evaluation.metrics evaluate --rows scored.jsonl --label after --model M --out eval/after.json
+    python -m data_prep.evaluation.metrics compare --a eval/after.json --b eval/before.json --out compare.json
+
+One row is one sample: `source` names the task, `meta.prompt_id` the prompt. Every figure that leaves this
+module is in percent. Standard library only, so that any environment that scores can also count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from data_prep.core.files import write_atomic
+from data_prep.errors import DataError
+from data_prep.evaluation.intervals import interval, majority, paired, paired_ratio, pass_at_k, percent
+
+Row = dict[str, Any]
+
+SHOWN = 6  # rows of each kind, right and wrong, that `evaluate` keeps for the report
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the numbers need of one scored row. `score` is a fraction: 1.0 is full marks."""
+
+    task: str
+    prompt_id: str
+    index: int  # the sample's number among its prompt's
+    score: float
+    outcome: str
+    vote: str | None  # the extracted answer, stripped
+    votes_known: bool  # False where a scored row does not say what was extracted
+    truncated: bool
+    tokens: int | None
+    level: str | None  # of a question of code: how many skills it composes
+    skills: str | None  # the skills that it composes, in their order
+
+    @property
+    def right(self) -> bool:
+        """Full marks. A half-right program or a partial text score is not a pass."""
+        return self.score >= 1 - 1e-9
+
+
+def sample(row: Row) -> Sample:
+    """The sample in a scored row. Raises DataError when task, prompt or score is absent."""
+    meta = row["meta"] if isinstance(row.get("meta"), dict) else {}
+    prompt_id = meta.get("prompt_id", row.get("id"))
+    score = row.get("score")
+    if not row.get("source") or prompt_id in (None, ""):
+        raise DataError(f"row {row.get('id')!r} has no source (its task) or no meta.prompt_id")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise DataError(f"row {row.get('id')!r} has score {score!r}: run the score step first")
+    details = meta.get("score_details") or {}
+    vote = details.get("answer")
+    outcome = str(row.get("outcome") or "scored")
+    return Sample(
+        task=str(row["source"]),
+        prompt_id=str(prompt_id),
+        index=int(meta.get("sample") or 0),
+        score=float(score),
+        outcome=outcome,
+        vote=None if vote is None else str(vote).strip(),
+        votes_known=vote is not None or outcome != "scored",
+        truncated=meta.get("finish_reason") == "length" or outcome == "truncated",
+        tokens=meta.get("tokens"),
+        level=_text(meta.get("level", meta.get("k"))),
+        skills=", ".join(map(str, meta["skills"])) if isinstance(meta.get("skills"), list) else None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
+    """The result of one task (the `tasks` entry of an evaluation), in percent.
+
+    pass@k (with 95 % intervals over prompts) and maj@k are given for k = 1, 2, 4 … up to the fewest samples a prompt
+    has; maj@k takes each
+    prompt's first k samples. maj@k is left out when a scored sample does not say which answer was extracted
+    (`meta.score_details.extracted`): to guess votes would invent agreement. Prompts with levels or skills are also
+    counted by level, and by tuple of skills with pass@k.
+    """
+    samples = list(samples)
+    prompts = by_prompt(samples)
+    fewest = min(map(len, prompts.values()))
+    ks = sorted({2**i for i in range(fewest.bit_length())} | {fewest})
+    tokens = [s.tokens for s in samples if s.tokens is not None]
+    result = {
+        "prompts": len(prompts),
+        "samples": max(map(len, prompts.values())),
+        **interval([_mean(group) for group in prompts.values()]),
+        "pass_at": _passes(prompts.values(), ks),
+        "pass_ci95": {str(k): interval([_pass(g, k) for g in prompts.values()])["ci95"] for k in ks},
+        "maj_at": {},
+        "outcomes": dict(sorted(Counter(s.outcome for s in samples).items())),
+        "truncated": percent(fmean(s.truncated for s in samples)),
+        "mean_tokens": round(fmean(tokens), 1) if tokens else None,
+        "by": {},
+    }
+    if all(s.votes_known for s in samples):
+        votes = {k: [majority([(s.vote, s.score) for s in g[:k]]) for g in prompts.values()] for k in ks[1:]}
+        result["maj_at"] = {str(k): percent(fmean(v)) for k, v in votes.items()}
+    levels = _grouped(prompts.values(), lambda s: s.level)
+    if levels:
+        result["by"]["level"] = {name: _table(groups) for name, groups in levels.items()}
+    if skills := _grouped(prompts.values(), lambda s: s.skills):
+        result["by"]["skills"] = {
+            name: {**_table(groups), "pass_at": _passes(groups, ks)} for name, groups in skills.items()
+        }
+    return result
+
+
+def _grouped(
+    prompts: Iterable[Sequence[Sample]], of: Callable[[Sample], str | None]
+) -> dict[str, list[Sequence[Sample]]]:
+    """Prompts by what `of` says of them, in natural order; those of which it says nothing are left out."""
+    found: dict[str, list[Sequence[Sample]]] = {}
+    for group in prompts:
+        if (name := of(group[0])) is not None:
+            found.setdefault(name, []).append(group)
+    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
+
+
+def _table(groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+    return {"prompts": len(groups), **interval([_mean(group) for group in groups])}
+
+
+def _passes(groups: Iterable[Sequence[Sample]], ks: Iterable[int]) -> dict[str, float]:
+    groups = list(groups)
+    return {str(k): percent(fmean(_pass(group, k) for group in groups)) for k in ks}
+
+
+def by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples by prompt, each prompt's in order of number. Raises DataError on a sample given twice."""
+    prompts: dict[str, list[Sample]] = {}
+    for s in samples:
+        prompts.setdefault(s.prompt_id, []).append(s)
+    for prompt_id, group in prompts.items():
+        group.sort(key=lambda s: s.index)
+        if len({s.index for s in group}) < len(group):
+            raise DataError(f"prompt {prompt_id!r} has two samples of one number: were its rows given twice?")
+    return prompts
+
+
+def natural(text: str) -> tuple[float, str]:
+    """Sort key: numbers by value, then words."""
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
+
+
+def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]:
+    """(tasks, prompts, shown) of scored rows: results by task, one line per prompt, rows worth showing.
+
+    Shown are the SHOWN right and SHOWN wrong rows whose ids hash lowest: the same rows whatever their order,
+    and for each prompt the same luck before and after training.
+    """
+    tasks: dict[str, list[Sample]] = {}
+    shown: dict[bool, list[tuple[str, Row]]] = {True: [], False: []}
+    for row in rows:
+        s = sample(row)
+        tasks.setdefault(s.task, []).append(s)
+        key = hashlib.sha256(f"{s.task}\0{s.prompt_id}\0{s.index}".encode(errors="replace")).hexdigest()
+        best = shown[s.right]
+        best.append((key, row))
+        best.sort(key=lambda item: item[0])
+        del best[SHOWN:]
+    if not tasks:
+        raise DataError("no rows to evaluate")
+    results = {task: task_result(samples) for task, samples in sorted(tasks.items())}
+    prompts = [
+        {"task": task, "prompt_id": p, "mean": percent(_mean(group)), "level": group[0].level,
+         "samples": len(group), "right": sum(s.right for s in group), "tokens": _tokens(group)}
+        for task, samples in sorted(tasks.items())
+        for p, group in sorted(by_prompt(samples).items())
+    ]  # fmt: skip
+    return results, prompts, [row for right in (True, False) for _, row in shown[right]]
+
+
+def compare(a: Path, b: Path) -> list[dict[str, Any]]:
+    """Paired differences a - b for every task that both evaluations hold, from their .prompts.jsonl.
+
+    `tokens` is the change of the completions' mean length, where both know it.
+    """
+    left, right = _of_prompts(a, "mean"), _of_prompts(b, "mean")
+    shared = sorted(left.keys() & right.keys())
+    if not shared:
+        raise DataError(f"{a} and {b} have no task in common: {sorted(left)} and {sorted(right)}")
+    labels = {"a": _read(a)["label"], "b": _read(b)["label"]}
+    long, short = _of_prompts(a, "tokens"), _of_prompts(b, "tokens")
+    lengths = {task: {"tokens": paired_ratio(long[task], short[task])} for task in long.keys() & short.keys()}
+    return [{**labels, "task": task, **paired(left[task], right[task]), **lengths.get(task, {})} for task in shared]
+
+
+def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons with new ones in place of those of the same a, b and task; order of first appearance."""
+    return list({(c["a"], c["b"], c["task"]): c for c in [*old, *new]}.values())
+
+
+def _mean(group: Sequence[Sample]) -> float:
+    return fmean(s.score for s in group)
+
+
+def _pass(group: Sequence[Sample], k: int) -> float:
+    return pass_at_k(len(group), sum(s.right for s in group), k)
+
+
+def _prompts_path(path: Path) -> Path:
+    return path.with_suffix(".prompts.jsonl")
+
+
+def _tokens(group: Sequence[Sample]) -> float | None:
+    known = [s.tokens for s in group if s.tokens is not None]
+    return round(fmean(known), 4) if known else None
+
+
+def _of_prompts(path: Path, field: str) -> dict[str, dict[str, float]]:
+    """By task and prompt, where the prompt has that field."""
+    tasks: dict[str, dict[str, float]] = {}
+    for row in _rows([_prompts_path(path)]):
+        if row.get(field) is not None:
+            tasks.setdefault(row["task"], {})[row["prompt_id"]] = row[field]
+    return tasks
+
+
+def _rows(paths: Iterable[Path]) -> Iterator[Row]:
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}:{number}: not JSON ({error.msg})") from None
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}:{number}: not a row (a JSON object)")
+                yield row
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, [text.encode()])
+
+
+def _jsonl(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.evaluation.metrics", description="Count scored rows.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("evaluate", help="scored rows to an evaluation")
+    source = one.add_mutually_exclusive_group(required=True)
+    source.add_argument("--rows", type=Path, nargs="+", help="scored rows, JSONL")
+    source.add_argument(
+        "--spec", type=Path, help="a finished pipeline: rows of its score steps, facts of its manifests"
+    )
+    one.add_argument("--label", required=True, help="before, after, or a control's name")
+    one.add_argument("--model", required=True)
+    one.add_argument("--model-fingerprint")
+    one.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
+    one.add_argument("--versions", type=json.loads, default={}, help="JSON: package versions")
+    one.add_argument("--seconds", type=float, help="time that generating and scoring took")
+    one.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
+    two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
+    two.add_argument("--a", type=Path, required=True)
+    two.add_argument("--b", type=Path, required=True)
+    two.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, or 2 with one line on stderr when the input cannot be counted."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "evaluate":
+            _evaluate_files(args)
+        else:
+            old = _read(args.out) if args.out.exists() else []
+            found = merge(old, compare(args.a, args.b))
+            _write(args.out, json.dumps(found, indent=1) + "\n")
+    except (DataError, OSError, ValueError) as error:
+        print(f"metrics {args.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What a finished pipeline says of an evaluation: scored rows, versions, seconds of work, the model's identity."""
+
+    scored: tuple[Path, ...]
+    versions: dict[str, str]
+    seconds: float
+    model: Any
+
+    def rows(self) -> Iterator[Row]:
+        from data_prep.core.manifest import read_rows
+
+        for step in self.scored:
+            yield from read_rows(step)
+
+
+def _finished(path: Path) -> _Finished:
+    from data_prep.core import pipeline
+
+    scored: list[Path] = []
+    versions: dict[str, str] = {}
+    seconds, model = 0.0, None
+    for step in pipeline.plan(pipeline.Spec.read(path)):
+        manifest = pipeline.read_manifest(step.dir)
+        if manifest is None:
+            raise DataError(f"{path}: step {step.name!r} has not been run")
+        versions |= manifest.versions
+        seconds += manifest.seconds
+        model = manifest.fingerprint.get("model", model)
+        if step.kind == "score":
+            scored.append(step.dir)
+    return _Finished(tuple(scored), versions, round(seconds, 2), model)
+
+
+def _evaluate_files(args: argparse.Namespace) -> None:
+    run = _finished(args.spec) if args.spec else None
+    tasks, prompts, shown = evaluate(run.rows() if run else _rows(args.rows))
+    result = {
+        "label": args.label,
+        "model": args.model,
+        "model_fingerprint": run.model if run else args.model_fingerprint,
+        "decoding": args.decoding,
+        "versions": run.versions if run else args.versions,
+        "seconds": run.seconds if run else args.seconds,
+        "tasks": tasks,
+    }
+    _write(_prompts_path(args.out), _jsonl(prompts))
+    _write(args.out.with_suffix(".samples.jsonl"), _jsonl(shown))
+    _write(args.out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,183 @@
+"""Keeps the prompts that a finished online RL run learned the way it learned on the whole (LIMR's LIM score).
+
+- lim: {run: "${from_run}", threshold: 0.6}      the prompts that score at least so much
+- lim: {run: "${from_run}", n: 96}               the best of them, with or without a threshold
+
+A prompt that was solved at rate r_k in epoch k = 1..K scores, with m_k the mean of r_k over all prompts,
+
+    s = 1 - sum_k (r_k - m_k)^2 / sum_k (1 - m_k)^2
+
+(arXiv 2502.11886; lim/lim_selection.py of github GAIR-NLP/LIMR, from which the treatment of gaps is too: a missing
+epoch takes the rate of the next one where that has been measured, and a prompt that still lacks one is left out,
+of the means as well). The score goes into `meta.lim`.
+
+An epoch ends where a step asks a prompt that has been asked in it already. Step numbers would not tell: a trainer
+leaves out prompts that are too long, and at the end of an epoch those that do not fill a batch. These are fewer than
+a batch, so the first step of the next epoch always repeats one. Only a last epoch that is as long as the longest
+counts: training may have ended within it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from data_prep.core.fingerprint import file_hash, value_hash
+from data_prep.core.rows import decode, lines_of
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError
+from data_prep.steps.select import prompt_of
+
+Rates = dict[str, float]  # prompt's id -> share of its samples that were right
+DIGITS = 9  # of a score: the last bits of a sum must not decide who passes a threshold
+
+
+class LimParams(Params):
+    """`run` is a run's folder, or that of one training in it, and holds samples/<step>.jsonl."""
+
+    run: str = Field(min_length=1)
+    threshold: float | None = Field(None, le=1)
+    n: int | None = Field(None, ge=1)  # an upper bound
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.threshold is None and self.n is None:
+            raise ValueError("give threshold (0.6 in LIMR), n, or both")
+        return self
+
+
+class Lim(Step):
+    """Rows whose prompts the run asked, with their scores; the others are drops."""
+
+    kind = "lim"
+    scope = "whole"
+    unkeyed: ClassVar[tuple[str, ...]] = ("run",)  # its samples are in the fingerprint by their content
+    Params = LimParams
+    params: LimParams
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The run's samples. Raises DataError when there are none."""
+        return {"samples": value_hash({path.name: file_hash(path) for path in self._files(base)})}
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Rows in their order. Raises DataError when the run has nothing to say about any of them."""
+        files = self._files(ctx.base)
+        steps, unreadable = read_steps(files)
+        if not any(steps):
+            told = f"; for instance {unreadable[0].detail}" if unreadable else ""
+            raise DataError(f"{files[0].parent}: no sample has an id and an acc, a number from 0 to 1{told}")
+        asked = set().union(*steps)
+        if asked.isdisjoint(map(prompt_of, rows)):
+            raise DataError(f"{files[0].parent}: none of these {len(rows):,} prompts was asked: is it a run on them?")
+        scores = lim_scores(epochs(steps))
+        chosen = self._chosen({name: scores[name] for row in rows if (name := prompt_of(row)) in scores})
+        yield from unreadable
+        for row in rows:
+            name = prompt_of(row)
+            if name in chosen:
+                yield {**row, "meta": {**row.get("meta", {}), "lim": scores[name]}}
+            else:
+                yield Drop(self._reason(name, asked, scores), str(row["id"]), str(scores.get(name, "")))
+
+    def _chosen(self, scores: Mapping[str, float]) -> set[str]:
+        """The prompts to keep; of equal ones those whose ids' hashes come first."""
+        low = -math.inf if self.params.threshold is None else self.params.threshold
+        fit = [name for name, score in scores.items() if score >= low]
+        fit.sort(key=lambda name: (-scores[name], hashlib.sha256(name.encode()).hexdigest()))
+        return set(fit[: self.params.n])
+
+    def _reason(self, name: str, asked: set[str], scores: Mapping[str, float]) -> str:
+        if name not in asked:
+            return "never sampled"
+        if name not in scores:
+            return "missing in an epoch"
+        below = self.params.threshold is not None and scores[name] < self.params.threshold
+        return "LIM score below threshold" if below else "LIM score not among the best"
+
+    def _files(self, base: Path) -> list[Path]:
+        return sample_files(base / Path(self.params.run).expanduser())
+
+
+def sample_files(run: Path) -> list[Path]:
+    """A run's samples by step, of which a resumed run has written those it repeated anew. Raises DataError."""
+    if not run.is_dir():
+        raise DataError(f"no folder {run}: lim reads the samples of a finished online RL run")
+    for folder in (run / "train" / "samples", run / "samples"):
+        if files := [path for path in folder.glob("*.jsonl") if path.stem.isdecimal()]:
+            return sorted(files, key=lambda path: int(path.stem))
+    raise DataError(f"{run} holds neither train/samples/<step>.jsonl nor samples/<step>.jsonl: no online RL run?")
+
+
+def read_steps(files: Iterable[Path]) -> tuple[list[Rates], list[Drop]]:
+    """The rates of the prompts that each step asked, and the lines (such as a torn last one) that tell nothing."""
+    steps: list[Rates] = []
+    unreadable: list[Drop] = []
+    for path in files:
+        accuracies: dict[str, list[float]] = defaultdict(list)
+        with path.open("rb") as file:
+            for number, line in lines_of(file):
+                sample = _sample(line)
+                if isinstance(sample, str):
+                    unreadable.append(Drop("unreadable sample", "", f"{path.name}:{number}: {sample}"))
+                else:
+                    accuracies[sample[0]].append(sample[1])
+        steps.append({name: math.fsum(found) / len(found) for name, found in accuracies.items()})
+    return steps, unreadable
+
+
+def _sample(line: bytes | None) -> tuple[str, float] | str:
+    """A sample's prompt and accuracy, or what is wrong with its line."""
+    if line is None:
+        return "line too long"
+    sample = decode(line)
+    if isinstance(sample, Drop):
+        return f"{sample.reason}, {sample.detail}"
+    name, accuracy = sample.get("id"), sample.get("acc")
+    if not isinstance(name, str):
+        return f"id is {name!r}"
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        return f"acc is {accuracy!r}"
+    return name, float(accuracy)
+
+
+def epochs(steps: Iterable[Rates]) -> list[Rates]:
+    """The rates of each epoch: steps are joined until one asks a prompt again; the last is left out when shorter."""
+    found: list[Rates] = []
+    lengths: list[int] = []
+    for step in steps:
+        if not found or not found[-1].keys().isdisjoint(step):
+            found.append({})
+            lengths.append(0)
+        found[-1].update(step)
+        lengths[-1] += 1
+    return found[:-1] if lengths and lengths[-1] < max(lengths) else found
+
+
+def lim_scores(rates: Sequence[Rates]) -> Rates:
+    """The score of each prompt that every epoch has a rate for, once gaps are filled from the next epoch.
+
+    Where all prompts were always solved the formula is 0/0; each of them follows the mean exactly, and scores 1.
+    """
+    curves = {name: [_filled(name, at, rates) for at in range(len(rates))] for name in set().union(*rates)}
+    whole = {name: [rate for rate in curve if rate is not None] for name, curve in curves.items() if None not in curve}
+    means = [math.fsum(column) / len(column) for column in zip(*whole.values(), strict=True)]
+    most = math.fsum((1 - mean) ** 2 for mean in means)
+    return {name: _score(curve, means, most) for name, curve in whole.items()}
+
+
+def _filled(name: str, at: int, rates: Sequence[Rates]) -> float | None:
+    later = rates[at + 1].get(name) if at + 1 < len(rates) else None
+    return rates[at].get(name, later)
+
+
+def _score(curve: Sequence[float], means: Sequence[float], most: float) -> float:
+    if most == 0:
+        return 1.0
+    return round(1 - math.fsum((rate - mean) ** 2 for rate, mean in zip(curve, means, strict=True)) / most, DIGITS)

@@ -1,0 +1,201 @@
+"""Seeded problems for the mini world: sums of two-digit numbers, digit by digit, at five levels (and functions.py).
+
+A level-k question adds k numbers of two digits; level 1 adds two single digits. A chain of thought adds term
+by term, lowest digit first, and ends in `\\boxed{n}`. The split is a hash of the question that ignores the
+order of its terms, so no test question, nor a reordering of one, is ever in train. Standard library only.
+
+python -m data_prep.families.mini.curriculum --split test --levels 3:5 --chain long     prints rows as JSONL
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from data_prep.families.mini import functions
+
+Split = Literal["train", "test"]
+Chain = Literal["short", "long"]
+Row = dict[str, Any]
+
+LEVELS = (1, 2, 3, 4, 5)
+TEST_SHARE = 10  # one question in ten is held out
+ENUMERABLE = 2  # up to this level all questions are listed (8,100 at most); above it they are drawn
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sum, its terms in the order in which the chain adds them."""
+
+    level: int
+    terms: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        return "+".join(map(str, self.terms))
+
+    @property
+    def question(self) -> str:
+        return f"{self.key}=?"
+
+    @property
+    def answer(self) -> str:
+        return str(sum(self.terms))
+
+    @property
+    def split(self) -> Split:
+        canonical = "+".join(map(str, sorted(self.terms)))
+        return "test" if zlib.crc32(canonical.encode()) % TEST_SHARE == 0 else "train"
+
+
+def add(a: int, b: int) -> str:
+    """One addition in writing, lowest digit first, the carry as `+1`: `47+38:7+8=15,4+3+1=8>85`."""
+    width, carry, columns = max(len(str(a)), len(str(b))), 0, []
+    for place in range(width):
+        x, y = a // 10**place % 10, b // 10**place % 10
+        value = x + y + carry
+        columns.append(f"{x}+{y}{'+1' if carry else ''}={value}")
+        carry = value // 10
+    return f"{a}+{b}:{','.join(columns)}>{a + b}"
+
+
+def steps(terms: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The additions, from the first term on: the total so far and the next term."""
+    return list(zip(itertools.accumulate(terms), terms[1:], strict=False))
+
+
+def solve(problem: Problem, chain: Chain) -> str:
+    """The gold completion. A long chain does each addition again the other way round before it answers."""
+    additions = steps(problem.terms)
+    lines = [add(a, b) for a, b in additions]
+    if chain == "long":
+        lines += ["check", *(add(b, a) for a, b in additions), f"{problem.answer}={problem.answer}"]
+    return "\n".join([*lines, f"\\boxed{{{problem.answer}}}"])
+
+
+def listed(level: int, split: Split) -> list[Problem]:
+    """All questions of a level that is small enough to be listed."""
+    terms = range(10) if level == 1 else range(10, 100)
+    pairs = itertools.product(terms, terms)
+    return [problem for pair in pairs if (problem := Problem(level, pair)).split == split]
+
+
+@cache  # a launcher asks again and again
+def capacity(level: int, split: Split) -> int:
+    """Most distinct questions that may be asked for: of drawn levels half of all, so drawing ends."""
+    if level <= ENUMERABLE:
+        return len(listed(level, split))
+    share = 1 if split == "test" else TEST_SHARE - 1
+    return int(90**level * share / TEST_SHARE / 2)
+
+
+def draw(level: int, split: Split, count: int, rng: random.Random, distinct: bool) -> list[Problem]:
+    """`count` problems of one level and split."""
+    if level <= ENUMERABLE:
+        pool = listed(level, split)
+        return rng.sample(pool, count) if distinct else rng.choices(pool, k=count)
+    seen: set[Problem] = set()
+    found: list[Problem] = []
+    while len(found) < count:
+        problem = Problem(level, tuple(rng.randint(10, 99) for _ in range(level)))
+        if problem.split == split and not (distinct and problem in seen):
+            seen.add(problem)
+            found.append(problem)
+    return found
+
+
+def check(levels: Mapping[int, int], split: Split, distinct: bool = True, subject: str = "arithmetic") -> None:
+    """Raises ValueError, in words for the user: a level that does not exist, a count that cannot be met."""
+    known = SUBJECTS[subject]
+    for level, count in levels.items():
+        if level not in known.levels:
+            raise ValueError(f"no level {level}; levels are {known.levels[0]} to {known.levels[-1]}")
+        if count < 1:
+            raise ValueError(f"level {level} asks for {count} questions; leave the level out or ask for one or more")
+        if distinct and count > (most := known.capacity(level, split)):
+            raise ValueError(f"level {level} asks for {count} distinct {split} questions; there are {most}")
+
+
+def arithmetic(levels: Mapping[int, int], split: Split, chain: Chain, seed: int, distinct: bool) -> Iterator[Row]:
+    """Rows in shuffled order. A question that comes again (if not `distinct`) has `#2`, `#3` … in its id."""
+    rng = random.Random(f"arithmetic {split} {seed}")  # noqa: S311 - reproducible, not secret
+    problems = [p for level in sorted(levels) for p in draw(level, split, levels[level], rng, distinct)]
+    rng.shuffle(problems)
+    seen: dict[str, int] = {}
+    for problem in problems:
+        times = seen[problem.key] = seen.get(problem.key, 0) + 1
+        yield {
+            "id": f"arithmetic/{problem.key}" + (f"#{times}" if times > 1 else ""),
+            "prompt": [{"role": "user", "content": problem.question}],
+            "completion": solve(problem, chain),
+            "answer": problem.answer,
+            "source": "arithmetic",
+            "meta": {"level": problem.level, "chain": chain},
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What can be asked: rows of levels, split, chain, seed and distinct; and how many distinct ones there are."""
+
+    rows: Callable[[Mapping[int, int], Split, Chain, int, bool], Iterator[Row]]
+    capacity: Callable[[int, Split], int]
+    levels: tuple[int, ...]
+
+
+SUBJECTS: dict[str, Subject] = {
+    "arithmetic": Subject(arithmetic, capacity, LEVELS),
+    "functions": Subject(functions.functions, functions.capacity, functions.LEVELS),
+}
+
+
+def rows(
+    levels: Mapping[int, int],
+    split: Split = "train",
+    *,
+    chain: Chain = "short",
+    seed: int = 0,
+    distinct: bool = True,
+    subject: str = "arithmetic",
+) -> list[Row]:
+    """Rows with gold completions: `levels` maps a level to how many. The same arguments give the same rows.
+
+    Raises ValueError for a subject or level that does not exist and for more questions than there are.
+    """
+    if subject not in SUBJECTS:
+        raise ValueError(f"no subject {subject!r}; there are: {', '.join(SUBJECTS)}")
+    check(levels, split, distinct, subject)
+    return list(SUBJECTS[subject].rows(levels, split, chain, seed, distinct))
+
+
+def parse_levels(text: str) -> dict[int, int]:
+    """`2:500,3:500` to {2: 500, 3: 500}. Raises ValueError."""
+    return {int(level): int(count) for level, count in (pair.split(":") for pair in text.split(","))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="print rows of the mini world's curriculum as JSONL")
+    parser.add_argument("--subject", choices=list(SUBJECTS), default="arithmetic")
+    parser.add_argument("--split", choices=["train", "test"], default="train")
+    parser.add_argument("--levels", type=parse_levels, default={3: 10}, help="level:count,… (default 3:10)")
+    parser.add_argument("--chain", choices=["short", "long"], default="short")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    try:
+        found = rows(options.levels, options.split, chain=options.chain, seed=options.seed, subject=options.subject)
+    except ValueError as error:
+        parser.error(str(error))
+    for row in found:
+        sys.stdout.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

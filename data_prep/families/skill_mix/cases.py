@@ -1,0 +1,194 @@
+"""Test cases as data, the same for every language, and a row's `tests` made of them.
+
+    {"args": [[3, 1, 2], 2], "expected": [3, 2]}
+    {"args": [[], 0], "raises": "invalid_argument"}
+
+Values are JSON, typed by the function's signature: a tuple or pair is a list, a set is a list without repeats, a map
+is an object or a list of [key, value] pairs, an optional may be null, a char is a string of one ASCII character.
+Floats in results are compared with a tolerance.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from data_prep.families.skill_mix.signatures import Language, Signature
+from rewards.code.cpp.declaration import Type
+from rewards.code.cpp.values import fitted
+
+Raises = Literal["invalid_argument", "out_of_range", "overflow", "zero_division", "any"]
+
+TOLERANCE = 1e-6  # of floats: absolute for values up to 1, relative above
+# What a case may raise: (Python's classes, C++'s class).
+EXCEPTIONS: Mapping[str, tuple[str, str]] = {
+    "invalid_argument": ("ValueError", "std::invalid_argument"),
+    "out_of_range": ("LookupError", "std::out_of_range"),  # IndexError and KeyError are its subclasses
+    "overflow": ("OverflowError", "std::overflow_error"),
+    "zero_division": ("ZeroDivisionError", "std::domain_error"),
+    "any": ("Exception", "std::exception"),
+}
+_NAMES = {
+    **{python: name for name, (python, _) in EXCEPTIONS.items()},
+    **{cpp: name for name, (_, cpp) in EXCEPTIONS.items()},
+    "IndexError": "out_of_range",
+    "KeyError": "out_of_range",
+}
+
+
+class CaseError(ValueError):
+    """A case that is none; the message says where and what."""
+
+
+@dataclass(frozen=True)
+class TestCase:
+    """One call. raises: a key of EXCEPTIONS, "" where the call returns `expected`."""
+
+    __test__ = False  # pytest would collect it
+
+    args: tuple[Any, ...]
+    expected: Any = None
+    raises: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        outcome = {"raises": self.raises} if self.raises else {"expected": self.expected}
+        return {"args": list(self.args), **outcome}
+
+
+def read_case(given: Any, signature: Signature) -> TestCase:
+    """A case of our shape whose values fit the signature, numbers and maps in their one spelling. Raises CaseError."""
+    if not isinstance(given, dict) or not isinstance(given.get("args"), list):
+        raise CaseError('not an object with a list "args"')
+    args, params = given["args"], signature.params
+    if len(args) != len(params):
+        names = ", ".join(name for name, _ in params)
+        raise CaseError(f"{len(args)} arguments, and {signature.name} takes {len(params)} ({names})")
+    if ("expected" in given) == ("raises" in given):
+        raise CaseError('give either "expected" or "raises"')
+    try:
+        json.dumps([args, given.get("expected")], allow_nan=False)
+        values = tuple(fitted(value, kind, name) for value, (name, kind) in zip(args, params, strict=True))
+        if "expected" in given:
+            return TestCase(values, fitted(given["expected"], signature.result, "expected"))
+    except ValueError as error:  # of the values; or a number that is not finite
+        raise CaseError(str(error)) from error
+    name = _NAMES.get(given["raises"], given["raises"]) if isinstance(given["raises"], str) else ""
+    if name not in EXCEPTIONS:
+        raise CaseError(f"raises {given['raises']!r}: must be one of {', '.join(EXCEPTIONS)}")
+    return TestCase(values, raises=name)
+
+
+# Renderings
+
+
+def suite(function: str, signature: Signature, cases: Sequence[TestCase], language: Language) -> dict[str, Any]:
+    """A row's `tests` (rewards/code/suites.py): calls; Python asserts for what JSON cannot hold."""
+    calls: dict[str, Any] = {"kind": "call", "function": function}
+    if language == "cpp":
+        typed = [_typed(case) for case in cases]
+        calls |= {"language": "cpp", "declaration": signature.declaration, "cases": typed}
+    elif _plain(signature, cases):
+        calls["cases"] = [_call(case, signature) for case in cases]
+    else:
+        return {"kind": "asserts", "source": to_asserts(function, signature, cases)}
+    return calls | ({"tolerance": TOLERANCE} if signature.result.holds("float") else {})
+
+
+def _typed(case: TestCase) -> dict[str, Any]:
+    outcome = {"raises": EXCEPTIONS[case.raises][1]} if case.raises else {"expected": case.expected}
+    return {"args": list(case.args), **outcome}
+
+
+def _plain(signature: Signature, cases: Sequence[TestCase]) -> bool:
+    """Whether JSON can hold the calls: no exceptions, no sets, no tuples among arguments, keys that are texts."""
+    kinds = [kind for _, kind in signature.params]
+    raises = any(case.raises for case in cases)
+    plain = not any(kind.holds("set", "tuple") for kind in kinds) and not signature.result.holds("set")
+    return plain and not raises and not any(_odd_keys(kind) for kind in (*kinds, signature.result))
+
+
+def _odd_keys(kind: Type) -> bool:
+    return (kind.kind == "map" and kind.args[0].kind not in ("str", "char")) or any(_odd_keys(arg) for arg in kind.args)
+
+
+def _call(case: TestCase, signature: Signature) -> dict[str, Any]:
+    args = [_as_json(value, kind) for value, (_, kind) in zip(case.args, signature.params, strict=True)]
+    return {"args": args, "expected": _as_json(case.expected, signature.result)}
+
+
+def _as_json(value: Any, kind: Type) -> Any:
+    """Pairs with text keys as an object."""
+    if value is None:
+        return None
+    if kind.kind == "map":
+        return {key: _as_json(item, kind.args[1]) for key, item in value}
+    if kind.kind == "list":
+        return [_as_json(item, kind.args[0]) for item in value]
+    if kind.kind == "tuple":
+        return [_as_json(item, arg) for item, arg in zip(value, kind.args, strict=True)]
+    return _as_json(value, kind.args[0]) if kind.kind == "optional" else value
+
+
+_RAISES = """
+def _raises(kind, call):
+    try:
+        call()
+    except kind:
+        return True
+    return False
+"""
+_NEAR = f"""
+def _near(got, want):
+    if isinstance(want, bool) or isinstance(got, bool):
+        return got is want
+    if isinstance(want, float):
+        return isinstance(got, (int, float)) and abs(got - want) <= {TOLERANCE!r} * max(1.0, abs(want))
+    if isinstance(want, (list, tuple)):
+        alike = isinstance(got, (list, tuple)) and len(got) == len(want)
+        return alike and all(_near(a, b) for a, b in zip(got, want))
+    if isinstance(want, dict):
+        return isinstance(got, dict) and got.keys() == want.keys() and all(_near(got[k], want[k]) for k in want)
+    return got == want
+"""
+
+
+def to_asserts(function: str, signature: Signature, cases: Sequence[TestCase]) -> str:
+    """Python assert statements, one a case, with the helpers that they need."""
+    lines = [_assertion(function, signature, case) for case in cases]
+    return _helpers(signature, cases) + "\n".join(f"assert {line}" for line in lines) + "\n"
+
+
+def _helpers(signature: Signature, cases: Sequence[TestCase]) -> str:
+    raises = _RAISES if any(case.raises for case in cases) else ""
+    near = _NEAR if signature.result.holds("float") else ""
+    return f"{raises}{near}\n" if raises or near else ""
+
+
+def _assertion(function: str, signature: Signature, case: TestCase) -> str:
+    args = (python_literal(value, kind) for value, (_, kind) in zip(case.args, signature.params, strict=True))
+    call = f"{function}({', '.join(args)})"
+    if case.raises:
+        return f"_raises({EXCEPTIONS[case.raises][0]}, lambda: {call})"
+    wanted = python_literal(case.expected, signature.result)
+    return f"_near({call}, {wanted})" if signature.result.holds("float") else f"{call} == {wanted}"
+
+
+def python_literal(value: Any, kind: Type) -> str:
+    """A value as Python source."""
+    if value is None or not kind.args:
+        return repr(value)
+    if kind.kind == "optional":
+        return python_literal(value, kind.args[0])
+    if kind.kind == "map":
+        pairs = (f"{python_literal(key, kind.args[0])}: {python_literal(item, kind.args[1])}" for key, item in value)
+        return "{" + ", ".join(pairs) + "}"
+    args = kind.args if kind.kind == "tuple" else kind.args * len(value)
+    parts = [python_literal(item, arg) for item, arg in zip(value, args, strict=True)]
+    inside = ", ".join(parts)
+    if kind.kind == "set":
+        return "{" + inside + "}" if parts else "set()"
+    if kind.kind == "tuple":
+        return f"({inside},)" if len(parts) == 1 else f"({inside})"
+    return f"[{inside}]"

@@ -1,0 +1,139 @@
+"""What a model replies, taken out of its text and checked: an exercise, a critique, test cases."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from data_prep.families.skill_mix.cases import CaseError, TestCase, read_case
+from data_prep.families.skill_mix.signatures import Language, Signature, SignatureError, read
+from data_prep.inference.api.objects import FENCE, NoObject, found_object
+
+MOST_PROBLEMS = 8
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+T = TypeVar("T")
+Read = Callable[[str], T]
+
+
+class ReplyError(ValueError):
+    """A reply that cannot be used; `problems` are for the model that wrote it."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = list(problems[:MOST_PROBLEMS])
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)  # more keys than asked for are the model's thoughts
+
+
+class Draft(_Reply):
+    """An exercise."""
+
+    function_name: Text
+    function_signature: Text
+    function_docstring: Text
+    problem_statement: Text
+    solution: Text
+
+    def as_json(self) -> str:
+        return self.model_dump_json()
+
+
+class Critique(_Reply):
+    """A reviewer's verdict, with what to change unless it passes."""
+
+    verdict: Literal["pass", "revise"]
+    feedback: str = ""
+
+
+class _Cases(_Reply):
+    cases: list[Any] = Field(min_length=1, max_length=200)
+
+
+def _checked(model: type[T], text: str) -> T:
+    """The reply as `model`. Raises ReplyError."""
+    assert issubclass(model, BaseModel)
+    try:
+        return model.model_validate(found_object(text))
+    except NoObject as error:
+        raise ReplyError([str(error)]) from error
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        raise ReplyError([f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details]) from error
+
+
+def read_draft(text: str, language: Language) -> tuple[Draft, Signature]:
+    """An exercise whose parts fit together. Raises ReplyError."""
+    draft = _checked(Draft, text)
+    try:
+        signature = read(draft.function_signature, language)
+    except SignatureError as error:
+        raise ReplyError([f"function_signature: {error}"]) from error
+    draft = draft.model_copy(update={"solution": unfenced(draft.solution)})
+    if problems := _misfits(draft, signature, language):
+        raise ReplyError(problems)
+    return draft, signature
+
+
+def _misfits(draft: Draft, signature: Signature, language: Language) -> list[str]:
+    """What does not fit together in an exercise; nothing is run."""
+    problems = []
+    name = draft.function_name
+    if name != signature.name:
+        problems.append(f"function_signature: it is of {signature.name!r}, and function_name is {name!r}")
+    if language == "cpp":
+        if not re.search(rf"\b{re.escape(name)}\s*\(", draft.solution):
+            problems.append(f"solution: no function {name!r} in it")
+        if re.search(r"\bmain\s*\(", draft.solution):
+            problems.append("solution: it must not have a main function")
+        return problems
+    try:
+        tree = ast.parse(draft.solution)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return [*problems, f"solution: not Python: {error}"]
+    if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body):
+        problems.append(f"solution: no function {name!r} at its top level")
+    return problems
+
+
+def unfenced(code: str) -> str:
+    """Code without the fence that models put around it even within JSON."""
+    match = FENCE.fullmatch(code.strip())
+    return match.group(1) if match else code
+
+
+def read_critique(text: str) -> Critique:
+    """A verdict; one that asks for a revision says which. Raises ReplyError."""
+    found = _checked(Critique, text)
+    if found.verdict == "revise" and not found.feedback.strip():
+        raise ReplyError(['feedback: say what to change, or give the verdict "pass"'])
+    return found
+
+
+def read_cases(text: str, signature: Signature, least: int) -> list[TestCase]:
+    """Cases that fit the signature, no two with the same arguments. Raises ReplyError."""
+    cases: list[TestCase] = []
+    problems: list[str] = []
+    seen: set[str] = set()
+    for number, given in enumerate(_checked(_Cases, text).cases):
+        try:
+            case = read_case(given, signature)
+        except CaseError as error:
+            problems.append(f"cases[{number}]: {error}")
+            continue
+        key = json.dumps(case.args)
+        if key not in seen:
+            cases.append(case)
+        seen.add(key)
+    if len(cases) < least:
+        problems.append(f"cases: {len(cases)} usable ones with arguments of their own; at least {least} are needed")
+    if problems:
+        raise ReplyError(problems)
+    return cases

@@ -1,0 +1,124 @@
+"""Questions with tests about tuples of skills, written by a model behind an OpenAI-compatible endpoint.
+
+- synthesize: {model: gpt-4o, base_url: https://api.openai.com/v1, api_key_env: KEY, critic_rounds: 2}
+
+Rows are those of `skill_tuples`; of each come `meta.questions` questions, the second and later ones asked for as
+distinct from those before. Exercise, critique and test cases are each checked, sent back once where they cannot be
+used, and dropped with a reason then. Whether a question is right is for `verify_questions` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.families.skill_mix.prompts import content_hash
+from data_prep.families.skill_mix.synthesis import Reply, Turn, Wishes, make_questions
+from data_prep.inference.api.params import (
+    SERVED_UNKEYED,
+    SHARD_SAMPLES,
+    UNKEYED,
+    EndpointParams,
+    endpoint,
+    refuse_failures,
+)
+from data_prep.inference.api.replies import Failed, as_drop
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sampling, prompt_seed
+
+if TYPE_CHECKING:
+    from data_prep.inference.api.client import ChatClient
+
+
+class SynthesizeParams(EndpointParams):
+    """Who writes, how it is drawn, and what is asked for; critiques and test cases are drawn greedily."""
+
+    temperature: float = Field(0.8, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(4096, ge=1)  # per reply
+    seed: int = Field(0, ge=0)
+    critic_rounds: int = Field(2, ge=0)  # most rounds of critique and revision, 0 for none
+    cases: int = Field(8, ge=1)  # test cases asked for
+    least_cases: int = Field(5, ge=1)  # and needed
+    lines: str = "10 to 40"  # of a reference solution
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.cases < self.least_cases:
+            raise ValueError(f"cases: {self.cases} asked for, and least_cases {self.least_cases} are needed")
+        return self
+
+    @property
+    def wishes(self) -> Wishes:
+        return Wishes(self.critic_rounds, self.cases, self.least_cases, self.lines)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(1, self.temperature, self.top_p, 0, self.max_tokens, (), self.seed)
+
+
+class Synthesize(Step):
+    """Tuples to questions, shard by shard."""
+
+    kind = "synthesize"
+    needs: ClassVar[tuple[str, ...]] = ("meta",)
+    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
+    packages: ClassVar[tuple[str, ...]] = ("httpx2",)
+    shard_rows = 32  # tuples whose conversations go on side by side, and what a kill costs
+    growth = 64.0
+    Params = SynthesizeParams
+    params: SynthesizeParams
+
+    def __init__(self, params: SynthesizeParams) -> None:
+        super().__init__(params)
+        if params.batch:
+            self.shard_rows = SHARD_SAMPLES
+
+    def env(self) -> str:
+        """vLLM's, where the model is served here."""
+        return self.params.env
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The prompts; an endpoint's model is known by its name only."""
+        return {"prompts": content_hash(), **self.params.identity(base)}
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        """Make the client, once for all shards."""
+        with endpoint(self.params, ctx) as asker:
+            yield lambda rows, shard: self._made(rows, asker)
+
+    def _made(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+        fit = [row for row in rows if _is_tuple(row)]
+        results = iter(make_questions(fit, self.params.wishes, lambda turns: self._ask(turns, asker)))
+        made: list[Row | Drop] = []
+        for row in rows:
+            why = "rows of `skill_tuples` have skills, descriptions, language, split and questions"
+            made += next(results) if _is_tuple(row) else [Drop("not a tuple of skills", row["id"], why, bad=True)]
+        p = self.params
+        refuse_failures(made, len(made), p.base_url, p, "questions had no reply")
+        return made
+
+    def _ask(self, turns: Sequence[Turn], asker: ChatClient) -> list[Reply]:
+        """The replies to one turn of each conversation, in order."""
+        replies: dict[int, Reply] = {}
+        for greedy in (False, True):
+            places = [at for at, turn in enumerate(turns) if turn.greedy == greedy]
+            if not places:
+                continue
+            sampling = replace(self.params.sampling, temperature=0.0) if greedy else self.params.sampling
+            requests = [Request(turns[at].messages, prompt_seed(sampling.seed, turns[at].key)) for at in places]
+            for at, reply in zip(places, asker.ask(requests, sampling), strict=True):
+                replies[at] = as_drop(reply, turns[at].key) if isinstance(reply, Failed) else reply[0]
+        return [replies[at] for at in range(len(turns))]
+
+
+def _is_tuple(row: Row) -> bool:
+    return set(row["meta"]) >= {"skills", "descriptions", "language", "split", "questions"}

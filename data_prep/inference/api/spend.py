@@ -1,0 +1,135 @@
+"""What requests cost, before, while and after they run, and a cap that none of them passes.
+
+A request is sent only when the cap has room for the most that it may cost, beside all that was paid, all that may
+have been (an answer that never arrived) and the most that those on their way may cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from data_prep.core.totals import Totals
+from data_prep.errors import LimitPassed
+from data_prep.inference.api.prices import Price
+from data_prep.inference.api.replies import Usage
+from data_prep.inference.api.requests import Call
+
+SAY_EVERY_S = 30.0
+ROUNDING = 1e-12  # dollars
+
+
+class Spend:
+    """Dollars of one step: paid, on their way, and the cap. Without a price nothing is known and nothing is said."""
+
+    def __init__(
+        self, totals: Totals, price: Price | None, cap: float | None, step: str = "", batch: bool = False
+    ) -> None:
+        self.price, self.cap = price, cap
+        self._totals, self._step, self._batch = totals, step, batch
+        self._held = 0.0  # for requests that no record says yet
+        self._flying = 0
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._said, self._before = time.monotonic(), totals.usd
+
+    def most(self, one: Call) -> float | None:
+        """Dollars that a call may cost, None where its price is not known."""
+        return self.price.usd(one.prompt_tokens, one.completion_tokens, self._batch) if self.price else None
+
+    def paid(self, used: Usage | None, most: float | None) -> float | None:
+        """Dollars of an answer: those of its usage, or the most where it does not say."""
+        return self.price.usd(used.prompt, used.completion, self._batch) if self.price and used else most
+
+    @property
+    def room(self) -> float:
+        """Dollars that may still be spent, everything on its way counted at its most."""
+        return float("inf") if self.cap is None else self.cap - self._totals.at_most - self._held
+
+    @asynccontextmanager
+    async def reserved(self, usd: float | None) -> AsyncIterator[Callable[[], None]]:
+        """Hold so many dollars, waiting for room. Call what it yields once a record says that they may be spent.
+
+        Raises LimitPassed when nothing is on its way that could make room.
+        """
+        held = usd or 0.0
+        async with self._turn:
+            while held > self.room + ROUNDING:
+                if not self._flying:
+                    raise self.reached(held)
+                self._freed.clear()
+                await self._freed.wait()
+            self._held += held
+            self._flying += 1
+        written = False
+
+        def write() -> None:
+            nonlocal written
+            written = True
+            self._held -= held
+
+        try:
+            yield write
+        finally:
+            self._flying -= 1
+            if not written:
+                self._held -= held
+            self._freed.set()
+
+    def reached(self, next_usd: float) -> LimitPassed:
+        """What to say when the cap has no room for the next request."""
+        lost = (
+            f", of it up to {dollars(self._totals.lost_usd)} for answers that never arrived"
+            if self._totals.lost
+            else ""
+        )
+        return LimitPassed(
+            f"spend_cap {dollars(self.cap or 0)} is reached: {self._totals.answers:,} answers cost at most "
+            f"{dollars(self._totals.at_most)}{lost}, and the next may cost {dollars(next_usd)}; all answers are kept: "
+            f"raise spend_cap and run the same command again"
+        )
+
+    def project(self, calls: Sequence[Call], rows: int | None) -> None:
+        """Say what calls will cost at most, before the first of them goes out; `rows` is how many the step gets."""
+        if self.price is None or not calls:
+            return
+        prompts = self.price.usd(sum(one.prompt_tokens for one in calls), 0, self._batch)
+        most = sum(self.most(one) or 0.0 for one in calls)
+        whole = (
+            f"; at most {dollars(most * rows / len(calls))} for {rows:,} rows, asked once each"
+            if rows and rows > len(calls)
+            else ""
+        )
+        self._say(
+            f"{len(calls):,} requests will cost at most {dollars(most)} (prompts {dollars(prompts)} of it){whole}"
+            + (f"; {dollars(self._totals.at_most)} may have been paid before" if self._totals.answers else "")
+        )
+
+    def tell(self, asked: int, rows: int | None, now: bool = False) -> None:
+        """Say every now and then what was paid, and what it comes to for all rows when `asked` are done."""
+        late = time.monotonic() - self._said >= SAY_EVERY_S
+        if self.price is None:
+            if late:
+                self._say(f"{asked:,} requests of this run are done")
+            return
+        if not late and not now:
+            return
+        paid = self._totals.usd - self._before
+        whole = f", about {dollars(paid * rows / asked)} for {rows:,} rows" if rows and asked and rows > asked else ""
+        self._say(
+            f"{dollars(self._totals.usd)} for {self._totals.answers:,} answers ({self._totals.prompt_tokens:,} + "
+            f"{self._totals.completion_tokens:,} tokens){whole}"
+        )
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        cap = f"; spend_cap {dollars(self.cap)}" if self.cap is not None else ""
+        print(f"{self._step}: {text}{cap}", file=sys.stderr)
+
+
+def dollars(usd: float) -> str:
+    """`$1.23`, with as many digits as a small sum needs."""
+    return f"${usd:,.2f}" if usd >= 1 or usd <= 0 else f"${usd:.3g}" if usd >= 0.0001 else f"${usd:.1e}"

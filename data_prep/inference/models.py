@@ -1,0 +1,95 @@
+"""What a `model` parameter names, a folder on this machine or a model on the Hub, and its identity."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.core.fingerprint import known_hash, value_hash
+from data_prep.errors import DataError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+DECIDING = (*WEIGHTS, "*.json", "*.jinja", "*.model", "merges.txt")  # files that change what a model says
+NOISE = re.compile(r"train(er_state|ing)\.json|.*results\.json")  # what a trainer notes beside a model
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be loaded: `path` is its folder, or None for a Hub id at `revision`."""
+
+    name: str
+    path: Path | None
+    revision: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What an engine is given to load."""
+        return str(self.path or self.name)
+
+    @property
+    def bytes(self) -> int | None:
+        """Size of the weights of a local model; None when it is not here."""
+        return sum(file.stat().st_size for file in _files(self.path, WEIGHTS)) if self.path else None
+
+    def identity(self) -> dict[str, str]:
+        """What tells this model from others, whatever its folder is called. Raises OSError."""
+        if self.path is None:
+            return {"hub": f"{self.name}@{self.revision or 'main'}"}
+        hashes = {file.name: known_hash(file) for file in _files(self.path, DECIDING)}
+        return {"files": value_hash(hashes)}
+
+
+def find_model(name: str, revision: str | None, base: Path) -> Model:
+    """The model that `name` names; relative paths start from `base`. Raises DataError, in one line.
+
+    Nothing is asked of the Hub here, so that plans are made without a network.
+    """
+    folder = base / Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise DataError(f"model {name!r}: no config.json in {folder}; name the folder that holds the model")
+        if not _files(folder, WEIGHTS):
+            raise DataError(f"model {name!r}: no weights (*.safetensors) in {folder}")
+        return Model(name, folder.resolve())
+    if not HUB_ID.fullmatch(name):
+        raise DataError(f"model {name!r} is neither a folder here nor a Hub id (owner/name): {folder} does not exist")
+    return Model(name, None, revision)
+
+
+def check_hub(model: Model) -> None:
+    """Ask for a Hub model's config before an engine does, which would fail in pages. Raises DataError."""
+    if model.path is not None:
+        return
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f"model {model.name!r}"
+    try:
+        hf_hub_download(model.name, "config.json", revision=model.revision)
+    except GatedRepoError as error:
+        raise DataError(f"{at} is gated: accept its terms on the Hub and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise DataError(
+            f"{at} is neither a folder here nor a model on the Hub (a private one needs HF_TOKEN)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise DataError(f"{at} has no revision {model.revision!r} on the Hub") from error
+    except LocalEntryNotFoundError as error:
+        raise DataError(
+            f"{at} is neither a folder here nor in the local Hub cache, and the Hub cannot be reached"
+        ) from error
+    except EntryNotFoundError as error:
+        raise DataError(f"{at} has no config.json on the Hub: not a model that can be loaded") from error
+
+
+def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return sorted(file for file in found if not NOISE.fullmatch(file.name))

@@ -1,0 +1,56 @@
+"""Which rows of a source are taken, and what they are called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from heapq import heappush, heapreplace
+
+from data_prep.core.rows import content_id
+from data_prep.core.step import Drop, Row
+
+
+def limited(rows: Iterator[Row | Drop], limit: int | None, seed: int | None) -> Iterator[Row | Drop]:
+    """The first `limit` rows, beyond which nothing is read; or with a seed a sample of all, in their order."""
+    if limit is None:
+        yield from rows
+    elif seed is None:
+        taken = 0
+        for row in rows:
+            yield row
+            taken += not isinstance(row, Drop)
+            if taken == limit:
+                return
+    else:
+        yield from _sampled(rows, limit, seed)
+
+
+def _sampled(rows: Iterator[Row | Drop], limit: int, seed: int) -> list[Row | Drop]:
+    """The rows of the `limit` lowest ranks, and all drops; no more rows than that are ever held."""
+    kept: dict[int, Row | Drop] = {}
+    highest: list[tuple[int, int]] = []  # of the rows held, negative ranks and places: the highest comes first
+    for place, row in enumerate(rows):
+        if isinstance(row, Drop):
+            kept[place] = row
+            continue
+        entry = (-_rank(seed, row), -place)
+        if len(highest) < limit:
+            heappush(highest, entry)
+        elif entry > highest[0]:
+            del kept[-heapreplace(highest, entry)[1]]
+        else:
+            continue
+        kept[place] = row
+    return [kept[place] for place in sorted(kept)]
+
+
+def _rank(seed: int, row: Row) -> int:
+    return int(hashlib.sha256(f"{seed}:{content_id(row)}".encode()).hexdigest(), 16)
+
+
+def unique(row: Row, seen: dict[str, int]) -> Row:
+    """The row with its id first, made from its content if absent; ids that come again get `-2`, `-3` …"""
+    given = row.get("id") or content_id(row)
+    times = seen[given] = seen.get(given, 0) + 1
+    row.pop("id", None)
+    return {"id": given if times == 1 else f"{given}-{times}", **row}

@@ -1,0 +1,281 @@
+"""Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
+
+A task says where its rows come from (a pinned Hub revision, a pinned file, a file of questions, or the mini
+curriculum), which columns hold what (or whose programs they are, or which hold a question's options), which system
+prompt it is asked with, and which reward grades it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+import rewards
+from data_prep.core.validation import explained
+from data_prep.errors import DataError, explain, nearest
+from data_prep.families.mini.step import CurriculumParams
+from data_prep.sources.files import suffix
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = ROOT / "configs" / "tasks"
+PROMPTS = ROOT / "templates" / "prompts"
+
+AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]  # data_prep/sources/shapes.py
+Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
+Unanswered = Literal["bad", "drop"]  # a row without the asked answer: at fault, or merely left out
+Columns = dict[str, str]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
+Scalar = str | int | float | bool
+
+
+class Model(BaseModel):
+    """Base: unknown keys, and numbers that JSON does not have, are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Hub(Model):
+    """A dataset on the Hugging Face Hub at one commit: one of its splits, or files of its repository.
+
+    files: names or globs; of a dataset whose loading script is not run, or whose splits are not what is wanted.
+    """
+
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    split: str | None = None
+    config: str | None = None
+    files: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_part(self) -> Hub:
+        check_part(self.split, self.config, self.files)
+        return self
+
+    @property
+    def is_test(self) -> bool:
+        """Whether this is a test split, by its name or its files'."""
+        names = [self.split] if self.split else [PurePosixPath(name).name for name in self.files]
+        return all(name.startswith("test") for name in names)
+
+
+def check_part(split: str | None, config: str | None, files: Sequence[str]) -> None:
+    """Raises ValueError unless this is one readable part of a Hub's data set."""
+    if (split is None) == (not files):
+        raise ValueError("say which part of the data set, with one of split, files")
+    if files and config:
+        raise ValueError("files are read as they are: leave out config")
+    for name in files:
+        try:
+            suffix(Path(name))
+        except DataError as error:
+            raise ValueError(f"files: {error}") from None
+
+
+class Remote(Model):
+    """A file at a URL, pinned by its content."""
+
+    url: str = Field(pattern=r"^https?://[^\s/]+/\S+$")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    git_blob: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    columns: Columns | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Remote:
+        if (self.sha256 is None) == (self.git_blob is None):
+            raise ValueError("pin the file's content with one of sha256, git_blob")
+        return self
+
+
+class Curriculum(CurriculumParams):
+    """Problems of the mini world; parameters of the step `curriculum`, of which a task must say the split."""
+
+    split: Literal["train", "test"]
+
+
+class Questions(Model):
+    """A file of code questions, and how they are asked; parameters of the step `questions`."""
+
+    path: str  # from the repository
+    prompt: Literal["direct", "cot"] = "direct"
+    split: Literal["train", "held_out", "all"] = "held_out"
+
+
+class Match(Model):
+    """What a column must be: a text with this in it, or none of these values."""
+
+    contains: str | None = None
+    is_not: Scalar | tuple[Scalar, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Match:
+        if (self.contains is None) == (self.is_not is None):
+            raise ValueError("give one of contains, is_not")
+        return self
+
+    def __call__(self, value: Any) -> bool:
+        """Whether a column's value is as asked."""
+        if self.contains is not None:
+            return isinstance(value, str) and self.contains in value
+        return value not in (self.is_not if isinstance(self.is_not, tuple) else (self.is_not,))
+
+
+class Choices(Model):
+    """Columns of a question with options: `options` and `answer` (its place among them, or its letter), or `correct`
+    and `wrong`, which are put in an order that hangs on the row's id alone."""
+
+    question: str
+    options: str | None = None
+    answer: str | None = None
+    correct: str | None = None
+    wrong: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Choices:
+        listed, apart = (self.options, self.answer), (self.correct, self.wrong)
+        if not (all(listed) and not any(apart)) and not (all(apart) and not any(listed)):
+            raise ValueError("say either options and answer, or correct and wrong")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that a record must have."""
+        return tuple(filter(None, (self.question, self.options, self.answer, self.correct, *self.wrong)))
+
+
+class Reward(Model):
+    """A reward and its parameters."""
+
+    name: str
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _loads(self) -> Reward:
+        rewards.reward_class(self.name).create(self.name, self.params)
+        return self
+
+
+class Task(Model):
+    """One file of `configs/tasks`."""
+
+    about: str
+    hub: Hub | None = None
+    file: Remote | None = None
+    mirror: Remote | None = None
+    curriculum: Curriculum | None = None
+    questions: Questions | None = None
+    columns: Columns = Field(default_factory=dict)
+    filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
+    answer_from: AnswerFrom | None = None
+    unanswered: Unanswered = "bad"
+    programs: Programs | None = None
+    choices: Choices | None = None
+    system: str | None = None
+    gated: bool = False  # the Hub gives it to those who have accepted its terms, by their token
+    split: Literal["train", "test"] | None = None  # of its benchmark, where the names of its origin do not tell
+    reward: Reward
+
+    @property
+    def is_test(self) -> bool:
+        """Whether a benchmark tests with these problems: what is trained on them must not be evaluated on them."""
+        if self.split is not None:
+            return self.split == "test"
+        if self.hub is not None:
+            return self.hub.is_test
+        origin = self.curriculum or self.questions
+        return origin is not None and origin.split in ("test", "held_out")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Task:
+        if [self.hub, self.file, self.curriculum, self.questions].count(None) != 3:
+            raise ValueError("a task has one of hub, file, curriculum, questions")
+        if self.gated and not self.hub:
+            raise ValueError("gated is of a hub's data set: leave it out")
+        if self.programs and (self.columns or self.answer_from or self.choices or not self.hub):
+            raise ValueError(
+                "programs says what every column of a hub's data set is: leave out columns, answer_from, choices"
+            )
+        if self.choices and (self.answer_from or any(not _beside(name) for name in self.columns)):
+            raise ValueError(
+                "choices makes prompt and answer: leave out answer_from, and of columns all but id, meta.*"
+            )
+        return self
+
+    @field_validator("system")
+    @classmethod
+    def _known_system(cls, value: str | None) -> str | None:
+        return value if value is None else known_prompt(value)
+
+
+def _beside(field: str) -> bool:
+    return field == "id" or field.startswith("meta.")
+
+
+def names() -> list[str]:
+    """All tasks."""
+    return sorted(path.stem for path in TASKS.glob("*.yaml"))
+
+
+def known(name: str) -> str:
+    """The name itself. Raises ValueError naming the nearest task when there is no such one."""
+    if name not in names():
+        raise ValueError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    return name
+
+
+def prompts() -> list[str]:
+    """All system prompts."""
+    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
+
+
+def known_prompt(name: str) -> str:
+    """The name itself. Raises ValueError naming the nearest prompt when there is no such one."""
+    if name not in prompts():
+        raise ValueError(f"no prompt {name!r} in templates/prompts{nearest(name, prompts())}")
+    return name
+
+
+def read(name: str) -> Task:
+    """The task called `name`. Raises DataError with all that is wrong in its file, a line for each fault."""
+    path = TASKS / f"{name}.yaml"
+    if name not in names():
+        raise DataError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    document, faults = _document(path)
+    try:
+        task = Task.model_validate(document)
+    except ValidationError as error:
+        found = explained(Task, error, document, "key")
+        faults += [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+    if faults:
+        raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+    return task
+
+
+def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:
+    """A YAML file's mapping, and the keys that are in it twice. Raises DataError."""
+    try:
+        text = path.read_text("utf-8")
+        document, repeated = yaml.safe_load(text), list(_repeated(yaml.compose(text, yaml.SafeLoader)))
+    except OSError as error:
+        raise explain(error, path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-01
+        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        found = "empty" if document is None else f"of type {type(document).__name__}"
+        raise DataError(f"{path}: a task is a mapping of {', '.join(Task.model_fields)}; this is {found}")
+    return document, repeated
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[str]:
+    """Keys given twice, of which YAML would keep the last in silence."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield f"line {key.start_mark.line + 1}: {key.value} is given twice; keep one"
+            seen.add(key.value)
+            yield from _repeated(value)

@@ -1,0 +1,66 @@
+"""A row as verl's data set wants it: who asks, what is asked, and all that a reward may need to grade it.
+
+Columns: data_source (the row's source, by which verl groups its validation), prompt (messages), reward_model
+(style, ground_truth), extra_info (index, id, split, row). `rewards.serving.verl` grades the JSON in
+`extra_info.row`; ground_truth is for verl's own records. A prompt stands in the file once, called by its own id:
+rows that sampling has made of it are the same prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from data_prep.core.step import Drop, Row
+from data_prep.steps.select import prompt_of
+
+Split = Literal["train", "validation"]
+
+GOLDS = ("answer", "tests", "references")
+FOR_REWARDS = ("prompt", *GOLDS, "source")
+OF_A_COMPLETION = frozenset({"prompt_id", "sample", "finish_reason", "tokens", "score_details"})  # fields of meta
+LONGEST_LABEL = 200  # characters; what is longer in meta is no label, and would travel with every sample
+
+
+def fault(row: Row, seen: dict[str, bytes]) -> Drop | None:
+    """Why a row is not asked, or None; `seen` holds hashes of the prompts of the rows before it by their ids."""
+    name = prompt_of(row)
+    if not any(row.get(gold) for gold in GOLDS):
+        return Drop("no gold", name, f"a reward compares with one of {', '.join(GOLDS)}", bad=True)
+    prompt = hashlib.sha256(json.dumps(row["prompt"], sort_keys=True).encode()).digest()
+    if name not in seen:
+        seen[name] = prompt
+        return None
+    if seen[name] == prompt:
+        return Drop("another row of the same prompt", name)
+    return Drop("id of another prompt", name, "samples are told apart by the ids of their prompts", bad=True)
+
+
+def record(row: Row, index: int, split: Split) -> dict[str, Any]:
+    """One line of verl's file."""
+    told = for_rewards(row)
+    return {
+        "data_source": str(row.get("source", "")),
+        "prompt": [{"role": one["role"], "content": one["content"]} for one in row["prompt"]],
+        "reward_model": {"style": "rule", "ground_truth": str(row.get("answer", ""))},
+        "extra_info": {
+            "index": index,
+            "id": told["id"],
+            "split": split,
+            "row": json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")),
+        },
+    }
+
+
+def for_rewards(row: Row) -> Row:
+    """The prompt's own row: nothing of a completion that it may have had, and of meta only labels."""
+    told = {"id": prompt_of(row), **{field: row[field] for field in FOR_REWARDS if field in row}}
+    labels = {name: value for name, value in row.get("meta", {}).items() if _is_label(name, value)}
+    return {**told, "meta": labels} if labels else told
+
+
+def _is_label(name: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return name not in OF_A_COMPLETION and len(value) <= LONGEST_LABEL
+    return name not in OF_A_COMPLETION and isinstance(value, bool | int | float)

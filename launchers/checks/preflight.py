@@ -1,0 +1,203 @@
+"""Everything that can be known to be wrong before anything heavy is started, all of it at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import rewards
+from data_prep.errors import DataError
+from data_prep.sources import tasks
+from launchers import backends, envs
+from launchers.checks import requirements as needs
+from launchers.errors import Fault, UserError, did_you_mean
+from launchers.machines import hardware
+from launchers.plan import estimate, plan
+from launchers.plan import pipelines as sources
+from launchers.plan.plan import Plan
+from launchers.recipe import compose, online
+from launchers.recipe.compose import Overrides, Resolved, patched
+from launchers.targets.slurm import load_site
+from rewards.thinking import thinking
+
+LITTLE = 5e7  # bytes of disk that any part of a run may take; data steps look at what they need themselves
+
+
+def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
+    """The recipe, ready to be planned, and everything that is wrong with it."""
+    faults: list[Fault] = []
+    try:
+        resolved = sources.with_local_model(resolved)
+    except UserError as error:
+        faults.extend(error.faults)
+    recipe = resolved.recipe
+    faults += _lineage(resolved)
+    faults += _evaluation(resolved)
+    faults += _caught(resolved, lambda: load_site(recipe.site, resolved.where("site")))
+    try:
+        machines = hardware.load(recipe.hardware, resolved.where("hardware"))
+    except UserError as error:
+        return resolved, faults + list(error.faults)
+    absent = repr(recipe.model) if faults and faults[0].key == "model" else None
+
+    def add(found: list[Fault], prefix: str = "") -> None:
+        """Add what has not been said: by the recipe, of a control; of the model, by a pipeline that reads it."""
+        said = {fault.message for fault in faults}
+        for fault in found:
+            if fault.message not in said and not (absent and absent in fault.message):
+                faults.append(replace(fault, key=prefix + fault.key))
+
+    add(_training(resolved, machines))
+    for name in recipe.controls:
+        try:
+            add(_training(sources.with_local_model(patched(resolved, name)), machines), f"controls.{name}: ")
+        except UserError as error:
+            add(list(error.faults), f"controls.{name}: ")
+    if not faults:  # what only the whole plan shows
+        faults += _caught(resolved, lambda: plan.build(resolved, Path("/run")))
+    return resolved, faults
+
+
+def _lineage(resolved: Resolved) -> Iterator[Fault]:
+    """What is wrong with the recipes that are to be done first (their own checks come when they are)."""
+    chain, here, known = [resolved.name], resolved, compose.recipe_names()
+    while (name := here.begins_with) is not None:
+        if name in chain:
+            yield here.fault("model_of", f"begins with itself: {' -> '.join((*chain, name))}")
+            return
+        if name not in known:
+            yield here.fault("model_of", f"no recipe {name!r}; {did_you_mean(name, known)}")
+            return
+        chain.append(name)
+        try:
+            here = compose.resolve(name, Overrides(resolved.scale))
+        except UserError as error:
+            yield from error.faults
+            return
+
+
+def _caught(resolved: Resolved, check: Callable[[], object]) -> list[Fault]:
+    try:
+        check()
+    except UserError as error:
+        return list(error.faults)
+    except DataError as error:
+        return [Fault(resolved.where("data"), "data", str(error))]
+    return []
+
+
+def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
+    """Faults of one training: the trainer's rules, the batch, the data."""
+    recipe = resolved.recipe
+    backend = backends.load(recipe.trainer)
+    faults = [*online.faults(resolved), *_preference(resolved), *backend.check(resolved, machines)]
+    faults += _loggers(resolved, backend.env, machines.device)
+    if recipe.method not in backend.methods:
+        known = ", ".join(backend.methods)
+        faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
+    if not any(fault.key == "train.global_batch" for fault in faults):
+        faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
+    return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export(recipe)))
+
+
+def _preference(resolved: Resolved) -> Iterator[Fault]:
+    """What is wrong with learning from pairs, whoever trains."""
+    recipe, said = resolved.recipe, resolved.recipe.preference
+    if recipe.method != "dpo":
+        if said is not None:
+            yield resolved.fault("preference", f"is for method dpo, and method is {recipe.method}: leave it out")
+        return
+    if recipe.train.packing:
+        yield resolved.fault("train.packing", "pairs are not packed: leave it out")
+    if said and said.label_smoothing and said.loss != "sigmoid":
+        yield resolved.fault("preference.label_smoothing", f"only sigmoid knows it, not {said.loss}: leave it out")
+
+
+def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
+    """A logger's package stands in the trainer's lock, or the trainer would fail after loading the model."""
+    lock = envs.lock_file(env, device)
+    pinned = {line.partition("==")[0] for line in lock.read_text().splitlines()}
+    for index, name in enumerate(resolved.recipe.loggers):
+        if name != "file" and name not in pinned:
+            held = sorted({"tensorboard", "trackio", "wandb"} & pinned)
+            message = (
+                f"{lock.name} does not hold {name}: take {' or '.join(['file', *held])}, or add it to {env}'s lock"
+            )
+            yield resolved.fault(f"loggers.{index}", message)
+
+
+def _evaluation(resolved: Resolved) -> Iterator[Fault]:
+    recipe = resolved.recipe
+    known = tasks.names()
+    named = recipe.eval.tasks if recipe.eval else []
+    for index, name in enumerate(named):
+        if name not in known:
+            yield resolved.fault(
+                f"eval.tasks.{index}", f"no task {name!r} in configs/tasks; {did_you_mean(name, known)}"
+            )
+    for name in recipe.eval.paths if recipe.eval else ():
+        key = f"eval.paths.{name}"
+        if name not in named:
+            yield resolved.fault(key, f"not among eval.tasks; {did_you_mean(name, named)}")
+        elif not sources.local_path(resolved, key).exists():
+            yield resolved.fault(key, f"no such file: {sources.local_path(resolved, key)}")
+    for key in recipe.expect:
+        if key not in known:
+            yield resolved.fault(f"expect.{key}", f"no task of that name; {did_you_mean(key, known)}")
+    if recipe.system_prompt is not None:
+        try:
+            tasks.known_prompt(recipe.system_prompt)
+        except ValueError as error:
+            yield resolved.fault("system_prompt", str(error))
+    if recipe.eval and recipe.eval.thinking is not None:
+        try:
+            thinking(recipe.eval.thinking)
+        except rewards.RewardError as error:
+            yield resolved.fault("eval.thinking", str(error))
+    if recipe.eval and recipe.eval.n > 1 and recipe.eval.temperature == 0:
+        yield resolved.fault("eval.n", f"{recipe.eval.n} greedy samples are one sample: give eval.temperature, or n 1")
+
+
+def check_machine(made: Plan, parts: Sequence[str]) -> None:
+    """What only the machine that is to do the work can tell. Raises UserError."""
+    faults = []
+    wanted, here = made.hardware.gpus_per_node, gpu_count()
+    heavy = any(command.phase in parts and command.argv[0] != "core" for command in made.commands)
+    if heavy and made.hardware.device == "cuda" and here < wanted:
+        faults.append(
+            made.resolved.fault(
+                "hardware",
+                f"{made.resolved.recipe.hardware} asks for {wanted} GPUs and this machine has {here}: "
+                "submit it (make sbatch/…), choose another profile (HARDWARE=), or try it small (SCALE=mini)",
+            )
+        )
+    needed = _disk_needed(made) if "train" in parts else LITTLE
+    parent = next(path for path in (made.run, *made.run.parents) if path.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        faults.append(
+            Fault(
+                str(parent),
+                "",
+                f"{free / 1e9:.1f} GB free, about {needed / 1e9:.1f} GB needed: free some, or choose --out",
+            )
+        )
+    faults += needs.faults(made, parts)
+    if faults:
+        raise UserError(*faults)
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs that the driver shows."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def _disk_needed(made: Plan) -> float:
+    """Bytes: checkpoints (16 per parameter) that are kept, plus the final weights, for every training."""
+    sizes = estimate.model_sizes(made.resolved.recipe.model)
+    train = made.resolved.recipe.train
+    kept = train.keep_checkpoints + 1 if train.save_every else 0  # one more while the oldest is still there
+    trained = 0.02 if train.lora else 1.0  # share of the weights that a checkpoint of adapters holds, generously
+    return len(made.jobs) * (sizes.params if sizes else 0) * (16 * kept * trained + 4) + LITTLE

@@ -1,0 +1,136 @@
+"""What the steps that are still to be done need of their surroundings: API keys, a sandbox, a token for the Hub.
+
+All of it can be looked at before anything heavy is started, and is otherwise missed hours later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import rewards
+from data_prep.core import pipeline
+from data_prep.core.pipeline import Spec, StepSpec
+from data_prep.core.step import step_class
+from data_prep.errors import DataError
+from data_prep.inference.api.keys import read_keys
+from data_prep.sources import tasks
+from launchers.errors import Fault
+from launchers.plan.plan import Plan
+
+WHERE = {"data": "data", "eval": "eval.tasks"}  # the recipe's key that a part's pipelines follow from
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that must be there: the keys that a parameter names, a sandbox for programs, a gated task's rows."""
+
+    kind: Literal["keys", "programs", "gated"]
+    value: str = ""
+
+    def lacking(self, base: Path) -> str | None:
+        """Why it is not there and what to do, never with a secret in it; None where it is."""
+        try:
+            if self.kind == "keys":
+                read_keys(self.value, base)
+            elif self.kind == "programs":
+                _try_sandbox()
+            else:
+                return _no_token(self.value)
+        except (DataError, rewards.RewardError) as problem:
+            return str(problem)
+        return None
+
+
+def faults(made: Plan, parts: Sequence[str]) -> list[Fault]:
+    """What is not there of all that these parts need, once each, with the first step that needs it."""
+    first: dict[tuple[Need, Path], tuple[str, Spec, StepSpec]] = {}
+    for part, spec, step in _todo(made, parts):
+        for need in _needs(step):
+            first.setdefault((need, spec.base), (part, spec, step))
+    return [
+        Fault(made.resolved.where(WHERE[part]), spec.name, f"step {step.name!r}: {problem}")
+        for (need, base), (part, spec, step) in first.items()
+        if (problem := need.lacking(base)) is not None
+    ]
+
+
+def _todo(made: Plan, parts: Sequence[str]) -> Iterator[tuple[str, Spec, StepSpec]]:
+    """(part, pipeline, step) of what the commands of these parts will not find done."""
+    asked: dict[tuple[str, str], set[str]] = {}  # part and pipeline's file to names of steps
+    for command in made.commands:
+        if command.phase in parts and command.argv[1:4] == ("-m", "data_prep", "run"):
+            file, names = command.argv[4], command.argv[6]
+            asked.setdefault((command.phase, file), set()).update(names.split(","))
+    for (part, file), wanted in asked.items():
+        spec = made.specs[file]
+        done = _done(spec)
+        for step in spec.steps:
+            if step.name in wanted and step.name not in done:
+                yield part, spec, step
+
+
+def _done(spec: Spec) -> set[str]:
+    """Names of the steps that stand; of those from a model on that is still to be trained, none does."""
+    try:
+        return {step.name for step in pipeline.plan(spec) if step.state == "done"}
+    except DataError as error:
+        names = [step.name for step in spec.steps]
+        before = spec.steps[: names.index(error.step)] if error.step in names else ()
+        return _done(spec.model_copy(update={"steps": before})) if before else set()
+
+
+def _needs(step: StepSpec) -> Iterator[Need]:
+    params: Any = step_class(step.kind).Params.model_validate(step.params)
+    if source := getattr(params, "api_key_env", None):
+        yield Need("keys", source)
+    if _runs_programs(step.kind, params):
+        yield Need("programs")
+    if step.kind in ("load", "decontaminate"):
+        for name in params.names if step.kind == "load" else params.against:
+            task = tasks.read(name)
+            if task.gated and name not in params.paths and not (params.mirror and task.mirror):
+                yield Need("gated", name)
+
+
+def _runs_programs(kind: str, params: Any) -> bool:
+    if kind == "score":
+        return _reward_runs_programs(rewards.load(params.reward, **params.params))
+    if kind == "load" and params.check_gold:
+        return _reward_runs_programs(rewards.load(params.check_gold.name, **params.check_gold.params))
+    return kind == "verify_questions" or (kind == "gold" and bool(params.check))
+
+
+def _reward_runs_programs(reward: rewards.Reward) -> bool:
+    from rewards.code.reward import CodeReward  # here, as below, for what a start need not pay for
+    from rewards.combine import CombineReward
+
+    if isinstance(reward, CombineReward):
+        return any(_reward_runs_programs(part.reward) for part in reward.parts)
+    return isinstance(reward, CodeReward)
+
+
+def _try_sandbox() -> None:
+    """Raises RewardError where no programs can be run. What is tried is closed again: steps open their own."""
+    from rewards.sandbox import Sandbox, environment
+
+    environment.packages(required=True)
+    Sandbox().close()
+
+
+def _no_token(name: str) -> str | None:
+    """Why a gated task cannot be fetched; its terms may still not be accepted, which only the Hub knows."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.file_download import repo_folder_name
+
+    hub = tasks.read(name).hub
+    assert hub is not None
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub.id, repo_type="dataset")
+    if get_token() or (folder / "snapshots" / hub.revision).is_dir():  # what was fetched before needs none
+        return None
+    return (
+        f"task {name!r} is gated and there is no token: accept its terms at https://huggingface.co/datasets/{hub.id} "
+        "and set HF_TOKEN, or give a local file in paths"
+    )

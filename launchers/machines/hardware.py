@@ -1,0 +1,57 @@
+"""Hardware profiles: what a recipe is pinned to (configs/hardware)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from launchers.envs import REPO
+from launchers.errors import Fault, UserError, did_you_mean
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import faults_of
+from launchers.recipe.schema import Strict
+
+FOLDER = REPO / "configs" / "hardware"
+
+
+class Hardware(Strict):
+    """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU,
+    interconnect in GB/s per GPU.
+    """
+
+    device: Literal["cpu", "cuda"]
+    accelerator: str
+    nodes: int = Field(gt=0)
+    gpus_per_node: int = Field(ge=0)
+    memory_gb: float = Field(gt=0)
+    host_memory_gb: float = Field(gt=0)
+    cpus: int = Field(gt=0)
+    peak_bf16_tflops: float = Field(gt=0)
+    interconnect: str
+    interconnect_gb_per_s: float = Field(ge=0)
+    usd_per_gpu_hour: float | None = Field(default=None, ge=0)
+
+    @property
+    def world(self) -> int:
+        """Training processes: one per GPU, or one."""
+        return self.nodes * max(1, self.gpus_per_node)
+
+
+def names() -> list[str]:
+    """The profiles there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str, where: str = "") -> Hardware:
+    """The profile `name`. Raises UserError for an unknown name or a faulty file."""
+    path = FOLDER / f"{name}.yaml"
+    if name not in names():
+        raise UserError(
+            Fault(where, "hardware", f"no profile {name!r} in configs/hardware; {did_you_mean(name, names())}")
+        )
+    tree = yaml_tree.load(path, f"configs/hardware/{path.name}")
+    try:
+        return Hardware.model_validate(tree.plain())
+    except ValidationError as error:
+        raise UserError(*faults_of(error, tree, Hardware)) from None

@@ -1,0 +1,89 @@
+"""Training on a benchmark's test split: a warning, and an error where the recipe evaluates on the same data.
+
+A task declares whether it is a test split (`Task.is_test`), a Hub data set by the name of its split or of its files.
+Rows that repeat a benchmark's question are the pipeline's matter: the step `decontaminate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_prep.core.pipeline import Spec
+from data_prep.sources import tasks
+from data_prep.sources.tasks import Hub
+from data_prep.steps.load import LoadParams
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data to train or evaluate on: a task, or a part of a Hub data set."""
+
+    name: str
+    hub: Hub | None
+    filter: Mapping[str, Any]
+    is_test: bool
+
+    def holds(self, other: Source) -> bool:
+        """Whether both have the same rows, judged by names: different filters may select different rows."""
+        if self.name == other.name:
+            return True
+        if self.hub is None or other.hub is None or self.hub.id != other.hub.id:
+            return False
+        same = (self.is_test and other.is_test) or _part(self.hub) == _part(other.hub)
+        return same and not (self.filter and other.filter and self.filter != other.filter)
+
+
+def _part(hub: Hub) -> tuple[str | None, str | None, tuple[str, ...]]:
+    return hub.config, hub.split, hub.files
+
+
+def _task(name: str) -> Source:
+    task = tasks.read(name)
+    return Source(name, task.hub, task.filter, task.is_test)
+
+
+def _loaded(given: LoadParams) -> Iterator[Source]:
+    """The tasks and Hub data sets that a step `load` reads."""
+    for name in given.names:
+        task = _task(name)
+        yield Source(name, task.hub, given.filter or task.filter, task.is_test)
+    if given.hub and given.revision:
+        hub = Hub(id=given.hub, revision=given.revision, split=given.part, config=given.config, files=given.files)
+        yield Source(given.hub, hub, given.filter, hub.is_test)
+
+
+def trained(spec: Spec) -> set[str]:
+    """Names of the steps whose rows reach the last one, the trainer's export; other steps are not trained on."""
+    inputs = {step.name: step.inputs for step in spec.steps}
+    names: set[str] = set()
+    pending = [spec.steps[-1].name]
+    while pending:
+        name = pending.pop()
+        if name not in names:
+            names.add(name)
+            pending += inputs[name]
+    return names
+
+
+def warnings(specs: Iterable[Spec]) -> list[str]:
+    """A line for each test split in the pipelines of training data."""
+    steps = (step for spec in specs for step in spec.steps if step.kind == "load" and step.name in trained(spec))
+    given = (LoadParams.model_validate(step.params) for step in steps)
+    sources = {source.name: source for params in given for source in _loaded(params) if source.is_test}
+    return [
+        f"{name}: trained on its test split; do not evaluate on {source.hub.id if source.hub else name} afterwards"
+        for name, source in sources.items()
+    ]
+
+
+def clash(given: LoadParams, evaluated: Sequence[str]) -> str | None:
+    """Why a training pipeline must not load this when these tasks are evaluated on, or None."""
+    loaded = list(_loaded(given))
+    for name in evaluated if loaded else ():
+        for source in loaded:
+            if name in tasks.names() and source.holds(_task(name)):
+                which = "" if name == source.name else f" as {name}"
+                return f"trains on {source.name}, which eval.tasks holds{which}: leave one of the two out"
+    return None

@@ -1,0 +1,188 @@
+"""Memory, hours and cost before launch: orders of magnitude from arithmetic, said as such.
+
+Mixed-precision AdamW holds 2 bytes of weights, 2 of gradients and 12 of fp32 master copy and moments per
+parameter (Rajbhandari et al. 2020, arXiv 1910.02054, section 3). A forward and backward pass takes 6 FLOPs
+per parameter and token, 8 with recomputation (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from launchers.machines.hardware import Hardware
+from launchers.plan.plan import Plan
+from launchers.recipe import models
+from launchers.recipe.online import is_online
+from launchers.recipe.schema import Preference, Recipe
+
+PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % with checkpointing at 2k to 8k tokens
+CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
+REFERENCE_FREE = ("simpo", "orpo")
+
+_SIZES = {
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sizes that memory and time follow from."""
+
+    params: float
+    layers: int
+    hidden: int
+    vocab: int
+    positions: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Per GPU memory in GB (weights, gradients, optimiser and rollout engine; activations of one micro batch), hours,
+    dollars."""
+
+    state_gb: float
+    activations_gb: float
+    hours: float | None
+    usd: float | None
+
+    @property
+    def memory_gb(self) -> float:
+        """Peak memory of one GPU."""
+        return self.state_gb + self.activations_gb
+
+
+def model_sizes(model: str) -> Model | None:
+    """From a local config.json or configs/models.yaml; None for a model we know nothing of."""
+    config = Path(model) / "config.json"
+    if config.is_file():
+        read = json.loads(config.read_text())
+        if not read.keys() >= _SIZES:
+            return None
+        hidden, layers = read["hidden_size"], read["num_hidden_layers"]
+        kv = read.get("num_key_value_heads", read["num_attention_heads"]) / read["num_attention_heads"]
+        block = hidden * hidden * (2 + 2 * kv) + 3 * hidden * read["intermediate_size"]
+        embeddings = read["vocab_size"] * hidden * (1 if read.get("tie_word_embeddings") else 2)
+        return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
+    entry = models.known(model)
+    return Model(**{field.name: entry[field.name] for field in fields(Model)}) if entry else None
+
+
+def _shards_weights(sharding: str) -> bool:
+    return "zero3" in sharding or "full_shard" in sharding
+
+
+def _state_bytes(sharding: str, world: int) -> float:
+    """Bytes per parameter on one GPU."""
+    if "offload" in sharding:
+        return 4 / world
+    if _shards_weights(sharding):
+        return 16 / world
+    if "zero2" in sharding:
+        return 2 + 14 / world
+    return 16
+
+
+def estimate(plan: Plan) -> Estimate | None:
+    """What the recipe's training will take on its hardware; None where the model's sizes are not known."""
+    recipe, machines = plan.resolved.recipe, plan.hardware
+    model = model_sizes(recipe.model)
+    if model is None:
+        return None
+    train = recipe.train
+    sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
+    engine = 0.0
+    if recipe.rollout:
+        sharding = "full_shard"  # verl's FSDP2
+        engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
+    held = _state_bytes(sharding, machines.world)
+    if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
+        held = 0.02 * held + 2 / (machines.world if _shards_weights(sharding) else 1)
+    elif recipe.trainer == "llamafactory" and _has_reference(recipe) and "offload" not in sharding:
+        held += 2 / (machines.world if _shards_weights(sharding) else 1)  # adapters need none, they are switched off
+    state = model.params * held
+    if recipe.trainer == "torchtune" and train.precision == "bf16":
+        state = _pure_bf16(recipe, model, machines)
+    tokens = train.micro_batch * _length(recipe)
+    if recipe.method == "dpo":
+        tokens *= 2  # both completions of a pair
+    per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
+    activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe))
+    hours = _hours(plan, model, machines)
+    rate = machines.usd_per_gpu_hour
+    usd = hours * machines.world * rate if hours is not None and rate else None
+    return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
+
+
+def _has_reference(recipe: Recipe) -> bool:
+    """Whether a second model looks at each pair: simpo and orpo have none."""
+    loss = recipe.preference.loss if recipe.preference else Preference().loss
+    return recipe.method == "dpo" and loss not in REFERENCE_FREE
+
+
+def _logit_bytes(recipe: Recipe) -> int:
+    """Bytes at the peak per token and word of the vocabulary.
+
+    LlamaFactory 0.9.5 learns from pairs with no fused loss (model/loader.py, require_logits) and in fp32
+    (train/dpo/trainer.py, concatenated_forward; train/trainer_utils.py, get_batch_logps): logits, a copy of them
+    without the last token, and log_softmax, three times 4 bytes, and as many on the way back (log_softmax, its gradient
+    and that of the logits). With a reference model the policy's logits and log_softmax wait, 8 more, while the
+    reference's are made. Measured with its own functions: 12.1 and 20.1.
+    """
+    if recipe.method == "dpo" and recipe.trainer == "llamafactory":
+        return 20 if _has_reference(recipe) else 12
+    # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
+    return 0 if recipe.native.get("enable_liger_kernel") else 6
+
+
+def _pure_bf16(recipe: Recipe, model: Model, machines: Hardware) -> float:
+    """Bytes: torchtune keeps weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
+
+    Full DPO holds the reference model beside it; adapters need none, they are switched off.
+    """
+    trained = 0.02 if recipe.train.lora else 1.0
+    reference = 2 if recipe.method == "dpo" and not recipe.train.lora else 0
+    return model.params * (2 + reference + 6 * trained) / machines.world
+
+
+def _length(recipe: Recipe) -> int:
+    """Tokens of the longest sequence."""
+    if recipe.rollout:
+        return recipe.rollout.max_prompt_length + recipe.rollout.max_response_length
+    assert recipe.train.max_length is not None
+    return recipe.train.max_length
+
+
+def tokens_per_row(plan: Plan) -> float | None:
+    """A row's mean length, guessed from its characters; None while the data are not made, and in online RL."""
+    rows = plan.rows()
+    if not rows or is_online(plan.resolved.recipe):  # how long a policy's answers are, nobody knows
+        return None
+    size = sum(path.stat().st_size for path in plan.main.dataset.glob("*.json*") if path.name != "dataset_info.json")
+    return min(float(_length(plan.resolved.recipe)), size / rows / CHARACTERS_PER_TOKEN)
+
+
+def packed_rows(plan: Plan) -> float | None:
+    """Rows that share a sequence of max_length under packing, about; None without packing, or without data."""
+    length = tokens_per_row(plan) if plan.resolved.recipe.train.packing else None
+    return length and _length(plan.resolved.recipe) / length
+
+
+def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
+    steps, train = plan.steps(), plan.resolved.recipe.train
+    length = tokens_per_row(plan)
+    if steps is None or length is None:
+        return None
+    per_parameter = 8 if train.gradient_checkpointing else 6
+    sequences = 1
+    if plan.resolved.recipe.method == "dpo":
+        sequences = 2  # both completions
+        per_parameter += 2 if _has_reference(plan.resolved.recipe) else 0  # the reference looks at them, too
+    flops = sequences * per_parameter * model.params * steps * train.global_batch * length
+    return flops / (machines.peak_bf16_tflops * 1e12 * PEAK_SHARE * machines.world) / 3600

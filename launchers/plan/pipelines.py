@@ -1,0 +1,186 @@
+"""What a recipe's `data` and `model` stand for: local paths, and the pipelines of its family.
+
+A pipeline is a list of steps in `recipes/<family>/data.yaml`; a path is a pipeline of one `load`. The launcher
+adds the step that writes the trainer's files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data_prep.core import pipeline
+from data_prep.core.pipeline import Spec, StepSpec
+from data_prep.errors import DataError
+from data_prep.sources import tasks
+from data_prep.steps.load import Load
+from launchers import envs
+from launchers.errors import Fault, UserError, did_you_mean
+from launchers.plan import contamination
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import Resolved
+from launchers.recipe.positions import Tree, dotted
+
+MAY_BE_NULL = ("revision",)  # of the recipe's values that a pipeline names: a local model has none
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def data_path(resolved: Resolved) -> Path | None:
+    """The local file that `data` names, None where it names a pipeline. Relative to whoever wrote it."""
+    text = resolved.recipe.data
+    if "/" not in text and "." not in text and "*" not in text:
+        return None
+    return local_path(resolved, "data")
+
+
+def data_name(resolved: Resolved) -> str:
+    """What the data are called: the pipeline's name, or the file's without its ending."""
+    path = data_path(resolved)
+    return resolved.recipe.data if path is None else path.stem
+
+
+def local_path(resolved: Resolved, key: str) -> Path:
+    """A path that a recipe (relative to its folder, then to the repository) or an option (to here) holds."""
+    value = resolved.tree.at(tuple(key.split(".")))
+    assert value is not None
+    path = Path(str(value.value)).expanduser()
+    if path.is_absolute():
+        return path
+    file = value.where.rsplit(":", 1)[0]
+    if file.endswith((".yaml", ".yml")):
+        beside = (envs.REPO / file).parent / path
+        return beside if beside.exists() else envs.REPO / path
+    return path.absolute() if path.exists() else envs.REPO / path
+
+
+def with_local_model(resolved: Resolved) -> Resolved:
+    """The recipe with a local model's path made absolute. Raises UserError where there is no such folder."""
+    path = local_path(resolved, "model")
+    if (path / "config.json").is_file():
+        absolute = str(path.resolve())
+        made = resolved.recipe.model_copy(update={"model": absolute})
+        value = {**resolved.tree.value, "model": Tree(absolute, resolved.where("model"))}
+        return Resolved(resolved.name, resolved.scale, made, Tree(value, resolved.tree.where), resolved.overrides)
+    if HUB_ID.fullmatch(resolved.recipe.model) and not path.exists():
+        return resolved
+    why = "has no config.json" if path.is_dir() else "is neither a folder here nor a Hub id (owner/name)"
+    raise UserError(resolved.fault("model", f"{resolved.recipe.model!r} {why}"))
+
+
+def _substitute(tree: Tree, resolved: Resolved, faults: list[Fault]) -> Tree:
+    """`${train.seed}` in a pipeline is the recipe's value."""
+    if isinstance(tree.value, dict):
+        return Tree({key: _substitute(child, resolved, faults) for key, child in tree.value.items()}, tree.where)
+    if isinstance(tree.value, list):
+        return Tree([_substitute(child, resolved, faults) for child in tree.value], tree.where)
+    if not (isinstance(tree.value, str) and tree.value.startswith("${") and tree.value.endswith("}")):
+        return tree
+    key = tree.value[2:-1]
+    found: Any = resolved.recipe
+    for part in key.split("."):
+        found = getattr(found, part, None)
+    if found is None and key not in MAY_BE_NULL:
+        faults.append(Fault(tree.where, tree.value, "the recipe has no value of that name"))
+    return Tree([Tree(one, tree.where) for one in found] if isinstance(found, list) else found, tree.where)
+
+
+def family_pipelines(resolved: Resolved) -> Tree:
+    """The pipelines of the recipe's family, by name."""
+    path = resolved.folder / "data.yaml"
+    shown = str(path.relative_to(envs.REPO))
+    return yaml_tree.load(path, shown) if path.exists() else Tree({}, shown)
+
+
+def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
+    """Raises UserError for anything wrong in the recipe's data pipeline."""
+    spec = make_spec(data_name(resolved), resolved, data_steps(resolved, export))
+    evaluated, trained = resolved.recipe.eval.tasks if resolved.recipe.eval else [], contamination.trained(spec)
+    try:
+        for job in pipeline.jobs(spec):
+            if isinstance(step := job.step(), Load):
+                if job.name in trained and (why := contamination.clash(step.params, evaluated)):
+                    raise DataError(f"step {job.name!r} {why}", job.name)
+                step.peek(spec.base)
+    except DataError as error:
+        raise UserError(Fault(_step_where(_pipeline(resolved), error.step), spec.name, str(error))) from None
+
+
+def _step_where(items: Tree, step: str | None) -> str:
+    """Where a step of a pipeline was written."""
+    for index, item in enumerate(items.plain()):
+        kind, params = next(iter(item.items())) if isinstance(item, dict) else (item, {})
+        if (params or {}).get("name", kind) == step:
+            return items.where_of((index, kind))
+    return items.where
+
+
+def _pipeline(resolved: Resolved) -> Tree:
+    """The steps that `data` stands for: a pipeline of the family, or just loading a local file."""
+    where = resolved.where("data")
+    path = data_path(resolved)
+    if path is not None:
+        if not path.exists() and "*" not in str(path):
+            raise UserError(resolved.fault("data", f"no such file: {path}"))
+        params: dict[str, Any] = {"path": str(path)}
+        if resolved.recipe.system_prompt in tasks.prompts():
+            params["system"] = resolved.recipe.system_prompt
+        if resolved.recipe.eval and resolved.recipe.eval.thinking:
+            params["thinking"] = resolved.recipe.eval.thinking
+        load = {key: Tree(value, where) for key, value in params.items()}
+        return Tree([Tree({"load": Tree(load, where)}, where)], where)
+    known = family_pipelines(resolved)
+    name = resolved.recipe.data
+    if name not in known.value:
+        file = known.where.rsplit(":", 1)[0]
+        hint = f"{did_you_mean(name, known.value)} (a path to a file of rows works too)"
+        raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
+    faults: list[Fault] = []
+    found = _substitute(_whole(known, name), resolved, faults)
+    if faults:
+        raise UserError(*faults)
+    return found
+
+
+def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
+    """A pipeline's steps; where it begins with `- pipeline: other`, those of the other come first."""
+    found: Tree = known.value[name]
+    first = found.value[0] if isinstance(found.value, list) and found.value else None
+    if first is None or not isinstance(first.value, dict) or list(first.value) != ["pipeline"]:
+        return found
+    other = first.value["pipeline"]
+    if other.value in (*chain, name):
+        raise UserError(Fault(other.where, f"{name}.pipeline", f"begins with itself: {' -> '.join((*chain, name))}"))
+    if not isinstance(other.value, str) or other.value not in known.value:
+        hint = did_you_mean(str(other.value), known.value)
+        raise UserError(Fault(other.where, f"{name}.pipeline", f"no pipeline {other.value!r} here; {hint}"))
+    begun = _whole(known, other.value, (*chain, name))
+    if not isinstance(begun.value, list):
+        return begun  # no pipeline, which is told where it is read
+    return Tree([*begun.value, *found.value[1:]], found.where)
+
+
+def data_steps(resolved: Resolved, export: dict[str, Any]) -> list[StepSpec]:
+    """The recipe's pipeline, with the step that writes the trainer's files at its end. Raises UserError."""
+    items = _pipeline(resolved)
+    name = data_name(resolved)
+    steps, faults = pipeline.parse(name, items.plain())
+    for index, step in enumerate(steps):
+        if "export" in (step.kind, step.name):
+            faults.append(pipeline.Fault((index, step.kind), "the trainer's export follows by itself: leave it out"))
+    if faults:
+        raise UserError(*(Fault(items.where_of(f.path), dotted((name, *f.path)), f.message) for f in faults))
+    errors = {"max_error_share": resolved.recipe.limits.errors}
+    steps = [s.model_copy(update={"params": errors | s.params}) if s.kind == "score" else s for s in steps]
+    return [*steps, StepSpec(name="export", kind="export", params=export, inputs=(steps[-1].name,))]
+
+
+def make_spec(name: str, resolved: Resolved, steps: Iterable[StepSpec]) -> Spec:
+    return Spec(
+        name=name,
+        base=resolved.folder,
+        cache=envs.cache_dir() / "steps",
+        steps=tuple(steps),
+        max_drop_share=resolved.recipe.limits.bad_rows,
+    )

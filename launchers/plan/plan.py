@@ -1,0 +1,267 @@
+"""What a run consists of: its trainings, pipelines, evaluations, and the commands that do them, in order.
+
+Pure derivation from a resolved recipe and a run directory: nothing is started here and nothing is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import rewards
+from data_prep.core import pipeline
+from data_prep.core.pipeline import Spec, StepSpec
+from data_prep.core.step import step_class
+from data_prep.errors import DataError
+from data_prep.sources import tasks
+from launchers import backends
+from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, Job
+from launchers.errors import Fault, UserError
+from launchers.machines import hardware
+from launchers.machines.hardware import Hardware
+from launchers.plan.pipelines import data_name, data_steps, local_path, make_spec, with_local_model
+from launchers.recipe.compose import Resolved, patched
+from launchers.recipe.online import is_online
+
+PARTS = ("data", "train", "eval", "report")
+PART_OF = {"merge": "train"}  # phases that are not parts of their own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, worked out. `specs` are pipelines by their path below the run directory."""
+
+    resolved: Resolved
+    hardware: Hardware
+    backend: Backend
+    run: Path
+    jobs: tuple[Job, ...]
+    specs: dict[str, Spec]
+    commands: tuple[Command, ...]
+
+    @property
+    def main(self) -> Job:
+        """The recipe's own training (the others are controls)."""
+        return self.jobs[0]
+
+    @property
+    def trained_on(self) -> list[Spec]:
+        """The pipelines of the training data, the controls' too."""
+        return [self.specs[data_file(job.folder)] for job in self.jobs]
+
+    def rows(self, job: Job | None = None) -> int | None:
+        """Rows of a training (by default the recipe's own), known once the data have been made."""
+        return pipeline.plan(self.specs[data_file((job or self.main).folder)])[-1].rows_out
+
+    def steps(self, job: Job | None = None) -> int | None:
+        """Optimiser steps, None while that depends on data that do not exist yet, or on packing."""
+        job = job or self.main
+        train, rows = job.resolved.recipe.train, self.rows(job)
+        if train.steps:
+            return train.steps
+        if rows is None or train.packing or train.epochs is None or is_online(job.resolved.recipe):
+            return None  # online RL leaves out the prompts that are too long, which only the trainer can count
+        return planned_steps(rows, train.epochs, job.batch)
+
+
+def data_file(folder: str, part: str = "train") -> str:
+    """Where a training's pipeline is written, below the run directory; `folder` is its Job's."""
+    return f"{folder}/data/{part}.json".removeprefix("/")
+
+
+def planned_steps(rows: int, epochs: float, batch: Batch) -> int:
+    """Optimiser steps of `epochs` passes: the last, smaller batch of each pass counts as a step."""
+    return math.ceil(epochs * math.ceil(math.ceil(rows / (batch.micro * batch.world)) / batch.accumulation))
+
+
+def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
+    """micro × accumulation × world = global, or a UserError that says which numbers would do."""
+    train, world = resolved.recipe.train, machines.world
+    per_pass = train.micro_batch * world
+    if train.global_batch % per_pass == 0:
+        return Batch(train.global_batch, train.micro_batch, train.global_batch // per_pass, world)
+    processes = f"{world} GPU{'s' if world > 1 else ''}" if machines.gpus_per_node else "1 process"
+    below, above = train.global_batch // per_pass * per_pass, -(-train.global_batch // per_pass) * per_pass
+    micros = [m for m in range(1, min(train.global_batch // world, 4096) + 1) if train.global_batch % (m * world) == 0]
+    near = " or ".join(str(value) for value in (below, above) if value)
+    advice = f"train.global_batch {near}"
+    if micros:
+        closest = sorted(sorted(micros, key=lambda m: abs(m - train.micro_batch))[:4])
+        advice += f", or train.micro_batch {', '.join(map(str, closest))}"
+    raise UserError(
+        resolved.fault(
+            "train.global_batch",
+            f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}: "
+            f"{advice}",
+        )
+    )
+
+
+def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) -> Spec:
+    """Load benchmarks, generate (the model is loaded once for all), score: a branch per reward that the tasks name."""
+    recipe = resolved.recipe
+    assert recipe.eval is not None
+    by_reward: dict[str, list[str]] = {}
+    for name in recipe.eval.tasks:
+        by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
+    decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
+    engines, workers = _side_by_side(resolved)
+    generate = {"model": model, **decoding, **engines, **({"revision": revision} if revision else {})}
+    load = _load(resolved, recipe.eval.tasks, recipe.eval.limit)
+    steps = [
+        StepSpec(name="load", kind="load", params=load),
+        StepSpec(name="generate", kind="generate", params=generate, inputs=("load",)),
+    ]
+    for number, names in enumerate(by_reward.values()):
+        reward, source, end = tasks.read(names[0]).reward, "generate", ""
+        if len(by_reward) > 1:
+            source, end = f"select_{number}", f"_{number}"
+            steps.append(StepSpec(name=source, kind="select", params={"source": names}, inputs=("generate",)))
+        params = {**reward.params, **_thinking(reward.name, recipe.eval.thinking)}
+        score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors, "workers": workers}
+        steps.append(StepSpec(name=f"score{end}", kind="score", params=score, inputs=(source,)))
+    return make_spec(f"eval-{label}", resolved, steps)
+
+
+def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
+    """How an evaluation fills its machine: the engines' parameters, and how many processes grade."""
+    given = resolved.recipe.eval
+    assert given is not None
+    machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
+    gpus = machines.gpus_per_node
+    if given.tensor_parallel > max(1, gpus):
+        told = f"{given.tensor_parallel} GPUs for one engine, and a node of {resolved.recipe.hardware} has {gpus}"
+        raise UserError(resolved.fault("eval.tensor_parallel", told))
+    engines = {"tensor_parallel": given.tensor_parallel, "replicas": max(1, gpus // given.tensor_parallel)}
+    return engines, given.workers or max(1, 2 * gpus)
+
+
+def _thinking(reward: str, named: str | None) -> dict[str, str]:
+    """The recipe's thinking format, where a reward has one."""
+    known = rewards.reward_class(reward).Params.model_fields
+    return {"thinking": named} if named and "thinking" in known else {}
+
+
+def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[str, Any]:
+    """Parameters of the step that loads benchmarks."""
+    assert resolved.recipe.eval is not None
+    given = resolved.recipe.eval
+    paths = {name: str(local_path(resolved, f"eval.paths.{name}")) for name in given.paths if name in names}
+    prompt = resolved.recipe.system_prompt  # a task's own then stands at the head of the question
+    system = {"system": prompt, "instructions": "user"} if prompt else {}
+    return {"tasks": names, "paths": paths, **system} | ({"limit": limit, "seed": given.seed} if limit else {})
+
+
+def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
+    """The benchmarks, as rows that the trainer validates on."""
+    recipe = resolved.recipe
+    assert recipe.eval is not None
+    assert recipe.validation is not None
+    written = {**export, "dataset": "validation", "split": "validation"}
+    steps = [
+        StepSpec(name="load", kind="load", params=_load(resolved, recipe.eval.tasks, recipe.validation.limit)),
+        StepSpec(name="export", kind="export", params=written, inputs=("load",)),
+    ]
+    return make_spec("validation", resolved, steps)
+
+
+def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command]:
+    """For the steps of a spec that is written to `file`: a process per run of steps that share an environment."""
+
+    def env(step: StepSpec) -> str:
+        cls = step_class(step.kind)
+        return cls(cls.Params.model_validate(step.params)).env()
+
+    return [
+        Command(
+            (
+                EnvPython(name),
+                "-m",
+                "data_prep",
+                "run",
+                InRun(file),
+                "--steps",
+                ",".join(step.name for step in group),
+            ),
+            phase,
+            label,
+        )
+        for name, group in groupby(spec.steps, key=env)
+    ]
+
+
+def _metrics_commands(resolved: Resolved, label: str, model: str, spec: Spec) -> list[Command]:
+    assert resolved.recipe.eval is not None
+    decoding = resolved.recipe.eval.model_dump_json(include={"n", "temperature", "top_p", "max_tokens", "seed"})
+    return [
+        Command(
+            (EnvPython("core"), "-m", "data_prep.evaluation.metrics", "evaluate",
+             "--spec", InRun(f"eval/{label}.spec.json"),
+             "--label", label, "--model", model, "--decoding", decoding, "--out", InRun(f"eval/{label}.json")),
+            "eval",
+            label,
+        )
+    ]  # fmt: skip
+
+
+def _evaluations(jobs: Sequence[Job]) -> list[tuple[str, Resolved, str | InRun, str | None]]:
+    """(label, recipe, model, revision) of every evaluation, in the order they can be done."""
+    main = jobs[0].resolved
+    if main.recipe.eval is None:
+        return []
+    found: list[tuple[str, Resolved, str | InRun, str | None]] = []
+    if main.recipe.eval.before:
+        found.append(("before", main, main.recipe.model, main.recipe.revision))
+    return found + [(job.label, job.resolved, job.model, None) for job in jobs]
+
+
+def build(resolved: Resolved, run: Path) -> Plan:
+    """The plan of a recipe for a run directory (which need not exist). Raises UserError."""
+    machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
+    backend = backends.load(resolved.recipe.trainer)
+    specs: dict[str, Spec] = {}
+    jobs, commands, evaluations = [], [], []
+    versions = [("", resolved)] + [
+        (f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls
+    ]
+    for folder, version in versions:
+        file = data_file(folder)
+        specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export(version.recipe)))
+        validation = None
+        if version.recipe.validation and version.recipe.eval:
+            held_out = data_file(folder, "validation")
+            specs[held_out] = validation_spec(version, backend.export(version.recipe))
+            validation = _export_dir(specs[held_out])
+        job = Job(version, machines, derive_batch(version, machines), folder, _export_dir(specs[file]), validation)
+        jobs.append(job)
+        for name in (file, held_out) if validation else (file,):
+            commands += step_commands(specs[name], name, "data", job.label if folder else "")
+    trainings = [command for job in jobs for command in backend.commands(job)]
+    for label, version, model, revision in _evaluations(jobs):
+        where = str(run / model) if isinstance(model, InRun) else model
+        file = f"eval/{label}.spec.json"
+        specs[file] = eval_spec(version, label, where, revision)
+        evaluations += step_commands(specs[file], file, "eval", label)
+        evaluations += _metrics_commands(version, label, where, specs[file])
+    for label in [job.label for job in jobs[1:]] + (["before"] if "eval/before.spec.json" in specs else []):
+        if "eval/after.spec.json" in specs:
+            evaluations.append(_compare(label))
+    report = Command((EnvPython("core"), "-m", "launchers", "report", InRun("")), "report", "")
+    return Plan(resolved, machines, backend, run, tuple(jobs), specs, (*commands, *trainings, *evaluations, report))
+
+
+def _export_dir(spec: Spec) -> Path:
+    try:
+        return pipeline.jobs(spec)[-1].dir / "export"
+    except DataError as error:
+        raise UserError(Fault(f"pipeline {spec.name}", "", str(error))) from None
+
+
+def _compare(label: str) -> Command:
+    argv = (EnvPython("core"), "-m", "data_prep.evaluation.metrics", "compare", "--a", InRun("eval/after.json"),
+            "--b", InRun(f"eval/{label}.json"), "--out", InRun("compare.json"))  # fmt: skip
+    return Command(argv, "eval", f"after-{label}")

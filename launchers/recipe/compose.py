@@ -1,0 +1,415 @@
+"""From a recipe's name to one validated Recipe: extends, the scale's overlay, then overrides.
+
+Later layers win: files in `extends` in order, the recipe, `<family>/<scale>.yaml`,
+`<family>/<recipe>.<scale>.yaml`, what all of these say under `trainers.<the chosen trainer>`, then `--model`, `--data`,
+`--hardware` and `--set`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from launchers.envs import REPO
+from launchers.errors import Fault, UserError, did_you_mean, fail, nearest
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.positions import Tree, dotted
+from launchers.recipe.schema import DERIVED, Control, Recipe, our_name
+
+SCALES = ("mini",)
+ROOT = REPO / "recipes"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes: (dotted key, text, option that said it), in order."""
+
+    scale: str | None = None
+    settings: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A validated recipe, with the tree that remembers where each value was written."""
+
+    name: str
+    scale: str | None
+    recipe: Recipe
+    tree: Tree
+    overrides: Overrides
+
+    @property
+    def family(self) -> str:
+        """The folder under recipes/."""
+        return self.name.split("/", maxsplit=1)[0]
+
+    @property
+    def folder(self) -> Path:
+        """The family's folder: where its pipelines and sample rows are."""
+        return ROOT / self.family
+
+    @property
+    def begins_with(self) -> str | None:
+        """The recipe whose trained model this one starts from; None where it names none, or a model was given."""
+        given = any(key == "model" for key, _, _ in self.overrides.settings)
+        return None if given else self.recipe.model_of
+
+    def where(self, key: str) -> str:
+        """file:line (or option) of a dotted key."""
+        return self.tree.where_of(tuple(key.split(".")))
+
+    def fault(self, key: str, message: str) -> Fault:
+        """A fault at a dotted key."""
+        return Fault(self.where(key), key, message)
+
+
+def recipe_names() -> list[str]:
+    """Every recipe of the tree, as <family>/<recipe>."""
+    found = []
+    for path in sorted(ROOT.glob("*/*.yaml")):
+        overlay = path.stem in SCALES or path.stem.rsplit(".", 1)[-1] in SCALES
+        hidden = path.stem.startswith("_") or path.parent.name.startswith(("_", ".")) or not path.is_file()
+        if not hidden and path.name not in ("data.yaml", "study.yaml") and not overlay:
+            found.append(f"{path.parent.name}/{path.stem}")
+    return found
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the repository where it lies inside."""
+    path = Path(os.path.normpath(path))
+    return str(path.relative_to(REPO)) if path.is_relative_to(REPO) else str(path)
+
+
+def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
+    """A file with everything it extends laid under it."""
+    path = path.resolve()
+    if path in chain:
+        circle = " -> ".join(shown(p) for p in (*chain[chain.index(path) :], path))
+        raise fail(f"extends itself: {circle}", f"{shown(chain[-1])}", "extends")
+    layer = _shorthand(yaml_tree.load(path, shown(path)))
+    extends = layer.value.get("extends")
+    below = Tree({}, layer.where)
+    if extends is None:
+        return layer
+    if not isinstance(extends.value, list) or not all(isinstance(item.value, str) for item in extends.value):
+        raise fail("a list of files is expected, e.g. [../_base/sft_llamafactory.yaml]", extends.where, "extends")
+    for item in extends.value:
+        base = path.parent / item.value
+        if not base.is_file():
+            near = nearest(base.name, [p.name for p in base.parent.glob("*.yaml")])
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise fail(f"no such file: {item.value}{hint}", item.where, "extends")
+        below = _lay(below, _load_layer(base, (*chain, path)))
+    return _lay(below, layer)
+
+
+def _lay(below: Tree, above: Tree) -> Tree:
+    """`above` laid over `below`; what belonged to a model or reward that `above` replaces goes with it."""
+    if _replaces(below, above, "model"):
+        below = _pruned(_pruned(below, ("revision",)), ("native", "template"))
+        for trainer in _names(below, "trainers"):
+            below = _pruned(below, ("trainers", trainer, "native", "template"))
+    if _replaces(below, above, "reward", "name"):
+        below = _pruned(below, ("reward", "params"))
+    return yaml_tree.merge(below, above)
+
+
+def _replaces(below: Tree, above: Tree, *path: str) -> bool:
+    """Whether both say something at `path`, and not the same."""
+    old, new = _value_at(below, path), _value_at(above, path)
+    return old is not None and new is not None and old != new
+
+
+def _value_at(tree: Tree, path: Sequence[str]) -> Any:
+    for key in path:
+        if not isinstance(tree.value, dict) or key not in tree.value:
+            return None
+        tree = tree.value[key]
+    return tree.value
+
+
+def _names(tree: Tree, key: str) -> list[str]:
+    inner = _value_at(tree, (key,))
+    return list(inner) if isinstance(inner, dict) else []
+
+
+def _shorthand(layer: Tree) -> Tree:
+    """`eval: [a, b]` is `eval: {tasks: [a, b]}`."""
+    given = layer.value.get("eval")
+    if given is not None and isinstance(given.value, list):
+        layer.value["eval"] = Tree({"tasks": given}, given.where)
+    return layer
+
+
+def _parse_value(text: str, where: str) -> Tree:
+    """An override's text as YAML, so that 2e-5 is a number and [a, b] a list; anything else stays text."""
+    if text == "":
+        return Tree("", where)
+    try:
+        parsed = yaml_tree.parse(text, where)
+    except UserError:
+        return Tree(text, where)
+    if isinstance(parsed.value, dict) and not text.lstrip().startswith("{"):
+        return Tree(text, where)
+    return _at(parsed, where)
+
+
+def _at(tree: Tree, where: str) -> Tree:
+    if isinstance(tree.value, dict):
+        return Tree({key: _at(child, where) for key, child in tree.value.items()}, where)
+    if isinstance(tree.value, list):
+        return Tree([_at(child, where) for child in tree.value], where)
+    return Tree(tree.value, where)
+
+
+def _override(tree: Tree, key: str, value: Tree) -> Tree:
+    for part in reversed(key.split(".")):
+        value = Tree({part: value}, value.where)
+    return _lay(tree, _shorthand(value))
+
+
+def _schema_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The schema of the mapping at `path`, for suggestions."""
+    here: Any = model
+    for part in path:
+        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        if field is None:
+            return None
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        here = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if here is None:
+            return None
+    return here  # type: ignore[no-any-return]
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, _ in model.model_fields.items():
+        keys.append(prefix + name)
+        if (inner := _schema_at(model, (name,))) is not None:
+            keys += _all_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def _unknown_key(path: tuple[str | int, ...]) -> str:
+    key = str(path[-1])
+    if key in DERIVED:
+        return f"cannot be set: {DERIVED[key]}"
+    level = _schema_at(Recipe, path[:-1])
+    if ours := our_name(key):
+        return f"another trainer's name; here it is {ours}"
+    everywhere = _all_keys(Recipe)
+    if level is not None and (near := nearest(key, level.model_fields)):
+        return f"unknown key; did you mean {dotted((*path[:-1], near))!r}?"
+    same = [k for k in everywhere if k.rsplit(".", 1)[-1] == key]
+    if same:
+        return f"unknown key here; did you mean {same[0]!r}?"
+    if near := nearest(dotted(path), everywhere):
+        return f"unknown key; did you mean {near!r}?"
+    return f"unknown key; {did_you_mean(key, level.model_fields)}" if level is not None else "unknown key"
+
+
+_WANTED = {
+    "string_type": "text is expected", "int_type": "a whole number is expected",
+    "int_from_float": "a whole number is expected", "float_type": "a number is expected",
+    "bool_type": "true or false is expected", "list_type": "a list is expected",
+    "dict_type": "a mapping is expected", "model_type": "a mapping is expected",
+}  # fmt: skip
+
+
+def _message(error: Any) -> str:
+    kind, given, ctx = error["type"], error["input"], error.get("ctx", {})
+    if kind in _WANTED:
+        return f"{_WANTED[kind]}, not {given!r}"
+    if kind == "literal_error":
+        options = [option.strip("'") for option in ctx["expected"].replace(" or ", ", ").split(", ")]
+        return f"{given!r} is not one of {', '.join(options)}; {did_you_mean(str(given), options)}"
+    told = error["msg"]
+    return f"{told[0].lower()}{told[1:].replace('input should be', 'must be')}, not {given!r}".replace(
+        "input should be", "must be"
+    )
+
+
+def _refusal(path: tuple[str | int, ...], model: type[BaseModel]) -> str:
+    if model is not Recipe:
+        return f"unknown key; {did_you_mean(str(path[-1]), model.model_fields)}"
+    if path[0] == "controls" and path[-1] in Recipe.model_fields:
+        return f"a control cannot differ in this, only in {', '.join(Control.model_fields)}"
+    return _unknown_key(path)
+
+
+def faults_of(error: ValidationError, tree: Tree, model: type[BaseModel]) -> list[Fault]:
+    """pydantic's errors as faults with a place, a key and a remedy."""
+    found = []
+    for item in error.errors(include_url=False):
+        path = tuple(part for part in item["loc"] if part != "[key]")
+        if item["type"] == "extra_forbidden":
+            found.append(Fault(tree.where_of(path), dotted(path), _refusal(path, model)))
+        elif item["type"] == "missing":
+            found.append(Fault(tree.where_of(path[:-1]), dotted(path), "missing: this key has no default"))
+        else:
+            found.append(Fault(tree.where_of(path), dotted(path), _message(item)))
+    return found
+
+
+def validate(tree: Tree) -> Recipe:
+    """The tree as a Recipe. Raises UserError with every fault found."""
+    plain = tree.plain()
+    try:
+        recipe = Recipe.model_validate(plain)
+    except ValidationError as error:
+        raise UserError(*faults_of(error, tree, Recipe)) from None
+    for name in ("after", "before"):
+        if name in recipe.controls:
+            where = tree.where_of(("controls", name))
+            raise UserError(
+                Fault(where, f"controls.{name}", "an evaluation of this name is the recipe's own: choose another")
+            )
+    train = recipe.train
+    if (train.epochs is None) == (train.steps is None):
+        said = "both are given: keep one" if train.epochs else "neither is given: say one"
+        hint = " (`--set train.epochs=null` takes an inherited one away)" if train.epochs else ""
+        raise UserError(Fault(tree.where_of(("train", "steps")), "train.epochs, train.steps", said + hint))
+    if train.max_length is None and recipe.method in ("sft", "dpo"):
+        raise UserError(Fault(tree.where_of(("train",)), "train.max_length", "missing: tokens per sequence"))
+    return recipe
+
+
+def _without_unknown(tree: Tree) -> Tree:
+    """The tree less its unknown keys, so that what else is wrong can be looked for."""
+    try:
+        Recipe.model_validate(tree.plain())
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            if item["type"] == "extra_forbidden":
+                tree = _pruned(tree, item["loc"])
+    return tree
+
+
+def _pruned(tree: Tree, path: tuple[str | int, ...]) -> Tree:
+    if not isinstance(tree.value, dict):
+        return tree
+    head, rest = str(path[0]), path[1:]
+    kept = {key: child for key, child in tree.value.items() if rest or key != head}
+    if rest and head in kept:
+        kept[head] = _pruned(kept[head], rest)
+    return Tree(kept, tree.where)
+
+
+def _recipe_file(name: str) -> Path:
+    known = recipe_names()
+    if name not in known:
+        raise fail(f"no such recipe; {did_you_mean(name, known)} (`make list` shows them all)", key=name)
+    return ROOT / f"{name}.yaml"
+
+
+def _overlays(name: str, scale: str) -> list[Path]:
+    family, recipe = name.split("/")
+    layers = [ROOT / family / f"{scale}.yaml", ROOT / family / f"{recipe}.{scale}.yaml"]
+    return [layer for layer in layers if layer.is_file()]
+
+
+def scales_of(name: str) -> list[str]:
+    """The scales that a recipe has overlays for."""
+    return [scale for scale in SCALES if _overlays(name, scale)]
+
+
+def _scale_layers(name: str, scale: str) -> list[Path]:
+    family = name.split("/", maxsplit=1)[0]
+    if scale not in SCALES:
+        raise fail(f"no such scale: {scale!r}; {did_you_mean(scale, SCALES)}", "SCALE")
+    found = _overlays(name, scale)
+    if not found:
+        raise fail(f"family {family!r} has no {scale}.yaml", "SCALE")
+    return found
+
+
+def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False) -> Resolved:
+    """The recipe `name`, resolved and validated; `lenient` leaves unknown keys out. Raises UserError."""
+    overrides = overrides or Overrides()
+    if "extends" in [key.split(".")[0] for key, _, _ in overrides.settings]:
+        raise fail("cannot be overridden: it says what the recipe itself builds on", "--set", "extends")
+    tree = _load_layer(_recipe_file(name))
+    if overrides.scale:
+        for layer in _scale_layers(name, overrides.scale):
+            tree = _lay(tree, _load_layer(layer))
+    tree = _for_trainer(tree, overrides)
+    for key, text, option in overrides.settings:
+        value = Tree(text, option) if not option.startswith(("--set", "SET=")) else _parse_value(text, option)
+        tree = _override(tree, key, value)
+    tree = _without_nulls(_without_stale_controls(tree, overrides))
+    if lenient:
+        tree = _without_unknown(tree)
+    return Resolved(name, overrides.scale, validate(tree), tree, overrides)
+
+
+def _for_trainer(tree: Tree, overrides: Overrides) -> Tree:
+    """The files' tree with what they say to the chosen trainer only; another one's native keys are taken away."""
+    named = tree.value.get("trainer")
+    said = [text for key, text, _ in overrides.settings if key == "trainer"]
+    chosen = said[-1] if said else named and named.value
+    if named is not None and chosen != named.value:
+        tree = Tree({key: child for key, child in tree.value.items() if key != "native"}, tree.where)
+    variants = tree.value.get("trainers")
+    if variants is None or not isinstance(variants.value, dict) or chosen not in variants.value:
+        return tree
+    variant = variants.value[chosen]
+    return yaml_tree.merge(tree, variant) if isinstance(variant.value, dict) else tree
+
+
+def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
+    """With data of one's own, a control that differs in its data has nothing to be compared with."""
+    controls = tree.value.get("controls")
+    if (
+        controls is None
+        or "data" not in [key for key, _, _ in overrides.settings]
+        or not isinstance(controls.value, dict)
+    ):
+        return tree
+    kept = {
+        key: one for key, one in controls.value.items() if not isinstance(one.value, dict) or "data" not in one.value
+    }
+    return Tree({**tree.value, "controls": Tree(kept, controls.where)}, tree.where)
+
+
+def _without_nulls(tree: Tree) -> Tree:
+    """null takes an inherited entry away from the mappings that recipes fill as they like."""
+    value = dict(tree.value)
+    for key in ("controls", "expect", "reference"):
+        if key in value and value[key].value is None:
+            del value[key]
+        elif key in value and isinstance(value[key].value, dict):
+            kept = {name: child for name, child in value[key].value.items() if child.value is not None}
+            value[key] = Tree(kept, value[key].where)
+    return Tree(value, tree.where)
+
+
+def patched(resolved: Resolved, control: str) -> Resolved:
+    """The recipe as control run `control` changes it; a control has no controls of its own."""
+    patch = resolved.tree.value["controls"].value[control]
+    tree = _lay(resolved.tree, patch)
+    tree = Tree({**tree.value, "controls": Tree({}, patch.where)}, tree.where)
+    try:
+        recipe = validate(tree)
+    except UserError as error:
+        named = [Fault(f.where, f"controls.{control}.{f.key}", f.message) for f in error.faults]
+        raise UserError(*named) from None
+    return Resolved(resolved.name, resolved.scale, recipe, tree, resolved.overrides)
+
+
+def parse_settings(pairs: Sequence[str], option: str = "--set") -> list[tuple[str, str, str]]:
+    """`key=value` texts as override settings. Raises UserError."""
+    settings = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise fail(
+                f"{pair!r} is not key=value, e.g. train.learning_rate=2e-5 (quote values that hold spaces)", option
+            )
+        settings.append((key.strip(), value, f"{option} {key.strip()}"))
+    return settings

@@ -1,0 +1,387 @@
+"""One run directory to one page: `report.html`, self-contained, without scripts.
+
+    python -m launchers report runs/min_o1/sft_short/<time>-<hash>
+
+Only the run directory is read, and whatever of it is there: a run that stopped after its data still gets a
+page, which says what is missing. The same directory gives the same bytes. Names, prompts and completions are
+other people's text: the template escapes all of it, and the page's policy forbids scripts and network.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data_prep.core.files import write_atomic
+from launchers.recipe.compose import shown
+from launchers.report import format as figures
+from launchers.report import plots
+from launchers.report.format import count
+from launchers.report.plots import Look, Series, Whisker
+from launchers.report.results import Json, Results
+from launchers.report.sections import data as report_data
+from launchers.report.sections import online as report_online
+from launchers.report.sections import pairs as report_pairs
+from launchers.report.sections import spread as report_spread
+from launchers.report.verdict import verdict
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
+OPEN_LIMIT = 400  # characters shown before the reader asks for more
+FILES_SHOWN = 60
+_MANY_FILES = re.compile(r"checkpoint-|global_step_|(samples|validation)$")
+
+
+def build(run_dir: Path) -> Path:
+    """Write `report.html` into a run directory and return its path.
+
+    Raises FileNotFoundError when there is no such directory.
+    """
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"{run_dir}: no such run directory")
+    path = run_dir / "report.html"
+    write_atomic(path, [render(Results(run_dir)).encode("utf-8", errors="replace")])
+    return path
+
+
+def render(run: Results) -> str:
+    """The page as text."""
+    import jinja2  # only `report` pays for it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=figures.visible,
+    )
+    environment.filters.update(figures.FILTERS)
+    return environment.get_template("report.html.j2").render(page(run)) + "\n"
+
+
+def page(run: Results) -> Json:
+    """Everything the template shows, as plain values and finished plots."""
+    family, name = run.plan.get("family"), run.run.get("recipe") or run.plan.get("recipe") or run.dir.name
+    parts: Json = {
+        "name": name if not family or "/" in name else f"{family}/{name}",
+        "scale": run.scale,
+        "status": run.run.get("status"),
+        "comparable": run.comparable,
+        "overrides": [str(o) for o in run.run.get("overrides") or []],
+        "verdict": verdict(run).replace(" %", "\u00a0%"),
+        "tiles": tiles(run),
+        "facts": facts(run),
+        "commands": [_line(c) for c in run.plan.get("commands") or []],
+        "warnings": [str(line) for line in run.plan.get("warnings") or []],
+        "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
+        "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
+        "spreads": report_spread.section(run),
+        "losses": losses(run),
+        "loss_plot": loss_plot(run),
+        "pairs": report_pairs.section(run, {name: look(run, name) for name in run.pairs}),
+        "online": report_online.section(run, {name: look(run, name) for name in run.online}),
+        "tasks": {t: [(n, look(run, n), r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
+        "eval_plot": eval_plot(run),
+        "decodings": decodings(run),
+        "published": published(run),
+        "comparisons": [(c, look(run, str(c.get("b")))) for c in run.comparisons],
+        "difference_plot": difference_plot(run),
+        "levels": levels(run),
+        "samples": samples(run),
+        "times": times(run),
+        "versions": versions(run),
+        "files": files(run),
+        "notes": [*report_online.notes(run), *run.notes],
+    }
+    log = parts["losses"] or parts["online"]
+    wanted = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}
+    parts["missing"] = [what for what, found in {**wanted, "timings": parts["times"]}.items() if not found]
+    return parts
+
+
+def look(run: Results, label: str) -> Look:
+    """How an evaluation or a training run is drawn, the same in every plot and table."""
+    if label in ("after", "train"):
+        return plots.AFTER
+    if label == "before" or label not in run.controls:
+        return plots.BEFORE
+    return plots.OTHERS[run.controls.index(label) % len(plots.OTHERS)]
+
+
+def tiles(run: Results) -> list[Json]:
+    """The numbers of the first screen: each evaluation of the one task, or the last one of several."""
+    if len(run.tasks) == 1:
+        task = run.tasks[0]
+        found = [(name, name, run.result(name, task), None) for name in run.evals]
+    else:
+        last = "after" if "after" in run.evals else next(iter(run.evals), "")
+        before = "before" if last == "after" else ""
+        found = [(t, last, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
+    return [
+        {"head": head, "look": look(run, label), "result": result, "before": before_mean}
+        for head, label, result, before_mean in found
+        if result
+    ]
+
+
+def decodings(run: Results) -> list[tuple[list[str], str]]:
+    """Evaluations by how they decoded: (labels, the settings in words)."""
+    found: dict[str, list[str]] = {}
+    for name, evaluation in run.evals.items():
+        if settings := evaluation.get("decoding"):
+            found.setdefault(", ".join(f"{k} {v}" for k, v in settings.items()), []).append(name)
+    return [(labels, settings) for settings, labels in found.items()]
+
+
+def facts(run: Results) -> list[tuple[str, str]]:
+    """What ran, as (term, description); what is not known is left out."""
+    plan, recipe, train = run.plan, run.recipe, run.recipe.get("train") or {}
+    trainer, rate, length = (
+        plan.get("trainer") or recipe.get("trainer"),
+        train.get("learning_rate"),
+        train.get("max_length"),
+    )
+    steps = plan.get("steps")
+    planned = steps.get("planned") if isinstance(steps, dict) else steps
+    online = run.online.get("train")
+    planned = (online and online.planned) or planned
+    done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
+    found = {
+        "Model": _model(str(plan.get("model") or recipe.get("model") or "")),
+        "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
+        "Trainer": _join(" ", trainer, _trainer_version(run, trainer)),
+        "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
+        "Preference": _preference(recipe) if recipe.get("method") == "dpo" else None,
+        "Hardware": hardware(plan.get("hardware") or recipe.get("hardware")),
+        "Effective batch": effective_batch(plan.get("batch") or {}),
+        "Packing": train.get("packing") and "rows share sequences, and do not see each other",
+        f"{'Rollout' if online else 'Optimizer'} steps": _join(
+            ", ", planned and f"{count(planned)} planned", done and f"{count(done)} done"
+        ),
+        "Training rows": plan.get("rows") and count(plan["rows"]),
+        "Learning rate": rate and _join(", ", f"{rate:g}", train.get("schedule")),
+        "Epochs": train.get("epochs") and f"{train['epochs']:g}",
+        "Longest sequence": length and f"{count(length)} tokens",
+        "Precision": train.get("precision"),
+        "Git commit": run.run.get("git_commit"),
+        "Started": str(run.run.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
+    }
+    return [(term, str(value)) for term, value in found.items() if value]
+
+
+def _model(name: str) -> str:
+    """A Hub id as it is, a folder relative to the repository where it lies inside."""
+    return shown(Path(name)) if Path(name).is_absolute() else name
+
+
+def _preference(recipe: Json) -> str:
+    """The loss of DPO in words."""
+    said = recipe.get("preference") or {}
+    smoothing = said.get("label_smoothing")
+    return _join(
+        ", ",
+        said.get("loss") or "sigmoid",
+        f"beta {said.get('beta', 0.1):g}",
+        smoothing and f"label smoothing {smoothing:g}",
+    )
+
+
+def hardware(found: Any) -> str:
+    """A hardware profile in words; a bare name stays as it is."""
+    if not isinstance(found, dict):
+        return str(found or "")
+    gpus = (found.get("gpus_per_node") or 0) * (found.get("nodes") or 1)
+    device = str(found.get("accelerator") or found.get("device") or "")
+    memory = found.get("memory_gb")
+    return _join(
+        ", ",
+        f"{gpus} × {device}" if gpus else device,
+        memory and f"{memory:g} GB{' each' if gpus > 1 else ''}",
+        gpus > 1 and found.get("interconnect"),
+    )
+
+
+def effective_batch(batch: Json) -> str:
+    """global = micro × accumulation × processes; empty when the plan does not say."""
+    if not batch.get("global"):
+        return ""
+    micro, accumulation, world = (batch.get(k) or "?" for k in ("micro", "accumulation", "world"))
+    processes = "process" if world == 1 else "processes"
+    return f"{count(batch['global'])} = {micro} per process × {accumulation} accumulated × {world} {processes}"
+
+
+def _line(command: Any) -> str:
+    """A command line of the plan: {phase, label, line}, the line itself, or its words."""
+    if isinstance(command, dict):
+        return str(command.get("line", ""))
+    return command if isinstance(command, str) else " ".join(map(str, command))
+
+
+def _join(separator: str, *parts: Any) -> str:
+    return separator.join(str(part) for part in parts if part)
+
+
+def losses(run: Results) -> list[Json]:
+    """First and last loss of each training run, each the mean over a twentieth of the log."""
+    found = []
+    for name, points in run.losses.items():
+        few = max(1, len(points) // 20)
+        first, last = (sum(y for _, y in part) / few for part in (points[:few], points[-few:]))
+        label = "this run" if name == "train" else name
+        found.append({"name": label, "look": look(run, name), "first": first, "last": last, "steps": points[-1][0]})
+    return found
+
+
+def loss_plot(run: Results) -> str:
+    """Loss curves of this run and its controls."""
+    curves, dots = (
+        [Series(name, look(run, name), *zip(*points, strict=True)) for name, points in found.items()]
+        for found in (run.losses, run.held_out)
+    )
+    return plots.loss_curves(curves, dots) if curves else ""
+
+
+def eval_plot(run: Results) -> str:
+    """Accuracy with intervals: a group per task, a line per evaluation, and the published numbers as one."""
+    groups = []
+    for task in run.tasks:
+        lines = [_whisker(name, look(run, name), r) for name in run.evals if (r := run.result(name, task))]
+        others = [row["values"].get(task) for row in published(run) if not row["ours"]] if run.comparable else []
+        if known := [value for value in others if value is not None]:
+            lines.append(Whisker("published", plots.PUBLISHED, known))
+        groups.append((task if len(run.tasks) > 1 else "", lines))
+    return plots.whiskers("accuracy", "Accuracy with 95 % intervals", groups, "accuracy, %") if groups else ""
+
+
+def _whisker(name: str, looks: Look, result: Json) -> Whisker:
+    low, high = result.get("ci95") or (None, None)
+    return Whisker(name, looks, [result["mean"]], low, high)
+
+
+def published(run: Results) -> list[Json]:
+    """This run, what the recipe expects, and other systems: percent by task; [] without published numbers."""
+    rows = [{"name": "expected of this recipe", "ours": False, "values": run.recipe.get("expect") or {}}]
+    for name, values in (run.recipe.get("reference") or {}).items():
+        rows.append({"name": name, "ours": False, "values": values})
+    rows = [row for row in rows if row["values"]]
+    if rows and "after" in run.evals:
+        ours = {task: run.result("after", task).get("mean") for task in run.tasks}
+        rows.insert(0, {"name": "this run, after", "ours": True, "values": ours})
+    return rows
+
+
+def difference_plot(run: Results) -> str:
+    """Paired differences with intervals, around zero."""
+    groups: dict[str, list[Whisker]] = {}
+    for c in run.comparisons:
+        pair = f"{c['a']} − {c['b']}"
+        head, name = (pair, c["task"]) if len(run.tasks) > 1 else ("", pair)
+        groups.setdefault(head, []).append(Whisker(name, look(run, c["b"]), [c["difference"]], *c["ci95"]))
+    title = "Paired differences with 95 % intervals"
+    return plots.whiskers("difference", title, list(groups.items()), "difference, points", zero=True) if groups else ""
+
+
+def levels(run: Results) -> list[Json]:
+    """Per task that has levels: a plot and a table of accuracy by level and evaluation."""
+    found = []
+    for i, task in enumerate(run.tasks):
+        by = {n: (run.result(n, task).get("by") or {}).get("level") or {} for n in run.evals}
+        by = {name: table for name, table in by.items() if table}
+        names = list(dict.fromkeys(level for table in by.values() for level in table))
+        if not names:
+            continue
+        lines = [(n, [_whisker(lv, look(run, n), r) for lv, r in table.items()]) for n, table in by.items()]
+        rows = [
+            (lv, max(t[lv]["prompts"] for t in by.values() if lv in t), [t.get(lv) for t in by.values()])
+            for lv in names
+        ]
+        plot = plots.by_level(f"level{i}", f"Accuracy on {task} by level", names, lines)
+        found.append({"task": task, "plot": plot, "labels": [(n, look(run, n)) for n in by], "rows": rows})
+    return found
+
+
+def samples(run: Results) -> list[Json]:
+    """Scored rows of the last evaluation, right ones first, with their text cut to what a page can hold."""
+    label = "after" if run.paths("eval/after.samples.jsonl") else next(reversed(run.evals), "")
+    found = []
+    for row in run.lines(f"eval/{label}.samples.jsonl"):
+        meta, prompt = row.get("meta") or {}, row.get("prompt") or []
+        score = row.get("score")
+        found.append({
+            "label": label,
+            "right": isinstance(score, int | float) and score >= 1,
+            "score": score,
+            "outcome": row.get("outcome"),
+            "task": row.get("source"),
+            "level": meta.get("level"),
+            "tokens": meta.get("tokens"),
+            "finish": meta.get("finish_reason"),
+            "prompt": [(str(m.get("role")), _text(m.get("content"))) for m in prompt if isinstance(m, dict)],
+            "completion": _text(row.get("completion")),
+            "answer": row.get("answer"),
+            "extracted": (meta.get("score_details") or {}).get("extracted"),
+        })  # fmt: skip
+    return found
+
+
+def _text(value: Any) -> tuple[str, str]:
+    """(what is shown at once, all of it when that is more)."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) <= OPEN_LIMIT + 100:
+        return text, ""
+    whole = (
+        text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}\n… {count(len(text) - TEXT_LIMIT)} more characters"
+    )
+    return text[:OPEN_LIMIT] + " …", whole
+
+
+def times(run: Results) -> list[Json]:
+    """Seconds and peak memory of each phase, attempts added up, and why the last one failed if it did."""
+    found: dict[str, Json] = {}
+    for event in run.events:
+        if event.get("event") not in ("phase_start", "phase_end"):
+            continue
+        name = _join(" · ", event.get("phase"), event.get("label"))
+        entry = found.setdefault(
+            name, {"name": name, "seconds": None, "peak": None, "started": 0, "ended": 0, "error": None}
+        )
+        entry["started"] += event["event"] == "phase_start"
+        if event["event"] == "phase_end":
+            entry["ended"] += 1
+            entry["error"] = event.get("error")
+            entry["seconds"] = (entry["seconds"] or 0) + (event.get("seconds") or 0)
+            entry["peak"] = max(entry["peak"] or 0, event.get("peak_rss_mb") or 0) or None
+    longest = max((e["seconds"] or 0 for e in found.values()), default=0) or 1
+    return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in found.values()]
+
+
+def _trainer_version(run: Results, trainer: Any) -> str | None:
+    tables = (run.run.get("versions") or {}).values()
+    return next((str(table[trainer]) for table in tables if trainer in table), None)
+
+
+def versions(run: Results) -> list[tuple[str, str]]:
+    """Package versions of the run and of its evaluations, each once."""
+    pairs = {
+        (f"{name} ({env})", str(value))
+        for env, table in (run.run.get("versions") or {}).items()
+        for name, value in table.items()
+    }
+    known = (e.get("versions") or {} for e in run.evals.values())
+    pairs |= {(str(name), str(value)) for table in known for name, value in table.items() if value}
+    return sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1]))
+
+
+def files(run: Results) -> Json:
+    """The run's files and sizes in bytes, the first FILES_SHOWN; a checkpoint or a folder of samples is one line."""
+    sizes: Counter[str] = Counter()
+    for name, size in run.files():
+        parts = Path(name).parts
+        cut = next((i for i, part in enumerate(parts[:-1], 1) if _MANY_FILES.match(part)), None)
+        sizes[name if cut is None else "/".join(parts[:cut]) + "/"] += size
+    shown = list(sizes.items())[:FILES_SHOWN]
+    return {"shown": shown, "more": len(sizes) - len(shown), "bytes": sum(sizes.values())}

@@ -1,0 +1,348 @@
+"""The report's plots: SVG by matplotlib, coloured by the page's style sheet, one drawing per screen width.
+
+Text stays text and colours are CSS variables (`--after`, `--ink` …), so a plot follows the page's fonts and
+its light or dark scheme. matplotlib is imported when the first plot is drawn, so that other verbs start fast.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from launchers.report.format import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDE, NARROW = 660.0, 268.0  # points: the page's text column on a desktop and on a phone 390 px wide
+FONT = 9.0  # points
+PANEL = (316.0, 134.0)  # points: one of several plots beside and below each other
+PANEL_EDGES = (41.0, 12.0, 32.0, 6.0)  # points left, right, below and above its axes, so that axes stand in line
+HEAD = 1.45  # lines that a group's name takes, with the room below the group
+INK, MUTED, GRID, PAGE = "ink", "muted", "line", "page"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one series looks everywhere: a CSS tone, a matplotlib marker, and its twin for legends in text."""
+
+    tone: str
+    marker: str
+    glyph: str
+    hollow: bool = False
+    dashed: bool = False
+
+
+AFTER = Look("after", "o", "●")
+BEFORE = Look("before", "o", "○", hollow=True)
+PUBLISHED = Look("ink", "D", "◇", hollow=True)
+OTHERS = (Look("c1", "s", "■"), Look("c2", "^", "▲"), Look("c3", "v", "▼"), Look("c4", "P", "✚"))
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: x and y of one length."""
+
+    name: str
+    look: Look
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """One line of a dot-and-whisker plot: percent; no interval where only dots are known."""
+
+    name: str
+    look: Look
+    values: Sequence[float]
+    low: float | None = None
+    high: float | None = None
+
+
+# Each tone is drawn in a colour that nothing else has, and renamed to its CSS variable in the SVG's text.
+_TONES = (INK, MUTED, GRID, PAGE, "after", "before", "c1", "c2", "c3", "c4", "right", "wrong")
+_COLOUR = {tone: f"#0{i:x}fe0{i:x}" for i, tone in enumerate(_TONES)}
+
+
+def loss_curves(runs: Sequence[Series], held_out: Sequence[Series]) -> Markup:
+    """Training loss (lines) and held-out loss (dots) over optimizer steps."""
+
+    def draw(ax: Axes, width: float) -> None:
+        for s in [*runs[1:], *runs[:1]]:  # the run itself on top
+            first = s is runs[0]
+            ax.plot(
+                s.x,
+                s.y,
+                color=_COLOUR[s.look.tone],
+                linewidth=1.6 if first else 1.1,
+                zorder=3 if first else 2,
+            )
+        for s in held_out:
+            ax.plot(s.x, s.y, color=_COLOUR[s.look.tone], marker=s.look.marker, markersize=4.5, linestyle="none")
+        ax.set_xlabel("optimizer step")
+        ax.set_ylabel("training loss")
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        ax.set_xlim(left=0)
+        ax.grid(axis="y")
+
+    return _both("loss", "Training loss over optimizer steps", draw, lambda width: 215 if width == WIDE else 180)
+
+
+def panel(
+    key: str,
+    title: str,
+    lines: Sequence[Series],
+    last: float,
+    marks: Sequence[float] = (),
+    zero: bool = False,
+    xlabel: str = "rollout step",
+) -> Markup:
+    """Curves over steps 0 to `last`, one drawing for all widths, whose axes stand where other panels' do.
+
+    Looks without a marker are noisy curves: the running mean is drawn strong, and the first one's steps behind it.
+    marks: steps with a vertical line. zero: the y axis shows 0.
+    """
+
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    def draw(ax: Axes, _: float) -> None:
+        for mark in marks:
+            ax.axvline(mark, color=_COLOUR[MUTED], linewidth=0.8, linestyle=(0, (2, 2)))
+        for i, s in reversed(list(enumerate(lines))):  # the first on top
+            style: dict[str, Any] = {"color": _COLOUR[s.look.tone], "zorder": 3, "linewidth": 1.1 if i else 1.6}
+            if s.look.dashed:
+                style["linestyle"] = (0, (4, 2))
+            if s.look.marker or len(s.x) == 1:
+                ax.plot(s.x, s.y, **style, marker=s.look.marker or "o", markersize=4, clip_on=False)
+                continue
+            x, y = thinned(s.x, s.y)
+            if not i:
+                ax.plot(x, y, color=_COLOUR[s.look.tone], linewidth=0.8, alpha=0.35)
+            ax.plot(x, smooth(y), **style)
+        if zero:
+            low, high = (f([0, *(y for s in lines for y in s.y)]) for f in (min, max))
+            room = 0.06 * (high - low)
+            ax.set_ylim(low - room if -low > room else 0, high + room)
+        elif all(y >= 0 for s in lines for y in s.y):
+            ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]))
+        ax.set_xlim(0, last or 1)
+        ax.set_xlabel(xlabel)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
+        ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")))
+        ax.grid(axis="y")
+
+    return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
+
+
+def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Markup:
+    """A histogram as data_prep/steps/spread.py counts it, as large as a panel of curves."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high, counts = histogram["low"], histogram["high"], histogram["counts"]
+    width = (high - low) / len(counts)
+
+    def draw(ax: Axes, _: float) -> None:
+        middles = [low + (at + 0.5) * width for at in range(len(counts))]
+        ax.bar(middles, counts, 0.88 * width, color=_COLOUR["after"])
+        ax.set_xlim(low, high)
+        ax.set_xlabel(xlabel)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.grid(axis="y")
+
+    return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
+
+
+def thinned(x: Sequence[float], y: Sequence[float], limit: int = 400) -> tuple[list[float], list[float]]:
+    """At most `limit` points: means of that many runs of neighbours."""
+    size = -(-len(x) // limit)
+    runs = [slice(start, start + size) for start in range(0, len(x), size)]
+    return [sum(x[run]) / len(x[run]) for run in runs], [sum(y[run]) / len(y[run]) for run in runs]
+
+
+def smooth(y: Sequence[float], share: int = 12) -> list[float]:
+    """Each value's mean with its neighbours, a `share`-th of all together and at the ends fewer."""
+    reach = len(y) // (2 * share)
+    near = [y[max(0, i - reach) : i + reach + 1] for i in range(len(y))]
+    return [sum(values) / len(values) for values in near]
+
+
+def whiskers(
+    key: str, title: str, groups: Sequence[tuple[str, Sequence[Whisker]]], xlabel: str, zero: bool = False
+) -> Markup:
+    """Dots with 95 % intervals, one line each, in named groups; with `zero`, a line at zero."""
+    lines = sum(len(group) for _, group in groups)
+    heads = sum(1 for name, _ in groups if name)
+    height = 16 * (lines + HEAD * heads) + 46
+
+    def draw(ax: Axes, width: float) -> None:
+        ticks: list[float] = []
+        names: list[str] = []
+        y = 0.0
+        for head, group in groups:
+            if head:
+                ax.annotate(
+                    _short(head, width), (0, y - 0.05), (2, 0), ("axes fraction", "data"), "offset points",
+                    va="center", fontweight="bold", fontsize=FONT, color=_COLOUR[INK],
+                    bbox={"facecolor": _COLOUR[PAGE], "edgecolor": "none", "pad": 1},
+                )  # fmt: skip
+                y += 0.95
+            for line in group:
+                _whisker(ax, line, y)
+                ticks.append(y)
+                names.append(_short(line.name, width))
+                y += 1
+            y += HEAD - 0.95 if head else 0
+        ax.set_yticks(ticks, names)
+        ax.set_ylim(y - 0.4, -0.6)
+        if zero:
+            ax.axvline(0, color=_COLOUR[MUTED], linewidth=1.2)
+        ax.set_xlabel(xlabel)
+        ax.grid(axis="x")
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+
+    return _both(key, title, draw, lambda _: height)
+
+
+def by_level(key: str, title: str, levels: Sequence[str], lines: Sequence[tuple[str, Sequence[Whisker]]]) -> Markup:
+    """Accuracy over levels, one line per evaluation: a whisker per level, aligned with `levels`."""
+
+    def draw(ax: Axes, width: float) -> None:
+        for i, (_, whisks) in enumerate(lines):
+            shift = (i - (len(lines) - 1) / 2) * 0.1  # so that intervals do not hide each other
+            points = [(levels.index(w.name) + shift, w) for w in whisks]
+            look = whisks[0].look
+            colour = _COLOUR[look.tone]
+            ax.plot([x for x, _ in points], [w.values[0] for _, w in points], color=colour, linewidth=1, alpha=0.5)
+            for x, w in points:
+                if w.low is not None and w.high is not None:
+                    ax.plot([x, x], [w.low, w.high], color=colour, linewidth=1.6)
+                ax.plot([x], [w.values[0]], **_marker(look))
+        ax.set_xticks(range(len(levels)), [_short(level, width) for level in levels])
+        ax.set_xlim(-0.5, len(levels) - 0.5)
+        ax.set_ylim(-3, 103)
+        ax.set_xlabel("level")
+        ax.set_ylabel("accuracy, %")
+        ax.grid(axis="y")
+
+    return _both(key, title, draw, lambda width: 215 if width == WIDE else 190)
+
+
+def against_cost(key: str, points: Sequence[tuple[float, Whisker]], start: float | None, unit: str) -> Markup:
+    """Accuracy in percent, with its interval, over what training took: a dot each. `start` is drawn as a line."""
+
+    def draw(ax: Axes, width: float) -> None:
+        if start is not None:
+            ax.axhline(start, color=_COLOUR[MUTED], linewidth=1, linestyle=(0, (4, 3)))
+        for cost, point in points:
+            if point.low is not None and point.high is not None:
+                ax.plot([cost, cost], [point.low, point.high], color=_COLOUR[point.look.tone], linewidth=1.6)
+            ax.plot([cost], point.values, **_marker(point.look))
+        ax.set_xlim(0, 1.08 * max(cost for cost, _ in points) or 1)
+        ax.set_xlabel(f"{unit} of training")
+        ax.set_ylabel("accuracy, %")
+        ax.grid(axis="y")
+
+    return _both(key, "Accuracy over the cost of training", draw, lambda width: 215 if width == WIDE else 190)
+
+
+def _whisker(ax: Axes, line: Whisker, y: float) -> None:
+    colour = _COLOUR[line.look.tone]
+    if line.low is not None and line.high is not None:
+        ax.plot([line.low, line.high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
+    ax.plot(line.values, [y] * len(line.values), **_marker(line.look))
+
+
+def _marker(look: Look) -> dict[str, Any]:
+    colour = _COLOUR[look.tone]
+    return {
+        "linestyle": "none",
+        "marker": look.marker,
+        "markersize": 5 if look.marker == "D" else 6,
+        "markerfacecolor": _COLOUR[PAGE] if look.hollow else colour,
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.4,
+        "zorder": 4,
+    }
+
+
+def _short(text: str, width: float) -> str:
+    text, limit = visible(text), 34 if width == WIDE else 15
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _both(key: str, title: str, draw: Callable[[Any, float], None], height: Callable[[float], float]) -> Markup:
+    """The plot drawn for both widths; the style sheet shows one."""
+    drawn = [
+        Markup('<div class="{}">{}</div>').format(name, _svg(f"{key}-{name}", title, draw, width, height(width)))
+        for name, width in (("wide", WIDE), ("narrow", NARROW))
+    ]
+    return Markup('<figure class="plot">{}</figure>').format(Markup("").join(drawn))
+
+
+def _svg(
+    key: str,
+    title: str,
+    draw: Callable[[Any, float], None],
+    width: float,
+    height: float,
+    edges: tuple[float, float, float, float] | None = None,
+) -> Markup:
+    """edges: points left, right, below and above the axes; None leaves it to matplotlib."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "report",  # ids, and so the file, are the same every time
+        "text.parse_math": False,  # names are other people's: a $ is a $
+        "font.size": FONT,
+        "axes.edgecolor": _COLOUR[MUTED],
+        "axes.labelcolor": _COLOUR[MUTED],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.linewidth": 0.7,
+        "xtick.color": _COLOUR[MUTED],
+        "ytick.color": _COLOUR[MUTED],
+        "xtick.labelcolor": _COLOUR[INK],
+        "ytick.labelcolor": _COLOUR[INK],
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "grid.color": _COLOUR[GRID],
+        "grid.linewidth": 0.7,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own matplotlibrc does not reach the report
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=(width / 72, height / 72), layout=None if edges else "constrained", frameon=False)
+        axes = figure.add_subplot(facecolor="none")
+        if edges:
+            left, right, below, above = edges
+            figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height)
+        draw(axes, width)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _page_svg(buffer.getvalue(), key, title)
+
+
+def _page_svg(text: str, key: str, title: str) -> Markup:
+    """matplotlib's SVG file as part of a page: unique ids, the page's fonts and colours, no style sheet."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.S)
+    text = re.sub(r" font-family: [^;\"]*;", "", text)
+    text = re.sub(r"\bid=\"|url\(#|href=\"#", lambda m: m.group() + key + "-", text)
+    for tone, colour in _COLOUR.items():
+        text = text.replace(colour, f"var(--{tone})")
+    head = f'<svg role="img" aria-label="{escape(title)}" '
+    text = re.sub(r"^<svg (.*?)width=\"[^\"]*\" height=\"[^\"]*\"", lambda m: head + m.group(1), text, count=1)
+    return Markup(text)  # noqa: S704  # matplotlib escapes what it is given as text (tested with hostile names)

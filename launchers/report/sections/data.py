@@ -1,0 +1,104 @@
+"""The report's part on data: the funnel of a pipeline's steps, what was left out and why, mixtures, labels and cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from launchers.report.format import count
+from launchers.report.results import Json
+
+TOLD = ("label", "difficulty", "rewrite", "length_pairs")  # steps whose counts are worth a line
+COUNTED = ("answers", "prompt_tokens", "completion_tokens")  # of a manifest's cost
+
+
+def funnel(steps: Sequence[Json]) -> list[Json]:
+    """A line per step; widths are percent of the pipeline's widest step."""
+    widest = max(max(m.get("rows_in") or 0, m.get("rows_out") or 0) for m in steps) or 1
+    return [_line(manifest, widest) for manifest in steps]
+
+
+def _line(manifest: Json, widest: int) -> Json:
+    rows_out = manifest.get("rows_out") or 0
+    flagged = manifest.get("kind") == "decontaminate"
+    examples, drops = manifest.get("examples") or {}, manifest.get("drops") or {}
+    return {
+        "name": manifest.get("name") or manifest.get("kind"),
+        "kind": manifest.get("kind"),
+        "rows_in": manifest.get("rows_in") or 0,
+        "rows_out": rows_out,
+        "width": round(100 * rows_out / widest, 2),
+        "lost": round(100 * min(sum(drops.values()), widest - rows_out) / widest, 2),
+        "drops": [
+            (why, n, [flagged_pair(e) if flagged else _example(e) for e in examples.get(why, [])])
+            for why, n in Counter(drops).most_common()
+        ],
+        "said": _said(manifest),
+        "mixture": mixture(manifest),
+    }
+
+
+def flagged_pair(example: Json) -> Json:
+    """Of a drop of `decontaminate`: the row and the benchmark's question that it repeats, to stand side by side."""
+    how, row, question = [*(example.get("detail") or "").split("\n"), "", "", ""][:3]
+    name, _, share = how.partition(": ")
+    return {
+        "row": example.get("row_id") or "", "row_text": row.removeprefix("row: "),
+        "question": name, "question_text": question.removeprefix("question: "), "how": share,
+    }  # fmt: skip
+
+
+def _example(example: Json) -> str:
+    parts = (example.get("row_id"), example.get("detail"))
+    return " · ".join(str(part) for part in parts if part)[:160]
+
+
+def _said(manifest: Json) -> list[str]:
+    """What a step says of its rows in numbers: who labelled or rewrote them, and what that cost."""
+    counts, cost = manifest.get("counts") or {}, manifest.get("cost") or {}
+    said = [", ".join(f"{count(n)} {what}" for what, n in Counter(counts).most_common())]
+    paid = [f"{cost['usd']:,.2f} dollars"] if "usd" in cost else []
+    paid += [f"{count(cost[name])} {name.replace('_', ' ')}" for name in COUNTED if name in cost]
+    return [*(said if manifest.get("kind") in TOLD and counts else []), *([", ".join(paid)] if paid else [])]
+
+
+def difficulty(steps: Sequence[Json]) -> str:
+    """Whose judgement the difficulty of a pipeline's samples is, and how many of a model's labels could not be read.
+
+    Empty where nothing measured it: the labels' own counts then say all.
+    """
+    measured, labelled = (
+        sum((Counter(one.get("counts") or {}) for one in steps if one.get("kind") == kind), Counter[str]())
+        for kind in ("difficulty", "label")
+    )
+    if not measured:
+        return ""
+    asked = labelled.total()
+    unread = f" ({count(labelled['unlabelled'])} of {count(asked)} labels could not be read)" if asked else ""
+    rates, labels = count(measured["by pass rate"]), count(measured["by label"])
+    return f"Difficulty: {rates} samples by their question's pass rate, {labels} by a model's label{unread}."
+
+
+def mixture(manifest: Json) -> list[Json]:
+    """Of a step `mix`: for each category and source the rows, their share, and how many were asked for ("" for all)."""
+    if manifest.get("kind") != "mix":
+        return []
+    found: dict[str, Counter[str]] = {}
+    for label, n in (manifest.get("counts") or {}).items():
+        category, _, source = label.partition(": ")
+        found.setdefault(category, Counter())[source] = n
+    total = manifest.get("rows_out") or 1
+    rows = []
+    for category, part in ((manifest.get("params") or {}).get("parts") or {}).items():
+        sources = part.get("sources") or []
+        each = sources if isinstance(sources, dict) else {}
+        asked = part.get("n") or sum(each.values())
+        mine = found.get(category, Counter())
+        rows.append(_share(category, "", asked, sum(mine.values()), total))
+        rows += [_share("", source, each.get(source), mine[source], total) for source in sources]
+    return rows
+
+
+def _share(category: str, source: str, asked: int | None, got: int, total: int) -> Json:
+    share = 100 * got / total
+    return {"category": category, "source": source, "asked": count(asked) if asked else "", "rows": got, "share": share}

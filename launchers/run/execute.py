@@ -1,0 +1,97 @@
+"""Starting what was planned: one bash script, watched, that nothing survives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launchers import targets
+from launchers.backends.base import Command
+from launchers.checks.preflight import check_machine
+from launchers.errors import RunError, fail
+from launchers.plan import contamination
+from launchers.plan.plan import PARTS
+from launchers.render import write
+from launchers.run import directory as rundir
+from launchers.run.directory import Run
+from launchers.run.supervise import die_with_parent
+
+SHORT_SCRIPT = "step.sh"  # of a run's latest work on only some of its commands
+
+
+@contextmanager
+def only_one(path: Path, what: str = "run") -> Iterator[None]:
+    """Holds a folder's lock. Raises UserError when another process has it."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise fail(f"this {what} is being worked on by another process", str(path)) from None
+        yield
+
+
+def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...] | None = None) -> None:
+    """Do `parts` of a run, or what is left of them. Raises UserError before, RunError after a failure.
+
+    commands: in place of all that the plan has for these parts; they need be none of the plan's.
+    """
+    doing = run.plan if commands is None else replace(run.plan, commands=commands)
+    check_machine(doing, parts)
+    for warning in contamination.warnings(run.plan.trained_on) if {"data", "train"} & set(parts) else ():
+        print(f"warning: {warning}", file=sys.stderr)
+    _check_order(run, parts)
+    with only_one(run.path):
+        rundir.prepare(run)
+        script_name = rundir.SCRIPT if commands is None else SHORT_SCRIPT
+        if commands is not None:
+            write(run.path / script_name, targets.local_script(doing), executable=True)
+        rundir.set_status(run.path, "running")
+        argv = ["bash", str(run.path / script_name), *parts]
+        here, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
+        script = subprocess.Popen(  # a Linux call only
+            argv, env=environ, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL)
+        )
+        try:
+            status = script.wait()
+        except KeyboardInterrupt:
+            script.wait()
+            rundir.set_status(run.path, "stopped")
+            raise
+        label = "failed" if status else "done" if rundir.finished(run.plan) else "partial"
+        rundir.set_status(run.path, label)
+    if status:
+        raise RunError(f"the run stopped; fix the cause, then rerun the same command to resume: {run.path}")
+
+
+def _check_order(run: Run, parts: Sequence[str]) -> None:
+    """A single part needs what the parts before it leave behind."""
+    name = run.plan.resolved.name
+    if "train" in parts and "data" not in parts and run.plan.rows() is None:
+        raise fail(f"the training data have not been made yet: make data/{name}", str(run.path))
+    if "eval" in parts and "train" not in parts:
+        progress = run.plan.backend.progress(run.path / run.plan.main.output)
+        if progress is None or progress.done < progress.planned:
+            raise fail(f"the model has not been trained yet: make train/{name}", str(run.path))
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Where things are and what came out, for --json."""
+    found: dict[str, Any] = {"run": str(run.path), "status": rundir.status(run.path)}
+    report = run.path / "report.html"
+    if report.exists():
+        found["report"] = str(report)
+    for file in sorted((run.path / "eval").glob("*.json")):
+        if not file.name.endswith(".spec.json"):
+            read = json.loads(file.read_text())
+            found.setdefault("eval", {})[file.stem] = {task: one["mean"] for task, one in read["tasks"].items()}
+    return found

@@ -1,0 +1,125 @@
+"""A recipe's pipeline done up to one of its steps, and a look at what that step made.
+
+make data/<family>/<recipe> STEP=label        python -m launchers data <family>/<recipe> --to label
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from data_prep.core import pipeline
+from data_prep.core.manifest import Manifest, counts_line, read_manifest, read_rows, shard_paths
+from data_prep.core.pipeline import Spec
+from launchers.backends.base import Command
+from launchers.errors import fail, nearest
+from launchers.plan import plan
+from launchers.recipe.compose import shown
+from launchers.report.format import count, visible
+from launchers.run import execute as running
+from launchers.run.directory import Run
+
+FIRST = 2  # rows that are shown
+LINES = 14  # of a row that are shown
+
+
+def do(run: Run, step: str, where: str) -> Path:
+    """Do a step and what it reads, as far as that is missing; returns the step's directory.
+
+    `where` is the option that named it. Raises UserError for a step that is not there, RunError after a failure.
+    """
+    spec = run.plan.specs[plan.data_file("")]
+    names = [one.name for one in spec.steps]
+    if step not in names:
+        near = nearest(step, names)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise fail(f"pipeline {spec.name!r} has no step {step!r}; {hint}Its steps, in order: {', '.join(names)}", where)
+    if commands := _missing(spec, step):
+        running.execute(run, ("data",), commands)
+    return pipeline.find(spec, step)
+
+
+def _missing(spec: Spec, step: str) -> tuple[Command, ...]:
+    """Commands for what is not done of a step and all that it reads; of the last written one, the export as well."""
+    by_name = {one.name: one for one in spec.steps}
+    ends = {step} | ({"export"} if by_name["export"].inputs == (step,) else set())
+    wanted: set[str] = set()
+    while ends:
+        wanted |= ends
+        ends = {name for one in ends for name in by_name[one].inputs} - wanted
+    state = {one.name: one.state for one in pipeline.plan(spec)}
+    todo = tuple(one for one in spec.steps if one.name in wanted and state[one.name] != "done")
+    found = plan.step_commands(spec.model_copy(update={"steps": todo}), plan.data_file(""), "data", "")
+    return tuple(found)
+
+
+def facts(step: str, folder: Path) -> dict[str, Any]:
+    """What a finished step made: where, how many rows, what was dropped and counted, and its first rows."""
+    manifest = _manifest(folder)
+    return {
+        "step": step, "kind": manifest.kind, "rows": str(folder / "shards"), "manifest": str(folder / "manifest.json"),
+        "rows_in": manifest.rows_in, "rows_out": manifest.rows_out, "drops": manifest.drops,
+        "counts": manifest.counts, "cost": manifest.cost, "first": list(islice(read_rows(folder), FIRST)),
+    }  # fmt: skip
+
+
+def _manifest(folder: Path) -> Manifest:
+    found = read_manifest(folder)
+    assert found is not None, folder
+    return found
+
+
+def print_facts(step: str, folder: Path) -> None:
+    """For people: about a screen, each value cut to a line."""
+    found, files = facts(step, folder), [path.name for path in shard_paths(folder)]
+    named = step if step == found["kind"] else f"{step} ({found['kind']})"
+    taken = f"{found['rows_in']:,} rows in, " if found["rows_in"] else ""
+    print(f"{visible(named)}: {taken}{found['rows_out']:,} out")
+    print(f"rows      {shown(Path(found['rows']))}: {_span(files)} (dropped ones beside them, *.drops.jsonl)")
+    print(f"manifest  {shown(Path(found['manifest']))}")
+    for word in ("dropped", "counted"):
+        if counts := found["drops" if word == "dropped" else "counts"]:
+            print(f"{word:<9} {visible(counts_line(counts))}")
+    if found["cost"]:
+        print(f"cost      {', '.join(_paid(name, value) for name, value in found['cost'].items())}")
+    width = shutil.get_terminal_size((100, 24)).columns
+    for at, row in enumerate(found["first"], 1):
+        print(f"\nrow {at} of {found['rows_out']:,}")
+        lines = list(_lines(row))
+        for name, text in lines[:LINES]:
+            print(_cut(f"  {_text(name):<20} {text}", width))
+        if len(lines) > LINES:
+            print(f"  … {len(lines) - LINES} more values")
+
+
+def _paid(name: str, value: float) -> str:
+    return f"{value:,.2f} dollars" if name == "usd" else f"{count(value)} {name.replace('_', ' ')}"
+
+
+def _span(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
+
+
+def _lines(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A row's values as (name, text): each message, and each value of an object, by itself."""
+    for name, value in row.items():
+        if name == "prompt":
+            yield from ((f"{name}: {one['role']}", _text(one["content"])) for one in value)
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{key}", _text(inner)) for key, inner in value.items())
+        else:
+            yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    """In one line, the beginning of it."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(str(visible(text[:2000])).split())
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

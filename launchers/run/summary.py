@@ -1,0 +1,132 @@
+"""A plan in words and numbers: what `python -m launchers plan` prints and plan.json holds."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from data_prep.core import pipeline
+from data_prep.core.pipeline import Spec
+from data_prep.errors import DataError
+from launchers import envs
+from launchers.backends.base import Command, EnvPython, InRun
+from launchers.plan import contamination
+from launchers.plan.estimate import estimate, packed_rows
+from launchers.plan.plan import Plan
+from launchers.recipe.compose import shown
+from launchers.run.directory import Run
+
+
+def command_line(command: Command, plan: Plan) -> str:
+    """The command as one could type it."""
+    words = []
+    for word in command.argv:
+        if isinstance(word, EnvPython):
+            words.append(str(envs.interpreter(word, None if word == "core" else plan.hardware.device)))
+        elif isinstance(word, InRun):
+            words.append(str(plan.run / word))
+        else:
+            words.append(word)
+    return shlex.join([*(f"{key}={value}" for key, value in command.environ), *words])
+
+
+def _pipeline_facts(spec: Spec) -> list[dict[str, Any]]:
+    try:
+        steps = pipeline.plan(spec)
+    except DataError:  # it reads a model that is still to be trained
+        return [{"step": step.name, "kind": step.kind, "state": "todo", "rows": None} for step in spec.steps]
+    return [
+        {"step": step.name, "kind": step.kind, "state": step.state, "rows": step.rows_out, "rows_done": step.rows_done,
+         "dir": str(step.dir)}
+        for step in steps
+    ]  # fmt: skip
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """All that is known before the run, as JSON values."""
+    resolved, batch = plan.resolved, plan.main.batch
+    found = estimate(plan)
+    return {
+        "recipe": resolved.name,
+        "family": resolved.family,
+        "scale": resolved.scale,
+        "model": resolved.recipe.model,
+        "begins_with": resolved.begins_with,
+        "trainer": resolved.recipe.trainer,
+        "method": resolved.recipe.method,
+        "hardware": {"profile": resolved.recipe.hardware, **plan.hardware.model_dump()},
+        "batch": {
+            "global": batch.global_batch, "micro": batch.micro, "accumulation": batch.accumulation,
+            "world": batch.world, "packed_rows": packed_rows(plan),
+        },
+        "rollout": _rollout_facts(plan),
+        "rows": plan.rows(),
+        "steps": {"planned": plan.steps()},
+        "estimate": None if found is None else {
+            "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
+            "hours": found.hours, "usd": found.usd,
+        },
+        "warnings": contamination.warnings(plan.trained_on),
+        "run": str(plan.run),
+        "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
+        "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],
+    }  # fmt: skip
+
+
+def _rollout_facts(plan: Plan) -> dict[str, int] | None:
+    rollout = plan.resolved.recipe.rollout
+    if rollout is None:
+        return None
+    completions = rollout.prompts * rollout.samples
+    updates = completions // plan.main.batch.global_batch
+    return {"prompts": rollout.prompts, "samples": rollout.samples, "completions": completions, "updates": updates}
+
+
+def print_facts(run: Run, found: dict[str, Any]) -> None:
+    """For people."""
+    batch, hardware, steps = found["batch"], found["hardware"], found["steps"]["planned"]
+    unit = ("GPU" if hardware["gpus_per_node"] else "process") + ("s" if batch["world"] > 1 else "")
+    scale = f" at scale {found['scale']}" if found["scale"] else ""
+    what = f"{found['trainer']} {found['method']} of {found['model']} on {hardware['profile']}"
+    product = f"{batch['micro']} micro × {batch['accumulation']} accumulation × {batch['world']} {unit}"
+    print(f"{found['recipe']}{scale}: {what}")
+    if found["begins_with"]:
+        print(f"begins   with the model that {found['begins_with']} is still to train; its start stands in here")
+    print(f"run      {shown(Path(found['run']))}{'  (finished)' if run.finished else ''}")
+    print(f"batch    {batch['global']} = {product}")
+    if packed := batch["packed_rows"]:
+        print(f"packed   about {packed:.1f} rows a sequence, {packed * batch['global']:.0f} rows a step")
+    if rollout := found["rollout"]:
+        updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
+        product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
+        print(f"rollout  {product} = {rollout['completions']}, {updates}")
+    rows = found["rows"] if found["rows"] is not None else "known once the data are made"
+    print(f"rows     {rows}")
+    print(f"steps    {steps if steps is not None else 'known once the data are made'}")
+    if found["estimate"]:
+        print(f"estimate {_estimate_text(found)}")
+    for warning in found["warnings"]:
+        print(f"warning  {warning}")
+    for file, pipeline_steps in found["pipelines"].items():
+        print(f"\n{file}")
+        for step in pipeline_steps:
+            done = f"{step['rows']} rows cached" if step["state"] == "done" else step["state"]
+            if step["state"] == "partial":
+                done = f"{step['rows_done']} rows done, the rest to do"
+            print(f"  {step['step']:<12} {done}")
+    print()
+    for command in found["commands"]:
+        print(f"[{command['phase']}{' ' + command['label'] if command['label'] else ''}] {command['line']}")
+
+
+def _estimate_text(found: dict[str, Any]) -> str:
+    guess, memory = found["estimate"], found["hardware"]["memory_gb"]
+    text = f"about {guess['memory_gb']:.1f} of {memory:g} GB per device"
+    if guess["memory_gb"] > memory:
+        text += " (does not fit: smaller train.micro_batch, or more sharding)"
+    if found["hardware"]["device"] == "cuda" and guess["hours"] is not None:
+        text += f", {guess['hours'] * 60:.0f} min of training"
+        if guess["usd"] is not None:
+            text += f", ${guess['usd']:.2f}"
+    return text

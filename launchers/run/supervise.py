@@ -1,0 +1,265 @@
+"""Runs one command of a run: log, progress, time, peak memory, and no survivors.
+
+    python -m launchers.run.supervise RUN PHASE LABEL -- [KEY=VALUE…] command…
+
+local.sh calls it for each command. Output goes to logs/<attempt>/; a failure is one line that names the log.
+The command's whole family dies with this process, however that ends (data_prep/core/guard.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from data_prep.core import guard
+from launchers.backends.base import Backend, Progress
+from launchers.run import directory as rundir
+from launchers.run import events
+
+_PR_SET_PDEATHSIG = 1
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_GRACE_S = "5"
+
+
+def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
+    """Have the kernel send this process `signum` when `parent`, the process that started it, is gone (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum)
+        if os.getppid() != parent:  # it was already gone; whose child an orphan becomes differs between machines
+            os.kill(os.getpid(), signum)
+
+
+class Guarded:
+    """A command below data_prep's guard: closing the guard's stdin, which our death does too, ends its whole family."""
+
+    def __init__(self, argv: Sequence[str], environ: dict[str, str]) -> None:
+        self._cpu: dict[tuple[int, str], float] = {}  # by pid and start
+        command = [sys.executable, guard.__file__, _GRACE_S, *argv]
+        self.process = subprocess.Popen(
+            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """End the command and all it has started."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def look(self) -> float:
+        """Resident memory of the family now, in MB (pages that processes share count once for each)."""
+        page, tick, total = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK"), 0
+        for pid in guard.descendants(self.process.pid):
+            try:
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+                # proc(5), after the name in parentheses: utime, stime and starttime, which tells a used-again pid
+                facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it ended while we looked
+            self._cpu[pid, facts[19]] = (int(facts[11]) + int(facts[12])) / tick
+        return total / 1e6
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the family: as seen by `look`, or as the kernel counts what has been waited for, if more.
+
+        The kernel's count lacks processes whose parent ignores its children's end, as Ray's raylet does.
+        """
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return max(sum(self._cpu.values()), used.ru_utime + used.ru_stime)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training phase: who trains, where it writes, and the steps that its rows make (None where packing decides)."""
+
+    backend: Backend
+    output: Path
+    steps: int | None
+
+
+def _training(run: Path, label: str) -> Training:
+    plan = rundir.at(run).plan
+    job = next(job for job in plan.jobs if job.label == label)
+    return Training(plan.backend, run / job.output, plan.steps(job))
+
+
+class Watch(threading.Thread):
+    """Follows a running command: peak memory, and a training's steps as events and as a progress bar."""
+
+    def __init__(self, command: Guarded, run: Path, label: str, training: Training | None) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0.0
+        self._command, self._run, self._label = command, run, label
+        self._training = training
+        self._over = threading.Event()
+        self._seen = -1
+
+    def run(self) -> None:
+        bar = _Bar(self._label) if self._training else None
+        pause = 0.1  # quick commands want to be seen too
+        while not self._over.wait(pause):
+            self._look(bar)
+            pause = min(2 * pause, 1.0)
+        self._look(bar)
+        if bar:
+            bar.close()
+
+    def _look(self, bar: _Bar | None) -> None:
+        self.peak = max(self.peak, self._command.look())
+        if self._training and (now := self._training.backend.progress(self._training.output)):
+            if now.done != self._seen:
+                self._seen = now.done
+                events.append(self._run, "train_step", label=self._label, step=now.done, total=now.planned, **now.facts)
+            if bar:
+                bar.update(now)
+
+    def stop(self) -> None:
+        """Look once more, and end."""
+        self._over.set()
+        self.join()
+
+
+class _Bar:
+    """Steps done of steps planned: live on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._live, self._told = label, None, 0.0
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._live.add_task(f"train {label}", total=None)
+            self._live.start()
+
+    def update(self, now: Progress) -> None:
+        if self._live:
+            self._live.update(self._task, completed=now.done, total=now.planned)
+        elif time.monotonic() - self._told > 15:
+            self._told = time.monotonic()
+            print(f"train {self._label}: step {now.done} of {now.planned}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+
+
+def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Leading KEY=VALUE words, and the command."""
+    environ = dict(os.environ)
+    count = 0
+    while count < len(words) and _ASSIGNMENT.match(words[count]):
+        key, _, environ[key] = words[count].partition("=")
+        count += 1
+    return environ, list(words[count:])
+
+
+def _echo(source: IO[bytes], log: IO[bytes], show: bool) -> None:
+    """Copy a command's output into the log, and to the terminal where it is meant for people."""
+    for line in iter(source.readline, b""):
+        log.write(line)
+        log.flush()
+        if show:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command of a run; returns its exit status."""
+    run, phase, label = Path(argv[0]), argv[1], argv[2]
+    environ, command = _split(argv[4:])
+    die_with_parent(int(os.environ.get("SCRIPT_PID") or os.getppid()))
+    log = run / "logs" / os.environ.get("ATTEMPT", "manual") / f"{phase}{'-' + label if label else ''}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    training = _training(run, label) if phase == "train" else None
+    if training:
+        done = training.backend.progress(training.output)
+        if done and done.done >= done.planned and training.backend.finished(training.output):
+            print(f"train {label}: done already ({done.done} steps)", file=sys.stderr)
+            return 0
+        training.backend.prepare(training.output)
+    return _supervise(run, phase, label, command, environ, log, training)
+
+
+def _supervise(
+    run: Path, phase: str, label: str, command: list[str], environ: dict[str, str], log: Path,
+    training: Training | None,
+) -> int:  # fmt: skip
+    events.append(run, "phase_start", phase=phase, label=label, command=command)
+    began = time.monotonic()
+    with log.open("ab") as sink:
+        offset = sink.tell()
+        guarded = Guarded(command, environ)
+
+        def stop(signum: int, _frame: object) -> None:
+            guarded.stop()
+            events.append(
+                run, "phase_end", phase=phase, label=label, status=-signum,
+                seconds=round(time.monotonic() - began, 2), cpu_seconds=round(guarded.cpu_seconds(), 1),
+            )  # fmt: skip
+            os._exit(128 + signum)
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        watch = Watch(guarded, run, label, training)
+        watch.start()
+        assert guarded.process.stdout is not None
+        _echo(guarded.process.stdout, sink, show=phase in ("data", "eval"))
+        status = guarded.process.wait()
+        watch.stop()
+    message = _verdict(status, training, log, offset)
+    events.append(
+        run, "phase_end", phase=phase, label=label, status=status, seconds=round(time.monotonic() - began, 2),
+        cpu_seconds=round(guarded.cpu_seconds(), 1), peak_rss_mb=round(watch.peak),
+        **({"error": message} if message else {}),
+    )  # fmt: skip
+    if message:
+        print(f"error: {phase}{' ' + label if label else ''}: {message}\n  log: {log}", file=sys.stderr)
+    return (status or 1) if message else 0
+
+
+def _verdict(status: int, training: Training | None, log: Path, offset: int) -> str | None:
+    """What went wrong, in one line; None where nothing did."""
+    with log.open("rb") as read:
+        read.seek(offset)
+        text = read.read().decode(errors="replace")
+    if status:
+        signum = -status if status < 0 else max(status - 128, 0)
+        ended = f"killed by signal {signum}" if signum else f"exit {status}"
+        if signum == signal.SIGKILL:  # it had no time to say so itself
+            return f"{ended}, by hand or because memory ran out"
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines:
+            return f"{ended}, no output"
+        return f"{training.backend.reason(text) if training else lines[-1]} ({ended})"
+    return _shortfall(training) if training else None
+
+
+def _shortfall(training: Training) -> str | None:
+    """Whether a training that ended well did what was planned, by its own count and by ours."""
+    done = training.backend.progress(training.output)
+    if done is None:
+        return "the trainer ended well but left no record of its steps"
+    if done.done < done.planned:
+        return f"stopped after {done.done} of {done.planned} steps"
+    if training.steps is not None and done.planned != training.steps:
+        return f"the trainer planned {done.planned} steps where the rows make {training.steps}: it has dropped some"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

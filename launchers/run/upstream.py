@@ -1,0 +1,71 @@
+"""Recipes that begin where another one ends: `model_of: sky_t1/7b_sft`, which is done first, at the same scale.
+
+A recipe's `model` then says what that one started from; until it has been trained, `model` stands in for it in
+plans and checks. A model given on the command line takes the place of both.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from launchers.checks import preflight
+from launchers.errors import UserError, fail
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides, Resolved
+from launchers.run import directory as rundir
+from launchers.run import execute as running
+from launchers.run.directory import Run
+
+PASSED_ON = ("hardware", "site", "time_limit", "loggers")
+
+
+def _ready(name: str, overrides: Overrides) -> Resolved:
+    resolved, faults = preflight.check(compose.resolve(name, overrides))
+    if faults:
+        raise UserError(*faults)
+    return resolved
+
+
+def _passed_on(resolved: Resolved) -> Overrides:
+    """What of the command line holds for the recipe that comes first, too: where and how long it runs."""
+    kept = tuple(one for one in resolved.overrides.settings if one[0].partition(".")[0] in PASSED_ON)
+    return Overrides(resolved.scale, kept)
+
+
+def first(resolved: Resolved, out: Path) -> Run | None:
+    """The run that trains the model which a checked recipe starts from, finished or not; None where there is none."""
+    name = resolved.begins_with
+    return None if name is None else rundir.locate(begun(_ready(name, _passed_on(resolved)), out), out)
+
+
+def begun(resolved: Resolved, out: Path) -> Resolved:
+    """The recipe with the model that the one before has trained, where it has; as it is where not."""
+    before = first(resolved, out)
+    if before is None or not before.finished:
+        return resolved
+    model = str(before.path / before.plan.main.model)
+    said = (("model", model, f"model_of {before.plan.resolved.name}"), ("revision", "null", "--set revision"))
+    return _ready(resolved.name, Overrides(resolved.scale, (*said, *resolved.overrides.settings)))
+
+
+def do_first(resolved: Resolved, out: Path) -> None:
+    """Do the runs that a checked recipe starts from, or what is left of them. Raises UserError or RunError."""
+    name = resolved.begins_with
+    if name is None:
+        return
+    earlier = _ready(name, _passed_on(resolved))
+    do_first(earlier, out)
+    before = rundir.locate(begun(earlier, out), out)
+    if not before.finished:
+        print(f"{resolved.name} starts from the model of {name}, done first: {before.path}", file=sys.stderr)
+        running.execute(before)
+
+
+def refuse_untrained(resolved: Resolved, out: Path) -> None:
+    """Raises UserError where the model to start from is still to be trained."""
+    before = first(resolved, out)
+    if before is not None and not before.finished:
+        name, scale = before.plan.resolved.name, f" SCALE={resolved.scale}" if resolved.scale else ""
+        told = f"starts from the model of {name}, which is still to be trained: `make {name}{scale}` first"
+        raise fail(told, resolved.name, "model_of")

@@ -1,0 +1,288 @@
+"""One page for a study: its questions answered from the numbers, with plots, and the settings beside them.
+
+Only the study's folder and the folders of its runs are read. No sentence claims more than its interval: where that
+holds zero, the sentence says that no difference can be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from data_prep.core.files import write_atomic
+from launchers.report import format as figures
+from launchers.report import plots
+from launchers.report.format import number, signed, span
+from launchers.report.page import TEMPLATES
+from launchers.report.plots import Look, Whisker
+from launchers.report.results import Json
+from launchers.study.results import Numbers
+from launchers.study.statistics import Estimate
+
+# What tells the cells of a question apart in every plot and table; a ninth looks like the first.
+LOOKS = (
+    plots.AFTER, *plots.OTHERS, Look("after", "D", "◆"), Look("c1", "o", "●"), Look("c2", "s", "■"),
+)  # fmt: skip
+
+
+def build(path: Path) -> Path:
+    """Write `report.html` into a study's folder and return its path."""
+    page = path / "report.html"
+    write_atomic(page, [render(Numbers(path)).encode("utf-8", errors="replace")])
+    return page
+
+
+def render(numbers: Numbers) -> str:
+    """The page as text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=figures.visible,
+    )  # fmt: skip
+    environment.filters.update(figures.FILTERS)
+    return environment.get_template("study.html.j2").render(page(numbers)) + "\n"
+
+
+def page(numbers: Numbers) -> Json:
+    """Everything the template shows, as plain values and finished plots."""
+    record = numbers.record
+    runs = record["runs"]
+    lost = numbers.lost()
+    return {
+        "family": record["family"],
+        "scale": record["scale"] or "full",
+        "status": record["status"],
+        "comparable": record["scale"] != "mini",
+        "overrides": record["overrides"],
+        "warnings": record["warnings"],
+        "notes": numbers.notes,
+        "done": sum(one["status"] == "done" for one in runs),
+        "lost": lost,
+        "runs": runs,
+        "seeds": record["seeds"],
+        "created": str(record["created"]).replace("T", " ").replace("+00:00", " UTC"),
+        "prompts": len(numbers.questions),
+        "samples": numbers.k,
+        "unit": numbers.unit,
+        "by": record["by"],
+        "questions": [_question(numbers, i, one) for i, one in enumerate(record["questions"])],
+        "groups": groups(numbers),
+        **settings(numbers),
+    }
+
+
+def _question(numbers: Numbers, index: int, question: Json) -> Json:
+    """One question: its answer, its plots, its table."""
+    cells = [name for name in question["compare"] if numbers.seeds(name)]
+    looks = {name: LOOKS[i % len(LOOKS)] for i, name in enumerate(question["compare"])}
+    unseen = question["measure"] == "untrained"
+    missing = [name for name in question["compare"] if name not in cells]
+    return {
+        "ask": question["ask"],
+        "answers": [carries_over(numbers, cells)] if unseen else answers(numbers, cells),
+        "without": without(missing),
+        "looks": looks,
+        "unseen": unseen,
+        "rows": [_row(numbers, name, looks[name]) for name in cells],
+        "plot": (_gain_plot if unseen else _accuracy_plot)(numbers, index, cells, looks),
+        "cost_plot": "" if unseen else _cost_plot(numbers, index, cells, looks),
+        "pairs": [] if unseen else pairs(numbers, cells),
+    }
+
+
+def without(missing: Sequence[str]) -> str:
+    """Which cells an answer had to do without."""
+    return (
+        f" Without {_listed(missing)}: no run of {'it' if len(missing) == 1 else 'them'} finished." if missing else ""
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
+    """Which cell is best by accuracy, by pass@k and by its cost, and what can be told apart: a sentence each."""
+    if not cells:
+        return ["No answer yet: none of these cells has finished."]
+    by_accuracy = _best(
+        cells, numbers.accuracy, numbers.difference,
+        lambda name, e: f"{name} is the most accurate, {number(e.mean)} % ({span(e.ci95)})", "points",
+    )  # fmt: skip
+    parts = [by_accuracy]
+    if numbers.k > 1:
+        parts.append(_best(
+            cells, lambda name: numbers.accuracy(name, numbers.k), lambda a, b: numbers.difference(a, b, numbers.k),
+            lambda name, e: f"By pass@{numbers.k} it is {name}, {number(e.mean)} % ({span(e.ci95)})", "points",
+        ))  # fmt: skip
+    parts.append(_best(
+        cells, numbers.efficiency, numbers.efficiency_difference,
+        lambda name, e: f"For its training {name} gains the most, {signed(e.mean)} points ({span(e.ci95)}) "
+        f"per 1,000 {numbers.unit}", "points per 1,000",
+    ))  # fmt: skip
+    return [part for part in parts if part]
+
+
+def _best(
+    cells: Sequence[str], value: Callable[[str], Estimate | None],
+    difference: Callable[[str, str], Estimate | None], told: Callable[[str, Estimate], str], unit: str,
+) -> str:  # fmt: skip
+    """A sentence about the highest of some estimates, and which others are shown to be below it."""
+    known = {name: found for name in cells if (found := value(name))}
+    if not known:
+        return ""
+    best, *others = sorted(known, key=lambda name: -known[name].mean)
+    text = told(best, known[best])
+    apart, same = [], []
+    for name in others:
+        found = difference(best, name)
+        if found and found.sign > 0:
+            apart.append(f"{number(found.mean)} {unit} above {name} ({span(found.ci95)})")
+        elif found:
+            same.append(f"{name} ({signed(found.mean)}, {span(found.ci95)})")
+        else:
+            same.append(f"{name} (no seed in common)")
+    text += f", {_listed(apart)}" if apart else ""
+    text += f"; no difference from {_listed(same)} can be shown" if same else ""
+    return f"{text}."
+
+
+def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
+    """What each cell gained where it was not trained."""
+    words: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    for name in cells:
+        groups = numbers.untrained(name)
+        found = numbers.gain(name, groups) if groups else None
+        if found is None:
+            continue
+        where = _listed(groups) if numbers.record["by"] == "task" else f"level {_listed(groups)}"
+        words[found.sign].append(f"{name} ({signed(found.mean)} points on {where}, {span(found.ci95)})")
+    if not any(words.values()):
+        return "No answer yet: no cell has a result on questions unlike those that it was trained on."
+    said = {
+        1: "Accuracy rose where a cell was not trained with {}",
+        0: "no change can be shown with {}",
+        -1: "it fell with {}",
+    }
+    text = "; ".join(said[sign].format(_listed(names)) for sign, names in words.items() if names)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _row(numbers: Numbers, cell: str, look: Look) -> Json:
+    """A cell's line in the table of a question."""
+    return {
+        "name": cell,
+        "look": look,
+        "seeds": len(numbers.seeds(cell)),
+        "accuracy": numbers.accuracy(cell),
+        "best_of": numbers.accuracy(cell, numbers.k) if numbers.k > 1 else None,
+        "gain": numbers.gain(cell),
+        "cost": numbers.mean_cost(cell),
+        "efficiency": numbers.efficiency(cell),
+        "trained": numbers.gain(cell, numbers.trained(cell)),
+        "untrained": numbers.gain(cell, numbers.untrained(cell)),
+        "levels": numbers.trained(cell),
+    }
+
+
+def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estimate]]:
+    """Every two cells of a question, the better one first."""
+    found = [(a, b, numbers.difference(a, b)) for a, b in combinations(cells, 2)]
+    known = [(a, b, e) for a, b, e in found if e]
+    return [
+        (a, b, e) if e.mean >= 0 else (b, a, Estimate(-e.mean, -e.high, -e.low, e.seeds, e.questions))
+        for a, b, e in known
+    ]
+
+
+def _whisker(name: str, look: Look, found: Estimate) -> Whisker:
+    return Whisker(name, look, [found.mean], found.low, found.high)
+
+
+def _accuracy_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
+    """Accuracy and pass@k of each cell, with the start."""
+    groups = []
+    for head, k in (("pass@1", 1), (f"pass@{numbers.k}", numbers.k))[: 1 + (numbers.k > 1)]:
+        lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.accuracy(name, k))]
+        if k == 1 and cells and (start := numbers.start(cells[0])):
+            lines.insert(0, _whisker("before training", plots.BEFORE, start))
+        groups.append((head if numbers.k > 1 else "", lines))
+    title = "Accuracy with 95 % intervals"
+    return plots.whiskers(f"accuracy{index}", title, groups, "accuracy, %") if cells else ""
+
+
+def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
+    """Gains where a cell was trained, and where not."""
+    groups = []
+    for head, of in (("trained on", numbers.trained), ("not trained on", numbers.untrained)):
+        lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.gain(name, of(name)))]
+        groups += [(head, lines)] if lines else []
+    title = "Gains with 95 % intervals"
+    return plots.whiskers(f"gain{index}", title, groups, "points gained", zero=True) if groups else ""
+
+
+def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
+    """Accuracy against what training took."""
+    points = [
+        (cost, _whisker(name, looks[name], found))
+        for name in cells
+        if (cost := numbers.mean_cost(name)) is not None and (found := numbers.accuracy(name))
+    ]
+    start = numbers.start(cells[0]) if cells else None
+    return plots.against_cost(f"cost{index}", points, start.mean if start else None, numbers.unit) if points else ""
+
+
+def groups(numbers: Numbers) -> Json:
+    """Accuracy of every cell by level (or benchmark): heads, and a line per cell with what it was trained on."""
+    heads = numbers.groups if len(numbers.groups) > 1 else []
+    first = next((name for name in numbers.cells if numbers.seeds(name)), None)
+    rows = []
+    for name in numbers.cells if heads else ():
+        if numbers.seeds(name):
+            found = [numbers.accuracy(name, 1, [group]) for group in heads]
+            rows.append((name, [(e, group in numbers.trained(name)) for e, group in zip(found, heads, strict=True)]))
+    counts = [sum(numbers.group(numbers.answers[key]) == head for key in numbers.questions) for head in heads]
+    return {"heads": heads, "counts": counts, "rows": rows if first else []}
+
+
+def settings(numbers: Numbers) -> Json:
+    """Every cell's recipe: what all share, and what each has of its own. Seeds and places of runs are left out."""
+    flat = {name: _flat(cell["settings"]) for name, cell in numbers.cells.items()}
+    keys = sorted({key for one in flat.values() for key in one})
+    own = {key for key in keys if len({one.get(key) for one in flat.values()}) > 1}
+    shared = [(key, next(iter(flat.values()))[key]) for key in keys if key not in own]
+    cells = []
+    for name, cell in numbers.cells.items():
+        parts = [("recipe", cell["recipe"])]
+        parts += [("starts from the model of", cell["model_of"])] if cell["model_of"] else []
+        parts += [("chooses data by the run of", cell["from_run"])] if cell["from_run"] else []
+        if cell["trained_levels"]:
+            parts.append(("trained on levels", ", ".join(map(str, cell["trained_levels"]))))
+        values = [(key, flat[name][key]) for key in sorted(own) if key in flat[name]]
+        if cell["model_of"]:
+            values = [(key, value) for key, value in values if key not in ("model", "revision")]
+        cells.append((name, parts, values))
+    return {"shared": shared, "cells": cells}
+
+
+_UNTOLD = ("train.seed", "eval.before", "from_run", "extends", "expect", "reference", "controls")
+
+
+def _flat(settings: Json, prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if name in _UNTOLD or value is None or value in ({}, []):
+            continue
+        if isinstance(value, dict):
+            found |= _flat(value, f"{name}.")
+        else:
+            found[name] = ", ".join(map(str, value)) if isinstance(value, list) else _plain(value)
+    return found
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

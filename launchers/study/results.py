@@ -1,0 +1,264 @@
+"""What a study's runs came to, as numbers: read from their folders, whatever of them is there.
+
+Training is counted, start-up and every attempt included, in GPU-seconds (wall seconds times GPUs) or, on a CPU, in the
+CPU-seconds that all its processes computed, which a busy machine does not lengthen as it does wall seconds. A cell
+that starts from another's model, or whose data come out of another's run, is charged with that cell's training too.
+Gains are against the untrained model where the chain begins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from data_prep.evaluation.intervals import pass_at_k
+from data_prep.evaluation.metrics import natural
+from launchers.report.results import Json, Results
+from launchers.study import statistics as study_stats
+from launchers.study.statistics import Estimate
+
+Key = tuple[str, str]  # task, prompt_id
+Keep = Callable[["Answer"], bool]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question's samples in one evaluation."""
+
+    task: str
+    level: str | None
+    samples: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run: its answers by question after training, those before it where asked for, and its cost."""
+
+    after: dict[Key, Answer]
+    before: dict[Key, Answer]
+    cost: float  # GPU-seconds or CPU-seconds of its own training
+    device: str
+    notes: tuple[str, ...]
+
+
+def read_run(path: Path) -> Outcome | None:
+    """A run's outcome; None where its evaluation is not there."""
+    run = Results(path)
+    after = _answers(run, "after")
+    if not after:
+        return None
+    device = str((run.plan.get("hardware") or {}).get("device") or "cpu")
+    processes = int((run.plan.get("batch") or {}).get("world") or 1)
+    return Outcome(
+        after=after,
+        before=_answers(run, "before"),
+        cost=training_cost(run.events, processes, device == "cpu"),
+        device=device,
+        notes=tuple(run.notes),
+    )
+
+
+def _answers(run: Results, label: str) -> dict[Key, Answer]:
+    found = {}
+    for line in run.lines(f"eval/{label}.prompts.jsonl"):
+        level = line.get("level")
+        task, samples, right = str(line["task"]), int(line["samples"]), int(line["right"])
+        found[task, str(line["prompt_id"])] = Answer(task, None if level is None else str(level), samples, right)
+    return found
+
+
+def training_cost(events: Iterable[Json], processes: int, cpu: bool) -> float:
+    """What the recipe's own training phases took: seconds × processes, or on a CPU the seconds that it computed.
+
+    An attempt that was killed has no end: it counts up to its last sign of life, on a CPU as if it had computed.
+    """
+    total, began, last = 0.0, None, None
+    for event in events:
+        kind, at = event.get("event"), event.get("time")
+        if event.get("phase", "train") != "train" or event.get("label") != "after" or not at:
+            continue  # another phase, or a control's training
+        now = datetime.fromisoformat(at)
+        if kind == "phase_start":
+            total += processes * (last - began).total_seconds() if began and last else 0.0
+            began = last = now
+        elif kind == "train_step":
+            last = now
+        elif kind == "phase_end" and began:
+            wall = event["seconds"] if event.get("seconds") is not None else (now - began).total_seconds()
+            used = event.get("cpu_seconds") if cpu else None
+            total += processes * wall if used is None else used
+            began = None
+    return total + (processes * (last - began).total_seconds() if began and last else 0.0)
+
+
+class Numbers:
+    """A study's folder, read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record: Json = json.loads((path / "study.json").read_text())
+        self.cells: dict[str, Json] = self.record["cells"]
+        self.outcomes: dict[str, dict[int, Outcome]] = {name: {} for name in self.cells}
+        self.notes: list[str] = []
+        for one in self.record["runs"]:
+            if one["status"] != "done":
+                continue
+            outcome = read_run(path / one["run"])
+            if outcome is None:
+                self.notes.append(f"{one['cell']} seed {one['seed']}: its run has no evaluation to read.")
+            else:
+                self.outcomes[one["cell"]][one["seed"]] = outcome
+                self.notes += [f"{one['cell']} seed {one['seed']}: {note}" for note in outcome.notes]
+
+    @cached_property
+    def questions(self) -> list[Key]:
+        """Questions that every evaluation holds."""
+        sets = [set(o.after) for seeds in self.outcomes.values() for o in seeds.values()]
+        return sorted(set.intersection(*sets)) if sets else []
+
+    @cached_property
+    def answers(self) -> dict[Key, Answer]:
+        """Any evaluation's answers, for what they say of the questions."""
+        return next((o.after for seeds in self.outcomes.values() for o in seeds.values()), {})
+
+    @property
+    def k(self) -> int:
+        """Samples of a question that every evaluation has: pass@k is told up to it."""
+        found = [a.samples for seeds in self.outcomes.values() for o in seeds.values() for a in o.after.values()]
+        return min(found, default=1)
+
+    @property
+    def unit(self) -> str:
+        """What training is counted in."""
+        devices = {o.device for seeds in self.outcomes.values() for o in seeds.values()}
+        return "GPU-seconds" if "cuda" in devices else "CPU-seconds"
+
+    def seeds(self, *cells: str) -> list[int]:
+        """Seeds that all these cells have finished with."""
+        return [s for s in self.record["seeds"] if all(s in self.outcomes[cell] for cell in cells)]
+
+    def group(self, answer: Answer) -> str | None:
+        """What divides the questions: the level, or the benchmark."""
+        return answer.task if self.record["by"] == "task" else answer.level
+
+    @property
+    def groups(self) -> list[str]:
+        """Levels or benchmarks, in order."""
+        found = {self.group(self.answers[key]) for key in self.questions} - {None}
+        return sorted((str(group) for group in found), key=natural)
+
+    def trained(self, cell: str) -> list[str]:
+        """The groups that a cell was trained on."""
+        levels = self.cells[cell].get("trained_levels") if self.record["by"] == "level" else []
+        return [str(level) for level in levels or []]
+
+    def untrained(self, cell: str) -> list[str]:
+        """The groups that a cell was not trained on; [] where it does not say what it was trained on."""
+        if self.record["by"] == "level" and self.cells[cell].get("trained_levels") is None:
+            return []
+        return [group for group in self.groups if group not in self.trained(cell)]
+
+    def _row(self, answers: dict[Key, Answer], k: int, groups: Sequence[str] | None) -> list[float]:
+        """pass@k of each question, in order."""
+        kept = [key for key in self.questions if groups is None or self.group(self.answers[key]) in groups]
+        return [pass_at_k(answers[key].samples, answers[key].right, k) for key in kept]
+
+    def root(self, cell: str) -> str:
+        """The cell whose start is the recipe's own model, at the beginning of a chain of models."""
+        while above := self.cells[cell].get("model_of"):
+            cell = above
+        return cell
+
+    def accuracy(self, cell: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
+        """pass@k over seeds and questions, in percent; None where there is nothing to average."""
+        table = [self._row(self.outcomes[cell][seed].after, k, groups) for seed in self.seeds(cell)]
+        return study_stats.share(table) if table and table[0] else None
+
+    def start(self, cell: str) -> Estimate | None:
+        """Accuracy of the model that the cell's chain begins with."""
+        table = [self._row(before, 1, None) for _, before in self._starts(cell)]
+        return study_stats.share(table) if table and table[0] else None
+
+    def _starts(self, cell: str) -> list[tuple[int, dict[Key, Answer]]]:
+        """Seeds of a cell with the answers before any training."""
+        root = self.outcomes[self.root(cell)]
+        found = [(seed, root[seed].before) for seed in self.seeds(cell) if seed in root]
+        return [(seed, before) for seed, before in found if set(self.questions) <= set(before)]
+
+    def difference(self, a: str, b: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
+        """Accuracy of a less that of b, question by question and seed by seed, in points."""
+        left, right = self.outcomes[a], self.outcomes[b]
+        return _change({
+            seed: _less(self._row(left[seed].after, k, groups), self._row(right[seed].after, k, groups))
+            for seed in self.seeds(a, b)
+        })  # fmt: skip
+
+    def gain(self, cell: str, groups: Sequence[str] | None = None) -> Estimate | None:
+        """Accuracy less that of the untrained model, in points."""
+        return _change(self._gains(cell, groups))
+
+    def _gains(self, cell: str, groups: Sequence[str] | None = None) -> dict[int, list[float]]:
+        return {
+            seed: _less(self._row(self.outcomes[cell][seed].after, 1, groups), self._row(before, 1, groups))
+            for seed, before in self._starts(cell)
+        }
+
+    def builds_on(self, cell: str) -> list[str]:
+        """The cells whose training is charged to this one."""
+        found: list[str] = []
+        ahead = [cell]
+        while ahead:
+            name = ahead.pop()
+            found += [name] if name not in found else []
+            ahead += [other for key in ("model_of", "from_run") if (other := self.cells[name].get(key))]
+        return found[1:]
+
+    def cost(self, cell: str, seed: int) -> float | None:
+        """Training seconds times processes, of a run and of those that it builds on; None where one is not known."""
+        runs = [self.outcomes[name].get(seed) for name in (cell, *self.builds_on(cell))]
+        return sum(run.cost for run in runs if run) if all(runs) else None
+
+    def mean_cost(self, cell: str) -> float | None:
+        """The same, averaged over seeds."""
+        found = [cost for seed in self.seeds(cell) if (cost := self.cost(cell, seed)) is not None]
+        return fmean(found) if found else None
+
+    def _rates(self, cell: str) -> dict[int, float]:
+        """1,000 over the cost, by seed."""
+        costs = {seed: self.cost(cell, seed) for seed in self.seeds(cell)}
+        return {seed: 1000 / cost for seed, cost in costs.items() if cost}
+
+    def _efficiencies(self, cell: str) -> dict[int, list[float]]:
+        """Gain of each question per 1,000 seconds, by seed."""
+        rates = self._rates(cell)
+        return {s: [rates[s] * value for value in row] for s, row in self._gains(cell).items() if s in rates}
+
+    def efficiency(self, cell: str) -> Estimate | None:
+        """Points gained per 1,000 seconds of training."""
+        return _change(self._efficiencies(cell), max(self._rates(cell).values(), default=1.0))
+
+    def efficiency_difference(self, a: str, b: str) -> Estimate | None:
+        """Efficiency of a less that of b."""
+        left, right = self._efficiencies(a), self._efficiencies(b)
+        largest = max([*self._rates(a).values(), *self._rates(b).values()], default=1.0)
+        return _change({seed: _less(left[seed], right[seed]) for seed in left if seed in right}, largest)
+
+    def lost(self) -> list[dict[str, Any]]:
+        """Runs that did not finish."""
+        return [one for one in self.record["runs"] if one["status"] in ("failed", "blocked")]
+
+
+def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def _change(table: dict[int, list[float]], largest: float = 1.0) -> Estimate | None:
+    rows = list(table.values())
+    return study_stats.change(rows, largest) if rows and rows[0] else None

@@ -1,0 +1,273 @@
+"""Runs a study: every cell with every seed as an ordinary run, one after the other, and a report of them all.
+
+    python -m launchers study min_o1 [--scale mini] [--seeds 0,1,2] [--only cell,cell] [--set key=value]
+
+`runs/studies/<family>/<time>-<hash>/` holds study.json (cells, runs, how each went), report.html and logs/. The runs
+themselves lie where `make <recipe>` would put them, so that what is finished is found again at no cost and what was
+killed goes on. A cell that fails is recorded with its reason; those that need it are blocked; the others go on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from data_prep.errors import DataError
+from launchers import envs
+from launchers.errors import RunError, UserError
+from launchers.recipe.compose import Resolved
+from launchers.render import write
+from launchers.report.format import clock
+from launchers.run import directory as rundir
+from launchers.run import events
+from launchers.run.directory import Run
+from launchers.run.execute import only_one
+from launchers.run.supervise import die_with_parent
+from launchers.study.spec import Study, check
+
+RECORD = "study.json"
+FEW_SEEDS = 3  # with fewer, chance in training can hardly be told from an effect
+_REASON = 300  # characters
+
+
+@dataclass
+class Entry:
+    """One cell with one seed. `run` is relative to the study's folder; `seconds` are what this command waited."""
+
+    cell: str
+    seed: int
+    status: str = "waiting"  # running, done, failed, blocked
+    reason: str | None = None
+    run: str | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.cell} seed {self.seed}"
+
+
+def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Path:
+    """The study's folder: the one of the same hash to go on with, or a new one. Writes nothing."""
+    root = out.absolute() / "studies" / study.family
+    digest = study.digest(resolved)
+    found = sorted(root.glob(f"*-{digest}"))
+    return found[-1] if found else root / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest}"
+
+
+def warnings(study: Study) -> list[str]:
+    """What makes the study say less than it could."""
+    count = len(study.file.seeds)
+    if count >= FEW_SEEDS:
+        return []
+    return [f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, luck of a training looks like an effect"]
+
+
+def execute(study: Study, out: Path) -> dict[str, Any]:
+    """Do the study, or what is left of it. Returns the record; raises UserError before anything is started."""
+    resolved = check(study, out)
+    path = locate(study, resolved, out)
+    for line in warnings(study):
+        print(f"warning: {line}", file=sys.stderr)
+    with only_one(path, "study"):
+        work = _Work(study, out, path, _record(study, resolved, path))
+        try:
+            work.all()
+        except KeyboardInterrupt:
+            work.record("stopped")
+            raise
+        finally:
+            work.board.close()
+        return work.record("failed" if any(e.status != "done" for e in work.entries) else "done")
+
+
+def _record(study: Study, resolved: dict[str, Resolved], path: Path) -> dict[str, Any]:
+    """study.json's head: what is asked, and what each cell's recipe became."""
+    cells = {}
+    for name in study.order():
+        settings = resolved[name].recipe.model_dump(mode="json")
+        cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return {
+        "family": study.family,
+        "scale": study.scale,
+        "created": _read(path).get("created", created),
+        "overrides": [f"{key}={text}" for key, text, _ in study.extra],
+        "warnings": warnings(study),
+        "by": study.file.by,
+        "seeds": study.file.seeds,
+        "questions": [question.model_dump() for question in study.file.questions],
+        "cells": cells,
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """study.json of a folder, {} where there is none."""
+    record = path / RECORD
+    return dict(json.loads(record.read_text())) if record.is_file() else {}
+
+
+class _Work:
+    """The runs of a study, in order: seed by seed, so that what is there early covers all cells."""
+
+    def __init__(self, study: Study, out: Path, path: Path, head: dict[str, Any]) -> None:
+        self.study, self.out, self.path, self.head = study, out, path, head
+        self.entries = [Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
+        self._runs: dict[tuple[str, int], Run] = {}
+        before = {(one["cell"], one["seed"]): one["seconds"] for one in _read(path).get("runs", [])}
+        for entry in self.entries:
+            entry.seconds = before.get((entry.cell, entry.seed))
+        self.board = _Board(self.entries)
+
+    def record(self, status: str) -> dict[str, Any]:
+        """Write study.json, and the report of what there is."""
+        from launchers.study import page as study_report
+
+        found = self._save(status)
+        study_report.build(self.path)
+        return {"study": str(self.path), "report": str(self.path / "report.html"), **found}
+
+    def _save(self, status: str) -> dict[str, Any]:
+        found = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
+        write(self.path / RECORD, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        return found
+
+    def all(self) -> None:
+        """Every run, whatever becomes of the others."""
+        for entry in self.entries:
+            if missing := [name for name in self.study.upstream(entry.cell) if (name, entry.seed) not in self._runs]:
+                entry.status = "blocked"
+                entry.reason = f"it needs {' and '.join(missing)} of seed {entry.seed}, which did not finish"
+            else:
+                try:
+                    self._one(entry)
+                except (UserError, DataError) as error:
+                    self._failed(entry, str(error))
+            self.board.end(entry)
+
+    def _one(self, entry: Entry) -> None:
+        """One run: found finished, or done in a process of its own."""
+        cell = self.study.file.cells[entry.cell]
+        model = source = None
+        if cell.model_of:
+            made = self._runs[cell.model_of, entry.seed]
+            model = made.path / made.plan.main.model
+        if cell.from_run:
+            source = self._runs[cell.from_run, entry.seed].path
+        run = rundir.locate(self.study.resolve(entry.cell, entry.seed, model, source), self.out)
+        entry.run = os.path.relpath(run.path, self.path)
+        if not run.finished:
+            entry.status = "running"
+            self._save("running")
+            self.board.start(entry)
+            self._start(entry, run)
+        if rundir.finished(run.plan):
+            entry.status = "done"
+            self._runs[entry.cell, entry.seed] = run
+            if not run.finished:
+                self.record("running")
+        elif entry.status == "running":
+            self._failed(entry, "it ended well, but not as done")
+
+    def _start(self, entry: Entry, run: Run) -> None:
+        """The run as `python -m launchers run` does it, ended with us; its output is in the study's logs."""
+        rundir.prepare(run)
+        past = sum(1 for _ in events.read(run.path))
+        log = self.path / "logs" / f"{entry.cell}-{entry.seed}.log"
+        log.parent.mkdir(exist_ok=True)
+        here, began = os.getpid(), time.monotonic()
+        with log.open("wb") as sink:
+            command = [sys.executable, "-m", "launchers", "run", str(run.path), "--json"]
+            process = subprocess.Popen(
+                command, cwd=envs.REPO, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
+                preexec_fn=lambda: die_with_parent(here, signal.SIGKILL),  # a Linux call only
+            )  # fmt: skip
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:  # the terminal's, which the run has been sent too
+                process.wait()
+                raise
+        entry.seconds = round((entry.seconds or 0) + time.monotonic() - began, 1)
+        if status:
+            told = [e["error"] for e in list(events.read(run.path))[past:] if e.get("error")]
+            said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+            reason = told[-1] if told else said[-1].removeprefix("error: ") if said else f"exit {status}"
+            self._failed(entry, f"{reason} (log: {log})")
+
+    def _failed(self, entry: Entry, reason: str) -> None:
+        line = " ".join(reason.split())
+        entry.status, entry.reason = "failed", line if len(line) <= _REASON else line[: _REASON - 1] + "…"
+        self.record("running")
+
+
+class _Board:
+    """How far the study is: live on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self._entries, self._live = entries, None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(),
+                console=Console(stderr=True),
+            )  # fmt: skip
+            self._task = self._live.add_task("study", total=len(entries))
+            self._live.start()
+
+    def start(self, entry: Entry) -> None:
+        """A run begins."""
+        self._say(f"{entry} starts")
+
+    def end(self, entry: Entry) -> None:
+        """A run has ended, or need not or cannot be started."""
+        took = f" in {clock(entry.seconds)}" if entry.status == "done" and entry.seconds else ""
+        self._say(f"{entry} {entry.status}{took}{f': {entry.reason}' if entry.reason else ''}", entry.status != "done")
+
+    def _say(self, line: str, keep: bool = False) -> None:
+        count = {status: sum(e.status == status for e in self._entries) for status in ("done", "failed", "blocked")}
+        left = len(self._entries) - sum(count.values())
+        ahead = self._ahead()
+        stand = ", ".join(f"{n} {status}" for status, n in {**count, "left": left}.items() if n or status == "done")
+        stand += f", about {clock(ahead)} to go" if ahead and left else ""
+        if self._live:
+            if keep:
+                self._live.console.print(line, markup=False, highlight=False)
+            done = len(self._entries) - left
+            self._live.update(self._task, completed=done, description=f"{line.split(':')[0]} ({stand})")
+        else:
+            print(f"study: {line} ({stand})", file=sys.stderr, flush=True)
+
+    def _ahead(self) -> float | None:
+        """Seconds that the runs left will take: what their cell took so far, or a cell on average."""
+        known: dict[str, list[float]] = {}
+        for entry in self._entries:
+            if entry.status == "done" and entry.seconds:
+                known.setdefault(entry.cell, []).append(entry.seconds)
+        if not known:
+            return None
+        mean = fmean(fmean(seconds) for seconds in known.values())
+        left = [entry for entry in self._entries if entry.status in ("waiting", "running")]
+        return sum(fmean(known[entry.cell]) if entry.cell in known else mean for entry in left)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live:
+            self._live.stop()
+
+
+def verdict(record: dict[str, Any]) -> None:
+    """Raises RunError when runs failed or were blocked: each in a line."""
+    lost = [one for one in record["runs"] if one["status"] != "done"]
+    if lost:
+        lines = [f"{one['cell']} seed {one['seed']} {one['status']}: {one['reason']}" for one in lost]
+        count = f"{len(lost)} of {len(record['runs'])} runs did not finish; the same command tries them again"
+        raise RunError("\n".join([*lines, f"{count}: {record['report']}"]))

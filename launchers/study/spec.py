@@ -1,0 +1,361 @@
+"""What a study asks: cells, seeds and questions, read from recipes/<family>/study.yaml and checked whole.
+
+A cell is a recipe with some settings changed. `model_of: X` starts it from the model that cell X trained with the
+same seed, `from_run: X` gives its data steps that run's samples. `study.<scale>.yaml` is laid over the file as a
+scale's overlay is over a recipe; `cells: {X: null}` takes a cell away.
+
+The study itself sets train.seed, eval.before (for cells that start from the recipe's model) and `controls: null`
+(cells are each other's controls). How cells are evaluated must be the same for all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from launchers.checks import preflight
+from launchers.errors import Fault, UserError, did_you_mean, fail
+from launchers.recipe import compose
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import Overrides, Resolved, faults_of, shown
+from launchers.recipe.positions import Tree, dotted
+from launchers.recipe.schema import ControlName, Strict
+
+Setting = tuple[str, str, str]  # dotted key, text, option that said it
+# How cells are judged must not differ; completions may be of different lengths.
+_LIKE = ("tasks", "paths", "n", "temperature", "top_p", "seed", "limit")
+_OWN = {
+    "train.seed": "the study's `seeds` say it",
+    "eval.before": "the study asks for it itself, where a cell starts from its recipe's model",
+    "controls": "cells are each other's controls",
+    "from_run": "name a cell: `from_run` beside `set`",
+    "revision": "follows from `model_of`",
+    "model": "follows from `model_of`",
+}
+
+
+class Cell(Strict):
+    """One recipe with some settings changed, run once for each seed."""
+
+    recipe: str
+    set: dict[str, Any] = {}
+    """Dotted keys or nested mappings, over the recipe and over the study's own `set`."""
+    model_of: ControlName | None = None
+    """The cell whose trained model this one starts from."""
+    from_run: ControlName | None = None
+    """The cell whose run this one's data steps read."""
+    trained_levels: list[str | int] | None = None
+    """Levels of the questions that it was trained on; the others tell whether learning carries over."""
+
+
+class Question(Strict):
+    """What is asked of which cells."""
+
+    ask: str
+    compare: Annotated[list[str], Field(min_length=1)]
+    measure: Literal["accuracy", "untrained"] = "accuracy"
+    """untrained: only on questions of levels (or tasks) that a cell was not trained on, against its start."""
+
+
+class StudyFile(Strict):
+    """A study, as written."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
+    by: Literal["level", "task"] = "level"
+    """What divides the questions: their level, or their benchmark. Benchmarks are never trained on."""
+    set: dict[str, Any] = {}
+    """For every cell."""
+    recipes: dict[str, dict[str, Any]] = {}
+    """For every cell of a recipe, over `set`."""
+    cells: Annotated[dict[ControlName, Cell], Field(min_length=1)]
+    questions: Annotated[list[Question], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study of one family at one scale; `extra` are settings from the command line, for every cell."""
+
+    family: str
+    scale: str | None
+    file: StudyFile
+    tree: Tree
+    extra: tuple[Setting, ...] = ()
+
+    def upstream(self, name: str) -> list[str]:
+        """The cells that a cell needs first."""
+        cell = self.file.cells[name]
+        return list(dict.fromkeys(other for other in (cell.model_of, cell.from_run) if other))
+
+    def order(self) -> list[str]:
+        """Cells, each after those that it needs, else as written. Needs a study without cycles."""
+        done: list[str] = []
+
+        def add(name: str) -> None:
+            for other in self.upstream(name):
+                add(other)
+            if name not in done:
+                done.append(name)
+
+        for name in self.file.cells:
+            add(name)
+        return done
+
+    def overrides(self, name: str, seed: int, model: Path | None = None, run: Path | None = None) -> Overrides:
+        """What a cell changes in its recipe, in order. `model` and `run` are what the cells it needs have left."""
+        cell = self.file.cells[name]
+        settings = [setting for tree in self._sets(name) for setting in _settings(tree)] + list(self.extra)
+        own: dict[str, Any] = {"train.seed": seed, "eval.before": cell.model_of is None, "controls": None}
+        own |= {"model": str(model), "revision": None} if model else {}
+        own |= {"from_run": str(run)} if run else {}
+        settings += [(key, _text(value), f"--set {key}") for key, value in own.items()]
+        return Overrides(self.scale, tuple(settings))
+
+    def _sets(self, cell: str) -> list[Tree]:
+        """The settings of a cell, weakest first."""
+        paths = (("set",), ("recipes", self.file.cells[cell].recipe), ("cells", cell, "set"))
+        return [tree for path in paths if (tree := self.tree.at(path))]
+
+    def resolve(self, name: str, seed: int, model: Path | None = None, run: Path | None = None) -> Resolved:
+        """A cell's recipe, ready to be planned. Raises UserError with every fault, at its place in the study file."""
+        overrides = self.overrides(name, seed, model, run)
+        try:
+            resolved, faults = preflight.check(compose.resolve(self.file.cells[name].recipe, overrides))
+        except UserError as error:
+            faults = list(error.faults)
+        if faults:
+            raise UserError(*(self.placed(name, fault) for fault in faults))
+        return resolved
+
+    def placed(self, name: str, fault: Fault) -> Fault:
+        """A fault of a cell's recipe, at the line of the study file that said so where one did."""
+        places = {option: option for _, _, option in self.extra}
+        for tree in reversed(self._sets(name)):
+            places = {f"--set {dotted(path)}": leaf.where for path, leaf in _leaves(tree)} | places
+        here = self.tree.where_of(("cells", name))
+        where = places.get(fault.where, here) if fault.where.startswith("--set ") or not fault.where else fault.where
+        return Fault(where, f"cells.{name}: {fault.key}".rstrip(": "), fault.message)
+
+    def digest(self, resolved: dict[str, Resolved]) -> str:
+        """Hash of the resolved study: what is asked, and what every cell's recipe became."""
+        said = {
+            "family": self.family, "scale": self.scale, "study": self.file.model_dump(mode="json"),
+            "recipes": {name: one.recipe.model_dump(mode="json") for name, one in resolved.items()},
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _text(value: Any) -> str:
+    """A value as the text of an override: as one would write it where that reads back the same, else JSON."""
+    if isinstance(value, str):
+        try:
+            if yaml_tree.parse(value, "").value == value:
+                return value
+        except UserError:
+            pass  # it means something to YAML: quoted, it is text
+    return json.dumps(value)
+
+
+def _leaves(tree: Tree) -> Iterator[tuple[tuple[str | int, ...], Tree]]:
+    """Scalars and lists with their keys; a list is replaced whole."""
+    for key, child in tree.value.items() if isinstance(tree.value, dict) else ():
+        if isinstance(child.value, dict) and child.value:
+            yield from (((key, *path), leaf) for path, leaf in _leaves(child))
+        else:
+            yield (key,), child
+
+
+def _settings(tree: Tree) -> list[Setting]:
+    return [(dotted(p), _text(leaf.plain()), f"--set {dotted(p)}") for p, leaf in _leaves(tree)]
+
+
+def study_names() -> list[str]:
+    """Families that have a study."""
+    return sorted(path.parent.name for path in compose.ROOT.glob("*/study.yaml"))
+
+
+def parse_seeds(text: str | None) -> list[int] | None:
+    """`0,1,2` as seeds. Raises UserError."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and int(word) < 2**31 for word in words):
+        raise fail(f"{text!r} is not a list of whole numbers, e.g. 0,1,2", "--seeds")
+    return list(dict.fromkeys(map(int, words)))
+
+
+def load(
+    family: str, scale: str | None = None, seeds: Sequence[int] | None = None, only: Sequence[str] | None = None,
+    extra: Sequence[Setting] = (),
+) -> Study:  # fmt: skip
+    """The study of a family, with other seeds or fewer cells if asked for. Raises UserError with every fault."""
+    if family not in study_names():
+        raise fail(f"no such study; {did_you_mean(family, study_names())}", key=family)
+    path = compose.ROOT / family / "study.yaml"
+    tree = yaml_tree.load(path, shown(path))
+    if scale:
+        if scale not in compose.SCALES:
+            raise fail(f"no such scale: {scale!r}; {did_you_mean(scale, compose.SCALES)}", "SCALE")
+        over = path.with_name(f"study.{scale}.yaml")
+        if not over.is_file():
+            raise fail(f"the study of {family!r} has no {over.name}", "SCALE")
+        tree = _without_nulls(yaml_tree.merge(tree, yaml_tree.load(over, shown(over))))
+    try:
+        file = StudyFile.model_validate(tree.plain())
+    except ValidationError as error:
+        raise UserError(*_schema_faults(error, tree)) from None
+    study = Study(family, scale, file, tree, tuple(extra))
+    if faults := [*_names(study), *_cycles(study), *_set_faults(study)]:
+        raise UserError(*faults)
+    if seeds is not None:
+        study = replace(study, file=file.model_copy(update={"seeds": list(seeds)}))
+    return study if only is None else _narrowed(study, only)
+
+
+def _schema_faults(error: ValidationError, tree: Tree) -> Iterator[Fault]:
+    """What the schema refuses; an unknown key of a cell or question with the nearest that these have."""
+    schemas: dict[str, type[Strict]] = {"cells": Cell, "questions": Question}
+    for item, fault in zip(error.errors(include_url=False), faults_of(error, tree, StudyFile), strict=True):
+        level = schemas.get(str(item["loc"][0]))
+        if item["type"] == "extra_forbidden" and level and len(item["loc"]) == 3:
+            near = did_you_mean(str(item["loc"][-1]), level.model_fields)
+            yield Fault(fault.where, fault.key, f"unknown key; {near}")
+        else:
+            yield fault
+
+
+def _without_nulls(tree: Tree) -> Tree:
+    cells = tree.value.get("cells")
+    if cells is None or not isinstance(cells.value, dict):
+        return tree
+    kept = {name: cell for name, cell in cells.value.items() if cell.value is not None}
+    return Tree({**tree.value, "cells": Tree(kept, cells.where)}, tree.where)
+
+
+def _names(study: Study) -> Iterator[Fault]:
+    """Names of cells and recipes that there are not, and what is said twice."""
+    cells, recipes = study.file.cells, compose.recipe_names()
+    for name in study.file.recipes:
+        if name not in recipes:
+            yield _fault(study, ("recipes", name), f"no such recipe; {did_you_mean(name, recipes)}")
+    for name, cell in cells.items():
+        if cell.recipe not in recipes:
+            yield _fault(study, ("cells", name, "recipe"), f"no such recipe; {did_you_mean(cell.recipe, recipes)}")
+        for key, other in (("model_of", cell.model_of), ("from_run", cell.from_run)):
+            if other is not None and other not in cells:
+                yield _fault(study, ("cells", name, key), f"no cell {other!r}; {did_you_mean(other, cells)}")
+    for number, question in enumerate(study.file.questions):
+        for index, other in enumerate(question.compare):
+            place = ("questions", number, "compare", index)
+            if other not in cells:
+                yield _fault(study, place, f"no cell {other!r}; {did_you_mean(other, cells)}")
+            elif other in question.compare[:index]:
+                yield _fault(study, place, f"{other!r} is named twice")
+            elif question.measure == "untrained" and study.file.by == "level" and not cells[other].trained_levels:
+                yield _fault(study, place, f"cell {other!r} does not say its `trained_levels`")
+    for index, seed in enumerate(study.file.seeds):
+        if seed in study.file.seeds[:index]:
+            yield _fault(study, ("seeds", index), f"{seed} is given twice")
+
+
+def _cycles(study: Study) -> Iterator[Fault]:
+    """Cells that need themselves."""
+    cells = study.file.cells
+    for start in cells:
+        seen, ahead = set(), [other for other in study.upstream(start) if other in cells]
+        while ahead:
+            name = ahead.pop()
+            if name == start:
+                key = "model_of" if cells[start].model_of else "from_run"
+                yield _fault(study, ("cells", start, key), "this cell needs itself, through the cells that it names")
+                break
+            if name not in seen:
+                seen.add(name)
+                ahead += [other for other in study.upstream(name) if other in cells]
+
+
+def _set_faults(study: Study) -> Iterator[Fault]:
+    """Settings that the study makes itself."""
+    file = study.file
+    of_cells = [("cells", name, "set") for name in file.cells]
+    for path in (("set",), *(("recipes", name) for name in file.recipes), *of_cells):
+        tree = study.tree.at(path) or Tree({}, study.tree.where)
+        starts_elsewhere = path in of_cells and file.cells[path[1]].model_of is not None
+        for keys, leaf in _leaves(tree):
+            key = dotted(keys)
+            own = next((k for k in _OWN if key == k or key.startswith(f"{k}.")), None)
+            if own and (own not in ("model", "revision") or starts_elsewhere):
+                yield Fault(leaf.where, dotted((*path, key)), f"cannot be set: {_OWN[own]}")
+
+
+def _fault(study: Study, path: tuple[str | int, ...], message: str) -> Fault:
+    return Fault(study.tree.where_of(path), dotted(path), message)
+
+
+def _narrowed(study: Study, only: Sequence[str]) -> Study:
+    """The study with some cells and those that they need; questions keep the cells that are left."""
+    cells = study.file.cells
+    if unknown := [name for name in only if name not in cells]:
+        raise UserError(*(Fault("--only", "", f"no cell {n!r}; {did_you_mean(n, cells)}") for n in unknown))
+    kept: set[str] = set()
+    ahead = list(only)
+    while ahead:
+        kept.add(name := ahead.pop())
+        ahead += study.upstream(name)
+    questions = []
+    for question in study.file.questions:
+        if left := [name for name in question.compare if name in kept]:
+            questions.append(question.model_copy(update={"compare": left}))
+    chosen = {name: cell for name, cell in cells.items() if name in kept}
+    return replace(study, file=study.file.model_copy(update={"cells": chosen, "questions": questions}))
+
+
+def check(study: Study, out: Path) -> dict[str, Resolved]:
+    """Every cell's recipe with the first seed, resolved and checked before anything starts.
+
+    What a cell is still to be given by another one is left out of account: its recipe's own model stands in for
+    the trained one, and what its data step says of a run that is not there yet is passed over.
+    Raises UserError with the faults of all cells.
+    """
+    faults: list[Fault] = []
+    found: dict[str, Resolved] = {}
+    for name in study.order():
+        cell, run = study.file.cells[name], None
+        if cell.from_run:
+            run = out.absolute() / study.file.cells[cell.from_run].recipe / f"(the run of {cell.from_run})"
+        try:
+            found[name] = study.resolve(name, study.file.seeds[0], run=run)
+        except UserError as error:
+            missing = [f for f in error.faults if run is None or str(run) not in f.message]
+            faults += [f for f in missing if f not in faults]
+            if not missing:  # whole but for that run
+                overrides = study.overrides(name, study.file.seeds[0], run=run)
+                found[name] = compose.resolve(cell.recipe, overrides)
+    faults += _judged_alike(study, found)
+    if faults:
+        raise UserError(*faults)
+    return found
+
+
+def _judged_alike(study: Study, found: dict[str, Resolved]) -> Iterator[Fault]:
+    """Cells whose evaluations could not be compared."""
+    first = next(iter(found), None)
+    for name, one in found.items():
+        if one.recipe.eval is None:
+            yield Fault(
+                study.tree.where_of(("cells", name)), f"cells.{name}", "its recipe has no `eval`: nothing to compare"
+            )
+            continue
+        other = found[first].recipe.eval if first else None
+        for key in _LIKE if other else ():
+            mine, theirs = getattr(one.recipe.eval, key), getattr(other, key)
+            if mine != theirs:
+                told = (
+                    f"{mine!r}, but {theirs!r} for cell {first!r}: cells must be judged alike (the study's own `set`)"
+                )
+                yield study.placed(name, one.fault(f"eval.{key}", told))
