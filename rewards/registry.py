@@ -1,4 +1,4 @@
-"""Rewards by name. One of your own subclasses `rewards.base.Reward`; it is listed here, or named `package.module:Class`."""
+"""Rewards by name. One of your own subclasses `rewards.base.Reward`; it is listed here or named `module:Class`."""
 
 from __future__ import annotations
 

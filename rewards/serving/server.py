@@ -1,4 +1,4 @@
-"""The app on uvicorn, with bounds that uvicorn leaves open: connections, headers, and the time to send and take bytes."""
+"""The app on uvicorn, with bounds that it leaves open: connections, headers, and the time to send and take bytes."""
 
 from __future__ import annotations
 
