@@ -103,8 +103,6 @@ def last_box(text: str) -> str | None:
     if span is None:
         return None
     content, start, count = text[span[0] : span[1]], span[0], 1
-    if text.find("box", 0, start - 7) < 0:
-        return content  # the usual case: there is no other
     while count < MAX_BOXES and "}" in (gap := text[max(0, start - 60) : start]) and (listed := _LISTED.search(gap)):
         stop = start - len(gap) + listed.start()
         span = box_span(text[: stop + 1])
@@ -193,8 +191,12 @@ FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_nu
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
     """(answer, source): source is "box" or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
-    single = not fallbacks and text.find("\\boxed{") == text.rfind("\\boxed{")  # the parts make no difference
-    for part in [text] if single else parts(text):
+    at = -1 if fallbacks else text.rfind("\\boxed{")
+    if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: a single box, so that parts make no difference
+        flat = _FLAT.match(text, at + 7)
+        if flat and text.find("}", flat.end()) < 0:
+            return flat[1], "box"
+    for part in parts(text):
         if (box := last_box(part)) is not None:
             return box, "box"
         for name in fallbacks:

@@ -142,8 +142,11 @@ class Thinking(RewardParams):
         if self.strict:
             return self.parse(text).answer
         closed = self._find(text, self.close)
-        if closed < 0 and self._opened(text):
-            return ""
+        if closed < 0:
+            if self._opened(text):
+                return ""
+            if not self.delimiter:
+                return text.strip()
         start, stop = self._answer_span(text, closed + len(self.close) if closed >= 0 else 0)
         return text[start:stop].strip()
 

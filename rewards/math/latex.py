@@ -358,11 +358,12 @@ def balanced(text: str) -> bool:
 def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
     """`text` split at `separator` where no bracket is open; empty parts are dropped."""
     depth, start, parts = 0, 0, []
-    marks = [(m.start(), m.end(), m.group()) for m in _BRACKET.finditer(text)]
+    cuts = list(separator.finditer(text))
+    marks = [(m.start(), m.group()) for m in _BRACKET.finditer(text)] if cuts else []
     at = 0
-    for cut in separator.finditer(text):
+    for cut in cuts:
         while at < len(marks) and marks[at][0] < cut.start():
-            mark = marks[at][2]
+            mark = marks[at][1]
             depth += 1 if mark in ("(", "[", "{", r"\{") or mark.startswith(r"\begin") else -1
             at += 1
         if depth == 0:
