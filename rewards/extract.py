@@ -118,7 +118,7 @@ STATED = (
     r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|(?:[-=]+>|-+|→)\s|[:：=])|<answer>"
     r"|\banswer(?:[*_]{1,3} ?|(?<=# answer)|(?<=# final answer))\n\s{0,9}"
     r"|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
-    r"\s?(?:】|应该?是|应为|是|为|選|选|[:：]){1,3})[*_:：\s]{0,9}"
+    r"\s?(?:】|应该?是|应为|是|为|選|选|ist|est|es|è|é|は|は、|[:：]){1,3})[*_:：\s]{0,9}"
     r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
     r"|equal to)\b[,:\s]{0,9}){0,2}(?=([^\n]{1,400}))"
 )

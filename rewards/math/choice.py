@@ -89,8 +89,8 @@ _SPEAKS_OF = re.compile(
     r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
 )
 _OPTION = re.compile(
-    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])"
-    r"(?:\s*(?P<close>[)\]>])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
+    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
+    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
@@ -104,11 +104,13 @@ _ENDED = re.compile(
     r"|(?:because|since|as|for|due|which|where|with|by|based|and not)\b)"
 )
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
-_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])[).:]")
+_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| - )")
 _LABELLED = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
+_SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
+_INTRODUCED = re.compile(r"^(?:(?:A|Ans\.?|Final) ?:|Ans\.|→|[-=]+>)\s*")
 _CLOSING = re.compile(
     r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
     r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
@@ -243,11 +245,11 @@ def _heads_list(cue: str, content: str, text: str) -> bool:
 
 def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -> str:
     """The option that the first or last line is, or that closes the last line; "" if neither, or in a list."""
-    line = re.sub(r"^A:\s*", "", lines[at]).strip("' ")[:MAX_CHARS]  # "A:" introduces an answer
+    line = _INTRODUCED.sub("", lines[at]).strip("' ")[:MAX_CHARS]
     neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
     if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
         return ""
-    if _BARE.fullmatch(line) or _key(line) in map(_key, choices):
+    if _BARE.fullmatch(line) or _SEVERAL.fullmatch(line) or _key(line) in map(_key, choices):
         return line
     label = _LABELLED.fullmatch(line)
     if label and not _SPEAKS_OF.match(line):
