@@ -105,8 +105,8 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("The answer is C and C.", "C"),
     # more forms of statements
     ("正确的是B。", "B"), ("符合题意的是 A", "A"), ("Only option C satisfies both.", "C"), ("Choose B", "B"),
-    ("Answer: d) none of these", "D"), ("Answer ==> C", "C"), ("{C}", "C"), ("# Answer\nB is my choice", "B"),
-    ("Ans. B", "B"), ("→ B", "B"), ("=> B", "B"), ("Final: B", "B"), ("A - false\nB - true", None), ("答案：【B】", "B"),
+    ("Answer: d) none of these", "D"), ("Answer ==> C", "C"), ("{C}", "C"), ("Ans. B", "B"),
+    ("→ B", "B"), ("=> B", "B"), ("Final: B", "B"), ("A - false\nB - true", None), ("答案：【B】", "B"),
     ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", None), ("Die richtige Antwort ist B", "B"), ("答えは B", "B"),
 ]  # fmt: skip
 
