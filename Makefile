@@ -61,6 +61,8 @@ sbatch/%:  ## submit to Slurm (DRY_RUN=1 only prints the submit line)
 study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
 	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
+agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")
+	@$(CORE) -m data_prep.evaluation.agreement --data "$$DATA" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 
@@ -101,5 +103,6 @@ check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its n
 	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
-schema:  ## write configs/recipe.schema.json again
+schema:  ## write configs/recipe.schema.json and configs/data.schema.json again
 	@$(LAUNCH) schema > configs/recipe.schema.json
+	@$(CORE) -m data_prep schema > configs/data.schema.json
