@@ -48,8 +48,9 @@ _LEAD = re.compile(
 )
 _QUALIFIER = re.compile(
     r"(?:,|(?<=[\s)\]}])|\b)\s*"
-    r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
-    r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?(?:\\mathbb|[ZNQR](?![A-Za-z]))).*$"
+    r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b.*$|where\b.*$"
+    r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?"
+    r"(?:\\mathbb ?\{?[A-Z]|[ZNQR])(?:\\cdot|[^A-Za-z\\])*$)"
     r"|\((?:with|where|since|because|rounded|to (?:the nearest|\w+ (?:decimal|significant)))\b.*\)$"
 )
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
@@ -210,6 +211,8 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
             text[: m.start()].rstrip(" ,") if (m := _qualifier(text)) else text for text in (bare_g, bare_a)
         )
         if len(names) == 2 and names[0] != names[1]:  # `n\pi, n \in Z` for `k\pi, k \in Z`
+            if re.search(rf"(?<![A-Za-z\\]){names[0]}(?![A-Za-z])", bare_a):
+                return _ruled(False)
             bare_a = re.sub(rf"(?<![A-Za-z\\]){names[1]}(?![A-Za-z])", names[0], bare_a)
     return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
 
