@@ -71,7 +71,7 @@ class ScoreStep(Step):
         """The reward's; of one that is made of others, those of all rewards."""
         registry = rewards.REGISTRY
         names = registry if self.params.reward in ("combine", "bleu_rm") else (self.params.reward,)
-        return tuple(registry[name].partition(":")[0] for name in names)
+        return tuple(registry.get(name, name).partition(":")[0] for name in names)
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""
