@@ -31,6 +31,7 @@ from data_prep.inference.api.providers import find_form
 from data_prep.inference.models import Model, check_hub, find_model
 from data_prep.inference.vllm.settings import (
     GPU_MAX_SEQS,
+    Device,
     EngineOptions,
     device_of,
     engine_args,
@@ -44,6 +45,7 @@ START_TIMEOUT_S = 1800.0  # a 32B model from a cold network disk takes its minut
 GRACE_S = 8.0
 LOOK_EVERY_S = 0.1
 GUARD = Path(guard.__file__)
+FORKED = Path(__file__).with_name("forked.py")
 # A request must mean the same here as offline: vLLM would else apply a model's own sampling defaults to it.
 NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to this machine
@@ -140,7 +142,7 @@ def serve(
         servers = []
         for at, gpus in enumerate(gpu_groups(options, device)):
             port = free_port()
-            command = server_command(found, python, port, args, template)
+            command = server_command(found, python, port, args, device, template)
             file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
             visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
             process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
@@ -171,7 +173,7 @@ def _guarded(command: Sequence[str], log: Path, variables: Mapping[str, str]) ->
 
 
 def server_command(
-    model: Model, python: Path, port: int, args: Mapping[str, Any], template: Path | None = None
+    model: Model, python: Path, port: int, args: Mapping[str, Any], device: Device, template: Path | None = None
 ) -> list[str]:
     """The server's command line, as a list: no shell reads it."""
     flags = [f"--chat-template={template}"] if template else []
@@ -183,9 +185,10 @@ def server_command(
             flags += [flag, *map(str, value)]
         else:
             flags.append(f"{flag}={json.dumps(value) if isinstance(value, dict) else value}")
+    # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
+    program = [str(FORKED)] if device == "cpu" else ["-m", "vllm.entrypoints.openai.api_server"]
     return [
-        # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
-        str(python), "-m", "vllm.entrypoints.openai.api_server",
+        str(python), *program,
         f"--host={HOST}", f"--port={port}", f"--served-model-name={model.name}",
         f"--override-generation-config={json.dumps(NEUTRAL)}", "--disable-uvicorn-access-log", *flags,
     ]  # fmt: skip
