@@ -20,6 +20,10 @@ GENERAL = {
     "score": "data_prep.steps.score:ScoreStep",
     "difficulty": "data_prep.steps.difficulty:Difficulty",
     "select": "data_prep.steps.select:Select",
+    "map": "data_prep.steps.function:Map",
+    "filter": "data_prep.steps.function:Filter",
+    "join": "data_prep.steps.join:Join",
+    "split": "data_prep.steps.split:Split",
     "dedup": "data_prep.steps.dedup:Dedup",
     "decontaminate": "data_prep.steps.decontaminate:Decontaminate",
     "mix": "data_prep.steps.mix:Mix",
@@ -28,6 +32,9 @@ GENERAL = {
     "pairs": "data_prep.steps.pairs:Pairs",
     "length_pairs": "data_prep.steps.length_pairs:LengthPairs",
     "groups": "data_prep.steps.groups:Groups",
+    "choose_by_likeness": "data_prep.steps.choose:Choose",
+    "add_reference": "data_prep.steps.references:AddReference",
+    "references_sft": "data_prep.steps.references:ReferencesSft",
     "export": "data_prep.steps.export:Export",
 }
 

@@ -19,16 +19,15 @@ from data_prep.core.registry import STEPS, is_known, step_class
 from data_prep.core.step import Step
 from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
+from data_prep.sources.columns import AnswerFrom, Columns, check_columns
 from data_prep.sources.files import suffix
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "configs" / "tasks"
 PROMPTS = ROOT / "templates" / "prompts"
 
-AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]  # data_prep/sources/shapes.py
 Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
 Unanswered = Literal["bad", "drop"]  # a row without the asked answer: at fault, or merely left out
-Columns = dict[str, str]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
 Scalar = str | int | float | bool
 
 
@@ -45,7 +44,7 @@ class Hub(Model):
     """
 
     id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: str = Field(pattern=r"^([0-9a-f]{40}|main)$")
     split: str | None = None
     config: str | None = None
     files: tuple[str, ...] = ()
@@ -90,18 +89,6 @@ class Remote(Model):
         return self
 
 
-class Made(Model):
-    """Rows that a source step makes: its kind and parameters, whose paths start from the repository."""
-
-    kind: str
-    params: dict[str, Any]
-
-    def step(self) -> Step:
-        """The step. Raises KeyError, pydantic's ValidationError."""
-        cls = step_class(self.kind)
-        return cls(cls.Params.model_validate(self.params))
-
-
 class Match(Model):
     """What a column must be: a text with this in it, or none of these values."""
 
@@ -123,7 +110,7 @@ class Match(Model):
 
 class Choices(Model):
     """Columns of a question with options: `options` and `answer` (its place among them, or its letter), or `correct`
-    and `wrong`, which are put in an order that hangs on the row's id alone."""
+    and `wrong`, which are shuffled by the row's id alone."""
 
     question: str
     options: str | None = None
@@ -163,7 +150,7 @@ class Task(Model):
     hub: Hub | None = None
     file: Remote | None = None
     mirror: Remote | None = None
-    step: dict[str, dict[str, Any]] = Field(default_factory=dict)  # one source step: kind -> parameters
+    step: dict[str, dict[str, Any]] | None = Field(None, min_length=1, max_length=1)  # kind -> its parameters
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
@@ -182,18 +169,13 @@ class Task(Model):
             return self.split == "test"
         if self.hub is not None:
             return self.hub.is_test
-        return self.made is not None and self.made.params.get("split") in ("test", "held_out")
-
-    @property
-    def made(self) -> Made | None:
-        """The step that makes the rows."""
-        return next((Made(kind=kind, params=params) for kind, params in self.step.items()), None)
+        return any(params.get("split") in ("test", "held_out") for params in (self.step or {}).values())
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if [bool(self.hub), bool(self.file), bool(self.step)].count(True) != 1 or len(self.step) > 1:
-            raise ValueError("a task has one of hub, file, step (with one kind of step)")
-        if self.made and self.split is None and "split" not in self.made.params:
+        if [self.hub, self.file, self.step].count(None) != 2:
+            raise ValueError("a task has one of hub, file, step")
+        if self.step and self.split is None and all("split" not in params for params in self.step.values()):
             raise ValueError("say the split of the step's rows: its parameter `split`, or the task's own")
         if self.gated and not self.hub:
             raise ValueError("gated is of a hub's data set: leave it out")
@@ -201,20 +183,28 @@ class Task(Model):
             raise ValueError(
                 "programs says what every column of a hub's data set is: leave out columns, answer_from, choices"
             )
-        if self.choices and (self.answer_from or any(not _beside(name) for name in self.columns)):
+        if self.choices and (self.answer_from or any(name != "id" and name[:5] != "meta." for name in self.columns)):
             raise ValueError(
                 "choices makes prompt and answer: leave out answer_from, and of columns all but id, meta.*"
             )
         return self
 
+    def made(self, **params: Any) -> Step:
+        """The step that makes the task's rows, with these parameters in place of the task's."""
+        ((kind, given),) = (self.step or {}).items()
+        cls = step_class(kind)
+        return cls(cls.Params.model_validate({**given, **params}))
+
+    @field_validator("columns")
+    @classmethod
+    def _known_targets(cls, value: Columns) -> Columns:
+        check_columns(value)
+        return value
+
     @field_validator("system")
     @classmethod
     def _known_system(cls, value: str | None) -> str | None:
         return value if value is None else known_prompt(value)
-
-
-def _beside(field: str) -> bool:
-    return field == "id" or field.startswith("meta.")
 
 
 def names() -> list[str]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from rewards.scorer import score_rows
 if TYPE_CHECKING:
     from rewards.code.reward import CodeReward
 
-MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
+MAX_DETAILS = 2000  # characters of JSON; longer fields stay out of the row
 CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill loses less, and 64 rows keep all workers busy
 FAULTY = ("error", "timeout")  # outcomes that say nothing about the completion
 
@@ -128,6 +129,16 @@ def _as_data_error() -> Iterator[None]:
 
 def _scored(row: Row, score: rewards.Score) -> Row:
     done = {**row, "score": score.value, "outcome": score.outcome}
-    if score.details and len(json.dumps(score.details)) <= MAX_DETAILS:
-        done["meta"] = {**row.get("meta", {}), "score_details": score.details}
+    if details := _short(score.details):
+        done["meta"] = {**row.get("meta", {}), "score_details": details}
     return done
+
+
+def _short(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The details that are short enough for a row; of a long answer its beginning and hash, which majorities need."""
+    if len(json.dumps(details)) <= MAX_DETAILS:
+        return details
+    answer = str(details.get("answer", ""))
+    digest = hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    kept = {name: value for name, value in details.items() if len(json.dumps(value)) <= MAX_DETAILS // 4}
+    return kept if "answer" in kept or not answer else {**kept, "answer": f"{answer[:100]}… {digest}"}

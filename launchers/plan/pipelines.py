@@ -19,7 +19,7 @@ from data_prep.steps.load import Load, LoadParams
 from launchers import envs
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.machines import hardware
-from launchers.plan import contamination
+from launchers.plan import contamination, service
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Resolved
 from launchers.recipe.positions import Tree, dotted
@@ -78,6 +78,8 @@ def _substitute(tree: Tree, resolved: Resolved, faults: list[Fault]) -> Tree:
         return Tree([_substitute(child, resolved, faults) for child in tree.value], tree.where)
     if not (isinstance(tree.value, str) and tree.value.startswith("${") and tree.value.endswith("}")):
         return tree
+    if tree.value == service.KEY and resolved.recipe.reward_model is not None:
+        return Tree(service.address(resolved), tree.where)
     key = tree.value[2:-1]
     found: Any = resolved.recipe
     for part in key.split("."):

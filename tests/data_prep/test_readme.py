@@ -16,7 +16,9 @@ TEXT = (REPO / "data_prep/README.md").read_text()
 
 def test_every_step_has_its_line():
     kinds = {kind for kind, place in STEPS.items() if place.startswith("data_prep.")}  # tests register their own
-    assert set(re.findall(r"\[`(\w+)`\]\(steps/", TEXT)) == kinds - {"export"}  # which follows by itself
+    links = dict(re.findall(r"\[`(\w+)`\]\(((?:steps|families)/[\w/]+\.py)\)", TEXT))
+    assert set(links) == kinds - {"export"}  # which follows by itself
+    assert [path for path in links.values() if not (REPO / "data_prep" / path).is_file()] == []
 
 
 def test_its_pipeline_can_be_run(tmp_path):
