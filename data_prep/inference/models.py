@@ -58,6 +58,14 @@ def find_model(name: str, revision: str | None, base: Path) -> Model:
     return Model(name, None, revision)
 
 
+def needs_template(model: Model) -> bool:
+    """Whether a local model's tokenizer has no chat template, so that it cannot be asked in messages."""
+    if model.path is None or any((model.path / f"chat_template.{end}").exists() for end in ("jinja", "json")):
+        return False
+    config = model.path / "tokenizer_config.json"
+    return config.is_file() and b'"chat_template"' not in config.read_bytes()
+
+
 def check_hub(model: Model) -> None:
     """Ask for a Hub model's config before an engine does, which would fail in pages. Raises DataError."""
     if model.path is not None:

@@ -197,7 +197,7 @@ def test_steps_ask_a_server_of_their_own(vllm_python: Path, tmp_path: Path) -> N
         {"name": "curriculum", "kind": "curriculum", "params": {"levels": {"2": 12}, "split": "train", "seed": 1}},
         {"name": "label", "kind": "label", "params": {"model": model, "max_tokens": 8}, "inputs": ["curriculum"]},
         {"name": "generate", "kind": "generate", "inputs": ["label"],
-         "params": {"model": model, "engine": "endpoint", "n": 2, "max_tokens": 80, "seed": 1}},
+         "params": {"model": model, "n": 2, "max_tokens": 80, "seed": 1}},
         {"name": "rewrite", "kind": "rewrite", "params": {"format": "sky_t1"}, "inputs": ["generate"]},
     ]  # fmt: skip
     given = {"name": "x", "base": str(tmp_path), "cache": str(tmp_path / "cache"), "steps": steps}
