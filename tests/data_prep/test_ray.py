@@ -148,7 +148,7 @@ def storm(folder: Path, ray_python: Path, cluster: Cluster, kills: int) -> None:
 
 @pytest.mark.full
 def test_a_driver_killed_again_and_again_loses_shards_in_flight_only(tmp_path, ray_python, cluster):
-    storm(tmp_path, ray_python, cluster, kills=8)
+    storm(tmp_path, ray_python, cluster, kills=4)
 
 
 def test_a_node_killed_in_the_middle_costs_its_shards_in_flight(tmp_path, ray_python, cluster):
