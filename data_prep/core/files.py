@@ -124,12 +124,13 @@ def require_space(directory: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed + MARGIN_BYTES:
         raise DataError(
-            f"{directory}: {what} may write {_size(needed)} and the disk has {_size(free)} free; "
+            f"{directory}: {what} may write {size_text(needed)} and the disk has {size_text(free)} free; "
             "free some space or choose another cache folder"
         )
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Bytes in words: `1.5 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
