@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data_prep.core import engine
 from data_prep.core.code_identity import code_hash
-from data_prep.core.engine import Job, Progress
+from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
 from data_prep.core.registry import STEPS, is_known, place_of, step_class
+from data_prep.core.shards import Execution, Job
 from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
 
@@ -49,6 +50,7 @@ class Spec(BaseModel):
     cache: Path  # holds one directory per step
     steps: tuple[StepSpec, ...]
     max_drop_share: float = Field(0.05, ge=0, le=1)  # of rows at fault, per step
+    execution: Execution = Execution()  # where shards are made
 
     @field_validator("base", "cache")
     @classmethod
@@ -243,6 +245,7 @@ def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
         input_keys=tuple(job.key for job in inputs),
         input_dirs=tuple(job.dir for job in inputs),
         max_drop_share=spec.max_drop_share,
+        execution=spec.execution,
     )
 
 

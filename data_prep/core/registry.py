@@ -32,6 +32,9 @@ GENERAL = {
     "pairs": "data_prep.steps.pairs:Pairs",
     "length_pairs": "data_prep.steps.length_pairs:LengthPairs",
     "groups": "data_prep.steps.groups:Groups",
+    "choose_by_likeness": "data_prep.steps.choose:Choose",
+    "add_reference": "data_prep.steps.references:AddReference",
+    "references_sft": "data_prep.steps.references:ReferencesSft",
     "export": "data_prep.steps.export:Export",
 }
 

@@ -17,10 +17,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from data_prep.core.files import sweep, whole_file, write_atomic
 from data_prep.core.rows import lacking

@@ -10,10 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import Field, JsonValue, model_validator
-from typing_extensions import Self
 
 import rewards
 from data_prep.core.step import Apply, Context, Params, Row, Step
@@ -35,7 +34,7 @@ class ScoreParams(Params):
     reward: str
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_error_share: float = Field(0.02, ge=0, le=1)  # of rows whose outcome is error or timeout
-    workers: int = Field(1, ge=1)
+    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
     cache: bool = False  # reward code only: do not rerun programs that were run before under the same tests
 
     @model_validator(mode="after")
@@ -64,8 +63,8 @@ class ScoreStep(Step):
             self.shard_rows = CODE_SHARD_ROWS
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
-    def processes(self) -> int:
-        """As many as `workers`."""
+    def processes(self) -> int | None:
+        """As many as `workers`, by default any number."""
         return self.params.workers
 
     def modules(self) -> tuple[str, ...]:
@@ -92,7 +91,7 @@ class ScoreStep(Step):
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Check once for all shards that what the reward depends on (a server, a sandbox) works. Raises DataError."""
         cache = ScoreCache(ctx.dir.parent / "scores") if self.params.cache else None
-        workers = self.params.workers if self._reward.grouped else 1  # each shard has a process of its own already
+        workers = ctx.workers if self._reward.grouped else 1  # each shard has a process of its own already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
             with _as_data_error():

@@ -14,10 +14,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
-from typing_extensions import Self
 
 from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step

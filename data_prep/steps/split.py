@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from heapq import nsmallest
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError

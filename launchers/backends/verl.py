@@ -20,6 +20,7 @@ from launchers.backends.base import Command, EnvPython, Job, Progress
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.machines.hardware import Hardware
+from launchers.plan import service
 from launchers.recipe.compose import Resolved
 from launchers.recipe.online import is_online
 from launchers.recipe.schema import Recipe, our_name
@@ -315,18 +316,20 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     assert recipe.reward
     assert recipe.rollout
     said: dict[str, Any] = {
-        "reward": recipe.reward.name, "params": recipe.reward.params,
+        "reward": recipe.reward.name, "params": service.filled(resolved, recipe.reward.params),
         "max_errors": recipe.limits.errors, "max_timeouts": recipe.reward.max_timeouts,
     }  # fmt: skip
     if recipe.reward.acc:
         said["acc"] = recipe.reward.acc
     import rewards
 
-    if rewards.load(recipe.reward.name, **recipe.reward.params).grouped:
+    if rewards.load(recipe.reward.name, **said["params"]).grouped:
         said["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
         graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
-        said["validation"] = {name: {"reward": one.name, "params": one.params} for name, one in graded.items()}
+        said["validation"] = {
+            name: {"reward": one.name, "params": service.filled(resolved, one.params)} for name, one in graded.items()
+        }
     return said
 
 

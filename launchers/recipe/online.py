@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import rewards
-from launchers.errors import Fault
+from launchers.errors import Fault, UserError
+from launchers.plan import service
 from launchers.recipe.compose import Resolved
 from launchers.recipe.schema import Algorithm, Recipe, Rollout
 
@@ -92,7 +93,10 @@ def _reward(resolved: Resolved) -> Iterator[Fault]:
     reward = resolved.recipe.reward
     assert reward is not None
     try:
-        made = rewards.load(reward.name, **reward.params)
+        made = rewards.load(reward.name, **service.filled(resolved, reward.params))
+    except UserError as error:
+        yield from error.faults
+        return
     except rewards.RewardError as error:
         known = reward.name in rewards.REGISTRY
         yield resolved.fault("reward.params" if known else "reward.name", str(error))

@@ -21,7 +21,7 @@ from launchers.run.directory import Run
 def command_line(command: Command, plan: Plan) -> str:
     """The command as one could type it."""
     words = []
-    for word in command.argv:
+    for word in command.words:
         if isinstance(word, EnvPython):
             words.append(str(envs.interpreter(word, None if word == "core" else plan.hardware.device)))
         elif isinstance(word, InRun):

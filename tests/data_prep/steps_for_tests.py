@@ -17,8 +17,9 @@ from data_prep.errors import DataError
 class SlowParams(Params):
     seconds: float = 0.0  # per shard
     log: str = ""  # gets the number of each shard that is worked on
-    workers: int = 1
+    workers: int | None = 1
     die_at: int = -1  # shard at which a DataError is raised
+    gpus: int = 0
 
 
 class Slow(Step):
@@ -27,12 +28,15 @@ class Slow(Step):
     kind = "slow"
     shard_rows = 10
     needs: ClassVar[tuple[str, ...]] = ("completion",)
-    unkeyed: ClassVar[tuple[str, ...]] = ("seconds", "log", "workers", "die_at")
+    unkeyed: ClassVar[tuple[str, ...]] = ("seconds", "log", "workers", "die_at", "gpus")
     Params = SlowParams
     params: SlowParams
 
-    def processes(self) -> int:
+    def processes(self) -> int | None:
         return self.params.workers
+
+    def resources(self) -> tuple[float, float]:
+        return 1, self.params.gpus
 
     def tally(self, row: Row) -> str | None:
         return "even" if row["meta"]["index"] % 2 == 0 else "odd"

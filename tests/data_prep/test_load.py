@@ -362,8 +362,7 @@ def test_several_tasks_keep_apart(tmp_path):
 def test_every_task_is_valid_and_pinned():
     for name in tasks.names():
         task = tasks.read(name)
-        in_the_repository = task.step
-        assert in_the_repository or task.file or (task.hub and len(task.hub.revision) == 40)
+        assert task.step or task.file or (task.hub and len(task.hub.revision) == 40)
         for remote in (task.file, task.mirror):
             assert remote is None or remote.sha256 or remote.git_blob
     assert {"gsm8k", "math500", "amc23", "olympiadbench", "arithmetic"} <= set(tasks.names())

@@ -24,10 +24,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from data_prep.core.fingerprint import file_hash, value_hash
 from data_prep.core.rows import decode, lines_of, prompt_of

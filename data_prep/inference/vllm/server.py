@@ -128,6 +128,7 @@ def server_command(model: Model, python: Path, port: int, options: EngineOptions
         str(python), "-m", "vllm.entrypoints.openai.api_server",
         f"--host={HOST}", f"--port={port}", f"--served-model-name={model.name}",
         f"--override-generation-config={json.dumps(NEUTRAL)}", "--disable-uvicorn-access-log", *flags,
+        *([f"--chat-template={options.chat_template}"] if options.chat_template else []),
     ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ class EngineOptions:
     max_model_len: int | None = None  # tokens, prompt and completion together
     tensor_parallel: int = 1
     gpu_memory_utilization: float | None = None
+    chat_template: str | None = None  # a file, in place of the tokenizer's own; only servers apply one
 
 
 def device_of(prefix: Path) -> Device:
