@@ -32,11 +32,15 @@ PAIRED = ("sharegpt", "torchtune", "huggingface")  # formats that hold pairs
 
 
 class ExportParams(Params):
-    """preference: whether rows are pairs, whose `completion` is preferred to `rejected`; split: for verl only."""
+    """golds: whether verl's rows must have a reference answer (a reward model needs none); split: of verl's rows.
+
+    preference: whether rows are pairs, whose `completion` is preferred to `rejected`.
+    """
 
     format: Literal["sharegpt", "torchtune", "verl", "huggingface"] = "sharegpt"
     preference: bool = False
     split: verl.Split = "train"
+    golds: bool = True
     dataset: str = Field("train", pattern=r"^[A-Za-z0-9_-]+$")
     license: str | None = None  # for the card of a Hugging Face data set
 
@@ -82,7 +86,7 @@ class Export(Step):
             return Drop("roles do not alternate", row_id, bad=True)
         if given.preference and row["completion"] == row["rejected"]:
             return Drop("rejected equals completion", row_id, "a pair needs two different completions", bad=True)
-        return verl.fault(row, prompts) if given.format == "verl" else None
+        return verl.fault(row, prompts, given.golds) if given.format == "verl" else None
 
     def _writer(self, folder: Path) -> AbstractContextManager[Callable[[Row], object]]:
         """Writes rows to the files of the format."""
