@@ -9,6 +9,7 @@ from rewards.base import Reward
 from rewards.errors import RewardError, nearest
 
 REGISTRY = {
+    "bertscore": "rewards.text.bertscore:BertScore",
     "bleu": "rewards.text.bleu:Bleu",
     "bleu_rouge_f1": "rewards.text.rouge:BleuRougeF1",
     "chrf": "rewards.text.chrf:Chrf",

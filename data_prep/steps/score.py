@@ -63,6 +63,10 @@ class ScoreStep(Step):
             self.shard_rows = CODE_SHARD_ROWS
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
+    def env(self) -> str:
+        """Core, but for a reward that needs torch."""
+        return "vllm" if self.params.reward == "bertscore" else "core"
+
     def processes(self) -> int | None:
         """As many as `workers`, by default any number."""
         return self.params.workers
