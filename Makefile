@@ -26,7 +26,7 @@ OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
 RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/study.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
 q = '$(subst ','\'',$(1))'
 
-.PHONY: help list demo test test-full check python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
+.PHONY: help list demo test test-full check status python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
 
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
@@ -64,6 +64,8 @@ study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 
+status:  ## every run: state, step, last heartbeat, job, logs
+	@$(LAUNCH) status $(if $(OUT),--out "$$OUT")
 report:  ## RUN=<dir>: write the run's report.html again
 	@$(LAUNCH) report "$$RUN"
 

@@ -2,7 +2,7 @@
 
     python -m launchers <verb> <family>/<recipe> [--scale mini] [--set key=value]… [--out DIR] [--json]
 
-Verbs: list show check plan render data train eval run study report submit schema. Mistakes are one line each and
+Verbs: list show check plan render data train eval run study report submit status schema. Mistakes are one line each and
 exit status 2, failures of a run one line and exit status 1; there is no traceback for either.
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from data_prep.errors import DataError
+from launchers import envs
 from launchers.envs import REPO, EnvError
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
 from launchers.recipe import compose
@@ -113,6 +114,15 @@ def _locate(
     if given.scale or given.settings or fresh:
         raise fail("a run directory is what it is: options go with a recipe's name", name)
     return rundir.at(Path(name))
+
+
+def _refuse_oversize(run: Run) -> None:
+    """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set."""
+    from launchers.plan import estimate
+
+    text = estimate.oversize(run.plan)
+    if text and os.environ.get("ALLOW") != "oom":
+        raise UserError(run.plan.resolved.fault("train.micro_batch", text))
 
 
 def _print_json(value: Any) -> None:
@@ -215,6 +225,8 @@ def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: b
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
+        if "train" in parts:
+            _refuse_oversize(run)
         running.execute(run, parts)
     found = running.summary(run)
     if as_json:
@@ -292,27 +304,61 @@ def study(
 
 
 @app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None, out: Out = RUNS,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Runs: state, step, last heartbeat, job, logs."""
+    from launchers.run import status as states
+
+    found = states.of_all(out, name)
+    if as_json:
+        _print_json(states.as_json(found))
+    else:
+        states.print_all(found)
+
+
+@app.command()
 def submit(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, from_make: FromMake = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit line and submit nothing")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render the run and hand its job.sbatch to Slurm."""
+    """Render the run and hand its job.sbatch to Slurm, after a job of the same run that is still there."""
+    from launchers.checks import requirements
+    from launchers.plan import estimate
+    from launchers.plan.plan import PARTS
     from launchers.run import directory as rundir
-    from launchers.targets import slurm
+    from launchers.run import status as states
+    from launchers.targets import environments, slurm
 
-    run = _locate(name, _given(scale, set_, from_make), out)
-    rundir.prepare(run)
-    line = slurm.submit_command(run.plan)
-    if run.finished and not dry_run:
-        raise fail("this run is finished: nothing to submit", str(run.path))
-    said = shlex.join(line) if dry_run else slurm.submit(line)
+    run = _locate(name, _given(scale, set_, from_make), out, first="pass" if dry_run else "refuse")
     if not dry_run:
+        if run.finished:
+            raise fail("this run is finished: nothing to submit", str(run.path))
+        if states.is_locked(run.path):
+            raise fail("this run is being worked on by another process", str(run.path))
+        if missing := requirements.faults(run.plan, PARTS):
+            raise UserError(*missing)
+        _refuse_oversize(run)
+    elif text := estimate.oversize(run.plan):
+        print(f"warning: {text}", file=sys.stderr)
+    rundir.prepare(run)
+    before = [] if dry_run else [number for number, _ in states.queued(rundir.jobs(run.path))]
+    line = slurm.submit_command(run.plan, before)
+    if dry_run:
+        said = shlex.join(line)
+    else:
+        for env in environments(run.plan):
+            envs.ensure(env, run.plan.hardware.device)
+        said = slurm.submit(line)
         rundir.add_job(run.path, said)
     if as_json:
-        _print_json({"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said})
+        _print_json(
+            {"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said, "after": before}
+        )
     else:
-        print(said)
+        print(said + (f" (after job {before[-1]} of the same run)" if before else ""))
 
 
 @app.command()

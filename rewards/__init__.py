@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rewards.base import OUTCOMES, FailureLimit, Outcome, Reward, Score, code_hash
     from rewards.errors import RewardError, TooManyFailures
-    from rewards.registry import REGISTRY, load, reward_class
+    from rewards.registry import ACCURACIES, REGISTRY, load, reward_class
 
 _MODULES = {
     "base": ("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"),
     "errors": ("RewardError", "TooManyFailures"),
-    "registry": ("REGISTRY", "load", "reward_class"),
+    "registry": ("ACCURACIES", "REGISTRY", "load", "reward_class"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "ACCURACIES",
     "OUTCOMES",
     "REGISTRY",
     "FailureLimit",

@@ -26,6 +26,9 @@ REGISTRY = {
     "rouge_l": "rewards.text.rouge:RougeL",
 }
 
+# Rewards whose mean is a share of right answers; the others are called by their own names.
+ACCURACIES = frozenset({"choice", "code", "exact", "math", "numeric"})
+
 
 def reward_class(name: str) -> type[Reward]:
     """The class registered as `name`. Raises RewardError, naming the nearest reward, for an unknown one."""

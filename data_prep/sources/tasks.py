@@ -157,6 +157,14 @@ class Reward(Model):
         return self
 
 
+class Metric(Model):
+    """What the mean score of a benchmark is called and measured in. Of unit "%" the scores are fractions."""
+
+    name: str = "accuracy"
+    unit: str = "%"
+    higher_is_better: bool = True
+
+
 class Task(Model):
     """One file of `configs/tasks`."""
 
@@ -176,6 +184,14 @@ class Task(Model):
     gated: bool = False  # the Hub gives it to those who have accepted its terms, by their token
     split: Literal["train", "test"] | None = None  # of its benchmark, where the names of its origin do not tell
     reward: Reward
+    metric: Metric | None = None  # null: accuracy in percent, or of another reward its own name and scale
+
+    @property
+    def measured(self) -> Metric:
+        """What an evaluation with this task's reward measures."""
+        if self.metric is not None:
+            return self.metric
+        return Metric() if self.reward.name in rewards.ACCURACIES else Metric(name=self.reward.name, unit="")
 
     @property
     def is_test(self) -> bool:

@@ -148,6 +148,8 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
     for key in recipe.expect:
         if key not in known:
             yield resolved.fault(f"expect.{key}", f"no task of that name; {did_you_mean(key, known)}")
+        elif tasks.read(key).measured.unit == "%" and not 0 <= recipe.expect[key] <= 100:
+            yield resolved.fault(f"expect.{key}", f"{recipe.expect[key]:g} is no percentage, which this task measures")
     if recipe.system_prompt is not None:
         try:
             tasks.known_prompt(recipe.system_prompt)

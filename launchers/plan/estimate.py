@@ -19,6 +19,7 @@ from launchers.recipe.schema import Preference, Recipe
 
 PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % with checkpointing at 2k to 8k tokens
 CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
+MANY_PASSES = 10  # published SFT takes 1 to 5, RL up to about 10
 REFERENCE_FREE = ("simpo", "orpo")
 
 _SIZES = {
@@ -91,7 +92,7 @@ def _state_bytes(sharding: str, world: int) -> float:
 
 def estimate(plan: Plan) -> Estimate | None:
     """What the recipe's training will take on its hardware; None where the model's sizes are not known."""
-    recipe, machines = plan.resolved.recipe, plan.hardware
+    recipe, machines = plan.resolved.recipe, plan.main.hardware
     model = model_sizes(recipe.model)
     if model is None:
         return None
@@ -116,8 +117,49 @@ def estimate(plan: Plan) -> Estimate | None:
     activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe))
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour
-    usd = hours * machines.world * rate if hours is not None and rate else None
+    usd = hours * plan.hardware.world * rate if hours is not None and rate else None
     return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
+
+
+def unknown(plan: Plan) -> str | None:
+    """Why there is no estimate, or none of the time; None where there is one."""
+    recipe = plan.resolved.recipe
+    if model_sizes(recipe.model) is None:
+        return f"none: the sizes of {recipe.model} are not known; add it to configs/models.yaml"
+    if recipe.rollout is not None:
+        return "the time depends on how long the policy's answers are"
+    if plan.rows() is None:
+        return "the time is known once the data are made"
+    return "the time is not known: packing decides the steps" if plan.steps() is None else None
+
+
+def oversize(plan: Plan) -> str | None:
+    """Why the training does not fit into a device's memory by the estimate; None where it does or nothing is known."""
+    found, limit = estimate(plan), plan.main.hardware.memory_gb
+    if found is None or found.memory_gb <= limit:
+        return None
+    advice = "smaller train.micro_batch, or more sharding"
+    return (
+        f"does not fit: about {found.memory_gb:.0f} GB needed of {limit:g} GB per device ({advice}; ALLOW=oom runs it)"
+    )
+
+
+def passes(plan: Plan) -> float | None:
+    """How often each row is trained on; None while rows or steps are not known."""
+    recipe, rows, steps = plan.resolved.recipe, plan.rows(), plan.steps()
+    if not rows or steps is None or recipe.train.packing:
+        return None
+    per_step = recipe.rollout.prompts if recipe.rollout else recipe.train.global_batch
+    return steps * per_step / rows
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What the estimate says against a plan."""
+    found = [text] if (text := oversize(plan)) else []
+    often = passes(plan)
+    if often is not None and often > MANY_PASSES:
+        found.append(f"each of the {plan.rows():,} training rows is seen {often:.0f} times: more rows, or fewer steps")
+    return found
 
 
 def _has_reference(recipe: Recipe) -> bool:

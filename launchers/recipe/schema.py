@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Percent = Annotated[float, Field(ge=0, le=100)]
 ControlName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,63}$")]  # names a folder and an evaluation
 
 
@@ -309,10 +308,11 @@ class Recipe(Strict):
     native: dict[str, Any] = {}
     """Keys of the trainer's own, passed through; null removes an inherited one."""
     eval: Eval | None = None
-    expect: dict[str, Percent] = {}
-    """Benchmark to the accuracy that the original reports, in percent."""
-    reference: dict[str, dict[str, Percent]] = {}
-    """Other published systems: name to benchmark to percent."""
+    expect: dict[str, float] = {}
+    """Benchmark to the number that the original reports, in the benchmark's unit: accuracy in percent unless its task
+    names another metric."""
+    reference: dict[str, dict[str, float]] = {}
+    """Other published systems: name to benchmark to number."""
     comparable: bool = True
     """Whether results may be held against `expect` (a mini run's may not)."""
     controls: dict[ControlName, Control] = {}

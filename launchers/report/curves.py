@@ -23,7 +23,7 @@ KEPT = frozenset({
     "response_length/clip_ratio", "perf/throughput", WAITED,
 })  # fmt: skip
 KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
-VALIDATION = re.compile(r"val-core/(.+)/acc/mean@\d+", re.DOTALL)
+VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)
 
 
 @dataclass
@@ -56,7 +56,16 @@ class Training:
     @property
     def validations(self) -> dict[str, list[Point]]:
         """Share of right answers by benchmark."""
-        return {match[1]: points for key, points in self.curves.items() if (match := VALIDATION.fullmatch(key))}
+        return self._validations("acc")
+
+    @property
+    def validation_rewards(self) -> dict[str, list[Point]]:
+        """Mean reward by benchmark, of benchmarks whose reward is no accuracy."""
+        return self._validations("reward")
+
+    def _validations(self, kind: str) -> dict[str, list[Point]]:
+        found = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
+        return {match[1]: points for match, points in found if match and match[2] == kind}
 
 
 def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:

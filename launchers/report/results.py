@@ -64,7 +64,10 @@ class Results:
 
     @property
     def scale(self) -> str:
-        return str(self.run.get("scale") or self.plan.get("scale") or "full")
+        """The overlay's name, "CPU" of a recipe written for one, else "full"."""
+        hardware = self.plan.get("hardware")
+        written_for = hardware.get("device") if isinstance(hardware, dict) else None
+        return str(self.run.get("scale") or self.plan.get("scale") or ("CPU" if written_for == "cpu" else "full"))
 
     @property
     def comparable(self) -> bool:

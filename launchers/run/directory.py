@@ -149,8 +149,12 @@ def set_status(path: Path, value: str, **more: Any) -> None:
 def add_job(path: Path, job: str) -> None:
     """Record the number of a job that was handed to the scheduler."""
     record = path / "run.json"
-    known = json.loads(record.read_text())
-    write(record, _json({**known, "slurm_jobs": [*known.get("slurm_jobs", []), job]}))
+    write(record, _json({**json.loads(record.read_text()), "slurm_jobs": [*jobs(path), job]}))
+
+
+def jobs(path: Path) -> list[str]:
+    """Numbers of the jobs that were handed to the scheduler."""
+    return [str(job) for job in json.loads((path / "run.json").read_text()).get("slurm_jobs", [])]
 
 
 def _git_commit() -> str | None:
