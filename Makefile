@@ -48,7 +48,7 @@ data/%:  ## only the training data (STEP=<step>: up to that step, and its first 
 	@$(LAUNCH) data $(call q,$*) $(OPTIONS)
 train/%:  ## only the training
 	@$(LAUNCH) train $(call q,$*) $(OPTIONS)
-eval/%:  ## only the evaluation
+eval/%:  ## only the evaluation (MODEL=…: of any model, as it is, with the recipe's benchmarks and decoding)
 	@$(LAUNCH) eval $(call q,$*) $(OPTIONS)
 show/%:  ## the resolved recipe, each value with its file and line
 	@$(LAUNCH) show $(call q,$*) --make-variables

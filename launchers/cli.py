@@ -76,7 +76,7 @@ def _absolute(key: str, text: str) -> str:
     return str(Path(text).absolute()) if may_be_path and "\0" not in text and Path(text).exists() else text
 
 
-def _resolve(name: str, given: _Given) -> Resolved:
+def _resolve(name: str, given: _Given, trains: bool = True) -> Resolved:
     """A recipe, resolved and checked; raises UserError with all faults."""
     from launchers.checks import preflight
 
@@ -90,15 +90,16 @@ def _resolve(name: str, given: _Given) -> Resolved:
             resolved = compose.resolve(name, overrides, lenient=True)
         except UserError:
             raise error from None
-    resolved, faults = preflight.check(resolved)
+    resolved, faults = preflight.check(resolved, trains)
     if said or faults:
         raise UserError(*said, *faults)
     return resolved
 
 
 def _locate(
-    name: str, given: _Given, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse"
-) -> Run:
+    name: str, given: _Given, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse",
+    trains: bool = True,
+) -> Run:  # fmt: skip
     """The run of a recipe (to go on with or to make), or the run directory that `name` is.
 
     `first`: what becomes of a run that the recipe starts from and that is not done yet.
@@ -107,10 +108,10 @@ def _locate(
     from launchers.run import upstream as lineage
 
     if not rundir.is_run(name):
-        resolved = _resolve(name, given)
+        resolved = _resolve(name, given, trains)
         if first != "pass":
             (lineage.do_first if first == "do" else lineage.refuse_untrained)(resolved, out)
-        return rundir.locate(lineage.begun(resolved, out), out, fresh)
+        return rundir.locate(lineage.begun(resolved, out) if trains else resolved, out, fresh, trains)
     if given.scale or given.settings or fresh:
         raise fail("a run directory is what it is: options go with a recipe's name", name)
     return rundir.at(Path(name))
@@ -218,10 +219,12 @@ def render(
         print(run.path)
 
 
-def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
+def _execute(
+    name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool, trains: bool = True
+) -> None:
     from launchers.run import execute as running
 
-    run = _locate(name, given, out, fresh, first="do" if "report" in parts else "refuse")
+    run = _locate(name, given, out, fresh, first="do" if "report" in parts and trains else "refuse", trains=trains)
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
@@ -232,7 +235,19 @@ def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: b
     if as_json:
         _print_json(found)
     else:
+        if "report" in found:
+            _print_headline(run.path)
         print(found.get("report", run.path))
+
+
+def _print_headline(path: Path) -> None:
+    """The report's first sentences, and where the published numbers lie, for people."""
+    from launchers.report.results import Results
+    from launchers.report.verdict import verdict, within
+
+    results = Results(path)
+    for line in (verdict(results), *within(results)):
+        print(line, file=sys.stderr)
 
 
 def _look(name: str, step: str, option: str, given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
@@ -261,7 +276,22 @@ def _part(part: str, about: str) -> None:
 
 _part("run", "The whole recipe: data, training, evaluation, report.")
 _part("train", "Only train, on data that have been made.")
-_part("eval", "Only evaluate a trained run.")
+
+
+@app.command("eval")
+def evaluate(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, fresh: Fresh = False,
+    model: Annotated[str | None, typer.Option("--model", help="evaluate this model as it is (make: MODEL=)")] = None,
+    from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """Only evaluate: a trained run, or with --model any model on the recipe's benchmarks with its decoding."""
+    given = _given(scale, set_, from_make)
+    if model is not None:
+        given.settings.append(("model", _absolute("model", model), "--model"))
+    if any(option in ("MODEL=", "--model") for _, _, option in given.settings):
+        _execute(name, ("eval", "report"), given, out, fresh, as_json, trains=False)
+    else:
+        _execute(name, ("eval",), given, out, fresh, as_json)
 
 
 @app.command()

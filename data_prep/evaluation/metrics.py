@@ -310,6 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--model-fingerprint")
     one.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
     one.add_argument("--versions", type=json.loads, default={}, help="JSON: package versions")
+    one.add_argument("--all-rows", action="store_true", help="also every row, as sent and answered: OUT's .rows.jsonl")
     one.add_argument("--seconds", type=float, help="time that generating and scoring took")
     one.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
     two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
@@ -383,6 +384,10 @@ def _evaluate_files(args: argparse.Namespace) -> None:
     }
     _write(_prompts_path(args.out), _jsonl(prompts))
     _write(args.out.with_suffix(".samples.jsonl"), _jsonl(shown))
+    if args.all_rows:
+        path = args.out.with_suffix(".rows.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (f"{json.dumps(row)}\n".encode() for row in (run.rows() if run else _rows(args.rows))))
     _write(args.out, json.dumps(result, indent=1) + "\n")
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
+ACCURACY: dict[str, Any] = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
 # C0 and C1 controls, lone surrogates, and the marks that turn the direction of text: they hide text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

@@ -26,7 +26,7 @@ from launchers.report.sections import data as report_data
 from launchers.report.sections import online as report_online
 from launchers.report.sections import pairs as report_pairs
 from launchers.report.sections import spread as report_spread
-from launchers.report.verdict import verdict
+from launchers.report.verdict import metric, verdict, within
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
@@ -247,12 +247,6 @@ def loss_plot(run: Results) -> str:
     return plots.loss_curves(curves, dots) if curves else ""
 
 
-def metric(run: Results, task: str) -> Json:
-    """What a benchmark measures: name, unit, direction."""
-    found = next((r["metric"] for n in run.evals if "metric" in (r := run.result(n, task))), None)
-    return found or figures.ACCURACY
-
-
 def eval_plots(run: Results) -> list[str]:
     """For each metric, means with intervals: a group per task, a line per evaluation, published numbers as one."""
     groups: dict[str, list[tuple[str, list[Whisker]]]] = {}
@@ -284,20 +278,6 @@ def published(run: Results) -> list[Json]:
         ours = {task: run.result("after", task).get("mean") for task in run.tasks}
         rows.insert(0, {"name": "this run, after", "ours": True, "values": ours})
     return rows
-
-
-def within(run: Results) -> list[str]:
-    """For each benchmark with an expected number, whether it lies within this run's 95 % interval."""
-    found = []
-    for task, value in (run.recipe.get("expect") or {}).items():
-        result = run.result("after", task)
-        if result and run.comparable:
-            low, high = result["ci95"]
-            side = "within" if low <= value <= high else "below" if value < low else "above"
-            kind = metric(run, task)
-            interval, published_at = figures.span(result["ci95"], kind), figures.measured(value, kind)
-            found.append(f"{task}: the published {published_at} lies {side} the 95 % interval of this run ({interval})")
-    return found
 
 
 def difference_plots(run: Results) -> list[str]:

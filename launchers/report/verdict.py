@@ -23,6 +23,8 @@ def verdict(run: Results) -> str:
             f"{_named(r)}{measured(r['mean'], r.get('metric'))} on {t} ({span(r['ci95'], r.get('metric'))})"
             for t, r in after.items()
         ]
+        if run.plan.get("trains") is False:
+            return f"The model as it is: {', '.join(scores)}."
         return f"After training: {', '.join(scores)}; no evaluation before it to compare with."
     change = changes[task]
     verb = {1: "rose", -1: "fell", 0: "did not measurably change"}[_sign(change)]
@@ -81,3 +83,23 @@ def _lengths(changes: dict[str, Json]) -> str:
             where = f" on {task}" if len(changes) > 1 else ""
             told.append(f"{number(abs(tokens['change']))} % {side}{where} ({number(low)} to {number(high)})")
     return f" Answers are {', '.join(told)}." if told else ""
+
+
+def metric(run: Results, task: str) -> Json:
+    """What a benchmark measures: name, unit, direction."""
+    found = next((r["metric"] for n in run.evals if "metric" in (r := run.result(n, task))), None)
+    return found or ACCURACY
+
+
+def within(run: Results) -> list[str]:
+    """For each benchmark with an expected number, whether it lies within this run's 95 % interval."""
+    found = []
+    for task, value in (run.recipe.get("expect") or {}).items():
+        result = run.result("after", task)
+        if result and run.comparable:
+            low, high = result["ci95"]
+            side = "within" if low <= value <= high else "below" if value < low else "above"
+            kind = metric(run, task)
+            interval, published_at = span(result["ci95"], kind), measured(value, kind)
+            found.append(f"{task}: the published {published_at} lies {side} the 95 % interval of this run ({interval})")
+    return found

@@ -54,6 +54,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "model": resolved.recipe.model,
         "begins_with": resolved.begins_with,
         "trainer": resolved.recipe.trainer,
+        "trains": plan.trains,
         "method": resolved.recipe.method,
         "hardware": {"profile": resolved.recipe.hardware, **plan.hardware.model_dump()},
         "batch": {
