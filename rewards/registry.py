@@ -11,9 +11,12 @@ from rewards.errors import RewardError, nearest
 REGISTRY = {
     "bleu": "rewards.text.bleu:Bleu",
     "bleu_rouge_f1": "rewards.text.rouge:BleuRougeF1",
+    "chrf": "rewards.text.chrf:Chrf",
     "choice": "rewards.math.choice:ChoiceReward",
     "code": "rewards.code.reward:CodeReward",
     "language_mix": "rewards.text.language_mix:LanguageMix",
+    "embedding": "rewards.text.embedding:Embedding",
+    "keywords": "rewards.text.keywords:Keywords",
     "length": "rewards.text.length:Length",
     "exact": "rewards.math.exact:ExactReward",
     "math": "rewards.math.reward:MathReward",

@@ -14,10 +14,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
-from typing_extensions import Self
 
 from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.errors import DataError

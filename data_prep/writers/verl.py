@@ -12,8 +12,8 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Drop, Row
-from data_prep.steps.select import prompt_of
 
 Split = Literal["train", "validation"]
 

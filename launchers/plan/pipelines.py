@@ -18,6 +18,7 @@ from data_prep.sources import tasks
 from data_prep.steps.load import Load
 from launchers import envs
 from launchers.errors import Fault, UserError, did_you_mean
+from launchers.machines import hardware
 from launchers.plan import contamination, service
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Resolved
@@ -185,4 +186,5 @@ def make_spec(name: str, resolved: Resolved, steps: Iterable[StepSpec]) -> Spec:
         cache=envs.cache_dir() / "steps",
         steps=tuple(steps),
         max_drop_share=resolved.recipe.limits.bad_rows,
+        execution=hardware.load(resolved.recipe.hardware, resolved.where("hardware")).data,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import rewards
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources import tasks
 from launchers import backends
@@ -178,7 +178,8 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
 
     def env(step: StepSpec) -> str:
         cls = step_class(step.kind)
-        return cls(cls.Params.model_validate(step.params)).env()
+        name = cls(cls.Params.model_validate(step.params)).env()
+        return "ray" if name == "core" and spec.execution.engine == "ray" else name  # core, and Ray with it
 
     return [
         Command(
@@ -237,7 +238,9 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
     specs: dict[str, Spec] = {}
     jobs, commands, evaluations = [], [], []
     if trains:
-        controls = [(f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls]
+        controls = [
+            (f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls
+        ]
         versions = [("", resolved), *controls]
     else:
         batch = Batch(resolved.recipe.train.global_batch, resolved.recipe.train.micro_batch, 1, machines.world)

@@ -136,7 +136,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return {
         "recipe": run.plan.resolved.name,
         "scale": run.plan.resolved.scale,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "locks": locks,
         "versions": {env: {name: found[name] for name in _TOLD if name in found} for env, found in pins.items()},

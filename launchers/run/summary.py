@@ -72,6 +72,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "unknown": unknown(plan),
         "reward_model": _reward_model_facts(plan),
         "warnings": [*contamination.warnings(plan.trained_on), *warnings(plan)],
+        "notes": [step.params["note"] for spec in plan.trained_on for step in spec.steps if step.params.get("note")],
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
         "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],
@@ -127,6 +128,8 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
         print(f"service  reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}")
     estimated = _estimate_text(found) if found["estimate"] else ""
     print(f"estimate {'; '.join(filter(None, (estimated, found['unknown'])))}")
+    for note in found["notes"]:
+        print(f"note     {note}")
     for warning in found["warnings"]:
         print(f"warning  {warning}")
     for file, pipeline_steps in found["pipelines"].items():

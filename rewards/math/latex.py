@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tomllib
 import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-
-import tomllib
 
 MAX_CHARS = 1000
 MAX_DIGITS = 200  # in one number

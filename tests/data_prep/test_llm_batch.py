@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_prep.core import pipeline
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.core.totals import journal_path
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api import batch as batch_module

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from data_prep.core import fingerprint, pipeline
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources.tasks import ROOT
 
@@ -344,8 +344,8 @@ HEAVY += ["math_verify", "sympy", "openai", "multiprocessing"]
 
 def test_planning_imports_nothing_heavy():
     code = (
-        "import sys, data_prep.core.pipeline\nfrom data_prep.core.step import KINDS, step_class\n"
-        "for kind in KINDS: step_class(kind)\n"
+        "import sys, data_prep.core.pipeline\nfrom data_prep.core.registry import STEPS, step_class\n"
+        "for kind in STEPS: step_class(kind)\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError, LimitPassed
