@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rewards.base import OUTCOMES, FailureLimit, Outcome, Reward, Score, code_hash
     from rewards.errors import RewardError, TooManyFailures
-    from rewards.registry import ACCURACIES, REGISTRY, load, reward_class
+    from rewards.registry import ACCURACIES, REGISTRY, load, place_of, reward_class
 
 _MODULES = {
     "base": ("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"),
     "errors": ("RewardError", "TooManyFailures"),
-    "registry": ("ACCURACIES", "REGISTRY", "load", "reward_class"),
+    "registry": ("ACCURACIES", "REGISTRY", "load", "place_of", "reward_class"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -35,6 +35,7 @@ __all__ = [
     "TooManyFailures",
     "code_hash",
     "load",
+    "place_of",
     "reward_class",
 ]
 

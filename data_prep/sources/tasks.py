@@ -24,6 +24,7 @@ from data_prep.sources.files import suffix
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "configs" / "tasks"
+FAMILIES = ROOT / "recipes"  # a family's own tasks are in recipes/<family>/tasks
 PROMPTS = ROOT / "templates" / "prompts"
 
 Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
@@ -152,12 +153,13 @@ class Metric(Model):
 
 
 class Task(Model):
-    """One file of `configs/tasks`."""
+    """One file of `configs/tasks` or of a family's `tasks`. path: a local file of rows, relative to the task's file."""
 
     about: str
     hub: Hub | None = None
     file: Remote | None = None
     mirror: Remote | None = None
+    path: str | None = None
     step: dict[str, dict[str, Any]] | None = Field(None, min_length=1, max_length=1)  # kind -> its parameters
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
@@ -189,8 +191,8 @@ class Task(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if [self.hub, self.file, self.step].count(None) != 2:
-            raise ValueError("a task has one of hub, file, step")
+        if [self.hub, self.file, self.path, self.step].count(None) != 3:
+            raise ValueError("a task has one of hub, file, path, step")
         if self.step and self.split is None and all("split" not in params for params in self.step.values()):
             raise ValueError("say the split of the step's rows: its parameter `split`, or the task's own")
         if self.gated and not self.hub:
@@ -225,7 +227,12 @@ class Task(Model):
 
 def names() -> list[str]:
     """All tasks."""
-    return sorted(path.stem for path in TASKS.glob("*.yaml"))
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    """Task files by name; of two with one name the general one counts."""
+    return {path.stem: path for path in (*FAMILIES.glob("*/tasks/*.yaml"), *TASKS.glob("*.yaml"))}
 
 
 def known(name: str) -> str:
@@ -249,9 +256,10 @@ def known_prompt(name: str) -> str:
 
 def read(name: str) -> Task:
     """The task called `name`. Raises DataError with all that is wrong in its file, a line for each fault."""
-    path = TASKS / f"{name}.yaml"
-    if name not in names():
-        raise DataError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    files = _files()
+    if name not in files:
+        raise DataError(f"no task {name!r} in configs/tasks{nearest(name, files)}")
+    path = files[name]
     document, faults = _document(path)
     try:
         task = Task.model_validate(document)
@@ -260,6 +268,8 @@ def read(name: str) -> Task:
     faults += _lines(_step_faults(document.get("step")))
     if faults:
         raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+    if task.path is not None:
+        task = task.model_copy(update={"path": str(path.parent / task.path)})
     return task
 
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from launchers.backends.base import Backend
 from launchers.machines.hardware import Hardware
 from launchers.plan.plan import Plan
 from launchers.recipe import models
@@ -92,7 +93,7 @@ def _state_bytes(sharding: str, world: int) -> float:
 
 def estimate(plan: Plan) -> Estimate | None:
     """What the recipe's training will take on its hardware; None where the model's sizes are not known."""
-    recipe, machines = plan.resolved.recipe, plan.main.hardware
+    recipe, machines, backend = plan.resolved.recipe, plan.main.hardware, plan.backend
     model = model_sizes(recipe.model)
     if model is None:
         return None
@@ -100,21 +101,21 @@ def estimate(plan: Plan) -> Estimate | None:
     sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
     engine = 0.0
     if recipe.rollout:
-        sharding = "full_shard"  # verl's FSDP2
+        sharding = "full_shard"
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
     held = _state_bytes(sharding, machines.world)
     if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
         held = 0.02 * held + 2 / (machines.world if _shards_weights(sharding) else 1)
-    elif recipe.trainer == "llamafactory" and _has_reference(recipe) and "offload" not in sharding:
+    elif backend.reference_beside and _has_reference(recipe) and "offload" not in sharding:
         held += 2 / (machines.world if _shards_weights(sharding) else 1)  # adapters need none, they are switched off
     state = model.params * held
-    if recipe.trainer == "torchtune" and train.precision == "bf16":
+    if backend.pure_bf16 and train.precision == "bf16":
         state = _pure_bf16(recipe, model, machines)
     tokens = train.micro_batch * _length(recipe)
     if recipe.method == "dpo":
         tokens *= 2  # both completions of a pair
     per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
-    activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe))
+    activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe, backend))
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour
     usd = hours * plan.hardware.world * rate if hours is not None and rate else None
@@ -168,23 +169,23 @@ def _has_reference(recipe: Recipe) -> bool:
     return recipe.method == "dpo" and loss not in REFERENCE_FREE
 
 
-def _logit_bytes(recipe: Recipe) -> int:
+def _logit_bytes(recipe: Recipe, backend: Backend) -> int:
     """Bytes at the peak per token and word of the vocabulary.
 
-    LlamaFactory 0.9.5 learns from pairs with no fused loss (model/loader.py, require_logits) and in fp32
-    (train/dpo/trainer.py, concatenated_forward; train/trainer_utils.py, get_batch_logps): logits, a copy of them
+    Pairs without a fused loss and in fp32 (such as LLaMA-Factory 0.9.5: model/loader.py, require_logits;
+    train/dpo/trainer.py, concatenated_forward; train/trainer_utils.py, get_batch_logps): logits, a copy of them
     without the last token, and log_softmax, three times 4 bytes, and as many on the way back (log_softmax, its gradient
     and that of the logits). With a reference model the policy's logits and log_softmax wait, 8 more, while the
     reference's are made. Measured with its own functions: 12.1 and 20.1.
     """
-    if recipe.method == "dpo" and recipe.trainer == "llamafactory":
+    if recipe.method == "dpo" and backend.pair_logits_fp32:
         return 20 if _has_reference(recipe) else 12
     # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
     return 0 if recipe.native.get("enable_liger_kernel") else 6
 
 
 def _pure_bf16(recipe: Recipe, model: Model, machines: Hardware) -> float:
-    """Bytes: torchtune keeps weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
+    """Bytes: weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
 
     Full DPO holds the reference model beside it; adapters need none, they are switched off.
     """

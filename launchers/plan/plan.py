@@ -254,7 +254,8 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
             specs[held_out] = validation_spec(version, backend.export(version.recipe))
             validation = _export_dir(specs[held_out])
         left = service.training_machines(version, machines)
-        job = Job(version, left, derive_batch(version, left), folder, _export_dir(specs[file]), validation)
+        job = Job(version, left, derive_batch(version, left), folder, _export_dir(specs[file]), validation,
+                  backend.in_place(version.recipe))  # fmt: skip
         jobs.append(job)
         for name in (file, held_out) if validation else (file,):
             commands += step_commands(specs[name], name, "data", job.label if folder else "")

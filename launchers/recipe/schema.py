@@ -11,7 +11,10 @@ import inspect
 import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from launchers.envs import REPO
 
 Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -152,7 +155,7 @@ class Critic(Strict):
 
 
 class Algorithm(Strict):
-    """Online RL: the policy loss and its advantages (launchers/plugins/verl/policy_loss.py says which is whose)."""
+    """Online RL: the policy loss and its advantages (the trainer's plugin says which is whose)."""
 
     loss: Literal["ppo_clip", "clip_higher", "sequence_mean", "dr_grpo", "gspo"] = "ppo_clip"
     advantages: Literal["none", "group", "group_then_batch", "gae"] = "group"
@@ -252,7 +255,19 @@ class Control(Strict):
     native: dict[str, Any] = {}
 
 
-TrainerName = Literal["llamafactory", "torchtune", "verl"]
+TRAINERS = sorted(
+    path.stem for path in (REPO / "launchers" / "backends").glob("*.py") if (REPO / "templates" / path.stem).is_dir()
+)
+
+
+def _known_trainer(name: str) -> str:
+    if name not in TRAINERS:
+        expected = " or ".join(map(repr, TRAINERS))
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+TrainerName = Annotated[str, AfterValidator(_known_trainer), WithJsonSchema({"type": "string", "enum": TRAINERS})]
 
 
 class Variant(Strict):

@@ -1,4 +1,4 @@
-"""The log of an online RL training, as its folder holds it: verl's metrics, a file per attempt, merged into curves.
+"""The log of an online RL training, as its folder holds it: its metrics, a file per attempt, merged into curves.
 
 metrics/<attempt>.jsonl    {"step": n, "data": {metric: value}}; step 0 is the validation before training
 planned.json, stopped.json, notes.json    steps planned; why it ended early; what else is to be said of it
@@ -28,7 +28,7 @@ VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)
 
 @dataclass
 class Training:
-    """Curves of one training by metric, in verl's units; steps ascend, and every value is finite.
+    """Curves of one training by metric, in the trainer's units; steps ascend, and every value is finite.
 
     resumed: first steps of the attempts after the first. broken: metric to (steps not finite, steps logged).
     """

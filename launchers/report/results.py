@@ -119,7 +119,7 @@ class Results:
         return sorted((step, value) for step, value in points.items() if math.isfinite(value))
 
     def preferences(self, name: str, folder: str) -> dict[str, list[Point]]:
-        """Reward margin and accuracy of a DPO training; LlamaFactory has the margin in trainer_state.json only."""
+        """Reward margin and accuracy of a DPO training; the margin may be in trainer_state.json only."""
         history = self.object(f"{folder}/trainer_state.json").get("log_history")
         said = [one for one in history if isinstance(one, dict)] if isinstance(history, list) else []
         entries = [

@@ -23,7 +23,7 @@ from launchers.run import directory as rundir
 from tests.conftest import REPO, House
 
 GOLDEN = Path(__file__).parent / "golden"
-# One of each template and kind of machine; what differs between recipes is checked as values, against published numbers.
+# One of each template and kind of machine; what differs between recipes is checked as values in another file.
 CASES: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("min_o1/sft_short", None): ("local.sh", "job.sbatch", "train/llamafactory.yaml"),
     ("sky_t1/sft_lora", None): ("local.sh", "train/llamafactory.yaml"),

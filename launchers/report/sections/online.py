@@ -31,7 +31,7 @@ ADVANTAGES = {
     "group_then_batch": "by group (mean and standard deviation), then over the batch",
     "gae": "generalised estimation with a critic",
 }
-PARTS_OF_A_STEP = (  # name, tone, verl's timers
+PARTS_OF_A_STEP = (  # name, tone, the trainer's timers
     ("rollout", "after", ("gen",)),
     ("reward", "c3", ("reward",)),
     ("log-probabilities", "c2", ("old_log_prob", "ref", "values")),
@@ -167,7 +167,7 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
 
     recipe = run.recipe
     said, limits, train = recipe.get("algorithm") or {}, recipe.get("rollout") or {}, recipe.get("train") or {}
-    summed = said.get("loss") == "dr_grpo"  # then verl's means over tokens are sums over a constant
+    summed = said.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
     for panel in accuracy(run, looks):
         add(*panel)
     for task in dict.fromkeys(task for t in run.online.values() for task in t.validation_rewards):
@@ -269,7 +269,7 @@ def step_time(own: Training) -> Json | None:
     timers = {name: dict(points) for name, points in own.below("timing_s/").items()}
     if not timers.get("step"):
         return None
-    testing = timers.get("testing", {})  # the one timer outside verl's step
+    testing = timers.get("testing", {})  # the one timer outside the step
     whole = {at: seconds + testing.get(at, 0) for at, seconds in timers["step"].items()}
     spent = sum(whole.values()) or 1
     rows: list[Json] = []
