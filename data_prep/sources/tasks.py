@@ -231,8 +231,13 @@ def names() -> list[str]:
 
 
 def _files() -> dict[str, Path]:
-    """Task files by name; of two with one name the general one counts."""
-    return {path.stem: path for path in (*FAMILIES.glob("*/tasks/*.yaml"), *TASKS.glob("*.yaml"))}
+    """Task files by name. Raises DataError where two have the same name."""
+    found: dict[str, Path] = {}
+    for path in (*TASKS.glob("*.yaml"), *FAMILIES.glob("*/tasks/*.yaml")):
+        if other := found.get(path.stem):
+            raise DataError(f"two tasks are named {path.stem!r}: {other} and {path}; rename one")
+        found[path.stem] = path
+    return found
 
 
 def known(name: str) -> str:
