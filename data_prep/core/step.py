@@ -73,6 +73,7 @@ class Step:
     kind: ClassVar[str]
     scope: Scope = "shard"
     shard_rows: int = 1000
+    shards_at_once: int = 1  # in one process: a step that mostly waits for others has threads work on several
     needs: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
     present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty

@@ -61,7 +61,8 @@ PAIRED = ("sharegpt", "torchtune", "huggingface")  # formats that hold pairs
 class ExportParams(Params):
     """`style` matters for sharegpt only: role/content messages, or from/value conversations; `split` for verl only.
 
-    shape: of torchtune's files; preference: whether rows are pairs, whose `completion` is preferred to `rejected`.
+    golds: whether verl's rows must have a gold (a reward model needs none); shape: of torchtune's files; preference:
+    whether rows are pairs, whose `completion` is preferred to `rejected`.
     """
 
     format: Literal["sharegpt", "torchtune", "verl", "huggingface"] = "sharegpt"
@@ -69,6 +70,7 @@ class ExportParams(Params):
     shape: export_torchtune.Shape = "chat"
     preference: bool = False
     split: export_verl.Split = "train"
+    golds: bool = True
     dataset: str = Field("train", pattern=r"^[A-Za-z0-9_-]+$")
     license: str | None = None  # for the card of a Hugging Face data set
 
@@ -118,7 +120,7 @@ class Export(Step):
             return Drop("rejected equals completion", row_id, "a pair needs two different completions", bad=True)
         if given.shape == "instruct":
             return export_torchtune.instruct_fault(row)
-        return export_verl.fault(row, prompts) if given.format == "verl" else None
+        return export_verl.fault(row, prompts, given.golds) if given.format == "verl" else None
 
     def _writer(self, folder: Path) -> Writing:
         """Writes rows to the files of the format."""

@@ -110,7 +110,7 @@ def test_a_step_whose_inputs_contain_the_same_rows_is_not_done_again(tmp_path: P
 
 
 def generating(folder: Path, server: OpenAIServer, **load: object) -> pipeline.Spec:
-    params = {"model": "m", "engine": "endpoint", "base_url": server.url, "n": 2, "max_tokens": 50}
+    params = {"model": "m", "base_url": server.url, "n": 2, "max_tokens": 50}
     return spec(folder, ("load", {"path": "in.jsonl", **load}), ("generate", params))
 
 

@@ -145,7 +145,7 @@ def test_all_faults_at_once():
 
 @pytest.mark.parametrize("key", ["sk-proj-abc123", "mine.txt", "Some_Key", "KEY;x", "KEY\n"])
 def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(tmp_path, key):
-    params = {"model": "m", "engine": "endpoint", "base_url": "http://h/v1", "api_key_env": key}
+    params = {"model": "m", "base_url": "http://h/v1", "api_key_env": key}
     (fault,) = pipeline.parse("p", [{"load": {"path": "x"}}, {"generate": params}])[1]
     assert str(fault).startswith("1.generate.api_key_env: must be the name of an environment variable")
     assert key not in str(fault)
@@ -160,7 +160,7 @@ def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(tmp_path, ke
 
 @pytest.mark.parametrize("place", ["OPENAI_API_KEY", "_K2", "./keys.txt", "~/keys", "/run/secrets/key"])
 def test_the_place_of_a_key_is_taken(place):
-    params = {"model": "m", "engine": "endpoint", "base_url": "http://h/v1", "api_key_env": place}
+    params = {"model": "m", "base_url": "http://h/v1", "api_key_env": place}
     assert pipeline.parse("p", [{"load": {"path": "x"}}, {"generate": params}])[1] == []
 
 
