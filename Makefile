@@ -16,6 +16,7 @@ override SEEDS := $(value SEEDS)
 override SUBJECT := $(value SUBJECT)
 override ONLY := $(value ONLY)
 override STEP := $(value STEP)
+override DEVICE := $(value DEVICE)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
 export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY STEP
@@ -73,8 +74,8 @@ report:  ## RUN=<dir>: write the run's report.html again
 
 python:  ## the core environment's interpreter (built if missing)
 	@python3 -m launchers.envs core
-env/%:  ## build an environment (core, vllm, llamafactory, verl, torchtune) and print its interpreter
-	@python3 -m launchers.envs $(call q,$*)
+env/%:  ## build an environment and print its interpreter (DEVICE=cuda: on a machine without a GPU)
+	@python3 -m launchers.envs $(call q,$*) $(if $(DEVICE),--device $(call q,$(DEVICE)))
 
 mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmetic, functions or both, OUT=…)
 	@out=$${OUT:-runs/mini-model}; python3 -m launchers.envs vllm >/dev/null; \
@@ -105,6 +106,6 @@ check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its n
 	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
-schema:  ## write configs/recipe.schema.json and configs/data.schema.json again
-	@$(LAUNCH) schema > configs/recipe.schema.json
+schema:  ## write configs/recipe.schema.json, configs/data.schema.json and configs/README.md again
+	@$(LAUNCH) schema > configs/recipe.schema.json && $(LAUNCH) schema --markdown > configs/README.md
 	@$(CORE) -m data_prep schema > configs/data.schema.json

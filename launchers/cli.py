@@ -414,11 +414,14 @@ def report(
 
 
 @app.command(hidden=True)
-def schema() -> None:
+def schema(markdown: Annotated[bool, typer.Option("--markdown", help="as configs/README.md")] = False) -> None:
     """The JSON schema of recipes, for configs/recipe.schema.json."""
-    from launchers.recipe.schema import json_schema
+    from launchers.recipe import schema as recipes
 
-    _print_json(json_schema())
+    if markdown:
+        print(recipes.markdown(), end="")
+    else:
+        _print_json(recipes.json_schema())
 
 
 def main() -> None:

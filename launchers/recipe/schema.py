@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -299,8 +300,8 @@ class Recipe(Strict):
     """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
     that was before."""
     zero: Literal["zero", "zero_nothink"] | None = None
-    """The thinking format into which a chat template (templates/chat) prompts a base model. A copy of the model with that
-    template is made first, and trained."""
+    """The thinking format into which a chat template (templates/chat) prompts a base model. A copy of the model with
+    that template is made first, and trained."""
     hardware: str
     """A profile in configs/hardware."""
     site: str | None = None
@@ -362,6 +363,52 @@ def json_schema() -> dict[str, Any]:
     eval_schema = schema["properties"]["eval"]
     schema["properties"]["eval"] = {"anyOf": [*eval_schema["anyOf"], {"type": "array", "items": {"type": "string"}}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", **schema}
+
+
+def markdown() -> str:
+    """configs/README.md: every key of a recipe with its type, default and meaning."""
+    schema = json_schema()
+    lines = [
+        "# Keys of a recipe",
+        "",
+        "Written by `make schema` from `launchers/recipe/schema.py`. Other files here: `hardware/` (machines),",
+        "`sites/` (clusters), `tasks/` (benchmarks), `models.yaml`, `prices.yaml`, `envs/` (locked environments),",
+        "`deepspeed/`, `fsdp/`, `native/` (each trainer's own keys).",
+    ]
+    sections = {name: part for name, part in schema["$defs"].items() if "properties" in part}
+    for name, part in {"Recipe": schema, **sections}.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            _one_line(part.get("description", "")),
+            "",
+            "| key | type | default | meaning |",
+        ]
+        lines += ["|---|---|---|---|"]
+        for key, field in part["properties"].items():
+            default = f"`{json.dumps(field['default'])}`" if field.get("default") not in (None, {}, []) else ""
+            lines.append(f"| `{key}` | {_type(field)} | {default} | {_one_line(field.get('description', ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(field: dict[str, Any]) -> str:
+    """A field's type in words, for a table's cell."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(part) for part in field["anyOf"] if part.get("type") != "null")
+    if field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}))}"
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    return words.get(str(field.get("type")), "mapping")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 # What others call our keys. A recipe that uses one of these is told ours.
