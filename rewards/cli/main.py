@@ -26,7 +26,7 @@ from rewards.errors import RewardError, TooManyFailures
 from rewards.params import checked
 from rewards.registry import REGISTRY, load, reward_class
 from rewards.scorer import read_lines
-from rewards.serving.settings import ServerSettings
+from rewards.serving.app import ServerSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
