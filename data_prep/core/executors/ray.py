@@ -19,6 +19,8 @@ from data_prep.errors import DataError
 
 RETRIES = 5  # of a call whose worker dies: a lost node costs one, a shard that takes too much memory all of them
 OBJECT_STORE_BYTES = 200_000_000  # of a cluster of our own: rows go through files
+# Ray gives up on its own processes after 15 and 60 s, which a busy machine may need to import them.
+PATIENCE = {"RAY_agent_register_timeout_ms": "180000", "RAY_raylet_start_wait_time_s": "300"}
 MISSING = (
     "engine ray needs the environment `ray`: build it with `python3 -m launchers.envs ray`, which prints its "
     "interpreter, and run `<interpreter> -m data_prep run …`; or choose engine processes"
@@ -77,6 +79,8 @@ def _slots(job: Job, cpus: float, gpus: float) -> int:
 
 def connect() -> None:
     """Connect this process to the cluster. Raises DataError, in one line, where that cannot be done."""
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError:
@@ -94,7 +98,7 @@ def connect() -> None:
             logging_level="ERROR",
             **own,
         )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except Exception as error:
         raise DataError(f"RAY_ADDRESS {address}: {_line(error)}") from error
 
 
