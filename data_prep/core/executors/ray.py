@@ -19,8 +19,7 @@ from data_prep.errors import DataError
 
 RETRIES = 5  # of a call whose worker dies: a lost node costs one, a shard that takes too much memory all of them
 OBJECT_STORE_BYTES = 200_000_000  # of a cluster of our own: rows go through files
-# Ray gives up on its own processes after 15 and 60 s, which a busy machine may need to import them.
-PATIENCE = {"RAY_agent_register_timeout_ms": "180000", "RAY_raylet_start_wait_time_s": "300"}
+AGENT_TIMEOUT = "RAY_agent_register_timeout_ms", "180000"  # by default 15 s, which a busy machine's imports may take
 MISSING = (
     "engine ray needs the environment `ray`: build it with `python3 -m launchers.envs ray`, which prints its "
     "interpreter, and run `<interpreter> -m data_prep run …`; or choose engine processes"
@@ -79,8 +78,7 @@ def _slots(job: Job, cpus: float, gpus: float) -> int:
 
 def connect() -> None:
     """Connect this process to the cluster. Raises DataError, in one line, where that cannot be done."""
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(*AGENT_TIMEOUT)
     try:
         import ray
     except ModuleNotFoundError:
