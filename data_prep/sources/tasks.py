@@ -21,6 +21,7 @@ from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
 from data_prep.sources.columns import AnswerFrom, Columns, check_columns
 from data_prep.sources.files import suffix
+from rewards.model.http import SERVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "configs" / "tasks"
@@ -131,6 +132,9 @@ class Choices(Model):
         return tuple(filter(None, (self.question, self.options, self.answer, self.correct, *self.wrong)))
 
 
+SERVED = "${reward_model.url}"
+
+
 class Reward(Model):
     """A reward and its parameters."""
 
@@ -139,7 +143,9 @@ class Reward(Model):
 
     @model_validator(mode="after")
     def _loads(self) -> Reward:
-        rewards.reward_class(self.name).create(self.name, self.params)
+        # a value that the recipe fills in: the address of its reward model's server
+        given = {key: f"{SERVICE}task" if value == SERVED else value for key, value in self.params.items()}
+        rewards.reward_class(self.name).create(self.name, given)
         return self
 
 

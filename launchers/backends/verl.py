@@ -129,8 +129,9 @@ class Verl:
     methods: tuple[str, ...] = ("grpo", "ppo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Prompts with their golds."""
-        return {"format": "verl"}
+        """Prompts with their golds, which only a reward model does without."""
+        golds = {"golds": False} if recipe.reward and recipe.reward.name == "model" else {}
+        return {"format": "verl", **golds}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What verl would refuse late, accept and ignore, or not do on these machines."""

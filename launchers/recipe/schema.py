@@ -284,6 +284,8 @@ class Recipe(Strict):
     model_of: str | None = None
     """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
     that was before."""
+    zero: Literal["zero", "zero_nothink"] | None = None
+    """The format into which a template of templates/chat prompts a base model; a copy with that template is trained."""
     hardware: str
     """A profile in configs/hardware."""
     site: str | None = None

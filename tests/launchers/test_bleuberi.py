@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
+from tests.conftest import REPO
 
 FAMILY = [name.split("/")[1] for name in compose.recipe_names() if name.startswith("bleuberi/")]
 GRPO = [name for name in FAMILY if name.startswith("grpo")]
@@ -81,6 +83,8 @@ DIFFERENT = {
         "trainer.save_freq": 50,
     },
     "grpo_one_gpu": {"trainer.n_gpus_per_node": 1},
+    "grpo_rm": {"trainer.n_gpus_per_node": 4},  # the reward model has the others
+    "grpo_bleu_rm": {"trainer.n_gpus_per_node": 4},
     "grpo_llama": {"actor_rollout_ref.model.path": "meta-llama/Llama-3.1-8B"},
 }
 
@@ -128,3 +132,8 @@ def test_sft_is_the_published_run(name, model, steps):
 def test_the_llama_run_begins_with_its_sft():
     assert compose.resolve("bleuberi/grpo_llama").begins_with == "bleuberi/sft_llama_init"
     assert compose.resolve("bleuberi/grpo_llama", Overrides("mini")).begins_with is None
+
+
+def test_the_readme_has_a_row_for_every_recipe_and_names_none_that_is_not():
+    text = (REPO / "recipes/bleuberi/README.md").read_text()
+    assert set(re.findall(r"make (?:data/)?bleuberi/(\w+)", text)) == set(FAMILY)

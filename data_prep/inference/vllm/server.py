@@ -3,16 +3,12 @@
     with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python) as endpoint:
         rows = endpoint.client().run(prompts, Sampling(n=4))
 
-    python -m data_prep.inference.vllm.server MODEL [--python PYTHON] [--port 8000]     until Ctrl-C
-
 The server runs below `core/guard.py`, which ends its whole family when this process stops, crashes or is killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import errno
 import json
 import os
 import re
@@ -35,6 +31,7 @@ from data_prep.inference.api.providers import find_form
 from data_prep.inference.models import Model, check_hub, find_model
 from data_prep.inference.vllm.settings import (
     GPU_MAX_SEQS,
+    Device,
     EngineOptions,
     device_of,
     engine_args,
@@ -48,6 +45,7 @@ START_TIMEOUT_S = 1800.0  # a 32B model from a cold network disk takes its minut
 GRACE_S = 8.0
 LOOK_EVERY_S = 0.1
 GUARD = Path(guard.__file__)
+FORKED = Path(__file__).with_name("forked.py")
 # A request must mean the same here as offline: vLLM would else apply a model's own sampling defaults to it.
 NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to this machine
@@ -147,7 +145,7 @@ def serve(
         servers = []
         for at, gpus in enumerate(gpu_groups(options, device)):
             chosen = free_port(port + at if port else 0, host)
-            command = server_command(found, python, chosen, args, template, host)
+            command = server_command(found, python, chosen, args, device, template, host)
             file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
             visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
             process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
@@ -178,7 +176,13 @@ def _guarded(command: Sequence[str], log: Path, variables: Mapping[str, str]) ->
 
 
 def server_command(
-    model: Model, python: Path, port: int, args: Mapping[str, Any], template: Path | None = None, host: str = HOST
+    model: Model,
+    python: Path,
+    port: int,
+    args: Mapping[str, Any],
+    device: Device,
+    template: Path | None = None,
+    host: str = HOST,
 ) -> list[str]:
     """The server's command line, as a list: no shell reads it."""
     flags = [f"--chat-template={template}"] if template else []
@@ -190,9 +194,10 @@ def server_command(
             flags += [flag, *map(str, value)]
         else:
             flags.append(f"{flag}={json.dumps(value) if isinstance(value, dict) else value}")
+    # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
+    program = [str(FORKED)] if device == "cpu" else ["-m", "vllm.entrypoints.openai.api_server"]
     return [
-        # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
-        str(python), "-m", "vllm.entrypoints.openai.api_server",
+        str(python), *program,
         f"--host={host}", f"--port={port}", f"--served-model-name={model.name}",
         f"--override-generation-config={json.dumps(NEUTRAL)}", "--disable-uvicorn-access-log", *flags,
     ]  # fmt: skip
@@ -249,29 +254,3 @@ def last_line(log: Path, most: int = 200_000) -> str:
         if (found := TELLING.search(line)) and "root cause" not in line:
             return found[0][:300]
     return lines[-1][:300] if lines else "it wrote nothing"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.server", description="Serve a model with vLLM.")
-    parser.add_argument("model", help="Hub id or folder")
-    parser.add_argument("--revision")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--python", type=Path, help="interpreter of the vLLM environment (default: this one)")
-    parser.add_argument("--log", type=Path)
-    args = parser.parse_args(argv)
-    try:
-        with serve(args.model, revision=args.revision, port=args.port, python=args.python, log=args.log) as endpoint:
-            print(endpoint.base_url, flush=True)
-            endpoint.process.wait()
-            endpoint.check()
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
