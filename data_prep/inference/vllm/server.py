@@ -9,6 +9,7 @@ The server runs below `core/guard.py`, which ends its whole family when this pro
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
