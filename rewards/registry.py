@@ -1,4 +1,4 @@
-"""Rewards by name. A reward of your own is one module with a subclass of `rewards.base.Reward`, and a line here."""
+"""Rewards by name. A reward of your own is a module with a subclass of `rewards.base.Reward`, named `module:Class`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,29 @@ REGISTRY = {
     "rouge_l": "rewards.text.rouge:RougeL",
 }
 
+# Rewards whose mean is a share of right answers; the others are called by their own names.
+ACCURACIES = frozenset({"choice", "code", "exact", "math", "numeric"})
+
+
+def place_of(name: str) -> str:
+    """`module:Class` of a reward's name, which may be such a place itself. Raises RewardError for an unknown name."""
+    if ":" not in name and name not in REGISTRY:
+        known = f"rewards: {', '.join(REGISTRY)}, or package.module:Class"
+        raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; {known}")
+    return name if ":" in name else REGISTRY[name]
+
 
 def reward_class(name: str) -> type[Reward]:
-    """The class registered as `name`. Raises RewardError, naming the nearest reward, for an unknown one."""
-    if name not in REGISTRY:
-        raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; rewards: {', '.join(REGISTRY)}")
-    module, attribute = REGISTRY[name].split(":")
-    reward: type[Reward] = getattr(importlib.import_module(module), attribute)
-    assert issubclass(reward, Reward)
+    """The class registered as `name`, or at `module:Class`. Raises RewardError, naming the nearest reward."""
+    module, _, attribute = place_of(name).partition(":")
+    try:
+        reward = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        if name in REGISTRY:
+            raise
+        raise RewardError(f"reward {name!r}: {error}") from None
+    if not (isinstance(reward, type) and issubclass(reward, Reward)):
+        raise RewardError(f"reward {name!r} is not a subclass of rewards.base.Reward")
     return reward
 
 
