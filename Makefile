@@ -32,7 +32,7 @@ q = '$(subst ','\'',$(1))'
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
 	@printf '  make %-30s %s\n' '<family>/<recipe>' 'run a recipe whole: data, train, eval, report'
-	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : $$1 ~ /^study/ ? "<family>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : $$1 ~ /^(study|agreement)/ ? "<family>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
 	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
 	@printf '%s\n' 'Recipes:   $(RECIPES)'
 

@@ -172,8 +172,8 @@ def final_answer(row: Row, how: AnswerFrom) -> str | None:
         return None
     if how != "gsm8k":
         short = row.get("answer") if how == "boxed_or_short" else None
-        found = last_box(text)
-        return (found if found is not None else short or "").strip() or None
+        box = last_box(text)
+        return (box if box is not None else short or "").strip() or None
     texts = (text, row.get("completion") or "")
-    _, mark, tail = next((one for one in texts if "####" in one), "").rpartition("####")
+    _, mark, tail = next((part for part in texts if "####" in part), "").rpartition("####")
     return re.sub(r"(?<=\d),(?=\d{3})", "", tail.strip()) or None if mark else None

@@ -40,9 +40,9 @@ def fetch(remote: Remote, folder: Path) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _download(remote.url, temporary)
-        found = file_hash(temporary) if remote.sha256 else git_blob(temporary)
-        if found != pin:
-            raise DataError(f"{remote.url}: the content is not what was pinned ({found} instead of {pin})")
+        digest = file_hash(temporary) if remote.sha256 else git_blob(temporary)
+        if digest != pin:
+            raise DataError(f"{remote.url}: the content is not what was pinned ({digest} instead of {pin})")
         temporary.rename(path)
         sync_dir(folder)
     finally:
@@ -117,10 +117,10 @@ def hub_files(hub: Hub) -> list[Path]:
         reason = " ".join(str(error).split())[:300]
         raise Unreachable(f"{hub.id} at {hub.revision[:12]} cannot be fetched from the Hub: {reason}") from error
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for pattern in hub.files:
         chosen = [name for name in names if fnmatch(name, pattern)]
         if not chosen:
             raise Unreachable(f"{hub.id} at {hub.revision[:12]} has no file {pattern!r}; see its page on the Hub")
-        found |= {name: folder / name for name in chosen}
-    return list(found.values())
+        files |= {name: folder / name for name in chosen}
+    return list(files.values())

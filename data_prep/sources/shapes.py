@@ -62,7 +62,7 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
         )
     learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
-    return lambda record: fitting(lambda one: _recognised(one, thinking, learnt), record)
+    return lambda record: fitting(lambda message: _recognised(message, thinking, learnt), record)
 
 
 def _first(record: Record, names: tuple[str, ...]) -> Any:
@@ -159,7 +159,12 @@ def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list
     if is_chat(value):
         messages = chat(value)
         last, before = answer(messages), messages[:-1]
-        if prompt and before and before != prompt and [one for one in prompt if one["role"] != "system"] != before:
+        if (
+            prompt
+            and before
+            and before != prompt
+            and [message for message in prompt if message["role"] != "system"] != before
+        ):
             raise Unfit("the prompt is not what chosen answers")
         return prompt or before, written(last, thinking)
     if not isinstance(value, str):

@@ -284,8 +284,8 @@ def read(name: str) -> Task:
     return task
 
 
-def _lines(found: Iterable[tuple[Place, str]]) -> list[str]:
-    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+def _lines(faults: Iterable[tuple[Place, str]]) -> list[str]:
+    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in faults]
 
 
 def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
@@ -315,8 +315,8 @@ def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-01
         raise DataError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        found = "empty" if document is None else f"of type {type(document).__name__}"
-        raise DataError(f"{path}: a task is a mapping of {', '.join(Task.model_fields)}; this is {found}")
+        kind = "empty" if document is None else f"of type {type(document).__name__}"
+        raise DataError(f"{path}: a task is a mapping of {', '.join(Task.model_fields)}; this is {kind}")
     return document, repeated
 
 

@@ -47,11 +47,11 @@ class BestOfN(Step):
                 continue
             kept, repeats = candidates.distinct(sorted(samples, key=self._rank), given.identity)
             yield from repeats
-            good = [one for one in kept if given.min_score is None or one.score >= given.min_score]
+            good = [sample for sample in kept if given.min_score is None or sample.score >= given.min_score]
             if not good:
                 yield Drop("question below min_score", name, f"best {max(one.score for one in samples):g}")
-            for one in good[: given.per_prompt]:
-                yield {**one.row, "completion": one.text}
+            for sample in good[: given.per_prompt]:
+                yield {**sample.row, "completion": sample.text}
 
-    def _rank(self, one: Candidate) -> tuple[Any, ...]:
-        return -one.score, len(one.text) if self.params.tie == "shortest" else 0, one.order
+    def _rank(self, sample: Candidate) -> tuple[Any, ...]:
+        return -sample.score, len(sample.text) if self.params.tie == "shortest" else 0, sample.order

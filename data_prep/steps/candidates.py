@@ -100,11 +100,13 @@ def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, li
     """Each question with its usable samples, as they were drawn, and those left out; a question of too few has none."""
     for name, places in by_question(rows):
         made = [candidate(rows, place, given) for place in places]
-        samples = sorted((one for one in made if isinstance(one, Candidate)), key=lambda one: one.order)
-        drops = [one for one in made if isinstance(one, Drop)]
+        samples = sorted((sample for sample in made if isinstance(sample, Candidate)), key=lambda sample: sample.order)
+        drops = [sample for sample in made if isinstance(sample, Drop)]
         twice = [b for a, b in pairwise(samples) if a.id == b.id]
-        drops += (Drop("id of another sample", one.id, "ids say where a row comes from", bad=True) for one in twice)
-        samples = [one for one in samples if one not in twice]
+        drops += (
+            Drop("id of another sample", sample.id, "ids say where a row comes from", bad=True) for sample in twice
+        )
+        samples = [sample for sample in samples if sample not in twice]
         if len(samples) < given.min_samples:
             drops.append(Drop("question with too few samples", name, f"{len(samples)} of {given.min_samples}"))
             samples = []
@@ -132,16 +134,16 @@ def distinct(samples: Sequence[Candidate], identity: str | None) -> tuple[list[C
     The same program that passes once and fails once was judged by a test that is not to be trusted.
     """
     same: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for one in samples:
-        same[one.content(identity)].append(one)
+    for sample in samples:
+        same[sample.content(identity)].append(sample)
     kept: list[Candidate] = []
     drops: list[Drop] = []
     for (kind, _), group in same.items():
-        if kind == "code" and len({one.score for one in group}) > 1:
-            drops += (Drop("same code, other score", one.id) for one in group)
+        if kind == "code" and len({sample.score for sample in group}) > 1:
+            drops += (Drop("same code, other score", sample.id) for sample in group)
         else:
             kept.append(group[0])
-            drops += (Drop(f"same {kind} as another sample", one.id, f"as {group[0].id}") for one in group[1:])
+            drops += (Drop(f"same {kind} as another sample", sample.id, f"as {group[0].id}") for sample in group[1:])
     return kept, drops
 
 

@@ -59,11 +59,11 @@ class Gold(Step):
     def _golds(self, rows: Sequence[Row], reward: rewards.Reward | None) -> Output:
         made = self._made(rows)
         while batch := list(islice(made, BATCH)):
-            golds = [one for one in batch if not isinstance(one, Drop)]
+            golds = [output for output in batch if not isinstance(output, Drop)]
             scores = reward.score_many(golds, [row["completion"] for row in golds]) if reward and golds else []
             faults = {row["id"]: _fault(row["id"], score) for row, score in zip(golds, scores, strict=False)}
-            for one in batch:
-                yield one if isinstance(one, Drop) else faults.get(one["id"]) or one
+            for output in batch:
+                yield output if isinstance(output, Drop) else faults.get(output["id"]) or output
 
     def _made(self, rows: Sequence[Row]) -> Iterator[Row | Drop]:
         for name, places in candidates.by_question(rows):
@@ -82,10 +82,10 @@ def _gold(name: str, row: Row, reference: str) -> Row | Drop:
 
 def _fault(name: str, score: rewards.Score) -> Drop | None:
     """Why a gold is not to be trained on; None when it passes all its tests."""
-    told: Mapping[str, Any] = score.details
+    details: Mapping[str, Any] = score.details
     if score.outcome == "scored" and score.value == 1:
         return None
-    passed = f"{told['passed']} of {told['total']} tests passed" if "total" in told else ""
-    words = (str(told.get("status", score.outcome)), passed, told.get("problem", ""))
+    passed = f"{details['passed']} of {details['total']} tests passed" if "total" in details else ""
+    words = (str(details.get("status", score.outcome)), passed, details.get("problem", ""))
     reason = "gold fails its tests" if score.outcome == "scored" else "gold cannot be judged"
     return Drop(reason, name, ", ".join(word for word in words if word), bad=score.outcome != "scored")

@@ -46,17 +46,17 @@ class Groups(Step):
         """Groups in the order of their questions' ids, samples as they were drawn."""
         for name, samples, drops in candidates.grouped(rows, self.params):
             yield from drops
-            if len({one.score for one in samples}) > 1:
+            if len({sample.score for sample in samples}) > 1:
                 yield from self._group(samples)
             elif samples:
                 yield Drop("group without spread", name, f"{len(samples)} samples of score {samples[0].score:g}")
 
-    def _group(self, found: Sequence[Candidate]) -> Iterator[Row]:
-        size = len(found)
-        mean = math.fsum(one.score for one in found) / size
-        std = math.sqrt(math.fsum((one.score - mean) ** 2 for one in found) / (size - 1))
-        for place, one in enumerate(found):
-            advantage = (one.score - mean) / (std + EPSILON if self.params.scale == "std" else 1)
+    def _group(self, samples: Sequence[Candidate]) -> Iterator[Row]:
+        size = len(samples)
+        mean = math.fsum(sample.score for sample in samples) / size
+        std = math.sqrt(math.fsum((sample.score - mean) ** 2 for sample in samples) / (size - 1))
+        for place, sample in enumerate(samples):
+            advantage = (sample.score - mean) / (std + EPSILON if self.params.scale == "std" else 1)
             group = {"size": size, "place": place, "mean": round(mean, DIGITS), "std": round(std, DIGITS)}
-            meta = {**one.row["meta"], "advantage": round(advantage, DIGITS), "group": group}
-            yield {**one.row, "completion": one.text, "meta": meta}
+            meta = {**sample.row["meta"], "advantage": round(advantage, DIGITS), "group": group}
+            yield {**sample.row, "completion": sample.text, "meta": meta}

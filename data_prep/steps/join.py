@@ -53,10 +53,10 @@ class Join(Step):
 
     def _labelled(self, row: Row, known: dict[bytes, tuple[Any, ...]]) -> Row | Drop:
         values = next((known[key] for key in map(_key, _texts(row)) if key in known), (None,) * len(self.params.fields))
-        found = {name: value for name, value in zip(self.params.fields, values, strict=True) if value is not None}
-        if len(found) < len(values) and self.params.unmatched == "drop":
+        fields = {name: value for name, value in zip(self.params.fields, values, strict=True) if value is not None}
+        if len(fields) < len(values) and self.params.unmatched == "drop":
             return Drop("problem without a label", row["id"])
-        return {**row, "meta": {**row.get("meta", {}), **found}}
+        return {**row, "meta": {**row.get("meta", {}), **fields}}
 
 
 def _texts(row: Row) -> Iterator[str]:

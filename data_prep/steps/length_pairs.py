@@ -60,7 +60,7 @@ class LengthPairs(Step):
             if not self.params.n:
                 yield from pairs
             if not pairs:
-                right = sum(one.score >= self.params.pass_score for one in samples)
+                right = sum(sample.score >= self.params.pass_score for sample in samples)
                 yield Drop("question without a pair", name, f"{right} of {len(samples)} samples are right")
         if self.params.n:
             wanted = self._drawn(made)
@@ -68,35 +68,35 @@ class LengthPairs(Step):
                 for row in self._pairs(samples):
                     yield row if row["id"] in wanted else Drop("not drawn", row["id"])
 
-    def _pairs(self, found: Sequence[Candidate]) -> Iterator[Row]:
-        length = _length(found)
-        ordered = sorted(found, key=lambda one: (length(one), one.order))
-        right = [one for one in ordered if one.score >= self.params.pass_score]
-        wrong = [one for one in ordered if one.score < self.params.pass_score]
+    def _pairs(self, samples: Sequence[Candidate]) -> Iterator[Row]:
+        length = _length(samples)
+        ordered = sorted(samples, key=lambda sample: (length(sample), sample.order))
+        right = [sample for sample in ordered if sample.score >= self.params.pass_score]
+        wrong = [sample for sample in ordered if sample.score < self.params.pass_score]
         if "shorter" in self.params.kinds and right:
             short, long = right[0], right[-1]
             if length(long) > length(short) and length(long) >= self.params.ratio * length(short):
                 yield _row("shorter", short, long, length)
         if "not_too_short" in self.params.kinds and wrong:
-            longer = next((one for one in right if length(one) > length(wrong[0])), None)
+            longer = next((sample for sample in right if length(sample) > length(wrong[0])), None)
             if longer:
                 yield _row("not_too_short", longer, wrong[0], length)
 
     def _drawn(self, made: Sequence[tuple[Kind, int, str]]) -> set[str]:
         taken: Counter[str] = Counter()
         wanted = set()
-        for kind, _, name in sorted(made, key=lambda one: one[1]):
+        for kind, _, name in sorted(made, key=lambda sample: sample[1]):
             if taken[kind] < self.params.n.get(kind, len(made)):
                 taken[kind] += 1
                 wanted.add(name)
         return wanted
 
 
-def _length(found: Sequence[Candidate]) -> Callable[[Candidate], int]:
-    tokens = [one.row["meta"].get("tokens") for one in found]
+def _length(samples: Sequence[Candidate]) -> Callable[[Candidate], int]:
+    tokens = [sample.row["meta"].get("tokens") for sample in samples]
     if all(isinstance(count, int) for count in tokens):
-        return lambda one: int(one.row["meta"]["tokens"])
-    return lambda one: len(one.text)
+        return lambda sample: int(sample.row["meta"]["tokens"])
+    return lambda sample: len(sample.text)
 
 
 def _row(kind: Kind, chosen: Candidate, rejected: Candidate, length: Callable[[Candidate], int]) -> Row:

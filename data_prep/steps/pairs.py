@@ -133,12 +133,12 @@ class Pairs(Step):
             yield best
 
 
-def _pairs(found: Sequence[Candidate]) -> Iterator[Pair]:
-    return (Pair(a, b) for a in found for b in found if a.score > b.score)
+def _pairs(samples: Sequence[Candidate]) -> Iterator[Pair]:
+    return (Pair(a, b) for a in samples for b in samples if a.score > b.score)
 
 
-def _scores(found: Sequence[Candidate]) -> str:
-    counts = Counter(f"{one.score:g}" for one in found)
+def _scores(samples: Sequence[Candidate]) -> str:
+    counts = Counter(f"{one.score:g}" for one in samples)
     return "scores " + (", ".join(f"{score} × {count}" for score, count in sorted(counts.items())) or "none")
 
 

@@ -42,25 +42,25 @@ def fault(row: Row, seen: dict[str, bytes], golds: bool = True) -> Drop | None:
 
 def record(row: Row, index: int, split: Split) -> dict[str, Any]:
     """One line of verl's file."""
-    told = for_rewards(row)
+    facts = for_rewards(row)
     return {
         "data_source": str(row.get("source", "")),
-        "prompt": [{"role": one["role"], "content": one["content"]} for one in row["prompt"]],
+        "prompt": [{"role": message["role"], "content": message["content"]} for message in row["prompt"]],
         "reward_model": {"style": "rule", "ground_truth": str(row.get("answer", ""))},
         "extra_info": {
             "index": index,
-            "id": told["id"],
+            "id": facts["id"],
             "split": split,
-            "row": json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")),
+            "row": json.dumps(facts, ensure_ascii=False, allow_nan=False, separators=(",", ":")),
         },
     }
 
 
 def for_rewards(row: Row) -> Row:
     """The prompt's own row: nothing of a completion that it may have had, and of meta only labels."""
-    told = {"id": prompt_of(row), **{field: row[field] for field in FOR_REWARDS if field in row}}
+    facts = {"id": prompt_of(row), **{field: row[field] for field in FOR_REWARDS if field in row}}
     labels = {name: value for name, value in row.get("meta", {}).items() if _is_label(name, value)}
-    return {**told, "meta": labels} if labels else told
+    return {**facts, "meta": labels} if labels else facts
 
 
 def _is_label(name: str, value: Any) -> bool:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from data_prep.core import pipeline
 from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
+from data_prep.families.bleuberi import build
 from data_prep.families.bleuberi.__main__ import main
 from data_prep.steps.choose import Choose, ChooseParams, length_label
 
@@ -208,3 +210,24 @@ def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
     _, found = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {}))
     assert [(row["id"], row["completion"]) for row in found] == [("p0_0", "first"), ("p0_1", GOLD[0])]
     assert json.dumps(found[0]["meta"]) == "{}"
+
+
+def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
+    """A short answer of the right words is there by its length; the one that shares no word is not."""
+    answers = ["Red, yellow and blue", GOLD[1], "No idea, sorry, ask me something else."]
+    references = [f"{GOLD[0]} {GOLD[3]}", GOLD[1], GOLD[2]]
+    rows = [
+        {"id": f"q{n}/0", "prompt": [{"role": "user", "content": QUESTIONS[n]}], "completion": answer, "source": "a",
+         "references": [references[n]], "meta": {"prompt_id": f"q{n}", "finish_reason": "stop"}}
+        for n, answer in enumerate(answers)
+    ]  # fmt: skip
+    making.write_jsonl(tmp_path / "answers.jsonl", rows)
+    items = (("load", {"path": "answers.jsonl"}), ("score", {"reward": "bleu"}), ("choose_by_likeness", {"n": 1}))
+    chain = making.spec(tmp_path, *items)
+    pipeline.run(chain)
+    folders = {"scores": pipeline.find(chain, "score"), "choice": pipeline.find(chain)}
+    (kept,) = pipeline.read_rows(folders["choice"])
+    assert (kept["id"], kept["meta"]["length"]) == ("q0", "answer less than half as long as the reference")
+    lines = build._lengths(folders)
+    assert "| answer of similar length | 66.7 | 0.0 |" in lines
+    assert lines[-1] == "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
