@@ -1,7 +1,7 @@
 """One environment per backend, built from a pinned lock and reused while the lock stays the same.
 
     python3 -m launchers.envs core            # builds it if missing, prints its interpreter
-    python3 -m launchers.envs llamafactory --device cpu
+    python3 -m launchers.envs vllm --device cpu
 
 Standard library only: this module builds the environment that everything else runs in.
 """

@@ -211,7 +211,9 @@ class Load(Step):
         task, given = tasks.read(name), self.params
         above = given.instructions == "user"
         local = base / given.paths[name] if name in given.paths else None
-        place: Place | None = (given.mirror and task.mirror) or task.hub or task.file
+        place: Place | None = (
+            (given.mirror and task.mirror) or task.hub or task.file or (task.path and Path(task.path)) or None
+        )
         if task.step:
             ((_, params),) = task.step.items()
             path = {"path": str(local or tasks.ROOT / params["path"])} if "path" in params else {}

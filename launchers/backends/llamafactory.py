@@ -63,6 +63,13 @@ class LlamaFactory:
     name = "llamafactory"
     env = "llamafactory"
     methods: tuple[str, ...] = ("sft", "dpo")
+    pure_bf16 = False
+    reference_beside = True
+    pair_logits_fp32 = True
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Adapters are merged elsewhere."""
+        return not recipe.train.lora
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Conversations, or pairs of them."""
@@ -251,3 +258,6 @@ def _value_fault(key: str, value: Any, spec: dict[str, Any]) -> str | None:
     if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
         return f"{spec['type']} is expected, not {value!r}"
     return None
+
+
+BACKEND = LlamaFactory()

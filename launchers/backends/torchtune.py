@@ -84,6 +84,13 @@ class Torchtune:
     name = "torchtune"
     env = "torchtune"
     methods: tuple[str, ...] = ("sft", "dpo")
+    pure_bf16 = True
+    reference_beside = False
+    pair_logits_fp32 = False
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Its checkpoints are merged into the Hub format."""
+        return False
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Conversations, or pairs of them."""
@@ -279,3 +286,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+BACKEND = Torchtune()

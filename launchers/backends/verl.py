@@ -127,6 +127,13 @@ class Verl:
     name = "verl"
     env = "verl"
     methods: tuple[str, ...] = ("grpo", "ppo")
+    pure_bf16 = False
+    reference_beside = False
+    pair_logits_fp32 = False
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Its checkpoints are merged into the Hub format."""
+        return False
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Prompts with their golds, which only a reward model does without."""
@@ -392,3 +399,6 @@ def _value_fault(value: Any, spec: dict[str, Any]) -> str | None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+BACKEND = Verl()

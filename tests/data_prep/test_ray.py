@@ -15,6 +15,7 @@ import pytest
 import steps_for_tests  # noqa: F401 - registers its steps
 
 from data_prep.core import pipeline
+from data_prep.core.executors.ray import AGENT_TIMEOUT
 from data_prep.errors import DataError
 from launchers import envs
 
@@ -29,9 +30,15 @@ class Cluster:
 
     def __init__(self, python: Path) -> None:
         command = [str(python), str(HERE / "ray_cluster.py")]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
+        environ = {**os.environ, **dict([AGENT_TIMEOUT])}
+        for _ in range(3):  # Ray gives a node 30 s to start
+            self.process = subprocess.Popen(
+                command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            assert self.process.stdout is not None
+            if address := self.process.stdout.readline().strip():
+                break
+        self.address = address
 
     def order(self, line: str) -> None:
         assert self.process.stdin is not None

@@ -19,6 +19,7 @@ from data_prep.errors import DataError
 
 RETRIES = 5  # of a call whose worker dies: a lost node costs one, a shard that takes too much memory all of them
 OBJECT_STORE_BYTES = 200_000_000  # of a cluster of our own: rows go through files
+AGENT_TIMEOUT = "RAY_agent_register_timeout_ms", "180000"  # by default 15 s, which a busy machine's imports may take
 MISSING = (
     "engine ray needs the environment `ray`: build it with `python3 -m launchers.envs ray`, which prints its "
     "interpreter, and run `<interpreter> -m data_prep run …`; or choose engine processes"
@@ -77,6 +78,7 @@ def _slots(job: Job, cpus: float, gpus: float) -> int:
 
 def connect() -> None:
     """Connect this process to the cluster. Raises DataError, in one line, where that cannot be done."""
+    os.environ.setdefault(*AGENT_TIMEOUT)
     try:
         import ray
     except ModuleNotFoundError:
@@ -94,7 +96,7 @@ def connect() -> None:
             logging_level="ERROR",
             **own,
         )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except Exception as error:
         raise DataError(f"RAY_ADDRESS {address}: {_line(error)}") from error
 
 
