@@ -160,27 +160,32 @@ def check(
     name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None,
     scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Validate one recipe, or every recipe at every scale."""
+    """Validate one recipe, and say what the first rows of its data file become; or every recipe at every scale."""
+    from launchers.plan import pipelines
+
     given = _given(scale, set_, from_make)
     wanted = [(name, given)] if name else [
         (one, replace(given, scale=size)) for one in compose.recipe_names() for size in (None, *compose.scales_of(one))
         if given.scale in (None, size)
     ]  # fmt: skip
     faults: list[Fault] = []
+    previews: list[str] = []
     for one, settings in wanted:
         try:
-            _resolve(one, settings)
+            resolved = _resolve(one, settings)
+            previews += filter(None, [pipelines.preview(resolved)] if name else [])
         except UserError as error:
             faults += error.faults
     faults = list(dict.fromkeys(faults))
     if as_json:
-        _print_json({"checked": len(wanted), "faults": [vars(fault) for fault in faults]})
+        data = {"data": previews} if previews else {}
+        _print_json({"checked": len(wanted), "faults": [vars(fault) for fault in faults], **data})
     if faults:
         if as_json:
             raise typer.Exit(2)
         raise UserError(*faults)
     if not as_json:
-        print(f"{len(wanted)} checked, no faults")
+        print("\n".join([*previews, f"{len(wanted)} checked, no faults"]))
 
 
 @app.command()

@@ -154,7 +154,7 @@ def ensure(name: str, device: str | None = None) -> Path:
         sync = [uv, "pip", "sync", str(lock)]
         if cpu_index:
             sync += ["--torch-backend", "cpu"]
-        if name == "sandbox":  # whose programs cannot write bytecode
+        if name in ("sandbox", "ray"):  # whose programs cannot write bytecode; whose agents have 15 s to start
             sync.append("--compile-bytecode")
         if not sys.stderr.isatty():  # on a terminal uv shows its own progress
             sync.append("--quiet")

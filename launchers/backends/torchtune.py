@@ -95,7 +95,7 @@ class Torchtune:
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Conversations, or pairs of them."""
         pairs = {"preference": True} if recipe.method == "dpo" else {}
-        return {"format": "torchtune", "shape": "chat", **pairs}
+        return {"format": "torchtune", **pairs}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What torchtune would refuse late, accept and ignore, or do otherwise than said."""

@@ -300,8 +300,7 @@ class Recipe(Strict):
     """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
     that was before."""
     zero: Literal["zero", "zero_nothink"] | None = None
-    """The thinking format into which a chat template (templates/chat) prompts a base model. A copy of the model with
-    that template is made first, and trained."""
+    """The format into which a template of templates/chat prompts a base model; a copy with that template is trained."""
     hardware: str
     """A profile in configs/hardware."""
     site: str | None = None

@@ -2,7 +2,7 @@
 
 run.json, plan.json, resolved.json      what was asked for and what it became
 manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
-spreads/<pipeline>.json                 pass rates of sampled questions, margins of pairs (data_prep/steps/spread.py)
+spreads/<pipeline>.json                 pass rates of sampled questions, margins of pairs (launchers/run/spread.py)
 train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl, of DPO trainer_state.json too
 train/metrics/<attempt>.jsonl, …         of online RL instead (report/curves.py), the same below controls/<name>/
 eval/<label>.json (+ .samples.jsonl), compare.json

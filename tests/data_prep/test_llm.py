@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,28 @@ def test_retry_after_never_fails(text: str) -> None:
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda v: str(v).encode()))
 def test_no_bytes_make_an_answer_by_accident(content: bytes) -> None:
     assert isinstance(read_answer(content).reply, Failed)
+
+
+def test_threads_share_a_client_and_the_first_error_ends_them_all() -> None:
+    """As shards side by side do: each gets its own replies, and after a spent key no thread opens the client again."""
+
+    def script(request: Request) -> Fault | None:
+        return Status(401) if request.prompt == "q7" else None
+
+    with (
+        OpenAIServer() as calm,
+        client(calm, concurrency=4) as asked,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        parts = [[row for row in prompts(30) if int(row["id"][1:]) % 3 == part] for part in range(3)]
+        for part, results in zip(parts, threads.map(lambda rows: asked.run(rows, ONCE), parts), strict=True):
+            assert [text.split("|")[0] for text in texts(results)] == [row["id"].replace("r", "q") for row in part]
+    with OpenAIServer(script) as server, ThreadPoolExecutor(3) as threads:
+        with client(server, concurrency=4) as asked:
+            futures = [threads.submit(asked.run, part, ONCE) for part in parts]
+            errors = [future.exception(30) for future in futures]
+        assert any("the API key was refused" in str(error) for error in errors)
+        before = len(server.requests)
+        with pytest.raises(DataError, match="the client was closed"):
+            asked.run(prompts(1), ONCE)
+        assert len(server.requests) == before

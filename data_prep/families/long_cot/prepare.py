@@ -82,10 +82,10 @@ def _is_message(message: Any) -> bool:
 
 
 def _write(request: Request, split: str, rows: list[dict[str, Any]]) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from pyarrow.lib import Table
+    from pyarrow.parquet import write_table
 
-    table = pa.Table.from_pylist(
+    table = Table.from_pylist(
         [
             {
                 "data_source": request.data_source,
@@ -100,5 +100,5 @@ def _write(request: Request, split: str, rows: list[dict[str, Any]]) -> Path:
     request.local_dir.mkdir(parents=True, exist_ok=True)
     path = request.local_dir / f"{request.data_source}_{split}.parquet"
     with whole_file(path) as file:
-        pq.write_table(table, file)
+        write_table(table, file)  # type: ignore[no-untyped-call]  # pyarrow has none
     return path

@@ -55,7 +55,7 @@ class ChatPrompts(Step):
 
 def language(text: str) -> str:
     """ISO 639-1 code of the most likely language (py3langid, deterministic)."""
-    import py3langid
+    from py3langid.langid import classify
 
-    code: str = py3langid.classify(text)[0]
+    code: str = classify(text)[0]  # type: ignore[no-untyped-call]
     return code

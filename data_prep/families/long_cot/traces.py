@@ -30,8 +30,7 @@ class RequestTraces(Step):
     kind = "request_traces"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
 
-    class Params(Params):
-        """No parameters: the request is templates/prompts/long_cot/plan.j2."""
+    Params = Params  # the request is templates/prompts/long_cot/plan.j2
 
     def fingerprint(self, base: Any) -> dict[str, Any]:
         return {"request": content_hash("long_cot")}

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -50,6 +51,7 @@ _Item = tuple[int, int, Request, Sampling, int, "asyncio.Future[Reply]"]
 CANCEL_AGAIN_S = 0.5
 RATE_PATIENCE = 2  # tries of each key that end in 429, to one of others: limits by the minute take minutes
 FORM_CHECK_S = 10.0  # the first request goes alone for so long: a refusal of its parameters comes at once
+CLOSED = "the client was closed: another part of the step has failed"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
@@ -87,6 +89,7 @@ class ChatClient:
         self.urls = [url.rstrip("/") for url in urls]
 
     def __enter__(self) -> Self:
+        self._closed = False
         with ExitStack() as stack:
             self._journal = Journal(self.journal, self.window + ARRIVAL_S) if self.journal else Memory()
             stack.callback(self._journal.close)
@@ -109,9 +112,9 @@ class ChatClient:
             )  # fmt: skip
             self._loop = asyncio.new_event_loop()
             stack.callback(self._loop.close)
-            thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
-            thread.start()
-            stack.callback(thread.join)
+            self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+            self._thread.start()
+            stack.callback(self._thread.join)
             stack.callback(self._loop.call_soon_threadsafe, self._loop.stop)
             self._on_loop(self._start())
             stack.callback(lambda: self._on_loop(self._stop()))
@@ -125,12 +128,14 @@ class ChatClient:
         opened, self._open, self._closed = self._open, None, True
         self._spend.report(self._done, None, now=True)
         opened.close()
-        self._closed = False
 
     def _on_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of a coroutine that the thread of requests runs."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not wait([future], timeout=CANCEL_AGAIN_S).done:
+                if not self._thread.is_alive():  # another thread has closed the client meanwhile
+                    raise DataError(CLOSED)
             return future.result()
         except BaseException:
             future.cancel()
@@ -147,7 +152,7 @@ class ChatClient:
 
     async def _stop(self) -> None:
         """End all tasks, those of threads that wait for replies included."""
-        self._halt(DataError("the client was closed"))
+        self._halt(DataError(CLOSED))
         self._fatal.exception()
         pending = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         while pending:  # a task whose request swallows the cancellation takes the next one
@@ -182,10 +187,13 @@ class ChatClient:
     def ask(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Replies in the order of the requests, whatever the order of arrival. Raises DataError."""
         if self._closed:
-            raise DataError("the client was closed")
+            raise DataError(CLOSED)
         if self._open is None:
-            with self:
-                return self.ask(requests, sampling)
+            try:
+                with self:
+                    return self.ask(requests, sampling)
+            finally:
+                self._closed = False
         if self.longest is not None and sampling.max_tokens > self.longest:
             sampling = replace(sampling, max_tokens=self.longest)
         return self._on_loop(self._ask(requests, sampling))

@@ -213,7 +213,8 @@ def endpoint(
             f"model {params.model!r}: its tokenizer has no chat template, so it cannot be asked in messages: "
             "name a Jinja file by chat_template"
         )
-    name = canonical([params.identity(ctx.base), params.dtype, params.max_model_len, params.engine]).decode()
+    settings = [params.dtype, params.max_model_len, *([params.engine] if params.engine else [])]
+    name = canonical([params.identity(ctx.base), *settings]).decode()
     with serve(
         params.model, revision=params.revision, base=ctx.base, options=params.options, log=ctx.dir / "vllm.log"
     ) as server:

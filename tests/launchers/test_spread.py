@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.steps import spread
+from launchers.run import spread
 
 SCORES = {"all": [1, 1], "none": [0, 0.25], "some": [1, 0.5, 0, 0], "alike": [0.5, 0.5]}
 
