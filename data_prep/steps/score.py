@@ -73,9 +73,9 @@ class ScoreStep(Step):
 
     def modules(self) -> tuple[str, ...]:
         """The reward's; of one that is made of others, those of all rewards."""
-        registry = rewards.REGISTRY
-        names = registry if self.params.reward in ("combine", "bleu_rm") else (self.params.reward,)
-        return tuple(registry.get(name, name).partition(":")[0] for name in names)
+        combined = self.params.reward in ("combine", "bleu_rm")
+        names = rewards.REGISTRY if combined else (self.params.reward,)
+        return tuple(rewards.place_of(name).partition(":")[0] for name in names)
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""
