@@ -384,6 +384,7 @@ def submit(
     if dry_run:
         said = shlex.join(line)
     else:
+        slurm.submit(line, only_test=True)  # before gigabytes of environments are built
         for env in environments(run.plan):
             envs.ensure(env, run.plan.hardware.device)
         said = slurm.submit(line)

@@ -126,7 +126,7 @@ def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
     pinned = {line.partition("==")[0] for line in lock.read_text().splitlines()}
     for index, name in enumerate(resolved.recipe.loggers):
         if name != "file" and name not in pinned:
-            held = sorted({"tensorboard", "trackio", "wandb"} & pinned)
+            held = sorted({"mlflow", "tensorboard", "trackio", "wandb"} & pinned)
             message = (
                 f"{lock.name} does not hold {name}: take {' or '.join(['file', *held])}, or add it to {env}'s lock"
             )

@@ -259,7 +259,7 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
         jobs.append(job)
         for name in (file, held_out) if validation else (file,):
             commands += step_commands(specs[name], name, "data", job.label if folder else "")
-    trainings = [_beside(job, command) for job in jobs for command in backend.commands(job) if trains]
+    trainings = [_in_run(job, command, run) for job in jobs for command in backend.commands(job) if trains]
     for label, version, model, revision in _evaluations(jobs, trains):
         where = str(run / model) if isinstance(model, InRun) else model
         file = f"eval/{label}.spec.json"
@@ -274,11 +274,15 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
     return Plan(resolved, machines, backend, run, tuple(jobs), specs, everything, trains)
 
 
-def _beside(job: Job, command: Command) -> Command:
-    """A training whose reward asks the reward model has its server beside it."""
-    reward = job.resolved.recipe.reward
-    asks = reward is not None and service.asked_in(service.filled(job.resolved, reward.params))
-    return replace(command, service=asks and command.phase == "train")
+def _in_run(job: Job, command: Command, run: Path) -> Command:
+    """A training's command, with its reward model's server beside it, and one W&B run per run directory."""
+    recipe = job.resolved.recipe
+    if command.phase != "train":
+        return command
+    asks = recipe.reward is not None and service.asked_in(service.filled(job.resolved, recipe.reward.params))
+    name = f"{run.name}-{job.label}"
+    tracker = (("WANDB_RUN_ID", name), ("WANDB_NAME", name), ("WANDB_RESUME", "allow"))
+    return replace(command, service=asks, environ=command.environ + (tracker if "wandb" in recipe.loggers else ()))
 
 
 def _export_dir(spec: Spec) -> Path:

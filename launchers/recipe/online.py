@@ -92,14 +92,16 @@ def _algorithm(resolved: Resolved, rollout: Rollout, algorithm: Algorithm) -> It
 def _reward(resolved: Resolved) -> Iterator[Fault]:
     reward = resolved.recipe.reward
     assert reward is not None
+    key = "reward.name"
     try:
-        made = rewards.load(reward.name, **service.filled(resolved, reward.params))
+        made_by = rewards.reward_class(reward.name)
+        key = "reward.params"
+        made = made_by.create(reward.name, service.filled(resolved, reward.params))
     except UserError as error:
         yield from error.faults
         return
     except rewards.RewardError as error:
-        known = reward.name in rewards.REGISTRY or not str(error).startswith(f"reward {reward.name!r} cannot")
-        yield resolved.fault("reward.params" if known else "reward.name", str(error))
+        yield resolved.fault(key, str(error))
         return
     if reward.acc is not None and reward.name != "combine":
         yield resolved.fault("reward.acc", "names a part of a combined reward: leave it out")

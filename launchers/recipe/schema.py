@@ -203,7 +203,7 @@ class Stop(Strict):
     """Steps in a row in which no group's rewards differ: there is nothing to learn from."""
 
 
-Logger = Literal["file", "wandb", "tensorboard", "trackio"]
+Logger = Literal["file", "wandb", "tensorboard", "trackio", "mlflow"]
 
 
 class Eval(Strict):

@@ -26,7 +26,9 @@ def signed(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
     if value is None:
         return "–"
     text = number(value, _digits(value, metric))
-    return text if value < 0 or not text.strip("0.") else f"+{text}"
+    if not text.strip("−0."):
+        return text.lstrip("−")
+    return text if value < 0 else f"+{text}"
 
 
 def span(interval: tuple[float, float] | list[float] | None, metric: Mapping[str, Any] | None = None) -> str:

@@ -95,10 +95,14 @@ def submit_command(plan: Plan, after: Sequence[str] = ()) -> list[str]:
     return ["sbatch", "--parsable", *waiting, str(plan.run / "job.sbatch")]
 
 
-def submit(line: list[str]) -> str:
-    """Hand the job to Slurm; returns its number. Raises RunError with what sbatch said."""
+def submit(line: Sequence[str], only_test: bool = False) -> str:
+    """Hand the job to Slurm, or with `only_test` ask whether it would take it; returns the job's number.
+
+    Raises RunError with what sbatch said.
+    """
     try:
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        words = [*line[:1], "--test-only", *line[1:]] if only_test else line
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise RunError(
             "sbatch is not on PATH: submit from a login node of the cluster (--dry-run shows the line)"

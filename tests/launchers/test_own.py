@@ -72,7 +72,7 @@ def test_a_reward_of_ones_own_that_cannot_be_imported_is_one_line(house: House) 
     house.write("recipes/x/tasks/shop.yaml", TASK.replace("brevity:Brevity", "brevity:Brevty"))
     done = house.launch("check", "x/y")
     assert done.returncode == 2
-    assert "recipes.x.brevity:Brevty' cannot be imported" in done.stderr
+    assert "reward 'recipes.x.brevity:Brevty': module 'recipes.x.brevity' has no attribute 'Brevty'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -365,7 +365,7 @@ def test_figures():
 
 def test_matplotlib_waits_for_a_plot(tmp_path):
     code = (
-        "import sys, pathlib; from launchers import report; report.build(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from launchers.report import page; page.build(pathlib.Path(sys.argv[1]));"
         "print('matplotlib' in sys.modules)"
     )
     asked = subprocess.run(

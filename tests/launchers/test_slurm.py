@@ -47,6 +47,19 @@ def test_a_mini_recipe_runs_as_a_slurm_job(slurm: dict[str, str], house: House) 
     assert json.loads((run / "train" / "trainer_state.json").read_text())["global_step"] == 2
 
 
+def test_a_second_submission_waits_for_the_first_and_status_shows_both(slurm: dict[str, str], house: House) -> None:
+    house.write("configs/sites/later.yaml", "extra: [--begin=now+1hour]\n")
+    words = ("min_o1/sft_long", "--scale", "mini", "--set", "site=later")
+    first = house.launch("submit", *words, **slurm)
+    assert first.returncode == 0, first.stderr
+    job = first.stdout.strip()
+    second = house.launch("submit", *words, **slurm)
+    assert f"(after job {job} of the same run)" in second.stdout, second.stderr
+    (found,) = json.loads(house.launch("status", "--json", **slurm).stdout)
+    assert (found["state"], found["jobs"][0]) == ("queued", job)
+    subprocess.run(["scancel", *found["jobs"]], env=slurm, check=True)
+
+
 def test_slurm_grants_what_the_hardware_profile_asks(slurm: dict[str, str], house: House) -> None:
     house.write("configs/sites/here.yaml", "partition: gpu\ngpu_type: h800\n")
     run = Path(house.launch("render", "min_o1/sft_short", "--set", "site=here").stdout.strip())

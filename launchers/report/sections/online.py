@@ -174,8 +174,8 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
         found = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
         add(f"Reward on {task}", "mean, validation", found)
     reward = (run.recipe.get("reward") or {}).get("name")
-    named = f"Reward ({reward})" if reward else "Reward"
-    add(named, "mean of a step's completions", runs("critic/score/mean", "critic/rewards/mean"))
+    unit = f"{reward}, mean of a step's completions" if reward else "mean of a step's completions"
+    add("Reward", unit, runs("critic/score/mean", "critic/rewards/mean"))
     per_token = "nats, summed as in the loss" if summed else "nats per token"
     unit = "nats per token" if said.get("kl") == "reward" else per_token
     add("KL to the initial model", unit, runs("actor/kl_loss", "actor/reward_kl_penalty"), zero=True)
