@@ -269,6 +269,23 @@ def data(
 
 
 @app.command()
+def tokens(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+    fresh: Fresh = False, from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """The first training rows as the trainer sees them, by its own code: tokens with and without loss."""
+    from launchers.run import tokens as inspecting
+
+    found = inspecting.inspect(_locate(name, _given(scale, set_, from_make), out, fresh))
+    if as_json:
+        _print_json(found)
+    else:
+        for one in found:
+            inspecting.print_tokens(one)
+    inspecting.refuse(found)
+
+
+@app.command()
 def study(
     family: Annotated[str, typer.Argument(metavar="FAMILY", help="a family with a study.yaml")],
     scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,

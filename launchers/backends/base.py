@@ -88,6 +88,7 @@ class Backend(Protocol):
     name: str
     env: str
     methods: tuple[str, ...]
+    inspects: str  # the module that writes tokens.json of a training's folder (checks/tokens.py), in its environment
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Parameters of the export step that writes its training files."""

@@ -1,7 +1,7 @@
 """LlamaFactory: SFT and DPO (full and LoRA), one process on a laptop, torchrun with DeepSpeed or FSDP on GPUs.
 
-The trainer is started as `python -m llamafactory.launcher` (under torchrun on several GPUs) instead of its
-own command line, which splits paths at spaces.
+plugins/llamafactory/train.py starts the trainer (under torchrun on several GPUs) instead of its own command line, which
+splits paths at spaces.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class LlamaFactory:
 
     name = "llamafactory"
     env = "llamafactory"
+    inspects = "launchers.plugins.llamafactory.tokens"
     methods: tuple[str, ...] = ("sft", "dpo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
@@ -116,18 +117,17 @@ class LlamaFactory:
 
     def commands(self, job: Job) -> tuple[Command, ...]:
         """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (local.sh)."""
-        config = InRun(f"{job.output}/llamafactory.yaml")
         python, world = EnvPython(self.env), job.hardware.world
-        argv: tuple[str, ...] = (python, "-m", "llamafactory.launcher", config)
+        module = ("-m", "launchers.plugins.llamafactory.train", job.output)
+        argv: tuple[str, ...] = (python, *module)
         if world > 1:
             alone = ("--standalone",) if job.hardware.nodes == 1 else ()
             argv = (
                 python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
-                "--nproc-per-node", str(job.hardware.gpus_per_node), *alone, "-m", "llamafactory.launcher", config,
+                "--nproc-per-node", str(job.hardware.gpus_per_node), *alone, *module,
             )  # fmt: skip
         elif job.resolved.recipe.native.get("deepspeed"):
-            argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
-                    "-m", "llamafactory.launcher", config)  # fmt: skip
+            argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", *module)
         trained = Command(argv, "train", job.label, _environ(job))
         if not job.resolved.recipe.train.lora:
             return (trained,)

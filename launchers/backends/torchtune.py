@@ -83,6 +83,7 @@ class Torchtune:
 
     name = "torchtune"
     env = "torchtune"
+    inspects = "launchers.plugins.torchtune.tokens"
     methods: tuple[str, ...] = ("sft", "dpo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
-from launchers.recipe.online import is_online
+from launchers.recipe.online import is_online, with_thinking
 from launchers.recipe.schema import Recipe, our_name
 from launchers.render import template, yaml_value
 
@@ -125,6 +125,7 @@ class Verl:
 
     name = "verl"
     env = "verl"
+    inspects = "launchers.plugins.verl.tokens"
     methods: tuple[str, ...] = ("grpo", "ppo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
@@ -314,19 +315,23 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     recipe = resolved.recipe
     assert recipe.reward
     assert recipe.rollout
+    params = with_thinking(recipe.reward.name, recipe.reward.params, recipe.thinking)
     said: dict[str, Any] = {
-        "reward": recipe.reward.name, "params": recipe.reward.params,
+        "reward": recipe.reward.name, "params": params,
         "max_errors": recipe.limits.errors, "max_timeouts": recipe.reward.max_timeouts,
     }  # fmt: skip
     if recipe.reward.acc:
         said["acc"] = recipe.reward.acc
     import rewards
 
-    if rewards.load(recipe.reward.name, **recipe.reward.params).grouped:
+    if rewards.load(recipe.reward.name, **params).grouped:
         said["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
         graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
-        said["validation"] = {name: {"reward": one.name, "params": one.params} for name, one in graded.items()}
+        said["validation"] = {
+            name: {"reward": one.name, "params": {**one.params, **with_thinking(one.name, {}, recipe.thinking)}}
+            for name, one in graded.items()
+        }
     return said
 
 

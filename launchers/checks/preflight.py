@@ -151,11 +151,11 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
             tasks.known_prompt(recipe.system_prompt)
         except ValueError as error:
             yield resolved.fault("system_prompt", str(error))
-    if recipe.eval and recipe.eval.thinking is not None:
+    if recipe.thinking is not None:
         try:
-            thinking(recipe.eval.thinking)
+            thinking(recipe.thinking)
         except rewards.RewardError as error:
-            yield resolved.fault("eval.thinking", str(error))
+            yield resolved.fault("thinking", str(error))
     if recipe.eval and recipe.eval.n > 1 and recipe.eval.temperature == 0:
         yield resolved.fault("eval.n", f"{recipe.eval.n} greedy samples are one sample: give eval.temperature, or n 1")
 

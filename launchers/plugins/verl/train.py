@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.guard import descendants
+from launchers.checks.tokens import tell
 from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
@@ -40,24 +41,26 @@ def main(argv: Sequence[str]) -> int:
     if (folder / "merged" / "done.json").exists():
         return 0
     if not _ended(folder):
-        from launchers.plugins.verl import check
+        from launchers.plugins.verl import check, tokens
 
         try:
             config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
         except check.CannotCompose as problem:
             print(f"error: {problem}", flush=True)
             return 2
-        _pin_model(folder, config)
+        pin_model(folder, config)
         if found := check.faults(config):
             for line in check.explain(found, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
             return 2
+        if faults := tokens.inspected(folder, config):
+            return tell(faults)
         _train(folder, config)
     _merge(folder)
     return 0
 
 
-def _pin_model(folder: Path, config: Any) -> None:
+def pin_model(folder: Path, config: Any) -> None:
     """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
     if not (wanted := _read(folder / "model.json")):
         return
