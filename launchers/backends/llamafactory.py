@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
+from launchers.checks import inspection
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.machines.hardware import Hardware
@@ -92,7 +93,7 @@ class LlamaFactory:
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
         """train/llamafactory.yaml, and the DeepSpeed or FSDP file that it names."""
-        recipe, files = job.resolved.recipe, {}
+        recipe, files = job.resolved.recipe, inspection.files(job)
         native = {key: value for key, value in recipe.native.items() if value is not None}
         native.setdefault("template", models.template(recipe.model))
         if "fsdp_config" in native:

@@ -17,6 +17,7 @@ from typing import Any
 
 from launchers.backends.base import Command, EnvPython, Job, Progress
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
+from launchers.checks import inspection
 from launchers.envs import REPO
 from launchers.errors import Fault, nearest
 from launchers.machines.hardware import Hardware
@@ -156,6 +157,7 @@ class Torchtune:
             "loggers": [name for name in recipe.loggers if name != "file"],
         }  # fmt: skip
         files = {
+            **inspection.files(job),
             f"{folder}/torchtune.yaml": template("torchtune/torchtune.yaml.j2").render(values),
             f"{folder}/origins.json": _json(_origins(resolved)),
         }

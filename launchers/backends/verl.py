@@ -17,6 +17,7 @@ from typing import Any
 
 from data_prep.sources import tasks
 from launchers.backends.base import Command, EnvPython, Job, Progress
+from launchers.checks import inspection
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.machines.hardware import Hardware
@@ -195,6 +196,7 @@ class Verl:
             "validation_dir": str(run / folder / "validation"),
         }
         files = {
+            **inspection.files(job),
             f"{folder}/verl.yaml": template("verl/verl.yaml.j2").render(values),
             f"{folder}/reward.json": _json(_reward(resolved)),
             f"{folder}/origins.json": _json(_origins(resolved)),

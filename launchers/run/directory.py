@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from launchers import envs, targets
-from launchers.checks import inspection, tokens
 from launchers.errors import fail
 from launchers.plan import plan
 from launchers.plan.plan import Plan
@@ -99,7 +98,6 @@ def files(made: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for job in made.jobs:
         found |= made.backend.render(job, made.run)
-        found[f"{job.output}/{tokens.SETTINGS}"] = _json(inspection.settings(job))
     for name, spec in made.specs.items():
         found[name] = spec.model_dump_json(indent=1) + "\n"
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
