@@ -99,6 +99,23 @@ FIXED = {
     "actor_rollout_ref.actor.checkpoint.save_contents": "a run must be able to resume",
     "data.filter_overlong_prompts": "a prompt that is cut from the left is another question",
     "data.truncation": "a prompt that is cut is another question",
+    "data.gen_batch_size": "a step takes rollout.prompts",
+    "actor_rollout_ref.hybrid_engine": "verl has no other in this trainer",
+    "actor_rollout_ref.actor.checkpoint.async_save": "verl would never name a last checkpoint, so nothing would resume",
+    "actor_rollout_ref.actor.checkpoint.load_contents": "a run must be able to resume",
+    "actor_rollout_ref.actor.fsdp_config.dtype": "FSDP does not read it: set train.precision",
+    "actor_rollout_ref.rollout.do_sample": "verl does not read it: completions are sampled at rollout.temperature",
+    "actor_rollout_ref.rollout.repetition_penalty": "verl's agent loop always takes 1.0",
+    "actor_rollout_ref.rollout.prompt_length": "it follows rollout.max_prompt_length",
+    "actor_rollout_ref.rollout.response_length": "it follows rollout.max_response_length",
+    "actor_rollout_ref.rollout.val_kwargs.do_sample": "verl does not read it: set validation.temperature",
+    "algorithm.filter_groups.enable": "only the v1 trainer reads it",
+    "algorithm.norm_adv_by_std_in_grpo": "our advantages do not read it: set algorithm.advantages",
+    "critic.enable": "it follows algorithm.advantages",
+    "reward.reward_manager.name": "naive is the one that ends a run with too many errors",
+    "reward.reward_manager.source": "naive is the one that ends a run with too many errors",
+    "trainer.default_hdfs_dir": "verl saves there and cannot resume from it",
+    "trainer.v1.trainer_mode": "only the v1 trainer reads it",
 }
 _ERROR = re.compile(r"^(?:\(\w[^)]*\)\s*)?((?:\w+\.)*\w*(?:Error|Exception|Failures|Interrupt)\b.*)$")
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}

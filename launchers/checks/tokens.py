@@ -75,7 +75,7 @@ def tell(faults: Sequence[str]) -> int:
 
 @dataclass
 class Inspection:
-    """Collects rows as a trainer tokenised them. `told` is inspect.json, `template` the trainer's name of its template."""
+    """Collects rows as a trainer tokenised them. `template`: the trainer's name of its template."""
 
     told: Mapping[str, Any]
     template: str
