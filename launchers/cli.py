@@ -209,9 +209,10 @@ def render(
 
 
 def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
+    from launchers.run import directory as rundir
     from launchers.run import execute as running
 
-    run = _locate(name, given, out, fresh, first="do" if "report" in parts else "refuse")
+    run = rundir.pinned(_locate(name, given, out, fresh, first="do" if "report" in parts else "refuse"))
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
@@ -319,6 +320,7 @@ def submit(
     from launchers.targets import slurm
 
     run = _locate(name, _given(scale, set_, from_make), out)
+    run = run if dry_run else rundir.pinned(run)
     rundir.prepare(run)
     line = slurm.submit_command(run.plan)
     if run.finished and not dry_run:

@@ -261,6 +261,8 @@ class Recipe(Strict):
     """A Hub id (owner/name) or a local folder."""
     revision: str | None = None
     """The Hub revision of the model, a commit."""
+    positions: Positive | None = None
+    """Tokens per sequence where they may be more than the model's config says: rotary positions are extrapolated."""
     model_of: str | None = None
     """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
     that was before."""

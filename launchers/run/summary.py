@@ -67,11 +67,22 @@ def facts(plan: Plan) -> dict[str, Any]:
             "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
             "hours": found.hours, "usd": found.usd,
         },
-        "warnings": contamination.warnings(plan.trained_on),
+        "warnings": [*contamination.warnings(plan.trained_on), *_floating(plan)],
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
         "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],
     }  # fmt: skip
+
+
+def _floating(plan: Plan) -> list[str]:
+    """A Hub model of no certain commit."""
+    recipe = plan.resolved.recipe
+    if recipe.revision or Path(recipe.model).is_dir() or plan.resolved.begins_with:
+        return []
+    return [
+        f"{recipe.model} has no revision: a run takes the Hub's newest commit at its start, offline whichever is "
+        "cached; set `revision`"
+    ]
 
 
 def _rollout_facts(plan: Plan) -> dict[str, int] | None:
