@@ -171,6 +171,7 @@ def _merge(folder: Path) -> None:
     merged, partial = folder / "merged", folder / "merged.partial"
     for old in (merged, partial):
         shutil.rmtree(old, ignore_errors=True)
+    _note_adapters(folder, actor)
     merger = FSDPModelMerger(
         ModelMergerConfig(
             operation="merge",
@@ -183,9 +184,32 @@ def _merge(folder: Path) -> None:
     )
     merger.merge_and_save()
     merger.cleanup()
+    if (partial / "lora_adapter").is_dir():
+        _merge_adapters(partial)
     (partial / "done.json").write_text(json.dumps({"step": step}))
     partial.rename(merged)
     print(f"merged step {step} into {merged}", flush=True)
+
+
+def _note_adapters(folder: Path, actor: Path) -> None:
+    """Rank and alpha, which the online trainer does not save: without them the merger takes alpha as 0."""
+    from omegaconf import OmegaConf
+
+    model = OmegaConf.load(folder / "verl.yaml").actor_rollout_ref.model
+    if model.lora_rank:
+        said = {"r": model.lora_rank, "lora_alpha": model.lora_alpha, "task_type": "CAUSAL_LM"}
+        (actor / "lora_train_meta.json").write_text(json.dumps(said))
+
+
+def _merge_adapters(whole: Path) -> None:
+    """verl's merger leaves the base model and its adapters apart: the trained model is both."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(whole, dtype="auto")
+    model = PeftModel.from_pretrained(base, str(whole / "lora_adapter")).merge_and_unload()
+    model.save_pretrained(whole)
+    shutil.rmtree(whole / "lora_adapter")
 
 
 def _chosen(folder: Path) -> int:
