@@ -63,6 +63,8 @@ sbatch/%:  ## submit to Slurm (DRY_RUN=1 only prints the submit line)
 study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
 	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
+agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")
+	@$(CORE) -m data_prep.evaluation.agreement --data "$$DATA" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 
@@ -80,9 +82,9 @@ mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmet
 	  --subject $(call q,$(or $(SUBJECT),arithmetic))
 
 test:  ## everything, real trainers included, at the smallest size that proves it (two files of tests at a time)
-	@$(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
+	@python3 tests/system_packages.py && $(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
 test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the models
-	@$(CORE) -m pytest $(ARGS)
+	@python3 tests/system_packages.py && $(CORE) -m pytest $(ARGS)
 bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
 bench/launcher:  ## CPU time of each command
 	@$(CORE) tests/bench/launcher.py
@@ -97,11 +99,12 @@ bench/data_prep:  ## data steps on 100,000 and 1,000,000 rows, beside plain scri
 	@PYTHONPATH=. $(CORE) tests/bench/data_steps.py $(ARGS)
 	@PYTHONPATH=. $(CORE) tests/bench/llm_client.py
 check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its native config by the trainer's own parser
-	@$(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
+	@python3 tests/system_packages.py && $(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
 	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py tests/launchers/test_verl_checks_recipes.py \
 	    tests/launchers/test_llamafactory.py tests/plugins/test_torchtune.py \
 	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
-schema:  ## write configs/recipe.schema.json again
+schema:  ## write configs/recipe.schema.json and configs/data.schema.json again
 	@$(LAUNCH) schema > configs/recipe.schema.json
+	@$(CORE) -m data_prep schema > configs/data.schema.json

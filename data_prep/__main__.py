@@ -1,9 +1,12 @@
 """Run, read or plan a pipeline.
 
     python -m data_prep run  SPEC.json [--steps load,score]   runs those steps, or what is left of them
+                             [--engine serial|processes|ray] [--workers 8]    where, in place of what the spec says
     python -m data_prep rows SPEC.json [--step score]         prints a finished step's rows as JSON lines
     python -m data_prep plan SPEC.json                        prints each step's state as JSON
     python -m data_prep drops SPEC.json [--step load] [--reason "not JSON"]   prints dropped rows as JSON lines
+    python -m data_prep steps [NAME]                          prints all steps, or one with parameters and examples
+    python -m data_prep schema                                prints the JSON schema of data.yaml
     python -m data_prep size  [.cache/steps]                  prints what the cache holds, by kind of step
     python -m data_prep prune [.cache/steps] --unused-days 30 [--dry-run]     removes steps that no run has used
 
@@ -19,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.core import cache, pipeline
+from data_prep.core import cache, pipeline, reference
 from data_prep.core.progress import Lines, Live
 from data_prep.core.rows import encode
 from data_prep.errors import DataError
@@ -34,11 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb in ("run", "rows", "plan"):
         verbs.add_parser(verb).add_argument("spec", type=Path)
     verbs.choices["run"].add_argument("--steps", help="comma-separated names; all by default")
+    verbs.choices["run"].add_argument("--engine", choices=("serial", "processes", "ray"))
+    verbs.choices["run"].add_argument("--workers", type=int, help="shards at once")
     verbs.choices["rows"].add_argument("--step", help="name of a step; the last by default")
     drops = verbs.add_parser("drops")
     drops.add_argument("spec", type=Path)
     drops.add_argument("--step", help="name of a step; all by default")
     drops.add_argument("--reason", help="only rows dropped for this reason")
+    verbs.add_parser("steps").add_argument("name", nargs="?", help="a kind of step; all by default")
+    verbs.add_parser("schema")
     for verb in ("size", "prune"):
         verbs.add_parser(verb).add_argument("cache", type=Path, nargs="?", default=Path(".cache/steps"))
     verbs.choices["prune"].add_argument("--unused-days", type=float, default=30.0, help="30 by default")
@@ -59,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     spec = pipeline.Spec.read(args.spec)
+    given = {name: value for name in ("engine", "workers") if (value := getattr(args, name)) is not None}
+    spec = spec.model_copy(update={"execution": spec.execution.model_copy(update=given)})
     progress = Live() if sys.stderr.isatty() else Lines()
     try:
         pipeline.run(spec, args.steps.split(",") if args.steps else None, progress)
@@ -93,6 +102,16 @@ def _drops(args: argparse.Namespace) -> int:
     return 0
 
 
+def _steps(args: argparse.Namespace) -> int:
+    print(reference.listing() if args.name is None else reference.reference(args.name))
+    return 0
+
+
+def _schema(args: argparse.Namespace) -> int:
+    print(json.dumps(reference.schema(), indent=1))
+    return 0
+
+
 def _size(args: argparse.Namespace) -> int:
     print("\n".join(cache.size_table(args.cache)))
     return 0
@@ -107,7 +126,10 @@ def _prune(args: argparse.Namespace) -> int:
     return 0
 
 
-_VERBS = {"run": _run, "rows": _rows, "plan": _plan, "drops": _drops, "size": _size, "prune": _prune}
+_VERBS = {
+    "run": _run, "rows": _rows, "plan": _plan, "drops": _drops,
+    "steps": _steps, "schema": _schema, "size": _size, "prune": _prune,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,33 +12,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rewards.base import OUTCOMES, FailureLimit, Outcome, Reward, Score, code_hash
-    from rewards.errors import RewardError, TooManyFailures
-    from rewards.registry import REGISTRY, load, reward_class
+    from rewards.base import OUTCOMES as OUTCOMES
+    from rewards.base import FailureLimit as FailureLimit
+    from rewards.base import Outcome as Outcome
+    from rewards.base import Reward as Reward
+    from rewards.base import Score as Score
+    from rewards.base import code_hash as code_hash
+    from rewards.errors import RewardError as RewardError
+    from rewards.errors import TooManyFailures as TooManyFailures
+    from rewards.registry import REGISTRY as REGISTRY
+    from rewards.registry import load as load
+    from rewards.registry import reward_class as reward_class
 
-_MODULES = {
-    "base": ("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"),
-    "errors": ("RewardError", "TooManyFailures"),
-    "registry": ("REGISTRY", "load", "reward_class"),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [
-    "OUTCOMES",
-    "REGISTRY",
-    "FailureLimit",
-    "Outcome",
-    "Reward",
-    "RewardError",
-    "Score",
-    "TooManyFailures",
-    "code_hash",
-    "load",
-    "reward_class",
-]
+_MODULES = {"RewardError": "errors", "TooManyFailures": "errors"}
+_MODULES |= dict.fromkeys(("REGISTRY", "load", "reward_class"), "registry")
+_MODULES |= dict.fromkeys(("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"), "base")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'rewards' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"rewards.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"rewards.{_MODULES[name]}"), name)

@@ -135,19 +135,28 @@ class Reward:
         return type(self).create, (self.name, params_of(self))
 
     def score(self, row: Row, completion: str) -> Score:
-        """Grade one completion of `row`. A row that cannot be graded is outcome "error", not an exception."""
-        return self._counted([self.grade(row, completion)])[0]
+        """Grade one completion of `row`. What cannot be graded is outcome "error", not an exception."""
+        problem = _no_text(completion)
+        return self._counted([problem or self.grade(row, completion)])[0]
 
     def score_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         """Grade completions[i] of rows[i], in order. workers: how many may be graded at once."""
         if len(rows) != len(completions):
             raise RewardError(f"{len(rows)} rows but {len(completions)} completions")
-        return self._counted(self.grade_many(rows, completions, workers))
+        if not any(problems := list(map(_no_text, completions))):
+            return self._counted(self.grade_many(rows, completions, workers))
+        texts = [i for i, problem in enumerate(problems) if problem is None]
+        graded = iter(self.grade_many([rows[i] for i in texts], [completions[i] for i in texts], workers))
+        return self._counted([problem or next(graded) for problem in problems])
 
     @property
     def grouped(self) -> bool:
         """Whether a value depends on the other completions of its group, so that they must be scored together."""
         return False
+
+    def batches_at_once(self, workers: int | None) -> int:
+        """How many batches of a file are scored at once, each by a thread of its own."""
+        return 1
 
     def check_ready(self) -> None:
         """Raise RewardError if what the reward depends on (a server) is not there."""
@@ -167,6 +176,15 @@ class Reward:
         with self._lock:
             self.counts.update(score.outcome for score in scores)
         return scores
+
+
+def error(problem: str) -> Score:
+    """The score of a row or completion that cannot be graded."""
+    return Score(0.0, "error", {"problem": problem})
+
+
+def _no_text(completion: Any) -> Score | None:
+    return None if isinstance(completion, str) else error(f"the completion is {type(completion).__name__}, not a text")
 
 
 def params_of(reward: Reward) -> dict[str, Any]:

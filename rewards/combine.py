@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, model_validator
 
-from rewards.base import Outcome, Reward, Row, Score, group_of
+from rewards.base import Outcome, Reward, Row, Score, error, group_of
 from rewards.errors import RewardError
 from rewards.params import RewardParams, checked
 from rewards.registry import reward_class
@@ -147,7 +147,7 @@ def _graded(part: Part, rows: Sequence[Row], completions: Sequence[str], workers
     """A part's value, outcome and details of each completion, and its scaled value where it has one."""
     groups = ["" if part.spec.scale == "none" else group_of(row) for row in rows]
     with_group = [i for i, group in enumerate(groups) if group is not None]
-    results = [Score(0.0, "error", {"problem": NO_GROUP}).as_json() for _ in rows]
+    results = [error(NO_GROUP).as_json() for _ in rows]
     graded = part.reward.score_many([rows[i] for i in with_group], [completions[i] for i in with_group], workers)
     for i, score in zip(with_group, graded, strict=True):
         results[i] = score.as_json()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -114,13 +115,32 @@ def last_box(text: str) -> str | None:
 # "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
 STATED = (
     r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
-    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|[:：=]|(?:-+>?|→)\s)|<answer>"
+    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)\b|(?:[-=]+>|-+|→)\s|[:：=])|<answer>"
+    r"|\banswer(?:[*_]{1,3} ?|(?<=# answer)|(?<=# final answer))\n\s{0,9}"
     r"|(?:答案|正确选项|答え|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban)"
-    r"\s?(?:】|应该?是|应为|是|为|選|选|[:：]){1,3})[*_:：\s]{0,9}"
+    r"\s?(?:】|应该?是|应为|是|为|選|选|ist|est|es|è|é|は|は、|[:：]){1,3})[*_:：\s]{0,9}"
     r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
     r"|equal to)\b[,:\s]{0,9}){0,2}(?=([^\n]{1,400}))"
 )
 _STATED = re.compile("(?i)" + STATED)
+# One of these occurs in what STATED matches, in lower case.
+STATED_WORDS = (
+    "answer 答 选项 回答 해답 정답 답 الإجابة الجواب antwort respuesta risposta réponse resposta jawaban 解答"
+)
+
+
+def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) -> list[re.Match[str]]:
+    """All matches of a pattern in which one of these words occurs, at most `before` characters behind their start.
+
+    The text before the first of the words is skipped: such words are rare, and the patterns are slow.
+    """
+    lower = text.lower()
+    first = [at for word in words.split() if (at := lower.find(word)) >= 0]
+    if not first:
+        return []
+    return list(pattern.finditer(text, max(0, min(first) - before) if len(lower) == len(text) else 0))
+
+
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?]"
@@ -133,6 +153,7 @@ _NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final
     r"|could|will)\b"
 )
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
+_VALUE = re.compile(r"[-+=$€£\\.0-9]")
 _NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
 
 
@@ -143,16 +164,16 @@ def sentence(text: str) -> str:
 
 
 def _answer_is(text: str) -> str | None:
-    for content in reversed(_STATED.findall(TEXT_COMMAND.sub(r"\1", text))):
-        if not _NO_ANSWER.match(content) and (answer := sentence(content)):
+    for m in reversed(matches(_STATED, STATED_WORDS, TEXT_COMMAND.sub(r"\1", text))):
+        if not _NO_ANSWER.match(m[1]) and (answer := sentence(m[1])):
             return answer
     return None
 
 
 def _hashes(text: str) -> str | None:
-    contents = [_answer_is(content) or content.strip("* \t") for content in _HASHES.findall(text)]
-    values = [content for content in contents if re.match(r"[-+=$€£\\.0-9]", content)]  # others are headings
-    return (values or contents or [""])[-1] or None
+    contents = [content.strip("* \t") for content in _HASHES.findall(text)]
+    contents = [content if _VALUE.match(content) else _answer_is(content) or content for content in contents]
+    return ([content for content in contents if _VALUE.match(content)] or contents or [""])[-1] or None  # no headings
 
 
 def _last_number(text: str) -> str | None:
@@ -170,8 +191,12 @@ FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_nu
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
     """(answer, source): source is "box" or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
-    single = not fallbacks and text.find("\\boxed{") == text.rfind("\\boxed{")  # the parts make no difference
-    for part in [text] if single else parts(text):
+    at = -1 if fallbacks else text.rfind("\\boxed{")
+    if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: a single box, so that parts make no difference
+        flat = _FLAT.match(text, at + 7)
+        if flat and text.find("}", flat.end()) < 0:
+            return flat[1], "box"
+    for part in parts(text):
         if (box := last_box(part)) is not None:
             return box, "box"
         for name in fallbacks:
@@ -180,8 +205,13 @@ def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, s
     return None, ""
 
 
-def reduce_gold(answer: str) -> str:
-    """The final answer of a reference: after the last `####` (GSM8K), else in its last box, else all of it."""
+@lru_cache(maxsize=4096)
+def gold_text(answer: str | int | float) -> str:
+    """The final answer of a reference: after the last `####` (GSM8K), else in its last box, else all of it.
+
+    Numbers in the shortest exact form.
+    """
+    answer = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
     if "####" in answer:
         return answer.rpartition("####")[2].strip()
     box = last_box(answer) if "box" in answer else None

@@ -40,8 +40,6 @@ class FormatReward(Reward):
         self._format = thinking(params.thinking)
 
     def grade(self, row: Row, completion: str) -> Score:
-        if not isinstance(completion, str):
-            return Score(0.0, "error", {"problem": f"the completion is {type(completion).__name__}, not a text"})
         parsed = self._format.parse(without_end_token(completion, self._format.marks))
         problems: list[str] = [problem for problem in parsed.problems if problem not in self.params.ignore]
         if len(parsed.thought) < self.params.min_thought:

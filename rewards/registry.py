@@ -1,4 +1,4 @@
-"""Rewards by name. A reward of your own is one module with a subclass of `rewards.base.Reward`, and a line here."""
+"""Rewards by name. One of your own subclasses `rewards.base.Reward`; it is listed here or named `module:Class`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from rewards.errors import RewardError, nearest
 REGISTRY = {
     "bleu": "rewards.text.bleu:Bleu",
     "bleu_rouge_f1": "rewards.text.rouge:BleuRougeF1",
+    "chrf": "rewards.text.chrf:Chrf",
     "choice": "rewards.math.choice:ChoiceReward",
     "code": "rewards.code.reward:CodeReward",
     "language_mix": "rewards.text.language_mix:LanguageMix",
+    "embedding": "rewards.text.embedding:Embedding",
+    "keywords": "rewards.text.keywords:Keywords",
     "length": "rewards.text.length:Length",
     "exact": "rewards.math.exact:ExactReward",
     "math": "rewards.math.reward:MathReward",
@@ -28,12 +31,17 @@ REGISTRY = {
 
 
 def reward_class(name: str) -> type[Reward]:
-    """The class registered as `name`. Raises RewardError, naming the nearest reward, for an unknown one."""
-    if name not in REGISTRY:
-        raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; rewards: {', '.join(REGISTRY)}")
-    module, attribute = REGISTRY[name].split(":")
-    reward: type[Reward] = getattr(importlib.import_module(module), attribute)
-    assert issubclass(reward, Reward)
+    """The class registered as `name`, or at `package.module:Class`. Raises RewardError, naming the nearest reward."""
+    module, _, attribute = REGISTRY.get(name, name).partition(":")
+    if not attribute:
+        known = f"rewards: {', '.join(REGISTRY)}, or package.module:Class"
+        raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; {known}")
+    try:
+        reward = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as problem:
+        raise RewardError(f"reward {name!r}: {problem}") from None
+    if not (isinstance(reward, type) and issubclass(reward, Reward)):
+        raise RewardError(f"reward {name!r} is not a subclass of rewards.base.Reward")
     return reward
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import model_validator
@@ -82,7 +82,7 @@ class Thinking(RewardParams):
                 raise ValueError(problem)
         return self
 
-    @property
+    @cached_property
     def marks(self) -> tuple[str, ...]:
         return tuple(mark for mark in (self.open, self.close, self.delimiter, self.end) if mark)
 
@@ -142,8 +142,11 @@ class Thinking(RewardParams):
         if self.strict:
             return self.parse(text).answer
         closed = self._find(text, self.close)
-        if closed < 0 and self._opened(text):
-            return ""
+        if closed < 0:
+            if self._opened(text):
+                return ""
+            if not self.delimiter:
+                return text.strip()
         start, stop = self._answer_span(text, closed + len(self.close) if closed >= 0 else 0)
         return text[start:stop].strip()
 

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGES = ("data_prep", "rewards")
+NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its kind names its module in `modules`
 _DATA_FILES = (".cpp", ".h", ".j2")
 _KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
 _PARSING = threading.Lock()  # ast.parse in several threads at once can fail (CPython 3.11)
@@ -78,7 +79,7 @@ def _closure(modules: tuple[str, ...], known: _Known) -> Iterator[tuple[str, str
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name in seen or name.partition(".")[0] not in packages:
+        if name in seen or name in NAMES_ONLY or name.partition(".")[0] not in packages:
             continue
         seen.add(name)
         path = _file(name)
@@ -94,7 +95,7 @@ def _closure(modules: tuple[str, ...], known: _Known) -> Iterator[tuple[str, str
 
 def _parse(source: bytes, module: str, package: bool) -> _Parsed:
     tree = ast.parse(source)
-    imports = tuple(sorted(set(_imports(tree, module if package else module.rpartition(".")[0]))))
+    imports = tuple(sorted(set(imports_of(tree, module if package else module.rpartition(".")[0]))))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
             node.body = node.body[1:]
@@ -106,7 +107,7 @@ def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFun
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
-def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
     """Absolute names that a module imports, functions and classes among them. `package`: the one it lies in."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,69 +1,36 @@
-"""Runs one step: shard by shard, atomically, resumably, in this process or on a pool.
+"""Runs one step: shard by shard, atomically, resumably, on any executor.
 
-A step's directory holds `shards/00000.jsonl` with `00000.drops.jsonl` and `00000.json` (its statistics) and,
-once all are there, `manifest.json`. A shard's rows are renamed into place last, so a shard that exists is
-finished: `kill -9` costs the shards in flight, and the next run makes only what is missing. The engine
-decides where shards run, never what is in them: the bytes are the same on one process and on many.
+A step's directory holds its shards (`core/shards.py`) and, once all are there, `manifest.json`. `kill -9` costs the
+shards in flight, and the next run makes only what is missing. Executors decide where shards are made, never what is in
+them: the bytes are the same in one process and on many machines.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from importlib import metadata
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.core.files import locked, require_space, settle, sweep, write_atomic, write_together
+from data_prep.core.executors import cpus, execute
+from data_prep.core.files import locked, require_space, settle, sweep, write_atomic
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
-from data_prep.core.rows import check, encode, parse
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step, load_class
-from data_prep.core.stored import StoredRow, StoredRows, stored
+from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
+from data_prep.core.step import Step
+from data_prep.core.stored import StoredRows
 from data_prep.core.totals import read_totals
 from data_prep.errors import DataError, LimitPassed, explain
-
-Fault = Callable[[Row], Drop | None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a process must know to work on a step; plain data, so that it travels to a pool."""
-
-    name: str
-    kind: str
-    place: str  # of the step's class, module:Class; a pool's process may know fewer kinds than this one
-    key: str  # of the plan: the work, and the keys of its inputs
-    work: str  # hash of kind, parameters, fingerprint and code, whatever the inputs are
-    dir: Path
-    base: Path
-    params: dict[str, Any]
-    fingerprint: dict[str, Any]
-    code: str
-    input_keys: tuple[str, ...] = ()
-    input_dirs: tuple[Path, ...] = ()
-    max_drop_share: float = 0.05
-
-    def step(self) -> Step:
-        cls = load_class(self.place)
-        return cls(cls.Params.model_validate(self.params))
-
-    def context(self, workers: int = 1, rows: int | None = None) -> Context:
-        return Context(dir=self.dir, base=self.base, workers=workers, rows=rows)
-
-    @property
-    def shards(self) -> Path:
-        return self.dir / "shards"
 
 
 class Progress:
@@ -152,6 +119,8 @@ def _complete(job: Job, progress: Progress) -> Manifest:
     try:
         if step.scope == "shard":
             stats = _run_shards(job, step, inputs, progress)
+        elif step.scope == "split":
+            stats = _run_split(job, step, inputs, progress)
         else:
             stats = _run_once(job, step, inputs, total, progress)
         _judge(job, step, stats, stats.rows_in)
@@ -186,17 +155,16 @@ def _check_ids(job: Job) -> None:
 
 def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress: Progress) -> Stats:
     """Source and whole steps: one call makes everything, cut into shards as it comes; its rows are read when used."""
-    shutil.rmtree(job.shards)
-    job.shards.mkdir()
+    _start_over(job)
     progress.start(job, total, 0)
     stats, index = Stats(), 0
-    with step.open(job.context(step.processes())) as apply:
-        rows = StoredRows([path for path, _ in inputs.files], _reading(step))
-        bad = rows.admit(_door(step, inputs))
+    with step.open(job.context(step.processes() or cpus())) as apply:
+        rows = StoredRows(inputs.files, reading(step))
+        bad = rows.admit(inputs.fault(step))
         outputs = chain(bad, apply(rows, 0) if rows or not bad else ())
         started = time.monotonic()
         while chunk := list(islice(outputs, step.shard_rows)):
-            stats.add(_write_shard(job, step, index, chunk, len(chunk), started))
+            stats.add(write_shard(job, step, index, chunk, len(chunk), started))
             progress.advance(len(chunk))
             index, started = index + 1, time.monotonic()
     settle(job.shards)  # all at once: until the manifest stands, such a step starts over
@@ -204,26 +172,63 @@ def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress:
     return stats
 
 
-def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
-    """Shard steps: whatever shard is missing, here or on a pool."""
-    size = step.shard_rows
-    indices = range((inputs.rows + size - 1) // size)
-    _discard_other_cut(job, inputs, size)
-    todo = [index for index in indices if not _shard_path(job, index).exists()]
-    done = inputs.rows - sum(inputs.length(index, size) for index in todo)
-    progress.start(job, inputs.rows, done)
-    seen = Stats()
-    for part in shard_stats(job.dir):
-        seen.add(part)
-    with closing(_make_shards(job, step, inputs, todo)) as made:
-        for index, part in made:
-            seen.add(part)
-            progress.advance(inputs.length(index, size))
-            _judge(job, step, seen, inputs.rows)  # a hopeless step ends as soon as it is known to be one
+def _run_split(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
+    """Steps that look at all rows and then decide on each: both are done shard by shard, on all cores."""
+    _start_over(job)
+    progress.start(job, inputs.rows, 0)
+    count = -(-inputs.rows // step.shard_rows)
+    sizes: dict[int, int] = {}  # of each shard, rows that are valid
+
+    def spread(method: str, argument: Any = None) -> Iterator[Any]:
+        early: dict[int, Any] = {}
+        place = 0
+        calls = [Call(index, argument, method) for index in range(count)]
+        with closing(execute(job, step, calls, inputs.rows)) as results:
+            for index, (size, result) in results:
+                sizes[index], early[index] = size, result
+                while place in early:
+                    yield early.pop(place)
+                    place += 1
+
+    rows = StoredRows(inputs.files, reading(step))
+    rows.admit(inputs.fault(step))
+    decisions = iter(list(step.decide(rows, spread)))  # all of them before the first is used
+    calls = [Call(index, list(islice(decisions, sizes[index]))) for index in range(count)]
+    with closing(execute(job, step, calls, inputs.rows)) as made:
+        for index, _ in made:
+            progress.advance(inputs.length(index, step.shard_rows))
+    settle(job.shards)
+    return _sum(job)
+
+
+def _start_over(job: Job) -> None:
+    shutil.rmtree(job.shards)
+    job.shards.mkdir()
+
+
+def _sum(job: Job) -> Stats:
+    """Statistics of all shards, in order."""
     stats = Stats()
     for part in shard_stats(job.dir):
         stats.add(part)
     return stats
+
+
+def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
+    """Shard steps: whatever shard is missing."""
+    size = step.shard_rows
+    indices = range((inputs.rows + size - 1) // size)
+    _discard_other_cut(job, inputs, size)
+    todo = [index for index in indices if not job.shard(index).exists()]
+    done = inputs.rows - sum(inputs.length(index, size) for index in todo)
+    progress.start(job, inputs.rows, done)
+    seen = _sum(job)
+    with closing(execute(job, step, [Call(index) for index in todo], inputs.rows - done)) as made:
+        for index, part in made:
+            seen.add(part)
+            progress.advance(inputs.length(index, size))
+            _judge(job, step, seen, inputs.rows)  # a hopeless step ends as soon as it is known to be one
+    return _sum(job)
 
 
 def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
@@ -233,94 +238,7 @@ def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
     """
     done = zip(shard_paths(job.dir), shard_stats(job.dir), strict=True)
     if any(stats.rows_in != inputs.length(int(path.stem), size) for path, stats in done):
-        shutil.rmtree(job.shards)
-        job.shards.mkdir()
-
-
-def _make_shards(job: Job, step: Step, inputs: Inputs, todo: Sequence[int]) -> Generator[tuple[int, Stats], None, None]:
-    workers = min(step.processes(), len(todo))
-    if workers <= 1:
-        if todo:
-            rows = sum(inputs.length(index, step.shard_rows) for index in todo)
-            with step.open(job.context(rows=rows)) as apply:
-                for index in todo:
-                    yield index, make_shard(job, step, inputs, apply, index)
-        return
-    from data_prep.core.pool import make_on_pool  # costs imports that a launcher need not pay
-
-    yield from make_on_pool(job, todo, workers)
-
-
-def make_shard(job: Job, step: Step, inputs: Inputs, apply: Apply, index: int) -> Stats:
-    """Apply an opened shard step to its shard number `index`, and write that."""
-    started = time.monotonic()
-    start = index * step.shard_rows
-    rows = [*map(_reading(step), inputs.lines(start, start + step.shard_rows))]
-    return _write_shard(job, step, index, _through_door(_door(step, inputs), rows, apply, index), len(rows), started)
-
-
-def _reading(step: Step) -> Callable[[bytes], Row]:
-    """How a stored line becomes a row of this step."""
-    return stored if step.passes else parse
-
-
-def _door(step: Step, inputs: Inputs) -> Fault | None:
-    """Says why a row may not enter the step, or None when it may; itself None where all may.
-
-    Rows were checked when they were written, and what all of them have was written down.
-    """
-    needs, present = ("id", *step.needs), step.present
-    return None if inputs.full.issuperset((*needs, *present)) else lambda row: check(row, needs, present)
-
-
-def _through_door(fault: Fault | None, rows: Sequence[Row], apply: Apply, shard: int) -> Iterator[Row | Drop]:
-    """Check rows, apply the step to the good ones, and pass on what comes out of both."""
-    if fault is None:
-        yield from apply(rows, shard)
-        return
-    good: list[Row] = []
-    for row in rows:
-        if drop := fault(row):
-            yield drop
-        else:
-            good.append(row)
-    if good or not rows:
-        yield from apply(good, shard)
-
-
-def _write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int, started: float) -> Stats:
-    """Write one shard's three files, its rows last. Raises DataError."""
-    stats = Stats(rows_in=rows_in)
-    lines: list[bytes] = []
-    drops: list[Drop] = []
-    full: Iterable[str] | None = None
-    for output in outputs:
-        if isinstance(output, Drop):
-            drops.append(output)
-            continue
-        line = output.line if isinstance(output, StoredRow) else check(output) or encode(output)
-        if isinstance(line, Drop):
-            drops.append(line)
-            continue
-        lines.append(line)
-        full = [name for name in (output if full is None else full) if output.get(name)]
-        if label := step.tally(output):
-            stats.counts[label] = stats.counts.get(label, 0) + 1
-    stats.count(drops)
-    stats.rows_out, stats.full = len(lines), sorted(full or ())
-    stats.sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
-    stats.seconds = round(time.monotonic() - started, 3)
-    path = _shard_path(job, index)
-    dropped = (_json_line(vars(drop)) for drop in drops)
-    told = [_json_line(vars(stats))]
-    files = [(path.with_suffix(".drops.jsonl"), dropped), (path.with_suffix(".json"), told), (path, lines)]
-    write_together(files, durable=step.scope == "shard")
-    return stats
-
-
-def _json_line(value: Any) -> bytes:
-    """Any JSON value, lone surrogates included: what is written of a hostile row must not fail."""
-    return json.dumps(value).encode() + b"\n"
+        _start_over(job)
 
 
 def _judge(job: Job, step: Step, stats: Stats, total: int) -> None:
@@ -345,11 +263,7 @@ def _discard_guilty(job: Job, step: Step) -> None:
     """Remove the shards that the verdict is against, so that the next run tries them again."""
     for index, stats in enumerate(shard_stats(job.dir)):
         if step.verdict(stats.counts, stats.rows_in):
-            _shard_path(job, index).unlink(missing_ok=True)
-
-
-def _shard_path(job: Job, index: int) -> Path:
-    return job.shards / f"{index:05d}.jsonl"
+            job.shard(index).unlink(missing_ok=True)
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
@@ -381,7 +295,7 @@ def _write_manifest(job: Job, stats: Stats) -> Manifest:
         sha256=stats.sha256,
         seconds=round(stats.seconds, 3),
         versions=_versions(job.step().packages),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         cost=paid.summary() if paid else {},
     )
     text = json.dumps(asdict(manifest), indent=1, ensure_ascii=True)
@@ -389,37 +303,3 @@ def _write_manifest(job: Job, stats: Stats) -> Manifest:
     if job.input_dirs:
         _link_content(job)
     return manifest
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The rows that a step reads: its inputs' shards, end to end."""
-
-    files: tuple[tuple[Path, int], ...]  # each with its number of rows
-    rows: int
-    size: int  # in bytes
-    full: frozenset[str] = frozenset()  # fields that all rows have, not empty
-
-    @classmethod
-    def of(cls, job: Job) -> Inputs:
-        found = [item for one in job.input_dirs for item in zip(shard_paths(one), shard_stats(one), strict=True)]
-        files = tuple((path, stats.rows_out) for path, stats in found)
-        size = sum(path.stat().st_size for path, _ in files)
-        had = [frozenset(stats.full) for _, stats in found if stats.rows_out]
-        return cls(files, sum(count for _, count in files), size, frozenset.intersection(*had) if had else frozenset())
-
-    def length(self, shard: int, size: int) -> int:
-        """Rows in shard number `shard` of `size` rows."""
-        return min(size, self.rows - shard * size)
-
-    def lines(self, start: int, stop: int) -> list[bytes]:
-        """Those of the rows start..stop of the whole."""
-        lines: list[bytes] = []
-        position = 0
-        for path, count in self.files:
-            first, last = max(start - position, 0), min(stop - position, count)
-            if first < last:
-                with path.open("rb") as file:
-                    lines.extend(islice(file, first, last))
-            position += count
-        return lines

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data_prep.core import engine
 from data_prep.core.code_identity import code_hash
-from data_prep.core.engine import Job, Progress
+from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
-from data_prep.core.step import KINDS, is_known, place_of, step_class
+from data_prep.core.registry import STEPS, is_known, place_of, step_class
+from data_prep.core.shards import Execution, Job
 from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
 
@@ -49,6 +50,7 @@ class Spec(BaseModel):
     cache: Path  # holds one directory per step
     steps: tuple[StepSpec, ...]
     max_drop_share: float = Field(0.05, ge=0, le=1)  # of rows at fault, per step
+    execution: Execution = Execution()  # where shards are made
 
     @field_validator("base", "cache")
     @classmethod
@@ -133,7 +135,7 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
     if kind == "pipeline":
         return Fault((index, kind), "the steps of another pipeline come first: only the first item may name one")
     if not is_known(kind):
-        return Fault((index, str(kind)), f"no such kind of step: {kind!r}{nearest(str(kind), KINDS)}")
+        return Fault((index, str(kind)), f"no such kind of step: {kind!r}{nearest(str(kind), STEPS)}")
     if params is not None and not isinstance(params, dict):
         return Fault((index, kind), f"parameters of {kind} must be a mapping, not {type(params).__name__}")
     rest = dict(params or {})
@@ -157,7 +159,7 @@ def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault
     everyone = {step.name for step in steps}
     for step, where in zip(steps, places or [("steps", step.name) for step in steps], strict=True):
         if not is_known(step.kind):
-            faults.append(Fault(where, f"no such kind of step: {step.kind!r}{nearest(step.kind, KINDS)}"))
+            faults.append(Fault(where, f"no such kind of step: {step.kind!r}{nearest(step.kind, STEPS)}"))
             continue
         if step.name in names:
             faults.append(Fault((*where, "name"), f"two steps are called {step.name!r}; give one a `name`"))
@@ -243,6 +245,7 @@ def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
         input_keys=tuple(job.key for job in inputs),
         input_dirs=tuple(job.dir for job in inputs),
         max_drop_share=spec.max_drop_share,
+        execution=spec.execution,
     )
 
 

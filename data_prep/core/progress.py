@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from data_prep.core.engine import Job, Progress
+from data_prep.core.engine import Progress
 from data_prep.core.manifest import Manifest, counts_line
+from data_prep.core.shards import Job
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

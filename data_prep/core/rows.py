@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from data_prep.core.step import Drop, Row
 
@@ -119,6 +119,11 @@ def content_id(row: Row) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def prompt_of(row: Row) -> str:
+    """The prompt's id, by which a prompt's samples are grouped."""
+    return str(row.get("meta", {}).get("prompt_id", row["id"]))
+
+
 def encode(row: Row) -> bytes | Drop:
     """One line of JSON in UTF-8, or a Drop for what neither can hold (lone surrogates, infinities)."""
     try:
@@ -135,7 +140,7 @@ def decode(line: bytes) -> dict[str, Any] | Drop:
     """One line of JSON as an object, or a Drop that says why it is none."""
     line = line.strip()
     try:
-        value = _STRICT.decode(line.decode("utf-8"))
+        value = _READ.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
     except ValueError as error:
@@ -147,12 +152,9 @@ def decode(line: bytes) -> dict[str, Any] | Drop:
     return value
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
 # Made once: json.loads and json.dumps make theirs anew for each call with such options.
-_STORED, _STRICT = json.JSONDecoder(), json.JSONDecoder(parse_constant=_refuse)
+# NaN and Infinity, which Python's json writes, are missing values.
+_STORED, _READ = json.JSONDecoder(), json.JSONDecoder(parse_constant=lambda constant: None)
 _LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 

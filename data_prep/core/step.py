@@ -1,13 +1,12 @@
 """The unit of data work: rows in, rows out, keyed by content.
 
-A step is a class with typed parameters, registered by kind. It never decides where it runs: `engine`
-gives it shards of rows and writes what comes back, so the same step runs in-process or on a pool with the
-same bytes. `pipeline` chains steps; `python -m data_prep run SPEC.json` runs a chain.
+A step is a class with typed parameters, registered by kind (`core/registry.py`). It never decides where it runs:
+`engine` gives it shards of rows and writes what comes back, so that the same step gives the same bytes on any executor.
+`pipeline` chains steps; `python -m data_prep run SPEC.json` runs a chain.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 Row = dict[str, Any]
-Scope = Literal["source", "shard", "whole"]
+Scope = Literal["source", "shard", "split", "whole"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Drop:
 
 Output = Iterable[Row | Drop]
 Apply = Callable[[Sequence[Row], int], Output]
+Spread = Callable[[str, Any], Iterator[Any]]  # a method's name and argument to its results on each shard, in order
 
 
 class Params(BaseModel):
@@ -63,16 +63,17 @@ class Context:
 class Step:
     """One kind of step. Subclasses set the class variables and implement `apply` or `open`.
 
-    scope: "source" makes rows from nothing (called once, with no rows), "shard" maps each shard by itself,
-    "whole" needs all rows at once. Only "shard" steps resume shard by shard; the others are quick and start
-    over. `needs` names the fields a row must have at the door: rows that lack one are dropped as bad before
-    `apply` sees them. `unkeyed` names the parameters that cannot change the output (how many processes, where a file
-    lies).
+    scope: "source" makes rows from nothing (called once, with no rows), "shard" maps each shard by itself, "split"
+    decides on each row after a look at all of them, "whole" needs all rows at once. Only "shard" steps resume shard by
+    shard; the others are quick and start over. `needs` names the fields a row must have: rows that lack one are dropped
+    as bad before `apply` sees them. `unkeyed` names the parameters that cannot change the output (how many processes,
+    where a file lies).
     """
 
     kind: ClassVar[str]
     scope: Scope = "shard"
     shard_rows: int = 1000
+    shards_at_once: int = 1  # in one process: a step that mostly waits for others has threads work on several
     needs: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
     present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty
@@ -97,9 +98,13 @@ class Step:
         """Modules that the step loads by name, whose code counts beside what its own module imports."""
         return ()
 
-    def processes(self) -> int:
-        """How many processes may work on shards at once; each of them opens the step for itself."""
+    def processes(self) -> int | None:
+        """How many processes may work on shards at once, None for any number; each opens the step for itself."""
         return 1
+
+    def resources(self) -> tuple[float, float]:
+        """CPUs and GPUs that each of the processes needs."""
+        return 1, 0
 
     def reads(self, base: Path) -> str:
         """What a source step reads, in words for a message; empty if nothing."""
@@ -126,60 +131,14 @@ class Step:
         """Rows of one shard to rows and drops."""
         raise TypeError(f"step {self.kind!r} implements neither apply nor open")
 
+    def decide(self, rows: Sequence[Row], spread: Spread) -> Iterable[Any]:
+        """Of a step of scope "split": a decision for each row, in order.
 
-# kind -> "module:Class". Modules are imported when a pipeline names them, so that the launcher stays light.
-KINDS: dict[str, str] = {
-    "load": "data_prep.steps.load:Load",
-    "curriculum": "data_prep.families.mini.step:Curriculum",
-    "generate": "data_prep.steps.generate:Generate",
-    "generations": "data_prep.families.skill_mix.steps.generations:Generations",
-    "score": "data_prep.steps.score:ScoreStep",
-    "select": "data_prep.steps.select:Select",
-    "lim": "data_prep.families.min_o1.lim:Lim",
-    "dedup": "data_prep.steps.dedup:Dedup",
-    "label": "data_prep.steps.label:Label",
-    "difficulty": "data_prep.steps.difficulty:Difficulty",
-    "rewrite": "data_prep.steps.rewrite:Rewrite",
-    "mix": "data_prep.steps.mix:Mix",
-    "decontaminate": "data_prep.steps.decontaminate:Decontaminate",
-    "best_of_n": "data_prep.steps.best_of_n:BestOfN",
-    "pairs": "data_prep.steps.pairs:Pairs",
-    "length_pairs": "data_prep.steps.length_pairs:LengthPairs",
-    "groups": "data_prep.steps.groups:Groups",
-    "gold": "data_prep.steps.gold:Gold",
-    "export": "data_prep.steps.export:Export",
-    "skill_tuples": "data_prep.families.skill_mix.steps.skill_tuples:SkillTuples",
-    "synthesize": "data_prep.families.skill_mix.steps.synthesize:Synthesize",
-    "verify_questions": "data_prep.families.skill_mix.steps.verify_questions:VerifyQuestions",
-    "questions": "data_prep.families.skill_mix.steps.questions:Questions",
-}
+        `spread(name, argument)` calls the step's method `name(rows, argument)` on each shard, on all cores. What it
+        returns and the decisions should be small; `rows` are read from disk when they are asked for.
+        """
+        raise TypeError(f"step {self.kind!r} does not implement decide")
 
-
-def step_class(kind: str) -> type[Step]:
-    """The class registered as `kind`, or named by it as `package.module:Class`. Raises KeyError for an unknown kind."""
-    return load_class(place_of(kind))
-
-
-def place_of(kind: str) -> str:
-    """`module:Class` of a kind. Raises KeyError."""
-    return kind if ":" in kind else KINDS[kind]
-
-
-def is_known(kind: str) -> bool:
-    """Whether a kind is registered, or names a class that can be imported and is a step."""
-    if ":" not in kind:
-        return kind in KINDS
-    try:
-        load_class(kind)
-    except (ImportError, AttributeError, AssertionError, ValueError):
-        return False
-    return True
-
-
-def load_class(place: str) -> type[Step]:
-    """The step at `module:Class`."""
-    module, name = place.split(":")
-    found = getattr(importlib.import_module(module), name)
-    assert isinstance(found, type)
-    assert issubclass(found, Step)
-    return found
+    def emit(self, rows: Sequence[Row], decisions: Sequence[Any]) -> Output:
+        """Of a step of scope "split": rows of one shard, with their decisions, to rows and drops."""
+        raise TypeError(f"step {self.kind!r} does not implement emit")

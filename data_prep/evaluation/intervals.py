@@ -29,9 +29,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def majority(votes: Sequence[tuple[str | None, float]]) -> float:
     """Expected score of the most frequent answer among one prompt's (answer, score) votes.
 
-    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Answers are equal when their text
-    is; None abstains. A tie counts as a fair draw among the tied answers; an answer is worth the mean score
-    of its samples. Nobody votes: 0.
+    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Equal answers have equal texts here; None abstains. A tie
+    counts as a fair draw among the tied answers; an answer is worth the mean score of its samples. Without votes: 0.
     """
     scores: dict[str, list[float]] = {}
     for answer, score in votes:

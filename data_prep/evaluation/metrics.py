@@ -4,7 +4,8 @@
     python -m data_prep.evaluation.metrics compare --a eval/after.json --b eval/before.json --out compare.json
 
 One row is one sample: `source` names the task, `meta.prompt_id` the prompt. Every figure that leaves this
-module is in percent. Standard library only, so that any environment that scores can also count.
+module is in percent. For maj@k two answers are one where the reward would accept either for the other: all right
+ones, and of mathematics the wrong ones that it grades as equal.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -83,14 +85,16 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
+Same = Callable[[Sequence[tuple[str, str]]], list[bool]]  # for pairs of answers, whether they are equal
+
+
+def task_result(samples: Iterable[Sample], same: Same | None = None) -> dict[str, Any]:
     """The result of one task (the `tasks` entry of an evaluation), in percent.
 
     pass@k (with 95 % intervals over prompts) and maj@k are given for k = 1, 2, 4 … up to the fewest samples a prompt
-    has; maj@k takes each
-    prompt's first k samples. maj@k is left out when a scored sample does not say which answer was extracted
-    (`meta.score_details.extracted`): to guess votes would invent agreement. Prompts with levels or skills are also
-    counted by level, and by tuple of skills with pass@k.
+    has; maj@k takes each prompt's first k samples, and is left out when a scored sample does not say which answer was
+    extracted (`meta.score_details.answer`). `same` compares wrong answers; without it equal texts are equal. Prompts
+    with levels or skills are also counted by level, and by tuple of skills with pass@k.
     """
     samples = list(samples)
     prompts = by_prompt(samples)
@@ -110,7 +114,8 @@ def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
         "by": {},
     }
     if all(s.votes_known for s in samples):
-        votes = {k: [majority([(s.vote, s.score) for s in g[:k]]) for g in prompts.values()] for k in ks[1:]}
+        ballots = _ballots(list(prompts.values()), same)
+        votes = {k: [majority(ballot[:k]) for ballot in ballots] for k in ks[1:]}
         result["maj_at"] = {str(k): percent(fmean(v)) for k, v in votes.items()}
     levels = _grouped(prompts.values(), lambda s: s.level)
     if levels:
@@ -120,6 +125,36 @@ def task_result(samples: Iterable[Sample]) -> dict[str, Any]:
             name: {**_table(groups), "pass_at": _passes(groups, ks)} for name, groups in skills.items()
         }
     return result
+
+
+def _ballots(prompts: Sequence[Sequence[Sample]], same: Same | None) -> list[list[tuple[str | None, float]]]:
+    """Each prompt's (answer, score) votes, equal answers by one text; right ones are equal to the reference answer."""
+    wrong = [sorted({s.vote for s in group if s.vote is not None and not s.right}) for group in prompts]
+    pairs = [(number, a, b) for number, answers in enumerate(wrong) for a, b in combinations(answers, 2)]
+    equal = same([(a, b) for _, a, b in pairs]) if same and pairs else [False] * len(pairs)
+    names = [{answer: answer for answer in answers} for answers in wrong]
+    for (number, a, b), is_equal in zip(pairs, equal, strict=True):
+        if is_equal:
+            names[number][b] = names[number][a]
+    return [
+        [(None if s.vote is None else "right" if s.right else f"wrong: {name[s.vote]}", s.score) for s in group]
+        for group, name in zip(prompts, names, strict=True)
+    ]
+
+
+def same_answers(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether the reward `math` accepts the second answer where the first is the reference."""
+    import rewards
+
+    rows = [{"prompt": [], "answer": a} for a, _ in pairs]
+    return [score.value == 1 for score in rewards.load("math").score_many(rows, [f"\\boxed{{{b}}}" for _, b in pairs])]
+
+
+def _comparison(task: str) -> Same | None:
+    """How answers of a task are compared: as its reward does, where it is `math`."""
+    from data_prep.sources import tasks
+
+    return same_answers if task in tasks.names() and tasks.read(task).reward.name == "math" else None
 
 
 def _grouped(
@@ -180,7 +215,7 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
         del best[SHOWN:]
     if not tasks:
         raise DataError("no rows to evaluate")
-    results = {task: task_result(samples) for task, samples in sorted(tasks.items())}
+    results = {task: task_result(samples, _comparison(task)) for task, samples in sorted(tasks.items())}
     prompts = [
         {"task": task, "prompt_id": p, "mean": percent(_mean(group)), "level": group[0].level,
          "samples": len(group), "right": sum(s.right for s in group), "tokens": _tokens(group)}

@@ -58,36 +58,36 @@ def find_model(name: str, revision: str | None, base: Path) -> Model:
     return Model(name, None, revision)
 
 
+def needs_template(model: Model) -> bool:
+    """Whether a local model's tokenizer has no chat template, so that it cannot be asked in messages."""
+    if model.path is None or any((model.path / f"chat_template.{end}").exists() for end in ("jinja", "json")):
+        return False
+    config = model.path / "tokenizer_config.json"
+    return config.is_file() and b'"chat_template"' not in config.read_bytes()
+
+
 def check_hub(model: Model) -> None:
     """Ask for a Hub model's config before an engine does, which would fail in pages. Raises DataError."""
     if model.path is not None:
         return
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, hf_hub_download
 
-    at = f"model {model.name!r}"
+    problems: dict[type[Exception], str] = {
+        errors.GatedRepoError: "is gated: accept its terms on the Hub and set HF_TOKEN",
+        errors.RepositoryNotFoundError: (
+            "is neither a folder here nor a model on the Hub (a private one needs HF_TOKEN)"
+        ),
+        errors.RevisionNotFoundError: f"has no revision {model.revision!r} on the Hub",
+        errors.LocalEntryNotFoundError: (
+            "is neither a folder here nor in the local Hub cache, and the Hub cannot be reached"
+        ),
+        errors.EntryNotFoundError: "has no config.json on the Hub: not a model that can be loaded",
+    }
     try:
         hf_hub_download(model.name, "config.json", revision=model.revision)
-    except GatedRepoError as error:
-        raise DataError(f"{at} is gated: accept its terms on the Hub and set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise DataError(
-            f"{at} is neither a folder here nor a model on the Hub (a private one needs HF_TOKEN)"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise DataError(f"{at} has no revision {model.revision!r} on the Hub") from error
-    except LocalEntryNotFoundError as error:
-        raise DataError(
-            f"{at} is neither a folder here nor in the local Hub cache, and the Hub cannot be reached"
-        ) from error
-    except EntryNotFoundError as error:
-        raise DataError(f"{at} has no config.json on the Hub: not a model that can be loaded") from error
+    except tuple(problems) as error:
+        problem = next(text for kind, text in problems.items() if isinstance(error, kind))
+        raise DataError(f"model {model.name!r} {problem}") from error
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

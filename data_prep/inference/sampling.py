@@ -1,4 +1,4 @@
-"""How completions are drawn, and what one is: the words that the offline engine and endpoints share."""
+"""How completions are drawn, and what one is: the terms that all clients of a model share."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """One completion; `tokens` is None where an endpoint does not say."""
+    """One completion. `tokens` is None where an endpoint does not say; `thought` is reasoning in a field of its own."""
 
     text: str
     finish_reason: str  # "stop", "length" (truncated), or the engine's own word
     tokens: int | None
+    thought: str = ""
 
 
 def prompt_seed(seed: int, row_id: str) -> int:

@@ -77,8 +77,11 @@ def _download_once(url: str, path: Path) -> None:
             raise ConnectionError(f"ended after {file.tell():,} of {length:,} bytes")
 
 
-def hub_records(hub: Hub) -> Iterator[dict[str, Any]]:
-    """Records of a dataset at one commit; no code of the dataset's is run. Raises DataError."""
+def hub_records(hub: Hub, streaming: bool = False) -> Iterator[dict[str, Any]]:
+    """Records of a dataset at one commit; no code of the dataset's is run. Raises DataError.
+
+    streaming: read from the network as records are taken, for the first few of many.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from datasets.exceptions import DatasetsError
     from datasets.load import load_dataset
@@ -88,17 +91,13 @@ def hub_records(hub: Hub) -> Iterator[dict[str, Any]]:
     disable_progress_bars()
     assert hub.split is not None  # files are read by `hub_files`
     try:
-        found = load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision)
-    except (
-        OSError,
-        ValueError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        DatasetsError,
-    ) as error:
+        if streaming:
+            yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
+        else:
+            yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision)
+    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled, DatasetsError) as error:
         reason = " ".join(str(error).split())[:300]
         raise Unreachable(f"{hub.id} at {hub.revision[:12]} cannot be loaded from the Hub: {reason}") from error
-    yield from found
 
 
 def hub_files(hub: Hub) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Records of local files and folders: JSON lines, JSON, CSV, TSV and Parquet, compressed or not; bad ones as drops.
+"""Records of local files and folders: JSON lines, JSON, CSV, TSV, Parquet and Arrow; bad ones as drops.
 
 JSON lines are read by our own reader, where a bad line costs that line. Files that are something else than their name
 says (a Git LFS pointer, a web page, UTF-16) are named for what they are.
@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,15 +24,13 @@ Records = Iterator[Record | Drop]
 MAX_JSON_BYTES = 4_000_000_000  # a .json file is held in memory as a whole
 COMPRESSED = (".gz", ".zst")
 GLOB = frozenset("*?[")
+_METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # of `datasets`, beside rows
 _CHATS = ("messages", "conversations", "prompt", "chosen", "rejected")  # lists of objects that are part of one record
 
 
 def read_records(path: Path) -> Records:
-    """Records of a file, a folder of files, or a folder that `datasets` saved. Raises DataError."""
+    """Records of a file, or of a folder of files, such as one that `datasets` saved. Raises DataError."""
     try:
-        if path.is_dir() and (path / "dataset_info.json").is_file():
-            yield from _saved(path)
-            return
         for file in files_of(path):
             yield from _READERS[suffix(file)](file)
     except (EOFError, gzip.BadGzipFile) as error:
@@ -46,17 +45,23 @@ def files_of(path: Path) -> list[Path]:
         if (path / "dataset_dict.json").is_file():
             splits = ", ".join(json.loads((path / "dataset_dict.json").read_text())["splits"])
             raise DataError(f"{path}: a saved dataset of several splits: name one of its folders ({splits})")
-        found = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file) in _READERS)
-        if not found:
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _holds_rows(file, path))
+        if not files:
             raise DataError(f"{path}: no data file in this folder ({', '.join(SUFFIXES)})")
-        return found
+        return files
     if not path.exists() and GLOB & set(str(path)):
         base = next(parent for parent in path.parents if not GLOB & set(str(parent)))
-        found = sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
-        if not found:
+        files = sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
+        if not files:
             raise DataError(f"{path}: no file matches")
-        return found
+        return files
     return [path]
+
+
+def _holds_rows(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder is data: neither hidden, nor what `datasets` keeps beside them."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and _kind(file) in _READERS and file.name not in _METADATA and not file.name.startswith("cache-")
 
 
 def suffix(path: Path) -> str:
@@ -154,10 +159,12 @@ def _unwrapped(values: Any, path: Path) -> list[Any]:
 
 def _csv(path: Path) -> Records:
     csv.field_size_limit(2**31 - 1)
-    delimiter = "\t" if _kind(path) == ".tsv" else ","
     # Bytes that are no UTF-8 survive as lone surrogates, so that they cost their row and not the file.
     with io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        for number, record in enumerate(csv.DictReader(file, delimiter=delimiter), 1):
+        names = file.readline()
+        delimiter = "\t" if _kind(path) == ".tsv" else max(",;\t", key=names.count)  # a table program may write `;`
+        header = next(csv.reader([names], delimiter=delimiter), [])
+        for number, record in enumerate(csv.DictReader(file, header, delimiter=delimiter), 1):
             if None in record or None in record.values():
                 yield Drop("wrong number of columns", f"record {number}", bad=True)
             elif any("\udc80" <= char <= "\udcff" for text in record.values() for char in text if char > "\ud7ff"):
@@ -167,30 +174,44 @@ def _csv(path: Path) -> Records:
 
 
 def _parquet(path: Path) -> Records:
-    from pyarrow.lib import ArrowInvalid
     from pyarrow.parquet import ParquetFile
+
+    with _arrow_file(path, "Parquet"):
+        for batch in ParquetFile(path).iter_batches(1000):  # type: ignore[no-untyped-call]  # pyarrow has no types
+            yield from batch.to_pylist()
+
+
+def _arrow(path: Path) -> Records:
+    """An Arrow stream, as `save_to_disk` writes it, or an Arrow file (Feather)."""
+    import pyarrow.ipc as ipc
+
+    with _arrow_file(path, "Arrow"), path.open("rb") as file:
+        if file.read(6) == b"ARROW1":
+            whole = ipc.open_file(path)  # type: ignore[no-untyped-call]
+            batches = (whole.get_batch(number) for number in range(whole.num_record_batches))
+        else:
+            batches = iter(ipc.open_stream(path))  # type: ignore[no-untyped-call]
+        for batch in batches:
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _arrow_file(path: Path, kind: str) -> Iterator[None]:
+    """Say what is wrong with a file that pyarrow cannot read. Raises DataError."""
+    from pyarrow.lib import ArrowInvalid
 
     with path.open("rb") as file:
         _refuse_foreign(file.read(200), path)
     try:
-        for batch in ParquetFile(path).iter_batches(1000):  # type: ignore[no-untyped-call]  # pyarrow has none
-            yield from batch.to_pylist()
+        yield
     except ArrowInvalid as error:
-        raise DataError(f"{path}: not Parquet: {' '.join(str(error).split())}") from error
-
-
-def _saved(path: Path) -> Records:
-    """A folder that `Dataset.save_to_disk` wrote."""
-    from datasets.load import load_from_disk
-
-    try:
-        yield from cast(Records, load_from_disk(str(path)))
-    except ValueError as error:
-        raise DataError(f"{path}: not a saved dataset: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{path}: not {kind}: {' '.join(str(error).split())}") from error
 
 
 _READERS: dict[str, Callable[[Path], Records]] = {
+    ".arrow": _arrow,
     ".csv": _csv,
+    ".feather": _arrow,
     ".json": _json,
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,

@@ -10,26 +10,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from data_prep.core.fingerprint import file_hash, known_hash
-from data_prep.core.step import Drop, Row, Step
+from data_prep.core.step import Context, Drop, Row, Step
 from data_prep.errors import DataError
-from data_prep.sources import choices, programs, shapes, tasks
+from data_prep.sources import benchmarks, tasks
+from data_prep.sources.columns import AnswerFrom, Columns, final_answer, mapped, missing, pick, root
 from data_prep.sources.fetch import fetch, hub_files, hub_records
 from data_prep.sources.files import files_of, read_records, suffix
-from data_prep.sources.tasks import (
-    AnswerFrom,
-    Choices,
-    Columns,
-    Curriculum,
-    Hub,
-    Match,
-    Programs,
-    Questions,
-    Remote,
-    Unanswered,
-)
+from data_prep.sources.shapes import recognised
+from data_prep.sources.tasks import Choices, Hub, Match, Programs, Remote, Unanswered
 
 LOOK_AT = 100  # records that show the columns
-Place = Path | Hub | Remote | Curriculum | Questions
+Place = Path | Hub | Remote | Step
 Records = Iterator[dict[str, Any] | Drop]
 
 
@@ -55,33 +46,63 @@ class Origin:
     def name(self) -> str:
         """The place, for a message."""
         place = self.place
-        if isinstance(place, Curriculum):
-            return "the curriculum"
-        if isinstance(place, Questions):
-            return place.path
+        if isinstance(place, Step):
+            return place.reads(tasks.ROOT) or f"the step {place.kind}"
         return place.id if isinstance(place, Hub) else place.url if isinstance(place, Remote) else str(place)
 
     def identity(self) -> dict[str, Any]:
         """What of an origin can change the rows. Raises DataError when a file is missing."""
-        found: dict[str, Any] = {
-            "source": self.source,
-            "place": _place_identity(self.place),
-            "columns": list(self.columns),
-            "filter": {
-                column: wanted.model_dump(mode="json") if isinstance(wanted, Match) else wanted
-                for column, wanted in self.filter.items()
-            },
-            "answer_from": self.answer_from,
-            "system": prompt_hash(self.system),
-        }
-        rest = {
-            "programs": self.programs,
-            "choices": self.choices and self.choices.model_dump(mode="json"),
-            "instructions": prompt_hash(self.instructions),
-            "unanswered": self.unanswered if self.unanswered != "bad" else None,
-            "thinking": self.thinking,
-        }
-        return found | {name: value for name, value in rest.items() if value}
+        facts = {name: _plain(value) for name, value in vars(self).items() if name not in ("place", "task", "foreign")}
+        prompts = {name: prompt_hash(getattr(self, name)) for name in ("system", "instructions")}
+        return {**facts, **prompts, "place": _place_identity(self.place)}
+
+    def rows(self, ctx: Context, head: int | None) -> Iterator[Row | Drop]:
+        """All rows of the place; `head`: that no more than so many are wanted. Raises DataError."""
+        if isinstance(self.place, Step):
+            yield from self.place.apply([], ctx)
+            return
+        records = _records(self.place, ctx.downloads, head)
+        first, sample = look(records)
+        convert = self.conversion(sample) if sample else None
+        own = any(not missing(columns, sample) for columns in self.columns)
+        for record in chain(first, records):
+            if isinstance(record, Drop) or convert is None:
+                yield record
+            elif all(_matches(pick(record, path), wanted) for path, wanted in self.filter.items()):
+                made = convert(record)
+                yield made if isinstance(made, Drop) else self._answered(made, own)
+            else:
+                yield Drop("filtered out", str(record.get("id", "")))
+
+    def conversion(self, sample: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Row | Drop]:
+        """How records of these columns become rows. Raises DataError for columns that are not there."""
+        absent = [path for path in self.filter if root(path) not in sample and path not in sample]
+        if absent:
+            raise DataError(f"{self.name}: filter: no column {', '.join(absent)}; it has: {', '.join(sample)}")
+        if form := self.programs or self.choices:
+            beside = self.columns[0] if self.columns else {}
+            if lacks := benchmarks.missing(form, sample):
+                what = self.programs or self.source
+                raise DataError(f"{self.name}: {what} has a column {', '.join(lacks)}; this has: {', '.join(sample)}")
+            return lambda record: benchmarks.convert(record, form, beside)
+        fitting = next((columns for columns in self.columns if not missing(columns, sample)), None)
+        if fitting is None and self.columns and not self.foreign:
+            fitting = self.columns[0]  # `mapped` names the column that is not there
+        if fitting is None:
+            return recognised(sample, self.name, self.thinking)
+        return mapped(fitting, sample, self.name, self.thinking)
+
+    def _answered(self, row: Row, own: bool) -> Row | Drop:
+        """The row with the short answer that stands inside its long one. `own`: its columns are the origin's."""
+        if not self.answer_from:
+            return row
+        answer = final_answer(row, self.answer_from)
+        if answer is None and self.foreign and not own:
+            answer = row.get("answer")  # a user's file may hold the short answer already
+        if answer is None:
+            text, bad = str(row.get("answer") or row.get("completion") or ""), self.unanswered == "bad"
+            return Drop(f"no {self.answer_from} answer", str(row.get("id", "")), text[-60:], bad=bad)
+        return {**row, "answer": answer}
 
 
 def prompt_hash(name: str | None) -> str | None:
@@ -89,85 +110,49 @@ def prompt_hash(name: str | None) -> str | None:
     return file_hash(tasks.PROMPTS / f"{name}.txt") if name else None
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tasks.Model):
+        return value.model_dump(mode="json")
+    return {name: _plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
+
+
 def _place_identity(place: Place) -> dict[str, Any]:
     if isinstance(place, Path):
         return _files_identity(place)
     if isinstance(place, Remote):
         return {"pin": place.sha256 or place.git_blob, "suffix": suffix(Path(urlsplit(place.url).path))}
-    if isinstance(place, Questions):
-        return {**place.model_dump(exclude={"path"}), **questions_step(place).fingerprint(tasks.ROOT)}
+    if isinstance(place, Step):
+        params = place.params.model_dump(mode="json", exclude=set(place.unkeyed))
+        return {"kind": place.kind, "params": params, **place.fingerprint(tasks.ROOT)}
     return place.model_dump(mode="json")
 
 
 def _files_identity(place: Path) -> dict[str, Any]:
-    """Of a file by its content; of a folder or glob by its files' names and contents."""
-    if place.is_dir() and (place / "dataset_info.json").is_file():
-        paths = sorted(place.glob("*.arrow"))
-    else:
-        paths = files_of(place)
-    if paths == [place]:
-        if not place.is_file():
-            raise DataError(f"no file {place}")
-        return {"sha256": known_hash(place), "suffix": suffix(place)}
-    return {"files": [[path.name, known_hash(path)] for path in paths]}
+    """Of a file by its content; of a folder or glob by its files' names and contents. Raises DataError."""
+    paths = files_of(place)
+    if paths != [place]:
+        return {"files": [[path.name, known_hash(path)] for path in paths]}
+    if not place.is_file():
+        raise DataError(f"no file {place}")
+    return {"sha256": known_hash(place), "suffix": suffix(place)}
 
 
-def questions_step(place: Questions) -> Step:
-    """The step that reads them."""
-    from data_prep.families.skill_mix.steps import questions
-
-    given = {**place.model_dump(), "path": str(tasks.ROOT / place.path)}
-    return questions.Questions(questions.QuestionsParams.model_validate(given))
-
-
-def records(place: Path | Hub | Remote, downloads: Path) -> Records:
+def _records(place: Path | Hub | Remote, downloads: Path, head: int | None) -> Records:
     """All records of a place. Raises DataError."""
     if isinstance(place, Hub) and not place.files:
-        yield from hub_records(place)
+        yield from hub_records(place, streaming=head is not None)
         return
     paths = hub_files(place) if isinstance(place, Hub) else [place]
     for path in paths:
         yield from read_records(fetch(path, downloads) if isinstance(path, Remote) else path)
 
 
-def converted(found: Records, origin: Origin) -> Iterator[Row | Drop]:
-    """Records as rows, by the first column map that fits or by their shape."""
-    head, sample = look(found)
-    if not sample:
-        yield from head
-        return
-    convert = conversion(sample, origin)
-    own = any(shapes.fits(columns, sample) for columns in origin.columns)
-    for record in chain(head, found):
-        if isinstance(record, Drop):
-            yield record
-        elif all(_matches(shapes.pick(record, path), wanted) for path, wanted in origin.filter.items()):
-            made = convert(record)
-            yield made if isinstance(made, Drop) else _answered(made, origin, own)
-        else:
-            yield Drop("filtered out", str(record.get("id", "")))
-
-
-def _answered(row: Row, origin: Origin, own: bool) -> Row | Drop:
-    """The row with the short answer that stands inside its long one. `own`: its columns are the origin's."""
-    if not origin.answer_from:
-        return row
-    answer = shapes.final_answer(row, origin.answer_from)
-    if answer is None and origin.foreign and not own:
-        answer = row.get("answer")  # a user's file may hold the short answer already
-    if answer is None:
-        text = str(row.get("answer") or row.get("completion") or "")
-        bad = origin.unanswered == "bad"
-        return Drop(f"no {origin.answer_from} answer", str(row.get("id", "")), text[-60:], bad=bad)
-    return {**row, "answer": answer}
-
-
-def look(found: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]:
+def look(records: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]:
     """The first records, and all their columns with a value of each: any single one may lack some."""
     head: list[dict[str, Any] | Drop] = []
     sample: dict[str, Any] = {}
     looked = 0
-    for record in found:
+    for record in records:
         head.append(record)
         if isinstance(record, Drop):
             continue
@@ -176,29 +161,6 @@ def look(found: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]:
         if looked == LOOK_AT:
             break
     return head, sample
-
-
-def conversion(sample: Mapping[str, Any], origin: Origin) -> Callable[[Mapping[str, Any]], Row | Drop]:
-    """How records of these columns become rows. Raises DataError for columns that are not there."""
-    where = origin.name
-    absent = [path for path in origin.filter if shapes.root(path) not in sample and path not in sample]
-    if absent:
-        raise DataError(f"{where}: filter: no column {', '.join(absent)}; it has: {', '.join(sample)}")
-    if kind := origin.programs:
-        if lacks := programs.missing(kind, sample):
-            raise DataError(f"{where}: {kind} has a column {', '.join(lacks)}; this has: {', '.join(sample)}")
-        return lambda record: programs.convert(record, kind)
-    if asked := origin.choices:
-        beside = origin.columns[0] if origin.columns else {}
-        if lacks := choices.missing(asked, sample):
-            raise DataError(f"{where}: {origin.source} has a column {', '.join(lacks)}; this has: {', '.join(sample)}")
-        return lambda record: choices.convert(record, asked, beside)
-    for columns in origin.columns:
-        if shapes.fits(columns, sample):
-            return shapes.mapped(columns, sample, where)
-    if origin.columns and not origin.foreign:
-        return shapes.mapped(origin.columns[0], sample, where)  # says which column is not there
-    return shapes.recognised(sample, where, origin.thinking)
 
 
 def _matches(value: Any, wanted: Any) -> bool:

@@ -1,13 +1,13 @@
 """Tasks: the benchmarks and data sets that recipes name, one YAML file each in `configs/tasks`.
 
-A task says where its rows come from (a pinned Hub revision, a pinned file, a file of questions, or the mini
-curriculum), which columns hold what (or whose programs they are, or which hold a question's options), which system
-prompt it is asked with, and which reward grades it.
+A task says where its rows come from (a pinned Hub revision, a pinned file, or a step that makes them), which columns
+hold what (or whose programs they are, or which hold a question's options), which system prompt it is asked with, and
+which reward grades it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -15,19 +15,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 import rewards
-from data_prep.core.validation import explained
+from data_prep.core.registry import STEPS, is_known, step_class
+from data_prep.core.step import Step
+from data_prep.core.validation import Place, explained
 from data_prep.errors import DataError, explain, nearest
-from data_prep.families.mini.step import CurriculumParams
+from data_prep.sources.columns import AnswerFrom, Columns, check_columns
 from data_prep.sources.files import suffix
+from rewards.model.http import SERVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "configs" / "tasks"
 PROMPTS = ROOT / "templates" / "prompts"
 
-AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]  # data_prep/sources/shapes.py
 Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
 Unanswered = Literal["bad", "drop"]  # a row without the asked answer: at fault, or merely left out
-Columns = dict[str, str]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
 Scalar = str | int | float | bool
 
 
@@ -44,7 +45,7 @@ class Hub(Model):
     """
 
     id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: str = Field(pattern=r"^([0-9a-f]{40}|main)$")
     split: str | None = None
     config: str | None = None
     files: tuple[str, ...] = ()
@@ -89,20 +90,6 @@ class Remote(Model):
         return self
 
 
-class Curriculum(CurriculumParams):
-    """Problems of the mini world; parameters of the step `curriculum`, of which a task must say the split."""
-
-    split: Literal["train", "test"]
-
-
-class Questions(Model):
-    """A file of code questions, and how they are asked; parameters of the step `questions`."""
-
-    path: str  # from the repository
-    prompt: Literal["direct", "cot"] = "direct"
-    split: Literal["train", "held_out", "all"] = "held_out"
-
-
 class Match(Model):
     """What a column must be: a text with this in it, or none of these values."""
 
@@ -124,7 +111,7 @@ class Match(Model):
 
 class Choices(Model):
     """Columns of a question with options: `options` and `answer` (its place among them, or its letter), or `correct`
-    and `wrong`, which are put in an order that hangs on the row's id alone."""
+    and `wrong`, which are shuffled by the row's id alone."""
 
     question: str
     options: str | None = None
@@ -145,6 +132,9 @@ class Choices(Model):
         return tuple(filter(None, (self.question, self.options, self.answer, self.correct, *self.wrong)))
 
 
+SERVED = "${reward_model.url}"
+
+
 class Reward(Model):
     """A reward and its parameters."""
 
@@ -153,7 +143,9 @@ class Reward(Model):
 
     @model_validator(mode="after")
     def _loads(self) -> Reward:
-        rewards.reward_class(self.name).create(self.name, self.params)
+        # a value that the recipe fills in: the address of its reward model's server
+        given = {key: f"{SERVICE}task" if value == SERVED else value for key, value in self.params.items()}
+        rewards.reward_class(self.name).create(self.name, given)
         return self
 
 
@@ -164,8 +156,7 @@ class Task(Model):
     hub: Hub | None = None
     file: Remote | None = None
     mirror: Remote | None = None
-    curriculum: Curriculum | None = None
-    questions: Questions | None = None
+    step: dict[str, dict[str, Any]] | None = Field(None, min_length=1, max_length=1)  # kind -> its parameters
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
@@ -184,33 +175,42 @@ class Task(Model):
             return self.split == "test"
         if self.hub is not None:
             return self.hub.is_test
-        origin = self.curriculum or self.questions
-        return origin is not None and origin.split in ("test", "held_out")
+        return any(params.get("split") in ("test", "held_out") for params in (self.step or {}).values())
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if [self.hub, self.file, self.curriculum, self.questions].count(None) != 3:
-            raise ValueError("a task has one of hub, file, curriculum, questions")
+        if [self.hub, self.file, self.step].count(None) != 2:
+            raise ValueError("a task has one of hub, file, step")
+        if self.step and self.split is None and all("split" not in params for params in self.step.values()):
+            raise ValueError("say the split of the step's rows: its parameter `split`, or the task's own")
         if self.gated and not self.hub:
             raise ValueError("gated is of a hub's data set: leave it out")
         if self.programs and (self.columns or self.answer_from or self.choices or not self.hub):
             raise ValueError(
                 "programs says what every column of a hub's data set is: leave out columns, answer_from, choices"
             )
-        if self.choices and (self.answer_from or any(not _beside(name) for name in self.columns)):
+        if self.choices and (self.answer_from or any(name != "id" and name[:5] != "meta." for name in self.columns)):
             raise ValueError(
                 "choices makes prompt and answer: leave out answer_from, and of columns all but id, meta.*"
             )
         return self
 
+    def made(self, **params: Any) -> Step:
+        """The step that makes the task's rows, with these parameters in place of the task's."""
+        ((kind, given),) = (self.step or {}).items()
+        cls = step_class(kind)
+        return cls(cls.Params.model_validate({**given, **params}))
+
+    @field_validator("columns")
+    @classmethod
+    def _known_targets(cls, value: Columns) -> Columns:
+        check_columns(value)
+        return value
+
     @field_validator("system")
     @classmethod
     def _known_system(cls, value: str | None) -> str | None:
         return value if value is None else known_prompt(value)
-
-
-def _beside(field: str) -> bool:
-    return field == "id" or field.startswith("meta.")
 
 
 def names() -> list[str]:
@@ -246,11 +246,30 @@ def read(name: str) -> Task:
     try:
         task = Task.model_validate(document)
     except ValidationError as error:
-        found = explained(Task, error, document, "key")
-        faults += [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+        faults += _lines(explained(Task, error, document, "key"))
+    faults += _lines(_step_faults(document.get("step")))
     if faults:
         raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
     return task
+
+
+def _lines(found: Iterable[tuple[Place, str]]) -> list[str]:
+    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in found]
+
+
+def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the kind and the parameters of a task's step."""
+    for kind, params in given.items() if isinstance(given, dict) else ():
+        if not is_known(str(kind)) or step_class(str(kind)).scope != "source":
+            sources = [name for name in STEPS if step_class(name).scope == "source"]
+            yield ("step", kind), f"no step of that kind makes rows{nearest(str(kind), sources)}"
+            continue
+        model = step_class(kind).Params
+        try:
+            model.model_validate(params)
+        except ValidationError as error:
+            for place, message in explained(model, error, params, "parameter"):
+                yield ("step", kind, *place), message
 
 
 def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:

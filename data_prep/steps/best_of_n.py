@@ -1,7 +1,7 @@
 """Rejection sampling: each question's best samples by score, without repeats, as SFT rows.
 
 - best_of_n: {min_score: 1.0, tie: shortest}
-- best_of_n: {min_score: 0.6, per_prompt: 2, column: code}
+- best_of_n: {min_samples: 8, per_prompt: 2, column: code}      the best two, whatever a reward model's scores are
 
 Rows are the samples themselves, with their ids. Questions that give no row are counted as drops, and samples that
 cannot be used; samples that are merely not the best are not.
@@ -22,7 +22,7 @@ from data_prep.steps.candidates import BuilderParams, Candidate
 class BestOfNParams(BuilderParams):
     """`tie` chooses among equal scores: the first that was drawn, or the shortest."""
 
-    min_score: float = 1.0
+    min_score: float | None = None
     tie: Literal["first", "shortest"] = "first"
     per_prompt: int = Field(1, ge=1)
 
@@ -39,18 +39,18 @@ class BestOfN(Step):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in the order of their questions' ids, whatever order they come in."""
-        groups, drops = candidates.grouped(rows, self.params)
-        yield from drops
-        for name, found in groups.items():
-            if not found:
+        given = self.params
+        for name, samples, drops in candidates.grouped(rows, given):
+            yield from drops
+            if not samples:
                 yield Drop("question without a usable sample", name)
                 continue
-            kept, repeats = candidates.distinct(sorted(found, key=self._rank))
+            kept, repeats = candidates.distinct(sorted(samples, key=self._rank), given.identity)
             yield from repeats
-            good = [one for one in kept if one.score >= self.params.min_score]
+            good = [one for one in kept if given.min_score is None or one.score >= given.min_score]
             if not good:
-                yield Drop("question below min_score", name, f"best {max(one.score for one in found):g}")
-            for one in good[: self.params.per_prompt]:
+                yield Drop("question below min_score", name, f"best {max(one.score for one in samples):g}")
+            for one in good[: given.per_prompt]:
                 yield {**one.row, "completion": one.text}
 
     def _rank(self, one: Candidate) -> tuple[Any, ...]:

@@ -1,40 +1,41 @@
-"""What the builders of training data share: the scored samples of each question, in one order, told apart by code.
+"""What the builders of training data share: the scored samples of each question, in one order, repeats left out.
 
-A builder's parameter `column` says what is trained on: `code`, the completion's last fence alone, the one that the
-reward `code` has run; or `raw_output`, all that was generated, the chain of thought included.
+A builder's `column` says what is trained on: `code`, the completion's last fence alone, the one that the reward `code`
+has run; or `raw_output`, all that was generated, the chain of thought included. Its `identity` says when two samples
+are the same: by their text, by their program (of rows with tests, unless something else is said) or by the answer that
+the reward extracted. Only one question's samples are held at a time.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Drop, Params, Row
-from data_prep.steps.select import prompt_of
 from rewards import OUTCOMES
 from rewards.code.fences import LANGUAGES, blocks, choose
 from rewards.extract import cut_short
 from rewards.thinking import thinking
 
-Column = Literal["code", "raw_output"]
-
-# Modules of this package and of the rewards' whose code decides what a builder makes.
 OF_A_SAMPLE = ("sample", "finish_reason", "tokens", "score_details")  # fields of meta
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 class BuilderParams(Params):
-    """outcome: samples that ended otherwise are left out: a grader's fault or a cut-off text proves nothing."""
+    """outcome: samples that ended otherwise are left out: an error of the grader or a truncated text proves nothing."""
 
-    column: Column = "raw_output"
+    column: Literal["code", "raw_output"] = "raw_output"
+    identity: Literal["text", "program", "answer"] | None = None  # null: program where rows have tests, else text
     outcome: tuple[str, ...] = ("scored",)
+    min_samples: int = Field(1, ge=1)  # usable ones that a question needs
 
     @field_validator("outcome", mode="before")
     @classmethod
@@ -52,10 +53,11 @@ class BuilderParams(Params):
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One sample. text: what would be trained on."""
+    """One sample. text: what would be trained on; place: of its row among all."""
 
     row: Row
     text: str
+    place: int = 0
 
     @cached_property
     def score(self) -> float:
@@ -68,65 +70,91 @@ class Candidate:
         return f"{by}:{self.row['id']}" if by else str(self.row["id"])
 
     @cached_property
-    def said(self) -> str:
-        """Equal for samples that answer alike: the code, or the whole text where there is none, without blank ends."""
-        return "\n".join(line.rstrip() for line in (code_of(self.row) or self.text).strip().splitlines())
-
-    @cached_property
     def order(self) -> tuple[Any, ...]:
         """The place among the question's samples: as they were drawn, whatever order the rows come in."""
         sample = self.row.get("meta", {}).get("sample")
         return sample if isinstance(sample, int) else 0, natural(self.id), self.text
 
+    def content(self, identity: str | None) -> tuple[str, str]:
+        """What is equal for samples that are the same, after what it is: program, answer or text."""
+        text: Any = None
+        if identity == "program" or (identity is None and "tests" in self.row):
+            text, kind = code_of(self.row), "code"
+        elif identity == "answer":
+            text, kind = self.row["meta"].get("score_details", {}).get("answer"), "answer"
+        if not isinstance(text, str):
+            text, kind = self.text, "text"
+        return kind, "\n".join(line.rstrip() for line in text.strip().splitlines())
 
-def grouped(rows: Sequence[Row], given: BuilderParams) -> tuple[dict[str, list[Candidate]], list[Drop]]:
-    """The candidates of each question, questions and candidates in an order of their own, and the samples left out."""
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    drops: list[Drop] = []
-    for row in rows:
-        found = _candidate({**row, "meta": row.get("meta", {})}, given)
-        mine = groups[prompt_of(row)]
-        if isinstance(found, Drop):
-            drops.append(found)
-        else:
-            mine.append(found)
-    ordered = {name: sorted(groups[name], key=lambda one: one.order) for name in sorted(groups, key=natural)}
-    for name, samples in ordered.items():
+
+def by_question(rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
+    """Questions in natural order of their ids, each with the places of its rows."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[prompt_of(row)].append(place)
+    for name in sorted(places, key=natural):
+        yield name, places[name]
+
+
+def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, list[Candidate], list[Drop]]]:
+    """Each question with its usable samples, as they were drawn, and those left out; a question of too few has none."""
+    for name, places in by_question(rows):
+        made = [candidate(rows, place, given) for place in places]
+        samples = sorted((one for one in made if isinstance(one, Candidate)), key=lambda one: one.order)
+        drops = [one for one in made if isinstance(one, Drop)]
         twice = [b for a, b in pairwise(samples) if a.id == b.id]
         drops += (Drop("id of another sample", one.id, "ids say where a row comes from", bad=True) for one in twice)
-        ordered[name] = [one for one in samples if one not in twice]
-    return ordered, sorted(drops, key=lambda drop: (natural(drop.row_id), drop.reason, drop.detail))
+        samples = [one for one in samples if one not in twice]
+        if len(samples) < given.min_samples:
+            drops.append(Drop("question with too few samples", name, f"{len(samples)} of {given.min_samples}"))
+            samples = []
+        yield name, samples, sorted(drops, key=lambda drop: (natural(drop.row_id), drop.reason, drop.detail))
 
 
-def _candidate(row: Row, given: BuilderParams) -> Candidate | Drop:
-    row_id = str(row["id"])
+def candidate(rows: Sequence[Row], place: int, given: BuilderParams) -> Candidate | Drop:
+    """The sample in a row, or why it cannot be used."""
+    row = rows[place]
+    row, row_id = {**row, "meta": row.get("meta", {})}, str(row["id"])
     if "score" not in row:
         return Drop("missing score", row_id, "put `score` before this step", bad=True)
     if row.get("outcome", "scored") not in given.outcome:
         return Drop(f"outcome {row['outcome']}", row_id)
     if given.column == "raw_output":
-        return Candidate(row, row["completion"]) if row["completion"].strip() else Drop("nothing said", row_id)
+        completion = row["completion"]
+        return Candidate(row, completion, place) if completion.strip() else Drop("empty completion", row_id)
     code = code_of(row)
-    return Drop("no code", row_id) if code is None else Candidate(row, fenced(code, language_of(row)))
+    return Drop("no code", row_id) if code is None else Candidate(row, fenced(code, language_of(row)), place)
 
 
-def distinct(found: Iterable[Candidate]) -> tuple[list[Candidate], list[Drop]]:
-    """The first of each group that answers alike; where such a group has different scores, none of it.
+def distinct(samples: Sequence[Candidate], identity: str | None) -> tuple[list[Candidate], list[Drop]]:
+    """The first of each group of the same content; of a program with different scores none.
 
-    The same code that passes once and fails once was judged by a test that is not to be trusted.
+    The same program that passes once and fails once was judged by a test that is not to be trusted.
     """
-    alike: dict[str, list[Candidate]] = defaultdict(list)
-    for one in found:
-        alike[one.said].append(one)
+    same: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for one in samples:
+        same[one.content(identity)].append(one)
     kept: list[Candidate] = []
     drops: list[Drop] = []
-    for group in alike.values():
-        if len({one.score for one in group}) > 1:
+    for (kind, _), group in same.items():
+        if kind == "code" and len({one.score for one in group}) > 1:
             drops += (Drop("same code, other score", one.id) for one in group)
         else:
             kept.append(group[0])
-            drops += (Drop("same code as another sample", one.id, f"as {group[0].id}") for one in group[1:])
+            drops += (Drop(f"same {kind} as another sample", one.id, f"as {group[0].id}") for one in group[1:])
     return kept, drops
+
+
+def pair(chosen: Candidate, rejected: Candidate, **more: Any) -> Row:
+    """The question with both completions; meta says which samples they were."""
+    named = {"chosen_id": chosen.id, "rejected_id": rejected.id, "rejected_score": rejected.row["score"]}
+    return {
+        **chosen.row,
+        "id": f"{chosen.id}>{rejected.id}",
+        "completion": chosen.text,
+        "rejected": rejected.text,
+        "meta": about(chosen.row, **named, **more),
+    }
 
 
 def about(row: Row, **more: Any) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
 
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
@@ -41,7 +40,7 @@ class DecontaminateParams(Params):
     overlap_threshold: float = Field(0.75, gt=0, le=1)
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False
-    workers: int = Field(1, ge=1)
+    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
 
     @model_validator(mode="before")
     @classmethod
@@ -78,13 +77,17 @@ class Decontaminate(Step):
     Params = DecontaminateParams
     params: DecontaminateParams
 
-    def processes(self) -> int:
-        """As many as asked for."""
+    def processes(self) -> int | None:
+        """As many as asked for, by default any number."""
         return self.params.workers
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The benchmarks by content or pin. Raises DataError when a file is missing."""
         return self.params.benchmarks.fingerprint(base)
+
+    def modules(self) -> tuple[str, ...]:
+        """Those that load the benchmarks."""
+        return self.params.benchmarks.modules()
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:

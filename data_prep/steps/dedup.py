@@ -9,17 +9,20 @@ Near duplicates: `data_prep.text.near_duplicates`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import Field
 
-from data_prep.core.step import Context, Drop, Output, Params, Row, Step
-from data_prep.text.near_duplicates import near_duplicates
+from data_prep.core.step import Drop, Output, Params, Row, Spread, Step
+from data_prep.text import near_duplicates
 from data_prep.text.normalise import as_numbers, first_equal, normalised, text_hash, text_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from data_prep.text.near_duplicates import Counts, Prefixes
 
 Field_ = Literal["prompt", "completion", "answer"]
 
@@ -35,7 +38,7 @@ class DedupParams(Params):
 class Texts(Sequence[str]):
     """The texts of some rows, made when they are asked for."""
 
-    def __init__(self, rows: Sequence[Row], fields: Sequence[str], places: NDArray[np.int64]) -> None:
+    def __init__(self, rows: Sequence[Row], fields: Sequence[str], places: Sequence[int] | NDArray[np.int64]) -> None:
         self._rows, self._fields, self._places = rows, fields, places
 
     def __len__(self) -> int:
@@ -50,49 +53,67 @@ class Texts(Sequence[str]):
             return [self[one] for one in range(*at.indices(len(self)))]
         return normalised(self._rows[int(self._places[at])], self._fields)
 
-    def __iter__(self) -> Iterator[str]:
-        wanted = iter(self._places)
-        place = next(wanted, None)
-        for index, row in enumerate(self._rows):
-            if index == place:
-                yield normalised(row, self._fields)
-                place = next(wanted, None)
+
+@dataclass(frozen=True)
+class Repeat:
+    """Of a row that repeats an earlier one: that one's id, and the similarity of the two where they are not equal."""
+
+    id: str
+    similarity: float | None
 
 
 class Dedup(Step):
     """Keeps the first of each group; a drop names the row it repeats."""
 
     kind = "dedup"
-    scope = "whole"
+    scope = "split"
     passes = True
     Params = DedupParams
     params: DedupParams
 
-    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """The first row of each text; with `near`, also only the first of texts alike."""
+    def processes(self) -> None:
+        """Any number."""
+
+    def hashes(self, rows: Sequence[Row], _: None) -> bytes:
+        """Of the rows' texts."""
+        return b"".join(text_hash(row, self.params.fields) for row in rows)
+
+    def buckets(self, rows: Sequence[Row], stride: int) -> NDArray[np.uint32]:
+        """N-grams of a sample of the rows."""
+        return near_duplicates.buckets(self._texts(rows[::stride]), self.params.ngram)
+
+    def prefixes(self, rows: Sequence[Row], counted: Counts) -> Prefixes:
+        """The rarest n-grams of the rows."""
+        assert self.params.near is not None
+        return near_duplicates.prefixes(self._texts(rows), counted, self.params.near, self.params.ngram)
+
+    def _texts(self, rows: Sequence[Row]) -> Texts:
+        return Texts(rows, self.params.fields, range(len(rows)))
+
+    def decide(self, rows: Sequence[Row], spread: Spread) -> Iterator[Repeat | None]:
+        """For each row the first of its text, or with `near` of texts alike, if that is another one."""
         import numpy as np
 
-        hashes = bytearray()
-        for row in rows:
-            hashes += text_hash(row, self.params.fields)
-        earlier = first_equal(as_numbers(hashes))
-        fresh = np.flatnonzero(earlier == np.arange(len(rows)))
-        alike: dict[int, float] = {}
+        earlier = first_equal(as_numbers(b"".join(spread("hashes", None))))
+        similarities: dict[int, float] = {}
         if self.params.near is not None:
+            fresh = np.flatnonzero(earlier == np.arange(len(rows)))
+            counted = near_duplicates.common_buckets(spread("buckets", near_duplicates.stride(len(rows))))
+            parts = near_duplicates.of_places(spread("prefixes", counted), fresh)
             texts = Texts(rows, self.params.fields, fresh)
-            for later, like, similarity in near_duplicates(texts, self.params.near, self.params.ngram):
-                alike[int(fresh[later])] = similarity
+            for later, like, similarity in near_duplicates.alike(texts, parts, self.params.near, self.params.ngram):
+                similarities[int(fresh[later])] = similarity
                 earlier[fresh[later]] = fresh[like]
-        for index, row in enumerate(rows):
-            first = int(earlier[index])
-            if first == index:
-                yield row
-            elif index in alike:
-                yield _repeat("near duplicate", row, rows[first], f" ({alike[index]:.2f})")
-            else:
-                yield _repeat("duplicate", row, rows[first], "")
+        for index, first in enumerate(earlier.tolist()):
+            yield Repeat(rows[first]["id"], similarities.get(index)) if first != index else None
+
+    def emit(self, rows: Sequence[Row], decisions: Sequence[Repeat | None]) -> Output:
+        """The rows that repeat none, and drops."""
+        for row, repeat in zip(rows, decisions, strict=True):
+            yield row if repeat is None else _drop(row, repeat)
 
 
-def _repeat(reason: str, row: Row, earlier: Row, how: str) -> Drop:
-    detail = f"repeats {earlier['id']}{how}: {text_of(row, ('prompt',))[:80]!r}"
-    return Drop(reason, str(row["id"]), detail)
+def _drop(row: Row, repeat: Repeat) -> Drop:
+    reason = "duplicate" if repeat.similarity is None else "near duplicate"
+    how = "" if repeat.similarity is None else f" ({repeat.similarity:.2f})"
+    return Drop(reason, str(row["id"]), f"repeats {repeat.id}{how}: {text_of(row, ('prompt',))[:80]!r}")

@@ -10,13 +10,13 @@ rate, and its rows are dropped. `meta.difficulty_by` says whose judgement it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
-from data_prep.steps.select import Table, number_of, prompt_of
+from data_prep.steps.select import Table, number_of
 
 DIGITS = 4
 

@@ -1,10 +1,10 @@
-"""Writes training files beside the rows: for LlamaFactory, torchtune or verl, or chat Parquet.
+"""Writes training files beside the rows: for LlamaFactory, torchtune or verl, or a Hugging Face data set.
 
 - export: {format: sharegpt, dataset: train}      export/train.jsonl, export/dataset_info.json (LlamaFactory)
 - export: {format: torchtune, shape: instruct}    export/train.jsonl: prompt and response (`export_torchtune`)
 - export: {format: torchtune, preference: true}   export/train.jsonl: pairs; sharegpt has them too, as its ranking data
-- export: {format: parquet, dataset: train}       export/train.parquet: messages, id, source, answer
 - export: {format: verl, dataset: train}          export/train.parquet: prompts with their golds (`export_verl`)
+- export: {format: huggingface, dataset: mine}    export/mine: Parquet with a card for the Hub; export/mine.saved
 
 Line n of a file is row n of the step. Texts are written whole: what to do about long ones is the trainer's
 `max_length`. LlamaFactory's files also say where a row came from, in the columns `category` (`meta.category`, of a
@@ -15,22 +15,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from data_prep.core.files import sweep, whole_file, write_atomic
 from data_prep.core.rows import lacking
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.writers import huggingface
 from data_prep.writers import torchtune as export_torchtune
 from data_prep.writers import verl as export_verl
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetWriter
+from data_prep.writers.parquet import parquet
 
 Write = Callable[[Row], object]
 Writing = AbstractContextManager[Write]
@@ -55,23 +54,25 @@ STYLES: dict[Style, dict[str, str]] = {
     },
 }
 
-ROW_GROUP = 10_000  # rows that are written to Parquet at once
 _LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-PAIRED = ("sharegpt", "torchtune")  # formats that hold pairs
+PAIRED = ("sharegpt", "torchtune", "huggingface")  # formats that hold pairs
 
 
 class ExportParams(Params):
     """`style` matters for sharegpt only: role/content messages, or from/value conversations; `split` for verl only.
 
-    shape: of torchtune's files; preference: whether rows are pairs, whose `completion` is preferred to `rejected`.
+    golds: whether verl's rows must have a gold (a reward model needs none); shape: of torchtune's files; preference:
+    whether rows are pairs, whose `completion` is preferred to `rejected`.
     """
 
-    format: Literal["sharegpt", "torchtune", "parquet", "verl"] = "sharegpt"
+    format: Literal["sharegpt", "torchtune", "verl", "huggingface"] = "sharegpt"
     style: Style = "messages"
     shape: export_torchtune.Shape = "chat"
     preference: bool = False
     split: export_verl.Split = "train"
+    golds: bool = True
     dataset: str = Field("train", pattern=r"^[A-Za-z0-9_-]+$")
+    license: str | None = None  # for the card of a Hugging Face data set
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -112,14 +113,14 @@ class Export(Step):
         given, row_id = self.params, str(row.get("id", ""))
         needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
         if fault := lacking(row, needs):
-            return fault
+            return replace(fault, detail="`columns: {completion: …, rejected: …}` of a load says which columns")
         if not alternates(row):
             return Drop("roles do not alternate", row_id, bad=True)
         if given.preference and row["completion"] == row["rejected"]:
             return Drop("rejected equals completion", row_id, "a pair needs two different completions", bad=True)
         if given.shape == "instruct":
             return export_torchtune.instruct_fault(row)
-        return export_verl.fault(row, prompts) if given.format == "verl" else None
+        return export_verl.fault(row, prompts, given.golds) if given.format == "verl" else None
 
     def _writer(self, folder: Path) -> Writing:
         """Writes rows to the files of the format."""
@@ -129,10 +130,10 @@ class Export(Step):
         if given.format == "torchtune":
             record = export_torchtune.pair if given.preference else export_torchtune.RECORDS[given.shape]
             return _json_lines(path.with_suffix(".jsonl"), record)
-        if given.format == "verl":
-            places = count()
-            return _parquet(path, lambda row: export_verl.record(row, next(places), given.split))
-        return _parquet(path, _chat)
+        if given.format == "huggingface":
+            return huggingface.dataset(folder, given.dataset, given.license, given.preference)
+        places = count()
+        return parquet(path, lambda row: export_verl.record(row, next(places), given.split))
 
     @contextmanager
     def _sharegpt(self, folder: Path) -> Iterator[Write]:
@@ -153,40 +154,6 @@ class Export(Step):
 def _json_lines(path: Path, record: Record) -> Iterator[Write]:
     with whole_file(path) as file:
         yield lambda row: file.write(_LINE.encode(record(row)).encode() + b"\n")
-
-
-@contextmanager
-def _parquet(path: Path, record: Record) -> Iterator[Write]:
-    with whole_file(path) as file, closing(_Table(file)) as table:
-        yield lambda row: table.add(record(row))
-
-
-class _Table:
-    """A Parquet file that is written so many records at a time; the first ones decide its columns."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._records = file, list[dict[str, Any]]()
-        self._writer: ParquetWriter | None = None
-
-    def add(self, record: dict[str, Any]) -> None:
-        self._records.append(record)
-        if len(self._records) == ROW_GROUP:
-            self._write()
-
-    def close(self) -> None:
-        if self._records or not self._writer:
-            self._write()
-        assert self._writer
-        self._writer.close()  # type: ignore[no-untyped-call]  # pyarrow has none
-
-    def _write(self) -> None:
-        from pyarrow.lib import Table
-        from pyarrow.parquet import ParquetWriter
-
-        records, self._records = self._records, []
-        table = Table.from_pylist(records, self._writer.schema if self._writer else None)
-        self._writer = self._writer or ParquetWriter(self._file, table.schema)  # type: ignore[no-untyped-call]
-        self._writer.write_table(table)  # type: ignore[no-untyped-call]
 
 
 def alternates(row: Row) -> bool:
@@ -214,12 +181,6 @@ class _Origin:
         told = {name: value for name, value in said.items() if isinstance(value, str)}
         self._columns = list(told) if self._columns is None else self._columns
         return {name: told.get(name) for name in self._columns}
-
-
-def _chat(row: Row) -> dict[str, Any]:
-    messages = list(_messages(row, STYLES["messages"]))
-    named = {name: str(row.get(name, "")) for name in ("id", "source", "answer")}
-    return {"messages": messages, **named}
 
 
 def _turns(row: Row, style: Style) -> dict[str, Any]:

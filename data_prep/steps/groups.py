@@ -1,11 +1,11 @@
-"""Off-line GRPO: all scored samples of a question as one group, each with its advantage in the group.
+"""Offline GRPO: all scored samples of a question as one group, each with its advantage in the group.
 
 - groups: {}                    meta.advantage = (score - mean) / (std + 1e-6)
 - groups: {scale: mean}         score - mean, as Dr. GRPO (arXiv 2503.20783) has it
 
 Mean and standard deviation (over n - 1, as verl's compute_grpo_outcome_advantage; arXiv 2402.03300, section 4.1.2) are
 over the group's samples. A group's rows stand together; meta.group holds its size, the row's place, mean and std.
-Groups whose scores are all equal teach nothing, and are counted as drops.
+Groups whose scores are all equal have no advantages, and are counted as drops.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ DIGITS = 9  # the last bits of a sum are not the scores'
 
 
 class GroupsParams(BuilderParams):
-    """outcome: all that an on-line reward gives a value for; a grader's faults are left out of their group."""
+    """outcome: all that an online reward gives a value for; errors of the grader are left out of their group."""
 
     outcome: tuple[str, ...] = ("scored", "no_answer", "bad_format", "truncated")
     scale: Literal["std", "mean"] = "std"
-    min_size: int = Field(2, ge=2)
+    min_samples: int = Field(2, ge=2)
 
 
 class Groups(Step):
@@ -44,15 +44,12 @@ class Groups(Step):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Groups in the order of their questions' ids, samples as they were drawn."""
-        groups, drops = candidates.grouped(rows, self.params)
-        yield from drops
-        for name, found in groups.items():
-            if len(found) < self.params.min_size:
-                yield Drop("group below min_size", name, f"{len(found)} samples")
-            elif len({one.score for one in found}) == 1:
-                yield Drop("group without spread", name, f"{len(found)} samples of score {found[0].score:g}")
-            else:
-                yield from self._group(found)
+        for name, samples, drops in candidates.grouped(rows, self.params):
+            yield from drops
+            if len({one.score for one in samples}) > 1:
+                yield from self._group(samples)
+            elif samples:
+                yield Drop("group without spread", name, f"{len(samples)} samples of score {samples[0].score:g}")
 
     def _group(self, found: Sequence[Candidate]) -> Iterator[Row]:
         size = len(found)

@@ -13,22 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.inference import prompts
 from data_prep.inference.api.objects import NoObject, found_object
-from data_prep.inference.api.params import (
-    SERVED_UNKEYED,
-    SHARD_SAMPLES,
-    UNKEYED,
-    EndpointParams,
-    endpoint,
-    refuse_failures,
-)
+from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling, prompt_seed
@@ -56,19 +48,12 @@ class LabelParams(EndpointParams):
         return self
 
 
-class Label(Step):
+class Label(EndpointStep):
     """Rows in, the same rows with a difficulty out."""
 
     kind = "label"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
-    shard_rows = SHARD_SAMPLES
     Params = LabelParams
     params: LabelParams
-
-    def env(self) -> str:
-        """vLLM's, where the model is served here."""
-        return self.params.env
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The prompt; an endpoint's model is known by its name only."""
@@ -90,7 +75,7 @@ class Label(Step):
         drops: dict[int, Drop] = {}
         for attempt in range(given.tries):
             todo = [at for at in range(len(rows)) if at not in labels and at not in drops]
-            # Asked greedily again, a model says the same again.
+            # A second greedy reply would be the same.
             sampling = Sampling(1, max(given.temperature, 0.7 if attempt else 0.0), max_tokens=given.max_tokens)
             replies = asker.ask([self._request(rows[at], attempt) for at in todo], sampling) if todo else []
             for at, reply in zip(todo, replies, strict=True):
@@ -98,7 +83,7 @@ class Label(Step):
                     drops[at] = as_drop(reply, rows[at]["id"])
                 elif (label := self._read(reply[0].text)) is not None:
                     labels[at] = label
-        refuse_failures(list(drops.values()), len(rows), given.base_url, given, "rows had no reply")
+        refuse_failures(list(drops.values()), len(rows), given, "rows had no reply")
         for at, row in enumerate(rows):
             yield drops.get(at) or self._with(row, labels.get(at))
 

@@ -52,18 +52,21 @@ class LengthPairs(Step):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in the order of their questions' ids, whatever order the samples come in."""
-        groups, drops = candidates.grouped(rows, self.params)
-        yield from drops
-        made: list[Row] = []
-        for name, found in groups.items():
-            pairs = list(self._pairs(found))
-            made += pairs
+        made: list[tuple[Kind, int, str]] = []  # each pair's kind, place in a shuffle, and id
+        for name, samples, drops in candidates.grouped(rows, self.params):
+            yield from drops
+            pairs = list(self._pairs(samples))
+            made += ((row["meta"]["pair"], number_of(f"{self.params.seed}:{row['id']}"), row["id"]) for row in pairs)
+            if not self.params.n:
+                yield from pairs
             if not pairs:
-                right = sum(one.score >= self.params.pass_score for one in found)
-                yield Drop("question without a pair", name, f"{right} of {len(found)} samples are right")
-        wanted = self._drawn(made)
-        for row in made:
-            yield row if row["id"] in wanted else Drop("not drawn", row["id"])
+                right = sum(one.score >= self.params.pass_score for one in samples)
+                yield Drop("question without a pair", name, f"{right} of {len(samples)} samples are right")
+        if self.params.n:
+            wanted = self._drawn(made)
+            for _, samples, _ in candidates.grouped(rows, self.params):
+                for row in self._pairs(samples):
+                    yield row if row["id"] in wanted else Drop("not drawn", row["id"])
 
     def _pairs(self, found: Sequence[Candidate]) -> Iterator[Row]:
         length = _length(found)
@@ -79,14 +82,13 @@ class LengthPairs(Step):
             if longer:
                 yield _row("not_too_short", longer, wrong[0], length)
 
-    def _drawn(self, made: Sequence[Row]) -> set[str]:
+    def _drawn(self, made: Sequence[tuple[Kind, int, str]]) -> set[str]:
         taken: Counter[str] = Counter()
         wanted = set()
-        for row in sorted(made, key=lambda row: number_of(f"{self.params.seed}:{row['id']}")):
-            kind: Kind = row["meta"]["pair"]
+        for kind, _, name in sorted(made, key=lambda one: one[1]):
             if taken[kind] < self.params.n.get(kind, len(made)):
                 taken[kind] += 1
-                wanted.add(row["id"])
+                wanted.add(name)
         return wanted
 
 
@@ -98,14 +100,5 @@ def _length(found: Sequence[Candidate]) -> Callable[[Candidate], int]:
 
 
 def _row(kind: Kind, chosen: Candidate, rejected: Candidate, length: Callable[[Candidate], int]) -> Row:
-    told = {
-        "pair": kind, "chosen_id": chosen.id, "rejected_id": rejected.id, "rejected_score": rejected.row["score"],
-        "chosen_length": length(chosen), "rejected_length": length(rejected),
-    }  # fmt: skip
-    return {
-        **chosen.row,
-        "id": f"{chosen.id}>{rejected.id}",
-        "completion": chosen.text,
-        "rejected": rejected.text,
-        "meta": candidates.about(chosen.row, **told),
-    }
+    lengths = {"chosen_length": length(chosen), "rejected_length": length(rejected)}
+    return candidates.pair(chosen, rejected, pair=kind, **lengths)

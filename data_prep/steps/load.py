@@ -8,36 +8,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
 
 import rewards
 from data_prep.core.rows import MAX_TEXT_BYTES, check, check_size
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.families.mini.step import Curriculum as CurriculumStep
-from data_prep.sources import shapes, tasks
+from data_prep.sources import tasks
+from data_prep.sources.columns import AnswerFrom, Columns, check_columns
 from data_prep.sources.fetch import Unreachable
 from data_prep.sources.files import files_of, read_records
-from data_prep.sources.origins import Origin, Place, conversion, converted, look, questions_step, records
+from data_prep.sources.origins import Origin, Place, look
 from data_prep.sources.taking import limited, unique
-from data_prep.sources.tasks import (
-    AnswerFrom,
-    Columns,
-    Curriculum,
-    Hub,
-    Match,
-    Questions,
-    Remote,
-    Reward,
-    Scalar,
-    Unanswered,
-)
+from data_prep.sources.tasks import Hub, Match, Remote, Reward, Scalar, Unanswered
 from data_prep.steps import asking
 
 NEEDS = ("prompt",)
@@ -49,7 +37,7 @@ class LoadParams(Params):
 
     path: str | None = None
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    revision: str | None = Field(None, pattern=r"^([0-9a-f]{40}|main)$")  # main floats: its rows may change
     split: str | None = None  # of a Hub's data set; by default train
     config: str | None = None
     files: tuple[str, ...] = ()  # of the Hub's repository, names or globs, in place of a split
@@ -62,6 +50,7 @@ class LoadParams(Params):
     mirror: bool = False  # read tasks from their mirror instead of the Hub
     thinking: str | None = None  # format in which `reasoning_content` is the thought; null drops such rows
     source: str | None = None
+    note: str | None = None  # for people, shown by `plan`: where the rows are from, what they cost or save
     id_prefix: str | None = None  # put before the rows' own ids; those of tasks have the task's name
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | tuple[Scalar, ...] | Match] = Field(default_factory=dict)  # column -> value or values
@@ -83,7 +72,7 @@ class LoadParams(Params):
         if self.instructions == "user" and not self.names:
             raise ValueError("instructions: only a task has a prompt of its own to put there; say `task` or `tasks`")
         if self.hub and not self.revision:
-            raise ValueError("pin the dataset: `revision: <40 hex digits>`, the commit shown on its Hub page")
+            raise ValueError("pin the dataset: `revision: <40 hex digits>`, the commit on its Hub page; main moves")
         if self.hub:
             tasks.check_part(self.part, self.config, self.files)
         if self.url:
@@ -111,7 +100,7 @@ class LoadParams(Params):
     @field_validator("columns")
     @classmethod
     def _known_targets(cls, value: Columns) -> Columns:
-        shapes.check_columns(value)
+        check_columns(value)
         return value
 
     @property
@@ -131,7 +120,7 @@ class Load(Step):
     kind = "load"
     scope = "source"
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.
-    unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks")
+    unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks", "note")
     growth = 2.0
     Params = LoadParams
     params: LoadParams
@@ -143,13 +132,14 @@ class Load(Step):
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """Each origin by its content or its pin. Raises DataError when a file is missing."""
-        origins: dict[str, Any] = {"origins": [origin.identity() for origin in self.origins(base)]}
-        return origins
+        return {"origins": [origin.identity() for origin in self.origins(base)]}
 
     def modules(self) -> tuple[str, ...]:
-        """The grader's, where reference answers are checked."""
-        registry = rewards.REGISTRY
-        return tuple(place.partition(":")[0] for place in registry.values()) if self.params.check_gold else ()
+        """Those of the steps that make a task's rows, and the grader's, where reference answers are checked."""
+        made = [task.made() for name in self.params.names if (task := tasks.read(name)).step]
+        steps = [module for step in made for module in (type(step).__module__, *step.modules())]
+        graders = rewards.REGISTRY.values() if self.params.check_gold else ()
+        return (*dict.fromkeys(steps), *(place.partition(":")[0] for place in graders))
 
     def reads(self, base: Path) -> str:
         """The files and other origins, by name."""
@@ -162,7 +152,7 @@ class Load(Step):
                 _, sample = look(read_records(origin.place))
                 if not sample:
                     raise DataError(f"{origin.name} holds no records", "load")
-                conversion(sample, origin)
+                origin.conversion(sample)
 
     def source_bytes(self, base: Path) -> int:
         """Size of the local files."""
@@ -174,7 +164,7 @@ class Load(Step):
         if self.params.names:
             return [self._task_origin(name, base) for name in self.params.names]
         given = self.params
-        place: Path | Hub | Remote
+        place: Place
         if given.path:
             place, source = base / given.path, Path(given.path).stem
         elif given.hub:
@@ -182,15 +172,13 @@ class Load(Step):
             place = Hub.model_validate({"id": given.hub, "revision": given.revision, **part})
             source = given.hub
         else:
-            assert given.url is not None
-            place = Remote(url=given.url, sha256=given.sha256, git_blob=given.git_blob)
-            source = Path(urlsplit(given.url).path).stem
-        columns = (given.columns,) if given.columns else ()
+            place = Remote(url=str(given.url), sha256=given.sha256, git_blob=given.git_blob)
+            source = Path(urlsplit(place.url).path).stem
         return [
             Origin(
                 source=given.source or source,
                 place=place,
-                columns=columns,
+                columns=(given.columns,) if given.columns else (),
                 filter=given.filter,
                 answer_from=given.answer_from,
                 unanswered=given.unanswered or "bad",
@@ -201,15 +189,17 @@ class Load(Step):
 
     def _task_origin(self, name: str, base: Path) -> Origin:
         task, given = tasks.read(name), self.params
-        columns = tuple(one for one in (task.columns, task.mirror and task.mirror.columns) if one)
-        place: Place | None = task.curriculum or task.hub or task.file or task.questions
         above = given.instructions == "user"
-        if name in given.paths:
-            place = base / given.paths[name]
-            place = task.questions.model_copy(update={"path": str(place)}) if task.questions else place
-        elif given.mirror:
-            place = task.mirror or place
-        assert place is not None
+        local = base / given.paths[name] if name in given.paths else None
+        place: Place | None = (given.mirror and task.mirror) or task.hub or task.file
+        if task.step:
+            ((_, params),) = task.step.items()
+            path = {"path": str(local or tasks.ROOT / params["path"])} if "path" in params else {}
+            place = task.made(**path)
+        elif local:
+            place = local
+        assert place
+        columns = tuple(each for each in (task.columns, task.mirror and task.mirror.columns) if each)
         return Origin(
             source=given.source or name,
             place=place,
@@ -222,7 +212,7 @@ class Load(Step):
             programs=task.programs,
             choices=task.choices,
             task=name,
-            foreign=name in given.paths and not given.columns,
+            foreign=local is not None and not given.columns,
         )
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
@@ -234,26 +224,16 @@ class Load(Step):
                 yield output if isinstance(output, Drop) else unique(output, seen)
 
     def _rows(self, origin: Origin, ctx: Context) -> Iterator[Row | Drop]:
-        place = origin.place
-        if isinstance(place, Curriculum):
-            made: Iterable[Row | Drop] = CurriculumStep(place).apply([], ctx)
-        elif isinstance(place, Questions):
-            made = questions_step(place).apply([], ctx)
-        else:
-            made = converted(self._records(place, origin.task, ctx), origin)
         system, instructions = asking.renderer(origin.system), asking.renderer(origin.instructions)
         fault = _gold_check(self.params.check_gold)
-        for output in made:
-            done = output if isinstance(output, Drop) else self._finished(output, origin)
-            if not isinstance(done, Drop):
-                asking.ask(done, system, instructions)
-            yield done if isinstance(done, Drop) else fault(done) or done
-
-    def _records(self, place: Path | Hub | Remote, task: str, ctx: Context) -> Iterator[dict[str, Any] | Drop]:
         try:
-            yield from records(place, ctx.downloads)
+            for output in origin.rows(ctx, self.params.limit if self.params.seed is None else None):
+                done = output if isinstance(output, Drop) else self._finished(output, origin)
+                if not isinstance(done, Drop):
+                    asking.ask(done, system, instructions)
+                yield done if isinstance(done, Drop) else fault(done) or done
         except Unreachable as error:
-            raise DataError(f"{error}; {self._elsewhere(task)}") from error
+            raise DataError(f"{error}; {self._elsewhere(origin.task)}") from error
 
     def _elsewhere(self, task: str) -> str:
         """What to do about a place that cannot be reached."""
@@ -283,13 +263,17 @@ class Load(Step):
 
 
 def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
-    """What is wrong with a row's gold by `reward`; a gold that does not equal itself can only mislead."""
+    """What is wrong with a row's reference answer, if `reward` does not give it full marks."""
     if reward is None:
         return lambda row: None
     grader = rewards.load(reward.name, **reward.params)
 
     def fault(row: Row) -> Drop | None:
         _, problem = grader.check_gold(row)
-        return Drop("gold does not equal itself", str(row.get("id", "")), problem, bad=True) if problem else None
+        return (
+            Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
+            if problem
+            else None
+        )
 
     return fault

@@ -1,12 +1,12 @@
 """Preference pairs of a question's samples: `completion` scores higher than `rejected`.
 
-- pairs: {max_dispreferred: 0.6, per_prompt: 1}
-- pairs: {min_preferred: 1.0, margin: 0.4, per_prompt: 4, length_gap: 0.05, column: code}
+- pairs: {per_prompt: 1, margin: 0.5, min_samples: 4}       a reward model's scores, whatever their range is
+- pairs: {min_preferred: 1.0, max_dispreferred: 0.6, per_prompt: 4, length_gap: 0.05, column: code}
 
 Of a question's pairs the widest come first, and samples that stand in none yet. With `length_gap` the mean length of
-the preferred completions and that of the dispreferred ones differ by at most that share of the mean of all (a model
-can lower DPO's loss by length alone): each question then gives the pairs that balance those before it best, and
-what still leans too far is left out.
+the chosen completions and that of the rejected ones differ by at most that share of the mean of all (a model can lower
+DPO's loss by length alone): each question then gives the pairs that balance those before it best, and what still leans
+too far is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PairsParams(BuilderParams):
 
     margin: float = Field(0.0, ge=0)
     min_preferred: float | None = None
-    max_dispreferred: float | None = 0.6
+    max_dispreferred: float | None = None
     per_prompt: int = Field(1, ge=1)
     length_gap: float | None = Field(None, gt=0)
 
@@ -50,26 +50,19 @@ class Pair:
         """Characters by which the chosen text is longer."""
         return len(self.chosen.text) - len(self.rejected.text)
 
-    @property
-    def size(self) -> int:
-        return len(self.chosen.text) + len(self.rejected.text)
 
-    def row(self) -> Row:
-        """The question with both completions; meta says which samples they were."""
-        chosen, rejected = self.chosen.row, self.rejected.row
-        told = {
-            "chosen_id": self.chosen.id,
-            "rejected_id": self.rejected.id,
-            "rejected_score": rejected["score"],
-            "margin": self.margin,
-        }
-        return {
-            **chosen,
-            "id": f"{self.chosen.id}>{self.rejected.id}",
-            "completion": self.chosen.text,
-            "rejected": self.rejected.text,
-            "meta": candidates.about(chosen, **told),
-        }
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """What balancing needs to know of a pair, of which there may be millions."""
+
+    places: tuple[int, int]  # of the rows
+    gap: int
+    size: int
+
+    @classmethod
+    def of(cls, pair: Pair) -> Lengths:
+        size = len(pair.chosen.text) + len(pair.rejected.text)
+        return cls((pair.chosen.place, pair.rejected.place), pair.gap, size)
 
 
 class Pairs(Step):
@@ -84,12 +77,11 @@ class Pairs(Step):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in the order of their questions' ids, whatever order the samples come in."""
-        groups, drops = candidates.grouped(rows, self.params)
-        yield from drops
-        made: list[Pair] = []
+        made: list[Lengths] = []
         lean = 0
-        for name, found in groups.items():
-            kept, repeats = candidates.distinct(found)
+        for name, samples, drops in candidates.grouped(rows, self.params):
+            yield from drops
+            kept, repeats = candidates.distinct(samples, self.params.identity)
             yield from repeats
             if len({one.score for one in kept}) < 2:
                 yield Drop("question without spread", name, _scores(kept))
@@ -98,12 +90,22 @@ class Pairs(Step):
             if not fitting:
                 yield Drop("question without a pair within bounds", name, _scores(kept))
             for pair in self._chosen(fitting, lean):
-                made.append(pair)
                 lean += pair.gap
+                if self.params.length_gap is None:
+                    yield candidates.pair(pair.chosen, pair.rejected, margin=pair.margin)
+                else:
+                    made.append(Lengths.of(pair))
         left_out = unbalanced(made, self.params.length_gap) if self.params.length_gap is not None else set()
-        for pair in made:
-            row = pair.row()
-            yield Drop("length imbalance", str(row["id"]), f"{pair.gap:+,} characters") if pair in left_out else row
+        for one in made:
+            pair = Pair(*(self._again(rows, place) for place in one.places))
+            row = candidates.pair(pair.chosen, pair.rejected, margin=pair.margin)
+            yield Drop("length imbalance", str(row["id"]), f"{one.gap:+,} characters") if one in left_out else row
+
+    def _again(self, rows: Sequence[Row], place: int) -> Candidate:
+        """A sample that was usable before."""
+        made = candidates.candidate(rows, place, self.params)
+        assert isinstance(made, Candidate)
+        return made
 
     def _fits(self, pair: Pair) -> bool:
         given = self.params
@@ -140,7 +142,7 @@ def _scores(found: Sequence[Candidate]) -> str:
     return "scores " + (", ".join(f"{score} × {count}" for score, count in sorted(counts.items())) or "none")
 
 
-def unbalanced(made: Sequence[Pair], bound: float) -> set[Pair]:
+def unbalanced(made: Sequence[Lengths], bound: float) -> set[Lengths]:
     """Pairs to leave out so that the mean difference of lengths is within `bound` of the mean length.
 
     Each time the pair whose going leaves the smallest difference; of equal ones the last.

@@ -18,22 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
 
 import rewards
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.inference import prompts
-from data_prep.inference.api.params import (
-    SERVED_UNKEYED,
-    SHARD_SAMPLES,
-    UNKEYED,
-    EndpointParams,
-    endpoint,
-    refuse_failures,
-)
+from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sample, Sampling, prompt_seed
@@ -90,15 +82,12 @@ class RewriteParams(EndpointParams):
         return self
 
 
-class Rewrite(Step):
+class Rewrite(EndpointStep):
     """Samples in, samples in the format out; what cannot be set out is a drop with its reason."""
 
     kind = "rewrite"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     packages: ClassVar[tuple[str, ...]] = ("rapidfuzz",)
-    shard_rows = SHARD_SAMPLES
     growth = 4.0
     Params = RewriteParams
     params: RewriteParams
@@ -138,7 +127,7 @@ class Rewrite(Step):
         if asker is not None:
             outputs |= self._by_model(rows, todo, form, asker)
             drops = [one for one in outputs.values() if isinstance(one, Drop)]
-            refuse_failures(drops, len(rows), self.params.base_url, self.params, "rows had no reply")
+            refuse_failures(drops, len(rows), self.params, "rows had no reply")
         return [outputs[at] for at in range(len(rows))]
 
     def _by_seam(self, row: Row, form: Thinking) -> Row | Drop:
@@ -165,7 +154,7 @@ class Rewrite(Step):
         outputs: dict[int, Row | Drop] = {}
         for attempt in range(given.tries):
             left = [at for at in todo if not (isinstance(outputs.get(at), dict) or _is_failure(outputs.get(at)))]
-            # Asked greedily again, a model says the same again.
+            # A second greedy reply would be the same.
             sampling = Sampling(1, max(given.temperature, 0.7 if attempt else 0.0), max_tokens=given.max_tokens)
             requests = [self._request(rows[at], form, attempt) for at in left]
             for at, reply in zip(left, asker.ask(requests, sampling) if left else [], strict=True):

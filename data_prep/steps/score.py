@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import Field, JsonValue, model_validator
-from typing_extensions import Self
 
 import rewards
 from data_prep.core.step import Apply, Context, Params, Row, Step
@@ -23,7 +23,7 @@ from rewards.scorer import score_rows
 if TYPE_CHECKING:
     from rewards.code.reward import CodeReward
 
-MAX_DETAILS = 2000  # characters of JSON; longer details stay out of the row
+MAX_DETAILS = 2000  # characters of JSON; longer fields stay out of the row
 CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill loses less, and 64 rows keep all workers busy
 FAULTY = ("error", "timeout")  # outcomes that say nothing about the completion
 
@@ -34,7 +34,7 @@ class ScoreParams(Params):
     reward: str
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_error_share: float = Field(0.02, ge=0, le=1)  # of rows whose outcome is error or timeout
-    workers: int = Field(1, ge=1)
+    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
     cache: bool = False  # reward code only: do not rerun programs that were run before under the same tests
 
     @model_validator(mode="after")
@@ -63,15 +63,15 @@ class ScoreStep(Step):
             self.shard_rows = CODE_SHARD_ROWS
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
-    def processes(self) -> int:
-        """As many as `workers`."""
+    def processes(self) -> int | None:
+        """As many as `workers`, by default any number."""
         return self.params.workers
 
     def modules(self) -> tuple[str, ...]:
         """The reward's; of one that is made of others, those of all rewards."""
         registry = rewards.REGISTRY
         names = registry if self.params.reward in ("combine", "bleu_rm") else (self.params.reward,)
-        return tuple(registry[name].partition(":")[0] for name in names)
+        return tuple(registry.get(name, name).partition(":")[0] for name in names)
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""
@@ -91,7 +91,7 @@ class ScoreStep(Step):
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Check once for all shards that what the reward depends on (a server, a sandbox) works. Raises DataError."""
         cache = ScoreCache(ctx.dir.parent / "scores") if self.params.cache else None
-        workers = self.params.workers if self._reward.grouped else 1  # each shard has a process of its own already
+        workers = ctx.workers if self._reward.grouped else 1  # each shard has a process of its own already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
             with _as_data_error():
@@ -129,6 +129,16 @@ def _as_data_error() -> Iterator[None]:
 
 def _scored(row: Row, score: rewards.Score) -> Row:
     done = {**row, "score": score.value, "outcome": score.outcome}
-    if score.details and len(json.dumps(score.details)) <= MAX_DETAILS:
-        done["meta"] = {**row.get("meta", {}), "score_details": score.details}
+    if details := _short(score.details):
+        done["meta"] = {**row.get("meta", {}), "score_details": details}
     return done
+
+
+def _short(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The details that are short enough for a row; of a long answer its beginning and hash, which majorities need."""
+    if len(json.dumps(details)) <= MAX_DETAILS:
+        return details
+    answer = str(details.get("answer", ""))
+    digest = hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    kept = {name: value for name, value in details.items() if len(json.dumps(value)) <= MAX_DETAILS // 4}
+    return kept if "answer" in kept or not answer else {**kept, "answer": f"{answer[:100]}… {digest}"}

@@ -3,6 +3,7 @@
 - select: {min_score: 1, outcome: scored, per_prompt: 4, order: shortest}
 - select: {pass_rate: [0.2, 0.8]}
 - select: {n: 1000, balance_by: level, seed: 1}
+- select: {n: 5000, take: lowest, by: score}      or middle, highest; by a field of meta: `by: meta.difficulty`
 
 Filters come first, then pass_rate, quantile, per_prompt, balance_by and n. What is chosen depends on the rows
 and the seed, not on the order in which they come; what is kept stays in that order.
@@ -11,12 +12,13 @@ and the seed, not on the order in which they come; what is kept stays in that or
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
-from typing_extensions import Self
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.sources.tasks import Scalar
 from rewards import OUTCOMES
@@ -52,7 +54,9 @@ class SelectParams(Params):
     per_prompt: int | None = Field(None, ge=1)
     order: Order = "first"  # which ones of a prompt
     balance_by: str | None = None  # a field of meta, or source: equally many rows of each of its values
-    n: int | None = Field(None, ge=1)  # drawn at random; an upper bound
+    n: int | None = Field(None, ge=1)  # an upper bound
+    take: Literal["random", "lowest", "middle", "highest"] = "random"  # which ones `n` counts, in the order of `by`
+    by: str = Field("score", pattern=r"^(score|meta\.\w+)$")
     seed: int = 0
 
     @field_validator("source", "outcome", mode="before")
@@ -77,9 +81,11 @@ class SelectParams(Params):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        idle = type(self).model_fields.keys() - {"order", "seed", "pass_score"}
+        idle = type(self).model_fields.keys() - {"order", "seed", "pass_score", "take", "by"}
         if all(getattr(self, name) in (None, (), {}) for name in idle):
             raise ValueError("selects nothing: give one of " + ", ".join(sorted(idle)))
+        if self.take != "random" and (self.n is None or self.balance_by):
+            raise ValueError(f"take: {self.take} needs n, how many, and does not go with balance_by")
         return self
 
 
@@ -109,7 +115,7 @@ class Select(Step):
         if self.params.balance_by:
             stages.append(("over balance", lambda left: self._balanced(table, left)))
         if self.params.n:
-            stages.append(("not drawn", lambda left: _drawn(table, left, self.params.n)))
+            stages.append(("not drawn", lambda left: self._taken(table, left)))
         left = np.flatnonzero(table.refusal == 0)
         for reason, stage in stages:
             kept = stage(left)
@@ -131,6 +137,8 @@ class Select(Step):
                 table.refuse(index, reason)
             if "score" in row:
                 table.score[index] = row["score"]
+            if given.take != "random":
+                table.value[index] = _value(row, given.by)
             if drawn:
                 table.rank[index] = number_of(f"{given.seed}:{row['id']}")
             if given.pass_rate or given.per_prompt:
@@ -146,6 +154,8 @@ class Select(Step):
     def _refused(self, row: Row) -> str | None:
         """Why the row by itself is not wanted."""
         wanted, meta = self.params, row.get("meta", {})
+        if wanted.take != "random" and math.isnan(_value(row, wanted.by)):
+            return f"missing {wanted.by}"
         by_score = (wanted.min_score, wanted.max_score, wanted.pass_rate, wanted.quantile)
         if "score" not in row and any(one is not None for one in by_score):
             return "missing score"
@@ -175,6 +185,18 @@ class Select(Step):
         low, high = self.params.quantile
         ranked = left[np.lexsort((table.rank[left], table.score[left]))]
         return ranked[round(low * len(ranked)) : round(high * len(ranked))]
+
+    def _taken(self, table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The `n` that are taken; of equal values those that the seed draws."""
+        import numpy as np
+
+        count, take = self.params.n, self.params.take
+        assert count is not None
+        if take == "random":
+            return _drawn(table, left, count)
+        ordered = left[np.lexsort((table.rank[left], table.value[left]))]
+        start = {"lowest": 0, "middle": (len(ordered) - count) // 2, "highest": len(ordered) - count}[take]
+        return ordered[max(start, 0) : max(start, 0) + count]
 
     def _per_prompt(self, rows: Sequence[Row], table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
         """The first so many of each prompt, by the order that is asked for, then as they were drawn, then by id."""
@@ -213,6 +235,7 @@ class Table:
 
         self.refusal = np.zeros(size, dtype=np.uint16)  # 0, or the place of its reason
         self.score = np.full(size, np.nan)
+        self.value = np.full(size, np.nan)  # that the lowest and highest are taken by
         self.rank = np.zeros(size, dtype=np.uint64)  # place in a shuffle that only the seed and the id decide
         self.prompt = np.zeros(size, dtype=np.uint64)  # a hash: of a million two are equal with a chance of 3e-8
         self.sample = np.zeros(size, dtype=np.int64)
@@ -248,11 +271,6 @@ class Table:
         return count[group].astype(np.float64)
 
 
-def prompt_of(row: Row) -> str:
-    """What a row's samples are grouped by."""
-    return str(row.get("meta", {}).get("prompt_id", row["id"]))
-
-
 def _label(row: Row, field: str) -> str:
     return str(row.get("source") if field == "source" else row.get("meta", {}).get(field))
 
@@ -263,6 +281,12 @@ def _number(value: Any) -> float:
         return float(str(value).removeprefix("Level "))
     except ValueError:
         return float("nan")
+
+
+def _value(row: Row, by: str) -> float:
+    """The score or a field of meta as a number, nan where there is none."""
+    value = row.get("score") if by == "score" else row.get("meta", {}).get(by.removeprefix("meta."))
+    return _number(value)
 
 
 def _within(value: float, span: tuple[float, float]) -> bool:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Row
-from data_prep.steps.select import prompt_of
 
 BINS = 10
 UNDECIDED = ("error", "timeout")  # outcomes that say nothing about a sample

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -23,30 +22,87 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Counts = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+    Prefixes = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]  # n-grams, those kept, and these
+
 BLOCK = 500  # texts at once
 SAMPLE = 10_000  # texts that tell which n-grams are frequent
+BUCKETS = 1 << 20  # n-grams are counted by the last bits of their hashes
 LISTED = 200  # texts at most that an n-gram leads to
 COMPARED = 32  # earlier texts at most that one is compared with, those that share most first
 _WORD = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
 def near_duplicates(texts: Sequence[str], threshold: float, ngram: int) -> Iterator[tuple[int, int, float]]:
+    """`alike` of some texts, with their n-grams counted and cut here."""
+    counted = common_buckets([buckets(texts[:: stride(len(texts))], ngram)])
+    yield from alike(texts, [prefixes(texts, counted, threshold, ngram)], threshold, ngram)
+
+
+def stride(count: int) -> int:
+    """Of `count` texts, the distance between those in the sample."""
+    return -(-count // SAMPLE) or 1
+
+
+def buckets(texts: Sequence[str], ngram: int) -> NDArray[np.uint32]:
+    """Last bits of the hashes of the n-grams of some texts, end to end; of each text without repeats."""
+    import numpy as np
+
+    last = [(own & np.uint64(BUCKETS - 1)).astype(np.uint32) for own in _all_shingles(iter(texts), ngram)]
+    return np.concatenate([np.zeros(0, dtype=np.uint32), *last])
+
+
+def common_buckets(parts: Iterable[NDArray[np.uint32]]) -> Counts:
+    """Of the buckets of all parts of a sample, those that are there twice or more, and how often each is."""
+    import numpy as np
+
+    counts = np.zeros(BUCKETS, dtype=np.uint32)
+    for part in parts:
+        np.add.at(counts, part, 1)
+    common = np.flatnonzero(counts > 1).astype(np.uint32)
+    return common, counts[common]
+
+
+def prefixes(texts: Sequence[str], counted: Counts, threshold: float, ngram: int) -> Prefixes:
+    """The rarest n-grams of each text: so many that texts alike share some of them."""
+    import numpy as np
+
+    frequent = np.zeros(BUCKETS, dtype=np.uint32)
+    frequent[counted[0]] = counted[1]
+    sizes, own = [], []
+    for every in _all_shingles(iter(texts), ngram):
+        sizes.append(len(every))
+        own.append(_prefix(every, frequent, threshold).astype(np.uint32))
+    lengths = np.array([len(each) for each in own], dtype=np.uint32)
+    return np.array(sizes, dtype=np.uint32), lengths, np.concatenate([np.zeros(0, dtype=np.uint32), *own])
+
+
+def of_places(parts: Iterable[Prefixes], places: NDArray[np.int64]) -> Iterator[Prefixes]:
+    """The prefixes of some of all texts; `places` are theirs among all, in order."""
+    import numpy as np
+
+    start = 0
+    for sizes, lengths, flat in parts:
+        own = places[(places >= start) & (places < start + len(sizes))] - start
+        cut = np.split(flat, np.cumsum(lengths)[:-1])
+        yield sizes[own], lengths[own], np.concatenate([flat[:0], *(cut[at] for at in own)])
+        start += len(sizes)
+
+
+def alike(
+    texts: Sequence[str], parts: Iterable[Prefixes], threshold: float, ngram: int
+) -> Iterator[tuple[int, int, float]]:
     """(later, earlier, Jaccard similarity) of each text that is at least `threshold` like an earlier one.
 
-    Texts so found are compared with no further: what they resemble has already been kept. A pair is missed only where
-    more than LISTED kept texts share each of its rare n-grams, or COMPARED others share more of them.
+    parts: prefixes of the texts, in order. Texts so found are compared with no further: what they resemble has already
+    been kept. A pair is missed only where more than LISTED kept texts share each of its rare n-grams, or COMPARED
+    others share more of them.
     """
     import numpy as np
 
     hasher = NgramHasher()
-    frequent = _frequencies(texts, ngram)
-    sizes, prefix_sizes, prefixes = array("I"), array("I"), array("I")
-    for every in _all_shingles(iter(texts), ngram):
-        prefix = _prefix(every, frequent, threshold)
-        sizes.append(len(every))
-        prefix_sizes.append(len(prefix))
-        prefixes.frombytes(prefix.astype(np.uint32).tobytes())
-    flat = np.frombuffer(prefixes, dtype=np.uint32)
+    sizes, prefix_sizes, flat = (np.concatenate(column) for column in zip(*parts, strict=True))
+    sizes, prefix_sizes = sizes.tolist(), prefix_sizes.tolist()
     repeated = _repeated(flat)
     listed: dict[int, list[int]] = defaultdict(list)
     start = 0
@@ -98,17 +154,6 @@ def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint6
         yield from np.split(values, np.searchsorted(owner, np.arange(1, len(block))))
 
 
-def _frequencies(texts: Sequence[str], ngram: int) -> NDArray[np.uint16]:
-    """In how many of some texts n-grams stand, by the last bits of their hashes."""
-    import numpy as np
-
-    counts = np.zeros(1 << 20, dtype=np.uint16)  # SAMPLE fits
-    step = -(-len(texts) // SAMPLE) or 1
-    for own in _all_shingles((texts[at] for at in range(0, len(texts), step)), ngram):
-        np.add.at(counts, own & np.uint64(len(counts) - 1), 1)
-    return counts
-
-
 def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Those that stand there twice or more, in order, and after them one greater than all."""
     import numpy as np
@@ -118,7 +163,7 @@ def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.append(repeated, np.uint32(np.iinfo(np.uint32).max))
 
 
-def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.uint16], threshold: float) -> NDArray[np.uint64]:
+def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.uint32], threshold: float) -> NDArray[np.uint64]:
     """The rarest of a text's n-grams: so many that what is alike shares some of them."""
     import numpy as np
 

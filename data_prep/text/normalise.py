@@ -26,8 +26,13 @@ def text_of(row: Row, fields: Sequence[str]) -> str:
 
 
 def normalised(row: Row, fields: Sequence[str]) -> str:
-    """Text to compare: compatibility forms united, case and spacing gone."""
-    return " ".join(unicodedata.normalize("NFKC", text_of(row, fields)).casefold().split())
+    """A row's text to compare."""
+    return normalised_text(text_of(row, fields))
+
+
+def normalised_text(text: str) -> str:
+    """Compatibility forms united, case and spacing gone."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_hash(row: Row, fields: Sequence[str]) -> bytes:

@@ -12,8 +12,8 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from data_prep.core.rows import prompt_of
 from data_prep.core.step import Drop, Row
-from data_prep.steps.select import prompt_of
 
 Split = Literal["train", "validation"]
 
@@ -23,10 +23,13 @@ OF_A_COMPLETION = frozenset({"prompt_id", "sample", "finish_reason", "tokens", "
 LONGEST_LABEL = 200  # characters; what is longer in meta is no label, and would travel with every sample
 
 
-def fault(row: Row, seen: dict[str, bytes]) -> Drop | None:
-    """Why a row is not asked, or None; `seen` holds hashes of the prompts of the rows before it by their ids."""
+def fault(row: Row, seen: dict[str, bytes], golds: bool = True) -> Drop | None:
+    """Why a row is not asked, or None; `seen` holds hashes of the prompts of the rows before it by their ids.
+
+    golds: whether the reward compares with something, so that a row without it is at fault.
+    """
     name = prompt_of(row)
-    if not any(row.get(gold) for gold in GOLDS):
+    if golds and not any(row.get(gold) for gold in GOLDS):
         return Drop("no gold", name, f"a reward compares with one of {', '.join(GOLDS)}", bad=True)
     prompt = hashlib.sha256(json.dumps(row["prompt"], sort_keys=True).encode()).digest()
     if name not in seen:

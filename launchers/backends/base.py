@@ -32,6 +32,15 @@ class Command:
     phase: str
     label: str
     environ: tuple[tuple[str, str], ...] = ()
+    service: bool = False  # whether it asks the recipe's reward model, whose server then runs beside it
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The process that is started: the command, or what keeps the reward model's server beside it."""
+        if not self.service:
+            return self.argv
+        beside = ("-m", "launchers.run.service", InRun("reward_model.json"), EnvPython("vllm"), self.phase, "--")
+        return (EnvPython("core"), *beside, *self.argv)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from launchers.backends.shared import as_json, backwards, known_keys, leaves, or
 from launchers.checks import inspection
 from launchers.errors import Fault, nearest
 from launchers.machines.hardware import Hardware
+from launchers.plan import service
 from launchers.recipe.compose import Resolved
 from launchers.recipe.online import is_online, with_thinking
 from launchers.recipe.schema import Recipe, our_name
@@ -125,8 +126,9 @@ class Verl:
     methods: tuple[str, ...] = ("grpo", "ppo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Prompts with their golds."""
-        return {"format": "verl"}
+        """Prompts with their golds, which only a reward model does without."""
+        golds = {"golds": False} if recipe.reward and recipe.reward.name == "model" else {}
+        return {"format": "verl", **golds}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What verl would refuse late, accept and ignore, or not do on these machines."""
@@ -289,19 +291,22 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     assert recipe.rollout
     params = with_thinking(recipe.reward.name, recipe.reward.params, recipe.thinking)
     said: dict[str, Any] = {
-        "reward": recipe.reward.name, "params": params,
+        "reward": recipe.reward.name, "params": service.filled(resolved, params),
         "max_errors": recipe.limits.errors, "max_timeouts": recipe.reward.max_timeouts,
     }  # fmt: skip
     if recipe.reward.acc:
         said["acc"] = recipe.reward.acc
     import rewards
 
-    if rewards.load(recipe.reward.name, **params).grouped:
+    if rewards.load(recipe.reward.name, **said["params"]).grouped:
         said["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
         graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
         said["validation"] = {
-            name: {"reward": one.name, "params": {**one.params, **with_thinking(one.name, {}, recipe.thinking)}}
+            name: {
+                "reward": one.name,
+                "params": service.filled(resolved, {**one.params, **with_thinking(one.name, {}, recipe.thinking)}),
+            }
             for name, one in graded.items()
         }
     return said

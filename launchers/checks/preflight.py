@@ -14,7 +14,7 @@ from launchers import backends, envs
 from launchers.checks import requirements as needs
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.machines import hardware
-from launchers.plan import estimate, plan
+from launchers.plan import estimate, plan, service
 from launchers.plan import pipelines as sources
 from launchers.plan.plan import Plan
 from launchers.recipe import compose, models, online
@@ -40,6 +40,8 @@ def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
         machines = hardware.load(recipe.hardware, resolved.where("hardware"))
     except UserError as error:
         return resolved, faults + list(error.faults)
+    faults += service.faults(resolved, machines)
+    machines = service.training_machines(resolved, machines)
     absent = repr(recipe.model) if faults and faults[0].key == "model" else None
 
     def add(found: list[Fault], prefix: str = "") -> None:

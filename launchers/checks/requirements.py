@@ -13,7 +13,7 @@ from typing import Any, Literal
 import rewards
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.inference.api.keys import read_keys
 from data_prep.sources import tasks

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from data_prep.core.shards import IN_PROCESSES, Execution
 from launchers.envs import REPO
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.recipe import positions as yaml_tree
@@ -17,7 +18,7 @@ FOLDER = REPO / "configs" / "hardware"
 
 class Hardware(Strict):
     """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU,
-    interconnect in GB/s per GPU.
+    interconnect in GB/s per GPU. data: where data steps make their shards, by default on all CPUs of one machine.
     """
 
     device: Literal["cpu", "cuda"]
@@ -31,6 +32,7 @@ class Hardware(Strict):
     interconnect: str
     interconnect_gb_per_s: float = Field(ge=0)
     usd_per_gpu_hour: float | None = Field(default=None, ge=0)
+    data: Execution = IN_PROCESSES
 
     @property
     def world(self) -> int:

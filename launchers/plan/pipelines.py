@@ -18,7 +18,8 @@ from data_prep.sources import tasks
 from data_prep.steps.load import Load
 from launchers import envs
 from launchers.errors import Fault, UserError, did_you_mean
-from launchers.plan import contamination
+from launchers.machines import hardware
+from launchers.plan import contamination, service
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Resolved
 from launchers.recipe.positions import Tree, dotted
@@ -77,6 +78,8 @@ def _substitute(tree: Tree, resolved: Resolved, faults: list[Fault]) -> Tree:
         return Tree([_substitute(child, resolved, faults) for child in tree.value], tree.where)
     if not (isinstance(tree.value, str) and tree.value.startswith("${") and tree.value.endswith("}")):
         return tree
+    if tree.value == service.KEY and resolved.recipe.reward_model is not None:
+        return Tree(service.address(resolved), tree.where)
     key = tree.value[2:-1]
     found: Any = resolved.recipe
     for part in key.split("."):
@@ -183,4 +186,5 @@ def make_spec(name: str, resolved: Resolved, steps: Iterable[StepSpec]) -> Spec:
         cache=envs.cache_dir() / "steps",
         steps=tuple(steps),
         max_drop_share=resolved.recipe.limits.bad_rows,
+        execution=hardware.load(resolved.recipe.hardware, resolved.where("hardware")).data,
     )

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources import tasks
 from launchers import backends
@@ -22,6 +22,7 @@ from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, J
 from launchers.errors import Fault, UserError
 from launchers.machines import hardware
 from launchers.machines.hardware import Hardware
+from launchers.plan import service
 from launchers.plan.pipelines import data_name, data_steps, local_path, make_spec, with_local_model
 from launchers.recipe.compose import Resolved, patched
 from launchers.recipe.online import is_online, with_thinking
@@ -120,7 +121,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
         if len(by_reward) > 1:
             source, end = f"select_{number}", f"_{number}"
             steps.append(StepSpec(name=source, kind="select", params={"source": names}, inputs=("generate",)))
-        params = {**reward.params, **with_thinking(reward.name, {}, recipe.thinking)}
+        params = service.filled(resolved, {**reward.params, **with_thinking(reward.name, {}, recipe.thinking)})
         score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors, "workers": workers}
         steps.append(StepSpec(name=f"score{end}", kind="score", params=score, inputs=(source,)))
     return make_spec(f"eval-{label}", resolved, steps)
@@ -167,7 +168,8 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
 
     def env(step: StepSpec) -> str:
         cls = step_class(step.kind)
-        return cls(cls.Params.model_validate(step.params)).env()
+        name = cls(cls.Params.model_validate(step.params)).env()
+        return "ray" if name == "core" and spec.execution.engine == "ray" else name  # core, and Ray with it
 
     return [
         Command(
@@ -182,8 +184,9 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
             ),
             phase,
             label,
+            service=any(service.asked_in(step.params) for step in group),
         )
-        for name, group in groupby(spec.steps, key=env)
+        for name, group in ((name, list(steps)) for name, steps in groupby(spec.steps, key=env))
     ]
 
 
@@ -229,11 +232,12 @@ def build(resolved: Resolved, run: Path) -> Plan:
             held_out = data_file(folder, "validation")
             specs[held_out] = validation_spec(version, backend.export(version.recipe))
             validation = _export_dir(specs[held_out])
-        job = Job(version, machines, derive_batch(version, machines), folder, _export_dir(specs[file]), validation)
+        left = service.training_machines(version, machines)
+        job = Job(version, left, derive_batch(version, left), folder, _export_dir(specs[file]), validation)
         jobs.append(job)
         for name in (file, held_out) if validation else (file,):
             commands += step_commands(specs[name], name, "data", job.label if folder else "")
-    trainings = [command for job in jobs for command in backend.commands(job)]
+    trainings = [_beside(job, command) for job in jobs for command in backend.commands(job)]
     for label, version, model, revision in _evaluations(jobs):
         where = str(run / model) if isinstance(model, InRun) else model
         file = f"eval/{label}.spec.json"
@@ -245,6 +249,13 @@ def build(resolved: Resolved, run: Path) -> Plan:
             evaluations.append(_compare(label))
     report = Command((EnvPython("core"), "-m", "launchers", "report", InRun("")), "report", "")
     return Plan(resolved, machines, backend, run, tuple(jobs), specs, (*commands, *trainings, *evaluations, report))
+
+
+def _beside(job: Job, command: Command) -> Command:
+    """A training whose reward asks the reward model has its server beside it."""
+    reward = job.resolved.recipe.reward
+    asks = reward is not None and service.asked_in(service.filled(job.resolved, reward.params))
+    return replace(command, service=asks and command.phase == "train")
 
 
 def _export_dir(spec: Spec) -> Path:

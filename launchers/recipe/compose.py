@@ -116,7 +116,9 @@ def _lay(below: Tree, above: Tree) -> Tree:
         for trainer in _names(below, "trainers"):
             below = _pruned(below, ("trainers", trainer, "native", "template"))
     if _replaces(below, above, "reward", "name"):
-        below = _pruned(below, ("reward", "params"))
+        below = _pruned(_pruned(below, ("reward", "params")), ("reward", "acc"))
+    if _replaces(below, above, "reward_model", "model"):
+        below = _pruned(_pruned(below, ("reward_model", "revision")), ("reward_model", "template"))
     return yaml_tree.merge(below, above)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import rewards
-from launchers.errors import Fault
+from launchers.errors import Fault, UserError
+from launchers.plan import service
 from launchers.recipe.compose import Resolved
 from launchers.recipe.schema import Algorithm, Recipe, Rollout
 
@@ -97,7 +98,11 @@ def _reward(resolved: Resolved) -> Iterator[Fault]:
             "reward.params", f"thinking {other!r} is not the recipe's, {resolved.recipe.thinking!r}: leave it out"
         )
     try:
-        made = rewards.load(reward.name, **with_thinking(reward.name, reward.params, resolved.recipe.thinking))
+        params = with_thinking(reward.name, reward.params, resolved.recipe.thinking)
+        made = rewards.load(reward.name, **service.filled(resolved, params))
+    except UserError as error:
+        yield from error.faults
+        return
     except rewards.RewardError as error:
         known = reward.name in rewards.REGISTRY
         yield resolved.fault("reward.params" if known else "reward.name", str(error))

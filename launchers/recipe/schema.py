@@ -125,6 +125,25 @@ class Reward(Strict):
     """Processes that grade."""
 
 
+class RewardModel(Strict):
+    """A reward model's server beside the parts of a run that ask it. Data steps and rewards name its address as
+    `${reward_model.url}`."""
+
+    model: str
+    """A Hub id (owner/name) or a local folder, of a sequence-classification model."""
+    revision: str | None = None
+    """The Hub revision of the model, a commit."""
+    placement: Literal["own_gpus", "endpoint", "colocated"] = "own_gpus"
+    """own_gpus: the launcher serves it with vLLM, on GPUs of the node that the training leaves free. endpoint: a server
+    that runs already. colocated: on the training's own GPUs."""
+    gpus: Positive = 1
+    """GPUs of own_gpus; they share one engine."""
+    url: str | None = None
+    """The address of an endpoint."""
+    template: str | None = None
+    """A file with the chat template, where the model's tokenizer has none."""
+
+
 class Critic(Strict):
     """The value model of PPO, of the policy's architecture and initial weights."""
 
@@ -266,6 +285,8 @@ class Recipe(Strict):
     model_of: str | None = None
     """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
     that was before."""
+    zero: Literal["zero", "zero_nothink"] | None = None
+    """The format into which a template of templates/chat prompts a base model; a copy with that template is trained."""
     hardware: str
     """A profile in configs/hardware."""
     site: str | None = None
@@ -285,6 +306,7 @@ class Recipe(Strict):
     preference: Preference | None = None
     rollout: Rollout | None = None
     reward: Reward | None = None
+    reward_model: RewardModel | None = None
     algorithm: Algorithm | None = None
     validation: Validation | None = None
     stop: Stop | None = None

@@ -25,6 +25,7 @@ from launchers.report.results import Json, Results
 from launchers.report.sections import data as report_data
 from launchers.report.sections import online as report_online
 from launchers.report.sections import pairs as report_pairs
+from launchers.report.sections import rollouts as report_rollouts
 from launchers.report.sections import spread as report_spread
 from launchers.report.sections import tokens as report_tokens
 from launchers.report.verdict import verdict
@@ -94,6 +95,10 @@ def page(run: Results) -> Json:
         "difference_plot": difference_plot(run),
         "levels": levels(run),
         "samples": samples(run),
+        "rollouts": [
+            {**step, "rollouts": [(name, _folded(one)) for name, one in step["rollouts"]]}
+            for step in report_rollouts.section(run)
+        ],
         "times": times(run),
         "versions": versions(run),
         "files": files(run),
@@ -328,6 +333,10 @@ def samples(run: Results) -> list[Json]:
             "extracted": (meta.get("score_details") or {}).get("extracted"),
         })  # fmt: skip
     return found
+
+
+def _folded(rollout: Json) -> Json:
+    return {**rollout, **{name: _text(rollout[name]) for name in ("prompt", "completion")}}
 
 
 def _text(value: Any) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from launchers import envs, targets
 from launchers.errors import UserError, fail
-from launchers.plan import plan
+from launchers.plan import plan, service
 from launchers.plan.plan import Plan
 from launchers.recipe import compose
 from launchers.recipe.compose import ROOT, Overrides, Resolved
@@ -151,6 +151,8 @@ def files(made: Plan) -> dict[str, str]:
         found |= made.backend.render(job, made.run)
     for name, spec in made.specs.items():
         found[name] = spec.model_dump_json(indent=1) + "\n"
+    if told := service.settings(resolved, made.hardware):
+        found[service.FILE] = _json(told)
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
     found["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
     found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "values": written})
@@ -179,7 +181,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return {
         "recipe": run.plan.resolved.name,
         "scale": run.plan.resolved.scale,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "locks": locks,
         "versions": {env: {name: found[name] for name in _TOLD if name in found} for env, found in pins.items()},

@@ -12,7 +12,7 @@ from typing import Any
 
 def append(run: Path, event: str, **facts: Any) -> None:
     """Add one event. A line is one write, so that lines of several processes do not mix."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"time": now, "event": event, **facts}, ensure_ascii=False) + "\n"
     handle = os.open(run / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

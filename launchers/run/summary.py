@@ -21,7 +21,7 @@ from launchers.run.directory import Run
 def command_line(command: Command, plan: Plan) -> str:
     """The command as one could type it."""
     words = []
-    for word in command.argv:
+    for word in command.words:
         if isinstance(word, EnvPython):
             words.append(str(envs.interpreter(word, None if word == "core" else plan.hardware.device)))
         elif isinstance(word, InRun):
@@ -67,6 +67,7 @@ def facts(plan: Plan) -> dict[str, Any]:
             "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
             "hours": found.hours, "usd": found.usd,
         },
+        "notes": [step.params["note"] for spec in plan.trained_on for step in spec.steps if step.params.get("note")],
         "warnings": [*contamination.warnings(plan.trained_on), *_floating(plan)],
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
@@ -117,6 +118,8 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
     if found["estimate"]:
         print(f"estimate {_estimate_text(found)}")
+    for note in found["notes"]:
+        print(f"note     {note}")
     for warning in found["warnings"]:
         print(f"warning  {warning}")
     for file, pipeline_steps in found["pipelines"].items():

@@ -9,7 +9,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from data_prep.core.fingerprint import value_hash
+from data_prep.errors import DataError
+from data_prep.families.long_cot import zero
+from data_prep.inference.models import find_model
 from launchers.checks import preflight
+from launchers.envs import REPO, cache_dir
 from launchers.errors import UserError, fail
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, Resolved
@@ -41,16 +46,42 @@ def first(resolved: Resolved, out: Path) -> Run | None:
 
 def begun(resolved: Resolved, out: Path) -> Resolved:
     """The recipe with the model that the one before has trained, where it has; as it is where not."""
+    if (copy := _zero_copy(resolved)) is not None:
+        return _from_model(resolved, str(copy), "zero") if (copy / zero.DONE).is_file() else resolved
     before = first(resolved, out)
     if before is None or not before.finished:
         return resolved
-    model = str(before.path / before.plan.main.model)
-    said = (("model", model, f"model_of {before.plan.resolved.name}"), ("revision", "null", "--set revision"))
+    return _from_model(resolved, str(before.path / before.plan.main.model), f"model_of {before.plan.resolved.name}")
+
+
+def _from_model(resolved: Resolved, model: str, where: str) -> Resolved:
+    said = (("model", model, where), ("revision", "null", "--set revision"), ("zero", "null", "--set zero"))
     return _ready(resolved.name, Overrides(resolved.scale, (*said, *resolved.overrides.settings)))
 
 
+def _zero_copy(resolved: Resolved) -> Path | None:
+    """Where the base model's copy lies, or will; None for a recipe without one."""
+    recipe = resolved.recipe
+    if recipe.zero is None:
+        return None
+    model = find_model(recipe.model, recipe.revision, REPO)
+    identity = value_hash([*model.identity().values(), (zero.TEMPLATES / f"{recipe.zero}.jinja").read_text("utf-8")])
+    return cache_dir() / "models" / f"{Path(recipe.model).name}-{recipe.zero}-{identity[:12]}"
+
+
 def do_first(resolved: Resolved, out: Path) -> None:
-    """Do the runs that a checked recipe starts from, or what is left of them. Raises UserError or RunError."""
+    """Do the runs that a checked recipe starts from, or what is left of them, or copy its base model.
+
+    Raises UserError or RunError.
+    """
+    recipe = resolved.recipe
+    if recipe.zero is not None and (copy := _zero_copy(resolved)) is not None and not (copy / zero.DONE).is_file():
+        print(f"{resolved.name}: a copy of {recipe.model} prompted as {recipe.zero}: {copy}", file=sys.stderr)
+        model = REPO / recipe.model
+        try:
+            zero.write_copy(str(model) if model.is_dir() else recipe.model, recipe.revision, recipe.zero, copy)
+        except DataError as error:
+            raise fail(str(error), resolved.where("zero"), "zero") from None
     name = resolved.begins_with
     if name is None:
         return

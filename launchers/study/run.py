@@ -94,7 +94,7 @@ def _record(study: Study, resolved: dict[str, Resolved], path: Path) -> dict[str
     for name in study.order():
         settings = resolved[name].recipe.model_dump(mode="json")
         cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "family": study.family,
         "scale": study.scale,

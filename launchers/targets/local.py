@@ -27,13 +27,13 @@ _LONGEST_TMPDIR = 60  # characters: a Unix socket's path has 107, and Ray's and 
 
 def environments(plan: Plan) -> list[str]:
     """The environments that the run's commands need, beside core."""
-    used = {str(word) for command in plan.commands for word in command.argv if isinstance(word, EnvPython)}
+    used = {str(word) for command in plan.commands for word in command.words if isinstance(word, EnvPython)}
     return sorted(used - {"core"})
 
 
 def _environments_of(plan: Plan, part: str) -> list[str]:
     commands = [command for command in plan.commands if PART_OF.get(command.phase, command.phase) == part]
-    used = {str(word) for command in commands for word in command.argv if isinstance(word, EnvPython)}
+    used = {str(word) for command in commands for word in command.words if isinstance(word, EnvPython)}
     return sorted(used - {"core"})
 
 
@@ -61,7 +61,7 @@ def command_words(command: Command) -> str:
     """Arguments of local.sh's `phase`: what it is part of, its environment, and the command."""
     words = [shell_word(command.phase), shell_word(command.label), "--"]
     words += [shell_word(f"{key}={value}") for key, value in command.environ]
-    return " ".join([*words, *map(argument, command.argv)])
+    return " ".join([*words, *map(argument, command.words)])
 
 
 def parts(plan: Plan) -> dict[str, list[str]]:

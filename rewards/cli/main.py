@@ -6,7 +6,7 @@
     python -m rewards serve --reward math --input rows.jsonl --port 8000
 
 Exit status: 0 done; 1 selfcheck found an attack that succeeds or a reference answer that does not grade as correct;
-2 an error of usage, in one line; 3 too many errors or timeouts.
+2 an error of usage, in one line; 3 too many errors or timeouts; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rewards.errors import RewardError, TooManyFailures
 from rewards.params import checked
 from rewards.registry import REGISTRY, load, reward_class
 from rewards.scorer import read_lines
-from rewards.serving.settings import ServerSettings
+from rewards.serving.app import ServerSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:  # at once: threads cannot be stopped, and the interpreter would wait for them
+        print("interrupted; the same command resumes" if args.run is _score else "interrupted", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)
     except BrokenPipeError:  # the reader stopped: `list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

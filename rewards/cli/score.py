@@ -1,7 +1,7 @@
 """`python -m rewards score`: a JSONL file into another, rows in order; the same command again resumes after a kill.
 
-Output goes to `<output>.part`, which becomes the output at the end. `<output>.part.json` names reward, parameters, code
-and input, so that only the same work is resumed; the complete lines and groups of the part are kept.
+Rows are written to `<output>.part` as they are finished, each after its line number, and put in order at the end.
+`<output>.part.json` names reward, parameters, code and input, so that only the same work is resumed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import BinaryIO
 
 from rewards.base import FailureLimit, Reward, Score, code_hash, params_of
 from rewards.errors import RewardError
 from rewards.scorer import Line, batches, check_columns, completions_of, read_lines, score_rows
+
+Finished = dict[int, int]  # line number -> where its row stands in the part
 
 
 def score_file(
@@ -38,31 +40,39 @@ def score_file(
     check_columns(reward, source, completions=True)
     reward.check_ready()
     work = _work(reward, source)
-    part, about = (output.with_name(output.name + suffix) for suffix in (".part", ".part.json"))
-    counts: Counter[str] = Counter()
+    part, about, ordered = (output.with_name(output.name + end) for end in (".part", ".part.json", ".part.ordered"))
     with part.open("a+b") as out:
         _lock(out, part)
         if not about.exists() or about.read_text() != work:
             out.truncate(0)
             about.write_text(work)
-        done = _resume(out, counts, source)
-        lines = itertools.islice(read_lines(source), done, None)
-        for batch in _scored(reward, batches(lines, reward.batch_rows * (workers or 1)), workers):
+        counts: Counter[str] = Counter()
+        finished = _finished(out, counts)
+        lines = _unfinished(read_lines(source), finished, counts, out)
+        size = max(1, reward.batch_rows * (workers or 1) // reward.batches_at_once(workers))
+        for batch in _scored(reward, batches(lines, size), workers):
+            out.seek(0, os.SEEK_END)
             for line, scores in batch:
+                finished[line.number] = out.tell()
                 counts.update(score.outcome for score in scores)
                 row = {**line.row, "scores": [score.as_json() for score in scores]}
-                out.write(json.dumps(row).encode() + b"\n")
+                out.write(b"%d %b\n" % (line.number, json.dumps(row).encode()))
             out.flush()
             limit.check(counts)
         limit.check(counts, final=True)
-        os.fsync(out.fileno())
-        part.replace(output)
+        with ordered.open("wb") as rows:
+            for number in sorted(finished):
+                out.seek(finished[number])
+                rows.write(out.readline().partition(b" ")[2])
+            os.fsync(rows.fileno())
+        ordered.replace(output)
+        part.unlink()
     about.unlink()
     return dict(counts)
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Raises RewardError if another process holds the lock, or has renamed the file by now."""
+    """Raises RewardError if another process holds the lock, or has removed the file by now."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -76,21 +86,24 @@ Scored = list[tuple[Line, list[Score]]]
 
 
 def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) -> Iterator[Scored]:
-    """Each batch with its scores. While one is scored, the next is read and the one before is written."""
+    """Each batch with its scores, as they are finished: a row that takes long delays no other one."""
 
     def score(batch: list[Line]) -> Scored:
         scores = score_rows(reward, [line.row for line in batch], workers)
         return [(line, own or _unscored(line)) for line, own in zip(batch, scores, strict=True)]
 
-    current: Future[Scored] | None = None
-    with ThreadPoolExecutor(1) as thread:
-        for batch in parts:
-            ahead = thread.submit(score, batch)
-            if current:
-                yield current.result()
-            current = ahead
-        if current:
-            yield current.result()
+    size = reward.batches_at_once(workers)
+    threads = ThreadPoolExecutor(size)
+    running: set[Future[Scored]] = set()
+    try:
+        for batch in itertools.chain(parts, [None] * (size + 1)):
+            if batch is not None:
+                running.add(threads.submit(score, batch))
+            if running and (batch is None or len(running) > size):  # the next one is read meanwhile
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _unscored(line: Line) -> list[Score]:
@@ -107,18 +120,31 @@ def _work(reward: Reward, source: Path) -> str:
     return json.dumps(work, sort_keys=True)
 
 
-def _resume(part: BinaryIO, counts: Counter[str], source: Path) -> int:
-    """Rows already in the part file, counted into `counts`; an incomplete line or group at its end is removed."""
+def _finished(part: BinaryIO, counts: Counter[str]) -> Finished:
+    """Rows in the part file, counted; an incomplete line at its end is removed."""
+    finished: Finished = {}
+    at = 0
     part.seek(0)
-    ends, outcomes = [0], []
     for line in part:
         if line.endswith(b"\n"):
-            outcomes.append([score["outcome"] for score in json.loads(line)["scores"]])
-            ends.append(ends[-1] + len(line))
-    done = len(outcomes)
-    groups = [line.group for line in itertools.islice(read_lines(source), done + 1)]
-    while 0 < done < len(groups) and groups[done - 1] == groups[done]:
-        done -= 1
-    counts.update(itertools.chain.from_iterable(outcomes[:done]))
-    part.truncate(ends[done])
-    return done
+            finished[int(line.partition(b" ")[0])] = at
+            counts.update(_outcomes(line))
+            at += len(line)
+    part.truncate(at)
+    return finished
+
+
+def _outcomes(line: bytes) -> list[str]:
+    return [score["outcome"] for score in json.loads(line.partition(b" ")[2])["scores"]]
+
+
+def _unfinished(lines: Iterable[Line], finished: Finished, counts: Counter[str], part: BinaryIO) -> Iterator[Line]:
+    """Lines that are still to be scored: all of a group, where a kill came between them."""
+    for _, group in itertools.groupby(lines, lambda line: line.group):
+        members = list(group)
+        if any(line.number not in finished for line in members):
+            for line in members:
+                if line.number in finished:
+                    part.seek(finished.pop(line.number))
+                    counts.subtract(_outcomes(part.readline()))
+                yield line

@@ -15,9 +15,8 @@ from rewards.errors import RewardError
 
 MOST_BYTES = 1 << 28  # unpacked; the largest of LiveCodeBench's are tens of megabytes
 
-_STOP, _MEMOIZE = ord("."), 0x94
-_ARGUMENT_BYTES = {0x80: 1, 0x95: 8, ord("q"): 1, ord("r"): 4}  # PROTO, FRAME, BINPUT, LONG_BINPUT: nothing to keep
-_LENGTH_BYTES = {0x8C: 1, ord("X"): 4, 0x8D: 8}  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
+_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+_IGNORED = ("PROTO", "FRAME", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
 
 def unpack_text(packed: str, most_bytes: int = MOST_BYTES) -> str:
@@ -39,31 +38,16 @@ def unpack_text(packed: str, most_bytes: int = MOST_BYTES) -> str:
 
 def pickled_text(data: bytes) -> str:
     """The text in a pickle of one text. Raises RewardError for any other pickle, naming the instruction."""
-    at, found = 0, None
-    while at < len(data):
-        code, at = data[at], at + 1
-        if code == _STOP:
-            if found is None or at != len(data):
-                break
-            return _decoded(found)
-        if code in _ARGUMENT_BYTES:
-            at += _ARGUMENT_BYTES[code]
-        elif code in _LENGTH_BYTES and found is None:
-            width = _LENGTH_BYTES[code]
-            length = int.from_bytes(data[at : at + width], "little")
-            found = data[at + width : at + width + length]
-            at += width + length
-        elif code != _MEMOIZE:
-            raise RewardError(f"packed tests: a pickle that holds more than one text (instruction {_name(code)})")
-    raise RewardError("packed tests: a pickle that is cut short, or followed by something")
-
-
-def _decoded(text: bytes) -> str:
+    texts: list[str] = []
     try:
-        return text.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as problem:
-        raise RewardError(f"packed tests: no valid text: {problem}") from None
-
-
-def _name(code: int) -> str:
-    return next((known.name for known in pickletools.opcodes if known.code == chr(code)), f"{code:#x}")
+        for opcode, argument, at in pickletools.genops(data):
+            if opcode.name in _TEXTS and not texts:
+                texts.append(str(argument))
+            elif opcode.name == "STOP" and texts and at == len(data) - 1:
+                return texts[0]
+            elif opcode.name not in _IGNORED:
+                name = opcode.name
+                raise RewardError(f"packed tests: a pickle that holds more than one text (instruction {name})")
+    except (ValueError, UnicodeDecodeError) as problem:
+        raise RewardError(f"packed tests: no valid pickle: {str(problem)[:100]}") from None
+    raise RewardError("packed tests: a pickle that is cut short, or followed by something")

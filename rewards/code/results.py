@@ -15,6 +15,12 @@ Verdict = Literal[
     "not_run",  # an earlier test failed and one failure decides
 ]
 
+# How runs of the sandbox end, as verdicts.
+ENDINGS: dict[str, Verdict] = {
+    "exit": "runtime_error", "signal": "runtime_error", "timeout": "timeout", "memory": "memory",
+    "output_limit": "output_limit",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Tested:

@@ -16,12 +16,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from rewards.base import Reward, Row, Score, code_hash, params_of
 from rewards.code.compare import Numbers, Spacing, Types
+from rewards.code.cpp.toolchain import toolchain
 from rewards.code.fences import Block, blocks, choose
 from rewards.code.grade import Terms, grade_program
 from rewards.code.preambles import Preamble
@@ -105,6 +107,7 @@ class CodeReward(Reward):
 
     Params = CodeParams
     needs = ("tests",)
+    batch_rows = 1  # a program may take minutes
     params: CodeParams
 
     @classmethod
@@ -114,6 +117,9 @@ class CodeReward(Reward):
     def __init__(self, name: str, params: CodeParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
+
+    def batches_at_once(self, workers: int | None) -> int:
+        return workers or self.params.workers
 
     def check_ready(self) -> None:
         """Raise RewardError if programs cannot be run here: no isolation, or no environment for programs."""
@@ -126,12 +132,13 @@ class CodeReward(Reward):
         suites: _Suites = {}
         found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
         jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
-        size = min(workers or self.params.workers, len(jobs))
-        if size <= 1:
-            results = dict(zip(jobs, map(self._run, jobs), strict=True))
+        slots = workers or self.params.workers
+        run = partial(self._run, slots=slots)
+        if min(slots, len(jobs)) <= 1:
+            results = dict(zip(jobs, map(run, jobs), strict=True))
         else:
-            with ThreadPoolExecutor(size) as threads:
-                results = dict(zip(jobs, threads.map(self._run, jobs), strict=True))
+            with ThreadPoolExecutor(min(slots, len(jobs))) as threads:
+                results = dict(zip(jobs, threads.map(run, jobs), strict=True))
         return [_copy(results[job]) if isinstance(job, _Job) else job for job in found]
 
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
@@ -149,7 +156,7 @@ class CodeReward(Reward):
                 found.append(None)
                 continue
             if job.suite.language == "cpp" and not here["cpp"]:
-                here["cpp"] = here["python"] + _cpp_tools()
+                here["cpp"] = here["python"] + toolchain().version
             parts = [here[job.suite.language], job.key, job.code]
             found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
         return found
@@ -163,7 +170,7 @@ class CodeReward(Reward):
         if isinstance(suite, Score):
             return "", suite.details["problem"]
         block = choose(blocks(gold), suite.language)
-        score = self._run(_Job(block.code if block else gold, suite, suite.key))
+        score = self._run(_Job(block.code if block else gold, suite, suite.key), self.params.workers)
         if score.value == 1:
             return suite.kind, ""
         details = score.details
@@ -222,7 +229,7 @@ class CodeReward(Reward):
             suites[id(tests)] = tests, found
         return suites[id(tests)][1]
 
-    def _run(self, job: _Job) -> Score:
+    def _run(self, job: _Job, slots: int) -> Score:
         p = self.params
         limits = Limits(p.cpu_s, p.wall_s, p.memory_mb, p.output_kb, compile_cpu_s=p.compile_cpu_s)
         stop_early = p.value == "all" and p.stop_early
@@ -231,7 +238,7 @@ class CodeReward(Reward):
         )
         try:
             sandbox = shared()
-            with slot(p.workers):
+            with slot(slots):
                 graded = grade_program(job.code, job.suite, terms, sandbox)
             return self._score(graded, job.suite, sandbox.level)
         except RewardError as problem:
@@ -258,13 +265,6 @@ class CodeReward(Reward):
             return sum(passed) / len(passed)
         weights = [item.weight for item in suite.items]
         return sum(w for w, good in zip(weights, passed, strict=True) if good) / sum(weights)
-
-
-def _cpp_tools() -> str:
-    """The name of this machine's compilers and libraries. Raises RewardError where there are none."""
-    from rewards.code.cpp.toolchain import toolchain
-
-    return toolchain().folder.name
 
 
 def _shown(graded: Graded) -> list[dict[str, Any]]:

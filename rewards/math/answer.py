@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from rewards.base import Reward, Row, Score
-from rewards.extract import cut_short, has_box
+from rewards.base import Reward, Row, Score, error
+from rewards.extract import Fallback, ThinkingFormat, cut_short, find_answer, has_box
+from rewards.params import RewardParams
 from rewards.thinking import thinking
 
 SHOWN = 200  # characters of an answer kept in details
-A = TypeVar("A")  # an extracted answer
+Answer = tuple[str, str]  # an extracted answer, and where it stood
 
 
-class AnswerReward(Reward, Generic[A]):
-    """Subclasses say what is wrong with a row, find the answer in a text, and compare it.
+class AnswerParams(RewardParams):
+    """thinking: a format's name or fields. Subclasses add `truncated`, and `fallbacks`: where to look when there is no
+    box, in this order.
+    """
 
-    Params must have `thinking` and `truncated`. Outcomes: "error" for a row that cannot be graded, "truncated" as the
-    parameter says, "bad_format" for a box without a usable answer, "no_answer" for a text without any.
+    thinking: ThinkingFormat = "think"
+    fallbacks: tuple[Fallback, ...] = ()
+
+
+class AnswerReward(Reward):
+    """Subclasses say what is wrong with a row, may find the answer in their own way, and compare it.
+
+    Outcomes: "error" for a row that cannot be graded, "truncated" as the parameter says, "bad_format" for a box without
+    a usable answer, "no_answer" for a text without any.
     """
 
     needs = ("answer",)
 
     def __init__(self, name: str, params: Any) -> None:
         super().__init__(name, params)
-        self._format = thinking(params.thinking)
+        self._answer_of = thinking(params.thinking).answer_of
 
     def grade(self, row: Row, completion: str) -> Score:
-        problem = self.problem(row)
-        if not problem and not isinstance(completion, str):
-            problem = f"the completion is {type(completion).__name__}, not a text"
-        if problem:
-            return Score(0.0, "error", {"problem": problem})
-        text = self._format.answer_of(completion)
+        answer = self.extracted(row, completion)
+        return answer if isinstance(answer, Score) else self.compare(row, answer)
+
+    def extracted(self, row: Row, completion: str) -> Score | Answer:
+        """The completion's answer, or the score of one without."""
+        if problem := self.problem(row):
+            return error(problem)
+        text = self._answer_of(completion)
         answer, truncated = self.find(row, text), self.params.truncated
         if truncated != "never" and cut_short(row) and (truncated == "always" or answer is None):
             return Score(0.0, "truncated")
-        if answer is None:
-            return Score(0.0, "bad_format" if has_box(text) else "no_answer")
-        return self.compare(row, answer)
+        return answer or Score(0.0, "bad_format" if has_box(text) else "no_answer")
 
     def refused(self, row: Row, completions: list[str]) -> str:
         """A problem that quotes the first of these completions without full marks; empty if all have them."""
@@ -53,10 +63,11 @@ class AnswerReward(Reward, Generic[A]):
     def problem(self, row: Row) -> str:
         """Why the row cannot be graded; empty if it can."""
 
-    @abstractmethod
-    def find(self, row: Row, text: str) -> A | None:
+    def find(self, row: Row, text: str) -> Answer | None:
         """The answer in the text behind the thought, None without one."""
+        answer, source = find_answer(text, self.params.fallbacks)
+        return None if answer is None else (answer.strip(), source)
 
     @abstractmethod
-    def compare(self, row: Row, answer: A) -> Score:
+    def compare(self, row: Row, answer: Answer) -> Score:
         """The score of an answer."""

@@ -20,14 +20,26 @@ from typing import Literal, NamedTuple
 
 from rewards.base import Row, Score
 from rewards.errors import RewardError
-from rewards.extract import STATED, TEXT_COMMAND, ThinkingFormat, box_span, last_box, parts, sentence
-from rewards.math.answer import AnswerReward
+from rewards.extract import (
+    STATED,
+    STATED_WORDS,
+    TEXT_COMMAND,
+    ThinkingFormat,
+    box_span,
+    last_box,
+    matches,
+    parts,
+    sentence,
+)
+from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 from rewards.params import RewardParams
 
+_BEFORE = 140  # characters of a statement before the first word that tells it
 _LAST = 100  # matches of a pattern that are looked at, from the last on
 _LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
-_NOUN = r"(?:answer|ans|choice|option|letter|selection|conclusion|solution)"
+_NOUNS = "ans choice option letter selection conclusion solution"
+_NOUN = rf"(?:answer|{_NOUNS.replace(' ', '|')})"
 _BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
 _BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
 # A letter before a verb, maybe with its text between ("B (Paris) is"), but not at the end of a list.
@@ -37,23 +49,28 @@ _LETTER_FIRST = (
 )
 _CHOOSE = r"(?:choose|pick|select|go with)"
 _CHINESE = (
-    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答))(?:选项)?(?:应该?)?"
+    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答)|(?:正确|符合题意|错误)的)(?:选项)?(?:应该?)?"
     r"(?:[是为:】\s]|选(?!项)择?){0,9}(?:选项)?"
 )
-# Patterns of statements, each with words of which one must occur (a quick test; none: always searched).
+# Patterns of statements, each with words of which one must occur, in lower case.
 _Patterns = dict[re.Pattern[str], str]
 _STATED: _Patterns = {
-    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): "",
+    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): f"{_NOUNS} {STATED_WORDS}",
     re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
-    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it It",
-    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "orrect: nswer's nswer’s",
-    re.compile(_CHINESE + _LINE): "选 選 答",
-    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): "",
+    re.compile(rf"(?m)^(?:Choose|Pick|Select)\b{_LINE}"): "choose pick select",
+    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it ",
+    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "correct: answer's answer’s",
+    re.compile(_CHINESE + _LINE): "选 選 答 的",
+    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): f"{_NOUNS} correct",
 }
 _JUDGED: _Patterns = {
-    re.compile(_LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"): "",
-    re.compile(rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"): "",
-    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice )?(?=(\([A-Z]\))(?! (?:is|means)\b))"): "only Only",
+    re.compile(
+        _LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"
+    ): "correct right best final accurate appropriate likely",
+    re.compile(
+        rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"
+    ): "correct right best",
+    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice |(?=\())(?=(\(?[A-Z]\)?)(?! (?:is|means)\b))"): "only",
     re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",
 }
 _NONE = re.compile(
@@ -72,8 +89,8 @@ _SPEAKS_OF = re.compile(
     r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
 )
 _OPTION = re.compile(
-    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{]?)\s*(?P<letter>[A-Z])"
-    r"(?:\s*(?P<close>[)\]>])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
+    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
+    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
@@ -87,18 +104,20 @@ _ENDED = re.compile(
     r"|(?:because|since|as|for|due|which|where|with|by|based|and not)\b)"
 )
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
-_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])[).:]")
+_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| - )")
 _LABELLED = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
-_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<]?([A-Z])[)\]>]?[.!。]?")
+_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
+_SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
+_INTRODUCED = re.compile(r"^(?:(?:A|Ans\.?|Final) ?:|Ans\.|→|[-=]+>)\s*")
 _CLOSING = re.compile(
     r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
     r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
 )
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
 _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
-_MARKUP = re.compile(r"[*_`\"“”$]+|\\[()\[\]]")
+_MARKS = str.maketrans("", "", '*_`"“”$')
 
 
 class ChoiceParams(RewardParams):
@@ -120,7 +139,7 @@ class Decision(NamedTuple):
     by: str
 
 
-class ChoiceReward(AnswerReward[Decision]):
+class ChoiceReward(AnswerReward):
     """1 if the completion decides for the row's letter, else 0.
 
     details: answer (the letter, or all letters of a list), by (the kind of decision), problem."""
@@ -141,11 +160,10 @@ class ChoiceReward(AnswerReward[Decision]):
     def find(self, row: Row, text: str) -> Decision | None:
         return decide(text, self.params.letters, _choices(row))
 
-    def compare(self, row: Row, answer: Decision) -> Score:
-        details = {"answer": answer.letters, "by": answer.by}
-        if len(answer.letters) > 1:
-            details["problem"] = "more than one letter"
-        return Score(float(answer.letters == self._gold(row)), "scored", details)
+    def compare(self, row: Row, answer: Answer) -> Score:
+        letters, by = answer
+        details = {"answer": letters, "by": by} | ({"problem": "more than one letter"} if len(letters) > 1 else {})
+        return Score(float(letters == self._gold(row)), "scored", details)
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kinds: "letter", and "letter and text" where the row has choices."""
@@ -187,7 +205,7 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
 
 def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Texts that may name an option, each with its kind, the most decisive first."""
-    plain = _QUOTED.sub(r"\1", _MARKUP.sub("", TEXT_COMMAND.sub(r"\1", text)))
+    plain = _QUOTED.sub(r"\1", _unmarked(TEXT_COMMAND.sub(r"\1", text)))
     stated = _matches(plain, _STATED, "says")
     if (span := box_span(plain)) is not None:
         stated.append((span[0], last_box(plain) or "", "box"))
@@ -198,7 +216,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
     for at, by in ((-1, "line"), (0, "first line")) if lines else ():
         if content := _line(lines, at, letters, choices):
             yield content, by
-    for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1]:
+    for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1] if "**" in text else ():
         heads_line = m["before"] is not None and m["behind"].strip(" .:")
         if not heads_line and not _SPEAKS_OF.match(_plain(m["inside"] + m["behind"])):
             yield m["inside"], "bold"
@@ -207,10 +225,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
 def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, str]]:
     """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
     statements = []
-    possible = [
-        pattern for pattern, words in patterns.items() if not words or any(map(text.__contains__, words.split()))
-    ]
-    for m in (m for pattern in possible for m in list(pattern.finditer(text))[-_LAST:]):
+    for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text, _BEFORE)[-_LAST:]):
         content = next(filter(None, m.groups()), "")
         conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
         if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):
@@ -230,11 +245,11 @@ def _heads_list(cue: str, content: str, text: str) -> bool:
 
 def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -> str:
     """The option that the first or last line is, or that closes the last line; "" if neither, or in a list."""
-    line = re.sub(r"^A:\s*", "", lines[at]).strip("' ")[:MAX_CHARS]  # "A:" introduces an answer
+    line = _INTRODUCED.sub("", lines[at]).strip("' ")[:MAX_CHARS]
     neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
     if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
         return ""
-    if _BARE.fullmatch(line) or _key(line) in map(_key, choices):
+    if _BARE.fullmatch(line) or _SEVERAL.fullmatch(line) or _key(line) in map(_key, choices):
         return line
     label = _LABELLED.fullmatch(line)
     if label and not _SPEAKS_OF.match(line):
@@ -269,7 +284,7 @@ def _read(content: str, letters: str) -> str:
         at = another.end()
     if len(set(named)) > 1:
         return ", ".join(named)
-    if letter.islower() and not m["open"] and rest.strip(" .!)"):
+    if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
         return ""
     return letter.upper() if m["open"] or m["close"] or _ENDED.match(rest, at) else ""
 
@@ -279,7 +294,13 @@ def _plain(content: str) -> str:
     content = content.strip()[:MAX_CHARS]
     if "\\" in content or "$" in content:
         content = clean(content.replace("$", ""))
-    return _MARKUP.sub("", content).strip()
+    return _unmarked(content).strip()
+
+
+def _unmarked(text: str) -> str:
+    for bracket in (r"\(", r"\)", r"\[", r"\]"):
+        text = text.replace(bracket, "")
+    return text.translate(_MARKS)
 
 
 def _by_text(content: str, letters: str, choices: Sequence[str]) -> str:

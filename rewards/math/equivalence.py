@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import lru_cache
 from itertools import chain
 
 from rewards.math.latex import GREEK, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
@@ -26,8 +27,13 @@ Leaf = Callable[[str, str], Verdict]
 MAX_ITEMS = 64
 _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
+_UNEQUAL = re.compile(r"\\?[A-Za-z]+ ?\\ne ?(.+)")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
+_CASES = re.compile(
+    r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL
+)
+_CONDITION = re.compile(r"^(?:if|for|when|where) +")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
@@ -37,15 +43,20 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
 )
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(
-    r"^(?:\((?:[a-h]|i{1,3}|iv|v)\) +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *|= ?(?!=))(?=\S)"
+    r"^(?:(?:[Pp]art )?\(?(?:[a-h]|i{1,3}|iv|v)\):? +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *"
+    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
 )
 _QUALIFIER = re.compile(
-    r"(?:,|(?<=\s)|\b)\s*(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b|where\b"
-    r"|(?:(?:for|with|where) |(?<=, ))[A-Za-z] ?\\in ?\\mathbb).*$|\((?:with|where|since|because)\b.*\)$"
+    r"(?:,|(?<=[\s)\]}])|\b)\s*"
+    r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b.*$|where\b.*$"
+    r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?"
+    r"(?:\\mathbb ?\{?[A-Z]|[ZNQR])(?:\\cdot|[^A-Za-z\\])*$)"
+    r"|\((?:with|where|since|because|rounded|to (?:the nearest|\w+ (?:decimal|significant)))\b.*\)$"
 )
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
-    rf"{NAME.pattern}|\|[A-Z]+'*\||\\overline\{{[A-Z]+\}}|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
+    rf"{NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
+    r"|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
@@ -55,7 +66,24 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
-_EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi"})
+_EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions"})
+
+
+_exact = lru_cache(maxsize=4096)(rational)
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+
+
+def fast(gold: str, answer: str) -> bool | None:
+    """Equal strings and rationals as they stand, else None."""
+    if gold == answer:
+        return True
+    value = _exact(gold) if len(answer) <= 100 else None
+    if value is None:
+        return None
+    if "," in answer and _GROUPED.fullmatch(answer):
+        answer = answer.replace(",", "")
+    given = rational(answer)
+    return None if given is None else value == given
 
 
 def _unknown(_gold: str, _answer: str) -> Verdict:
@@ -166,12 +194,26 @@ def _near(exact: str, rounded: str, leaf: Leaf) -> Verdict:
     return leaf(str(x), f"{NEAR}{y}")
 
 
+def _qualifier(text: str) -> re.Match[str] | None:
+    m = None if unwrap(text) else _QUALIFIER.search(text)
+    return m if m and m.start() else None
+
+
 def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
     """Drop a label before the answer and a qualifier behind it, unless both sides have different ones."""
     bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
-    qualifiers = [m.group() for m in (_QUALIFIER.search(bare_g), _QUALIFIER.search(bare_a)) if m and m.start()]
-    if len(qualifiers) == 1 or (qualifiers and _words(qualifiers[0]) == _words(qualifiers[1])):
-        bare_g, bare_a = (_QUALIFIER.sub("", text).rstrip(" ,") or text for text in (bare_g, bare_a))
+    qualifiers = [m for text in (bare_g, bare_a) if (m := _qualifier(text))]
+    names = [m["name"] for m in qualifiers]
+    if len(qualifiers) == 1 or (
+        qualifiers and (None not in names or len({_words(m.group()) for m in qualifiers}) == 1)
+    ):
+        bare_g, bare_a = (
+            text[: m.start()].rstrip(" ,") if (m := _qualifier(text)) else text for text in (bare_g, bare_a)
+        )
+        if len(names) == 2 and names[0] != names[1]:  # `n\pi, n \in Z` for `k\pi, k \in Z`
+            if re.search(rf"(?<![A-Za-z\\]){names[0]}(?![A-Za-z])", bare_a):
+                return _ruled(False)
+            bare_a = re.sub(rf"(?<![A-Za-z\\]){names[1]}(?![A-Za-z])", names[0], bare_a)
     return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
 
 
@@ -184,7 +226,7 @@ def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
 def _strip(text: str) -> str:
     text = _IN.sub("", text)
     builder = _SET_BUILDER.fullmatch(text)
-    if builder and COMPARE.search(builder[1]):
+    if builder and (COMPARE.search(builder[1]) or "=" in builder[1]):
         return builder[1].strip()
     parts = unwrap(text)
     if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or len(split_top(parts[1], COMMA)) < 2):
@@ -239,6 +281,21 @@ def _by_name(items: list[str]) -> list[str] | None:
     return [values[name] for name in sorted(values)] if len(values) == len(items) else None
 
 
+def _with_holes(text: str) -> str:
+    r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
+    first, *others = split_top(text, COMMA)
+    holes = [m[1] for item in others if (m := _UNEQUAL.fullmatch(item))]
+    bounds = span(first) if holes and len(holes) == len(others) else None
+    if bounds is None:
+        return text
+    return rf"{bounds.opening}{bounds.low},{bounds.high}{bounds.closing} \setminus \{{{','.join(holes)}\}}"
+
+
+def _rule_holes(g: str, a: str, leaf: Leaf) -> Ruling:
+    whole_g, whole_a = _with_holes(g), _with_holes(a)
+    return _ruled(_equal(whole_g, whole_a, leaf)) if (whole_g, whole_a) != (g, a) else _PASS
+
+
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = ranges(g), ranges(a)
     if len(gs) == 1 and len(as_) == 1:
@@ -256,15 +313,15 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
             return _ruled(False)
         return _ruled(_ordered([span_g.low, span_g.high], [span_a.low, span_a.high], leaf))
     parts_g, parts_a = unwrap(g), unwrap(a)
+    sets = [parts for parts in (parts_g, parts_a) if parts and parts[0] == r"\{"]
+    if len(sets) == 1 and len(_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
+        # a set of one thing is often given as that thing
+        return _ruled(_equal(sets[0][1], a, leaf) if parts_g in sets else _equal(g, sets[0][1], leaf))
     if parts_g and parts_a:
         if (parts_g[0], parts_g[2]) != (parts_a[0], parts_a[2]):
             return _ruled(False)
         compare = _unordered if parts_g[0] == r"\{" else _ordered
         return _ruled(compare(_items(parts_g[1]), _items(parts_a[1]), leaf))
-    parts = parts_g or parts_a
-    if parts and parts[0] == r"\{" and not {squeeze(g), squeeze(a)} & _EMPTY_SET and len(_items(parts[1])) == 1:
-        # a set of one thing is often given as that thing
-        return _ruled(_equal(parts[1], a, leaf) if parts_g else _equal(g, parts[1], leaf))
     return _PASS
 
 
@@ -293,6 +350,20 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
     if [len(row) for row in rows_g] != [len(row) for row in rows_a]:
         return _ruled(False)
     return _ruled(_ordered(list(chain(*rows_g)), list(chain(*rows_a)), leaf))
+
+
+def _cases(text: str) -> str:
+    """A system of equations as a list; a function by cases as a list of (value, condition)."""
+    m = _CASES.fullmatch(_unlabelled(text))
+    if m is None:
+        return text
+    rows = [[cell.strip(" ,.;") for cell in row.split("&")] for row in m[1].split(r"\\") if row.strip()]
+    return ", ".join(f"({row[0]}, {_CONDITION.sub('', row[1])})" if row[1:] else row[0] for row in rows)
+
+
+def _rule_cases(g: str, a: str, leaf: Leaf) -> Ruling:
+    listed_g, listed_a = _cases(g), _cases(a)
+    return _ruled(_equal(listed_g, listed_a, leaf)) if (listed_g, listed_a) != (g, a) else _PASS
 
 
 def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -326,7 +397,10 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
         sides = sides[::-1]  # `5 = x`
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
-    if any(re.search("[A-Za-z]{4}", _COMMAND.sub("", step)) and re.search("[0-9]", step) for step in steps):
+    if any(
+        re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step)
+        for step in steps
+    ):
         return False  # prose with numbers of its own may contradict the last side
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
 
@@ -348,6 +422,10 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     qg, qa = quantity(g), quantity(a)
     if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
         return _PASS
+    for degrees, other, flip in ((qg, qa, False), (qa, qg, True)):
+        if degrees.unit == {"degree"} and other.unit <= {"rad"} and r"\pi" in other.value:
+            radians = rf"({degrees.value})\cdot\frac{{\pi}}{{180}}"
+            return _ruled(_equal(other.value, radians, leaf) if flip else _equal(radians, other.value, leaf))
     if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qg.unit or qa.unit)):
         return _ruled(False)
     verdict = _equal(qg.value, qa.value, leaf)
@@ -372,8 +450,11 @@ def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     return _ruled(times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2) if len(times) == 2 else _PASS
 
 
+_PHRASES = {"dne": "does not exist", "no solutions": "no solution"}
+
+
 def _words(text: str) -> str:
-    text = re.sub(r"[^\w\s]", " ", text).casefold()
+    text = _PHRASES.get(text := re.sub(r"[^\w\s]", " ", text).casefold(), text)
     return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
 
 
@@ -398,7 +479,9 @@ def is_prose(text: str) -> bool:
 
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
+    _rule_cases,
     _rule_additions,
+    _rule_holes,
     _rule_approximation,
     _rule_unions,
     _rule_lists,

@@ -14,17 +14,16 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from rewards.base import Row, Score
-from rewards.extract import Fallback, ThinkingFormat, find_answer, has_box, reduce_gold
-from rewards.math.answer import SHOWN, AnswerReward
-from rewards.math.equivalence import equal
+from rewards.extract import Fallback, gold_text, has_box
+from rewards.math.answer import SHOWN, Answer, AnswerParams, AnswerReward
+from rewards.math.equivalence import equal, fast
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import quantity
-from rewards.params import RewardParams
 
 Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
 
 
-class ExactParams(RewardParams):
+class ExactParams(AnswerParams):
     """fallbacks: where to look when there is no box, in this order. thinking: a format's name or fields.
 
     case, punctuation, articles: whether capitals, punctuation, and the words a, an, the make a difference. White
@@ -33,22 +32,13 @@ class ExactParams(RewardParams):
     """
 
     fallbacks: tuple[Fallback, ...] = ("whole",)
-    thinking: ThinkingFormat = "think"
     case: bool = False
     punctuation: bool = False
     articles: bool = True
     truncated: Truncated = "unanswered"
 
 
-class _TextReward(AnswerReward[tuple[str, str]]):
-    """The answer is (text, where it stood)."""
-
-    def find(self, row: Row, text: str) -> tuple[str, str] | None:
-        answer, source = find_answer(text, self.params.fallbacks)
-        return None if answer is None else (answer.strip(), source)
-
-
-class ExactReward(_TextReward):
+class ExactReward(AnswerReward):
     """1 if the answer's text is the row's, else 0. The row's answer may be a list of accepted texts.
 
     details: answer, found (where it stood)."""
@@ -73,7 +63,7 @@ class ExactReward(_TextReward):
             return f"the row's answer is {str(row.get('answer'))[:80]!r}, not a text or a list of non-empty texts"
         return ""
 
-    def compare(self, row: Row, answer: tuple[str, str]) -> Score:
+    def compare(self, row: Row, answer: Answer) -> Score:
         text, source = answer
         same = self._key(text) in map(self._key, _golds(row["answer"]))
         return Score(float(same), "scored", {"answer": text[:SHOWN], "found": source})
@@ -101,17 +91,16 @@ def _folded(text: str, case: bool, punctuation: bool, articles: bool) -> str:
     return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])
 
 
-class NumericParams(RewardParams):
+class NumericParams(AnswerParams):
     """fallbacks: where to look when there is no box, in this order; "last_number" takes any number. thinking: a
     format's name or fields. truncated: as for `exact`.
     """
 
     fallbacks: tuple[Fallback, ...] = ("hashes", "answer_is")
-    thinking: ThinkingFormat = "think"
     truncated: Truncated = "unanswered"
 
 
-class NumericReward(_TextReward):
+class NumericReward(AnswerReward):
     """1 if the answer is the row's number, exactly, else 0.
 
     details: answer, found (where it stood), problem."""
@@ -124,7 +113,7 @@ class NumericReward(_TextReward):
         problem = self.problem(row)
         if problem:
             return "", problem
-        gold = quantity(clean(_gold_text(row["answer"]))).value
+        gold = quantity(clean(gold_text(row["answer"]))).value
         value = rational(join_thousands(gold))
         assert value is not None
         spelled = [gold, f"{value.numerator:,}" if value.denominator == 1 else str(value)]
@@ -138,24 +127,25 @@ class NumericReward(_TextReward):
     def problem(self, row: Row) -> str:
         answer = row.get("answer")
         usable = isinstance(answer, (str, int, float)) and not isinstance(answer, bool)
-        if usable and answer is not None and is_number(_gold_text(answer)):
+        if usable and answer is not None and is_number(gold_text(answer)):
             return ""
         return f"the row's answer is {str(answer)[-80:]!r}, not a number"
 
-    def compare(self, row: Row, answer: tuple[str, str]) -> Score:
+    def compare(self, row: Row, answer: Answer) -> Score:
         text, source = answer
-        gold, details = _gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
-        text = re.sub(r"^(?:minus|negative) (?=[0-9$])", "-", _AROUND.sub("", text))
-        number = _only_number(text) if source == "answer_is" else ""
-        if len(text) <= MAX_CHARS and (equal(gold, text) or equal(gold, number)):
-            return Score(1.0, "scored", details)
-        if not is_number(text) and not is_number(number):
+        gold, details = gold_text(row["answer"]), {"answer": text[:SHOWN], "found": source}
+        verdict, number = fast(gold, text), ""
+        if verdict is None:
+            text = re.sub(r"^(?:minus|negative) (?=[0-9$])", "-", _AROUND.sub("", text))
+            number = _only_number(text) if source == "answer_is" or "=" in text else ""
+            verdict = fast(gold, number)
+        if verdict is None and len(text) <= MAX_CHARS:
+            verdict = bool(equal(gold, text) or equal(gold, number))
+            if not verdict and not is_number(text) and not is_number(number):
+                verdict = None
+        if verdict is None:
             return Score(0.0, "bad_format", details | {"problem": "not one number"})
-        return Score(0.0, "scored", details)
-
-
-def _gold_text(answer: str | int | float) -> str:
-    return reduce_gold(str(answer))
+        return Score(float(verdict), "scored", details)
 
 
 @lru_cache(maxsize=4096)
@@ -170,7 +160,8 @@ _AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
 _FIRST_CLAUSE = re.compile(r".*?(?=[;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
 # Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
 _ANY_NUMBER = re.compile(
-    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+|\s(?:dozen|hundred|[a-z]*illion|thousand)s?\b)?"
+    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+"
+    r"|\s(?:and a half|dozen|hundred|[a-z]*illion|thousand)s?\b)?"
 )
 _ANOTHER_VALUE = re.compile(
     r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"

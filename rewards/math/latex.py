@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tomllib
 import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-
-import tomllib
 
 MAX_CHARS = 1000
 MAX_DIGITS = 200  # in one number
@@ -73,6 +72,7 @@ _UNICODE = str.maketrans(
     | {sign: f"\\{name} " for sign, name in zip(NOTATION["greek_signs"], GREEK, strict=True)}
     | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 )
+_CIRCLED = re.compile("[①-⑳]")  # the statements that hold, as a list
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
 _SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
 _MACROS: dict[str, tuple[int, str]] = {
@@ -82,7 +82,8 @@ _SYNONYMS = inverted(NOTATION["synonyms"])
 _WORDS = {word: f"\\{word}" for word in NOTATION["words"].split()} | inverted(NOTATION["word_synonyms"])
 _NEED_BRACKETS = frozenset(NOTATION["need_brackets"].split())
 _WRAPPED = {"exp": "e^{#1}", "abs": "|#1|", "cbrt": r"\sqrt[3]{#1}"}
-_VECTORS = frozenset((r"\mathbf", r"\vec", r"\boldsymbol", r"\bm"))
+_VECTORS = frozenset((r"\mathbf", r"\vec", r"\overrightarrow", r"\boldsymbol", r"\bm"))
+_BETWEEN_POINTS = re.compile(r"[A-Z]{2}")
 _VECTOR_PRODUCTS = {r"\times": r"\otimes ", r"\cdot": r"\odot "}
 _SPACES = frozenset((r"\,", r"\;", r"\:", r"\>", r"\ ", "\\\n", "~"))
 
@@ -191,6 +192,8 @@ class _Reader:
             return rf"\sqrt{root}{{{self.argument(whole_number=True) if inside is None else inside}}}"
         if piece in _VECTORS:
             text = self.argument()
+            if piece in (r"\vec", r"\overrightarrow") and _BETWEEN_POINTS.fullmatch(text):
+                text = rf"\overrightarrow{{{text}}}"
             start, product = self.at, _VECTOR_PRODUCTS.get(self.skip_space())
             self.at += 1
             if product and self.skip_space() in _VECTORS:
@@ -243,7 +246,8 @@ def clean(text: str) -> str:
     """
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_SUPERSCRIPT_SIGNS)}}}", text)
-        text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+        text = _CIRCLED.sub(r"\g<0>,", text.translate(_UNICODE))
+        text = unicodedata.normalize("NFKC", text)
     text = text.strip().strip("`")
     if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
         text = text.replace("\n", ", ")  # statements on lines of their own
@@ -309,6 +313,8 @@ def rational(text: str) -> Fraction | None:
     if m := _MIXED.fullmatch(text):
         part, whole = int(m[3] or m[5]), int(m[4] or m[6])
         return int(m[1] + "1") * (int(m[2]) + Fraction(part, whole)) if 0 < part < whole else None
+    if text[-1:].isalpha() and not text.endswith("ldots"):
+        return None
     text = squeeze(text)
     value = _plain(text)
     if value is not None:
@@ -351,11 +357,12 @@ def balanced(text: str) -> bool:
 def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
     """`text` split at `separator` where no bracket is open; empty parts are dropped."""
     depth, start, parts = 0, 0, []
-    marks = [(m.start(), m.end(), m.group()) for m in _BRACKET.finditer(text)]
+    cuts = list(separator.finditer(text))
+    marks = [(m.start(), m.group()) for m in _BRACKET.finditer(text)] if cuts else []
     at = 0
-    for cut in separator.finditer(text):
+    for cut in cuts:
         while at < len(marks) and marks[at][0] < cut.start():
-            mark = marks[at][2]
+            mark = marks[at][1]
             depth += 1 if mark in ("(", "[", "{", r"\{") or mark.startswith(r"\begin") else -1
             at += 1
         if depth == 0:

@@ -20,8 +20,17 @@ _MEASURES = frozenset(_CANONICAL.values()) - {"unit", "percent"}
 _SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"]).items()}
 _NO_UNITS = frozenset(NOTATION["no_units"].split())
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
-# Characters of Chinese units and measure words; others (万, 倍, 分之) may change the value.
-_CHINESE = "个人只本名支张块次种岁元米厘千公里克斤分钟小时天年"
+# Chinese units, scales and measure words; others (倍, 分之) may change the value.
+_CHINESE = "|".join(
+    sorted(
+        (
+            *filter(str.isalpha, (n for n in (*_CANONICAL, *_SCALES) if not n.isascii())),
+            *NOTATION["measure_words"].split(),
+        ),
+        key=len,
+        reverse=True,
+    )
+)
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCF")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
@@ -32,13 +41,13 @@ _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|U
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
 _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)"
-    rf"(?P<unit>[A-Za-z$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻{_CHINESE}-]+)"
+    rf"(?P<unit>(?:[A-Za-zµ$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]|{_CHINESE})+)"
 )
 _MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod ?(\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-_WORD = re.compile(rf"[A-Za-z$€£¥₹¢%]+|[{_CHINESE}]+|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
+_WORD = re.compile(rf"[A-Za-zµ$€£¥₹¢%]+|{_CHINESE}|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
     r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
@@ -71,7 +80,11 @@ def _unit_words(text: str) -> frozenset[str] | None:
     power = ""
     for word in _WORD.findall(text):
         if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
-            words.append(f"{words.pop() if words else ''}^{word.translate(_PLAIN_DIGITS)}")
+            name, exponent = words.pop() if words else "", word.translate(_PLAIN_DIGITS)
+            per = exponent.startswith("-") and bool(words)  # m s^-2 is m/s^2
+            words += ["per"] * per + [
+                f"{name}^{exponent.lstrip('-')}" if per and exponent != "-1" else name if per else f"{name}^{exponent}"
+            ]
             continue
         if (len(word) == 1 and word.isascii() and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
@@ -115,11 +128,13 @@ def quantity(text: str) -> Quantity:
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
-    m = _TRAILING.fullmatch(marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm"))
+    m = _TRAILING.fullmatch(
+        marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm").replace(r"\mu ", "µ")
+    )
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words = _unit_words(m["unit"])
-    if not words or not all(_is_unit(word, bool(m["gap"]), m["value"]) for word in words):
+    if not words or not all(_is_unit(word, bool(m["gap"]) or not m["unit"].isascii(), m["value"]) for word in words):
         return Quantity(text, unit)
     if words == {"percent"}:
         return Quantity(m["value"].rstrip(), unit, percent=True)
@@ -148,7 +163,7 @@ def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
 
 def based(text: str) -> tuple[str, int] | None:
     """(digits, base) of `1210_3`, `1F_{16}` or `101 (base 2)`, None for anything else."""
-    m = _BASE.fullmatch(text)
+    m = _BASE.fullmatch(text.replace(" _", "_").replace(" ", "") if "_" in text else text)
     if not m:
         return None
     digits = (m[1] or m[3]).upper()

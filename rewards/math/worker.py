@@ -43,7 +43,9 @@ _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
 # Factors without a sign between them: the grammar would read `2(3)` as 2 + 3.
-_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")
+_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")
+_TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # which the grammar would add
+_CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -52,6 +54,16 @@ _COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no
 
 def _symbol(*parts: str) -> Any:
     return _sympy.Symbol(squeeze(" ".join(parts)))
+
+
+def _vector(start: str, end: str) -> Any:
+    """The vector between two points: AB is -BA."""
+    return _symbol("vector", start, end) if start < end else -_symbol("vector", end, start)
+
+
+def _length(start: str, end: str) -> Any:
+    """The segment between two points, which is also written without the line above."""
+    return parsed(f"{start} {end}")
 
 
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
@@ -72,10 +84,13 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
          lambda m: _applied(m[1], m[2])),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
+        (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
+        (r"\\frac\{(?:d|\\partial) ?(\w)\}\{(?:d|\\partial) ?(\w)\}", lambda m: _symbol("derivative", *m.groups())),
         (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
         (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
         (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
-        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _symbol("segment", *sorted(m.groups()))),
+        (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _length(m[1], m[2])),
         (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
         (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
         (_OPERAND + "!!(?!!)", _double_factorial),
@@ -101,7 +116,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     if too_large(text):
         text = _HUGE.sub(lambda m: hide(value) if (value := _huge(m)) else m[0], text)
     text = _FACTORIAL_POWER.sub(r"(\1)^", text)
-    if None in objects.values() or "'" in text or "!!" in text or too_large(text):
+    if None in objects.values() or "'" in text or "!!" in text or _TWO_NUMBERS.search(text) or too_large(text):
         return None
     if not _COMMANDS.issuperset(_COMMAND.findall(text)):
         return None
@@ -197,6 +212,8 @@ def same_values(a: Any, b: Any) -> bool | None:
 
 def algebraically_equal(gold: str, answer: str) -> bool:
     """Whether two cleaned texts are equal; `answer` may start with NEAR, and then whether it is near the gold."""
+    if _CROSS.search(gold) and _CROSS.search(answer):  # products of vectors: in another order they are others
+        gold, answer = (_CROSS.sub(r"\1 \\otimes \2", text) for text in (gold, answer))
     reference, given = parsed(gold), parsed(answer.removeprefix(NEAR))
     if reference is None or given is None:
         return False

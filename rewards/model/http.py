@@ -6,6 +6,7 @@ Synchronous, so that threads, asyncio (through threads) and Ray workers can use 
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S, LONGEST_RETRY_AFTER_S = 0.25, 30.0, 120.0
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 LARGEST_REPLY = 64 << 20  # bytes
+SERVICE = "service:"  # the address of a server that the launcher starts; what follows identifies its model
+URL_VARIABLE = "POSTTRAIN_REWARD_MODEL_URL"  # where the launcher says where that server is
 KEPT_S = 2.0  # how long an idle connection is kept; vLLM closes it after 5 s, which must not meet a request
 
 
@@ -33,6 +36,8 @@ class ServerError(Exception):
 
 def server_url(url: str) -> str:
     """`url` without a final / or /v1. Raises RewardError if it is not the address of a server."""
+    if url.startswith(SERVICE):
+        return url
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL:
@@ -50,6 +55,8 @@ class Client:
     """
 
     def __init__(self, url: str, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
+        if url.startswith(SERVICE) and not (url := os.environ.get(URL_VARIABLE, "")):
+            raise RewardError(f"{URL_VARIABLE} is not set: a run's own script starts the reward model's server")
         self.url, self._timeout, self._retries = server_url(url), timeout, retries
         self.threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reward model")  # shared by all batches
         self._client = httpx2.Client(

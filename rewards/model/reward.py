@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from rewards.base import Reward, Row, Score
+from rewards.base import Reward, Row, Score, error
 from rewards.errors import RewardError, nearest
 from rewards.extract import ThinkingFormat, cut_short
 from rewards.model.chat import CONTROL_MARK, Messages, prompt_messages, without_end_token
@@ -98,12 +98,10 @@ class ModelReward(Reward):
 
     def _conversation(self, row: Row, completion: str) -> Messages | Score:
         """What the reward model reads, or the score of a completion that is not sent to it."""
-        if not isinstance(completion, str):
-            return _error(f"the completion is {type(completion).__name__}, not a text")
         try:
             messages = prompt_messages(row.get("prompt"))
         except RewardError as problem:
-            return _error(str(problem))
+            return error(str(problem))
         p, truncated = self.params, cut_short(row)
         if truncated and p.truncated == "always":
             return Score(p.floor, "truncated")
@@ -132,7 +130,7 @@ class ModelReward(Reward):
             value = self._client().request(f"/{p.endpoint}", lambda reply: _value(reply, p.label), body)
         except ServerError as problem:
             return Score(0.0, "timeout" if problem.timed_out else "error", {"problem": str(problem)})
-        return Score(value) if math.isfinite(value) else _error(f"the reward model's value is {value}")
+        return Score(value) if math.isfinite(value) else error(f"the reward model's value is {value}")
 
     def _client(self) -> Client:
         p = self.params
@@ -140,10 +138,6 @@ class ModelReward(Reward):
             if os.getpid() not in self._clients:
                 self._clients = {os.getpid(): Client(p.url, p.timeout, p.retries, p.concurrency, _key(p.key_env))}
             return self._clients[os.getpid()]
-
-
-def _error(problem: str) -> Score:
-    return Score(0.0, "error", {"problem": problem})
 
 
 def _key(variable: str) -> str:

@@ -12,16 +12,18 @@
       |          compiles, and keeps the limits of
       |  fork
     process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
-                 seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits
+                 seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits; for a
+                 program that uses tempfile a folder of its own, behind namespaces only
 
-Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces; "none" is rlimits
-alone and must be allowed explicitly. A small set of attacks decides which level is used (probe.py).
+Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces. A small set of
+attacks decides which level is used (probe.py).
 
 What this does not stop:
 - bugs in the kernel's part that a test process can still reach (about 120 system calls), in bubblewrap, in the
   compiler, and in CPython's parser, which runs on hostile text in the job (behind Landlock, but without seccomp);
 - side channels: timing, caches, load; a program can tell how busy the machine is;
-- use of CPU and memory up to the limits of every process that runs at once; there is no total;
+- use of CPU and memory up to the limits of every process that runs at once; there is no total, but for the 1 GB that
+  temporary files of all programs share, which one that writes many can take from the others;
 - at level "landlock": seeing whether a path exists and its size, names in the folders of installed packages, the host's
   name and load; a build there writes below the machine's temporary directory, which a killed supervisor leaves behind;
 - reading the standard library and the system's shared libraries, and for builds all of /usr but installed packages;
@@ -31,11 +33,11 @@ What this does not stop:
 from __future__ import annotations
 
 from rewards.sandbox.box import Sandbox, selfcheck, shared
-from rewards.sandbox.levels import LEVELS, UNSAFE, Level
+from rewards.sandbox.levels import LEVELS, Level
 from rewards.sandbox.probe import Report
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 __all__ = [
-    "BUILD_LIMITS", "LEVELS", "UNSAFE", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
+    "BUILD_LIMITS", "LEVELS", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
     "selfcheck", "shared",
 ]  # fmt: skip

@@ -17,8 +17,8 @@ from typing import Any
 from rewards.errors import RewardError
 from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
-from rewards.sandbox.levels import LEVELS, UNSAFE, Level, Start, build_start, python_start
-from rewards.sandbox.supervisor import Runner, TestProcesses, built, compile_error, memfd, run_case
+from rewards.sandbox.levels import LEVELS, Level, Start, build_start, python_start
+from rewards.sandbox.supervisor import Runner, built, compile_error, memfd, run_case, run_tests
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 LIMITS = Limits()
@@ -30,15 +30,13 @@ class Sandbox:
     """Runs untrusted programs, isolated as well as this machine can. Thread-safe, usable after fork.
 
     level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
-    of a second). unsafe: allow level "none" (rlimits only) where there is no other; also REWARDS_SANDBOX_UNSAFE=1.
-    Raises RewardError where no level can be used.
+    of a second). Raises RewardError where no level can be used.
     """
 
-    def __init__(self, level: Level | None = None, unsafe: bool | None = None) -> None:
+    def __init__(self, level: Level | None = None) -> None:
         self._programs = Runner(lambda: python_start(self.level))
         self._builds = Runner(self._build_start)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self.unsafe = os.environ.get(UNSAFE) == "1" if unsafe is None else unsafe
         self.level: Level
         problems = {}
         for self.level in [level] if level else LEVELS:
@@ -48,14 +46,12 @@ class Sandbox:
         else:
             reasons = "; ".join(f"{level}: {problem}" for level, problem in problems.items())
             raise RewardError(f"sandbox: this machine cannot isolate untrusted code ({reasons})")
-        _log.log(logging.WARNING if self.level == "none" else logging.INFO, "sandbox isolation level: %s", self.level)
+        _log.info("sandbox isolation level: %s", self.level)
 
     def _problem(self, level: Level) -> str:
         """Why this level cannot be used, and what to do about it; nothing if it can."""
         if level not in LEVELS:
             return f"no isolation level of this name; levels: {', '.join(LEVELS)}"
-        if level == "none":
-            return "" if self.unsafe else f"only by hand: set {UNSAFE}=1 where all programs are trusted"
         if level == "namespaces" and shutil.which("bwrap") is None:
             return "bwrap is missing, install bubblewrap"
         if level == "landlock" and restrict.landlock_version() == 0:
@@ -85,20 +81,15 @@ class Sandbox:
 
     def execute(
         self, binary: bytes, argv: Sequence[str], cases: Sequence[Case], limits: Limits = LIMITS,
-        keep_going: KeepGoing | None = None, pipe: int = 0,
+        keep_going: KeepGoing | None = None,
     ) -> list[Ran]:  # fmt: skip
-        """Run a compiled program on each case, every time in a fresh process with no environment.
-
-        pipe: the descriptor (3 to 31) at which each finds a pipe to write into, whose content is in Ran.piped. It holds
-        64 KiB; what is in it cannot be taken back.
-        """
+        """Run a compiled program on each case, every time in a fresh process with no environment."""
         with memfd(binary, executable=True) as payload:
-            request = {"kind": "binary", "argv": list(argv)}
-            return self._run_cases(request, payload, cases, limits, keep_going, pipe).runs
+            return self._run_cases({"kind": "binary", "argv": list(argv)}, payload, cases, limits, keep_going).runs
 
     def _run_cases(
         self, request: Mapping[str, Any], payload: int, cases: Sequence[Case], limits: Limits,
-        keep_going: KeepGoing | None, pipe: int = 0,
+        keep_going: KeepGoing | None,
     ) -> Program:  # fmt: skip
         """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
         runs: list[Ran] = []
@@ -108,7 +99,7 @@ class Sandbox:
                 if request["kind"] == "python" and (problem := compile_error(sock, limits)):
                     return Program(problem, [])
                 while len(runs) < len(cases):
-                    ran = run_case(sock, cases[len(runs)], limits, pipe)
+                    ran = run_case(sock, cases[len(runs)], limits)
                     runs.append(ran if ran.status == "ok" else replace(ran, result=b""))
                     if keep_going is not None and not keep_going(len(runs) - 1, runs[-1]):
                         break
@@ -119,13 +110,9 @@ class Sandbox:
 
         return self._programs.retry(run, lost)
 
-    def run_tests(
-        self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits, processes: int,
-        again: Callable[[Sequence[Ran]], bool],
-    ) -> Program:  # fmt: skip
+    def run_tests(self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits) -> Program:
         """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
-        its own, and they communicate over a channel. A program's process that ends is replaced when the tests ask the
-        next question, at most `processes` in all, and if again(runs so far).
+        its own, and they communicate over a channel.
         """
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
 
@@ -136,7 +123,7 @@ class Sandbox:
                 if problem := compile_error(judge, limits):
                     return Program(None, [], Ran("exit", message=problem))
                 with contextlib.ExitStack() as files:
-                    return TestProcesses(files, candidate, judge, settings, limits, processes).run(again)
+                    return run_tests(files, candidate, judge, settings, limits)
 
         with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
             return self._programs.retry(

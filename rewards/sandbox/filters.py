@@ -23,11 +23,11 @@ _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLE
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
 
-# No socket, no fork, no exec, no kill, no prctl, no mount, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV.
+# No socket, fork, exec, kill, prctl, mount, mkdir, rename, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV.
 _LEAF = """
 read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 flock
 fstat newfstatat stat lstat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat getcwd chdir
-open openat getdents64 fadvise64 ftruncate fsync fdatasync umask pipe pipe2 poll ppoll select pselect6
+open openat unlink unlinkat getdents64 fadvise64 ftruncate fsync fdatasync umask pipe pipe2 poll ppoll select pselect6
 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd eventfd2 recvfrom shutdown getsockname getpeername
 mmap munmap mprotect mremap madvise brk membarrier mincore msync
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait sigaltstack restart_syscall
@@ -42,7 +42,7 @@ _BINARY = _LEAF + " execve execveat"
 _BUILD = (
     _BINARY
     + """
-fork vfork wait4 waitid rename renameat renameat2 unlink unlinkat mkdir mkdirat rmdir link linkat symlink
+fork vfork wait4 waitid rename renameat renameat2 mkdir mkdirat rmdir link linkat symlink
 symlinkat chmod fchmod fchmodat utimensat utime truncate fallocate creat sendfile copy_file_range
 """
 )

@@ -16,8 +16,8 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from rewards.sandbox.inside import interpreter
@@ -158,19 +158,22 @@ os.register_at_fork(after_in_child=_after_fork)
 @contextlib.contextmanager
 def memfd(*parts: bytes, executable: bool = False) -> Iterator[int]:
     """An anonymous file that holds `parts`, at its start; nobody can change an executable one."""
-    with open(_executable_memfd() if executable else os.memfd_create("case", os.MFD_CLOEXEC), "w+b") as file:
-        file.writelines(parts)
-        file.seek(0)
+    flags = os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if executable else 0)
+    try:
+        fd = os.memfd_create("case", flags | (_MFD_EXEC if executable else 0))
+    except OSError:  # a kernel before 6.3: all are executable
+        fd = os.memfd_create("case", flags)
+    try:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        os.lseek(fd, 0, os.SEEK_SET)
         if executable:
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEAL_ALL)
-        yield file.fileno()
-
-
-def _executable_memfd() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    with contextlib.suppress(OSError):  # a kernel before 6.3: all are executable
-        return os.memfd_create("program", flags | _MFD_EXEC)
-    return os.memfd_create("program", flags)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_ALL)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def ask(sock: socket.socket, seconds: float, compiling: bool = False) -> tuple[dict[str, Any], list[int]]:
@@ -221,19 +224,11 @@ def _ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def run_case(sock: socket.socket, case: Case, limits: Limits, pipe: int = 0) -> Ran:
-    """One test process's run. pipe: see Sandbox.execute. Raises Lost."""
-    fed = case.stdin if case.call is None else json.dumps(case.call[1]).encode()
-    result = case.call is not None or case.result
-    call = case.call and case.call[0]
+def run_case(sock: socket.socket, case: Case, limits: Limits) -> Ran:
+    """One test process's run. Raises Lost."""
+    fed, call = (case.stdin, None) if case.call is None else (json.dumps(case.call[1]).encode(), case.call[0])
     with contextlib.ExitStack() as files:
-        if not pipe:
-            return CaseProcess(files, sock, limits, fed, {}, result, call).end()
-        ends = zip(os.pipe2(os.O_CLOEXEC), ("rb", "wb"), strict=True)
-        reader, writer = (files.enter_context(open(fd, mode, 0)) for fd, mode in ends)
-        os.set_blocking(reader.fileno(), False)  # a fork of this process may hold the other end open
-        ran = CaseProcess(files, sock, limits, fed, {pipe: writer.fileno()}, result, call).end()
-        return replace(ran, piped=reader.read() or b"")
+        return CaseProcess(files, sock, limits, fed, {}, case.result or call is not None, call).end()
 
 
 class CaseProcess:
@@ -247,7 +242,7 @@ class CaseProcess:
         own = [0, 1, 2] + [interpreter.RESULT_FD] * result
         self._files = {at: files.enter_context(memfd(fed if at == 0 else b"")) for at in own}
         placed = {**self._files, **fds}
-        order = asdict(limits) | {"at": list(placed), "call": call, "role": role}
+        order = {**vars(limits), "at": list(placed), "call": call, "role": role}
         try:
             socket.send_fds(sock, [json.dumps(order).encode()], list(placed.values()))
         except OSError as problem:
@@ -285,65 +280,32 @@ def read(fd: int, limits: Limits) -> bytes:
     return os.pread(fd, min(os.fstat(fd).st_size, limits.output_kb << 10), 0)
 
 
-class TestProcesses:
-    """The tests' process and the program's, one after another, with a channel of its own for each."""
+def run_tests(
+    files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
+    limits: Limits,
+) -> Program:  # fmt: skip
+    """The tests' process and the program's, with a channel between them, until the tests are done. Raises Lost."""
+    ends = [files.enter_context(end) for end in socket.socketpair()]
+    fds = [{interpreter.CHANNEL_FD: end.fileno()} for end in ends]
+    own = {"most": limits.output_kb << 10}
+    # The tests hold what they expect beside what the program gave, may compute it, and wait for the program.
+    judging = replace(
+        limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
+        wall_s=2 * limits.wall_s,
+    )  # fmt: skip
+    fed = json.dumps({**settings, **own}).encode()
+    tests = CaseProcess(files, judge, judging, fed, fds[0], result=True, role="judge")
+    declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
+    program = CaseProcess(files, candidate, limits, declared, fds[1], role="candidate")
 
-    def __init__(
-        self, files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
-        limits: Limits, processes: int,
-    ) -> None:  # fmt: skip
-        self._files, self._candidate, self._limits = files, candidate, limits
-        pairs = [socket.socketpair() for _ in range(processes)]
-        self._ends = [files.enter_context(theirs) for _, theirs in pairs]
-        fds = {interpreter.CHANNEL_FD + at: ours.fileno() for at, (ours, _) in enumerate(pairs)}
-        own = {"most": limits.output_kb << 10}
-        self._declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
-        fed = json.dumps({**settings, **own, "fds": list(fds)}).encode()
-        # The tests hold what they expect beside what the program gave, may compute it, and wait for every process.
-        judging = replace(
-            limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
-            wall_s=limits.wall_s * (processes + 1),
-        )  # fmt: skip
-        self._judge = CaseProcess(files, judge, judging, fed, fds, result=True, role="judge")
-        for ours, _ in pairs:
-            ours.close()
-        self._seconds = judging.wall_s + _SLACK_SECONDS
-        self._runs: list[Ran] = []
+    def wait(*socks: socket.socket, seconds: float = judging.wall_s + _SLACK_SECONDS) -> bool:
+        """Whether the program's process has ended; its end of the channel may be open in a fork of this process."""
+        ready = select.select(socks, [], [], seconds)[0]
+        ends[0 if judge in ready else 1].shutdown(socket.SHUT_RDWR)
+        return candidate in ready
 
-    def run(self, again: Callable[[Sequence[Ran]], bool]) -> Program:
-        """Until the tests are done. Raises Lost."""
-        poll = select.poll()
-        for sock in (self._judge.sock, self._candidate, *self._ends[1:]):
-            poll.register(sock, select.POLLIN)
-        running: CaseProcess | None = self._start()
-        while ready := dict(poll.poll(1000 * self._seconds)):
-            if self._candidate.fileno() in ready and running is not None:
-                self._end(running)
-                running = None
-            elif self._judge.sock.fileno() in ready:
-                judge = self._judge.end()
-                if running is not None:
-                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-                    if select.select([self._candidate], [], [], _LAST_SECONDS)[0]:
-                        self._end(running)  # else it is killed with its job
-                return Program(None, self._runs, judge)
-            else:  # the tests ask a process that has not been started
-                fd, event = ready.popitem()
-                poll.unregister(fd)
-                if event & select.POLLHUP:
-                    continue  # the tests' process has ended, as its job will say
-                if running is not None:  # they have given up on the one before
-                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-                    self._end(running)
-                running = self._start() if again(self._runs) else None
-                if running is None:
-                    self._ends[len(self._runs)].shutdown(socket.SHUT_RDWR)
-        raise Lost("the tests do not end")
-
-    def _start(self) -> CaseProcess:
-        fds = {interpreter.CHANNEL_FD: self._ends[len(self._runs)].fileno()}
-        return CaseProcess(self._files, self._candidate, self._limits, self._declared, fds, role="candidate")
-
-    def _end(self, running: CaseProcess) -> None:
-        self._runs.append(running.end())
-        self._ends[len(self._runs) - 1].shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it open
+    runs = [program.end()] if wait(judge, candidate) else []
+    verdicts = tests.end()
+    if not runs and wait(candidate, seconds=_LAST_SECONDS):  # else it is killed with its job
+        runs = [program.end()]
+    return Program(None, runs, verdicts)

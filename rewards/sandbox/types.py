@@ -51,8 +51,8 @@ class Ran:
 
     status: ok (exit code 0; of a call: it returned a JSON value), exit (another code, an exception, a call without
     result), signal, timeout (CPU or wall time), memory, output_limit, or error: the sandbox could not run the case.
-    result: the call's value as JSON; empty if there is none. piped: see Sandbox.execute. message: why it is
-    not ok, e.g. the last line of the traceback.
+    result: the call's value as JSON; empty if there is none. message: why it is not ok, e.g. the last line of the
+    traceback.
     """
 
     status: Status
@@ -63,7 +63,6 @@ class Ran:
     wall_s: float = 0.0
     peak_mb: float = 0.0
     message: str = ""
-    piped: bytes = b""
 
 
 @dataclass(frozen=True)

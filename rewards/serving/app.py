@@ -23,30 +23,44 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, FailFast, ValidationError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from pydantic import BaseModel, FailFast, Field, ValidationError
 
-from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, finite
+from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Outcome, Reward, Score, finite
 from rewards.errors import RewardError, TooManyFailures
-from rewards.serving.settings import ServerSettings
+from rewards.params import Count, RewardParams, Seconds, Share
 from rewards.serving.transcript import Prompts
 
 _LOG = logging.getLogger("uvicorn.error")
-RETRY = {"Retry-After": "1"}
 CLIENT_GONE = 499  # nginx's status for a request whose client closed the connection; it is only counted
+SMALL = 1 << 16  # bytes of JSON that the event loop reads by itself
+PROMPT_S = 0.1  # a request that is graded within this time needs no look at whether its client is still there
 PATHS = "there is POST /get_reward, POST /score, GET /health and GET /metrics"
 Item = Score | tuple[dict[str, Any], str]  # one completion: what to grade, or the score of one that cannot be graded
 Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # a request: its items, and scores to an answer
+Receive = Callable[[], Any]
+
+
+class ServerSettings(RewardParams):
+    """Each is an option of `python -m rewards serve`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535, description="0: a free one")
+    workers: Count = Field(4, description="requests graded at once")
+    queue: int = Field(256, ge=0, le=1 << 24, description="requests that may wait to be graded; more get 503")
+    connections: Count = Field(512, description="open connections; more get 503")
+    max_body_mb: Count = Field(64, description="MiB of one request; larger ones get 413")
+    max_bodies_mb: Count = Field(256, description="MiB of all requests at once; more get 503")
+    max_completions: Count = Field(4096, description="completions of one request; more get 413")
+    timeout: Seconds = Field(600.0, description="seconds to wait and be graded; then 504")
+    read_timeout: Seconds = Field(60.0, description="seconds to send a request or take an answer; then 408")
+    grace: int = Field(30, ge=0, le=86400, description="seconds to finish requests after SIGTERM")
+    max_errors: Share = Field(FailureLimit.error, description="failure limit: share of outcomes `error`")
+    max_timeouts: Share = Field(FailureLimit.timeout, description="failure limit: share of outcomes `timeout`")
+    values: dict[Outcome, float] = {}  # what /get_reward answers for an outcome, in place of the reward's value
 
 
 class GetReward(BaseModel, strict=True):
@@ -57,6 +71,14 @@ class ScoreRows(BaseModel, strict=True):
     completions: list[Any]
     rows: Annotated[list[dict[str, Any]], FailFast()] = []
     ids: Annotated[list[str | int], FailFast()] = []
+
+
+class Refused(Exception):
+    """A request that is not graded. status: HTTP's."""
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(" ".join(message.split())[:1000])
+        self.status = status
 
 
 class App:
@@ -74,74 +96,83 @@ class App:
         self._requests = self._bytes = 0  # being answered, those that wait included
         self._running: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="grading")
-        routes = [
-            Route("/get_reward", partial(self._answer, self._read_query), methods=["POST"]),
-            Route("/score", partial(self._answer, self._read_rows), methods=["POST"]),
-            Route("/health", self._health),
-            Route("/metrics", self._metrics),
-        ]
-        self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
-        self._starlette.router.redirect_slashes = False
+        self._routes: dict[tuple[str, str], Callable[[Receive], Any]] = {
+            ("POST", "/get_reward"): lambda receive: self._answer(self._read_query, receive),
+            ("POST", "/score"): lambda receive: self._answer(self._read_rows, receive),
+            ("GET", "/health"): self._health,
+            ("GET", "/metrics"): self._metrics,
+        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counted(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                self.answers[message["status"]] += 1
-            await send(message)
-
-        await self._starlette(scope, receive, counted)
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Callable[[Any], Any]) -> None:
+        """ASGI's interface, for HTTP only."""
+        headers = [(b"content-type", b"application/json")]
+        method, path = scope["method"], scope["path"]
+        try:
+            if (method, path) not in self._routes:
+                known = any(path == other for _, other in self._routes)
+                raise Refused(405 if known else 404, f"no {method} {path[:80]}: {PATHS}")
+            status, content = await self._routes[method, path](receive)
+        except Refused as problem:
+            status, content = problem.status, json.dumps({"error": str(problem)}).encode()
+            headers += [(b"retry-after", b"1")] * (status == 503)
+        if path == "/metrics" and status == 200:
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        self.answers[status] += 1
+        headers.append((b"content-length", b"%d" % len(content)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
     def close(self) -> bool:
         """Start no more gradings. Whether all are finished."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         return not self._running
 
-    async def _health(self, _: Request) -> Response:
-        return _json(503 if self.failure else 200, {"status": self.failure or "ok", "reward": self.reward.name})
+    async def _health(self, _: Receive) -> tuple[int, bytes]:
+        answer = {"status": self.failure or "ok", "reward": self.reward.name}
+        return 503 if self.failure else 200, json.dumps(answer).encode()
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, _: Receive) -> tuple[int, bytes]:
         lines = [f'rewards_outcomes_total{{outcome="{name}"}} {self.outcomes[name]}' for name in OUTCOMES]
         lines += [f'rewards_answers_total{{status="{code}"}} {count}' for code, count in sorted(self.answers.items())]
         lines += [f"rewards_requests_inside {self._requests}", f"rewards_body_bytes {self._bytes}", ""]
-        return PlainTextResponse("\n".join(lines))
+        return 200, "\n".join(lines).encode()
 
-    async def _answer(self, read: Callable[[Any], Read], request: Request) -> Response:
+    async def _answer(self, read: Callable[[Any], Read], receive: Receive) -> tuple[int, bytes]:
         content = bytearray()
         try:
-            await self._receive(request, content)
-            items, answer = await asyncio.to_thread(_read, content, read)
+            await self._receive(receive, content)
+            small = len(content) < SMALL
+            items, answer = _read(content, read) if small else await asyncio.to_thread(_read, content, read)
             if len(items) > (most := self.settings.max_completions):
-                raise HTTPException(413, f"{len(items)} completions; send at most {most} in a request")
+                raise Refused(413, f"{len(items)} completions; send at most {most} in a request")
             if self.failure:
-                raise HTTPException(500, self.failure)
+                raise Refused(500, self.failure)
             if self._requests >= self.settings.workers + self.settings.queue:
-                raise HTTPException(503, f"{self._requests} requests are waiting or graded already", RETRY)
+                raise Refused(503, f"{self._requests} requests are waiting or graded already")
             self._requests += 1
             try:
-                return await self._graded(request, items, answer)
+                return 200, await self._graded(items, answer, receive)
             finally:
                 self._requests -= 1
         finally:
             self._bytes -= len(content)
 
-    async def _receive(self, request: Request, content: bytearray) -> None:
+    async def _receive(self, receive: Receive, content: bytearray) -> None:
         """Append the request's body to `content`, which counts as held until the request is answered."""
-        limit, total = self.settings.max_body_mb << 20, self.settings.max_bodies_mb << 20
-        too_large = HTTPException(413, f"the request has more than {limit} bytes; split it")
-        if int(request.headers.get("content-length", 0)) > limit:  # h11 has checked that it is a number
-            raise too_large
-        try:
-            async for chunk in request.stream():
-                content += chunk
-                self._bytes += len(chunk)
-                if len(content) > limit:
-                    raise too_large
-                if self._bytes > total:
-                    raise HTTPException(503, f"the requests under way hold more than {total} bytes", RETRY)
-        except ClientDisconnect:
-            raise HTTPException(CLIENT_GONE) from None
+        limit, total, more = self.settings.max_body_mb << 20, self.settings.max_bodies_mb << 20, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(CLIENT_GONE)
+            chunk, more = message["body"], message["more_body"]
+            content += chunk
+            self._bytes += len(chunk)
+            if len(content) > limit:
+                raise Refused(413, f"the request has more than {limit} bytes; split it")
+            if self._bytes > total:
+                raise Refused(503, f"the requests under way hold more than {total} bytes")
 
-    async def _graded(self, request: Request, items: list[Item], answer: Callable[..., Any]) -> Response:
+    async def _graded(self, items: list[Item], answer: Callable[..., Any], receive: Receive) -> bytes:
         """Grade in a thread. When time is up or the client is gone, a request that waits is never graded; a grading
         that runs cannot be stopped: it keeps its thread until it ends, and its scores are dropped.
         """
@@ -149,27 +180,31 @@ class App:
         self._running.add(grading)
         grading.add_done_callback(self._running.discard)
         result: asyncio.Future[Any] = asyncio.wrap_future(grading)
-        gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
+        watched: list[asyncio.Future[Any]] = [result]
         try:
-            await asyncio.wait([result, gone], timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not result.done() and gone.done():
-                raise HTTPException(CLIENT_GONE)
+            await asyncio.wait(watched, timeout=min(PROMPT_S, self.settings.timeout))
             if not result.done():
-                raise HTTPException(504, f"no score in {self.settings.timeout:g} s")
+                watched.append(asyncio.ensure_future(_disconnected(receive)))
+                rest = max(0.0, self.settings.timeout - PROMPT_S)
+                await asyncio.wait(watched, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                gone = watched[-1].done()
+                raise Refused(CLIENT_GONE) if gone else Refused(504, f"no score in {self.settings.timeout:g} s")
         except asyncio.CancelledError:  # by uvicorn, when `grace` is over
-            raise HTTPException(503, "the server stopped before this was graded") from None
+            raise Refused(503, "the server stopped before this was graded") from None
         finally:
-            gone.cancel()
-            result.cancel()
+            for future in watched:
+                future.cancel()
         failure = result.exception()
         if failure is None:
-            self._count(result.result()[0])
-            return Response(result.result()[1], media_type="application/json")
+            scores, content = result.result()
+            self._count(scores)
+            return content  # type: ignore[no-any-return]
         problem = f"reward {self.reward.name!r} raised {type(failure).__name__}: {failure}"
         if not isinstance(failure, RewardError):
             _LOG.error(problem, exc_info=failure)
         self._count([Score(0.0, "error") for _ in items])
-        raise HTTPException(500, problem[:1000])
+        raise Refused(500, problem)
 
     def _grade(self, items: list[Item], answer: Callable[..., Any]) -> tuple[list[Score], bytes]:
         """In a thread: the scores and the encoded answer."""
@@ -184,12 +219,12 @@ class App:
             self._monitor.add(scores)
         except TooManyFailures as problem:
             self.failure = str(problem)
-            raise HTTPException(500, self.failure) from None
+            raise Refused(500, self.failure) from None
 
     def _read_query(self, body: Any) -> Read:
         """A /get_reward request. An unknown prompt is an `error` outcome of its own text only."""
         if not len(self.prompts):
-            raise HTTPException(400, "/get_reward finds rows by their prompts: start the server with --input")
+            raise Refused(400, "/get_reward finds rows by their prompts: start the server with --input")
         values = self.settings.values
         return [self._row_of(text) for text in GetReward.model_validate(body).query], lambda scores: {
             "rewards": [float(values.get(score.outcome, score.value)) for score in scores],
@@ -208,20 +243,20 @@ class App:
         rows = asked.rows
         if "ids" in asked.model_fields_set:
             if rows:
-                raise HTTPException(400, "give rows or ids, not both")
+                raise Refused(400, "give rows or ids, not both")
             if unknown := [given for given in asked.ids if str(given) not in self.by_id]:
-                raise HTTPException(400, f"no row has the id {str(unknown[0])[:80]!r}")
+                raise Refused(400, f"no row has the id {str(unknown[0])[:80]!r}")
             rows = [self.by_id[str(given)] for given in asked.ids]
         if len(rows) != len(asked.completions):
-            raise HTTPException(400, f"{len(rows)} rows but {len(asked.completions)} completions")
+            raise Refused(400, f"{len(rows)} rows but {len(asked.completions)} completions")
         try:
             _by_id(rows)
         except RewardError as problem:
-            raise HTTPException(400, f"{problem}: send several completions of a row as a list in its place") from None
+            raise Refused(400, f"{problem}: send several completions of a row as a list in its place") from None
         lists = [[given] if isinstance(given, str) else given for given in asked.completions]
         for place, texts in enumerate(lists):
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                raise HTTPException(400, f"completions.{place}: must be a text or a list of texts")
+                raise Refused(400, f"completions.{place}: must be a text or a list of texts")
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
             left = (score.as_json() for score in scores)
@@ -233,34 +268,23 @@ class App:
 
 
 def _read(content: bytearray, read: Callable[[Any], Read]) -> Read:
-    """`read` of a request's JSON. Raises HTTPException."""
+    """`read` of a request's JSON. Raises Refused."""
     try:
         return read(json.loads(content, parse_constant=_not_json))
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_input=False)[0]
-        raise HTTPException(400, f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}") from None
+        raise Refused(400, f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}") from None
     except (ValueError, RecursionError) as problem:
-        raise HTTPException(400, f"not JSON: {str(problem)[:100]}") from None
+        raise Refused(400, f"not JSON: {str(problem)[:100]}") from None
 
 
 def _not_json(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _json(status: int, answer: dict[str, Any], headers: Any = None) -> Response:
-    return Response(json.dumps(answer), status, headers, "application/json")
-
-
-async def _refused(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    missing = problem.status_code in (404, 405)
-    message = f"no {request.method} {request.url.path[:80]}: {PATHS}" if missing else " ".join(problem.detail.split())
-    return _json(problem.status_code, {"error": message}, problem.headers)
 
 
 def _by_id(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

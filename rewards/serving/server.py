@@ -1,4 +1,4 @@
-"""The app on uvicorn, with bounds that uvicorn leaves open: connections, and the time to send and to take bytes."""
+"""The app on uvicorn, with bounds that it leaves open: connections, headers, and the time to send and take bytes."""
 
 from __future__ import annotations
 
@@ -9,38 +9,58 @@ import socket
 from http import HTTPStatus
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rewards.errors import RewardError
 from rewards.serving.app import App
 
 BACKLOG = 1024
-UNSENT = (h11.IDLE, h11.SEND_RESPONSE)  # our states in which an answer may still begin
-RECEIVING = (h11.IDLE, h11.SEND_BODY)  # states of a client whose request is not complete
+MAX_HEAD = 1 << 16  # bytes of a request's line and headers
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(HttpToolsProtocol):
     """One connection. A client has `read_timeout` seconds to send a whole request, and to take an answer."""
 
     app: App
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None  # runs while the client has to act
+    _head = 0  # bytes received of an unfinished head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.app.settings.connections:
             self._refuse(503, f"there are {self.app.settings.connections} connections already")
         else:
-            self._watch()
+            self._start_timer()
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._head += len(data)
         super().data_received(data)
-        self._watch()
+        if self._head > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(400, f"the request's head has more than {MAX_HEAD} bytes")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head = -(1 << 62)  # what follows is a body
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head = 0
+        self._stop_timer()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch()
+        self._start_timer()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -48,7 +68,7 @@ class BoundedProtocol(H11Protocol):
 
     def shutdown(self) -> None:
         """On SIGTERM: a request that is complete is answered, another is dropped."""
-        if self.conn.their_state in RECEIVING:
+        if self._timer:
             self.transport.close()
         else:
             super().shutdown()
@@ -56,12 +76,8 @@ class BoundedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
 
-    def _watch(self) -> None:
-        """Start the clock when the client has to act, and stop it when it has."""
-        if self.flow.write_paused or self.conn.their_state in RECEIVING:
-            self._timer = self._timer or self.loop.call_later(self.app.settings.read_timeout, self._too_slow)
-        else:
-            self._stop_timer()
+    def _start_timer(self) -> None:
+        self._timer = self._timer or self.loop.call_later(self.app.settings.read_timeout, self._too_slow)
 
     def _stop_timer(self) -> None:
         if self._timer:
@@ -71,12 +87,16 @@ class BoundedProtocol(H11Protocol):
     def _too_slow(self) -> None:
         if self.flow.write_paused:
             self.transport.abort()
+        elif self.cycle and self.cycle.response_complete and self.cycle.more_body:
+            self.transport.close()  # the rest of a request that was refused already
         else:
             self._refuse(408, f"the request was not complete after {self.app.settings.read_timeout:g} s")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer outside the app if no answer has begun, and close the connection."""
-        if self.conn.our_state in UNSENT and not self.transport.is_closing():
+        cycle = self.cycle
+        answering = cycle is not None and cycle.response_started and not cycle.response_complete
+        if not self.transport.is_closing() and not answering:
             self.app.answers[status] += 1
             body = json.dumps({"error": message})
             head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
@@ -88,19 +108,16 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises RewardError, in one line, for an address that cannot be used."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as problem:
         raise RewardError(f"{host} port {port}: {problem.strerror}; choose another, or 0 for a free one") from None
-    # Connections inherit it, and asyncio does not set it here. Without it an answer waits 40 ms for the client's ACK.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 def run(app: App, listening: socket.socket) -> bool:
     """Serve until SIGTERM or SIGINT; whether all requests were finished then. Prints a JSON line at start and end."""
     config = uvicorn.Config(
-        app, http=BoundedProtocol, loop="asyncio", ws="none", lifespan="off", log_level="error", access_log=False,
-        proxy_headers=False, server_header=False, backlog=BACKLOG,
+        app, http=BoundedProtocol, loop="uvloop", ws="none", lifespan="off", log_level="error", access_log=False,
+        proxy_headers=False, server_header=False, date_header=False, backlog=BACKLOG, interface="asgi3",
         timeout_keep_alive=round(app.settings.read_timeout) + 1, timeout_graceful_shutdown=app.settings.grace,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -41,10 +41,9 @@ from typing import Any
 from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, finite, group_of
 from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
-from rewards.params import RewardParams, checked
+from rewards.params import Count, RewardParams, Seconds, Share, checked
 from rewards.processes.slots import share_among_siblings
 from rewards.registry import load
-from rewards.serving.settings import Count, Seconds, Share
 
 REFERENCES = ("answer", "tests", "references")
 # What verl itself puts into extra_info.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from rewards.base import Reward, Row, Score
+from rewards.base import Reward, Row, Score, error
 from rewards.extract import ThinkingFormat
 from rewards.params import RewardParams
 from rewards.processes.fanout import FansOut
@@ -47,11 +47,6 @@ def answer_text(completion: str, tags: AnswerTags) -> str:
     return inside.partition("</answer>")[0].strip()
 
 
-def error(problem: str) -> Score:
-    """The score of a row or completion that cannot be graded."""
-    return Score(0.0, "error", {"problem": problem})
-
-
 class TextReward(Reward):
     """Grades the text itself: subclasses implement `measure`, and their parameters extend TextParams."""
 
@@ -66,7 +61,7 @@ class TextReward(Reward):
         raise NotImplementedError
 
     def grade(self, row: Row, completion: str) -> Score:
-        return self.measure(row, self.text_of(completion)) if isinstance(completion, str) else _not_a_text(completion)
+        return self.measure(row, self.text_of(completion))
 
 
 class ReferenceReward(TextReward, FansOut, Generic[Table]):
@@ -110,16 +105,11 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
         table = self._table(references)
         return table, NOTHING_TO_COMPARE if table is None else ""
 
-    def _group(self, references: References | str, completions: Sequence[Any]) -> list[Score]:
+    def _group(self, references: References | str, completions: Sequence[str]) -> list[Score]:
         table, problem = self._table_of(references)
         if table is None:
             return [error(problem) for _ in completions]
-        graded = iter(self.compare(table, [self.text_of(text) for text in completions if isinstance(text, str)]))
-        return [next(graded) if isinstance(text, str) else _not_a_text(text) for text in completions]
-
-
-def _not_a_text(completion: Any) -> Score:
-    return error(f"the completion is {type(completion).__name__}, not a text")
+        return self.compare(table, [self.text_of(text) for text in completions])
 
 
 def _references(row: Row) -> References | str:

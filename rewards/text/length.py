@@ -17,9 +17,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rewards.base import Row, Score
+from rewards.base import Row, Score, error
 from rewards.errors import RewardError
-from rewards.text.base import TextParams, TextReward, error
+from rewards.text.base import TextParams, TextReward
 
 
 class LengthParams(TextParams):

@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from data_prep.__main__ import main
-from data_prep.core.step import KINDS, Context, Drop, Output, Params, Row, Step
+from data_prep.core.registry import STEPS
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 
 
 class SlowParams(Params):
     seconds: float = 0.0  # per shard
     log: str = ""  # gets the number of each shard that is worked on
-    workers: int = 1
+    workers: int | None = 1
     die_at: int = -1  # shard at which a DataError is raised
+    gpus: int = 0
 
 
 class Slow(Step):
@@ -26,12 +28,15 @@ class Slow(Step):
     kind = "slow"
     shard_rows = 10
     needs: ClassVar[tuple[str, ...]] = ("completion",)
-    unkeyed: ClassVar[tuple[str, ...]] = ("seconds", "log", "workers", "die_at")
+    unkeyed: ClassVar[tuple[str, ...]] = ("seconds", "log", "workers", "die_at", "gpus")
     Params = SlowParams
     params: SlowParams
 
-    def processes(self) -> int:
+    def processes(self) -> int | None:
         return self.params.workers
+
+    def resources(self) -> tuple[float, float]:
+        return 1, self.params.gpus
 
     def tally(self, row: Row) -> str | None:
         return "even" if row["meta"]["index"] % 2 == 0 else "odd"
@@ -70,7 +75,7 @@ class Silence(Step):
         return [{**row, "completion": row["completion"].replace("-", "")} for row in rows]
 
 
-KINDS.update(slow="steps_for_tests:Slow", suspicious="steps_for_tests:Suspicious", silence="steps_for_tests:Silence")
+STEPS.update(slow="steps_for_tests:Slow", suspicious="steps_for_tests:Suspicious", silence="steps_for_tests:Silence")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ def ids(rows: list[dict]) -> list[str]:
 
 def test_the_first_of_the_best_and_no_question_below_the_minimum(tmp_path):
     rows = samples({"q2": [0.2, 1, 1, 0], "q10": [0.8, 0.6], "q1": [0, 1]})
-    manifest, found = build(tmp_path, rows, "best_of_n")
+    manifest, found = build(tmp_path, rows, "best_of_n", min_score=1)
     assert ids(found) == ["q1/1", "q2/1"]
     assert manifest.drops == {"question below min_score": 1}
     assert manifest.examples["question below min_score"] == [{"row_id": "q10", "detail": "best 0.8"}]
@@ -80,7 +80,7 @@ def test_rows_without_scores_are_a_fault(tmp_path):
 
 def test_nothing_good_enough_is_said(tmp_path):
     with pytest.raises(DataError, match="leaves no rows of 2: 1 question below min_score"):
-        build(tmp_path, samples({"q": [0, 0.5]}), "best_of_n")
+        build(tmp_path, samples({"q": [0, 0.5]}), "best_of_n", min_score=1)
 
 
 def test_parameters_are_checked():

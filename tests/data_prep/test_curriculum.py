@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data_prep.core.step import Context, step_class
+from data_prep.core.registry import step_class
+from data_prep.core.step import Context
 from data_prep.families.mini import curriculum
 from data_prep.families.mini.curriculum import Problem
 

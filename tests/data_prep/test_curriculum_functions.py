@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import rewards
+from data_prep.core.registry import step_class
 from data_prep.core.rows import check
-from data_prep.core.step import Context, step_class
+from data_prep.core.step import Context
 from data_prep.families.mini import curriculum, functions
 from data_prep.families.mini.functions import SKILLS, Problem, Use
 

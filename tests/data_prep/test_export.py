@@ -3,8 +3,8 @@
 import json
 
 import making
-import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset, load_from_disk
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError, LimitPassed
@@ -78,20 +78,33 @@ def test_rows_say_where_they_came_from_and_all_have_the_same_columns(tmp_path):
     assert {tuple(line) for line in making.lines(folder / "train.jsonl")} == {("messages", "source")}
 
 
-def test_parquet(tmp_path):
+def test_a_hugging_face_data_set_with_its_card(tmp_path):
     rows = [
-        {"id": "a", "prompt": [SYSTEM, USER], "completion": LONG, "answer": 4.0},
-        {"prompt": "q", "completion": "c", "answer": 1},
+        {"id": "a", "prompt": [SYSTEM, USER], "completion": LONG, "answer": 4.0, "references": ["4", "four"]},
+        {"prompt": "What is $2^{10}$?", "completion": "1024", "source": "powers", "meta": {"category": "maths"}},
     ]
-    _, folder = export(tmp_path, rows, format="parquet")
-    found = pq.read_table(folder / "train.parquet").to_pylist()
-    assert found[0] == {
-        "messages": [SYSTEM, USER, {"role": "assistant", "content": LONG}],
-        "id": "a",
-        "source": "in",
-        "answer": "4",
-    }
-    assert list(found[1]) == ["messages", "id", "source", "answer"]
+    _, folder = export(tmp_path, rows, format="huggingface", dataset="sums", license="cc-by-4.0")
+    (split,) = load_dataset(str(folder / "sums"), cache_dir=str(tmp_path / "hf")).values()
+    assert split[0]["messages"] == [SYSTEM, USER, {"role": "assistant", "content": LONG}]
+    assert (split[0]["id"], split[0]["answer"], split[0]["references"]) == ("a", "4", ["4", "four"])
+    assert (split[1]["source"], split[1]["answer"], json.loads(split[1]["meta"])) == (
+        "powers",
+        None,
+        {"category": "maths"},
+    )
+    assert load_from_disk(str(folder / "sums.saved")).to_list() == split.to_list()
+    card = (folder / "sums" / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    assert "2 conversations" in card
+    assert "| powers | 1 |" in card
+
+
+def test_pairs_as_a_hugging_face_data_set(tmp_path):
+    right, wrong = ([{"role": "assistant", "content": text}] for text in "45")
+    pair = {"prompt": [USER], "chosen": right, "rejected": wrong}
+    _, folder = export(tmp_path, [pair], format="huggingface", preference=True)
+    row = load_from_disk(str(folder / "train.saved"))[0]
+    assert {name: row[name] for name in pair} == pair
 
 
 def test_rows_that_cannot_be_trained_on_are_drops(tmp_path):

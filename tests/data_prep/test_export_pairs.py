@@ -143,7 +143,7 @@ def test_no_pair_of_equals_or_halves(tmp_path):
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"format": "parquet", "preference": True}, "pairs are written as sharegpt or torchtune, not parquet"),
+        ({"format": "verl", "preference": True}, "pairs are written as sharegpt or torchtune or hugg"),
         ({"format": "torchtune", "preference": True, "shape": "instruct"}, "pairs and other formats are conversations"),
         ({"shape": "instruct"}, "shape: instruct is for torchtune's SFT data"),
         ({"format": "torchtun"}, "'torchtune'"),

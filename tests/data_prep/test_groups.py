@@ -6,7 +6,7 @@ from scored_samples import build, sample, samples
 
 def test_advantages_are_normalised_in_the_group(tmp_path):
     manifest, found = build(tmp_path, samples({"q1": [1, 0, 0, 1], "q2": [1, 1], "q0": [0.5]}), "groups")
-    assert manifest.drops == {"group without spread": 1, "group below min_size": 1}
+    assert manifest.drops == {"group without spread": 1, "question with too few samples": 1}
     assert [row["id"] for row in found] == [f"q1/{n}" for n in range(4)]
     std = (1 / 3) ** 0.5
     wanted = [0.5 / (std + 1e-6) * sign for sign in (1, -1, -1, 1)]

@@ -13,7 +13,7 @@ import steps_for_tests  # noqa: F401 - registers its steps
 
 from data_prep.core import cache, pipeline
 from data_prep.core.code_identity import code_hash, imported_modules
-from data_prep.core.step import KINDS
+from data_prep.core.registry import STEPS
 from tests.fakes.openai_server import OpenAIServer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,8 +22,8 @@ KEYS = """
 import json
 from pathlib import Path
 from data_prep.core.code_identity import code_hash
-from data_prep.core.step import KINDS
-print(json.dumps({kind: code_hash([place.split(":")[0]]) for kind, place in KINDS.items()}))
+from data_prep.core.registry import STEPS
+print(json.dumps({kind: code_hash([place.split(":")[0]]) for kind, place in STEPS.items()}))
 """
 
 
@@ -79,7 +79,7 @@ def test_imports_are_followed_into_functions_and_up_to_packages() -> None:
         "data_prep.inference.api.journal",
         "data_prep",
     } <= set(modules)
-    assert all(place.partition(":")[0] in imported_modules(place.partition(":")[0]) for place in KINDS.values())
+    assert all(place.partition(":")[0] in imported_modules(place.partition(":")[0]) for place in STEPS.values())
 
 
 def test_parsing_is_remembered(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_step_whose_inputs_contain_the_same_rows_is_not_done_again(tmp_path: P
 
 
 def generating(folder: Path, server: OpenAIServer, **load: object) -> pipeline.Spec:
-    params = {"model": "m", "engine": "endpoint", "base_url": server.url, "n": 2, "max_tokens": 50}
+    params = {"model": "m", "base_url": server.url, "n": 2, "max_tokens": 50}
     return spec(folder, ("load", {"path": "in.jsonl", **load}), ("generate", params))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from hypothesis import strategies as st
 
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError, LimitPassed
-from data_prep.inference.api.client import ChatClient, _all_or_first_error
+from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.keys import read_keys
-from data_prep.inference.api.replies import Failed, is_same_model, parse, retry_after
+from data_prep.inference.api.replies import Failed, is_same_model, read_answer, retry_after
 from data_prep.inference.sampling import Sample, Sampling
 from tests.fakes.openai_server import Cut, Fault, Finish, Model, OpenAIServer, Raw, Request, Slow, Status, Trickle
 
@@ -68,7 +67,7 @@ def test_what_may_pass_is_tried_again(fault: Fault) -> None:
         (Trickle(0.05), "api_error: timeout"),
         (Status(400), "api_error: bad_request"),
         (Finish("content_filter"), "api_error: content_filter"),
-        (Model("m-large"), "api_error: wrong_model"),
+        (Status(403), "api_error: forbidden"),
         (Raw(b'{"choices": []}'), "api_error: malformed"),
         (Status(400, error={"message": "maximum context length is 512"}), "prompt_too_long"),
     ],
@@ -101,7 +100,7 @@ def test_all_faults_at_once_and_every_row_is_accounted_for(batch: bool) -> None:
     """Each row ends as it would alone, whatever happens beside it; one key of four is refused meanwhile."""
     stays: list[tuple[Fault | None, str]] = [
         (None, ""), (Status(400), "bad_request"), (Finish("content_filter"), "content_filter"), (Finish("length"), ""),
-        (Raw(b'{"choices": [{"message": {}}]}'), "malformed"), (Model("other"), "wrong_model"),
+        (Raw(b'{"choices": [{"message": {}}]}'), "malformed"), (Model("other"), ""),
         (Status(500), "server_error"),
     ]  # fmt: skip
     passes = [Status(429, {"Retry-After": "0.1"}), Status(503), Cut(), Cut(0.5), Raw(b"{")]
@@ -224,7 +223,7 @@ def test_a_dead_server_ends_the_wait() -> None:
 
     started = time.monotonic()
     with OpenAIServer(lambda request: Slow(30)) as server, pytest.raises(DataError, match="died"):
-        client(server, timeout=60.0).run(prompts(4), ONCE, watch)
+        client(server, timeout=60.0, watch=watch).run(prompts(4), ONCE)
     assert time.monotonic() - started < 10
 
 
@@ -281,22 +280,29 @@ def test_retry_after_never_fails(text: str) -> None:
 
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda v: str(v).encode()))
 def test_no_bytes_make_an_answer_by_accident(content: bytes) -> None:
-    assert isinstance(parse(content), Failed)
+    assert isinstance(read_answer(content).reply, Failed)
 
 
-def test_a_worker_that_swallows_its_cancellation_is_cancelled_again() -> None:
-    async def stubborn() -> None:
-        for _ in range(2):
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(3600)
-        await asyncio.sleep(3600)
+def test_threads_share_a_client_and_the_first_error_ends_them_all() -> None:
+    """As shards side by side do: each gets its own replies, and after a spent key no thread opens the client again."""
 
-    async def died() -> None:
-        await asyncio.sleep(0.1)
-        raise DataError("the server died")
+    def script(request: Request) -> Fault | None:
+        return Status(401) if request.prompt == "q7" else None
 
-    async def run() -> None:
-        await _all_or_first_error([asyncio.create_task(stubborn())], died)
-
-    with pytest.raises(DataError, match="the server died"):
-        asyncio.run(asyncio.wait_for(run(), 30))
+    with (
+        OpenAIServer() as calm,
+        client(calm, concurrency=4) as asked,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        parts = [[row for row in prompts(30) if int(row["id"][1:]) % 3 == part] for part in range(3)]
+        for part, results in zip(parts, threads.map(lambda rows: asked.run(rows, ONCE), parts), strict=True):
+            assert [text.split("|")[0] for text in texts(results)] == [row["id"].replace("r", "q") for row in part]
+    with OpenAIServer(script) as server, ThreadPoolExecutor(3) as threads:
+        with client(server, concurrency=4) as asked:
+            futures = [threads.submit(asked.run, part, ONCE) for part in parts]
+            errors = [future.exception(30) for future in futures]
+        assert any("the API key was refused" in str(error) for error in errors)
+        before = len(server.requests)
+        with pytest.raises(DataError, match="the client was closed"):
+            asked.run(prompts(1), ONCE)
+        assert len(server.requests) == before

@@ -89,11 +89,11 @@ def test_a_refusal_of_the_content_is_paid_once_and_other_failures_are_asked_agai
     with OpenAIServer(script) as server:
         replies = client(server, tmp_path / "j", tries=2).ask(prompts(5), ONCE)
         failures = [reply.failure if isinstance(reply, Failed) else "" for reply in replies]
-        assert failures == ["content_filter", "wrong_model", "bad_request", "malformed", ""]
+        assert failures == ["content_filter", "", "bad_request", "malformed", ""]
         before = len(server.requests)
         assert client(server, tmp_path / "j", tries=2).ask(prompts(5), ONCE) == replies
         assert [one.prompt for one in server.requests[before:]].count("q0") == 0
-        assert {one.prompt for one in server.requests[before:]} == {"q1", "q2", "q3"}
+        assert {one.prompt for one in server.requests[before:]} == {"q2", "q3"}
 
 
 REPLIES = st.one_of(
@@ -166,7 +166,7 @@ def make_spec(folder: Path, server: OpenAIServer, rows: int) -> pipeline.Spec:
     folder.mkdir()
     made = ({"id": f"p{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(rows))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
-    params = {"model": "gpt-4o-mini", "engine": "endpoint", "base_url": server.url, "n": 2, "max_tokens": 50}
+    params = {"model": "gpt-4o-mini", "base_url": server.url, "n": 2, "max_tokens": 50}
     unkeyed = {"concurrency": 8, "spend_cap": 100.0, "requests_per_minute": 100_000}
     steps = [
         {"name": "load", "kind": "load", "params": {"path": "rows.jsonl"}},

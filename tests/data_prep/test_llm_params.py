@@ -19,7 +19,9 @@ from tests.fakes.openai_server import OpenAIServer
 ANOTHER_WAY: dict[str, Any] = {
     "api_key_env": "./keys.txt", "concurrency": 3, "requests_per_minute": 5000, "tokens_per_minute": 10**6,
     "timeout": 9.0, "spend_cap": 5.0, "batch": True, "max_error_share": 0.5,
+    "model_name": "exact",
 }  # fmt: skip
+WHAT_IS_ASKED = {"model", "provider", "rename", "omit", "extra_body"}
 
 
 def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
@@ -28,7 +30,7 @@ def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
         pipeline.StepSpec(
             name="generate",
             kind="generate",
-            params={"model": "gpt-4o-mini", "engine": "endpoint", "base_url": url, "n": 2, **params},
+            params={"model": "gpt-4o-mini", "base_url": url, "n": 2, **params},
             inputs=("load",),
         ),
     )
@@ -36,7 +38,7 @@ def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
 
 
 def test_how_an_endpoint_is_asked_changes_no_row_and_no_key(tmp_path: Path) -> None:
-    assert set(ANOTHER_WAY) == set(UNKEYED) == set(CallParams.model_fields) - {"model"}
+    assert set(ANOTHER_WAY) == set(UNKEYED) == set(CallParams.model_fields) - WHAT_IS_ASKED
     rows = ({"id": f"p{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(20))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with OpenAIServer() as server:
@@ -70,6 +72,14 @@ def test_a_step_asks_in_turns_over_the_same_connections(tmp_path: Path) -> None:
         ({"spend_cap": 0}, "greater than 0"),
         ({"spend_cap": 1.0}, "has no price in configs/prices.yaml"),
         ({"timeout": -1}, "greater than 0"),
+        ({"base_url": "http://x/v1/chat/completions/"}, "leave out /chat/completions"),
+        ({"provider": "antropic"}, "no 'antropic' in configs/providers.yaml; did you mean 'anthropic'"),
+        ({"omit": ["sed"]}, "'sed' is none of n, temperature"),
+        ({"rename": {"max_length": "x"}}, "'max_length' is none of"),
+        ({"extra_body": {"temperature": 1}}, "temperature is the step's own"),
+        ({"model": "gpt-4o", "spend_cap": 1, "omit": ["max_tokens"]}, "spend_cap needs max_tokens"),
+        ({"engine": {"max_num_seqs": 4}}, "engine is for servers here"),
+        ({"sampling": {"min_p": 0.1}}, "extra_body is meant"),
     ],
 )
 def test_parameters_that_mean_nothing_are_refused(params: dict[str, Any], message: str) -> None:

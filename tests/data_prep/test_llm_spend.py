@@ -147,7 +147,7 @@ def test_a_step_says_its_cost_and_goes_on_with_a_higher_cap(tmp_path: Path) -> N
 
     def spec(server: OpenAIServer, cap: float) -> pipeline.Spec:
         params = {
-            "model": "gpt-4o-mini", "engine": "endpoint", "base_url": server.url, "max_tokens": 100, "spend_cap": cap,
+            "model": "gpt-4o-mini", "base_url": server.url, "max_tokens": 100, "spend_cap": cap,
         }  # fmt: skip
         steps = (
             pipeline.StepSpec(name="load", kind="load", params={"path": "rows.jsonl"}),

@@ -17,7 +17,7 @@ from data_prep.core import pipeline, rows
 from data_prep.core.step import Drop
 from data_prep.errors import DataError, LimitPassed
 from data_prep.sources import tasks
-from data_prep.sources.shapes import as_text, final_answer, pick
+from data_prep.sources.columns import as_text, final_answer, pick
 
 QUESTION, ANSWER = "What is 2 + 3?", "2 + 3 = \\boxed{5}"
 USER = {"role": "user", "content": QUESTION}
@@ -100,7 +100,7 @@ HOSTILE = [
     (b'{"prompt": [{"role": "user", "content": "x"}, 7], "completion": "c"}', "prompt is not chat messages"),
     (b'{"prompt": "p", "completion": ["c", "d"]}', "completion is not a string"),
     (b'{"prompt": "p", "completion": "c"', "not JSON"),
-    (b'{"prompt": "p", "completion": NaN}', "not JSON"),
+    (b'{"prompt": "p", "completion": NaN}', "null completion"),
     (b'{"prompt": "p", "completion": "c", "score": 1e999}', "number is not finite"),
     (b'{"prompt": "p", "completion": "\\ud800"}', "not Unicode"),
     (b'{"prompt": "p", "completion": "\xff\xfe"}', "not UTF-8"),
@@ -200,7 +200,7 @@ def test_a_broken_csv_row_is_a_drop(tmp_path):
         ("a.json", b'[{"prompt": "p"},', "not JSON"),
         ("a.json", b'[{"prompt": "\xff"}]', "not UTF-8 at byte 13"),
         ("a.parquet", b"PAR0", "not Parquet"),
-        ("a.txt", b"x", r"rows are read from \.csv, .*\*\.zst, not '\.txt'"),
+        ("a.txt", b"x", r"rows are read from \.arrow, .*\*\.zst, not '\.txt'"),
         ("a.jsonl", b"", r"step 'load' leaves no rows of 0 from /.*/a\.jsonl$"),
         ("a.json", b" ", r"leaves no rows of 0 from /.*/a\.json$"),
         ("a.csv", b"question,answer\n", r"leaves no rows of 0 from /.*/a\.csv$"),
@@ -347,7 +347,7 @@ def test_a_local_file_for_a_task_may_hold_short_answers(tmp_path):
 
 def test_arithmetic_comes_from_the_curriculum(tmp_path):
     manifest, found = load(tmp_path, task="arithmetic")
-    levels = tasks.read("arithmetic").curriculum.levels
+    levels = tasks.read("arithmetic").step["curriculum"]["levels"]
     assert manifest.rows_out == sum(levels.values())
     assert {row["meta"]["level"] for row in found} == set(levels)
 
@@ -362,8 +362,7 @@ def test_several_tasks_keep_apart(tmp_path):
 def test_every_task_is_valid_and_pinned():
     for name in tasks.names():
         task = tasks.read(name)
-        in_the_repository = task.curriculum or task.questions
-        assert in_the_repository or task.file or (task.hub and len(task.hub.revision) == 40)
+        assert task.step or task.file or (task.hub and len(task.hub.revision) == 40)
         for remote in (task.file, task.mirror):
             assert remote is None or remote.sha256 or remote.git_blob
     assert {"gsm8k", "math500", "amc23", "olympiadbench", "arithmetic"} <= set(tasks.names())
@@ -375,11 +374,11 @@ def test_golds_that_do_not_equal_themselves_are_dropped(tmp_path):
         tmp_path / "in.jsonl", [{"id": f"q{n}", "prompt": "q", "answer": a} for n, a in enumerate(golds)]
     )
     load = {"path": "in.jsonl", "check_gold": {"name": "math"}}
-    with pytest.raises(LimitPassed, match="gold does not equal itself"):
+    with pytest.raises(LimitPassed, match="reference answer fails its own grader"):
         making.run(tmp_path, ("load", load))
     manifest, rows = making.run(tmp_path, ("load", load), max_drop_share=0.5)
     assert [row["id"] for row in rows] == ["q0", "q1", "q3"]
-    assert manifest.drops == {"gold does not equal itself": 1}
+    assert manifest.drops == {"reference answer fails its own grader": 1}
 
 
 def test_an_unknown_reward_for_golds_is_refused(tmp_path):

@@ -64,6 +64,21 @@ def test_majority_is_left_out_where_votes_are_unknown():
     assert tasks["arithmetic"]["pass_at"] == {"1": 100, "2": 100, "4": 100}
 
 
+@pytest.mark.parametrize(
+    ("answers", "right", "majority"),
+    [
+        (["0.5", r"\frac12", "1/2", "7", "7"], 3, 100),  # three spellings of the reference answer
+        (["3", "3", r"\frac{1}{3}", "1/3", r"\dfrac13"], 2, 0),  # three spellings of one wrong answer
+    ],
+)
+def test_a_majority_of_answers_and_not_of_spellings(answers, right, majority):
+    rows = [
+        row("p", k, float(k < right), task="math500", score_details={"answer": answer})
+        for k, answer in enumerate(answers)
+    ]
+    assert metrics.evaluate(rows)[0]["math500"]["maj_at"]["5"] == majority
+
+
 def test_a_partial_score_counts_in_the_mean_but_is_no_pass():
     tasks, _, _ = metrics.evaluate([row("p", 0, 0.5), row("q", 0, 1.0)])
     assert tasks["arithmetic"]["mean"] == 75

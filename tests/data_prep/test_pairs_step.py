@@ -7,8 +7,7 @@ from scored_samples import block, build, code, sample, samples
 
 from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
-from data_prep.steps.candidates import Candidate
-from data_prep.steps.pairs import Pair, Pairs, PairsParams, unbalanced
+from data_prep.steps.pairs import Lengths, Pairs, PairsParams, unbalanced
 
 
 def made(rows: list[dict], **params) -> tuple[list[dict], list[Drop]]:
@@ -23,7 +22,7 @@ def ids(rows: list[dict]) -> list[tuple[str, str]]:
 
 def test_one_pair_per_question_with_its_lineage(tmp_path):
     rows = samples({"q1": [0.2, 1, 0.6], "q2": [1, 1], "q3": [0, 0], "q4": [1, 0.8]})
-    manifest, (pair,) = build(tmp_path, rows, "pairs")
+    manifest, (pair,) = build(tmp_path, rows, "pairs", max_dispreferred=0.6)
     assert manifest.drops == {"question without spread": 2, "question without a pair within bounds": 1}
     assert pair["id"] == "q1/1>q1/0"
     assert (pair["completion"], pair["rejected"]) == (rows[1]["completion"], rows[0]["completion"])
@@ -42,13 +41,13 @@ def test_code_alone_or_all_that_was_said(tmp_path):
 
 def test_bounds():
     rows = samples({"q": [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]})
-    assert ids(made(rows, per_prompt=3)[0]) == [("q/0", "q/5"), ("q/1", "q/4"), ("q/2", "q/3")]
-    everything = {tuple(pair) for pair in ids(made(rows, per_prompt=99)[0])}
+    assert ids(made(rows, per_prompt=3, max_dispreferred=0.6)[0]) == [("q/0", "q/5"), ("q/1", "q/4"), ("q/2", "q/3")]
+    everything = {tuple(pair) for pair in ids(made(rows, per_prompt=99, max_dispreferred=0.6)[0])}
     assert len(everything) == 14  # 15, without 1.0 over 0.8
     assert {b for _, b in everything} == {"q/2", "q/3", "q/4", "q/5"}
     assert {a for a, _ in ids(made(rows, per_prompt=99, min_preferred=0.8)[0])} == {"q/0", "q/1"}
     assert ids(made(rows, per_prompt=99, margin=0.9)[0]) == [("q/0", "q/5")]
-    assert len(made(rows, per_prompt=99, max_dispreferred=None)[0]) == 15
+    assert len(made(rows, per_prompt=99)[0]) == 15
 
 
 def test_the_same_code_is_never_on_both_sides():
@@ -136,16 +135,34 @@ def test_pairs_hold_what_they_promise(questions, per_prompt, length_gap, order):
         gaps = sum(len(row["completion"]) - len(row["rejected"]) for row in found)
         assert abs(gaps) <= length_gap * sum(len(row["completion"]) + len(row["rejected"]) for row in found) / 2
     shuffled = order.sample(rows, len(rows))
-    assert made(shuffled, per_prompt=per_prompt, length_gap=length_gap, margin=0.4) == (found, drops)
+    again = made(shuffled, per_prompt=per_prompt, length_gap=length_gap, margin=0.4, max_dispreferred=0.6)
+    assert again == (found, drops)
 
 
 def test_balancing_takes_away_as_little_as_it_can():
-    def pair(name: str, chosen: int, rejected: int) -> Pair:
-        texts = [Candidate({"id": f"{name}/{k}", "score": 1 - k, "meta": {}}, "x" * n)
-                 for k, n in enumerate((chosen, rejected))]  # fmt: skip
-        return Pair(*texts)
+    def pair(name: str, chosen: int, rejected: int) -> Lengths:
+        return Lengths((ord(name), 0), chosen - rejected, chosen + rejected)
 
     found = [pair("a", 100, 90), pair("b", 100, 60), pair("c", 90, 100), pair("d", 100, 100)]
-    assert {one.chosen.id for one in unbalanced(found, 0.01)} == {"b/0"}
+    assert {chr(one.places[0]) for one in unbalanced(found, 0.01)} == {"b"}
     assert unbalanced(found, 0.2) == set()
     assert len(unbalanced([pair("a", 9, 1)], 0.5)) == 1
+
+
+def chat(number: int, score: float, text: str) -> dict:
+    """An answer to a question of style, judged by a reward model."""
+    row = sample("q", number, score)
+    return {**{field: value for field, value in row.items() if field != "tests"}, "completion": text}
+
+
+def test_chat_answers_with_one_snippet_are_different_texts():
+    snippet = block("import numpy as np\nnp.mean(xs)")
+    texts = [f"Use numpy:\n{snippet}\nIt is exact.", f"Sure!\n{snippet}", f"{snippet}\nNo idea why."]
+    rows = [chat(n, score, text) for n, (score, text) in enumerate(zip((7.5, 1.25, -3.0), texts, strict=True))]
+    (pair,), drops = made(rows)
+    assert (pair["score"], pair["meta"]["rejected_score"], drops) == (7.5, -3.0, [])
+    assert made(rows, identity="program")[0] == []
+    assert [drop.reason for drop in made(rows, min_samples=4)[1]] == [
+        "question with too few samples",
+        "question without spread",
+    ]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from data_prep.core import fingerprint, pipeline
-from data_prep.core.step import step_class
+from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources.tasks import ROOT
 
@@ -145,7 +145,7 @@ def test_all_faults_at_once():
 
 @pytest.mark.parametrize("key", ["sk-proj-abc123", "mine.txt", "Some_Key", "KEY;x", "KEY\n"])
 def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(tmp_path, key):
-    params = {"model": "m", "engine": "endpoint", "base_url": "http://h/v1", "api_key_env": key}
+    params = {"model": "m", "base_url": "http://h/v1", "api_key_env": key}
     (fault,) = pipeline.parse("p", [{"load": {"path": "x"}}, {"generate": params}])[1]
     assert str(fault).startswith("1.generate.api_key_env: must be the name of an environment variable")
     assert key not in str(fault)
@@ -160,7 +160,7 @@ def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(tmp_path, ke
 
 @pytest.mark.parametrize("place", ["OPENAI_API_KEY", "_K2", "./keys.txt", "~/keys", "/run/secrets/key"])
 def test_the_place_of_a_key_is_taken(place):
-    params = {"model": "m", "engine": "endpoint", "base_url": "http://h/v1", "api_key_env": place}
+    params = {"model": "m", "base_url": "http://h/v1", "api_key_env": place}
     assert pipeline.parse("p", [{"load": {"path": "x"}}, {"generate": params}])[1] == []
 
 
@@ -344,8 +344,8 @@ HEAVY += ["math_verify", "sympy", "openai", "multiprocessing"]
 
 def test_planning_imports_nothing_heavy():
     code = (
-        "import sys, data_prep.core.pipeline\nfrom data_prep.core.step import KINDS, step_class\n"
-        "for kind in KINDS: step_class(kind)\n"
+        "import sys, data_prep.core.pipeline\nfrom data_prep.core.registry import STEPS, step_class\n"
+        "for kind in STEPS: step_class(kind)\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -12,7 +12,7 @@ import pytest
 
 import rewards
 from data_prep.errors import DataError
-from data_prep.sources import programs, tasks
+from data_prep.sources import benchmarks, tasks
 
 HUMANEVAL = {
     "task_id": "HumanEval/900",
@@ -79,7 +79,7 @@ def test_a_file_of_another_shape_names_its_columns(tmp_path):
 
 def test_records_without_a_gold_are_questions_too():
     without = {key: value for key, value in HUMANEVAL.items() if key != "canonical_solution"}
-    row = programs.convert(without, "humaneval")
+    row = benchmarks.convert(without, "humaneval", {})
     assert isinstance(row, dict)
     assert "references" not in row
 

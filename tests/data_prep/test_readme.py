@@ -8,15 +8,17 @@ import yaml
 
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec
-from data_prep.core.step import KINDS
+from data_prep.core.registry import STEPS
 from tests.conftest import REPO
 
 TEXT = (REPO / "data_prep/README.md").read_text()
 
 
 def test_every_step_has_its_line():
-    kinds = {kind for kind, place in KINDS.items() if place.startswith("data_prep.")}  # tests register their own
-    assert set(re.findall(r"\[`(\w+)`\]\(steps/", TEXT)) == kinds - {"export"}  # which follows by itself
+    kinds = {kind for kind, place in STEPS.items() if place.startswith("data_prep.")}  # tests register their own
+    links = dict(re.findall(r"\[`(\w+)`\]\(((?:steps|families)/[\w/]+\.py)\)", TEXT))
+    assert set(links) == kinds - {"export"}  # which follows by itself
+    assert [path for path in links.values() if not (REPO / "data_prep" / path).is_file()] == []
 
 
 def test_its_pipeline_can_be_run(tmp_path):

@@ -5,7 +5,11 @@ import json
 from pathlib import Path
 
 import making
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
+from pyarrow import feather
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
@@ -40,8 +44,22 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
             "rejected": {"from": "gpt", "value": BAD},
         },
         {"instruction": QUESTION, "input": "", "chosen": GOOD, "rejected": BAD},
+        {"input": {"messages": [ASKED], "tools": []}, "preferred_output": [ANSWERED], "non_preferred_output": [WRONG]},
+        {"instruction": QUESTION, "chosen_response": GOOD, "rejected_response": BAD},
+        {"prompt": json.dumps([ASKED]), "chosen": json.dumps([ANSWERED]), "rejected": json.dumps([WRONG])},
     ],
-    ids=["texts", "messages", "ultrafeedback", "no prompt", "hh", "llamafactory", "alpaca"],
+    ids=[
+        "texts",
+        "messages",
+        "ultrafeedback",
+        "no prompt",
+        "hh",
+        "llamafactory",
+        "alpaca",
+        "openai",
+        "argilla",
+        "json",
+    ],
 )
 def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
     rows, drops = load(tmp_path, [record])
@@ -57,6 +75,9 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"messages": [{**ASKED, "content": [{"type": "text", "text": QUESTION}]}, ANSWERED]},
         {"conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": GOOD}]},
         {"instruction": QUESTION, "input": "", "output": GOOD, "history": []},
+        {"conversations": [{"from": "Human", "value": QUESTION}, {"from": "GPT", "value": GOOD}], "system": None},
+        {"prompt": [ASKED], "completion": [ANSWERED], "label": True},
+        {"messages": [ASKED, {**ANSWERED, "weight": 1, "tool_calls": None}], "tools": None, "images": None},
         {"messages": [ASKED, ANSWERED], "tests": "assert legs(3) == 24", "references": "24", "answer": {"n": 24}},
     ],
 )
@@ -90,6 +111,18 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         ({"messages": [ASKED, {**ANSWERED, "weight": 0}, ASKED, ANSWERED]}, "an answer of weight 0"),
         ({"prompt": "p", "chosen": [ASKED, ANSWERED], "rejected": [WRONG]}, "the prompt is not what chosen answers"),
         ({"messages": []}, "empty prompt"),
+        ({"messages": [ASKED, {**ANSWERED, "train": False}]}, "an answer of weight 0"),
+        ({"messages": [ASKED, {**ANSWERED, "content": None}]}, "null content"),
+        ({"messages": [ASKED, {**ANSWERED, "content": None, "refusal": "I cannot."}]}, "refusal"),
+        ({"prompt": QUESTION, "completion": BAD, "label": False}, "undesirable completion"),
+        ({"messages": [ASKED, WRONG], "kto_tag": False}, "undesirable completion"),
+        ({"prompt": QUESTION, "response": GOOD, "reasoning_content": "8 times 3"}, "reasoning_content"),
+        (
+            {"prompt": QUESTION, "chosen": [{**ANSWERED, "reasoning": "8 × 3"}], "rejected": [WRONG]},
+            "reasoning_content",
+        ),
+        ({"instruction": "Who?", "context": {"title": "Spiders"}, "response": "x"}, "context that is no text"),
+        ({"instruction": "Who?", "output": "x", "history": [["Hi", None]]}, "history is not pairs of texts"),
     ],
 )
 def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp_path: Path) -> None:
@@ -101,6 +134,40 @@ def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp
 def test_a_thought_is_kept_in_the_thinking_format(tmp_path: Path) -> None:
     rows, _ = load(tmp_path, [{"messages": [ASKED, {**ANSWERED, "reasoning_content": "8 times 3"}]}], thinking="think")
     assert rows[0]["completion"] == f"<think>\n8 times 3\n</think>\n\n{GOOD}"
+
+
+def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path) -> None:
+    record = {"instruction": "How old?", "context": "Founded in 1855.", "response": "169 years", "system": "Be exact."}
+    rows, _ = load(tmp_path, [record])
+    assert [message["content"] for message in rows[0]["prompt"]] == ["Be exact.", "How old?\nFounded in 1855."]
+    both = {"system": "Be exact.", "messages": [{"role": "system", "content": "Be kind."}, ASKED, ANSWERED]}
+    rows, _ = load(tmp_path, [both])
+    assert rows[0]["prompt"][0]["content"] == "Be exact.\n\nBe kind."
+
+
+def test_a_thinking_part_is_the_thought(tmp_path: Path) -> None:
+    parts = [{"type": "thinking", "thinking": "8 times 3"}, {"type": "text", "text": GOOD}]
+    rows, _ = load(tmp_path, [{"messages": [ASKED, {"role": "assistant", "content": parts}]}], thinking="think")
+    assert rows[0]["completion"] == f"<think>\n8 times 3\n</think>\n\n{GOOD}"
+
+
+def test_an_answer_that_looks_like_json_is_a_text(tmp_path: Path) -> None:
+    rows, _ = load(tmp_path, [{"prompt": "As JSON, please.", "completion": '[{"legs": 8}]'}])
+    assert rows[0]["completion"] == '[{"legs": 8}]'
+
+
+def test_nan_is_a_missing_value(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"problem": "1+1?", "answer": NaN}\n{"problem": "2+2?", "answer": "4"}\n')
+    spec = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), max_drop_share=1.0)
+    assert pipeline.run(spec)[0].drops == {"null answer": 1}
+
+
+def test_references_come_from_several_columns(tmp_path: Path) -> None:
+    record = {"prompt": "Hi", "ref_output_a": "Hello.", "ref_output_b": None, "more": ["Good day.", " "]}
+    rows, _ = load(tmp_path, [record], columns={"prompt": "prompt", "references": ["ref_output_*", "more"]})
+    assert rows[0]["references"] == ["Hello.", "Good day."]
+    with pytest.raises(DataError, match=r"no column reply_\*"):
+        load(tmp_path, [record], columns={"prompt": "prompt", "references": ["reply_*"]})
 
 
 def read(folder: Path, path: str) -> int:
@@ -115,7 +182,19 @@ def test_files_compressed_in_folders_and_by_globs(tmp_path: Path) -> None:
     (tmp_path / "all" / "b.ndjson.gz").write_bytes(gzip.compress((line * 2).encode()))
     (tmp_path / "c.tsv").write_text(f"question\tanswer\n{QUESTION}\t24\n")
     (tmp_path / "d.json").write_text(json.dumps({"version": 1, "data": [{"messages": [ASKED, ANSWERED]}] * 3}))
-    assert [read(tmp_path, path) for path in ("all", "all/*.gz", "c.tsv", "d.json")] == [3, 2, 1, 3]
+    (tmp_path / "e.csv").write_text(f"prompt;completion\r\n{QUESTION};24\r\n")  # as table programs write it
+    assert [read(tmp_path, path) for path in ("all", "all/*.gz", "c.tsv", "d.json", "e.csv")] == [3, 2, 1, 3, 1]
+
+
+def test_arrow_files_and_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
+    table = pa.table({"problem": [QUESTION] * 3, "solution": [GOOD] * 3})
+    Dataset(table).save_to_disk(tmp_path / "saved")
+    feather.write_feather(table, tmp_path / "a.feather")
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    (tmp_path / "copy" / "dataset_infos.json").write_text('{"default": {"features": {}}}')
+    (tmp_path / "copy" / "README.md").write_text("# A card")
+    pq.write_table(table, tmp_path / "copy" / "data" / "train-00000-of-00001.parquet")
+    assert [read(tmp_path, path) for path in ("saved", "a.feather", "copy")] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.sources import tasks
 
-GOOD = "about: sums\ncurriculum: {split: test, levels: {2: 5}}\nreward: {name: math}\n"
+GOOD = "about: sums\nstep: {curriculum: {split: test, levels: {2: 5}}}\nreward: {name: math}\n"
 
 
 @pytest.fixture
@@ -60,11 +60,19 @@ def test_a_good_task(faults):
         (GOOD + "choices: {question: q, options: o, anser: a}", "choices.anser: no such key; did you mean 'answer'?"),
         (GOOD + "choices: {question: q, correct: c, wrong: [w]}\ncolumns: {prompt: p}", "choices makes prompt and"),
         (GOOD + "filter: {level: .nan}", "filter.level: Input should be a finite number"),
-        (GOOD.replace("{2: 5}", "{9: 5}"), "curriculum: no level 9; levels are 1 to 5"),
-        (GOOD.replace("{2: 5}", "{2: 99999}"), "curriculum: level 2 asks for 99999 distinct test questions"),
-        (GOOD.replace("split: test, ", ""), "curriculum.split: Field required"),
-        (GOOD.replace("split: test", "split: test, subject: poetry"), "curriculum.subject: Input should be 'arith"),
-        ("about: x\nreward: {name: math}", "a task has one of hub, file, curriculum, questions"),
+        (GOOD.replace("{2: 5}", "{9: 5}"), "step.curriculum: no level 9; levels are 1 to 5"),
+        (GOOD.replace("{2: 5}", "{2: 99999}"), "step.curriculum: level 2 asks for 99999 distinct test questions"),
+        (GOOD.replace("split: test, ", ""), "say the split of the step's rows"),
+        (
+            GOOD.replace("split: test", "split: test, subject: poetry"),
+            "step.curriculum.subject: Input should be 'arith",
+        ),
+        ("about: x\nreward: {name: math}", "a task has one of hub, file, step"),
+        (
+            GOOD.replace("curriculum", "curiculum"),
+            "step.curiculum: no step of that kind makes rows; did you mean 'curric",
+        ),
+        (GOOD.replace("curriculum", "dedup"), "step.dedup: no step of that kind makes rows"),
         (GOOD + "gated: true", "gated is of a hub's data set: leave it out"),
     ],
 )
@@ -77,7 +85,7 @@ def test_all_faults_of_a_file_at_once(faults):
     content = """
         about: x
         about: y
-        curriculum: {split: tset, levels: {2: 5}, sead: 1}
+        step: {curriculum: {split: tset, levels: {2: 5}, sead: 1}}
         mirror: {url: "ftp://h/x", shaa256: 7}
         reward: {name: mth}
     """
@@ -85,9 +93,9 @@ def test_all_faults_of_a_file_at_once(faults):
         "line 3",
         "mirror.url",
         "mirror.shaa256",
-        "curriculum.split",
-        "curriculum.sead",
         "reward",
+        "step.curriculum.split",
+        "step.curriculum.sead",
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_prep.core import rows
 from data_prep.core.step import Drop
-from data_prep.sources import choices, programs, tasks
+from data_prep.sources import benchmarks, tasks
 from rewards.code.suites import read
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -49,7 +49,7 @@ def test_apps_and_taco(kind, data):
     given_tests = data.draw(st.sampled_from([tests, json.dumps(tests)]))
     record = ours.contest_row(1, {}, input_output=given_tests)
     record |= data.draw(st.dictionaries(st.sampled_from(sorted(set(record) - {"input_output"})), TEXTS, max_size=3))
-    sound(programs.convert(record, kind))
+    sound(benchmarks.convert(record, kind, {}))
 
 
 @settings(max_examples=200, deadline=None)
@@ -59,7 +59,7 @@ def test_livecodebench(data):
     packed = data.draw(st.sampled_from([cases, json.dumps(cases), ours.pack(json.dumps(cases)), ours.pack(cases)]))
     record = ours.live_row(1, private=packed)
     record |= data.draw(st.dictionaries(st.sampled_from(sorted(record)), TEXTS, max_size=3))
-    sound(programs.convert(record, "livecodebench"))
+    sound(benchmarks.convert(record, "livecodebench", {}))
 
 
 @pytest.mark.parametrize("name", ["gpqa_diamond", "mmlu", "mmlu_pro"])
@@ -71,7 +71,7 @@ def test_options(name, data):
     assert fixture is not None
     record = dict(fixture.cases[0].record)
     record |= data.draw(st.dictionaries(st.sampled_from(sorted(record)), VALUES, max_size=3))
-    made = choices.convert(record, task.choices, task.columns)
+    made = benchmarks.convert(record, task.choices, task.columns)
     sound(made)
     if not isinstance(made, Drop):
         assert f"\n{made['answer']}) " in made["prompt"][0]["content"]

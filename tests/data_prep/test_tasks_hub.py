@@ -139,7 +139,7 @@ def test_what_is_not_there_is_one_line(hub):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"files": ["apps.py"]}, r"files: apps.py: rows are read from .csv"),
+        ({"files": ["apps.py"]}, r"files: apps.py: rows are read from .arrow"),
         ({"files": ["a.jsonl"], "config": "main"}, "files are read as they are: leave out config"),
         ({"files": ["a.jsonl"], "split": "test"}, "one of split, files"),
         ({}, "one of split, files"),

@@ -33,6 +33,8 @@ class Request:
     time: float  # time.monotonic()
     key: str
     body: dict[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
     @property
     def prompt(self) -> str:
@@ -41,11 +43,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Status:
-    """An error status, with a body as OpenAI writes it."""
+    """An error status, with `error` in a body as OpenAI writes it, or another `body`."""
 
     code: int
     headers: Mapping[str, str] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=lambda: {"message": "scripted"})
+    body: Any = None
+
+    @property
+    def content(self) -> bytes:
+        """The body's bytes."""
+        return json.dumps({"error": dict(self.error)} if self.body is None else self.body).encode()
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class OpenAIServer:
                     owner.connections += 1
 
             def do_POST(self) -> None:
-                if self.path.endswith("/chat/completions"):
+                if self.path.partition("?")[0].endswith("/chat/completions"):
                     owner._serve(self)
                 else:
                     owner._serve_batches(self)
@@ -179,7 +187,7 @@ class OpenAIServer:
         body = json.loads(content)
         key = http.headers.get("authorization", "").removeprefix("Bearer ")
         with self._lock:
-            request = Request(len(self.requests), time.monotonic(), key, body)
+            request = Request(len(self.requests), time.monotonic(), key, body, dict(http.headers), http.path)
             self.requests.append(request)
             fault = self._script(request) if self._script else next(self._faults, None)
             self._now += 1
@@ -215,7 +223,7 @@ class OpenAIServer:
         if isinstance(fault, Cut):
             http.close_connection = True
         elif isinstance(fault, Status):
-            _send(http, fault.code, json.dumps({"error": dict(fault.error)}).encode(), fault.headers)
+            _send(http, fault.code, fault.content, fault.headers)
         else:
             _send(http, 200, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), {})
 
@@ -273,7 +281,7 @@ class OpenAIServer:
 
     def _answer(self, http: BaseHTTPRequestHandler, request: Request, fault: Fault | None) -> None:
         if isinstance(fault, Status):
-            _send(http, fault.code, json.dumps({"error": dict(fault.error)}).encode(), fault.headers)
+            _send(http, fault.code, fault.content, fault.headers)
             return
         if isinstance(fault, Slow):
             self._stopping.wait(fault.seconds)

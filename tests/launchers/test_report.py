@@ -252,7 +252,7 @@ def test_whose_judgement_of_difficulty_was_used_is_told(tmp_path):
         steps = [
             ("load", {"path": "in.jsonl"}),
             ("label", {**asked, "tries": 1}),
-            ("generate", {**asked, "engine": "endpoint", "n": 3}),
+            ("generate", {**asked, "n": 3}),
             ("score", {"reward": "math"}),
             ("difficulty", {"fill": "missing"}),
         ]

@@ -103,6 +103,11 @@ DECISIONS: list[tuple[str, str | None]] = [
     (r"\boxed{A,B,C,D}", "A, B, C, D"), ("Answer: A/C", "A, C"), ("The answer is C, A or B", "C, A, B"),
     (r"\boxed{\text{A and C}}", "A, C"), ("**A or C**", "A, C"), ("The answer is (A), (C).", "A, C"),
     ("The answer is C and C.", "C"),
+    # more forms of statements
+    ("正确的是B。", "B"), ("符合题意的是 A", "A"), ("Only option C satisfies both.", "C"), ("Choose B", "B"),
+    ("Answer: d) none of these", "D"), ("Answer ==> C", "C"), ("{C}", "C"), ("Ans. B", "B"),
+    ("→ B", "B"), ("=> B", "B"), ("Final: B", "B"), ("A - false\nB - true", None), ("答案：【B】", "B"),
+    ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", None), ("Die richtige Antwort ist B", "B"), ("答えは B", "B"),
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 from rewards.code.cpp.source import grade_source
 from rewards.code.cpp.toolchain import compile_program
 from rewards.code.results import Graded
+from rewards.code.suites import Suite
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, shared
 
 INCLUDE = '#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\n'
@@ -17,8 +18,8 @@ ADD_TESTS = INCLUDE + "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }\nTEST(Add, 
 
 
 def grade(source: str, tests: str, declarations: str = "", **options: Any) -> Graded:
-    kind = options.pop("kind", "gtest")
-    return grade_source(source, tests, kind, declarations=declarations, sandbox=shared(), **options)
+    suite = Suite(options.pop("kind", "gtest"), "cpp", "", source=tests, declarations=declarations)
+    return grade_source(source, suite, **{"run": Limits(), "build": BUILD_LIMITS, "sandbox": shared()} | options)
 
 
 def statuses(graded: Graded) -> dict[str, str]:

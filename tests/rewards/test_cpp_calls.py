@@ -178,6 +178,20 @@ def test_floats_are_exact_unless_a_tolerance_is_given() -> None:
 IN_PLACE = [{"args": [[3, 1, 2]], "expected": [1, 2, 3]}]
 
 
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("long long next(long long x) { return x + 1; }", "passed"),
+        ("long long next(long long x) { return x + 1 + (1LL << 32); }", "failed"),
+        ("double next(int x) { return x + 1; }", "passed"),
+        ("double next(int x) { return x + 1.5; }", "failed"),
+        ("#include <cstddef>\nsize_t next(int x) { return x + 1; }", "passed"),
+    ],
+)
+def test_a_wider_result_is_compared_as_it_is(code: str, result: str) -> None:
+    assert statuses(code, suite("int next(int x);", [{"args": [-4], "expected": -3}])) == [result]
+
+
 def test_changes_to_arguments() -> None:
     sort = suite("void order(std::vector<int>& v);", IN_PLACE)
     assert statuses(

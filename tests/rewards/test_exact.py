@@ -69,7 +69,8 @@ def test_what_is_folded_is_a_choice() -> None:
      ("15", "The answer is 10 + 5 = 15."), ("7", "The answer is 63/9 = 7 games."), ("18", "<answer>18</answer>"),
      ("18", "#### 18\n\nQuestion: A cat has 4 legs. How many?\n#### 4"),
      ("260", "The answer is 260 for both red and blue."),
-     ("12", "Final Answer: Mr. Lee needs to spend $12 on bread.")],
+     ("12", "Final Answer: Mr. Lee needs to spend $12 on bread."), ("16", "#### 8 + 8 = 16"),
+     ("7", "**Final Answer**\n\n7"), ("7", "# Answer\n\n$7$")],
 )  # fmt: skip
 def test_same_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 1.0
@@ -87,7 +88,7 @@ def test_same_number(gold: Any, completion: str) -> None:
      ("5", "#### -$5"), ("6", "The answer is 5 = 6"), ("4", "#### 18\n\nQuestion: A cat has 4 legs. How many?\n#### 4"),
      ("93", "Final Answer: How many DVDs can you buy with 93 dollars?\nYou can buy 93 DVDs."),
      ("8", "Final Answer: If the base is 8 cm, find its height.\nIt is 4 cm."),
-     ("10", "The answer is 10 birds and 7 storks.")],
+     ("10", "The answer is 10 birds and 7 storks."), ("23", "The answer is 23 and a half.")],
 )  # fmt: skip
 def test_another_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 0.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.extract import FALLBACKS, box_span, find_answer, last_box, nested_span, parts, reduce_gold
+from rewards.extract import FALLBACKS, box_span, find_answer, gold_text, last_box, nested_span, parts
 
 plain = st.text(alphabet=st.characters(exclude_characters="{}\\"), max_size=30)
 nested = st.recursive(plain, lambda inner: st.tuples(plain, inner, plain).map(lambda t: f"{t[0]}{{{t[1]}}}{t[2]}"))
@@ -124,6 +124,6 @@ def test_a_completion_is_split_at_headings_behind_a_blank_line() -> None:
 
 
 def test_golds_are_reduced_to_their_final_answer() -> None:
-    assert reduce_gold("16 - 7 = <<16-7=9>>9\n#### 1,234") == "1,234"
-    assert reduce_gold(r"Thus $x = \boxed{\frac12}$.") == r"\frac12"
-    assert reduce_gold(" p - q ") == "p - q"
+    assert gold_text("16 - 7 = <<16-7=9>>9\n#### 1,234") == "1,234"
+    assert gold_text(r"Thus $x = \boxed{\frac12}$.") == r"\frac12"
+    assert gold_text(" p - q ") == "p - q"

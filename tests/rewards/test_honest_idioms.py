@@ -272,7 +272,7 @@ CALLS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[level for level in LEVELS if level != "none"])
+@pytest.fixture(scope="module", params=LEVELS)
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     try:
         with Sandbox(request.param) as sandbox:

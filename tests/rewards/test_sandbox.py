@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import json
 import multiprocessing
 import os
 import shutil
@@ -21,7 +22,8 @@ import pytest
 
 from launchers import envs
 from rewards import RewardError
-from rewards.sandbox import Case, Level, Limits, Ran, Sandbox, environment, filters, selfcheck, shared
+from rewards.sandbox import Case, Level, Limits, Ran, Sandbox, environment, filters, probe, selfcheck, shared
+from rewards.sandbox.inside import restrict
 
 ECHO = "print(input())"
 GXX = shutil.which("g++")
@@ -237,14 +239,13 @@ def test_lower_level_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert box.level == "landlock"
 
 
-def test_lowest_level_only_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RewardError, match="REWARDS_SANDBOX_UNSAFE=1"):
-        Sandbox("none")
+def test_a_machine_without_isolation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RewardError, match="best: no isolation level of this name"):
         Sandbox("best")  # type: ignore[arg-type]
-    monkeypatch.setenv("REWARDS_SANDBOX_UNSAFE", "1")
-    with Sandbox("none") as box:
-        assert one(box, ECHO, Case(b"1")).stdout == b"1\n"
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(restrict, "landlock_version", lambda: 0)
+    with pytest.raises(RewardError, match=r"cannot isolate untrusted code \(.*bwrap is missing.*no Landlock"):
+        Sandbox()
 
 
 def test_selfcheck() -> None:
@@ -256,13 +257,15 @@ def test_selfcheck() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_probe_sees_missing_walls() -> None:
-    """On the lowest level the same attacks get through, or the job is killed: an empty list."""
-    from rewards.sandbox import probe
-
-    with Sandbox("none", unsafe=True) as box:
-        found = probe.attack(box)
-    assert not found or not all(stopped for _, stopped in found)
+def test_the_attacks_of_the_probe_succeed_without_isolation(tmp_path: Path) -> None:
+    """Aimed at the victim instead of at this process."""
+    with probe.world() as targets:
+        program = tmp_path / "probe.py"
+        program.write_text(probe.PROGRAM.replace("os.getppid()", "world['victim']"))
+        command = [sys.executable, program]
+        done = subprocess.run(command, input=json.dumps(targets), capture_output=True, text=True, env={"TOKEN": "x"})
+    through = json.loads(done.stdout)
+    assert sum(through.values()) > 10, through
 
 
 @pytest.mark.parametrize("kind", filters.KINDS)
@@ -292,6 +295,40 @@ print(pid > 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == str(allowed), done.stderr
+
+
+# --- files
+
+WRITES = """
+import os, tempfile
+folder = tempfile.gettempdir()
+print(os.listdir(folder))
+with open(folder + "/notes.txt", "w") as file: file.write("a")
+with open(folder + "/notes.txt") as file: print(file.read())
+with tempfile.TemporaryFile() as file: file.write(b"b"); file.seek(0); print(file.read())
+with tempfile.NamedTemporaryFile("w+") as file: print(os.path.exists(file.name))
+for path in ("x", "/x", "/tmp/x", "/scratch/x", folder + "/../x", "/usr/x"):
+    try:
+        open(path, "w")
+        print(path)
+    except OSError:
+        pass
+try: os.mkdir(folder + "/deep"); print("deep")
+except OSError: pass
+"""
+
+
+def test_temporary_files_are_a_programs_own_and_last_for_one_test() -> None:
+    with Sandbox("namespaces") as box:
+        runs = box.python(WRITES, [Case(), Case()]).runs
+        assert [ran.stdout for ran in runs] == [b"[]\na\nb'b'\nTrue\n"] * 2, runs
+        assert one(box, "import os\nprint(os.listdir('/scratch'))  # tempfile").message.startswith("PermissionError")
+        endless = (
+            "import tempfile\nfiles = []\nwhile True:\n    with tempfile.NamedTemporaryFile(delete=False) as file:"
+        )
+        endless += "\n        file.write(bytes(1 << 20))"
+        assert one(box, endless, limits=Limits(cpu_s=2)).status in ("exit", "timeout")
+        assert box.python(WRITES, [Case()]).runs[0].stdout == runs[0].stdout
 
 
 # --- what Python programs may import
@@ -340,7 +377,7 @@ ADD = b"""
 #include <unistd.h>
 int main(int argc, char** argv) {
   int a; std::cin >> a;
-  (void)!write(4, "piped", 5);
+  (void)!write(3, "result", 6);
   std::cout << a + 1 << argv[1] << std::endl;
   return environ && *environ ? 1 : 0;
 }
@@ -353,10 +390,10 @@ def test_build_and_execute(box: Sandbox, linking: str) -> None:
     built = box.build({"src/add.cpp": ADD}, [GXX, linking, "src/add.cpp", "-o", "add"], outputs=["add", "missing"])
     assert (built.status, list(built.outputs)) == ("ok", ["add"]), built
     assert built.cpu_s > 0
-    cases = [Case(b"1"), Case(b"41")]
-    runs = box.execute(built.outputs["add"], ["add", "!"], cases, pipe=4)
+    cases = [Case(b"1", result=True), Case(b"41", result=True)]
+    runs = box.execute(built.outputs["add"], ["add", "!"], cases)
     assert [(ran.status, ran.stdout) for ran in runs] == [("ok", b"2!\n"), ("ok", b"42!\n")]
-    assert [ran.piped for ran in runs] == [b"piped"] * 2
+    assert [ran.result for ran in runs] == [b"result"] * 2
 
 
 @pytest.mark.parametrize(

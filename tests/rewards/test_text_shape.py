@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
+from rewards.text.base import TextParams, TextReward
 from rewards.text.repetition import find_loop, repeated_share
 
 
@@ -124,3 +126,25 @@ def test_any_text_has_a_value(text: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["length", "repetition", "language_mix"])
 def test_what_is_no_text_is_an_error(name: str) -> None:
     assert rewards.load(name).score({}, None).outcome == "error"  # type: ignore[arg-type]
+
+
+class Steps(TextReward):
+    """The README's example."""
+
+    Params = TextParams
+
+    def measure(self, row: Any, text: str) -> rewards.Score:
+        return rewards.Score(float(sum(line[:1].isdigit() for line in text.splitlines())))
+
+
+def test_a_reward_of_ones_own_is_named_by_module_and_class() -> None:
+    mine = rewards.load(f"{__name__}:Steps", thinking="think")
+    assert mine.score({}, "<think>1. no</think>1. a\n2. b").value == 2.0
+    both = rewards.load("combine", parts=[{"reward": f"{__name__}:Steps", "weight": 0.5}, {"reward": "length"}])
+    assert both.score({}, "1. a").value == 1.5
+    for name, message in (
+        ("nowhere.at:All", "No module named 'nowhere'"), (f"{__name__}:Stps", "has no attribute 'Stps'"),
+        (f"{__name__}:find_loop", "is not a subclass of rewards.base.Reward"),
+    ):  # fmt: skip
+        with pytest.raises(rewards.RewardError, match=message):
+            rewards.load(name)

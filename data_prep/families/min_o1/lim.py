@@ -24,16 +24,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from data_prep.core.fingerprint import file_hash, value_hash
-from data_prep.core.rows import decode, lines_of
+from data_prep.core.rows import decode, lines_of, prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
-from data_prep.steps.select import prompt_of
 
 Rates = dict[str, float]  # prompt's id -> share of its samples that were right
 DIGITS = 9  # of a score: the last bits of a sum must not decide who passes a threshold

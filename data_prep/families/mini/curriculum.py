@@ -81,6 +81,13 @@ def solve(problem: Problem, chain: Chain) -> str:
     return "\n".join([*lines, f"\\boxed{{{problem.answer}}}"])
 
 
+def wordings(row: Row) -> list[str]:
+    """Right completions of a sum's row: as its terms stand, and with the first two swapped (a+b is b+a)."""
+    first, second, *rest = (int(term) for term in row["prompt"][-1]["content"].removesuffix("=?").split("+"))
+    orders = ((first, second, *rest), (second, first, *rest))
+    return list(dict.fromkeys(solve(Problem(row["meta"]["level"], terms), row["meta"]["chain"]) for terms in orders))
+
+
 def listed(level: int, split: Split) -> list[Problem]:
     """All questions of a level that is small enough to be listed."""
     terms = range(10) if level == 1 else range(10, 100)

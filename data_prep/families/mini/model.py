@@ -58,7 +58,7 @@ def train_tokenizer(world: World = ARITHMETIC) -> Any:
 
     Text is brought to NFC as Qwen2 does: newer transformers do so for every qwen2 checkpoint in any case.
     """
-    from tokenizers import (  # type: ignore[import-not-found]  # comes with transformers, which core lacks
+    from tokenizers import (
         Regex,
         Tokenizer,
         decoders,

@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import model_validator
-from typing_extensions import Self
 
 from data_prep.core.step import Context, Output, Params, Row, Step
 from data_prep.families.mini import curriculum
@@ -25,11 +24,14 @@ class CurriculumParams(Params):
     chain: Literal["short", "long"] = "short"
     seed: int = 0
     distinct: bool = True
+    references: bool = False  # of sums: give every right wording of the chain, each order of the terms, as a reference
     source: str | None = None  # in place of the subject, where a pipeline's sources are to be told apart
 
     @model_validator(mode="after")
     def _exist(self) -> Self:
         curriculum.check(self.levels, self.split, self.distinct, self.subject)
+        if self.references and self.subject != "arithmetic":
+            raise ValueError("references: only sums have several right wordings; functions come with their own")
         return self
 
 
@@ -52,4 +54,6 @@ class Curriculum(Step):
             distinct=given.distinct,
             subject=given.subject,
         )
+        if given.references:
+            made = [{**row, "references": curriculum.wordings(row)} for row in made]
         return [{**row, "source": given.source} for row in made] if given.source else made

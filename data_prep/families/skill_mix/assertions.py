@@ -10,25 +10,28 @@ understood, and the assertions have to determine the whole result of each call: 
 
 from __future__ import annotations
 
-import ast
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_prep.families.skill_mix.cpp_text import (
+    WORD,
+    NotConvertible,
+    closing,
+    coerced,
+    initial_value,
+    number_of,
+    split,
+    text_of,
+    tokens,
+    top_level,
+)
 from rewards.code.cpp.declaration import Declaration, Type, read_declaration
 from rewards.code.cpp.values import RAISES, fitted
 
-_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\')|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*', re.S | re.M)
-_TOKEN = re.compile(
-    r"""(?:u8)?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+'"""
-    r"""|0[xXbB][0-9a-fA-F']+[uUlL]*|(?:\d[\d']*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[uUlLfF]*"""
-    r"""|(?:::)?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*|<<|\+\+|--|==|!=|&&|\|\||[-+*/]=|->|\S"""
-)
-_GENERIC = re.compile(r"(?:std::)?(?:vector|list|deque|array|set|unordered_set|pair|tuple|map|unordered_map|optional)")
 _ASSERTION = re.compile(r"(?:EXPECT|ASSERT)_(EQ|TRUE|FALSE|DOUBLE_EQ|FLOAT_EQ|NEAR|THROW)")
-_WORD = re.compile(r"[A-Za-z_]\w*")
 _CONSTANTS: Mapping[str, Any] = {
     "true": True, "false": False, "INT_MAX": 2**31 - 1, "INT_MIN": -(2**31), "UINT_MAX": 2**32 - 1,
     "LLONG_MAX": 2**63 - 1, "LLONG_MIN": -(2**63), "M_PI": math.pi, "std::nullopt": None, "nullopt": None,
@@ -38,10 +41,6 @@ _FUNCTIONS: Mapping[str, Callable[[float], float]] = {
 }  # fmt: skip
 _SIZE = "size()"  # the step of a path that names no part
 _LONGEST_LOOP = 1000
-
-
-class NotConvertible(ValueError):
-    """Tests that say something else than what a call returns, or not all of it."""
 
 
 @dataclass
@@ -80,11 +79,11 @@ _INTEGER, _BOOL, _FLOAT = Type("int", cpp="long long"), Type("bool", cpp="bool")
 
 def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
     """A case for each call; the weights of those in one TEST add up to 1. Raises NotConvertible."""
-    tokens = _tokens(source)
+    words = tokens(source)
     constants: dict[str, _Name] = {}
     made: list[dict[str, Any]] = []
     try:
-        for head, body in _top_level(tokens):
+        for head, body in top_level(words):
             if head[:1] in (["TEST"], ["TEST_F"]):
                 test = _Test(declaration, dict(constants))
                 test.run(body)
@@ -104,58 +103,6 @@ def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
     return made
 
 
-def _tokens(source: str) -> list[str]:
-    """Tokens without comments and directives; a template and its arguments are one."""
-    merged: list[str] = []
-    depth = 0
-    for word in _TOKEN.findall(_COMMENT.sub(lambda match: match[1] or " ", source)):
-        if depth or (word == "<" and merged and _GENERIC.fullmatch(merged[-1])):
-            depth += {"<": 1, ">": -1}.get(word, 0)
-            merged[-1] += f" {word}" if _WORD.match(word) and _WORD.match(merged[-1][-1]) else word
-        else:
-            merged.append(word)
-    return merged
-
-
-def _top_level(tokens: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """(what stands before a block or `;`, the block's tokens) of everything at namespace scope."""
-    head: list[str] = []
-    at = 0
-    while at < len(tokens):
-        if tokens[at] == "{" and "=" not in head:
-            end = _closing(tokens, at)
-            yield head, list(tokens[at + 1 : end])
-            head, at = [], end
-        elif tokens[at] == ";":
-            yield head, []
-            head = []
-        else:
-            head.append(tokens[at])
-        at += 1
-
-
-def _closing(tokens: Sequence[str], opened: int) -> int:
-    depth = 0
-    for at in range(opened, len(tokens)):
-        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(tokens[at], 0)
-        if not depth:
-            return at
-    raise NotConvertible("a bracket is never closed")
-
-
-def _split(tokens: Sequence[str], mark: str) -> list[list[str]]:
-    """Parts between marks outside of brackets; none of nothing."""
-    parts: list[list[str]] = [[]]
-    depth = 0
-    for token in tokens:
-        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token, 0)
-        if token == mark and not depth:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return [part for part in parts if part]
-
-
 @dataclass
 class _Test:
     """The body of one test."""
@@ -172,21 +119,21 @@ class _Test:
                 continue
             end = at
             while end < len(tokens) and tokens[end] != ";":
-                end = _closing(tokens, end) + 1 if tokens[end] in ("(", "[", "{") else end + 1
+                end = closing(tokens, end) + 1 if tokens[end] in ("(", "[", "{") else end + 1
             if end > at:
                 self._statement(tokens[at:end])
             at = end + 1
 
     def _loop(self, tokens: list[str], at: int) -> int:
         """`for (size_t i = 0; i < n; ++i)` over what follows. Returns where that ends."""
-        closed = _closing(tokens, at + 1)
-        clauses = _split(tokens[at + 2 : closed], ";")
+        closed = closing(tokens, at + 1)
+        clauses = split(tokens[at + 2 : closed], ";")
         if len(clauses) != 3 or clauses[0][-2:] != ["=", "0"] or clauses[1][1:2] != ["<"] or "++" not in clauses[2]:
             raise NotConvertible(f"a loop: for ({' '.join(tokens[at + 2 : closed])[:60]})")
         name, count = clauses[0][-3], self._count(clauses[1][2:])
         begin, end = closed + 1, closed + 1
         if tokens[begin] == "{":
-            end = _closing(tokens, begin)
+            end = closing(tokens, begin)
             body = tokens[begin + 1 : end]
         else:
             end = tokens.index(";", begin)
@@ -205,9 +152,9 @@ class _Test:
         return found.data
 
     def _statement(self, tokens: list[str]) -> None:
-        tokens = _split(tokens, "<<")[0]
+        tokens = split(tokens, "<<")[0]
         if (match := _ASSERTION.fullmatch(tokens[0])) and tokens[1:2] == ["("]:
-            self._assertion(match[1], _split(tokens[2:-1], ","))
+            self._assertion(match[1], split(tokens[2:-1], ","))
         elif tokens[0] == self.declaration.function:
             self._expression(tokens)
         elif tokens[1:2] == ["="] and tokens[0] in self.names:
@@ -222,10 +169,10 @@ class _Test:
 
     def _variable(self, tokens: list[str]) -> None:
         """`const auto name = value`, `std::vector<int> name{1, 2}`, `int name(3)`, `int a = 1, b = 2`."""
-        first, *others = _split(tokens, ",")
+        first, *others = split(tokens, ",")
         end = next((at for at, token in enumerate(first) if token in ("=", "{", "(")), len(first))
         written = [word for word in first[: end - 1] if word not in ("const", "constexpr", "static", "&")]
-        if end < 2 or not written or not _WORD.fullmatch(first[end - 1]):
+        if end < 2 or not written or not WORD.fullmatch(first[end - 1]):
             raise NotConvertible(f"statement {' '.join(tokens)[:80]}")
         kind = None if written == ["auto"] else self._type(written)
         for part in (first[end - 1 :], *others):
@@ -260,7 +207,7 @@ class _Test:
     def _truth(self, tokens: list[str], expected: bool) -> None:
         if tokens[:1] == ["!"]:
             return self._truth(tokens[1:], not expected)
-        sides = _split(tokens, "==")
+        sides = split(tokens, "==")
         if len(sides) == 2 and expected and not {"&&", "||"} & set(tokens):
             return self._equal(sides[0], sides[1], "EQ", None)
         place = self._expression(tokens)
@@ -297,7 +244,7 @@ class _Test:
         found = self._expression(tokens, kind)
         if isinstance(found, _Place):
             raise NotConvertible("two results are compared")
-        return fitted(_coerced(found.data, kind), kind, "value")
+        return fitted(coerced(found.data, kind), kind, "value")
 
     def _expression(self, tokens: list[str], kind: Type | None = None) -> _Name:
         reader = _Expression(self, tokens)
@@ -336,8 +283,8 @@ class _Expression:
 
     def _inside(self) -> list[list[str]]:
         """The parts between commas of the bracket that begins here, which is passed over."""
-        end = _closing(self.tokens, self.at)
-        parts = _split(self.tokens[self.at + 1 : end], ",")
+        end = closing(self.tokens, self.at)
+        parts = split(self.tokens[self.at + 1 : end], ",")
         self.at = end + 1
         return parts
 
@@ -373,12 +320,12 @@ class _Expression:
             return self.test._expression(inner, kind)
         self.at += 1
         if word[0] in "\"'" or word.startswith('u8"'):
-            text = _text(word)
+            text = text_of(word)
             while self._next()[:1] == '"':
-                text += _text(self._take())
+                text += text_of(self._take())
             return _Value(text)
         if re.match(r"\.?\d", word):
-            return _Value(_literal(word))
+            return _Value(number_of(word))
         if word == self.test.declaration.function and self._next() == "(":
             return self.test.call(self._inside())
         if word in self.test.names:
@@ -404,17 +351,17 @@ class _Expression:
             return _Value(self._braces(made), made)
         parts = self._inside()
         if made.kind == "list" and len(parts) in (1, 2):  # count, value
-            data = self._data(parts[1], made.args[0]) if len(parts) == 2 else _zero(made.args[0])
+            data = self._data(parts[1], made.args[0]) if len(parts) == 2 else initial_value(made.args[0])
             return _Value([data] * self._data(parts[0], _INTEGER), made)
         if made.kind in ("tuple", "struct"):
             return _Value([self._data(part, arg) for part, arg in zip(parts, made.args, strict=True)], made)
-        return _Value(self._data(parts[0], made) if parts else _zero(made), made)
+        return _Value(self._data(parts[0], made) if parts else initial_value(made), made)
 
     def _data(self, tokens: list[str], kind: Type | None) -> Any:
         found = self.test._expression(tokens, kind)
         if isinstance(found, _Place):
             raise NotConvertible("a result is part of a value")
-        return found.data if kind is None else _coerced(found.data, kind)
+        return found.data if kind is None else coerced(found.data, kind)
 
     def _braces(self, kind: Type | None) -> Any:
         parts = self._inside()
@@ -426,7 +373,7 @@ class _Expression:
             pair = Type("tuple", kind.args)
             return [self._data(part, pair) for part in parts]
         if not parts:
-            return _zero(kind)
+            return initial_value(kind)
         if kind.kind in ("tuple", "struct"):
             return [self._data(part, arg) for part, arg in zip(parts, kind.args, strict=True)]
         (part,) = parts
@@ -490,58 +437,6 @@ def _number(found: _Name) -> Any:
     if isinstance(found, _Place) or isinstance(found.data, list | dict | type(None)):
         raise NotConvertible("arithmetic with what is no literal")
     return found.data
-
-
-def _text(token: str) -> str:
-    """A literal of a text or a character. C++'s escapes are Python's but for `?`."""
-    try:
-        text = ast.literal_eval(token.removeprefix("u8").replace("\\?", "?"))
-    except (SyntaxError, ValueError) as problem:
-        raise NotConvertible(f"literal {token[:40]}") from problem
-    return str(text)
-
-
-def _literal(token: str) -> int | float:
-    token = token.rstrip("uUlL").replace("'", "").lower()
-    if token[:2] in ("0x", "0b"):
-        return int(token, 0)
-    if token.isdecimal():
-        return int(token, 8) if len(token) > 1 and token[0] == "0" else int(token)
-    return float(token.rstrip("f"))
-
-
-def _zero(kind: Type) -> Any:
-    """What `{}` makes."""
-    match kind.kind:
-        case "int" | "float":
-            return 0
-        case "bool":
-            return False
-        case "str":
-            return ""
-        case "optional":
-            return None
-        case "tuple" | "struct":
-            return [_zero(arg) for arg in kind.args]
-        case "list" if kind.size:
-            return [_zero(kind.args[0])] * kind.size
-        case "list" | "set" | "map":
-            return []
-    raise NotConvertible(f"an initial value of {kind}")
-
-
-def _coerced(value: Any, kind: Type) -> Any:
-    """A scalar as C++ converts it without loss."""
-    match kind.kind:
-        case "int" if (isinstance(value, float) and value.is_integer()) or isinstance(value, bool):
-            return int(value)
-        case "int" if isinstance(value, str) and len(value) == 1:
-            return ord(value)
-        case "bool" if isinstance(value, int | float):
-            return bool(value)
-        case "optional":
-            return None if value is None else _coerced(value, kind.args[0])
-    return value
 
 
 def _case(call: _Call, declaration: Declaration) -> dict[str, Any]:

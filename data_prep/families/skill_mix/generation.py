@@ -8,13 +8,9 @@ step and those before it are written beside the samples.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from data_prep.core import pipeline
 from data_prep.core.engine import Progress
@@ -23,10 +19,7 @@ from data_prep.core.lineage import lineage
 from data_prep.core.rows import encode
 from data_prep.core.step import Row
 from data_prep.errors import DataError
-from data_prep.sources.tasks import ROOT
-
-GUARD = ROOT / "data_prep" / "core" / "guard.py"
-GRACE_S = 8.0
+from data_prep.inference.apart import environment, run_apart
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ def generate(request: Request, progress: Progress) -> Path:
     plans = {one.name: one for one in pipeline.plan(spec)}
     if plans["generate"].state != "done":
         pipeline.run(spec, ["questions"], progress)
-        _run_apart(spec, request.python or _vllm_python())
+        run_apart(spec, ["generate"], request.python or environment("vllm"))
     else:
         pipeline.run(spec, progress=progress)  # says that it stands
     folder = plans["generate"].dir
@@ -104,32 +97,3 @@ def write_lineage(output: Path, folder: Path) -> None:
 def _named(rows: Iterable[Row], by: str) -> Iterator[Row]:
     for row in rows:
         yield {**row, "meta": {**row["meta"], "generated_by": by}}
-
-
-def _run_apart(spec: pipeline.Spec, python: Path) -> None:
-    """Run the step `generate` in the environment it needs, so that it dies with this process. Raises DataError."""
-    folder = spec.cache / "specs"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{pipeline.jobs(spec)[-1].key[:12]}.json"
-    write_atomic(path, [spec.model_dump_json().encode()])
-    command = [sys.executable, str(GUARD), str(GRACE_S), str(python), "-m", "data_prep", "run", str(path)]
-    environ: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, "--steps", "generate"], stdin=subprocess.PIPE, cwd=ROOT, env=environ)
-    try:
-        status = process.wait()
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()  # what the guard waits for
-        process.wait()
-    if status:
-        raise DataError(f"generation ended with status {status}; what is above says why, and finished shards are kept")
-
-
-def _vllm_python() -> Path:
-    """The interpreter of the environment `vllm`, built if it is missing. Raises DataError."""
-    done = subprocess.run(
-        [sys.executable, "-m", "launchers.envs", "vllm"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise DataError("the environment `vllm` could not be built: `make env/vllm` says why; or give --python")
-    return Path(done.stdout.strip())

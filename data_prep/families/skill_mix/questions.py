@@ -16,8 +16,9 @@ from typing import Any
 
 from data_prep.core.step import Drop, Row
 from data_prep.errors import nearest
-from data_prep.families.skill_mix.assertions import NotConvertible, cases
+from data_prep.families.skill_mix.assertions import cases
 from data_prep.families.skill_mix.cases import CaseError, read_case, suite
+from data_prep.families.skill_mix.cpp_text import NotConvertible
 from data_prep.families.skill_mix.prompts import Style, chat
 from data_prep.families.skill_mix.signatures import Language, SignatureError, read
 from rewards.code.cpp.declaration import DeclarationError, read_declaration

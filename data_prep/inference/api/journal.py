@@ -8,7 +8,7 @@ to disk by one fdatasync. Records:
     {"sent": 7, "at": time, "key": "9f86d081", "most": 2000, "usd": 0.01}   about to be sent: its tokens at most
     {"free": 7}                                     it failed, and is not billed
     {"paid": 7, "used": [13, 200], "usd": 0.002}    it was answered to no use
-    {"got": 7, "name": hash, "reply": [[text, finish_reason, tokens]], "used": …, "usd": …}   it is asked no more
+    {"got": 7, "name": hash, "reply": [[text, finish_reason, tokens, thought]], "used": …, "usd": …}   final
     {"hand": tag, "names": {hash: 8}, "key": …}    a batch is about to be handed in
     {"batch": id, "tag": tag}, {"over": tag}       it was; its answers are all here
 
@@ -205,4 +205,4 @@ def reply_json(reply: Reply) -> Any:
     """A reply as a record holds it."""
     if isinstance(reply, Failed):
         return {"failure": reply.failure, "detail": reply.detail}
-    return [[sample.text, sample.finish_reason, sample.tokens] for sample in reply]
+    return [[one.text, one.finish_reason, one.tokens, *([one.thought] if one.thought else [])] for one in reply]

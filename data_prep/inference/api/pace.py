@@ -1,4 +1,4 @@
-"""Which key bears the next request, and when it may go: keys take turns, and none passes its limits.
+"""Per-key rate limiting: picks the key for each request and waits until its limits per minute have room.
 
 A request counts against its key's limits for a minute after it reached the server. When that was is not known here:
 not before it was sent, nor after its answer came. So it counts from the answer, or from `ARRIVAL_S` after sending
@@ -44,6 +44,7 @@ class Key:
     cooling: float = 0.0  # not to be used before
     cooled: float = 0.0  # when it was last told to cool down
     strikes: int = 0  # refusals for its rate since its last answer
+    works: bool = False  # a request with it was answered
     tokens: int = 0
     window: list[tuple[float, int, Grant]] = field(default_factory=list)  # a heap of ends; ends that moved are stale
     requests: int = 0
@@ -79,15 +80,16 @@ class Pace:
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._number = 0
+        self._why = ""
 
     async def acquire(self, tokens: int) -> Grant:
-        """A key that may bear a request of at most so many tokens now. Raises DataError when no key is left."""
+        """A key that may be used for a request of at most so many tokens now. Raises DataError when no key is left."""
         # A request that no limit admits goes alone: it is for the server to refuse.
         tokens = min(tokens, self._tokens) if self._tokens else tokens
         async with self._turn:  # first come, first served: small requests do not overtake a large one for ever
             while True:
                 if not self.keys:
-                    raise DataError("every API key was refused; check api_key_env")
+                    raise DataError(f"every API key was refused{self._why}; check api_key_env")
                 now = time.monotonic()
                 ready, _, key = min(((self._ready(key, tokens, now), key.used, key) for key in self.keys), key=_first)
                 if ready <= now:
@@ -111,7 +113,8 @@ class Pace:
             self._changed.set()
 
     def served(self, grant: Grant) -> None:
-        """The key's rate is borne again."""
+        """Reset the key's back-off after an answer."""
+        grant.key.works = True
         if grant.sent >= grant.key.cooled:
             grant.key.strikes = 0
 
@@ -124,8 +127,9 @@ class Pace:
         spread = random.uniform(longest / 2, longest)  # noqa: S311 - no secret depends on it
         key.cooling = max(key.cooling, now + (spread if wait is None else wait + spread - longest / 2))
 
-    def refuse(self, key: Key) -> None:
-        """The key is not used again."""
+    def refuse(self, key: Key, why: str = "") -> None:
+        """The key is not used again. `why`: the provider's words."""
+        self._why = f" ({why})" if why else ""
         if key in self.keys:
             self.keys.remove(key)
             self._changed.set()

@@ -1,8 +1,7 @@
-"""What a step says of the endpoint that it asks, and the client that it gets for that.
+"""A step's parameters for the endpoint that it asks, and the client that it gets for them.
 
 class LabelParams(EndpointParams): ...
-class Label(Step):
-    unkeyed = (*UNKEYED, *SERVED_UNKEYED)
+class Label(EndpointStep):
     def open(self, ctx):
         with endpoint(self.params, ctx) as asker:
             yield lambda rows, shard: ...  # asker.ask(requests, sampling)
@@ -13,19 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from data_prep.core.fingerprint import canonical
-from data_prep.core.step import Context, Drop, Params
+from data_prep.core.fingerprint import canonical, file_hash
+from data_prep.core.step import Context, Drop, Params, Step
 from data_prep.core.totals import journal_path
-from data_prep.errors import LimitPassed
+from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.keys import key_source, read_keys
 from data_prep.inference.api.prices import find_price, need_price
-from data_prep.inference.models import find_model
-from data_prep.inference.vllm.settings import EngineOptions, locked_version
+from data_prep.inference.api.providers import PARAMETERS, Form, find_form
+from data_prep.inference.models import find_model, needs_template
+from data_prep.inference.vllm.settings import EngineOptions, check_names, locked_version, template_file
 
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient, Watch
@@ -33,14 +32,16 @@ if TYPE_CHECKING:
 # Parameters that change no row, for `Step.unkeyed`.
 UNKEYED = (
     "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "spend_cap", "batch",
-    "max_error_share",
+    "max_error_share", "model_name",
 )  # fmt: skip
-SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization")  # and of a server here
+SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # and of a server here
 
+SERVED_TIMEOUT_S = 86_400.0  # a server here is watched, and requests wait in its queue
 GIVE_UP = 256  # requests in a row without an answer: a large shard's end need not be waited for
-# Of an API step's shard, wherever its model is: shards run one after another and each ends in a wait for its slowest
-# reply; the journal keeps every reply, so that a kill costs none of them. A batch is at most a shard.
+# Of an API step's shard; several are worked on at once, so that the endpoint stays busy while one of them waits for its
+# slowest reply. The journal keeps every reply, so that a kill costs none of them. A batch is at most a shard.
 SHARD_SAMPLES = 4096
+SHARDS_AT_ONCE = 4
 
 
 class CallParams(Params):
@@ -48,6 +49,11 @@ class CallParams(Params):
 
     model: str = Field(min_length=1)
     api_key_env: str | None = None  # name of an environment variable, or a path (with a /) to a key per line
+    provider: str | None = None  # preset of configs/providers.yaml; without one, that of base_url's host, if any
+    rename: dict[str, str] = Field(default_factory=dict)  # parameters of requests: {max_tokens: max_completion_tokens}
+    omit: tuple[str, ...] = ()  # parameters that are not sent: [seed]
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)  # further fields of each request
+    model_name: Literal["any", "exact"] = "any"  # another model's name in replies: a warning, or an error
     concurrency: int = Field(64, ge=1)  # requests on their way at one time
     requests_per_minute: int | None = Field(None, ge=1)
     tokens_per_minute: int | None = Field(None, ge=1)  # of prompts and completions
@@ -62,6 +68,8 @@ class CallParams(Params):
     def _has_price(self) -> Self:
         if self.spend_cap is not None:
             need_price(self.model)
+            if "max_tokens" in self.omit:
+                raise ValueError("spend_cap needs max_tokens in each request: take it out of omit")
         return self
 
     @field_validator("api_key_env")
@@ -69,28 +77,91 @@ class CallParams(Params):
     def _names_a_place(cls, value: str | None) -> str | None:
         return value if value is None else key_source(value)
 
+    @field_validator("rename", "omit")
+    @classmethod
+    def _known_parameters(cls, value: Any) -> Any:
+        if unknown := [name for name in value if name not in PARAMETERS]:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(PARAMETERS)}")
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _no_own_field(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if own := [name for name in (*PARAMETERS, "model", "messages", "stream") if name in value]:
+            raise ValueError(f"{own[0]} is the step's own: it has a parameter of that name, or none for a reason")
+        return value
+
+    def form(self, base_url: str) -> Form:
+        """How requests to an address are written. Raises ValueError for an unknown preset."""
+        own = Form(rename=self.rename, omit=self.omit, extra_body=self.extra_body)
+        return find_form(self.provider, base_url, self.model).merged(own)
+
 
 class EndpointParams(CallParams):
-    """Where the model is asked: at `base_url`; without one, at a `vllm serve` that runs here during the step."""
+    """Where the model is asked: at `base_url`; without one, at vLLM servers that run here during the step."""
 
     base_url: str | None = Field(None, pattern=r"^https?://")
-    # of a server here
+    # of servers here
     revision: str | None = None
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: int | None = Field(None, ge=1)  # tokens, prompt and completion together
-    tensor_parallel: int = Field(1, ge=1)  # GPUs per engine
+    tensor_parallel: int = Field(1, ge=1)  # GPUs per server
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    replicas: int | None = Field(None, ge=1)  # servers side by side; without it, as many as the machine's GPUs allow
+    engine: dict[str, JsonValue] = Field(default_factory=dict)  # further arguments of vLLM's engine, by its own names
+    sampling: dict[str, JsonValue] = Field(
+        default_factory=dict
+    )  # further fields of its requests, likewise: {min_p: 0.1}
+    chat_template: str | None = None  # a Jinja file, for models whose tokenizer has no template
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_a_root(cls, value: str | None) -> str | None:
+        if value is not None and value.partition("?")[0].rstrip("/").endswith("/chat/completions"):
+            raise ValueError("leave out /chat/completions: the address ends where it begins, mostly in /v1")
+        return value
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _is_a_mapping(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                "leave it out: without base_url vLLM serves the model here; engine holds arguments of vLLM, "
+                "such as {quantization: fp8}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _elsewhere(self) -> Self:
-        for name in ("api_key_env", "spend_cap", "batch"):
-            if self.base_url is None and getattr(self, name):
-                raise ValueError(f"{name} is for an endpoint elsewhere: give its base_url, or leave {name} out")
+        here = (
+            "replicas",
+            "engine",
+            "sampling",
+            "chat_template",
+            "revision",
+            "max_model_len",
+            "gpu_memory_utilization",
+        )
+        there = ("api_key_env", "spend_cap", "batch", "provider", "rename", "omit", "extra_body")
+        for name in there if self.base_url is None else here:
+            if getattr(self, name):
+                other = "sampling" if name == "extra_body" else "extra_body" if name == "sampling" else ""
+                which = (
+                    "an endpoint elsewhere: give its base_url" if name in there else "servers here, without base_url"
+                )
+                raise ValueError(f"{name} is for {which}{other and f'; {other} is meant'}, or leave {name} out")
+        if self.base_url is not None:
+            self.form(self.base_url)
+        for name in ("engine", "sampling"):
+            check_names(name, getattr(self, name), PARAMETERS if name == "sampling" else ())
         return self
 
     @property
     def options(self) -> EngineOptions:
-        return EngineOptions(self.dtype, self.max_model_len, self.tensor_parallel, self.gpu_memory_utilization)
+        return EngineOptions(
+            self.dtype, self.max_model_len, self.tensor_parallel, self.gpu_memory_utilization,
+            self.replicas, self.engine, self.chat_template,
+        )  # fmt: skip
 
     @property
     def env(self) -> str:
@@ -100,33 +171,67 @@ class EndpointParams(CallParams):
     def identity(self, base: Path) -> dict[str, Any]:
         """What of the model goes into a step's key: an endpoint's is known by its name only. Raises DataError."""
         if self.base_url:
-            return {}
-        return {"model": find_model(self.model, self.revision, base).identity(), "vllm": locked_version()}
+            preset = find_form(self.provider, self.base_url, self.model)
+            return {"provider": preset.model_dump(exclude_defaults=True)} if preset != Form() else {}
+        template = {"chat_template": file_hash(template_file(self.chat_template, base))} if self.chat_template else {}
+        return {"model": find_model(self.model, self.revision, base).identity(), "vllm": locked_version(), **template}
+
+
+class EndpointStep(Step):
+    """Base of steps that ask a model."""
+
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
+    shard_rows = SHARD_SAMPLES
+    shards_at_once = SHARDS_AT_ONCE
+    params: EndpointParams
+
+    def env(self) -> str:
+        """vLLM's, where the model is served here."""
+        return self.params.env
 
 
 @contextmanager
-def endpoint(params: EndpointParams, ctx: Context, extra: Mapping[str, Any] | None = None) -> Iterator[ChatClient]:
-    """The client that a step asks while the block runs; `extra` are further fields of each request's body."""
+def endpoint(
+    params: EndpointParams, ctx: Context, samples: int = 1, fields: Mapping[str, Any] | None = None
+) -> Iterator[ChatClient]:
+    """The client that a step asks while the block runs, for so many `samples` a request.
+
+    `fields` are further ones of each request's body. Servers here get as many requests as keep them busy, whatever
+    `concurrency` is for others.
+    """
+    form = Form(extra_body={**(fields or {}), **params.sampling})
     if params.base_url is not None:
-        with _client(params.base_url, params.base_url.rstrip("/"), params, ctx, extra or {}) as client:
+        url = params.base_url
+        with _client(url, url.rstrip("/"), params, ctx, params.form(url).merged(form), params.concurrency) as client:
             yield client
         return
     from data_prep.inference.vllm.server import serve  # costs imports that a launcher need not pay
 
-    log = ctx.dir / "vllm.log"
-    with serve(params.model, revision=params.revision, base=ctx.base, options=params.options, log=log) as server:
-        told = {**(extra or {}), "return_token_ids": True}  # the protocol counts no tokens when n > 1
-        name = canonical([params.identity(ctx.base), params.dtype, params.max_model_len]).decode()
-        with _client(server.base_url, name, params, ctx, told, server.watch) as client:
+    if params.chat_template is None and needs_template(find_model(params.model, params.revision, ctx.base)):
+        raise DataError(
+            f"model {params.model!r}: its tokenizer has no chat template, so it cannot be asked in messages: "
+            "name a Jinja file by chat_template"
+        )
+    settings = [params.dtype, params.max_model_len, *([params.engine] if params.engine else [])]
+    name = canonical([params.identity(ctx.base), *settings]).decode()
+    with serve(
+        params.model, revision=params.revision, base=ctx.base, options=params.options, log=ctx.dir / "vllm.log"
+    ) as server:
+        form = find_form("vllm", "", params.model).merged(form)
+        most = max(params.concurrency, -(-server.sequences * 9 // 8) // samples)  # some wait in the server's queue
+        with _client(server.base_urls, name, params, ctx, form, most, server.max_model_len, server.watch) as client:
             yield client
 
 
 def _client(
-    base_url: str,
+    base_url: str | Sequence[str],
     endpoint_name: str,
     params: CallParams,
     ctx: Context,
-    extra: Mapping[str, Any],
+    form: Form,
+    concurrency: int,
+    longest: int | None = None,
     watch: Watch | None = None,
 ) -> ChatClient:
     """endpoint_name: what its answers are kept under, the same from run to run (a server here has another port)."""
@@ -136,9 +241,11 @@ def _client(
         base_url,
         params.model,
         read_keys(params.api_key_env, ctx.base),
-        concurrency=params.concurrency,
-        timeout=params.timeout,
-        extra=extra,
+        concurrency=concurrency,
+        timeout=params.timeout if watch is None else SERVED_TIMEOUT_S,
+        form=form,
+        longest=longest,
+        exact_model=params.model_name == "exact",
         requests_per_minute=params.requests_per_minute,
         tokens_per_minute=params.tokens_per_minute,
         give_up=GIVE_UP if params.max_error_share < 1 else None,
@@ -152,15 +259,15 @@ def _client(
     )
 
 
-def refuse_failures(outputs: Sequence[Any], total: int, base_url: str | None, params: CallParams, what: str) -> None:
+def refuse_failures(outputs: Sequence[Any], total: int, params: EndpointParams, what: str) -> None:
     """Raise LimitPassed for a shard of which too much failed: it is then asked again by the next run.
 
-    `outputs` are what the shard came to, with its Drops; `total` counts what was asked; `what` are they and their
+    `outputs` are the shard's results, with its Drops; `total` counts what was asked; `what` are they and their
     failure in words, `prompts failed`.
     """
     drops = [one for one in outputs if isinstance(one, Drop) and one.reason.startswith("api_error")]
     if len(drops) > params.max_error_share * total:
         raise LimitPassed(
-            f"{base_url or params.model}: {len(drops):,} of {total:,} {what} after all retries, more than "
+            f"{params.base_url or params.model}: {len(drops):,} of {total:,} {what} after all retries, more than "
             f"max_error_share {params.max_error_share:g} allows; the last: {drops[-1].reason} ({drops[-1].detail})"
         )

@@ -1,7 +1,7 @@
 """What comes back from an endpoint: samples, or why there are none; and what it is billed as.
 
 Nothing that failed is ever returned as text. `PASSING` failures may pass and are tried again; the others are the
-request's own.
+request's own. HTTP and its errors are the SDK's; the SDK does not validate a body, so that is done here.
 """
 
 from __future__ import annotations
@@ -26,14 +26,46 @@ Failure = Literal[
     "connection",
     "malformed",
     "bad_request",
+    "forbidden",  # this prompt, by a key that is in order
     "content_filter",
-    "wrong_model",
+    "refusal",
     "too_long",
 ]
 PASSING: frozenset[Failure] = frozenset({"rate_limited", "server_error", "timeout", "connection", "malformed"})
 
 LONGEST_RETRY_AFTER_S = 300.0
 VERSION = re.compile(r"[-@:](\d{3,}[\d-]*|latest|free)$")  # gpt-4o-2024-08-06, gpt-4-0613, claude-3-opus-latest
+
+# Providers have no common codes for these; each alternative stands in a provider's documentation or a public report.
+TOO_LONG = re.compile(
+    r"context[ _](length|window|size|limit)|prompt is too long|input token count|range of input length"
+    r"|at least 1, got 0|tokens exceed|reduce the length|string_above_max_length|too large for model|max_new_tokens`",
+    re.IGNORECASE,
+)
+MODERATED = re.compile(
+    r"content[ _-]?(filter|management|policy|exists risk)|moderation|flagged|safety|inappropriate content"
+    r"|data_inspection|usage polic|invalid_prompt|sensitive",
+    re.IGNORECASE,
+)
+ABOUT_THE_FORM = re.compile(
+    r"unsupported|support|unrecognized|unknown|unexpected|extra|permitted|allowed|invalid|not valid|must be|should be"
+    r"|greater than|less than|at most|too large|max_tokens|model|required|missing|deserialize|api key|deployment",
+    re.IGNORECASE,
+)
+FINISH = {
+    "max_tokens": "length",
+    "model_length": "length",
+    "max_output_tokens": "length",
+    "end_turn": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+    "sensitive": "content_filter",
+}
 
 
 @dataclass(frozen=True)
@@ -56,14 +88,62 @@ class Usage:
     completion: int
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A body of status 200, read. `model`: the name that the endpoint calls its model."""
+
+    reply: Reply
+    usage: Usage | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error, in the provider's own words. `param`: the parameter that it names as the cause."""
+
+    status: int
+    words: str
+    code: str = ""
+    param: str = ""
+
+    def failed(self, headers: Mapping[str, str] | None = None) -> Failed:
+        """What it means for the request."""
+        if self.status == 429:
+            return Failed("rate_limited", self.words, retry_after(headers or {}))
+        if self.status in (408, 409) or self.status >= 500:
+            return Failed("server_error", f"{self.status} {self.words}", retry_after(headers or {}))
+        text = f"{self.code} {self.words}"
+        if TOO_LONG.search(text) or self.status == 413:
+            return Failed("too_long", self.words)
+        if MODERATED.search(text):
+            return Failed("content_filter", self.words)
+        return Failed("forbidden" if self.status == 403 else "bad_request", f"{self.status} {self.words}")
+
+    @property
+    def is_about_the_key(self) -> bool:
+        """Whether no request with this key can succeed; a status of 403 may also be about one prompt."""
+        return self.status in (401, 402) or self.code == "insufficient_quota"
+
+    @property
+    def is_about_the_form(self) -> bool:
+        """Whether the request's parameters or model are named as the cause: no request of the same form can succeed."""
+        named = self.param and not self.param.startswith(("messages", "prompt"))
+        return self.status == 404 or bool(named or ABOUT_THE_FORM.search(f"{self.code} {self.words}"))
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[Any] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
 
 
 class _Choice(BaseModel):
-    message: _Message
+    message: _Message = _Message()
     finish_reason: str | None = None
     token_ids: list[int] | None = None  # vLLM sends them when asked
+    error: Any = None
 
 
 class _Usage(BaseModel):
@@ -72,50 +152,113 @@ class _Usage(BaseModel):
 
 
 class _Completion(BaseModel):
-    choices: list[_Choice]
+    choices: list[_Choice] | None = None
     model: str | None = None
     usage: _Usage | None = None
+    error: Any = None
 
 
-def parse(content: bytes, model: str | None = None) -> Reply:
-    """Samples of a chat completion's body, or why there are none; of another model than `model` there are none."""
-    return read_answer(content, model)[0]
-
-
-def read_answer(content: bytes, model: str | None = None) -> tuple[Reply, Usage | None]:
-    """The reply in a chat completion's body, and its usage where the body says it."""
+def read_answer(content: bytes) -> Answer:
+    """The reply in a body of status 200, and its usage where the body says it."""
     try:
-        answer = _Completion.model_validate_json(content)
+        body = _Completion.model_validate_json(content)
     except ValidationError as error:
-        return Failed("malformed", error.errors(include_url=False, include_input=False)[0]["msg"]), None
-    return _reply(answer, model), _billed(answer.usage)
+        words = content.decode("utf-8", "replace").strip()[:100].replace("\n", " ")
+        message = error.errors(include_url=False, include_input=False)[0]["msg"]
+        return Answer(Failed("malformed", f"{message}; the body begins {words!r}"))
+    usage = body.usage
+    billed = usage and usage.prompt_tokens is not None and usage.completion_tokens is not None
+    if usage is None or not billed or usage.prompt_tokens < 0 or usage.completion_tokens < 0:  # type: ignore[operator]
+        return Answer(_reply(body), None, body.model)
+    return Answer(_reply(body), Usage(usage.prompt_tokens, usage.completion_tokens), body.model)  # type: ignore[arg-type]
 
 
-def _reply(answer: _Completion, model: str | None) -> Reply:
-    if model and answer.model and not is_same_model(model, answer.model):
-        return Failed("wrong_model", f"{answer.model[:100]!r} answered, and {model!r} was asked")
-    if not answer.choices:
-        return Failed("malformed", "no choices")
-    usable = [choice for choice in answer.choices if choice.finish_reason != "content_filter"]
-    if not usable:
-        return Failed("content_filter")
-    samples = []
-    for choice in usable:
-        if choice.message.content is None or choice.finish_reason is None:
-            return Failed("malformed", "a choice without content")
-        tokens = len(choice.token_ids) if choice.token_ids is not None else None
-        if tokens is None and len(answer.choices) == 1 and answer.usage:
-            tokens = answer.usage.completion_tokens
-        samples.append(Sample(choice.message.content, choice.finish_reason, tokens))
-    return tuple(samples)
+def _reply(body: _Completion) -> Reply:
+    """Samples. Choices that were filtered or refused are left out where others are usable."""
+    if problem := body.error or next((choice.error for choice in body.choices or () if choice.error), None):
+        return _error_in_body(problem)
+    if not body.choices:
+        return Failed("malformed", "no choices in it")
+    single = body.usage.completion_tokens if body.usage and len(body.choices) == 1 else None
+    results = [_sample(choice, single) for choice in body.choices]
+    samples = tuple(one for one in results if isinstance(one, Sample))
+    failures = [one for one in results if isinstance(one, Failed)]
+    passing = [one for one in failures if one.failure in PASSING]
+    return passing[0] if passing else samples or failures[0]
 
 
-def _billed(usage: _Usage | None) -> Usage | None:
-    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-        return None
-    if usage.prompt_tokens < 0 or usage.completion_tokens < 0:
-        return None
-    return Usage(usage.prompt_tokens, usage.completion_tokens)
+def _sample(choice: _Choice, completion_tokens: int | None) -> Sample | Failed:
+    """A choice as a sample. One without text is final where a thought or the limit of tokens explains it."""
+    message = choice.message
+    reason = (choice.finish_reason or "unknown").casefold()
+    reason = FINISH.get(reason, reason)
+    if reason == "content_filter":
+        return Failed("content_filter", _refused(message))
+    text, thought = _parts(message.content)
+    thought = thought or next((one for one in (message.reasoning_content, message.reasoning) if _is_text(one)), "")
+    if message.content is None:
+        if message.refusal:
+            return Failed("refusal", _refused(message))
+        if message.tool_calls:
+            return Failed("refusal", "it called a tool instead of answering")
+        if reason != "length" and not thought:
+            return Failed("malformed", f"a choice without content, finish_reason {choice.finish_reason}")
+    tokens = completion_tokens if choice.token_ids is None else len(choice.token_ids)
+    return Sample(text, reason, tokens, thought)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _refused(message: _Message) -> str:
+    return _one_line(message.refusal) if _is_text(message.refusal) else ""
+
+
+def _parts(content: str | list[Any] | None) -> tuple[str, str]:
+    """Text and thought of a message's content, which may be a list of parts."""
+    if not isinstance(content, list):
+        return content or "", ""
+    texts, thoughts = [], []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict):
+            inner = part.get("thinking", part.get("reasoning"))
+            thoughts.append("".join(_parts(inner if isinstance(inner, (str, list)) else None)))
+            texts.append(part["text"] if isinstance(part.get("text"), str) else "")
+    return "".join(texts), "".join(thoughts)
+
+
+def _error_in_body(problem: Any) -> Failed:
+    """An error that came with status 200: its code stands for the status, where it has one."""
+    code = str(problem.get("code")) if isinstance(problem, dict) else ""
+    status = int(code) if code.isdigit() and 400 <= int(code) <= 599 else 500
+    failed = read_refusal(status, {"error": problem}).failed()
+    return (
+        failed
+        if failed.failure != "server_error"
+        else Failed("server_error", f"status 200 with an error: {failed.detail}")
+    )
+
+
+def read_refusal(status: int, body: Any) -> Refusal:
+    """An error's status and body (parsed JSON, or text), whoever wrote it."""
+    error = body[0] if isinstance(body, list) and body else body
+    error = error.get("error", error) if isinstance(error, dict) else error
+    if not isinstance(error, dict):
+        return Refusal(status, _one_line(error))
+    words = next((error[name] for name in ("message", "detail", "msg", "error") if error.get(name)), error)
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict):  # OpenRouter: what the provider behind it answered, or why a prompt was flagged
+        words = f"{words} ({metadata.get('raw') or metadata.get('reasons') or json.dumps(metadata)})"
+    code, param = error.get("code") or error.get("type"), error.get("param")
+    return Refusal(status, _one_line(words), str(code or ""), param if isinstance(param, str) else "")
+
+
+def _one_line(words: Any) -> str:
+    text = words if isinstance(words, str) else "" if words is None else json.dumps(words, ensure_ascii=False)
+    return " ".join(text.split())[:300]
 
 
 def is_same_model(asked: str, answered: str) -> bool:
@@ -131,40 +274,8 @@ def _name_and_version(model: str) -> tuple[str, str]:
 
 
 def is_final(reply: Reply) -> bool:
-    """Whether an answer is kept and not asked for again: samples, or the provider's refusal of the content."""
-    return not isinstance(reply, Failed) or reply.failure == "content_filter"
-
-
-def refusal(status: int, headers: Mapping[str, str], content: bytes) -> tuple[Failed, str | None]:
-    """What an error status means for a request, and the provider's code for it, where there is one."""
-    message, code = _error(content)
-    if status == 429:
-        return Failed("rate_limited", message, retry_after(headers)), code
-    if status in (408, 409) or status >= 500:
-        return Failed("server_error", f"{status} {message}", retry_after(headers)), code
-    if "context length" in message or code == "context_length_exceeded":
-        return Failed("too_long", message), code
-    return Failed("bad_request", f"{status} {message}"), code
-
-
-def refuses_key(status: int, code: str | None) -> bool:
-    """Whether the answer is about the key, and no request that bears it can go through."""
-    return status in (401, 403) or code == "insufficient_quota"
-
-
-def _error(content: bytes) -> tuple[str, str | None]:
-    """The message and code of an error's body, whoever wrote it."""
-    text = content.decode("utf-8", "replace")
-    try:
-        body: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        body = None
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        text, code = str(error.get("message") or text), error.get("code")
-    else:
-        code = None
-    return text.replace("\n", " ").replace("\r", " ")[:300], code if isinstance(code, str) else None
+    """Whether an answer is kept and not asked for again: samples, or that the content was refused."""
+    return not isinstance(reply, Failed) or reply.failure in ("content_filter", "refusal")
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -185,6 +296,6 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
 
 def as_drop(failed: Failed, row_id: str) -> Drop:
-    """A failed request as a row that goes no further."""
+    """A failed request as a dropped row."""
     reason = "prompt_too_long" if failed.failure == "too_long" else f"api_error: {failed.failure}"
     return Drop(reason, row_id, failed.detail, bad=True)

@@ -80,7 +80,7 @@ class Spend:
             self._freed.set()
 
     def reached(self, next_usd: float) -> LimitPassed:
-        """What to say when the cap has no room for the next request."""
+        """The error for when the cap has no room for the next request."""
         lost = (
             f", of it up to {dollars(self._totals.lost_usd)} for answers that never arrived"
             if self._totals.lost
@@ -93,7 +93,7 @@ class Spend:
         )
 
     def project(self, calls: Sequence[Call], rows: int | None) -> None:
-        """Say what calls will cost at most, before the first of them goes out; `rows` is how many the step gets."""
+        """Print what calls will cost at most, before the first of them goes out; `rows` is how many the step gets."""
         if self.price is None or not calls:
             return
         prompts = self.price.usd(sum(one.prompt_tokens for one in calls), 0, self._batch)
@@ -108,8 +108,8 @@ class Spend:
             + (f"; {dollars(self._totals.at_most)} may have been paid before" if self._totals.answers else "")
         )
 
-    def tell(self, asked: int, rows: int | None, now: bool = False) -> None:
-        """Say every now and then what was paid, and what it comes to for all rows when `asked` are done."""
+    def report(self, asked: int, rows: int | None, now: bool = False) -> None:
+        """Print every now and then what was paid, and what it comes to for all rows when `asked` are done."""
         late = time.monotonic() - self._said >= SAY_EVERY_S
         if self.price is None:
             if late:

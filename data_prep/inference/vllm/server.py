@@ -3,16 +3,12 @@
     with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python) as endpoint:
         rows = endpoint.client().run(prompts, Sampling(n=4))
 
-    python -m data_prep.inference.vllm.server MODEL [--python PYTHON] [--port 8000]     until Ctrl-C
-
 The server runs below `core/guard.py`, which ends its whole family when this process stops, crashes or is killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import errno
 import json
 import os
 import re
@@ -22,32 +18,45 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.core import guard
 from data_prep.errors import DataError
 from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.providers import find_form
 from data_prep.inference.models import Model, check_hub, find_model
-from data_prep.inference.vllm.settings import Device, EngineOptions, device_of, engine_args, environ
+from data_prep.inference.vllm.settings import (
+    GPU_MAX_SEQS,
+    Device,
+    EngineOptions,
+    device_of,
+    engine_args,
+    environ,
+    gpu_groups,
+    template_file,
+)
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 1800.0  # a 32B model from a cold network disk takes its minutes
 GRACE_S = 8.0
 LOOK_EVERY_S = 0.1
 GUARD = Path(guard.__file__)
+FORKED = Path(__file__).with_name("forked.py")
 # A request must mean the same here as offline: vLLM would else apply a model's own sampling defaults to it.
 NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to this machine
 TELLING = re.compile(r"\b[\w.]*(Error|Exception|Interrupt|Killed)\b.*")
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """A server that answers."""
+class Server:
+    """A process that serves a model on one port."""
 
-    base_url: str  # ends in /v1
+    url: str  # of the root
     model: str  # the name to ask for
     log: Path
     process: subprocess.Popen[bytes]
@@ -57,15 +66,48 @@ class Endpoint:
         if (status := self.process.poll()) is not None:
             raise DataError(f"vLLM serving {self.model} died (status {status}): {last_line(self.log)}; log: {self.log}")
 
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Servers that answer, all with the same model."""
+
+    servers: Sequence[Server]
+    sequences: int  # that they work on at once, together
+    max_model_len: int | None = None  # tokens, prompt and completion together; None for no model that completes
+
+    @property
+    def base_urls(self) -> list[str]:
+        """Addresses that end in /v1."""
+        return [f"{server.url}/v1" for server in self.servers]
+
+    @property
+    def base_url(self) -> str:
+        """The first server's."""
+        return self.base_urls[0]
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The first server's."""
+        return self.servers[0].process
+
+    def check(self) -> None:
+        """Raise DataError when a server has died."""
+        for server in self.servers:
+            server.check()
+
     async def watch(self) -> None:
-        """Return never; raise DataError as soon as the server has died."""
+        """Return never; raise DataError as soon as a server has died."""
         while True:
             self.check()
             await asyncio.sleep(LOOK_EVERY_S)
 
     def client(self, concurrency: int = 64) -> ChatClient:
         """A client that also asks for token counts, which the protocol lacks when n > 1."""
-        return ChatClient(self.base_url, self.model, concurrency=concurrency, extra={"return_token_ids": True})
+        model = self.servers[0].model
+        form = find_form("vllm", "", model)
+        return ChatClient(
+            self.base_urls, model, concurrency=concurrency, form=form, longest=self.max_model_len, watch=self.watch
+        )
 
 
 @contextmanager
@@ -74,7 +116,6 @@ def serve(
     *,
     revision: str | None = None,
     base: Path | None = None,
-    port: int = 0,
     python: Path | None = None,
     options: EngineOptions | None = None,
     log: Path | None = None,
@@ -82,20 +123,39 @@ def serve(
 ) -> Iterator[Endpoint]:
     """Serve `model` with the vLLM of the interpreter `python` (default: this one) while the block runs.
 
-    Port 0 takes a free one. Raises DataError, in one line, for a model that is not there, a port in use, no
-    vLLM, or a server that does not come up. Stops within seconds of the block's end.
+    Raises DataError, in one line, for a model that is not there, no vLLM, or a server that does not come up. Stops
+    within seconds of the block's end.
     """
-    found = find_model(model, revision, base or Path.cwd())
+    base, options = base or Path.cwd(), options or EngineOptions()
+    found = find_model(model, revision, base)
     check_hub(found)
     python = python or Path(sys.executable)
     device = device_of(python.absolute().parent.parent)
-    port = free_port(port)
+    template = template_file(options.chat_template, base) if options.chat_template else None
     if log is None:
         handle, name = tempfile.mkstemp(prefix="vllm-", suffix=".log")
         os.close(handle)
         log = Path(name)
-    command = server_command(found, python, port, options or EngineOptions(), device)
+    args = engine_args(found, options, device)
     variables = {**os.environ, **environ(found, device), "VLLM_LOGGING_LEVEL": "INFO"}
+    with ExitStack() as stack:
+        servers = []
+        for at, gpus in enumerate(gpu_groups(options, device)):
+            port = free_port()
+            command = server_command(found, python, port, args, device, template)
+            file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
+            visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
+            process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
+            servers.append(Server(f"http://{HOST}:{port}", model, file, process))
+        for server in servers:
+            _await_health(server, start_timeout)
+        most = int(args.get("max_num_seqs", GPU_MAX_SEQS))
+        yield Endpoint(servers, most * len(servers), _max_model_len(servers[0]))
+
+
+@contextmanager
+def _guarded(command: Sequence[str], log: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends, with all that it started, when the block does or this process dies."""
     with (
         log.open("wb") as out,
         subprocess.Popen(
@@ -105,88 +165,67 @@ def serve(
         ) as process,
     ):  # fmt: skip
         try:
-            endpoint = Endpoint(f"http://{HOST}:{port}/v1", model, log, process)
-            _await_health(endpoint, port, start_timeout)
-            yield endpoint
+            yield process
         finally:
             assert process.stdin is not None
             process.stdin.close()  # what the guard waits for
             process.wait()
 
 
-def server_command(model: Model, python: Path, port: int, options: EngineOptions, device: Device) -> list[str]:
+def server_command(
+    model: Model, python: Path, port: int, args: Mapping[str, Any], device: Device, template: Path | None = None
+) -> list[str]:
     """The server's command line, as a list: no shell reads it."""
-    flags = []
-    for name, value in engine_args(model, options, device).items():
-        flag = name.replace("_", "-")
+    flags = [f"--chat-template={template}"] if template else []
+    for name, value in args.items():
+        flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, list):
+            flags += [flag, *map(str, value)]
         else:
-            flags.append(f"--{flag}={value}")
+            flags.append(f"{flag}={json.dumps(value) if isinstance(value, dict) else value}")
+    # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
+    program = [str(FORKED)] if device == "cpu" else ["-m", "vllm.entrypoints.openai.api_server"]
     return [
-        # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
-        str(python), "-m", "vllm.entrypoints.openai.api_server",
+        str(python), *program,
         f"--host={HOST}", f"--port={port}", f"--served-model-name={model.name}",
         f"--override-generation-config={json.dumps(NEUTRAL)}", "--disable-uvicorn-access-log", *flags,
     ]  # fmt: skip
 
 
-def free_port(port: int) -> int:
-    """The port, or a free one for 0. Raises DataError, naming who holds it."""
+def free_port() -> int:
+    """A port of this machine that is free now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left (TIME_WAIT) is free
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise DataError(f"port {port}: {error.strerror}") from error
-            raise DataError(f"port {port} is in use{_holder(port)}; choose another one, or 0 for a free one") from error
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def _holder(port: int) -> str:
-    """` by process 123 (python server.py)`, where the kernel lets us see it."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: listening
-                inodes.add(f"socket:[{fields[9]}]")
-    for handle in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(handle) in inodes:
-                pid = handle.parts[2]
-                words = Path("/proc", pid, "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                return f" by process {pid} ({' '.join(words).strip()[:80]})"
-        except OSError:
-            continue  # ended meanwhile, or not ours to look at
-    return ""
-
-
-def _await_health(endpoint: Endpoint, port: int, timeout: float) -> None:
+def _await_health(server: Server, timeout: float) -> None:
     """Return when the server answers. Raises DataError when it dies, or has not come up in time."""
     deadline = time.monotonic() + timeout
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to this machine
     while time.monotonic() < deadline:
         try:
-            with opener.open(f"http://{HOST}:{port}/health", timeout=2) as answer:
+            with _DIRECT.open(f"{server.url}/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except OSError:
             pass  # not up yet
         try:
-            endpoint.process.wait(LOOK_EVERY_S)  # ends the wait at once when the server dies
+            server.process.wait(LOOK_EVERY_S)  # ends the wait at once when the server dies
         except subprocess.TimeoutExpired:
             continue
-        endpoint.check()
+        server.check()
     raise DataError(
-        f"vLLM serving {endpoint.model} did not answer within {timeout:g} s: {last_line(endpoint.log)}; "
-        f"log: {endpoint.log}"
+        f"vLLM serving {server.model} did not answer within {timeout:g} s: {last_line(server.log)}; log: {server.log}"
     )
+
+
+def _max_model_len(server: Server) -> int | None:
+    """The length that the server has settled on."""
+    with _DIRECT.open(f"{server.url}/v1/models", timeout=60) as answer:
+        length = json.load(answer)["data"][0].get("max_model_len")
+    return int(length) if length is not None else None
 
 
 def last_line(log: Path, most: int = 200_000) -> str:
@@ -200,29 +239,3 @@ def last_line(log: Path, most: int = 200_000) -> str:
         if (found := TELLING.search(line)) and "root cause" not in line:
             return found[0][:300]
     return lines[-1][:300] if lines else "it wrote nothing"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.server", description="Serve a model with vLLM.")
-    parser.add_argument("model", help="Hub id or folder")
-    parser.add_argument("--revision")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--python", type=Path, help="interpreter of the vLLM environment (default: this one)")
-    parser.add_argument("--log", type=Path)
-    args = parser.parse_args(argv)
-    try:
-        with serve(args.model, revision=args.revision, port=args.port, python=args.python, log=args.log) as endpoint:
-            print(endpoint.base_url, flush=True)
-            endpoint.process.wait()
-            endpoint.check()
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

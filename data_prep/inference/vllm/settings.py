@@ -1,18 +1,17 @@
-"""Settings that the offline engine and `vllm serve` share, chosen by the build (CPU or CUDA) and the model.
-
-They must stand in the environment before vLLM is imported: its modules read them at import.
-"""
+"""Settings of `vllm serve`, chosen by the build (CPU or CUDA), the model and the machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, nearest
 from data_prep.inference.models import Model
 from data_prep.sources.tasks import ROOT
 
@@ -20,7 +19,15 @@ Device = Literal["cpu", "cuda"]
 
 TINY_BYTES = 64_000_000  # below this, one thread beats several: handing out the work costs more than the work
 CPU_KV_CACHE_GIB = 1
+GPU_MAX_SEQS = 1024  # vLLM's own default on the largest GPUs
 CPU_MAX_SEQS = 512  # the scheduler's own cost per step is what counts on a CPU; 256 was 15 % slower
+# Engine arguments and request fields that parameters of a step stand for.
+OWN = {
+    "model": "model", "served_model_name": "model", "revision": "revision", "dtype": "dtype", "messages": "prompt",
+    "max_model_len": "max_model_len", "tensor_parallel_size": "tensor_parallel", "data_parallel_size": "replicas",
+    "gpu_memory_utilization": "gpu_memory_utilization", "chat_template": "chat_template", "stream": "none",
+    "max_completion_tokens": "max_tokens", "return_token_ids": "none", "chat_template_kwargs": "chat_template_kwargs",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,9 @@ class EngineOptions:
     max_model_len: int | None = None  # tokens, prompt and completion together
     tensor_parallel: int = 1
     gpu_memory_utilization: float | None = None
+    replicas: int | None = 1  # servers side by side; None is as many as the visible GPUs allow
+    engine: Mapping[str, Any] = field(default_factory=dict)  # further arguments of vLLM's engine
+    chat_template: str | None = None  # a Jinja file
 
 
 def device_of(prefix: Path) -> Device:
@@ -41,11 +51,6 @@ def device_of(prefix: Path) -> Device:
         if any(site.glob("vllm-*.dist-info")):
             return "cuda"
     raise DataError(f"no vLLM in {prefix}; `make env/vllm` builds an environment that has it")
-
-
-def this_device() -> Device:
-    """As `device_of`, for the interpreter that runs this."""
-    return device_of(Path(sys.prefix))
 
 
 def locked_version() -> str:
@@ -64,9 +69,6 @@ def environ(model: Model, device: Device) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "TOKENIZERS_PARALLELISM": "false",
-        # The scheduler in the caller's process: one start instead of two, the same schedule on every run,
-        # and no child to outlive a kill.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
     if model.path is not None:
         values["HF_HUB_OFFLINE"] = "1"  # nothing to look up; without a network each try waits for a timeout
@@ -78,7 +80,7 @@ def environ(model: Model, device: Device) -> dict[str, str]:
 
 
 def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[str, Any]:
-    """Arguments of vLLM's EngineArgs; `serve` turns them into flags."""
+    """Arguments of vLLM's engine; those of `options.engine` come last."""
     args: dict[str, Any] = {
         "model": model.source,
         "revision": model.revision,
@@ -97,4 +99,44 @@ def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[st
             "enable_chunked_prefill": False,
             "gpu_memory_utilization": None,
         }
-    return {name: value for name, value in args.items() if value is not None}
+    return {name: value for name, value in {**args, **options.engine}.items() if value is not None}
+
+
+def gpu_groups(options: EngineOptions, device: Device) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES of each replica; [None] leaves a single one all that is visible. Raises DataError."""
+    each = options.tensor_parallel
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(i) for i in range(_count_gpus())]
+    replicas = options.replicas or (max(1, len(gpus) // each) if device == "cuda" else 1)
+    if device == "cpu" or replicas == 1:
+        return [None] * replicas
+    if len(gpus) < replicas * each:
+        raise DataError(f"{replicas} replicas of {each} GPUs need {replicas * each}; visible are {','.join(gpus) or 0}")
+    return [",".join(gpus[at * each : (at + 1) * each]) for at in range(replicas)]
+
+
+def _count_gpus() -> int:
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def check_names(mapping: str, given: Iterable[str], own: Iterable[str] = ()) -> None:
+    """Raise ValueError for names that vLLM's `engine` or `sampling` lacks, or that have a parameter of the step's."""
+    for name in given:
+        if name in own or name in OWN:
+            raise ValueError(f"{mapping}.{name}: a parameter of the step says this: {OWN.get(name, name)}")
+        if name not in (known := _native_names()[mapping]):
+            raise ValueError(f"{mapping}.{name}: vLLM {locked_version()} has no such name{nearest(name, known)}")
+
+
+@cache
+def _native_names() -> dict[str, list[str]]:
+    names: dict[str, list[str]] = json.loads((ROOT / "configs" / "native" / "vllm.json").read_bytes())
+    return names
+
+
+def template_file(name: str, base: Path) -> Path:
+    """The file of a chat template; relative paths start from `base`. Raises DataError."""
+    path = base / Path(name).expanduser()
+    if not path.is_file():
+        raise DataError(f"chat_template: no file {path}")
+    return path

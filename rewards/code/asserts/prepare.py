@@ -87,12 +87,22 @@ def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
 
 
 def _call_tests(tree: ast.Module, function: str) -> None:
-    """HumanEval's `def check(candidate)` and pytest's `def test_…()` are called by a harness, not by the test code."""
+    """Calls what a harness calls: HumanEval's `def check(candidate)`, pytest's `def test_…()` and `class Test…`, and
+    unittest's cases, each method by itself.
+    """
+    imported = [node.names for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
+    main = {"unittest.main", *(alias.name for names in imported for alias in names if alias.name == "main")}
+    tree.body = [node for node in tree.body if not _calls(node, main)]
     mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    cases = {"TestCase", "unittest.TestCase", "unittest.IsolatedAsyncioTestCase"}
     for node in list(tree.body):
-        if not isinstance(node, ast.FunctionDef) or node.name in mentioned:
+        if isinstance(node, ast.ClassDef):
+            is_case = not cases.isdisjoint(map(ast.unparse, node.bases))
+            cases |= {node.name} if is_case else set()
+            tree.body += _methods(node, is_case)
+        elif not isinstance(node, ast.FunctionDef) or node.name in mentioned:
             continue
-        if node.name == "check":
+        elif node.name == "check":
             if not function:
                 raise _bad("the source defines check and never calls it: add the key function, to name what to check")
             tree.body += ast.parse(f"check({function})").body
@@ -100,10 +110,29 @@ def _call_tests(tree: ast.Module, function: str) -> None:
             tree.body += ast.parse(f"{node.name}()").body
 
 
+def _calls(node: ast.stmt, names: set[str]) -> bool:
+    """Whether a statement calls one of these functions, perhaps behind `if __name__ == "__main__"`."""
+    calls = [ast.unparse(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return isinstance(node, (ast.If, ast.Expr)) and not names.isdisjoint(calls)
+
+
+def _methods(node: ast.ClassDef, is_case: bool) -> list[ast.stmt]:
+    """Calls of the test methods of a class; is_case: of unittest's."""
+    functions = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    names = [part.name for part in functions if part.name.startswith("test")]
+    if is_case:
+        return ast.parse("\n".join(f"__posttrain__.case({node.name}, {name!r})" for name in names)).body
+    if not node.name.startswith("Test") or node.bases:
+        return []
+    setup = any(part.name == "setup_method" for part in functions)
+    calls = [("__test.setup_method(); " if setup else "") + f"__test.{name}()" for name in names]
+    return ast.parse("\n".join(f"for __test in [{node.name}()]: {call}" for call in calls)).body
+
+
 def _free_names(tree: ast.Module) -> set[str]:
     """Global names that the code uses and nowhere binds, builtins aside."""
     top = symtable.symtable(ast.unparse(tree), "tests.py", "exec")
-    used, bound = set(), set(dir(builtins)) | {"__name__", "__file__"}
+    used, bound = set(), set(dir(builtins)) | {"__name__", "__file__", "__posttrain__"}
     for table in _tables(top):
         for symbol in table.get_symbols():
             if table is top or symbol.is_global():
@@ -144,6 +173,7 @@ def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
     new = rewrite.block([node])
     if rewrite.calls and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         rewrite.raises |= isinstance(node.value.func, ast.Attribute)  # not `f(1)`, which nothing judges
+    rewrite.raises |= isinstance(node, ast.Expr) and ast.unparse(node).startswith("__posttrain__.case(")
     own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
     return ast.With([ast.withitem(_call("statement", ast.Constant(own)).value)], new)
 
@@ -153,7 +183,7 @@ def _name(text: str) -> ast.Name:
 
 
 def _call(method: str, *args: ast.expr) -> ast.Expr:
-    return ast.Expr(ast.Call(ast.Attribute(_name("__posttrain"), method, ast.Load()), list(args), []))
+    return ast.Expr(ast.Call(ast.Attribute(_name("__posttrain__"), method, ast.Load()), list(args), []))
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -49,6 +49,16 @@ template <class T> void put_item(Out& out, const T& value) {
   Codec<T>::put(out, value);
 }
 
+// The result of a call, as the declared type has it; a number that this type cannot hold is written as it is, and refused.
+template <class Declared, class T> void put_result(Out& out, T&& value) {
+  using Given = std::decay_t<T>;
+  if constexpr (std::is_integral_v<Declared> && !std::is_same_v<Declared, bool> && std::is_arithmetic_v<Given>) {
+    if (static_cast<Given>(static_cast<Declared>(value)) != value) return put_item<Given>(out, value);
+  }
+  const Declared converted = std::forward<T>(value);
+  put_item<Declared>(out, converted);
+}
+
 template <class T> struct Codec<T, std::enable_if_t<std::is_integral_v<T>>> {
   static T get(In& in) {
     in.skip(' ');

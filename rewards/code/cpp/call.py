@@ -29,7 +29,7 @@ def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbo
     # All of libstdc++ takes 2.5 times as long to load.
     header = "everything" if "bits/stdc++.h" in source else "usual"
     compile_it = [*tools.compile(header), "solution.cpp", "-o", "solution.o"]
-    steps = [compile_it, tools.link("solution.o", str(tools.folder / "driver.o"))]
+    steps = [compile_it, tools.link("solution.o", tools.object("driver"))]
     return build_program({"solution.cpp": _unit(source, declaration)}, steps, build, sandbox)
 
 
@@ -62,7 +62,7 @@ def _shim(declaration: Declaration, method: bool) -> str:
     )
     result = declaration.result.cpp
     if declaration.result.kind != "void":
-        call = f"{result} graded_result = {call};\n  graded::put_item<{result}>(graded_out, graded_result)"
+        call = f"graded::put_result<{result}>(graded_out, {call})"
     return (
         f"{codecs}void graded_call(graded::In& graded_in, graded::Out& graded_out) {{\n{arguments}  {call};\n"
         f"{changed}}}\n"

@@ -9,8 +9,9 @@ Pointers, classes with methods, templates and enumerations are refused: no test 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -105,6 +106,8 @@ def read_declaration(text: str) -> Declaration:
 
 
 class _Reader:
+    """Recursive descent; every method starts at the current token and ends behind what it has read."""
+
     def __init__(self, text: str) -> None:
         self._tokens = [re.sub(r"\s+", "", token) for token in _TOKEN.findall(text)]
         self._at = 0
@@ -113,164 +116,165 @@ class _Reader:
 
     def read(self) -> Declaration:
         while self._at < len(self._tokens):
-            first, statement = self._tokens[self._at], self._until(";")
-            if not statement:
+            if self._accept(";"):
                 continue
-            if first in ("struct", "class") and "{" in statement[:3]:
-                self._struct(statement)
-            elif first == "using" and statement[2:3] == ["="]:
-                self._alias(statement[1], statement[3:])
-            elif first == "typedef" and len(statement) > 2:
-                self._alias(statement[-1], statement[1:-1])
+            if self._peek() in ("struct", "class") and self._peek(2) in ("{", ":", "final"):
+                self._struct()
+            elif self._accept("using"):
+                name = self._name("an alias")
+                self._expect("=", f"using {name}")
+                self._alias(name, self._type(name))
+            elif self._accept("typedef"):
+                kind = self._type("a typedef")
+                self._alias(self._name("a typedef"), kind)
             else:
-                return self._function(statement)
+                return self._function()
         raise DeclarationError("it declares no function")
 
-    def _until(self, end: str) -> list[str]:
-        """The tokens up to `end` outside of braces, which is passed over."""
-        start, depth = self._at, 0
-        while self._at < len(self._tokens) and (depth or self._tokens[self._at] != end):
-            depth += {"{": 1, "}": -1}.get(self._tokens[self._at], 0)
-            self._at += 1
+    def _peek(self, ahead: int = 0) -> str:
+        at = self._at + ahead
+        return self._tokens[at] if at < len(self._tokens) else ""
+
+    def _accept(self, *tokens: str) -> bool:
+        accepted = self._peek() in tokens
+        self._at += accepted
+        return accepted
+
+    def _expect(self, token: str, where: str) -> None:
+        if not self._accept(token):
+            rest = " ".join(self._tokens[self._at :])[:60]
+            raise DeclarationError(f"{where}: {token!r} must follow, not {rest or 'the end'!r}")
+
+    def _name(self, where: str) -> str:
+        name = self._peek()
+        if not _NAME.fullmatch(name):
+            raise DeclarationError(f"{where}: {name!r} is no name")
         self._at += 1
-        return self._tokens[start : self._at - 1]
+        return name
 
-    def _alias(self, name: str, tokens: list[str]) -> None:
-        self._names[name] = self._type(tokens, name)
-        self._texts[name] = f"using {name} = {self._names[name].cpp};"
+    def _alias(self, name: str, kind: Type) -> None:
+        self._expect(";", f"the alias {name}")
+        self._names[name], self._texts[name] = kind, f"using {name} = {kind.cpp};"
 
-    def _struct(self, tokens: Sequence[str]) -> None:
-        name, body = tokens[1], tokens[3:]
-        if not _NAME.fullmatch(name) or body[-1:] != ["}"]:
-            raise DeclarationError(f"cannot read the struct {name!r}: write struct Name {{ type field; … }};")
+    def _struct(self) -> None:
+        self._at += 1
+        name = self._name("a struct")
+        self._expect("{", f"the struct {name!r}")
         fields: dict[str, Type] = {}
         text = ""
-        for member in _split(body[:-1], ";"):
-            member = member[2:] if member[:2] == ["public", ":"] else member
-            written: Sequence[str] = ()
-            for number, part in enumerate(_split(member, ",")):
-                declared = list(_before(list(_before(part, "=")), "{"))
-                written = written if number else declared[:-1]
-                if not declared or not written or not _NAME.fullmatch(declared[-1]) or "(" in member:
-                    raise DeclarationError(f"struct {name}: {' '.join(member)[:60]!r} is not a field of plain data")
-                kind = fields[declared[-1]] = self._type(written, f"{name}.{declared[-1]}")
-                text += f" {kind.cpp} {' '.join(part[len(declared) - 1 if number == 0 else 0 :])};"
+        while not self._accept("}"):
+            if self._accept("public"):
+                self._expect(":", f"struct {name}")
+                continue
+            kind = self._type(f"a field of struct {name}")
+            while not self._accept(";"):
+                declared = self._name(f"a field of struct {name}")
+                if self._peek() not in (",", ";", "=", "{"):
+                    raise DeclarationError(f"struct {name}: {declared!r} is not a field of plain data")
+                fields[declared] = kind
+                text += f" {kind.cpp} {' '.join([declared, *self._skip(',', ';')])};"
+                self._accept(",")
         if not fields:
             raise DeclarationError(f"struct {name} has no fields")
         self._names[name] = Type("struct", tuple(fields.values()), name, tuple(fields))
         self._texts[name] = f"struct {name} {{{text} }};"
 
-    def _function(self, tokens: list[str]) -> Declaration:
-        head = list(_before(tokens, "{"))
-        opened = _outside(head, "(")
-        if opened is None or opened < 2 or not _NAME.fullmatch(head[opened - 1]):
-            raise DeclarationError(f"not a C++ function: {' '.join(head)[:120]!r}")
-        closed = _closing(head, opened)
-        if closed is None:
-            raise DeclarationError(f"a bracket is never closed: {' '.join(head)[:120]!r}")
-        tail = [token for token in head[closed + 1 :] if token not in ("const", "noexcept")]
-        if tail:
-            raise DeclarationError(f"cannot read {' '.join(tail)[:60]!r} after the parameters")
-        inside = head[opened + 1 : closed]
-        parts = [] if inside == ["void"] else list(_split(inside, ","))
-        params = tuple(self._param(part, number) for number, part in enumerate(parts))
-        result = self._type(head[: opened - 1], "the result", void=any(param.mutable for param in params))
+    def _skip(self, *ends: str) -> list[str]:
+        """The tokens up to one of `ends` outside of brackets: an initialiser."""
+        start, depth = self._at, 0
+        while self._peek() and (depth or self._peek() not in ends):
+            depth += {"(": 1, "{": 1, "<": 1, ")": -1, "}": -1, ">": -1}.get(self._peek(), 0)
+            self._at += 1
+        if not self._peek():
+            raise DeclarationError(f"a bracket or {ends[-1]!r} is missing at the end")
+        return self._tokens[start : self._at]
+
+    def _function(self) -> Declaration:
+        result = self._type("the result", void=True)
+        self._accept("&", "&&")
+        name = self._name("the function")
+        self._expect("(", f"the function {name!r}")
+        self._at += (self._peek(), self._peek(1)) == ("void", ")")
+        params: list[Param] = []
+        while not self._accept(")"):
+            params.append(self._param(len(params)))
+            if not self._accept(",") and self._peek() != ")":
+                self._expect(")", params[-1].name)
+        while self._accept("const", "noexcept"):
+            pass
+        if self._peek() not in ("", ";", "{"):
+            raise DeclarationError(f"cannot read {' '.join(self._tokens[self._at :])[:60]!r} after the parameters")
+        if result.kind == "void" and not any(param.mutable for param in params):
+            raise self._unusable("the result", "void")
         structs = tuple(kind for kind in self._names.values() if kind.kind == "struct")
-        return Declaration(head[opened - 1], params, result, structs, self._texts)
+        return Declaration(name, tuple(params), result, structs, self._texts)
 
-    def _param(self, tokens: list[str], number: int) -> Param:
-        tokens = list(_before(tokens, "="))
-        name = f"a{number}"
-        if (
-            len(tokens) > 1
-            and _NAME.fullmatch(tokens[-1])
-            and (tokens[-2] in ("&", ">", "*") or not self._is_type(tokens[-1]))
-        ):
-            *tokens, name = tokens
-        constant = "const" in _before(tokens, "<") or tokens[-2:-1] == ["const"]
-        return Param(name, self._type(tokens, name), tokens[-1:] == ["&"] and not constant)
+    def _param(self, number: int) -> Param:
+        start = self._at
+        kind = self._type(f"a{number}")
+        constant = "const" in itertools.takewhile("<".__ne__, self._tokens[start : self._at])
+        constant |= self._tokens[self._at - 1] == "const"
+        mutable = self._accept("&") and not constant
+        self._accept("&&")
+        name = self._name("a parameter") if self._peek() not in (",", ")", "=") else f"a{number}"
+        if self._peek() == "=":
+            self._skip(",", ")")
+        return Param(name, kind, mutable)
 
-    def _is_type(self, word: str) -> bool:
-        names = (word, f"std::{word}")
-        known = any(name in _PLAIN or name in _GENERIC for name in names)
-        return known or word in self._names or word in _SPECIFIERS or word in _NUMBER_WORDS
+    def _type(self, where: str, void: bool = False, depth: int = 0) -> Type:
+        start = self._at
+        while self._accept(*_SPECIFIERS):
+            pass
+        words = [self._peek()]
+        self._at += 1
+        while words[0] in _NUMBER_WORDS and self._peek() in (*_NUMBER_WORDS, "const"):
+            words += [self._peek()] if self._peek() != "const" else []
+            self._at += 1
+        name, kind = _canonical(words), self._names.get(words[0])
+        if name in _PLAIN and (name != "void" or void):
+            kind = Type(_PLAIN[name], cpp=name)
+        elif name in _GENERIC and self._accept("<") and depth < _DEEPEST:
+            kind = self._generic(name, where, depth)
+        while self._accept(*_SPECIFIERS):
+            pass
+        if kind is None or self._peek() == "*":
+            self._at += self._peek() == "*"
+            raise self._unusable(where, " ".join(self._tokens[start : self._at]))
+        return kind
 
-    def _type(self, tokens: Sequence[str], where: str, void: bool = False, depth: int = 0) -> Type:
-        shown = " ".join(tokens)
-        words = [word for word in tokens if word not in _SPECIFIERS]
-        while words[-1:] in (["&"], ["&&"]):
-            words.pop()
-        name = _canonical(list(_before(words, "<")))
-        if len(words) == 1 and words[0] in self._names:
-            return self._names[words[0]]
-        if name in _PLAIN and "<" not in words and (name != "void" or void):
-            return Type(_PLAIN[name], cpp=name)
-        if name in _GENERIC and words[-1] == ">" and depth < _DEEPEST:
-            kind, fewest, most = _GENERIC[name]
-            parts = list(_split(words[words.index("<") + 1 : -1], ","))
-            size = int(parts.pop()[0]) if name == "std::array" and parts[-1][0].isdecimal() else 0
-            args = tuple(self._type(part, where, depth=depth + 1) for part in parts)
-            if fewest <= len(args) + bool(size) <= most:
-                inner = ", ".join([*(arg.cpp for arg in args), *([str(size)] if size else [])])
-                return plain_keys(Type(kind, args, f"{name}<{inner}>", size=size), shown)
-        raise DeclarationError(f"{where}: type {shown!r} cannot be tested by values; use {USABLE}")
+    def _generic(self, name: str, where: str, depth: int) -> Type | None:
+        args: list[Type] = []
+        size = 0
+        while not args or self._accept(","):
+            if name == "std::array" and self._peek().isdecimal():
+                size = int(self._peek()[:9])
+                self._at += 1
+            else:
+                args.append(self._type(where, depth=depth + 1))
+        self._expect(">", where)
+        kind, fewest, most = _GENERIC[name]
+        if not fewest <= len(args) + bool(size) <= most:
+            return None
+        inner = ", ".join([*(arg.cpp for arg in args), *([str(size)] if size else [])])
+        if kind in ("map", "set") and args[0].holds("list", "set", "map", "optional"):
+            raise DeclarationError(
+                f"type '{name}<{inner}>': keys and members of sets must be plain, pairs, tuples or structs"
+            )
+        return Type(kind, tuple(args), f"{name}<{inner}>", size=size)
 
-
-def plain_keys(kind: Type, shown: str) -> Type:
-    """The type itself. Raises DeclarationError where keys or members of sets have no order in every language."""
-    if kind.kind in ("map", "set") and kind.args[0].holds("list", "set", "map", "optional"):
-        raise DeclarationError(f"type {shown!r}: keys and members of sets must be plain, pairs, tuples or structs")
-    return kind
+    @staticmethod
+    def _unusable(where: str, shown: str) -> DeclarationError:
+        return DeclarationError(f"{where}: type {shown!r} cannot be tested by values; use {USABLE}")
 
 
 def _canonical(words: list[str]) -> str:
     """One spelling for each plain type: `std::` before what is in std, `long int` as `long`."""
-    if len(words) == 1 and f"std::{words[0]}" in {*_PLAIN, *_GENERIC}:
-        return f"std::{words[0]}"
-    if not set(words) <= _NUMBER_WORDS or not words:
-        return "".join(words)
+    if words[0] not in _NUMBER_WORDS:
+        return f"std::{words[0]}" if f"std::{words[0]}" in {*_PLAIN, *_GENERIC} else words[0]
     if "char" in words and len(words) == 2:
         return "std::uint8_t" if "unsigned" in words else "std::int8_t"
     sizes = [word for word in words if word in ("long", "short", "double", "char")]
     return " ".join([*(["unsigned"] if "unsigned" in words else []), *sizes]) or "int"
-
-
-def _before(tokens: Sequence[str], mark: str) -> Sequence[str]:
-    return tokens[: tokens.index(mark)] if mark in tokens else tokens
-
-
-def _split(tokens: Sequence[str], mark: str) -> Iterator[list[str]]:
-    """Tokens between marks that stand in no bracket."""
-    part: list[str] = []
-    depth = 0
-    for token in tokens:
-        depth += {"<": 1, "(": 1, "{": 1, ">": -1, ")": -1, "}": -1}.get(token, 0)
-        if token == mark and not depth:
-            yield part
-            part = []
-        else:
-            part.append(token)
-    if part:
-        yield part
-
-
-def _outside(tokens: Sequence[str], mark: str) -> int | None:
-    """Where `mark` first stands outside of angle brackets."""
-    depth = 0
-    for at, token in enumerate(tokens):
-        if token == mark and not depth:
-            return at
-        depth += {"<": 1, ">": -1}.get(token, 0)
-    return None
-
-
-def _closing(tokens: Sequence[str], opened: int) -> int | None:
-    depth = 0
-    for at in range(opened, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[at], 0)
-        if not depth:
-            return at
-    return None
 
 
 USABLE = (

@@ -1,7 +1,7 @@
 // Runs one GoogleTest test of a program and reports its verdict; compiled once per toolchain (source.py).
 //
-// Standard input holds a nonce and the name of a test (no name: list the tests). The verdict goes to descriptor 3, after
-// the nonce, which is taken before constructors of the program run. The program under test shares this process: code
+// Standard input holds a nonce and the name of a test (no name: list the tests). The verdict goes to descriptor 3, unless
+// it is a failure after the nonce, which is taken before constructors of the program run. The program under test shares this process: code
 // that looks for the nonce in memory can forge a verdict. Scores say so (`isolation: shared`).
 
 #include <fcntl.h>
@@ -32,7 +32,7 @@ __attribute__((constructor(101))) void take_order() {
 }
 
 [[noreturn]] void report(const std::string& verdict) {
-  const std::string text = order->substr(0, kNonce) + verdict;
+  const std::string text = verdict[0] == 'F' ? verdict : order->substr(0, kNonce) + verdict;
   for (std::size_t done = 0; done < text.size();) {
     const ssize_t written = write(verdict_fd, text.data() + done, text.size() - done);
     if (written <= 0) _exit(102);

@@ -1,13 +1,13 @@
 """C++ tests that are source code: GoogleTest suites, and asserts with or without a main function.
 
-    grade_source(code, 'TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }', "gtest", sandbox=shared())
+    read({"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"})
 
 With `declarations` (prototypes and types, trusted as the tests are) the tests are compiled against those alone and
 linked to the solution: one that does not define what they need is a compile error. Without, the tests are compiled
 together with the solution, whose macros are expanded before.
 
-Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a pipe of its own, so
-that neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
+Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a descriptor, so that
+neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
 tests' comparisons where there are no declarations, and its machine code can always reach the harness. Tests of kind
 "call" (call.py) have no such gap.
 """
@@ -18,16 +18,14 @@ import os
 import posixpath
 import re
 from pathlib import Path
-from typing import Literal
 
 from rewards.code.cpp.toolchain import LOG_CHARS, OWN_MAIN, build_program, encoded, toolchain
 from rewards.code.results import Graded, Tested, Verdict
-from rewards.sandbox import BUILD_LIMITS, Case, Limits, Ran, Sandbox
+from rewards.code.suites import Suite
+from rewards.sandbox import Case, Limits, Ran, Sandbox
 
-Kind = Literal["gtest", "asserts"]
 _MESSAGE_CHARS = 500
 _NONCE_BYTES = 32
-_VERDICT_FD = 3  # as in harness.cpp
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _TEST = re.compile(r"\bTEST(?:_F)?\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
@@ -52,20 +50,12 @@ TEST(Asserts, main) {
 """
 
 
-def grade_source(
-    source: str,
-    tests: str,
-    kind: Kind,
-    *,
-    declarations: str = "",
-    run: Limits = Limits(),  # noqa: B008 - frozen
-    build: Limits = BUILD_LIMITS,
-    sandbox: Sandbox,
-) -> Graded:
-    """Every test of `tests` on the solution `source`, in the order in which they register.
+def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandbox: Sandbox) -> Graded:
+    """Every test of `suite.source` on the solution `source`, in the order in which they register.
 
     run: limits of one test; build: of one compiler process. Raises RewardError if this machine has no g++.
     """
+    tests, kind, declarations = suite.source, suite.kind, suite.declarations
     text, paths = _unit(tests, kind)
     outside = next((path for path in paths if path.startswith(("..", "/")) or "\0" in path), None)
     if outside:
@@ -75,13 +65,12 @@ def grade_source(
         [*tools.compile("tests"), "tests/test.cpp", "-o", "tests.o"],
         [tools.objcopy, "--redefine-sym", "main=graded_main", "tests.o"],  # the harness has the program's
     ]
-    objects = [str(tools.folder / "harness.o"), "tests.o"]
+    objects = [tools.object("harness"), "tests.o"]
     files = {"tests/test.cpp": text}
     if declarations:
         header = "everything" if "bits/stdc++.h" in source else "usual"
-        files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode()) | {
-            "given.cpp": OWN_MAIN + encoded(source)
-        }
+        files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode())
+        files["given.cpp"] = OWN_MAIN + encoded(source)
         alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
         if alone.compile_error is not None:
             return Graded(failure=f"the tests: {alone.compile_error}"[:LOG_CHARS], compile_cpu_s=alone.cpu_s)
@@ -108,7 +97,7 @@ def grade_source(
     return Graded(tested, compile_cpu_s=spent, run_cpu_s=sum(test.cpu_s for test in tested), failure=failure)
 
 
-def _unit(tests: str, kind: Kind) -> tuple[bytes, list[str]]:
+def _unit(tests: str, kind: str) -> tuple[bytes, list[str]]:
     """The tests as a file tests/test.cpp, and the paths of files that they include."""
     text, source = _PRELUDE, tests
     if kind == "asserts":
@@ -123,7 +112,7 @@ def _unit(tests: str, kind: Kind) -> tuple[bytes, list[str]]:
     return f'{text}#line 1 "test.cpp"\n{source}\n'.encode(), paths
 
 
-def _names(program: bytes, tests: str, kind: Kind, run: Limits, sandbox: Sandbox) -> list[str] | Graded:
+def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox) -> list[str] | Graded:
     """The tests that register themselves, without those that are not in the source of the tests, and with those that
     have to be there.
     """
@@ -157,8 +146,7 @@ def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
 
 
 def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[bytes, Ran]:
-    """What the harness wrote after the nonce, nothing if it did not."""
+    """What the harness wrote: a failure, or what follows the nonce."""
     nonce = os.urandom(_NONCE_BYTES)
-    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode())], run, pipe=_VERDICT_FD)
-    written = ran.piped
-    return (written[_NONCE_BYTES:] if ran.status == "ok" and written.startswith(nonce) else b""), ran
+    (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode(), result=True)], run)
+    return (ran.result if ran.result.startswith(b"F") else ran.result.partition(nonce)[2]), ran

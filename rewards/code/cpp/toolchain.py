@@ -1,7 +1,8 @@
 """g++, the linker and GoogleTest of this machine, what is compiled from them once, and programs built with them.
 
 Precompiled headers, the driver and the harness come from our own sources and the system's, so they are made outside of
-the sandbox, in a cache folder that builds in the sandbox may read. Its name is a hash of all that went into it.
+the sandbox, each when it is first needed on a machine (2 to 6 s of CPU), in a cache folder that builds in the sandbox
+may read. Their names hold a hash of all that went into them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ LOG_CHARS = 2000
 # A main function of the candidate's gets another name: the driver or the harness has the program's.
 OWN_MAIN = b'#define main graded_own_main\n#line 1 "solution.cpp"\n'
 COMMON = ["-std=c++17", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5", "-pipe"]
-_SOURCES = ("call.h", "driver.cpp", "harness.cpp")
 _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
 _TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 
@@ -41,8 +41,8 @@ USUAL = (
 _USUAL = "".join(f"#include <{name}>\n" for name in USUAL)
 # Precompiled headers by name, with the flag that decides whether g++ accepts them.
 HEADERS: Mapping[str, tuple[str, str]] = {
-    "usual": ("-O0", f'{_USUAL}#include "../call.h"\n'),
-    "everything": ("-O0", '#include <bits/stdc++.h>\n#include "../call.h"\n'),
+    "usual": ("-O0", f'{_USUAL}#include "call.h"\n'),
+    "everything": ("-O0", '#include <bits/stdc++.h>\n#include "call.h"\n'),
     "fast": ("-O2", "#include <bits/stdc++.h>\n"),
     "tests": ("-O0", f"#include <gtest/gtest.h>\n{_USUAL}"),
 }
@@ -61,16 +61,23 @@ class Program:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """folder: holds the precompiled headers, driver.o and harness.o. linker: g++ and its flags."""
+    """gxx, objcopy: paths. linker: g++ and its flags. version: a hash of these tools and their libraries."""
 
     gxx: str
     objcopy: str
     linker: tuple[str, ...]
-    folder: Path
+    version: str
 
     def compile(self, header: str) -> list[str]:
         """g++ up to the object file, with the precompiled header of this name."""
-        return [self.gxx, *COMMON, HEADERS[header][0], "-include", str(self.folder / header / "all.h"), "-c"]
+        flag, text = HEADERS[header]
+        made = _made(self, header, "all.h", text, (flag, "-x", "c++-header"), "all.h.gch")
+        return [self.gxx, *COMMON, flag, "-include", str(made / "all.h"), "-c"]
+
+    def object(self, name: str) -> str:
+        """The object file of the driver or the harness."""
+        text = (HERE / f"{name}.cpp").read_text()
+        return str(_made(self, name, f"{name}.cpp", text, ("-O1", "-c"), f"{name}.o") / f"{name}.o")
 
     def link(self, *objects: str) -> list[str]:
         """All of these into a file `program`."""
@@ -109,10 +116,12 @@ def compile_program(source: str, *, build: Limits, sandbox: Sandbox) -> Program:
 
 @cache
 def toolchain() -> Toolchain:
-    """This machine's; compiles what is missing (about 15 s of CPU once). Raises RewardError."""
+    """This machine's. Raises RewardError."""
     gxx = _tool("g++")
     gold = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []  # links these three times as fast
-    return Toolchain(gxx, _tool("objcopy"), (gxx, "-pie", "-s", *gold), _made(gxx))
+    stamps = [os.stat(path) for path in (os.path.realpath(gxx), _file(gxx, "libgtest.a"), _file(gxx, "libc.so.6"))]
+    parts = [_run(gxx, "-v", "--version"), *(f"{stamp.st_size} {stamp.st_mtime_ns}" for stamp in stamps)]
+    return Toolchain(gxx, _tool("objcopy"), (gxx, "-pie", "-s", *gold), _hash(parts))
 
 
 def _tool(name: str) -> str:
@@ -136,33 +145,27 @@ def _file(gxx: str, name: str) -> str:
     return os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
 
 
-def _made(gxx: str) -> Path:
-    """The folder for exactly these tools and sources."""
-    parts = [_run(gxx, "-v", "--version"), repr((COMMON, HEADERS)), *((HERE / name).read_text() for name in _SOURCES)]
-    stamps = [os.stat(path) for path in (os.path.realpath(gxx), _file(gxx, "libgtest.a"), _file(gxx, "libc.so.6"))]
-    parts += [f"{stamp.st_size} {stamp.st_mtime_ns}" for stamp in stamps]
+def _hash(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _made(tools: Toolchain, name: str, source: str, text: str, flags: tuple[str, ...], target: str) -> Path:
+    """The folder that holds `source` with this text, and what g++ makes of it."""
+    codec = (HERE / "call.h").read_text() if '"call.h"' in text else ""
     root = toolchain_folder() / "cpp"
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
-    folder = root / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    with (root / "lock").open("w") as lock:
+    folder = root / f"{name}-{_hash([tools.version, repr((COMMON, flags)), text, codec])}"
+    with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for stale in root.glob("making-*"):  # of a process that was killed
+        for stale in root.glob(f"new-{name}-*"):  # of a process that was killed
             shutil.rmtree(stale, ignore_errors=True)
         if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=root, prefix="making-") as making:
-                target = Path(making) / "made"
-                _make(target, gxx)
-                target.rename(folder)
+            with tempfile.TemporaryDirectory(dir=root, prefix=f"new-{name}-") as making:
+                made = Path(making) / "made"
+                made.mkdir()
+                (made / "call.h").write_text(codec)
+                (made / source).write_text(text)
+                _run(tools.gxx, *COMMON, *flags, str(made / source), "-o", str(made / target))
+                made.rename(folder)
     return folder
-
-
-def _make(target: Path, gxx: str) -> None:
-    target.mkdir()
-    shutil.copy(HERE / "call.h", target)
-    for name, (flag, text) in HEADERS.items():
-        (target / name).mkdir()
-        header = target / name / "all.h"
-        header.write_text(text)
-        _run(gxx, *COMMON, flag, "-x", "c++-header", str(header), "-o", f"{header}.gch")
-    for name in ("driver", "harness"):
-        _run(gxx, *COMMON, "-O1", "-c", str(HERE / f"{name}.cpp"), "-o", str(target / f"{name}.o"))

@@ -5,8 +5,9 @@ Whatever the program does to it, only values come out, and those are judged in a
 
 from __future__ import annotations
 
+import importlib
 import operator
-from types import GeneratorType, ModuleType
+from types import CoroutineType, GeneratorType, ModuleType
 from typing import Any
 
 from .channel import Closed, Peer, TooLarge, exception_names
@@ -15,8 +16,10 @@ from .values import Node, Values
 _FUNCTIONS: dict[str, Any] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
     "send": lambda generator, value: generator.send(value),
+    "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
     **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, getattr, setattr, delattr)},
 }  # fmt: skip
+_LAZY = {GeneratorType: "generator", CoroutineType: "coroutine"}
 
 
 def serve(module: ModuleType, fd: int, most: int) -> None:
@@ -56,7 +59,7 @@ class _Program:
         number = self._numbers.setdefault(id(value), len(self._alive))
         if number == len(self._alive):
             self._alive.append(value)
-        return ["handle", number, type(value) is GeneratorType]
+        return ["handle", number, _LAZY.get(type(value), "")]
 
     def _decode(self, node: Node) -> Any:
         kind, name = node

@@ -7,6 +7,7 @@ here may be patched, walked or rewritten by the program: it fools only itself, f
 from __future__ import annotations
 
 import _io
+import _random
 import atexit
 import builtins
 import gc
@@ -14,6 +15,7 @@ import io
 import json
 import json.encoder
 import os
+import random
 import re
 import sys
 import threading
@@ -31,7 +33,7 @@ _PRELOADED = (
 )
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter)  # the first writes into the second
 RESULT_FD = 3
-CHANNEL_FD = 4  # of a candidate, and a judge's first one
+CHANNEL_FD = 4  # of a candidate and a judge
 _OWN_FRAMES = 40  # below what a candidate is asked to call
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
 _STREAM_PATH = re.compile(r"/dev/std(in|out|err)|(?:/dev|/proc/self)/fd/([012])")
@@ -46,13 +48,14 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
     """
     args: Any = [] if call is None and not role else _arguments()
     gc.enable()
+    _random.Random.seed(random._inst)  # no two processes draw the same numbers
     module = ModuleType("__main__" if call is None and not role else "solution")
     module.__dict__.update({**names, "__name__": module.__name__, "__builtins__": builtins})
     sys.modules[module.__name__] = module
     status, last = 1, ""
     try:
         if role == "judge":
-            judge.run(code, args, RESULT_FD)
+            judge.run(code, args, RESULT_FD, CHANNEL_FD)
             os._exit(0)
         if role == "candidate":
             sys.setrecursionlimit(sys.getrecursionlimit() + _OWN_FRAMES)
@@ -92,7 +95,9 @@ def _end(status: int, last: str) -> NoReturn:
 def _flush() -> None:
     """Write out every open file, as the interpreter does when it drops them."""
     # Objects of the zygote are frozen and not listed; of its files, these may hold something.
-    files = [file for file in gc.get_objects() if issubclass(type(file), _io._IOBase)]  # io.IOBase itself is slow here
+    objects = gc.get_objects()
+    kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, _io._IOBase)}  # io.IOBase itself is slow here
+    files = [file for file in objects if type(file) in kinds]
     for file in files:
         if type(file).__module__ not in ("io", "_io"):  # of a class of the program's, which may write into others
             try:

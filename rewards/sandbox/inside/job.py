@@ -40,7 +40,7 @@ class Restrictions:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.filters = {kind: restrict.Filter(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
-        self.rules = restrict.landlock_rules(map(tuple, settings["paths"])) if settings["landlock"] else None
+        self.rules = restrict.landlock_rules(map(tuple, settings["paths"]))
         self._jobs = 0
 
     def next_uid(self) -> int | None:
@@ -61,14 +61,21 @@ class Restrictions:
 
 def run_python(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
     """Serve a Python solution until its socket closes. The payload is its source."""
-    restrictions.enter()
-    code = _compiled(payload, request["compile_cpu_s"], sock)
+    source = os.pread(payload, os.fstat(payload).st_size, 0)
+    os.close(payload)
+    scratch = restrictions.settings["scratch"]
+    folder = tempfile.mkdtemp(dir=scratch) if scratch and b"tempfile" in source else ""
+    restrictions.enter(folder)
+    code = _compiled(source, request["compile_cpu_s"], sock)
     if code is not None:
         names: dict[str, Any] = {}
         if preamble := request.get("preamble"):
             exec(preamble, names)  # noqa: S102 - the supervisor's own text
-            gc.freeze()
-        _serve(sock, lambda case: interpreter.run(code, case["call"], names, case["role"]), restrictions, "python")
+        gc.freeze()  # no collection in a test process touches, and so copies, what is here already
+        start = lambda case: interpreter.run(code, case["call"], names, case["role"])  # noqa: E731
+        _serve(sock, start, restrictions, "python", folder=folder)
+    if folder:
+        os.rmdir(folder)
 
 
 def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
@@ -79,10 +86,8 @@ def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, restr
     _serve(sock, lambda _: os.execve(program, request["argv"], {}), restrictions, "binary", [program])  # noqa: S606
 
 
-def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
+def _compiled(source: bytes, cpu_s: int, sock: socket.socket) -> CodeType | None:
     """The program's code; None, after a message, if it is none. A bomb ends this process: the zygote tells."""
-    source = os.pread(payload, os.fstat(payload).st_size, 0)
-    os.close(payload)
     own = {which: resource.getrlimit(which) for which in (resource.RLIMIT_CPU, resource.RLIMIT_AS)}
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, own[resource.RLIMIT_CPU][1]))
     resource.setrlimit(resource.RLIMIT_AS, (_SELF_MB << 20, own[resource.RLIMIT_AS][1]))
@@ -99,14 +104,17 @@ def _compiled(payload: int, cpu_s: int, sock: socket.socket) -> CodeType | None:
 
 def _serve(
     sock: socket.socket, start: Callable[[dict[str, Any]], Any], restrictions: Restrictions, kind: str,
-    kept: Sequence[int] = (),
+    kept: Sequence[int] = (), folder: str = "",
 ) -> None:  # fmt: skip
+    """Run a case per message. folder: for a test process's temporary files."""
     monitor = os.getpid()
     while message := (received := socket.recv_fds(sock, 1 << 17, 32))[0]:
         fds, case, began = received[1], json.loads(message), time.monotonic()
         pid = os.fork()
         if pid == 0:
             try:
+                if folder:
+                    os.environ["TMPDIR"] = folder
                 confine(fds, case, monitor, restrictions, kind, kept)
                 start(case)
             except BaseException as problem:  # noqa: BLE001 - a test process must never return into this loop
@@ -115,12 +123,24 @@ def _serve(
                 os._exit(127)
         for fd in fds:
             os.close(fd)
-        _tell(sock, watch(pid, case, began, sock, lambda pid=pid: _leave(pid)))  # type: ignore[misc]
+        report = watch(pid, case, began, sock, lambda pid=pid: _leave(pid, folder))  # type: ignore[misc]
+        _clear(folder)
+        _tell(sock, report)
 
 
-def _leave(pid: int) -> NoReturn:
+def _leave(pid: int, folder: str) -> NoReturn:
     os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    _clear(folder)
+    if folder:
+        os.rmdir(folder)
     os._exit(0)
+
+
+def _clear(folder: str) -> None:
+    """Remove all files: test processes cannot make folders."""
+    for entry in os.scandir(folder) if folder else ():
+        os.unlink(entry.path)
 
 
 def confine(
@@ -153,8 +173,7 @@ def confine(
     if kind != "python":  # which ignores these; exec would hand that down, and no program would end at its output limit
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    if kind in restrictions.filters:
-        restrictions.filters[kind].install()
+    restrictions.filters[kind].install()
 
 
 def watch(

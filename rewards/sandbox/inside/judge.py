@@ -3,7 +3,7 @@
 They go to a descriptor as lines of JSON while the tests run, so that they survive the end of this process:
 ["requested"] before the first request to the program, ["assert", number, problem] at the first run and the first
 failure of each assert, ["statement", problem] for a statement that is a test or that raised, at last ["end"],
-["stopped"] or ["unfit", why]. A problem is null or [status, message, number of the process that ended].
+["stopped"] or ["unfit", why]. A problem is null or [status, message]; status "": the program's process ended.
 """
 
 from __future__ import annotations
@@ -94,6 +94,13 @@ class Verdicts:
                 raise Done
         return True
 
+    @staticmethod
+    def case(kind: Any, name: str) -> None:
+        """One method of a unittest.TestCase, with the fixtures of its class; raises where it fails."""
+        kind.setUpClass()
+        kind(name).debug()
+        kind.tearDownClass()
+
     def _check_fit(self, raised: BaseException) -> None:
         """Let pass what is no verdict on the program."""
         if isinstance(raised, (Unfit, Done, GeneratorExit)):
@@ -103,25 +110,24 @@ class Verdicts:
             raise Unfit(f"they fail without the program: {type(raised).__name__}: {raised}")
 
 
-def _problem(raised: BaseException | None) -> list[Any]:
-    """Status, message, and the number of the process that ended."""
+def _problem(raised: BaseException) -> list[str]:
+    """Status and message."""
     if isinstance(raised, Died):
-        number, status, message = raised.args
-        return [status, message, number]
+        return list(raised.args)
     if isinstance(raised, MemoryError):
-        return ["memory", "", None]
+        return ["memory", ""]
     if isinstance(raised, AssertionError):
-        return ["failed", str(raised)[:200], None]
-    return ["runtime_error", f"{type(raised).__name__}: {raised}"[:200], None]
+        return ["failed", str(raised)[:200]]
+    return ["runtime_error", f"{type(raised).__name__}: {raised}"[:200]]
 
 
-def run(code: CodeType, settings: dict[str, Any], result_fd: int) -> None:
+def run(code: CodeType, settings: dict[str, Any], result_fd: int, channel_fd: int) -> None:
     """Run rewritten tests.
 
-    settings: declarations, names (free ones), modules (what to import them as), function, fds, most, stop_early.
+    settings: declarations, names (free ones), modules (what to import them as), function, most, stop_early.
     """
     verdicts = Verdicts(result_fd, settings["stop_early"])
-    program = verdicts.program = Program(settings["fds"], settings["most"], verdicts.requested)
+    program = verdicts.program = Program(channel_fd, settings["most"], verdicts.requested)
     module = sys.modules["__main__"] = ModuleType("__main__")
     scope = vars(module)
     try:
@@ -136,7 +142,7 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int) -> None:
         program.died, verdicts.in_use = None, False
         if any(type(value) is not Named for value in values.values()):
             verdicts.requested()  # what the tests know of the program already may make them fail
-        scope["__posttrain"] = verdicts
+        scope["__posttrain__"] = verdicts
         exec(code, scope)  # noqa: S102 - in the sandbox, where tests are run
         verdicts.write("end")
     except Unfit as problem:

@@ -23,94 +23,78 @@ class Unfit(BaseException):
 
 
 class Died(BaseException):
-    """The program's process ended, or its answer could not be read; args: its number, and a status if it is known."""
+    """The program's process ended, or its answer could not be read; args: a status if it is known, and a message."""
 
 
 class Program:
-    """The program as the tests see it. A process of it that ends is followed by the next one, without its state.
+    """The program as the tests see it, in a process that may end.
 
-    requested: called before each request. died: set at the end of a process, whether or not the tests catch that.
+    requested: called before each request. died: set when the process is asked after its end, whether or not the tests
+    catch that.
     """
 
-    def __init__(self, fds: list[int], most: int, requested: Callable[[], None]) -> None:
-        self._fds, self._most, self._requested = fds, most, requested
+    def __init__(self, fd: int, most: int, requested: Callable[[], None]) -> None:
+        self._requested, self._ended = requested, False
         self.died: Died | None = None
-        self._number = -1  # of the process
-        self._loaded = True  # unless its last process never answered
-        self._peer: Peer | None = None
-        self._names: list[str] = []
-        self._values: dict[str, Any] = {}
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
         self.exceptions: dict[str, type[Exception]] = {}
         self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
-        self.classes: dict[str, type] = {}
+        values = Values(self._encode, self._decode, generators=True)
+        self.classes = values.classes
+        self._peer = Peer(fd, most, values, lambda name, args, kwargs: self._functions[args[0]](*args[1:], **kwargs))
 
     def names(self, names: list[str]) -> dict[str, Any]:
         """The program's global names: plain values as they are, the others as stand-ins."""
-        self._names = names
-        self._requested()
+        values: Any = {}
         with contextlib.suppress(Died):
-            self._running()
-        return {name: self._values.get(name, Named(self, name)) for name in names}
+            try:
+                values = self.request("names", names, list(self.classes))
+            except Exception:  # noqa: BLE001 - the program's, or forged: no verdict on the tests
+                values = {}
+            if type(values) is not dict:
+                values = {}
+                raise self._died("an unreadable answer", "runtime_error")
+        return {name: values.get(name, Named(self, name)) for name in names}
 
     def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the program gives for a question. Raises what it raised, or Died."""
         self._requested()
         self.settle()
-        peer = self._running()
+        if self._ended:
+            raise self._died("")
         try:
-            message, nodes, objects = peer.request(name, args, kwargs)
+            message, nodes, objects = self._peer.request(name, args, kwargs)
         except Closed as problem:
             raise self._died(str(problem)) from None
         except TooLarge:
             raise Unfit("they give the program more than it can be sent at once") from None
-        self._loaded = True
-        return self._answer(name, peer, message, nodes, objects)
-
-    def _running(self) -> Peer:
-        if self._peer is None:
-            if not self._loaded or self._number + 1 == len(self._fds):
-                raise self._died("")
-            self._number += 1
-            self._handles, self._loaded = {}, False
-            values = Values(self._encode, self._decode, generators=True)
-            values.classes = self.classes
-            peer = self._peer = Peer(self._fds[self._number], self._most, values, self._callback)
-            try:
-                own = self.request("names", self._names, list(self.classes))
-            except Exception:  # noqa: BLE001 - the program's, or forged: no verdict on the tests
-                own = {}
-            if type(own) is not dict:
-                raise self._died("an unreadable answer", "runtime_error")
-            self._values = own
-            return peer
-        return self._peer
+        return self._answer(name, message, nodes, objects)
 
     def _died(self, problem: str, status: str = "") -> Died:
-        if self._peer is not None:
+        if not self._ended:
             os.close(self._peer.fd)
-        self._peer = None
-        self.died = Died(max(self._number, 0), status, problem)
+        self._ended = True
+        self.died = Died(status, problem)
         return self.died
 
-    def _answer(self, name: str, peer: Peer, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
+    def _answer(self, name: str, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
         if "limit" in message:
-            raise Died(self._number, "output_limit", "the result is too large")
+            raise Died("output_limit", "the result is too large")
         try:
             if "raised" not in message:
-                return self._value(peer, message, nodes, objects)
-            raised = self._raised(peer, message)
+                return self._value(message, nodes, objects)
+            raised = self._raised(message)
         except _UNREADABLE as problem:
             raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
         if isinstance(raised, StopIteration) and name not in ("next", "send"):
             raise RuntimeError("the program raised StopIteration")  # it would end a loop of the tests
         raise raised
 
-    def _value(self, peer: Peer, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
+    def _value(self, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
         changed, after = message["changed"], [*nodes, *message["nodes"]]
         if not changed:
-            return peer.value(message, peer.values.decode(after, objects))
+            return self._peer.value(message, self._peer.values.decode(after, objects))
         for at, node in changed:
             if not 0 <= at < len(nodes) or nodes[at][0] != node[0] or node[0] not in MUTABLE:
                 raise ValueError("no such change")
@@ -119,28 +103,27 @@ class Program:
             self._change((after, objects, changed))
             return None
         # Not at once: else `f(data) == sorted(data)` is passed by emptying data.
-        value = peer.value(message, peer.values.decode(after))
+        value = self._peer.value(message, self._peer.values.decode(after))
         self.unsettled.append((not isinstance(value, (int, float, str)), (after, objects, changed)))
         return value
 
     def _change(self, changes: _Changes) -> None:
         after, objects, changed = changes
-        assert self._peer is not None
         made = self._peer.values.decode(after, objects)
         for at, node in changed:
             fill(objects[at], node, lambda reference: made[reference[0]] if type(reference) is list else reference)
 
     def settle(self, everything: bool = True) -> None:
         """Show what calls changed in their arguments; unless `everything`, only of those with a plain result."""
-        while self.unsettled and self._peer is not None and (everything or not self.unsettled[0][0]):
+        while self.unsettled and not self._ended and (everything or not self.unsettled[0][0]):
             _, changes = self.unsettled.pop(0)
             try:
                 self._change(changes)
             except _UNREADABLE as problem:
                 raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
-    def _raised(self, peer: Peer, message: dict[str, Any]) -> Exception:
-        args, attributes = peer.value(message, peer.values.decode(message["nodes"]))
+    def _raised(self, message: dict[str, Any]) -> Exception:
+        args, attributes = self._peer.value(message, self._peer.values.decode(message["nodes"]))
         kind, text = self._exception(message["raised"]), str(message["text"])
         problem = kind.__new__(kind, *args)
         if str(problem) != text:
@@ -162,8 +145,6 @@ class Program:
 
     def _encode(self, value: Any) -> Node:
         if type(value) is Handle:
-            if value._process != self._number:
-                raise self._died("an object of a process that has ended")
             return ["handle", value._number]
         if type(value) is Named:
             return ["name", value._name]
@@ -184,11 +165,8 @@ class Program:
             return Named(self, node[1])
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
-        handle = self._handles.setdefault(node[1], Handle(self, self._number, node[1]))
-        return _generator(handle) if node[2] else handle
-
-    def _callback(self, name: str, args: Any, kwargs: Any) -> Any:
-        return self._functions[args[0]](*args[1:], **kwargs)
+        handle = self._handles.setdefault(node[1], Handle(self, node[1]))
+        return _generator(handle) if node[2] == "generator" else _coroutine(handle) if node[2] else handle
 
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
@@ -198,6 +176,10 @@ def _generator(handle: Handle) -> Generator[Any, Any, None]:
             sent = yield handle._request("next") if sent is None else handle._request("send", sent)
 
 
+async def _coroutine(handle: Handle) -> Any:
+    return handle._request("await")
+
+
 class Handle:
     """Stands for an object that stays in the program's process.
 
@@ -205,8 +187,8 @@ class Handle:
     decide what it is compared with.
     """
 
-    def __init__(self, program: Program, process: int, number: int) -> None:
-        vars(self).update(_program=program, _process=process, _number=number)
+    def __init__(self, program: Program, number: int) -> None:
+        vars(self).update(_program=program, _number=number)
 
     def _request(self, name: str, *args: Any) -> Any:
         return self._program.request(name, self, *args)

@@ -15,15 +15,16 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import forks, interpreter, job, restrict
+from . import interpreter, job, restrict
 
 CONTROL_FD = 3
 _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": job.run_build}
 
 
-def main() -> NoReturn:
+def main(register_at_fork: Callable[..., None]) -> NoReturn:
     """Descriptor 0 is the control socket; the first message holds the settings (see supervisor.py)."""
     os.dup2(0, CONTROL_FD)
     for stream in (0, 1):
@@ -47,7 +48,7 @@ def main() -> NoReturn:
         restrict.LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # each of its threads takes 40 MB of address space
     restrict.LIBC.mallopt(restrict.M_ARENA_MAX, 2)  # else each thread reserves 64 MiB of address space
     interpreter.prepare()
-    forks.release(programs_fork="python" not in settings["filters"])
+    os.register_at_fork = register_at_fork
     if settings["scratch"]:
         os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
     restrictions = job.Restrictions(settings)

@@ -13,22 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.families.skill_mix.prompts import content_hash
 from data_prep.families.skill_mix.synthesis import Reply, Turn, Wishes, make_questions
-from data_prep.inference.api.params import (
-    SERVED_UNKEYED,
-    SHARD_SAMPLES,
-    UNKEYED,
-    EndpointParams,
-    endpoint,
-    refuse_failures,
-)
+from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling, prompt_seed
@@ -60,18 +52,18 @@ class SynthesizeParams(EndpointParams):
         return Wishes(self.critic_rounds, self.cases, self.least_cases, self.lines)
 
     @property
-    def sampling(self) -> Sampling:
+    def decoding(self) -> Sampling:
         return Sampling(1, self.temperature, self.top_p, 0, self.max_tokens, (), self.seed)
 
 
-class Synthesize(Step):
+class Synthesize(EndpointStep):
     """Tuples to questions, shard by shard."""
 
     kind = "synthesize"
     needs: ClassVar[tuple[str, ...]] = ("meta",)
-    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
-    packages: ClassVar[tuple[str, ...]] = ("httpx2",)
+    packages: ClassVar[tuple[str, ...]] = ("openai",)
     shard_rows = 32  # tuples whose conversations go on side by side, and what a kill costs
+    shards_at_once = 1
     growth = 64.0
     Params = SynthesizeParams
     params: SynthesizeParams
@@ -80,10 +72,6 @@ class Synthesize(Step):
         super().__init__(params)
         if params.batch:
             self.shard_rows = SHARD_SAMPLES
-
-    def env(self) -> str:
-        """vLLM's, where the model is served here."""
-        return self.params.env
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The prompts; an endpoint's model is known by its name only."""
@@ -103,7 +91,7 @@ class Synthesize(Step):
             why = "rows of `skill_tuples` have skills, descriptions, language, split and questions"
             made += next(results) if _is_tuple(row) else [Drop("not a tuple of skills", row["id"], why, bad=True)]
         p = self.params
-        refuse_failures(made, len(made), p.base_url, p, "questions had no reply")
+        refuse_failures(made, len(made), p, "questions had no reply")
         return made
 
     def _ask(self, turns: Sequence[Turn], asker: ChatClient) -> list[Reply]:
@@ -113,7 +101,7 @@ class Synthesize(Step):
             places = [at for at, turn in enumerate(turns) if turn.greedy == greedy]
             if not places:
                 continue
-            sampling = replace(self.params.sampling, temperature=0.0) if greedy else self.params.sampling
+            sampling = replace(self.params.decoding, temperature=0.0) if greedy else self.params.decoding
             requests = [Request(turns[at].messages, prompt_seed(sampling.seed, turns[at].key)) for at in places]
             for at, reply in zip(places, asker.ask(requests, sampling), strict=True):
                 replies[at] = as_drop(reply, turns[at].key) if isinstance(reply, Failed) else reply[0]

@@ -13,10 +13,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 import rewards
 from data_prep.core.files import write_atomic
@@ -36,7 +35,7 @@ class VerifyQuestionsParams(Params):
     mutants: int = Field(3, ge=0, le=10)
     killed: int = Field(2, ge=0, le=10)
     memory_mb: int = Field(512, ge=16)
-    workers: int = Field(1, ge=1)
+    workers: int | None = Field(None, ge=1)  # by default what the executor has
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -59,8 +58,8 @@ class VerifyQuestions(Step):
     Params = VerifyQuestionsParams
     params: VerifyQuestionsParams
 
-    def processes(self) -> int:
-        """As many as asked for."""
+    def processes(self) -> int | None:
+        """As many as asked for, by default any number."""
         return self.params.workers
 
     def fingerprint(self, base: Path) -> dict[str, Any]:

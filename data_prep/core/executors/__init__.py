@@ -1,0 +1,45 @@
+"""Where the shards of a step are made: in this process, in processes of this machine, or on a Ray cluster.
+
+An executor takes calls and yields (shard's number, result) as they end, in any order, with a bounded number in flight.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from data_prep.core.executors import serial
+from data_prep.core.shards import Call, Job
+from data_prep.core.step import Step
+
+Results = Generator[tuple[int, Any], None, None]
+
+
+def execute(job: Job, step: Step, calls: Sequence[Call], rows: int | None = None) -> Results:
+    """Do the calls where the job's settings say, `rows` of the input in all. Raises DataError.
+
+    A step that works in one process only, such as one with a journal of requests, stays in this one; a step with an
+    environment of its own, which has no Ray, in processes of this machine.
+    """
+    most, engine = step.processes(), job.execution.engine
+    if engine == "ray" and step.env() == "core" and most != 1 and calls:
+        from data_prep.core.executors import ray
+
+        return ray.work(job, step, calls, _least(most, job.execution.workers))
+    limit = 1 if engine == "serial" else _least(most, job.execution.workers)
+    workers = min(cpus() if limit is None else limit, len(calls))
+    if workers <= 1:
+        return serial.work(job, calls, rows)
+    from data_prep.core.executors import processes  # costs imports that a launcher need not pay
+
+    return processes.work(job, calls, workers)
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,68 @@
+"""Shards on several processes of this machine, none of which outlives the one that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import multiprocessing.util
+import os
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+from data_prep.core.shards import Call, Job, Work, opened
+from data_prep.errors import DataError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_work: Work | None = None  # one per process, set by its initializer
+
+
+def work(job: Job, calls: Sequence[Call], workers: int) -> Generator[tuple[int, Any], None, None]:
+    """Do the calls, each yielded when it is done. Raises DataError when a process dies."""
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_enter, initargs=(job, os.getpid())
+    )
+    todo = iter(calls)
+    try:
+        running = {pool.submit(_call, call) for call in islice(todo, 2 * workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(_call, call) for call in islice(todo, len(done))}
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"{job.dir}: a worker process of step {job.name!r} died (out of memory?); "
+            "finished shards are kept: run the same command again, with fewer workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _enter(job: Job, parent: int) -> None:
+    """Open the step in a process of the pool, and tie its life to its parent's."""
+    global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    _die_with_parent(parent)
+    stack = ExitStack()
+    _work = stack.enter_context(opened(job))
+    multiprocessing.util.Finalize(None, stack.close, exitpriority=10)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, of `kill -9` too (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _call(call: Call) -> tuple[int, Any]:
+    assert _work is not None
+    return _work(call)

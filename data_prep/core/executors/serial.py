@@ -1,0 +1,31 @@
+"""Shards in this process: one after another, or several by threads for a step that mostly waits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import Any
+
+from data_prep.core.shards import Call, Job, opened
+
+
+def work(job: Job, calls: Sequence[Call], rows: int | None) -> Generator[tuple[int, Any], None, None]:
+    """Do the calls, begun in their order; `rows` that they are about, where that is known."""
+    if not calls:
+        return
+    at_once = job.step().shards_at_once
+    if at_once == 1:
+        with opened(job, rows) as call_on_shard:
+            yield from map(call_on_shard, calls)
+        return
+    waiting, running = iter(calls), set[Future[tuple[int, Any]]]()
+    # The threads end after the step, which on an error ends what they wait for.
+    with ThreadPoolExecutor(at_once) as threads, opened(job, rows) as call_on_shard:
+        while True:
+            running |= {threads.submit(call_on_shard, call) for call in islice(waiting, at_once - len(running))}
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()

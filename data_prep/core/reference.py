@@ -1,0 +1,119 @@
+"""What steps there are and what they take, read from their code: for people, and as a JSON schema for editors.
+
+python -m data_prep steps [NAME]
+python -m data_prep schema > configs/data.schema.json
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from data_prep.core.registry import STEPS, is_known, step_class
+from data_prep.errors import DataError, nearest
+
+SUBSTITUTED = {"type": "string", "pattern": r"^\$\{.+\}$"}  # a value of the recipe, such as ${train.seed}
+NAMED = {
+    "name": {"type": "string", "description": "of this step, where two are of one kind"},
+    "inputs": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        "description": "names of earlier steps; by default the one before",
+    },
+}
+
+
+def listing() -> str:
+    """A line for each step."""
+    width = max(map(len, STEPS))
+    return "\n".join(f"{kind:<{width}}  {_summary(kind)}" for kind in STEPS)
+
+
+def reference(kind: str) -> str:
+    """What a step does, examples, and its parameters with types, defaults and meanings. Raises DataError."""
+    if not is_known(kind):
+        raise DataError(f"no such kind of step: {kind!r}{nearest(kind, STEPS)}")
+    cls = step_class(kind)
+    text = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
+    about = inspect.cleandoc(cls.Params.__doc__ or "")
+    lines = [f"{kind}: {_summary(kind)}", "", text, "", "Parameters:", *_table(cls.Params)]
+    return "\n".join([*lines, "", about] if about else lines)
+
+
+def _summary(kind: str) -> str:
+    return inspect.cleandoc(step_class(kind).__doc__ or "").partition("\n")[0]
+
+
+def _table(model: type[BaseModel]) -> Iterator[str]:
+    comments = dict(_comments(model))
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
+        kind = re.sub(r"\b\w+\.", "", inspect.formatannotation(field.annotation))
+        yield f"  {name}: {kind} = {default}" + (f"    # {comments[name]}" if comments.get(name) else "")
+
+
+def _comments(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """(field, the comment behind it) of a model and those that it extends."""
+    for cls in reversed(model.__mro__):
+        if not issubclass(cls, BaseModel) or cls is BaseModel:
+            continue
+        source = textwrap.dedent(inspect.getsource(cls))
+        lines = source.splitlines()
+        (tree,) = ast.parse(source).body
+        assert isinstance(tree, ast.ClassDef)
+        for node in tree.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                rest = lines[(node.end_lineno or 1) - 1][node.end_col_offset :]
+                yield node.target.id, rest.partition("#")[2].strip()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a family's data.yaml."""
+    models = {kind: step_class(kind).Params for kind in STEPS}
+    made, definitions = models_json_schema([(model, "validation") for model in dict.fromkeys(models.values())])
+    places = {model: made[model, "validation"]["$ref"] for model in models.values()}
+    for place in places.values():
+        _open(definitions["$defs"][place.rpartition("/")[2]])
+    items = [_item(kind, {"anyOf": [{"$ref": places[model]}, {"type": "null"}]}) for kind, model in models.items()]
+    own = {"type": "object", "patternProperties": {r"^[\w.]+:\w+$": {}}, "additionalProperties": False}
+    step = {"anyOf": [{"enum": list(STEPS)}, *items, _item("pipeline", {"type": "string"}), own]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Pipelines of a family",
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": step},
+        "$defs": definitions["$defs"],
+    }
+
+
+def _item(kind: str, params: dict[str, Any]) -> dict[str, Any]:
+    description = {} if kind == "pipeline" else {"description": _summary(kind)}
+    return {
+        "type": "object",
+        "properties": {kind: {**params, **description}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+
+
+def _open(model: dict[str, Any]) -> None:
+    """Let parameters be named values of the recipe, lists be single values, and steps have names and inputs."""
+    properties = model.setdefault("properties", {})
+    for name, value in properties.items():
+        if isinstance(values := value.get("additionalProperties"), dict):
+            value["additionalProperties"] = _or_one(values)
+        properties[name] = {"anyOf": [_or_one(value), SUBSTITUTED]}
+    properties |= NAMED
+
+
+def _or_one(value: dict[str, Any]) -> dict[str, Any]:
+    """A list's schema, or that of one of its items."""
+    return {"anyOf": [value, value["items"]]} if value.get("type") == "array" and "items" in value else value

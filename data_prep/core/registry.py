@@ -1,0 +1,78 @@
+"""The kinds of steps there are, by name: the general ones, and those that each family registers.
+
+A family lists its own in `data_prep/families/<family>/registry.py`, as `STEPS = {"kind": "module:Class"}`. A step's
+module is imported when a pipeline names its kind, so that a launcher stays light. `package.module:Class` in a
+pipeline needs no registration.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from data_prep.core.step import Step
+
+GENERAL = {
+    "load": "data_prep.steps.load:Load",
+    "generate": "data_prep.steps.generate:Generate",
+    "label": "data_prep.steps.label:Label",
+    "rewrite": "data_prep.steps.rewrite:Rewrite",
+    "score": "data_prep.steps.score:ScoreStep",
+    "difficulty": "data_prep.steps.difficulty:Difficulty",
+    "select": "data_prep.steps.select:Select",
+    "map": "data_prep.steps.function:Map",
+    "filter": "data_prep.steps.function:Filter",
+    "join": "data_prep.steps.join:Join",
+    "split": "data_prep.steps.split:Split",
+    "dedup": "data_prep.steps.dedup:Dedup",
+    "decontaminate": "data_prep.steps.decontaminate:Decontaminate",
+    "mix": "data_prep.steps.mix:Mix",
+    "gold": "data_prep.steps.gold:Gold",
+    "best_of_n": "data_prep.steps.best_of_n:BestOfN",
+    "pairs": "data_prep.steps.pairs:Pairs",
+    "length_pairs": "data_prep.steps.length_pairs:LengthPairs",
+    "groups": "data_prep.steps.groups:Groups",
+    "choose_by_likeness": "data_prep.steps.choose:Choose",
+    "add_reference": "data_prep.steps.references:AddReference",
+    "references_sft": "data_prep.steps.references:ReferencesSft",
+    "export": "data_prep.steps.export:Export",
+}
+
+
+def _of_families() -> dict[str, str]:
+    files = sorted(Path(__file__).parents[1].glob("families/*/registry.py"))
+    modules = [importlib.import_module(f"data_prep.families.{file.parent.name}.registry") for file in files]
+    return {kind: place for module in modules for kind, place in module.STEPS.items()}
+
+
+STEPS: dict[str, str] = {**GENERAL, **_of_families()}  # kind -> module:Class
+
+
+def step_class(kind: str) -> type[Step]:
+    """The class registered as `kind`, or named by it as `package.module:Class`. Raises KeyError for an unknown kind."""
+    return load_class(place_of(kind))
+
+
+def place_of(kind: str) -> str:
+    """`module:Class` of a kind. Raises KeyError."""
+    return kind if ":" in kind else STEPS[kind]
+
+
+def is_known(kind: str) -> bool:
+    """Whether a kind is registered, or names a class that can be imported and is a step."""
+    if ":" not in kind:
+        return kind in STEPS
+    try:
+        load_class(kind)
+    except (ImportError, AttributeError, AssertionError, ValueError):
+        return False
+    return True
+
+
+def load_class(place: str) -> type[Step]:
+    """The step at `module:Class`."""
+    module, name = place.split(":")
+    found = getattr(importlib.import_module(module), name)
+    assert isinstance(found, type)
+    assert issubclass(found, Step)
+    return found

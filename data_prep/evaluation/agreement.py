@@ -1,0 +1,217 @@
+"""How often a reward prefers the answer that people prefer, reward by reward, beside the paper's figures.
+
+    make agreement/bleuberi DATA=pairs.jsonl
+    python -m data_prep.evaluation.agreement --data pairs.jsonl --paper recipes/bleuberi/_paper.yaml --out agreement
+
+Rows: {"prompt": text or messages, "responses": [a, b], "winner": 0, 1 or "tie", "references": [text, …]}. As in
+BLEUBERI (arena_analysis/run_arena_analysis.py) a reward says "tie" where both scores are equal, and agrees where it
+says what people said, ties included. A pair with a score that is an error is left out for that reward, and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+import yaml
+
+import rewards
+from data_prep.core.files import write_atomic
+from data_prep.core.step import Drop
+from data_prep.errors import DataError
+from data_prep.evaluation.intervals import interval
+from data_prep.sources.files import read_records
+
+Scores = list[tuple[float, float] | None]  # of each pair; None where one could not be scored
+MOST_REFERENCES = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    prompt: list[dict[str, str]]
+    responses: tuple[str, str]
+    winner: int | str
+    references: list[str]
+
+
+def read_pairs(path: Path) -> tuple[list[Pair], Counter[str]]:
+    """The pairs of a file, and the records that are none by reason. Raises DataError when there is no pair."""
+    pairs: list[Pair] = []
+    faults: Counter[str] = Counter()
+    for record in read_records(path):
+        made = record.reason if isinstance(record, Drop) else _pair(record)
+        if isinstance(made, Pair):
+            pairs.append(made)
+        else:
+            faults[made] += 1
+    if not pairs:
+        raise DataError(
+            f"{path}: no pair in it ({dict(faults)}); a row is prompt, responses [a, b], winner, references"
+        )
+    return pairs, faults
+
+
+def _pair(record: dict[str, Any]) -> Pair | str:
+    """A pair, or what is wrong with it."""
+    prompt, responses, references = (record.get(name) for name in ("prompt", "responses", "references"))
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(messages, list) or not messages:
+        return "no prompt"
+    if not isinstance(responses, list) or len(responses) != 2 or not all(isinstance(text, str) for text in responses):
+        return "responses are not two texts"
+    if record.get("winner") not in (0, 1, "tie") or isinstance(record.get("winner"), bool):
+        return "winner is not 0, 1 or tie"
+    given = (
+        [text for text in references if isinstance(text, str) and text.strip()] if isinstance(references, list) else []
+    )
+    return Pair(messages, (responses[0], responses[1]), record["winner"], given) if given else "no reference"
+
+
+def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int | None, workers: int) -> Scores:
+    """Both scores of each pair by a reward, from the first so many references. Raises RewardError."""
+    reward = rewards.load(name, **params)
+    reward.check_ready()
+    rows = [
+        {"id": str(at), "prompt": pair.prompt, "references": pair.references[:references]}
+        for at, pair in enumerate(pairs)
+        for _ in pair.responses
+    ]
+    texts = [text for pair in pairs for text in pair.responses]
+    scores = reward.score_many(rows, texts, workers)
+    failed = [score.outcome in ("error", "timeout") for score in scores]
+    return [
+        None if failed[at] or failed[at + 1] else (scores[at].value, scores[at + 1].value)
+        for at in range(0, len(scores), 2)
+    ]
+
+
+def zsum(parts: Sequence[Scores]) -> Scores:
+    """Mean of the parts' z-scores over all responses, as the original adds a reward model to BLEU."""
+    normal: list[Scores] = []
+    for part in parts:
+        values = [value for both in part if both for value in both]
+        mean, deviation = (fmean(values), pstdev(values)) if values else (0.0, 0.0)
+        normal.append([both and tuple((v - mean) / deviation if deviation else 0.0 for v in both) for both in part])  # type: ignore[misc]
+    return [
+        (fmean(part[0] for part in own), fmean(part[1] for part in own)) if all(own) else None
+        for own in zip(*normal, strict=True)
+    ]
+
+
+def agreement(pairs: Sequence[Pair], scores: Scores) -> dict[str, Any]:
+    """Accuracy in percent with its 95 % interval over the pairs that were scored."""
+    said: list[float] = []
+    ties = 0
+    for pair, both in zip(pairs, scores, strict=True):
+        if both:
+            choice: int | str = "tie" if both[0] == both[1] else int(both[1] > both[0])
+            ties += choice == "tie"
+            said.append(float(choice == pair.winner))
+    if not said:
+        return {"pairs": 0, "left_out": len(scores)}
+    return {"pairs": len(said), "left_out": len(scores) - len(said), "ties": ties, **interval(said)}
+
+
+def measure(
+    pairs: Sequence[Pair], workers: int, encoder: str | None, reward_models: Iterable[tuple[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """Every reward's agreement. reward_models: names and addresses of their servers. Raises RewardError."""
+    most = min(MOST_REFERENCES, *(len(pair.references) for pair in pairs))
+    asked: dict[str, Callable[[], Scores]] = {}
+    for count in range(1, most + 1):
+        name = f"bleu, {count} reference{'s' if count > 1 else ''}"
+        asked[name] = lambda count=count: scored(pairs, "bleu", {"variant": "nmt"}, count, workers)  # type: ignore[misc]
+    for reward in ("rouge_l", "bleu_rouge_f1", "chrf", "keywords"):
+        asked[reward] = lambda reward=reward: scored(pairs, reward, {}, 1, workers)  # type: ignore[misc]
+    if encoder != "":
+        params = {} if encoder is None else {"model": encoder}
+        asked["embedding"] = lambda: scored(pairs, "embedding", params, 1, workers)
+    asked["length"] = lambda: [(float(len(a.split())), float(len(b.split()))) for a, b in (p.responses for p in pairs)]
+    made = {name: score() for name, score in asked.items()}
+    for model, url in reward_models:
+        name = model.rsplit("/", 1)[-1]
+        made[name] = scored(pairs, "model", {"url": url, "model": model, "thinking": "none"}, 1, workers)
+        made[f"bleu + {name}"] = zsum([made["bleu, 1 reference"], made[name]])
+    return {name: agreement(pairs, scores) for name, scores in made.items()}
+
+
+def report(
+    data: Path,
+    out: Path,
+    paper: Mapping[str, float],
+    workers: int,
+    encoder: str | None,
+    reward_models: Iterable[tuple[str, str]],
+) -> str:
+    """Measure, write <out>.json, <out>.png and <out>.md, and return the table. Raises DataError and RewardError."""
+    pairs, faults = read_pairs(data)
+    figures = measure(pairs, workers, encoder, reward_models)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
+    lines += ["| reward | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|"]
+    for name, own in figures.items():
+        values = (
+            f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}"
+            if own["pairs"]
+            else "— | — | —"
+        )
+        lines.append(f"| {name} | {values} | {paper.get(name, '—')} |")
+    if faults:
+        lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
+    table = "\n".join(lines) + "\n"
+    write_atomic(
+        out.with_suffix(".json"),
+        [json.dumps({"pairs": len(pairs), "faults": faults, "rewards": figures}, indent=1).encode()],
+    )
+    write_atomic(out.with_suffix(".md"), [table.encode()])
+    _plot(out.with_suffix(".png"), {name: own for name, own in figures.items() if own["pairs"]}, paper)
+    return table
+
+
+def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, float]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.35 * len(figures) + 1), layout="constrained")
+    axes = figure.subplots()
+    names = list(figures)[::-1]
+    for place, name in enumerate(names):
+        low, high = figures[name]["ci95"]
+        axes.plot([low, high], [place, place], color="tab:blue")
+        axes.plot(figures[name]["mean"], place, "o", color="tab:blue", label="here" if place == 0 else None)
+        if name in paper:
+            axes.plot(paper[name], place, "x", color="tab:orange", label=None)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="agreement with people, % (○ here, × the paper)")
+    axes.axvline(50, color="lightgrey", zorder=0)
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 done, 2 something to mend."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help="pairs")
+    parser.add_argument("--out", type=Path, default=Path("agreement"), help="<out>.md, .json and .png")
+    parser.add_argument("--paper", type=Path, help="YAML whose `agreement` maps rewards to published figures")
+    parser.add_argument("--encoder", help="of reward embedding: a folder or an id on the Hub; '' leaves it out")
+    parser.add_argument("--reward_models", nargs="*", default=[], help="name=address of servers that run")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that score")
+    args = parser.parse_args(argv)
+    servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
+    try:
+        paper = yaml.safe_load(args.paper.read_text())["agreement"] if args.paper else {}
+        print(report(args.data, args.out, paper, args.workers, args.encoder, servers), end="")
+    except (DataError, rewards.RewardError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

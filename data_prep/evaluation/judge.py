@@ -1,0 +1,310 @@
+"""A model as the judge of two answers: both orders, ties, lengths, intervals by prompt, and a cap on what it may cost.
+
+    python -m data_prep.evaluation.judge --questions question.jsonl --answers ours.jsonl --baseline theirs.jsonl \\
+        --model gpt-4.1-mini --base_url https://api.openai.com/v1 --api_key_env OPENAI_API_KEY --spend_cap 5 \\
+        --out judged
+
+Question files: MT-Bench's (turns, of which the first is asked), Arena-Hard's v1 (turns) and v2 (prompt), WildBench's
+(conversation_input, checklist). Answers: rows with `completion`, or the files that these benchmarks keep answers in.
+The prompt is ours (templates/prompts/judge), so that figures are not those of the benchmarks' own judges.
+
+A reply counts only where its last line is a verdict. A pair with an order that has none, after `tries`, is invalid: it
+is counted, and is no part of any mean. Style control is a logistic regression of the verdict on the relative difference
+of lengths, (a - b) / (a + b) in words, as Arena-Hard has it; the controlled win rate is its value at equal lengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from data_prep.core import pipeline
+from data_prep.core.files import write_atomic
+from data_prep.core.fingerprint import file_hash
+from data_prep.core.manifest import read_manifest
+from data_prep.core.progress import Lines
+from data_prep.core.rows import encode
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.errors import DataError
+from data_prep.evaluation.intervals import percent
+from data_prep.inference import prompts
+from data_prep.inference.api.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint
+from data_prep.inference.api.replies import Failed, as_drop
+from data_prep.inference.api.requests import Request
+from data_prep.inference.sampling import Sampling, prompt_seed
+from data_prep.sources.files import read_records
+from data_prep.sources.tasks import ROOT
+from rewards.thinking import thinking
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from data_prep.inference.api.client import ChatClient
+
+_VERDICT = re.compile(r"\**verdict\**:?\**\s*\[*(a|b|tie)\]*\.?\**", re.IGNORECASE)
+_MARK = re.compile(r"</?\s*(answer|question)_?[ab12]?\s*>", re.IGNORECASE)
+ORDERS = ("first", "second")  # where our answer stands
+RESAMPLES = 1000
+RIDGE = 1e-3  # of the regression: keeps it finite where one side wins all
+
+
+class JudgeParams(EndpointParams):
+    """thinking: the format of the answers, of which the judge sees what follows the thought."""
+
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1)
+    tries: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+    thinking: str = "none"
+
+
+class Judge(Step):
+    """`completion` against `references[0]`: score 1, 0.5 or 0, the mean of both orders; without it, outcome error."""
+
+    kind = "judge"
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
+    present: ClassVar[tuple[str, ...]] = ("completion",)
+    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
+    shard_rows = SHARD_SAMPLES // 2
+    Params = JudgeParams
+    params: JudgeParams
+
+    def env(self) -> str:
+        return self.params.env
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        return {"prompts": prompts.content_hash("judge"), **self.params.identity(base)}
+
+    def tally(self, row: Row) -> str:
+        return str(row["outcome"])
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        with endpoint(self.params, ctx) as asker:
+            yield lambda rows, shard: self._judged(rows, asker)
+
+    def _judged(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+        todo = [(at, order) for at in range(len(rows)) for order in ORDERS]
+        verdicts: dict[tuple[int, str], float] = {}
+        failed: dict[int, Drop] = {}
+        for attempt in range(self.params.tries):
+            left = [key for key in todo if key not in verdicts]
+            if not left:
+                break
+            sampling = Sampling(
+                1, max(self.params.temperature, 0.7 if attempt else 0.0), max_tokens=self.params.max_tokens
+            )
+            requests = [self._request(rows[at], order, attempt) for at, order in left]
+            for (at, order), reply in zip(left, asker.ask(requests, sampling), strict=True):
+                if isinstance(reply, Failed):
+                    failed[at] = as_drop(reply, rows[at]["id"])
+                elif (value := verdict(reply[0].text)) is not None:
+                    verdicts[at, order] = value if order == "first" else 1 - value
+        for at, row in enumerate(rows):
+            values = [verdicts.get((at, order)) for order in ORDERS]
+            known = [value for value in values if value is not None]
+            about = {"verdicts": values} | ({"problem": failed[at].reason} if at in failed and len(known) < 2 else {})
+            yield {
+                **row,
+                "score": sum(known) / 2 if len(known) == 2 else 0.0,
+                "outcome": "scored" if len(known) == 2 else "error",
+                "meta": {**row.get("meta", {}), "judge": about},
+            }
+
+    def _request(self, row: Row, order: str, attempt: int) -> Request:
+        answers = [thinking(self.params.thinking).answer_of(row["completion"]), row["references"][0]]
+        a, b = (_MARK.sub("", text) for text in (answers if order == "first" else answers[::-1]))
+        question = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
+        checklist = row.get("meta", {}).get("checklist") or []
+        text = prompts.render("judge/pair", question=_MARK.sub("", question), a=a, b=b, checklist=checklist)
+        return Request([{"role": "user", "content": text}], prompt_seed(self.params.seed, f"{row['id']}\0{attempt}"))
+
+
+def verdict(reply: str) -> float | None:
+    """1 for the first answer, 0 for the second, 0.5 for a tie; None where the last line is no verdict."""
+    last = next((line.strip() for line in reversed(reply.splitlines()) if line.strip()), "")
+    match = _VERDICT.fullmatch(last)
+    return {"a": 1.0, "b": 0.0, "tie": 0.5}[match[1].lower()] if match else None
+
+
+def question(record: Mapping[str, Any]) -> Row | None:
+    """A question of any of the shapes, None where its prompt is not found."""
+    turns, asked = record.get("turns"), record.get("conversation_input")
+    if isinstance(turns, list) and turns:
+        asked = turns[0].get("content") if isinstance(turns[0], dict) else turns[0]
+    asked = asked if asked else record.get("prompt")
+    prompt = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
+    if not prompt or not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in prompt):
+        return None
+    messages = [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
+    source = str(record.get("category") or record.get("primary_tag") or record.get("source") or "all")
+    about = {"checklist": record["checklist"]} if isinstance(record.get("checklist"), list) else {}
+    return {"id": name_of(record), "prompt": messages, "source": source, "meta": about}
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """What a question is called in its own file and in those of its answers."""
+    names = ("question_id", "uid", "session_id", "id")
+    return next((str(record[name]) for name in names if record.get(name) is not None), "")
+
+
+def answer(record: Mapping[str, Any]) -> str | None:
+    """An answer's text, of any of the shapes."""
+    said = record.get("completion")
+    if isinstance(choices := record.get("choices"), list) and choices:
+        said = choices[0].get("turns", [None])[0]
+    if isinstance(messages := record.get("messages"), list) and messages:
+        said = messages[-1].get("content")
+    if isinstance(output := record.get("output"), list | str) and output:
+        said = output[0] if isinstance(output, list) else output
+    if isinstance(said, dict):
+        said = said.get("answer", said.get("content"))
+    return said if isinstance(said, str) else None
+
+
+def pairs(questions: Path, answers: Path, baseline: Path) -> tuple[list[Row], Counter[str]]:
+    """Rows to judge, and the questions that are none by reason. Raises DataError when there is not one row."""
+    ours, theirs = (_answers(path) for path in (answers, baseline))
+    rows: list[Row] = []
+    left_out: Counter[str] = Counter()
+    for record in read_records(questions):
+        made = None if isinstance(record, Drop) else question(record)
+        if made is None:
+            left_out["no question"] += 1
+        elif made["id"] not in ours or made["id"] not in theirs:
+            left_out["no answer" if made["id"] not in ours else "no answer of the baseline"] += 1
+        else:
+            rows.append({**made, "completion": ours[made["id"]], "references": [theirs[made["id"]]]})
+    if not rows:
+        raise DataError(f"{answers}: no question of {questions} has both answers ({dict(left_out)})")
+    return rows, left_out
+
+
+def _answers(path: Path) -> dict[str, str]:
+    found = {}
+    for record in read_records(path):
+        if isinstance(record, dict) and (text := answer(record)) is not None:
+            meta = record.get("meta")
+            prompt = meta.get("prompt_id") if isinstance(meta, dict) else None
+            found[str(prompt or name_of(record)).rsplit("/", 1)[-1]] = text
+    return found
+
+
+def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
+    """Figures over judged rows, in percent: win rate, also at equal lengths, with 95 % intervals by prompt; ties;
+    how often the orders disagree, how often the longer answer wins, mean words; and the rows that are invalid."""
+    valid = [row for row in rows if row["outcome"] == "scored"]
+    result: dict[str, Any] = {"pairs": len(rows), "invalid": len(rows) - len(valid)}
+    if not valid:
+        return result
+    wins = np.array([row["score"] for row in valid])
+    words = np.array(
+        [[len(text.split()) for text in (row["completion"], row["references"][0])] for row in valid], float
+    )
+    style = (words[:, 0] - words[:, 1]) / np.maximum(1, words.sum(axis=1))
+    draws = np.random.default_rng(seed).integers(len(valid), size=(RESAMPLES, len(valid)))
+    verdicts = [row["meta"]["judge"]["verdicts"] for row in valid]
+    decided = (wins != 0.5) & (style != 0)
+    result |= {
+        "win_rate": _with_interval(float(wins.mean()), wins[draws].mean(axis=1)),
+        "win_rate_equal_length": _with_interval(
+            controlled(wins, style), np.array([controlled(wins[draw], style[draw]) for draw in draws])
+        ),
+        "ties": percent(float((wins == 0.5).mean())),
+        "orders_disagree": percent(sum(first != second for first, second in verdicts) / len(valid)),
+        "longer_wins": percent(float(((style > 0) == (wins > 0.5))[decided].mean())) if decided.any() else None,
+        "mean_words": {"ours": round(float(words[:, 0].mean()), 1), "baseline": round(float(words[:, 1].mean()), 1)},
+    }
+    by: dict[str, list[float]] = defaultdict(list)
+    for row in valid:
+        by[row["source"]].append(row["score"])
+    result["by_category"] = {
+        name: {"n": len(own), "win_rate": percent(sum(own) / len(own))} for name, own in by.items()
+    }
+    return result
+
+
+def controlled(wins: NDArray[np.float64], style: NDArray[np.float64]) -> float:
+    """Win rate at equal lengths: sigmoid of the intercept of a logistic regression, by Newton's steps."""
+    features, weights = np.stack([np.ones_like(style), style], axis=1), np.zeros(2)
+    for _ in range(30):
+        chance = 1 / (1 + np.exp(-features @ weights))
+        gradient = features.T @ (wins - chance) - RIDGE * weights
+        curvature = (features * (chance * (1 - chance))[:, None]).T @ features + RIDGE * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        weights += np.clip(step, -5, 5)
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(1 / (1 + np.exp(-weights[0])))
+
+
+def _with_interval(value: float, resampled: NDArray[np.float64]) -> dict[str, Any]:
+    return {"mean": percent(value), "ci95": [percent(float(one)) for one in np.quantile(resampled, (0.025, 0.975))]}
+
+
+def judge(args: argparse.Namespace) -> dict[str, Any]:
+    """Judge what is left, and write <out>.jsonl, <out>.json. Raises DataError."""
+    rows, left_out = pairs(args.questions, args.answers, args.baseline)
+    out = Path(f"{args.out}.pairs.jsonl").absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, [line for line in map(encode, rows) if isinstance(line, bytes)])
+    names = ("model", "base_url", "api_key_env", "spend_cap", "seed", "thinking", "concurrency")
+    steps = (
+        pipeline.StepSpec(name="load", kind="load", params={"path": str(out)}),
+        pipeline.StepSpec(
+            name="judge", kind="data_prep.evaluation.judge:Judge", inputs=("load",),
+            params={name: getattr(args, name) for name in names if getattr(args, name) is not None},
+        ),
+    )  # fmt: skip
+    if faults := pipeline.check(steps):
+        raise DataError("\n".join(f"{fault.path[-1]}: {fault.message}" for fault in faults))
+    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache.absolute(), steps=steps, max_drop_share=0.05)
+    pipeline.run(spec, progress=Lines())
+    folder = pipeline.find(spec)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    judged = list(pipeline.read_rows(folder))
+    files = {name: file_hash(getattr(args, name)) for name in ("questions", "answers", "baseline")}
+    about = {"judge": args.model, "seed": args.seed, "files": files, "left_out": dict(left_out), "cost": manifest.cost}
+    result = {**summary(judged, args.seed), **about}
+    write_atomic(Path(f"{args.out}.json"), [json.dumps(result, indent=1).encode(), b"\n"])
+    write_atomic(Path(f"{args.out}.jsonl"), [line for line in map(encode, judged) if isinstance(line, bytes)])
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 done, 2 something to mend, 3 a limit was passed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("questions", "answers", "baseline"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--model", required=True, help="the judge")
+    parser.add_argument("--base_url", required=True)
+    parser.add_argument("--api_key_env")
+    parser.add_argument("--spend_cap", type=float, help="dollars")
+    parser.add_argument("--concurrency", type=int)
+    parser.add_argument("--thinking", help="the format of our answers, whose thought the judge is not shown")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True, help="<out>.json: figures; <out>.jsonl: every pair with its verdicts")
+    cache = Path(os.environ.get("POSTTRAIN_CACHE") or ROOT / ".cache") / "steps"
+    parser.add_argument("--cache", type=Path, default=cache)
+    try:
+        print(json.dumps(judge(parser.parse_args(argv)), indent=1))
+    except (DataError, ValidationError) as error:
+        print(error, file=sys.stderr)
+        return error.status if isinstance(error, DataError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The original's data sets: pool → answers → scores → choice as a pipeline, saved as `datasets` reads it, with a card.
+
+All steps stand in the cache, so that the same command goes on where a killed one stopped. A data set that is there is
+kept if it has the same rows, and refused as another one otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from data_prep.core import pipeline
+from data_prep.core.engine import Progress
+from data_prep.core.files import write_atomic
+from data_prep.core.fingerprint import value_hash
+from data_prep.core.manifest import counts_line, read_manifest
+from data_prep.core.pipeline import Spec, StepSpec
+from data_prep.errors import DataError
+from data_prep.families.bleuberi.pool import messages_of
+from data_prep.inference.apart import environment, run_apart
+from data_prep.steps.choose import length_label
+
+SHORT = {
+    "claude-3-7-sonnet@20250219": "claude", "deepseek-chat-v3": "deepseek", "gemini-2.5-pro-exp-03-25": "gemini",
+    "o4-mini-2025-04-16": "o4mini", "Llama-3.1-8B-Instruct": "llama",
+}  # fmt: skip
+METRICS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bleu": ("bleu", {"variant": "nmt"}), "rouge": ("rouge_l", {}), "bleu_rouge_f1": ("bleu_rouge_f1", {}),
+    "rm": ("model", {}), "bertscore": ("bertscore", {}),
+}  # fmt: skip
+MADE = "made.json"  # in a data set: a hash of its rows
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
+Records = Callable[[], Iterator[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `grpo`, by the original's names; the last four are ours."""
+
+    hf_dataset_path: str
+    ref_models: tuple[str, ...]
+    selection_mode: str
+    num_examples: int | None
+    metric: str | None
+    model: str | None
+    inference_max_new_tokens: int
+    seed: int
+    output_dir: Path
+    output_dataset_name: str | None
+    guarded: bool
+    reward_params: dict[str, Any]
+    cache: Path
+    workers: int
+
+    @property
+    def column(self) -> str | None:
+        """The score's."""
+        return None if self.selection_mode == "random" else f"{self.metric}_score"
+
+    def spec(self) -> Spec:
+        """The pipeline. Raises DataError for options that do not fit together."""
+        local = Path(self.hf_dataset_path).expanduser()
+        if not local.exists() and not HUB_ID.fullmatch(self.hf_dataset_path):
+            raise DataError(f"{self.hf_dataset_path!r} is neither here nor a data set on the Hub (owner/name)")
+        where = {"path": str(local.absolute())} if local.exists() else {"hub": self.hf_dataset_path}
+        steps = [StepSpec(name="pool", kind="reference_pool", params={**where, "ref_models": self.ref_models})]
+        if self.column:
+            if not (self.metric and self.model):
+                raise DataError(f"selection_mode {self.selection_mode} needs both --model and --metric")
+            folder = Path(self.model).expanduser()
+            sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": self.inference_max_new_tokens}
+            answers = {
+                "model": str(folder.absolute()) if folder.is_dir() else self.model,
+                "seed": self.seed,
+                **sampling,
+            }
+            steps.append(StepSpec(name="answers", kind="generate", params=answers, inputs=("pool",)))
+            reward, params = METRICS[self.metric]
+            score = {"reward": reward, "params": {**params, **self.reward_params}, "workers": self.workers}
+            steps.append(StepSpec(name="scores", kind="score", params=score, inputs=("answers",)))
+        elif self.num_examples is None:
+            raise DataError("selection_mode random needs --num_examples")
+        choice = {"mode": self.selection_mode, "n": self.num_examples, "seed": self.seed, "guarded": self.guarded}
+        steps.append(StepSpec(name="choice", kind="choose_by_likeness", params=choice, inputs=(steps[-1].name,)))
+        if faults := pipeline.check(steps):
+            raise DataError("\n".join(map(str, faults)))
+        return Spec(name="bleuberi", base=Path.cwd(), cache=self.cache, steps=tuple(steps), max_drop_share=0.05)
+
+    def name(self, rows: int) -> str:
+        """The data set's name, by default as the original makes it."""
+        if self.output_dataset_name:
+            return self.output_dataset_name
+        references = "".join(f"-{SHORT.get(model, model)}" for model in self.ref_models)
+        scored = f"{self.metric}_{_basename(self.model or '')}_" if self.metric else ""
+        mode = f"{self.selection_mode}{'_guarded' if self.guarded else ''}"
+        return f"{_basename(self.hf_dataset_path)}_{scored}{len(self.ref_models)}ref{references}_{mode}_{rows}"
+
+
+def _basename(path: str) -> str:
+    parts = path.rstrip("/").split("/")
+    return "_".join(parts[-2:]) if "ckpts" in path else parts[-1]
+
+
+def grpo(request: Request, progress: Progress) -> Path:
+    """Run what is left of the pipeline and save its rows. Raises DataError."""
+    spec, column = request.spec(), request.column
+    for step, plan in zip(spec.steps, pipeline.plan(spec), strict=True):
+        if plan.env == "core" or plan.state == "done":
+            pipeline.run(spec, [step.name], progress)
+        else:
+            run_apart(spec, [step.name], environment(plan.env))
+    folders = {plan.name: plan.dir for plan in pipeline.plan(spec)}
+    chosen = read_manifest(folders["choice"])
+    assert chosen is not None
+
+    def records() -> Iterator[dict[str, Any]]:
+        for row in pipeline.read_rows(folders["choice"]):
+            score = {column: float(row["meta"]["likeness"])} if column else {}
+            prompt, gold = row["prompt"][-1]["content"], row.get("answer", "")
+            record = {"id": row["id"], "source": row["source"], "messages": messages_of(row), "prompt": prompt}
+            yield {**record, "ground_truth": gold, "references": row["references"], **score}
+
+    output = request.output_dir / "data_grpo" / request.name(chosen.rows_out)
+    plots: dict[str, list[float]] = {}
+    if column:
+        plots[f"{column} of the pool"] = [float(row["score"]) for row in pipeline.read_rows(folders["scores"])]
+        plots[f"{column} of the chosen"] = [row["meta"]["likeness"] for row in pipeline.read_rows(folders["choice"])]
+    save(output, records, lambda: _card(request, spec, folders), value_hash([chosen.sha256, column]), plots)
+    return output
+
+
+def sft(source: Path, output_dir: Path, only: tuple[int, ...]) -> Path:
+    """Of each row of a data set that `grpo` saved, a row for each reference. Raises DataError."""
+    from datasets.arrow_dataset import Dataset
+
+    if not (source / "train").is_dir():
+        raise DataError(f"{source}: no data set with a split `train`, as `grpo` saves it")
+    data = Dataset.load_from_disk(str(source / "train"))
+
+    def records() -> Iterator[dict[str, Any]]:
+        for row in cast(Iterator[dict[str, Any]], iter(data)):
+            for place, reference in enumerate(row["references"]):
+                if not only or place in only:
+                    turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": reference}]
+                    yield {"id": f"{row['id']}_{place}", "source": row["source"], "messages": turns}
+
+    output = output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
+    taken = ", ".join(map(str, only)) or "all"
+    card = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
+    save(output, records, lambda: card, value_hash([data._fingerprint, only]), {})
+    return output
+
+
+def save(output: Path, records: Records, card: Callable[[], str], key: str, plots: dict[str, list[float]]) -> None:
+    """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
+
+    The same one, by its key, is kept. Raises DataError where another one is, or there is no row.
+    """
+    from datasets.arrow_dataset import Dataset
+    from datasets.dataset_dict import DatasetDict
+    from datasets.utils.tqdm import disable_progress_bars
+
+    if output.exists():
+        made = output / MADE
+        if made.is_file() and json.loads(made.read_bytes()) == key:
+            return
+        raise DataError(f"{output}: there already, and made otherwise: remove it, or give another name or folder")
+    if next(records(), None) is None:
+        raise DataError(f"{output.name}: no row is left to save")
+    disable_progress_bars()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
+        whole, name = Path(folder) / "whole", f"{key[:16]}"
+        data = Dataset.from_generator(records, cache_dir=str(Path(folder) / "cache"), fingerprint=name)
+        DatasetDict({"train": data}).save_to_disk(str(whole))
+        write_atomic(whole / "README.md", [card().encode()])
+        for title, scores in plots.items():
+            _histogram(whole / f"{title.replace(' ', '_')}.png", title, scores)
+        write_atomic(whole / MADE, [json.dumps(key).encode()])
+        del data
+        shutil.move(whole, output)
+
+
+def _histogram(path: Path, title: str, scores: list[float]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(scores, bins=50)
+    axes.set(title=f"{title}: {len(scores):,} rows", xlabel="score", ylabel="rows")
+    figure.savefig(path, dpi=120)
+
+
+def _card(request: Request, spec: Spec, folders: dict[str, Path]) -> str:
+    """How the rows were made, what was dropped on the way, and how much of the choice is a mismatch of lengths."""
+    references = ", ".join(request.ref_models)
+    lines = [f"Prompts of {request.hf_dataset_path}, references: {references}. Columns are BLEUBERI's.", ""]
+    lines += ["| step | rows in | rows out | dropped | key |", "|---|---|---|---|---|"]
+    for step in spec.steps:
+        manifest = read_manifest(folders[step.name])
+        assert manifest is not None
+        numbers = f"{manifest.rows_in:,} | {manifest.rows_out:,} | {counts_line(manifest.drops) or 'none'}"
+        lines.append(f"| {step.name} | {numbers} | `{manifest.key[:12]}` |")
+    return "\n".join(lines + (["", *_lengths(folders)] if "scores" in folders else [])) + "\n"
+
+
+def _lengths(folders: dict[str, Path]) -> list[str]:
+    """Length classes of the pool and of the chosen; of BLEU also who is there by the brevity penalty alone."""
+    pool: Counter[str] = Counter()
+    unpenalised: dict[str, float] = {}
+    for row in pipeline.read_rows(folders["scores"]):
+        pool[length_label(row)] += 1
+        if penalty := row["meta"].get("score_details", {}).get("brevity_penalty"):
+            unpenalised[row["meta"]["prompt_id"]] = row["score"] / penalty
+    chosen = {row["id"]: row["meta"]["length"] for row in pipeline.read_rows(folders["choice"])}
+    picked = Counter(chosen.values())
+    lines = ["| the answer beside its shortest reference | pool, % | chosen, % |", "|---|---|---|"]
+    for label, count in pool.most_common():
+        lines.append(f"| {label} | {100 * count / pool.total():.1f} | {100 * picked[label] / picked.total():.1f} |")
+    if unpenalised:
+        lowest = set(sorted(unpenalised, key=unpenalised.__getitem__)[: len(chosen)])
+        share = 100 * sum(name in unpenalised and name not in lowest for name in chosen) / len(chosen)
+        lines += ["", f"Without BLEU's brevity penalty {share:.1f} % of the chosen would not be among the lowest."]
+    return lines

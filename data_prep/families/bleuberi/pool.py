@@ -1,0 +1,151 @@
+"""The prompt pool with its reference answers.
+
+- reference_pool: {hub: yapeichang/BLEUBERI-Tulu3-50k, ref_models: [gold]}
+- reference_pool: {path: a/folder/or/file, ref_models: [gold, o4-mini-2025-04-16]}
+
+The pool's columns are the original's: id, source, messages, optionally prompt, and `ref_output_<model>` for each
+reference model. Without `prompt` and `ref_output_gold` the first user's and the first assistant's message serve. The
+references of a row are gold, where it is asked for, and then the models in the order in which they are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from data_prep.core.fingerprint import value_hash
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError, nearest
+from data_prep.sources.fetch import hub_records
+from data_prep.sources.files import read_records
+from data_prep.sources.origins import Origin
+from data_prep.sources.taking import unique
+from data_prep.sources.tasks import Hub
+from rewards.text.tokenise import tokens_13a
+
+PREFIX = "ref_output_"
+GOLD = "gold"
+LOOK_AT = 1000  # records in which a column must occur
+
+
+class PoolParams(Params):
+    """revision: of the data set on the Hub; the original names none."""
+
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = "main"
+    path: str | None = None
+    ref_models: tuple[str, ...] = Field((GOLD,), min_length=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give one of hub, path")
+        if len(set(self.ref_models)) < len(self.ref_models):
+            raise ValueError("ref_models: a model is named twice")
+        return self
+
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """Gold first, as the original orders references."""
+        return tuple(sorted(self.ref_models, key=lambda model: model != GOLD))
+
+
+class Pool(Step):
+    """Source of prompts with `references`; `answer` is the gold one. Rows that lack a reference are drops."""
+
+    kind = "reference_pool"
+    scope = "source"
+    unkeyed: ClassVar[tuple[str, ...]] = ("path",)  # the files' content is in the fingerprint
+    Params = PoolParams
+    params: PoolParams
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The files by their content, a data set on the Hub by its name. Raises DataError when a file is missing."""
+        place = self._place(base)
+        return {} if isinstance(place, Hub) else {"files": value_hash(Origin("pool", place).identity())}
+
+    def reads(self, base: Path) -> str:
+        return self.params.hub or str(self._place(base))
+
+    def _place(self, base: Path) -> Path | Hub:
+        given = self.params
+        if given.hub:  # `Hub` wants a commit, and the original has none to give
+            return Hub.model_construct(id=given.hub, revision=given.revision, split="train", config=None, files=())
+        path = base / Path(given.path or "").expanduser()
+        return path / "train" if (path / "dataset_dict.json").is_file() else path
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """The pool's rows in its order; `rows` is empty."""
+        place = self._place(ctx.base)
+        found = read_records(place) if isinstance(place, Path) else hub_records(place)
+        head = list(islice(found, LOOK_AT))
+        columns = {name for record in head if isinstance(record, dict) for name in record}
+        self._check(columns)
+        seen: dict[str, int] = {}
+        for record in chain(head, found):
+            made = record if isinstance(record, Drop) else self._row(record)
+            yield made if isinstance(made, Drop) else unique(made, seen)
+
+    def _check(self, columns: set[str]) -> None:
+        """Raises DataError, with the models that there are, for one without a column."""
+        models = sorted(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
+        for model in self.params.ordered:
+            if PREFIX + model not in columns and not (model == GOLD and "messages" in columns):
+                raise DataError(
+                    f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}"
+                )
+
+    def _row(self, record: Mapping[str, Any]) -> Row | Drop:
+        row_id = "" if record.get("id") is None else str(record["id"])
+        messages = record.get("messages")
+        given = record.get("prompt")
+        prompt = _text(given) or _first(given, "user") or _first(messages, "user")
+        if not prompt:
+            return Drop("no prompt", row_id, bad=True)
+        answers = {model: _text(record.get(PREFIX + model)) for model in self.params.ordered}
+        gold = _text(record.get(PREFIX + GOLD)) or _first(messages, "assistant")
+        if GOLD in answers:
+            answers[GOLD] = gold
+        for model, answer in answers.items():
+            if not answer:
+                return Drop(f"no reference {model}", row_id)
+            if not tokens_13a(answer):
+                return Drop(f"reference {model} has no word", row_id, repr(answer[:20]))
+        row: Row = {
+            "id": row_id,
+            "prompt": [{"role": "user", "content": prompt}],
+            "references": list(answers.values()),
+            "source": str(record.get("source") or "unknown"),
+        }
+        if gold:
+            row["answer"] = gold
+        if isinstance(messages, list) and messages != _conversation(prompt, gold):
+            row["meta"] = {"messages": messages}
+        return row
+
+
+def _text(value: Any) -> str:
+    """A column's text, empty where it is null, NaN, blank or no text."""
+    return value if isinstance(value, str) and value.strip() else ""
+
+
+def _first(messages: Any, role: str) -> str:
+    """The first message of a role."""
+    turns = messages if isinstance(messages, list) else []
+    return next(
+        (_text(turn.get("content")) for turn in turns if isinstance(turn, dict) and turn.get("role") == role), ""
+    )
+
+
+def _conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+def messages_of(row: Row) -> list[dict[str, str]]:
+    """The pool's messages of a row."""
+    kept = row.get("meta", {}).get("messages")
+    return kept if isinstance(kept, list) else _conversation(row["prompt"][-1]["content"], row.get("answer", ""))

@@ -1,0 +1,3 @@
+"""Steps of the bleuberi family."""
+
+STEPS = {"reference_pool": "data_prep.families.bleuberi.pool:Pool"}

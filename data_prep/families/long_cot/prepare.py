@@ -1,0 +1,104 @@
+"""Prompts for online RL, as the original's command prepares them: JSON in, two parquet files in verl's columns out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.core.files import whole_file
+from data_prep.errors import DataError
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of the original's prepare_wildchat_data.py, with its names, meanings and defaults."""
+
+    input_json: Path
+    data_source: str = "wildchat"
+    local_dir: Path = Path("data")
+    num_examples: int = 200_000
+    num_validation_examples: int = 1_000
+    seed: int = 42
+
+
+def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
+    """Write <data_source>_{train,val}.parquet; returns them and the dropped entries by reason. Raises DataError."""
+    entries = _read(request.input_json)
+    rows, drops = [], Counter[str]()
+    for number, entry in enumerate(entries):
+        prompt = _prompt(entry)
+        if isinstance(prompt, str):
+            drops[prompt] += 1
+            continue
+        about = {key: str(entry[key]) for key in ("id", "source", "domain") if entry.get(key) is not None}
+        rows.append({"index": number, "prompt": prompt, "about": about})
+    random.Random(request.seed).shuffle(rows)  # noqa: S311 (an order, no secret)
+    held_out = rows[: request.num_validation_examples]
+    train = rows[request.num_validation_examples :][: request.num_examples]
+    if not train:
+        raise DataError(
+            f"{request.input_json}: {len(rows)} usable prompts, all of them for validation: "
+            f"lower --num_validation_examples ({request.num_validation_examples})"
+        )
+    written = [_write(request, "train", train), _write(request, "val", held_out)]
+    return written, drops
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from None
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: a JSON list of entries is expected, not {type(entries).__name__}")
+    return entries
+
+
+def _prompt(entry: Any) -> list[dict[str, str]] | str:
+    """Chat messages that end with the user's, or why there are none."""
+    if not isinstance(entry, dict):
+        return "not an object"
+    if isinstance(entry.get("instruction"), str):
+        messages: Any = [{"role": "user", "content": entry["instruction"]}]
+    else:
+        messages = entry.get("messages")
+    if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
+        return "neither instruction nor messages"
+    while messages and messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    if not messages or not messages[-1]["content"].strip():
+        return "no turn of the user"
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _is_message(message: Any) -> bool:
+    return (
+        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+    )
+
+
+def _write(request: Request, split: str, rows: list[dict[str, Any]]) -> Path:
+    from pyarrow.lib import Table
+    from pyarrow.parquet import write_table
+
+    table = Table.from_pylist(
+        [
+            {
+                "data_source": request.data_source,
+                "prompt": row["prompt"],
+                "ability": "chat",
+                "reward_model": {"style": "model", "ground_truth": ""},
+                "extra_info": {"split": split, "index": row["index"], **row["about"]},
+            }
+            for row in rows
+        ]
+    )
+    request.local_dir.mkdir(parents=True, exist_ok=True)
+    path = request.local_dir / f"{request.data_source}_{split}.parquet"
+    with whole_file(path) as file:
+        write_table(table, file)  # type: ignore[no-untyped-call]  # pyarrow has none
+    return path

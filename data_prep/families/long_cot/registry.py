@@ -1,0 +1,7 @@
+"""The steps of this family, by kind."""
+
+STEPS = {
+    "chat_prompts": "data_prep.families.long_cot.prompts:ChatPrompts",
+    "request_traces": "data_prep.families.long_cot.traces:RequestTraces",
+    "traces": "data_prep.families.long_cot.traces:Traces",
+}

@@ -1,0 +1,106 @@
+"""Plan-then-answer traces of a strong model, and training rows with or without the thought.
+
+- request_traces: {}                     # asks for a plan and an answer in marks; the row keeps its own prompt
+- generate: {engine: endpoint, model: gemini-2.5-flash, …}
+- traces: {format: think}                # rows with thought and answer, in the format that is trained
+- traces: {format: none}                 # the same rows, answers only
+
+The request (templates/prompts/long_cot/plan.j2) is in no training row. A reasoning model's own thought, which the API
+returns beside its reply (`meta.reasoning`), counts as the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.families.long_cot.prompts import MARKS
+from data_prep.inference.prompts import content_hash, render
+from rewards.errors import RewardError
+from rewards.thinking import PRESETS, thinking
+
+REQUEST = "long_cot/plan"  # below templates/prompts
+ASKED = PRESETS["zero"]  # <think>…</think> <response>…</response>
+
+
+class RequestTraces(Step):
+    """Appends the request to the last user turn; `meta.prompt` keeps the prompt that is trained on."""
+
+    kind = "request_traces"
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    Params = Params  # the request is templates/prompts/long_cot/plan.j2
+
+    def fingerprint(self, base: Any) -> dict[str, Any]:
+        return {"request": content_hash("long_cot")}
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        request = render(REQUEST)
+        for row in rows:
+            *before, last = row["prompt"]
+            if last["role"] != "user":
+                yield Drop("the last turn is not the user's", str(row["id"]))
+                continue
+            asked = [*before, {**last, "content": f"{last['content']}\n\n{request}"}]
+            yield {**row, "prompt": asked, "meta": {**row.get("meta", {}), "prompt": row["prompt"]}}
+
+
+class TracesParams(Params):
+    """format: the thinking format that is trained (rewards/thinking.py); `none` keeps answers only.
+
+    parts: how a completion tells thought and answer apart, by marks or by taking its last line as the answer.
+    """
+
+    format: str = "think"
+    parts: Literal["marks", "last_line"] = "marks"
+
+
+class Traces(Step):
+    """Well-formed traces as training rows: one thought, one answer, no marks inside either."""
+
+    kind = "traces"
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")
+    Params = TracesParams
+    params: TracesParams
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        target = thinking(self.params.format)
+        for row in rows:
+            meta = dict(row.get("meta", {}))
+            prompt = meta.pop("prompt", row["prompt"])
+            reasoning = str(meta.pop("reasoning", "") or "")
+            if self.params.parts == "last_line":
+                thought, _, answer = row["completion"].strip().rpartition("\n")
+                reason = "" if thought else "one line: no thought"
+            else:
+                thought, answer, reason = parts(row["completion"], reasoning)
+            if not reason and meta.get("finish_reason") == "length":
+                reason = "truncated"
+            if reason:
+                yield Drop(reason, str(row["id"]), row["completion"][:200])
+                continue
+            try:
+                text = target.render(thought if target.close else "", answer)
+            except RewardError as error:
+                yield Drop("does not fit the format", str(row["id"]), str(error))
+                continue
+            yield {**row, "prompt": prompt, "completion": text, "meta": meta}
+
+
+def parts(completion: str, reasoning: str = "") -> tuple[str, str, str]:
+    """Thought, answer, and why they are no trace ("" for a trace).
+
+    A closing mark that is missing at the end is tolerated; any other violation is a reason, as is a mark inside.
+    """
+    text = completion.strip()
+    if reasoning.strip() and not any(mark in text for mark in MARKS):
+        marked = next((mark for mark in MARKS if mark in reasoning), None)
+        return (reasoning.strip(), text, f"a mark inside the thought: {marked}" if marked else "")
+    if text.count(ASKED.end) == 0 and ASKED.delimiter in text:
+        text += ASKED.end
+    parsed = ASKED.parse(text)
+    problems = [problem for problem in parsed.problems if problem != "empty_thought" or not reasoning]
+    if problems:
+        return "", "", f"not one thought and one answer: {problems[0]}"
+    return parsed.thought, parsed.answer, ""

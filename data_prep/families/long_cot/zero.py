@@ -1,0 +1,101 @@
+"""Zero models: a base model's copy that a chat template prompts into a thinking format, with its end token and stop.
+
+The weights are linked, not copied, where the file system can. `zero.json` in the copy says what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from data_prep.core.fingerprint import REPO
+from data_prep.errors import DataError
+from data_prep.inference.models import find_model
+from rewards.thinking import PRESETS
+
+Format = Literal["zero", "zero_nothink"]
+TEMPLATES = REPO / "templates" / "chat"
+END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first that the tokenizer has ends a turn
+DONE = "zero.json"
+
+
+def write_copy(model: str, revision: str | None, format: Format, out: Path) -> Path:
+    """The folder `out` with the copy, whole or absent. Raises DataError, in one line."""
+    if (out / DONE).is_file():
+        return out
+    source = _folder(model, revision)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file() and file.suffix in (".safetensors", ".json", ".model", ".txt", ".jinja"):
+            _link(file.resolve(), partial / file.name)
+    tokenizer = _read(source / "tokenizer_config.json")
+    end = _end_token(source, tokenizer)
+    template = (TEMPLATES / f"{format}.jinja").read_text("utf-8")
+    _replace(partial / "chat_template.jinja", template)
+    tokenizer.pop("chat_template", None)
+    _replace(partial / "tokenizer_config.json", _json({**tokenizer, "chat_template": template, "eos_token": end[0]}))
+    for name in ("config.json", "generation_config.json"):
+        values = _read(source / name) if (source / name).is_file() else {}
+        _replace(partial / name, _json({**values, "eos_token_id": end[1]}))
+    about = {"model": model, "revision": revision, "format": format, "stop": [PRESETS[format].end], "end_token": end[0]}
+    _replace(partial / DONE, _json(about))
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)
+    return out
+
+
+def _folder(model: str, revision: str | None) -> Path:
+    known = find_model(model, revision, Path.cwd())
+    if known.path:
+        return known.path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(model, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise DataError(f"model {model!r} cannot be fetched: {str(error).splitlines()[0]}") from None
+
+
+def _end_token(source: Path, tokenizer: dict[str, Any]) -> tuple[str, int]:
+    """The token that ends a turn, and its id: one of END_TOKENS, else the tokenizer's own end token."""
+    vocabulary = _read(source / "tokenizer.json")
+    ids = {token["content"]: int(token["id"]) for token in vocabulary.get("added_tokens", [])}
+    named = tokenizer.get("eos_token")
+    own = named.get("content") if isinstance(named, dict) else named
+    for token in (*END_TOKENS, own):
+        if token in ids:
+            return str(token), ids[token]
+    raise DataError(f"{source}/tokenizer.json: none of {', '.join(END_TOKENS)}, and its end token {own!r} has no id")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def _replace(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # a link's target is the source's own file
+    path.write_text(text, "utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from None
+    if not isinstance(read, dict):
+        raise DataError(f"{path}: an object is expected")
+    return read
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

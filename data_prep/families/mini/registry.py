@@ -1,0 +1,3 @@
+"""Steps of the mini world."""
+
+STEPS = {"curriculum": "data_prep.families.mini.step:Curriculum"}

@@ -1,0 +1,25 @@
+"""Names of vLLM's engine arguments and request fields, which `engine:` and `sampling:` of steps are checked against.
+
+<vllm python> -m data_prep.inference.vllm.dump_keys > configs/native/vllm.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+
+def names() -> dict[str, list[str]]:
+    """Names by the mapping that takes them."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    arguments = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
+    return {
+        "engine": sorted(name for name in arguments if not name.startswith("_")),
+        "sampling": sorted(ChatCompletionRequest.model_fields),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(names(), indent=1))

@@ -1,0 +1,127 @@
+"""Checks a reward model's server before a training relies on it. Needs the environment of vLLM.
+
+    python -m data_prep.inference.vllm.reward_check MODEL URL [--revision COMMIT] [--template FILE] [--endpoint]
+
+Eight fixed conversations, a good and a bad answer to each of four questions, are scored by the server and in
+transformers. Refused: no chat template, more than one BOS token, another number of tokens than transformers makes,
+scores that differ, a bad answer above its good one. Prints a line for each conversation, then the verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+TOLERANCE = 1e-2  # absolute below 1, relative above
+HALF_TOLERANCE = 5e-2  # of bf16 and fp16 weights: a bf16 logit of 20 has steps of 0.125, and kernels round differently
+MOST_WRONG = 1  # pairs of four that may be in the wrong order
+TIMEOUT_S = 120.0
+PAIRS = (
+    ("What is 3 + 4?", "3 + 4 = 7, so the answer is \\boxed{7}.", "\\boxed{12}"),
+    ("What is 6 * 5?", "6 * 5 = 30, so the answer is \\boxed{30}.", "\\boxed{11}"),
+    ("Which city is the capital of France?", "The capital of France is Paris.", "I don't know."),
+    ("Name two primary colors.", "Two primary colors are red and blue.", "Purple purple purple"),
+)
+
+
+class Refused(Exception):
+    """The server cannot be used; the message is one line."""
+
+
+def conversations() -> list[list[dict[str, str]]]:
+    """The eight conversations: good and bad answers alternate."""
+    return [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        for question, *answers in PAIRS
+        for answer in answers
+    ]
+
+
+def served(url: str) -> list[tuple[float, int]]:
+    """(score, tokens) of each conversation by the server. Raises Refused."""
+    found = []
+    with httpx2.Client(trust_env=False, timeout=TIMEOUT_S) as client:
+        for messages in conversations():
+            body = {"messages": messages, "use_activation": False}
+            try:
+                reply = client.post(f"{url.rstrip('/').removesuffix('/v1')}/classify", json=body)
+                reply.raise_for_status()
+                read = reply.json()
+                found.append((float(read["data"][0]["probs"][-1]), int(read["usage"]["prompt_tokens"])))
+            except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:
+                raise Refused(f"{url}/classify gives no score: {type(error).__name__}: {error}") from None
+    return found
+
+
+def computed(model: str, revision: str | None, template: Path | None) -> tuple[list[tuple[float, int]], float]:
+    """(score, tokens) of each conversation by transformers on the CPU, and the tolerance. Raises Refused."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
+    if template is not None:
+        tokenizer.chat_template = template.read_text()
+    if not tokenizer.chat_template:
+        raise Refused(f"{model} has no chat template: give reward_model.template")
+    network = AutoModelForSequenceClassification.from_pretrained(model, revision=revision, dtype="auto").eval()
+    found = []
+    for messages in conversations():
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.bos_token_id is not None and ids.count(tokenizer.bos_token_id) > 1:
+            raise Refused(f"the chat template writes {ids.count(tokenizer.bos_token_id)} BOS tokens")
+        with torch.no_grad():
+            score = network(input_ids=torch.tensor([ids])).logits[0, -1]
+        found.append((float(score), len(ids)))
+    return found, TOLERANCE if network.dtype == torch.float32 else HALF_TOLERANCE
+
+
+def problem(
+    scores: Sequence[tuple[float, int]], expected: Sequence[tuple[float, int]], tolerance: float = TOLERANCE
+) -> str | None:
+    """Why the server is refused, or None. `expected` is empty where transformers was not asked."""
+    for number, ((score, tokens), (right, count)) in enumerate(zip(scores, expected, strict=False), 1):
+        if tokens != count:
+            return f"conversation {number} has {tokens} tokens for the server and {count} for transformers (BOS twice?)"
+        if abs(score - right) > tolerance * max(1.0, abs(right)):
+            return f"conversation {number} scores {score:.4f} by the server and {right:.4f} by transformers"
+    wrong = [PAIRS[i][0] for i in range(len(PAIRS)) if scores[2 * i][0] <= scores[2 * i + 1][0]]
+    if len(wrong) > MOST_WRONG:
+        return f"bad answers score above good ones in {len(wrong)} of {len(PAIRS)} pairs: {'; '.join(wrong)}"
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 1 where the server is refused; the last line says why."""
+    parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.reward_check", description="Check a reward model.")
+    parser.add_argument("model")
+    parser.add_argument("url")
+    parser.add_argument("--revision")
+    parser.add_argument("--template", type=Path)
+    parser.add_argument("--endpoint", action="store_true", help="only the server's scores: its weights are elsewhere")
+    args = parser.parse_args(argv)
+    try:
+        scores = served(args.url)
+        expected, tolerance = ([], TOLERANCE) if args.endpoint else computed(args.model, args.revision, args.template)
+        for number, (score, tokens) in enumerate(scores):
+            beside = f", by transformers {expected[number][0]:.4f}" if expected else ""
+            print(f"{('good', 'bad')[number % 2]:<4} {score:8.4f}{beside} ({tokens} tokens): {PAIRS[number // 2][0]}")
+        if why := problem(scores, expected, tolerance):
+            raise Refused(why)
+    except Refused as refused:
+        print(refused)
+        return 1
+    except OSError as error:
+        print(f"{args.model}: {' '.join(str(error).split())[:300]}")
+        return 1
+    print("the server scores as transformers does" if expected else "the server prefers good answers")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Values of a record by column, and rows by a column map: `{prompt: problem, answer: solution, meta.level: level}`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import filter as matching
+from typing import Any, Literal
+
+from data_prep.core.rows import FIELDS
+from data_prep.core.step import Drop, Row
+from data_prep.errors import DataError
+from data_prep.sources.messages import Unfit, chat, completion, is_chat, unpacked
+
+Record = Mapping[str, Any]
+Convert = Callable[[Record], Row | Drop]
+Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
+AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
+
+SOURCE = ("source", "data_source")
+LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
+_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_TARGETS = frozenset(FIELDS) - {"meta", "score", "outcome"}
+
+
+def pick(record: Record, path: str) -> Any:
+    """The value at `a`, `a.b` or `a[0]`; None when there is none. A column named so literally comes first."""
+    if path in record:
+        return record[path]
+    value: Any = record
+    for name, index in _PART.findall(path):
+        if name and isinstance(value, Mapping):
+            value = value.get(name)
+        elif index and isinstance(value, list) and int(index) < len(value):
+            value = value[int(index)]
+        else:
+            return None
+    return value
+
+
+def root(path: str) -> str:
+    """The column that a path starts in."""
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
+
+
+def check_columns(columns: Columns) -> None:
+    """Raises ValueError for a target that rows do not have, or several columns where one is meant."""
+    for target, paths in columns.items():
+        if target not in _TARGETS and not re.fullmatch(r"meta\.\w+", target):
+            fields = ", ".join(sorted(_TARGETS))
+            raise ValueError(f"rows have no field {target!r}; map {fields} or meta.<name> to columns")
+        if target != "references" and not isinstance(paths, str):
+            raise ValueError(f"{target}: give one column; only references are read from several")
+
+
+def missing(columns: Columns, names: Collection[str]) -> list[str]:
+    """Columns of a map that are not among `names`; `ref_*` needs one that matches."""
+    paths = [path for given in columns.values() for path in ((given,) if isinstance(given, str) else given)]
+    return [path for path in paths if path not in names and root(path) not in names and not matching(names, path)]
+
+
+def mapped(columns: Columns, names: Collection[str], where: str, thinking: str | None = None) -> Convert:
+    """Conversion by an explicit map. Raises DataError when a column is not there."""
+    if absent := missing(columns, names):
+        raise DataError(f"{where}: no column {', '.join(absent)}; it has: {', '.join(names)}")
+
+    def convert(record: Record) -> Row | Drop:
+        row, meta = labels(record)
+        for target, path in columns.items():
+            value: Any = pick(record, path) if isinstance(path, str) else None
+            if target == "references" and not isinstance(value, list):
+                value = list(_texts(record, (path,) if isinstance(path, str) else path)) or None
+            if target.startswith("meta."):
+                meta.update({target.removeprefix("meta."): value} if value is not None else {})
+            elif value is None:
+                raise absent_value(target, str(path), record)
+            elif target == "prompt":
+                value = unpacked(value)
+                row["prompt"] = chat(value) if is_chat(value) else _as_prompt(value)
+            else:
+                row[target] = completion(unpacked(value), thinking) if target in ("completion", "rejected") else value
+        return finish(row, meta)
+
+    return lambda record: fitting(convert, record)
+
+
+def _texts(record: Record, paths: tuple[str, ...]) -> Iterator[str]:
+    """Texts of columns, names with `*` included, and of the lists in them; empty and absent ones left out."""
+    for path in paths:
+        for name in matching(record, path) or [path]:
+            value = pick(record, name)
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and text.strip():
+                    yield text
+
+
+def fitting(convert: Convert, record: Record) -> Row | Drop:
+    """The record converted, NaN, with which tables say that a value is missing, as null; a drop for an unfit one."""
+    record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
+    try:
+        return convert(record)
+    except Unfit as unfit:
+        return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
+
+
+def absent_value(field: str, path: str, record: Record) -> Unfit:
+    """What is wrong with a record that has no value in a column that is needed."""
+    return Unfit(f"{'null' if root(path) in record else 'missing'} {field}", f"column {path}")
+
+
+def labels(record: Record) -> tuple[Row, dict[str, Any]]:
+    """A new row with what keeps its name everywhere, and its meta."""
+    given = record.get("meta")
+    meta = dict(given) if isinstance(given, dict) else {}
+    meta.update({name: record[name] for name in LABELS if record.get(name) is not None})
+    row: Row = {"id": record.get("id")}
+    row["source"] = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
+    # Other people's columns of these names may hold anything; ours hold what a row can.
+    own = {name: record.get(name) for name in ("rejected", "references", "tests", "score", "outcome")}
+    own["tests"] = _object(own["tests"])
+    row.update({name: value for name, value in own.items() if isinstance(value, FIELDS[name])})
+    return row, meta
+
+
+def _object(tests: Any) -> Any:
+    """Tests that are an object as JSON text."""
+    if not isinstance(tests, str) or not tests.lstrip().startswith("{"):
+        return tests
+    try:
+        return json.loads(tests)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _as_prompt(value: Any) -> Any:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+
+def finish(row: Row, meta: dict[str, Any]) -> Row:
+    """Scalars as text, absent fields out, meta in."""
+    for field in ("id", "answer"):
+        row[field] = as_text(row.get(field))
+    done = {field: value for field, value in row.items() if value is not None}
+    return {**done, "meta": meta} if meta else done
+
+
+def as_text(value: Any) -> Any:
+    """A scalar as text, whole floats without their point (27.0 is "27"); lists of one as their item."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float):
+        return repr(value)
+    return value.strip() if isinstance(value, str) else value
+
+
+def final_answer(row: Row, how: AnswerFrom) -> str | None:
+    """The short answer inside the answer (or else the completion); None when it is not there.
+
+    gsm8k: what follows the last `####`, without thousands' commas. boxed: the last balanced box. boxed_or_short: that,
+    and where nothing is boxed the whole answer, but never a whole completion.
+    """
+    from rewards.extract import last_box
+
+    text = row.get("answer") or row.get("completion") or ""
+    if not isinstance(text, str):
+        return None
+    if how != "gsm8k":
+        short = row.get("answer") if how == "boxed_or_short" else None
+        found = last_box(text)
+        return (found if found is not None else short or "").strip() or None
+    texts = (text, row.get("completion") or "")
+    _, mark, tail = next((one for one in texts if "####" in one), "").rpartition("####")
+    return re.sub(r"(?<=\d),(?=\d{3})", "", tail.strip()) or None if mark else None

@@ -1,0 +1,140 @@
+"""Chat messages of other people's files as ours, and an assistant's message as a completion.
+
+Role names and spellings vary (role/content, from/value; human, gpt, prompter, developer), and a message may hold more
+than a text: parts, a thought, tool calls, a loss weight. What a row cannot hold drops the record with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Message = dict[str, Any]
+
+ROLES = {
+    "human": "user", "user": "user", "prompter": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
+TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of a message's thought, and of its parts
+TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
+
+
+class Unfit(Exception):
+    """Why a record is dropped: `reason` is what drops are counted by."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a value is a list of messages, or one message by itself."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, dict) and ({"role", "content"} <= first.keys() or {"from", "value"} <= first.keys())
+
+
+def unpacked(value: Any) -> Any:
+    """Messages that are written as JSON text, as tables hold them; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{")):
+        return value
+    try:
+        messages = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return messages if is_chat(messages) else value
+
+
+def chat(value: Any) -> list[Message]:
+    """Messages with our roles; system messages at the start are one. Raises Unfit."""
+    messages = [_message(message) for message in (value if isinstance(value, list) else [value])]
+    start = next((at for at, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    for at, message in enumerate(messages[start:], start):
+        if message["role"] == "system":
+            where = f"message {at + 1} of {len(messages)}: move it to the start, or into the user's next message"
+            raise Unfit("system message among the turns", where)
+        if at < len(messages) - 1 and "thought" in message:
+            raise Unfit("reasoning_content of an earlier turn", f"message {at + 1} of {len(messages)}")
+    return with_system(messages[:start], messages[start:])
+
+
+def with_system(system: list[Message], rest: list[Message]) -> list[Message]:
+    """The messages after one system message of all the texts in `system`, each once."""
+    texts = dict.fromkeys(message["content"] for message in system if message["content"])
+    return [{"role": "system", "content": "\n\n".join(map(str, texts))}, *rest] if texts else rest
+
+
+def _message(given: Any) -> Message:
+    if not isinstance(given, Mapping):
+        raise Unfit("prompt is not chat messages", f"found {type(given).__name__}")
+    role = given.get("role", given.get("from"))
+    role = role.lower() if isinstance(role, str) else role
+    if given.get("tool_calls") or given.get("function_call") or role in TOOL_ROLES:
+        raise Unfit("tool calls", "rows hold texts only")
+    text, thought = _parts(given.get("content", given.get("value")))
+    message: Message = {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": text}
+    if message["role"] == "assistant":
+        if given.get("weight", 1) not in (1, None) or given.get("train") is False or given.get("masked") is True:
+            raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
+        if not isinstance(text, str):
+            raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
+        if thought := thought or thought_of(given):
+            message["thought"] = thought
+    return message
+
+
+def thought_of(given: Mapping[str, Any]) -> str:
+    """The thought that stands in a field of its own, "" without one."""
+    return next((given[name] for name in THOUGHTS if isinstance(given.get(name), str) and given[name].strip()), "")
+
+
+def _parts(content: Any) -> tuple[Any, str]:
+    """The text and the thought of a message whose content may be a list of parts."""
+    if not isinstance(content, list):
+        return content, ""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        part = {"text": part} if isinstance(part, str) else part if isinstance(part, Mapping) else {}
+        kind = str(part.get("type", "text"))
+        text = part.get("text", part.get(kind))
+        if kind not in (*TEXTS, *THOUGHTS) or not isinstance(text, str):
+            media = any(word in kind for word in ("image", "video", "audio"))
+            raise Unfit("images, video or audio" if media else "content that is no text", f"a part of type {kind!r}")
+        (texts if kind in TEXTS else thoughts).append(text)
+    return "".join(texts), "".join(thoughts)
+
+
+def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
+    """An answer (a text, a message, or messages that end with it) as a completion in the format `thinking`.
+
+    thought: of an answer that is a text. Raises Unfit.
+    """
+    if is_chat(value):
+        return written(answer(chat(value)), thinking)
+    return written({"content": value, "thought": thought}, thinking)
+
+
+def written(message: Message, thinking: str | None) -> Any:
+    """The text of one of our messages, its thought in the format `thinking`. Raises Unfit."""
+    text, thought = message["content"], message.get("thought")
+    if not thought or not isinstance(text, str):
+        return text
+    if thinking is None:
+        raise Unfit("reasoning_content", "say `thinking: <format>` to keep it as the thought, e.g. think")
+    from rewards.errors import RewardError
+    from rewards.thinking import thinking as format_of
+
+    try:
+        return format_of(thinking).render(thought, text)
+    except RewardError as error:
+        raise Unfit("the thought does not fit the thinking format", str(error)) from None
+
+
+def answer(messages: list[Message]) -> Message:
+    """The assistant's message at the end. Raises Unfit."""
+    if not messages or messages[-1]["role"] != "assistant":
+        raise Unfit("the conversation does not end with the assistant")
+    return messages[-1]

@@ -1,0 +1,174 @@
+"""Chooses prompts by how like their references a model's answers are.
+
+- choose_by_likeness: {mode: hard, n: 5000}                  exactly the original's rule
+- choose_by_likeness: {mode: hard, n: 5000, guarded: true}   without its artefacts
+
+The original's (training/create_training_data.py): easy takes the n highest scores, hard the n lowest, medium the n in
+the middle, each sorted with the highest first and ties in the pool's order; random draws with numpy's legacy
+generator; without n, or with more than there are, all are taken. guarded leaves out rows whose answer is empty or
+truncated or could not be scored and whose references are tiny, and then takes the same share of each stratum, by
+source and by the shortest reference's length; `band` narrows each stratum to a range of its quantiles first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.sources.tasks import known_prompt
+from data_prep.steps import asking
+from data_prep.steps.references import without_sample
+from data_prep.steps.select import Range, number_of
+from rewards.text.tokenise import tokens_13a
+
+Mode = Literal["random", "easy", "medium", "hard"]
+LENGTHS = (16, 64, 256)  # tokens of the shortest reference at which a stratum ends
+MISMATCH = 2.0  # an answer of less than half, or more than twice, the reference's length
+
+
+class ChooseParams(Params):
+    """min_reference: tokens that the shortest reference must have, if guarded. system: a file of templates/prompts,
+    put before the prompts that are chosen."""
+
+    mode: Mode = "hard"
+    n: int | None = Field(None, ge=1)
+    seed: int = Field(42, ge=0, lt=2**32)
+    guarded: bool = False
+    min_reference: int = Field(8, ge=1)
+    band: Annotated[Range, Field()] = (0.0, 1.0)
+    system: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.mode == "random" and self.n is None:
+            raise ValueError("mode random needs n")
+        if not 0 <= self.band[0] <= self.band[1] <= 1:
+            raise ValueError("band: quantiles from 0 to 1")
+        if not self.guarded and self.band != (0.0, 1.0):
+            raise ValueError("band is of the guarded choice: set guarded")
+        if self.system:
+            known_prompt(self.system)
+        return self
+
+
+class Choose(Step):
+    """The chosen prompts, without the answers that they were chosen by; their scores stay, in `meta.likeness`."""
+
+    kind = "choose_by_likeness"
+    scope = "whole"
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
+    Params = ChooseParams
+    params: ChooseParams
+
+    def tally(self, row: Row) -> str | None:
+        """How the answer's length compares with the reference's: is a prompt hard by more than its length?"""
+        label = row.get("meta", {}).get("length")
+        return label if isinstance(label, str) else None
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Chosen rows, the highest score first; all others as drops with their reason."""
+        given = self.params
+        refused: dict[int, str] = {}
+        scores: list[float] = []
+        strata: list[tuple[str, int]] = []
+        for at, row in enumerate(rows):
+            if "score" not in row and (given.mode != "random" or given.guarded):
+                refused[at] = "missing score"
+            elif given.guarded and (reason := self._unfit(row)):
+                refused[at] = reason
+            scores.append(float(row.get("score", 0.0)))
+            strata.append(_stratum(row) if given.guarded else ("", 0))
+        fit = [at for at in range(len(rows)) if at not in refused]
+        chosen = self._by_stratum(fit, scores, strata) if given.guarded else self._plain(fit, scores)
+        system = asking.renderer(given.system)
+        taken = set(chosen)
+        for at in chosen:
+            yield _chosen(rows[at], system)
+        for at, row in enumerate(rows):
+            if at not in taken:
+                yield Drop(refused.get(at, "not chosen"), row["id"], bad=refused.get(at) == "missing score")
+
+    def _plain(self, fit: list[int], scores: Sequence[float]) -> list[int]:
+        """The original's selection, order included."""
+        import numpy as np
+
+        mode, n = self.params.mode, self.params.n
+        if mode == "random":
+            assert n is not None
+            drawn = np.random.RandomState(self.params.seed).choice(len(fit), n, replace=False) if n < len(fit) else ()
+            return [fit[at] for at in drawn] if n < len(fit) else fit
+        if n is None or n >= len(fit):
+            return sorted(fit, key=lambda at: scores[at], reverse=True)
+        if mode == "easy":
+            return sorted(fit, key=lambda at: scores[at], reverse=True)[:n]
+        start = 0 if mode == "hard" else (len(fit) - n) // 2
+        window = sorted(fit, key=lambda at: scores[at])[start : start + n]
+        return sorted(window, key=lambda at: scores[at], reverse=True)
+
+    def _unfit(self, row: Row) -> str | None:
+        if row.get("outcome", "scored") != "scored":
+            return f"outcome {row['outcome']}"
+        if row.get("meta", {}).get("finish_reason") == "length":
+            return "truncated answer"
+        if not row.get("completion", "").strip():
+            return "empty answer"
+        return "tiny reference" if _shortest(row) < self.params.min_reference else None
+
+    def _by_stratum(self, fit: list[int], scores: Sequence[float], strata: Sequence[tuple[str, int]]) -> list[int]:
+        """The same share of each stratum's band, the largest remainders first where shares are no whole numbers."""
+        members: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for at in fit:
+            members[strata[at]].append(at)
+        for name, group in members.items():
+            ranked = sorted(group, key=lambda at: (scores[at], number_of(f"{self.params.seed}:{at}")))
+            low, high = self.params.band
+            members[name] = ranked[round(low * len(ranked)) : round(high * len(ranked))]
+        total = sum(map(len, members.values()))
+        n = min(self.params.n or total, total)
+        exact = {name: n * len(group) / total for name, group in members.items()} if total else {}
+        counts = {name: int(share) for name, share in exact.items()}
+        for name in sorted(exact, key=lambda name: (counts[name] - exact[name], name))[: n - sum(counts.values())]:
+            counts[name] += 1
+        chosen = [at for name, group in members.items() for at in self._window(group, counts[name])]
+        return sorted(chosen, key=lambda at: scores[at], reverse=True)
+
+    def _window(self, ranked: list[int], count: int) -> list[int]:
+        """`count` of a stratum whose lowest score comes first."""
+        if self.params.mode == "random":
+            return sorted(ranked, key=lambda at: number_of(f"{self.params.seed}:{at}"))[:count]
+        spare = len(ranked) - count
+        start = {"hard": 0, "medium": spare // 2, "easy": spare}[self.params.mode]
+        return ranked[start : start + count]
+
+
+def _shortest(row: Row) -> int:
+    """Tokens of the shortest reference: BLEU's reference length."""
+    return min(len(tokens_13a(reference)) for reference in row["references"])
+
+
+def _stratum(row: Row) -> tuple[str, int]:
+    return str(row.get("source", "")), sum(_shortest(row) >= limit for limit in LENGTHS)
+
+
+def length_label(row: Row) -> str:
+    """How an answer's length compares with the shortest reference's."""
+    answer, reference = len(tokens_13a(row.get("completion", ""))), _shortest(row)
+    if row.get("meta", {}).get("finish_reason") == "length":
+        return "answer truncated"
+    if not answer:
+        return "answer empty"
+    if answer * MISMATCH < reference:
+        return "answer less than half as long as the reference"
+    return "answer more than twice as long" if answer > reference * MISMATCH else "answer of similar length"
+
+
+def _chosen(row: Row, system: Any) -> Row:
+    done = without_sample(row)
+    if "score" in row:
+        done["meta"] |= {"likeness": row["score"], "length": length_label(row)}
+    asking.ask(done, system, None)
+    return done

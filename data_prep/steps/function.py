@@ -1,0 +1,100 @@
+"""A function of your own, row by row: `map` changes rows or drops them, `filter` keeps those it says True of.
+
+- map: {function: my_package.rows:shorten, params: {max_words: 300}}
+- filter: {function: my_package.rows:is_english}
+
+The function gets the row, a dict, and the parameters as keywords. For `map` it returns the row, or None to drop it.
+Its module's code, and what that imports of its own package, counts for the step's key.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any, ClassVar
+
+from pydantic import Field, JsonValue, field_validator
+
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError
+
+
+class FunctionParams(Params):
+    """function: `package.module:name`, importable where the pipeline runs; params: its keyword arguments."""
+
+    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("function")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        function(value)
+        return value
+
+
+def function(place: str) -> Callable[..., Any]:
+    """The function at `package.module:name`; the working directory is searched too. Raises ValueError."""
+    module, name = place.split(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{place} cannot be imported: {error}") from None
+    if not callable(value):
+        raise ValueError(f"{place} is no function")
+    return value  # type: ignore[no-any-return]  # whatever it is, it can be called
+
+
+class _OfFunction(Step):
+    Params = FunctionParams
+    params: FunctionParams
+    shard_rows = 1000
+
+    def modules(self) -> tuple[str, ...]:
+        """The function's."""
+        return (self.params.function.split(":")[0],)
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Call the function with each row."""
+        call = function(self.params.function)
+        for row in rows:
+            try:
+                result = call(deepcopy(row), **self.params.params)
+            except Exception as error:
+                error.add_note(f"{self.params.function} was called with row {row['id']!r}")
+                raise
+            yield from self.outputs(row, result)
+
+    def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
+        """What becomes of a row, by what the function returned."""
+        raise NotImplementedError
+
+
+class Map(_OfFunction):
+    """Rows in, the function's rows out; those for which it returns None are drops."""
+
+    kind = "map"
+
+    def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
+        """The new row, with the id of the old one unless it has another."""
+        if result is not None and not isinstance(result, dict):
+            raise DataError(f"{self.params.function} must return a row or None, got {type(result).__name__}")
+        reason = f"{self.params.function} returned None"
+        yield Drop(reason, row["id"]) if result is None else {"id": row["id"], **result}
+
+
+class Filter(_OfFunction):
+    """Rows in, those for which the function returns True out."""
+
+    kind = "filter"
+    passes: ClassVar[bool] = True
+
+    def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
+        """The row, unchanged, or a drop."""
+        if not isinstance(result, bool):
+            raise DataError(f"{self.params.function} must return True or False, got {type(result).__name__}")
+        yield row if result else Drop(f"{self.params.function} returned False", row["id"])

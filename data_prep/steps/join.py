@@ -1,0 +1,71 @@
+"""Fields of meta from other rows of the same problem: labels that somebody published, say.
+
+- load: {name: labels, hub: NovaSky-AI/labeled_numina_difficulty_859K, revision: main, source: labels,
+         columns: {prompt: problem, meta.difficulty: gpt_difficulty_parsed}}
+- join: {inputs: [problems, labels], labels: labels, fields: [difficulty]}
+
+labels: the source of the rows that have the fields; they do not come out. Problems are equal by their text without
+case and spacing; an instruction may stand before it, with a blank line between. Of several labels the last counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError
+from data_prep.text.normalise import normalised_text, text_of
+
+
+class JoinParams(Params):
+    """unmatched: what is done with a row whose problem has no label."""
+
+    labels: str
+    fields: tuple[str, ...] = Field(min_length=1)
+    unmatched: Literal["drop", "keep"] = "drop"
+
+
+class Join(Step):
+    """Rows and labels in, the rows with their labels out."""
+
+    kind = "join"
+    scope = "whole"
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
+    tells_inputs_apart: ClassVar[bool] = True
+    Params = JoinParams
+    params: JoinParams
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Rows in their order. Raises DataError where there are no labels."""
+        known: dict[bytes, tuple[Any, ...]] = {}
+        for row in rows:
+            if row["source"] == self.params.labels:
+                known[_key(text_of(row, ("prompt",)))] = tuple(row.get("meta", {}).get(f) for f in self.params.fields)
+        if not known:
+            raise DataError(f"labels: no row has source {self.params.labels!r}; give that load `source`")
+        for row in rows:
+            if row["source"] != self.params.labels:
+                yield self._labelled(row, known)
+
+    def _labelled(self, row: Row, known: dict[bytes, tuple[Any, ...]]) -> Row | Drop:
+        values = next((known[key] for key in map(_key, _texts(row)) if key in known), (None,) * len(self.params.fields))
+        found = {name: value for name, value in zip(self.params.fields, values, strict=True) if value is not None}
+        if len(found) < len(values) and self.params.unmatched == "drop":
+            return Drop("problem without a label", row["id"])
+        return {**row, "meta": {**row.get("meta", {}), **found}}
+
+
+def _texts(row: Row) -> Iterator[str]:
+    """The prompt, and what follows each of its blank lines."""
+    rest: str | None = text_of(row, ("prompt",))
+    while rest:
+        yield rest
+        rest = rest.partition("\n\n")[2]
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(normalised_text(text).encode("utf-8", "surrogatepass")).digest()[:16]

@@ -1,0 +1,93 @@
+"""A Hugging Face data set: a folder as its repository on the Hub has it, and one for `load_from_disk`.
+
+    export/NAME/README.md, data/train-00000-of-00001.parquet     push_to_hub, or `hf upload OWNER/NAME export/NAME`
+    export/NAME.saved/                                           datasets.load_from_disk
+
+Columns are those that TRL reads (messages; or prompt, chosen and rejected), then id, source, answer, references, score
+and meta, this one as JSON text: rows of several sources share no other schema.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.core.files import write_atomic
+from data_prep.core.step import Row
+from data_prep.sources.tasks import ROOT
+from data_prep.writers.parquet import parquet
+
+if TYPE_CHECKING:
+    from pyarrow.lib import Schema
+
+CARD = ROOT / "templates" / "cards" / "dataset.md.j2"
+
+
+@contextmanager
+def dataset(folder: Path, name: str, license: str | None, pairs: bool) -> Iterator[Callable[[Row], None]]:
+    """Writes rows of conversations, or of pairs, to both folders, with a card. Raises DataError."""
+    from datasets.arrow_dataset import Dataset
+
+    hub, saved = folder / name, folder / f"{name}.saved"
+    for old in (hub, saved):
+        shutil.rmtree(old, ignore_errors=True)
+    (hub / "data").mkdir(parents=True)
+    sources: Counter[str] = Counter()
+    path = hub / "data" / "train-00000-of-00001.parquet"
+    with parquet(path, _pair if pairs else _conversation, _schema(pairs)) as write:
+
+        def counted(row: Row) -> None:
+            sources[str(row.get("source", ""))] += 1
+            write(row)
+
+        yield counted
+    cache = folder / ".cache"
+    rows = Dataset.from_parquet(str(path), cache_dir=str(cache))
+    rows.save_to_disk(str(saved))
+    shutil.rmtree(cache)
+    facts = {"name": name, "license": license, "pairs": pairs, "sources": sources, "columns": rows.column_names}
+    write_atomic(hub / "README.md", [_card(rows=sources.total(), bytes=path.stat().st_size, **facts).encode()])
+
+
+def _card(**facts: Any) -> str:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.from_string(CARD.read_text("utf-8")).render(facts)
+
+
+def _schema(pairs: bool) -> Schema:
+    from pyarrow.lib import float64, list_, schema, string, struct
+
+    messages = list_(struct([("role", string()), ("content", string())]))
+    texts = ("prompt", "chosen", "rejected") if pairs else ("messages",)
+    rest = [(name, string()) for name in ("id", "source", "answer", "meta")]
+    return schema([*((name, messages) for name in texts), *rest, ("references", list_(string())), ("score", float64())])
+
+
+def _conversation(row: Row) -> dict[str, Any]:
+    return {"messages": [*_plain(row["prompt"]), *_answer(row["completion"])], **_facts(row)}
+
+
+def _pair(row: Row) -> dict[str, Any]:
+    sides = {"chosen": _answer(row["completion"]), "rejected": _answer(row["rejected"])}
+    return {"prompt": _plain(row["prompt"]), **sides, **_facts(row)}
+
+
+def _plain(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    facts = {name: row.get(name) for name in ("id", "source", "answer", "references", "score")}
+    return facts | {"meta": json.dumps(row["meta"], ensure_ascii=False) if row.get("meta") else None}

@@ -1,0 +1,114 @@
+"""The reward model's server as part of a plan: its address in parameters, its settings, and what is wrong with it.
+
+`${reward_model.url}` in a pipeline or in `reward.params` becomes `service:<identity of the model>`: a step's key then
+depends on the model and never on a port. rewards/model/http.py reads the address itself from the environment, where
+launchers/run/service.py puts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import DataError
+from data_prep.inference.models import Model, find_model
+from launchers.errors import Fault, UserError
+from launchers.machines.hardware import Hardware
+from launchers.recipe.compose import Resolved
+from rewards.errors import RewardError
+from rewards.model.http import SERVICE, server_url
+
+KEY = "${reward_model.url}"
+FILE = "reward_model.json"
+
+
+def faults(resolved: Resolved, machines: Hardware) -> Iterator[Fault]:
+    """What is wrong with the recipe's `reward_model`."""
+    given = resolved.recipe.reward_model
+    if given is None:
+        return
+    if given.placement == "colocated":
+        yield resolved.fault("reward_model.placement", "colocated is not supported: take own_gpus or endpoint")
+    if (given.placement == "endpoint") != (given.url is not None):
+        needed = "missing: the address of the endpoint" if given.url is None else "is for placement: endpoint only"
+        yield resolved.fault("reward_model.url", needed)
+    if given.url is not None:
+        try:
+            server_url(given.url)
+        except RewardError as problem:
+            yield resolved.fault("reward_model.url", str(problem))
+    if given.placement == "own_gpus" and 0 < machines.gpus_per_node <= given.gpus:
+        left = f"a node of {resolved.recipe.hardware} has {machines.gpus_per_node}, which leaves none to train on"
+        yield resolved.fault("reward_model.gpus", f"{given.gpus} GPUs for the reward model, and {left}")
+    if given.template is not None and not _template(resolved).is_file():
+        yield resolved.fault("reward_model.template", f"no such file: {_template(resolved)}")
+    try:
+        address(resolved)
+    except UserError as error:
+        yield from error.faults
+
+
+def training_machines(resolved: Resolved, machines: Hardware) -> Hardware:
+    """The GPUs that are left for training beside a reward model with GPUs of its own."""
+    given = resolved.recipe.reward_model
+    if given is None or given.placement != "own_gpus" or not machines.gpus_per_node:
+        return machines
+    return machines.model_copy(update={"gpus_per_node": machines.gpus_per_node - given.gpus})
+
+
+def address(resolved: Resolved) -> str:
+    """What stands for the server in parameters. Raises UserError without a reward model, or one that is not there."""
+    try:
+        model = _model(resolved)
+        return f"{SERVICE}{'/'.join(model.identity().values())}"
+    except (DataError, OSError) as error:
+        raise UserError(resolved.fault("reward_model.model", str(error))) from None
+
+
+def _model(resolved: Resolved) -> Model:
+    given = resolved.recipe.reward_model
+    assert given is not None
+    from launchers.plan.pipelines import local_path
+
+    folder = local_path(resolved, "reward_model.model")
+    return find_model(str(folder) if folder.is_dir() else given.model, given.revision, Path.cwd())
+
+
+def _template(resolved: Resolved) -> Path:
+    from launchers.plan.pipelines import local_path
+
+    return local_path(resolved, "reward_model.template")
+
+
+def filled(resolved: Resolved, params: Any) -> Any:
+    """Parameters of a reward with the server's address. Raises UserError where the recipe has no reward model."""
+    if isinstance(params, dict):
+        return {key: filled(resolved, value) for key, value in params.items()}
+    if isinstance(params, list):
+        return [filled(resolved, value) for value in params]
+    if params != KEY:
+        return params
+    if resolved.recipe.reward_model is None:
+        raise UserError(resolved.fault("reward.params", f"{KEY}: the recipe has no reward_model"))
+    return address(resolved)
+
+
+def asked_in(params: Any) -> bool:
+    """Whether resolved parameters name the server."""
+    if isinstance(params, dict | list):
+        return any(asked_in(value) for value in (params.values() if isinstance(params, dict) else params))
+    return isinstance(params, str) and params.startswith(SERVICE)
+
+
+def settings(resolved: Resolved, machines: Hardware) -> dict[str, Any] | None:
+    """The content of reward_model.json, which launchers/run/service.py reads."""
+    given = resolved.recipe.reward_model
+    if given is None:
+        return None
+    model = _model(resolved)
+    return {
+        "model": model.source, "revision": model.revision, "url": given.url,
+        "gpus": given.gpus if machines.gpus_per_node and given.placement == "own_gpus" else 0,
+        "template": str(_template(resolved)) if given.template else None,
+    }  # fmt: skip

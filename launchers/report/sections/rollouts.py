@@ -1,0 +1,72 @@
+"""The report's page of rollouts: what was sampled as training went on, and what each part of the reward made of it.
+
+Of a few steps over the run the completion with the highest score, the one with the lowest, and one that a hash draws:
+where a reward is being gamed, it is seen here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from launchers.report.results import Json, Results
+
+SHOWN = 6  # steps
+# Columns of verl's rollout files that are no part of a reward.
+_PLAIN = frozenset({"input", "output", "gts", "score", "step", "outcome", "id", "acc"})
+_STEP = re.compile(r"(\d+)\.jsonl$")
+
+
+def section(run: Results, folder: str = "train/samples") -> list[Json]:
+    """Steps with their three rollouts; [] where none was kept."""
+    numbered = {int(match[1]): path for path in run.paths(f"{folder}/*.jsonl") if (match := _STEP.search(path))}
+    steps = []
+    for step in spread(sorted(numbered), SHOWN):
+        rows = [row for row in run.lines(numbered[step]) if isinstance(row.get("score"), int | float)]
+        if rows:
+            chosen = {"best": max(rows, key=_score), "worst": min(rows, key=_score), "random": min(rows, key=_hash)}
+            lengths = [len(str(row.get("output", ""))) for row in rows]
+            about = {"step": step, "completions": len(rows), "mean": sum(map(_score, rows)) / len(rows)}
+            steps.append({
+                **about,
+                "characters": sum(lengths) / len(lengths),
+                "rollouts": [(name, _shown(row)) for name, row in chosen.items()],
+            })  # fmt: skip
+    return steps
+
+
+def spread(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of the steps, the first and the last among them, evenly apart."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+
+
+def _score(row: Json) -> float:
+    return float(row["score"])
+
+
+def _hash(row: Json) -> str:
+    text = f"{row.get('id')}\0{row.get('output')}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _shown(row: Json) -> Json:
+    output = str(row.get("output", ""))
+    parts = {name: value for name, value in row.items() if name not in _PLAIN and _is_part(name, value)}
+    return {
+        "score": row["score"],
+        "outcome": row.get("outcome"),
+        "parts": parts,
+        "prompt": str(row.get("input", "")),
+        "completion": output,
+        "words": len(output.split()),
+        "characters": len(output),
+    }
+
+
+def _is_part(name: str, value: Any) -> bool:
+    """Whether a column is a reward's part: not one of the flags that only repeat the outcome."""
+    return isinstance(value, int | float) and not name.startswith("is_")

@@ -1,0 +1,126 @@
+"""Runs a command beside the reward model's server that it asks, and ends with either.
+
+    python -m launchers.run.service RUN/reward_model.json VLLM_PYTHON PHASE -- command…
+
+The server is vLLM's, on a free port and the last GPUs of the node, or an endpoint that runs already. The command finds
+its address in POSTTRAIN_REWARD_MODEL_URL. Before a training, eight conversations are scored by the server and by
+transformers; a difference refuses it (data_prep/inference/vllm/reward_check.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_prep.core import pipeline
+from data_prep.errors import DataError
+from data_prep.inference.vllm.server import Endpoint, serve
+from data_prep.inference.vllm.settings import EngineOptions
+from launchers.run import events
+from rewards.model.http import URL_VARIABLE
+
+LOOK_EVERY_S = 0.5
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status of the command, or 1 where the server cannot be used or has died."""
+    file, python, phase, command = Path(argv[0]), Path(argv[1]), argv[2], list(argv[4:])
+    if _done_already(command):
+        return subprocess.run(command, check=False).returncode
+    given, run, began = json.loads(file.read_text()), file.parent, time.monotonic()
+    log = run / "logs" / os.environ.get("ATTEMPT", "manual") / f"reward_model-{phase}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    rest = _take_gpus(given["gpus"])
+    try:
+        with _server(given, python, log) as (url, endpoint):
+            seconds = round(time.monotonic() - began, 1)
+            events.append(run, "service_start", service="reward_model", phase=phase, url=url, seconds=seconds)
+            if phase == "train":
+                _verify(given, python, url)
+            return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
+    except DataError as error:
+        print(f"error: reward model: {error}", flush=True)
+        return 1
+    finally:
+        seconds = round(time.monotonic() - began, 1)
+        events.append(run, "service_end", service="reward_model", phase=phase, seconds=seconds)
+
+
+def _done_already(command: Sequence[str]) -> bool:
+    """Whether the command is data steps that are all done: they need no server."""
+    if list(command[1:4]) != ["-m", "data_prep", "run"]:
+        return False
+    names = command[command.index("--steps") + 1].split(",")
+    try:
+        steps = pipeline.plan(pipeline.Spec.read(Path(command[4])))
+    except DataError:
+        return False  # the steps say better what is wrong
+    return all(step.state == "done" for step in steps if step.name in names)
+
+
+def _take_gpus(count: int) -> dict[str, str]:
+    """Leave this process, and with it the server, the last `count` GPUs; returns the variables of the command."""
+    if not count:
+        return {}
+    everything = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
+        str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))
+    )
+    gpus = everything.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[-count:])
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[:-count])}
+
+
+@contextmanager
+def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple[str, Endpoint | None]]:
+    """(url, the server that was started; None for an endpoint). Raises DataError."""
+    if given["url"]:
+        yield given["url"], None
+        return
+    options = EngineOptions(_precision(given["model"]), None, max(1, given["gpus"]), chat_template=given["template"])
+    with serve(given["model"], revision=given["revision"], python=python, options=options, log=log) as endpoint:
+        yield endpoint.base_url.removesuffix("/v1"), endpoint
+
+
+def _precision(model: str) -> str:
+    """vLLM's dtype: of a local float32 model its own, which vLLM would halve; a reward's differences are small."""
+    config = Path(model) / "config.json"
+    read = json.loads(config.read_text()) if config.is_file() else {}
+    return "float32" if read.get("dtype", read.get("torch_dtype")) == "float32" else "auto"
+
+
+def _verify(given: Mapping[str, Any], python: Path, url: str) -> None:
+    """Raises DataError unless the server scores as transformers does."""
+    check = [str(python), "-m", "data_prep.inference.vllm.reward_check", given["model"], url]
+    check += [f"--revision={given['revision']}"] if given["revision"] else []
+    check += [f"--template={given['template']}"] if given["template"] else []
+    check += ["--endpoint"] if given["url"] else []
+    done = subprocess.run(check, stdout=subprocess.PIPE, text=True, check=False)
+    print(done.stdout, end="", flush=True)
+    if done.returncode:
+        raise DataError((done.stdout.strip().splitlines() or ["the check of its scores failed"])[-1])
+
+
+def _run_beside(command: Sequence[str], environ: Mapping[str, str], endpoint: Endpoint | None) -> int:
+    """The command's exit status. Raises DataError when the server dies first; the caller's guard ends the command."""
+    with subprocess.Popen(command, env=environ) as process:
+        while True:
+            try:
+                return process.wait(LOOK_EVERY_S)
+            except subprocess.TimeoutExpired:
+                if endpoint is not None:
+                    try:
+                        endpoint.check()
+                    except DataError:
+                        process.terminate()
+                        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

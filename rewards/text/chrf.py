@@ -1,0 +1,52 @@
+"""Reward `chrf`: chrF of a completion against `row["references"]`, from 0 to 1, as sacrebleu computes it.
+
+    python -m rewards score --reward chrf --input rows.jsonl --output scored.jsonl
+
+The F-score of character n-grams (Popović 2015, W15-3049; with word_order 2 chrF++, W17-4770), the best of references.
+White space does not count, so languages without spaces are graded like others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from sacrebleu.metrics.chrf import CHRF
+
+from rewards.base import Score
+from rewards.text.base import ReferenceParams, ReferenceReward, References
+
+
+class ChrfParams(ReferenceParams):
+    """char_order, word_order: longest n-grams of characters and of words. beta: weight of recall over precision."""
+
+    char_order: Annotated[int, Field(ge=1, le=16)] = 6
+    word_order: Annotated[int, Field(ge=0, le=4)] = 0
+    beta: Annotated[int, Field(ge=1, le=16)] = 2
+    lowercase: bool = False
+
+
+class Chrf(ReferenceReward[list[str]]):
+    """chrF of the text against the reference that it is closest to, from 0 to 1.
+
+    A blank text has value 0, outcome "no_answer"; blank references are left out."""
+
+    Params = ChrfParams
+    params: ChrfParams
+
+    def __init__(self, name: str, params: ChrfParams) -> None:
+        super().__init__(name, params)
+        chosen = {key: getattr(params, key) for key in ("char_order", "word_order", "beta", "lowercase")}
+        self._metric = CHRF(**chosen)
+
+    def table(self, references: References) -> list[str] | None:
+        return [reference for reference in references if reference.strip()] or None
+
+    def compare(self, table: list[str], texts: Sequence[str]) -> list[Score]:
+        return [self._score(table, text) for text in texts]
+
+    def _score(self, references: list[str], text: str) -> Score:
+        if not text:
+            return Score(0.0, "no_answer", {"problem": "the text is blank"})
+        return Score(self._metric.sentence_score(text, references).score / 100)

@@ -1,0 +1,132 @@
+"""Reward `embedding`: cosine of the sentence embeddings of a completion and of `row["references"]`, from 0 to 1.
+
+    python -m rewards score --reward embedding --input rows.jsonl --output scored.jsonl
+
+The encoder is a static one in model2vec's format (https://github.com/MinishLab/model2vec): `tokenizer.json` and a table
+of token vectors in `model.safetensors`. A text's embedding is the mean of its tokens' vectors. That needs no torch, and
+takes well under a millisecond a text. `model` is a folder, or an id on the Hub at `revision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from rewards.base import Score
+from rewards.errors import RewardError
+from rewards.text.base import ReferenceParams, ReferenceReward, References
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FILES = ("tokenizer.json", "model.safetensors")
+
+
+class EmbeddingParams(ReferenceParams):
+    """max_tokens: of a text, from its beginning; what follows is not seen, and counted in the details."""
+
+    model: str = "minishlab/potion-base-8M"
+    revision: str = "bf8b056651a2c21b8d2565580b8569da283cab23"
+    max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
+
+
+class Encoder:
+    """A static sentence encoder. Raises RewardError for a folder that holds none."""
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        for name in FILES:
+            if not (folder / name).is_file():
+                raise RewardError(f"{folder} is no static encoder: it has no {name} (model2vec's format)")
+        try:
+            tensors = load_file(folder / "model.safetensors")
+        except SafetensorError as problem:
+            raise RewardError(f"{folder / 'model.safetensors'}: {problem}") from None
+        if "embeddings" not in tensors or tensors["embeddings"].ndim != 2:
+            raise RewardError(f"{folder / 'model.safetensors'}: no table `embeddings`; it has {', '.join(tensors)}")
+        if set(tensors) - {"embeddings"}:
+            raise RewardError(f"{folder / 'model.safetensors'}: {', '.join(tensors)}: only a plain table is read")
+        self._vectors: NDArray[np.float32] = tensors["embeddings"].astype(np.float32)
+        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._unknown = self._tokenizer.token_to_id("[UNK]")
+        if self._tokenizer.get_vocab_size() > len(self._vectors):
+            raise RewardError(f"{folder}: {self._tokenizer.get_vocab_size()} tokens, {len(self._vectors)} vectors")
+
+    def encode(self, texts: Sequence[str], most: int) -> tuple[NDArray[np.float32], list[int]]:
+        """Unit vectors of the texts (zero for one without a known token), shape (texts, size), and token counts."""
+        import numpy as np
+
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        ids = [[one for one in item.ids if one != self._unknown] for item in encoded]
+        means = np.zeros((len(ids), self._vectors.shape[1]), np.float32)
+        for place, tokens in enumerate(ids):
+            if tokens:
+                means[place] = self._vectors[tokens[:most]].mean(axis=0)
+        norms = np.linalg.norm(means, axis=1, keepdims=True)
+        return np.divide(means, norms, out=np.zeros_like(means), where=norms > 0), [len(tokens) for tokens in ids]
+
+
+class Embedding(ReferenceReward["NDArray[np.float32]"]):
+    """Cosine of the text and the reference that it is closest to, not below 0.
+
+    Details: tokens, truncated (tokens that were not seen). A text without a known token: value 0, "no_answer"."""
+
+    Params = EmbeddingParams
+    params: EmbeddingParams
+
+    def __init__(self, name: str, params: EmbeddingParams) -> None:
+        super().__init__(name, params)
+        self._loaded: Encoder | None = None
+
+    def check_ready(self) -> None:
+        """Load the encoder. Raises RewardError."""
+        self.encoder()
+
+    def encoder(self) -> Encoder:
+        """The encoder, loaded at its first use."""
+        if self._loaded is None:
+            self._loaded = Encoder(_folder(self.params.model, self.params.revision))
+        return self._loaded
+
+    def table(self, references: References) -> NDArray[np.float32] | None:
+        vectors, lengths = self.encoder().encode(references, self.params.max_tokens)
+        return vectors if any(lengths) else None
+
+    def compare(self, table: NDArray[np.float32], texts: Sequence[str]) -> list[Score]:
+        most = self.params.max_tokens
+        vectors, lengths = self.encoder().encode(texts, most)
+        closest = (vectors @ table.T).max(axis=1)
+        return [_score(float(value), length, most) for value, length in zip(closest, lengths, strict=True)]
+
+
+def _score(value: float, length: int, most: int) -> Score:
+    if not length:
+        return Score(0.0, "no_answer", {"problem": "the text has no token that the encoder knows"})
+    details = {"tokens": length} | ({"truncated": length - most} if length > most else {})
+    return Score(min(1.0, max(0.0, value)), "scored", details)
+
+
+def _folder(model: str, revision: str) -> Path:
+    """The encoder's folder, fetched from the Hub where it is none here. Raises RewardError."""
+    if (local := Path(model).expanduser()).is_dir():
+        return local
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise RewardError(
+            f"encoder {model!r} at {revision[:12]} is no folder here and cannot be fetched: {reason}"
+        ) from None

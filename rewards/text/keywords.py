@@ -1,0 +1,103 @@
+"""Reward `keywords`: how many key phrases of a reference a completion has in their order, from 0 to 1.
+
+    python -m rewards score --reward keywords --input rows.jsonl --output scored.jsonl
+
+After the content reward of RLVRR (arXiv 2601.18533), without its language model: a key phrase is a run of up to
+`phrase` words that are no stop words, each run once, in the order of the reference; the value is the longest common
+subsequence with the completion's phrases over their number, the best of the references. Recall alone grows with the
+length of a completion; `measure: f1` charges words of the completion that are in no phrase of the reference.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+from rapidfuzz.distance import LCSseq
+
+from rewards.base import Score
+from rewards.text.base import ReferenceParams, ReferenceReward, References
+
+STOP_WORDS = frozenset(tomllib.loads(Path(__file__).with_name("stop_words.toml").read_text())["words"].split())
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a kana or an ideograph is a word; no space ends it
+_BREAK = ""  # ends a phrase, as punctuation between words does
+_TEXT = re.compile(rf"{_WORD.pattern}|[^\w\s]")
+
+
+class KeywordsParams(ReferenceParams):
+    """phrase: most words of a phrase. measure: see above."""
+
+    phrase: Annotated[int, Field(ge=1, le=8)] = 3
+    measure: Literal["recall", "f1"] = "recall"
+
+
+class Keys(NamedTuple):
+    """Phrases of one reference in order, and the same by their first words."""
+
+    phrases: tuple[tuple[str, ...], ...]
+    by_first: dict[str, list[int]]
+
+
+class Keywords(ReferenceReward[list[Keys]]):
+    """Share of a reference's key phrases that the text has in their order, the best of the references.
+
+    Details: phrases (of that reference), matched. A text without a word has value 0, outcome "no_answer"."""
+
+    Params = KeywordsParams
+    params: KeywordsParams
+
+    def table(self, references: References) -> list[Keys] | None:
+        return [keys for keys in map(self._keys, references) if keys.phrases] or None
+
+    def compare(self, table: list[Keys], texts: Sequence[str]) -> list[Score]:
+        return [self._score(table, words(text)) for text in texts]
+
+    def _keys(self, reference: str) -> Keys:
+        phrases = tuple(dict.fromkeys(phrases_of(words(reference), self.params.phrase)))
+        by_first: dict[str, list[int]] = {}
+        for place, phrase in enumerate(phrases):
+            by_first.setdefault(phrase[0], []).append(place)
+        return Keys(phrases, by_first)
+
+    def _score(self, table: list[Keys], text: list[str]) -> Score:
+        content = sum(word not in STOP_WORDS and word != _BREAK for word in text)
+        if not any(text):
+            return Score(0.0, "no_answer", {"problem": "the text has no word"})
+        return max((self._against(keys, text, content) for keys in table), key=lambda score: score.value)
+
+    def _against(self, keys: Keys, text: list[str], content: int) -> Score:
+        places = [
+            place
+            for at, word in enumerate(text)
+            for place in keys.by_first.get(word, ())
+            if tuple(text[at : at + len(keys.phrases[place])]) == keys.phrases[place]
+        ]
+        matched = LCSseq.similarity(places, range(len(keys.phrases)))
+        recall = matched / len(keys.phrases)
+        details = {"phrases": len(keys.phrases), "matched": matched}
+        if self.params.measure == "recall" or not matched:
+            return Score(recall, "scored", details)
+        covered = sum(len(keys.phrases[place]) for place in set(places))
+        precision = min(1.0, covered / content)
+        return Score(2 * precision * recall / (precision + recall), "scored", details)
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words, with a break for each mark of punctuation."""
+    return [token if _WORD.fullmatch(token) else _BREAK for token in _TEXT.findall(text.lower())]
+
+
+def phrases_of(text: Sequence[str], longest: int) -> Iterator[tuple[str, ...]]:
+    """Runs of words that are no stop words, cut into pieces of at most `longest`."""
+    run: list[str] = []
+    for word in (*text, _BREAK):
+        if word == _BREAK or word in STOP_WORDS or len(run) == longest:
+            if run:
+                yield tuple(run)
+            run = []
+        if word != _BREAK and word not in STOP_WORDS:
+            run.append(word)

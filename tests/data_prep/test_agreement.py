@@ -1,0 +1,70 @@
+"""Agreement of rewards with people on pairs: ties, faults in the file, sums of z-scores, the paper beside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import making
+import pytest
+
+from data_prep.evaluation.agreement import main, zsum
+
+REPO = Path(__file__).resolve().parents[2]
+LYON = "Lyon is a large city in the south of France, known for its kitchens, its silk and two rivers."
+PARIS = "The capital of France is Paris."
+
+
+def pairs() -> list[dict]:
+    """A short answer that is right beside a long one that is not, twice each way; a tie of equal texts."""
+    asked = {"prompt": "What is the capital of France?", "references": [PARIS, "It is Paris, on the Seine."]}
+    return [
+        {**asked, "responses": [PARIS, LYON], "winner": 0},
+        {**asked, "responses": [LYON, PARIS], "winner": 1},
+        {**asked, "responses": ["It is Paris.", LYON], "winner": 0},
+        {**asked, "responses": [LYON, "The capital is Paris."], "winner": 1},
+        {**asked, "responses": [PARIS, PARIS], "winner": "tie"},
+    ]
+
+
+def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
+    faulty = [
+        {"prompt": "x", "responses": ["a"], "winner": 0, "references": ["b"]},
+        {**pairs()[0], "winner": 2},
+        {**pairs()[0], "references": [None, " "]},
+    ]
+    path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs() + faulty)
+    paper = ["--paper", str(REPO / "recipes" / "bleuberi" / "_paper.yaml")]
+    words = [
+        "--data",
+        str(path),
+        *paper,
+        "--out",
+        str(tmp_path / "out" / "agreement"),
+        "--encoder",
+        "",
+        "--workers",
+        "1",
+    ]
+    assert main(words) == 0
+    table = capsys.readouterr().out
+    made = json.loads((tmp_path / "out" / "agreement.json").read_text())
+    means = {name: own["mean"] for name, own in made["rewards"].items()}
+    assert list(means) == [
+        "bleu, 1 reference", "bleu, 2 references", "rouge_l", "bleu_rouge_f1", "chrf", "keywords", "length"
+    ]  # fmt: skip
+    assert {name for name in means if means[name] < 100} == {"keywords", "length"}
+    assert means["keywords"] == 80  # "It is Paris." and what is said of Lyon each have one phrase of three: a tie
+    assert means["length"] == 20  # the tie alone
+    assert made["rewards"]["length"]["ties"] == 1
+    assert made["faults"] == {"responses are not two texts": 1, "winner is not 0, 1 or tie": 1, "no reference": 1}
+    assert "| bleu, 1 reference | 100.0 | " in table
+    assert "| 72.3 |" in table
+    assert (tmp_path / "out" / "agreement.png").stat().st_size > 5000
+
+
+def test_a_reward_model_is_added_to_bleu_by_z_scores():
+    bleu, model = [(0.0, 1.0), (1.0, 0.0), None], [(10.0, 20.0), (20.0, 10.0), (15.0, 15.0)]
+    # BLEU: mean 1/2, deviation 1/2. The model: mean 15, deviation 10 / sqrt(6).
+    half = (1 + 5 / (100 / 6) ** 0.5) / 2
+    assert zsum([bleu, model]) == [pytest.approx((-half, half)), pytest.approx((half, -half)), None]

@@ -1,0 +1,210 @@
+"""BLEUBERI's data: the original's selection by hand, the guarded one, references, and the command with its folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import making
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict, load_from_disk
+
+from data_prep.core.step import Context, Drop
+from data_prep.errors import DataError
+from data_prep.families.bleuberi.__main__ import main
+from data_prep.steps.choose import Choose, ChooseParams, length_label
+
+REPO = Path(__file__).resolve().parents[2]
+QUESTIONS = (
+    "Name three primary colours.", "Who wrote Middlemarch?", "Translate 'good morning' into French.",
+    "What is the boiling point of water at sea level?", "Give me a haiku about rain.", "Convert 5 miles to kilometres.",
+)  # fmt: skip
+GOLD = (
+    "Red, yellow and blue are the three primary colours of paint.", "George Eliot wrote Middlemarch in 1871.",
+    "Good morning is bonjour in French, before evening.", "Water boils at 100 degrees Celsius at sea level.",
+    "Rain on the tin roof, a cat folds itself smaller, the gutter keeps time.", "Five miles are about 8.05 kilometres.",
+)  # fmt: skip
+
+
+def pool(folder: Path, **columns: list) -> Path:
+    """A folder as `datasets` saves it, with a slash in its path."""
+    told = {
+        "id": [f"q{n}" for n in range(len(QUESTIONS))],
+        "source": ["a", "b"] * 3,
+        "messages": [
+            [{"role": "user", "content": q}, {"role": "assistant", "content": a}]
+            for q, a in zip(QUESTIONS, GOLD, strict=True)
+        ],
+        "ref_output_gold": list(GOLD),
+        "ref_output_o4-mini-2025-04-16": [answer.replace("is", "'s") for answer in GOLD],
+        **columns,
+    }
+    path = folder / "my" / "pool"
+    DatasetDict({"train": Dataset.from_dict(told)}).save_to_disk(str(path))
+    return path
+
+
+def scored(scores: list[float], **extra) -> list[dict]:
+    return [
+        {
+            "id": f"q{n}/0", "prompt": [{"role": "user", "content": QUESTIONS[n % 6]}],
+            "completion": "four words of answer",
+            "references": ["a reference of eight words, that is enough here"], "source": "a", "score": score,
+            "outcome": "scored", "meta": {"prompt_id": f"q{n}", "finish_reason": "stop"}, **extra,
+        }
+        for n, score in enumerate(scores)
+    ]  # fmt: skip
+
+
+def chosen(rows: list[dict], **params) -> list[str]:
+    step = Choose(ChooseParams(**params))
+    return [row["id"] for row in step.apply(rows, Context(Path(), Path())) if not isinstance(row, Drop)]
+
+
+# Worked out by hand from the original's rules; q1 and q4 are equal, and keep the pool's order where they tie.
+SCORES = [0.50, 0.10, 0.90, 0.00, 0.10, 0.30, 0.70]
+BY_HAND = {
+    ("easy", 3): ["q2", "q6", "q0"],
+    ("hard", 3): ["q1", "q4", "q3"],
+    ("hard", 2): ["q1", "q3"],  # the first of the equal ones
+    ("medium", 3): ["q0", "q5", "q4"],  # of q3 q1 q4 q5 q0 q6 q2 from place (7 - 3) // 2 on
+    ("medium", 2): ["q5", "q4"],
+    ("hard", None): ["q2", "q6", "q0", "q5", "q1", "q4", "q3"],
+    ("easy", 9): ["q2", "q6", "q0", "q5", "q1", "q4", "q3"],  # more than there are
+}
+
+
+@pytest.mark.parametrize(("mode", "n"), BY_HAND)
+def test_selection_is_the_originals(mode, n):
+    assert chosen(scored(SCORES), mode=mode, n=n) == BY_HAND[mode, n]
+
+
+def test_random_draws_as_numpy_does():
+    np.random.seed(42)
+    drawn = np.random.choice(7, 3, replace=False)
+    assert chosen(scored(SCORES), mode="random", n=3) == [f"q{at}" for at in drawn]
+    assert chosen(scored(SCORES), mode="random", n=7) == [f"q{at}" for at in range(7)]
+
+
+def test_the_guarded_choice_leaves_out_what_says_nothing_and_keeps_the_sources_shares():
+    rows = scored([0.02 * n for n in range(12)])
+    for at, fault in enumerate(({"completion": " "}, {"outcome": "error"}, {"references": ["Yes."]})):
+        rows[at] |= fault
+    rows[3]["meta"]["finish_reason"] = "length"
+    for row in rows[6:]:
+        row["source"] = "b"
+    outputs = list(Choose(ChooseParams(mode="hard", n=4, guarded=True)).apply(rows, Context(Path(), Path())))
+    kept = [row["id"] for row in outputs if not isinstance(row, Drop)]
+    assert kept == ["q8", "q7", "q6", "q4"]  # of 2 and 6 rows, 1 and 3
+    reasons = {drop.reason for drop in outputs if isinstance(drop, Drop)}
+    assert reasons == {"empty answer", "outcome error", "tiny reference", "truncated answer", "not chosen"}
+    assert chosen(rows, mode="hard", n=2, guarded=True, band=(0.5, 1.0)) == ["q9", "q5"]
+
+
+def test_lengths_are_compared_with_the_shortest_reference():
+    row = scored([0.1])[0]  # 4 words beside 10 tokens
+    assert length_label(row) == "answer less than half as long as the reference"
+    assert length_label({**row, "completion": "word " * 9}) == "answer of similar length"
+    assert length_label({**row, "completion": "word " * 30}) == "answer more than twice as long"
+    assert length_label({**row, "completion": "\f"}) == "answer empty"
+
+
+FAULTS = {
+    "null": [None, *GOLD[1:]], "blank": [" \n", *GOLD[1:]], "no word": ["\f", *GOLD[1:]], "empty": ["", *GOLD[1:]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_row_without_a_reference_is_dropped_and_counted(tmp_path, fault):
+    path = pool(tmp_path, **{"ref_output_o4-mini-2025-04-16": FAULTS[fault]})
+    params = {"path": str(path), "ref_models": ["o4-mini-2025-04-16", "gold"]}
+    manifest, rows = making.run(tmp_path, ("reference_pool", params))
+    assert (manifest.rows_out, sum(manifest.drops.values())) == (5, 1)
+    (reason,) = manifest.drops
+    assert "o4-mini-2025-04-16" in reason
+    assert rows[0]["references"][0] == GOLD[1]  # gold is first, whatever was asked first
+    assert rows[0]["answer"] == GOLD[1]
+
+
+def test_a_hole_in_a_table_is_no_reference_and_the_word_null_is_one(tmp_path):
+    """pandas reads both back as NaN from the CSV that the original keeps answers in."""
+    (tmp_path / "pool.csv").write_text("id,prompt,ref_output_gold\na,What is None in SQL?,null\nb,And in C?,\n")
+    manifest, found = making.run(tmp_path, ("reference_pool", {"path": "pool.csv"}))
+    assert [(row["id"], row["references"]) for row in found] == [("a", ["null"])]
+    assert manifest.drops == {"no reference gold": 1}
+
+
+def test_a_model_that_is_no_column_is_an_error_that_lists_those_there_are(tmp_path):
+    params = {"path": str(pool(tmp_path)), "ref_models": ["gold", "o4-mini"]}
+    with pytest.raises(DataError, match=r"no column ref_output_o4-mini; known: gold, o4-mini-2025-04-16"):
+        making.run(tmp_path, ("reference_pool", params))
+
+
+def test_equal_ids_are_told_apart(tmp_path):
+    _, rows = making.run(tmp_path, ("reference_pool", {"path": str(pool(tmp_path, id=["x"] * 6))}))
+    assert [row["id"] for row in rows] == ["x", "x-2", "x-3", "x-4", "x-5", "x-6"]
+
+
+def test_the_command_saves_what_datasets_reads_and_sft_takes_the_references(tmp_path, capsys):
+    path = pool(tmp_path)
+    words = ["--hf_dataset_path", str(path), "--output_dir", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    models = ["--ref_models", "o4-mini-2025-04-16", "gold"]
+    assert main(["grpo", *words, *models, "--selection_mode", "random", "--num_examples", "4"]) == 0
+    output = Path(capsys.readouterr().out.strip())
+    assert output.name == "pool_2ref-gold-o4mini_random_4"
+    saved = load_from_disk(str(output))["train"]
+    assert saved.column_names == ["id", "source", "messages", "prompt", "ground_truth", "references"]
+    np.random.seed(42)
+    assert saved["id"] == [f"q{at}" for at in np.random.choice(6, 4, replace=False)]
+    row = saved[0]
+    place = int(row["id"][1:])
+    assert (row["prompt"], row["ground_truth"], row["references"][0]) == (QUESTIONS[place], GOLD[place], GOLD[place])
+    assert row["messages"][1]["content"] == GOLD[place]
+    assert "| choice | 6 | 4 | 2 not chosen |" in (output / "README.md").read_text()
+    assert main(["grpo", *words, *models, "--selection_mode", "random", "--num_examples", "4"]) == 0  # kept
+    named = ["--output_dataset_name", output.name]
+    assert main(["grpo", *words, *named, "--selection_mode", "random", "--num_examples", "4"]) == 2  # other references
+    assert "made otherwise" in capsys.readouterr().err
+    for references, rows in (([], 8), (["--references", "1"], 4)):
+        assert main(["sft", "--input_data_path", str(output), "--output_dir", str(tmp_path / "out"), *references]) == 0
+        made = load_from_disk(capsys.readouterr().out.strip())["train"]
+        assert len(made) == rows
+        assert made[0]["id"] == f"q{place}_{'1' if references else '0'}"
+
+
+OPTIONS = {
+    "no metric": (["--num_examples", "2"], "selection_mode hard needs both --model and --metric"),
+    "random without a number": (["--selection_mode", "random"], "needs --num_examples"),
+    "rm without a server": (["--metric", "rm", "--model", "m/x"], "give its --reward_model_url"),
+    "no such folder": (
+        ["--hf_dataset_path", "./no", "--selection_mode", "random", "--num_examples", "1"],
+        "neither here nor a data set",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_a_wrong_option_is_one_line(tmp_path, case):
+    words, said = OPTIONS[case]
+    command = [sys.executable, "-m", "data_prep.families.bleuberi", "grpo", "--cache", str(tmp_path), *words]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
+
+
+def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
+    rows = [
+        {"id": f"p{n}/0", "prompt": QUESTIONS[n], "completion": GOLD[n], "references": ["first"], "meta": about}
+        for n, about in enumerate(
+            [{"prompt_id": "p0", "finish_reason": "stop"}, {"prompt_id": "p1", "finish_reason": "length"}]
+        )
+    ]  # fmt: skip
+    making.write_jsonl(tmp_path / "in.jsonl", rows)
+    _, found = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {}))
+    assert [(row["id"], row["completion"]) for row in found] == [("p0_0", "first"), ("p0_1", GOLD[0])]
+    assert json.dumps(found[0]["meta"]) == "{}"

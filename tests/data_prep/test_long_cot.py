@@ -1,0 +1,172 @@
+"""RLMT's own steps and commands: traces, chat prompts, prompts for online RL, zero models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep.core.step import Context, Drop
+from data_prep.families.long_cot.__main__ import main
+from data_prep.families.long_cot.prompts import ChatPrompts, ChatPromptsParams
+from data_prep.families.long_cot.traces import RequestTraces, Traces, TracesParams
+from rewards.thinking import thinking
+
+REPO = Path(__file__).resolve().parents[2]
+PLAN = "The user wants a plan for a rainy day. Indoors; cheap; three ideas."
+ANSWER = "Visit a museum, bake bread, or play chess."
+
+
+def _run(step, rows, tmp_path):
+    results = list(step.apply(rows, Context(tmp_path, tmp_path)))
+    return [row for row in results if not isinstance(row, Drop)], [drop for drop in results if isinstance(drop, Drop)]
+
+
+def _chat(text, *more):
+    return {"id": text[:12], "prompt": [{"role": "user", "content": text}, *more]}
+
+
+def test_english_single_turn_prompts_are_kept_and_the_others_counted_by_reason(tmp_path):
+    rows = [
+        _chat("What should I do on a rainy day in Edinburgh with two small children?"),
+        _chat("Was kann ich an einem regnerischen Tag mit zwei kleinen Kindern in Berlin unternehmen?"),
+        _chat("下雨天带两个小孩在北京可以做什么？"),
+        _chat("Explain <think> tags to me in two sentences, please."),
+        _chat(
+            "Hello there, how are you?", {"role": "assistant", "content": "Fine."}, {"role": "user", "content": "Ok"}
+        ),
+        _chat("   "),
+    ]
+    kept, drops = _run(ChatPrompts(ChatPromptsParams()), rows, tmp_path)
+    assert kept == rows[:1]
+    assert [drop.reason for drop in drops] == [
+        "another language",
+        "another language",
+        "thinking marks in the prompt",
+        "more than 1 user turns",
+        "empty prompt",
+    ]
+
+
+def test_the_request_is_asked_and_is_in_no_training_row(tmp_path):
+    row = _chat("Plan a rainy day.")
+    (asked,), _ = _run(RequestTraces(RequestTraces.Params()), [row], tmp_path)
+    assert asked["prompt"][0]["content"].startswith("Plan a rainy day.\n\nBefore you answer, plan")
+    sample = {**asked, "completion": f"<think>{PLAN}</think>\n<response>{ANSWER}</response>"}
+    (trained,), _ = _run(Traces(TracesParams()), [sample], tmp_path)
+    assert trained["prompt"] == row["prompt"]
+    assert trained["completion"] == f"<think>\n{PLAN}\n</think>\n\n{ANSWER}"
+    assert "prompt" not in trained["meta"]
+
+
+def test_twins_hold_the_same_rows_with_and_without_the_thought(tmp_path):
+    samples = [
+        {**_chat(f"Question {i}?"), "completion": text}
+        for i, text in enumerate(
+            (f"<think>{PLAN}</think><response>{ANSWER}</response>", "no marks at all", f"<think>{PLAN}</think>{ANSWER}")
+        )
+    ]
+    think, _ = _run(Traces(TracesParams(format="think")), samples, tmp_path)
+    nothink, _ = _run(Traces(TracesParams(format="none")), samples, tmp_path)
+    assert [row["id"] for row in think] == [row["id"] for row in nothink] == ["Question 0?"]
+    assert nothink[0]["completion"] == ANSWER
+    assert thinking("think").answer_of(think[0]["completion"]) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{PLAN} {ANSWER}",  # no marks
+        f"<think>{PLAN}</think> {ANSWER}",  # no answer's mark
+        f"<response>{ANSWER}</response>",  # no thought
+        f"<think>{PLAN}<think>more</think></think><response>{ANSWER}</response>",  # nested
+        f"<think>{PLAN}</think><response>{ANSWER}</response><response>{ANSWER}</response>",  # repeated
+        f"<response>{ANSWER}</response><think>{PLAN}</think>",  # reordered
+        f"Sure! <think>{PLAN}</think><response>{ANSWER}</response>",  # text before
+        f"<think>{PLAN}",  # truncated
+        f"<think></think><response>{ANSWER}</response>",
+        f"<think>{PLAN}</think><response> </response>",
+    ],
+)
+def test_malformed_traces_are_dropped(text, tmp_path):
+    kept, drops = _run(Traces(TracesParams()), [{**_chat("Question?"), "completion": text}], tmp_path)
+    assert (kept, len(drops)) == ([], 1)
+
+
+def test_a_missing_end_mark_is_tolerated_and_a_truncated_reply_is_not(tmp_path):
+    row = {**_chat("Question?"), "completion": f"<think>{PLAN}</think>\n<response>{ANSWER}"}
+    kept, _ = _run(Traces(TracesParams()), [row], tmp_path)
+    assert kept[0]["completion"].endswith(ANSWER)
+    _, drops = _run(Traces(TracesParams()), [{**row, "meta": {"finish_reason": "length"}}], tmp_path)
+    assert [drop.reason for drop in drops] == ["truncated"]
+
+
+def test_a_reasoning_models_own_thought_counts_as_the_plan(tmp_path):
+    row = {**_chat("Question?"), "completion": ANSWER, "meta": {"reasoning": PLAN}}
+    (trained,), _ = _run(Traces(TracesParams()), [row], tmp_path)
+    assert trained["completion"] == f"<think>\n{PLAN}\n</think>\n\n{ANSWER}"
+    assert trained["meta"] == {}
+
+
+def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, capsys):
+    entries = [
+        {"instruction": f"Write a haiku about the number {i}.", "id": f"w{i}", "source": "wildchat"} for i in range(12)
+    ]
+    entries += [
+        {"messages": [{"role": "user", "content": "And one about rain?"}, {"role": "assistant", "content": "Drops…"}]},
+        {"messages": [{"role": "assistant", "content": "Hello"}]},
+        {"text": "neither"},
+    ]
+    source = tmp_path / "prompts.json"
+    source.write_text(json.dumps(entries))
+    words = [
+        "prepare",
+        "--input_json",
+        str(source),
+        "--local_dir",
+        str(tmp_path / "data"),
+        "--num_validation_examples",
+        "3",
+    ]
+    assert main(words) == 0
+    out = capsys.readouterr()
+    assert "dropped 1: no turn of the user" in out.err
+    assert "dropped 1: neither instruction nor messages" in out.err
+    train, held_out = (pq.read_table(path).to_pylist() for path in out.out.split())
+    assert (len(train), len(held_out)) == (10, 3)
+    assert set(train[0]) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
+    assert {row["prompt"][-1]["role"] for row in train + held_out} == {"user"}
+    assert not {row["extra_info"]["index"] for row in train} & {row["extra_info"]["index"] for row in held_out}
+    again = [path.read_bytes() for path in sorted((tmp_path / "data").iterdir())]
+    assert main(words) == 0
+    assert [path.read_bytes() for path in sorted((tmp_path / "data").iterdir())] == again
+
+
+def test_prepare_says_in_one_line_what_is_wrong(tmp_path, capsys):
+    source = tmp_path / "prompts.json"
+    source.write_text('{"instruction": "one"}')
+    assert main(["prepare", "--input_json", str(source)]) == 2
+    assert capsys.readouterr().err == f"error: {source}: a JSON list of entries is expected, not dict\n"
+
+
+def test_a_zero_model_is_the_base_model_with_another_template_and_end_token(tmp_path, mini_model, capsys):
+    out = tmp_path / "zero"
+    assert main(["zero", "--model", str(mini_model), "--out", str(out)]) == 0
+    assert (out / "model.safetensors").read_bytes() == (mini_model / "model.safetensors").read_bytes()
+    tokenizer = json.loads((out / "tokenizer_config.json").read_text())
+    assert "<query>" in tokenizer["chat_template"]
+    about = json.loads((out / "zero.json").read_text())
+    assert about["stop"] == ["</response>"]
+    ids = {token["content"]: token["id"] for token in json.loads((out / "tokenizer.json").read_text())["added_tokens"]}
+    assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == ids[about["end_token"]]
+    assert json.loads((mini_model / "tokenizer_config.json").read_text()) != tokenizer  # the base model stays as it was
+    assert capsys.readouterr().out == f"{out}\n"
+
+
+def test_a_zero_model_of_a_folder_without_weights_is_refused(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["zero", "--model", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
+    assert "no config.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,143 @@
+"""The reward model's server beside the parts of a run that ask it: started, checked, watched, stopped, planned."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep.core.guard import descendants
+from data_prep.core.manifest import read_rows
+from data_prep.inference.vllm.reward_check import problem
+from launchers.checks import preflight
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.run import directory as rundir
+from tests.conftest import REPO, House
+from tests.launchers.test_llamafactory import _wait
+
+URL = '"${reward_model.url}"'
+REWARD = f"reward={{name: model, params: {{url: {URL}}}}}"
+ONLINE = (REWARD, "validation=null", "stop=null", "controls=null")
+ROWS = """{"prompt": "What is 3 + 4?", "completion": "3 + 4 = 7, so the answer is \\\\boxed{7}."}
+{"prompt": "What is 3 + 4?", "completion": "\\\\boxed{12}"}
+"""
+
+
+@pytest.fixture(scope="module")
+def mini_rm(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Path:
+    folder = tmp_path_factory.mktemp("reward_model")
+    subprocess.run([vllm_python, "-m", "data_prep.families.mini.reward_model", folder], cwd=REPO, check=True)
+    return folder
+
+
+def _events(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+def _scored(house: House, mini_rm: Path) -> None:
+    house.write("recipes/x/rows.jsonl", ROWS)
+    house.write("recipes/x/data.yaml", f"scored:\n  - load: {{path: rows.jsonl}}\n  - score: {{reward: model, params: "
+                f"{{url: {URL}}}}}\n")  # fmt: skip
+    house.write("recipes/x/y.yaml", f"extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]\ndata: scored\n"
+                f"reward_model: {{model: {mini_rm}}}\n")  # fmt: skip
+
+
+def test_a_data_step_is_scored_by_a_server_that_lives_as_long_as_the_step(house: House, mini_rm: Path) -> None:
+    _scored(house, mini_rm)
+    done = house.launch("data", "x/y", "--json")
+    assert done.returncode == 0, done.stderr
+    run = Path(json.loads(done.stdout)["run"])
+    (score,) = house.path.glob(".cache/steps/score-*")
+    good, bad = (row["score"] for row in read_rows(score))
+    assert good > 0 > bad
+    names = [event["event"] for event in _events(run)]
+    assert names == ["phase_start", "service_start", "service_end", "phase_end"]
+    started = next(event for event in _events(run) if event["event"] == "service_start")
+    house.launch("data", "x/y")
+    assert [event["event"] for event in _events(run)][4:] == ["phase_start", "phase_end"]  # all done: no server
+    assert list(run.glob("logs/*/reward_model-data.log"))
+    assert started["url"].startswith("http://127.0.0.1:")
+
+
+def test_a_server_that_dies_ends_the_command_with_one_line(house: House, mini_rm: Path, vllm_python: Path) -> None:
+    settings = {"model": str(mini_rm), "revision": None, "url": None, "gpus": 0, "template": None}
+    file = house.write("run/reward_model.json", json.dumps(settings))
+    words = [house.python, "-m", "launchers.run.service", file, vllm_python, "data", "--", "sleep", "600"]
+    with subprocess.Popen(words, cwd=house.path, env=house.environ(), stdout=subprocess.PIPE, text=True) as beside:
+        _wait(lambda: (house.path / "run/events.jsonl").exists(), 120)
+        for pid in descendants(beside.pid):
+            if b"vllm.entrypoints" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        try:
+            assert beside.wait(120) == 1
+        finally:
+            beside.kill()
+        assert beside.stdout is not None
+        assert f"error: reward model: vLLM serving {mini_rm} died" in beside.stdout.read()
+
+
+def test_the_training_and_its_server_share_the_nodes_gpus(mini_rm: Path) -> None:
+    words = "hardware=h100x8 train.global_batch=48 train.micro_batch=8 rollout.prompts=48 rollout.tensor_parallel=1"
+    settings = (*ONLINE, f"reward_model={{model: {mini_rm}, gpus: 2}}", *words.split())
+    resolved = compose.resolve("min_o1/grpo", Overrides(None, tuple(compose.parse_settings(settings))))
+    resolved, faults = preflight.check(resolved)
+    assert faults == []
+    made = plan.build(resolved, Path("/run"))
+    files = rundir.files(made)
+    assert (made.hardware.gpus_per_node, made.main.hardware.gpus_per_node) == (8, 6)
+    assert "n_gpus_per_node: 6\n" in files["train/verl.yaml"]
+    assert "--gres=gpu:8\n" in files["job.sbatch"]
+    assert json.loads(files["reward_model.json"])["gpus"] == 2
+    asked = json.loads(files["train/reward.json"])["params"]["url"]
+    assert asked.startswith("service:")
+    train = next(command for command in made.commands if command.phase == "train")
+    assert train.words[2] == "launchers.run.service"
+    assert not any(command.service for command in made.commands if command.phase != "train")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "remedy"),
+    [
+        (["reward_model={model: %s, placement: endpoint}"], "reward_model.url", "missing"),
+        (["reward_model={model: %s, url: 'http://a:1'}"], "reward_model.url", "placement: endpoint only"),
+        (["reward_model={model: %s, placement: colocated}"], "reward_model.placement", "own_gpus or endpoint"),
+        (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none to train on"),
+        (["reward_model={model: ./nothing/here}"], "reward_model.model", "neither a folder here nor a Hub id"),
+        (["reward_model={model: %s, template: none.jinja}"], "reward_model.template", "no such file"),
+        ([], "reward.params", "the recipe has no reward_model"),
+    ],
+)
+def test_a_mistake_in_a_reward_model_is_named(mini_rm: Path, settings: list[str], key: str, remedy: str) -> None:
+    pairs = compose.parse_settings([*ONLINE, *(text.replace("%s", str(mini_rm)) for text in settings)])
+    _, faults = preflight.check(compose.resolve("min_o1/grpo", Overrides(None, tuple(pairs))))
+    assert (key, True) in {(fault.key, remedy in fault.message) for fault in faults}, faults
+
+
+GOOD_AND_BAD = [(1.0, 20), (-1.0, 12)] * 4
+
+
+@pytest.mark.parametrize(
+    ("served", "refusal"),
+    [
+        (GOOD_AND_BAD, None),
+        ([(score, tokens + 1) for score, tokens in GOOD_AND_BAD], "21 tokens for the server and 20 for transformers"),
+        ([(1 / (1 + 2.718**-score), tokens) for score, tokens in GOOD_AND_BAD], "scores 0.7310 by the server"),
+    ],
+)
+def test_a_server_is_refused_unless_it_scores_as_transformers_does(
+    served: list[tuple[float, int]], refusal: str | None
+) -> None:
+    found = problem(served, GOOD_AND_BAD)
+    assert (found is None) if refusal is None else (found is not None and refusal in found)
+
+
+def test_a_server_that_prefers_bad_answers_is_refused() -> None:
+    wrong = [(-score, tokens) for score, tokens in GOOD_AND_BAD]
+    assert "bad answers score above good ones in 4 of 4 pairs" in str(problem(wrong, wrong))
