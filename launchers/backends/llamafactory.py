@@ -150,7 +150,7 @@ class LlamaFactory:
         if (state := read_json(output / "trainer_state.json")) is not None:
             return Progress(state["global_step"], state["max_steps"])
         last = next(backwards(output / "trainer_log.jsonl"), None)
-        return last and Progress(last["current_steps"], last["total_steps"])
+        return Progress(last["current_steps"], last["total_steps"]) if last else None
 
     def reason(self, log: str) -> str:
         """The last exception that is not torchrun's report about its child, or a line of our own."""
