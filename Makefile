@@ -16,6 +16,7 @@ override SEEDS := $(value SEEDS)
 override SUBJECT := $(value SUBJECT)
 override ONLY := $(value ONLY)
 override STEP := $(value STEP)
+override DEVICE := $(value DEVICE)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
 export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY STEP
@@ -26,7 +27,7 @@ OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
 RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/study.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
 q = '$(subst ','\'',$(1))'
 
-.PHONY: help list demo test test-full check python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
+.PHONY: help list demo test test-full check status python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
 
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
@@ -50,7 +51,7 @@ tokens/%:  ## the first training rows as the trainer sees them: tokens with and 
 	@$(LAUNCH) tokens $(call q,$*) $(OPTIONS)
 train/%:  ## only the training
 	@$(LAUNCH) train $(call q,$*) $(OPTIONS)
-eval/%:  ## only the evaluation
+eval/%:  ## only the evaluation (MODEL=…: of any model, as it is, with the recipe's benchmarks and decoding)
 	@$(LAUNCH) eval $(call q,$*) $(OPTIONS)
 show/%:  ## the resolved recipe, each value with its file and line
 	@$(LAUNCH) show $(call q,$*) --make-variables
@@ -68,13 +69,15 @@ agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer 
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 
+status:  ## every run: state, step, last heartbeat, job, logs
+	@$(LAUNCH) status $(if $(OUT),--out "$$OUT")
 report:  ## RUN=<dir>: write the run's report.html again
 	@$(LAUNCH) report "$$RUN"
 
 python:  ## the core environment's interpreter (built if missing)
 	@python3 -m launchers.envs core
-env/%:  ## build an environment (core, vllm, llamafactory, verl, torchtune) and print its interpreter
-	@python3 -m launchers.envs $(call q,$*)
+env/%:  ## build an environment and print its interpreter (DEVICE=cuda: on a machine without a GPU)
+	@python3 -m launchers.envs $(call q,$*) $(if $(DEVICE),--device $(call q,$(DEVICE)))
 
 mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmetic, functions or both, OUT=…)
 	@out=$${OUT:-runs/mini-model}; python3 -m launchers.envs vllm >/dev/null; \
@@ -105,6 +108,6 @@ check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its n
 	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
-schema:  ## write configs/recipe.schema.json and configs/data.schema.json again
-	@$(LAUNCH) schema > configs/recipe.schema.json
+schema:  ## write configs/recipe.schema.json, configs/data.schema.json and configs/README.md again
+	@$(LAUNCH) schema > configs/recipe.schema.json && $(LAUNCH) schema --markdown > configs/README.md
 	@$(CORE) -m data_prep schema > configs/data.schema.json

@@ -2,7 +2,7 @@
 
     python -m launchers <verb> <family>/<recipe> [--scale mini] [--set key=value]… [--out DIR] [--json]
 
-Verbs: list show check plan render data train eval run study report submit schema. Mistakes are one line each and
+Verbs: list show check plan render data train eval run study report submit status schema. Mistakes are one line each and
 exit status 2, failures of a run one line and exit status 1; there is no traceback for either.
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from data_prep.errors import DataError
+from launchers import envs
 from launchers.envs import REPO, EnvError
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
 from launchers.recipe import compose
@@ -75,7 +76,7 @@ def _absolute(key: str, text: str) -> str:
     return str(Path(text).absolute()) if may_be_path and "\0" not in text and Path(text).exists() else text
 
 
-def _resolve(name: str, given: _Given) -> Resolved:
+def _resolve(name: str, given: _Given, trains: bool = True) -> Resolved:
     """A recipe, resolved and checked; raises UserError with all faults."""
     from launchers.checks import preflight
 
@@ -89,15 +90,16 @@ def _resolve(name: str, given: _Given) -> Resolved:
             resolved = compose.resolve(name, overrides, lenient=True)
         except UserError:
             raise error from None
-    resolved, faults = preflight.check(resolved)
+    resolved, faults = preflight.check(resolved, trains)
     if said or faults:
         raise UserError(*said, *faults)
     return resolved
 
 
 def _locate(
-    name: str, given: _Given, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse"
-) -> Run:
+    name: str, given: _Given, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse",
+    trains: bool = True,
+) -> Run:  # fmt: skip
     """The run of a recipe (to go on with or to make), or the run directory that `name` is.
 
     `first`: what becomes of a run that the recipe starts from and that is not done yet.
@@ -106,13 +108,22 @@ def _locate(
     from launchers.run import upstream as lineage
 
     if not rundir.is_run(name):
-        resolved = _resolve(name, given)
+        resolved = _resolve(name, given, trains)
         if first != "pass":
             (lineage.do_first if first == "do" else lineage.refuse_untrained)(resolved, out)
-        return rundir.locate(lineage.begun(resolved, out), out, fresh)
+        return rundir.locate(lineage.begun(resolved, out) if trains else resolved, out, fresh, trains)
     if given.scale or given.settings or fresh:
         raise fail("a run directory is what it is: options go with a recipe's name", name)
     return rundir.at(Path(name))
+
+
+def _refuse_oversize(run: Run) -> None:
+    """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set."""
+    from launchers.plan import estimate
+
+    text = estimate.oversize(run.plan)
+    if text and os.environ.get("ALLOW") != "oom":
+        raise UserError(run.plan.resolved.fault("train.micro_batch", text))
 
 
 def _print_json(value: Any) -> None:
@@ -149,27 +160,32 @@ def check(
     name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None,
     scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Validate one recipe, or every recipe at every scale."""
+    """Validate one recipe, and say what the first rows of its data file become; or every recipe at every scale."""
+    from launchers.plan import pipelines
+
     given = _given(scale, set_, from_make)
     wanted = [(name, given)] if name else [
         (one, replace(given, scale=size)) for one in compose.recipe_names() for size in (None, *compose.scales_of(one))
         if given.scale in (None, size)
     ]  # fmt: skip
     faults: list[Fault] = []
+    previews: list[str] = []
     for one, settings in wanted:
         try:
-            _resolve(one, settings)
+            resolved = _resolve(one, settings)
+            previews += filter(None, [pipelines.preview(resolved)] if name else [])
         except UserError as error:
             faults += error.faults
     faults = list(dict.fromkeys(faults))
     if as_json:
-        _print_json({"checked": len(wanted), "faults": [vars(fault) for fault in faults]})
+        data = {"data": previews} if previews else {}
+        _print_json({"checked": len(wanted), "faults": [vars(fault) for fault in faults], **data})
     if faults:
         if as_json:
             raise typer.Exit(2)
         raise UserError(*faults)
     if not as_json:
-        print(f"{len(wanted)} checked, no faults")
+        print("\n".join([*previews, f"{len(wanted)} checked, no faults"]))
 
 
 @app.command()
@@ -208,20 +224,37 @@ def render(
         print(run.path)
 
 
-def _execute(name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
+def _execute(
+    name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool, trains: bool = True
+) -> None:
     from launchers.run import directory as rundir
     from launchers.run import execute as running
 
-    run = rundir.pinned(_locate(name, given, out, fresh, first="do" if "report" in parts else "refuse"))
+    run = _locate(name, given, out, fresh, first="do" if "report" in parts and trains else "refuse", trains=trains)
+    run = rundir.pinned(run)
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
+        if "train" in parts:
+            _refuse_oversize(run)
         running.execute(run, parts)
     found = running.summary(run)
     if as_json:
         _print_json(found)
     else:
+        if "report" in found:
+            _print_headline(run.path)
         print(found.get("report", run.path))
+
+
+def _print_headline(path: Path) -> None:
+    """The report's first sentences, and where the published numbers lie, for people."""
+    from launchers.report.results import Results
+    from launchers.report.verdict import verdict, within
+
+    results = Results(path)
+    for line in (verdict(results), *within(results)):
+        print(line, file=sys.stderr)
 
 
 def _look(name: str, step: str, option: str, given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
@@ -250,7 +283,22 @@ def _part(part: str, about: str) -> None:
 
 _part("run", "The whole recipe: data, training, evaluation, report.")
 _part("train", "Only train, on data that have been made.")
-_part("eval", "Only evaluate a trained run.")
+
+
+@app.command("eval")
+def evaluate(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, fresh: Fresh = False,
+    model: Annotated[str | None, typer.Option("--model", help="evaluate this model as it is (make: MODEL=)")] = None,
+    from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """Only evaluate: a trained run, or with --model any model on the recipe's benchmarks with its decoding."""
+    given = _given(scale, set_, from_make)
+    if model is not None:
+        given.settings.append(("model", _absolute("model", model), "--model"))
+    if any(option in ("MODEL=", "--model") for _, _, option in given.settings):
+        _execute(name, ("eval", "report"), given, out, fresh, as_json, trains=False)
+    else:
+        _execute(name, ("eval",), given, out, fresh, as_json)
 
 
 @app.command()
@@ -310,28 +358,62 @@ def study(
 
 
 @app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None, out: Out = RUNS,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Runs: state, step, last heartbeat, job, logs."""
+    from launchers.run import status as states
+
+    found = states.of_all(out, name)
+    if as_json:
+        _print_json(states.as_json(found))
+    else:
+        states.print_all(found)
+
+
+@app.command()
 def submit(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, from_make: FromMake = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit line and submit nothing")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render the run and hand its job.sbatch to Slurm."""
+    """Render the run and hand its job.sbatch to Slurm, after a job of the same run that is still there."""
+    from launchers.checks import requirements
+    from launchers.plan import estimate
+    from launchers.plan.plan import PARTS
     from launchers.run import directory as rundir
-    from launchers.targets import slurm
+    from launchers.run import status as states
+    from launchers.targets import environments, slurm
 
-    run = _locate(name, _given(scale, set_, from_make), out)
-    run = run if dry_run else rundir.pinned(run)
-    rundir.prepare(run)
-    line = slurm.submit_command(run.plan)
-    if run.finished and not dry_run:
-        raise fail("this run is finished: nothing to submit", str(run.path))
-    said = shlex.join(line) if dry_run else slurm.submit(line)
+    run = _locate(name, _given(scale, set_, from_make), out, first="pass" if dry_run else "refuse")
     if not dry_run:
+        if run.finished:
+            raise fail("this run is finished: nothing to submit", str(run.path))
+        if states.is_locked(run.path):
+            raise fail("this run is being worked on by another process", str(run.path))
+        if missing := requirements.faults(run.plan, PARTS):
+            raise UserError(*missing)
+        _refuse_oversize(run)
+        run = rundir.pinned(run)
+    elif text := estimate.oversize(run.plan):
+        print(f"warning: {text}", file=sys.stderr)
+    rundir.prepare(run)
+    before = [] if dry_run else [number for number, _ in states.queued(rundir.jobs(run.path))]
+    line = slurm.submit_command(run.plan, before)
+    if dry_run:
+        said = shlex.join(line)
+    else:
+        for env in environments(run.plan):
+            envs.ensure(env, run.plan.hardware.device)
+        said = slurm.submit(line)
         rundir.add_job(run.path, said)
     if as_json:
-        _print_json({"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said})
+        _print_json(
+            {"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said, "after": before}
+        )
     else:
-        print(said)
+        print(said + (f" (after job {before[-1]} of the same run)" if before else ""))
 
 
 @app.command()
@@ -357,11 +439,14 @@ def report(
 
 
 @app.command(hidden=True)
-def schema() -> None:
+def schema(markdown: Annotated[bool, typer.Option("--markdown", help="as configs/README.md")] = False) -> None:
     """The JSON schema of recipes, for configs/recipe.schema.json."""
-    from launchers.recipe.schema import json_schema
+    from launchers.recipe import schema as recipes
 
-    _print_json(json_schema())
+    if markdown:
+        print(recipes.markdown(), end="")
+    else:
+        _print_json(recipes.json_schema())
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """One environment per backend, built from a pinned lock and reused while the lock stays the same.
 
     python3 -m launchers.envs core            # builds it if missing, prints its interpreter
-    python3 -m launchers.envs llamafactory --device cpu
+    python3 -m launchers.envs vllm --device cpu
 
 Standard library only: this module builds the environment that everything else runs in.
 """
@@ -154,7 +154,7 @@ def ensure(name: str, device: str | None = None) -> Path:
         sync = [uv, "pip", "sync", str(lock)]
         if cpu_index:
             sync += ["--torch-backend", "cpu"]
-        if name == "sandbox":  # whose programs cannot write bytecode
+        if name in ("sandbox", "ray"):  # whose programs cannot write bytecode; whose agents have 15 s to start
             sync.append("--compile-bytecode")
         if not sys.stderr.isatty():  # on a terminal uv shows its own progress
             sync.append("--quiet")

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from rewards.base import code_hash as code_hash
     from rewards.errors import RewardError as RewardError
     from rewards.errors import TooManyFailures as TooManyFailures
+    from rewards.registry import ACCURACIES as ACCURACIES
     from rewards.registry import REGISTRY as REGISTRY
     from rewards.registry import load as load
+    from rewards.registry import place_of as place_of
     from rewards.registry import reward_class as reward_class
 
 _MODULES = {"RewardError": "errors", "TooManyFailures": "errors"}
-_MODULES |= dict.fromkeys(("REGISTRY", "load", "reward_class"), "registry")
+_MODULES |= dict.fromkeys(("ACCURACIES", "REGISTRY", "load", "place_of", "reward_class"), "registry")
 _MODULES |= dict.fromkeys(("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"), "base")
 
 

@@ -115,7 +115,7 @@ class Reward:
     counts: outcomes so far in this process.
     """
 
-    Params: ClassVar[type[RewardParams]]
+    Params: ClassVar[type[RewardParams]] = RewardParams
     needs: ClassVar[tuple[str, ...]] = ()  # columns that a row must have
     batch_rows: ClassVar[int] = 64  # per worker, when a file is scored: what a kill loses
 

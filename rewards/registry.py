@@ -1,4 +1,4 @@
-"""Rewards by name. One of your own subclasses `rewards.base.Reward`; it is listed here or named `module:Class`."""
+"""Rewards by name. A reward of your own is a module with a subclass of `rewards.base.Reward`, named `module:Class`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rewards.base import Reward
 from rewards.errors import RewardError, nearest
 
 REGISTRY = {
+    "bertscore": "rewards.text.bertscore:BertScore",
     "bleu": "rewards.text.bleu:Bleu",
     "bleu_rouge_f1": "rewards.text.rouge:BleuRougeF1",
     "chrf": "rewards.text.chrf:Chrf",
@@ -29,17 +30,27 @@ REGISTRY = {
     "rouge_l": "rewards.text.rouge:RougeL",
 }
 
+# Rewards whose mean is a share of right answers; the others are called by their own names.
+ACCURACIES = frozenset({"choice", "code", "exact", "math", "numeric"})
 
-def reward_class(name: str) -> type[Reward]:
-    """The class registered as `name`, or at `package.module:Class`. Raises RewardError, naming the nearest reward."""
-    module, _, attribute = REGISTRY.get(name, name).partition(":")
-    if not attribute:
+
+def place_of(name: str) -> str:
+    """`module:Class` of a reward's name, which may be such a place itself. Raises RewardError for an unknown name."""
+    if ":" not in name and name not in REGISTRY:
         known = f"rewards: {', '.join(REGISTRY)}, or package.module:Class"
         raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; {known}")
+    return name if ":" in name else REGISTRY[name]
+
+
+def reward_class(name: str) -> type[Reward]:
+    """The class registered as `name`, or at `module:Class`. Raises RewardError, naming the nearest reward."""
+    module, _, attribute = place_of(name).partition(":")
     try:
         reward = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as problem:
-        raise RewardError(f"reward {name!r}: {problem}") from None
+    except (ImportError, AttributeError, ValueError) as error:
+        if name in REGISTRY:
+            raise
+        raise RewardError(f"reward {name!r}: {error}") from None
     if not (isinstance(reward, type) and issubclass(reward, Reward)):
         raise RewardError(f"reward {name!r} is not a subclass of rewards.base.Reward")
     return reward

@@ -10,10 +10,11 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.core.files import size_text
 from data_prep.core.totals import REPLIES
 from data_prep.errors import DataError
 
@@ -49,17 +50,15 @@ def _entry(path: Path) -> Entry:
 
 def size_table(cache: Path) -> list[str]:
     """Bytes by kind of step, as lines for people."""
-    by_kind: dict[str, list[Entry]] = {}
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for entry in entries(cache):
-        by_kind.setdefault(entry.kind, []).append(entry)
-    lines = [f"{'kind':<20} {'folders':>8} {'size':>10}"]
-    for kind, group in sorted(by_kind.items(), key=lambda item: -sum(entry.size for entry in item[1])):
-        lines.append(f"{kind:<20} {len(group):>8} {_size(sum(entry.size for entry in group)):>10}")
-    return [*lines, f"{'total':<20} {sum(map(len, by_kind.values())):>8} {_size(sum(_sizes(by_kind.values()))):>10}"]
-
-
-def _sizes(groups: Iterable[list[Entry]]) -> Iterable[int]:
-    return (entry.size for group in groups for entry in group)
+        for kind in (entry.kind, "total"):
+            counts[kind] += 1
+            sizes[kind] += entry.size
+    kinds = sorted(sizes, key=lambda kind: (kind == "total", -sizes[kind]))
+    lines = [f"{kind:<20} {counts[kind]:>8} {size_text(sizes[kind]):>10}" for kind in kinds]
+    return [f"{'kind':<20} {'folders':>8} {'size':>10}", *lines]
 
 
 def prune(cache: Path, unused_days: float, dry_run: bool = False) -> list[Entry]:
@@ -97,11 +96,3 @@ def _remove(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

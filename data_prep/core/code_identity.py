@@ -131,10 +131,8 @@ def _file(module: str) -> Path | None:
     """The source file of a module, None where there is no such module."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
-        return None
-    if not rest:
-        return Path(spec.origin)
+    if spec is None or not rest:
+        return Path(spec.origin) if spec and spec.origin else None  # recipes/ is a folder without a module of its own
     if not spec.submodule_search_locations:
         return None
     base = Path(spec.submodule_search_locations[0], *rest)

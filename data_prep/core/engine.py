@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.executors import cpus, execute
-from data_prep.core.files import locked, require_space, settle, sweep, write_atomic
+from data_prep.core.files import aside_of, locked, require_space, settle, sweep, write_atomic
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
 from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
@@ -103,7 +103,7 @@ def _link_content(job: Job) -> None:
     """Let later steps of the same content find this one."""
     link = _content(job)
     link.parent.mkdir(exist_ok=True)
-    aside = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    aside = aside_of(link)
     aside.unlink(missing_ok=True)
     aside.symlink_to(Path("..", job.dir.name))
     aside.rename(link)

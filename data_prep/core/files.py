@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,11 @@ from typing import BinaryIO
 from data_prep.errors import DataError, explain
 
 MARGIN_BYTES = 64_000_000  # left free on top of what a step is expected to write
+
+
+def aside_of(path: Path) -> Path:
+    """Where this process writes a file before it is whole; hosts that share a disk have process ids of their own."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
 def write_atomic(path: Path, blocks: Iterable[bytes]) -> None:
@@ -26,7 +32,7 @@ def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool 
     Without `durable` that holds for a kill only, until `settle` has made the folder safe from a power cut too.
     """
     paths = [path for path, _ in files]
-    asides = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    asides = [aside_of(path) for path in paths]
     folder = paths[-1].parent
     try:
         with ExitStack() as stack:
@@ -54,7 +60,7 @@ def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which stands at `path` once all is written, and not if that fails. Raises DataError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = aside_of(path)
     try:
         with aside.open("wb") as file:
             yield file
@@ -118,12 +124,13 @@ def require_space(directory: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed + MARGIN_BYTES:
         raise DataError(
-            f"{directory}: {what} may write {_size(needed)} and the disk has {_size(free)} free; "
+            f"{directory}: {what} may write {size_text(needed)} and the disk has {size_text(free)} free; "
             "free some space or choose another cache folder"
         )
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Bytes in words: `1.5 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
+SMALL = 1 << 20  # bytes: reading fewer is quicker than looking for a note
 SETTLED_NS = 2_000_000_000  # a file that changed less than this ago may change again at the same time stamp
 
 
@@ -25,25 +25,33 @@ def value_hash(value: Any) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits; a file that stays as it is is read once. Raises OSError."""
+    """SHA-256 of a file's bytes, 64 hex digits; a large one is read once while it stays as it is. Raises OSError."""
     stat = path.stat()
-    if time.time_ns() - stat.st_ctime_ns < SETTLED_NS:
+    if stat.st_size < SMALL or time.time_ns() - stat.st_ctime_ns < SETTLED_NS:
         return _read_hash(path)
-    return _settled_hash(path, stat.st_ino, stat.st_size, stat.st_ctime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _settled_hash(path: Path, *state: int) -> str:
-    """`file_hash` while the file's `state` is the same."""
-    return _read_hash(path)
+    cache = Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "hashes"
+    state: list[Any] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    note = cache / f"{value_hash(state)[:24]}.json"
+    try:
+        kept = json.loads(note.read_text())
+        if kept["of"] == state:
+            return str(kept["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not noted, or not whole: the file itself is the truth
+    digest = _read_hash(path)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        aside = note.with_suffix(f".{os.getpid()}.tmp")
+        aside.write_text(json.dumps({"of": state, "sha256": digest}))
+        aside.rename(note)
+    except OSError:
+        pass  # a cache that cannot be written only costs the next run a read
+    return digest
 
 
 def _read_hash(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_blob(path: Path) -> str:
@@ -53,28 +61,3 @@ def git_blob(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def known_hash(file: Path) -> str:
-    """SHA-256 of a file's bytes; large files are read once per size and time of change."""
-    stat = file.stat()
-    if stat.st_size < 1 << 20:
-        return file_hash(file)
-    cache = Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "hashes"
-    stamp: list[Any] = [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
-    note = cache / f"{value_hash(stamp)[:24]}.json"
-    try:
-        kept = json.loads(note.read_text())
-        if kept["of"] == stamp:
-            return str(kept["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not noted, or not whole: the file itself is the truth
-    digest = file_hash(file)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        aside = note.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps({"of": stamp, "sha256": digest}))
-        aside.rename(note)
-    except OSError:
-        pass  # a cache that cannot be written only costs the next run a read
-    return digest

@@ -6,17 +6,25 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 from data_prep.core.rows import parse
 from data_prep.core.step import Drop, Row
 
 
 class StoredRow(dict[str, Any]):
-    """A row with the line it was read from, which is what is written of it. Copies (`{**row}`) have no line."""
+    """A row with the line it was read from, which is what is written of it. Copies (`{**row}`) have no line.
+
+    Its fields cannot be set, as the line would stay; what lies deeper must not be changed either.
+    """
 
     __slots__ = ("line",)
     line: bytes
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a step with `passes` changes no row in place: yield a copy, {**row, field: value}")
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = __ior__ = _refuse
 
 
 def stored(line: bytes) -> StoredRow:

@@ -112,7 +112,8 @@ def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
     error = stdev(differences) / math.sqrt(n) if n > 1 else 0.0
     t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
     half = t * error if error > 1e-7 else 100 * wilson(0.0, n, t)[1]
-    ci95 = [round(max(-100.0, mean - half), 4), round(min(100.0, mean + half), 4)]
+    most = 100.0 if all(0 <= value <= 100 for p in shared for value in (a[p], b[p])) else math.inf  # else no shares
+    ci95 = [round(max(-most, mean - half), 4), round(min(most, mean + half), 4)]
     return {"difference": round(mean, 4), "stderr": round(error, 4), "ci95": ci95, "prompts": n}
 
 

@@ -215,7 +215,10 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
         del best[SHOWN:]
     if not tasks:
         raise DataError("no rows to evaluate")
-    results = {task: task_result(samples, _comparison(task)) for task, samples in sorted(tasks.items())}
+    results = {
+        task: in_unit(task_result(samples, _comparison(task)), metric_of(task))
+        for task, samples in sorted(tasks.items())
+    }
     prompts = [
         {"task": task, "prompt_id": p, "mean": percent(_mean(group)), "level": group[0].level,
          "samples": len(group), "right": sum(s.right for s in group), "tokens": _tokens(group)}
@@ -223,6 +226,24 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
         for p, group in sorted(by_prompt(samples).items())
     ]  # fmt: skip
     return results, prompts, [row for right in (True, False) for _, row in shown[right]]
+
+
+def metric_of(task: str) -> dict[str, Any]:
+    """Name, unit and direction of what a task measures; accuracy where no task of that name is known."""
+    from data_prep.sources import tasks
+
+    return (tasks.read(task).measured if task in tasks.names() else tasks.Metric()).model_dump()
+
+
+def in_unit(result: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
+    """A task's result in percent as its metric counts: pass@k and maj@k are of accuracies only."""
+    found = {**result, "metric": metric}
+    if metric["unit"] != "%":
+        found |= {key: round(result[key] / 100, 6) for key in ("mean", "stderr")}
+        found["ci95"] = [round(end / 100, 6) for end in result["ci95"]]
+    if metric["name"] != "accuracy":
+        found |= {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
+    return found
 
 
 def compare(a: Path, b: Path) -> list[dict[str, Any]]:
@@ -237,7 +258,20 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
     labels = {"a": _read(a)["label"], "b": _read(b)["label"]}
     long, short = _of_prompts(a, "tokens"), _of_prompts(b, "tokens")
     lengths = {task: {"tokens": paired_ratio(long[task], short[task])} for task in long.keys() & short.keys()}
-    return [{**labels, "task": task, **paired(left[task], right[task]), **lengths.get(task, {})} for task in shared]
+    units = {task: result.get("metric") or metric_of(task) for task, result in _read(a)["tasks"].items()}
+    return [
+        {**labels, "task": task, **_difference(left[task], right[task], units[task]), **lengths.get(task, {})}
+        for task in shared
+    ]
+
+
+def _difference(a: dict[str, float], b: dict[str, float], metric: dict[str, Any]) -> dict[str, Any]:
+    """Paired difference in the metric's unit; of percent in points."""
+    found = paired(a, b)
+    if metric["unit"] != "%":
+        found |= {key: round(found[key] / 100, 6) for key in ("difference", "stderr")}
+        found["ci95"] = [round(end / 100, 6) for end in found["ci95"]]
+    return {**found, "metric": metric}
 
 
 def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -314,6 +348,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--model-fingerprint")
     one.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
     one.add_argument("--versions", type=json.loads, default={}, help="JSON: package versions")
+    one.add_argument("--all-rows", action="store_true", help="also every row, as sent and answered: OUT's .rows.jsonl")
     one.add_argument("--seconds", type=float, help="time that generating and scoring took")
     one.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
     two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
@@ -387,6 +422,10 @@ def _evaluate_files(args: argparse.Namespace) -> None:
     }
     _write(_prompts_path(args.out), _jsonl(prompts))
     _write(args.out.with_suffix(".samples.jsonl"), _jsonl(shown))
+    if args.all_rows:
+        path = args.out.with_suffix(".rows.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (f"{json.dumps(row)}\n".encode() for row in (run.rows() if run else _rows(args.rows))))
     _write(args.out, json.dumps(result, indent=1) + "\n")
 
 

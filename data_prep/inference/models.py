@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.fingerprint import known_hash, value_hash
+from data_prep.core.fingerprint import file_hash, value_hash
 from data_prep.errors import DataError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -37,7 +37,7 @@ class Model:
         """What tells this model from others, whatever its folder is called. Raises OSError."""
         if self.path is None:
             return {"hub": f"{self.name}@{self.revision or 'main'}"}
-        hashes = {file.name: known_hash(file) for file in _files(self.path, DECIDING)}
+        hashes = {file.name: file_hash(file) for file in _files(self.path, DECIDING)}
         return {"files": value_hash(hashes)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from data_prep.core.fingerprint import file_hash, known_hash
+from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import benchmarks, tasks
@@ -131,10 +131,10 @@ def _files_identity(place: Path) -> dict[str, Any]:
     """Of a file by its content; of a folder or glob by its files' names and contents. Raises DataError."""
     paths = files_of(place)
     if paths != [place]:
-        return {"files": [[path.name, known_hash(path)] for path in paths]}
+        return {"files": [[path.name, file_hash(path)] for path in paths]}
     if not place.is_file():
         raise DataError(f"no file {place}")
-    return {"sha256": known_hash(place), "suffix": suffix(place)}
+    return {"sha256": file_hash(place), "suffix": suffix(place)}
 
 
 def _records(place: Path | Hub | Remote, downloads: Path, head: int | None) -> Records:

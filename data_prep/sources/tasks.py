@@ -25,6 +25,7 @@ from rewards.model.http import SERVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "configs" / "tasks"
+FAMILIES = ROOT / "recipes"  # a family's own tasks are in recipes/<family>/tasks
 PROMPTS = ROOT / "templates" / "prompts"
 
 Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
@@ -149,13 +150,22 @@ class Reward(Model):
         return self
 
 
+class Metric(Model):
+    """What the mean score of a benchmark is called and measured in. Of unit "%" the scores are fractions."""
+
+    name: str = "accuracy"
+    unit: str = "%"
+    higher_is_better: bool = True
+
+
 class Task(Model):
-    """One file of `configs/tasks`."""
+    """One file of `configs/tasks` or of a family's `tasks`. path: a local file of rows, relative to the task's file."""
 
     about: str
     hub: Hub | None = None
     file: Remote | None = None
     mirror: Remote | None = None
+    path: str | None = None
     step: dict[str, dict[str, Any]] | None = Field(None, min_length=1, max_length=1)  # kind -> its parameters
     columns: Columns = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
@@ -167,6 +177,14 @@ class Task(Model):
     gated: bool = False  # the Hub gives it to those who have accepted its terms, by their token
     split: Literal["train", "test"] | None = None  # of its benchmark, where the names of its origin do not tell
     reward: Reward
+    metric: Metric | None = None  # null: accuracy in percent, or of another reward its own name and scale
+
+    @property
+    def measured(self) -> Metric:
+        """What an evaluation with this task's reward measures."""
+        if self.metric is not None:
+            return self.metric
+        return Metric() if self.reward.name in rewards.ACCURACIES else Metric(name=self.reward.name, unit="")
 
     @property
     def is_test(self) -> bool:
@@ -179,8 +197,8 @@ class Task(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Task:
-        if [self.hub, self.file, self.step].count(None) != 2:
-            raise ValueError("a task has one of hub, file, step")
+        if [self.hub, self.file, self.path, self.step].count(None) != 3:
+            raise ValueError("a task has one of hub, file, path, step")
         if self.step and self.split is None and all("split" not in params for params in self.step.values()):
             raise ValueError("say the split of the step's rows: its parameter `split`, or the task's own")
         if self.gated and not self.hub:
@@ -215,7 +233,17 @@ class Task(Model):
 
 def names() -> list[str]:
     """All tasks."""
-    return sorted(path.stem for path in TASKS.glob("*.yaml"))
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    """Task files by name. Raises DataError where two have the same name."""
+    found: dict[str, Path] = {}
+    for path in (*TASKS.glob("*.yaml"), *FAMILIES.glob("*/tasks/*.yaml")):
+        if other := found.get(path.stem):
+            raise DataError(f"two tasks are named {path.stem!r}: {other} and {path}; rename one")
+        found[path.stem] = path
+    return found
 
 
 def known(name: str) -> str:
@@ -239,9 +267,10 @@ def known_prompt(name: str) -> str:
 
 def read(name: str) -> Task:
     """The task called `name`. Raises DataError with all that is wrong in its file, a line for each fault."""
-    path = TASKS / f"{name}.yaml"
-    if name not in names():
-        raise DataError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    files = _files()
+    if name not in files:
+        raise DataError(f"no task {name!r} in configs/tasks{nearest(name, files)}")
+    path = files[name]
     document, faults = _document(path)
     try:
         task = Task.model_validate(document)
@@ -250,6 +279,8 @@ def read(name: str) -> Task:
     faults += _lines(_step_faults(document.get("step")))
     if faults:
         raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+    if task.path is not None:
+        task = task.model_copy(update={"path": str(path.parent / task.path)})
     return task
 
 

@@ -7,7 +7,7 @@
 
 Row i of prompt p is called `p/i`; meta holds prompt_id, sample, finish_reason and tokens. A truncated sample
 has finish_reason "length" and is kept: `score` and `select` decide about it. Reasoning that an endpoint sends in a
-field of its own stands before the text, as `<think>…</think>`.
+field of its own is kept as `meta.reasoning`, or with `thinking: <format>` in the completion, in that format.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.sampling import Sample, Sampling
+from data_prep.text.thoughts import known_format
+from rewards.errors import RewardError
+from rewards.thinking import Thinking, thinking
 
 OF_ANOTHER_COMPLETION = ("completion", "rejected", "score", "outcome")
 
@@ -38,6 +41,12 @@ class GenerateParams(EndpointParams):
     seed: int = Field(0, ge=0)
     system: str | None = None  # put before prompts that have no system message
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    thinking: str | None = None  # format that the thought of a reasoning endpoint takes in the completion
+
+    @field_validator("thinking")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        return value if value is None else known_format(value)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -75,6 +84,7 @@ class Generate(EndpointStep):
         """Start the servers, or make the client, once for all shards."""
         p = self.params
         fields = {"chat_template_kwargs": p.chat_template_kwargs} if p.chat_template_kwargs else {}
+        form = thinking(p.thinking) if p.thinking else None
         with endpoint(p, ctx, p.n, fields) as asker:
 
             def apply(rows: Sequence[Row], shard: int) -> Output:
@@ -82,7 +92,7 @@ class Generate(EndpointStep):
                 results = asker.run(asked, p.decoding)
                 refuse_failures(results, len(results), p, "prompts failed")
                 for row, result in zip(asked, results, strict=True):
-                    yield from [result] if isinstance(result, Drop) else sample_rows(row, result)
+                    yield from [result] if isinstance(result, Drop) else sample_rows(row, result, form)
 
             yield apply
 
@@ -95,29 +105,27 @@ def with_system(row: Row, system: str | None) -> Row:
     return {**row, "prompt": [{"role": "system", "content": system}, *prompt]}
 
 
-def sample_rows(row: Row, samples: Sequence[Sample]) -> Iterator[Row]:
+def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = None) -> Iterator[Row | Drop]:
     """One row per sample, with all that the prompt's row held but another completion's marks."""
     kept = {name: value for name, value in row.items() if name not in OF_ANOTHER_COMPLETION}
     for k, sample in enumerate(samples):
-        about: dict[str, Any] = {
-            "prompt_id": row["id"],
-            "sample": k,
-            "finish_reason": sample.finish_reason,
-        }
+        about: dict[str, Any] = {"prompt_id": row["id"], "sample": k, "finish_reason": sample.finish_reason}
         if sample.tokens is not None:
             about["tokens"] = sample.tokens
-        yield {
-            **kept,
-            "id": f"{row['id']}/{k}",
-            "completion": with_thought(sample),
-            "meta": {**row.get("meta", {}), **about},
-        }
+        text = sample.text
+        if sample.thought and form is None:
+            about["reasoning"] = sample.thought
+        elif sample.thought and form is not None:
+            try:
+                text = with_thought(sample, form)
+            except RewardError as error:
+                yield Drop("the thought does not fit the thinking format", f"{row['id']}/{k}", str(error))
+                continue
+        yield {**kept, "id": f"{row['id']}/{k}", "completion": text, "meta": {**row.get("meta", {}), **about}}
 
 
-def with_thought(sample: Sample) -> str:
-    """A sample's text behind its thought; a thought that was truncated before any text stays open."""
-    if not sample.thought:
-        return sample.text
+def with_thought(sample: Sample, form: Thinking) -> str:
+    """A sample's thought and text in a format; a thought that was truncated before any text stays open."""
     if not sample.text and sample.finish_reason == "length":
-        return f"<think>\n{sample.thought}"
-    return f"<think>\n{sample.thought}\n</think>\n\n{sample.text}"
+        return f"{form.open}{form.inner}{sample.thought}"
+    return form.render(sample.thought, sample.text)

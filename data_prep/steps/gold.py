@@ -1,7 +1,6 @@
 """Reference answers as SFT rows: the completion becomes the first of `references`, a program in a fence.
 
 - gold: {}
-- gold: {which: all}            a row for each reference, for texts that can be answered in several ways
 - gold: {check: true}           runs each reference against the row's tests in the sandbox, and drops those that fail
 
 Of question rows as of their samples. A reference is a program where the row has tests or names a language.
@@ -12,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -28,13 +27,12 @@ BATCH = 256  # references that are held and run at a time
 class GoldParams(Params):
     """`check` needs `tests` in the rows; `workers`: references that run at once."""
 
-    which: Literal["first", "all"] = "first"
     check: bool = False
     workers: int = Field(2, ge=1)
 
 
 class Gold(Step):
-    """A row per question or reference; `check` drops what is wrong."""
+    """A row per question; `check` drops what is wrong."""
 
     kind = "gold"
     scope = "whole"
@@ -70,9 +68,7 @@ class Gold(Step):
     def _made(self, rows: Sequence[Row]) -> Iterator[Row | Drop]:
         for name, places in candidates.by_question(rows):
             row = min((rows[place] for place in places), key=lambda row: candidates.natural(row["id"]))
-            for number, reference in enumerate(row["references"], 1):
-                if number == 1 or self.params.which == "all":
-                    yield _gold(name if number == 1 else f"{name}-{number}", row, reference)
+            yield _gold(name, row, row["references"][0])
 
 
 def _gold(name: str, row: Row, reference: str) -> Row | Drop:

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -16,7 +18,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 import rewards
-from data_prep.core.rows import MAX_TEXT_BYTES, check, check_size
+from data_prep.core.manifest import counts_line
+from data_prep.core.rows import FIELDS, MAX_TEXT_BYTES, check, check_size
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import tasks
@@ -29,6 +32,7 @@ from data_prep.sources.tasks import Hub, Match, Remote, Reward, Scalar, Unanswer
 from data_prep.steps import asking
 
 NEEDS = ("prompt",)
+FIRST = 100  # records that a preview shows
 MAX_TEST_BYTES = 64_000_000  # of one input or output of a program's tests: contest inputs have megabytes
 
 
@@ -154,6 +158,22 @@ class Load(Step):
                     raise DataError(f"{origin.name} holds no records", "load")
                 origin.conversion(sample)
 
+    def preview(self, base: Path) -> str:
+        """What the first records of local files become: rows with which fields, and drops by reason.
+
+        Raises DataError where none becomes a row.
+        """
+        local = [origin for origin in self.origins(base) if isinstance(origin.place, Path)]
+        ctx = Context(dir=base, base=base)
+        outputs = [output for origin in local for output in islice(self._rows(origin, ctx), FIRST)]
+        rows = [output for output in outputs if not isinstance(output, Drop)]
+        drops = Counter(output.reason for output in outputs if isinstance(output, Drop))
+        dropped = f"; dropped: {counts_line(drops)}" if drops else ""
+        if not rows:
+            raise DataError(f"{self.reads(base)}: none of the first {len(outputs):,} records becomes a row{dropped}")
+        fields = ", ".join(name for name in FIELDS if any(name in row for row in rows))
+        return f"of the first {len(outputs):,} records {len(rows):,} become rows with {fields}{dropped}"
+
     def source_bytes(self, base: Path) -> int:
         """Size of the local files."""
         paths = (origin.place for origin in self.origins(base) if isinstance(origin.place, Path))
@@ -191,7 +211,9 @@ class Load(Step):
         task, given = tasks.read(name), self.params
         above = given.instructions == "user"
         local = base / given.paths[name] if name in given.paths else None
-        place: Place | None = (given.mirror and task.mirror) or task.hub or task.file
+        place: Place | None = (
+            (given.mirror and task.mirror) or task.hub or task.file or (task.path and Path(task.path)) or None
+        )
         if task.step:
             ((_, params),) = task.step.items()
             path = {"path": str(local or tasks.ROOT / params["path"])} if "path" in params else {}

@@ -33,7 +33,7 @@ from data_prep.sources import tasks
 from data_prep.sources.origins import prompt_hash
 from data_prep.steps.asking import renderer
 from data_prep.text.normalise import text_of
-from data_prep.text.thoughts import explanation, split, words
+from data_prep.text.thoughts import Parts, explanation, known_format, split, words
 from rewards.extract import cut_short
 from rewards.thinking import Thinking, thinking
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient
 
 NO_SEAM, BARE = "no seam between thought and solution", "solution without explanation"  # a model may help
-OF_THE_SAMPLE = ("tokens", "score_details")  # fields of meta that are of the text as it was
+OF_THE_SAMPLE = ("tokens", "score_details", "reasoning")  # fields of meta that are of the text as it was
 
 
 class RewriteParams(EndpointParams):
@@ -62,13 +62,7 @@ class RewriteParams(EndpointParams):
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str) -> str:
-        try:
-            found = thinking(value)
-        except rewards.RewardError as problem:
-            raise ValueError(str(problem)) from None
-        if not found.close:
-            raise ValueError(f"format {value!r} has no place for a thought")
-        return value
+        return known_format(value)
 
     @field_validator("system")
     @classmethod
@@ -137,7 +131,8 @@ class Rewrite(EndpointStep):
         if cut_short(row):
             return Drop("truncated sample", row["id"])
         code = "tests" in row
-        parts = split(row["completion"], code, self.params.shortest)
+        thought = row.get("meta", {}).get("reasoning")  # an endpoint has set it out already
+        parts = Parts(thought, row["completion"]) if thought else split(row["completion"], code, self.params.shortest)
         if parts is None:
             return Drop(NO_SEAM, row["id"])
         if not code and (count := words(explanation(parts.solution))) < self.params.explained:

@@ -63,15 +63,19 @@ class ScoreStep(Step):
             self.shard_rows = CODE_SHARD_ROWS
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
+    def env(self) -> str:
+        """Core, but for a reward that needs torch."""
+        return "vllm" if self.params.reward == "bertscore" else "core"
+
     def processes(self) -> int | None:
         """As many as `workers`, by default any number."""
         return self.params.workers
 
     def modules(self) -> tuple[str, ...]:
         """The reward's; of one that is made of others, those of all rewards."""
-        registry = rewards.REGISTRY
-        names = registry if self.params.reward in ("combine", "bleu_rm") else (self.params.reward,)
-        return tuple(registry.get(name, name).partition(":")[0] for name in names)
+        combined = self.params.reward in ("combine", "bleu_rm")
+        names = rewards.REGISTRY if combined else (self.params.reward,)
+        return tuple(rewards.place_of(name).partition(":")[0] for name in names)
 
     def tally(self, row: Row) -> str | None:
         """The manifest counts rows by outcome."""

@@ -16,6 +16,7 @@ import re
 from typing import NamedTuple
 
 from rewards.code.fences import LANGUAGES, blocks
+from rewards.errors import RewardError
 from rewards.extract import box_span
 from rewards.thinking import thinking
 
@@ -40,6 +41,17 @@ class Parts(NamedTuple):
 
     thought: str
     solution: str
+
+
+def known_format(name: str) -> str:
+    """The name of a thinking format that holds a thought. Raises ValueError."""
+    try:
+        form = thinking(name)
+    except RewardError as problem:
+        raise ValueError(str(problem)) from None
+    if not form.close:
+        raise ValueError(f"format {name!r} has no place for a thought")
+    return name
 
 
 def split(text: str, code: bool, shortest: float) -> Parts | None:

@@ -21,6 +21,7 @@ from data_prep.core.files import write_atomic
 from data_prep.core.step import Row
 from data_prep.sources.tasks import ROOT
 from data_prep.writers.parquet import parquet
+from data_prep.writers.torchtune import conversation
 
 if TYPE_CHECKING:
     from pyarrow.lib import Schema
@@ -72,20 +73,12 @@ def _schema(pairs: bool) -> Schema:
 
 
 def _conversation(row: Row) -> dict[str, Any]:
-    return {"messages": [*_plain(row["prompt"]), *_answer(row["completion"])], **_facts(row)}
+    return {"messages": conversation(row, row["completion"]), **_facts(row)}
 
 
 def _pair(row: Row) -> dict[str, Any]:
-    sides = {"chosen": _answer(row["completion"]), "rejected": _answer(row["rejected"])}
-    return {"prompt": _plain(row["prompt"]), **sides, **_facts(row)}
-
-
-def _plain(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
-
-
-def _answer(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
+    *prompt, chosen = conversation(row, row["completion"])
+    return {"prompt": prompt, "chosen": [chosen], "rejected": conversation(row, row["rejected"])[-1:], **_facts(row)}
 
 
 def _facts(row: Row) -> dict[str, Any]:

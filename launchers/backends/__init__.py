@@ -1,22 +1,13 @@
-"""Trainers by name."""
+"""Trainers by name: a module here that ends with `BACKEND = <its class>()`, and a folder of templates of that name."""
 
 from __future__ import annotations
+
+import importlib
 
 from launchers.backends.base import Backend
 
 
 def load(name: str) -> Backend:
     """The backend of a trainer; imported only when asked for."""
-    if name == "llamafactory":
-        from launchers.backends.llamafactory import LlamaFactory
-
-        return LlamaFactory()
-    if name == "torchtune":
-        from launchers.backends.torchtune import Torchtune
-
-        return Torchtune()
-    if name == "verl":
-        from launchers.backends.verl import Verl
-
-        return Verl()
-    raise KeyError(name)
+    backend: Backend = importlib.import_module(f"launchers.backends.{name}").BACKEND
+    return backend

@@ -63,6 +63,7 @@ class Job:
     folder: str  # "" for the recipe itself, "controls/<name>" for a control
     dataset: Path  # the export step's folder
     validation: Path | None = None  # the same of the benchmarks, where training looks at them
+    in_place: bool = False  # whether the whole model is written into the trainer's own folder
 
     @property
     def label(self) -> str:
@@ -77,9 +78,7 @@ class Job:
     @property
     def model(self) -> InRun:
         """The whole model that comes out: the trainer's folder, or where adapters and shards are merged."""
-        recipe = self.resolved.recipe
-        in_place = recipe.trainer == "llamafactory" and not recipe.train.lora
-        return self.output if in_place else InRun(f"{self.output}/merged")
+        return self.output if self.in_place else InRun(f"{self.output}/merged")
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,16 @@ class Backend(Protocol):
     env: str
     methods: tuple[str, ...]
     inspects: str  # the module that writes tokens.json of a training's folder (checks/tokens.py), in its environment
+    pure_bf16: bool
+    """Whether bf16 training keeps weights, gradients and moments in bf16, without a master copy."""
+    reference_beside: bool
+    """Whether full training on pairs holds the reference model beside the trained one, in 2 bytes per weight."""
+    pair_logits_fp32: bool
+    """Whether training on pairs keeps logits in fp32, without a fused loss."""
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Whether it writes a whole model into its own folder, and not into `merged` below it."""
+        ...
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Parameters of the export step that writes its training files."""

@@ -55,6 +55,13 @@ class LlamaFactory:
     env = "llamafactory"
     inspects = "launchers.plugins.llamafactory.tokens"
     methods: tuple[str, ...] = ("sft", "dpo")
+    pure_bf16 = False
+    reference_beside = True
+    pair_logits_fp32 = True
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Adapters are merged elsewhere."""
+        return not recipe.train.lora
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Conversations, or pairs of them."""
@@ -210,3 +217,6 @@ def _value_fault(key: str, value: Any, spec: dict[str, Any]) -> str | None:
         folder = _SHORT_NAMES[key].relative_to(REPO)
         return None if value in names else f"no {value}.json in {folder}; {did_you_mean(value, names)}"
     return value_fault(value, spec, "LlamaFactory")
+
+
+BACKEND = LlamaFactory()

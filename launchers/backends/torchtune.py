@@ -74,11 +74,18 @@ class Torchtune:
     env = "torchtune"
     inspects = "launchers.plugins.torchtune.tokens"
     methods: tuple[str, ...] = ("sft", "dpo")
+    pure_bf16 = True
+    reference_beside = False
+    pair_logits_fp32 = False
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Its checkpoints are merged into the Hub format."""
+        return False
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Conversations, or pairs of them."""
         pairs = {"preference": True} if recipe.method == "dpo" else {}
-        return {"format": "torchtune", "shape": "chat", **pairs}
+        return {"format": "torchtune", **pairs}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What torchtune would refuse late, accept and ignore, or do otherwise than said."""
@@ -224,3 +231,6 @@ def _argument_fault(component: str, key: str) -> str | None:
         return None
     near = nearest(name, taken)
     return f"torchtune's {component} has no such argument" + (f"; did you mean {near!r}?" if near else "")
+
+
+BACKEND = Torchtune()

@@ -124,6 +124,13 @@ class Verl:
     env = "verl"
     inspects = "launchers.plugins.verl.tokens"
     methods: tuple[str, ...] = ("grpo", "ppo")
+    pure_bf16 = False
+    reference_beside = False
+    pair_logits_fp32 = False
+
+    def in_place(self, recipe: Recipe) -> bool:
+        """Its checkpoints are merged into the Hub format."""
+        return False
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Prompts with their golds, which only a reward model does without."""
@@ -342,3 +349,6 @@ def _native_fault(key: str, value: Any) -> str | None:
         return f"verl has no such key; here it is {ours}"
     near = nearest(key, known["keys"])
     return f"verl has no such key; did you mean {near!r}?" if near else "verl has no such key"
+
+
+BACKEND = Verl()

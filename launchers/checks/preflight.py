@@ -25,8 +25,8 @@ from rewards.thinking import thinking
 LITTLE = 5e7  # bytes of disk that any part of a run may take; data steps look at what they need themselves
 
 
-def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
-    """The recipe, ready to be planned, and everything that is wrong with it."""
+def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault]]:
+    """The recipe, ready to be planned, and everything that is wrong with it (without `trains`: with its evaluation)."""
     faults: list[Fault] = []
     try:
         resolved = sources.with_local_model(resolved)
@@ -51,14 +51,17 @@ def check(resolved: Resolved) -> tuple[Resolved, list[Fault]]:
             if fault.message not in said and not (absent and absent in fault.message):
                 faults.append(replace(fault, key=prefix + fault.key))
 
-    add(_training(resolved, machines))
-    for name in recipe.controls:
+    if not trains and recipe.eval is None:
+        faults.append(resolved.fault("eval", "missing: there are no benchmarks to evaluate on"))
+    if trains:
+        add(_training(resolved, machines))
+    for name in recipe.controls if trains else ():
         try:
             add(_training(sources.with_local_model(patched(resolved, name)), machines), f"controls.{name}: ")
         except UserError as error:
             add(list(error.faults), f"controls.{name}: ")
     if not faults:  # what only the whole plan shows
-        faults += _caught(resolved, lambda: plan.build(resolved, Path("/run")))
+        faults += _caught(resolved, lambda: plan.build(resolved, Path("/run"), trains))
     return resolved, faults
 
 
@@ -165,6 +168,8 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
     for key in recipe.expect:
         if key not in known:
             yield resolved.fault(f"expect.{key}", f"no task of that name; {did_you_mean(key, known)}")
+        elif tasks.read(key).measured.unit == "%" and not 0 <= recipe.expect[key] <= 100:
+            yield resolved.fault(f"expect.{key}", f"{recipe.expect[key]:g} is no percentage, which this task measures")
     if recipe.system_prompt is not None:
         try:
             tasks.known_prompt(recipe.system_prompt)

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from launchers.backends.base import Backend
 from launchers.machines.hardware import Hardware
 from launchers.plan.plan import Plan
 from launchers.recipe import models
@@ -19,6 +20,7 @@ from launchers.recipe.schema import Preference, Recipe
 
 PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % with checkpointing at 2k to 8k tokens
 CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
+MANY_PASSES = 10  # published SFT takes 1 to 5, RL up to about 10
 REFERENCE_FREE = ("simpo", "orpo")
 
 _SIZES = {
@@ -91,7 +93,7 @@ def _state_bytes(sharding: str, world: int) -> float:
 
 def estimate(plan: Plan) -> Estimate | None:
     """What the recipe's training will take on its hardware; None where the model's sizes are not known."""
-    recipe, machines = plan.resolved.recipe, plan.hardware
+    recipe, machines, backend = plan.resolved.recipe, plan.main.hardware, plan.backend
     model = model_sizes(recipe.model)
     if model is None:
         return None
@@ -99,25 +101,66 @@ def estimate(plan: Plan) -> Estimate | None:
     sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
     engine = 0.0
     if recipe.rollout:
-        sharding = "full_shard"  # verl's FSDP2
+        sharding = "full_shard"
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
     held = _state_bytes(sharding, machines.world)
     if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
         held = 0.02 * held + 2 / (machines.world if _shards_weights(sharding) else 1)
-    elif recipe.trainer == "llamafactory" and _has_reference(recipe) and "offload" not in sharding:
+    elif backend.reference_beside and _has_reference(recipe) and "offload" not in sharding:
         held += 2 / (machines.world if _shards_weights(sharding) else 1)  # adapters need none, they are switched off
     state = model.params * held
-    if recipe.trainer == "torchtune" and train.precision == "bf16":
+    if backend.pure_bf16 and train.precision == "bf16":
         state = _pure_bf16(recipe, model, machines)
     tokens = train.micro_batch * _length(recipe)
     if recipe.method == "dpo":
         tokens *= 2  # both completions of a pair
     per_layer = 2 if train.gradient_checkpointing else 34  # bytes per token and hidden unit kept for the backward pass
-    activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe))
+    activations = tokens * (model.hidden * model.layers * per_layer + model.vocab * _logit_bytes(recipe, backend))
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour
-    usd = hours * machines.world * rate if hours is not None and rate else None
+    usd = hours * plan.hardware.world * rate if hours is not None and rate else None
     return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
+
+
+def unknown(plan: Plan) -> str | None:
+    """Why there is no estimate, or none of the time; None where there is one."""
+    recipe = plan.resolved.recipe
+    if model_sizes(recipe.model) is None:
+        return f"none: the sizes of {recipe.model} are not known; add it to configs/models.yaml"
+    if recipe.rollout is not None:
+        return "the time depends on how long the policy's answers are"
+    if plan.rows() is None:
+        return "the time is known once the data are made"
+    return "the time is not known: packing decides the steps" if plan.steps() is None else None
+
+
+def oversize(plan: Plan) -> str | None:
+    """Why the training does not fit into a device's memory by the estimate; None where it does or nothing is known."""
+    found, limit = estimate(plan), plan.main.hardware.memory_gb
+    if found is None or found.memory_gb <= limit:
+        return None
+    advice = "smaller train.micro_batch, or more sharding"
+    return (
+        f"does not fit: about {found.memory_gb:.0f} GB needed of {limit:g} GB per device ({advice}; ALLOW=oom runs it)"
+    )
+
+
+def passes(plan: Plan) -> float | None:
+    """How often each row is trained on; None while rows or steps are not known."""
+    recipe, rows, steps = plan.resolved.recipe, plan.rows(), plan.steps()
+    if not rows or steps is None or recipe.train.packing:
+        return None
+    per_step = recipe.rollout.prompts if recipe.rollout else recipe.train.global_batch
+    return steps * per_step / rows
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What the estimate says against a plan."""
+    found = [text] if (text := oversize(plan)) else []
+    often = passes(plan)
+    if often is not None and often > MANY_PASSES:
+        found.append(f"each of the {plan.rows():,} training rows is seen {often:.0f} times: more rows, or fewer steps")
+    return found
 
 
 def _has_reference(recipe: Recipe) -> bool:
@@ -126,23 +169,23 @@ def _has_reference(recipe: Recipe) -> bool:
     return recipe.method == "dpo" and loss not in REFERENCE_FREE
 
 
-def _logit_bytes(recipe: Recipe) -> int:
+def _logit_bytes(recipe: Recipe, backend: Backend) -> int:
     """Bytes at the peak per token and word of the vocabulary.
 
-    LlamaFactory 0.9.5 learns from pairs with no fused loss (model/loader.py, require_logits) and in fp32
-    (train/dpo/trainer.py, concatenated_forward; train/trainer_utils.py, get_batch_logps): logits, a copy of them
+    Pairs without a fused loss and in fp32 (such as LLaMA-Factory 0.9.5: model/loader.py, require_logits;
+    train/dpo/trainer.py, concatenated_forward; train/trainer_utils.py, get_batch_logps): logits, a copy of them
     without the last token, and log_softmax, three times 4 bytes, and as many on the way back (log_softmax, its gradient
     and that of the logits). With a reference model the policy's logits and log_softmax wait, 8 more, while the
     reference's are made. Measured with its own functions: 12.1 and 20.1.
     """
-    if recipe.method == "dpo" and recipe.trainer == "llamafactory":
+    if recipe.method == "dpo" and backend.pair_logits_fp32:
         return 20 if _has_reference(recipe) else 12
     # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
     return 0 if recipe.native.get("enable_liger_kernel") else 6
 
 
 def _pure_bf16(recipe: Recipe, model: Model, machines: Hardware) -> float:
-    """Bytes: torchtune keeps weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
+    """Bytes: weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
 
     Full DPO holds the reference model beside it; adapters need none, they are switched off.
     """

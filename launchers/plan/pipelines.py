@@ -15,7 +15,7 @@ from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.errors import DataError
 from data_prep.sources import tasks
-from data_prep.steps.load import Load
+from data_prep.steps.load import Load, LoadParams
 from launchers import envs
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.machines import hardware
@@ -108,6 +108,18 @@ def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
                 step.peek(spec.base)
     except DataError as error:
         raise UserError(Fault(_step_where(_pipeline(resolved), error.step), spec.name, str(error))) from None
+
+
+def preview(resolved: Resolved) -> str | None:
+    """What the first records of a local file of `data` become, None where `data` names a pipeline. Raises UserError."""
+    path = data_path(resolved)
+    if path is None:
+        return None
+    (step, *_), _ = pipeline.parse(data_name(resolved), _pipeline(resolved).plain())
+    try:
+        return f"{path}: {Load(LoadParams.model_validate(step.params)).preview(resolved.folder)}"
+    except DataError as error:
+        raise UserError(resolved.fault("data", str(error))) from None
 
 
 def _step_where(items: Tree, step: str | None) -> str:

@@ -42,6 +42,7 @@ class Plan:
     jobs: tuple[Job, ...]
     specs: dict[str, Spec]
     commands: tuple[Command, ...]
+    trains: bool = True  # False: the recipe's model is only evaluated, as it is
 
     @property
     def main(self) -> Job:
@@ -51,10 +52,12 @@ class Plan:
     @property
     def trained_on(self) -> list[Spec]:
         """The pipelines of the training data, the controls' too."""
-        return [self.specs[data_file(job.folder)] for job in self.jobs]
+        return [self.specs[data_file(job.folder)] for job in self.jobs if self.trains]
 
     def rows(self, job: Job | None = None) -> int | None:
         """Rows of a training (by default the recipe's own), known once the data have been made."""
+        if not self.trains:
+            return None
         return pipeline.plan(self.specs[data_file((job or self.main).folder)])[-1].rows_out
 
     def steps(self, job: Job | None = None) -> int | None:
@@ -190,40 +193,51 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
     ]
 
 
-def _metrics_commands(resolved: Resolved, label: str, model: str, spec: Spec) -> list[Command]:
+def _metrics_commands(resolved: Resolved, label: str, model: str, trains: bool) -> list[Command]:
     assert resolved.recipe.eval is not None
     decoding = resolved.recipe.eval.model_dump_json(include={"n", "temperature", "top_p", "max_tokens", "seed"})
     return [
         Command(
             (EnvPython("core"), "-m", "data_prep.evaluation.metrics", "evaluate",
              "--spec", InRun(f"eval/{label}.spec.json"),
-             "--label", label, "--model", model, "--decoding", decoding, "--out", InRun(f"eval/{label}.json")),
+             "--label", label, "--model", model, "--decoding", decoding, "--out", InRun(f"eval/{label}.json"),
+             *(() if trains else ("--all-rows",))),
             "eval",
             label,
         )
     ]  # fmt: skip
 
 
-def _evaluations(jobs: Sequence[Job]) -> list[tuple[str, Resolved, str | InRun, str | None]]:
+def _evaluations(jobs: Sequence[Job], trains: bool) -> list[tuple[str, Resolved, str | InRun, str | None]]:
     """(label, recipe, model, revision) of every evaluation, in the order they can be done."""
     main = jobs[0].resolved
     if main.recipe.eval is None:
         return []
+    if not trains:
+        return [("after", main, main.recipe.model, main.recipe.revision)]
     found: list[tuple[str, Resolved, str | InRun, str | None]] = []
     if main.recipe.eval.before:
         found.append(("before", main, main.recipe.model, main.recipe.revision))
     return found + [(job.label, job.resolved, job.model, None) for job in jobs]
 
 
-def build(resolved: Resolved, run: Path) -> Plan:
-    """The plan of a recipe for a run directory (which need not exist). Raises UserError."""
+def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
+    """The plan of a recipe for a run directory (which need not exist); without `trains` of an evaluation of its model.
+
+    Raises UserError.
+    """
     machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
     backend = backends.load(resolved.recipe.trainer)
     specs: dict[str, Spec] = {}
     jobs, commands, evaluations = [], [], []
-    versions = [("", resolved)] + [
-        (f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls
-    ]
+    if trains:
+        controls = [
+            (f"controls/{name}", with_local_model(patched(resolved, name))) for name in resolved.recipe.controls
+        ]
+        versions = [("", resolved), *controls]
+    else:
+        batch = Batch(resolved.recipe.train.global_batch, resolved.recipe.train.micro_batch, 1, machines.world)
+        versions, jobs = [], [Job(resolved, machines, batch, "", run)]
     for folder, version in versions:
         file = data_file(folder)
         specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export(version.recipe)))
@@ -233,22 +247,24 @@ def build(resolved: Resolved, run: Path) -> Plan:
             specs[held_out] = validation_spec(version, backend.export(version.recipe))
             validation = _export_dir(specs[held_out])
         left = service.training_machines(version, machines)
-        job = Job(version, left, derive_batch(version, left), folder, _export_dir(specs[file]), validation)
+        job = Job(version, left, derive_batch(version, left), folder, _export_dir(specs[file]), validation,
+                  backend.in_place(version.recipe))  # fmt: skip
         jobs.append(job)
         for name in (file, held_out) if validation else (file,):
             commands += step_commands(specs[name], name, "data", job.label if folder else "")
-    trainings = [_beside(job, command) for job in jobs for command in backend.commands(job)]
-    for label, version, model, revision in _evaluations(jobs):
+    trainings = [_beside(job, command) for job in jobs for command in backend.commands(job) if trains]
+    for label, version, model, revision in _evaluations(jobs, trains):
         where = str(run / model) if isinstance(model, InRun) else model
         file = f"eval/{label}.spec.json"
         specs[file] = eval_spec(version, label, where, revision)
         evaluations += step_commands(specs[file], file, "eval", label)
-        evaluations += _metrics_commands(version, label, where, specs[file])
+        evaluations += _metrics_commands(version, label, where, trains)
     for label in [job.label for job in jobs[1:]] + (["before"] if "eval/before.spec.json" in specs else []):
         if "eval/after.spec.json" in specs:
             evaluations.append(_compare(label))
     report = Command((EnvPython("core"), "-m", "launchers", "report", InRun("")), "report", "")
-    return Plan(resolved, machines, backend, run, tuple(jobs), specs, (*commands, *trainings, *evaluations, report))
+    everything = (*commands, *trainings, *evaluations, report)
+    return Plan(resolved, machines, backend, run, tuple(jobs), specs, everything, trains)
 
 
 def _beside(job: Job, command: Command) -> Command:

@@ -97,7 +97,7 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
     if extends is None:
         return layer
     if not isinstance(extends.value, list) or not all(isinstance(item.value, str) for item in extends.value):
-        raise fail("a list of files is expected, e.g. [../_base/sft_llamafactory.yaml]", extends.where, "extends")
+        raise fail("a list of files is expected, e.g. [_base.yaml]", extends.where, "extends")
     for item in extends.value:
         base = path.parent / item.value
         if not base.is_file():

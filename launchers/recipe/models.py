@@ -34,7 +34,7 @@ def positions(model: str) -> int | None:
 
 
 def template(model: str) -> str | None:
-    """LlamaFactory's name of a model's chat template, or None where nothing says it.
+    """The name of a model's chat template, or None where nothing says it.
 
     A local folder is recognised by the template of its own tokenizer, a Hub id by the catalogue or its family's name.
     """

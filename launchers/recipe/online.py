@@ -104,7 +104,7 @@ def _reward(resolved: Resolved) -> Iterator[Fault]:
         yield from error.faults
         return
     except rewards.RewardError as error:
-        known = reward.name in rewards.REGISTRY
+        known = reward.name in rewards.REGISTRY or not str(error).startswith(f"reward {reward.name!r} cannot")
         yield resolved.fault("reward.params" if known else "reward.name", str(error))
         return
     if reward.acc is not None and reward.name != "combine":

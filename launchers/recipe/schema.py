@@ -9,13 +9,16 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from launchers.envs import REPO
 
 Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Percent = Annotated[float, Field(ge=0, le=100)]
 ControlName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,63}$")]  # names a folder and an evaluation
 
 
@@ -153,7 +156,7 @@ class Critic(Strict):
 
 
 class Algorithm(Strict):
-    """Online RL: the policy loss and its advantages (launchers/plugins/verl/policy_loss.py says which is whose)."""
+    """Online RL: the policy loss and its advantages (the trainer's plugin says which is whose)."""
 
     loss: Literal["ppo_clip", "clip_higher", "sequence_mean", "dr_grpo", "gspo"] = "ppo_clip"
     advantages: Literal["none", "group", "group_then_batch", "gae"] = "group"
@@ -252,7 +255,19 @@ class Control(Strict):
     native: dict[str, Any] = {}
 
 
-TrainerName = Literal["llamafactory", "torchtune", "verl"]
+TRAINERS = sorted(
+    path.stem for path in (REPO / "launchers" / "backends").glob("*.py") if (REPO / "templates" / path.stem).is_dir()
+)
+
+
+def _known_trainer(name: str) -> str:
+    if name not in TRAINERS:
+        expected = " or ".join(map(repr, TRAINERS))
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+TrainerName = Annotated[str, AfterValidator(_known_trainer), WithJsonSchema({"type": "string", "enum": TRAINERS})]
 
 
 class Variant(Strict):
@@ -315,10 +330,11 @@ class Recipe(Strict):
     native: dict[str, Any] = {}
     """Keys of the trainer's own, passed through; null removes an inherited one."""
     eval: Eval | None = None
-    expect: dict[str, Percent] = {}
-    """Benchmark to the accuracy that the original reports, in percent."""
-    reference: dict[str, dict[str, Percent]] = {}
-    """Other published systems: name to benchmark to percent."""
+    expect: dict[str, float] = {}
+    """Benchmark to the number that the original reports, in the benchmark's unit: accuracy in percent unless its task
+    names another metric."""
+    reference: dict[str, dict[str, float]] = {}
+    """Other published systems: name to benchmark to number."""
     comparable: bool = True
     """Whether results may be held against `expect` (a mini run's may not)."""
     controls: dict[ControlName, Control] = {}
@@ -350,6 +366,52 @@ def json_schema() -> dict[str, Any]:
     eval_schema = schema["properties"]["eval"]
     schema["properties"]["eval"] = {"anyOf": [*eval_schema["anyOf"], {"type": "array", "items": {"type": "string"}}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", **schema}
+
+
+def markdown() -> str:
+    """configs/README.md: every key of a recipe with its type, default and meaning."""
+    schema = json_schema()
+    lines = [
+        "# Keys of a recipe",
+        "",
+        "Written by `make schema` from `launchers/recipe/schema.py`. Other files here: `hardware/` (machines),",
+        "`sites/` (clusters), `tasks/` (benchmarks), `models.yaml`, `prices.yaml`, `envs/` (locked environments),",
+        "`deepspeed/`, `fsdp/`, `native/` (each trainer's own keys).",
+    ]
+    sections = {name: part for name, part in schema["$defs"].items() if "properties" in part}
+    for name, part in {"Recipe": schema, **sections}.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            _one_line(part.get("description", "")),
+            "",
+            "| key | type | default | meaning |",
+        ]
+        lines += ["|---|---|---|---|"]
+        for key, field in part["properties"].items():
+            default = f"`{json.dumps(field['default'])}`" if field.get("default") not in (None, {}, []) else ""
+            lines.append(f"| `{key}` | {_type(field)} | {default} | {_one_line(field.get('description', ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(field: dict[str, Any]) -> str:
+    """A field's type in words, for a table's cell."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(part) for part in field["anyOf"] if part.get("type") != "null")
+    if field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}))}"
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    return words.get(str(field.get("type")), "mapping")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 # What others call our keys. A recipe that uses one of these is told ours.

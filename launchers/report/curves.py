@@ -1,4 +1,4 @@
-"""The log of an online RL training, as its folder holds it: verl's metrics, a file per attempt, merged into curves.
+"""The log of an online RL training, as its folder holds it: its metrics, a file per attempt, merged into curves.
 
 metrics/<attempt>.jsonl    {"step": n, "data": {metric: value}}; step 0 is the validation before training
 planned.json, stopped.json, notes.json    steps planned; why it ended early; what else is to be said of it
@@ -23,12 +23,12 @@ KEPT = frozenset({
     "response_length/clip_ratio", "perf/throughput", WAITED,
 })  # fmt: skip
 KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
-VALIDATION = re.compile(r"val-core/(.+)/acc/mean@\d+", re.DOTALL)
+VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)
 
 
 @dataclass
 class Training:
-    """Curves of one training by metric, in verl's units; steps ascend, and every value is finite.
+    """Curves of one training by metric, in the trainer's units; steps ascend, and every value is finite.
 
     resumed: first steps of the attempts after the first. broken: metric to (steps not finite, steps logged).
     """
@@ -56,7 +56,16 @@ class Training:
     @property
     def validations(self) -> dict[str, list[Point]]:
         """Share of right answers by benchmark."""
-        return {match[1]: points for key, points in self.curves.items() if (match := VALIDATION.fullmatch(key))}
+        return self._validations("acc")
+
+    @property
+    def validation_rewards(self) -> dict[str, list[Point]]:
+        """Mean reward by benchmark, of benchmarks whose reward is no accuracy."""
+        return self._validations("reward")
+
+    def _validations(self, kind: str) -> dict[str, list[Point]]:
+        found = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
+        return {match[1]: points for match, points in found if match and match[2] == kind}
 
 
 def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:

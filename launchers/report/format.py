@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+ACCURACY: dict[str, Any] = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
 # C0 and C1 controls, lone surrogates, and the marks that turn the direction of text: they hide text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -20,16 +21,44 @@ def number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float | None) -> str:
-    """21.34 -> +21.3; -0.04 -> 0.0."""
+def signed(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+    """21.34 -> +21.3; -0.04 -> 0.0; of a metric in other units than percent with its digits."""
     if value is None:
         return "–"
-    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
+    text = number(value, _digits(value, metric))
+    return text if value < 0 or not text.strip("0.") else f"+{text}"
 
 
-def span(interval: tuple[float, float] | list[float] | None) -> str:
+def span(interval: tuple[float, float] | list[float] | None, metric: Mapping[str, Any] | None = None) -> str:
     """[50.14, 57.4] -> 50.1 to 57.4."""
-    return "–" if not interval else f"{number(interval[0])} to {number(interval[1])}"
+    if not interval:
+        return "–"
+    digits = _digits(max(map(abs, interval)), metric)
+    return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
+
+
+def measured(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+    """71.64 -> 71.6 %; of BLEU 0.2143 -> 0.214; of a score -10.64 points -> −10.6 points."""
+    if value is None:
+        return "–"
+    return f"{number(value, _digits(value, metric))} {(metric or ACCURACY)['unit']}".strip()
+
+
+def _digits(value: float, metric: Mapping[str, Any] | None) -> int:
+    """Digits after the point: one of percent and of large numbers, three of small ones."""
+    return 1 if (metric or ACCURACY)["unit"] == "%" or abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+
+
+def heading(metric: Mapping[str, Any] | None = None) -> str:
+    """The metric with its unit, as axes and columns are headed: accuracy, %."""
+    found = metric or ACCURACY
+    return ", ".join(filter(None, (found["name"], found["unit"])))
+
+
+def points(metric: Mapping[str, Any] | None = None) -> str:
+    """The unit of differences: points of percent, else the metric's own."""
+    unit = (metric or ACCURACY)["unit"]
+    return "points" if unit == "%" else str(unit)
 
 
 def clock(seconds: float | None) -> str:
@@ -67,6 +96,9 @@ FILTERS: dict[str, Callable[..., str]] = {
     "number": number,
     "signed": signed,
     "span": span,
+    "measured": lambda value, metric=None: measured(value, metric).replace(" %", "\u00a0%"),
+    "heading": heading,
+    "points": points,
     "clock": clock,
     "size": size,
 }

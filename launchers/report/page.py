@@ -28,7 +28,7 @@ from launchers.report.sections import pairs as report_pairs
 from launchers.report.sections import rollouts as report_rollouts
 from launchers.report.sections import spread as report_spread
 from launchers.report.sections import tokens as report_tokens
-from launchers.report.verdict import verdict
+from launchers.report.verdict import metric, verdict, within
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
@@ -75,6 +75,7 @@ def page(run: Results) -> Json:
         "comparable": run.comparable,
         "overrides": [str(o) for o in run.run.get("overrides") or []],
         "verdict": verdict(run).replace(" %", "\u00a0%"),
+        "within": within(run),
         "tiles": tiles(run),
         "facts": facts(run),
         "commands": [_line(c) for c in run.plan.get("commands") or []],
@@ -88,11 +89,12 @@ def page(run: Results) -> Json:
         "pairs": report_pairs.section(run, {name: look(run, name) for name in run.pairs}),
         "online": report_online.section(run, {name: look(run, name) for name in run.online}),
         "tasks": {t: [(n, look(run, n), r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
-        "eval_plot": eval_plot(run),
+        "eval_plots": eval_plots(run),
+        "metrics": {task: metric(run, task) for task in run.tasks},
         "decodings": decodings(run),
         "published": published(run),
         "comparisons": [(c, look(run, str(c.get("b")))) for c in run.comparisons],
-        "difference_plot": difference_plot(run),
+        "difference_plots": difference_plots(run),
         "levels": levels(run),
         "samples": samples(run),
         "rollouts": [
@@ -252,16 +254,20 @@ def loss_plot(run: Results) -> str:
     return plots.loss_curves(curves, dots) if curves else ""
 
 
-def eval_plot(run: Results) -> str:
-    """Accuracy with intervals: a group per task, a line per evaluation, and the published numbers as one."""
-    groups = []
+def eval_plots(run: Results) -> list[str]:
+    """For each metric, means with intervals: a group per task, a line per evaluation, published numbers as one."""
+    groups: dict[str, list[tuple[str, list[Whisker]]]] = {}
     for task in run.tasks:
         lines = [_whisker(name, look(run, name), r) for name in run.evals if (r := run.result(name, task))]
         others = [row["values"].get(task) for row in published(run) if not row["ours"]] if run.comparable else []
         if known := [value for value in others if value is not None]:
             lines.append(Whisker("published", plots.PUBLISHED, known))
-        groups.append((task if len(run.tasks) > 1 else "", lines))
-    return plots.whiskers("accuracy", "Accuracy with 95 % intervals", groups, "accuracy, %") if groups else ""
+        group = (task if len(run.tasks) > 1 else "", lines)
+        groups.setdefault(figures.heading(metric(run, task)), []).append(group)
+    return [
+        plots.whiskers(_key("accuracy", i), f"{head}: means with 95 % intervals", own, head)
+        for i, (head, own) in enumerate(groups.items())
+    ]
 
 
 def _whisker(name: str, looks: Look, result: Json) -> Whisker:
@@ -270,7 +276,7 @@ def _whisker(name: str, looks: Look, result: Json) -> Whisker:
 
 
 def published(run: Results) -> list[Json]:
-    """This run, what the recipe expects, and other systems: percent by task; [] without published numbers."""
+    """This run, what the recipe expects, and other systems: numbers by task; [] without published numbers."""
     rows = [{"name": "expected of this recipe", "ours": False, "values": run.recipe.get("expect") or {}}]
     for name, values in (run.recipe.get("reference") or {}).items():
         rows.append({"name": name, "ours": False, "values": values})
@@ -281,15 +287,26 @@ def published(run: Results) -> list[Json]:
     return rows
 
 
-def difference_plot(run: Results) -> str:
-    """Paired differences with intervals, around zero."""
-    groups: dict[str, list[Whisker]] = {}
+def difference_plots(run: Results) -> list[str]:
+    """For each unit, paired differences with intervals, around zero."""
+    groups: dict[str, dict[str, list[Whisker]]] = {}
     for c in run.comparisons:
         pair = f"{c['a']} − {c['b']}"
         head, name = (pair, c["task"]) if len(run.tasks) > 1 else ("", pair)
-        groups.setdefault(head, []).append(Whisker(name, look(run, c["b"]), [c["difference"]], *c["ci95"]))
+        kind = c.get("metric") or figures.ACCURACY
+        unit = "points" if kind["unit"] == "%" else figures.heading(kind)
+        whisker = Whisker(name, look(run, c["b"]), [c["difference"]], *c["ci95"])
+        groups.setdefault(unit, {}).setdefault(head, []).append(whisker)
     title = "Paired differences with 95 % intervals"
-    return plots.whiskers("difference", title, list(groups.items()), "difference, points", zero=True) if groups else ""
+    return [
+        plots.whiskers(_key("difference", i), title, list(own.items()), f"difference, {unit}", zero=True)
+        for i, (unit, own) in enumerate(groups.items())
+    ]
+
+
+def _key(name: str, i: int) -> str:
+    """Name of the i-th of several plots."""
+    return f"{name}{i}" if i else name
 
 
 def levels(run: Results) -> list[Json]:

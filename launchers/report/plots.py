@@ -142,7 +142,7 @@ def panel(
 
 
 def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Markup:
-    """A histogram as data_prep/steps/spread.py counts it, as large as a panel of curves."""
+    """A histogram as launchers/run/spread.py counts it, as large as a panel of curves."""
     from matplotlib.ticker import MaxNLocator
 
     low, high, counts = histogram["low"], histogram["high"], histogram["counts"]

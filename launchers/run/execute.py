@@ -91,7 +91,7 @@ def _check_order(run: Run, parts: Sequence[str]) -> None:
     name = run.plan.resolved.name
     if "train" in parts and "data" not in parts and run.plan.rows() is None:
         raise fail(f"the training data have not been made yet: make data/{name}", str(run.path))
-    if "eval" in parts and "train" not in parts:
+    if "eval" in parts and "train" not in parts and run.plan.trains:
         progress = run.plan.backend.progress(run.path / run.plan.main.output)
         if progress is None or progress.done < progress.planned:
             raise fail(f"the model has not been trained yet: make train/{name}", str(run.path))

@@ -12,7 +12,7 @@ from data_prep.errors import DataError
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.plan import contamination
-from launchers.plan.estimate import estimate, packed_rows
+from launchers.plan.estimate import estimate, model_sizes, packed_rows, passes, unknown, warnings
 from launchers.plan.plan import Plan
 from launchers.recipe.compose import shown
 from launchers.run.directory import Run
@@ -54,6 +54,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "model": resolved.recipe.model,
         "begins_with": resolved.begins_with,
         "trainer": resolved.recipe.trainer,
+        "trains": plan.trains,
         "method": resolved.recipe.method,
         "hardware": {"profile": resolved.recipe.hardware, **plan.hardware.model_dump()},
         "batch": {
@@ -67,8 +68,11 @@ def facts(plan: Plan) -> dict[str, Any]:
             "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
             "hours": found.hours, "usd": found.usd,
         },
+        "passes": passes(plan),
+        "unknown": unknown(plan),
+        "reward_model": _reward_model_facts(plan),
+        "warnings": [*contamination.warnings(plan.trained_on), *warnings(plan), *_floating(plan)],
         "notes": [step.params["note"] for spec in plan.trained_on for step in spec.steps if step.params.get("note")],
-        "warnings": [*contamination.warnings(plan.trained_on), *_floating(plan)],
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
         "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],
@@ -95,6 +99,17 @@ def _rollout_facts(plan: Plan) -> dict[str, int] | None:
     return {"prompts": rollout.prompts, "samples": rollout.samples, "completions": completions, "updates": updates}
 
 
+def _reward_model_facts(plan: Plan) -> dict[str, Any] | None:
+    """The service beside the run: its model, where it runs, and its weights in GB on each of its GPUs (bf16)."""
+    given = plan.resolved.recipe.reward_model
+    if given is None:
+        return None
+    sizes, gpus = model_sizes(given.model), given.gpus if plan.hardware.gpus_per_node else 0
+    weights = None if sizes is None else 2 * sizes.params / max(1, gpus) / 1e9
+    beside = sorted({command.phase for command in plan.commands if command.service})
+    return {"model": given.model, "placement": given.placement, "gpus": gpus, "weights_gb": weights, "beside": beside}
+
+
 def print_facts(run: Run, found: dict[str, Any]) -> None:
     """For people."""
     batch, hardware, steps = found["batch"], found["hardware"], found["steps"]["planned"]
@@ -116,8 +131,14 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
     rows = found["rows"] if found["rows"] is not None else "known once the data are made"
     print(f"rows     {rows}")
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
-    if found["estimate"]:
-        print(f"estimate {_estimate_text(found)}")
+    if found["passes"] is not None:
+        print(f"passes   {found['passes']:.1f} over the rows")
+    if service := found["reward_model"]:
+        where = "an endpoint" if service["placement"] == "endpoint" else f"{service['gpus']} GPUs of its own"
+        weights = f", about {service['weights_gb']:.1f} GB of weights on each" if service["weights_gb"] else ""
+        print(f"service  reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}")
+    estimated = _estimate_text(found) if found["estimate"] else ""
+    print(f"estimate {'; '.join(filter(None, (estimated, found['unknown'])))}")
     for note in found["notes"]:
         print(f"note     {note}")
     for warning in found["warnings"]:
@@ -137,8 +158,6 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
 def _estimate_text(found: dict[str, Any]) -> str:
     guess, memory = found["estimate"], found["hardware"]["memory_gb"]
     text = f"about {guess['memory_gb']:.1f} of {memory:g} GB per device"
-    if guess["memory_gb"] > memory:
-        text += " (does not fit: smaller train.micro_batch, or more sharding)"
     if found["hardware"]["device"] == "cuda" and guess["hours"] is not None:
         text += f", {guess['hours'] * 60:.0f} min of training"
         if guess["usd"] is not None:

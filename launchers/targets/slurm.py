@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, ValidationError
@@ -88,9 +89,10 @@ def sbatch_script(plan: Plan, script: str) -> str:
     )
 
 
-def submit_command(plan: Plan) -> list[str]:
-    """The exact line that submits the job."""
-    return ["sbatch", "--parsable", str(plan.run / "job.sbatch")]
+def submit_command(plan: Plan, after: Sequence[str] = ()) -> list[str]:
+    """The exact line that submits the job; `after`: jobs that have to end first."""
+    waiting = [f"--dependency=afterany:{':'.join(after)}"] if after else []
+    return ["sbatch", "--parsable", *waiting, str(plan.run / "job.sbatch")]
 
 
 def submit(line: list[str]) -> str:

@@ -43,7 +43,7 @@ from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.params import Count, RewardParams, Seconds, Share, checked
 from rewards.processes.slots import share_among_siblings
-from rewards.registry import load
+from rewards.registry import ACCURACIES, load
 
 REFERENCES = ("answer", "tests", "references")
 # What verl itself puts into extra_info.
@@ -210,7 +210,7 @@ class Grader:
         result |= {f"part_{name}": value for name, value in values.items()}
         if self.settings.acc:
             result["acc"] = float(values[self.settings.acc] or 0.0)
-        elif not self._parts:
+        elif self.settings.reward in ACCURACIES:
             result["acc"] = result["score"]
         return result
 

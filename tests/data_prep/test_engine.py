@@ -16,9 +16,11 @@ import making
 import pytest
 import steps_for_tests  # noqa: F401 - registers its steps
 
-from data_prep.core import engine, pipeline
-from data_prep.core.files import require_space, whole_file, write_atomic, write_together
+from data_prep.core import engine, executors, pipeline
+from data_prep.core.executors import processes
+from data_prep.core.files import aside_of, require_space, whole_file, write_atomic, write_together
 from data_prep.core.manifest import read_manifest
+from data_prep.core.shards import Call, Execution, Inputs
 from data_prep.core.stored import stored
 from data_prep.errors import DataError, LimitPassed
 
@@ -215,7 +217,7 @@ def test_a_step_that_leaves_nothing_says_why(tmp_path):
 
 def test_a_full_disk_is_one_line(tmp_path):
     # The name under which the writer starts leads to a device that is always full.
-    (tmp_path / f".rows.jsonl.{os.getpid()}.tmp").symlink_to("/dev/full")
+    aside_of(tmp_path / "rows.jsonl").symlink_to("/dev/full")
     with pytest.raises(DataError, match=r"rows\.jsonl.*the disk is full; free some space"):
         write_atomic(tmp_path / "rows.jsonl", [b"x" * 100_000])
     assert list(tmp_path.iterdir()) == []
@@ -223,7 +225,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 def test_files_written_together_stand_when_the_last_one_does(tmp_path):
     """And where the last cannot be written, none does."""
-    (tmp_path / f".b.{os.getpid()}.tmp").symlink_to("/dev/full")
+    aside_of(tmp_path / "b").symlink_to("/dev/full")
     with pytest.raises(DataError, match="the disk is full"):
         write_together([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"x" * 100_000])])
     assert list(tmp_path.iterdir()) == []
@@ -297,3 +299,56 @@ def test_a_new_version_of_the_code_is_a_new_step(tmp_path):
     manifest = pipeline.run(slow_spec(tmp_path))[1]
     assert manifest.code == job.code == json.loads((job.dir / "manifest.json").read_text())["code"]
     assert job.dir.name == f"slow-{job.key[:12]}"
+
+
+def test_a_row_that_passes_cannot_be_changed_in_place():
+    """The line as it was read would be written."""
+    row = stored(b'{"id": "1", "score": 0}\n')
+    for change in (lambda: row.__setitem__("score", 1), lambda: row.update(score=1), lambda: row.pop("score")):
+        with pytest.raises(TypeError, match="yield a copy"):
+            change()
+    with pytest.raises(TypeError, match="yield a copy"):
+        row |= {"score": 1}
+    assert row == {"id": "1", "score": 0}
+
+
+def split_spec(folder: Path, engine: str) -> pipeline.Spec:
+    """Rows that repeat each other across shards."""
+    texts = [f"What is {n % 700} + {n % 700}, and why?" for n in range(2500)]
+    making.write_jsonl(folder / "in.jsonl", [{"id": f"r{n}", "prompt": text} for n, text in enumerate(texts)])
+    steps = ("load", {"path": "in.jsonl"}), ("dedup", {"near": 0.8, "ngram": 2})
+    return making.spec(folder, *steps, cache=engine, execution={"engine": engine, "workers": 2})
+
+
+def test_a_split_step_decides_on_all_rows_and_writes_the_same_bytes_on_many_processes(tmp_path):
+    alone, pooled = split_spec(tmp_path, "serial"), split_spec(tmp_path, "processes")
+    one, many = pipeline.run(alone)[-1], pipeline.run(pooled)[-1]
+    assert (one.shards, one.rows_in, one.rows_out) == (3, 2500, 700)
+    assert one.drops == many.drops == {"duplicate": 1800}
+    assert making.shards(pipeline.find(alone)) == making.shards(pipeline.find(pooled))
+    first = json.loads((pipeline.find(alone) / "shards/00002.drops.jsonl").read_text().splitlines()[-1])
+    assert (first["row_id"], first["detail"][:12]) == ("r2499", "repeats r399")
+
+
+def test_lines_are_found_across_files_without_reading_all_of_them(tmp_path):
+    spec = slow_spec(tmp_path, 95)
+    pipeline.run(spec)
+    inputs = Inputs.of(replace(pipeline.jobs(spec)[1], input_dirs=(pipeline.find(spec, "slow"),)))
+    every = [line for path in inputs.files for line in path.read_bytes().splitlines(keepends=True)]
+    assert inputs.rows == len(every) == 81
+    for start, stop in ((0, 81), (7, 9), (8, 30), (80, 200), (81, 90), (0, 0)):
+        assert inputs.lines(start, stop) == every[start:stop]
+
+
+def test_how_many_processes_work_follows_the_setting(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(executors, "cpus", lambda: 2)
+    monkeypatch.setattr(processes, "work", lambda job, calls, workers: made.append(workers) or iter(()))
+    spec = slow_spec(tmp_path, workers=None)
+    pipeline.run(spec, ["load"])
+    job = pipeline.jobs(spec)[1]
+    calls = [Call(index) for index in range(3)]
+    for settings, asked in (({}, None), ({"workers": 2}, None), ({"workers": 9}, None), ({}, 2), ({"workers": 2}, 9)):
+        own = replace(job, params={**job.params, "workers": asked}, execution=Execution(**settings))
+        executors.execute(own, own.step(), calls)
+    assert made == [2, 2, 3, 2, 2]

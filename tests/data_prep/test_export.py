@@ -40,15 +40,6 @@ def test_sharegpt_with_messages(tmp_path):
     ]
 
 
-def test_sharegpt_with_conversations(tmp_path):
-    _, folder = export(tmp_path, [{"prompt": [SYSTEM, USER], "completion": "4"}], style="conversations")
-    info = json.loads((folder / "dataset_info.json").read_text())["train"]
-    (line,) = (folder / "train.jsonl").read_bytes().splitlines()
-    messages = json.loads(line)[info["columns"]["messages"]]
-    assert [message["from"] for message in messages] == ["system", "human", "gpt"]
-    assert messages[-1]["value"] == "4"
-
-
 def test_the_datasets_library_reads_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf"))
     from datasets import load_dataset

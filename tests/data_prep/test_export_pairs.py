@@ -9,7 +9,6 @@ import pytest
 from test_export import SYSTEM, USER, export
 
 from data_prep.core import pipeline
-from data_prep.errors import LimitPassed
 from launchers import envs
 
 PAIR = {"prompt": [SYSTEM, USER], "completion": "4\u2028", "rejected": "5"}
@@ -31,14 +30,13 @@ for folder in folders:
     print(json.dumps([attr.ranking, found.to_list()]))
 """
 
-# What torchtune's own transforms make of the first row of a chat, an instruct and a preference file of ours.
+# What torchtune's own transforms make of the first row of a chat and a preference file of ours.
 TUNING = """
 import json, sys
-from torchtune.data import ChosenRejectedToMessages, InputOutputToMessages, OpenAIToMessages
+from torchtune.data import ChosenRejectedToMessages, OpenAIToMessages
 
 transforms = (
     OpenAIToMessages(column_map={"messages": "messages"}),
-    InputOutputToMessages(column_map={"input": "prompt", "output": "response"}),
     ChosenRejectedToMessages(column_map={"chosen": "chosen_conversations", "rejected": "rejected_conversations"}),
 )
 for path, transform in zip(sys.argv[1:], transforms):
@@ -52,29 +50,10 @@ def lines(folder) -> list[dict]:
     return making.lines(folder / "train.jsonl")
 
 
-def test_torchtune_chat_and_instruct(tmp_path):
-    rows = [{"prompt": [USER], "completion": "4\u2028é"}, {"prompt": "q", "completion": "c"}]
-    _, folder = export(tmp_path / "chat", rows, format="torchtune")
-    answer = {"role": "assistant", "content": "4\u2028é"}
-    assert lines(folder)[0] == {"messages": [USER, answer]}
-    _, folder = export(tmp_path / "instruct", rows, format="torchtune", shape="instruct")
-    assert lines(folder) == [
-        {"prompt": USER["content"], "response": "4\u2028é"},
-        {"prompt": "q", "response": "c"},
-    ]
+def test_torchtune_chat(tmp_path):
+    _, folder = export(tmp_path, [{"prompt": [USER], "completion": "4\u2028é"}], format="torchtune")
+    assert lines(folder) == [{"messages": [USER, {"role": "assistant", "content": "4\u2028é"}]}]
     assert [path.name for path in folder.iterdir()] == ["train.jsonl"]
-
-
-def test_instruct_refuses_what_is_not_one_message(tmp_path):
-    turns = [USER, {"role": "assistant", "content": "4"}, {"role": "user", "content": "and 3+3?"}]
-    good = [{"prompt": [USER], "completion": f"c {n}"} for n in range(50)]
-    manifest, folder = export(
-        tmp_path / "a", [*good, {"prompt": turns, "completion": "6"}], format="torchtune", shape="instruct"
-    )
-    assert manifest.drops == {"prompt is not one message": 1}
-    assert len(lines(folder)) == 50
-    with pytest.raises(LimitPassed, match="a system message: `shape: chat` holds it"):
-        export(tmp_path / "b", [{"prompt": [SYSTEM, USER], "completion": "4"}], format="torchtune", shape="instruct")
 
 
 def test_torchtune_pairs_are_whole_conversations(tmp_path):
@@ -91,17 +70,15 @@ def test_torchtune_pairs_are_whole_conversations(tmp_path):
 def test_llamafactory_reads_the_pairs_as_ranking_data(tmp_path, llamafactory_python):
     first = {**PAIR, "meta": {"category": "sums"}}  # the other row has no category
     rows = [first, {"prompt": "q", "completion": "good", "rejected": "bad", "score": 1.0}]
-    folders = [
-        str(export(tmp_path / style, rows, preference=True, style=style)[1]) for style in ("messages", "conversations")
-    ]
+    folder = str(export(tmp_path / "pairs", rows, preference=True)[1])
     done = subprocess.run(
-        [str(llamafactory_python), "-c", READING, str(tmp_path / "hf"), *folders],
+        [str(llamafactory_python), "-c", READING, str(tmp_path / "hf"), folder],
         capture_output=True, text=True, timeout=300,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "hf")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "abnormal" not in done.stdout + done.stderr
-    for line in done.stdout.splitlines()[-2:]:
+    for line in done.stdout.splitlines()[-1:]:
         ranking, found = json.loads(line)
         assert ranking is True
         assert {name for one in found for name in one if not name.startswith("_")} == set(), "columns are all its own"
@@ -113,9 +90,9 @@ def test_llamafactory_reads_the_pairs_as_ranking_data(tmp_path, llamafactory_pyt
 
 
 @pytest.mark.full  # chat data and pairs are trained on in tests/plugins; to import torchtune takes its time
-def test_torchtune_reads_the_three_shapes(tmp_path):
+def test_torchtune_reads_both_shapes(tmp_path):
     rows = [{**PAIR, "prompt": [USER]}]
-    shapes = {"chat": {}, "instruct": {"shape": "instruct"}, "pairs": {"preference": True}}
+    shapes = {"chat": {}, "pairs": {"preference": True}}
     files = [
         str(export(tmp_path / name, rows, format="torchtune", **params)[1] / "train.jsonl")
         for name, params in shapes.items()
@@ -125,8 +102,7 @@ def test_torchtune_reads_the_three_shapes(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     asked = ["user", USER["content"], True]
     good, bad = ["assistant", "4\u2028", False], ["assistant", "5", False]
-    assert [json.loads(line) for line in done.stdout.splitlines()[-3:]] == [
-        {"messages": [asked, good]},
+    assert [json.loads(line) for line in done.stdout.splitlines()[-2:]] == [
         {"messages": [asked, good]},
         {"chosen": [asked, good], "rejected": [asked, bad]},
     ]
@@ -144,8 +120,7 @@ def test_no_pair_of_equals_or_halves(tmp_path):
     ("params", "told"),
     [
         ({"format": "verl", "preference": True}, "pairs are written as sharegpt or torchtune or hugg"),
-        ({"format": "torchtune", "preference": True, "shape": "instruct"}, "pairs and other formats are conversations"),
-        ({"shape": "instruct"}, "shape: instruct is for torchtune's SFT data"),
+        ({"shape": "instruct"}, "no such parameter"),
         ({"format": "torchtun"}, "'torchtune'"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_kill_costs_what_is_in_flight_and_replicas_make_the_same_bytes(
     log = finish(start(vllm_python, calm))
     assert "Traceback" not in log
     finish(start(vllm_python, stormy))
-    assert journal(stormy)["sent"] - 699 <= 1 + 32, "asked twice: one that is refused, and those in flight"
+    assert journal(stormy)["sent"] - 699 <= 2 + 36, "one is refused in both runs, and 36 requests were in flight"
     assert hashes(stormy) == hashes(calm)
 
     made = list(read_rows(generated(calm)))
@@ -265,9 +265,9 @@ def test_an_endpoint_gives_rows_and_drops_and_no_key_is_written(
 
 def test_too_many_failures_abort_and_the_next_run_asks_again(tmp_path: Path) -> None:
     broken = True
-    with OpenAIServer(lambda request: Status(400) if broken else None) as server:
+    with OpenAIServer(lambda request: Status(400) if broken and request.number else None) as server:
         spec = make_spec(tmp_path, [question(i) for i in range(20)], **endpoint_params(server))
-        with pytest.raises(LimitPassed, match="20 of 20 prompts failed"):
+        with pytest.raises(LimitPassed, match="19 of 20 prompts failed"):
             pipeline.run(spec)
         broken = False
         pipeline.run(spec)

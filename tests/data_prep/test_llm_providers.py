@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from data_prep.core.step import Drop
 from data_prep.core.totals import read_totals
 from data_prep.errors import DataError
 from data_prep.inference.api.client import ChatClient, http_client
@@ -17,7 +18,8 @@ from data_prep.inference.api.providers import Form, find_form
 from data_prep.inference.api.replies import Failed, Reply, read_answer, read_refusal
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sample, Sampling
-from data_prep.steps.generate import with_thought
+from data_prep.steps.generate import sample_rows
+from rewards.thinking import thinking
 from tests.fakes import openai_server, providers
 from tests.fakes.openai_server import Fault, Finish, Model, OpenAIServer, Raw, Status
 
@@ -249,11 +251,19 @@ def test_a_final_outcome_without_content_is_paid_once(final: dict[str, Any], tmp
     [
         (Sample("42", "stop", 9, "6*7"), "<think>\n6*7\n</think>\n\n42"),
         (Sample("", "length", 9, "So 6"), "<think>\nSo 6"),
-        (Sample("42", "stop", 9), "42"),
     ],
 )
-def test_a_thought_stands_before_the_text(sample: Sample, text: str) -> None:
-    assert with_thought(sample) == text
+def test_a_thought_is_kept_beside_the_text_or_in_it(sample: Sample, text: str) -> None:
+    row = {"id": "p", "prompt": [{"role": "user", "content": "6*7?"}]}
+    (beside,) = sample_rows(row, [sample])
+    assert isinstance(beside, dict)
+    assert (beside["completion"], beside["meta"]["reasoning"]) == (sample.text, sample.thought)
+    (inside,) = sample_rows(row, [sample], thinking("think"))
+    assert isinstance(inside, dict)
+    assert inside["completion"] == text
+    assert "reasoning" not in inside["meta"]
+    (dropped,) = sample_rows(row, [Sample("42", "stop", 9, "I write </think> here")], thinking("think"))
+    assert isinstance(dropped, Drop)
 
 
 def test_another_models_name_is_a_warning_or_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,8 @@ def test_planning_again_reads_a_settled_file_once(tmp_path, monkeypatch):
     chain = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("score", {"reward": "math"}))
     keys = [job.key for job in pipeline.jobs(chain)]
     monkeypatch.setattr(fingerprint, "SETTLED_NS", 0)
+    monkeypatch.setattr(fingerprint, "SMALL", 0)
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path / "hashes of files"))
     reads = []
     monkeypatch.setattr(fingerprint, "_read_hash", lambda path: reads.append(path) or "0" * 64)
     assert pipeline.jobs(chain)[0].key == pipeline.jobs(chain)[0].key != keys[0]

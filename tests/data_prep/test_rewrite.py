@@ -195,6 +195,13 @@ def test_by_seam_alone(tmp_path):
     assert manifest.drops == {"no seam between thought and solution": 2, "truncated sample": 1, "nothing said": 1}
 
 
+def test_a_thought_that_an_endpoint_has_set_out_needs_no_seam(tmp_path):
+    rows = [{"completion": "It is \\boxed{42}.", "meta": {"reasoning": "So 6*7."}}]
+    _, (row,) = rewrite(tmp_path, rows)
+    assert SKY.parse(row["completion"]) == ("So 6*7.", "It is \\boxed{42}.", ())
+    assert row["meta"] == {"rewritten_by": "seam"}
+
+
 THOUGHT = " ".join(f"step{n}" for n in range(100))
 CASES = {
     "good": (SKY.render(THOUGHT, "It is \\boxed{42}."), "stop", None),

@@ -46,6 +46,9 @@ std::vector<int> upto(int n, const char* why = "1 < 2") {
 """
 
 
+SURVIVORS = "def f(x):\n    far = 101\n    big = 7 + 1\n    if x > far:\n        return big\n    return abs(x)\n"
+
+
 def question(name: str, gold: str, tests: Any, language: str = "python", **meta: Any) -> Row:
     if isinstance(tests, list):
         tests = {"kind": "call", "function": "f", "cases": [{"args": a, "expected": e} for a, e in tests]}
@@ -100,13 +103,11 @@ def found(spec: pipeline.Spec) -> tuple[dict[str, Row], dict[str, dict[str, str]
 def test_python_mutants_change_one_thing_each() -> None:
     made = list(mutants(PYTHON, "python", "seed"))
     assert {one.change for one in made} == {
-        "line 5: Lt to GtE", "line 5: 0 to 1", "line 7: sorted to list", "line 7: True to False",
+        "line 5: < to >=", "line 5: 0 to 1", "line 7: sorted to list", "line 7: True to False",
     }  # fmt: skip
-    plain = ast.unparse(ast.parse(PYTHON))
     for one in made:
         ast.parse(one.code)
-        assert one.code != plain
-        assert sum(a != b for a, b in zip(one.code.splitlines(), plain.splitlines(), strict=True)) == 1
+        assert sum(a != b for a, b in zip(one.code.splitlines(), PYTHON.splitlines(), strict=True)) == 1
     assert [one.change for one in mutants(PYTHON, "python", "seed")] == [one.change for one in made]
     assert {one.change.split(":")[0] for one in made[:2]} == {"line 5", "line 7"}  # a line each before a second
 
@@ -163,7 +164,7 @@ def test_python_questions(tmp_path: Path) -> None:
         question("broken", "def f(x):\n  return (", CASES),
         question("endless", "def f(x):\n    while x:\n        pass\n    return 0\n", CASES),
         question("empty", "def f(x):\n    raise ValueError(x)\n", {"kind": "asserts", "source": refuses}),
-        question("survivors", "def f(x):\n    if x > 100 or x < -100:\n        return 7\n    return abs(x)\n", CASES),
+        question("survivors", SURVIVORS, CASES),
         question("plain", "def f(x):\n    return abs(x)\n", CASES),
         question("odd", ABS, {"kind": "calls", "cases": []}),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,27 +60,35 @@ def test_lengths_beyond_the_models_positions_name_both() -> None:
     )  # another model's extrapolation is not its
 
 
+PIN = """
+import sys
+from pathlib import Path
+from launchers import cli
+from launchers.run import directory
+run = cli._locate("min_o1/sft_short", cli._given(None, [f"model={sys.argv[2]}"], False), Path(sys.argv[1]))
+print(directory.pinned(run).path)
+"""
+
+
+def _pinned(house: House, hub: str, out: Path, model: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(house.python), "-c", PIN, str(out), model], cwd=house.path, capture_output=True, text=True,
+        env={**house.environ(), "HF_ENDPOINT": hub},
+    )  # fmt: skip
+
+
 def test_a_hub_model_is_held_at_the_commit_of_the_first_contact(house: House, hub: str, tmp_path: Path) -> None:
-    line = ("submit", "min_o1/sft_short", "--out", str(tmp_path), "--set", "model=Qwen/Qwen2.5-1.5B")
-    shown = house.launch("plan", *line[1:])
-    assert "Qwen/Qwen2.5-1.5B has no revision" in shown.stdout
-    house.launch(*line, HF_ENDPOINT=hub)  # no Slurm here: the run is rendered, and not submitted
-    (run,) = (tmp_path / "min_o1" / "sft_short").iterdir()
+    line = ("min_o1/sft_short", "--out", str(tmp_path / "runs"), "--set", "model=Qwen/Qwen2.5-1.5B")
+    assert "Qwen/Qwen2.5-1.5B has no revision" in house.launch("plan", *line).stdout
+    run = Path(_pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B").stdout.strip())
     assert json.loads((run / "run.json").read_text())["revision"] == COMMIT
-    assert f'model_revision: "{COMMIT}"' in (run / "train" / "llamafactory.yaml").read_text()
-    again = house.launch("plan", *line[1:])
-    assert str(run.name) in again.stdout
-    assert "has no revision" not in again.stdout
-    rendered = house.launch("render", *line[1:])
-    assert rendered.stdout.strip() == str(run)
+    assert "has no revision" not in house.launch("plan", *line).stdout
+    assert house.launch("render", *line).stdout.strip() == str(run)
     assert f'model_revision: "{COMMIT}"' in (run / "train" / "llamafactory.yaml").read_text()
 
 
-def test_a_model_that_the_hub_has_not_is_one_line(house: House, hub: str, tmp_path: Path) -> None:
-    line = ("submit", "min_o1/sft_short", "--out", str(tmp_path), "--set", "model=Qwen/Qwen2.5-1.6B")
-    done = house.launch(*line, HF_ENDPOINT=hub)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+def test_a_model_that_the_hub_has_not_is_said(house: House, hub: str, tmp_path: Path) -> None:
+    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.6B")
     assert "the Hub has no model 'Qwen/Qwen2.5-1.6B'" in done.stderr
 
 

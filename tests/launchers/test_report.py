@@ -15,10 +15,10 @@ from urllib.parse import unquote
 import pytest
 
 from data_prep.core import pipeline
-from data_prep.steps import spread
 from launchers.report import format as figures
 from launchers.report import page as report
 from launchers.report import verdict
+from launchers.run import spread
 from tests.conftest import REPO
 from tests.fakes.openai_server import Finish, OpenAIServer
 from tests.launchers import made_up_run

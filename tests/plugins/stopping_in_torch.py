@@ -52,7 +52,9 @@ def test_collapse_says_from_where_to_where() -> None:
     found = rules.verdict({0: 41.2, 40: 61.2, 50: 60.0, 60: 35.0}, {})
     assert found is not None
     assert found.best_step == 40
-    assert found.why == ("accuracy fell from 61.2 to 35.0, more than stop.collapse 20 points below the best (step 40)")
+    assert found.why == (
+        "the validation score fell from 61.2 to 35.0, more than stop.collapse 20 points below the best (step 40)"
+    )
     assert not verdict(rules, 61.2, 35.0, 60.0)  # it has come back
 
 

@@ -85,6 +85,11 @@ def test_a_wrong_solution_fails_where_it_is_wrong_and_says_how() -> None:
     assert "not near" in near.message
 
 
+def test_a_nonce_may_begin_like_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.urandom", lambda size: b"F" * size)
+    assert set(statuses(grade(ADD, ADD_TESTS)).values()) == {"passed"}
+
+
 def test_every_test_has_a_process_of_its_own() -> None:
     tests = INCLUDE + "\n".join(f"TEST(F, {name}) {{ EXPECT_EQ(f({n}), 1); }}" for n, name in enumerate("ABCDEF"))
     code = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import rewards
+from data_prep.steps.score import ScoreParams, ScoreStep
 from rewards.text.keywords import phrases_of, words
+from tests.conftest import REPO
 
 FRANCE = "The capital of France is Paris. It lies on the Seine, and has been the seat of kings since 987."
 ANSWERS = {
@@ -133,3 +137,15 @@ def test_only_what_the_answer_tags_hold_is_graded(name):
     reward = rewards.load(name)
     row = {"references": [FRANCE]}
     assert reward.score(row, f"<think>Hm, Lyon?</think><answer>{FRANCE}</answer>").value == 1
+
+
+def test_bertscore_is_greedy_matching_and_needs_its_own_environment(tmp_path, vllm_python):
+    script = REPO / "tests" / "rewards" / "bertscore_in_torch.py"
+    environ = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    command = [str(vllm_python), str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert done.stdout.strip() == "as by hand", done.stderr[-2000:]
+    assert "has 2 layers: set layer, not above that" in done.stderr
+    assert ScoreStep(ScoreParams(reward="bertscore")).env() == "vllm"
+    with pytest.raises(rewards.RewardError, match="in the environment `vllm`"):
+        rewards.load("bertscore").check_ready()

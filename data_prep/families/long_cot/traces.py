@@ -1,7 +1,7 @@
 """Plan-then-answer traces of a strong model, and training rows with or without the thought.
 
 - request_traces: {}                     # asks for a plan and an answer in marks; the row keeps its own prompt
-- generate: {engine: endpoint, model: gemini-2.5-flash, …}
+- generate: {model: gemini-2.5-flash, base_url: …}
 - traces: {format: think}                # rows with thought and answer, in the format that is trained
 - traces: {format: none}                 # the same rows, answers only
 

@@ -9,6 +9,7 @@ The server runs below `core/guard.py`, which ends its whole family when this pro
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -116,6 +117,8 @@ def serve(
     *,
     revision: str | None = None,
     base: Path | None = None,
+    host: str = HOST,
+    port: int = 0,
     python: Path | None = None,
     options: EngineOptions | None = None,
     log: Path | None = None,
@@ -123,8 +126,9 @@ def serve(
 ) -> Iterator[Endpoint]:
     """Serve `model` with the vLLM of the interpreter `python` (default: this one) while the block runs.
 
-    Raises DataError, in one line, for a model that is not there, no vLLM, or a server that does not come up. Stops
-    within seconds of the block's end.
+    host: the address to listen on. Port 0 takes a free one; replicas take the ports behind it. Raises DataError, in one
+    line, for a model that is not there, a port in use, no vLLM, or a server that does not come up. Stops within seconds
+    of the block's end.
     """
     base, options = base or Path.cwd(), options or EngineOptions()
     found = find_model(model, revision, base)
@@ -141,12 +145,12 @@ def serve(
     with ExitStack() as stack:
         servers = []
         for at, gpus in enumerate(gpu_groups(options, device)):
-            port = free_port()
-            command = server_command(found, python, port, args, device, template)
+            chosen = free_port(port + at if port else 0, host)
+            command = server_command(found, python, chosen, args, device, template, host)
             file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
             visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
             process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
-            servers.append(Server(f"http://{HOST}:{port}", model, file, process))
+            servers.append(Server(f"http://{host}:{chosen}", model, file, process))
         for server in servers:
             _await_health(server, start_timeout)
         most = int(args.get("max_num_seqs", GPU_MAX_SEQS))
@@ -173,7 +177,13 @@ def _guarded(command: Sequence[str], log: Path, variables: Mapping[str, str]) ->
 
 
 def server_command(
-    model: Model, python: Path, port: int, args: Mapping[str, Any], device: Device, template: Path | None = None
+    model: Model,
+    python: Path,
+    port: int,
+    args: Mapping[str, Any],
+    device: Device,
+    template: Path | None = None,
+    host: str = HOST,
 ) -> list[str]:
     """The server's command line, as a list: no shell reads it."""
     flags = [f"--chat-template={template}"] if template else []
@@ -189,15 +199,21 @@ def server_command(
     program = [str(FORKED)] if device == "cpu" else ["-m", "vllm.entrypoints.openai.api_server"]
     return [
         str(python), *program,
-        f"--host={HOST}", f"--port={port}", f"--served-model-name={model.name}",
+        f"--host={host}", f"--port={port}", f"--served-model-name={model.name}",
         f"--override-generation-config={json.dumps(NEUTRAL)}", "--disable-uvicorn-access-log", *flags,
     ]  # fmt: skip
 
 
-def free_port() -> int:
-    """A port of this machine that is free now."""
+def free_port(port: int, host: str = HOST) -> int:
+    """The port, or a free one for 0. Raises DataError."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left (TIME_WAIT) is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise DataError(f"port {port}: {error.strerror}") from error
+            raise DataError(f"port {port} is in use; choose another one, or 0 for a free one") from error
         return int(probe.getsockname()[1])
 
 

@@ -1,7 +1,8 @@
 """Ends a training in verl early, as stop.json in the training's folder says, and notes one that learned nothing.
 
 stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop); without it only the note is taken.
-Accuracy is the mean over the benchmarks of verl's val-core/<benchmark>/acc/mean@<n>, in points. What a decision needs
+The validation score is the mean over the benchmarks of verl's val-core/<benchmark>/acc/mean@<n>, in points, or of
+reward/mean@<n> where a benchmark's reward is no accuracy, in hundredths. What a decision needs
 stands in validations.json, for a resumed run: {"validations": {step: points}, "zero_variance": {step: share}}.
 """
 
@@ -20,14 +21,14 @@ from typing import Any
 from launchers.plugins.verl.measures import scores_of, zero_variance
 from launchers.plugins.verl.planned import FOLDER
 
-ACCURACY = re.compile(r"val-core/.+/acc/mean@\d+")
+SCORE = re.compile(r"val-core/.+/(?:acc|reward)/mean@\d+")
 NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which a group of equal scores still says something
 NOTHING = "learned nothing: "
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """why: a sentence for people. best_step: the best validated step, where accuracy is what ended the training."""
+    """why: a sentence for people. best_step: the best validated step, where validations ended the training."""
 
     why: str
     best_step: int | None = None
@@ -48,17 +49,17 @@ class Rules:
 
     def verdict(self, validations: Mapping[int, float], zero_variance: Mapping[int, float]) -> Verdict | None:
         """validations: points by step. zero_variance: share of groups whose scores are equal, by step."""
-        return self._of_accuracy(sorted(validations.items())) or self._of_groups(sorted(zero_variance.items()))
+        return self._of_validations(sorted(validations.items())) or self._of_groups(sorted(zero_variance.items()))
 
-    def _of_accuracy(self, validations: list[tuple[int, float]]) -> Verdict | None:
+    def _of_validations(self, validations: list[tuple[int, float]]) -> Verdict | None:
         if len(validations) < 2:
             return None
         step, last = validations[-1]
         best_step, best = max(validations, key=lambda one: one[1])
         if self.collapse is not None and last < best - self.collapse:
             return Verdict(
-                f"accuracy fell from {best:.1f} to {last:.1f}, more than stop.collapse {self.collapse:g} points below "
-                f"the best (step {best_step})",
+                f"the validation score fell from {best:.1f} to {last:.1f}, more than stop.collapse {self.collapse:g} "
+                f"points below the best (step {best_step})",
                 best_step,
             )
         mark_step, mark, since = *validations[0], 0
@@ -70,8 +71,8 @@ class Rules:
         if self.patience is None or since < self.patience:
             return None
         return Verdict(
-            f"accuracy has not risen by stop.min_gain {self.min_gain:g} points in {since} validations (stop.patience "
-            f"{self.patience}): {last:.1f} at step {step}, {mark:.1f} before them (step {mark_step})",
+            f"the validation score has not risen by stop.min_gain {self.min_gain:g} points in {since} validations "
+            f"(stop.patience {self.patience}): {last:.1f} at step {step}, {mark:.1f} before them (step {mark_step})",
             best_step,
         )
 
@@ -107,8 +108,8 @@ class Stopping:
         self._zero_variance = _until(step, kept.get("zero_variance", {}))
 
     def validated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note a validation; one without benchmarks that have an accuracy says nothing."""
-        points = [100 * value for key, value in metrics.items() if ACCURACY.fullmatch(key)]
+        """Note a validation; one without benchmarks says nothing."""
+        points = [100 * value for key, value in metrics.items() if SCORE.fullmatch(key)]
         if points:
             self._validations[step] = sum(points) / len(points)
             self._keep()

@@ -31,7 +31,7 @@ ADVANTAGES = {
     "group_then_batch": "by group (mean and standard deviation), then over the batch",
     "gae": "generalised estimation with a critic",
 }
-PARTS_OF_A_STEP = (  # name, tone, verl's timers
+PARTS_OF_A_STEP = (  # name, tone, the trainer's timers
     ("rollout", "after", ("gen",)),
     ("reward", "c3", ("reward",)),
     ("log-probabilities", "c2", ("old_log_prob", "ref", "values")),
@@ -115,6 +115,8 @@ def facts(run: Results) -> list[tuple[str, str]]:
         found.append(("A step", asked + (f", {updates} update{'s' * (updates > 1)}" if updates else "")))
     if train.get("learning_rate"):
         found.append(("Learning rate", f"{train['learning_rate']:g}, {train.get('schedule') or ''}".strip(", ")))
+    if reward := (recipe.get("reward") or {}).get("name"):
+        found.append(("Reward", str(reward)))
     if said.get("loss"):
         low, high = said.get("clip_low"), said.get("clip_high")
         clip = f"; ratios within {1 - low:g} and {1 + high:g}" if low is not None and high is not None else ""
@@ -165,10 +167,15 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
 
     recipe = run.recipe
     said, limits, train = recipe.get("algorithm") or {}, recipe.get("rollout") or {}, recipe.get("train") or {}
-    summed = said.get("loss") == "dr_grpo"  # then verl's means over tokens are sums over a constant
+    summed = said.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
     for panel in accuracy(run, looks):
         add(*panel)
-    add("Reward", "mean of a step's completions", runs("critic/score/mean", "critic/rewards/mean"))
+    for task in dict.fromkeys(task for t in run.online.values() for task in t.validation_rewards):
+        found = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
+        add(f"Reward on {task}", "mean, validation", found)
+    reward = (run.recipe.get("reward") or {}).get("name")
+    named = f"Reward ({reward})" if reward else "Reward"
+    add(named, "mean of a step's completions", runs("critic/score/mean", "critic/rewards/mean"))
     per_token = "nats, summed as in the loss" if summed else "nats per token"
     unit = "nats per token" if said.get("kl") == "reward" else per_token
     add("KL to the initial model", unit, runs("actor/kl_loss", "actor/reward_kl_penalty"), zero=True)
@@ -262,7 +269,7 @@ def step_time(own: Training) -> Json | None:
     timers = {name: dict(points) for name, points in own.below("timing_s/").items()}
     if not timers.get("step"):
         return None
-    testing = timers.get("testing", {})  # the one timer outside verl's step
+    testing = timers.get("testing", {})  # the one timer outside the step
     whole = {at: seconds + testing.get(at, 0) for at, seconds in timers["step"].items()}
     spent = sum(whole.values()) or 1
     rows: list[Json] = []

@@ -149,4 +149,6 @@ def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[b
     """What the harness wrote: a failure, or what follows the nonce."""
     nonce = os.urandom(_NONCE_BYTES)
     (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode(), result=True)], run)
-    return (ran.result if ran.result.startswith(b"F") else ran.result.partition(nonce)[2]), ran
+    if ran.result.startswith(nonce):
+        return ran.result.removeprefix(nonce), ran
+    return (ran.result if ran.result.startswith(b"F") else b""), ran

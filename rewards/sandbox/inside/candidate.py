@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import operator
-from types import CoroutineType, GeneratorType, ModuleType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any
 
 from .channel import Closed, Peer, TooLarge, exception_names
@@ -17,9 +17,16 @@ _FUNCTIONS: dict[str, Any] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
     "send": lambda generator, value: generator.send(value),
     "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
+    "await_all": lambda generator: _FUNCTIONS["await"](_items(generator)),
     **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, getattr, setattr, delattr)},
 }  # fmt: skip
-_LAZY = {GeneratorType: "generator", CoroutineType: "coroutine"}
+
+
+async def _items(generator: Any) -> list[Any]:
+    return [item async for item in generator]
+
+
+_LAZY = {GeneratorType: "generator", CoroutineType: "coroutine", AsyncGeneratorType: "async generator"}
 
 
 def serve(module: ModuleType, fd: int, most: int) -> None:

@@ -166,7 +166,9 @@ class Program:
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
-        return _generator(handle) if node[2] == "generator" else _coroutine(handle) if node[2] else handle
+        if node[2] == "generator":
+            return _generator(handle)
+        return _coroutine(handle) if node[2] == "coroutine" else _async_generator(handle) if node[2] else handle
 
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
@@ -178,6 +180,11 @@ def _generator(handle: Handle) -> Generator[Any, Any, None]:
 
 async def _coroutine(handle: Handle) -> Any:
     return handle._request("await")
+
+
+async def _async_generator(handle: Handle) -> Any:
+    for item in handle._request("await_all"):
+        yield item
 
 
 class Handle:

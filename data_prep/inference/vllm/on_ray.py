@@ -1,0 +1,103 @@
+"""Model servers on a Ray cluster: each is an actor that runs `vllm serve` on a node with so many free GPUs.
+
+    <ray's python> -m data_prep.inference.vllm.on_ray MODEL --python VLLM_PYTHON [--servers 4] [--gpus 2]
+
+prints an address for each, of which a step takes one as its `base_url`, and serves until Ctrl-C or until one has died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_prep.core.executors.ray import connect
+from data_prep.errors import DataError
+from data_prep.inference.vllm.server import serve
+from data_prep.inference.vllm.settings import EngineOptions
+
+CHECK_EVERY_S = 5.0
+
+
+class ModelServer:
+    """A server on the node where the actor runs; it ends with the actor."""
+
+    def __init__(self, model: str, revision: str | None, python: Path, options: EngineOptions) -> None:
+        import ray
+
+        self._stack = ExitStack()
+        host = ray.util.get_node_ip_address()
+        self._endpoint = self._stack.enter_context(
+            serve(model, revision=revision, python=python, host=host, options=options)
+        )
+
+    def url(self) -> str:
+        """The address, which ends in /v1. Raises DataError when the server has died."""
+        self._endpoint.check()
+        return self._endpoint.base_url
+
+    def stop(self) -> None:
+        """End the server."""
+        self._stack.close()
+
+
+@contextmanager
+def served(
+    model: str, python: Path, servers: int = 1, gpus: int = 0, revision: str | None = None
+) -> Iterator[Sequence[Any]]:
+    """Actors that serve `model` by the vLLM of `python`, each with `gpus`, while the block runs. Raises DataError."""
+    connect()
+    import ray
+    from ray.exceptions import RayError
+
+    needed, present = servers * gpus, ray.cluster_resources().get("GPU", 0)
+    if needed > present:
+        raise DataError(f"{servers} servers of {gpus} GPUs need {needed}, and the Ray cluster has {present:g}")
+    options = EngineOptions(tensor_parallel=max(1, gpus), replicas=1)
+    actor = ray.remote(num_cpus=1, num_gpus=gpus)(ModelServer)
+    actors = [actor.remote(model, revision, python, options) for _ in range(servers)]
+    try:
+        yield actors
+    except RayError as error:
+        raise DataError(f"{model}: a server on Ray: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        ray.wait([each.stop.remote() for each in actors], num_returns=servers, timeout=30)
+        for each in actors:
+            ray.kill(each)
+
+
+def urls(actors: Sequence[Any]) -> list[str]:
+    """The servers' addresses, once all answer."""
+    import ray
+
+    return [str(url) for url in ray.get([each.url.remote() for each in actors])]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.on_ray", description="Serve a model on Ray.")
+    parser.add_argument("model", help="Hub id or folder")
+    parser.add_argument("--revision")
+    parser.add_argument("--python", type=Path, required=True, help="interpreter of the vLLM environment, on all nodes")
+    parser.add_argument("--servers", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0, help="of each server")
+    args = parser.parse_args(argv)
+    try:
+        with served(args.model, args.python, args.servers, args.gpus, args.revision) as actors:
+            print("\n".join(urls(actors)), flush=True)
+            while urls(actors):
+                time.sleep(CHECK_EVERY_S)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

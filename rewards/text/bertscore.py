@@ -1,0 +1,110 @@
+"""Reward `bertscore`: BERTScore F1 of a completion against `row["references"]`, the best of the references.
+
+    $(make -s env/vllm) -m rewards score --reward bertscore --input rows.jsonl --output scored.jsonl
+
+Greedy matching of contextual token vectors (Zhang et al., arXiv 1904.09675), as the package bert-score computes it
+without idf weights and without rescaling: marks such as [CLS] may be matched and are not averaged over.
+Needs torch and transformers, which the environment `vllm` has. What is longer than the encoder's limit is not seen; the
+details count those tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from rewards.base import Score
+from rewards.errors import RewardError
+from rewards.text.base import ReferenceParams, ReferenceReward, References
+
+
+class BertScoreParams(ReferenceParams):
+    """model, revision: an encoder on the Hub, or a folder (revision ""). layer: whose vectors are compared; 5 is what
+    bert-score takes for distilbert-base-uncased, which BLEUBERI used."""
+
+    model: str = "distilbert/distilbert-base-uncased"
+    revision: str = "12040accade4e8a0f71eabdb258fecc2e7e948be"
+    layer: Annotated[int, Field(ge=1, le=96)] = 5
+
+
+class Vectors(NamedTuple):
+    """Unit vectors of a text's tokens, [tokens, size]; which of them are no marks; tokens that were not seen."""
+
+    unit: Any
+    own: Any
+    unseen: int
+
+
+class BertScore(ReferenceReward[list[Vectors]]):
+    """BERTScore F1, from about 0 to 1. Details: best, the index of the reference that gave the value, and truncated.
+
+    A blank text has value 0, outcome "no_answer"; blank references are left out."""
+
+    Params = BertScoreParams
+    params: BertScoreParams
+
+    def __init__(self, name: str, params: BertScoreParams) -> None:
+        super().__init__(name, params)
+        self._loaded: tuple[Any, Any] | None = None
+
+    def check_ready(self) -> None:
+        """Load the encoder. Raises RewardError."""
+        self._encoder()
+
+    def _encoder(self) -> tuple[Any, Any]:
+        """Tokenizer and model, loaded at the first use."""
+        if self._loaded is None:
+            try:
+                from transformers import AutoModel, AutoTokenizer
+            except ImportError:
+                raise RewardError("bertscore needs torch and transformers: score in the environment `vllm`") from None
+            given = {"revision": self.params.revision} if self.params.revision else {}
+            try:
+                tokenizer: Any = AutoTokenizer.from_pretrained(self.params.model, **given)
+                model: Any = AutoModel.from_pretrained(self.params.model, **given)
+            except (OSError, ValueError) as problem:
+                raise RewardError(f"encoder {self.params.model!r}: {' '.join(str(problem).split())[:200]}") from None
+            layers = model.config.num_hidden_layers
+            if layers < self.params.layer:
+                raise RewardError(f"encoder {self.params.model!r} has {layers} layers: set layer, not above that")
+            self._loaded = tokenizer, model.eval()
+        return self._loaded
+
+    def table(self, references: References) -> list[Vectors] | None:
+        filled = [reference for reference in references if reference.strip()]
+        return [self._vectors(reference) for reference in filled] or None
+
+    def compare(self, table: list[Vectors], texts: Sequence[str]) -> list[Score]:
+        return [self._score(table, text) for text in texts]
+
+    def _score(self, table: list[Vectors], text: str) -> Score:
+        if not text:
+            return Score(0.0, "no_answer", {"problem": "the text is blank"})
+        mine = self._vectors(text)
+        values = [_f1(mine, other) for other in table]
+        details = {"best": values.index(max(values))} | ({"truncated": mine.unseen} if mine.unseen else {})
+        return Score(max(values), "scored", details)
+
+    def _vectors(self, text: str) -> Vectors:
+        import torch
+
+        tokenizer, model = self._encoder()
+        limit = model.config.max_position_embeddings
+        whole = len(tokenizer(text)["input_ids"])
+        ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)["input_ids"]
+        with torch.no_grad():
+            states = model(input_ids=ids, output_hidden_states=True).hidden_states[self.params.layer][0]
+        marks = torch.tensor([token in (tokenizer.cls_token_id, tokenizer.sep_token_id) for token in ids[0].tolist()])
+        return Vectors(torch.nn.functional.normalize(states, dim=-1), ~marks, max(0, whole - ids.shape[1]))
+
+
+def _f1(mine: Vectors, other: Vectors) -> float:
+    """Harmonic mean of the mean best match of the text's tokens and of the reference's; 0 where a side has no token."""
+    if not (mine.own.any() and other.own.any()):
+        return 0.0
+    similarity = mine.unit @ other.unit.T
+    precision = float(similarity.max(dim=1).values[mine.own].mean())
+    recall = float(similarity.max(dim=0).values[other.own].mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0

@@ -1,0 +1,54 @@
+"""What the first rows of a file of one's own become, before anything runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import making
+import pytest
+
+from data_prep.errors import DataError
+from data_prep.steps.load import Load, LoadParams
+from tests.conftest import OUTER_MAKE, REPO
+
+
+def preview(path: Path) -> str:
+    return Load(LoadParams(path=str(path))).preview(path.parent)
+
+
+def shared(problem: str, answer: str) -> dict:
+    return {"conversations": [{"from": "human", "value": problem}, {"from": "gpt", "value": answer}]}
+
+
+def test_rows_drops_and_fields_are_counted(tmp_path):
+    rows = [shared(f"What is {n} + {n}?", f"It is {2 * n}.") for n in range(5)]
+    rows[2] = shared("", "It is 4.")
+    path = making.write_jsonl(tmp_path / "mine.jsonl", rows)
+    expected = "of the first 5 records 4 become rows with prompt, completion, source; dropped: 1 empty prompt"
+    assert preview(path) == expected
+
+
+def test_only_the_first_hundred_are_read(tmp_path):
+    rows = [shared(f"What is {n} + {n}?", f"It is {2 * n}.") for n in range(150)]
+    path = making.write_jsonl(tmp_path / "mine.jsonl", rows)
+    assert preview(path).startswith("of the first 100 records 100 become rows")
+
+
+def test_a_file_of_which_nothing_becomes_a_row_is_an_error(tmp_path):
+    path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("", "It is 4.")] * 3)
+    with pytest.raises(DataError, match=r"none of the first 3 records becomes a row; dropped: 3 empty prompt"):
+        preview(path)
+
+
+def test_check_of_a_recipe_says_it(tmp_path):
+    path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("What is 2 + 2?", "It is 4.")])
+    environ = {key: value for key, value in os.environ.items() if key not in OUTER_MAKE}
+    command = [sys.executable, "-m", "launchers", "check", "min_o1/sft_short", "--set", f"data={path}", "--json"]
+    done = subprocess.run(command, cwd=REPO, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = json.loads(done.stdout)["data"]
+    assert line.startswith(f"{path}: of the first 1 records 1 become rows with")

@@ -1,0 +1,138 @@
+"""A benchmark, a reward and a metric of a family's own, a model evaluated as it is, and the list of runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+
+from data_prep.evaluation import metrics
+from launchers.report import page
+from launchers.report.results import Results
+from launchers.run import events
+from tests.conftest import House
+
+REWARD = '''"""A reward for short answers."""
+
+from rewards.base import Reward, Score
+
+
+class Brevity(Reward):
+    """Minus one point for each hundred characters."""
+
+    def grade(self, row, completion):
+        return Score(-len(completion) / 100)
+'''
+TASK = """about: Word problems of a shop.
+path: shop.jsonl
+split: test
+reward: {name: "recipes.x.brevity:Brevity"}
+metric: {name: brevity, unit: points}
+"""
+RECIPE = """# make x/y
+extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]
+data: tasks/shop.jsonl
+native: {deepspeed: null}
+eval: {tasks: [shop], n: 1, temperature: 0.0, max_tokens: 16}
+comparable: true
+expect: {shop: -10.6}
+"""
+SHOP = '{"prompt": "A pen costs 2 dollars. What do 3 cost?", "answer": "6"}\n'
+
+
+def _own(house: House) -> None:
+    house.write("recipes/x/brevity.py", REWARD)
+    house.write("recipes/x/tasks/shop.yaml", TASK)
+    house.write("recipes/x/tasks/shop.jsonl", SHOP)
+    house.write("recipes/x/y.yaml", RECIPE)
+
+
+def test_a_model_is_evaluated_as_it_is_on_a_benchmark_of_ones_own(house: House, mini_model: Path) -> None:
+    _own(house)
+    done = house.launch("eval", "x/y", "--model", str(mini_model), "--json")
+    assert done.returncode == 0, done.stderr
+    run = Path(json.loads(done.stdout)["run"])
+    result = json.loads((run / "eval/after.json").read_text())
+    assert result["tasks"]["shop"]["metric"] == {"name": "brevity", "unit": "points", "higher_is_better": True}
+    assert -1 < result["tasks"]["shop"]["mean"] < 0  # points, not hundredths
+    assert result["versions"]
+    (row,) = [json.loads(line) for line in (run / "eval/after.rows.jsonl").read_text().splitlines()]
+    assert row["prompt"][-1]["content"] == "A pen costs 2 dollars. What do 3 cost?"
+    assert row["meta"]["tokens"] <= 16
+    text = (run / "report.html").read_text()
+    assert "shop: the published −10.6 points lies below the 95 % interval of this run" in text
+    (line,) = house.launch("status").stdout.splitlines()
+    assert line.startswith("done       x/y")
+
+
+def test_a_reward_of_ones_own_that_cannot_be_imported_is_one_line(house: House) -> None:
+    _own(house)
+    house.write("recipes/x/tasks/shop.yaml", TASK.replace("brevity:Brevity", "brevity:Brevty"))
+    done = house.launch("check", "x/y")
+    assert done.returncode == 2
+    assert "recipes.x.brevity:Brevty' cannot be imported" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_says_what_each_run_is_doing(house: House) -> None:
+    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+
+    def state() -> dict[str, object]:
+        (found,) = json.loads(house.launch("status", "--json").stdout)
+        return dict(found)
+
+    assert (state()["state"], state()["recipe"]) == ("new", "min_o1/sft_long")
+    events.append(run, "train_step", label="after", step=40, total=130)
+    with (run / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running = state()
+        refused = house.launch("submit", "min_o1/sft_long", "--scale", "mini")
+    assert (running["state"], running["step"], running["steps"]) == ("running", 40, 130)
+    assert "being worked on by another process" in refused.stderr
+    assert state()["state"] == "stopped"
+    events.append(run, "phase_end", phase="train", label="after", status=1, error="killed by signal 9")
+    assert state()["state"] == "failed"
+
+
+def test_a_named_metric_has_its_unit_in_results_differences_and_report(tmp_path: Path) -> None:
+    shares = metrics.in_unit({"mean": 62.5, "stderr": 1.0, "ci95": [60.0, 65.0]}, metrics.metric_of("gsm8k"))
+    assert (shares["mean"], shares["metric"]["name"]) == (62.5, "accuracy")
+    bleu = {"name": "BLEU", "unit": "", "higher_is_better": True}
+    for label, mean in (("before", 14.2), ("after", 21.4)):
+        found = metrics.in_unit({"mean": mean, "stderr": 0.5, "ci95": [mean - 1, mean + 1], "pass_at": {"1": 0}}, bleu)
+        assert found["pass_at"] == {}
+        (tmp_path / "eval").mkdir(exist_ok=True)
+        task = {**found, "prompts": 100, "samples": 1, "outcomes": {}, "truncated": 0.0, "mean_tokens": None}
+        (tmp_path / f"eval/{label}.json").write_text(json.dumps({"label": label, "tasks": {"tulu": task}}))
+    difference = metrics._difference({"p": 21.4, "q": 21.4}, {"p": 14.1, "q": 14.3}, bleu)
+    assert difference["difference"] == pytest.approx(0.072)
+    (tmp_path / "compare.json").write_text(json.dumps([{"a": "after", "b": "before", "task": "tulu", **difference}]))
+    text = page.render(Results(tmp_path))
+    assert "BLEU on tulu" in text
+    assert "from 0.142 to 0.214" in text
+    assert "Accuracy" not in text
+
+
+def test_an_estimate_says_what_does_not_fit_what_is_unknown_and_how_often_rows_are_seen(house: House) -> None:
+    house.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
+    words = ("min_o1/sft_long", "--set", "train.micro_batch=64", "--set", "train.max_length=32768", "--set",
+             f"data={house.path}/recipes/x/rows.jsonl")  # fmt: skip
+    refused = house.launch("run", *words)
+    assert (refused.returncode, "does not fit: about" in refused.stderr) == (2, True)
+    assert "ALLOW=oom" in refused.stderr
+    dry = house.launch("submit", *words, "--dry-run")
+    assert (dry.returncode, "warning: does not fit" in dry.stderr) == (0, True)
+    unknown = house.launch("plan", "min_o1/sft_long", "--set", "model=someone/new-1b", "--set", "native.template=qwen")
+    assert "the sizes of someone/new-1b are not known; add it to configs/models.yaml" in unknown.stdout
+
+
+def test_few_rows_for_many_steps_bring_a_warning(house: House) -> None:
+    house.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
+    words = ("min_o1/sft_long", "--scale", "mini", "--set", f"data={house.path}/recipes/x/rows.jsonl")
+    assert json.loads(house.launch("plan", *words, "--json").stdout)["passes"] is None
+    assert house.launch("data", *words).returncode == 0
+    found = json.loads(house.launch("plan", *words, "--json").stdout)
+    assert found["passes"] == found["steps"]["planned"] * 32
+    assert any("training rows is seen" in warning for warning in found["warnings"])
