@@ -47,6 +47,8 @@ $(RECIPES):
 	@$(LAUNCH) run $@ $(OPTIONS)
 data/%:  ## only the training data (STEP=<step>: up to that step, and its first rows)
 	@$(LAUNCH) data $(call q,$*) $(OPTIONS)
+tokens/%:  ## the first training rows as the trainer sees them: tokens with and without loss
+	@$(LAUNCH) tokens $(call q,$*) $(OPTIONS)
 train/%:  ## only the training
 	@$(LAUNCH) train $(call q,$*) $(OPTIONS)
 eval/%:  ## only the evaluation (MODEL=…: of any model, as it is, with the recipe's benchmarks and decoding)

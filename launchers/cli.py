@@ -227,9 +227,11 @@ def render(
 def _execute(
     name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool, trains: bool = True
 ) -> None:
+    from launchers.run import directory as rundir
     from launchers.run import execute as running
 
     run = _locate(name, given, out, fresh, first="do" if "report" in parts and trains else "refuse", trains=trains)
+    run = rundir.pinned(run)
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
@@ -316,6 +318,23 @@ def data(
 
 
 @app.command()
+def tokens(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+    fresh: Fresh = False, from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """The first training rows as the trainer sees them, by its own code: tokens with and without loss."""
+    from launchers.run import tokens as inspecting
+
+    found = inspecting.inspect(_locate(name, _given(scale, set_, from_make), out, fresh))
+    if as_json:
+        _print_json(found)
+    else:
+        for one in found:
+            inspecting.print_tokens(one)
+    inspecting.refuse(found)
+
+
+@app.command()
 def study(
     family: Annotated[str, typer.Argument(metavar="FAMILY", help="a family with a study.yaml")],
     scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
@@ -376,6 +395,7 @@ def submit(
         if missing := requirements.faults(run.plan, PARTS):
             raise UserError(*missing)
         _refuse_oversize(run)
+        run = rundir.pinned(run)
     elif text := estimate.oversize(run.plan):
         print(f"warning: {text}", file=sys.stderr)
     rundir.prepare(run)

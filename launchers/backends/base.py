@@ -96,6 +96,7 @@ class Backend(Protocol):
     name: str
     env: str
     methods: tuple[str, ...]
+    inspects: str  # the module that writes tokens.json of a training's folder (checks/tokens.py), in its environment
     pure_bf16: bool
     """Whether bf16 training keeps weights, gradients and moments in bf16, without a master copy."""
     reference_beside: bool

@@ -1,20 +1,20 @@
 """LlamaFactory: SFT and DPO (full and LoRA), one process on a laptop, torchrun with DeepSpeed or FSDP on GPUs.
 
-The trainer is started as `python -m llamafactory.launcher` (under torchrun on several GPUs) instead of its
-own command line, which splits paths at spaces.
+plugins/llamafactory/train.py starts the trainer (under torchrun on several GPUs) instead of its own command line, which
+splits paths at spaces.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import shutil
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
+from launchers.backends.shared import backwards, known_keys, read_json, value_fault
+from launchers.checks import inspection
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.machines.hardware import Hardware
@@ -46,15 +46,6 @@ _OWNED = {
 }  # fmt: skip
 _SHORT_NAMES = {"deepspeed": REPO / "configs" / "deepspeed", "fsdp_config": REPO / "configs" / "fsdp"}
 _SECRET = re.compile(r"(_token|_api_key|_secret|_webhook_url)$")
-_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
-_EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$")
-
-
-@lru_cache(maxsize=1)
-def known_keys() -> dict[str, dict[str, Any]]:
-    """What LlamaFactory's argument classes accept (written by plugins/llamafactory/dump_keys.py)."""
-    loaded: dict[str, dict[str, Any]] = json.loads((REPO / "configs" / "native" / "llamafactory.json").read_text())
-    return loaded
 
 
 class LlamaFactory:
@@ -62,6 +53,7 @@ class LlamaFactory:
 
     name = "llamafactory"
     env = "llamafactory"
+    inspects = "launchers.plugins.llamafactory.tokens"
     methods: tuple[str, ...] = ("sft", "dpo")
     pure_bf16 = False
     reference_beside = True
@@ -98,7 +90,7 @@ class LlamaFactory:
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
         """train/llamafactory.yaml, and the DeepSpeed or FSDP file that it names."""
-        recipe, files = job.resolved.recipe, {}
+        recipe, files = job.resolved.recipe, inspection.files(job)
         native = {key: value for key, value in recipe.native.items() if value is not None}
         native.setdefault("template", models.template(recipe.model))
         if "fsdp_config" in native:
@@ -123,18 +115,17 @@ class LlamaFactory:
 
     def commands(self, job: Job) -> tuple[Command, ...]:
         """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (local.sh)."""
-        config = InRun(f"{job.output}/llamafactory.yaml")
         python, world = EnvPython(self.env), job.hardware.world
-        argv: tuple[str, ...] = (python, "-m", "llamafactory.launcher", config)
+        module = ("-m", "launchers.plugins.llamafactory.train", job.output)
+        argv: tuple[str, ...] = (python, *module)
         if world > 1:
             alone = ("--standalone",) if job.hardware.nodes == 1 else ()
             argv = (
                 python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
-                "--nproc-per-node", str(job.hardware.gpus_per_node), *alone, "-m", "llamafactory.launcher", config,
+                "--nproc-per-node", str(job.hardware.gpus_per_node), *alone, *module,
             )  # fmt: skip
         elif job.resolved.recipe.native.get("deepspeed"):
-            argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
-                    "-m", "llamafactory.launcher", config)  # fmt: skip
+            argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", *module)
         trained = Command(argv, "train", job.label, _environ(job))
         if not job.resolved.recipe.train.lora:
             return (trained,)
@@ -148,7 +139,7 @@ class LlamaFactory:
         """
         whole = False
         for checkpoint in output.glob("checkpoint-*"):
-            if _parses(checkpoint / "trainer_state.json"):
+            if read_json(checkpoint / "trainer_state.json") is not None:
                 whole = True
             else:
                 shutil.rmtree(checkpoint)
@@ -163,31 +154,15 @@ class LlamaFactory:
 
     def progress(self, output: Path) -> Progress | None:
         """From trainer_state.json once the training has ended, else from the log."""
-        state = output / "trainer_state.json"
-        if _parses(state):
-            read = json.loads(state.read_text())
-            return Progress(read["global_step"], read["max_steps"])
-        log = output / "trainer_log.jsonl"
-        lines = log.read_text().splitlines() if log.exists() else []
-        for line in reversed(lines):
-            try:
-                read = json.loads(line)
-            except ValueError:
-                continue  # a line that is being written
-            return Progress(read["current_steps"], read["total_steps"])
-        return None
+        if (state := read_json(output / "trainer_state.json")) is not None:
+            return Progress(state["global_step"], state["max_steps"])
+        last = next(backwards(output / "trainer_log.jsonl"), None)
+        return Progress(last["current_steps"], last["total_steps"]) if last else None
 
     def reason(self, log: str) -> str:
-        """The last exception that is not torchrun's report about its child."""
-        found = [match[1] for line in log.splitlines() if (match := _EXCEPTION.match(line.strip()))]
-        own = [line for line in found if "ChildFailedError" not in line]
-        if not own:
-            last = [line.strip() for line in log.splitlines() if line.strip()]
-            return last[-1] if last else "no output"
-        line = own[-1]
-        if line.startswith("KeyError: "):
-            return f"{line} (a column that the data does not have)"
-        return line
+        """The last exception that is not torchrun's report about its child, or a line of our own."""
+        line = shared.reason(log)
+        return f"{line} (a column that the data does not have)" if line.startswith("KeyError: ") else line
 
 
 def _environ(job: Job) -> tuple[tuple[str, str], ...]:
@@ -212,22 +187,14 @@ def _template_faults(resolved: Resolved) -> list[Fault]:
     if own is None and given is None:
         told = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
         return [resolved.fault("native.template", told)]
-    if own is not None and given != own and given in known_keys()["template"]["choices"]:
+    if own is not None and given != own and given in known_keys("llamafactory")["template"]["choices"]:
         told = f"{given!r} is not the chat template of {model!r}, which is {own!r}: leave native.template out"
         return [resolved.fault("native.template", told)]
     return []
 
 
-def _parses(path: Path) -> bool:
-    try:
-        json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def _native_fault(key: str, value: Any) -> str | None:
-    known = known_keys()
+    known = known_keys("llamafactory")
     if _SECRET.search(key):
         return "a secret is never written into a run: export it in the environment (HF_TOKEN, WANDB_API_KEY, …)"
     if key in DERIVED:
@@ -249,15 +216,7 @@ def _value_fault(key: str, value: Any, spec: dict[str, Any]) -> str | None:
         names = sorted(path.stem for path in _SHORT_NAMES[key].glob("*.json"))
         folder = _SHORT_NAMES[key].relative_to(REPO)
         return None if value in names else f"no {value}.json in {folder}; {did_you_mean(value, names)}"
-    choices = spec.get("choices")
-    if choices and str(value) not in [str(choice) for choice in choices]:
-        return f"{value!r} is not one of LlamaFactory's values; {did_you_mean(str(value), map(str, choices))}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"a finite number is expected, not {value!r}"
-    wanted = _TYPES.get(spec["type"])
-    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
-        return f"{spec['type']} is expected, not {value!r}"
-    return None
+    return value_fault(value, spec, "LlamaFactory")
 
 
 BACKEND = LlamaFactory()

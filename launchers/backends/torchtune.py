@@ -7,17 +7,15 @@ longer maintained: every recipe should also run with trainer llamafactory.
 
 from __future__ import annotations
 
-import json
-import math
-import re
 import shutil
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, Job, Progress
+from launchers.backends.shared import as_json, backwards, known_keys, leaves, origins, read_json, value_fault
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
-from launchers.envs import REPO
+from launchers.checks import inspection
 from launchers.errors import Fault, nearest
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
@@ -58,16 +56,7 @@ FIXED = {
     "profiler": "it wraps the recipe's loop by epochs, which a run does not have",
 }  # fmt: skip
 _FREE = ("optimizer", "tokenizer")  # components that may be another's, with other arguments
-_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
-_EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$")
 _NO_LOSS = ("ipo", "simpo", "orpo")
-
-
-@lru_cache(maxsize=1)
-def known_keys() -> dict[str, Any]:
-    """What each of torchtune's recipes reads, and its components take (written by plugins/torchtune/dump_keys.py)."""
-    loaded: dict[str, Any] = json.loads((REPO / "configs" / "native" / "torchtune.json").read_text())
-    return loaded
 
 
 def stock_recipe(recipe: Recipe, world: int) -> str:
@@ -83,6 +72,7 @@ class Torchtune:
 
     name = "torchtune"
     env = "torchtune"
+    inspects = "launchers.plugins.torchtune.tokens"
     methods: tuple[str, ...] = ("sft", "dpo")
     pure_bf16 = True
     reference_beside = False
@@ -103,7 +93,7 @@ class Torchtune:
         kind = stock_recipe(recipe, hardware.world)
         faults = [
             resolved.fault(f"native.{key}", message)
-            for key, value in _leaves(recipe.native)
+            for key, value in leaves(recipe.native)
             if (message := _native_fault(kind, key, value))
         ]
         try:
@@ -127,8 +117,8 @@ class Torchtune:
             )  # fmt: skip
         if train.min_learning_rate_ratio and train.schedule != "cosine":
             faults.append(resolved.fault("train.min_learning_rate_ratio", "is where a cosine ends: leave it out"))
-        native = dict(_leaves(recipe.native))
-        if native.get("optimizer_in_bwd") and "optimizer_in_bwd" in known_keys()["recipes"][kind]:
+        native = dict(leaves(recipe.native))
+        if native.get("optimizer_in_bwd") and "optimizer_in_bwd" in known_keys("torchtune")["recipes"][kind]:
             if train.max_grad_norm:
                 faults.append(resolved.fault("native.optimizer_in_bwd", "cannot clip: set train.max_grad_norm to 0"))
             if train.global_batch != train.micro_batch * hardware.world:
@@ -149,7 +139,7 @@ class Torchtune:
         """torchtune.yaml, and what goes with it."""
         resolved, recipe, folder = job.resolved, job.resolved.recipe, job.output
         kind = stock_recipe(recipe, job.hardware.world)
-        model = model_of(recipe.model)
+        model, known = model_of(recipe.model), known_keys("torchtune")["recipes"][kind]
         values = {
             "name": resolved.name, "control": Path(job.folder).name, "recipe": recipe, "train": recipe.train,
             "batch": job.batch, "kind": kind, "cpu": job.hardware.device == "cpu",
@@ -157,16 +147,17 @@ class Torchtune:
             "lora": adapters(recipe.train.lora) if recipe.train.lora else None,
             "preference": (recipe.preference or Preference()) if recipe.method == "dpo" else None,
             "reference": kind == "full_dpo_distributed",
-            "clips": "clip_grad_norm" in known_keys()["recipes"][kind], "known": known_keys()["recipes"][kind],
+            "clips": "clip_grad_norm" in known, "known": known,
             "output_dir": str(run / folder), "data_file": str(job.dataset / "train.jsonl"),
             "loggers": [name for name in recipe.loggers if name != "file"],
         }  # fmt: skip
         files = {
+            **inspection.files(job),
             f"{folder}/torchtune.yaml": template("torchtune/torchtune.yaml.j2").render(values),
-            f"{folder}/origins.json": _json(_origins(resolved)),
+            f"{folder}/origins.json": as_json(origins(OWNED, resolved)),
         }
         if recipe.native:
-            files[f"{folder}/native.json"] = _json(dict(_leaves(recipe.native)))
+            files[f"{folder}/native.json"] = as_json(dict(leaves(recipe.native)))
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
@@ -194,43 +185,25 @@ class Torchtune:
 
     def progress(self, output: Path) -> Progress | None:
         """From the log; once the model is whole, from its marker."""
-        done = _read(output / "merged" / "done.json")
+        done = read_json(output / "merged" / "done.json")
         if done is not None:
             return Progress(done["step"], done["step"])
-        log = output / "trainer_log.jsonl"
-        for line in reversed(log.read_text().splitlines() if log.exists() else []):
-            try:
-                read = json.loads(line)
-            except ValueError:
-                continue  # a line that is being written
-            facts = {ours: read[theirs] for ours, theirs in _TOLD.items() if theirs in read}
-            return Progress(read["current_steps"], read["total_steps"], facts)
-        return None
+        last = next(backwards(output / "trainer_log.jsonl"), None)
+        if last is None:
+            return None
+        facts = {ours: last[theirs] for ours, theirs in _TOLD.items() if theirs in last}
+        return Progress(last["current_steps"], last["total_steps"], facts)
 
     def reason(self, log: str) -> str:
         """Our own line if there is one, else the last exception that is not torchrun's report about its child."""
-        lines = [line.strip() for line in log.splitlines() if line.strip()]
-        ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        if ours:
-            return ours[0] if len(ours) == 1 else f"{ours[0]} (and {len(ours) - 1} more in the log)"
-        found = [match[1] for line in lines if (match := _EXCEPTION.match(line))]
-        own = [line for line in found if "ChildFailedError" not in line]
-        return own[-1] if own else lines[-1] if lines else "no output"
+        return shared.reason(log)
 
 
 _TOLD = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted keys and values of nested mappings; dotted keys may be written as such."""
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
-    return found
-
-
 def _native_fault(kind: str, key: str, value: Any) -> str | None:
-    known, first = known_keys()["recipes"][kind], key.split(".")[0]
+    known, first = known_keys("torchtune")["recipes"][kind], key.split(".")[0]
     for refused in (key, first):
         if refused in DERIVED:
             return f"cannot be set: {DERIVED[refused]}"
@@ -242,50 +215,22 @@ def _native_fault(kind: str, key: str, value: Any) -> str | None:
         if ours := our_name(key):
             return f"torchtune has no such key; here it is {ours}"
         near = nearest(first, known)
-        others = [name for name, keys in known_keys()["recipes"].items() if first in keys]
+        others = [name for name, keys in known_keys("torchtune")["recipes"].items() if first in keys]
         hint = f"only {', '.join(others)}" if others else f"did you mean {near!r}?" if near else ""
         return f"{kind} does not read it" + (f"; {hint}" if hint else "")
     if "." in key and first not in _FREE:
         return _argument_fault(first, key)
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"a finite number is expected, not {value!r}"
-    wanted = known_keys()["types"].get(key, "any")
-    right = isinstance(value, _TYPES.get(wanted, (object,))) and (
-        wanted in ("bool", "any") or not isinstance(value, bool)
-    )
-    if value is not None and not right:
-        return f"{wanted} is expected, not {value!r}"
-    return None
+    return value_fault(value, {"type": known_keys("torchtune")["types"].get(key, "any")}, "torchtune")
 
 
 def _argument_fault(component: str, key: str) -> str | None:
     """An argument that none of the component's kinds takes; those of the very one are checked by its own signature."""
-    taken = known_keys()["arguments"].get(component, [])
+    taken = known_keys("torchtune")["arguments"].get(component, [])
     name = key.split(".")[1]
     if name in taken:
         return None
     near = nearest(name, taken)
     return f"torchtune's {component} has no such argument" + (f"; did you mean {near!r}?" if near else "")
-
-
-def _origins(resolved: Resolved) -> dict[str, list[str]]:
-    """Each of torchtune's keys that somebody can say, with our key and where its value was said."""
-    found = {theirs: [ours, resolved.where(ours)] for theirs, ours in OWNED.items()}
-    for key, _ in _leaves(resolved.recipe.native):
-        found[key] = [f"native.{key}", resolved.where(f"native.{key}")]
-    return found
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        read = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return read if isinstance(read, dict) else None
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 BACKEND = Torchtune()

@@ -7,22 +7,21 @@ something to say), reward.json, stop.json, model.json (the Hub revision, for whi
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_prep.sources import tasks
+from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, Job, Progress
-from launchers.envs import REPO
-from launchers.errors import Fault, did_you_mean, nearest
+from launchers.backends.shared import as_json, backwards, known_keys, leaves, origins, read_json, value_fault
+from launchers.checks import inspection
+from launchers.errors import Fault, nearest
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
-from launchers.recipe.online import is_online
+from launchers.recipe.online import is_online, with_thinking
 from launchers.recipe.schema import Recipe, our_name
 from launchers.render import template, yaml_value
 
@@ -99,26 +98,23 @@ FIXED = {
     "actor_rollout_ref.actor.checkpoint.save_contents": "a run must be able to resume",
     "data.filter_overlong_prompts": "a prompt that is cut from the left is another question",
     "data.truncation": "a prompt that is cut is another question",
+    "data.gen_batch_size": "a step takes rollout.prompts",
+    "actor_rollout_ref.hybrid_engine": "verl has no other in this trainer",
+    "actor_rollout_ref.actor.checkpoint.async_save": "verl would never name a last checkpoint, so nothing would resume",
+    "actor_rollout_ref.actor.fsdp_config.dtype": "FSDP does not read it: set train.precision",
+    "actor_rollout_ref.rollout.do_sample": "verl does not read it: completions are sampled at rollout.temperature",
+    "actor_rollout_ref.rollout.repetition_penalty": "verl's agent loop always takes 1.0",
+    "actor_rollout_ref.rollout.prompt_length": "it follows rollout.max_prompt_length",
+    "actor_rollout_ref.rollout.response_length": "it follows rollout.max_response_length",
+    "actor_rollout_ref.rollout.val_kwargs.do_sample": "verl does not read it: set validation.temperature",
+    "algorithm.filter_groups.enable": "only the v1 trainer reads it",
+    "algorithm.norm_adv_by_std_in_grpo": "our advantages do not read it: set algorithm.advantages",
+    "critic.enable": "it follows algorithm.advantages",
+    "reward.reward_manager.name": "naive is the one that ends a run with too many errors",
+    "reward.reward_manager.source": "naive is the one that ends a run with too many errors",
+    "trainer.default_hdfs_dir": "verl saves there and cannot resume from it",
+    "trainer.v1.trainer_mode": "only the v1 trainer reads it",
 }
-_ERROR = re.compile(r"^(?:\(\w[^)]*\)\s*)?((?:\w+\.)*\w*(?:Error|Exception|Failures|Interrupt)\b.*)$")
-_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@lru_cache(maxsize=1)
-def known_keys() -> dict[str, Any]:
-    """verl's keys, and the legacy ones that it accepts and ignores (written by plugins/verl/dump_keys.py)."""
-    loaded: dict[str, Any] = json.loads((REPO / "configs" / "native" / "verl.json").read_text())
-    return loaded
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested mappings; dotted keys may be written as such."""
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 class Verl:
@@ -126,6 +122,7 @@ class Verl:
 
     name = "verl"
     env = "verl"
+    inspects = "launchers.plugins.verl.tokens"
     methods: tuple[str, ...] = ("grpo", "ppo")
     pure_bf16 = False
     reference_beside = False
@@ -203,9 +200,10 @@ class Verl:
             "validation_dir": str(run / folder / "validation"),
         }
         files = {
+            **inspection.files(job),
             f"{folder}/verl.yaml": template("verl/verl.yaml.j2").render(values),
-            f"{folder}/reward.json": _json(_reward(resolved)),
-            f"{folder}/origins.json": _json(_origins(resolved)),
+            f"{folder}/reward.json": as_json(_reward(resolved)),
+            f"{folder}/origins.json": as_json(origins(OWNED, resolved)),
         }
         if cpu:
             values |= {"world": job.hardware.world, "precision": recipe.train.precision}
@@ -213,9 +211,9 @@ class Verl:
         if recipe.native:
             files[f"{folder}/native.yaml"] = yaml_value(_nested(recipe.native)) + "\n"
         if recipe.revision:
-            files[f"{folder}/model.json"] = _json({"model": recipe.model, "revision": recipe.revision})
+            files[f"{folder}/model.json"] = as_json({"model": recipe.model, "revision": recipe.revision})
         if recipe.stop:
-            files[f"{folder}/stop.json"] = _json(recipe.stop.model_dump(exclude_none=True))
+            files[f"{folder}/stop.json"] = as_json(recipe.stop.model_dump(exclude_none=True))
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
@@ -251,7 +249,7 @@ class Verl:
 
     def progress(self, output: Path) -> Progress | None:
         """From the newest attempt's metrics; a training that stopped early has done all that it planned."""
-        planned, stopped = _read(output / "planned.json"), _read(output / "stopped.json")
+        planned, stopped = read_json(output / "planned.json"), read_json(output / "stopped.json")
         if planned is None:
             return None
         last = next((entry for path in _attempts(output) for entry in _backwards(path)), None)
@@ -260,19 +258,8 @@ class Verl:
         return Progress(done, done if stopped and last else int(planned["steps"]), facts)
 
     def reason(self, log: str) -> str:
-        """Our own line if there is one, else the last exception."""
-        lines = [_COLOUR.sub("", line).strip() for line in log.splitlines()]
-        ours = [line.partition("error: ")[2] for line in lines if re.match(r"^(\([^)]*\) )?error: ", line)]
-        if ours:
-            return ours[0] if len(ours) == 1 else f"{ours[0]} (and {len(ours) - 1} more in the log)"
-        found = [match[1] for line in lines if (match := _ERROR.match(line))]
-        own = [
-            line for line in found if not line.startswith(("ray.exceptions.RayTaskError", "ray.exceptions.ActorDied"))
-        ]
-        if own or found:
-            return (own or found)[-1]
-        said = [line for line in lines if line]
-        return said[-1] if said else "no output"
+        """Our own line if there is one, else the last exception that is not Ray's report about a worker."""
+        return shared.reason(log)
 
 
 _TOLD = {
@@ -295,21 +282,7 @@ def _attempts(output: Path) -> list[Path]:
 
 
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:
-    for line in reversed(path.read_text().splitlines()):
-        try:
-            read = json.loads(line)
-        except ValueError:
-            continue  # a line that is being written
-        if read.get("data", {}).get("training/global_step") is not None:
-            yield read
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        read = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return read if isinstance(read, dict) else None
+    return (read for read in backwards(path) if read.get("data", {}).get("training/global_step") is not None)
 
 
 def _critic(recipe: Any) -> Any:
@@ -323,8 +296,9 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     recipe = resolved.recipe
     assert recipe.reward
     assert recipe.rollout
+    params = with_thinking(recipe.reward.name, recipe.reward.params, recipe.thinking)
     said: dict[str, Any] = {
-        "reward": recipe.reward.name, "params": service.filled(resolved, recipe.reward.params),
+        "reward": recipe.reward.name, "params": service.filled(resolved, params),
         "max_errors": recipe.limits.errors, "max_timeouts": recipe.reward.max_timeouts,
     }  # fmt: skip
     if recipe.reward.acc:
@@ -336,17 +310,13 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     if recipe.validation and recipe.eval:
         graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
         said["validation"] = {
-            name: {"reward": one.name, "params": service.filled(resolved, one.params)} for name, one in graded.items()
+            name: {
+                "reward": one.name,
+                "params": service.filled(resolved, {**one.params, **with_thinking(one.name, {}, recipe.thinking)}),
+            }
+            for name, one in graded.items()
         }
     return said
-
-
-def _origins(resolved: Resolved) -> dict[str, list[str]]:
-    """Each of verl's keys that we write, with our key and where its value was said."""
-    found = {theirs: [ours, resolved.where(ours)] for theirs, ours in OWNED.items()}
-    for key, _ in leaves(resolved.recipe.native):
-        found[key] = [f"native.{key}", resolved.where(f"native.{key}")]
-    return found
 
 
 def _nested(native: dict[str, Any]) -> dict[str, Any]:
@@ -361,7 +331,7 @@ def _nested(native: dict[str, Any]) -> dict[str, Any]:
 
 
 def _native_fault(key: str, value: Any) -> str | None:
-    known = known_keys()
+    known = known_keys("verl")
     legacy = next((old for old in known["legacy"] if key == old or key.startswith(f"{old}.")), None)
     if legacy:
         return (
@@ -372,33 +342,13 @@ def _native_fault(key: str, value: Any) -> str | None:
     if why := FIXED.get(key):
         return f"cannot be set: {why}"
     if key in known["keys"]:
-        return _value_fault(value, known["keys"][key])
+        return value_fault(value, known["keys"][key], "verl")
     if any(key.startswith(f"{free}.") for free in known.get("free", ())):
         return None
     if ours := our_name(key):
         return f"verl has no such key; here it is {ours}"
     near = nearest(key, known["keys"])
     return f"verl has no such key; did you mean {near!r}?" if near else "verl has no such key"
-
-
-def _value_fault(value: Any, spec: dict[str, Any]) -> str | None:
-    if value is None or (isinstance(value, str) and value.startswith("${")):
-        return None
-    if isinstance(value, list) and "items" in spec:
-        return next(
-            (fault for item in value if (fault := _value_fault(item, {"type": "any", "choices": spec["items"]}))), None
-        )
-    choices = spec.get("choices")
-    if choices and value not in choices:
-        return f"{value!r} is not one of verl's values; {did_you_mean(str(value), map(str, choices))}"
-    wanted = _TYPES.get(spec["type"])
-    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and spec["type"] != "bool")):
-        return f"{spec['type']} is expected, not {value!r}"
-    return None
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 BACKEND = Verl()

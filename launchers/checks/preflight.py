@@ -17,7 +17,7 @@ from launchers.machines import hardware
 from launchers.plan import estimate, plan, service
 from launchers.plan import pipelines as sources
 from launchers.plan.plan import Plan
-from launchers.recipe import compose, online
+from launchers.recipe import compose, models, online
 from launchers.recipe.compose import Overrides, Resolved, patched
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
@@ -99,12 +99,29 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     backend = backends.load(recipe.trainer)
     faults = [*online.faults(resolved), *_preference(resolved), *backend.check(resolved, machines)]
     faults += _loggers(resolved, backend.env, machines.device)
+    faults += _lengths(resolved)
     if recipe.method not in backend.methods:
         known = ", ".join(backend.methods)
         faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
     if not any(fault.key == "train.global_batch" for fault in faults):
         faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
     return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export(recipe)))
+
+
+def _lengths(resolved: Resolved) -> Iterator[Fault]:
+    """Sequences longer than the model has positions for."""
+    recipe = resolved.recipe
+    positions = recipe.positions or models.positions(recipe.model)
+    rollout, given = recipe.rollout, recipe.eval
+    lengths = {
+        "train.max_length": None if "rope_scaling" in recipe.native else recipe.train.max_length,
+        "rollout.max_response_length": rollout and rollout.max_prompt_length + rollout.max_response_length,
+        "eval.max_model_len": given and given.max_model_len,
+    }
+    for key, length in lengths.items():
+        if positions and length and length > positions:
+            what = f"{length} tokens with the prompt's" if rollout and key.startswith("rollout") else f"{length} tokens"
+            yield resolved.fault(key, f"{what} are more than {recipe.model!r} has positions for, {positions}")
 
 
 def _preference(resolved: Resolved) -> Iterator[Fault]:
@@ -158,11 +175,11 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
             tasks.known_prompt(recipe.system_prompt)
         except ValueError as error:
             yield resolved.fault("system_prompt", str(error))
-    if recipe.eval and recipe.eval.thinking is not None:
+    if recipe.thinking is not None:
         try:
-            thinking(recipe.eval.thinking)
+            thinking(recipe.thinking)
         except rewards.RewardError as error:
-            yield resolved.fault("eval.thinking", str(error))
+            yield resolved.fault("thinking", str(error))
     if recipe.eval and recipe.eval.n > 1 and recipe.eval.temperature == 0:
         yield resolved.fault("eval.n", f"{recipe.eval.n} greedy samples are one sample: give eval.temperature, or n 1")
 

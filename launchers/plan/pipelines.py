@@ -141,8 +141,8 @@ def _pipeline(resolved: Resolved) -> Tree:
         params: dict[str, Any] = {"path": str(path)}
         if resolved.recipe.system_prompt in tasks.prompts():
             params["system"] = resolved.recipe.system_prompt
-        if resolved.recipe.eval and resolved.recipe.eval.thinking:
-            params["thinking"] = resolved.recipe.eval.thinking
+        if resolved.recipe.thinking:
+            params["thinking"] = resolved.recipe.thinking
         load = {key: Tree(value, where) for key, value in params.items()}
         return Tree([Tree({"load": Tree(load, where)}, where)], where)
     known = family_pipelines(resolved)

@@ -12,7 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import rewards
 from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.core.registry import step_class
@@ -26,7 +25,7 @@ from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.plan.pipelines import data_name, data_steps, local_path, make_spec, with_local_model
 from launchers.recipe.compose import Resolved, patched
-from launchers.recipe.online import is_online
+from launchers.recipe.online import is_online, with_thinking
 
 PARTS = ("data", "train", "eval", "report")
 PART_OF = {"merge": "train"}  # phases that are not parts of their own
@@ -125,7 +124,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
         if len(by_reward) > 1:
             source, end = f"select_{number}", f"_{number}"
             steps.append(StepSpec(name=source, kind="select", params={"source": names}, inputs=("generate",)))
-        params = service.filled(resolved, {**reward.params, **_thinking(reward.name, recipe.eval.thinking)})
+        params = service.filled(resolved, {**reward.params, **with_thinking(reward.name, {}, recipe.thinking)})
         score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors, "workers": workers}
         steps.append(StepSpec(name=f"score{end}", kind="score", params=score, inputs=(source,)))
     return make_spec(f"eval-{label}", resolved, steps)
@@ -142,12 +141,6 @@ def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
         raise UserError(resolved.fault("eval.tensor_parallel", told))
     engines = {"tensor_parallel": given.tensor_parallel, "replicas": max(1, gpus // given.tensor_parallel)}
     return engines, given.workers or max(1, 2 * gpus)
-
-
-def _thinking(reward: str, named: str | None) -> dict[str, str]:
-    """The recipe's thinking format, where a reward has one."""
-    known = rewards.reward_class(reward).Params.model_fields
-    return {"thinking": named} if named and "thinking" in known else {}
 
 
 def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
 def _lay(below: Tree, above: Tree) -> Tree:
     """`above` laid over `below`; what belonged to a model or reward that `above` replaces goes with it."""
     if _replaces(below, above, "model"):
-        below = _pruned(_pruned(below, ("revision",)), ("native", "template"))
+        for key in (("revision",), ("positions",), ("native", "template")):
+            below = _pruned(below, key)
         for trainer in _names(below, "trainers"):
             below = _pruned(below, ("trainers", trainer, "native", "template"))
     if _replaces(below, above, "reward", "name"):
@@ -156,7 +157,8 @@ def _parse_value(text: str, where: str) -> Tree:
         parsed = yaml_tree.parse(text, where)
     except UserError:
         return Tree(text, where)
-    if isinstance(parsed.value, dict) and not text.lstrip().startswith("{"):
+    plain = isinstance(parsed.value, str) and text.lstrip()[:1] not in "'\""  # as it is: ` #` starts no comment here
+    if plain or (isinstance(parsed.value, dict) and not text.lstrip().startswith("{")):
         return Tree(text, where)
     return _at(parsed, where)
 

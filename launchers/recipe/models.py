@@ -24,6 +24,15 @@ def known(model: str) -> dict[str, Any]:
     return entry
 
 
+def positions(model: str) -> int | None:
+    """Tokens that the model has positions for, from its config.json or the catalogue; None where nothing says it."""
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return known(model).get("positions")
+    read = json.loads(config.read_text())
+    return read.get("text_config", read).get("max_position_embeddings")  # type: ignore[no-any-return]
+
+
 def template(model: str) -> str | None:
     """The name of a model's chat template, or None where nothing says it.
 

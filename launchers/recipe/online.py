@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import rewards
 from launchers.errors import Fault, UserError
@@ -92,11 +93,16 @@ def _algorithm(resolved: Resolved, rollout: Rollout, algorithm: Algorithm) -> It
 def _reward(resolved: Resolved) -> Iterator[Fault]:
     reward = resolved.recipe.reward
     assert reward is not None
+    if other := _other_thinking(reward.params, resolved.recipe.thinking):
+        yield resolved.fault(
+            "reward.params", f"thinking {other!r} is not the recipe's, {resolved.recipe.thinking!r}: leave it out"
+        )
     key = "reward.name"
     try:
         made_by = rewards.reward_class(reward.name)
         key = "reward.params"
-        made = made_by.create(reward.name, service.filled(resolved, reward.params))
+        params = with_thinking(reward.name, reward.params, resolved.recipe.thinking)
+        made = made_by.create(reward.name, service.filled(resolved, params))
     except UserError as error:
         yield from error.faults
         return
@@ -107,6 +113,30 @@ def _reward(resolved: Resolved) -> Iterator[Fault]:
         yield resolved.fault("reward.acc", "names a part of a combined reward: leave it out")
     if made.grouped and reward.workers != 1:
         yield resolved.fault("reward.workers", f"{reward.name} compares the completions of a prompt: give 1")
+
+
+def with_thinking(reward: str, params: Mapping[str, Any], thinking: str | None) -> dict[str, Any]:
+    """A reward's parameters with the recipe's thinking format, where the reward (or a part of it) has one."""
+    if thinking is None or reward not in rewards.REGISTRY:
+        return dict(params)
+    if isinstance(parts := params.get("parts"), list):
+        fed = [
+            {**part, "params": with_thinking(part["reward"], part.get("params", {}), thinking)}
+            if isinstance(part, dict) and "reward" in part else part
+            for part in parts
+        ]  # fmt: skip
+        return {**params, "parts": fed}
+    known = rewards.reward_class(reward).Params.model_fields
+    return {**({"thinking": thinking} if "thinking" in known else {}), **params}
+
+
+def _other_thinking(params: Mapping[str, Any], thinking: str | None) -> Any:
+    """A thinking format that a reward names and the recipe does not."""
+    if thinking is None:
+        return None
+    parts = params.get("parts")
+    inner = [part.get("params", {}) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return next((one["thinking"] for one in (params, *inner) if one.get("thinking", thinking) != thinking), None)
 
 
 def is_online(recipe: Recipe) -> bool:

@@ -229,9 +229,6 @@ class Eval(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     limit: Positive | None = None
     """Prompts per task, chosen by the seed; null takes all."""
-    thinking: str | None = None
-    """The thinking format of the answers (rewards/thinking.py), for rewards that grade what follows a thought; null
-    leaves it to each task."""
     before: bool = False
     """Also evaluate the model that training starts from."""
 
@@ -243,6 +240,8 @@ class Limits(Strict):
     """Share of invalid rows that a data step accepts."""
     errors: Share = 0.02
     """Share of rows whose reward may fail or run out of time."""
+    thoughts: Share = 0.05
+    """Share of training rows whose thought max_length may cut off, or that may lack the marks of `thinking`."""
 
 
 class Control(Strict):
@@ -296,6 +295,8 @@ class Recipe(Strict):
     """A Hub id (owner/name) or a local folder."""
     revision: str | None = None
     """The Hub revision of the model, a commit."""
+    positions: Positive | None = None
+    """Tokens per sequence where they may be more than the model's config says: rotary positions are extrapolated."""
     model_of: str | None = None
     """A recipe (family/name) that is done first, and whose trained model this one starts from; `model` then says what
     that was before."""
@@ -311,6 +312,9 @@ class Recipe(Strict):
     """A pipeline in this family's data.yaml, or a path to rows of your own."""
     system_prompt: str | None = None
     """A file in templates/prompts, without its ending; given to the rows of a `data` path and to benchmarks."""
+    thinking: str | None = None
+    """The thinking format of the completions (rewards/thinking.py): data steps (${thinking}), rewards and evaluation
+    share it, and the rows are checked for it before training. null: completions are answers alone."""
     from_run: str | None = None
     """A finished online RL run, whose samples a data step reads as ${from_run}."""
     train: Train

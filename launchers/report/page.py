@@ -27,6 +27,7 @@ from launchers.report.sections import online as report_online
 from launchers.report.sections import pairs as report_pairs
 from launchers.report.sections import rollouts as report_rollouts
 from launchers.report.sections import spread as report_spread
+from launchers.report.sections import tokens as report_tokens
 from launchers.report.verdict import metric, verdict, within
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -82,6 +83,7 @@ def page(run: Results) -> Json:
         "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
         "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
         "spreads": report_spread.section(run),
+        "tokens": report_tokens.section(run),
         "losses": losses(run),
         "loss_plot": loss_plot(run),
         "pairs": report_pairs.section(run, {name: look(run, name) for name in run.pairs}),

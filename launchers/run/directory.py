@@ -12,12 +12,12 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launchers import envs, targets
-from launchers.errors import fail
+from launchers.errors import UserError, fail
 from launchers.plan import plan, service
 from launchers.plan.plan import Plan
 from launchers.recipe import compose
@@ -91,8 +91,59 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = Tr
     found = sorted(root.glob(f"*-{digest}")) if not fresh else []
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = found[-1] if found else root / f"{stamp}-{digest}"
-    made = plan.build(resolved, path, trains)
+    made = plan.build(_at_revision(resolved, _recorded(path)), path, trains)
     return Run(path, made, bool(found) and finished(made))
+
+
+def pinned(run: Run) -> Run:
+    """The run with its Hub model at a commit: the recipe's, else the one of the first contact, which run.json keeps.
+
+    Offline the model stays floating. Raises UserError where the Hub has no such model.
+    """
+    recipe = run.plan.resolved.recipe
+    if recipe.revision or Path(recipe.model).is_dir():
+        return run
+    commit = _newest(recipe.model, run.plan.resolved)
+    if commit is None:
+        return run
+    made = plan.build(_at_revision(run.plan.resolved, commit), run.path, run.plan.trains)
+    fixed = Run(run.path, made, run.finished)
+    prepare(fixed)
+    set_status(run.path, status(run.path), revision=commit)
+    return fixed
+
+
+def _newest(model: str, resolved: Resolved) -> str | None:
+    from httpx2 import HTTPError  # huggingface_hub's client
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        return HfApi().model_info(model, timeout=10).sha
+    except GatedRepoError:
+        raise UserError(resolved.fault("model", f"{model!r} is gated: accept its terms, and set HF_TOKEN")) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            resolved.fault("model", f"the Hub has no model {model!r} (or HF_TOKEN may not see it)")
+        ) from None
+    except (OfflineModeIsEnabled, HfHubHTTPError, HTTPError, OSError):
+        return None
+
+
+def _recorded(path: Path) -> str | None:
+    try:
+        found = json.loads((path / "run.json").read_text()).get("revision")
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
+    """The recipe at a commit of its model; unchanged where it names one, or none is known."""
+    if commit is None or resolved.recipe.revision:
+        return resolved
+    tree = Tree({**resolved.tree.value, "revision": Tree(commit, "run.json")}, resolved.tree.where)
+    return replace(resolved, recipe=resolved.recipe.model_copy(update={"revision": commit}), tree=tree)
 
 
 def files(made: Plan) -> dict[str, str]:

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.core import guard
 from launchers import targets
 from launchers.backends.base import Command
 from launchers.checks.preflight import check_machine
@@ -23,7 +24,7 @@ from launchers.plan.plan import PARTS
 from launchers.render import write
 from launchers.run import directory as rundir
 from launchers.run.directory import Run
-from launchers.run.supervise import die_with_parent
+from launchers.run.supervise import STOPS, die_with_parent
 
 SHORT_SCRIPT = "step.sh"  # of a run's latest work on only some of its commands
 
@@ -56,6 +57,8 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         if commands is not None:
             write(run.path / script_name, targets.local_script(doing), executable=True)
         rundir.set_status(run.path, "running")
+        for number in STOPS:
+            signal.signal(number, _interrupt)
         argv = ["bash", str(run.path / script_name), *parts]
         here, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
         script = subprocess.Popen(  # a Linux call only
@@ -64,6 +67,9 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         try:
             status = script.wait()
         except KeyboardInterrupt:
+            for pid in guard.descendants(script.pid):  # a signal to us alone has not reached them
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
             script.wait()
             rundir.set_status(run.path, "stopped")
             raise
@@ -71,6 +77,13 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         rundir.set_status(run.path, label)
     if status:
         raise RunError(f"the run stopped; fix the cause, then rerun the same command to resume: {run.path}")
+
+
+def _interrupt(signum: int, _frame: object) -> None:
+    """Stop once, whichever signal says so: others while the run is being stopped change nothing."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _check_order(run: Run, parts: Sequence[str]) -> None:

@@ -71,12 +71,23 @@ def facts(plan: Plan) -> dict[str, Any]:
         "passes": passes(plan),
         "unknown": unknown(plan),
         "reward_model": _reward_model_facts(plan),
-        "warnings": [*contamination.warnings(plan.trained_on), *warnings(plan)],
+        "warnings": [*contamination.warnings(plan.trained_on), *warnings(plan), *_floating(plan)],
         "notes": [step.params["note"] for spec in plan.trained_on for step in spec.steps if step.params.get("note")],
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
         "commands": [{"phase": c.phase, "label": c.label, "line": command_line(c, plan)} for c in plan.commands],
     }  # fmt: skip
+
+
+def _floating(plan: Plan) -> list[str]:
+    """A Hub model of no certain commit."""
+    recipe = plan.resolved.recipe
+    if recipe.revision or Path(recipe.model).is_dir() or plan.resolved.begins_with:
+        return []
+    return [
+        f"{recipe.model} has no revision: a run takes the Hub's newest commit at its start, offline whichever is "
+        "cached; set `revision`"
+    ]
 
 
 def _rollout_facts(plan: Plan) -> dict[str, int] | None:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -30,6 +31,7 @@ from launchers.run import events
 _PR_SET_PDEATHSIG = 1
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _GRACE_S = "5"
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
@@ -52,10 +54,12 @@ class Guarded:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """End the command and all it has started."""
+        """End the command and all it has started. Called by signal handlers, so without Popen's lock, which the
+        interrupted code may hold in its own wait."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait()
+        with suppress(ChildProcessError):  # it has been waited for
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
     def look(self) -> float:
         """Resident memory of the family now, in MB (pages that processes share count once for each)."""
@@ -206,6 +210,8 @@ def _supervise(
         guarded = Guarded(command, environ)
 
         def stop(signum: int, _frame: object) -> None:
+            for number in STOPS:  # one is enough: a second would interrupt the wait for the first
+                signal.signal(number, signal.SIG_IGN)
             guarded.stop()
             events.append(
                 run, "phase_end", phase=phase, label=label, status=-signum,
@@ -213,8 +219,8 @@ def _supervise(
             )  # fmt: skip
             os._exit(128 + signum)
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        for number in STOPS:
+            signal.signal(number, stop)
         watch = Watch(guarded, run, label, training)
         watch.start()
         assert guarded.process.stdout is not None

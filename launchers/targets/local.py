@@ -14,6 +14,17 @@ _BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 _QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 
+# Read by torchrun, Accelerate, DeepSpeed, Ray or Python itself: each would make a trainer wait for processes that are
+# not there, or import another's modules.
+_REPLACED = (
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK", "MASTER_ADDR",
+    "MASTER_PORT", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NPROC_PER_NODE",
+    "TORCHELASTIC_RUN_ID", "FORCE_TORCHRUN", "RAY_ADDRESS", "PYTHONPATH", "PYTHONHOME",
+)  # fmt: skip
+_OF_A_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # meant, where a run has several nodes
+_LONGEST_TMPDIR = 60  # characters: a Unix socket's path has 107, and Ray's and vLLM's add about 40
+
+
 def environments(plan: Plan) -> list[str]:
     """The environments that the run's commands need, beside core."""
     used = {str(word) for command in plan.commands for word in command.words if isinstance(word, EnvPython)}
@@ -38,9 +49,12 @@ def argument(word: str) -> str:
 def environ(plan: Plan) -> dict[str, str]:
     """What every process of the run finds in its environment. No secrets: those are inherited, never written."""
     found = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
-    if plan.hardware.device == "cpu":
-        found |= _CPU
-    return found
+    return found | (_CPU if plan.hardware.device == "cpu" else {})
+
+
+def _replaced(plan: Plan) -> list[str]:
+    ours = [*_REPLACED, *(["CUDA_VISIBLE_DEVICES"] if plan.hardware.device == "cpu" else [])]
+    return [name for name in ours if plan.hardware.nodes == 1 or name not in _OF_A_NODE]
 
 
 def command_words(command: Command) -> str:
@@ -66,5 +80,8 @@ def local_script(plan: Plan) -> str:
         envs={part: _environments_of(plan, part) for part in PARTS},
         device=plan.hardware.device,
         nodes=plan.hardware.nodes,
+        gpus=plan.hardware.gpus_per_node,
+        longest_tmpdir=_LONGEST_TMPDIR,
+        replaced=_replaced(plan),
         parts=parts(plan),
     )

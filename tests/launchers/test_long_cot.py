@@ -73,7 +73,7 @@ def test_online_recipes_have_the_published_values(name: str) -> None:
     assert recipe.reward_model
     assert recipe.reward_model.model == "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"
     assert recipe.eval
-    assert recipe.eval.thinking == reward.params["thinking"]  # one format for reward and evaluation
+    assert recipe.thinking == reward.params["thinking"]  # one format for reward and evaluation
     _, model, kind, mode = name.removesuffix("_as_published").split("_")
     assert recipe.model == MODELS[model, kind]
     assert recipe.model_of == (None if kind == "zero" else f"long_cot/sft_{model}_{kind}_{mode}")

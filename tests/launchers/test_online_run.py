@@ -182,3 +182,17 @@ def test_ppo_trains_a_critic(house: House) -> None:
     assert last["critic/vf_loss"] > 0
     assert last["critic/grad_norm"] > 0
     assert "actor/reward_kl_penalty" in last
+
+
+@pytest.mark.timeout(900)
+def test_adapters_are_in_the_model_that_is_evaluated(house: House, mini_model: Path) -> None:
+    settings = TINY.replace("steps=16", "steps=2").split()
+    words = [word for setting in settings for word in ("--set", setting)]
+    lora = ("--set", "train.lora={rank: 8, alpha: 32}", "--set", "train.learning_rate=0.01")
+    for verb in ("data", "train"):
+        done = house.launch(verb, RUN, "--scale", "mini", *words, *lora)
+        assert done.returncode == 0, done.stderr[-3000:]
+    merged = _run_of(house, RUN) / "train" / "merged"
+    assert not (merged / "lora_adapter").exists()
+    trained, untrained = _logits(merged, house), _logits(mini_model, house)
+    assert max(abs(one - other) for one, other in zip(trained, untrained, strict=True)) > 1e-3

@@ -33,7 +33,7 @@ def test_the_numbers_are_the_originals(name: str) -> None:
     assert (train.global_batch, train.learning_rate, train.epochs, train.max_length) == ORIGINAL[name]
     assert (train.schedule, train.warmup_ratio, train.precision) == ("cosine", 0.1, "bf16")
     assert recipe.eval
-    assert recipe.eval.thinking == recipe.system_prompt == "sky_t1"
+    assert recipe.thinking == recipe.system_prompt == "sky_t1"
     assert recipe.native["deepspeed"] == ("zero3" if train.lora else "zero3_offload")
     if train.lora:
         assert (train.lora.rank, train.lora.targets) == (64, ["all"])

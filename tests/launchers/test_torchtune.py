@@ -37,7 +37,7 @@ def test_the_stock_recipe_follows_from_method_lora_and_devices(tmp_path: Path, c
     assert stock_recipe(training.job.resolved.recipe, world) == KINDS[case]
     said = yaml.safe_load((training.folder / "torchtune.yaml").read_text())
     assert said["posttrain"]["recipe"] == KINDS[case]
-    known = set(known_keys()["recipes"][KINDS[case]])
+    known = set(known_keys("torchtune")["recipes"][KINDS[case]])
     assert set(said) - {"posttrain"} <= known, "no key that the recipe does not read"
 
 
@@ -84,7 +84,7 @@ def test_our_vocabulary_in_torchtunes_words(tmp_path: Path) -> None:
     assert said["model"]["tie_word_embeddings"] is True
     native = json.loads((training.folder / "native.json").read_text())
     assert native == {"compile": True, "optimizer.eps": 1e-6}
-    known = set(known_keys()["recipes"]["lora_dpo_single_device"])
+    known = set(known_keys("torchtune")["recipes"]["lora_dpo_single_device"])
     assert set(said) - {"posttrain"} <= known, "no key that the recipe does not read"
 
 

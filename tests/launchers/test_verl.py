@@ -186,7 +186,7 @@ def test_native_keys_become_a_layer_and_keep_their_origin() -> None:
 @pytest.mark.parametrize("name", ONLINE)
 def test_every_key_that_the_template_writes_is_owned_or_fixed_by_it(name: str) -> None:
     """A key that the template writes and `native` may set, too, would be said twice without anyone noticing."""
-    known = known_keys()["keys"]
+    known = known_keys("verl")["keys"]
     written = {key for key, _ in leaves(rendered(name=name)["verl.yaml"]) if not key.startswith("hydra")}
     unknown = written - known.keys() - {"defaults", "algorithm.truncated", "algorithm.truncated_limit"}
     assert {key for key in unknown if not key.startswith(("ray_kwargs.", "algorithm.truncated", "reward."))
@@ -194,7 +194,7 @@ def test_every_key_that_the_template_writes_is_owned_or_fixed_by_it(name: str) -
 
 
 def test_owned_keys_exist_in_both_vocabularies() -> None:
-    known = known_keys()["keys"]
+    known = known_keys("verl")["keys"]
     ours = set(compose._all_keys(compose.Recipe))
     assert {one for one in OWNED.values() if one not in ours} == set()
     strangers = {key for key in OWNED if key not in known and not any(other.startswith(f"{key}.") for other in known)}

@@ -7,8 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from launchers import envs
 from tests.conftest import REPO
 
@@ -24,7 +22,6 @@ def run(*words: str | Path, cwd: Path = REPO, **environ: str) -> subprocess.Comp
     )
 
 
-@pytest.mark.timeout(1600)  # about 160 configs are composed: a minute on an idle machine, many on a busy one
 def test_in_verls_environment() -> None:
     fixtures = "tests.plugins.verl_check_making"
     done = run(
@@ -41,13 +38,10 @@ def test_the_command_knows_our_losses_and_needs_no_variable_and_no_gpu(tmp_path:
         "hydra: {searchpath: ['pkg://verl.trainer.config']}\n"
         "defaults: [ppo_trainer, _self_]\n"
         "actor_rollout_ref: {actor: {policy_loss: {loss_mode: dr_grpo}}}\n"
-        "algorithm: {adv_estimator: adv_grup}\n"
     )
     done = run("-m", "launchers.plugins.verl.check", tmp_path, "verl", "--no-data")
     assert done.returncode == 2, done.stderr
     lines = done.stderr.splitlines()
     assert not any("loss_mode" in line for line in lines)
-    assert any(line.startswith("verl.yaml: algorithm.adv_estimator: 'adv_grup' is not one") for line in lines)
-    assert any("did you mean 'adv_group'?" in line for line in lines)
     assert any(line.startswith("verl.yaml: actor_rollout_ref.rollout.name: has no value") for line in lines)
     assert "Traceback" not in done.stderr

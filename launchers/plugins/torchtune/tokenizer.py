@@ -38,6 +38,7 @@ class ChatTokenizer:
         self.eos_id = self._id(self._tokens["eos_token"])
         pad = self._tokens["pad_token"] or self._tokens["eos_token"]
         self.pad_id = self._id(pad)
+        self.bos_id = self._id(self._tokens["bos_token"]) if self._tokens["bos_token"] else None
         self.vocab_size = self._tokenizer.get_vocab_size()
 
     def _id(self, token: str | None) -> int:

@@ -17,6 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from launchers.checks.tokens import tell
+
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 
@@ -67,14 +69,16 @@ def _fit(config: Any, key: str, said: dict[str, Any]) -> None:
 def _train(folder: Path, config: DictConfig, first: bool) -> int:
     import torch.distributed
 
-    from launchers.plugins.torchtune import checkpoints, cpu, metrics, stock
+    from launchers.plugins.torchtune import checkpoints, cpu, metrics, stock, tokens
 
     if config.device == "cpu":
         cpu.install()
-    place = _fetched(config.checkpointer.checkpoint_dir, config.posttrain.revision)
+    place = fetched(config.checkpointer.checkpoint_dir, config.posttrain.revision)
     for key in ("checkpointer.checkpoint_dir", "ref_checkpointer.checkpoint_dir", "tokenizer.path"):
         if OmegaConf.select(config, key) is not None:
             OmegaConf.update(config, key, place)
+    if first and (faults := tokens.inspected(folder, config)):
+        return tell(faults)
     last = checkpoints.last(folder)
     config.resume_from_checkpoint = last is not None
     step = int(last.name.removeprefix("step_")) if last else 0
@@ -107,14 +111,15 @@ def _train(folder: Path, config: DictConfig, first: bool) -> int:
     return 0
 
 
-def _fetched(model: str, revision: str | None) -> str:
+def fetched(model: str, revision: str | None, weights: bool = True) -> str:
     """The model's folder; one from the Hub at its revision (torchtune's own download takes what is newest)."""
     if Path(model).is_dir():
         return model
     from huggingface_hub import constants, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
-    return snapshot_download(model, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline)
+    patterns = PATTERNS if weights else PATTERNS[1:]
+    return snapshot_download(model, revision=revision, allow_patterns=list(patterns), local_files_only=offline)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from launchers.plugins.verl import check_data
-from launchers.plugins.verl.check_tree import ACTOR, REF, ROLLOUT, Broken, NativeFault, Values, inspect, leaves
-from launchers.plugins.verl.check_values import disagreements
+from launchers.plugins.verl.check_data import ACTOR, REF, ROLLOUT, NativeFault
 from launchers.plugins.verl.dump_keys import ADDED
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
@@ -98,52 +98,65 @@ def _over(config: DictConfig, path: Path) -> DictConfig:
 
 
 def faults(config: DictConfig, data: bool = True, say: Callable[[str], None] = print) -> list[NativeFault]:
-    """Everything that is wrong with a config, and with its rows if `data`. `say` is told what was counted."""
-    found, usable = inspect(config)
-    of = Values(usable, [one.key for one in found])
-    found += disagreements(of)
+    """What verl refuses, and what is wrong with the model, the reward and, if `data`, the rows.
+
+    Keys that recipes can write are checked when they are rendered (backends/verl.py). `say` is told what was counted.
+    """
+    usable = copy.deepcopy(config)
+    OmegaConf.set_struct(usable, False)
+    found = _verls_own(usable)
+    if found:  # what is unreadable to verl cannot be looked into
+        return found
+    critic = need_critic(usable)
     policy: check_data.Model | None = None
-    for role in ("actor_rollout_ref", "critic") if of.critic else ("actor_rollout_ref",):
-        with contextlib.suppress(Broken):
-            loaded = check_data.model(of, role, say)
-            if isinstance(loaded, NativeFault):
-                found.append(loaded)
-            elif role != "critic":
-                policy = loaded
-    if policy is not None:
-        with contextlib.suppress(Broken):
-            found += check_data.of_model(of, policy.config)
-    grader = None
-    with contextlib.suppress(Broken):
-        wrong, grader = check_data.reward(of)
-        found += wrong
-    if data:
-        found += check_data.data(of, policy, grader, say)
-    found += _verls_own(of, found)
+    for role in ("actor_rollout_ref", "critic") if critic else ("actor_rollout_ref",):
+        loaded = check_data.model(config, role, say)
+        if isinstance(loaded, NativeFault):
+            found.append(loaded)
+        elif role != "critic" and loaded:
+            policy = loaded
+            found += check_data.of_model(config, policy.config)
+    grader = check_data.reward(config)
+    if isinstance(grader, NativeFault):
+        found.append(grader)
+    elif data:
+        found += check_data.data(config, policy, grader, say)
     return list(dict.fromkeys(found))
 
 
-def _verls_own(of: Values, found: Sequence[NativeFault]) -> list[NativeFault]:
-    """What verl itself refuses. It stops at the first, and says again what we found: only trees without a fault.
+def _verls_own(usable: DictConfig) -> list[NativeFault]:
+    """What verl's dataclasses and its validation refuse; it stops at the first of a tree.
 
-    Takes out of the config what verl would not know or would download: nobody looks at it afterwards.
+    Takes out of the config what verl would not know or would download.
     """
     wrong: list[NativeFault] = []
-    usable = of.config
-    usable.critic.model = None  # it has been looked at, and verl would download it
+    missing = [key for key, value in leaves(usable) if value == "???" and not key.startswith("reward.reward_model.")]
+    if missing:
+        return [NativeFault(key, "has no value") for key in missing]
+    critic, path = need_critic(usable), usable.critic.model
+    usable.critic.model = None  # verl would download it
     for tree in DATACLASSES:
-        if (tree == "critic" and not of.critic) or any(one.key.startswith(tree) for one in found):
+        if tree == "critic" and not critic:
             continue
         node = OmegaConf.select(usable, tree)
         for name in (one.rpartition(".")[2] for one in ADDED if one.startswith(f"{tree}.")):
             node.pop(name, None)  # read from the config itself; the dataclass has no such field
         if problem := _refusal(lambda node=node: omega_conf_to_dataclass(node)):
             wrong.append(_named(usable, tree, problem))
-    if found or wrong:
-        return wrong
-    if problem := _refusal(lambda: validate_config(usable, need_reference_policy(usable), need_critic(usable))):
+    if not wrong and (problem := _refusal(lambda: validate_config(usable, need_reference_policy(usable), critic))):
         wrong.append(_named(usable, "", problem))
+    usable.critic.model = path
     return wrong
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and unresolved values of nested mappings; a list, and an empty mapping, is one value."""
+    plain = OmegaConf.to_container(tree, resolve=False) if OmegaConf.is_config(tree) else tree
+    for key, value in plain.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _refusal(ask: Callable[[], Any]) -> str | None:
@@ -163,9 +176,7 @@ def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
         tree = full[1]
         problem = re.sub(r"^full_key:.*|^Error in call to target '[^']*':", "", problem, flags=re.MULTILINE)
     node = OmegaConf.select(usable, tree) if tree else usable
-    plain = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(plain, dict)
-    keys = [key for key, value in leaves(plain, f"{tree}." if tree else "") if "${" not in str(value)]
+    keys = [key for key, value in leaves(node, f"{tree}." if tree else "") if "${" not in str(value)]
     words = set(re.findall(r"[a-z]+_\w+", problem))  # words that only a key can be
     said = [key for key in keys if key.rpartition(".")[2] in words]
     said.sort(key=lambda key: (not key.startswith("actor_rollout_ref."), len(key)))

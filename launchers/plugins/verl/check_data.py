@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet
 from huggingface_hub import try_to_load_from_cache
 from jinja2 import TemplateError
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig
 
-from launchers.errors import did_you_mean
-from launchers.plugins.verl.check_tree import ROLLOUT, Broken, NativeFault, Values, first_line
-from launchers.plugins.verl.dump_keys import managers
 from rewards import Reward, RewardError
 from rewards.code.reward import CodeReward
 from rewards.combine import CombineReward
 from rewards.serving import verl as adapter
 from verl.utils import hf_tokenizer
-from verl.utils.import_utils import load_extern_object
 
-Faults = Iterator[NativeFault]
-FUNCTION = "reward.custom_reward_function"
-# Anything a module of someone else's may raise while it is imported.
-FOREIGN = (
-    ImportError, SyntaxError, NameError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError,
-    ArithmeticError, AssertionError,
-)  # fmt: skip
+ACTOR, REF, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.ref", "actor_rollout_ref.rollout"
+KWARGS = "reward.custom_reward_function.reward_kwargs"
 HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # sizes that vLLM's CPU attention knows
 SHOWN = 5
-NOBODY = "127.0.0.1:9"  # an address that is never asked: with one, the adapter takes a server's readiness for granted
+UNUSED = "127.0.0.1:9"  # with an address, the adapter does not wait for a server
 GOLDS_CHECKED = 2000  # different ones; algebra takes about 1 ms each
-EXACT = ("math", "choice", "exact", "numeric")  # rewards whose check of a gold takes no program and no server
+EXACT = ("math", "choice", "exact", "numeric")  # rewards whose check of a reference answer needs no program or server
+
+
+@dataclass(frozen=True)
+class NativeFault:
+    """One mistake: verl's dotted key, and what is wrong, the nearest valid value, what to do."""
+
+    key: str
+    message: str
+
+
+Faults = Iterator[NativeFault]
+
+
+def _at(config: DictConfig, key: str) -> Any:
+    return OmegaConf.select(config, key)
+
+
+def first_line(problem: BaseException) -> str:
+    """The first line of an exception's text, or its name."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,14 @@ class Model:
     tokenizer: Any
 
 
-def model(of: Values, role: str, say: Callable[[str], None]) -> Model | NativeFault | None:
+def model(config: DictConfig, role: str, say: Callable[[str], None]) -> Model | NativeFault | None:
     """The model of a role, loaded as verl loads it, or what is wrong with it.
 
     None, and `say` is told, for one of the Hub's that this machine does not hold: nothing is downloaded for a check.
     """
     key = f"{role}.model.path"
     names = ("path", "hf_config_path", "tokenizer_path", "trust_remote_code", "custom_chat_template")
-    path, config_path, tokenizer_path, trust, template = (of[f"{role}.model.{name}"] for name in names)
+    path, config_path, tokenizer_path, trust, template = (_at(config, f"{role}.model.{name}") for name in names)
     local = os.path.expanduser(path or "")
     if not path or (local.startswith(("/", ".")) and not os.path.isdir(local)):
         return NativeFault(key, f"no folder {path}: name a model's folder or a Hub id (owner/name)")
@@ -66,7 +73,7 @@ def model(of: Values, role: str, say: Callable[[str], None]) -> Model | NativeFa
         if not os.path.isdir(local) and not isinstance(try_to_load_from_cache(path, "config.json"), str):
             say(f"{path} is not on this machine: its chat template, its positions and the prompts were not looked at")
             return None
-        config = AutoConfig.from_pretrained(config_path or local, trust_remote_code=trust, local_files_only=True)
+        loaded = AutoConfig.from_pretrained(config_path or local, trust_remote_code=trust, local_files_only=True)
         tokenizer = hf_tokenizer(tokenizer_path or local, trust_remote_code=trust, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as problem:
         return NativeFault(key, f"{path} cannot be loaded: {first_line(problem)}")
@@ -74,14 +81,14 @@ def model(of: Values, role: str, say: Callable[[str], None]) -> Model | NativeFa
         tokenizer.chat_template = template
     if not tokenizer.chat_template:
         return NativeFault(key, f"{path} has no chat template: set {role}.model.custom_chat_template, or take another")
-    return Model(config, tokenizer)
+    return Model(loaded, tokenizer)
 
 
-def of_model(of: Values, config: Any) -> Faults:
+def of_model(given: DictConfig, config: Any) -> Faults:
     """What a model cannot do that the config asks of it."""
     text = config.get_text_config()
     longest = getattr(text, "max_position_embeddings", None)
-    prompt, response, limit = (of[f"{key}"] for key in (
+    prompt, response, limit = (_at(given, key) for key in (
         "data.max_prompt_length", "data.max_response_length", f"{ROLLOUT}.max_model_len"
     ))  # fmt: skip
     if longest and prompt + response > longest:
@@ -92,168 +99,50 @@ def of_model(of: Values, config: Any) -> Faults:
         )
     elif longest and (limit or 0) > longest:
         yield NativeFault(f"{ROLLOUT}.max_model_len", f"{limit} is more than the model's {longest} positions")
-    heads, tensor = text.num_attention_heads, of[f"{ROLLOUT}.tensor_model_parallel_size"]
-    if heads % tensor and not of.world % tensor:  # else that has been told
+    heads, tensor = text.num_attention_heads, _at(given, f"{ROLLOUT}.tensor_model_parallel_size")
+    if heads % tensor:
         yield NativeFault(
             f"{ROLLOUT}.tensor_model_parallel_size", f"{tensor} does not divide the model's {heads} attention heads"
         )
     size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    engine = os.environ.get("POSTTRAIN_ROLLOUT", of[f"{ROLLOUT}.name"])
-    if of["trainer.device"] == "cpu" and engine == "vllm" and size not in HEADS:
+    engine = os.environ.get("POSTTRAIN_ROLLOUT", _at(given, f"{ROLLOUT}.name"))
+    if _at(given, "trainer.device") == "cpu" and engine == "vllm" and size not in HEADS:
         yield NativeFault(
             f"{ROLLOUT}.name", f"vLLM on a CPU cannot serve heads of {size}, this model's: roll out with transformers"
         )
 
 
-def reward(of: Values) -> tuple[list[NativeFault], adapter.Grader | None]:
-    """What is wrong with the reward; and its grader, if it is one of ours and could be built."""
-    faults = list(_manager(of))
-    path, name = of[f"{FUNCTION}.path"], of[f"{FUNCTION}.name"]
-    if not path:
-        if not of["reward.reward_model.enable"]:
-            faults.append(
-                NativeFault(
-                    f"{FUNCTION}.path",
-                    "names no reward: verl would choose one by data_source; take pkg://rewards.serving.verl",
-                )
-            )
-        return faults, None
+def reward(config: DictConfig) -> NativeFault | adapter.Grader:
+    """The grader of the recipe's rewards, or why it cannot be made. A server is not asked."""
+    given = adapter.plain(OmegaConf.to_container(_at(config, KWARGS), resolve=True))
     try:
-        function = load_extern_object(path, name)
-    except AttributeError:
-        return [*faults, NativeFault(f"{FUNCTION}.name", _other_name(path, name))], None
-    except FOREIGN as problem:
-        cause = problem.__cause__ or problem
-        said = f"{type(cause).__name__}: {first_line(cause)}" if cause is not problem else first_line(problem)
-        return [*faults, NativeFault(f"{FUNCTION}.path", f"{path} cannot be imported: {said}")], None
-    plain = adapter.plain(OmegaConf.to_container(of[f"{FUNCTION}.reward_kwargs"] or OmegaConf.create({}), resolve=True))
-    if problem := _call_problem(function, plain):
-        return [*faults, NativeFault(f"{FUNCTION}.name", problem)], None
-    if function not in (adapter.compute_score, adapter.compute_score_async):
-        return faults, None
-    try:
-        grader = adapter._grader({**plain, "reward_router_address": NOBODY})
+        return adapter._grader({**given, "reward_router_address": UNUSED})
     except RewardError as problem:
-        return [*faults, NativeFault(f"{FUNCTION}.reward_kwargs", str(problem))], None
-    return [*faults, *_ours(of, grader, function is adapter.compute_score)], grader
+        return NativeFault(KWARGS, str(problem))
 
 
-def _manager(of: Values) -> Faults:
-    manager = of["reward.reward_manager"]
-    if manager.source == "register":
-        if manager.name not in managers():
-            yield NativeFault(
-                "reward.reward_manager.name",
-                f"{manager.name!r} is none of verl's managers; {did_you_mean(manager.name, managers())}",
-            )
-        elif manager.name == "rate_limited":
-            yield NativeFault(
-                "reward.reward_manager.name",
-                "rate_limited swallows what should end a run with too many errors: take naive",
-            )
-        return
-    try:
-        load_extern_object(manager.module.path or "", manager.name)
-    except FOREIGN as problem:
-        yield NativeFault(
-            "reward.reward_manager.module.path", f"{manager.name} cannot be loaded: {first_line(problem)}"
-        )
-
-
-def _other_name(path: str, name: str) -> str:
-    module = load_extern_object(path, "__dict__")
-    assert isinstance(module, dict)
-    functions = [one for one, value in module.items() if inspect.isfunction(value) and not one.startswith("_")]
-    return f"{path} has no {name!r}; {did_you_mean(name, functions)}"
-
-
-def _call_problem(function: Any, given: Mapping[str, Any]) -> str | None:
-    """Why verl could not call it, if so."""
-    words = dict.fromkeys(("data_source", "solution_str", "ground_truth", "extra_info"))
-    if not callable(function):
-        return "is not a function"
-    try:
-        inspect.signature(function).bind(**{**words, **given})
-    except TypeError as problem:
-        return f"cannot be called with data_source, solution_str, ground_truth, extra_info and reward_kwargs: {problem}"
-    return None
-
-
-def _ours(of: Values, grader: adapter.Grader, synchronous: bool) -> Faults:
-    if not grader.reward.grouped:
-        return
-    n, size, workers = of[f"{ROLLOUT}.n"], grader.settings.group_size, of["reward.num_workers"]
-    what = f"reward {grader.settings.reward!r} compares the completions of a prompt"
-    if synchronous:
-        yield NativeFault(f"{FUNCTION}.name", f"{what}: take compute_score_async")
-    if size != n:
-        yield NativeFault(f"{FUNCTION}.reward_kwargs", f"{what}: group_size must be rollout.n ({n}), not {size}")
-    if workers != 1:
-        yield NativeFault("reward.num_workers", f"{what}, which must meet in one worker: take 1, not {workers}")
-
-
-def data(of: Values, policy: Model | None, grader: adapter.Grader | None, say: Callable[[str], None]) -> Faults:
+def data(config: DictConfig, policy: Model | None, grader: adapter.Grader, say: Callable[[str], None]) -> Faults:
     """What is wrong with the rows. `say` is told what was counted."""
     for split, key in (("", "data.train_files"), ("validation ", "data.val_files")):
-        rows: list[dict[str, Any]] = []
-        whole = True
-        with suppress(Broken):
-            for name in _files(of[key]):
-                found = _read(name, key, of["data.prompt_key"], of["data.reward_fn_key"])
-                if isinstance(found, NativeFault):
-                    whole = False
-                    yield found
-                else:
-                    rows += found
-            if whole and policy is not None:
-                yield from _prompts(of, policy, rows, split, key, say)
-            if whole and grader is not None:
-                yield from _golds(of, grader, rows, split, key, say)
-
-
-def _files(given: Any) -> list[str]:
-    return [str(one) for one in given] if OmegaConf.is_list(given) else [str(given)]
-
-
-def _read(name: str, key: str, prompt: str, source: str) -> list[dict[str, Any]] | NativeFault:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        return NativeFault(key, f"no file {path}")
-    if path.suffix not in (".parquet", ".json", ".jsonl"):
-        return NativeFault(key, f"{path}: verl reads .parquet, .json and .jsonl")
-    read = pyarrow.parquet.read_table if path.suffix == ".parquet" else pyarrow.json.read_json
-    try:
-        table = read(path)
-    except (pa.ArrowException, OSError) as problem:
-        return NativeFault(key, f"{path} cannot be read: {first_line(problem)}")
-    if problem := _columns_problem(table, prompt, source):
-        return NativeFault(key, f"{path}: {problem}")
-    return table.to_pylist()
-
-
-def _columns_problem(table: pa.Table, prompt: str, source: str) -> str | None:
-    names = table.column_names
-    for name in (prompt, source, "reward_model"):
-        if name not in names:
-            return f"no column {name!r}; {did_you_mean(name, names) or 'it has: ' + ', '.join(names)}"
-    gold = table.schema.field("reward_model").type
-    if not pa.types.is_struct(gold) or gold.get_field_index("ground_truth") < 0:
-        return "column 'reward_model' must hold {ground_truth: …}"
-    kind = table.schema.field(prompt).type
-    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
-        return f"column {prompt!r} must hold chat messages, [{{role: …, content: …}}, …]"
-    return None
+        try:
+            rows = pyarrow.parquet.read_table(str(_at(config, key))).to_pylist()
+        except (pa.ArrowException, OSError) as problem:
+            yield NativeFault(key, f"{_at(config, key)} cannot be read: {first_line(problem)}")
+            continue
+        if policy is not None:
+            yield from _prompts(config, policy, rows, split, key, say)
+        yield from _golds(config, grader, rows, split, key, say)
 
 
 def _prompts(
-    of: Values, policy: Model, rows: list[dict[str, Any]], split: str, key: str, say: Callable[[str], None]
+    config: DictConfig, policy: Model, rows: list[dict[str, Any]], split: str, key: str, say: Callable[[str], None]
 ) -> Faults:
     """Counts the prompts that do not fit: verl leaves them out, or cuts them."""
-    limit, words = of["data.max_prompt_length"], of["data.apply_chat_template_kwargs"] or {}
+    limit, words = _at(config, "data.max_prompt_length"), _at(config, "data.apply_chat_template_kwargs") or {}
     try:
         texts = [
             policy.tokenizer.apply_chat_template(
-                row[of["data.prompt_key"]], add_generation_prompt=True, tokenize=False, **words
+                row[_at(config, "data.prompt_key")], add_generation_prompt=True, tokenize=False, **words
             )
             for row in rows
         ]
@@ -263,13 +152,13 @@ def _prompts(
     counts = [len(ids) for ids in policy.tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
     over = sum(count > limit for count in counts)
     say(f"{split}prompts over the limit: {over} of {len(rows)}")
-    if over and not of["data.filter_overlong_prompts"]:
+    if over and not _at(config, "data.filter_overlong_prompts"):
         yield NativeFault(
             "data.filter_overlong_prompts", f"must be true: {over} of {len(rows)} prompts would be cut from the left"
         )
     cap = "data.val_max_samples" if split else "data.train_max_samples"
-    left, most = len(rows) - over, of[cap]
-    wanted = 1 if split else of["data.train_batch_size"]
+    left, most = len(rows) - over, _at(config, cap)
+    wanted = 1 if split else _at(config, "data.train_batch_size")
     batch = "the validation needs" if split else f"one batch of {wanted}"
     if left < wanted:
         named = "data.max_prompt_length" if over else key if split else "data.train_batch_size"
@@ -281,18 +170,23 @@ def _prompts(
 
 
 def _golds(
-    of: Values, grader: adapter.Grader, rows: list[dict[str, Any]], split: str, key: str, say: Callable[[str], None]
-) -> Faults:
+    config: DictConfig,
+    grader: adapter.Grader,
+    rows: list[dict[str, Any]],
+    split: str,
+    key: str,
+    say: Callable[[str], None],
+) -> Faults:  # fmt: skip
     """Rows that the reward cannot grade: a fault in training data, told of a benchmark (its rows are not ours)."""
     problems: list[str] = []
     seen: set[str] = set()
     for number, given in enumerate(rows):
-        source, info = given[of["data.reward_fn_key"]], given.get("extra_info")
+        source, info = given[_at(config, "data.reward_fn_key")], given.get("extra_info")
         gold = given["reward_model"]["ground_truth"]
         try:
             judge = grader.of(source, info)
         except RewardError as problem:
-            yield NativeFault(f"{FUNCTION}.reward_kwargs", str(problem))
+            yield NativeFault(KWARGS, str(problem))
             return
         row = judge.row(source, gold, info)
         once = json.dumps([source, gold], default=str)

@@ -2,8 +2,7 @@
 
     <verl python> -m launchers.plugins.verl.dump_keys > configs/native/verl.json
 
-The launcher checks `native` with that file, without importing verl; check.py looks here itself. A test compares the
-file with the installed version.
+The launcher checks `native` with that file, without importing verl. A test compares it with the installed version.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 
 import verl
 from launchers.plugins.verl.registry import AGGREGATION
-from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 from verl.trainer.ppo import core_algos
 from verl.utils.tracking import Tracking
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY
@@ -75,23 +73,21 @@ KL = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")  # core_algos.kl_penal
 
 @dataclass(frozen=True)
 class Spec:
-    """A key's type (bool, int, float, str or any), its choices if it has any, and whether it may be null.
+    """A key's type (bool, int, float, str or any), and its choices if it has any.
 
     many: the value may be a list, each item one of the choices.
     """
 
     type: str
     choices: tuple[Any, ...] = ()
-    null: bool = True
     many: bool = False
 
 
 @dataclass
 class Known:
-    """Every leaf key, the keys below which any key may stand, and the trees that may be null."""
+    """Every leaf key, and the keys below which any key may stand."""
 
     keys: dict[str, Spec] = field(default_factory=dict)
-    optional: set[str] = field(default_factory=set)
     free: list[str] = field(default_factory=lambda: list(FREE))
 
 
@@ -137,11 +133,6 @@ def choices() -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def managers() -> tuple[str, ...]:
-    """Reward managers that are registered by name."""
-    return tuple(REWARD_MANAGER)
-
-
 def known(defaults: DictConfig) -> Known:
     """Every key that verl, or our plugin in it, reads: `defaults`, and what their dataclasses have besides."""
     found = Known()
@@ -167,12 +158,9 @@ def _walk(node: dict[str, Any], cls: type | None, prefix: str, found: Known) -> 
         if isinstance(value, dict):
             if not value or _is_mapping(hint):
                 found.free.append(key)
-            if hint is not None and type(None) in _alternatives(hint):
-                found.optional.add(key)
             _walk(value, _dataclass(hint), f"{key}.", found)
         else:
-            kind, null = _kind(hint) if hint is not None else _kind_of(value)
-            found.keys[key] = Spec(kind, (), null or value is None)
+            found.keys[key] = Spec(_kind(hint) if hint is not None else _kind_of(value))
     if cls:
         _more(cls, hints, set(node), prefix, found)
 
@@ -188,8 +176,7 @@ def _more(cls: type, hints: dict[str, Any], given: set[str], prefix: str, found:
         elif _is_mapping(hint):
             found.free.append(key)
         else:
-            kind, null = _kind(hint)
-            found.keys[key] = Spec(kind, (), null)
+            found.keys[key] = Spec(_kind(hint))
 
 
 def _target(node: dict[str, Any]) -> type | None:
@@ -212,15 +199,14 @@ def _is_mapping(hint: Any) -> bool:
     return any(one is dict or typing.get_origin(one) is dict for one in _alternatives(hint))
 
 
-def _kind(hint: Any) -> tuple[str, bool]:
-    """The name of a type as far as YAML can tell types apart, and whether it may be null."""
+def _kind(hint: Any) -> str:
+    """The name of a type as far as YAML can tell types apart."""
     kinds = [one for one in _alternatives(hint) if one is not type(None)]
-    null = len(kinds) < len(_alternatives(hint)) or hint is Any
-    return (kinds[0].__name__ if len(kinds) == 1 and kinds[0] in NUMBERS else "any"), null
+    return kinds[0].__name__ if len(kinds) == 1 and kinds[0] in NUMBERS else "any"
 
 
-def _kind_of(value: Any) -> tuple[str, bool]:
-    return (type(value).__name__ if type(value) in NUMBERS else "any"), False
+def _kind_of(value: Any) -> str:
+    return type(value).__name__ if type(value) in NUMBERS else "any"
 
 
 def _plain(name: Any) -> str:

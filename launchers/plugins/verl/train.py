@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.guard import descendants
+from launchers.checks.tokens import tell
 from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
@@ -40,24 +41,26 @@ def main(argv: Sequence[str]) -> int:
     if (folder / "merged" / "done.json").exists():
         return 0
     if not _ended(folder):
-        from launchers.plugins.verl import check
+        from launchers.plugins.verl import check, tokens
 
         try:
             config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
         except check.CannotCompose as problem:
             print(f"error: {problem}", flush=True)
             return 2
-        _pin_model(folder, config)
+        pin_model(folder, config)
         if found := check.faults(config):
             for line in check.explain(found, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
             return 2
+        if faults := tokens.inspected(folder, config):
+            return tell(faults)
         _train(folder, config)
     _merge(folder)
     return 0
 
 
-def _pin_model(folder: Path, config: Any) -> None:
+def pin_model(folder: Path, config: Any) -> None:
     """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
     if not (wanted := _read(folder / "model.json")):
         return
@@ -168,6 +171,7 @@ def _merge(folder: Path) -> None:
     merged, partial = folder / "merged", folder / "merged.partial"
     for old in (merged, partial):
         shutil.rmtree(old, ignore_errors=True)
+    _note_adapters(folder, actor)
     merger = FSDPModelMerger(
         ModelMergerConfig(
             operation="merge",
@@ -180,9 +184,32 @@ def _merge(folder: Path) -> None:
     )
     merger.merge_and_save()
     merger.cleanup()
+    if (partial / "lora_adapter").is_dir():
+        _merge_adapters(partial)
     (partial / "done.json").write_text(json.dumps({"step": step}))
     partial.rename(merged)
     print(f"merged step {step} into {merged}", flush=True)
+
+
+def _note_adapters(folder: Path, actor: Path) -> None:
+    """Rank and alpha, which the online trainer does not save: without them the merger takes alpha as 0."""
+    from omegaconf import OmegaConf
+
+    model = OmegaConf.load(folder / "verl.yaml").actor_rollout_ref.model
+    if model.lora_rank:
+        said = {"r": model.lora_rank, "lora_alpha": model.lora_alpha, "task_type": "CAUSAL_LM"}
+        (actor / "lora_train_meta.json").write_text(json.dumps(said))
+
+
+def _merge_adapters(whole: Path) -> None:
+    """verl's merger leaves the base model and its adapters apart: the trained model is both."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(whole, dtype="auto")
+    model = PeftModel.from_pretrained(base, str(whole / "lora_adapter")).merge_and_unload()
+    model.save_pretrained(whole)
+    shutil.rmtree(whole / "lora_adapter")
 
 
 def _chosen(folder: Path) -> int:

@@ -9,6 +9,21 @@ cd -- <repo>
 ATTEMPT=$(date +%Y%m%dT%H%M%S)
 SCRIPT_PID=$$
 export RUN ATTEMPT SCRIPT_PID
+
+# What a shell, another job or a scheduler has left in the environment is used as meant or replaced, and said.
+note() { mkdir -p "$RUN/logs/$ATTEMPT"; echo "note: $*" | tee -a "$RUN/logs/$ATTEMPT/environment.log" >&2; }
+for name in RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK NODE_RANK MASTER_ADDR MASTER_PORT PET_NODE_RANK PET_MASTER_ADDR PET_MASTER_PORT PET_NNODES PET_NPROC_PER_NODE TORCHELASTIC_RUN_ID FORCE_TORCHRUN RAY_ADDRESS PYTHONPATH PYTHONHOME CUDA_VISIBLE_DEVICES; do
+  [ -z "${!name-}" ] || [ "${!name}" = <repo> ] || note "$name=${!name} is not used: the run sets its own"
+  unset "$name"
+done
+if [ -n "${http_proxy-}${https_proxy-}${HTTP_PROXY-}${HTTPS_PROXY-}${all_proxy-}${ALL_PROXY-}" ]; then
+  export no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1" NO_PROXY="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"
+  note "a proxy is set: it is used for downloads, not for servers on this machine"
+fi
+if [ -n "${TMPDIR-}" ] && { [ -n "${TMPDIR:60}" ] || [ ! -w "$TMPDIR" ]; }; then
+  note "TMPDIR=$TMPDIR is not used: it is too long for sockets (over 60 characters) or not writable; /tmp is"
+  export TMPDIR=/tmp
+fi
 export PYTHONPATH=<repo>
 export PYTHONDONTWRITEBYTECODE=''
 export HF_HUB_DISABLE_TELEMETRY=1

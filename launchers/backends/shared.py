@@ -1,0 +1,99 @@
+"""What the backends have in common: native keys and their types, JSON files, and the line of a log that tells most."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from launchers.envs import REPO
+from launchers.errors import did_you_mean
+from launchers.recipe.compose import Resolved
+
+_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+_EXCEPTION = re.compile(
+    r"^(?:\[rank\d+\]:\s*|\(\w[^)]*\)\s*)?((?:\w+\.)*\w*(?:Error|Exception|Failures|Interrupt|Exit)\b.*)$"
+)
+_OURS = re.compile(r"^(?:\([^)]*\) )?error: (.*)$")
+_ABOUT_A_CHILD = ("ChildFailedError", "ray.exceptions.RayTaskError", "ray.exceptions.ActorDied")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@lru_cache(maxsize=4)
+def known_keys(trainer: str) -> dict[str, Any]:
+    """A trainer's own keys, with types and choices (written by plugins/<trainer>/dump_keys.py)."""
+    loaded: dict[str, Any] = json.loads((REPO / "configs" / "native" / f"{trainer}.json").read_text())
+    return loaded
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings; dotted keys may be written as such."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def value_fault(value: Any, spec: Mapping[str, Any], trainer: str) -> str | None:
+    """Why a value is not what a key takes: {type, choices or items}. References (${…}) are the trainer's to resolve."""
+    if value is None or (isinstance(value, str) and value.startswith("${")):
+        return None
+    if isinstance(value, list) and "items" in spec:
+        inner = {"type": "any", "choices": spec["items"]}
+        return next((fault for item in value if (fault := value_fault(item, inner, trainer))), None)
+    choices = [str(choice) for choice in spec.get("choices") or ()]
+    if choices and str(value) not in choices:
+        return f"{value!r} is not one of {trainer}'s values; {did_you_mean(str(value), choices)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"a finite number is expected, not {value!r}"
+    expected = _TYPES.get(spec.get("type", "any"))
+    if expected and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)):
+        return f"{spec['type']} is expected, not {value!r}"
+    return None
+
+
+def origins(owned: Mapping[str, str], resolved: Resolved) -> dict[str, list[str]]:
+    """Each of the trainer's keys that we write, with our key and where its value was written."""
+    native = {key: f"native.{key}" for key, _ in leaves(resolved.recipe.native)}
+    return {theirs: [ours, resolved.where(ours)] for theirs, ours in {**owned, **native}.items()}
+
+
+def reason(log: str) -> str:
+    """The line that tells a user what went wrong: our own, else the last exception that is not about a child."""
+    lines = [line for given in log.splitlines() if (line := _COLOUR.sub("", given).strip())]
+    ours = [match[1] for line in lines if (match := _OURS.match(line))]
+    if ours:
+        return ours[0] if len(ours) == 1 else f"{ours[0]} (and {len(ours) - 1} more in the log)"
+    raised = [match[1] for line in lines if (match := _EXCEPTION.match(line))]
+    own = [line for line in raised if not any(name in line.split(":")[0] for name in _ABOUT_A_CHILD)]
+    return (own or raised or lines or ["no output"])[-1]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """An object of a file, None where there is none or it is half-written."""
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file that may be growing, the newest first."""
+    for line in reversed(path.read_text().splitlines() if path.exists() else []):
+        try:
+            read = json.loads(line)
+        except ValueError:
+            continue  # a line that is being written
+        if isinstance(read, dict):
+            yield read
+
+
+def as_json(value: Any) -> str:
+    """A value as the text of a file."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,26 @@
+"""What a trainer's plugin is told before it inspects a training's rows (checks/tokens.py): inspect.json."""
+
+from __future__ import annotations
+
+import json
+
+from data_prep.sources import tasks
+from launchers.backends.base import Job
+from launchers.checks.tokens import SETTINGS
+from launchers.recipe.online import is_online
+from rewards.thinking import thinking
+
+
+def files(job: Job) -> dict[str, str]:
+    """inspect.json: model, length limit, thinking format, and the system prompts that the benchmarks are asked with."""
+    recipe = job.resolved.recipe
+    named = [recipe.system_prompt or tasks.read(name).system for name in (recipe.eval.tasks if recipe.eval else ())]
+    marks = thinking(recipe.thinking) if recipe.thinking else None
+    said = {
+        "trainer": recipe.trainer, "model": recipe.model, "online": is_online(recipe),
+        "max_length": recipe.train.max_length, "limit": recipe.limits.thoughts,
+        "thinking": marks and {"name": marks.name, "open": marks.open, "close": marks.close,
+                               "prefilled": marks.prefilled},
+        "systems": sorted({(tasks.PROMPTS / f"{name}.txt").read_text().strip() if name else "" for name in named}),
+    }  # fmt: skip
+    return {f"{job.output}/{SETTINGS}": json.dumps(said, indent=1, ensure_ascii=False) + "\n"}

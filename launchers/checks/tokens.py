@@ -1,0 +1,335 @@
+"""What a trainer sees of its rows: tokens with and without loss, and what must never be trained on.
+
+A trainer's plugin tokenises rows by the trainer's own code, in the trainer's own environment, and hands them to an
+Inspection; `python -m launchers tokens NAME` and the report show its tokens.json, the same for every trainer. A
+training refuses to start while it holds faults. Standard library only: every trainer's environment imports it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SETTINGS, FILE = "inspect.json", "tokens.json"  # beside the trainer's config
+ROWS_CHECKED = 1000  # evenly spread over the file
+ROWS_SHOWN = 3
+TOKENS_SHOWN = 1500  # of a row
+_HEAD = 40  # characters of a completion that must open what is trained
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of one row, and which of them carry loss."""
+
+    ids: Sequence[int]
+    loss: Sequence[bool]
+
+    def spans(self) -> list[list[int]]:
+        """The contiguous stretches of tokens with loss."""
+        found: list[list[int]] = []
+        before = False
+        for token, trained in zip(self.ids, self.loss, strict=True):
+            if trained and not before:
+                found.append([])
+            if trained:
+                found[-1].append(token)
+            before = trained
+        return found
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer as far as it is needed here. `ends`: the tokens at which evaluation stops a completion."""
+
+    decode: Callable[[Sequence[int]], str]
+    special: Container[int]
+    ends: frozenset[int]
+    bos: int | None = None
+
+
+def spread(rows: int, most: int = ROWS_CHECKED) -> list[int]:
+    """Indices of at most `most` rows, evenly spread, the first ones of the file among them."""
+    if rows <= most:
+        return list(range(rows))
+    step = rows / (most - ROWS_SHOWN)
+    return sorted({*range(ROWS_SHOWN), *(int(at * step) for at in range(most - ROWS_SHOWN))})
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """What the launcher says of a training: {trainer, model, online, max_length, thinking, limit, systems}."""
+    loaded: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    return loaded
+
+
+def tell(faults: Sequence[str]) -> int:
+    """Print a line per fault; returns the exit status."""
+    for fault in faults:
+        print(f"error: {fault}", flush=True)
+    return 2 if faults else 0
+
+
+@dataclass
+class Inspection:
+    """Collects rows as a trainer tokenised them. `template`: the trainer's name of its template."""
+
+    told: Mapping[str, Any]
+    template: str
+    vocabulary: Vocabulary
+    rows: int
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, list[str]] = field(default_factory=dict)  # kind to the rows that have it
+    notes: dict[str, str] = field(default_factory=dict)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    systems: Counter[str] = field(default_factory=Counter)
+    compared: int = 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether the next row is to be rendered by the model's own template, too: until some whole rows were."""
+        return self.compared < ROWS_SHOWN
+
+    def add(
+        self, row: int, chat: Sequence[Message], seen: Rendered, part: str = "", own: Rendered | None = None
+    ) -> None:
+        """One row as the trainer sees it, `part` chosen or rejected; `own`: by the model's own chat template."""
+        name = f"row {row + 1}{f' ({part})' if part else ''}"
+        if part != "rejected":
+            self.systems[next((one["content"] for one in chat if one["role"] == "system"), "")] += 1
+        self.counts["sequences"] += 1
+        self.counts["tokens"] += len(seen.ids)
+        self.counts["trained"] += sum(map(bool, seen.loss))
+        self.counts["longest"] = max(self.counts["longest"], len(seen.ids))
+        vocabulary = self.vocabulary
+        if vocabulary.bos is not None and list(seen.ids[:2]) == [vocabulary.bos] * 2:
+            self._problem("doubled", name)
+        if not self.told["online"]:
+            self._trained(name, part, chat, seen)
+        elif self.told["thinking"]:
+            self._prefill(vocabulary.decode(seen.ids), name)
+        if own is not None and not (self.told["max_length"] and len(seen.ids) >= self.told["max_length"]):
+            self.compared += 1
+            if difference := differences(chat, seen, own, vocabulary):
+                self._problem("template", f"{name}: {difference}")
+            if not self.told["online"]:
+                self._own(name, part, chat, seen, own)
+        if len(self.shown) < ROWS_SHOWN:
+            trained = sum(map(bool, seen.loss))
+            shown = list(pieces(seen, vocabulary))[:TOKENS_SHOWN]
+            self.shown.append(
+                {"row": row + 1, "part": part, "length": len(seen.ids), "trained": trained, "tokens": shown}
+            )
+
+    def refuse(self, message: str) -> None:
+        """A fault of no single row."""
+        if message not in self.problems.setdefault("other", []):
+            self.problems["other"].append(message)
+
+    def refuse_row(self, chat: Sequence[Message], problem: Exception) -> None:
+        """The model's own chat template does not take a row."""
+        system = next((one["content"] for one in chat if one["role"] == "system"), None)
+        hint = f"; it has the system message {system[:60]!r}: give that in the user's text" if system else ""
+        self.refuse(f"the chat template of {self.told['model']!r} refuses a row ({problem}){hint}")
+
+    def _problem(self, kind: str, name: str) -> None:
+        self.problems.setdefault(kind, []).append(name)
+
+    def _trained(self, name: str, part: str, chat: Sequence[Message], seen: Rendered) -> None:
+        spans, answers = seen.spans(), [one["content"] for one in chat if one["role"] == "assistant"]
+        if not spans:
+            self._problem("untrained", name)
+            return
+        texts = [self.vocabulary.decode(span) for span in spans]
+        limit = self.told["max_length"]
+        cut = bool(limit) and len(seen.ids) >= limit and _bare(answers[-1]) not in _bare(texts[-1])
+        self.counts["cut"] += cut
+        for text, answer in zip(texts, answers, strict=False):
+            head, trained = _bare(answer)[:_HEAD], _bare(text)
+            if not trained.startswith(head[: len(trained)]):
+                before = trained.find(head)
+                self._problem("prompt" if before > 0 or len(spans) < len(answers) else "altered", name)
+                break
+        ended = next((token for token in reversed(spans[-1]) if self.vocabulary.decode([token]).strip()), None)
+        if not cut and ended not in self.vocabulary.ends:
+            self._problem("endless", name)
+        if (thinking := self.told["thinking"]) and part != "rejected":
+            opened = thinking["prefilled"] or not thinking["open"] or thinking["open"] in answers[-1]
+            if thinking["close"] and not (opened and thinking["close"] in answers[-1]):
+                self._problem("unformatted", name)
+            elif thinking["close"] and cut and _bare(thinking["close"]) not in _bare(texts[-1]):
+                self._problem("thoughts", name)
+        elif part != "rejected" and "</think>" in answers[-1]:
+            self.notes["thinking"] = (
+                "completions hold <think> marks and the recipe names no format: set `thinking: think`"
+            )
+
+    def _prefill(self, prompt: str, name: str) -> None:
+        thinking = self.told["thinking"]
+        opens = bool(thinking["open"]) and prompt.rstrip().endswith(thinking["open"])
+        if opens != bool(thinking["prefilled"]):
+            self._problem("prefill", name)
+
+    def _own(self, name: str, part: str, chat: Sequence[Message], seen: Rendered, own: Rendered) -> None:
+        """What the model's own template, by which evaluation asks, makes of the row besides its marks."""
+        decode, thinking = self.vocabulary.decode, self.told["thinking"]
+        text = decode(own.ids)
+        if thinking and thinking["close"] and part != "rejected":
+            self._prefill(decode([token for token, loss in zip(own.ids, own.loss, strict=True) if not loss]), name)
+            if thinking["close"] in chat[-1]["content"] and thinking["close"] not in text:
+                self._problem("dropped", name)
+        asked = next(one["content"] for one in chat if one["role"] == "user")
+        heads = [_bare(decode(one.ids).partition(asked)[0]) for one in (seen, own)]
+        if heads[0] != heads[1]:
+            shorten = [decode(one.ids).partition(asked)[0].strip()[:160] for one in (seen, own)]
+            self.notes["head"] = (
+                f"before the user's text the trainer writes {shorten[0]!r} and the model's own template, by which "
+                f"evaluation asks, {shorten[1]!r}"
+            )
+
+    def faults(self) -> list[str]:
+        """Why this must not be trained on, a line each."""
+        checked, longest, limit = self.counts["sequences"], self.told["max_length"], float(self.told["limit"])
+        format_name = (self.told["thinking"] or {}).get("name")
+        ends = " or ".join(sorted(repr(self.vocabulary.decode([token])) for token in self.vocabulary.ends))
+        lines = {
+            "untrained": f"have no token with loss: raise train.max_length ({longest}), or drop their long prompts in "
+            "the pipeline",
+            "doubled": "begin with two BOS tokens",
+            "prompt": "carry loss on the prompt: only completions are to be trained on",
+            "endless": f"do not end in a trained token at which evaluation stops ({ends}): the model "
+            "would not learn to stop",
+            "prefill": f"are asked with a prompt that {{}} the mark that opens a thought, unlike thinking format "
+            f"{format_name!r}",
+            "dropped": "lose their thought in the model's own chat template, by which evaluation reads it",
+        }
+        prefilled = (self.told["thinking"] or {}).get("prefilled")
+        found = [
+            f"{_rows(self.problems[kind], checked)} {line.format('does not end in' if prefilled else 'ends in')}"
+            for kind, line in lines.items()
+            if kind in self.problems
+        ]
+        for kind, line in {
+            "thoughts": f"have their thought cut off by train.max_length ({longest}): raise it, or drop long rows",
+            "unformatted": f"lack the marks of thinking format {format_name!r}, which the rewards read: set "
+            "`thinking`, or rewrite the rows",
+        }.items():
+            if len(self.problems.get(kind, ())) > limit * checked:
+                found.append(f"{_rows(self.problems[kind], checked)} {line} (more than limits.thoughts, {limit:g})")
+        if differing := self.problems.get("template"):
+            found.append(
+                f"the trainer's template {self.template!r} and the chat template of {self.told['model']!r} differ: "
+                f"{differing[0]}"
+            )
+        return [*self.problems.get("other", ()), *found]
+
+    def result(self) -> dict[str, Any]:
+        """tokens.json."""
+        notes = dict(self.notes)
+        if altered := self.problems.get("altered"):
+            notes["altered"] = f"{_rows(altered, self.counts['sequences'])} do not decode to the text that was written"
+        asked = [text for text in self.told["systems"] if text]
+        if asked and not self.told["online"] and not set(self.systems) & set(asked):
+            usual = self.systems.most_common(1)[0][0] if self.systems else ""
+            notes["system"] = (
+                f"rows are trained with the system prompt {usual[:80]!r}, and benchmarks are asked with "
+                f"{asked[0][:80]!r}"
+            )
+        return {
+            "trainer": self.told["trainer"], "model": self.told["model"], "template": self.template,
+            "max_length": self.told["max_length"], "rows": self.rows, "counts": dict(self.counts),
+            "thinking": (self.told["thinking"] or {}).get("name"),
+            "faults": self.faults(), "notes": list(notes.values()), "shown": self.shown,
+        }  # fmt: skip
+
+    def write(self, folder: Path) -> list[str]:
+        """Leave tokens.json in a training's folder; returns the faults."""
+        found = self.result()
+        (folder / FILE).write_text(json.dumps(found, ensure_ascii=False) + "\n")
+        return list(found["faults"])
+
+
+def _rows(names: Sequence[str], of: int) -> str:
+    return f"{len(names)} of {of} rows looked at ({names[0]} first)" if len(names) > 1 else names[0]
+
+
+def _bare(text: str) -> str:
+    """A text without its white space, which tokenizers move around."""
+    return "".join(text.split())
+
+
+def pieces(seen: Rendered, vocabulary: Vocabulary) -> Iterator[tuple[str, bool, bool]]:
+    """(text, has loss, is special) of each token; tokens that make one character only together are one piece."""
+    held: list[int] = []
+    before: list[int] = []  # what decodes alone may lose the space that it starts with
+    for at, (token, loss) in enumerate(zip(seen.ids, seen.loss, strict=True)):
+        held.append(token)
+        text = vocabulary.decode([*before, *held]).removeprefix(vocabulary.decode(before))
+        changes = at + 1 == len(seen.ids) or seen.loss[at + 1] != loss
+        if "\ufffd" not in text or len(held) == 4 or changes:
+            yield text, bool(loss), token in vocabulary.special
+            before, held = held, []
+
+
+def differences(chat: Sequence[Message], seen: Rendered, own: Rendered, vocabulary: Vocabulary) -> str | None:
+    """How the trainer's rendering of a row and the model's own differ in marks and end token; None if they agree.
+
+    Compared are the first token, what stands between the last question and its answer, and what follows the answer.
+    White space and system messages may differ.
+    """
+    ours, theirs = _marks(chat, seen, vocabulary), _marks(chat, own, vocabulary)
+    for name, mine, yours in zip(
+        ("at its beginning", "before the answer", "after the answer"), ours, theirs, strict=True
+    ):
+        if mine != yours:
+            return f"{name} the trainer writes {_shown(mine)}, the model's own template {_shown(yours)}"
+    return None
+
+
+def _shown(marks: tuple[tuple[str, bool], ...]) -> str:
+    return " ".join(f"{text}{'' if special else ' as plain text'}" for text, special in marks) or "nothing"
+
+
+def _marks(chat: Sequence[Message], seen: Rendered, vocabulary: Vocabulary) -> tuple[tuple[tuple[str, bool], ...], ...]:
+    """BOS, the marks before the last answer, and those after it, each as (text, is one special token)."""
+    parts = list(pieces(seen, vocabulary))
+    asked = next(one["content"] for one in reversed(chat) if one["role"] == "user")
+    answer = chat[-1]["content"] if chat[-1]["role"] == "assistant" else ""
+    text, owner = "", []
+    for at, (piece, _, _) in enumerate(parts):
+        for character in piece:
+            if not character.isspace():
+                text += character
+                owner.append(at)
+    trained = next((at for at, owned in enumerate(owner) if parts[owned][1]), len(text))
+    start = text.rfind(_bare(asked)[-_HEAD:], 0, trained)
+    after_question = start + len(_bare(asked)[-_HEAD:]) if start >= 0 else 0
+    begin = text.find(_bare(answer)[:_HEAD], after_question) if answer else len(text)
+    stop = text.rfind(_bare(answer)[-_HEAD:]) + len(_bare(answer)[-_HEAD:]) if answer else len(text)
+    first = parts[:1] if parts and parts[0][2] and _is_bos(seen, vocabulary) else []
+    before = _between(parts, owner, text, after_question, begin)
+    after = _between(parts, owner, text, stop, len(text))
+    return tuple((text, special) for text, _, special in first), before, after
+
+
+def _is_bos(seen: Rendered, vocabulary: Vocabulary) -> bool:
+    return bool(seen.ids) and seen.ids[0] == vocabulary.bos
+
+
+def _between(
+    parts: Sequence[tuple[str, bool, bool]], owner: Sequence[int], text: str, start: int, stop: int
+) -> tuple[tuple[str, bool], ...]:
+    """What stands in a stretch of the text: each special token, and the plain text between them."""
+    found: list[tuple[str, bool]] = []
+    for at in range(start, max(start, stop)):
+        piece, _, special = parts[owner[at]]
+        if special and (at == start or owner[at] != owner[at - 1]):
+            found.append((piece.strip(), True))
+        elif not special and found and not found[-1][1]:
+            found[-1] = (found[-1][0] + text[at], False)
+        elif not special:
+            found.append((text[at], False))
+    return tuple(found)

@@ -1,0 +1,87 @@
+"""What LlamaFactory sees of its rows, by its own template and processors, in its own environment.
+
+    <llamafactory python> -m launchers.plugins.llamafactory.tokens FOLDER
+
+FOLDER holds llamafactory.yaml and inspect.json; tokens.json is written beside them. Exit status 2 with a line a fault.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launchers.checks import tokens
+from launchers.checks.tokens import Inspection, Rendered
+
+# One process without a GPU, whatever starts the training: DeepSpeed and FSDP are not asked.
+_ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+_NOT_HERE = {"use_cpu": True, "bf16": False, "fp16": False, "deepspeed": None, "fsdp": None, "fsdp_config": None,
+             "report_to": "none", "packing": False, "neat_packing": False, "enable_liger_kernel": False,
+             "flash_attn": "auto"}  # fmt: skip
+
+
+def inspected(folder: Path) -> list[str]:
+    """Write tokens.json; returns the faults."""
+    from llamafactory.data.loader import _get_dataset_processor, _get_merged_dataset
+    from llamafactory.data.template import get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+    from omegaconf import OmegaConf
+
+    from launchers.plugins import own_template
+
+    given: Any = OmegaConf.to_container(OmegaConf.load(folder / "llamafactory.yaml"))
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args({**given, **_NOT_HERE})
+    stage = "rm" if finetuning_args.stage == "dpo" else "sft"
+    plain, module = load_tokenizer(model_args)["tokenizer"], load_tokenizer(model_args)
+    tokenizer = module["tokenizer"]
+    template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    if template.replace_jinja_template or not plain.chat_template:
+        plain.chat_template = tokenizer.chat_template  # the trained model is saved with it
+    rows = _get_merged_dataset(data_args.dataset, model_args, data_args, training_args, stage)
+    told = tokens.settings(folder)
+    found = Inspection(
+        told,
+        str(data_args.template),
+        own_template.vocabulary(tokenizer, model_args.model_name_or_path, model_args.model_revision),
+        len(rows),
+    )
+    vocabulary = _config(model_args).get("vocab_size")
+    if len(tokenizer) > len(plain) and vocabulary and len(tokenizer) > vocabulary and not model_args.resize_vocab:
+        added = ", ".join(repr(one) for one in tokenizer.get_added_vocab() if one not in plain.get_vocab())
+        found.refuse(f"template {data_args.template!r} needs {added}, for which {told['model']!r} has no embedding")
+    processor = _get_dataset_processor(data_args, stage, template, tokenizer, module["processor"])
+    for at in tokens.spread(len(rows)):
+        row = rows[at]
+        media = [row[f"_{kind}"] or [] for kind in ("images", "videos", "audios")]
+        encoded = processor._encode_data_example(
+            row["_prompt"], row["_response"], row["_system"], row["_tools"], *media
+        )
+        system = [{"role": "system", "content": row["_system"]}] if row["_system"] else []
+        for number, part in enumerate(("chosen", "rejected") if stage == "rm" else ("",)):
+            ids, labels = encoded[2 * number : 2 * number + 2]
+            chat = [*system, *row["_prompt"], row["_response"][number]]
+            own = own_template.rendered(plain, chat, found) if found.compares else None
+            found.add(at, chat, Rendered(ids, [label != -100 for label in labels]), part, own)
+    return found.write(folder)
+
+
+def _config(model_args: Any) -> dict[str, Any]:
+    from transformers import PretrainedConfig
+
+    found: dict[str, Any]
+    found, _ = PretrainedConfig.get_config_dict(model_args.model_name_or_path, revision=model_args.model_revision)
+    return found.get("text_config", found)  # type: ignore[no-any-return]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Inspect one training's folder."""
+    os.environ.update(_ALONE)
+    return tokens.tell(inspected(Path(argv[0])))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

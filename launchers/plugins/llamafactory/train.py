@@ -1,0 +1,42 @@
+"""One LlamaFactory training: inspect the rows, then train as `python -m llamafactory.launcher` does.
+
+    <llamafactory python> -m launchers.plugins.llamafactory.train FOLDER        (under torchrun on several GPUs)
+
+FOLDER holds llamafactory.yaml. Rank 0 inspects in a process of its own, forked once the imports are paid for: what
+LlamaFactory's parser sets up for a CPU must not stay behind for the training.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 2 for rows that must not be trained on, with a line for each fault."""
+    from llamafactory.train.tuner import run_exp
+
+    from launchers.plugins.llamafactory import tokens
+
+    folder = Path(argv[0])
+    if os.environ.get("RANK", "0") == "0":
+        inspecting = multiprocessing.get_context("fork").Process(target=_inspect, args=(tokens.main, str(folder)))
+        inspecting.start()
+        inspecting.join()
+        if inspecting.exitcode:
+            return inspecting.exitcode if inspecting.exitcode > 0 else 1
+    sys.argv[1:] = [str(folder / "llamafactory.yaml")]
+    run_exp()
+    return 0
+
+
+def _inspect(inspect: object, folder: str) -> None:
+    assert callable(inspect)
+    sys.exit(inspect([folder]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

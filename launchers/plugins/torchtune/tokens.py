@@ -1,0 +1,82 @@
+"""What torchtune sees of its rows, by its own data set and our tokenizer component, in its own environment.
+
+    <torchtune python> -m launchers.plugins.torchtune.tokens FOLDER
+
+FOLDER holds torchtune.yaml and inspect.json; tokens.json is written beside them. Exit status 2 with a line per fault.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from omegaconf import DictConfig
+
+from launchers.checks import tokens
+from launchers.checks.tokens import Inspection, Rendered, Vocabulary
+
+
+def inspected(folder: Path, config: DictConfig) -> list[str]:
+    """Write tokens.json; returns the faults. The config's tokenizer.path is a folder."""
+    from torchtune import config as components
+    from torchtune import data
+
+    tokenizer = components.instantiate(config.tokenizer)
+    preference = "_dpo_" in config.posttrain.recipe
+    given = {**config.dataset, **({} if preference else {"packed": False})}
+    try:
+        dataset = components.instantiate(DictConfig(given), tokenizer)
+    except jinja2.TemplateError as problem:  # it renders nothing yet, but a subclass may
+        return [f"the rows cannot be read: {problem}"]
+    found = Inspection(
+        tokens.settings(folder), "the model's own", _vocabulary(tokenizer, config.tokenizer.path), len(dataset)
+    )
+    for at in tokens.spread(len(dataset)):
+        row = dataset._data[at]
+        parts = (("chosen", "chosen_conversations"), ("rejected", "rejected_conversations")) if preference else (
+            ("", "messages"),)  # fmt: skip
+        try:
+            sample = dataset[at]
+        except jinja2.TemplateError as problem:
+            found.refuse_row(row[parts[0][1]], problem)
+            break
+        for part, column in parts:
+            ids, labels = (sample[f"{part}_{name}" if part else name] for name in (
+                ("input_ids", "labels") if part else ("tokens", "labels")
+            ))  # fmt: skip
+            chat = row[column]
+            own = _own(tokenizer, chat) if found.compares else None
+            found.add(at, chat, Rendered(ids, [label != data.CROSS_ENTROPY_IGNORE_IDX for label in labels]), part, own)
+    return found.write(folder)
+
+
+def _own(tokenizer: Any, chat: Sequence[tokens.Message]) -> Rendered:
+    """The conversation as one text, tokenised whole."""
+    ids = tokenizer.encode(tokenizer.render(chat))
+    before = len(tokenizer.encode(tokenizer.render(chat[:-1], ask=True)))
+    return Rendered(ids, [at >= before for at in range(len(ids))])
+
+
+def _vocabulary(tokenizer: Any, path: str) -> Vocabulary:
+    generation = Path(path) / "generation_config.json"
+    said = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
+    ends = {tokenizer.eos_id, *(said if isinstance(said, list) else [said])} - {None}
+    return Vocabulary(tokenizer.decode, frozenset(tokenizer.special_tokens.values()), frozenset(ends), tokenizer.bos_id)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Inspect one training's folder."""
+    from launchers.plugins.torchtune import train
+
+    folder = Path(argv[0]).resolve()
+    config = train.compose(folder)
+    config.tokenizer.path = train.fetched(config.tokenizer.path, config.posttrain.revision, weights=False)
+    return tokens.tell(inspected(folder, config))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""The prompts that verl rolls out from, by its own data set and tokenizer, in its own environment.
+
+    <verl python> -m launchers.plugins.verl.tokens FOLDER
+
+FOLDER holds verl.yaml and inspect.json; tokens.json is written beside them. Exit status 2 with a line per fault.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from launchers.checks import tokens
+from launchers.checks.tokens import Inspection, Rendered
+from launchers.plugins import own_template
+
+
+def inspected(folder: Path, config: DictConfig) -> list[str]:
+    """Write tokens.json; returns the faults. Completions are sampled: only prompts are known before a training."""
+    from verl.utils import hf_tokenizer
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    place = str(config.actor_rollout_ref.model.path)
+    tokenizer = hf_tokenizer(place)
+    data = OmegaConf.merge(config.data, {"filter_overlong_prompts": False})
+    rows = RLHFDataset(str(data.train_files), tokenizer, data)
+    found = Inspection(
+        tokens.settings(folder), "the model's own", own_template.vocabulary(tokenizer, place, None), len(rows)
+    )
+    for at in tokens.spread(len(rows)):
+        chat = rows.dataframe[at][data.prompt_key]
+        own = own_template.rendered(tokenizer, chat, found) if found.compares else None
+        if found.problems.get("other"):
+            break
+        ids = tokenizer.apply_chat_template(
+            chat,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **(data.get("apply_chat_template_kwargs") or {}),
+        )
+        seen = Rendered(ids, [False] * len(ids))
+        found.add(at, chat, seen, own=own)
+    return found.write(folder)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Inspect one training's folder."""
+    from launchers.plugins.verl import check, train
+
+    folder = Path(argv[0]).resolve()
+    config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+    train.pin_model(folder, config)
+    return tokens.tell(inspected(folder, config))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""A model is one thing: what belongs to another is replaced or refused, and a Hub model is held at a commit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from launchers.checks import preflight
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from tests.conftest import House
+
+COMMIT = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the Hub's API that says a model's newest commit."""
+
+    def do_GET(self) -> None:
+        found = self.path.startswith("/api/models/Qwen/Qwen2.5-1.5B")
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "application/json")
+        if not found:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        self.wfile.write(json.dumps({"id": "Qwen/Qwen2.5-1.5B", "sha": COMMIT} if found else {}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def _faults(name: str, *pairs: str) -> list[str]:
+    _, faults = preflight.check(compose.resolve(name, Overrides(None, tuple(compose.parse_settings(pairs)))))
+    return [str(fault) for fault in faults]
+
+
+def test_lengths_beyond_the_models_positions_name_both() -> None:
+    (fault,) = _faults("min_o1/sft_short", "train.max_length=8192")
+    assert fault.endswith("8192 tokens are more than 'Qwen/Qwen2.5-Math-1.5B' has positions for, 4096")
+    (fault,) = _faults("min_o1/grpo", "rollout.max_response_length=8192")
+    assert "rollout.max_response_length" in fault
+    assert "4096" in fault
+    assert _faults("min_o1/sft_long") == []  # it says so itself
+    assert (
+        len(_faults("min_o1/sft_long", "model=Qwen/Qwen2.5-Math-7B")) == 1
+    )  # another model's extrapolation is not its
+
+
+PIN = """
+import sys
+from pathlib import Path
+from launchers import cli
+from launchers.run import directory
+run = cli._locate("min_o1/sft_short", cli._given(None, [f"model={sys.argv[2]}"], False), Path(sys.argv[1]))
+print(directory.pinned(run).path)
+"""
+
+
+def _pinned(house: House, hub: str, out: Path, model: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(house.python), "-c", PIN, str(out), model], cwd=house.path, capture_output=True, text=True,
+        env={**house.environ(), "HF_ENDPOINT": hub},
+    )  # fmt: skip
+
+
+def test_a_hub_model_is_held_at_the_commit_of_the_first_contact(house: House, hub: str, tmp_path: Path) -> None:
+    line = ("min_o1/sft_short", "--out", str(tmp_path / "runs"), "--set", "model=Qwen/Qwen2.5-1.5B")
+    assert "Qwen/Qwen2.5-1.5B has no revision" in house.launch("plan", *line).stdout
+    run = Path(_pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B").stdout.strip())
+    assert json.loads((run / "run.json").read_text())["revision"] == COMMIT
+    assert "has no revision" not in house.launch("plan", *line).stdout
+    assert house.launch("render", *line).stdout.strip() == str(run)
+    assert f'model_revision: "{COMMIT}"' in (run / "train" / "llamafactory.yaml").read_text()
+
+
+def test_a_model_that_the_hub_has_not_is_said(house: House, hub: str, tmp_path: Path) -> None:
+    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.6B")
+    assert "the Hub has no model 'Qwen/Qwen2.5-1.6B'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["my rows #1.jsonl", "a=b.jsonl", "c 'd' $e.jsonl"])
+def test_make_and_set_take_any_path(house: House, name: str, tmp_path: Path) -> None:
+    rows = tmp_path / name
+    rows.write_text('{"prompt": "1+1=?", "completion": "2", "answer": "2"}\n')
+    for done in (
+        house.make("show/min_o1/sft_short", "SCALE=mini", f"DATA={rows}"),
+        house.launch("show", "min_o1/sft_short", "--scale", "mini", "--set", f"data={rows}"),
+    ):
+        assert done.returncode == 0, done.stderr
+        assert name in done.stdout

@@ -1,0 +1,222 @@
+"""What trainers see of their rows: four families' tokenizers under every trainer's own code, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launchers import envs
+from launchers.checks import preflight, tokens
+from launchers.checks.tokens import Inspection, Rendered, Vocabulary
+from launchers.plan import plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.run import directory as rundir
+from tests.conftest import REPO
+
+ROWS = [
+    {"id": "1", "prompt": [{"role": "user", "content": "How many primes are below 20?"}],
+     "completion": "They are 2, 3, 5, 7, 11, 13, 17 and 19.\n\n\\boxed{8}", "answer": "8", "source": "primes"},
+    {"id": "2", "prompt": [{"role": "user", "content": "Find 3x if x + 2 = 7."}],
+     "completion": "x = 5, so 3x = \\boxed{15}", "answer": "15", "source": "algebra"},
+]  # fmt: skip
+INSPECT = """
+import importlib, pathlib, sys
+for folder in sys.argv[2:]:
+    importlib.import_module(sys.argv[1]).main([folder])
+"""
+QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPO)}
+RECIPES = {"llamafactory": "min_o1/sft_short", "torchtune": "min_o1/sft_short", "verl": "min_o1/grpo"}
+# Families that each trainer has a template or a builder for.
+CELLS = {
+    "llamafactory": ("llama3", "qwen2.5", "gemma", "mistral"),
+    "torchtune": ("llama3", "qwen2.5"),
+    "verl": ("llama3", "qwen2.5", "gemma", "mistral"),
+}
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory, llamafactory_python: Path) -> Path:
+    folder = tmp_path_factory.mktemp("families")
+    subprocess.run(
+        [str(llamafactory_python), str(REPO / "tests/launchers/small_models.py"), str(folder)], check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+def rows_file(folder: Path, rows: Sequence[dict[str, Any]] = ROWS) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rendered(out: Path, trainer: str, model: Path, data: Path) -> Path:
+    """A training's folder, with the trainer's own files of the rows."""
+    said = [f"trainer={trainer}", f"model={model}", f"data={data}", "controls=null"]
+    said += [] if trainer == "verl" else ["train.max_length=400"]
+    settings = tuple(compose.parse_settings(said))
+    resolved, faults = preflight.check(compose.resolve(RECIPES[trainer], Overrides("mini", settings)))
+    assert not faults, faults
+    run = rundir.locate(resolved, out)
+    rundir.prepare(run)
+    core = str(envs.interpreter("core"))
+    if run.plan.rows() is None:
+        spec = run.path / plan.data_file("")
+        subprocess.run([core, "-m", "data_prep", "run", str(spec)], cwd=REPO, check=True, capture_output=True)
+    return run.path / run.plan.main.output
+
+
+def inspected(trainer: str, *folders: Path) -> list[dict[str, Any]]:
+    """tokens.json of each, by the trainer's own code in one process."""
+    python = envs.ensure(trainer, "cpu")
+    environ = {**QUIET, "PATH": "/usr/bin:/bin", "VERL_USE_EXTERNAL_MODULES": "launchers.plugins.verl", "HOME": "/tmp"}
+    module = f"launchers.plugins.{trainer}.tokens"
+    done = subprocess.run(
+        [str(python), "-c", INSPECT, module, *map(str, folders)], env=environ, cwd=REPO, capture_output=True, text=True
+    )
+    assert all((folder / tokens.FILE).exists() for folder in folders), done.stdout[-3000:] + done.stderr[-3000:]
+    return [json.loads((folder / tokens.FILE).read_text()) for folder in folders]
+
+
+@pytest.mark.parametrize("trainer", CELLS)
+def test_every_trainer_tokenises_every_family_as_its_own_template_does(
+    trainer: str, tmp_path: Path, small_models: Path
+) -> None:
+    data = rows_file(tmp_path)
+    folders = [rendered(tmp_path / "runs", trainer, small_models / family, data) for family in CELLS[trainer]]
+    for family, found in zip(CELLS[trainer], inspected(trainer, *folders), strict=True):
+        assert found["faults"] == [], family
+        assert found["counts"]["sequences"] == 2
+        shown = found["shown"][0]["tokens"]
+        if trainer != "verl":
+            trained = "".join(text for text, loss, _ in shown if loss)
+            ends = {"llama3": "<|eot_id|>", "qwen2.5": "<|im_end|>\n", "gemma": "<end_of_turn>\n", "mistral": "</s>"}
+            assert trained.strip() == (ROWS[0]["completion"] + ends[family]).strip(), family
+        begins = {"llama3": "<|begin_of_text|>", "qwen2.5": "<|im_start|>", "gemma": "<bos>", "mistral": "<s>"}
+        assert shown[0] == [begins[family], False, True]
+
+
+def test_a_foreign_template_is_refused_by_name_before_and_by_its_tokens_otherwise(
+    tmp_path: Path, small_models: Path
+) -> None:
+    data = rows_file(tmp_path)
+    pairs = [f"model={small_models / 'gemma'}", f"data={data}", "controls=null", "native.template=llama3"]
+    settings = tuple(compose.parse_settings(pairs))
+    _, faults = preflight.check(compose.resolve("min_o1/sft_short", Overrides("mini", settings)))
+    assert ["'llama3' is not the chat template" in fault.message for fault in faults] == [True]
+    folder = rendered(tmp_path / "runs", "llamafactory", small_models / "gemma", data)
+    config = folder / "llamafactory.yaml"
+    config.write_text(config.read_text().replace('template: "gemma"', 'template: "llama3"'))
+    (found,) = inspected("llamafactory", folder)
+    assert any("'<|eot_id|>'" in fault and "no embedding" in fault for fault in found["faults"]), found["faults"]
+    (difference,) = [fault for fault in found["faults"] if "differ" in fault]
+    assert "<start_of_turn>" in difference
+    assert "<|start_header_id|>" in difference
+
+
+def test_a_template_without_system_messages_is_refused_before_training(tmp_path: Path, small_models: Path) -> None:
+    asked = [{**row, "prompt": [{"role": "system", "content": "Answer in a box."}, *row["prompt"]]} for row in ROWS]
+    data = rows_file(tmp_path, asked)
+    for trainer in CELLS:
+        if trainer != "torchtune":
+            (found,) = inspected(trainer, rendered(tmp_path / trainer, trainer, small_models / "gemma", data))
+            assert any("System role not supported" in fault for fault in found["faults"]), trainer
+
+
+# Characters are tokens; 1 is <s>, 2 </s>, 3 <end>.
+def _letters(text: str) -> list[int]:
+    return [ord(character) for character in text]
+
+
+VOCABULARY = Vocabulary(
+    lambda ids: "".join({1: "<s>", 2: "</s>", 3: "<end>"}.get(token, chr(token)) for token in ids),
+    frozenset({1, 2, 3}), frozenset({2}), 1,
+)  # fmt: skip
+TOLD = {"trainer": "llamafactory", "model": "m", "online": False, "max_length": 60, "limit": 0.1, "thinking": None,
+        "systems": [""]}  # fmt: skip
+CHAT = [{"role": "user", "content": "What is 6 x 7?"}, {"role": "assistant", "content": "It is 42."}]
+
+
+def _row(prompt: Sequence[int], answer: Sequence[int], loss_on_prompt: bool = False) -> Rendered:
+    return Rendered([*prompt, *answer], [loss_on_prompt] * len(prompt) + [True] * len(answer))
+
+
+PROMPT = [1, *_letters("Q What is 6 x 7? A ")]
+ANSWER = [*_letters("It is 42."), 2]
+
+
+@pytest.mark.parametrize(
+    ("seen", "fault"),
+    [
+        (_row(PROMPT, ANSWER), None),
+        (_row([1, *PROMPT], ANSWER), "two BOS"),
+        (_row(PROMPT, ANSWER[:-1]), "do not end in a trained token"),
+        (_row(PROMPT, [*ANSWER[:-1], 3]), "do not end in a trained token"),
+        (_row(PROMPT, ANSWER, loss_on_prompt=True), "loss on the prompt"),
+        (Rendered(PROMPT, [False] * len(PROMPT)), "no token with loss"),
+        (Rendered([*PROMPT, *ANSWER], [False] * len(PROMPT) + [True] * 9 + [False]), "do not end in a trained token"),
+    ],
+)  # fmt: skip
+def test_rows_that_must_not_be_trained_on(seen: Rendered, fault: str | None) -> None:
+    found = Inspection(TOLD, "t", VOCABULARY, 1)
+    found.add(0, CHAT, seen)
+    assert len(found.faults()) == (fault is not None)
+    assert fault is None or fault in found.faults()[0]
+
+
+THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False}
+
+
+def _thought(length: int) -> list[dict[str, str]]:
+    return [CHAT[0], {"role": "assistant", "content": f"<think>\n{'6 x 7 '[:length]}\n</think>\n\n42"}]
+
+
+def test_thoughts_may_be_cut_off_in_few_rows_only() -> None:
+    chat = [CHAT[0], {"role": "assistant", "content": "<think>\n" + "6 x 7 is 7 x 6. " * 5 + "\n</think>\n\n42"}]
+    whole = [*PROMPT, *_letters(chat[1]["content"]), 2]
+    loss = [False] * len(PROMPT) + [True] * (len(whole) - len(PROMPT))
+    for cut, fault in ((1, False), (4, True)):
+        found = Inspection({**TOLD, "thinking": THINK}, "t", VOCABULARY, 20)
+        for row in range(20):
+            if row < cut:
+                found.add(row, chat, Rendered(whole[:60], loss[:60]))
+            else:
+                found.add(row, _thought(3), _row(PROMPT, [*_letters(_thought(3)[1]["content"]), 2]))
+        assert bool(found.faults()) is fault
+        assert not fault or "thought cut off by train.max_length (60)" in found.faults()[0]
+
+
+def test_data_without_the_recipes_thinking_format_are_refused() -> None:
+    found = Inspection({**TOLD, "thinking": THINK}, "t", VOCABULARY, 1)
+    found.add(0, CHAT, _row(PROMPT, ANSWER))
+    assert "lack the marks of thinking format 'think'" in found.faults()[0]
+
+
+def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> None:
+    told, chat = {**TOLD, "thinking": THINK, "max_length": 500}, _thought(5)
+    seen = _row(PROMPT, [*_letters(chat[1]["content"]), 2])
+    dropped = _row(PROMPT, [*_letters("42"), 2])
+    opened = _row([*PROMPT, *_letters("<think>")], [*_letters(chat[1]["content"]), 2])
+    for own, fault in (
+        (seen, None),
+        (dropped, "lose their thought"),
+        (opened, "ends in the mark that opens a thought"),
+    ):
+        found = Inspection(told, "t", VOCABULARY, 1)
+        found.add(0, chat, seen, own=own)
+        assert bool(found.faults()) == (fault is not None)
+        assert fault is None or any(fault in line for line in found.faults())
+
+
+def test_different_system_prompts_of_training_and_evaluation_are_noted() -> None:
+    found = Inspection({**TOLD, "systems": ["Think step by step."]}, "t", VOCABULARY, 1)
+    found.add(0, CHAT, _row(PROMPT, ANSWER))
+    assert found.result()["notes"] == [
+        "rows are trained with the system prompt '', and benchmarks are asked with 'Think step by step.'"
+    ]
