@@ -123,6 +123,7 @@ except OSError:
 """
 
 
+@pytest.mark.full
 def test_model_servers_are_actors(tmp_path, ray_python, cluster, mini_model):
     """With a server in vLLM's place that answers as it does."""
     (tmp_path / "bin").mkdir()
@@ -158,6 +159,7 @@ def test_a_driver_killed_again_and_again_loses_shards_in_flight_only(tmp_path, r
     storm(tmp_path, ray_python, cluster, kills=4)
 
 
+@pytest.mark.full
 def test_a_node_killed_in_the_middle_costs_its_shards_in_flight(tmp_path, ray_python, cluster):
     alone = chain(tmp_path, "serial")
     pipeline.run(alone)
@@ -173,6 +175,7 @@ def test_a_node_killed_in_the_middle_costs_its_shards_in_flight(tmp_path, ray_py
     assert_same(alone, spec)
 
 
+@pytest.mark.full
 def test_a_cluster_of_another_version_is_one_line(tmp_path, ray_python, cluster):
     cluster.order("version 1.0")
     process = start(ray_python, tmp_path, chain(tmp_path, "ray"), cluster.address)
@@ -188,6 +191,7 @@ def test_without_ray_the_command_that_builds_it_is_named(tmp_path):
     assert "ray" not in sys.modules
 
 
+@pytest.mark.full
 def test_what_no_node_has_is_one_line(tmp_path, ray_python):
     spec = chain(tmp_path, "ray", gpus=1)
     process = start(ray_python, tmp_path, spec, "local")
