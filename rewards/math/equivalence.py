@@ -283,7 +283,7 @@ def _by_name(items: list[str]) -> list[str] | None:
 
 def _with_holes(text: str) -> str:
     r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
-    first, *others = split_top(text, COMMA)
+    first, *others = split_top(text, COMMA) or [""]
     holes = [m[1] for item in others if (m := _UNEQUAL.fullmatch(item))]
     bounds = span(first) if holes and len(holes) == len(others) else None
     if bounds is None:

@@ -10,7 +10,7 @@ import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from rewards.base import Reward, Row, Score, params_of
 from rewards.processes.pool import DeadlineError, shared
@@ -24,10 +24,12 @@ _DEADLINE = 600.0  # CPU seconds for a chunk
 class FansOut(Reward):
     """A reward whose batches are spread over processes if `score_many` is given two workers or more.
 
-    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`.
+    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`, and read
+    no files: a reward that loads a model has `fans_out` False, and grades in this process.
     """
 
     batch_rows = 512
+    fans_out: ClassVar[bool] = True
 
     def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
         """Grade in this process."""
@@ -35,7 +37,7 @@ class FansOut(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         """Raises WorkerError when a chunk kills two workers. A chunk over its deadline has outcome "timeout"."""
-        if workers is None or not 1 < workers < len(rows):
+        if workers is None or not self.fans_out or not 1 < workers < len(rows):
             return self.grade_here(rows, completions)
         module, kind = type(self).__module__, type(self).__qualname__
         work = {"class": [module, kind, self.name, json.dumps(params_of(self))]}

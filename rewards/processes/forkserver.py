@@ -20,6 +20,7 @@ import resource
 import select
 import socket
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,6 +66,7 @@ class Isolation:
 def main() -> NoReturn:
     """argv: root, memory in MB, the module with `handle`, modules to import. The control socket is descriptor 0."""
     root, memory_mb, handler, *preload = sys.argv[1:]
+    tempfile.tempdir = os.devnull  # workers have no writable folder; libraries that ask for one at import get a name
     for name in preload:
         importlib.import_module(name)
     module = importlib.import_module(handler)

@@ -136,8 +136,8 @@ class _Group:
 class Grader:
     """One configured reward of this process.
 
-    parts: keys of a combined reward's parts, which verl shows as metrics. tasks: the graders of validation samples by
-    data_source; without any, this one grades all samples.
+    parts: keys of a combined reward's parts, which verl shows as metrics. accuracy: whether the score is reported as
+    `acc`, too. tasks: the graders of validation samples by data_source; without any, this one grades all samples.
     """
 
     def __init__(
@@ -147,11 +147,12 @@ class Grader:
         monitor: FailureMonitor,
         parts: Sequence[str] = (),
         tasks: Mapping[str, Grader] | None = None,
+        accuracy: bool = False,
     ) -> None:
         self.settings, self.reward = settings, reward
         if settings.acc and settings.acc not in parts:
             raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, parts)}")
-        self._monitor, self._parts, self._tasks = monitor, parts, tasks or {}
+        self._monitor, self._parts, self._tasks, self._accuracy = monitor, parts, tasks or {}, accuracy
         self._groups: dict[Any, _Group] = {}
         self._explained = False
 
@@ -210,7 +211,7 @@ class Grader:
         result |= {f"part_{name}": value for name, value in values.items()}
         if self.settings.acc:
             result["acc"] = float(values[self.settings.acc] or 0.0)
-        elif self.settings.reward in ACCURACIES:
+        elif self._accuracy:
             result["acc"] = result["score"]
         return result
 
@@ -302,14 +303,15 @@ def _made(key: str, pid: int) -> Grader:
         return loaded[key]
 
     tasks = {}
+    accuracy = any(entry.reward in ACCURACIES for entry in settings.validation.values())  # one batch, one set of keys
     for task, entry in settings.validation.items():
         if (reward := reward_of(entry)).grouped:
             raise RewardError(f"validation: {task}: reward {entry.reward!r} compares completions, which is no accuracy")
         own = {"reward": entry.reward, "acc": "", "group_size": 1}
-        tasks[task] = Grader(settings.model_copy(update=own), reward, monitor)
+        tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, accuracy=accuracy)
     reward = reward_of(settings)
     parts = [part.spec.key for part in reward.parts] if isinstance(reward, CombineReward) else []
-    return Grader(settings, reward, monitor, parts, tasks)
+    return Grader(settings, reward, monitor, parts, tasks, settings.reward in ACCURACIES)
 
 
 def _written(path: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class BertScore(ReferenceReward[list[Vectors]]):
     A blank text has value 0, outcome "no_answer"; blank references are left out."""
 
     Params = BertScoreParams
+    fans_out = False  # workers read no model files
     params: BertScoreParams
 
     def __init__(self, name: str, params: BertScoreParams) -> None:

@@ -82,6 +82,7 @@ class Embedding(ReferenceReward["NDArray[np.float32]"]):
     Details: tokens, truncated (tokens that were not seen). A text without a known token: value 0, "no_answer"."""
 
     Params = EmbeddingParams
+    fans_out = False  # workers read no model files
     params: EmbeddingParams
 
     def __init__(self, name: str, params: EmbeddingParams) -> None:

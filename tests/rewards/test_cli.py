@@ -194,15 +194,15 @@ def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
         file.write('{"answer": null}\n{"answer": "{5"}\n')
     broken = run("selfcheck", "--input", source)
     assert broken.returncode == 1
-    assert f"{source}:4: gold None" in broken.stdout
-    assert f"{source}:5: gold '{{5'" in broken.stdout
+    assert f"{source}:4: the row's answer is None" in broken.stdout
+    assert f"{source}:5: reference answer '{{5'" in broken.stdout
 
 
 def test_list_into_a_reader_that_stops() -> None:
     shell = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -u -m rewards list | head -1"]
     done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("bleu: ")
+    assert done.stdout.startswith("bertscore: ")
 
 
 def test_list_names_columns_and_parameters() -> None:
