@@ -24,8 +24,8 @@ _DEADLINE = 600.0  # CPU seconds for a chunk
 class FansOut(Reward):
     """A reward whose batches are spread over processes if `score_many` is given two workers or more.
 
-    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`, and read
-    no files: a reward that loads a model has `fans_out` False, and grades in this process.
+    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`, and
+    read no files: a reward that loads a model has `fans_out` False, and grades in this process.
     """
 
     batch_rows = 512
