@@ -238,6 +238,27 @@ FIXTURES: dict[str, Fixture | None] = {
     "apps": CONTEST,
     "apps_train": CONTEST,
     "arithmetic": None,
+    "sums_bleu": None,
+    "sums_chat": None,
+    "no_robots": Fixture(
+        (
+            Case(
+                {
+                    "prompt": "Name a river that flows through Vienna.",
+                    "prompt_id": "a1",
+                    "messages": [
+                        {"role": "user", "content": "Name a river that flows through Vienna."},
+                        {"role": "assistant", "content": "The Danube flows through Vienna."},
+                    ],
+                    "category": "Closed QA",
+                },
+                "a river",
+                "The Danube flows through Vienna.",
+                "Nobody knows",
+                None,
+            ),
+        )
+    ),
     "functions": None,
     "functions_plan": None,
     "gpqa_diamond": Fixture(
