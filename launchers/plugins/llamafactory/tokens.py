@@ -17,7 +17,7 @@ from launchers.checks import tokens
 from launchers.checks.tokens import Inspection, Rendered
 
 # One process without a GPU, whatever starts the training: DeepSpeed and FSDP are not asked.
-_ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _NOT_HERE = {"use_cpu": True, "bf16": False, "fp16": False, "deepspeed": None, "fsdp": None, "fsdp_config": None,
              "report_to": "none", "packing": False, "neat_packing": False, "enable_liger_kernel": False,
              "flash_attn": "auto"}  # fmt: skip
@@ -79,7 +79,8 @@ def _config(model_args: Any) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Inspect one training's folder."""
-    os.environ.update(_ALONE)
+    for name in [name for name in os.environ if name in _LAUNCHERS or name.startswith(("TORCHELASTIC_", "PET_"))]:
+        del os.environ[name]  # else it would wait for torchrun's other processes
     return tokens.tell(inspected(Path(argv[0])))
 
 
