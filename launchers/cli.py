@@ -117,13 +117,23 @@ def _locate(
     return rundir.at(Path(name))
 
 
-def _refuse_oversize(run: Run) -> None:
-    """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set."""
+def _refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
+    """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set.
+
+    parts: what is to run here; what this machine lacks for it is said with it.
+    """
+    from launchers.checks import preflight
     from launchers.plan import estimate
 
     text = estimate.oversize(run.plan)
-    if text and os.environ.get("ALLOW") != "oom":
-        raise UserError(run.plan.resolved.fault("train.micro_batch", text))
+    if not text or os.environ.get("ALLOW") == "oom":
+        return
+    lacking: tuple[Fault, ...] = ()
+    try:
+        preflight.check_machine(run.plan, parts)
+    except UserError as error:
+        lacking = tuple(error.faults)
+    raise UserError(*lacking, run.plan.resolved.fault("train.micro_batch", text))
 
 
 def _print_json(value: Any) -> None:
@@ -236,7 +246,7 @@ def _execute(
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
         if "train" in parts:
-            _refuse_oversize(run)
+            _refuse_oversize(run, parts)
         running.execute(run, parts)
     found = running.summary(run)
     if as_json:

@@ -63,7 +63,7 @@ class _OfFunction(Step):
         call = function(self.params.function)
         for row in rows:
             try:
-                result = call(deepcopy(row), **self.params.params)
+                result = call(deepcopy(dict(row)), **self.params.params)
             except Exception as error:
                 error.add_note(f"{self.params.function} was called with row {row['id']!r}")
                 raise

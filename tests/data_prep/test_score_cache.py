@@ -30,9 +30,9 @@ def ran(monkeypatch) -> list[str]:
     found: list[str] = []
     run = CodeReward._run
 
-    def noted(self, job):
+    def noted(self, job, **given):
         found.append(job.code)
-        return run(self, job)
+        return run(self, job, **given)
 
     monkeypatch.setattr(CodeReward, "_run", noted)
     return found

@@ -63,11 +63,11 @@ def test_signatures(language: Language, text: str, shown: str) -> None:
         ("python", "def f(x: dict[tuple[int, int], int]) -> int", "keys and members of sets must be"),
         ("python", "int f(int x)", "not a Python function signature"),
         ("cpp", "void f(const std::vector<int>& xs)", "the result: type 'void' cannot be tested by values"),
-        ("cpp", "int f(const PathResult& r)", "type 'const PathResult &' cannot be tested"),
+        ("cpp", "int f(const PathResult& r)", "type 'const PathResult' cannot be tested"),
         ("cpp", "int f(int* xs, int n)", "type 'int *' cannot be tested"),
         ("cpp", "std::vector<int, int> f(int x)", "cannot be tested"),
-        ("cpp", "int f(std::vector<int> xs", "a bracket is never closed"),
-        ("cpp", "def f(x: int) -> int", "cannot read '- > int' after the parameters"),
+        ("cpp", "int f(std::vector<int> xs", "')' must follow, not 'the end'"),
+        ("cpp", "def f(x: int) -> int", "type 'def' cannot be tested by values"),
     ],
 )
 def test_signatures_that_no_case_fits(language: Language, text: str, said: str) -> None:

@@ -67,7 +67,7 @@ def test_a_good_task(faults):
             GOOD.replace("split: test", "split: test, subject: poetry"),
             "step.curriculum.subject: Input should be 'arith",
         ),
-        ("about: x\nreward: {name: math}", "a task has one of hub, file, step"),
+        ("about: x\nreward: {name: math}", "a task has one of hub, file, path, step"),
         (
             GOOD.replace("curriculum", "curiculum"),
             "step.curiculum: no step of that kind makes rows; did you mean 'curric",

@@ -45,7 +45,7 @@ def test_a_warning_is_in_the_plan_the_data_run_and_the_report(house: House) -> N
     data = (run / "report.html").read_text().split("<h2>Data</h2>")[1]
     assert data.index(WARNING) < data.index("<h3>mine</h3>")
     house.write("recipes/x/data.yaml", "mine:\n  - load: {path: rows.jsonl}\n")
-    assert json.loads(house.launch("plan", "x/y", "--json").stdout)["warnings"] == []
+    assert WARNING not in json.loads(house.launch("plan", "x/y", "--json").stdout)["warnings"]
 
 
 def test_evaluating_on_the_same_data_is_an_error(house: House) -> None:
@@ -62,7 +62,8 @@ def test_steps_that_do_not_reach_the_export_are_not_trained_on(house: House) -> 
     beside = "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n  - load: {path: rows.jsonl, name: ours}\n"
     house.write("recipes/x/data.yaml", beside)
     done = house.launch("plan", "x/y", "--json")
-    assert (done.returncode, json.loads(done.stdout)["warnings"]) == (0, []), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "trains on gsm8k" not in done.stdout + done.stderr
     house.write(
         "recipes/x/data.yaml", beside + "  - mix: {inputs: [load, ours], parts: {x: {sources: [gsm8k, rows]}}}\n"
     )

@@ -102,7 +102,9 @@ def test_its_own_argument_classes_accept_every_rendered_config(tmp_path: Path, l
         assert one["packing"] == recipe.train.packing
         assert one["fsdp_version"] == (2 if recipe.native.get("fsdp_config") else None)
         assert one["bf16"] == (recipe.train.precision == "bf16")
-        assert one["scheduler"] == ("cosine_with_min_lr" if recipe.train.min_learning_rate_ratio else "cosine")
+        names = {"cosine": "cosine", "constant": "constant_with_warmup", "linear": "linear"}
+        expected = "cosine_with_min_lr" if recipe.train.min_learning_rate_ratio else names[recipe.train.schedule]
+        assert one["scheduler"] == expected
 
 
 def test_the_list_of_its_keys_is_current(llamafactory_python: Path) -> None:

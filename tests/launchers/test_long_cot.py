@@ -110,7 +110,7 @@ def test_a_twin_without_thoughts_differs_in_format_and_length_only(name: str) ->
         return
     think, nothink = (compose.resolve(f"long_cot/{recipe}").recipe.model_dump() for recipe in (name, twin))
     differs = {key for key in think if think[key] != nothink[key]}
-    allowed = {"extends", "data", "eval", "model_of", "reward", "zero"}
+    allowed = {"extends", "thinking", "data", "eval", "model_of", "reward", "zero"}
     if name == "grpo_qwen_zero_think":  # the published files save and validate at other steps
         allowed |= {"train", "validation"}
     assert differs <= allowed

@@ -117,7 +117,7 @@ def test_a_named_metric_has_its_unit_in_results_differences_and_report(tmp_path:
 
 def test_an_estimate_says_what_does_not_fit_what_is_unknown_and_how_often_rows_are_seen(house: House) -> None:
     house.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
-    words = ("min_o1/sft_long", "--set", "train.micro_batch=64", "--set", "train.max_length=32768", "--set",
+    words = ("min_o1/sft_long", "--set", "train.micro_batch=64", "--set", "train.max_length=16384", "--set",
              f"data={house.path}/recipes/x/rows.jsonl")  # fmt: skip
     refused = house.launch("run", *words)
     assert (refused.returncode, "does not fit: about" in refused.stderr) == (2, True)

@@ -45,7 +45,7 @@ def _scored(house: House, mini_rm: Path) -> None:
     house.write("recipes/x/rows.jsonl", ROWS)
     house.write("recipes/x/data.yaml", f"scored:\n  - load: {{path: rows.jsonl}}\n  - score: {{reward: model, params: "
                 f"{{url: {URL}}}}}\n")  # fmt: skip
-    house.write("recipes/x/y.yaml", f"extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]\ndata: scored\n"
+    house.write("recipes/x/y.yaml", f"extends: [../min_o1/sft_short.yaml, ../min_o1/mini.yaml, ../min_o1/sft_short.mini.yaml]\ndata: scored\n"
                 f"reward_model: {{model: {mini_rm}}}\n")  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_dies_ends_the_command_with_one_line(house: House, mini_rm
     with subprocess.Popen(words, cwd=house.path, env=house.environ(), stdout=subprocess.PIPE, text=True) as beside:
         _wait(lambda: (house.path / "run/events.jsonl").exists(), 120)
         for pid in descendants(beside.pid):
-            if b"vllm.entrypoints" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"served-model-name" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
         try:
             assert beside.wait(120) == 1

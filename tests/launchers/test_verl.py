@@ -259,9 +259,9 @@ def test_a_hub_model_is_taken_at_its_revision(tmp_path: Path, mini_model: Path) 
     (tmp_path / "model.json").write_text(json.dumps({"model": "some/model", "revision": revision}))
     script = (
         "import pathlib, sys\nfrom types import SimpleNamespace as N\n"
-        "from launchers.plugins.verl.train import _pin_model\n"
+        "from launchers.plugins.verl.train import pin_model\n"
         "config = N(actor_rollout_ref=N(model=N(path='some/model')), critic=N(model=N(path='some/model')))\n"
-        "_pin_model(pathlib.Path(sys.argv[1]), config)\n"
+        "pin_model(pathlib.Path(sys.argv[1]), config)\n"
         "print(config.actor_rollout_ref.model.path, config.critic.model.path)\n"
     )
     done = subprocess.run(

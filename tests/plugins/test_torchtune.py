@@ -240,7 +240,7 @@ def test_rows_without_a_completion_in_reach_are_told_before_training(tmp_path: P
     done = training.do()
     assert done.returncode == 2
     told = Torchtune().reason(done.stdout)
-    assert told.startswith("9 of 9 rows have no completion within train.max_length 12 (the first is line 1")
+    assert told.startswith("9 of 9 rows looked at (row 1 first) have no token with loss: raise train.max_length (12)")
     assert not (training.folder / "trainer_log.jsonl").exists()
 
 

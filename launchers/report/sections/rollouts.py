@@ -14,7 +14,7 @@ from typing import Any
 from launchers.report.results import Json, Results
 
 SHOWN = 6  # steps
-# Columns of verl's rollout files that are no part of a reward.
+# Columns of the trainer's rollout files that are no part of a reward.
 _PLAIN = frozenset({"input", "output", "gts", "score", "step", "outcome", "id", "acc"})
 _STEP = re.compile(r"(\d+)\.jsonl$")
 

@@ -17,7 +17,8 @@ for name in RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK NOD
   unset "$name"
 done
 if [ -n "${http_proxy-}${https_proxy-}${HTTP_PROXY-}${HTTPS_PROXY-}${all_proxy-}${ALL_PROXY-}" ]; then
-  export no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1" NO_PROXY="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"
+  export no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,::1"
+  export NO_PROXY="$no_proxy"
   note "a proxy is set: it is used for downloads, not for servers on this machine"
 fi
 if [ -n "${TMPDIR-}" ] && { [ -n "${TMPDIR:60}" ] || [ ! -w "$TMPDIR" ]; }; then
