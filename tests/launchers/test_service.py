@@ -45,7 +45,8 @@ def _scored(house: House, mini_rm: Path) -> None:
     house.write("recipes/x/rows.jsonl", ROWS)
     house.write("recipes/x/data.yaml", f"scored:\n  - load: {{path: rows.jsonl}}\n  - score: {{reward: model, params: "
                 f"{{url: {URL}}}}}\n")  # fmt: skip
-    house.write("recipes/x/y.yaml", f"extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml, ../min_o1/sft_long.mini.yaml]\ndata: scored\n"
+    house.write("recipes/x/y.yaml", "extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml, ../min_o1/sft_long.mini.yaml]\n"
+                f"data: scored\n"
                 f"reward_model: {{model: {mini_rm}}}\n")  # fmt: skip
 
 
