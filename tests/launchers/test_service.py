@@ -45,9 +45,8 @@ def _scored(house: House, mini_rm: Path) -> None:
     house.write("recipes/x/rows.jsonl", ROWS)
     house.write("recipes/x/data.yaml", f"scored:\n  - load: {{path: rows.jsonl}}\n  - score: {{reward: model, params: "
                 f"{{url: {URL}}}}}\n")  # fmt: skip
-    house.write("recipes/x/y.yaml", "extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml, ../min_o1/sft_long.mini.yaml]\n"
-                f"data: scored\n"
-                f"reward_model: {{model: {mini_rm}}}\n")  # fmt: skip
+    layers = "../min_o1/sft_long.yaml, ../min_o1/mini.yaml, ../min_o1/sft_long.mini.yaml"
+    house.write("recipes/x/y.yaml", f"extends: [{layers}]\ndata: scored\nreward_model: {{model: {mini_rm}}}\n")
 
 
 def test_a_data_step_is_scored_by_a_server_that_lives_as_long_as_the_step(house: House, mini_rm: Path) -> None:
