@@ -83,6 +83,7 @@ def journal(folder: Path) -> Counter[str]:
     return Counter(next(iter(json.loads(line))) for line in lines)
 
 
+@pytest.mark.full
 def test_a_kill_costs_what_is_in_flight_and_replicas_make_the_same_bytes(
     mini_model: Path, vllm_python: Path, tmp_path: Path
 ) -> None:

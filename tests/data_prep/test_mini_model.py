@@ -88,6 +88,7 @@ def test_any_text_survives_the_tokenizer_and_digits_stand_alone(environment, req
     assert tokens == ["1", "2", "+", "3", "4", "5", "=?"]
 
 
+@pytest.mark.full
 def test_the_first_steps_of_a_rebuild_repeat_the_recorded_losses(llamafactory_python, tmp_path):
     build.write_inputs(tmp_path, RECORD["seed"])
     build.train(tmp_path, llamafactory_python, RECORD["seed"], stop_at=10)
@@ -112,6 +113,7 @@ def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_pat
 
 
 @pytest.mark.parametrize(("target", "status", "evaluations"), [(0, 0, 1), (101, 3, 2)])
+@pytest.mark.full
 def test_training_stops_at_the_target_or_says_that_it_was_missed(
     llamafactory_python, tmp_path, target, status, evaluations
 ):

@@ -55,6 +55,7 @@ def _without(text: str, package: str) -> str:
     return re.sub(rf"^{package}==.*\n", "", text, flags=re.MULTILINE)
 
 
+@pytest.mark.full
 def test_a_built_environment_is_reused_and_a_changed_lock_is_another(core_python: Path, house: House) -> None:
     assert envs.ensure("core") == core_python
     before = house.make("-s", "python").stdout.strip()

@@ -83,6 +83,7 @@ def _logits(model: Path, house: House) -> Any:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("victim", [DRIVER])
+@pytest.mark.full
 def test_a_training_killed_between_checkpoints_goes_on_from_the_last(
     house: House, victim: str, mini_model: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_ppo_trains_a_critic(house: House) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.full
 def test_adapters_are_in_the_model_that_is_evaluated(house: House, mini_model: Path) -> None:
     settings = TINY.replace("steps=16", "steps=2").split()
     words = [word for setting in settings for word in ("--set", setting)]

@@ -88,6 +88,7 @@ def ran(house: House, name: str, *words: str) -> tuple[Path, dict[tuple[str, str
     return run, {(one["task"], one["b"]): one for one in json.loads((run / "compare.json").read_text())}
 
 
+@pytest.mark.full
 def test_the_whole_pipeline_on_a_tenth_of_the_questions(house: House) -> None:
     a_tenth(house)
     few = "SET=controls=null train.steps=4 train.save_every=null eval.limit=20"

@@ -98,7 +98,10 @@ def test_rows_are_kept_as_they_finish_and_ctrl_c_is_one_line(tmp_path: Path) -> 
     rows = [program(0, "import time\ntime.sleep(1000)"), *(program(row, f"print({row})") for row in range(1, 6))]
     source, out, part = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
     args = ("score", "--reward", "code", "--workers", 2, "--param", "wall_s=600", "--input", source, "--output", out)
-    process = subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(  # tests in the background of a shell ignore SIGINT, and so would their children
+        command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while process.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 5):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
