@@ -120,7 +120,7 @@ def _locate(
 def _refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
     """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set.
 
-    parts: what is to run here; what this machine lacks for it is said with it.
+    parts: what is to run here; what this machine lacks for them is reported in the same error.
     """
     from launchers.checks import preflight
     from launchers.plan import estimate

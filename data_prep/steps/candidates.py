@@ -2,8 +2,8 @@
 
 A builder's `column` says what is trained on: `code`, the completion's last fence alone, the one that the reward `code`
 has run; or `raw_output`, all that was generated, the chain of thought included. Its `identity` says when two samples
-are the same: by their text, by their program (of rows with tests, unless something else is said) or by the answer that
-the reward extracted. Only one question's samples are held at a time.
+are the same: by their text, by their program (the default for rows with tests) or by the answer that the reward
+extracted. Only one question's samples are held at a time.
 """
 
 from __future__ import annotations

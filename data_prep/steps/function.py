@@ -64,7 +64,7 @@ class _OfFunction(Step):
         for row in rows:
             try:
                 result = call(deepcopy(dict(row)), **self.params.params)
-            except Exception as error:
+            except Exception as error:  # a user's function may raise anything: it is raised again, with the row
                 error.add_note(f"{self.params.function} was called with row {row['id']!r}")
                 raise
             yield from self.outputs(row, result)

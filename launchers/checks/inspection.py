@@ -1,4 +1,4 @@
-"""What a trainer's plugin is told before it inspects a training's rows (checks/tokens.py): inspect.json."""
+"""What a trainer's plugin reads before it inspects a training's rows (checks/tokens.py): inspect.json."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Preference(Strict):
     loss: Literal["sigmoid", "hinge", "ipo", "simpo", "orpo"] = "sigmoid"
     """sigmoid is DPO's own. simpo and orpo have no reference model, which is the initial model otherwise."""
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """How dear it is to leave the reference model."""
+    """β: strength of the KL constraint to the reference model."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of the pairs that are taken to be the wrong way round; of sigmoid only."""
 
@@ -241,7 +241,7 @@ class Limits(Strict):
     errors: Share = 0.02
     """Share of rows whose reward may fail or run out of time."""
     thoughts: Share = 0.05
-    """Share of training rows whose thought max_length may cut off, or that may lack the marks of `thinking`."""
+    """Share of training rows whose thought max_length may truncate, or that may lack the marks of `thinking`."""
 
 
 class Control(Strict):

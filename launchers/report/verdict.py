@@ -74,7 +74,7 @@ def _sign(change: Json) -> int:
 
 
 def _lengths(changes: dict[str, Json]) -> str:
-    """What became of the answers' lengths, where that is worth telling."""
+    """The change of the answers' lengths, where there is one to report."""
     told = []
     for task, change in changes.items():
         tokens = change.get("tokens")

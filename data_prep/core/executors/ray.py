@@ -96,7 +96,7 @@ def connect() -> None:
             logging_level="ERROR",
             **own,
         )
-    except Exception as error:
+    except Exception as error:  # Ray raises bare Exception when a node does not start
         raise DataError(f"RAY_ADDRESS {address}: {_line(error)}") from error
 
 

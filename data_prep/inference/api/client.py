@@ -137,9 +137,8 @@ class ChatClient:
                 if not self._thread.is_alive():  # another thread has closed the client meanwhile
                     raise DataError(CLOSED)
             return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        finally:
+            future.cancel()  # without effect on one that is done
 
     async def _start(self) -> None:
         self._todo: asyncio.PriorityQueue[_Item] = asyncio.PriorityQueue()
