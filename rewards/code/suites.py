@@ -313,11 +313,15 @@ def _functional(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of an MBPP row: test_list, after test_imports and test_setup_code where they exist. Raises RewardError."""
+    """Tests of an MBPP row: test_list, after test_imports and test_setup_code where they exist; of MBPP+ `test`.
+
+    Raises RewardError.
+    """
     asserts = row.get("test_list")
     if not isinstance(asserts, Sequence) or isinstance(asserts, str) or not all(isinstance(a, str) for a in asserts):
         raise _bad(f"test_list is {_short(asserts)}, not a list of texts")
-    parts = [*(row.get("test_imports") or []), row.get("test_setup_code") or "", *asserts]
+    tests = [row["test"]] if isinstance(row.get("test"), str) else asserts
+    parts = [*(row.get("test_imports") or []), row.get("test_setup_code") or "", *tests]
     return {"kind": "asserts", "source": "\n".join(parts).strip()}
 
 

@@ -45,7 +45,7 @@ _BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|approp
 # A letter before a verb, maybe with its text between ("B (Paris) is"), but not at the end of a list.
 _LETTER_FIRST = (
     r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )"
-    r"(?<![\w\\])(\(?[A-Z]\)?)(?=(?: \([^()]{1,60}\)|, [^,.]{1,60},)? %s)"
+    r"(?<![\w\\])(\(?[A-Z]\)?|(?<=ption )\([a-z]\))(?=(?: \([^()]{1,60}\)|, [^,.]{1,60},)? %s)"
 )
 _CHOOSE = r"(?:choose|pick|select|go with)"
 _CHINESE = (
@@ -68,7 +68,8 @@ _JUDGED: _Patterns = {
         _LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"
     ): "correct right best final accurate appropriate likely",
     re.compile(
-        rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s(?=(\([A-Z]\))(?! (?:is|are|means)\b))"
+        rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s"
+        r"(?=(\([A-Z]\)|(?-i:[A-Z](?=\.?\s*$)))(?! (?:is|are|means)\b))"
     ): "correct right best",
     re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice |(?=\())(?=(\(?[A-Z]\)?)(?! (?:is|means)\b))"): "only",
     re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",

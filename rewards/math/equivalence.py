@@ -27,7 +27,7 @@ Leaf = Callable[[str, str], Verdict]
 MAX_ITEMS = 64
 _IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 _EQUALS = re.compile(r"(?<![<>!=])=+")
-_UNEQUAL = re.compile(r"\\?[A-Za-z]+ ?\\ne ?(.+)")
+_UNEQUAL = re.compile(r"(\\?[A-Za-z]+) ?\\ne ?(.+)")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
 _CASES = re.compile(
@@ -283,12 +283,15 @@ def _by_name(items: list[str]) -> list[str] | None:
 
 def _with_holes(text: str) -> str:
     r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
-    first, *others = split_top(text, COMMA) or [""]
-    holes = [m[1] for item in others if (m := _UNEQUAL.fullmatch(item))]
-    bounds = span(first) if holes and len(holes) == len(others) else None
-    if bounds is None:
+    builder = _SET_BUILDER.fullmatch(text)
+    items = split_top(builder[1] if builder else text, COMMA)
+    holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
+    bounds = [item for item in items if not _UNEQUAL.fullmatch(item)] or [r"(-\infty,\infty)"]
+    interval = span(bounds[0]) if len({m[1] for m in holes}) == len(bounds) == 1 else None
+    if interval is None or variable(bounds[0]) not in ("", holes[0][1]):
         return text
-    return rf"{bounds.opening}{bounds.low},{bounds.high}{bounds.closing} \setminus \{{{','.join(holes)}\}}"
+    values = ",".join(m[2] for m in holes)
+    return rf"{interval.opening}{interval.low},{interval.high}{interval.closing} \setminus \{{{values}\}}"
 
 
 def _rule_holes(g: str, a: str, leaf: Leaf) -> Ruling:

@@ -43,7 +43,8 @@ _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)"
     rf"(?P<unit>(?:[A-Za-zµ$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]|{_CHINESE})+)"
 )
-_MODULUS = re.compile(r"([^()]*?[^()\s]) ?\(? ?(?:\\b|\b)mod ?(\w+) ?\)?")
+_MODULUS = re.compile(r"([^()]*?[^()\s]) ?(\(?) ?(?:\\b|\b)mod ?(\w+) ?\)?")
+_INTEGER = re.compile("-?[0-9]{1,100}")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -121,8 +122,10 @@ def quantity(text: str) -> Quantity:
         unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
     m = _MODULUS.fullmatch(text) if "mod" in text else None
-    if m and not (m[1].isdecimal() and m[2].isdecimal() and int(m[1]) >= int(m[2])):  # no `17 mod 5`, which is 2
-        return Quantity(m[1], frozenset({f"mod {m[2]}"}))
+    if m and not m[2] and _INTEGER.fullmatch(m[1]) and m[3].isdecimal() and int(m[3]):  # `17 \bmod 5` is 2
+        return Quantity(str(int(m[1]) % int(m[3])), frozenset({f"mod {m[3]}"}))
+    if m:
+        return Quantity(m[1], frozenset({f"mod {m[3]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
         return Quantity(text, unit)
     if text.endswith("%"):
@@ -133,8 +136,9 @@ def quantity(text: str) -> Quantity:
     )
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
-    words = _unit_words(m["unit"])
-    if not words or not all(_is_unit(word, bool(m["gap"]) or not m["unit"].isascii(), m["value"]) for word in words):
+    words, name = _unit_words(m["unit"]), m["unit"].strip()
+    apart = bool(m["gap"]) or not name.isascii() or (len(name) > 1 and _canonical(name) in _MEASURES)
+    if not words or not all(_is_unit(word, apart, m["value"]) for word in words):
         return Quantity(text, unit)
     if words == {"percent"}:
         return Quantity(m["value"].rstrip(), unit, percent=True)

@@ -12,6 +12,7 @@ symbols before it is parsed (`_NOTATION`), and these by functions of what stood 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -82,6 +83,8 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
     for pattern, build in (
         (_FREE + r"([fgFG](?:\^(?:\{[^{}]*\}|[0-9]))?'*|[A-Za-z](?:\^\{\([0-9a-z]+\)\}|'+))" + _INSIDE,
          lambda m: _applied(m[1], m[2])),
+        (r"(?:\\operatorname\{lcm\}|(?<![A-Za-z\\])lcm) ?\(([0-9]+(?:, ?[0-9]+)*)\)",
+         lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
@@ -135,7 +138,8 @@ def _huge(m: re.Match[str]) -> sympy.Basic | None:
         return _symbol(m[0]) if too_large(m[0]) else None
     value = None if too_large(exponent) else parsed(exponent)
     if isinstance(value, sympy.Rational):
-        return None if abs(value) <= MAX_EXPONENT else _symbol(m[1], str(value))
+        root, times = (m[1].isdecimal() and _sympy.perfect_power(int(m[1]))) or (m[1], 1)
+        return None if abs(value) <= MAX_EXPONENT else _symbol(str(root), str(times * value))
     return _symbol(m[0]) if too_large(m[0]) else None
 
 

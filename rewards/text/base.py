@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
@@ -56,9 +57,9 @@ class TextReward(Reward):
         # the part of a completion that is graded
         self.text_of: Callable[[str], str] = (lambda text: part(form.answer_of(text))) if form.marks else part
 
+    @abstractmethod
     def measure(self, row: Row, text: str) -> Score:
         """Score of a text as `text_of` returns it."""
-        raise NotImplementedError
 
     def grade(self, row: Row, completion: str) -> Score:
         return self.measure(row, self.text_of(completion))
@@ -77,25 +78,26 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
         super().__init__(name, params)
         self._table: Callable[[References], Table | None] = lru_cache(maxsize=params.cache)(self.table)
 
+    @abstractmethod
     def table(self, references: References) -> Table | None:
-        raise NotImplementedError
+        """None if no reference has a token."""
 
+    @abstractmethod
     def compare(self, table: Table, texts: Sequence[str]) -> list[Score]:
         """Scores of texts as `text_of` returns them."""
-        raise NotImplementedError
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kind "text"; a problem if there is nothing to compare with."""
         _, problem = self._table_of(_references(row))
         return ("" if problem else "text"), problem
 
-    def grade(self, row: Row, completion: str) -> Score:
-        return self._group(_references(row), [completion])[0]
+    def measure(self, row: Row, text: str) -> Score:
+        return self._group(_references(row), [text])[0]
 
     def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
-        scores: list[Score] = []
+        scores, texts = [], map(self.text_of, completions)
         for references, group in groupby(rows, _references):
-            scores += self._group(references, completions[len(scores) : len(scores) + sum(1 for _ in group)])
+            scores += self._group(references, [next(texts) for _ in group])
         return scores
 
     def _table_of(self, references: References | str) -> tuple[Table | None, str]:
@@ -105,11 +107,9 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
         table = self._table(references)
         return table, NOTHING_TO_COMPARE if table is None else ""
 
-    def _group(self, references: References | str, completions: Sequence[str]) -> list[Score]:
+    def _group(self, references: References | str, texts: Sequence[str]) -> list[Score]:
         table, problem = self._table_of(references)
-        if table is None:
-            return [error(problem) for _ in completions]
-        return self.compare(table, [self.text_of(text) for text in completions])
+        return [error(problem) for _ in texts] if table is None else self.compare(table, texts)
 
 
 def _references(row: Row) -> References | str:

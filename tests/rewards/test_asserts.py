@@ -184,7 +184,7 @@ def test_the_end_of_a_program_fails_what_asks_it_later() -> None:
     tests = "x = f(0)\nassert f(1) == 1\nassert f(2) == 2\nassert x == 0\nassert f(3) == 3"
     hangs = "def f(x):\n    while x == 2: pass\n    return x"
     assert statuses(hangs, tests, cpu_s=0.3) == ["passed", "timeout", "passed", "timeout"]
-    leaves = "def f(x):\n    if x == 2: exit()\n    return x"
+    leaves = "import os\ndef f(x):\n    if x == 2: os._exit(0)\n    return x"
     assert statuses(leaves, tests) == ["passed", "runtime_error", "passed", "runtime_error"]
 
 

@@ -55,6 +55,8 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("Options:\n(A) 1\n(B) 2", None), ("The answer is 5.\nCheers", None), ("The answer is C2.", None),
     # statements in other words
     (r"\[ \text{The answer is } (D) \]", "D"), ("The correct option that describes this process is (B).", "B"),
+    ("Hence, option (c) is correct.", "C"), ("The correct statement is B.", "B"), ("The correct value is c.", None),
+    ("The correct statement is B cells divide.", None), ("Statement (c) is correct, (d) is not.", None),
     ("This is option D.", "D"), ("so it must be (c)", "C"), ("After checking all, D is correct.", "D"),
     ("The right answer is clearly B!", "B"), ("We select option (C).", "C"), ("Hence, (B).", "B"), ("A: C", "C"),
     ("Answer seems to be A.", "A"), ("The answer to this question is (C).", "C"),

@@ -134,6 +134,7 @@ def test_livecodebench_functions() -> None:
 def test_mbpp_and_humaneval() -> None:
     mbpp = {"test_list": ["assert f(1) == 2"], "test_setup_code": "x = 1", "test_imports": ["import math"]}
     assert from_mbpp(mbpp)["source"] == "import math\nx = 1\nassert f(1) == 2"
+    assert from_mbpp({**mbpp, "test": "assert f(2) == 3"})["source"] == "import math\nx = 1\nassert f(2) == 3"
     humaneval = {"test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "f"}
     prompt = 'import math\n\n\ndef f(x):\n    """One more."""\n'
     continued = read(from_humaneval({**humaneval, "prompt": prompt}))

@@ -19,7 +19,8 @@ stand-ins, compare two of them by the program's `__eq__`, but never one with pla
 classes. Instances of classes in `declarations` are copied either way. What a call changes in its arguments is seen at
 once if it returns None, in the next statement if it returns a number or a text or its result is not kept, else after
 the next assert: `r = f(data); assert r == sorted(data)` must not be passed by a program that empties its argument. If
-the program's process ends, every later question to it fails as that one did.
+the program's process ends, every later question to it fails as that one did, and so does every later test where the
+tests catch that; `sys.exit` in a call only raises SystemExit.
 
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.

@@ -15,6 +15,7 @@ from typing import Any
 from .values import Node, Values
 
 _PIECE = 1 << 20
+RAISED = (Exception, SystemExit, KeyboardInterrupt)  # what goes to the other side; others end a process
 
 
 class Closed(Exception):
@@ -93,7 +94,7 @@ class Peer:
             raise Closed("an unreadable request") from None
         try:
             reply = self._result(self._perform(message["request"], args, kwargs), nodes, objects)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, it goes to the other side
+        except RAISED as problem:
             reply = self._raised(problem)
         self.send(reply)
 
@@ -104,7 +105,7 @@ class Peer:
         changed = [[at, new] for at, (old, new) in pairs if old is not new and json.dumps(old) != json.dumps(new)]
         return {"value": root, "nodes": after[len(nodes) :], "changed": changed}
 
-    def _raised(self, problem: Exception) -> dict[str, Any]:
+    def _raised(self, problem: BaseException) -> dict[str, Any]:
         try:
             root, nodes, _ = self.values.encode((problem.args, vars(problem)))
             text = str(problem)

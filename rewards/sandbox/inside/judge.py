@@ -30,6 +30,7 @@ class Verdicts:
         self._seen: dict[int, bool] = {}
         self._at: int | None = None  # the assert that runs and would raise
         self._own = False
+        self._caught: Died | None = None
         self._ran = False
         self.in_use = True
         self.program: Program
@@ -51,8 +52,11 @@ class Verdicts:
         self._at = number
 
     def ok(self, number: int) -> None:
-        """An assert held."""
+        """An assert held. It does not count after an end of the program's process that the tests caught."""
         self.settle(True)
+        if died := self._caught or self.program.died:
+            self.fail(number, died)
+            return
         self._at, self._ran = None, True
         if number not in self._seen:
             self._seen[number] = True
@@ -79,7 +83,8 @@ class Verdicts:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, raised: BaseException | None, trace: TracebackType | None) -> bool:
-        raised = raised or self.program.died
+        if raised is None and self.program.died:
+            self._caught = raised = self.program.died
         if raised is None:
             self.settle()
             if self._own and not self._ran:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .channel import Closed, Peer, TooLarge
+from .channel import RAISED, Closed, Peer, TooLarge
 from .values import MUTABLE, Node, Values, fill
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
@@ -38,7 +38,7 @@ class Program:
         self.died: Died | None = None
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
-        self.exceptions: dict[str, type[Exception]] = {}
+        self.exceptions: dict[str, type[BaseException]] = {}
         self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
         values = Values(self._encode, self._decode, generators=True)
         self.classes = values.classes
@@ -50,7 +50,7 @@ class Program:
         with contextlib.suppress(Died):
             try:
                 values = self.request("names", names, list(self.classes))
-            except Exception:  # noqa: BLE001 - the program's, or forged: no verdict on the tests
+            except RAISED:  # the program's, or forged: no verdict on the tests
                 values = {}
             if type(values) is not dict:
                 values = {}
@@ -122,22 +122,24 @@ class Program:
             except _UNREADABLE as problem:
                 raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
-    def _raised(self, message: dict[str, Any]) -> Exception:
+    def _raised(self, message: dict[str, Any]) -> BaseException:
         args, attributes = self._peer.value(message, self._peer.values.decode(message["nodes"]))
         kind, text = self._exception(message["raised"]), str(message["text"])
         problem = kind.__new__(kind, *args)
         if str(problem) != text:
             kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
             problem = kind.__new__(kind, *args)
+        if isinstance(problem, SystemExit):
+            SystemExit.__init__(problem, *args)  # which sets its code
         vars(problem).update((name, value) for name, value in attributes.items() if type(name) is str)
         return problem
 
-    def _exception(self, names: list[list[str]]) -> type[Exception]:
+    def _exception(self, names: list[list[str]]) -> type[BaseException]:
         """A class of the same name below the same class of the standard library; the tests' own, if they declare it."""
         own = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
         module, name = names[len(own)]
         kind = getattr(sys.modules.get(module), name, None)
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        if not (isinstance(kind, type) and issubclass(kind, RAISED)):
             raise ValueError("no exception")  # a forged answer: anything could be named here, exec too
         for name in reversed(own):
             kind = self.exceptions.setdefault(name, type(name, (kind,), {}))
