@@ -225,6 +225,28 @@ THOUGHT = (
     "<|begin_of_solution|>\n\n30 minutes.\n\n<|end_of_solution|>"
 )
 STILL = {"question": "How many minutes has half an hour?", "combined_text": THOUGHT, "domain": "puzzle"}
+PLUS = """import numpy as np
+
+def is_floats(x):
+    return isinstance(x, float) or isinstance(x, (list, tuple)) and all(isinstance(i, float) for i in x)
+
+def assertion(out, exp, atol):
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    if out != exp and atol != 0:
+        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert out == exp, f"out: {out}, exp: {exp}"
+
+"""
+
+
+def plus_loop(function: str, args: list[Any], result: Any, indent: str = "") -> str:
+    """Inputs and results as EvalPlus's files of tests have them."""
+    lines = [f"inputs = [{args!r}]", f"results = [{result!r}]", "for i, (inp, exp) in enumerate(zip(inputs, results)):"]
+    return "".join(f"{indent}{line}\n" for line in [*lines, f"    assertion({function}(*inp), exp, 0)"])
+
+
 DOUBLED = "def doubled(xs):\n    return [2 * x for x in xs]"
 
 # None: the task's rows are in this repository, and carry their gold.
@@ -282,6 +304,22 @@ FIXTURES: dict[str, Fixture | None] = {
             ),
         )
     ),
+    "humaneval_plus": Fixture(
+        (
+            Case(
+                {
+                    "task_id": "HumanEval/900",
+                    "prompt": 'def mean(xs: list[float]) -> float:\n    """ The mean. """\n',
+                    "canonical_solution": "    return sum(xs) / len(xs)\n",
+                    "test": PLUS + "def check(candidate):\n" + plus_loop("candidate", [[0.1, 0.2]], 0.15, "    "),
+                    "entry_point": "mean",
+                },
+                "The mean.",
+                fenced("def mean(xs):\n    return (xs[0] + xs[1]) * 0.5"),
+                fenced("def mean(xs):\n    return 0.1501"),
+            ),
+        )
+    ),
     "livecodebench": live("hard"),
     "livecodebench_easy": live_part("easy", "hard"),
     "livecodebench_hard": live_part("hard", "medium"),
@@ -300,6 +338,24 @@ FIXTURES: dict[str, Fixture | None] = {
                 "assert doubled([]) == []",
                 fenced(DOUBLED),
                 fenced("def doubled(xs):\n    return xs"),
+            ),
+        )
+    ),
+    "mbpp_plus": Fixture(
+        (
+            Case(
+                {
+                    "task_id": 900,
+                    "prompt": "Write a function that doubles each number.",
+                    "code": DOUBLED,
+                    "source_file": "x",
+                    "test_imports": [],
+                    "test_list": ["assert doubled([1, 2]) == [2, 4]"],
+                    "test": PLUS + plus_loop("doubled", [[3]], [6]),
+                },
+                "assert doubled([1, 2]) == [2, 4]",
+                fenced(DOUBLED),
+                fenced("def doubled(xs):\n    return [2, 4]"),
             ),
         )
     ),
