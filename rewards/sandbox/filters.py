@@ -10,7 +10,9 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import tomllib
 from functools import lru_cache
+from pathlib import Path
 
 from rewards.errors import RewardError
 
@@ -23,30 +25,10 @@ _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLE
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
 
-# No socket, fork, exec, kill, prctl, mount, mkdir, rename, ptrace, bpf, perf, keyctl, io_uring, memfd, SysV.
-_LEAF = """
-read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 flock
-fstat newfstatat stat lstat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat getcwd chdir
-open openat unlink unlinkat getdents64 fadvise64 ftruncate fsync fdatasync umask pipe pipe2 poll ppoll select pselect6
-epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd eventfd2 recvfrom shutdown getsockname getpeername
-mmap munmap mprotect mremap madvise brk membarrier mincore msync
-rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait sigaltstack restart_syscall
-setitimer getitimer alarm pause timerfd_create timerfd_settime timerfd_gettime
-futex futex_waitv set_robust_list get_robust_list rseq set_tid_address arch_prctl
-sched_yield sched_getaffinity sched_getparam sched_getscheduler getcpu getpriority
-nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage getrlimit
-getpid getppid gettid getuid geteuid getgid getegid getpgrp getpgid getsid getgroups getresuid getresgid
-uname sysinfo getrandom exit exit_group
-"""
-_BINARY = _LEAF + " execve execveat"
-_BUILD = (
-    _BINARY
-    + """
-fork vfork wait4 waitid rename renameat renameat2 mkdir mkdirat rmdir link linkat symlink
-symlinkat chmod fchmod fchmodat utimensat utime truncate fallocate creat sendfile copy_file_range
-"""
-)
-KINDS = {"python": _LEAF, "binary": _BINARY, "build": _BUILD}
+# Kind of process -> the calls that it may make with any arguments.
+KINDS: dict[str, str] = tomllib.loads(Path(__file__).with_name("syscalls.toml").read_text("utf-8"))
+KINDS["binary"] += KINDS["python"]
+KINDS["build"] += KINDS["binary"]
 
 
 class _Compare(ctypes.Structure):

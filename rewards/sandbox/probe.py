@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,48 +30,15 @@ from rewards.sandbox.types import Case, Limits
 if TYPE_CHECKING:
     from rewards.sandbox.box import Sandbox
 
-# Each function returns if it got through, and raises or returns False if it was stopped.
+ATTACKS = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
 PROGRAM = r"""
 import ctypes, gc, json, os, resource, socket, sys, threading
-world = json.loads(sys.stdin.read())
-libc = ctypes.CDLL(None)
-
-def connect_tcp(): socket.create_connection(("127.0.0.1", world["port"]), 1)
-def connect_abstract_unix(): socket.socket(socket.AF_UNIX).connect("\0" + world["abstract"])
-def read_a_file(): return bool(open(world["file"]).read())
-def read_passwd(): return bool(open("/etc/passwd").read())
-def list_a_directory(): os.listdir(os.path.dirname(world["file"]))
-def write_a_file(): open(world["file"] + ".new", "w").write("x")
-def see_processes(): return any(name.isdecimal() for name in os.listdir("/proc"))
-def read_the_environment(): return any("TOKEN" in name for name in os.environ)
-def read_parents_environment(): return bool(open(f"/proc/{os.getppid()}/environ").read())
-def kill_a_process(): os.kill(world["victim"], 9)
-def kill_the_parent(): os.kill(os.getppid(), 9)
-def fork_a_process(): os.fork() or os._exit(0)
-def run_a_shell(): return os.spawnv(os.P_WAIT, "/bin/sh", ["sh", "-c", "true"]) == 0
-def raise_limits(): resource.setrlimit(resource.RLIMIT_CPU, (-1, -1))
-def outlive_the_parent(): return libc.prctl(1, 0, 0, 0, 0) == 0
-def trace_the_parent(): return libc.ptrace(16, os.getppid(), 0, 0) == 0
-def new_namespace(): return libc.unshare(0x10000000) == 0
-def become_root(): return os.getuid() == 0 or os.setuid(0) is None
-def use_inherited_descriptors():
-    for fd in range(3, 1024):
-        try: os.fstat(fd)
-        except OSError: continue
-        return True
-    return False
-def find_the_secret():
-    prefix = world["prefix"]
-    return any(isinstance(o, str) and o.startswith(prefix) and len(o) > len(prefix) for o in gc.get_objects())
-
-through = {}
-for name, attack in list(globals().items()):
-    if callable(attack) and getattr(attack, "__module__", "") == "__main__":
-        try: through[name] = attack() is not False
-        except Exception: through[name] = False
+world, libc, through = json.loads(sys.stdin.read()), ctypes.CDLL(None), {}
+for name, attack in world["attacks"].items():
+    try: through[name] = eval(attack) is not False
+    except Exception: through[name] = False
 print(json.dumps(through))
 """
-
 BUILD = b'#include <unistd.h>\nasm(".incbin \\"%s\\"");\nint main() { return 0; }\n'
 
 
@@ -81,10 +49,6 @@ class Report:
     level: str
     versions: dict[str, str]
     attacks: list[tuple[str, bool]]
-
-    @property
-    def sound(self) -> bool:
-        return bool(self.attacks) and all(stopped for _, stopped in self.attacks)
 
 
 @contextlib.contextmanager
@@ -104,7 +68,7 @@ def world() -> Iterator[dict[str, Any]]:
         abstract.listen()
         addresses = {"port": server.getsockname()[1], "abstract": token, "file": str(path), "victim": victim.pid}
         try:
-            yield {**addresses, "prefix": f"secret {token} "}
+            yield {**addresses, "prefix": f"secret {token} ", "attacks": ATTACKS}
         finally:
             victim.kill()
 
@@ -118,7 +82,7 @@ def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
         through = {}
         with contextlib.suppress(ValueError, IndexError):
             through = json.loads(ran[0].stdout)
-        attacks = [(name.replace("_", " "), not reached) for name, reached in through.items()]
+        attacks = [(name, not reached) for name, reached in through.items()]
         if build and (compiler := shutil.which("g++")):
             source = BUILD % targets["file"].encode()
             built = sandbox.build({"a.cpp": source}, [compiler, "-c", "a.cpp", "-o", "a.o"], outputs=["a.o"])

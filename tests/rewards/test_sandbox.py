@@ -251,7 +251,7 @@ def test_a_machine_without_isolation_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_selfcheck() -> None:
     began = time.monotonic()
     report = selfcheck()
-    assert report.sound
+    assert all(stopped for _, stopped in report.attacks), report
     assert len(report.attacks) > 15
     assert report.versions["kernel"]
     assert time.monotonic() - began < 10
@@ -261,7 +261,9 @@ def test_the_attacks_of_the_probe_succeed_without_isolation(tmp_path: Path) -> N
     """Aimed at the victim instead of at this process."""
     with probe.world() as targets:
         program = tmp_path / "probe.py"
-        program.write_text(probe.PROGRAM.replace("os.getppid()", "world['victim']"))
+        program.write_text(probe.PROGRAM)
+        aimed = {name: attack.replace("os.getppid()", "world['victim']") for name, attack in probe.ATTACKS.items()}
+        targets["attacks"] = aimed
         command = [sys.executable, program]
         done = subprocess.run(command, input=json.dumps(targets), capture_output=True, text=True, env={"TOKEN": "x"})
     through = json.loads(done.stdout)
