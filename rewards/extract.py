@@ -19,14 +19,6 @@ from rewards.thinking import as_text
 ThinkingFormat = Annotated[str, BeforeValidator(as_text)]  # a thinking format as a parameter: name, mapping or object
 
 
-def with_format(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters whose `thinking`, if given as an object or a mapping, is the text that can be stored."""
-    given = dict(params)
-    if "thinking" in given:
-        given["thinking"] = as_text(given["thinking"])
-    return given
-
-
 def cut_short(row: Mapping[str, Any]) -> bool:
     """Whether the row says that its completion ended at the length limit."""
     meta = row.get("meta")

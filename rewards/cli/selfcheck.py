@@ -34,7 +34,8 @@ def machine() -> tuple[list[str], bool]:
     attacks = list(report.attacks)
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary"
-        for kind, name, text in ((kind, name, text) for kind in kinds for name, text in programs[kind].items()):
+        tried = [(kind, *attack) for kind in kinds for attack in programs[kind].items()]
+        for kind, name, text in tried:
             stopped = _score(kind, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
             attacks.append((f"{kind}: {name}", stopped))
     lines = [f"isolation level: {report.level}", *(f"{name}: {version}" for name, version in report.versions.items())]

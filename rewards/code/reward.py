@@ -13,24 +13,25 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.base import Reward, Row, Score, code_hash, params_of
+from rewards.base import Reward, Row, Score, code_hash, error, params_of
 from rewards.code.compare import Numbers, Spacing, Types
 from rewards.code.cpp.toolchain import toolchain
-from rewards.code.fences import Block, blocks, choose
+from rewards.code.fences import blocks, choose
 from rewards.code.grade import Terms, grade_program
 from rewards.code.preambles import Preamble
 from rewards.code.results import Graded
 from rewards.code.suites import Suite, read
 from rewards.errors import RewardError
-from rewards.extract import cut_short, with_format
+from rewards.extract import ThinkingFormat, cut_short
 from rewards.params import RewardParams
 from rewards.processes.slots import slot
 from rewards.sandbox import Limits, environment, shared
@@ -67,7 +68,7 @@ class CodeParams(RewardParams):
     fence: Literal["last", "first", "longest"] = "last"
     fences: Literal["prefer", "require", "any"] = "prefer"
     no_fence: Literal["reject", "accept"] = "reject"
-    thinking: str = "think"
+    thinking: ThinkingFormat = "think"
     truncated: Literal["unfenced", "always", "never"] = "unfenced"
     cpu_s: Annotated[float, Field(ge=0.05, le=3600.0)] = 4.0
     wall_s: Annotated[float, Field(ge=0.1, le=36000.0)] = 20.0
@@ -110,10 +111,6 @@ class CodeReward(Reward):
     batch_rows = 1  # a program may take minutes
     params: CodeParams
 
-    @classmethod
-    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
-        return super().create(name, with_format(params))
-
     def __init__(self, name: str, params: CodeParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
@@ -124,9 +121,6 @@ class CodeReward(Reward):
     def check_ready(self) -> None:
         """Raise RewardError if programs cannot be run here: no isolation, or no environment for programs."""
         shared()
-
-    def grade(self, row: Row, completion: str) -> Score:
-        return self.grade_many([row], [completion])[0]
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         suites: _Suites = {}
@@ -139,7 +133,7 @@ class CodeReward(Reward):
         else:
             with ThreadPoolExecutor(min(slots, len(jobs))) as threads:
                 results = dict(zip(jobs, threads.map(run, jobs), strict=True))
-        return [_copy(results[job]) if isinstance(job, _Job) else job for job in found]
+        return [deepcopy(results[job]) if isinstance(job, _Job) else job for job in found]
 
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
         """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
@@ -197,14 +191,14 @@ class CodeReward(Reward):
     def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
         suite = self._suite(row, suites)
         if isinstance(suite, Score):
-            return _copy(suite)
+            return deepcopy(suite)
         if not isinstance(completion, str):
-            return _error(f"the completion is {type(completion).__name__}, not a text")
+            return error(f"the completion is {type(completion).__name__}, not a text")
         p = self.params
         cut = p.truncated != "never" and cut_short(row)
         answer = self._format.answer_of(completion)
         found = blocks(answer)
-        block = self._choose(found, suite, unclosed=not cut)
+        block = choose(found, suite.language, p.fences, p.fence, unclosed=not cut)
         if cut and (block is None or p.truncated == "always"):
             return Score(0.0, "truncated")
         if not found and answer.strip() and p.no_fence == "accept":
@@ -215,9 +209,6 @@ class CodeReward(Reward):
             return Score(0.0, "no_answer", {"problem": f"no fence is marked as {suite.language}"} if found else {})
         return _Job(suite.program(block.code), suite, suite.key)
 
-    def _choose(self, found: Sequence[Block], suite: Suite, unclosed: bool) -> Block | None:
-        return choose(found, suite.language, self.params.fences, self.params.fence, unclosed)
-
     def _suite(self, row: Row, suites: _Suites) -> Suite | Score:
         tests = row.get("tests")
         if id(tests) not in suites:
@@ -225,7 +216,7 @@ class CodeReward(Reward):
                 suite = read(tests)
                 found: Suite | Score = replace(suite, items=suite.items[: self.params.max_tests or None])
             except RewardError as problem:
-                found = _error(str(problem))
+                found = error(str(problem)[:_SHOWN_CHARS])
             suites[id(tests)] = tests, found
         return suites[id(tests)][1]
 
@@ -242,7 +233,7 @@ class CodeReward(Reward):
                 graded = grade_program(job.code, job.suite, terms, sandbox)
             return self._score(graded, job.suite, sandbox.level)
         except RewardError as problem:
-            return _error(str(problem))
+            return error(str(problem)[:_SHOWN_CHARS])
 
     def _score(self, graded: Graded, suite: Suite, level: str) -> Score:
         details: dict[str, Any] = {"sandbox": level, "language": suite.language, "isolation": suite.isolation}
@@ -291,13 +282,3 @@ def _indented(answer: str, completion: str) -> str:
     at = completion.rfind(answer)
     start = completion.rfind("\n", 0, at) + 1
     return completion[start:at] + answer if completion[start:at].isspace() else answer
-
-
-def _error(problem: str) -> Score:
-    return Score(0.0, "error", {"problem": problem[:_SHOWN_CHARS]})
-
-
-def _copy(score: Score) -> Score:
-    """A score whose details are the caller's own."""
-    details = {key: [dict(one) for one in value] if key == "tests" else value for key, value in score.details.items()}
-    return replace(score, details=details)

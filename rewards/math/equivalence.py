@@ -16,25 +16,34 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
+from typing import Literal
 
 from rewards.math.latex import GREEK, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
+from rewards.math.parts import (
+    COMMA,
+    EQUALS,
+    IN,
+    NAME,
+    by_name,
+    cases,
+    matrix,
+    ranges,
+    span,
+    top_items,
+    unlabelled,
+    unwrapped,
+    variable,
+    with_holes,
+)
 from rewards.math.quantity import based, quantity, same_unit
-from rewards.math.ranges import COMMA, COMPARE, NAME, ranges, span, variable
 
 Verdict = bool | None
 Leaf = Callable[[str, str], Verdict]
+Ruling = Verdict | Literal["next rule"]  # of a rule, which may leave the decision to the next one
+_NEXT: Literal["next rule"] = "next rule"
 
 MAX_ITEMS = 64
-_IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
-_EQUALS = re.compile(r"(?<![<>!=])=+")
-_UNEQUAL = re.compile(r"(\\?[A-Za-z]+) ?\\ne ?(.+)")
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
-_SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
-_CASES = re.compile(
-    r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL
-)
-_CONDITION = re.compile(r"^(?:if|for|when|where) +")
-_MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
@@ -64,7 +73,6 @@ _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
-_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 _EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions"})
 
@@ -121,18 +129,9 @@ def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
     if x is not None and y is not None:
         return x == y
     for rule in _RULES:
-        decided, verdict = rule(g, a, leaf)
-        if decided:
-            return verdict
+        if (ruling := rule(g, a, leaf)) != _NEXT:
+            return ruling
     return leaf(g, a)
-
-
-Ruling = tuple[bool, Verdict]
-_PASS: Ruling = (False, None)
-
-
-def _ruled(verdict: Verdict) -> Ruling:
-    return True, verdict
 
 
 def _all(verdicts: Iterable[Verdict]) -> Verdict:
@@ -176,14 +175,14 @@ def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
     may be the rounded one. `x \\approx 5` states 5.
     """
     if not _APPROX.search(g) and not _APPROX.search(a):
-        return _PASS
+        return _NEXT
     sides_g, sides = ([side for side in split_top(text, _APPROX) if not NAME.fullmatch(side)] for text in (g, a))
     if not sides_g or not sides:
-        return _ruled(False)
+        return False
     verdict = _equal(sides_g[0], sides[0], leaf)
     if verdict is not True and len(sides) > 1 and not _DECIMAL.fullmatch(sides[0]) and len(sides_g) == 1:
         verdict = rational(sides_g[0]) is not None and _equal(sides_g[0], sides[-1], leaf)
-    return _ruled(_all([verdict, *(_near(sides[0], other, leaf) for other in sides[1:])]))
+    return _all([verdict, *(_near(sides[0], other, leaf) for other in sides[1:])])
 
 
 def _near(exact: str, rounded: str, leaf: Leaf) -> Verdict:
@@ -212,98 +211,33 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
         )
         if len(names) == 2 and names[0] != names[1]:  # `n\pi, n \in Z` for `k\pi, k \in Z`
             if re.search(rf"(?<![A-Za-z\\]){names[0]}(?![A-Za-z])", bare_a):
-                return _ruled(False)
+                return False
             bare_a = re.sub(rf"(?<![A-Za-z\\]){names[1]}(?![A-Za-z])", names[0], bare_a)
-    return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
-
-
-def _rule_wrappers(g: str, a: str, leaf: Leaf) -> Ruling:
-    """Drop `x \\in`, braces that only group, and round brackets around one thing."""
-    bare_g, bare_a = _strip(g), _strip(a)
-    return _ruled(_equal(bare_g, bare_a, leaf)) if (bare_g, bare_a) != (g, a) else _PASS
-
-
-def _strip(text: str) -> str:
-    text = _IN.sub("", text)
-    builder = _SET_BUILDER.fullmatch(text)
-    if builder and (COMPARE.search(builder[1]) or "=" in builder[1]):
-        return builder[1].strip()
-    parts = unwrap(text)
-    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or len(split_top(parts[1], COMMA)) < 2):
-        return parts[1] or text
-    return text
-
-
-def _items(text: str) -> list[str]:
-    """Top-level items of an unbracketed list, each `\\pm` taken apart into its two values."""
-    items: list[str] = []
-    for part in split_top(text, COMMA):
-        if _PLUS_MINUS.search(part) and unwrap(part) is None:
-            signs = [("+", "-"), ("-", "+")]
-            items += [
-                _PLUS_MINUS.sub(lambda m, s=s: s[m.group() == r"\mp"], part).removeprefix("+")  # type: ignore[misc]
-                for s in signs
-            ]
-        else:
-            items.append(part)
-    return items
+    return _equal(bare_g, bare_a, leaf) if (bare_g, bare_a) != (g, a) else _NEXT
 
 
 def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
-    gs, as_ = _items(g), _items(a)
+    gs, as_ = top_items(g), top_items(a)
     if len(gs) == 1 and len(as_) == 1:
-        return _PASS
+        return _NEXT
     for many, other, flip in ((gs, a, False), (as_, g, True)):
-        value = _IN.sub("", _unlabelled(other))
+        value = IN.sub("", unlabelled(other))
         parts = unwrap(value)
-        if len(many) > 1 and parts and len(_items(parts[1])) > 1:
-            kind, inside = parts[0] + parts[2], _items(parts[1])
-            named = _by_name(many) if kind == "()" else None
+        if len(many) > 1 and parts and len(top_items(parts[1])) > 1:
+            kind, inside = parts[0] + parts[2], top_items(parts[1])
+            named = by_name(many) if kind == "()" else None
             if not named and len(inside) == 2 and "{" not in kind and (kind != "()" or value == other):
-                return _ruled(False)  # an interval, or what may be one
+                return False  # an interval, or what may be one
             compare, items = (_ordered if kind == "()" else _unordered), named or many
-            return _ruled(compare(inside, items, leaf) if flip else compare(items, inside, leaf))
-    return _ruled(_unordered(gs, as_, leaf))
-
-
-def _unlabelled(text: str) -> str:
-    """The value of `(x,y) = (1,2)` or `S = \\{1,2\\}`."""
-    sides = split_top(text, _EQUALS)
-    return sides[1] if len(sides) == 2 and NAME.fullmatch(sides[0]) else text
-
-
-def _by_name(items: list[str]) -> list[str] | None:
-    """The values of `x = 2, y = 3` in the order of their names, as a tuple has them; None for other lists."""
-    sides = [split_top(item, _EQUALS) for item in items]
-    if not all(len(pair) == 2 and re.fullmatch("[A-Za-z]", pair[0]) for pair in sides):
-        return None
-    values = dict(sides)
-    return [values[name] for name in sorted(values)] if len(values) == len(items) else None
-
-
-def _with_holes(text: str) -> str:
-    r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
-    builder = _SET_BUILDER.fullmatch(text)
-    items = split_top(builder[1] if builder else text, COMMA)
-    holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
-    bounds = [item for item in items if not _UNEQUAL.fullmatch(item)] or [r"(-\infty,\infty)"]
-    interval = span(bounds[0]) if len({m[1] for m in holes}) == len(bounds) == 1 else None
-    if interval is None or variable(bounds[0]) not in ("", holes[0][1]):
-        return text
-    values = ",".join(m[2] for m in holes)
-    return rf"{interval.opening}{interval.low},{interval.high}{interval.closing} \setminus \{{{values}\}}"
-
-
-def _rule_holes(g: str, a: str, leaf: Leaf) -> Ruling:
-    whole_g, whole_a = _with_holes(g), _with_holes(a)
-    return _ruled(_equal(whole_g, whole_a, leaf)) if (whole_g, whole_a) != (g, a) else _PASS
+            return compare(inside, items, leaf) if flip else compare(items, inside, leaf)
+    return _unordered(gs, as_, leaf)
 
 
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = ranges(g), ranges(a)
     if len(gs) == 1 and len(as_) == 1:
-        return _PASS
-    return _ruled(True if _unordered(gs, as_, leaf) is True else leaf(g, a))
+        return _NEXT
+    return True if _unordered(gs, as_, leaf) is True else leaf(g, a)
 
 
 def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -313,85 +247,60 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
         name_g, name_a = variable(g), variable(a)
         brackets = (span_g.opening, span_g.closing) == (span_a.opening, span_a.closing)
         if not brackets or (name_g and name_a and name_g != name_a):
-            return _ruled(False)
-        return _ruled(_ordered([span_g.low, span_g.high], [span_a.low, span_a.high], leaf))
+            return False
+        return _ordered([span_g.low, span_g.high], [span_a.low, span_a.high], leaf)
     parts_g, parts_a = unwrap(g), unwrap(a)
     sets = [parts for parts in (parts_g, parts_a) if parts and parts[0] == r"\{"]
-    if len(sets) == 1 and len(_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
+    if len(sets) == 1 and len(top_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
         # a set of one thing is often given as that thing
-        return _ruled(_equal(sets[0][1], a, leaf) if parts_g in sets else _equal(g, sets[0][1], leaf))
+        return _equal(sets[0][1], a, leaf) if parts_g in sets else _equal(g, sets[0][1], leaf)
     if parts_g and parts_a:
         if (parts_g[0], parts_g[2]) != (parts_a[0], parts_a[2]):
-            return _ruled(False)
+            return False
         compare = _unordered if parts_g[0] == r"\{" else _ordered
-        return _ruled(compare(_items(parts_g[1]), _items(parts_a[1]), leaf))
-    return _PASS
-
-
-def _matrix(text: str) -> list[list[str]] | None:
-    m = _MATRIX.fullmatch(text)
-    if not m and text.startswith("[["):  # as programs write it
-        lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
-        return [split_top(line[1], COMMA) for line in lines if line] if all(lines) else None
-    if not m or r"\begin" in m[2]:
-        return None
-    rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
-    return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]
+        return compare(top_items(parts_g[1]), top_items(parts_a[1]), leaf)
+    return _NEXT
 
 
 def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
-    rows_g, rows_a = _matrix(g), _matrix(a)
+    rows_g, rows_a = matrix(g), matrix(a)
     if rows_g is None and rows_a is None:
-        return _PASS
+        return _NEXT
     for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
         parts = unwrap(other)
         if rows and parts and parts[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
             cells, items = [cell for row in rows for cell in row], split_top(parts[1], COMMA)  # a vector
-            return _ruled(_ordered(items, cells, leaf) if flip else _ordered(cells, items, leaf))
+            return _ordered(items, cells, leaf) if flip else _ordered(cells, items, leaf)
     if rows_g is None or rows_a is None:
-        return _ruled(leaf(g, a))
+        return leaf(g, a)
     if [len(row) for row in rows_g] != [len(row) for row in rows_a]:
-        return _ruled(False)
-    return _ruled(_ordered(list(chain(*rows_g)), list(chain(*rows_a)), leaf))
-
-
-def _cases(text: str) -> str:
-    """A system of equations as a list; a function by cases as a list of (value, condition)."""
-    m = _CASES.fullmatch(_unlabelled(text))
-    if m is None:
-        return text
-    rows = [[cell.strip(" ,.;") for cell in row.split("&")] for row in m[1].split(r"\\") if row.strip()]
-    return ", ".join(f"({row[0]}, {_CONDITION.sub('', row[1])})" if row[1:] else row[0] for row in rows)
-
-
-def _rule_cases(g: str, a: str, leaf: Leaf) -> Ruling:
-    listed_g, listed_a = _cases(g), _cases(a)
-    return _ruled(_equal(listed_g, listed_a, leaf)) if (listed_g, listed_a) != (g, a) else _PASS
+        return False
+    return _ordered(list(chain(*rows_g)), list(chain(*rows_a)), leaf)
 
 
 def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand."""
     sides_g, sides_a = _sides(g), _sides(a)
     if not sides_g or not sides_a:
-        return _ruled(False)
+        return False
     if len(sides_g) == 1 and len(sides_a) == 1:
-        return _PASS
+        return _NEXT
     named_g, named_a = _LABEL.fullmatch(sides_g[0]), _LABEL.fullmatch(sides_a[0])
     if len(sides_g) == 1:
-        return _ruled(_value_of(g, sides_a, leaf))
+        return _value_of(g, sides_a, leaf)
     if len(sides_a) == 1:
-        return _ruled(_equal(sides_g[-1], a, leaf) if named_g else False)
+        return _equal(sides_g[-1], a, leaf) if named_g else False
     if named_g and named_a:
         if squeeze(sides_g[0]) == squeeze(sides_a[0]):
-            return _ruled(_equal(sides_g[-1], sides_a[-1], leaf))
+            return _equal(sides_g[-1], sides_a[-1], leaf)
         if not (_has_letters(sides_g[-1]) and _has_letters(sides_a[-1])):
-            return _ruled(False)
-    return _ruled(leaf(g, a))
+            return False
+    return leaf(g, a)
 
 
 def _sides(text: str) -> list[str]:
     """Sides of an equation or chain of them, the text itself if it is none, nothing if a side is missing."""
-    sides = split_top(text, _EQUALS)
+    sides = split_top(text, EQUALS)
     return [] if not sides or text.startswith("=") or text.endswith("=") else sides
 
 
@@ -416,41 +325,41 @@ def _has_letters(text: str) -> bool:
 def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
     based_g, based_a = based(g), based(a)
     if based_g and not based_a:
-        return _ruled(squeeze(a).upper() == based_g[0])  # the base is understood from the question
+        return squeeze(a).upper() == based_g[0]  # the base is understood from the question
     value = int(*based_g) if based_g else rational(g)
-    return _ruled(value == int(*based_a)) if based_a and value is not None else _PASS
+    return value == int(*based_a) if based_a and value is not None else _NEXT
 
 
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     qg, qa = quantity(g), quantity(a)
     if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
-        return _PASS
+        return _NEXT
     for degrees, other, flip in ((qg, qa, False), (qa, qg, True)):
         if degrees.unit == {"degree"} and other.unit <= {"rad"} and r"\pi" in other.value:
             radians = rf"({degrees.value})\cdot\frac{{\pi}}{{180}}"
-            return _ruled(_equal(other.value, radians, leaf) if flip else _equal(radians, other.value, leaf))
+            return _equal(other.value, radians, leaf) if flip else _equal(radians, other.value, leaf)
     if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qg.unit or qa.unit)):
-        return _ruled(False)
+        return False
     verdict = _equal(qg.value, qa.value, leaf)
     x, y = rational(qg.value), rational(qa.value)
     if qg.percent == qa.percent or x is None or y is None:
-        return _ruled(verdict)
+        return verdict
     if qg.percent:
-        return _ruled(y in (x, x / 100))
+        return y in (x, x / 100)
     # The gold leaves the sign out: a share up to 1 is meant as such, a larger number is a number of percent.
-    return _ruled(y == (x if abs(x) > 1 else 100 * x))
+    return y == (x if abs(x) > 1 else 100 * x)
 
 
 def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
     letter, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
-    return _ruled(letter[1] in given.groups()) if letter and given else _PASS
+    return letter[1] in given.groups() if letter and given else _NEXT
 
 
 def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
     times = [m for m in (_TIME.fullmatch(g), _TIME.fullmatch(a)) if m]
     halves = {m[3].lower() for m in times if m[3]}
-    return _ruled(times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2) if len(times) == 2 else _PASS
+    return times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2 if len(times) == 2 else _NEXT
 
 
 _PHRASES = {"dne": "does not exist", "no solutions": "no solution"}
@@ -464,10 +373,10 @@ def _words(text: str) -> str:
 def _rule_words(g: str, a: str, leaf: Leaf) -> Ruling:
     """Words are compared as words: as products of letters, `even` would equal `neve`."""
     if is_prose(g) or is_prose(a):
-        return _ruled(bool(_words(g)) and _words(g) == _words(a))
+        return bool(_words(g)) and _words(g) == _words(a)
     if len(g) > 2 and g.isalpha() and g[0].lower() + g[1:] == a[0].lower() + a[1:]:
-        return _ruled(True)  # `Odd`, `odd`
-    return _PASS
+        return True  # `Odd`, `odd`
+    return _NEXT
 
 
 def is_prose(text: str) -> bool:
@@ -480,16 +389,26 @@ def is_prose(text: str) -> bool:
     return bool(re.search(r"[^\W\d_]{5,}", bare))
 
 
+def _rewritten(change: Callable[[str], str]) -> Callable[[str, str, Leaf], Ruling]:
+    """The rule that compares what a rewriting makes of both sides, where it changes one."""
+
+    def rule(g: str, a: str, leaf: Leaf) -> Ruling:
+        sides = change(g), change(a)
+        return _equal(*sides, leaf) if sides != (g, a) else _NEXT
+
+    return rule
+
+
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
-    _rule_cases,
+    _rewritten(cases),
     _rule_additions,
-    _rule_holes,
+    _rewritten(with_holes),
     _rule_approximation,
     _rule_unions,
     _rule_lists,
     _rule_equations,
-    _rule_wrappers,
+    _rewritten(unwrapped),
     _rule_times,
     _rule_brackets,
     _rule_matrices,

@@ -68,7 +68,8 @@ class TextReward(Reward):
 class ReferenceReward(TextReward, FansOut, Generic[Table]):
     """Grades the text of each completion against a table of its row's references.
 
-    Subclasses make a table (`table`, None if no reference has a token) and grade texts with it (`compare`).
+    Subclasses make a table (`table`, None if no reference has a token) and grade a text with it (`against`), or several
+    at once (`compare`).
     Consecutive rows with the same references are graded together. Thread-safe: tables are not changed once made.
     """
 
@@ -82,9 +83,12 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
     def table(self, references: References) -> Table | None:
         """None if no reference has a token."""
 
-    @abstractmethod
+    def against(self, table: Table, text: str) -> Score:
+        """Score of a text as `text_of` returns it."""
+        return self.compare(table, [text])[0]
+
     def compare(self, table: Table, texts: Sequence[str]) -> list[Score]:
-        """Scores of texts as `text_of` returns them."""
+        return [self.against(table, text) for text in texts]
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kind "text"; a problem if there is nothing to compare with."""

@@ -10,7 +10,7 @@ details count those tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
@@ -46,41 +46,33 @@ class BertScore(ReferenceReward[list[Vectors]]):
     fans_out = False  # workers read no model files
     params: BertScoreParams
 
-    def __init__(self, name: str, params: BertScoreParams) -> None:
-        super().__init__(name, params)
-        self._loaded: tuple[Any, Any] | None = None
-
     def check_ready(self) -> None:
         """Load the encoder. Raises RewardError."""
-        self._encoder()
+        _ = self._encoder
 
+    @cached_property
     def _encoder(self) -> tuple[Any, Any]:
         """Tokenizer and model, loaded at the first use."""
-        if self._loaded is None:
-            try:
-                from transformers import AutoModel, AutoTokenizer
-            except ImportError:
-                raise RewardError("bertscore needs torch and transformers: score in the environment `vllm`") from None
-            given = {"revision": self.params.revision} if self.params.revision else {}
-            try:
-                tokenizer: Any = AutoTokenizer.from_pretrained(self.params.model, **given)
-                model: Any = AutoModel.from_pretrained(self.params.model, **given)
-            except (OSError, ValueError) as problem:
-                raise RewardError(f"encoder {self.params.model!r}: {' '.join(str(problem).split())[:200]}") from None
-            layers = model.config.num_hidden_layers
-            if layers < self.params.layer:
-                raise RewardError(f"encoder {self.params.model!r} has {layers} layers: set layer, not above that")
-            self._loaded = tokenizer, model.eval()
-        return self._loaded
+        try:
+            from transformers import AutoModel, AutoTokenizer
+        except ImportError:
+            raise RewardError("bertscore needs torch and transformers: score in the environment `vllm`") from None
+        given = {"revision": self.params.revision} if self.params.revision else {}
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.params.model, **given)
+            model: Any = AutoModel.from_pretrained(self.params.model, **given)
+        except (OSError, ValueError) as problem:
+            raise RewardError(f"encoder {self.params.model!r}: {' '.join(str(problem).split())[:200]}") from None
+        layers = model.config.num_hidden_layers
+        if layers < self.params.layer:
+            raise RewardError(f"encoder {self.params.model!r} has {layers} layers: set layer, not above that")
+        return tokenizer, model.eval()
 
     def table(self, references: References) -> list[Vectors] | None:
         filled = [reference for reference in references if reference.strip()]
         return [self._vectors(reference) for reference in filled] or None
 
-    def compare(self, table: list[Vectors], texts: Sequence[str]) -> list[Score]:
-        return [self._score(table, text) for text in texts]
-
-    def _score(self, table: list[Vectors], text: str) -> Score:
+    def against(self, table: list[Vectors], text: str) -> Score:
         if not text:
             return Score(0.0, "no_answer", {"problem": "the text is blank"})
         mine = self._vectors(text)
@@ -91,7 +83,7 @@ class BertScore(ReferenceReward[list[Vectors]]):
     def _vectors(self, text: str) -> Vectors:
         import torch
 
-        tokenizer, model = self._encoder()
+        tokenizer, model = self._encoder
         limit = model.config.max_position_embeddings
         whole = len(tokenizer(text)["input_ids"])
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)["input_ids"]

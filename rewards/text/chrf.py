@@ -8,7 +8,6 @@ White space does not count, so languages without spaces are graded like others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -37,16 +36,12 @@ class Chrf(ReferenceReward[list[str]]):
 
     def __init__(self, name: str, params: ChrfParams) -> None:
         super().__init__(name, params)
-        chosen = {key: getattr(params, key) for key in ("char_order", "word_order", "beta", "lowercase")}
-        self._metric = CHRF(**chosen)
+        self._metric = CHRF(params.char_order, params.word_order, params.beta, params.lowercase)
 
     def table(self, references: References) -> list[str] | None:
         return [reference for reference in references if reference.strip()] or None
 
-    def compare(self, table: list[str], texts: Sequence[str]) -> list[Score]:
-        return [self._score(table, text) for text in texts]
-
-    def _score(self, references: list[str], text: str) -> Score:
+    def against(self, table: list[str], text: str) -> Score:
         if not text:
             return Score(0.0, "no_answer", {"problem": "the text is blank"})
-        return Score(self._metric.sentence_score(text, references).score / 100)
+        return Score(self._metric.sentence_score(text, table).score / 100)

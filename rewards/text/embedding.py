@@ -10,6 +10,7 @@ takes well under a millisecond a text. `model` is a folder, or an id on the Hub 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,27 +86,22 @@ class Embedding(ReferenceReward["NDArray[np.float32]"]):
     fans_out = False  # workers read no model files
     params: EmbeddingParams
 
-    def __init__(self, name: str, params: EmbeddingParams) -> None:
-        super().__init__(name, params)
-        self._loaded: Encoder | None = None
-
     def check_ready(self) -> None:
         """Load the encoder. Raises RewardError."""
-        self.encoder()
+        _ = self.encoder
 
+    @cached_property
     def encoder(self) -> Encoder:
         """The encoder, loaded at its first use."""
-        if self._loaded is None:
-            self._loaded = Encoder(_folder(self.params.model, self.params.revision))
-        return self._loaded
+        return Encoder(_folder(self.params.model, self.params.revision))
 
     def table(self, references: References) -> NDArray[np.float32] | None:
-        vectors, lengths = self.encoder().encode(references, self.params.max_tokens)
+        vectors, lengths = self.encoder.encode(references, self.params.max_tokens)
         return vectors if any(lengths) else None
 
     def compare(self, table: NDArray[np.float32], texts: Sequence[str]) -> list[Score]:
         most = self.params.max_tokens
-        vectors, lengths = self.encoder().encode(texts, most)
+        vectors, lengths = self.encoder.encode(texts, most)
         closest = (vectors @ table.T).max(axis=1)
         return [_score(float(value), length, most) for value, length in zip(closest, lengths, strict=True)]
 

@@ -53,9 +53,6 @@ class Keywords(ReferenceReward[list[Keys]]):
     def table(self, references: References) -> list[Keys] | None:
         return [keys for keys in map(self._keys, references) if keys.phrases] or None
 
-    def compare(self, table: list[Keys], texts: Sequence[str]) -> list[Score]:
-        return [self._score(table, words(text)) for text in texts]
-
     def _keys(self, reference: str) -> Keys:
         phrases = tuple(dict.fromkeys(phrases_of(words(reference), self.params.phrase)))
         by_first: dict[str, list[int]] = {}
@@ -63,13 +60,13 @@ class Keywords(ReferenceReward[list[Keys]]):
             by_first.setdefault(phrase[0], []).append(place)
         return Keys(phrases, by_first)
 
-    def _score(self, table: list[Keys], text: list[str]) -> Score:
-        content = sum(word not in STOP_WORDS and word != _BREAK for word in text)
-        if not any(text):
+    def against(self, table: list[Keys], text: str) -> Score:
+        found = words(text)
+        if not any(found):
             return Score(0.0, "no_answer", {"problem": "the text has no word"})
-        return max((self._against(keys, text, content) for keys in table), key=lambda score: score.value)
+        return max((self._score(keys, found) for keys in table), key=lambda score: score.value)
 
-    def _against(self, keys: Keys, text: list[str], content: int) -> Score:
+    def _score(self, keys: Keys, text: list[str]) -> Score:
         places = [
             place
             for at, word in enumerate(text)
@@ -82,7 +79,7 @@ class Keywords(ReferenceReward[list[Keys]]):
         if self.params.measure == "recall" or not matched:
             return Score(recall, "scored", details)
         covered = sum(len(keys.phrases[place]) for place in set(places))
-        precision = min(1.0, covered / content)
+        precision = min(1.0, covered / sum(word not in STOP_WORDS and word != _BREAK for word in text))
         return Score(2 * precision * recall / (precision + recall), "scored", details)
 
 

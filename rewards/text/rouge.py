@@ -48,22 +48,16 @@ class RougeL(ReferenceReward[Encoded]):
         letters = dict(zip(words, map(chr, range(len(words))), strict=True))
         return Encoded(letters, tuple("".join(map(letters.__getitem__, reference)) for reference in tokens))
 
-    def compare(self, table: Encoded, texts: Sequence[str]) -> list[Score]:
-        return [_score(table, rouge_tokens(text)) for text in texts]
-
-
-def _score(table: Encoded, tokens: Sequence[str]) -> Score:
-    if not tokens:
-        return Score(0.0, "no_answer", {"problem": "the text has no token, ROUGE-L is not defined"})
-    known = "".join(map(table.letters.get, tokens, repeat("")))  # the others are in no common subsequence
-    values = [_f1(LCSseq.similarity(known, reference), len(tokens), len(reference)) for reference in table.references]
-    best = max(values)
-    return Score(best, "scored", {"tokens": len(tokens), "best": values.index(best)})
-
-
-def _f1(common: int, length: int, target: int) -> float:
-    """Harmonic mean of common/length and common/target, rounded as rouge-score rounds it."""
-    return _harmonic(common / length, common / target) if common else 0.0
+    def against(self, table: Encoded, text: str) -> Score:
+        tokens = rouge_tokens(text)
+        if not tokens:
+            return Score(0.0, "no_answer", {"problem": "the text has no token, ROUGE-L is not defined"})
+        known = "".join(map(table.letters.get, tokens, repeat("")))  # the others are in no common subsequence
+        common = [LCSseq.similarity(known, reference) for reference in table.references]
+        pairs = zip(common, map(len, table.references), strict=True)  # rounded as rouge-score rounds it
+        values = [_harmonic(same / len(tokens), same / length) if same else 0.0 for same, length in pairs]
+        best = max(values)
+        return Score(best, "scored", {"tokens": len(tokens), "best": values.index(best)})
 
 
 def _harmonic(a: float, b: float) -> float:

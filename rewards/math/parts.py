@@ -1,0 +1,150 @@
+r"""Answers of several parts: lists, matrices, systems and cases, intervals however written: `[2,5)`, `2 \le x < 5`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rewards.math.latex import split_top, unwrap
+
+COMMA = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
+_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])")
+_CUP = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]]) *U *(?=[(\[])")
+COMPARE = re.compile(r"\\(?:le|ge)(?![a-zA-Z])|<=|>=|[<>]")
+NAME = re.compile(
+    r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
+)
+IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
+EQUALS = re.compile(r"(?<![<>!=])=+")
+_UNEQUAL = re.compile(r"(\\?[A-Za-z]+) ?\\ne ?(.+)")
+_SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
+_CASES = re.compile(
+    r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL
+)
+_CONDITION = re.compile(r"^(?:if|for|when|where) +")
+_MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
+
+
+@dataclass(frozen=True)
+class Span:
+    """An interval: its brackets and its ends as texts."""
+
+    opening: str
+    low: str
+    high: str
+    closing: str
+
+
+def span(text: str) -> Span | None:
+    """An interval in brackets, or an inequality in one variable with numbers on the other sides."""
+    parts = unwrap(text)
+    if parts and parts[0] in "([":
+        ends = split_top(parts[1], COMMA)
+        return Span(parts[0], ends[0], ends[1], parts[2]) if len(ends) == 2 else None
+    marks = [m.group() for m in COMPARE.finditer(text)]
+    signs = [("<" if mark in ("<", "<=", r"\le") else ">", mark in "<>") for mark in marks]
+    sides = [side.strip() for side in COMPARE.split(text)]
+    if not signs or "=" in COMPARE.sub("", text) or len({sign for sign, _ in signs}) > 1 or not all(sides):
+        return None
+    if signs[0][0] == ">":
+        sides.reverse()
+        signs.reverse()
+    opening, closing = "()" if signs[0][1] else "[]"
+    if len(sides) == 3 and NAME.fullmatch(sides[1]):
+        return Span(opening, sides[0], sides[2], ")" if signs[1][1] else "]")
+    if len(sides) == 2 and NAME.fullmatch(sides[0]) and not NAME.fullmatch(sides[1]):
+        return Span("(", r"-\infty", sides[1], closing)
+    if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
+        return Span(opening, sides[0], r"\infty", ")")
+    return None
+
+
+def variable(text: str) -> str:
+    """The name that an inequality bounds, empty for an interval."""
+    if unwrap(text):
+        return ""
+    return next((side.strip() for side in COMPARE.split(text) if NAME.fullmatch(side.strip())), "")
+
+
+def ranges(text: str) -> list[str]:
+    """Parts of a union, also where it is written `x < 1 or x > 2`."""
+    parts = split_top(text, _OR)
+    names = {variable(part) for part in parts}
+    return parts if len(parts) > 1 and len(names) == 1 and names != {""} else split_top(text, _CUP)
+
+
+def unwrapped(text: str) -> str:
+    r"""Without `x \in`, braces that only group, and round brackets around one thing."""
+    text = IN.sub("", text)
+    builder = _SET_BUILDER.fullmatch(text)
+    if builder and (COMPARE.search(builder[1]) or "=" in builder[1]):
+        return builder[1].strip()
+    parts = unwrap(text)
+    if parts and parts[0] + parts[2] in ("{}", "()") and (parts[0] == "{" or len(split_top(parts[1], COMMA)) < 2):
+        return parts[1] or text
+    return text
+
+
+def top_items(text: str) -> list[str]:
+    """Top-level items of an unbracketed list, each `\\pm` taken apart into its two values."""
+    listed: list[str] = []
+    for part in split_top(text, COMMA):
+        if _PLUS_MINUS.search(part) and unwrap(part) is None:
+            signs = [("+", "-"), ("-", "+")]
+            listed += [
+                _PLUS_MINUS.sub(lambda m, s=s: s[m.group() == r"\mp"], part).removeprefix("+")  # type: ignore[misc]
+                for s in signs
+            ]
+        else:
+            listed.append(part)
+    return listed
+
+
+def unlabelled(text: str) -> str:
+    """The value of `(x,y) = (1,2)` or `S = \\{1,2\\}`."""
+    sides = split_top(text, EQUALS)
+    return sides[1] if len(sides) == 2 and NAME.fullmatch(sides[0]) else text
+
+
+def by_name(items: list[str]) -> list[str] | None:
+    """The values of `x = 2, y = 3` in the order of their names, as a tuple has them; None for other lists."""
+    sides = [split_top(item, EQUALS) for item in items]
+    if not all(len(pair) == 2 and re.fullmatch("[A-Za-z]", pair[0]) for pair in sides):
+        return None
+    values = dict(sides)
+    return [values[name] for name in sorted(values)] if len(values) == len(items) else None
+
+
+def with_holes(text: str) -> str:
+    r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
+    builder = _SET_BUILDER.fullmatch(text)
+    items = split_top(builder[1] if builder else text, COMMA)
+    holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
+    bounds = [item for item in items if not _UNEQUAL.fullmatch(item)] or [r"(-\infty,\infty)"]
+    interval = span(bounds[0]) if len({m[1] for m in holes}) == len(bounds) == 1 else None
+    if interval is None or variable(bounds[0]) not in ("", holes[0][1]):
+        return text
+    values = ",".join(m[2] for m in holes)
+    return rf"{interval.opening}{interval.low},{interval.high}{interval.closing} \setminus \{{{values}\}}"
+
+
+def matrix(text: str) -> list[list[str]] | None:
+    """Rows of cells."""
+    m = _MATRIX.fullmatch(text)
+    if not m and text.startswith("[["):  # as programs write it
+        lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
+        return [split_top(line[1], COMMA) for line in lines if line] if all(lines) else None
+    if not m or r"\begin" in m[2]:
+        return None
+    rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
+    return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]
+
+
+def cases(text: str) -> str:
+    """A system of equations as a list; a function by cases as a list of (value, condition)."""
+    m = _CASES.fullmatch(unlabelled(text))
+    if m is None:
+        return text
+    rows = [[cell.strip(" ,.;") for cell in row.split("&")] for row in m[1].split(r"\\") if row.strip()]
+    return ", ".join(f"({row[0]}, {_CONDITION.sub('', row[1])})" if row[1:] else row[0] for row in rows)
