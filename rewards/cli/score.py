@@ -1,27 +1,31 @@
 """`python -m rewards score`: a JSONL file into another, rows in order; the same command again resumes after a kill.
 
-Rows are written to `<output>.part` as they are finished, each after its line number, and put in order at the end.
-`<output>.part.json` names reward, parameters, code and input, so that only the same work is resumed.
+Rows are kept in `<output>.part`, an SQLite file, as they are finished, and put in order at the end. It names reward,
+parameters, code and input, so that only the same work is resumed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import BinaryIO
 
 from rewards.base import FailureLimit, Reward, Score, code_hash, params_of
 from rewards.errors import RewardError
 from rewards.scorer import Line, batches, check_columns, completions_of, read_lines, score_rows
 
-Finished = dict[int, int]  # line number -> where its row stands in the part
+_TABLES = """
+    PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
+    CREATE TABLE IF NOT EXISTS work (about TEXT);
+    CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, row TEXT, outcomes TEXT);
+"""
 
 
 def score_file(
@@ -39,47 +43,49 @@ def score_file(
         raise RewardError(f"{output}: input and output are the same file; write to another one")
     check_columns(reward, source, completions=True)
     reward.check_ready()
-    work = _work(reward, source)
-    part, about, ordered = (output.with_name(output.name + end) for end in (".part", ".part.json", ".part.ordered"))
-    with part.open("a+b") as out:
-        _lock(out, part)
-        if not about.exists() or about.read_text() != work:
-            out.truncate(0)
-            about.write_text(work)
-        counts: Counter[str] = Counter()
-        finished = _finished(out, counts)
-        lines = _unfinished(read_lines(source), finished, counts, out)
+    part, ordered = (output.with_name(output.name + end) for end in (".part", ".part.ordered"))
+    with _store(part, _work(reward, source)) as store:
+        finished = dict(store.execute("SELECT number, outcomes FROM rows"))
+        counts = Counter(outcome for outcomes in finished.values() for outcome in outcomes.split())
+        lines = (line for line in read_lines(source) if line.number not in finished)
         size = max(1, reward.batch_rows * (workers or 1) // reward.batches_at_once(workers))
         for batch in _scored(reward, batches(lines, size), workers):
-            out.seek(0, os.SEEK_END)
+            rows = []
             for line, scores in batch:
-                finished[line.number] = out.tell()
-                counts.update(score.outcome for score in scores)
+                outcomes = [score.outcome for score in scores]
+                counts.update(outcomes)
                 row = {**line.row, "scores": [score.as_json() for score in scores]}
-                out.write(b"%d %b\n" % (line.number, json.dumps(row).encode()))
-            out.flush()
+                rows.append((line.number, json.dumps(row), " ".join(outcomes)))
+            with store:  # one transaction: a group is kept as a whole
+                store.execute("BEGIN")
+                store.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
             limit.check(counts)
         limit.check(counts, final=True)
-        with ordered.open("wb") as rows:
-            for number in sorted(finished):
-                out.seek(finished[number])
-                rows.write(out.readline().partition(b" ")[2])
-            os.fsync(rows.fileno())
+        with ordered.open("w", encoding="utf-8") as file:
+            file.writelines(f"{row}\n" for (row,) in store.execute("SELECT row FROM rows ORDER BY number"))
+            file.flush()
+            os.fsync(file.fileno())
         ordered.replace(output)
-        part.unlink()
-    about.unlink()
+    part.unlink()
     return dict(counts)
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Raises RewardError if another process holds the lock, or has removed the file by now."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    raise RewardError(f"{path}: another process is scoring into it")
+@contextlib.contextmanager
+def _store(path: Path, work: str) -> Iterator[sqlite3.Connection]:
+    """The rows that are finished of this work, locked for this process; those of other work are removed.
+
+    Raises RewardError.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as store:
+        try:
+            store.executescript(_TABLES)
+            if store.execute("SELECT about FROM work").fetchall() != [(work,)]:
+                store.executescript("DELETE FROM rows; DELETE FROM work")
+                store.execute("INSERT INTO work VALUES (?)", [work])
+            yield store
+        except sqlite3.Error as problem:
+            reason = "another process is scoring into it" if "locked" in str(problem) else str(problem)
+            raise RewardError(f"{path}: {reason}") from None
 
 
 Scored = list[tuple[Line, list[Score]]]
@@ -118,33 +124,3 @@ def _work(reward: Reward, source: Path) -> str:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
     work = {"reward": reward.name, "params": params_of(reward), "code": code_hash(), "input": digest}
     return json.dumps(work, sort_keys=True)
-
-
-def _finished(part: BinaryIO, counts: Counter[str]) -> Finished:
-    """Rows in the part file, counted; an incomplete line at its end is removed."""
-    finished: Finished = {}
-    at = 0
-    part.seek(0)
-    for line in part:
-        if line.endswith(b"\n"):
-            finished[int(line.partition(b" ")[0])] = at
-            counts.update(_outcomes(line))
-            at += len(line)
-    part.truncate(at)
-    return finished
-
-
-def _outcomes(line: bytes) -> list[str]:
-    return [score["outcome"] for score in json.loads(line.partition(b" ")[2])["scores"]]
-
-
-def _unfinished(lines: Iterable[Line], finished: Finished, counts: Counter[str], part: BinaryIO) -> Iterator[Line]:
-    """Lines that are still to be scored: all of a group, where a kill came between them."""
-    for _, group in itertools.groupby(lines, lambda line: line.group):
-        members = list(group)
-        if any(line.number not in finished for line in members):
-            for line in members:
-                if line.number in finished:
-                    part.seek(finished.pop(line.number))
-                    counts.subtract(_outcomes(part.readline()))
-                yield line

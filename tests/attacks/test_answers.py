@@ -12,7 +12,7 @@ import pytest
 
 import rewards
 from rewards import extract
-from rewards.math import choice, equivalence, exact, latex, quantity, ranges
+from rewards.math import choice, equivalence, exact, latex, parts, quantity
 
 MARGIN = 60.0  # seconds of wall time over the deadline, which counts CPU time: a busy machine may pause us
 
@@ -132,7 +132,7 @@ ATOMS = [
 ]  # fmt: skip
 OURS = {
     pattern.pattern: pattern
-    for module in (choice, equivalence, exact, extract, latex, quantity, ranges)
+    for module in (choice, equivalence, exact, extract, latex, parts, quantity)
     for pattern in vars(module).values()
     if isinstance(pattern, re.Pattern)
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -34,6 +36,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def kept_rows(part: Path) -> int:
+    """How many rows a run that was killed has kept."""
+    with contextlib.closing(sqlite3.connect(part)) as store:
+        return int(store.execute("SELECT count(*) FROM rows").fetchone()[0])
+
+
 def test_scores_stand_beside_their_rows_in_order(tmp_path: Path) -> None:
     rows = [{"id": i, "answer": f"x+{i}", "completions": [rf"\boxed{{{i}+x}}", "?", r"\boxed{0}"]} for i in range(150)]
     rows.append({"id": 150, "answer": "5", "completion": r"\boxed{5}"})
@@ -60,17 +68,14 @@ def test_scores_stand_beside_their_rows_in_order(tmp_path: Path) -> None:
 
 def test_kill_and_the_same_command_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
     rows = [{"id": i, "answer": f"\\sqrt{{{i}}}+x", "completion": rf"\boxed{{x+\sqrt{{{i}}}}}"} for i in range(1500)]
-    source, out, part = (
-        write(tmp_path / "in.jsonl", rows),
-        tmp_path / "out.jsonl",
-        tmp_path / "out.jsonl.part",
-    )
+    source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    part, log = tmp_path / "out.jsonl.part", tmp_path / "out.jsonl.part-wal"
     args = ("score", "--reward", "math", "--input", source, "--output", out)
     kills = 0
     for _ in range(3):
-        size = part.stat().st_size if part.exists() else 0
+        size = log.stat().st_size if log.exists() else 20_000
         process = subprocess.Popen(command(*args), cwd=ROOT, stdout=subprocess.DEVNULL)
-        while process.poll() is None and (not part.exists() or part.stat().st_size <= max(size, 200)):
+        while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
             time.sleep(0.005)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -78,10 +83,7 @@ def test_kill_and_the_same_command_again_loses_and_doubles_nothing(tmp_path: Pat
         process.wait()
         assert not out.exists()
     assert kills == 3
-    with part.open("ab") as file:
-        file.write(b'99 {"id": 99, "answ')  # a line cut short
-    kept = part.read_bytes().count(b"\n")
-    assert 1 < kept < 1500
+    assert 1 < kept_rows(part) < 1500
     done = run(*args)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"scored": 1500}
@@ -97,21 +99,20 @@ def test_rows_are_kept_as_they_finish_and_ctrl_c_is_one_line(tmp_path: Path) -> 
 
     rows = [program(0, "import time\ntime.sleep(1000)"), *(program(row, f"print({row})") for row in range(1, 6))]
     source, out, part = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    log = tmp_path / "out.jsonl.part-wal"
     args = ("score", "--reward", "code", "--workers", 2, "--param", "wall_s=600", "--input", source, "--output", out)
     process = subprocess.Popen(  # tests in the background of a shell ignore SIGINT, and so would their children
         command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    while process.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 5):
+    while process.poll() is None and (not log.exists() or b"print(5)" not in log.read_bytes()):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1] == "interrupted; the same command resumes\n"
     assert process.returncode == 130
-    about = tmp_path / "out.jsonl.part.json"
-    reward = rewards.load("code", wall_s=600)
-    assert about.read_text() == scoring._work(reward, source)
-    with part.open("ab") as file:  # as if the first row had been finished last
-        file.write(b'1 {"id": 0, "scores": [{"value": 0.0, "outcome": "scored", "details": {}}]}\n')
+    first = {"id": 0, "scores": [{"value": 0.0, "outcome": "scored", "details": {}}]}
+    with contextlib.closing(sqlite3.connect(part)) as store, store:  # as if the first row had been finished last
+        store.execute("INSERT INTO rows VALUES (1, ?, 'scored')", [json.dumps(first)])
     assert run(*args).returncode == 0
     assert [row["id"] for row in read(out)] == list(range(6))
     assert [row["scores"][0]["value"] for row in read(out)] == [0.0, *[1.0] * 5]
@@ -119,8 +120,8 @@ def test_rows_are_kept_as_they_finish_and_ctrl_c_is_one_line(tmp_path: Path) -> 
 
 def test_a_part_of_other_work_is_not_continued(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"answer": "1", "completion": "the answer is 1"}])
-    (tmp_path / "out.jsonl.part.json").write_text('{"reward": "other"}')
-    (tmp_path / "out.jsonl.part").write_text('{"scores": [{"outcome": "scored"}]}\n')
+    with scoring._store(tmp_path / "out.jsonl.part", "other work") as store:
+        store.execute("INSERT INTO rows VALUES (1, '{}', 'scored')")
     done = run(
         "score",
         "--reward",
@@ -215,19 +216,14 @@ def test_list_names_columns_and_parameters() -> None:
     assert "deadline=2.0" in shown
 
 
-def test_a_group_that_a_kill_cut_is_scored_again_whole(tmp_path: Path) -> None:
-    rows = [{"id": f"p{i // 4}", "answer": "1", "completion": rf"\boxed{{{i % 3}}}"} for i in range(12)]
-    source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
-    marked = {"scores": [{"value": 7.0, "outcome": "scored", "details": {}}]}
-    part = tmp_path / "out.jsonl.part"
-    (tmp_path / "out.jsonl.part.json").write_text(scoring._work(rewards.load("math"), source))
-    with part.open("w") as file:
-        file.writelines(f"{at} {json.dumps({**row, **marked})}\n" for at, row in enumerate(rows[:6], 1))
+def test_a_part_file_is_used_by_one_process_and_must_be_one(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "in.jsonl", [{"answer": "1", "completion": "1"}]), tmp_path / "out.jsonl"
+    with scoring._store(tmp_path / "out.jsonl.part", "work"):
+        done = run("score", "--reward", "math", "--input", source, "--output", out)
+    assert (done.returncode, done.stderr) == (2, f"error: {out}.part: another process is scoring into it\n")
+    (tmp_path / "out.jsonl.part").write_text('1 {"scores": []}\n')
     done = run("score", "--reward", "math", "--input", source, "--output", out)
-    assert done.returncode == 0, done.stderr
-    values = [row["scores"][0]["value"] for row in read(out)]
-    assert values[:4] == [7.0] * 4, "the whole group before the kill is kept"
-    assert values[4:] == [float(i % 3 == 1) for i in range(4, 12)]
+    assert (done.returncode, done.stderr) == (2, f"error: {out}.part: file is not a database\n")
 
 
 def test_selfcheck_of_the_machine_shows_level_versions_and_attacks() -> None:
