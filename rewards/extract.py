@@ -8,7 +8,7 @@ correction replaces what it corrects.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -168,17 +168,13 @@ def _hashes(text: str) -> str | None:
     return ([content for content in contents if _VALUE.match(content)] or contents or [""])[-1] or None  # no headings
 
 
-def _last_number(text: str) -> str | None:
-    numbers = _NUMBER.findall(text)
-    return numbers[-1] if numbers else None
-
-
-def _whole(text: str) -> str | None:
-    return text.strip() or None
-
-
 Fallback = Literal["answer_is", "hashes", "last_number", "whole"]
-FALLBACKS = {"answer_is": _answer_is, "hashes": _hashes, "last_number": _last_number, "whole": _whole}
+FALLBACKS: dict[str, Callable[[str], str | None]] = {
+    "answer_is": _answer_is,
+    "hashes": _hashes,
+    "last_number": lambda text: (_NUMBER.findall(text) or [None])[-1],
+    "whole": lambda text: text.strip() or None,
+}
 
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:

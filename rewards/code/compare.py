@@ -63,13 +63,10 @@ def _same_numbers(output: bytes, expected: bytes, tolerance: float, numbers: Num
     if len(ours) != len(theirs):
         return False
     pairs = list(zip(ours, theirs, strict=True))
-    if numbers == "value" and all(map(_NUMBER.fullmatch, ours + theirs)) and all(map(_same_decimals, ours, theirs)):
+    decimal = numbers == "value" and all(map(_NUMBER.fullmatch, ours + theirs))
+    if decimal and all(a == b or Decimal(a.decode()) == Decimal(b.decode()) for a, b in pairs):
         return True
     return tolerance > 0 and all(a == b or _near_tokens(a, b, tolerance) for a, b in pairs)
-
-
-def _same_decimals(output: bytes, expected: bytes) -> bool:
-    return output == expected or Decimal(output.decode()) == Decimal(expected.decode())
 
 
 def _near_tokens(output: bytes, expected: bytes, tolerance: float) -> bool:

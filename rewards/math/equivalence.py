@@ -94,11 +94,7 @@ def fast(gold: str, answer: str) -> bool | None:
     return None if given is None else value == given
 
 
-def _unknown(_gold: str, _answer: str) -> Verdict:
-    return None
-
-
-def equal(gold: str, answer: str, leaf: Leaf = _unknown) -> Verdict:
+def equal(gold: str, answer: str, leaf: Leaf = lambda gold, answer: None) -> Verdict:
     """Compare two answers as written (LaTeX or words). None: only algebra could tell, and `leaf` did not."""
     if not balanced(answer):
         return False

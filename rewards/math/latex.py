@@ -37,7 +37,7 @@ def screen(text: str) -> str | None:
         return "one sign 40 times in a row"
     if _LONG_NUMBER.search(text):
         return f"a number of more than {MAX_DIGITS} digits"
-    if _depth(text) > MAX_DEPTH:
+    if max(accumulate(((c in "{([") - (c in "})]") for c in text), initial=0)) > MAX_DEPTH:
         return f"nested deeper than {MAX_DEPTH}"
     return None
 
@@ -51,10 +51,6 @@ def too_large(text: str) -> bool:
         if m[4] or (inner * outer > MAX_EXPONENT if m[2].strip() else outer > 50 or inner**outer > MAX_EXPONENT):
             return True
     return any(int(m[1]) > MAX_FACTORIAL or (m[2] and int(m[1]) > 6) for m in _FACTORIAL.finditer(text))
-
-
-def _depth(text: str) -> int:
-    return max(accumulate(((c in "{([") - (c in "})]") for c in text), initial=0))
 
 
 # How answers are written: signs, commands, plain words, units.

@@ -89,9 +89,10 @@ class ModelReward(Reward):
         p = self.params
         try:
             self._client().request("/health", len)
-            served = self._client().request("/v1/models", _names)
+            models = self._client().request("/v1/models", _Reply.model_validate_json)
         except ServerError as problem:
             raise RewardError(f"reward {self.name!r}: {p.url} is not ready: {problem}") from None
+        served = [model.id for model in models.data]
         if served and p.model and p.model not in served:
             near, names = nearest(p.model, served), ", ".join(served)
             raise RewardError(f"reward {self.name!r}: {p.url} does not serve {p.model!r}{near}; it serves {names}")
@@ -160,10 +161,6 @@ class _Reply(BaseModel, strict=True):
     """What /v1/models, /classify and /pooling answer."""
 
     data: list[_Result] = []
-
-
-def _names(reply: bytes) -> list[str]:
-    return [model.id for model in _Reply.model_validate_json(reply).data]
 
 
 def _value(reply: bytes, label: int) -> float:

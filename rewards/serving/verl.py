@@ -133,6 +133,7 @@ class _Group:
     texts: list[str] = field(default_factory=list)
 
 
+@dataclass
 class Grader:
     """One configured reward of this process.
 
@@ -140,32 +141,25 @@ class Grader:
     `acc`, too. tasks: the graders of validation samples by data_source; without any, this one grades all samples.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        reward: Reward,
-        monitor: FailureMonitor,
-        parts: Sequence[str] = (),
-        tasks: Mapping[str, Grader] | None = None,
-        accuracy: bool = False,
-    ) -> None:
-        self.settings, self.reward = settings, reward
-        if settings.acc and settings.acc not in parts:
-            raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, parts)}")
-        self._monitor, self._parts, self._tasks, self._accuracy = monitor, parts, tasks or {}, accuracy
-        self._groups: dict[Any, _Group] = {}
-        self._explained = False
+    settings: Settings
+    reward: Reward
+    monitor: FailureMonitor
+    parts: Sequence[str] = ()
+    tasks: Mapping[str, Grader] = field(default_factory=dict)
+    accuracy: bool = False
+    _groups: dict[Any, _Group] = field(default_factory=dict)
+    _explained: bool = False
 
     def of(self, data_source: str, extra_info: Any) -> Grader:
         """The grader of this sample. Raises RewardError for a benchmark that `validation` does not list."""
-        if not self._tasks or not is_validation(extra_info):
+        if not self.tasks or not is_validation(extra_info):
             return self
-        if data_source not in self._tasks:
+        if data_source not in self.tasks:
             raise RewardError(
-                f"validation: no reward for data_source {data_source!r}{nearest(data_source, self._tasks)}; "
-                f"there are: {', '.join(self._tasks)}"
+                f"validation: no reward for data_source {data_source!r}{nearest(data_source, self.tasks)}; "
+                f"there are: {', '.join(self.tasks)}"
             )
-        return self._tasks[data_source]
+        return self.tasks[data_source]
 
     def row(self, data_source: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
         """The row to score. An unreadable one lacks its columns, which makes its outcome "error"."""
@@ -201,17 +195,17 @@ class Grader:
     def result(self, score: Score, row: Mapping[str, Any]) -> dict[str, Any]:
         """The score as verl takes it. Raises TooManyFailures."""
         try:
-            self._monitor.add([score])
+            self.monitor.add([score])
         except TooManyFailures as failure:
             raise TooManyFailures(f"{failure}; the last: {_problem(score)}") from None
         result: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome, "id": str(row.get("id", ""))}
         result |= {f"is_{outcome}": float(score.outcome == outcome) for outcome in OUTCOMES if outcome != "scored"}
         # every sample has every key: verl reads the first one's and expects them in all
-        values = {name: score.details.get("parts", {}).get(name, {}).get("value") for name in self._parts}
+        values = {name: score.details.get("parts", {}).get(name, {}).get("value") for name in self.parts}
         result |= {f"part_{name}": value for name, value in values.items()}
         if self.settings.acc:
             result["acc"] = float(values[self.settings.acc] or 0.0)
-        elif self._accuracy:
+        elif self.accuracy:
             result["acc"] = result["score"]
         return result
 
@@ -277,7 +271,7 @@ _making = threading.Lock()
 def _grader(given: Mapping[str, Any]) -> Grader:
     """The grader for these keyword arguments, kept for the life of the process. Raises RewardError."""
     unused = "reward_model_tokenizer"
-    settings = {key: plain(value) for key, value in given.items() if value is not None and not key.startswith(unused)}
+    settings = {key: plain(value) for key, value in given.items() if value is not None and key != unused}
     with _making:  # many samples come at once at the start, and a reward may be costly to make
         return _made(json.dumps(settings, sort_keys=True), os.getpid())
 
@@ -311,6 +305,8 @@ def _made(key: str, pid: int) -> Grader:
         tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, accuracy=accuracy)
     reward = reward_of(settings)
     parts = [part.spec.key for part in reward.parts] if isinstance(reward, CombineReward) else []
+    if settings.acc and settings.acc not in parts:
+        raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, parts)}")
     return Grader(settings, reward, monitor, parts, tasks, settings.reward in ACCURACIES)
 
 

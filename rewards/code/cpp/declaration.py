@@ -18,17 +18,13 @@ from typing import Literal
 Kind = Literal["int", "float", "bool", "str", "char", "list", "set", "tuple", "map", "optional", "struct", "void"]
 
 # Type -> smallest and largest value (LP64).
+_SIGNED = {"short": 16, "int": 32, "long": 64, "long long": 64, "std::ptrdiff_t": 64}
+_UNSIGNED = {"unsigned short": 16, "unsigned": 32, "unsigned long": 64, "unsigned long long": 64, "std::size_t": 64}
+_SIGNED |= {f"std::int{bits}_t": bits for bits in (8, 16, 32, 64)}
+_UNSIGNED |= {f"std::uint{bits}_t": bits for bits in (8, 16, 32, 64)}
 INTEGERS: Mapping[str, tuple[int, int]] = {
-    **{
-        name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        for name, bits in {"int": 32, "short": 16, "long": 64, "long long": 64}.items()
-    },
-    **{name: (0, 2**bits - 1) for name, bits in {"unsigned short": 16, "unsigned": 32, "unsigned long": 64}.items()},
-    "unsigned long long": (0, 2**64 - 1),
-    "std::size_t": (0, 2**64 - 1),
-    "std::ptrdiff_t": (-(2**63), 2**63 - 1),
-    **{f"std::int{bits}_t": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
-    **{f"std::uint{bits}_t": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
+    **{name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in _SIGNED.items()},
+    **{name: (0, 2**bits - 1) for name, bits in _UNSIGNED.items()},
 }
 _PLAIN: Mapping[str, Kind] = {
     **dict.fromkeys(INTEGERS, "int"),

@@ -215,9 +215,7 @@ def _parts(node: Node) -> list[int]:
     return [part[0] for part in parts if type(part) is list]
 
 
-@lru_cache(maxsize=64)
-def _namedtuple(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(name, fields)
+_namedtuple: Callable[[str, tuple[str, ...]], Any] = lru_cache(maxsize=64)(namedtuple)
 
 
 def _all_inline(items: list[Any]) -> bool:
