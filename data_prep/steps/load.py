@@ -186,7 +186,7 @@ class Load(Step):
         given = self.params
         place: Place
         if given.path:
-            place, source = base / given.path, Path(given.path).stem
+            place, source = base / Path(given.path).expanduser(), Path(given.path).stem
         elif given.hub:
             part = {"split": given.part, "config": given.config, "files": given.files}
             place = Hub.model_validate({"id": given.hub, "revision": given.revision, **part})
