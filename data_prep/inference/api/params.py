@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Parameters that change no row, for `Step.unkeyed`.
 UNKEYED = (
-    "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "spend_cap", "batch",
+    "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "spend_cap",
     "max_error_share", "model_name",
 )  # fmt: skip
 SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # and of a server here
@@ -39,7 +39,7 @@ SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # an
 SERVED_TIMEOUT_S = 86_400.0  # a server here is watched, and requests wait in its queue
 GIVE_UP = 256  # requests in a row without an answer: a large shard's end need not be waited for
 # Of an API step's shard; several are worked on at once, so that the endpoint stays busy while one of them waits for its
-# slowest reply. The journal keeps every reply, so that a kill costs none of them. A batch is at most a shard.
+# slowest reply. The journal keeps every reply, so that a kill costs none of them.
 SHARD_SAMPLES = 4096
 SHARDS_AT_ONCE = 4
 
@@ -61,7 +61,6 @@ class CallParams(Params):
     spend_cap: float | None = Field(
         None, gt=0
     )  # dollars this step may cost in all its runs; needs a price of the model
-    batch: bool = False  # by the endpoint's Batch API: cheaper, and done within a day
     max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's rows that may fail after all retries
 
     @model_validator(mode="after")
@@ -142,7 +141,7 @@ class EndpointParams(CallParams):
             "max_model_len",
             "gpu_memory_utilization",
         )
-        there = ("api_key_env", "spend_cap", "batch", "provider", "rename", "omit", "extra_body")
+        there = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
         for name in there if self.base_url is None else here:
             if getattr(self, name):
                 other = "sampling" if name == "extra_body" else "extra_body" if name == "sampling" else ""
@@ -252,7 +251,6 @@ def _client(
         journal=journal_path(ctx.dir, endpoint_name),
         price=find_price(params.model),
         spend_cap=params.spend_cap,
-        batch=params.batch,
         name=ctx.dir.name,
         rows=ctx.rows,
         watch=watch,

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.families.skill_mix.prompts import content_hash
 from data_prep.families.skill_mix.synthesis import Reply, Turn, Wishes, make_questions
-from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
+from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling, prompt_seed
@@ -67,11 +67,6 @@ class Synthesize(EndpointStep):
     growth = 64.0
     Params = SynthesizeParams
     params: SynthesizeParams
-
-    def __init__(self, params: SynthesizeParams) -> None:
-        super().__init__(params)
-        if params.batch:
-            self.shard_rows = SHARD_SAMPLES
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The prompts; an endpoint's model is known by its name only."""
