@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import filter as matching
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from data_prep.core.rows import FIELDS
 from data_prep.core.step import Drop, Row
+from data_prep.core.validation import checked
 from data_prep.errors import DataError
 from data_prep.sources.messages import Message, Unfit, chat, completion, is_chat, refuse_media, unpacked, with_system
 
@@ -64,13 +65,16 @@ def root(path: str) -> str:
 
 
 def check_columns(columns: Columns) -> None:
-    """Raises ValueError for a target that rows do not have, or several columns where one is meant."""
+    """Raise ValueError for a target that rows do not have, or several columns where one is meant."""
     for target, paths in columns.items():
         if target not in _TARGETS and not re.fullmatch(r"meta\.\w+", target):
             fields = ", ".join(sorted(_TARGETS))
             raise ValueError(f"rows have no field {target!r}; map {fields} or meta.<name> to columns")
         if target != "references" and not isinstance(paths, str):
             raise ValueError(f"{target}: give one column; only references are read from several")
+
+
+ColumnMap = Annotated[Columns, checked(check_columns)]
 
 
 def missing(columns: Columns, names: Collection[str]) -> list[str]:

@@ -141,6 +141,20 @@ def _json_lines(file: BinaryIO) -> Records:
         yield Drop(record.reason, f"line {number}", record.detail, bad=True) if isinstance(record, Drop) else record
 
 
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises DataError."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise DataError(f"{path}: too large to be read at once")
+        return json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise explain(error, path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
+
+
 def _json(path: Path) -> Records:
     """A list of objects, such a list under one key of an object, or JSON lines under this name, which is common."""
     if path.stat().st_size > MAX_JSON_BYTES:

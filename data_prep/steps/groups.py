@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from data_prep.core.step import Context, Drop, Output, Row, Step
+from data_prep.core.validation import Outcomes
 from data_prep.steps import candidates
 from data_prep.steps.candidates import BuilderParams, Candidate
 
@@ -27,7 +28,7 @@ DIGITS = 9  # the last bits of a sum are not the scores'
 class GroupsParams(BuilderParams):
     """outcome: all that an online reward gives a value for; errors of the grader are left out of their group."""
 
-    outcome: tuple[str, ...] = ("scored", "no_answer", "bad_format", "truncated")
+    outcome: Outcomes = ("scored", "no_answer", "bad_format", "truncated")
     scale: Literal["std", "mean"] = "std"
     min_samples: int = Field(2, ge=2)
 

@@ -20,8 +20,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.core.validation import ONE_OR_MORE, Outcomes
 from data_prep.sources.tasks import Scalar
-from rewards import OUTCOMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +41,8 @@ Order = Literal["first", "shortest", "random"]
 class SelectParams(Params):
     """All that is given must hold; ranges include both ends."""
 
-    source: tuple[str, ...] = ()
-    outcome: tuple[str, ...] = ()
+    source: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
+    outcome: Outcomes = ()
     min_score: float | None = None
     max_score: float | None = None
     level: Range | None = None  # of meta.level
@@ -57,19 +57,6 @@ class SelectParams(Params):
     take: Literal["random", "lowest", "middle", "highest"] = "random"  # which ones `n` counts, in the order of `by`
     by: str = Field("score", pattern=r"^(score|meta\.\w+)$")
     seed: int = 0
-
-    @field_validator("source", "outcome", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("outcome")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for outcome in value:
-            if outcome not in OUTCOMES:
-                raise ValueError(f"no outcome {outcome!r}; outcomes are {', '.join(OUTCOMES)}")
-        return value
 
     @field_validator("meta", mode="before")
     @classmethod

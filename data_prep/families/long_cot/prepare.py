@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from data_prep.core.commands import Options
 from data_prep.core.engine import Progress
 from data_prep.core.files import whole_file
 from data_prep.errors import DataError
+from data_prep.sources.files import read_json
 
 
 class Request(Options):
@@ -60,10 +60,7 @@ def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise DataError(f"{path}: a JSON list of entries is expected, not {type(entries).__name__}")
     return entries

@@ -18,6 +18,7 @@ from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import REPO
 from data_prep.errors import DataError
 from data_prep.inference.models import find_model
+from data_prep.sources.files import read_json
 from rewards.thinking import PRESETS
 
 Format = Literal["zero", "zero_nothink"]
@@ -106,13 +107,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
-    if not isinstance(read, dict):
+    value = read_json(path)
+    if not isinstance(value, dict):
         raise DataError(f"{path}: an object is expected")
-    return read
+    return value
 
 
 def _json(value: Any) -> str:

@@ -20,7 +20,7 @@ from data_prep.core.fingerprint import canonical, file_hash
 from data_prep.core.step import Context, Drop, Params, Step
 from data_prep.core.totals import journal_path
 from data_prep.errors import DataError, LimitPassed
-from data_prep.inference.api.keys import key_source, read_keys
+from data_prep.inference.api.keys import KeySource, read_keys
 from data_prep.inference.api.prices import find_price, need_price
 from data_prep.inference.api.providers import PARAMETERS, Form, find_form
 from data_prep.inference.models import find_model, needs_template
@@ -48,7 +48,7 @@ class CallParams(Params):
     """A model behind an endpoint, and how it may be asked. Limits are those of one key."""
 
     model: str = Field(min_length=1)
-    api_key_env: str | None = None  # name of an environment variable, or a path (with a /) to a key per line
+    api_key_env: KeySource = None  # name of an environment variable, or a path (with a /) to a key per line
     provider: str | None = None  # preset of configs/providers.yaml; without one, that of base_url's host, if any
     rename: dict[str, str] = Field(default_factory=dict)  # parameters of requests: {max_tokens: max_completion_tokens}
     omit: tuple[str, ...] = ()  # parameters that are not sent: [seed]
@@ -70,11 +70,6 @@ class CallParams(Params):
             if "max_tokens" in self.omit:
                 raise ValueError("spend_cap needs max_tokens in each request: take it out of omit")
         return self
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_place(cls, value: str | None) -> str | None:
-        return value if value is None else key_source(value)
 
     @field_validator("rename", "omit")
     @classmethod
