@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from data_prep.core.rows import prompt_of
-from data_prep.core.step import Drop, Params, Row
+from data_prep.core.step import Drop, Params, Row, Step
 from data_prep.core.validation import Outcomes
 from rewards.code.fences import LANGUAGES, blocks, choose
 from rewards.extract import cut_short
@@ -36,6 +36,14 @@ class BuilderParams(Params):
     identity: Literal["text", "program", "answer"] | None = None  # null: program where rows have tests, else text
     outcome: Outcomes = ("scored",)
     min_samples: int = Field(1, ge=1)  # usable ones that a question needs
+
+
+class Builder(Step):
+    """Base of steps that make training data of scored samples."""
+
+    scope = "whole"
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+    present: ClassVar[tuple[str, ...]] = ("completion",)
 
 
 @dataclass(frozen=True, eq=False)
