@@ -5,16 +5,38 @@ The value itself, which pydantic's own text repeats, stays out: it may be a secr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 
 from data_prep.errors import nearest
+from rewards import OUTCOMES
 
 Place = tuple[str | int, ...]  # keys and indices that lead to a place in a document
 
 SHOULD = "Input should be "
+
+
+def checked(check: Callable[[Any], Any]) -> AfterValidator:
+    """Calls `check`, which raises ValueError, with a value that is given; of a tuple with each of its items."""
+
+    def validated(value: Any) -> Any:
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None:
+                check(item)
+        return value
+
+    return AfterValidator(validated)
+
+
+def _known_outcome(outcome: str) -> None:
+    if outcome not in OUTCOMES:
+        raise ValueError(f"no outcome {outcome!r}; outcomes are {', '.join(OUTCOMES)}")
+
+
+ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str | int) else value)
+Outcomes = Annotated[tuple[str, ...], ONE_OR_MORE, checked(_known_outcome)]
 
 
 def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: str) -> Iterator[tuple[Place, str]]:

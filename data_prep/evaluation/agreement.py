@@ -10,9 +10,7 @@ says what people said, ties included. A pair with a score that is an error is le
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,11 +20,14 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 import rewards
+from data_prep.core.commands import CPUS, Options, run
+from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.step import Drop
-from data_prep.errors import DataError
+from data_prep.errors import DataError, explain
 from data_prep.evaluation.intervals import interval
 from data_prep.sources.files import read_records
 
@@ -143,17 +144,27 @@ def measure(
     return {name: agreement(pairs, scores) for name, scores in made.items()}
 
 
-def report(
-    data: Path,
-    out: Path,
-    paper: Mapping[str, float],
-    workers: int,
-    encoder: str | None,
-    reward_models: Iterable[tuple[str, str]],
-) -> str:
+class Request(Options):
+    """What is measured."""
+
+    data: Path = Field(description="pairs")
+    out: Path = Field(Path("agreement"), description="<out>.md, .json and .png")
+    paper: Path | None = Field(None, description="YAML whose `agreement` maps rewards to published figures")
+    encoder: str | None = Field(None, description="of reward embedding: a folder or Hub id; '' leaves it out")
+    reward_models: tuple[str, ...] = Field((), description="name=address of servers that run")
+    workers: int = CPUS
+
+
+def report(args: Request, progress: Progress) -> str:
     """Measure, write <out>.json, <out>.png and <out>.md, and return the table. Raises DataError and RewardError."""
-    pairs, faults = read_pairs(data)
-    figures = measure(pairs, workers, encoder, reward_models)
+    out = args.out
+    try:
+        paper = yaml.safe_load(args.paper.read_text())["agreement"] if args.paper else {}
+    except OSError as error:
+        raise explain(error, args.paper) from error
+    servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
+    pairs, faults = read_pairs(args.data)
+    figures = measure(pairs, args.workers, args.encoder, servers)
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
     lines += ["| reward | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|"]
@@ -173,7 +184,7 @@ def report(
     )
     write_atomic(out.with_suffix(".md"), [table.encode()])
     _plot(out.with_suffix(".png"), {name: own for name, own in figures.items() if own["pairs"]}, paper)
-    return table
+    return table.rstrip("\n")
 
 
 def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, float]) -> None:
@@ -194,23 +205,8 @@ def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, fl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0 done, 2 something to mend."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="pairs")
-    parser.add_argument("--out", type=Path, default=Path("agreement"), help="<out>.md, .json and .png")
-    parser.add_argument("--paper", type=Path, help="YAML whose `agreement` maps rewards to published figures")
-    parser.add_argument("--encoder", help="of reward embedding: a folder or an id on the Hub; '' leaves it out")
-    parser.add_argument("--reward_models", nargs="*", default=[], help="name=address of servers that run")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that score")
-    args = parser.parse_args(argv)
-    servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
-    try:
-        paper = yaml.safe_load(args.paper.read_text())["agreement"] if args.paper else {}
-        print(report(args.data, args.out, paper, args.workers, args.encoder, servers), end="")
-    except (DataError, rewards.RewardError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    """Returns the exit status."""
+    return run(__doc__ or "", {"": (Request, report)}, argv)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ of lengths, (a - b) / (a + b) in words, as Arena-Hard has it; the controlled win
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -27,13 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data_prep.core import pipeline
+from data_prep.core.commands import CACHE, Cache, Options, run
+from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.manifest import read_manifest
-from data_prep.core.progress import Lines
 from data_prep.core.rows import encode
 from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.errors import DataError
@@ -44,7 +43,6 @@ from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling, prompt_seed
 from data_prep.sources.files import read_records
-from data_prep.sources.tasks import ROOT
 from rewards.thinking import thinking
 
 if TYPE_CHECKING:
@@ -253,7 +251,24 @@ def _with_interval(value: float, resampled: NDArray[np.float64]) -> dict[str, An
     return {"mean": percent(value), "ci95": [percent(float(one)) for one in np.quantile(resampled, (0.025, 0.975))]}
 
 
-def judge(args: argparse.Namespace) -> dict[str, Any]:
+class Judged(Options):
+    """What to judge, and by which model."""
+
+    questions: Path
+    answers: Path
+    baseline: Path
+    model: str = Field(description="the judge")
+    base_url: str
+    api_key_env: str | None = None
+    spend_cap: float | None = Field(None, description="dollars")
+    concurrency: int | None = None
+    thinking: str | None = Field(None, description="the format of our answers, whose thought the judge is not shown")
+    seed: int = 0
+    out: str = Field(description="<out>.json: figures; <out>.jsonl: every pair with its verdicts")
+    cache: Cache = CACHE
+
+
+def judge(args: Judged, progress: Progress) -> str:
     """Judge what is left, and write <out>.jsonl, <out>.json. Raises DataError."""
     rows, left_out = pairs(args.questions, args.answers, args.baseline)
     out = Path(f"{args.out}.pairs.jsonl").absolute()
@@ -269,8 +284,8 @@ def judge(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     if faults := pipeline.check(steps):
         raise DataError("\n".join(f"{fault.path[-1]}: {fault.message}" for fault in faults))
-    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache.absolute(), steps=steps, max_drop_share=0.05)
-    pipeline.run(spec, progress=Lines())
+    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache, steps=steps, max_drop_share=0.05)
+    pipeline.run(spec, progress=progress)
     folder = pipeline.find(spec)
     manifest = read_manifest(folder)
     assert manifest is not None
@@ -280,30 +295,12 @@ def judge(args: argparse.Namespace) -> dict[str, Any]:
     result = {**summary(judged, args.seed), **about}
     write_atomic(Path(f"{args.out}.json"), [json.dumps(result, indent=1).encode(), b"\n"])
     write_atomic(Path(f"{args.out}.jsonl"), [line for line in map(encode, judged) if isinstance(line, bytes)])
-    return result
+    return json.dumps(result, indent=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0 done, 2 something to mend, 3 a limit was passed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("questions", "answers", "baseline"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--model", required=True, help="the judge")
-    parser.add_argument("--base_url", required=True)
-    parser.add_argument("--api_key_env")
-    parser.add_argument("--spend_cap", type=float, help="dollars")
-    parser.add_argument("--concurrency", type=int)
-    parser.add_argument("--thinking", help="the format of our answers, whose thought the judge is not shown")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", required=True, help="<out>.json: figures; <out>.jsonl: every pair with its verdicts")
-    cache = Path(os.environ.get("POSTTRAIN_CACHE") or ROOT / ".cache") / "steps"
-    parser.add_argument("--cache", type=Path, default=cache)
-    try:
-        print(json.dumps(judge(parser.parse_args(argv)), indent=1))
-    except (DataError, ValidationError) as error:
-        print(error, file=sys.stderr)
-        return error.status if isinstance(error, DataError) else 2
-    return 0
+    """Returns the exit status."""
+    return run(__doc__ or "", {"": (Judged, judge)}, argv)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import filter as matching
-from typing import Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
 from data_prep.core.rows import FIELDS
 from data_prep.core.step import Drop, Row
+from data_prep.core.validation import checked
 from data_prep.errors import DataError
-from data_prep.sources.messages import Unfit, chat, completion, is_chat, unpacked
+from data_prep.sources.messages import Message, Unfit, chat, completion, is_chat, refuse_media, unpacked, with_system
 
 Record = Mapping[str, Any]
 Convert = Callable[[Record], Row | Drop]
@@ -20,6 +22,18 @@ Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) ->
 AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
 SOURCE = ("source", "data_source")
+SYSTEM = ("system", "system_prompt", "chat_template_kwargs.custom_instructions")
+# Columns that a row has no place for, by the reason of the drop.
+UNHELD = {
+    "tools": (
+        "tools",
+        "functions",
+        "input.tools",
+        "chat_template_kwargs.xml_tools",
+        "chat_template_kwargs.python_tools",
+    ),
+    "documents": ("documents",),
+}
 LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _TARGETS = frozenset(FIELDS) - {"meta", "score", "outcome"}
@@ -30,7 +44,7 @@ def pick(record: Record, path: str) -> Any:
     if path in record:
         return record[path]
     value: Any = record
-    for name, index in _PART.findall(path):
+    for name, index in _parts(path):
         if name and isinstance(value, Mapping):
             value = value.get(name)
         elif index and isinstance(value, list) and int(index) < len(value):
@@ -40,19 +54,27 @@ def pick(record: Record, path: str) -> Any:
     return value
 
 
+@cache
+def _parts(path: str) -> list[tuple[str, str]]:
+    return _PART.findall(path)
+
+
 def root(path: str) -> str:
     """The column that a path starts in."""
     return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def check_columns(columns: Columns) -> None:
-    """Raises ValueError for a target that rows do not have, or several columns where one is meant."""
+    """Raise ValueError for a target that rows do not have, or several columns where one is meant."""
     for target, paths in columns.items():
         if target not in _TARGETS and not re.fullmatch(r"meta\.\w+", target):
             fields = ", ".join(sorted(_TARGETS))
             raise ValueError(f"rows have no field {target!r}; map {fields} or meta.<name> to columns")
         if target != "references" and not isinstance(paths, str):
             raise ValueError(f"{target}: give one column; only references are read from several")
+
+
+ColumnMap = Annotated[Columns, checked(check_columns)]
 
 
 def missing(columns: Columns, names: Collection[str]) -> list[str]:
@@ -81,6 +103,8 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
                 row["prompt"] = chat(value) if is_chat(value) else _as_prompt(value)
             else:
                 row[target] = completion(unpacked(value), thinking) if target in ("completion", "rejected") else value
+        if isinstance(row.get("prompt"), list):
+            row["prompt"] = after_system(record, row["prompt"])
         return finish(row, meta)
 
     return lambda record: fitting(convert, record)
@@ -100,9 +124,29 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
     """The record converted, NaN, with which tables say that a value is missing, as null; a drop for an unfit one."""
     record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
     try:
+        refuse_media(record)
+        for reason, names in UNHELD.items():
+            if name := next((name for name in names if not _is_blank(pick(record, name))), None):
+                raise Unfit(reason, f"column {name}: rows hold messages only")
         return convert(record)
     except Unfit as unfit:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a list or an object, as such or as JSON text, is absent or empty."""
+    return not value or (isinstance(value, str) and "".join(value.split()) in ("", "null", "[]", "{}"))
+
+
+def after_system(record: Record, prompt: list[Message]) -> list[Message]:
+    """The prompt after the system prompt that stands in a column of its own, beside one that it may begin with."""
+    systems: list[Message] = []
+    for value in filter(None, (pick(record, name) for name in SYSTEM)):
+        if not isinstance(value, str) and not is_chat(value):
+            raise Unfit("system prompt is not a text", f"found {type(value).__name__}")
+        systems += [{"role": "system", "content": value}] if isinstance(value, str) else chat(value)
+    start = 1 if systems and prompt and prompt[0]["role"] == "system" else 0
+    return with_system([*systems, *prompt[:start]], prompt[start:]) if systems else prompt
 
 
 def absent_value(field: str, path: str, record: Record) -> Unfit:

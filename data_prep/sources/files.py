@@ -10,7 +10,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,6 +25,22 @@ Records = Iterator[Record | Drop]
 MAX_JSON_BYTES = 4_000_000_000  # a .json file is held in memory as a whole
 COMPRESSED = (".gz", ".zst")
 GLOB = frozenset("*?[")
+SPLITS = {"train": "train", "test": "test", "eval": "test", "validation": "validation", "valid": "validation",
+          "val": "validation", "dev": "validation"}  # names of splits among the words of a file's path  # fmt: skip
+# Beginnings of files that are something else than their names say.
+NOT_DATA = {
+    b"version https://git-lfs": "a Git LFS pointer, not the data: fetch the file with `git lfs pull`",
+    b"<!doctype": "a web page (HTML), not data: download the file itself",
+    b"<html": "a web page (HTML), not data: download the file itself",
+    b"<?xml": "XML, mostly a server's error message, not data: download the file itself",
+}
+NOT_TEXT = {
+    b"\x1f\x8b": "gzip data: let its name end in .gz",
+    b"\x28\xb5\x2f\xfd": "zstd data: let its name end in .zst",
+    b"pk\x03\x04": "a zip archive: unpack it",
+    b"par1": "a Parquet file: let its name end in .parquet",
+    b"arrow1": "an Arrow file: let its name end in .arrow",
+}
 _METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # of `datasets`, beside rows
 _CHATS = ("messages", "conversations", "prompt", "chosen", "rejected")  # lists of objects that are part of one record
 
@@ -48,6 +65,10 @@ def files_of(path: Path) -> list[Path]:
         files = sorted(file for file in path.rglob("*") if file.is_file() and _holds_rows(file, path))
         if not files:
             raise DataError(f"{path}: no data file in this folder ({', '.join(SUFFIXES)})")
+        words = {word for file in files for word in re.split(r"[^a-z]+", str(file.relative_to(path)).lower())}
+        if len({SPLITS[word] for word in words & SPLITS.keys()}) > 1:
+            splits = ", ".join(sorted(words & SPLITS.keys()))
+            raise DataError(f"{path}: files of several splits ({splits}): name a folder, or a glob such as *train*")
         return files
     if not path.exists() and GLOB & set(str(path)):
         base = next(parent for parent in path.parents if not GLOB & set(str(parent)))
@@ -79,7 +100,7 @@ def _kind(path: Path) -> str:
     return Path(name).suffix
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedReader:
     """The file's bytes, decompressed. Raises DataError for a file that is no data."""
     ending = path.suffix.lower()
     if ending == ".gz":
@@ -91,22 +112,24 @@ def _opened(path: Path) -> BinaryIO:
     else:
         file = path.open("rb")
     reader = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
-    _refuse_foreign(reader.peek(200)[:200], path)
+    _refuse_foreign(reader.peek(200)[:200], path, {**NOT_DATA, **NOT_TEXT})
     return reader
 
 
-def _refuse_foreign(start: bytes, path: Path) -> None:
-    if start.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path}: a Git LFS pointer, not the data: fetch the file with `git lfs pull`")
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise DataError(f"{path}: a web page (HTML), not data: download the file itself")
+def _refuse_foreign(start: bytes, path: Path, known: Mapping[bytes, str]) -> None:
+    """Raise DataError for a file that begins as something else than what its name says."""
+    if what := next((what for mark, what in known.items() if start.lstrip().lower().startswith(mark)), None):
+        raise DataError(f"{path}: {what}")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:
+        raise DataError(f"{path}: UTF-16 or UTF-32 text; convert it: iconv -f UTF-16 -t UTF-8")
 
 
 def _jsonl(path: Path) -> Records:
     with _opened(path) as file:
-        yield from _json_lines(file)
+        if not file.peek(200)[:200].lstrip().startswith(b"["):
+            yield from _json_lines(file)
+            return
+    yield from _json(path)
 
 
 def _json_lines(file: BinaryIO) -> Records:
@@ -116,6 +139,20 @@ def _json_lines(file: BinaryIO) -> Records:
             continue
         record = decode(line)
         yield Drop(record.reason, f"line {number}", record.detail, bad=True) if isinstance(record, Drop) else record
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises DataError."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise DataError(f"{path}: too large to be read at once")
+        return json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise explain(error, path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
 
 
 def _json(path: Path) -> Records:
@@ -131,7 +168,7 @@ def _json(path: Path) -> Records:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
     except (ValueError, RecursionError) as error:
-        if not text.lstrip().startswith(b"{"):
+        if _kind(path) == ".json" and not text.lstrip().startswith(b"{"):
             raise DataError(f"{path}: not JSON: {error}") from error
         yield from _json_lines(io.BytesIO(text))
         return
@@ -149,6 +186,10 @@ def _unwrapped(values: Any, path: Path) -> list[Any]:
     if not isinstance(values, dict):
         raise DataError(f"{path}: a JSON {type(values).__name__}, not a list of records")
     lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if not lists and values and all(isinstance(value, list) for value in values.values()):  # a table by its columns
+        if len({len(value) for value in values.values()}) > 1:
+            raise DataError(f"{path}: columns of different lengths ({', '.join(values)})")
+        return [dict(zip(values, record, strict=True)) for record in zip(*values.values(), strict=True)]
     if not lists or set(lists) & set(_CHATS):
         return [values]  # one record
     if len(lists) > 1:
@@ -201,7 +242,7 @@ def _arrow_file(path: Path, kind: str) -> Iterator[None]:
     from pyarrow.lib import ArrowInvalid
 
     with path.open("rb") as file:
-        _refuse_foreign(file.read(200), path)
+        _refuse_foreign(file.read(200), path, NOT_DATA)
     try:
         yield
     except ArrowInvalid as error:

@@ -7,7 +7,9 @@ than a text: parts, a thought, tool calls, a loss weight. What a row cannot hold
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 Message = dict[str, Any]
@@ -20,6 +22,8 @@ ROLES = {
 TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of a message's thought, and of its parts
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
+MEDIA = re.compile(r"(image|video|audio)s?(_(path|url|file)s?)?")  # names of columns, and of a message's fields
+WEIGHTS = ("weight", "train", "training", "loss", "loss_weight")  # fields of a message that say whether it has loss
 
 
 class Unfit(Exception):
@@ -73,10 +77,12 @@ def _message(given: Any) -> Message:
     role = role.lower() if isinstance(role, str) else role
     if given.get("tool_calls") or given.get("function_call") or role in TOOL_ROLES:
         raise Unfit("tool calls", "rows hold texts only")
+    refuse_media(given)
     text, thought = _parts(given.get("content", given.get("value")))
     message: Message = {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": text}
     if message["role"] == "assistant":
-        if given.get("weight", 1) not in (1, None) or given.get("train") is False or given.get("masked") is True:
+        unweighted = any(given.get(name) in (0, "0") for name in WEIGHTS) or given.get("weight", 1) not in (1, None)
+        if unweighted or given.get("masked") is True:
             raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
@@ -86,8 +92,21 @@ def _message(given: Any) -> Message:
 
 
 def thought_of(given: Mapping[str, Any]) -> str:
-    """The thought that stands in a field of its own, "" without one."""
-    return next((given[name] for name in THOUGHTS if isinstance(given.get(name), str) and given[name].strip()), "")
+    """The thought that stands in a field of its own, "" without one; a single word is a flag ("reasoning": "off")."""
+    texts = (given[name] for name in THOUGHTS if isinstance(given.get(name), str))
+    return next((text for text in texts if len(text.split()) > 1), "")
+
+
+@cache
+def is_media(name: str) -> bool:
+    """Whether a column or field of this name holds images, video or audio."""
+    return MEDIA.fullmatch(name) is not None
+
+
+def refuse_media(fields: Mapping[str, Any]) -> None:
+    """Raise Unfit where a record or a message has images, video or audio beside its text."""
+    if name := next((name for name, value in fields.items() if value and is_media(name)), None):
+        raise Unfit("images, video or audio", f"column {name}")
 
 
 def _parts(content: Any) -> tuple[Any, str]:
@@ -112,9 +131,12 @@ def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
 
     thought: of an answer that is a text. Raises Unfit.
     """
-    if is_chat(value):
-        return written(answer(chat(value)), thinking)
-    return written({"content": value, "thought": thought}, thinking)
+    if not is_chat(value):
+        return written({"content": value, "thought": thought}, thinking)
+    messages = chat(value)
+    if any(message["role"] == "assistant" for message in messages[:-1]):
+        raise Unfit("several answers in one completion", f"of {len(messages)} messages only the last can be one")
+    return written(answer(messages), thinking)
 
 
 def written(message: Message, thinking: str | None) -> Any:

@@ -17,6 +17,7 @@ from data_prep.sources.columns import (
     Convert,
     Record,
     absent_value,
+    after_system,
     as_text,
     final_answer,
     finish,
@@ -33,18 +34,15 @@ from data_prep.sources.messages import (
     is_chat,
     thought_of,
     unpacked,
-    with_system,
     written,
 )
 
 PROMPT = ("prompt", "question", "problem", "query", "instruction")
 COMPLETION = ("completion", "response", "solution", "output")
 ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth")
-CHATS = ("messages", "conversations", "conversation", "prompt", "input.messages")
+CHATS = ("messages", "conversations", "conversation", "prompt", "input", "input.messages")
 CHOSEN = ("chosen", "chosen_response", "preferred_output")
 REJECTED = ("rejected", "rejected_response", "non_preferred_output")
-MEDIA = ("images", "image", "videos", "video", "audios", "audio")
-TOOLS = ("tools", "functions", "input.tools")
 LABELLED = ("label", "kto_tag")  # KTO: whether the completion is desirable
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
@@ -78,11 +76,6 @@ def _chat_of(record: Record) -> tuple[str, Any] | None:
 
 def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row:
     """learnt: the column that other records of the file have their completion or answer in."""
-    for name in MEDIA:
-        if record.get(name):
-            raise Unfit("images, video or audio", f"column {name}")
-    if _first(record, TOOLS) not in (None, "", "[]", []):
-        raise Unfit("tools", "rows hold no tool definitions")
     row, meta = labels(record)
     prompt, last = _conversation(record)
     pair = _first(record, CHOSEN), _first(record, REJECTED)
@@ -91,10 +84,10 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     elif any(record.get(name) is False for name in LABELLED):
         raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
     elif last is not None:
-        row["completion"] = written(last, thinking)
+        row["completion"] = written({"thought": thought_of(record), **last}, thinking)
     if not prompt:
         raise Unfit("empty prompt")
-    row["prompt"] = _with_system(prompt, record.get("system"))
+    row["prompt"] = after_system(record, prompt)
     if "completion" not in row and (given := _first(record, COMPLETION)) is not None:
         row["completion"] = completion(given, thinking, thought_of(record))
     given = _first(record, ANSWER)
@@ -106,19 +99,12 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     return finish(row, meta)
 
 
-def _with_system(prompt: list[Message], system: Any) -> list[Message]:
-    """The prompt after the system message of a column of its own, beside one that it may begin with."""
-    if not isinstance(system, str) or not system.strip():
-        return prompt
-    start = 1 if prompt[0]["role"] == "system" else 0
-    return with_system([{"role": "system", "content": system}, *prompt[:start]], prompt[start:])
-
-
 def _conversation(record: Record) -> tuple[list[Message], Message | None]:
     """The prompt's messages, and the assistant's last one where the record's conversation ends with it."""
     if (named := _chat_of(record)) is not None:
-        messages = chat(named[1])
-        if named[0] != "prompt" and messages and messages[-1]["role"] == "assistant":
+        answered = unpacked(record.get("completion")) if named[0] == "prompt" else None
+        messages = chat([*named[1], *(answered if is_chat(answered) and isinstance(answered, list) else [])])
+        if (answered or named[0] not in ("prompt", "input")) and messages and messages[-1]["role"] == "assistant":
             return messages[:-1], messages[-1]
         return messages, None
     name = next((name for name in PROMPT if isinstance(record.get(name), str)), None)
@@ -154,19 +140,20 @@ def _preference(prompt: list[Message], pair: tuple[Any, Any], thinking: str | No
     return sides[0][0], [text for _, text in sides]
 
 
+def _turns(messages: list[Message]) -> list[Message]:
+    return [message for message in messages if message["role"] != "system"]
+
+
 def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list[Message], Any]:
     """One answer of a preference, and the messages that it answers."""
     if is_chat(value):
         messages = chat(value)
         last, before = answer(messages), messages[:-1]
-        if (
-            prompt
-            and before
-            and before != prompt
-            and [message for message in prompt if message["role"] != "system"] != before
-        ):
+        if messages[0]["role"] == "assistant":  # it goes on from the prompt
+            before = [*prompt, *before]
+        elif prompt and _turns(prompt) != _turns(before):
             raise Unfit("the prompt is not what chosen answers")
-        return prompt or before, written(last, thinking)
+        return max(prompt, before, key=len), written(last, thinking)
     if not isinstance(value, str):
         raise Unfit("chosen or rejected is neither a text nor messages", f"found {type(value).__name__}")
     if prompt:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 import rewards
 from data_prep.core.registry import STEPS, is_known, step_class
 from data_prep.core.step import Step
-from data_prep.core.validation import Place, explained
+from data_prep.core.validation import Place, checked, explained
 from data_prep.errors import DataError, explain, nearest
-from data_prep.sources.columns import AnswerFrom, Columns, check_columns
+from data_prep.sources.columns import AnswerFrom, ColumnMap, Columns
 from data_prep.sources.files import suffix
 from rewards.model.http import SERVICE
 
@@ -31,6 +31,45 @@ PROMPTS = ROOT / "templates" / "prompts"
 Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
 Unanswered = Literal["bad", "drop"]  # a row without the asked answer: at fault, or merely left out
 Scalar = str | int | float | bool
+
+
+def names() -> list[str]:
+    """All tasks."""
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    """Task files by name. Raises DataError where two have the same name."""
+    found: dict[str, Path] = {}
+    for path in (*TASKS.glob("*.yaml"), *FAMILIES.glob("*/tasks/*.yaml")):
+        if other := found.get(path.stem):
+            raise DataError(f"two tasks are named {path.stem!r}: {other} and {path}; rename one")
+        found[path.stem] = path
+    return found
+
+
+def known(name: str) -> str:
+    """The name itself. Raises ValueError naming the nearest task when there is no such one."""
+    if name not in names():
+        raise ValueError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
+    return name
+
+
+def prompts() -> list[str]:
+    """All system prompts."""
+    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
+
+
+def known_prompt(name: str) -> str:
+    """The name itself. Raises ValueError naming the nearest prompt when there is no such one."""
+    if name not in prompts():
+        raise ValueError(f"no prompt {name!r} in templates/prompts{nearest(name, prompts())}")
+    return name
+
+
+TaskName = Annotated[str | None, checked(known)]
+TaskNames = Annotated[tuple[str, ...], checked(known)]
+PromptName = Annotated[str | None, checked(known_prompt)]  # a file of templates/prompts
 
 
 class Model(BaseModel):
@@ -167,13 +206,13 @@ class Task(Model):
     mirror: Remote | None = None
     path: str | None = None
     step: dict[str, dict[str, Any]] | None = Field(None, min_length=1, max_length=1)  # kind -> its parameters
-    columns: Columns = Field(default_factory=dict)
+    columns: ColumnMap = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar] | Match] = Field(default_factory=dict)
     answer_from: AnswerFrom | None = None
     unanswered: Unanswered = "bad"
     programs: Programs | None = None
     choices: Choices | None = None
-    system: str | None = None
+    system: PromptName = None
     gated: bool = False  # the Hub gives it to those who have accepted its terms, by their token
     split: Literal["train", "test"] | None = None  # of its benchmark, where the names of its origin do not tell
     reward: Reward
@@ -218,51 +257,6 @@ class Task(Model):
         ((kind, given),) = (self.step or {}).items()
         cls = step_class(kind)
         return cls(cls.Params.model_validate({**given, **params}))
-
-    @field_validator("columns")
-    @classmethod
-    def _known_targets(cls, value: Columns) -> Columns:
-        check_columns(value)
-        return value
-
-    @field_validator("system")
-    @classmethod
-    def _known_system(cls, value: str | None) -> str | None:
-        return value if value is None else known_prompt(value)
-
-
-def names() -> list[str]:
-    """All tasks."""
-    return sorted(_files())
-
-
-def _files() -> dict[str, Path]:
-    """Task files by name. Raises DataError where two have the same name."""
-    found: dict[str, Path] = {}
-    for path in (*TASKS.glob("*.yaml"), *FAMILIES.glob("*/tasks/*.yaml")):
-        if other := found.get(path.stem):
-            raise DataError(f"two tasks are named {path.stem!r}: {other} and {path}; rename one")
-        found[path.stem] = path
-    return found
-
-
-def known(name: str) -> str:
-    """The name itself. Raises ValueError naming the nearest task when there is no such one."""
-    if name not in names():
-        raise ValueError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
-    return name
-
-
-def prompts() -> list[str]:
-    """All system prompts."""
-    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
-
-
-def known_prompt(name: str) -> str:
-    """The name itself. Raises ValueError naming the nearest prompt when there is no such one."""
-    if name not in prompts():
-        raise ValueError(f"no prompt {name!r} in templates/prompts{nearest(name, prompts())}")
-    return name
 
 
 def read(name: str) -> Task:

@@ -10,13 +10,13 @@ cannot be used; samples that are merely not the best are not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from data_prep.core.step import Context, Drop, Output, Row, Step
+from data_prep.core.step import Context, Drop, Output, Row
 from data_prep.steps import candidates
-from data_prep.steps.candidates import BuilderParams, Candidate
+from data_prep.steps.candidates import Builder, BuilderParams, Candidate
 
 
 class BestOfNParams(BuilderParams):
@@ -27,13 +27,10 @@ class BestOfNParams(BuilderParams):
     per_prompt: int = Field(1, ge=1)
 
 
-class BestOfN(Step):
+class BestOfN(Builder):
     """All samples in, the best of each question out."""
 
     kind = "best_of_n"
-    scope = "whole"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    present: ClassVar[tuple[str, ...]] = ("completion",)
     Params = BestOfNParams
     params: BestOfNParams
 

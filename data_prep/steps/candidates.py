@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from data_prep.core.rows import prompt_of
-from data_prep.core.step import Drop, Params, Row
-from rewards import OUTCOMES
+from data_prep.core.step import Drop, Params, Row, Step
+from data_prep.core.validation import Outcomes
 from rewards.code.fences import LANGUAGES, blocks, choose
 from rewards.extract import cut_short
 from rewards.thinking import thinking
@@ -34,21 +34,16 @@ class BuilderParams(Params):
 
     column: Literal["code", "raw_output"] = "raw_output"
     identity: Literal["text", "program", "answer"] | None = None  # null: program where rows have tests, else text
-    outcome: tuple[str, ...] = ("scored",)
+    outcome: Outcomes = ("scored",)
     min_samples: int = Field(1, ge=1)  # usable ones that a question needs
 
-    @field_validator("outcome", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
-    @field_validator("outcome")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for outcome in value:
-            if outcome not in OUTCOMES:
-                raise ValueError(f"no outcome {outcome!r}; outcomes are {', '.join(OUTCOMES)}")
-        return value
+class Builder(Step):
+    """Base of steps that make training data of scored samples."""
+
+    scope = "whole"
+    needs: ClassVar[tuple[str, ...]] = ("prompt",)
+    present: ClassVar[tuple[str, ...]] = ("completion",)
 
 
 @dataclass(frozen=True, eq=False)

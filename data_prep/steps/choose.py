@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
-from data_prep.sources.tasks import known_prompt
+from data_prep.sources.tasks import PromptName
 from data_prep.steps import asking
 from data_prep.steps.references import without_sample
 from data_prep.steps.select import Range, number_of
@@ -40,7 +40,7 @@ class ChooseParams(Params):
     guarded: bool = False
     min_reference: int = Field(8, ge=1)
     band: Annotated[Range, Field()] = (0.0, 1.0)
-    system: str | None = None
+    system: PromptName = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -50,8 +50,6 @@ class ChooseParams(Params):
             raise ValueError("band: quantiles from 0 to 1")
         if not self.guarded and self.band != (0.0, 1.0):
             raise ValueError("band is of the guarded choice: set guarded")
-        if self.system:
-            known_prompt(self.system)
         return self
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
@@ -35,7 +35,7 @@ class DecontaminateParams(Params):
     question's weight that a repeat holds; rare words weigh more. paths, mirror: as `load` has them.
     """
 
-    against: tuple[str, ...] = Field(min_length=1)
+    against: tasks.TaskNames = Field(min_length=1)
     fields: tuple[Field_, ...] = Field(("prompt",), min_length=1)
     overlap_threshold: float = Field(0.75, gt=0, le=1)
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
@@ -49,11 +49,6 @@ class DecontaminateParams(Params):
             if name in RENAMED:
                 raise ValueError(f"parameter {name!r} is gone: use {RENAMED[name]!r}, one threshold for all evidence")
         return given
-
-    @field_validator("against")
-    @classmethod
-    def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(tasks.known(name) for name in value)
 
     @model_validator(mode="after")
     def _paths_of_tasks(self) -> Self:

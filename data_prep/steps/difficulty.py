@@ -9,6 +9,7 @@ rate, and its rows are dropped. `meta.difficulty_by` says whose judgement it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
@@ -58,12 +59,12 @@ class Difficulty(Step):
             table.prompt[at] = number_of(prompt_of(row))
             if row.get("outcome", "scored") not in ("error", "timeout") and "score" in row:
                 table.score[at] = row["score"]
-        rates, counted = table.rates(given.pass_score), table.scored()
+        rates = table.rates(given.pass_score).tolist()
         for at, row in enumerate(rows):
-            if not counted[at]:
+            if math.isnan(rates[at]):
                 yield Drop("problem without a scored sample", row["id"], "put `score` before this step", bad=True)
                 continue
-            meta, rate = row.get("meta", {}), round(float(rates[at]), DIGITS)
+            meta, rate = row.get("meta", {}), round(rates[at], DIGITS)
             measured = round(given.most - (given.most - given.least) * rate, DIGITS)
             stays = given.fill == "missing" and given.field in meta
             told = {given.field: meta[given.field] if stays else measured}

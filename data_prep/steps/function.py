@@ -14,25 +14,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.core.validation import checked
 from data_prep.errors import DataError
-
-
-class FunctionParams(Params):
-    """function: `package.module:name`, importable where the pipeline runs; params: its keyword arguments."""
-
-    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    params: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @field_validator("function")
-    @classmethod
-    def _exists(cls, value: str) -> str:
-        function(value)
-        return value
 
 
 def function(place: str) -> Callable[..., Any]:
@@ -47,6 +35,13 @@ def function(place: str) -> Callable[..., Any]:
     if not callable(value):
         raise ValueError(f"{place} is no function")
     return value  # type: ignore[no-any-return]  # whatever it is, it can be called
+
+
+class FunctionParams(Params):
+    """function: `package.module:name`, importable where the pipeline runs; params: its keyword arguments."""
+
+    function: Annotated[str, checked(function)] = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    params: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class _OfFunction(Step):

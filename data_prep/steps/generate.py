@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.sampling import Sample, Sampling
-from data_prep.text.thoughts import known_format
+from data_prep.text.thoughts import FormatName
 from rewards.errors import RewardError
 from rewards.thinking import Thinking, thinking
 
@@ -41,12 +41,7 @@ class GenerateParams(EndpointParams):
     seed: int = Field(0, ge=0)
     system: str | None = None  # put before prompts that have no system message
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-    thinking: str | None = None  # format that the thought of a reasoning endpoint takes in the completion
-
-    @field_validator("thinking")
-    @classmethod
-    def _known_format(cls, value: str | None) -> str | None:
-        return value if value is None else known_format(value)
+    thinking: FormatName = None  # format that the thought of a reasoning endpoint takes in the completion
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from data_prep.core.step import Context, Drop, Output, Row, Step
+from data_prep.core.step import Context, Drop, Output, Row
+from data_prep.core.validation import Outcomes
 from data_prep.steps import candidates
-from data_prep.steps.candidates import BuilderParams, Candidate
+from data_prep.steps.candidates import Builder, BuilderParams, Candidate
 
 EPSILON = 1e-6  # verl's
 DIGITS = 9  # the last bits of a sum are not the scores'
@@ -27,18 +28,15 @@ DIGITS = 9  # the last bits of a sum are not the scores'
 class GroupsParams(BuilderParams):
     """outcome: all that an online reward gives a value for; errors of the grader are left out of their group."""
 
-    outcome: tuple[str, ...] = ("scored", "no_answer", "bad_format", "truncated")
+    outcome: Outcomes = ("scored", "no_answer", "bad_format", "truncated")
     scale: Literal["std", "mean"] = "std"
     min_samples: int = Field(2, ge=2)
 
 
-class Groups(Step):
+class Groups(Builder):
     """All samples in; the samples of groups with spread out, each with its advantage."""
 
     kind = "groups"
-    scope = "whole"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    present: ClassVar[tuple[str, ...]] = ("completion",)
     Params = GroupsParams
     params: GroupsParams
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from data_prep.core.step import Context, Drop, Output, Row, Step
+from data_prep.core.step import Context, Drop, Output, Row
 from data_prep.steps import candidates
-from data_prep.steps.candidates import BuilderParams, Candidate
+from data_prep.steps.candidates import Builder, BuilderParams, Candidate
 from data_prep.steps.select import number_of
 
 Kind = Literal["shorter", "not_too_short"]
@@ -36,13 +36,10 @@ class LengthPairsParams(BuilderParams):
     seed: int = Field(0, ge=0)
 
 
-class LengthPairs(Step):
+class LengthPairs(Builder):
     """Scored samples in, pairs out; questions that give none are counted as drops."""
 
     kind = "length_pairs"
-    scope = "whole"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    present: ClassVar[tuple[str, ...]] = ("completion",)
     Params = LengthPairsParams
     params: LengthPairsParams
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 import rewards
 from data_prep.core.manifest import counts_line
@@ -23,12 +23,12 @@ from data_prep.core.rows import FIELDS, MAX_TEXT_BYTES, check, check_size
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import tasks
-from data_prep.sources.columns import AnswerFrom, Columns, check_columns
+from data_prep.sources.columns import AnswerFrom, ColumnMap
 from data_prep.sources.fetch import Unreachable
 from data_prep.sources.files import files_of, read_records
 from data_prep.sources.origins import Origin, Place, look
 from data_prep.sources.taking import limited, unique
-from data_prep.sources.tasks import Hub, Match, Remote, Reward, Scalar, Unanswered
+from data_prep.sources.tasks import Hub, Match, PromptName, Remote, Reward, Scalar, TaskName, TaskNames, Unanswered
 from data_prep.steps import asking
 
 NEEDS = ("prompt",)
@@ -48,19 +48,19 @@ class LoadParams(Params):
     url: str | None = None
     sha256: str | None = None
     git_blob: str | None = None
-    task: str | None = None
-    tasks: tuple[str, ...] = ()
+    task: TaskName = None
+    tasks: TaskNames = ()
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False  # read tasks from their mirror instead of the Hub
     thinking: str | None = None  # format in which `reasoning_content` is the thought; null drops such rows
     source: str | None = None
     note: str | None = None  # for people, shown by `plan`: where the rows are from, what they cost or save
     id_prefix: str | None = None  # put before the rows' own ids; those of tasks have the task's name
-    columns: Columns = Field(default_factory=dict)
+    columns: ColumnMap = Field(default_factory=dict)
     filter: dict[str, Scalar | tuple[Scalar, ...] | Match] = Field(default_factory=dict)  # column -> value or values
     answer_from: AnswerFrom | None = None
     unanswered: Unanswered | None = None  # what a row without that answer is; by default bad
-    system: str | None = None  # a file of templates/prompts
+    system: PromptName = None  # a file of templates/prompts
     instructions: Literal["system", "user"] = "system"  # where a task's own prompt stands
     limit: int | None = Field(None, ge=1)  # rows per source: the first ones, or with a seed a sample
     seed: int | None = None
@@ -85,27 +85,6 @@ class LoadParams(Params):
             if name not in self.names:
                 raise ValueError(f"paths: {name!r} is not among the tasks")
         return self
-
-    @field_validator("task")
-    @classmethod
-    def _known_task(cls, value: str | None) -> str | None:
-        return value if value is None else tasks.known(value)
-
-    @field_validator("tasks")
-    @classmethod
-    def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(tasks.known(name) for name in value)
-
-    @field_validator("system")
-    @classmethod
-    def _known_system(cls, value: str | None) -> str | None:
-        return value if value is None else tasks.known_prompt(value)
-
-    @field_validator("columns")
-    @classmethod
-    def _known_targets(cls, value: Columns) -> Columns:
-        check_columns(value)
-        return value
 
     @property
     def part(self) -> str | None:
@@ -186,7 +165,7 @@ class Load(Step):
         given = self.params
         place: Place
         if given.path:
-            place, source = base / given.path, Path(given.path).stem
+            place, source = base / Path(given.path).expanduser(), Path(given.path).stem
         elif given.hub:
             part = {"split": given.part, "config": given.config, "files": given.files}
             place = Hub.model_validate({"id": given.hub, "revision": given.revision, **part})

@@ -15,13 +15,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
-from data_prep.core.step import Context, Drop, Output, Row, Step
+from data_prep.core.step import Context, Drop, Output, Row
 from data_prep.steps import candidates
-from data_prep.steps.candidates import BuilderParams, Candidate
+from data_prep.steps.candidates import Builder, BuilderParams, Candidate
 
 
 class PairsParams(BuilderParams):
@@ -65,13 +65,10 @@ class Lengths:
         return cls((pair.chosen.place, pair.rejected.place), pair.gap, size)
 
 
-class Pairs(Step):
+class Pairs(Builder):
     """All samples in, pairs out; questions that give none are counted as drops."""
 
     kind = "pairs"
-    scope = "whole"
-    needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    present: ClassVar[tuple[str, ...]] = ("completion",)
     Params = PairsParams
     params: PairsParams
 

@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 import rewards
 from data_prep.core.step import Apply, Context, Drop, Output, Row
+from data_prep.core.validation import checked
 from data_prep.inference import prompts
 from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
@@ -47,9 +48,11 @@ OF_THE_SAMPLE = ("tokens", "score_details", "reasoning")  # fields of meta that 
 class RewriteParams(EndpointParams):
     """format: a thinking format by name; the rest is for the model that sets out what shows no seam."""
 
-    format: str = "sky_t1"
+    format: Annotated[str, checked(known_format)] = "sky_t1"
     explained: int = Field(0, ge=0)  # words that a seam's solution must have besides its heading and box
-    system: str | None = None  # a file of templates/prompts, in place of the system message that the sampler was given
+    system: tasks.PromptName = (
+        None  # a file of templates/prompts, in place of the system message that the sampler was given
+    )
     model: str = ""
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(16_384, ge=1)
@@ -58,16 +61,6 @@ class RewriteParams(EndpointParams):
     shortest: float = Field(0.6, ge=0, le=1)  # the thought's length, as shares of the whole text's
     longest: float = Field(1.05, ge=1)
     verbatim: float = Field(0.9, ge=0, le=1)
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, value: str) -> str:
-        return known_format(value)
-
-    @field_validator("system")
-    @classmethod
-    def _known_system(cls, value: str | None) -> str | None:
-        return value if value is None else tasks.known_prompt(value)
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:

@@ -2,10 +2,10 @@
 
 - select: {min_score: 1, outcome: scored, per_prompt: 4, order: shortest}
 - select: {pass_rate: [0.2, 0.8]}
-- select: {n: 1000, balance_by: level, seed: 1}
+- select: {n: 1000, seed: 1}
 - select: {n: 5000, take: lowest, by: score}      or middle, highest; by a field of meta: `by: meta.difficulty`
 
-Filters come first, then pass_rate, quantile, per_prompt, balance_by and n. What is chosen depends on the rows
+Filters come first, then pass_rate, quantile, per_prompt and n. What is chosen depends on the rows
 and the seed, not on the order in which they come; what is kept stays in that order.
 """
 
@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.core.validation import ONE_OR_MORE, Outcomes
 from data_prep.sources.tasks import Scalar
-from rewards import OUTCOMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +41,8 @@ Order = Literal["first", "shortest", "random"]
 class SelectParams(Params):
     """All that is given must hold; ranges include both ends."""
 
-    source: tuple[str, ...] = ()
-    outcome: tuple[str, ...] = ()
+    source: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
+    outcome: Outcomes = ()
     min_score: float | None = None
     max_score: float | None = None
     level: Range | None = None  # of meta.level
@@ -53,24 +53,10 @@ class SelectParams(Params):
     quantile: Range | None = None  # of the scores, 0 the lowest to 1 the highest
     per_prompt: int | None = Field(None, ge=1)
     order: Order = "first"  # which ones of a prompt
-    balance_by: str | None = None  # a field of meta, or source: equally many rows of each of its values
     n: int | None = Field(None, ge=1)  # an upper bound
     take: Literal["random", "lowest", "middle", "highest"] = "random"  # which ones `n` counts, in the order of `by`
     by: str = Field("score", pattern=r"^(score|meta\.\w+)$")
     seed: int = 0
-
-    @field_validator("source", "outcome", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("outcome")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for outcome in value:
-            if outcome not in OUTCOMES:
-                raise ValueError(f"no outcome {outcome!r}; outcomes are {', '.join(OUTCOMES)}")
-        return value
 
     @field_validator("meta", mode="before")
     @classmethod
@@ -84,8 +70,8 @@ class SelectParams(Params):
         idle = type(self).model_fields.keys() - {"order", "seed", "pass_score", "take", "by"}
         if all(getattr(self, name) in (None, (), {}) for name in idle):
             raise ValueError("selects nothing: give one of " + ", ".join(sorted(idle)))
-        if self.take != "random" and (self.n is None or self.balance_by):
-            raise ValueError(f"take: {self.take} needs n, how many, and does not go with balance_by")
+        if self.take != "random" and self.n is None:
+            raise ValueError(f"take: {self.take} needs n, how many")
         return self
 
 
@@ -103,34 +89,28 @@ class Select(Step):
         import numpy as np
 
         table = self._table(rows)
-        stages: list[tuple[str, Callable[[NDArray[np.int64]], NDArray[np.int64]]]] = []
-        if self.params.pass_rate:
-            rates = table.rates(self.params.pass_score)
-            low, high = self.params.pass_rate
-            stages.append(("pass rate outside range", lambda left: left[(rates[left] >= low) & (rates[left] <= high)]))
-        if self.params.quantile:
-            stages.append(("score outside quantile", lambda left: self._quantile(table, left)))
-        if self.params.per_prompt:
-            stages.append(("over per_prompt", lambda left: self._per_prompt(rows, table, left)))
-        if self.params.balance_by:
-            stages.append(("over balance", lambda left: self._balanced(table, left)))
-        if self.params.n:
-            stages.append(("not drawn", lambda left: self._taken(table, left)))
         left = np.flatnonzero(table.refusal == 0)
-        for reason, stage in stages:
-            kept = stage(left)
-            table.refuse(np.setdiff1d(left, kept, assume_unique=True), reason)
-            left = np.sort(kept)
-        for index, row in enumerate(rows):
-            yield self._drop(reason, row) if (reason := table.reason(index)) else row
-
-    def _drop(self, reason: str, row: Row) -> Drop:
-        return Drop(reason, str(row.get("id", "")), bad=reason.startswith("missing"))
+        if self.params.pass_rate:
+            low, high = self.params.pass_rate
+            rates = table.rates(self.params.pass_score)[left]
+            left = table.narrowed(left, left[(rates >= low) & (rates <= high)], "pass rate outside range")
+        if self.params.quantile:
+            low, high = self.params.quantile
+            ranked = left[np.lexsort((table.rank[left], table.score[left]))]
+            chosen = ranked[round(low * len(ranked)) : round(high * len(ranked))]
+            left = table.narrowed(left, chosen, "score outside quantile")
+        if self.params.per_prompt:
+            left = table.narrowed(left, self._per_prompt(rows, table, left), "over per_prompt")
+        if self.params.n:
+            table.narrowed(left, self._taken(table, left, self.params.n), "not drawn")
+        for row, refusal in zip(rows, table.refusal.tolist(), strict=True):
+            reason = table.reasons[refusal]
+            yield Drop(reason, str(row["id"]), bad=reason.startswith("missing")) if reason else row
 
     def _table(self, rows: Sequence[Row]) -> Table:
         """What choosing needs to know of each row, read once."""
         given = self.params
-        drawn = given.n or given.quantile or given.balance_by or (given.per_prompt and given.order == "random")
+        drawn = given.n or given.quantile or (given.per_prompt and given.order == "random")
         table = Table(len(rows))
         for index, row in enumerate(rows):
             if reason := self._refused(row):
@@ -147,8 +127,6 @@ class Select(Step):
                 sample = row.get("meta", {}).get("sample")
                 table.sample[index] = sample if isinstance(sample, int) and 0 <= sample < 2**63 else 0
                 table.length[index] = len(row.get("completion", ""))
-            if given.balance_by:
-                table.label[index] = table.labels.setdefault(_label(row, given.balance_by), len(table.labels))
         return table
 
     def _refused(self, row: Row) -> str | None:
@@ -178,25 +156,14 @@ class Select(Step):
                 return f"{field} not wanted"
         return None
 
-    def _quantile(self, table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _taken(self, table: Table, left: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """The `count` that are taken; of equal values those that the seed draws."""
         import numpy as np
 
-        assert self.params.quantile is not None
-        low, high = self.params.quantile
-        ranked = left[np.lexsort((table.rank[left], table.score[left]))]
-        return ranked[round(low * len(ranked)) : round(high * len(ranked))]
-
-    def _taken(self, table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The `n` that are taken; of equal values those that the seed draws."""
-        import numpy as np
-
-        count, take = self.params.n, self.params.take
-        assert count is not None
-        if take == "random":
-            return _drawn(table, left, count)
-        ordered = left[np.lexsort((table.rank[left], table.value[left]))]
-        start = {"lowest": 0, "middle": (len(ordered) - count) // 2, "highest": len(ordered) - count}[take]
-        return ordered[max(start, 0) : max(start, 0) + count]
+        ordered = left[np.lexsort((table.rank[left], table.value[left]))]  # by the rank alone where `take` is random
+        places = {"middle": (len(ordered) - count) // 2, "highest": len(ordered) - count}
+        start = max(places.get(self.params.take, 0), 0)
+        return ordered[start : start + count]
 
     def _per_prompt(self, rows: Sequence[Row], table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
         """The first so many of each prompt, by the order that is asked for, then as they were drawn, then by id."""
@@ -214,18 +181,6 @@ class Select(Step):
             kept += sorted(group, key=keys.__getitem__)[: self.params.per_prompt]
         return np.array(kept, dtype=np.int64)
 
-    def _balanced(self, table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Equally many of each value: as many as the rarest has, or an equal share of `n`."""
-        import numpy as np
-
-        groups = [np.array(group) for group in _groups(left, table.label)]
-        if not groups:
-            return left
-        size = min(len(group) for group in groups)
-        if self.params.n:
-            size = min(size, self.params.n // len(groups))
-        return np.concatenate([_drawn(table, group, size) for group in groups])
-
 
 class Table:
     """A few numbers of each row, some 50 bytes, so that a million rows need not be held."""
@@ -240,39 +195,29 @@ class Table:
         self.prompt = np.zeros(size, dtype=np.uint64)  # a hash: of a million two are equal with a chance of 3e-8
         self.sample = np.zeros(size, dtype=np.int64)
         self.length = np.zeros(size, dtype=np.int64)
-        self.label = np.zeros(size, dtype=np.int64)
-        self.labels: dict[str, int] = {}
-        self._reasons: list[str] = [""]
+        self.reasons: list[str] = [""]  # of drops; the first is of rows that stay
 
     def refuse(self, at: int | NDArray[np.int64], reason: str) -> None:
-        if reason not in self._reasons:
-            self._reasons.append(reason)
-        self.refusal[at] = self._reasons.index(reason)
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        self.refusal[at] = self.reasons.index(reason)
 
-    def reason(self, at: int) -> str:
-        """Why the row goes no further, "" where it does."""
-        return self._reasons[int(self.refusal[at])]
+    def narrowed(self, left: NDArray[np.int64], kept: NDArray[np.int64], reason: str) -> NDArray[np.int64]:
+        """The places that are kept, in order, once the others are refused."""
+        import numpy as np
+
+        self.refuse(np.setdiff1d(left, kept, assume_unique=True), reason)
+        return np.sort(kept)
 
     def rates(self, passing: float) -> NDArray[np.float64]:
-        """For each row the share of its prompt's scored rows that pass, whatever else is said of them."""
+        """For each row the share of its prompt's scored rows that pass; nan where none has a score."""
         import numpy as np
 
         _, group = np.unique(self.prompt, return_inverse=True)
         passed = np.bincount(group, weights=self.score >= passing)  # not a number passes nothing
-        rates: NDArray[np.float64] = passed[group] / np.maximum(self.scored(), 1)
+        scored = np.bincount(group, weights=~np.isnan(self.score))
+        rates: NDArray[np.float64] = np.where(scored > 0, passed / np.maximum(scored, 1), np.nan)[group]
         return rates
-
-    def scored(self) -> NDArray[np.float64]:
-        """For each row how many of its prompt's rows have a score."""
-        import numpy as np
-
-        _, group = np.unique(self.prompt, return_inverse=True)
-        count = np.bincount(group, weights=(~np.isnan(self.score)).astype(np.float64))
-        return count[group].astype(np.float64)
-
-
-def _label(row: Row, field: str) -> str:
-    return str(row.get("source") if field == "source" else row.get("meta", {}).get(field))
 
 
 def _number(value: Any) -> float:
@@ -296,12 +241,6 @@ def _within(value: float, span: tuple[float, float]) -> bool:
 def number_of(text: str) -> int:
     """Eight bytes of a hash, as a number: a place in a shuffle, the same wherever it is drawn."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-
-
-def _drawn(table: Table, left: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
-    import numpy as np
-
-    return left[np.argsort(table.rank[left], kind="stable")][:count]
 
 
 def _groups(left: NDArray[np.int64], by: NDArray[Any]) -> Iterator[list[int]]:

@@ -13,8 +13,9 @@ below a program, and a heading may open the thinking itself.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from data_prep.core.validation import checked
 from rewards.code.fences import LANGUAGES, blocks
 from rewards.errors import RewardError
 from rewards.extract import box_span
@@ -52,6 +53,9 @@ def known_format(name: str) -> str:
     if not form.close:
         raise ValueError(f"format {name!r} has no place for a thought")
     return name
+
+
+FormatName = Annotated[str | None, checked(known_format)]
 
 
 def split(text: str, code: bool, shortest: float) -> Parts | None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -131,13 +128,3 @@ def test_the_step_gives_the_curriculum(tmp_path):
     with step.open(Context(tmp_path, tmp_path)) as apply:
         found = list(apply([], 0))
     assert found == curriculum.rows({2: 3, 4: 2}, "test", chain="long", seed=5)
-
-
-def test_the_command_prints_rows_and_refuses_in_one_line():
-    command = [sys.executable, "-m", "data_prep.families.mini.curriculum", "--levels"]
-    root = Path(__file__).parents[2]
-    good = subprocess.run([*command, "2:3"], cwd=root, capture_output=True, text=True, check=True)
-    assert len(good.stdout.splitlines()) == 3
-    bad = subprocess.run([*command, "9:3"], cwd=root, capture_output=True, text=True, check=False)
-    assert bad.returncode == 2
-    assert "no level 9" in bad.stderr

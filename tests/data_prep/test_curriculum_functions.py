@@ -47,7 +47,7 @@ def test_golds_pass_their_tests_in_the_sandbox_and_stubs_do_not(split, chain):
 
 
 def test_every_skill_as_python_means_what_the_interpreter_says():
-    by_skill = {p.uses[0].skill: p for p in functions.listed("train")}
+    by_skill = {p.uses[0].skill: p for p in functions.listed(1, "train")}
     found = [functions.row(p, "short") for p in by_skill.values()]
     assert {row["meta"]["skills"][0] for row in found} == set(SKILLS)
     scores = rewards.load("code").score_many(found, [row["completion"] for row in found], 2)
@@ -134,7 +134,7 @@ def test_slips_fail_a_test():
     rng = random.Random(3)
     caught, differing = 0, 0
     for _ in range(60):
-        one = functions.draw(rng.choice([2, 3]), "test", 1, rng, True)[0]
+        one = curriculum.SUBJECTS["functions"].draw(rng.choice([2, 3]), "test", 1, rng, True)[0]
         cases = functions.cases(one)
         probes = [functions.drawn_list(rng, one, 9) for _ in range(80)]
         for slip in functions.neighbours(one):

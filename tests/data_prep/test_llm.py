@@ -95,8 +95,7 @@ def test_order_of_arrival_changes_nothing() -> None:
     assert [text.split("|")[0] for text in texts(disturbed)] == [f"q{i}" for i in range(40) for _ in (0, 1)]
 
 
-@pytest.mark.parametrize("batch", [False, True])
-def test_all_faults_at_once_and_every_row_is_accounted_for(batch: bool) -> None:
+def test_all_faults_at_once_and_every_row_is_accounted_for() -> None:
     """Each row ends as it would alone, whatever happens beside it; one key of four is refused meanwhile."""
     stays: list[tuple[Fault | None, str]] = [
         (None, ""), (Status(400), "bad_request"), (Finish("content_filter"), "content_filter"), (Finish("length"), ""),
@@ -107,16 +106,16 @@ def test_all_faults_at_once_and_every_row_is_accounted_for(batch: bool) -> None:
     seen: set[str] = set()
 
     def script(request: Request) -> Fault | None:
-        if request.key == "b" and not batch:
+        if request.key == "b":
             return Status(401)
         row, first = int(request.prompt[1:]), request.prompt not in seen
         seen.add(request.prompt)
-        if first and not batch:
+        if first:
             return passes[row % len(passes)]
-        return stays[row % len(stays)][0] or (Trickle(0.0005) if row % 2 and not batch else None)
+        return stays[row % len(stays)][0] or (Trickle(0.0005) if row % 2 else None)
 
     with OpenAIServer(script) as server:
-        results = client(server, api_keys=list("abcd"), tries=3, concurrency=16, batch=batch).run(prompts(70), ONCE)
+        results = client(server, api_keys=list("abcd"), tries=3, concurrency=16).run(prompts(70), ONCE)
     assert len(results) == 70
     for at, result in enumerate(results):
         failure = stays[at % len(stays)][1]

@@ -113,13 +113,12 @@ def test_prices_are_found_with_and_without_a_date() -> None:
     price = find_price("gpt-4o-mini")
     assert price is not None
     assert price.usd(1_000_000, 1_000_000) == 0.75
-    assert price.usd(1_000_000, 1_000_000, batch=True) == 0.375
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("m: {input: 1}", "m.output: Field required; a line holds input, output, batch, date, source"),
+        ("m: {input: 1}", "m.output: Field required; a line holds input, output, date, source"),
         ("m: {input: -1, output: 1, date: 2026-01-01, source: x}", "m.input: Input should be greater"),
         ("m: [", "not YAML"),
     ],

@@ -148,7 +148,7 @@ def test_prepare_says_in_one_line_what_is_wrong(tmp_path, capsys):
     source = tmp_path / "prompts.json"
     source.write_text('{"instruction": "one"}')
     assert main(["prepare", "--input_json", str(source)]) == 2
-    assert capsys.readouterr().err == f"error: {source}: a JSON list of entries is expected, not dict\n"
+    assert capsys.readouterr().err == f"{source}: a JSON list of entries is expected, not dict\n"
 
 
 def test_a_zero_model_is_the_base_model_with_another_template_and_end_token(tmp_path, mini_model, capsys):

@@ -100,16 +100,10 @@ def test_quantile_takes_the_top():
     assert [row["score"] for row in kept] == [n / 80 for n in range(60, 80)]
 
 
-def test_n_and_balance():
+def test_n_is_drawn():
     rows = samples()
     kept, drops = select(rows, n=10, seed=3)
     assert (len(kept), drops) == (10, {"not drawn": 70})
-    kept, _ = select(rows, balance_by="difficulty")
-    assert [sum(row["meta"]["difficulty"] == one for row in kept) for one in ("easy", "hard")] == [20, 20]
-    kept, _ = select(rows, balance_by="level", n=30)
-    assert [sum(row["meta"]["level"] == one for row in kept) for one in (1, 2, 3)] == [10, 10, 10]
-    kept, _ = select(rows, balance_by="source", n=8)
-    assert sorted(row["source"] for row in kept) == ["even"] * 4 + ["odd"] * 4
 
 
 def test_rows_without_a_score_are_bad():
@@ -127,7 +121,6 @@ def test_rows_without_a_score_are_bad():
         optional={
             "per_prompt": st.integers(1, 3),
             "order": st.sampled_from(["first", "shortest", "random"]),
-            "balance_by": st.sampled_from(["level", "source"]),
             "quantile": st.just([0.3, 0.9]),
             "pass_rate": st.just([0.2, 0.8]),
         },

@@ -123,6 +123,17 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         ),
         ({"instruction": "Who?", "context": {"title": "Spiders"}, "response": "x"}, "context that is no text"),
         ({"instruction": "Who?", "output": "x", "history": [["Hi", None]]}, "history is not pairs of texts"),
+        ({"messages": [{**ASKED, "images": ["b64"]}, ANSWERED]}, "images, video or audio"),
+        ({"prompt": QUESTION, "response": GOOD, "image_path": "a.png"}, "images, video or audio"),
+        ({"messages": [ASKED, {**ANSWERED, "training": False}, ASKED, ANSWERED]}, "an answer of weight 0"),
+        ({"messages": [ASKED, ANSWERED], "chat_template_kwargs": {"xml_tools": ["search"]}}, "tools"),
+        ({"messages": [ASKED, ANSWERED], "documents": [{"text": "On spiders."}]}, "documents"),
+        ({"messages": [ASKED, ANSWERED], "system": ["Be brief."]}, "system prompt is not a text"),
+        ({"messages": [ASKED, ANSWERED], "reasoning_content": "8 times 3"}, "reasoning_content"),
+        (
+            {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
+            "system message among the turns",
+        ),
     ],
 )
 def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp_path: Path) -> None:
@@ -143,6 +154,39 @@ def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path)
     both = {"system": "Be exact.", "messages": [{"role": "system", "content": "Be kind."}, ASKED, ANSWERED]}
     rows, _ = load(tmp_path, [both])
     assert rows[0]["prompt"][0]["content"] == "Be exact.\n\nBe kind."
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"system_prompt": "Be brief.", "question": QUESTION, "response": GOOD},
+        {"input": [ASKED], "output": GOOD, "system_prompt": "Be brief.", "reasoning": "off"},
+        {"messages": [ASKED, ANSWERED], "chat_template_kwargs": {"custom_instructions": "Be brief.", "xml_tools": []}},
+        {"prompt": QUESTION, "chosen": [{"role": "system", "content": "Be brief."}, ASKED, ANSWERED], "rejected": BAD},
+    ],
+    ids=["openorca", "nemotron", "smoltalk2", "chosen alone has it"],
+)
+def test_a_system_prompt_is_kept_wherever_it_stands(record: dict, tmp_path: Path) -> None:
+    if "chosen" in record:
+        record["rejected"] = [*record["chosen"][:2], WRONG]
+    rows, drops = load(tmp_path, [record])
+    assert (rows[0]["prompt"], rows[0]["completion"]) == ([{"role": "system", "content": "Be brief."}, ASKED], GOOD)
+    assert drops == {}
+
+
+@pytest.mark.parametrize("names", [("completion",), ("chosen", "rejected")])
+def test_answers_that_go_on_for_several_turns_are_kept(names: tuple[str, ...], tmp_path: Path) -> None:
+    rows, _ = load(tmp_path, [{"prompt": [ASKED], **{name: [WRONG, ASKED, ANSWERED] for name in names}}])
+    assert (rows[0]["prompt"], rows[0]["completion"]) == ([ASKED, WRONG, ASKED], GOOD)
+
+
+def test_a_column_map_cuts_nothing_away_either(tmp_path: Path) -> None:
+    good = {"q": QUESTION, "a": GOOD}
+    bad = [{"images": ["a.png"]}, {"tools": '[{"name": "search"}]'}, {"a": [ASKED, WRONG, ASKED, ANSWERED]}]
+    records = [{**good, "system": "Be brief.", "tools": "[]"}, *({**good, **extra} for extra in bad)]
+    rows, drops = load(tmp_path, records, columns={"prompt": "q", "completion": "a"})
+    assert [[message["role"] for message in row["prompt"]] for row in rows] == [["system", "user"]]
+    assert drops == {"images, video or audio": 1, "tools": 1, "several answers in one completion": 1}
 
 
 def test_a_thinking_part_is_the_thought(tmp_path: Path) -> None:
@@ -183,7 +227,19 @@ def test_files_compressed_in_folders_and_by_globs(tmp_path: Path) -> None:
     (tmp_path / "c.tsv").write_text(f"question\tanswer\n{QUESTION}\t24\n")
     (tmp_path / "d.json").write_text(json.dumps({"version": 1, "data": [{"messages": [ASKED, ANSWERED]}] * 3}))
     (tmp_path / "e.csv").write_text(f"prompt;completion\r\n{QUESTION};24\r\n")  # as table programs write it
-    assert [read(tmp_path, path) for path in ("all", "all/*.gz", "c.tsv", "d.json", "e.csv")] == [3, 2, 1, 3, 1]
+    (tmp_path / "f.jsonl").write_text(json.dumps([{"messages": [ASKED, ANSWERED]}] * 2, indent=1))  # JSON, not lines
+    (tmp_path / "g.json").write_text(json.dumps({"prompt": [QUESTION] * 2, "completion": [GOOD, BAD]}))
+    paths = ("all", "all/*.gz", "c.tsv", "d.json", "e.csv", "f.jsonl", "g.json")
+    assert [read(tmp_path, path) for path in paths] == [3, 2, 1, 3, 1, 2, 2]
+
+
+def test_a_folder_of_several_splits_is_refused(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        making.write_jsonl(tmp_path / "data" / f"{name}.jsonl", [{"messages": [ASKED, ANSWERED]}])
+    with pytest.raises(DataError, match=r"several splits \(train, validation\)"):
+        read(tmp_path, "data")
+    assert read(tmp_path, "data/train*") == 2
 
 
 def test_arrow_files_and_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
@@ -202,6 +258,10 @@ def test_arrow_files_and_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*git lfs pull"),
         ('{"a": 1}\n'.encode("utf-16"), "UTF-16.*iconv"),
+        ('{"a": 1}\n'.encode("utf-16-le"), "UTF-16.*iconv"),
+        (gzip.compress(b'{"a": 1}\n'), "gzip data: let its name end in .gz"),
+        (b"PAR1\x15\x04", "a Parquet file"),
+        (b'<?xml version="1.0"?><Error/>', "XML, mostly a server's error"),
         (b"<!DOCTYPE html><html></html>", "a web page"),
     ],
 )

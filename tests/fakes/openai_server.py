@@ -6,9 +6,6 @@
 An answer names its prompt, seed and number (`hello|17|0`), so that a test sees whether order and seeds
 are kept.
 `script` may also be a function of the request, for faults that depend on the prompt or the key.
-
-It has the Batch API, too: a batch is worked off as its file's requests would be, one poll after it was made, its
-`Status` faults becoming lines of the error file; `Lost` and `Expired` are faults of a batch's lines only.
 """
 
 from __future__ import annotations
@@ -100,17 +97,7 @@ class Model:
     name: str
 
 
-@dataclass(frozen=True)
-class Lost:
-    """No line of a batch's results."""
-
-
-@dataclass(frozen=True)
-class Expired:
-    """A line of a batch's errors: it was not done within its time."""
-
-
-Fault = Status | Slow | Raw | Cut | Trickle | Finish | Model | Lost | Expired
+Fault = Status | Slow | Raw | Cut | Trickle | Finish | Model
 Script = Iterable["Fault | None"] | Callable[[Request], "Fault | None"]
 
 
@@ -128,11 +115,6 @@ class OpenAIServer:
         self.answered: list[Request] = []  # in full
         self.connections = 0
         self.usage = (0, 0)  # tokens of prompts and completions in what was answered
-        self.files: dict[str, bytes] = {}
-        self.batches: dict[str, dict[str, Any]] = {}
-        self.hold = False  # batches go no further
-        self.calls = 0  # of the Batch API
-        self.batch_faults: list[Status | Cut] = []  # of the next calls that make a batch, after it is made
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -147,10 +129,7 @@ class OpenAIServer:
                 if self.path.partition("?")[0].endswith("/chat/completions"):
                     owner._serve(self)
                 else:
-                    owner._serve_batches(self)
-
-            def do_GET(self) -> None:
-                owner._serve_batches(self)
+                    self.send_error(404)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -210,74 +189,6 @@ class OpenAIServer:
         with self._lock:
             self.answered.append(request)
             self.usage = (self.usage[0] + PROMPT_TOKENS, self.usage[1] + COMPLETION_TOKENS * choices)
-
-    def _serve_batches(self, http: BaseHTTPRequestHandler) -> None:
-        content = http.rfile.read(int(http.headers.get("content-length", 0)))
-        path, key = http.path.partition("/v1")[2], http.headers.get("authorization", "").removeprefix("Bearer ")
-        with self._lock:
-            self.calls += 1
-            answer = self._batch_answer(http.command, path, content, key)
-            fault = (
-                self.batch_faults.pop(0) if (http.command, path) == ("POST", "/batches") and self.batch_faults else None
-            )
-        if isinstance(fault, Cut):
-            http.close_connection = True
-        elif isinstance(fault, Status):
-            _send(http, fault.code, fault.content, fault.headers)
-        else:
-            _send(http, 200, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), {})
-
-    def _batch_answer(self, verb: str, path: str, content: bytes, key: str) -> Any:
-        if (verb, path) == ("POST", "/files"):
-            boundary, _, _ = content.partition(b"\r\n")
-            file = next(part for part in content.split(boundary) if b'name="file"' in part)
-            name = f"file-{len(self.files)}"
-            self.files[name] = file.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
-            return {"id": name, "object": "file", "purpose": "batch"}
-        if (verb, path) == ("POST", "/batches"):
-            made = {**json.loads(content), "id": f"batch-{len(self.batches)}", "status": "validating", "key": key}
-            self.batches[made["id"]] = made
-            return made
-        if path.startswith("/batches?"):
-            return {"data": list(self.batches.values()), "has_more": False}
-        if path.startswith("/batches/"):
-            batch = self.batches[path.rpartition("/")[2]]
-            if self.hold:
-                return batch
-            if batch["status"] == "in_progress":
-                self._work_off(batch)
-            elif batch["status"] == "validating":
-                batch["status"] = "in_progress"
-            return batch
-        return self.files[path.split("/")[2]]
-
-    def _work_off(self, batch: dict[str, Any]) -> None:
-        good, bad = [], []
-        for line in self.files[batch["input_file_id"]].splitlines():
-            asked = json.loads(line)
-            request = Request(len(self.requests), time.monotonic(), batch["key"], asked["body"])
-            self.requests.append(request)
-            fault = self._script(request) if self._script else next(self._faults, None)
-            about: dict[str, Any] = {"id": "x", "custom_id": asked["custom_id"], "response": None, "error": None}
-            if isinstance(fault, Lost):
-                continue
-            if isinstance(fault, Expired):
-                bad.append({**about, "error": {"code": "batch_expired", "message": "not done in time"}})
-            elif isinstance(fault, Status):
-                bad.append({**about, "response": {"status_code": fault.code, "body": {"error": dict(fault.error)}}})
-            else:
-                content = (
-                    fault.content if isinstance(fault, Raw) else _completion(request, _finish(fault), _model(fault))
-                )
-                good.append({**about, "response": {"status_code": 200, "body": json.loads(content)}})
-                choices = min(request.body.get("n", 1), _finish(fault).most)
-                self.answered.append(request)
-                self.usage = (self.usage[0] + PROMPT_TOKENS, self.usage[1] + COMPLETION_TOKENS * choices)
-        batch["status"] = "completed"
-        for name, lines in (("output_file_id", good), ("error_file_id", bad)):
-            if lines:  # out of order, as the API may
-                batch[name] = f"file-{len(self.files)}"
-                self.files[batch[name]] = b"".join(json.dumps(line).encode() + b"\n" for line in lines[::-1])
 
     def _answer(self, http: BaseHTTPRequestHandler, request: Request, fault: Fault | None) -> None:
         if isinstance(fault, Status):

@@ -12,11 +12,13 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, Self, cast
+
+from pydantic import Field, field_validator, model_validator
 
 from data_prep.core import pipeline
+from data_prep.core.commands import CACHE, CPUS, Cache, Options
 from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.fingerprint import value_hash
@@ -35,29 +37,43 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "bleu": ("bleu", {"variant": "nmt"}), "rouge": ("rouge_l", {}), "bleu_rouge_f1": ("bleu_rouge_f1", {}),
     "rm": ("model", {}), "bertscore": ("bertscore", {}),
 }  # fmt: skip
+ANSWERED = "needed unless selection_mode is random"
 MADE = "made.json"  # in a data set: a hash of its rows
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 Records = Callable[[], Iterator[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Request:
-    """The options of `grpo`, by the original's names; the last four are ours."""
+class Request(Options):
+    """Prompts with references, chosen by likeness. The last five options are ours."""
 
-    hf_dataset_path: str
-    ref_models: tuple[str, ...]
-    selection_mode: str
-    num_examples: int | None
-    metric: str | None
-    model: str | None
-    inference_max_new_tokens: int
-    seed: int
-    output_dir: Path
-    output_dataset_name: str | None
-    guarded: bool
-    reward_params: dict[str, Any]
-    cache: Path
-    workers: int
+    hf_dataset_path: str = Field("yapeichang/BLEUBERI-Tulu3-50k", description="on the Hub, or a folder or file")
+    ref_models: tuple[str, ...] = Field(("gold",), min_length=1, description="whose answers are references")
+    selection_mode: Literal["random", "easy", "medium", "hard"] = "hard"
+    num_examples: int | None = Field(None, description="all, the highest score first, if not given")
+    metric: Literal["bleu", "rouge", "bleu_rouge_f1", "rm", "bertscore"] | None = Field(None, description=ANSWERED)
+    model: str | None = Field(None, description=f"whose answers are scored; {ANSWERED}")
+    inference_max_new_tokens: int = Field(512, description="of an answer")
+    seed: int = Field(42, description="of answers, and of a random selection")
+    output_dir: Path = Field(Path("../data"), description="<output_dir>/data_grpo/<name>")
+    output_dataset_name: str | None = Field(None, description="by default made of the options, as in the original")
+    guarded: bool = Field(False, description="leave out what is hard by its length only (choose.py)")
+    reward_model: str = Field("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", description="of metric rm")
+    reward_model_url: str | None = Field(None, description="its server, of metric rm")
+    workers: int = CPUS
+    cache: Cache = CACHE
+
+    @field_validator("ref_models")
+    @classmethod
+    def _gold_first(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(value, key=lambda name: name != "gold"))
+
+    @model_validator(mode="after")
+    def _has_server(self) -> Self:
+        if self.metric == "rm" and not self.reward_model_url:
+            raise ValueError(
+                f"metric rm asks a server: `vllm serve {self.reward_model}`, and give its --reward_model_url"
+            )
+        return self
 
     @property
     def column(self) -> str | None:
@@ -83,7 +99,9 @@ class Request:
             }
             steps.append(StepSpec(name="answers", kind="generate", params=answers, inputs=("pool",)))
             reward, params = METRICS[self.metric]
-            score = {"reward": reward, "params": {**params, **self.reward_params}, "workers": self.workers}
+            if self.metric == "rm":
+                params = {"url": self.reward_model_url, "model": self.reward_model, "thinking": "none"}
+            score = {"reward": reward, "params": params, "workers": self.workers}
             steps.append(StepSpec(name="scores", kind="score", params=score, inputs=("answers",)))
         elif self.num_examples is None:
             raise DataError("selection_mode random needs --num_examples")
@@ -109,7 +127,7 @@ def _basename(path: str) -> str:
     return "_".join(parts[-2:]) if "ckpts" in path else parts[-1]
 
 
-def grpo(request: Request, progress: Progress) -> Path:
+def grpo(request: Request, progress: Progress) -> str:
     """Run what is left of the pipeline and save its rows. Raises DataError."""
     spec, column = request.spec(), request.column
     for step, plan in zip(spec.steps, pipeline.plan(spec), strict=True):
@@ -134,13 +152,22 @@ def grpo(request: Request, progress: Progress) -> Path:
         plots[f"{column} of the pool"] = [float(row["score"]) for row in pipeline.read_rows(folders["scores"])]
         plots[f"{column} of the chosen"] = [row["meta"]["likeness"] for row in pipeline.read_rows(folders["choice"])]
     save(output, records, lambda: _card(request, spec, folders), value_hash([chosen.sha256, column]), plots)
-    return output
+    return str(output)
 
 
-def sft(source: Path, output_dir: Path, only: tuple[int, ...]) -> Path:
+class SftRequest(Options):
+    """A row for each reference."""
+
+    input_data_path: Path = Field(description="a data set that grpo saved")
+    output_dir: Path = Field(Path("../data"), description="<output_dir>/data_sft/<name>_SFT")
+    references: tuple[int, ...] = Field((), description="places of those to take; all by default")
+
+
+def sft(request: SftRequest, progress: Progress) -> str:
     """Of each row of a data set that `grpo` saved, a row for each reference. Raises DataError."""
     from datasets.arrow_dataset import Dataset
 
+    source, only = request.input_data_path, request.references
     if not (source / "train").is_dir():
         raise DataError(f"{source}: no data set with a split `train`, as `grpo` saves it")
     data = Dataset.load_from_disk(str(source / "train"))
@@ -152,11 +179,11 @@ def sft(source: Path, output_dir: Path, only: tuple[int, ...]) -> Path:
                     turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": reference}]
                     yield {"id": f"{row['id']}_{place}", "source": row["source"], "messages": turns}
 
-    output = output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
+    output = request.output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
     taken = ", ".join(map(str, only)) or "all"
     card = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
     save(output, records, lambda: card, value_hash([data._fingerprint, only]), {})
-    return output
+    return str(output)
 
 
 def save(output: Path, records: Records, card: Callable[[], str], key: str, plots: dict[str, list[float]]) -> None:

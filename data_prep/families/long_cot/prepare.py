@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import random
+import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from data_prep.core.commands import Options
+from data_prep.core.engine import Progress
 from data_prep.core.files import whole_file
 from data_prep.errors import DataError
+from data_prep.sources.files import read_json
 
 
-@dataclass(frozen=True)
-class Request:
-    """Options of the original's prepare_wildchat_data.py, with its names, meanings and defaults."""
+class Request(Options):
+    """Prompts for online RL: options of the original's prepare_wildchat_data.py, with its names and defaults."""
 
-    input_json: Path
-    data_source: str = "wildchat"
-    local_dir: Path = Path("data")
-    num_examples: int = 200_000
-    num_validation_examples: int = 1_000
-    seed: int = 42
+    input_json: Path = Field(description="a list of {instruction} or {messages}")
+    data_source: str = Field("wildchat", description="names the files and the rows' source")
+    local_dir: Path = Field(Path("data"), description="folder to write")
+    num_examples: int = Field(200_000, description="training prompts at most")
+    num_validation_examples: int = Field(1_000, description="prompts held out")
+    seed: int = Field(42, description="of the shuffle")
+
+
+def command(request: Request, progress: Progress) -> str:
+    """Write the files and return their paths; what was dropped is said on stderr. Raises DataError."""
+    paths, drops = prepare(request)
+    for reason, count in drops.most_common():
+        print(f"dropped {count:,}: {reason}", file=sys.stderr)
+    return "\n".join(map(str, paths))
 
 
 def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
@@ -49,10 +60,7 @@ def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise DataError(f"{path}: a JSON list of entries is expected, not {type(entries).__name__}")
     return entries

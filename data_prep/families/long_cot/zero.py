@@ -11,15 +11,34 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
+from data_prep.core.commands import Options
+from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import REPO
 from data_prep.errors import DataError
 from data_prep.inference.models import find_model
+from data_prep.sources.files import read_json
 from rewards.thinking import PRESETS
 
 Format = Literal["zero", "zero_nothink"]
 TEMPLATES = REPO / "templates" / "chat"
 END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first that the tokenizer has ends a turn
 DONE = "zero.json"
+
+
+class Request(Options):
+    """A base model's copy, prompted into a format."""
+
+    model: str = Field(description="a folder, or a model on the Hub")
+    revision: str | None = Field(None, description="the Hub's commit")
+    format: Format = Field("zero", description="with a thought, or without: zero, zero_nothink")
+    out: Path = Field(description="folder to write")
+
+
+def command(request: Request, progress: Progress) -> str:
+    """Write the copy and return its path. Raises DataError."""
+    return str(write_copy(request.model, request.revision, request.format, request.out))
 
 
 def write_copy(model: str, revision: str | None, format: Format, out: Path) -> Path:
@@ -88,13 +107,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
-    if not isinstance(read, dict):
+    value = read_json(path)
+    if not isinstance(value, dict):
         raise DataError(f"{path}: an object is expected")
-    return read
+    return value
 
 
 def _json(value: Any) -> str:

@@ -3,19 +3,14 @@
 A level-k question adds k numbers of two digits; level 1 adds two single digits. A chain of thought adds term
 by term, lowest digit first, and ends in `\\boxed{n}`. The split is a hash of the question that ignores the
 order of its terms, so no test question, nor a reordering of one, is ever in train. Standard library only.
-
-python -m data_prep.families.mini.curriculum --split test --levels 3:5 --chain long     prints rows as JSONL
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import random
-import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -95,6 +90,11 @@ def listed(level: int, split: Split) -> list[Problem]:
     return [problem for pair in pairs if (problem := Problem(level, pair)).split == split]
 
 
+def drawn(level: int, rng: random.Random) -> Problem:
+    """A question of any level."""
+    return Problem(level, tuple(rng.randint(10, 99) for _ in range(level)))
+
+
 @cache  # a launcher asks again and again
 def capacity(level: int, split: Split) -> int:
     """Most distinct questions that may be asked for: of drawn levels half of all, so drawing ends."""
@@ -104,19 +104,51 @@ def capacity(level: int, split: Split) -> int:
     return int(90**level * share / TEST_SHARE / 2)
 
 
-def draw(level: int, split: Split, count: int, rng: random.Random, distinct: bool) -> list[Problem]:
-    """`count` problems of one level and split."""
-    if level <= ENUMERABLE:
-        pool = listed(level, split)
-        return rng.sample(pool, count) if distinct else rng.choices(pool, k=count)
-    seen: set[Problem] = set()
-    found: list[Problem] = []
-    while len(found) < count:
-        problem = Problem(level, tuple(rng.randint(10, 99) for _ in range(level)))
-        if problem.split == split and not (distinct and problem in seen):
-            seen.add(problem)
-            found.append(problem)
-    return found
+def row(problem: Problem, chain: Chain) -> Row:
+    """One question with its gold."""
+    return {
+        "id": f"arithmetic/{problem.key}",
+        "prompt": [{"role": "user", "content": problem.question}],
+        "completion": solve(problem, chain),
+        "answer": problem.answer,
+        "source": "arithmetic",
+        "meta": {"level": problem.level, "chain": chain},
+    }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What can be asked. listed: all questions of a level up to `enumerable`; drawn: any one of a level above."""
+
+    levels: tuple[int, ...]
+    enumerable: int
+    listed: Callable[[int, Split], Sequence[Any]]
+    drawn: Callable[[int, random.Random], Any]
+    fits: Callable[[Any], bool]  # whether a drawn question makes sense
+    capacity: Callable[[int, Split], int]  # most distinct questions
+    row: Callable[[Any, Chain], Row]
+
+    def draw(self, level: int, split: Split, count: int, rng: random.Random, distinct: bool) -> list[Any]:
+        """`count` problems of one level and split."""
+        if level <= self.enumerable:
+            pool = self.listed(level, split)
+            return rng.sample(pool, count) if distinct else rng.choices(pool, k=count)
+        seen: set[Any] = set()
+        problems: list[Any] = []
+        while len(problems) < count:
+            problem = self.drawn(level, rng)
+            if problem.split == split and not (distinct and problem in seen) and self.fits(problem):
+                seen.add(problem)
+                problems.append(problem)
+        return problems
+
+
+SUBJECTS: dict[str, Subject] = {
+    "arithmetic": Subject(LEVELS, ENUMERABLE, listed, drawn, lambda problem: True, capacity, row),
+    "functions": Subject(
+        functions.LEVELS, 1, functions.listed, functions.drawn, functions.makes_sense, functions.capacity, functions.row
+    ),
+}
 
 
 def check(levels: Mapping[int, int], split: Split, distinct: bool = True, subject: str = "arithmetic") -> None:
@@ -131,39 +163,6 @@ def check(levels: Mapping[int, int], split: Split, distinct: bool = True, subjec
             raise ValueError(f"level {level} asks for {count} distinct {split} questions; there are {most}")
 
 
-def arithmetic(levels: Mapping[int, int], split: Split, chain: Chain, seed: int, distinct: bool) -> Iterator[Row]:
-    """Rows in shuffled order. A question that comes again (if not `distinct`) has `#2`, `#3` … in its id."""
-    rng = random.Random(f"arithmetic {split} {seed}")  # noqa: S311 - reproducible, not secret
-    problems = [p for level in sorted(levels) for p in draw(level, split, levels[level], rng, distinct)]
-    rng.shuffle(problems)
-    seen: dict[str, int] = {}
-    for problem in problems:
-        times = seen[problem.key] = seen.get(problem.key, 0) + 1
-        yield {
-            "id": f"arithmetic/{problem.key}" + (f"#{times}" if times > 1 else ""),
-            "prompt": [{"role": "user", "content": problem.question}],
-            "completion": solve(problem, chain),
-            "answer": problem.answer,
-            "source": "arithmetic",
-            "meta": {"level": problem.level, "chain": chain},
-        }
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What can be asked: rows of levels, split, chain, seed and distinct; and how many distinct ones there are."""
-
-    rows: Callable[[Mapping[int, int], Split, Chain, int, bool], Iterator[Row]]
-    capacity: Callable[[int, Split], int]
-    levels: tuple[int, ...]
-
-
-SUBJECTS: dict[str, Subject] = {
-    "arithmetic": Subject(arithmetic, capacity, LEVELS),
-    "functions": Subject(functions.functions, functions.capacity, functions.LEVELS),
-}
-
-
 def rows(
     levels: Mapping[int, int],
     split: Split = "train",
@@ -173,36 +172,22 @@ def rows(
     distinct: bool = True,
     subject: str = "arithmetic",
 ) -> list[Row]:
-    """Rows with gold completions: `levels` maps a level to how many. The same arguments give the same rows.
+    """Rows in shuffled order: `levels` maps a level to how many. The same arguments give the same rows.
+
+    A question that comes again (if not `distinct`) has `#2`, `#3` … in its id.
 
     Raises ValueError for a subject or level that does not exist and for more questions than there are.
     """
     if subject not in SUBJECTS:
         raise ValueError(f"no subject {subject!r}; there are: {', '.join(SUBJECTS)}")
     check(levels, split, distinct, subject)
-    return list(SUBJECTS[subject].rows(levels, split, chain, seed, distinct))
-
-
-def parse_levels(text: str) -> dict[int, int]:
-    """`2:500,3:500` to {2: 500, 3: 500}. Raises ValueError."""
-    return {int(level): int(count) for level, count in (pair.split(":") for pair in text.split(","))}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="print rows of the mini world's curriculum as JSONL")
-    parser.add_argument("--subject", choices=list(SUBJECTS), default="arithmetic")
-    parser.add_argument("--split", choices=["train", "test"], default="train")
-    parser.add_argument("--levels", type=parse_levels, default={3: 10}, help="level:count,… (default 3:10)")
-    parser.add_argument("--chain", choices=["short", "long"], default="short")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    try:
-        found = rows(options.levels, options.split, chain=options.chain, seed=options.seed, subject=options.subject)
-    except ValueError as error:
-        parser.error(str(error))
-    for row in found:
-        sys.stdout.write(json.dumps(row) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    own = SUBJECTS[subject]
+    rng = random.Random(f"{subject} {split} {seed}")  # noqa: S311 - reproducible, not secret
+    problems = [problem for level in sorted(levels) for problem in own.draw(level, split, levels[level], rng, distinct)]
+    rng.shuffle(problems)
+    made = [own.row(problem, chain) for problem in problems]
+    seen: dict[str, int] = {}
+    for each in made:
+        times = seen[each["id"]] = seen.get(each["id"], 0) + 1
+        each["id"] += f"#{times}" if times > 1 else ""
+    return made

@@ -96,10 +96,15 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: installed[name] for name in packages if name in installed}
 
 
+def parse_levels(text: str) -> dict[int, int]:
+    """`2:500,3:500` to {2: 500, 3: 500}. Raises ValueError."""
+    return {int(level): int(count) for level, count in (pair.split(":") for pair in text.split(","))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="sampled accuracy of a mini model on held-out questions")
     parser.add_argument("model", type=Path)
-    parser.add_argument("--levels", type=curriculum.parse_levels, default={2: 250, 3: 250, 4: 250, 5: 250})
+    parser.add_argument("--levels", type=parse_levels, default={2: 250, 3: 250, 4: 250, 5: 250})
     parser.add_argument("--samples", type=int, default=4, help="completions per question")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)

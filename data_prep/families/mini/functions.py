@@ -5,8 +5,6 @@ Python each. Tests are calls whose results this module's own interpreter of the 
 here. Skills that a question could do without are refused, and its tests tell it from its neighbours (a skill left
 out, two swapped, a number off by one). Pairs of skills and numbers are held out by a hash: no train question has
 a held-out pair in that order, nor a held-out number; each held-out question has one. Standard library only.
-
-python -m data_prep.families.mini.curriculum --subject functions --split test --levels 3:5     prints rows as JSONL
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from __future__ import annotations
 import itertools
 import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -220,7 +218,7 @@ def drawn(level: int, rng: random.Random) -> Problem:
 
 
 @cache  # a launcher asks again and again
-def listed(split: Split) -> tuple[Problem, ...]:
+def listed(level: int, split: Split) -> tuple[Problem, ...]:
     """All questions of level 1."""
     every = (Problem((Use(name, number),)) for name, skill in SKILLS.items() for number in skill.numbers)
     return tuple(problem for problem in every if problem.split == split and makes_sense(problem))
@@ -229,39 +227,14 @@ def listed(split: Split) -> tuple[Problem, ...]:
 def capacity(level: int, split: Split) -> int:
     """Most distinct questions that may be asked for; of drawn levels a bound under which drawing ends soon."""
     if level == 1:
-        return len(listed(split))
+        return len(listed(1, split))
     return {2: 20_000, 3: 200_000}[level] if split == "train" else {2: 3_000, 3: 100_000}[level]
 
 
-def draw(level: int, split: Split, count: int, rng: random.Random, distinct: bool) -> list[Problem]:
-    """`count` problems of one level and split."""
-    if level == 1:
-        return rng.sample(listed(split), count) if distinct else rng.choices(listed(split), k=count)
-    seen: set[Problem] = set()
-    found: list[Problem] = []
-    while len(found) < count:
-        problem = drawn(level, rng)
-        if problem.split == split and not (distinct and problem in seen) and makes_sense(problem):
-            seen.add(problem)
-            found.append(problem)
-    return found
-
-
-def functions(levels: Mapping[int, int], split: Split, chain: Chain, seed: int, distinct: bool) -> Iterator[Row]:
-    """Rows in shuffled order. A question that comes again (if not `distinct`) has `#2`, `#3` … in its id."""
-    rng = random.Random(f"functions {split} {seed}")  # noqa: S311 - reproducible, not secret
-    problems = [p for level in sorted(levels) for p in draw(level, split, levels[level], rng, distinct)]
-    rng.shuffle(problems)
-    seen: dict[str, int] = {}
-    for problem in problems:
-        times = seen[problem.key] = seen.get(problem.key, 0) + 1
-        yield row(problem, chain, times)
-
-
-def row(problem: Problem, chain: Chain, times: int = 1) -> Row:
+def row(problem: Problem, chain: Chain) -> Row:
     """One question with its gold, as fence and as bare text, and its tests."""
     return {
-        "id": f"functions/{problem.key}" + (f"#{times}" if times > 1 else ""),
+        "id": f"functions/{problem.key}",
         "prompt": [{"role": "user", "content": question(problem, chain)}],
         "completion": solve(problem, chain),
         "references": [program(problem)],

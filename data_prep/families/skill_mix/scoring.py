@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from data_prep.core import pipeline
+from data_prep.core.commands import CACHE, CPUS, Cache, Options
 from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.step import Row
@@ -23,34 +25,35 @@ from data_prep.families.skill_mix.generation import lines, write_lineage
 BINS = 5  # of the histogram of pass rates, between none and all
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to score. questions: needed for the original's files only. output: by default beside the samples."""
+class Request(Options):
+    """Run solutions."""
 
-    generations: Path
-    questions: Path | None
-    output: Path | None
-    workers: int
-    cached: bool
-    max_error_share: float
-    cache: Path
+    generations_path: Path = Field(description="samples: .jsonl, or the original's .json")
+    questions_path: Path | None = Field(None, description="the questions of the original's samples")
+    output: Path | None = Field(None, description="by default <generations>.scored.jsonl")
+    workers: int = CPUS
+    no_cache: bool = Field(False, description="run programs again that were judged before")
+    max_error_share: float = Field(0.02, description="of samples that could not be judged")
+    cache: Cache = CACHE
 
     @property
     def written(self) -> Path:
         """Where scored samples go."""
-        return self.output or self.generations.with_name(f"{self.generations.stem}.scored.jsonl")
+        return self.output or self.generations_path.with_name(f"{self.generations_path.stem}.scored.jsonl")
 
     def spec(self) -> pipeline.Spec:
         """The pipeline. Raises DataError when the file's kind and the questions do not go together."""
-        path = str(self.generations.absolute())
-        if self.generations.suffix == ".jsonl":
-            if self.questions is not None:
-                raise DataError(f"{self.generations}: rows hold their own tests; leave --questions_path out")
+        path = str(self.generations_path.absolute())
+        if self.generations_path.suffix == ".jsonl":
+            if self.questions_path is not None:
+                raise DataError(f"{self.generations_path}: rows hold their own tests; leave --questions_path out")
             sources = [pipeline.StepSpec(name="load", kind="load", params={"path": path})]
-        elif self.questions is None:
-            raise DataError(f"{self.generations}: the original's generations hold no tests; give --questions_path too")
+        elif self.questions_path is None:
+            raise DataError(
+                f"{self.generations_path}: the original's generations hold no tests; give --questions_path too"
+            )
         else:
-            asked = {"path": str(self.questions.absolute())}
+            asked = {"path": str(self.questions_path.absolute())}
             sources = [
                 pipeline.StepSpec(name="questions", kind="questions", params=asked),
                 pipeline.StepSpec(name="generations", kind="generations", params={"path": path}, inputs=("questions",)),
@@ -58,7 +61,7 @@ class Request:
         score = {
             "reward": "code",
             "workers": self.workers,
-            "cache": self.cached,
+            "cache": not self.no_cache,
             "max_error_share": self.max_error_share,
         }
         last = pipeline.StepSpec(name="score", kind="score", params=score, inputs=(sources[-1].name,))
@@ -66,14 +69,14 @@ class Request:
         return pipeline.Spec(name="score", base=base, cache=self.cache, steps=(*sources, last), max_drop_share=0.05)
 
 
-def score(request: Request, progress: Progress) -> list[str]:
+def score(request: Request, progress: Progress) -> str:
     """Run what is left of the request, write its rows, and say what they show. Raises DataError."""
     spec = request.spec()
     pipeline.run(spec, progress=progress)
     folder = pipeline.find(spec)
     write_atomic(request.written, lines(pipeline.read_rows(folder)))
     write_lineage(request.written, folder)
-    return [*summary(pipeline.read_rows(folder)), f"written: {request.written}"]
+    return "\n".join([*summary(pipeline.read_rows(folder)), f"written: {request.written}"])
 
 
 def summary(rows: Iterable[Row]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 from data_prep.errors import DataError, explain, nearest
+from data_prep.sources.files import read_json
 
 Pair = tuple[str, str]
 SkillTuple = tuple[str, ...]
@@ -87,10 +88,7 @@ def _text(path: Path) -> str:
 def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
     """Pairs of skills that no tuple holds, each in sorted order. Raises DataError for an unknown name."""
     known = set(names)
-    try:
-        given = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    given = read_json(path)
     if not isinstance(given, dict):
         raise DataError(f'{path}: expected {{"skill": ["skill", …]}}, found a JSON {type(given).__name__}')
     pairs = set()

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from data_prep.core.step import Drop, Row
+from pydantic import Field, model_validator
+
+from data_prep.core.step import Drop, Params, Row
 from data_prep.families.skill_mix.cases import EXCEPTIONS, TestCase, suite
 from data_prep.families.skill_mix.prompts import render
 from data_prep.families.skill_mix.questions import Question
@@ -45,14 +47,19 @@ Talk = Generator[Turn, Reply, T]
 Ask = Callable[[Sequence[Turn]], Sequence[Reply]]
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """critic_rounds: most rounds of critique and revision. cases: asked for; least_cases: needed. lines: of a gold."""
+class Wishes(Params):
+    """What is asked for."""
 
-    critic_rounds: int = 2
-    cases: int = 8
-    least_cases: int = 5
-    lines: str = "10 to 40"
+    critic_rounds: int = Field(2, ge=0)  # most rounds of critique and revision, 0 for none
+    cases: int = Field(8, ge=1)  # test cases asked for
+    least_cases: int = Field(5, ge=1)  # and needed
+    lines: str = "10 to 40"  # of a reference solution
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.cases < self.least_cases:
+            raise ValueError(f"cases: {self.cases} asked for, and least_cases {self.least_cases} are needed")
+        return self
 
 
 class Unusable(Exception):

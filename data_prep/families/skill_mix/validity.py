@@ -11,9 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
-from data_prep.core.step import Drop, Row
+from pydantic import Field, model_validator
+
+from data_prep.core.step import Drop, Params, Row
 from data_prep.families.skill_mix.mutants import mutants, stub
 from data_prep.families.skill_mix.signatures import Language
 from rewards.code.grade import Terms, grade_program
@@ -26,19 +28,22 @@ LEAST_CPU_S = 0.25  # for a mutant's test: programs need some to start
 SLOWER = 10  # times the gold's slowest test that a mutant may take before it counts as one that never ends
 
 
-@dataclass(frozen=True)
-class Demands:
-    """least_tests: of a question. runs: of the gold. test_cpu_s: the longest that a test of the gold may take.
+class Demands(Params):
+    """What a valid question is."""
 
-    mutants: tried at most; killed: of so many, at least this many must fail (in proportion where fewer are made).
-    """
+    least_tests: int = Field(5, ge=1)
+    runs: int = Field(3, ge=1, le=20)  # of the gold
+    test_cpu_s: float = Field(1.0, gt=0, le=600)  # the longest that a test of the gold may take
+    mutants: int = Field(3, ge=0, le=10)  # tried at most
+    killed: int = Field(2, ge=0, le=10)  # of so many mutants must fail, in proportion where fewer are made
+    memory_mb: int = Field(512, ge=16)
+    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
 
-    least_tests: int = 5
-    runs: int = 3
-    test_cpu_s: float = 1.0
-    mutants: int = 3
-    killed: int = 2
-    memory_mb: int = 512
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.killed > self.mutants:
+            raise ValueError(f"killed: {self.killed} of {self.mutants} mutants cannot be asked for")
+        return self
 
 
 @dataclass

@@ -9,6 +9,6 @@ A reply is a tuple of samples or a `Failed` that says why there are none; `as_dr
               requests_per_minute: 500, tokens_per_minute: 200000, spend_cap: 25}      limits are those of one key
 
 params: a step's parameters. providers: how each provider wants a request written. requests: what is sent. replies: how
-it is read. client: asks until each request has its outcome. pace: keys and limits. journal: answers on disk. spend,
-prices: money. batch: the Batch API.
+it is read. client: asks, from any thread. sending: one call until its outcome. pace: keys and limits. journal: answers
+on disk. spend, prices: money.
 """

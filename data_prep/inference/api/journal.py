@@ -9,8 +9,6 @@ to disk by one fdatasync. Records:
     {"free": 7}                                     it failed, and is not billed
     {"paid": 7, "used": [13, 200], "usd": 0.002}    it was answered to no use
     {"got": 7, "name": hash, "reply": [[text, finish_reason, tokens, thought]], "used": …, "usd": …}   final
-    {"hand": tag, "names": {hash: 8}, "key": …}    a batch is about to be handed in
-    {"batch": id, "tag": tag}, {"over": tag}       it was; its answers are all here
 
 `usd` is left out where the model has no price. What was sent and has no second record may have been answered, unheard:
 it counts as paid, at the most it may have cost.
@@ -46,23 +44,12 @@ class Sent:
     tokens: int
 
 
-@dataclass
-class Batch:
-    """A batch whose answers are not all here; it has no id when a kill came before the id was written."""
-
-    tag: str
-    names: dict[str, int]  # of its requests, and the number each was sent under
-    key: str  # the name of the key that it goes under
-    id: str | None = None
-
-
 class Memory:
     """A journal that nothing outlives, for clients that belong to no step."""
 
     def __init__(self) -> None:
         self.totals = Totals()
         self.sent: dict[int, Sent] = {}
-        self.batches: dict[str, Batch] = {}
         self._last = 0
 
     def number(self) -> int:
@@ -90,12 +77,6 @@ class Memory:
         self.totals.take(record)
         if "sent" in record:
             self._last = max(self._last, record["sent"])
-        elif "hand" in record:
-            self.batches[record["hand"]] = Batch(record["hand"], record["names"], record["key"])
-        elif "batch" in record:
-            self.batches[record["tag"]].id = record["batch"]
-        elif "over" in record:
-            self.batches.pop(record["over"], None)
 
 
 class Journal(Memory):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Annotated
 
+from data_prep.core.validation import checked
 from data_prep.errors import DataError
 
 NO_KEY = "none"  # servers of one's own ask for no key; the header is sent nevertheless
@@ -19,6 +21,9 @@ def key_source(value: str) -> str:
             "(with a /, such as ./keys.txt); the value is not shown, lest it be a key"
         )
     return value
+
+
+KeySource = Annotated[str | None, checked(key_source)]
 
 
 def read_keys(source: str | None, base: Path) -> tuple[str, ...]:

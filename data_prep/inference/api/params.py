@@ -20,7 +20,7 @@ from data_prep.core.fingerprint import canonical, file_hash
 from data_prep.core.step import Context, Drop, Params, Step
 from data_prep.core.totals import journal_path
 from data_prep.errors import DataError, LimitPassed
-from data_prep.inference.api.keys import key_source, read_keys
+from data_prep.inference.api.keys import KeySource, read_keys
 from data_prep.inference.api.prices import find_price, need_price
 from data_prep.inference.api.providers import PARAMETERS, Form, find_form
 from data_prep.inference.models import find_model, needs_template
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Parameters that change no row, for `Step.unkeyed`.
 UNKEYED = (
-    "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "spend_cap", "batch",
+    "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "spend_cap",
     "max_error_share", "model_name",
 )  # fmt: skip
 SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # and of a server here
@@ -39,7 +39,7 @@ SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # an
 SERVED_TIMEOUT_S = 86_400.0  # a server here is watched, and requests wait in its queue
 GIVE_UP = 256  # requests in a row without an answer: a large shard's end need not be waited for
 # Of an API step's shard; several are worked on at once, so that the endpoint stays busy while one of them waits for its
-# slowest reply. The journal keeps every reply, so that a kill costs none of them. A batch is at most a shard.
+# slowest reply. The journal keeps every reply, so that a kill costs none of them.
 SHARD_SAMPLES = 4096
 SHARDS_AT_ONCE = 4
 
@@ -48,7 +48,7 @@ class CallParams(Params):
     """A model behind an endpoint, and how it may be asked. Limits are those of one key."""
 
     model: str = Field(min_length=1)
-    api_key_env: str | None = None  # name of an environment variable, or a path (with a /) to a key per line
+    api_key_env: KeySource = None  # name of an environment variable, or a path (with a /) to a key per line
     provider: str | None = None  # preset of configs/providers.yaml; without one, that of base_url's host, if any
     rename: dict[str, str] = Field(default_factory=dict)  # parameters of requests: {max_tokens: max_completion_tokens}
     omit: tuple[str, ...] = ()  # parameters that are not sent: [seed]
@@ -61,7 +61,6 @@ class CallParams(Params):
     spend_cap: float | None = Field(
         None, gt=0
     )  # dollars this step may cost in all its runs; needs a price of the model
-    batch: bool = False  # by the endpoint's Batch API: cheaper, and done within a day
     max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's rows that may fail after all retries
 
     @model_validator(mode="after")
@@ -71,11 +70,6 @@ class CallParams(Params):
             if "max_tokens" in self.omit:
                 raise ValueError("spend_cap needs max_tokens in each request: take it out of omit")
         return self
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_place(cls, value: str | None) -> str | None:
-        return value if value is None else key_source(value)
 
     @field_validator("rename", "omit")
     @classmethod
@@ -142,7 +136,7 @@ class EndpointParams(CallParams):
             "max_model_len",
             "gpu_memory_utilization",
         )
-        there = ("api_key_env", "spend_cap", "batch", "provider", "rename", "omit", "extra_body")
+        there = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
         for name in there if self.base_url is None else here:
             if getattr(self, name):
                 other = "sampling" if name == "extra_body" else "extra_body" if name == "sampling" else ""
@@ -252,7 +246,6 @@ def _client(
         journal=journal_path(ctx.dir, endpoint_name),
         price=find_price(params.model),
         spend_cap=params.spend_cap,
-        batch=params.batch,
         name=ctx.dir.name,
         rows=ctx.rows,
         watch=watch,

@@ -16,19 +16,18 @@ MILLION = 1_000_000
 
 
 class Price(BaseModel):
-    """Dollars per million tokens; `batch` is the share of them that the Batch API costs."""
+    """Dollars per million tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
-    batch: float = Field(1.0, ge=0, le=1)
     date: datetime.date
     source: str
 
-    def usd(self, prompt: int, completion: int, batch: bool = False) -> float:
+    def usd(self, prompt: int, completion: int) -> float:
         """What so many tokens cost."""
-        return (prompt * self.input + completion * self.output) / MILLION * (self.batch if batch else 1.0)
+        return (prompt * self.input + completion * self.output) / MILLION
 
 
 def find_price(model: str, path: Path = PRICES) -> Price | None:
@@ -62,7 +61,5 @@ def _read(path: Path) -> dict[str, Price]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, (model, *first["loc"])))
-            raise DataError(
-                f"{path}: {where}: {first['msg']}; a line holds input, output, batch, date, source"
-            ) from error
+            raise DataError(f"{path}: {where}: {first['msg']}; a line holds input, output, date, source") from error
     return prices

@@ -25,11 +25,9 @@ ROUNDING = 1e-12  # dollars
 class Spend:
     """Dollars of one step: paid, on their way, and the cap. Without a price nothing is known and nothing is said."""
 
-    def __init__(
-        self, totals: Totals, price: Price | None, cap: float | None, step: str = "", batch: bool = False
-    ) -> None:
+    def __init__(self, totals: Totals, price: Price | None, cap: float | None, step: str = "") -> None:
         self.price, self.cap = price, cap
-        self._totals, self._step, self._batch = totals, step, batch
+        self._totals, self._step = totals, step
         self._held = 0.0  # for requests that no record says yet
         self._flying = 0
         self._turn = asyncio.Lock()
@@ -38,11 +36,11 @@ class Spend:
 
     def most(self, one: Call) -> float | None:
         """Dollars that a call may cost, None where its price is not known."""
-        return self.price.usd(one.prompt_tokens, one.completion_tokens, self._batch) if self.price else None
+        return self.price.usd(one.prompt_tokens, one.completion_tokens) if self.price else None
 
     def paid(self, used: Usage | None, most: float | None) -> float | None:
         """Dollars of an answer: those of its usage, or the most where it does not say."""
-        return self.price.usd(used.prompt, used.completion, self._batch) if self.price and used else most
+        return self.price.usd(used.prompt, used.completion) if self.price and used else most
 
     @property
     def room(self) -> float:
@@ -96,7 +94,7 @@ class Spend:
         """Print what calls will cost at most, before the first of them goes out; `rows` is how many the step gets."""
         if self.price is None or not calls:
             return
-        prompts = self.price.usd(sum(one.prompt_tokens for one in calls), 0, self._batch)
+        prompts = self.price.usd(sum(one.prompt_tokens for one in calls), 0)
         most = sum(self.most(one) or 0.0 for one in calls)
         whole = (
             f"; at most {dollars(most * rows / len(calls))} for {rows:,} rows, asked once each"

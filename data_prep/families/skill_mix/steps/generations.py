@@ -10,7 +10,6 @@ its `code` is the first fence, of a chain of thought often a part only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +18,8 @@ from pydantic import Field
 
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
-from data_prep.errors import DataError, explain, nearest
-from data_prep.sources.files import MAX_JSON_BYTES
+from data_prep.errors import DataError, nearest
+from data_prep.sources.files import read_json
 from data_prep.steps.candidates import fenced, language_of
 
 
@@ -67,20 +66,12 @@ class Generations(Step):
 
 def read_generations(path: Path) -> dict[str, Any]:
     """The document. Raises DataError when it is none of this kind."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise DataError(f"{path}: too large to be read at once")
-        found = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise explain(error, path) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
+    found = read_json(path)
     if not isinstance(found, dict):
         shape = "{question id: {system, user, responses: [{raw_output, code}]}}"
         raise DataError(f"{path}: a JSON {type(found).__name__}, not {shape}; rows of samples are .jsonl")
-    return found
+    documents: dict[str, Any] = found
+    return documents
 
 
 def _samples(question: Row, answered: dict[str, Any]) -> Iterator[Row | Drop]:

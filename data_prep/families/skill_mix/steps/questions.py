@@ -19,7 +19,7 @@ from pydantic import Field
 
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
-from data_prep.errors import DataError, explain
+from data_prep.errors import DataError
 from data_prep.families.skill_mix.prompts import Style, content_hash
 from data_prep.families.skill_mix.questions import Question, read_question
 from data_prep.families.skill_mix.signatures import Language
@@ -102,45 +102,21 @@ def read_named(path: Path) -> Iterator[Named | Drop]:
     """Records with their names: an object's keys, or else each record's id or number. Raises DataError."""
     if path.suffix not in (".json", ".jsonl"):
         raise DataError(f"{path}: questions are read from .json and .jsonl, not {path.suffix or 'this'!r}")
-    whole = _whole(path) if path.suffix == ".json" else None
-    if isinstance(whole, dict):
-        for key, value in whole.items():
-            yield _named(value, key)
+    if path.suffix == ".json" and (keyed := _keyed(path)) is not None:
+        for key, value in keyed.items():
+            if isinstance(value, dict):
+                yield key, value
+            else:
+                yield Drop("not an object", key, f"question {key}: a JSON {type(value).__name__}", bad=True)
         return
     for number, record in enumerate(read_records(path), 1):
-        yield (
-            record if isinstance(record, Drop) else _named(record, str(record.get("id") or record.get("qid") or number))
-        )
+        yield (record if isinstance(record, Drop) else (str(record.get("id") or record.get("qid") or number), record))
 
 
-def _named(value: Any, name: str) -> Named | Drop:
-    if isinstance(value, dict):
-        return name, value
-    return Drop("not an object", name, f"question {name}: a JSON {type(value).__name__}", bad=True)
-
-
-def _whole(path: Path) -> Any:
-    """The document; None where it is JSON lines under the wrong suffix, which is common."""
+def _keyed(path: Path) -> dict[str, Any] | None:
+    """The questions of one object by their names, as the original writes them; None for any other file."""
     try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise explain(error, path) from error
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if "\n{" in text.strip() and text.lstrip().startswith("{") and _is_lines(text):
-            return None
-        raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
-    if isinstance(value, dict) and not all(isinstance(one, dict) for one in value.values()):
-        return {"1": value} if "function_name" in value or "meta" in value else value
-    return value
-
-
-def _is_lines(text: str) -> bool:
-    """Whether the first line by itself is an object."""
-    try:
-        return isinstance(json.loads(text.lstrip().split("\n", 1)[0]), dict)
-    except ValueError:
-        return False
+        value = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None  # JSON lines, which are common under this name, or what `read_records` says is wrong
+    return value if isinstance(value, dict) and not {"function_name", "meta"} & value.keys() else None

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Output, Params, Row, Step
+from data_prep.core.validation import ONE_OR_MORE
 from data_prep.errors import DataError
 from data_prep.families.skill_mix.skills import (
     Skill,
@@ -34,19 +35,14 @@ from data_prep.families.skill_mix.skills import (
 class SkillTuplesParams(Params):
     """Which skills, how many of them together, and how many questions about each tuple."""
 
-    skills: tuple[str, ...] = Field(min_length=1)  # files; see skill_mix/skills.py
+    skills: Annotated[tuple[str, ...], ONE_OR_MORE] = Field(min_length=1)  # files; see skill_mix/skills.py
     exclusions: str | None = None  # a JSON file
     language: Literal["python", "cpp"]
-    k: tuple[int, ...] = Field((1, 2), min_length=1)
+    k: Annotated[tuple[int, ...], ONE_OR_MORE] = Field((1, 2), min_length=1)
     n: int | dict[int, int] | None = None  # tuples of each k, or by k; all of them where absent
     per_tuple: int = Field(1, ge=1)  # questions
     held_out: float = Field(0.0, ge=0, le=0.9)  # share of skill pairs kept for evaluation
     seed: int = 0
-
-    @field_validator("skills", "k", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | int) else value
 
     @field_validator("k")
     @classmethod

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.families.skill_mix.prompts import content_hash
 from data_prep.families.skill_mix.synthesis import Reply, Turn, Wishes, make_questions
-from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
+from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling, prompt_seed
@@ -29,27 +29,13 @@ if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient
 
 
-class SynthesizeParams(EndpointParams):
+class SynthesizeParams(Wishes, EndpointParams):
     """Who writes, how it is drawn, and what is asked for; critiques and test cases are drawn greedily."""
 
     temperature: float = Field(0.8, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(4096, ge=1)  # per reply
     seed: int = Field(0, ge=0)
-    critic_rounds: int = Field(2, ge=0)  # most rounds of critique and revision, 0 for none
-    cases: int = Field(8, ge=1)  # test cases asked for
-    least_cases: int = Field(5, ge=1)  # and needed
-    lines: str = "10 to 40"  # of a reference solution
-
-    @model_validator(mode="after")
-    def _enough(self) -> Self:
-        if self.cases < self.least_cases:
-            raise ValueError(f"cases: {self.cases} asked for, and least_cases {self.least_cases} are needed")
-        return self
-
-    @property
-    def wishes(self) -> Wishes:
-        return Wishes(self.critic_rounds, self.cases, self.least_cases, self.lines)
 
     @property
     def decoding(self) -> Sampling:
@@ -68,11 +54,6 @@ class Synthesize(EndpointStep):
     Params = SynthesizeParams
     params: SynthesizeParams
 
-    def __init__(self, params: SynthesizeParams) -> None:
-        super().__init__(params)
-        if params.batch:
-            self.shard_rows = SHARD_SAMPLES
-
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The prompts; an endpoint's model is known by its name only."""
         return {"prompts": content_hash(), **self.params.identity(base)}
@@ -85,7 +66,7 @@ class Synthesize(EndpointStep):
 
     def _made(self, rows: Sequence[Row], asker: ChatClient) -> Output:
         fit = [row for row in rows if _is_tuple(row)]
-        results = iter(make_questions(fit, self.params.wishes, lambda turns: self._ask(turns, asker)))
+        results = iter(make_questions(fit, self.params, lambda turns: self._ask(turns, asker)))
         made: list[Row | Drop] = []
         for row in rows:
             why = "rows of `skill_tuples` have skills, descriptions, language, split and questions"

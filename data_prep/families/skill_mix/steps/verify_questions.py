@@ -13,39 +13,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 import rewards
 from data_prep.core.files import write_atomic
-from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.errors import DataError
 from data_prep.families.skill_mix.validity import Demands, refused, verify
 from rewards.code.suites import read
 from rewards.sandbox import shared
-
-
-class VerifyQuestionsParams(Params):
-    """What a valid question is, see skill_mix/validity.py; workers: processes at once."""
-
-    least_tests: int = Field(5, ge=1)
-    runs: int = Field(3, ge=1, le=20)
-    test_cpu_s: float = Field(1.0, gt=0, le=600)
-    mutants: int = Field(3, ge=0, le=10)
-    killed: int = Field(2, ge=0, le=10)
-    memory_mb: int = Field(512, ge=16)
-    workers: int | None = Field(None, ge=1)  # by default what the executor has
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.killed > self.mutants:
-            raise ValueError(f"killed: {self.killed} of {self.mutants} mutants cannot be asked for")
-        return self
-
-    @property
-    def demands(self) -> Demands:
-        return Demands(self.least_tests, self.runs, self.test_cpu_s, self.mutants, self.killed, self.memory_mb)
 
 
 class VerifyQuestions(Step):
@@ -55,8 +31,8 @@ class VerifyQuestions(Step):
     needs: ClassVar[tuple[str, ...]] = ("references", "tests")
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
     shard_rows = 8  # one takes seconds, and a kill costs the shards in flight
-    Params = VerifyQuestionsParams
-    params: VerifyQuestionsParams
+    Params = Demands
+    params: Demands
 
     def processes(self) -> int | None:
         """As many as asked for, by default any number."""
@@ -87,7 +63,7 @@ class VerifyQuestions(Step):
         except rewards.RewardError as problem:
             return Drop("unusable tests", str(row["id"]), str(problem), bad=True)
         with _told():
-            found = verify(row, self.params.demands, shared())
+            found = verify(row, self.params, shared())
         measured.append({"id": row["id"], **found.times})
         if found.refusal:
             return refused(row, found)

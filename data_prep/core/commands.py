@@ -1,0 +1,86 @@
+"""Command lines whose options are the fields of a pydantic model: `--n_best 3`, several values for a tuple, flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from data_prep.core.fingerprint import REPO
+from data_prep.core.progress import Lines, Live
+from data_prep.core.validation import explained
+from data_prep.errors import DataError
+from rewards import RewardError
+
+Verb = Callable[[Any, Lines], str]  # does what its options say; what it returns is printed
+
+
+def _steps_folder() -> Path:
+    return Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "steps"
+
+
+Cache = Annotated[Path, AfterValidator(Path.absolute), Field(description="where finished work is kept")]
+CACHE: Any = Field(default_factory=_steps_folder)
+CPUS: Any = Field(default_factory=lambda: os.cpu_count() or 1, description="processes at once")
+
+
+class Options(BaseModel):
+    """Options of one command. A description is its help; json_schema_extra={"flag": "-n"} is a shorter name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; a single verb of the name "" needs none.
+
+    Returns the exit status: 0 done, 2 user error, 3 a limit was passed, 130 interrupted.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if "" in verbs:
+        _add(parser, verbs[""][0])
+    else:
+        below = parser.add_subparsers(dest="verb", required=True)
+        for name, (model, _) in verbs.items():
+            _add(below.add_parser(name, description=model.__doc__), model)
+    given = vars(parser.parse_args(argv))
+    model, work = verbs[given.pop("verb", "")]
+    progress = Live() if sys.stderr.isatty() else Lines()
+    try:
+        print(work(_checked(model, given), progress))
+    except (DataError, RewardError) as error:
+        print(error, file=sys.stderr)
+        return error.status if isinstance(error, DataError) else 2
+    except KeyboardInterrupt:
+        print("stopped; finished shards are kept, rerun the same command to resume", file=sys.stderr)
+        return 130
+    finally:
+        if isinstance(progress, Live):
+            progress.stop()
+    return 0
+
+
+def _add(parser: argparse.ArgumentParser, model: type[Options]) -> None:
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        default = "" if field.is_required() else f" (default: {field.get_default(call_default_factory=True)})"
+        how: dict[str, Any] = {"required": field.is_required(), "default": argparse.SUPPRESS}
+        if field.annotation is bool:
+            how["action"] = "store_true"
+        elif get_origin(field.annotation) is tuple:
+            how["nargs"] = "*"
+        flags = [*filter(None, [extra.get("flag")]), f"--{name}"]
+        parser.add_argument(*map(str, flags), dest=name, help=f"{field.description or ''}{default}".strip(), **how)
+
+
+def _checked(model: type[Options], given: Mapping[str, Any]) -> Options:
+    """The options. Raises DataError, a line for each that is wrong."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        faults = explained(model, error, given, "option")
+        raise DataError("\n".join(f"--{'.'.join(map(str, place))}: {message}" for place, message in faults)) from None

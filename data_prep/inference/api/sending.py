@@ -1,0 +1,194 @@
+"""Sends one call to an endpoint until it has an outcome: limits of each key, the spend cap, retries, the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from data_prep.errors import DataError
+from data_prep.inference.api import replies
+from data_prep.inference.api.journal import Memory, reply_json
+from data_prep.inference.api.pace import LONGEST_WAIT_S, Grant, Key, Pace
+from data_prep.inference.api.providers import Form
+from data_prep.inference.api.replies import PASSING, Failed, Reply
+from data_prep.inference.api.requests import Call
+from data_prep.inference.api.spend import Spend
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient, Response
+    from openai import APIStatusError, AsyncOpenAI
+
+RATE_PATIENCE = 2  # tries of each key that end in 429, to one of others: limits by the minute take minutes
+
+
+@dataclass
+class Sender:
+    """Sends calls to one endpoint, or to the least busy of its replicas."""
+
+    urls: Sequence[str]
+    model: str
+    http: AsyncClient
+    form: Form
+    pace: Pace
+    spend: Spend
+    journal: Memory
+    secrets: Sequence[str]
+    name: str
+    timeout: float
+    tries: int
+    first_wait: float
+    exact_model: bool
+    accepted: bool = False  # whether an answer has shown that the form of requests is accepted
+    _warned: set[str] = field(default_factory=set)
+    _busy: Counter[str] = field(default_factory=Counter)
+    _sdks: dict[tuple[str, str], AsyncOpenAI] = field(default_factory=dict)
+
+    def _sdk(self, key: Key, url: str) -> AsyncOpenAI:
+        """The SDK's client for a key; it neither retries nor times out by itself."""
+        from openai import AsyncOpenAI
+
+        if (url, key.name) not in self._sdks:
+            headers = {name: value.replace("{key}", key.secret) for name, value in self.form.headers.items()}
+            address, _, query = url.partition("?")
+            self._sdks[url, key.name] = AsyncOpenAI(
+                api_key=key.secret, base_url=address, http_client=self.http, max_retries=0, timeout=None,
+                default_headers=headers, default_query=dict(parse_qsl(query)),
+            )  # fmt: skip
+        return self._sdks[url, key.name]
+
+    async def send(self, one: Call) -> Reply:
+        """The reply to a call, tried again where its failure may pass. Raises DataError, and LimitPassed at the cap."""
+        wait, failures, refusals = self.first_wait, 0, 0
+        patience = RATE_PATIENCE * self.tries * len(self.pace.keys)
+        while True:
+            reply = await self._attempt(one)
+            if not isinstance(reply, Failed) or reply.failure not in PASSING:
+                return reply
+            if reply.failure == "rate_limited":  # the key rests, and there may be others
+                refusals += 1
+                if refusals >= patience:
+                    return reply
+                continue
+            failures += 1
+            if failures == self.tries:
+                return reply
+            # Full jitter: clients that failed together do not come back together.
+            spread = random.uniform(wait / 2, wait)  # noqa: S311 - no secret depends on it
+            await asyncio.sleep(spread if reply.wait is None else reply.wait + spread - wait / 2)
+            wait = min(2 * wait, LONGEST_WAIT_S)
+
+    async def _attempt(self, one: Call) -> Reply:
+        """Send a call once, when limits and cap allow it, and write down its outcome."""
+        from openai import APIConnectionError, APIStatusError
+
+        most = self.spend.most(one)
+        async with self.spend.reserved(most) as written:
+            try:
+                grant = await self.pace.acquire(one.tokens)
+            except DataError as error:
+                raise DataError(f"{self.urls[0]}: {error}") from None
+            number = self.journal.number()
+            sent = {"sent": number, "at": round(time.time(), 3), "key": grant.key.name, "most": one.tokens}
+            self.journal.note(sent if most is None else {**sent, "usd": most})
+            written()
+            try:
+                answer = await self._post(one, grant.key)
+            except TimeoutError:
+                return Failed("timeout", f"no answer within {self.timeout:g} s")
+            except APIStatusError as error:
+                self.pace.settle(grant)
+                self.journal.note({"free": number})
+                return self._not_answered(error, grant)
+            except APIConnectionError as error:
+                cause = error.__cause__ or error
+                if type(cause).__name__ == "ConnectError":  # it was not sent
+                    self.journal.note({"free": number})
+                return Failed("connection", self._hide(f"{type(cause).__name__} {cause}".strip()))
+            read = replies.read_answer(answer.content)
+            self._check_model(read.model)
+            used = read.usage
+            self.pace.settle(grant, used.prompt + used.completion if used else None)
+            self.pace.served(grant)
+            reply = read.reply
+            if isinstance(reply, Failed):
+                reply = Failed(reply.failure, self._hide(reply.detail))
+                if reply.failure == "rate_limited":
+                    self.pace.cool(grant, None)
+            end: dict[str, Any] = {"used": [used.prompt, used.completion]} if used else {}
+            if (paid := self.spend.paid(used, most)) is not None:
+                end["usd"] = paid
+            if replies.is_final(reply):
+                await self.journal.keep({"got": number, "name": one.name, "reply": reply_json(reply), **end})
+            elif used:
+                self.journal.note({"paid": number, **end})
+            return reply
+
+    async def _post(self, one: Call, key: Key) -> Response:
+        """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors."""
+        from httpx2 import Response
+
+        url = min(self.urls, key=self._busy.__getitem__)
+        self._busy[url] += 1
+        try:
+            async with asyncio.timeout(self.timeout):  # wait_for swallows a cancellation that meets an error
+                return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=one.body)
+        finally:
+            self._busy[url] -= 1
+
+    def _not_answered(self, error: APIStatusError, grant: Grant) -> Failed:
+        """The failure that an error status stands for. Raises DataError for what no other request would change."""
+        body, key = error.body if error.body is not None else error.response.text, grant.key
+        refusal = replies.read_refusal(error.status_code, body)
+        failed = refusal.failed(error.response.headers)
+        failed = replace(failed, detail=self._hide(failed.detail))
+        if refusal.is_about_the_key or (failed.failure == "forbidden" and not key.works):
+            words = self._hide(refusal.words)
+            self.pace.refuse(key, f"{refusal.status} {words}")
+            if not self.pace.keys:
+                raise DataError(
+                    f"{self.urls[0]}: the API key was refused ({refusal.status} {words}); check api_key_env"
+                )
+            failed = Failed("rate_limited", "another key is tried")
+        elif refusal.status == 404:
+            raise DataError(f"{self.urls[0]}: no model {self.model!r} there, or no such path ({failed.detail})")
+        if failed.failure == "rate_limited":
+            self.pace.cool(grant, failed.wait)
+        elif failed.failure == "bad_request" and not self.accepted and refusal.is_about_the_form:
+            raise self.form_refused(failed.detail)
+        return failed
+
+    def form_refused(self, words: str) -> DataError:
+        """The error for when no request of this form is answered."""
+        return DataError(
+            f"{self.urls[0]} refuses the form of the requests: {words}; the rest was not sent: check model, and change "
+            "parameters by provider, rename, omit or extra_body"
+        )
+
+    def _check_model(self, answered: str | None) -> None:
+        """Warn once of each other model that answers. Raises DataError where none may."""
+        if not answered or replies.is_same_model(self.model, answered):
+            return
+        if self.exact_model:
+            raise DataError(
+                f"{self.urls[0]}: {answered[:100]!r} answered, {self.model!r} was asked (model_name: exact)"
+            )
+        self.warn(f"{answered[:100]!r} answers for {self.model!r}")
+
+    def warn(self, text: str) -> None:
+        """Print a warning, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            print(f"{self.name}: {self.urls[0]}: {text}", file=sys.stderr)
+
+    def _hide(self, text: str) -> str:
+        """Text from the server, which may repeat a key, or parts of it around asterisks."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return " ".join("***" if "**" in word else word for word in text.split(" "))
