@@ -129,6 +129,23 @@ def test_a_template_without_system_messages_is_refused_before_training(tmp_path:
             assert any("System role not supported" in fault for fault in found["faults"]), trainer
 
 
+def test_check_refuses_rows_that_are_made_and_must_not_be_trained_on(
+    tmp_path: Path, small_models: Path, core_python: Path
+) -> None:
+    asked = [{**row, "prompt": [{"role": "system", "content": f"Box it: {tmp_path}"}, *row["prompt"]]} for row in ROWS]
+    data, model = rows_file(tmp_path, asked), small_models / "gemma"
+    settings = [f"model={model}", f"data={data}", "controls=null", "train.max_length=400"]
+    argv = [str(core_python), "-m", "launchers", "check", RECIPES["llamafactory"], "--scale", "mini"]
+    argv += [word for setting in settings for word in ("--set", setting)]
+    before = subprocess.run(argv, cwd=REPO, capture_output=True, text=True)
+    assert (before.returncode, before.stderr) == (0, "")  # nothing is made yet, and a check makes nothing
+    rendered(tmp_path / "runs", "llamafactory", model, data)
+    made = subprocess.run(argv, cwd=REPO, capture_output=True, text=True)
+    assert made.returncode == 2
+    assert "System role not supported" in made.stderr
+    assert made.stderr.count("\n") == 1
+
+
 # Characters are tokens; 1 is <s>, 2 </s>, 3 <end>.
 def _letters(text: str) -> list[int]:
     return [ord(character) for character in text]
