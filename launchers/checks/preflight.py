@@ -11,13 +11,14 @@ import rewards
 from data_prep.errors import DataError
 from data_prep.sources import tasks
 from launchers import backends, envs
+from launchers.checks import online
 from launchers.checks import requirements as needs
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.machines import hardware
 from launchers.plan import estimate, plan, service
 from launchers.plan import pipelines as sources
 from launchers.plan.plan import Plan
-from launchers.recipe import compose, models, online
+from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides, Resolved, patched
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
