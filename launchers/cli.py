@@ -420,6 +420,8 @@ def submit(
         slurm.submit(line, only_test=True)  # before gigabytes of environments are built
         for env in environments(run.plan):
             envs.ensure(env, run.plan.hardware.device)
+            if env == run.plan.backend.env and run.plan.adds_trackers:
+                envs.add_trackers(env, run.plan.hardware.device)
         said = slurm.submit(line)
         rundir.add_job(run.path, said)
     if as_json:

@@ -139,15 +139,11 @@ def _preference(resolved: Resolved) -> Iterator[Fault]:
 
 
 def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
-    """A logger's package stands in the trainer's lock, or the trainer would fail after loading the model."""
-    lock = envs.lock_file(env, device)
-    pinned = {line.partition("==")[0] for line in lock.read_text().splitlines()}
+    """Trackers that the trainer's environment cannot have."""
+    known = {"file"}.union(*envs.trackers(env, device))
     for index, name in enumerate(resolved.recipe.loggers):
-        if name != "file" and name not in pinned:
-            held = sorted({"mlflow", "tensorboard", "trackio", "wandb"} & pinned)
-            message = (
-                f"{lock.name} does not hold {name}: take {' or '.join(['file', *held])}, or add it to {env}'s lock"
-            )
+        if name not in known:
+            message = f"{resolved.recipe.trainer} cannot log to {name} here, only to {', '.join(sorted(known))}"
             yield resolved.fault(f"loggers.{index}", message)
 
 

@@ -118,12 +118,6 @@ def test_sections_that_online_rl_needs_are_asked_for() -> None:
     assert [one.split(": ")[1] for one in found if "missing" in one] == ["rollout", "reward", "algorithm"]
 
 
-def test_a_logger_without_its_package_is_refused() -> None:
-    (found,) = faults("loggers=[wandb]", name="min_o1/sft_short")
-    assert "does not hold wandb" in found
-    assert faults("loggers=[wandb, tensorboard, trackio]") == []
-
-
 def test_an_early_stop_knows_the_benchmarks_metric() -> None:
     accuracy = {"name": "accuracy", "unit": "%", "higher_is_better": True}
     assert rendered("stop.patience=3")["stop.json"] == {"patience": 3, "metric": accuracy}
@@ -301,15 +295,3 @@ def test_a_training_does_not_wait_for_an_engine_that_is_gone(engine_s: str, trai
     )  # fmt: skip
     assert done.returncode == status
     assert Verl().reason(done.stdout) == ["the training ended", "a vLLM engine has died, and verl waits for it"][status]
-
-
-def test_a_run_directory_has_one_tracker_run_and_other_trackers_are_refused() -> None:
-    pairs = compose.parse_settings(["loggers=[file, wandb]"])
-    resolved, found = preflight.check(compose.resolve(NAME, Overrides(None, tuple(pairs))))
-    assert found == []
-    made = plan.build(resolved, Path("/runs/20260131-090000-abcdef01"))
-    (train,) = [command for command in made.commands if command.phase == "train"]
-    assert dict(train.environ)["WANDB_RUN_ID"] == "20260131-090000-abcdef01-after"
-    assert dict(train.environ)["WANDB_RESUME"] == "allow"
-    (refused,) = faults("loggers=[file, mlflow]")
-    assert "does not hold mlflow: take file or tensorboard or trackio or wandb" in refused
