@@ -16,7 +16,10 @@ from launchers.checks.tokens import Inspection, Rendered, Vocabulary
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
+from launchers.report.results import Results
+from launchers.report.sections import tokens as report_tokens
 from launchers.run import directory as rundir
+from launchers.run import summary
 from tests.conftest import REPO
 
 ROWS = [
@@ -231,9 +234,15 @@ def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> Non
         assert fault is None or any(fault in line for line in found.faults())
 
 
-def test_different_system_prompts_of_training_and_evaluation_are_noted() -> None:
+def test_different_system_prompts_of_training_and_evaluation_show_in_plan_and_report(tmp_path: Path) -> None:
     found = Inspection({**TOLD, "systems": ["Think step by step."]}, "t", VOCABULARY, 1)
     found.add(0, CHAT, _row(PROMPT, ANSWER))
-    assert found.result()["notes"] == [
-        "rows are trained with the system prompt '', and benchmarks are asked with 'Think step by step.'"
-    ]
+    note = "rows are trained with the system prompt '', and benchmarks are asked with 'Think step by step.'"
+    assert found.result()["notes"] == [note]
+    resolved, _ = preflight.check(compose.resolve("min_o1/sft_short", Overrides("mini")))
+    run = rundir.locate(resolved, tmp_path)
+    assert note not in summary.facts(run.plan)["warnings"]
+    (run.path / "train").mkdir(parents=True)
+    found.write(run.path / "train")
+    assert note in summary.facts(run.plan)["warnings"]
+    assert report_tokens.notes(Results(run.path)) == [note]
