@@ -170,8 +170,9 @@ def check(
     name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None,
     scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Validate one recipe, and say what the first rows of its data file become; or every recipe at every scale."""
+    """Validate one recipe, the first rows of its data file, and its training rows where they are made; or all."""
     from launchers.plan import pipelines
+    from launchers.run import tokens as inspecting
 
     given = _given(scale, set_, from_make)
     wanted = [(name, given)] if name else [
@@ -183,7 +184,9 @@ def check(
     for one, settings in wanted:
         try:
             resolved = _resolve(one, settings)
-            previews += filter(None, [pipelines.preview(resolved)] if name else [])
+            if name:
+                previews += filter(None, [pipelines.preview(resolved)])
+                faults += inspecting.faults(resolved)
         except UserError as error:
             faults += error.faults
     faults = list(dict.fromkeys(faults))
@@ -417,6 +420,8 @@ def submit(
         slurm.submit(line, only_test=True)  # before gigabytes of environments are built
         for env in environments(run.plan):
             envs.ensure(env, run.plan.hardware.device)
+            if env == run.plan.backend.env and run.plan.adds_trackers:
+                envs.add_trackers(env, run.plan.hardware.device)
         said = slurm.submit(line)
         rundir.add_job(run.path, said)
     if as_json:

@@ -54,6 +54,22 @@ def lock_file(name: str, device: str | None = None) -> Path:
     raise EnvError(f"no environment {name!r} for {device} (there are: {', '.join(names())})")
 
 
+def tracker_lock(name: str) -> Path:
+    """Packages that are added to an environment when a recipe logs to a tracker that its lock lacks (may not exist)."""
+    return LOCKS / "trackers" / f"{name}.txt"
+
+
+def trackers(name: str, device: str | None = None) -> tuple[set[str], set[str]]:
+    """The experiment trackers that an environment has, and those that are added to it when they are asked for."""
+    known = {"mlflow": "mlflow-skinny", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}
+    layer = tracker_lock(name)
+    held, added = (
+        {tracker for tracker, package in known.items() if f"\n{package}==" in f"\n{text}"}
+        for text in (lock_file(name, device).read_text(), layer.read_text() if layer.exists() else "")
+    )
+    return held, added - held
+
+
 def overlay(lock: Path) -> Path:
     """Files that are copied into the environment after its packages (may not exist)."""
     return LOCKS / "overlays" / lock.stem
@@ -125,6 +141,32 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
+def _environ(lock: Path, target: Path) -> tuple[dict[str, str], list[str]]:
+    """The environment variables and the options of uv that say where packages come from."""
+    environ = {**os.environ, "VIRTUAL_ENV": str(target)}
+    links = _find_links(environ)
+    if links:
+        environ["UV_FIND_LINKS"] = links
+    if "PIP_INDEX_URL" in environ:
+        environ.setdefault("UV_DEFAULT_INDEX", environ["PIP_INDEX_URL"])
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # on a terminal uv shows its own progress
+    cpu_index = lock.stem.endswith("-cpu") and not _offers_cpu_torch(links)
+    return environ, [*quiet, *(("--torch-backend", "cpu") if cpu_index else ())]
+
+
+def add_trackers(name: str, device: str | None = None) -> None:
+    """Install the trackers of a built environment that its lock lacks, unless they are there."""
+    lock, layer, target = lock_file(name, device), tracker_lock(name), env_dir(name, device)
+    done = target / f".trackers-{hashlib.sha256(layer.read_bytes()).hexdigest()[:12]}"
+    with _locked(lock.stem):
+        if not done.exists():
+            environ, options = _environ(lock, target)
+            print(f"adding {layer.relative_to(REPO)} to environment {lock.stem}", file=sys.stderr)
+            command = [_uv(environ), "pip", "install", "--no-deps", "--requirements", str(layer), *options]
+            _run(command, environ, f"uv pip install {layer.name}")
+            done.touch()
+
+
 def ensure(name: str, device: str | None = None) -> Path:
     """The environment's interpreter; builds the environment first if its lock has changed or it is missing.
 
@@ -140,24 +182,14 @@ def ensure(name: str, device: str | None = None) -> Path:
     with _locked(lock.stem):
         if is_built(name, device):
             return python
-        environ = {**os.environ, "VIRTUAL_ENV": str(target)}
-        links = _find_links(environ)
-        if links:
-            environ["UV_FIND_LINKS"] = links
-        if "PIP_INDEX_URL" in environ:
-            environ.setdefault("UV_DEFAULT_INDEX", environ["PIP_INDEX_URL"])
-        cpu_index = lock.stem.endswith("-cpu") and not _offers_cpu_torch(links)
+        environ, options = _environ(lock, target)
         uv = _uv(environ)
         print(f"building environment {lock.stem} from {lock.relative_to(REPO)}", file=sys.stderr)
         shutil.rmtree(target, ignore_errors=True)
         _run([uv, "venv", "--quiet", "--python", PYTHON, str(target)], environ, "uv venv")
-        sync = [uv, "pip", "sync", str(lock)]
-        if cpu_index:
-            sync += ["--torch-backend", "cpu"]
+        sync = [uv, "pip", "sync", str(lock), *options]
         if name in ("sandbox", "ray"):  # whose programs cannot write bytecode; whose agents have 15 s to start
             sync.append("--compile-bytecode")
-        if not sys.stderr.isatty():  # on a terminal uv shows its own progress
-            sync.append("--quiet")
         _run(sync, environ, f"uv pip sync {lock.name}")
         _add_overlay(lock, target)
         if name == "core":
@@ -188,9 +220,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="launchers.envs", description=str(__doc__).splitlines()[0])
     parser.add_argument("name", help="environment: " + ", ".join(names()))
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: what this machine has")
+    parser.add_argument("--trackers", action="store_true", help="with the experiment trackers that its lock lacks")
     given = parser.parse_args(argv)
     try:
-        print(ensure(given.name, given.device))
+        python = ensure(given.name, given.device)
+        if given.trackers:
+            add_trackers(given.name, given.device)
+        print(python)
     except EnvError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -213,7 +213,9 @@ class Verl:
         if recipe.revision:
             files[f"{folder}/model.json"] = as_json({"model": recipe.model, "revision": recipe.revision})
         if recipe.stop:
-            files[f"{folder}/stop.json"] = as_json(recipe.stop.model_dump(exclude_none=True))
+            measured = tasks.read(recipe.eval.tasks[0]).measured if recipe.eval else tasks.Metric()
+            said = recipe.stop.model_dump(exclude_none=True) | {"metric": measured.model_dump()}
+            files[f"{folder}/stop.json"] = as_json(said)
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:

@@ -11,13 +11,14 @@ import rewards
 from data_prep.errors import DataError
 from data_prep.sources import tasks
 from launchers import backends, envs
+from launchers.checks import online
 from launchers.checks import requirements as needs
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.machines import hardware
 from launchers.plan import estimate, plan, service
 from launchers.plan import pipelines as sources
 from launchers.plan.plan import Plan
-from launchers.recipe import compose, models, online
+from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides, Resolved, patched
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
@@ -138,15 +139,11 @@ def _preference(resolved: Resolved) -> Iterator[Fault]:
 
 
 def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
-    """A logger's package stands in the trainer's lock, or the trainer would fail after loading the model."""
-    lock = envs.lock_file(env, device)
-    pinned = {line.partition("==")[0] for line in lock.read_text().splitlines()}
+    """Trackers that the trainer's environment cannot have."""
+    known = {"file"}.union(*envs.trackers(env, device))
     for index, name in enumerate(resolved.recipe.loggers):
-        if name != "file" and name not in pinned:
-            held = sorted({"mlflow", "tensorboard", "trackio", "wandb"} & pinned)
-            message = (
-                f"{lock.name} does not hold {name}: take {' or '.join(['file', *held])}, or add it to {env}'s lock"
-            )
+        if name not in known:
+            message = f"{resolved.recipe.trainer} cannot log to {name} here, only to {', '.join(sorted(known))}"
             yield resolved.fault(f"loggers.{index}", message)
 
 

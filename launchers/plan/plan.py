@@ -17,7 +17,7 @@ from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources import tasks
-from launchers import backends
+from launchers import backends, envs
 from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, Job
 from launchers.errors import Fault, UserError
 from launchers.machines import hardware
@@ -69,6 +69,12 @@ class Plan:
         if rows is None or train.packing or train.epochs is None or is_online(job.resolved.recipe):
             return None  # online RL leaves out the prompts that are too long, which only the trainer can count
         return planned_steps(rows, train.epochs, job.batch)
+
+    @property
+    def adds_trackers(self) -> bool:
+        """Whether the trainer's environment needs trackers that its lock lacks."""
+        _, added = envs.trackers(self.backend.env, self.hardware.device)
+        return self.trains and bool(added & set(self.resolved.recipe.loggers))
 
 
 def data_file(folder: str, part: str = "train") -> str:
@@ -268,14 +274,16 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
 
 
 def _in_run(job: Job, command: Command, run: Path) -> Command:
-    """A training's command, with its reward model's server beside it, and one W&B run per run directory."""
+    """A training's command, with its reward model's server beside it, and the name of its run in trackers."""
     recipe = job.resolved.recipe
     if command.phase != "train":
         return command
     asks = recipe.reward is not None and service.asked_in(service.filled(job.resolved, recipe.reward.params))
-    name = f"{run.name}-{job.label}"
-    tracker = (("WANDB_RUN_ID", name), ("WANDB_NAME", name), ("WANDB_RESUME", "allow"))
-    return replace(command, service=asks, environ=command.environ + (tracker if "wandb" in recipe.loggers else ()))
+    if set(recipe.loggers) - {"file"}:
+        tracked = {"TRACKERS": ",".join(recipe.loggers), "TRACKER_PROJECT": job.resolved.family,
+                   "TRACKER_RUN": f"{run.name}-{job.label}"}  # fmt: skip
+        command = replace(command, environ=(*command.environ, *tracked.items()))
+    return replace(command, service=asks)
 
 
 def _export_dir(spec: Spec) -> Path:

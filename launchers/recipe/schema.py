@@ -192,13 +192,15 @@ class Validation(Strict):
 
 
 class Stop(Strict):
-    """Online RL: end a training early. Accuracies are means over the validation benchmarks, in points."""
+    """Online RL: end a training early. Validations are means over the benchmarks, in their metric's unit (points of
+    percent), and in its direction."""
 
     patience: Positive | None = None
     """Validations in a row without a gain of min_gain over the best before them."""
-    min_gain: Annotated[float, Field(ge=0)] = 0.5
-    collapse: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Points below the best validation."""
+    min_gain: Annotated[float, Field(ge=0)] | None = None
+    """Smallest gain that counts; without it 0.5 points of percent. Other metrics have no default."""
+    collapse: Annotated[float, Field(gt=0)] | None = None
+    """How much worse than the best validation is too much."""
     idle: Positive | None = None
     """Steps in a row in which no group's rewards differ: there is nothing to learn from."""
 

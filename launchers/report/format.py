@@ -39,11 +39,14 @@ def span(interval: tuple[float, float] | list[float] | None, metric: Mapping[str
     return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
 
 
+def figure(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+    """71.64 -> 71.6; of a metric in other units than percent with its digits."""
+    return "–" if value is None else number(value, _digits(value, metric))
+
+
 def measured(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
     """71.64 -> 71.6 %; of BLEU 0.2143 -> 0.214; of a score -10.64 points -> −10.6 points."""
-    if value is None:
-        return "–"
-    return f"{number(value, _digits(value, metric))} {(metric or ACCURACY)['unit']}".strip()
+    return "–" if value is None else f"{figure(value, metric)} {(metric or ACCURACY)['unit']}".strip()
 
 
 def _digits(value: float, metric: Mapping[str, Any] | None) -> int:
@@ -98,6 +101,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "number": number,
     "signed": signed,
     "span": span,
+    "figure": figure,
     "measured": lambda value, metric=None: measured(value, metric).replace(" %", "\u00a0%"),
     "heading": heading,
     "points": points,

@@ -104,7 +104,7 @@ def page(run: Results) -> Json:
         "times": times(run),
         "versions": versions(run),
         "files": files(run),
-        "notes": [*report_online.notes(run), *run.notes],
+        "notes": [*report_online.notes(run), *report_tokens.notes(run), *run.notes],
     }
     log = parts["losses"] or parts["online"]
     wanted = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}

@@ -236,8 +236,10 @@ def by_level(key: str, title: str, levels: Sequence[str], lines: Sequence[tuple[
     return _both(key, title, draw, lambda width: 215 if width == WIDE else 190)
 
 
-def against_cost(key: str, points: Sequence[tuple[float, Whisker]], start: float | None, unit: str) -> Markup:
-    """Accuracy in percent, with its interval, over what training took: a dot each. `start` is drawn as a line."""
+def against_cost(
+    key: str, points: Sequence[tuple[float, Whisker]], start: float | None, unit: str, ylabel: str
+) -> Markup:
+    """A score with its interval over what training took: a dot each. `start` is drawn as a line."""
 
     def draw(ax: Axes, width: float) -> None:
         if start is not None:
@@ -248,10 +250,10 @@ def against_cost(key: str, points: Sequence[tuple[float, Whisker]], start: float
             ax.plot([cost], point.values, **_marker(point.look))
         ax.set_xlim(0, 1.08 * max(cost for cost, _ in points) or 1)
         ax.set_xlabel(f"{unit} of training")
-        ax.set_ylabel("accuracy, %")
+        ax.set_ylabel(ylabel)
         ax.grid(axis="y")
 
-    return _both(key, "Accuracy over the cost of training", draw, lambda width: 215 if width == WIDE else 190)
+    return _both(key, f"{ylabel} over the cost of training", draw, lambda width: 215 if width == WIDE else 190)
 
 
 def _whisker(ax: Axes, line: Whisker, y: float) -> None:

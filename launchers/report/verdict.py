@@ -65,7 +65,9 @@ def _of_many(changes: dict[str, Json]) -> str:
         tasks = [f"{t} ({_named(c)}{_amount(c)})" for t, c in changes.items() if _sign(c) == sign]
         parts += [f"{word} {', '.join(tasks)}"] if tasks else []
     text = "; ".join(parts)
-    return f"Accuracy {text}; a change counts when its 95 % interval excludes zero."
+    names = {(c.get("metric") or ACCURACY)["name"] for c in changes.values()}
+    what = "Accuracy" if names == {"accuracy"} else "The score"
+    return f"{what} {text}; a change counts when its 95 % interval excludes zero."
 
 
 def _sign(change: Json) -> int:

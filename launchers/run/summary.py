@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from data_prep.core.pipeline import Spec
 from data_prep.errors import DataError
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
+from launchers.checks import tokens
 from launchers.plan import contamination
 from launchers.plan.estimate import estimate, model_sizes, packed_rows, passes, unknown, warnings
 from launchers.plan.plan import Plan
@@ -71,7 +73,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "passes": passes(plan),
         "unknown": unknown(plan),
         "reward_model": _reward_model_facts(plan),
-        "warnings": [*contamination.warnings(plan.trained_on), *warnings(plan), *_floating(plan)],
+        "warnings": [*contamination.warnings(plan.trained_on), *warnings(plan), *_floating(plan), *_inspected(plan)],
         "notes": [step.params["note"] for spec in plan.trained_on for step in spec.steps if step.params.get("note")],
         "run": str(plan.run),
         "pipelines": {file: _pipeline_facts(spec) for file, spec in plan.specs.items()},
@@ -87,6 +89,17 @@ def _floating(plan: Plan) -> list[str]:
     return [
         f"{recipe.model} has no revision: a run takes the Hub's newest commit at its start, offline whichever is "
         "cached; set `revision`"
+    ]
+
+
+def _inspected(plan: Plan) -> list[str]:
+    """What an inspection of the training rows has noted (`tokens`, or an earlier attempt to train)."""
+    files = [(job, plan.run / job.output / tokens.FILE) for job in plan.jobs if plan.trains]
+    return [
+        f"{job.label}: {note}" if job.folder else note
+        for job, file in files
+        if file.is_file()
+        for note in json.loads(file.read_text())["notes"]
     ]
 
 

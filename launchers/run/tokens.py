@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from launchers import envs
 from launchers.backends.base import Job
 from launchers.checks import tokens
-from launchers.errors import RunError
+from launchers.errors import Fault, RunError
+from launchers.plan import plan
+from launchers.recipe.compose import Resolved
 from launchers.report.format import count, visible
 from launchers.run import directory as rundir
 from launchers.run import execute as running
@@ -27,16 +30,44 @@ def inspect(run: Run) -> list[dict[str, Any]]:
     if any(run.plan.rows(job) is None for job in run.plan.jobs):
         running.execute(run, ("data",))
     rundir.prepare(run)
-    return [inspect_job(run, job) for job in run.plan.jobs]
+    return [_inspect(run, job) for job in run.plan.jobs]
 
 
-def inspect_job(run: Run, job: Job) -> dict[str, Any]:
+def faults(resolved: Resolved) -> list[Fault]:
+    """What a training on the recipe's rows would refuse; none where rows, environment or tokenizer are not here."""
+    if not _is_tokenizer_here(resolved):
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), plan.build(resolved, Path(folder)), finished=False)
+        jobs = [job for job in run.plan.jobs if run.plan.rows(job) is not None]
+        if not jobs or not envs.is_built(run.plan.backend.env, _device()):
+            return []
+        rundir.prepare(run)
+        try:
+            return [resolved.fault("data", line) for line in _lines([_inspect(run, job) for job in jobs])]
+        except RunError as error:
+            return [resolved.fault("data", str(error).split("\n", 1)[0])]  # the log goes with the folder
+
+
+def _device() -> str | None:
+    return None if envs.has_gpu() else "cpu"
+
+
+def _is_tokenizer_here(resolved: Resolved) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    model, revision = resolved.recipe.model, resolved.recipe.revision
+    if Path(model).is_dir():
+        return True
+    return isinstance(try_to_load_from_cache(model, "tokenizer_config.json", revision=revision), str)
+
+
+def _inspect(run: Run, job: Job) -> dict[str, Any]:
     """Inspect one training's rows, on a CPU."""
     folder = run.path / job.output
     log = run.path / "logs" / f"tokens{f'-{job.label}' if job.folder else ''}.log"
     (folder / tokens.FILE).unlink(missing_ok=True)
     backend = run.plan.backend
-    python = envs.ensure(backend.env, None if envs.has_gpu() else "cpu")
     environ = {
         **os.environ,
         **local.environ(run.plan),
@@ -45,23 +76,23 @@ def inspect_job(run: Run, job: Job) -> dict[str, Any]:
     }
     with log.open("wb") as sink:
         done = subprocess.run(
-            [str(python), "-m", backend.inspects, str(folder)], env=environ, stdout=sink, stderr=subprocess.STDOUT,
-            cwd=envs.REPO, check=False,
+            [str(envs.ensure(backend.env, _device())), "-m", backend.inspects, str(folder)],
+            env=environ, stdout=sink, stderr=subprocess.STDOUT, cwd=envs.REPO, check=False,
         )  # fmt: skip
     if not (folder / tokens.FILE).is_file():
         reason = backend.reason(log.read_text(errors="replace"))
         raise RunError(f"the rows could not be inspected: {reason} (exit {done.returncode})\n  log: {log}")
-    found: dict[str, Any] = json.loads((folder / tokens.FILE).read_text())
-    return {"training": job.label, **found}
+    result: dict[str, Any] = json.loads((folder / tokens.FILE).read_text())
+    return {"training": job.label, **result}
 
 
-def print_tokens(found: dict[str, Any]) -> None:
+def print_tokens(result: dict[str, Any]) -> None:
     """For people: the first rows, tokens with loss in green, special tokens inverted; then counts, notes and faults."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    for row in found["shown"]:
+    for row in result["shown"]:
         part = f" ({row['part']})" if row["part"] else ""
         console.print(
             f"row {row['row']}{part}: {count(row['length'])} tokens, {count(row['trained'])} with loss", style="bold"
@@ -74,30 +105,22 @@ def print_tokens(found: dict[str, Any]) -> None:
         if not console.is_terminal:
             trained = "".join(piece for piece, loss, _ in row["tokens"] if loss)
             console.print(f"with loss: {visible(trained)!r}")
-    counts = found["counts"]
+    counts = result["counts"]
     console.print(
-        f"{found['trainer']}, template {found['template']}: {count(counts['sequences'])} sequences looked at "
-        f"({count(found['rows'])} rows), {count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; "
-        f"longest {count(counts['longest'])}, {count(counts.get('cut', 0))} cut off by max_length"
+        f"{result['trainer']}, template {result['template']}: {count(counts['sequences'])} sequences inspected "
+        f"({count(result['rows'])} rows), {count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; "
+        f"longest {count(counts['longest'])}, {count(counts.get('cut', 0))} truncated by max_length"
     )
-    for note in found["notes"]:
+    for note in result["notes"]:
         console.print(f"note: {note}")
 
 
-def at_hand(run: Run) -> bool:
-    """Whether rows, environment and tokenizer are on this machine, so that a check can look without making any."""
-    from huggingface_hub import try_to_load_from_cache
-
-    backend, recipe = run.plan.backend, run.plan.resolved.recipe
-    built = envs.is_built(backend.env, None if envs.has_gpu() else "cpu")
-    local = Path(recipe.model).is_dir() or isinstance(
-        try_to_load_from_cache(recipe.model, "tokenizer_config.json", revision=recipe.revision), str
-    )
-    return built and local and run.plan.rows() is not None
-
-
-def refuse(found: list[dict[str, Any]]) -> None:
+def refuse(results: list[dict[str, Any]]) -> None:
     """Raises RunError with a line per fault, and the control it is of."""
-    faults = [(one["training"], fault) for one in found for fault in one["faults"]]
-    if faults:
-        raise RunError("\n".join(f"{name}: {fault}" if name != "after" else fault for name, fault in faults))
+    if lines := _lines(results):
+        raise RunError("\n".join(lines))
+
+
+def _lines(results: list[dict[str, Any]]) -> list[str]:
+    named = [(result["training"], fault) for result in results for fault in result["faults"]]
+    return [f"{name}: {fault}" if name != "after" else fault for name, fault in named]

@@ -14,7 +14,7 @@ from typing import Any
 from data_prep.core.files import write_atomic
 from launchers.report import format as figures
 from launchers.report import plots
-from launchers.report.format import number, signed, span
+from launchers.report.format import figure, heading, measured, points, signed, span
 from launchers.report.page import TEMPLATES
 from launchers.report.plots import Look, Whisker
 from launchers.report.results import Json
@@ -65,7 +65,10 @@ def page(numbers: Numbers) -> Json:
         "seeds": record["seeds"],
         "created": str(record["created"]).replace("T", " ").replace("+00:00", " UTC"),
         "prompts": len(numbers.questions),
-        "samples": numbers.k,
+        "samples": numbers.samples,
+        "k": numbers.k,
+        "metric": numbers.metric,
+        "measure": _capital(numbers.metric["name"]),
         "unit": numbers.unit,
         "by": record["by"],
         "questions": [_question(numbers, i, one) for i, one in enumerate(record["questions"])],
@@ -87,7 +90,7 @@ def _question(numbers: Numbers, index: int, question: Json) -> Json:
         "looks": looks,
         "unseen": unseen,
         "rows": [_row(numbers, name, looks[name]) for name in cells],
-        "plot": (_gain_plot if unseen else _accuracy_plot)(numbers, index, cells, looks),
+        "plot": (_gain_plot if unseen else _score_plot)(numbers, index, cells, looks),
         "cost_plot": "" if unseen else _cost_plot(numbers, index, cells, looks),
         "pairs": [] if unseen else pairs(numbers, cells),
     }
@@ -105,44 +108,55 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
-    """Which cell is best by accuracy, by pass@k and by its cost, and what can be told apart: a sentence each."""
+    """Which cell is best by score, by pass@k and by its cost, and what can be told apart: a sentence each."""
     if not cells:
         return ["No answer yet: none of these cells has finished."]
-    by_accuracy = _best(
-        cells, numbers.accuracy, numbers.difference,
-        lambda name, e: f"{name} is the most accurate, {number(e.mean)} % ({span(e.ci95)})", "points",
-    )  # fmt: skip
-    parts = [by_accuracy]
+    metric, unit = numbers.metric, points(numbers.metric)
+    first = "is the most accurate" if numbers.is_accuracy else f"has the best {metric['name']}"
+    gains = "gains" if numbers.direction > 0 else "lowers it"
+
+    def shown(e: Estimate) -> str:
+        return f"{measured(e.mean, metric)} ({span(e.ci95, metric)})"
+
+    def per_cost(name: str, e: Estimate) -> str:
+        amount = f"{signed(e.mean, metric)} {unit}".rstrip()
+        interval = span(e.ci95, metric)
+        return f"For its training {name} {gains} the most, {amount} ({interval}) per 1,000 {numbers.unit}"
+
+    parts = [_best(numbers, cells, numbers.score, numbers.difference, lambda name, e: f"{name} {first}, {shown(e)}")]
     if numbers.k > 1:
         parts.append(_best(
-            cells, lambda name: numbers.accuracy(name, numbers.k), lambda a, b: numbers.difference(a, b, numbers.k),
-            lambda name, e: f"By pass@{numbers.k} it is {name}, {number(e.mean)} % ({span(e.ci95)})", "points",
+            numbers, cells, lambda name: numbers.score(name, numbers.k),
+            lambda a, b: numbers.difference(a, b, numbers.k),
+            lambda name, e: f"By pass@{numbers.k} it is {name}, {shown(e)}",
         ))  # fmt: skip
-    parts.append(_best(
-        cells, numbers.efficiency, numbers.efficiency_difference,
-        lambda name, e: f"For its training {name} gains the most, {signed(e.mean)} points ({span(e.ci95)}) "
-        f"per 1,000 {numbers.unit}", "points per 1,000",
-    ))  # fmt: skip
+    parts.append(
+        _best(numbers, cells, numbers.efficiency, numbers.efficiency_difference, per_cost, f"{unit} per 1,000".lstrip())
+    )
     return [part for part in parts if part]
 
 
 def _best(
-    cells: Sequence[str], value: Callable[[str], Estimate | None],
-    difference: Callable[[str, str], Estimate | None], told: Callable[[str, Estimate], str], unit: str,
+    numbers: Numbers, cells: Sequence[str], value: Callable[[str], Estimate | None],
+    difference: Callable[[str, str], Estimate | None], sentence: Callable[[str, Estimate], str],
+    unit: str | None = None,
 ) -> str:  # fmt: skip
-    """A sentence about the highest of some estimates, and which others are shown to be below it."""
+    """A sentence about the best of some estimates, and which others are shown to be worse."""
+    metric, direction = numbers.metric, numbers.direction
+    unit, side = points(metric) if unit is None else unit, "above" if direction > 0 else "below"
     known = {name: found for name in cells if (found := value(name))}
     if not known:
         return ""
-    best, *others = sorted(known, key=lambda name: -known[name].mean)
-    text = told(best, known[best])
+    best, *others = sorted(known, key=lambda name: -direction * known[name].mean)
+    text = sentence(best, known[best])
     apart, same = [], []
     for name in others:
         found = difference(best, name)
-        if found and found.sign > 0:
-            apart.append(f"{number(found.mean)} {unit} above {name} ({span(found.ci95)})")
+        if found and direction * found.sign > 0:
+            amount = " ".join(filter(None, (figure(abs(found.mean), metric), unit, side)))
+            apart.append(f"{amount} {name} ({span(sorted(map(abs, found.ci95)), metric)})")
         elif found:
-            same.append(f"{name} ({signed(found.mean)}, {span(found.ci95)})")
+            same.append(f"{name} ({signed(found.mean, metric)}, {span(found.ci95, metric)})")
         else:
             same.append(f"{name} (no seed in common)")
     text += f", {_listed(apart)}" if apart else ""
@@ -159,16 +173,21 @@ def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
         if found is None:
             continue
         where = _listed(groups) if numbers.record["by"] == "task" else f"level {_listed(groups)}"
-        words[found.sign].append(f"{name} ({signed(found.mean)} points on {where}, {span(found.ci95)})")
+        amount = f"{signed(found.mean, numbers.metric)} {points(numbers.metric)}".rstrip()
+        words[found.sign].append(f"{name} ({amount} on {where}, {span(found.ci95, numbers.metric)})")
     if not any(words.values()):
         return "No answer yet: no cell has a result on questions unlike those that it was trained on."
     said = {
-        1: "Accuracy rose where a cell was not trained with {}",
+        1: f"{_capital(numbers.metric['name'])} rose where a cell was not trained with {{}}",
         0: "no change can be shown with {}",
         -1: "it fell with {}",
     }
     text = "; ".join(said[sign].format(_listed(names)) for sign, names in words.items() if names)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{_capital(text)}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _row(numbers: Numbers, cell: str, look: Look) -> Json:
@@ -177,8 +196,8 @@ def _row(numbers: Numbers, cell: str, look: Look) -> Json:
         "name": cell,
         "look": look,
         "seeds": len(numbers.seeds(cell)),
-        "accuracy": numbers.accuracy(cell),
-        "best_of": numbers.accuracy(cell, numbers.k) if numbers.k > 1 else None,
+        "score": numbers.score(cell),
+        "best_of": numbers.score(cell, numbers.k) if numbers.k > 1 else None,
         "gain": numbers.gain(cell),
         "cost": numbers.mean_cost(cell),
         "efficiency": numbers.efficiency(cell),
@@ -193,7 +212,9 @@ def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estima
     found = [(a, b, numbers.difference(a, b)) for a, b in combinations(cells, 2)]
     known = [(a, b, e) for a, b, e in found if e]
     return [
-        (a, b, e) if e.mean >= 0 else (b, a, Estimate(-e.mean, -e.high, -e.low, e.seeds, e.questions))
+        (a, b, e)
+        if numbers.direction * e.mean >= 0
+        else (b, a, Estimate(-e.mean, -e.high, -e.low, e.seeds, e.questions))
         for a, b, e in known
     ]
 
@@ -202,16 +223,16 @@ def _whisker(name: str, look: Look, found: Estimate) -> Whisker:
     return Whisker(name, look, [found.mean], found.low, found.high)
 
 
-def _accuracy_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
-    """Accuracy and pass@k of each cell, with the start."""
+def _score_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
+    """Score and pass@k of each cell, with the start."""
     groups = []
     for head, k in (("pass@1", 1), (f"pass@{numbers.k}", numbers.k))[: 1 + (numbers.k > 1)]:
-        lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.accuracy(name, k))]
+        lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.score(name, k))]
         if k == 1 and cells and (start := numbers.start(cells[0])):
             lines.insert(0, _whisker("before training", plots.BEFORE, start))
         groups.append((head if numbers.k > 1 else "", lines))
-    title = "Accuracy with 95 % intervals"
-    return plots.whiskers(f"accuracy{index}", title, groups, "accuracy, %") if cells else ""
+    title = f"{_capital(numbers.metric['name'])} with 95 % intervals"
+    return plots.whiskers(f"score{index}", title, groups, heading(numbers.metric)) if cells else ""
 
 
 def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
@@ -221,28 +242,30 @@ def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
         lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.gain(name, of(name)))]
         groups += [(head, lines)] if lines else []
     title = "Gains with 95 % intervals"
-    return plots.whiskers(f"gain{index}", title, groups, "points gained", zero=True) if groups else ""
+    label = f"gain, {points(numbers.metric)}".rstrip(", ")
+    return plots.whiskers(f"gain{index}", title, groups, label, zero=True) if groups else ""
 
 
 def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
-    """Accuracy against what training took."""
-    points = [
+    """Score against what training took."""
+    dots = [
         (cost, _whisker(name, looks[name], found))
         for name in cells
-        if (cost := numbers.mean_cost(name)) is not None and (found := numbers.accuracy(name))
+        if (cost := numbers.mean_cost(name)) is not None and (found := numbers.score(name))
     ]
     start = numbers.start(cells[0]) if cells else None
-    return plots.against_cost(f"cost{index}", points, start.mean if start else None, numbers.unit) if points else ""
+    first, label = start.mean if start else None, heading(numbers.metric)
+    return plots.against_cost(f"cost{index}", dots, first, numbers.unit, label) if dots else ""
 
 
 def groups(numbers: Numbers) -> Json:
-    """Accuracy of every cell by level (or benchmark): heads, and a line per cell with what it was trained on."""
+    """Score of every cell by level (or benchmark): heads, and a line per cell with what it was trained on."""
     heads = numbers.groups if len(numbers.groups) > 1 else []
     first = next((name for name in numbers.cells if numbers.seeds(name)), None)
     rows = []
     for name in numbers.cells if heads else ():
         if numbers.seeds(name):
-            found = [numbers.accuracy(name, 1, [group]) for group in heads]
+            found = [numbers.score(name, 1, [group]) for group in heads]
             rows.append((name, [(e, group in numbers.trained(name)) for e, group in zip(found, heads, strict=True)]))
     counts = [sum(numbers.group(numbers.answers[key]) == head for key in numbers.questions) for head in heads]
     return {"heads": heads, "counts": counts, "rows": rows if first else []}

@@ -35,6 +35,7 @@ class Answer:
     level: str | None
     samples: int
     right: int
+    mean: float  # of the samples' scores; of an accuracy the share that is right
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def _answers(run: Results, label: str) -> dict[Key, Answer]:
     found = {}
     for line in run.lines(f"eval/{label}.prompts.jsonl"):
         level = line.get("level")
-        task, samples, right = str(line["task"]), int(line["samples"]), int(line["right"])
-        found[task, str(line["prompt_id"])] = Answer(task, None if level is None else str(level), samples, right)
+        task, samples, right, mean = str(line["task"]), int(line["samples"]), int(line["right"]), line["mean"] / 100
+        found[task, str(line["prompt_id"])] = Answer(task, None if level is None else str(level), samples, right, mean)
     return found
 
 
@@ -104,6 +105,7 @@ class Numbers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record: Json = json.loads((path / "study.json").read_text())
+        self.metric: Json = self.record["metric"]
         self.cells: dict[str, Json] = self.record["cells"]
         self.outcomes: dict[str, dict[int, Outcome]] = {name: {} for name in self.cells}
         self.notes: list[str] = []
@@ -129,8 +131,33 @@ class Numbers:
         return next((o.after for seeds in self.outcomes.values() for o in seeds.values()), {})
 
     @property
+    def is_accuracy(self) -> bool:
+        """Whether scores are right or wrong answers, which pass@k counts."""
+        return bool(self.metric["name"] == "accuracy")
+
+    @property
+    def direction(self) -> int:
+        """1 where higher scores are better, else -1."""
+        return 1 if self.metric["higher_is_better"] else -1
+
+    @property
+    def scale(self) -> float:
+        """From scores to the metric's unit."""
+        return 100.0 if self.metric["unit"] == "%" else 1.0
+
+    @cached_property
+    def _bounded(self) -> bool:
+        outcomes = [o for seeds in self.outcomes.values() for o in seeds.values()]
+        return all(0 <= a.mean <= 1 for o in outcomes for answers in (o.after, o.before) for a in answers.values())
+
+    @property
     def k(self) -> int:
-        """Samples of a question that every evaluation has: pass@k is told up to it."""
+        """The largest k of pass@k: samples of a question that every evaluation has; 1 of what is no accuracy."""
+        return self.samples if self.is_accuracy else 1
+
+    @property
+    def samples(self) -> int:
+        """Samples of a question that every evaluation has."""
         found = [a.samples for seeds in self.outcomes.values() for o in seeds.values() for a in o.after.values()]
         return min(found, default=1)
 
@@ -166,8 +193,10 @@ class Numbers:
         return [group for group in self.groups if group not in self.trained(cell)]
 
     def _row(self, answers: dict[Key, Answer], k: int, groups: Sequence[str] | None) -> list[float]:
-        """pass@k of each question, in order."""
+        """pass@k of each question, or its mean score, in order."""
         kept = [key for key in self.questions if groups is None or self.group(self.answers[key]) in groups]
+        if not self.is_accuracy:
+            return [answers[key].mean for key in kept]
         return [pass_at_k(answers[key].samples, answers[key].right, k) for key in kept]
 
     def root(self, cell: str) -> str:
@@ -176,15 +205,20 @@ class Numbers:
             cell = above
         return cell
 
-    def accuracy(self, cell: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
-        """pass@k over seeds and questions, in percent; None where there is nothing to average."""
-        table = [self._row(self.outcomes[cell][seed].after, k, groups) for seed in self.seeds(cell)]
-        return study_stats.share(table) if table and table[0] else None
+    def score(self, cell: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
+        """pass@k, or the mean score, over seeds and questions, in the metric's unit; None with nothing to average."""
+        return self._score([self._row(self.outcomes[cell][seed].after, k, groups) for seed in self.seeds(cell)])
+
+    def _score(self, table: list[list[float]]) -> Estimate | None:
+        return study_stats.score(table, self.scale) if table and table[0] else None
+
+    def _change(self, table: dict[int, list[float]], largest: float = 1.0) -> Estimate | None:
+        rows = list(table.values())
+        return study_stats.change(rows, largest, self.scale, self._bounded) if rows and rows[0] else None
 
     def start(self, cell: str) -> Estimate | None:
-        """Accuracy of the model that the cell's chain begins with."""
-        table = [self._row(before, 1, None) for _, before in self._starts(cell)]
-        return study_stats.share(table) if table and table[0] else None
+        """Score of the model that the cell's chain begins with."""
+        return self._score([self._row(before, 1, None) for _, before in self._starts(cell)])
 
     def _starts(self, cell: str) -> list[tuple[int, dict[Key, Answer]]]:
         """Seeds of a cell with the answers before any training."""
@@ -193,16 +227,16 @@ class Numbers:
         return [(seed, before) for seed, before in found if set(self.questions) <= set(before)]
 
     def difference(self, a: str, b: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
-        """Accuracy of a less that of b, question by question and seed by seed, in points."""
+        """Score of a less that of b, question by question and seed by seed."""
         left, right = self.outcomes[a], self.outcomes[b]
-        return _change({
+        return self._change({
             seed: _less(self._row(left[seed].after, k, groups), self._row(right[seed].after, k, groups))
             for seed in self.seeds(a, b)
         })  # fmt: skip
 
     def gain(self, cell: str, groups: Sequence[str] | None = None) -> Estimate | None:
-        """Accuracy less that of the untrained model, in points."""
-        return _change(self._gains(cell, groups))
+        """Score less that of the untrained model."""
+        return self._change(self._gains(cell, groups))
 
     def _gains(self, cell: str, groups: Sequence[str] | None = None) -> dict[int, list[float]]:
         return {
@@ -241,14 +275,14 @@ class Numbers:
         return {s: [rates[s] * value for value in row] for s, row in self._gains(cell).items() if s in rates}
 
     def efficiency(self, cell: str) -> Estimate | None:
-        """Points gained per 1,000 seconds of training."""
-        return _change(self._efficiencies(cell), max(self._rates(cell).values(), default=1.0))
+        """Gain per 1,000 seconds of training."""
+        return self._change(self._efficiencies(cell), max(self._rates(cell).values(), default=1.0))
 
     def efficiency_difference(self, a: str, b: str) -> Estimate | None:
         """Efficiency of a less that of b."""
         left, right = self._efficiencies(a), self._efficiencies(b)
         largest = max([*self._rates(a).values(), *self._rates(b).values()], default=1.0)
-        return _change({seed: _less(left[seed], right[seed]) for seed in left if seed in right}, largest)
+        return self._change({seed: _less(left[seed], right[seed]) for seed in left if seed in right}, largest)
 
     def lost(self) -> list[dict[str, Any]]:
         """Runs that did not finish."""
@@ -257,8 +291,3 @@ class Numbers:
 
 def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
     return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def _change(table: dict[int, list[float]], largest: float = 1.0) -> Estimate | None:
-    rows = list(table.values())
-    return study_stats.change(rows, largest) if rows and rows[0] else None

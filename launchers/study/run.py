@@ -32,7 +32,7 @@ from launchers.run import events
 from launchers.run.directory import Run
 from launchers.run.execute import only_one
 from launchers.run.supervise import die_with_parent
-from launchers.study.spec import Study, check
+from launchers.study.spec import Study, check, metric_of
 
 RECORD = "study.json"
 FEW_SEEDS = 3  # with fewer, chance in training can hardly be told from an effect
@@ -102,6 +102,7 @@ def _record(study: Study, resolved: dict[str, Resolved], path: Path) -> dict[str
         "overrides": [f"{key}={text}" for key, text, _ in study.extra],
         "warnings": warnings(study),
         "by": study.file.by,
+        "metric": metric_of(next(iter(resolved.values()))).model_dump(),
         "seeds": study.file.seeds,
         "questions": [question.model_dump() for question in study.file.questions],
         "cells": cells,

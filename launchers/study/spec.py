@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from data_prep.sources import tasks
 from launchers.checks import preflight
 from launchers.errors import Fault, UserError, did_you_mean, fail
 from launchers.recipe import compose
@@ -342,6 +343,12 @@ def check(study: Study, out: Path) -> dict[str, Resolved]:
     return found
 
 
+def metric_of(resolved: Resolved) -> tasks.Metric:
+    """What the first of a recipe's benchmarks measures. All of a study's measure the same."""
+    assert resolved.recipe.eval is not None
+    return tasks.read(resolved.recipe.eval.tasks[0]).measured
+
+
 def _judged_alike(study: Study, found: dict[str, Resolved]) -> Iterator[Fault]:
     """Cells whose evaluations could not be compared."""
     first = next(iter(found), None)
@@ -351,6 +358,11 @@ def _judged_alike(study: Study, found: dict[str, Resolved]) -> Iterator[Fault]:
                 study.tree.where_of(("cells", name)), f"cells.{name}", "its recipe has no `eval`: nothing to compare"
             )
             continue
+        for task in one.recipe.eval.tasks if name == first else ():
+            if (other_metric := tasks.read(task).measured) != (metric := metric_of(one)):
+                differs = f"{task} measures {other_metric.name}, {one.recipe.eval.tasks[0]} {metric.name}"
+                message = f"{differs}: a study compares one metric (the study's own `set`)"
+                yield study.placed(name, one.fault("eval.tasks", message))
         other = found[first].recipe.eval if first else None
         for key in _LIKE if other else ():
             mine, theirs = getattr(one.recipe.eval, key), getattr(other, key)

@@ -61,27 +61,35 @@ def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:
     return error, max(1, math.floor(both**2 / spread + 1e-6))  # 49 that rounding made 48.99… is 49
 
 
-def share(table: Sequence[Sequence[float]]) -> Estimate:
-    """Mean of shares 0..1, in percent. Wilson's interval with the effective number of trials: within 0..100, and
-    without certainty where all agree (data_prep.evaluation.intervals.interval says more).
+def score(table: Sequence[Sequence[float]], scale: float = 100.0) -> Estimate:
+    """Mean of scores, times `scale` (shares are shown in percent). Of scores within 0..1 Wilson's interval with the
+    effective number of trials: it stays inside, and claims no certainty where all agree
+    (data_prep.evaluation.intervals.interval says more). Other scores get mean ± t·stderr.
     """
     mean = fmean(map(fmean, table))
     error, freedom = standard_error(table)
-    effective = mean * (1 - mean) / error**2 if error else len(table[0])
-    low, high = wilson(mean, effective, _quantile(freedom))
-    return Estimate(100 * mean, 100 * low, 100 * high, len(table), len(table[0]))
+    if all(0 <= value <= 1 for row in table for value in row):
+        effective = mean * (1 - mean) / error**2 if error else len(table[0])
+        low, high = wilson(mean, effective, _quantile(freedom))
+    else:
+        low, high = mean - _quantile(freedom) * error, mean + _quantile(freedom) * error
+    return Estimate(scale * mean, scale * low, scale * high, len(table), len(table[0]))
 
 
-def change(table: Sequence[Sequence[float]], largest: float = 1.0) -> Estimate:
-    """Mean of differences of shares, in points. `largest` is the most that one question can differ by.
+def change(
+    table: Sequence[Sequence[float]], largest: float = 1.0, scale: float = 100.0, bounded: bool = True
+) -> Estimate:
+    """Mean of differences of scores, times `scale`. `largest` is the most that a question can differ by, if bounded.
 
     Where all differences are equal the interval allows the share of questions that 0 in n does not exclude (Wilson).
     """
     mean = fmean(map(fmean, table))
     error, freedom = standard_error(table)
     half = _quantile(freedom) * error or largest * wilson(0.0, len(table[0]), _quantile(freedom))[1]
-    low, high = max(-largest, mean - half), min(largest, mean + half)
-    return Estimate(100 * mean, 100 * low, 100 * high, len(table), len(table[0]))
+    low, high = mean - half, mean + half
+    if bounded:
+        low, high = max(-largest, low), min(largest, high)
+    return Estimate(scale * mean, scale * low, scale * high, len(table), len(table[0]))
 
 
 def _quantile(freedom: int) -> float:

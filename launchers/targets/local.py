@@ -77,6 +77,7 @@ def local_script(plan: Plan) -> str:
         scale=resolved.scale,
         repo=envs.REPO,
         environ=environ(plan),
+        with_trackers=plan.backend.env if plan.adds_trackers else None,
         envs={part: _environments_of(plan, part) for part in PARTS},
         device=plan.hardware.device,
         nodes=plan.hardware.nodes,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launchers.report.format import ACCURACY
 from tests.launchers.made_up_run import put
 
 Json = dict[str, Any]
@@ -51,8 +52,8 @@ def make_study(
     ]  # fmt: skip
     record = {
         "family": "f", "scale": "mini", "created": "2026-01-31T09:30:00+00:00", "overrides": [], "warnings": [],
-        "by": "level", "seeds": list(seeds), "questions": list(questions), "cells": dict(cells), "status": "done",
-        "runs": runs,
+        "metric": dict(ACCURACY), "by": "level", "seeds": list(seeds), "questions": list(questions),
+        "cells": dict(cells), "status": "done", "runs": runs,
     }  # fmt: skip
     put(path / "study.json", record)
     return record

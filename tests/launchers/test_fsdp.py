@@ -14,6 +14,7 @@ from launchers.checks import preflight
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
+from launchers.render import write
 from tests.launchers.test_llamafactory import ONE_PROCESS, QUIET
 
 RECIPES = {"sft": "min_o1/sft_short", "dpo": "sky_t1/flash"}
@@ -85,3 +86,50 @@ def test_the_config_names_its_file(tmp_path: Path, config: str) -> None:
     assert said["fsdp"] == "full_shard auto_wrap"
     assert Path(said["fsdp_config"]) == path.parent / f"{config}.json"
     assert json.loads(Path(said["fsdp_config"]).read_text())["fsdp_version"] == VERSIONS[config]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_two_processes_save_every_weight_whole(tmp_path: Path, llamafactory_python: Path, mini_model: Path) -> None:
+    """FSDP2 for real, on a CPU. The first version's full state dict crashes in PyTorch there; its plugin is above."""
+    from safetensors.numpy import load_file
+
+    said = [
+        "native.fsdp_config=full_shard",
+        "controls=null",
+        "train.steps=3",
+        "train.epochs=null",
+        "train.save_every=2",
+    ]
+    settings = tuple(compose.parse_settings(said))
+    resolved, faults = preflight.check(compose.resolve("min_o1/sft_short", Overrides("mini", settings)))
+    assert faults == []
+    made = plan.build(resolved, tmp_path)
+    for file, text in made.backend.render(made.main, made.run).items():
+        write(made.run / file, text)
+    config = tmp_path / "train/llamafactory.yaml"
+    given = yaml.safe_load(config.read_text())
+    sharding = Path(given["fsdp_config"])
+    no_gpu = {"sync_module_states": False, "cpu_ram_efficient_loading": False}  # both ask for a GPU's name
+    sharding.write_text(json.dumps(json.loads(sharding.read_text()) | no_gpu))
+    data = tmp_path / "data"
+    write(config, yaml.safe_dump({**given, "dataset_dir": str(data)}))
+    sums = [(a, b) for a in range(8) for b in range(8)]
+    chats = [[{"role": "user", "content": f"{a}+{b}=?"}, {"role": "assistant", "content": str(a + b)}] for a, b in sums]
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    columns = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
+    write(data / "rows.json", json.dumps([{"messages": chat} for chat in chats]))
+    write(data / "dataset_info.json", json.dumps({given["dataset"]: columns}))
+    environ = {**os.environ, **QUIET, "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [str(llamafactory_python), *torchrun, str(Path(__file__).with_name("fsdp_on_cpu.py")), str(config)],
+        env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    before = load_file(mini_model / "model.safetensors")
+    for folder in (tmp_path / "train", tmp_path / "train/checkpoint-2"):
+        after = load_file(folder / "model.safetensors")
+        assert (after.pop("lm_head.weight") == after["model.embed_tokens.weight"]).all()  # tied, and gathered twice
+        assert {name: weight.shape for name, weight in after.items()} == {n: w.shape for n, w in before.items()}
+        assert all((after[name] != before[name]).any() for name in before)

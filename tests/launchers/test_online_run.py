@@ -160,20 +160,6 @@ def test_a_ray_that_somebody_left_running_is_not_joined(house: House, tmp_path: 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_loggers_write_into_the_run(house: House) -> None:
-    settings = f"{TINY} train.steps=2 loggers=[tensorboard,trackio,wandb]"
-    environ = {**house.environ(), "WANDB_MODE": "offline", "SCALE": "mini", "SET": settings}
-    done = subprocess.run(["make", RUN], cwd=house.path, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    train = _run_of(house, RUN) / "train"
-    assert list(train.glob("tensorboard/**/events.out.*"))
-    assert list(train.glob("trackio/*.db"))
-    assert list(train.glob("wandb/offline-run-*"))
-    assert [steps for _, steps in _metrics(train.parent)] == [[1, 2]]
-
-
-@pytest.mark.full
-@pytest.mark.timeout(600)
 def test_ppo_trains_a_critic(house: House) -> None:
     gae = "method=ppo algorithm.advantages=gae algorithm.critic.learning_rate=1e-3 algorithm.truncated=keep"
     done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=3 {gae} algorithm.truncated_penalty=0")

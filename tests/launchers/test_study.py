@@ -106,6 +106,8 @@ MISTAKES = {
          "cells.onward: train.steps: a whole number is expected"),
     ],
     "for all": [("{eval: {limit: 12, n: 2}}", "{eval: {limt: 12, n: 2}}", 2, "did you mean 'eval.limit'?")],
+    "metrics": [("n: 2}}", "n: 2, tasks: [arithmetic, sums_bleu]}}", 2,
+                 "cells.good: eval.tasks: sums_bleu measures bleu, arithmetic accuracy: a study compares one metric")],
     "judged": [("data: none", "data: none, eval.n: 4", 5, "cells.bad: eval.n: 4, but 2 for cell 'good'")],
 }  # fmt: skip
 

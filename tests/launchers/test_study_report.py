@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -33,9 +34,9 @@ def test_numbers_by_hand(study):
     assert len(numbers.questions) == 40
     assert numbers.k == 4
     # 20 questions at 3/4 and 20 at 1/4 make 50 %; one right of four is found by four samples
-    assert numbers.accuracy("poor").mean == 50
-    assert numbers.accuracy("poor", 4).mean == 100
-    assert numbers.accuracy("poor", 1, ["3"]).mean == 25
+    assert numbers.score("poor").mean == 50
+    assert numbers.score("poor", 4).mean == 100
+    assert numbers.score("poor", 1, ["3"]).mean == 25
     assert numbers.start("rich").mean == 37.5  # the model that poor began with
     assert numbers.gain("poor").mean == 12.5
     assert numbers.gain("rich").mean == 50
@@ -118,6 +119,31 @@ def test_the_page(study):
     ids = [value for name, value in outline.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", page)
+
+
+def test_a_named_metric_has_its_unit_and_direction_everywhere(study):
+    path, record = study
+    record["metric"] = {"name": "edit distance", "unit": "characters", "higher_is_better": False}
+    put(path / "study.json", record)
+    for number, distance in enumerate((12, 4, 4)):
+        for seed in range(3):
+            for label, mean in (("after", distance), ("before", 20)):
+                file = path / f"runs/{number}-{seed}/eval/{label}.prompts.jsonl"
+                if file.exists():  # in hundredths, whatever the metric
+                    lines = [json.loads(line) for line in file.read_text().splitlines()]
+                    put(file, [{**line, "mean": 100 * (mean + 0.1 * (i % 3))} for i, line in enumerate(lines)])
+    numbers = Numbers(path)
+    assert numbers.score("poor").mean == pytest.approx(12.1, abs=0.01)
+    assert numbers.gain("rich").mean == pytest.approx(-16)
+    (best, cost) = study_report.answers(numbers, ["poor", "rich", "twin"])
+    assert best.startswith("rich has the best edit distance, 4.10 characters (4.0")
+    assert "8.00 characters below poor (" in best
+    assert cost.startswith("For its training poor lowers it the most, −80.0 characters (")  # in half of twin's time
+    assert study_report.pairs(numbers, ["poor", "rich"])[0][:2] == ("rich", "poor")
+    words = Outline(study_report.build(path).read_text()).words
+    for text in ("edit distance, characters", "gain, characters", "lower is better", "Edit distance by level"):
+        assert text in words, text
+    assert not re.search("pass@|[Aa]ccura", words)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "a$b$c_{x}", '"><b>', "]]>", "\ud800"])

@@ -40,7 +40,7 @@ def test_interval_by_hand():
 def test_one_seed_is_what_an_evaluation_says(seed):
     rng = random.Random(seed)
     a, b = ({str(i): rng.randrange(9) / 8 for i in range(50)} for _ in range(2))
-    share, told = study_stats.share([list(a.values())]), intervals.interval(list(a.values()))
+    share, told = study_stats.score([list(a.values())]), intervals.interval(list(a.values()))
     assert share.ci95 == pytest.approx(told["ci95"], abs=1e-3)
     percent = ({key: 100 * value for key, value in one.items()} for one in (a, b))
     told = intervals.paired(*percent)
@@ -49,9 +49,9 @@ def test_one_seed_is_what_an_evaluation_says(seed):
 
 
 def test_no_certainty_where_all_agree():
-    assert study_stats.share([[1.0] * 40]).ci95 == [pytest.approx(90.7, abs=0.1), 100]
+    assert study_stats.score([[1.0] * 40]).ci95 == [pytest.approx(90.7, abs=0.1), 100]
     assert study_stats.change([[0.0] * 40]).ci95 == pytest.approx([-9.3, 9.3], abs=0.1)
-    alone = study_stats.share([[1.0]])
+    alone = study_stats.score([[1.0]])
     assert alone.low < 30
     assert study_stats.change([[0.0] * 40], largest=10).high == pytest.approx(93, abs=1)
 

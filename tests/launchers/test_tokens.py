@@ -16,7 +16,10 @@ from launchers.checks.tokens import Inspection, Rendered, Vocabulary
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
+from launchers.report.results import Results
+from launchers.report.sections import tokens as report_tokens
 from launchers.run import directory as rundir
+from launchers.run import summary
 from tests.conftest import REPO
 
 ROWS = [
@@ -129,6 +132,23 @@ def test_a_template_without_system_messages_is_refused_before_training(tmp_path:
             assert any("System role not supported" in fault for fault in found["faults"]), trainer
 
 
+def test_check_refuses_rows_that_are_made_and_must_not_be_trained_on(
+    tmp_path: Path, small_models: Path, core_python: Path
+) -> None:
+    asked = [{**row, "prompt": [{"role": "system", "content": f"Box it: {tmp_path}"}, *row["prompt"]]} for row in ROWS]
+    data, model = rows_file(tmp_path, asked), small_models / "gemma"
+    settings = [f"model={model}", f"data={data}", "controls=null", "train.max_length=400"]
+    argv = [str(core_python), "-m", "launchers", "check", RECIPES["llamafactory"], "--scale", "mini"]
+    argv += [word for setting in settings for word in ("--set", setting)]
+    before = subprocess.run(argv, cwd=REPO, capture_output=True, text=True)
+    assert (before.returncode, before.stderr) == (0, "")  # nothing is made yet, and a check makes nothing
+    rendered(tmp_path / "runs", "llamafactory", model, data)
+    made = subprocess.run(argv, cwd=REPO, capture_output=True, text=True)
+    assert made.returncode == 2
+    assert "System role not supported" in made.stderr
+    assert made.stderr.count("\n") == 1
+
+
 # Characters are tokens; 1 is <s>, 2 </s>, 3 <end>.
 def _letters(text: str) -> list[int]:
     return [ord(character) for character in text]
@@ -214,9 +234,15 @@ def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> Non
         assert fault is None or any(fault in line for line in found.faults())
 
 
-def test_different_system_prompts_of_training_and_evaluation_are_noted() -> None:
+def test_different_system_prompts_of_training_and_evaluation_show_in_plan_and_report(tmp_path: Path) -> None:
     found = Inspection({**TOLD, "systems": ["Think step by step."]}, "t", VOCABULARY, 1)
     found.add(0, CHAT, _row(PROMPT, ANSWER))
-    assert found.result()["notes"] == [
-        "rows are trained with the system prompt '', and benchmarks are asked with 'Think step by step.'"
-    ]
+    note = "rows are trained with the system prompt '', and benchmarks are asked with 'Think step by step.'"
+    assert found.result()["notes"] == [note]
+    resolved, _ = preflight.check(compose.resolve("min_o1/sft_short", Overrides("mini")))
+    run = rundir.locate(resolved, tmp_path)
+    assert note not in summary.facts(run.plan)["warnings"]
+    (run.path / "train").mkdir(parents=True)
+    found.write(run.path / "train")
+    assert note in summary.facts(run.plan)["warnings"]
+    assert report_tokens.notes(Results(run.path)) == [note]

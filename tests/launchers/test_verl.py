@@ -76,6 +76,9 @@ MISTAKES = [
     (["rollout.temperature=0"], "rollout.temperature", "greater than 0"),
     (["rollout.max_promt_length=10"], "rollout.max_promt_length", "max_prompt_length"),
     (["loggers=[file, trackyo]"], "loggers[1]", "trackio"),
+    (["stop.patience=3", "eval.tasks=[math500, no_robots]"], "stop", "differ: math500 accuracy and no_robots bleu"),
+    (["stop.patience=3", "eval.tasks=[no_robots]"], "stop.min_gain", "missing: the smallest gain in bleu"),
+    (["stop.patience=3", "validation=null"], "stop", "give validation.every"),
     (["validation.every=0"], "validation.every", "greater than 0"),
     (["hardware=h100x9"], "hardware", "h100x8"),
     (["native.critic.optim.lr=1e-5"], "native.critic.optim.lr", "set algorithm.critic.learning_rate"),
@@ -115,10 +118,11 @@ def test_sections_that_online_rl_needs_are_asked_for() -> None:
     assert [one.split(": ")[1] for one in found if "missing" in one] == ["rollout", "reward", "algorithm"]
 
 
-def test_a_logger_without_its_package_is_refused() -> None:
-    (found,) = faults("loggers=[wandb]", name="min_o1/sft_short")
-    assert "does not hold wandb" in found
-    assert faults("loggers=[wandb, tensorboard, trackio]") == []
+def test_an_early_stop_knows_the_benchmarks_metric() -> None:
+    accuracy = {"name": "accuracy", "unit": "%", "higher_is_better": True}
+    assert rendered("stop.patience=3")["stop.json"] == {"patience": 3, "metric": accuracy}
+    bleu = rendered("stop={patience: 3, min_gain: 0.01}", "eval.tasks=[no_robots]")["stop.json"]
+    assert (bleu["min_gain"], bleu["metric"]["name"], bleu["metric"]["unit"]) == (0.01, "bleu", "")
 
 
 def test_production_config_says_what_decides_learning() -> None:
@@ -291,15 +295,3 @@ def test_a_training_does_not_wait_for_an_engine_that_is_gone(engine_s: str, trai
     )  # fmt: skip
     assert done.returncode == status
     assert Verl().reason(done.stdout) == ["the training ended", "a vLLM engine has died, and verl waits for it"][status]
-
-
-def test_a_run_directory_has_one_tracker_run_and_other_trackers_are_refused() -> None:
-    pairs = compose.parse_settings(["loggers=[file, wandb]"])
-    resolved, found = preflight.check(compose.resolve(NAME, Overrides(None, tuple(pairs))))
-    assert found == []
-    made = plan.build(resolved, Path("/runs/20260131-090000-abcdef01"))
-    (train,) = [command for command in made.commands if command.phase == "train"]
-    assert dict(train.environ)["WANDB_RUN_ID"] == "20260131-090000-abcdef01-after"
-    assert dict(train.environ)["WANDB_RESUME"] == "allow"
-    (refused,) = faults("loggers=[file, mlflow]")
-    assert "does not hold mlflow: take file or tensorboard or trackio or wandb" in refused

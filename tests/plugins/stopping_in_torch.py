@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from launchers.plugins.verl.stopping import Batches, Rules, Stopping
+from launchers.plugins.verl.stopping import Batches, Rules, Stopping, Verdict
+
+LOSS = {"name": "loss", "unit": "nats", "higher_is_better": False}
 
 
 def verdict(rules: Rules, *points: float, shares: tuple[float, ...] = ()) -> str | None:
@@ -53,9 +55,18 @@ def test_collapse_says_from_where_to_where() -> None:
     assert found is not None
     assert found.best_step == 40
     assert found.why == (
-        "the validation score fell from 61.2 to 35.0, more than stop.collapse 20 points below the best (step 40)"
+        "accuracy went from 61.2 to 35.0 % in validation, more than stop.collapse 20 worse than the best (step 40)"
     )
     assert not verdict(rules, 61.2, 35.0, 60.0)  # it has come back
+
+
+def test_a_metric_of_which_less_is_better() -> None:
+    rules = Rules(patience=2, min_gain=0.1, collapse=2, metric=LOSS)
+    assert not verdict(rules, 3.0, 2.5, 2.2, 2.0)
+    assert verdict(rules, 2.0, 2.5, 3.0)
+    found = rules.verdict({0: 2.0, 10: 1.5, 20: 3.75}, {})
+    why = "loss went from 1.5000 to 3.7500 nats in validation, more than stop.collapse 2 worse than the best (step 10)"
+    assert found == Verdict(why, 10)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +114,7 @@ def trainer(step: int, total: int = 100) -> Any:
     )  # fmt: skip
 
 
-def in_folder(folder: Path, **rules: float) -> Stopping:
+def in_folder(folder: Path, **rules: Any) -> Stopping:
     (folder / "stop.json").write_text(json.dumps(rules))
     stopping = Stopping(folder)
     stopping.start()
@@ -130,6 +141,18 @@ def test_accuracy_is_the_mean_over_benchmarks_in_points(tmp_path: Path) -> None:
     assert done.did == ["sleep", "save"]
     told = json.loads((tmp_path / "stopped.json").read_text())
     assert (told["step"], told["best_step"]) == (10, 0)
+
+
+def test_a_metric_in_its_own_unit(tmp_path: Path) -> None:
+    stopping = in_folder(tmp_path, patience=1, min_gain=0.1, metric=LOSS)
+    for step, loss in ((0, 2.0), (10, 1.8)):
+        stopping.validated(step, {"val-core/a/reward/mean@1": loss})
+    assert json.loads((tmp_path / "validations.json").read_text())["validations"] == {"0": 2.0, "10": 1.8}
+    stopping.step_ended(trainer(10))
+    assert not stopping.stopped
+    stopping.validated(20, {"val-core/a/reward/mean@1": 1.75})
+    stopping.step_ended(trainer(20))
+    assert json.loads((tmp_path / "stopped.json").read_text())["best_step"] == 20
 
 
 def test_a_saved_step_is_not_saved_again(tmp_path: Path) -> None:

@@ -64,6 +64,6 @@ def test_validations_without_a_gain_end_a_training(verl_python: Path, tmp_path: 
     assert list(run.metrics) == [0, 1, 2]
     stopped = json.loads((tmp_path / "stopped.json").read_text())
     assert (stopped["step"], stopped["best_step"]) == (2, 0)
-    assert "100.0 before them (step 0)" in stopped["why"]
+    assert "accuracy went from 100.0 to 100.0 % in validation (steps 0 and 2)" in stopped["why"]
     assert json.loads((tmp_path / "validations.json").read_text())["validations"] == dict.fromkeys("012", 100)
     assert run.log.count("local_global_step_folder") == 1  # saved as a step of save_freq, not again

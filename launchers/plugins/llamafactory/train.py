@@ -19,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit status 2 for rows that must not be trained on, with a line for each fault."""
     from llamafactory.train.tuner import run_exp
 
+    from launchers.plugins import trackers
     from launchers.plugins.llamafactory import tokens
 
     folder = Path(argv[0])
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
         inspecting.join()
         if inspecting.exitcode:
             return inspecting.exitcode if inspecting.exitcode > 0 else 1
+    trackers.prepare(folder)
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
     run_exp()
     return 0

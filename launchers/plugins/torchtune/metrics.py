@@ -22,8 +22,8 @@ class Metrics:
         self._others = []
         for name in loggers:
             made = getattr(metric_logging, _COMPONENTS[name])
-            where = {"log_dir": str(Path(folder) / name)}
-            self._others.append(made(**where, **({"organize_logs": False} if name == "tensorboard" else {})))
+            own = {"organize_logs": False} if name == "tensorboard" else {"project": os.environ["WANDB_PROJECT"]}
+            self._others.append(made(log_dir=str(Path(folder) / name), **own))
         self.plan: Any = None
         self.corrections: Any = None
 

@@ -69,8 +69,10 @@ def _fit(config: Any, key: str, said: dict[str, Any]) -> None:
 def _train(folder: Path, config: DictConfig, first: bool) -> int:
     import torch.distributed
 
+    from launchers.plugins import trackers
     from launchers.plugins.torchtune import checkpoints, cpu, metrics, stock, tokens
 
+    trackers.prepare(folder)
     if config.device == "cpu":
         cpu.install()
     place = fetched(config.checkpointer.checkpoint_dir, config.posttrain.revision)

@@ -1,9 +1,10 @@
 """Ends a training in verl early, as stop.json in the training's folder says, and notes one that learned nothing.
 
-stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop); without it only the note is taken.
-The validation score is the mean over the benchmarks of verl's val-core/<benchmark>/acc/mean@<n>, in points, or of
-reward/mean@<n> where a benchmark's reward is no accuracy, in hundredths. What a decision needs
-stands in validations.json, for a resumed run: {"validations": {step: points}, "zero_variance": {step: share}}.
+stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop) and the benchmarks' metric; without it
+only the note is taken. The validation score is the mean over the benchmarks of val-core/<benchmark>/acc/mean@<n> as
+verl logs it, or of reward/mean@<n> where a benchmark's reward is no accuracy, in the metric's unit (of percent in
+points). What a decision needs stands in validations.json, for a resumed run:
+{"validations": {step: score}, "zero_variance": {step: share}}.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from launchers.plugins.verl.measures import scores_of, zero_variance
 from launchers.plugins.verl.planned import FOLDER
 
 SCORE = re.compile(r"val-core/.+/(?:acc|reward)/mean@\d+")
+ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True}
 NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which a group of equal scores still says something
 NOTHING = "learned nothing: "
 
@@ -36,45 +38,59 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rules:
-    """When to stop; None: never for that reason. patience and idle count validations and steps, the others are points.
+    """When to stop; None: never for that reason. patience and idle count validations and steps, the others are in the
+    metric's unit, of percent in points.
 
-    patience: validations in a row that are not min_gain above the best before them. collapse: points that the last
-    validation may be below the best. idle: steps in a row in which no group's scores differ.
+    patience: validations in a row that are not min_gain better than the best before them. collapse: how much worse the
+    last validation may be than the best. idle: steps in a row in which no group's scores differ.
     """
 
     patience: int | None = None
     min_gain: float = 0.5
     collapse: float | None = None
     idle: int | None = None
+    metric: Mapping[str, Any] = field(default_factory=lambda: ACCURACY)
+
+    @property
+    def scale(self) -> int:
+        """Of verl's scores: an accuracy is a share there."""
+        return 100 if self.metric["unit"] == "%" else 1
 
     def verdict(self, validations: Mapping[int, float], zero_variance: Mapping[int, float]) -> Verdict | None:
-        """validations: points by step. zero_variance: share of groups whose scores are equal, by step."""
+        """validations: scores by step. zero_variance: share of groups whose scores are equal, by step."""
         return self._of_validations(sorted(validations.items())) or self._of_groups(sorted(zero_variance.items()))
 
     def _of_validations(self, validations: list[tuple[int, float]]) -> Verdict | None:
         if len(validations) < 2:
             return None
         step, last = validations[-1]
-        best_step, best = max(validations, key=lambda one: one[1])
-        if self.collapse is not None and last < best - self.collapse:
+        sign = 1 if self.metric["higher_is_better"] else -1
+        best_step, best = max(validations, key=lambda one: sign * one[1])
+        if self.collapse is not None and sign * (best - last) > self.collapse:
             return Verdict(
-                f"the validation score fell from {best:.1f} to {last:.1f}, more than stop.collapse {self.collapse:g} "
-                f"points below the best (step {best_step})",
+                f"{self._shown(best, last)}, more than stop.collapse {self.collapse:g} worse than the best "
+                f"(step {best_step})",
                 best_step,
             )
         mark_step, mark, since = *validations[0], 0
-        for at, points in validations[1:]:
-            if points > mark and points >= mark + self.min_gain:
-                mark_step, mark, since = at, points, 0
+        for at, score in validations[1:]:
+            gain = sign * (score - mark)
+            if gain > 0 and gain >= self.min_gain:
+                mark_step, mark, since = at, score, 0
             else:
                 since += 1
         if self.patience is None or since < self.patience:
             return None
         return Verdict(
-            f"the validation score has not risen by stop.min_gain {self.min_gain:g} points in {since} validations "
-            f"(stop.patience {self.patience}): {last:.1f} at step {step}, {mark:.1f} before them (step {mark_step})",
+            f"{self._shown(mark, last)} (steps {mark_step} and {step}), without a gain of stop.min_gain "
+            f"{self.min_gain:g} in {since} validations (stop.patience {self.patience})",
             best_step,
         )
+
+    def _shown(self, before: float, after: float) -> str:
+        digits = 1 if self.scale == 100 else 4
+        unit = f" {self.metric['unit']}".rstrip()
+        return f"{self.metric['name']} went from {before:.{digits}f} to {after:.{digits}f}{unit} in validation"
 
     def _of_groups(self, zero_variance: list[tuple[int, float]]) -> Verdict | None:
         last = zero_variance[-self.idle :] if self.idle else []
@@ -109,9 +125,9 @@ class Stopping:
 
     def validated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Note a validation; one without benchmarks says nothing."""
-        points = [100 * value for key, value in metrics.items() if SCORE.fullmatch(key)]
-        if points:
-            self._validations[step] = sum(points) / len(points)
+        scores = [self._rules.scale * value for key, value in metrics.items() if SCORE.fullmatch(key)]
+        if scores:
+            self._validations[step] = sum(scores) / len(scores)
             self._keep()
 
     def scored(self, share: float | None) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from data_prep.core.guard import descendants
 from launchers.checks.tokens import tell
+from launchers.plugins import trackers
 from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
@@ -89,9 +90,7 @@ def _train(folder: Path, config: Any) -> None:
     metrics = folder / "metrics" / f"{attempt}.jsonl"
     metrics.parent.mkdir(exist_ok=True)
     os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)  # verl truncates it: one for each attempt
-    os.environ.setdefault("TENSORBOARD_DIR", str(folder / "tensorboard"))
-    os.environ.setdefault("WANDB_DIR", str(folder))
-    os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))
+    trackers.prepare(folder)
     with _ray_folder(folder) as temporary:
         with open_dict(config):
             config.ray_kwargs.ray_init._temp_dir = str(temporary)

@@ -7,21 +7,33 @@ from launchers.report.results import Json, Results
 
 
 def section(run: Results) -> list[Json]:
-    """For each training: its name, counts in a line, notes, and its first rows as (text, has loss, is special)."""
-    found = {"the recipe": run.object("train/tokens.json")} | {
-        path.split("/")[1]: run.object(path) for path in run.paths("controls/*/train/tokens.json")
-    }
+    """For each training: its name, counts in a line, and its first rows as (text, has loss, is special)."""
     return [
-        {"name": name, "said": _counts(one), "notes": one.get("notes", []), "shown": one["shown"]}
-        for name, one in found.items()
-        if one.get("shown")
+        {"name": name or "the recipe", "counts": _counts(inspected), "shown": inspected["shown"]}
+        for name, inspected in _inspected(run).items()
+        if inspected.get("shown")
     ]
+
+
+def notes(run: Results) -> list[str]:
+    """What is to be known of the rows, such as a system prompt that evaluation asks without."""
+    return [
+        f"{name}: {note}" if name else note
+        for name, inspected in _inspected(run).items()
+        for note in inspected.get("notes", [])
+    ]
+
+
+def _inspected(run: Results) -> dict[str, Json]:
+    """tokens.json of the recipe's training ("") and of each control."""
+    controls = {path.split("/")[1]: run.object(path) for path in run.paths("controls/*/train/tokens.json")}
+    return {"": run.object("train/tokens.json")} | controls
 
 
 def _counts(one: Json) -> str:
     counts = one["counts"]
     return (
-        f"{one['trainer']}, template {one['template']}: {count(counts['sequences'])} sequences looked at, "
+        f"{one['trainer']}, template {one['template']}: {count(counts['sequences'])} sequences inspected, "
         f"{count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; longest {count(counts['longest'])}, "
         f"{count(counts.get('cut', 0))} truncated at max_length."
     )

@@ -1,0 +1,52 @@
+"""One run in each experiment tracker for a training's folder, resumed with it. The trainers read these variables.
+
+TRACKER_PROJECT and TRACKER_RUN name the run, TRACKERS lists the trackers (launchers/plan/plan.py). What a user has set
+of a tracker's address or folder is used; else everything is written into the training's folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+
+def prepare(folder: Path) -> None:
+    """Set the variables of every tracker, in the process that trains or starts those that do."""
+    if (name := os.environ.get("TRACKER_RUN")) is None:
+        return
+    project = os.environ["TRACKER_PROJECT"]
+    os.environ |= {"WANDB_RUN_ID": name, "WANDB_NAME": name, "WANDB_RESUME": "allow"}
+    places = {
+        "WANDB_PROJECT": project,
+        "WANDB_DIR": str(folder), "TENSORBOARD_DIR": str(folder / "tensorboard"),
+        "TENSORBOARD_LOGGING_DIR": str(folder / "tensorboard"), "TRACKIO_DIR": str(folder / "trackio"),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+        "MLFLOW_TRACKING_URI": (folder / "mlruns").as_uri(),
+    }  # fmt: skip
+    for variable, place in places.items():
+        os.environ.setdefault(variable, place)
+    if "mlflow" in os.environ["TRACKERS"].split(",") and os.environ.get("RANK", "0") == "0":
+        os.environ["MLFLOW_RUN_ID"] = _mlflow_run(folder / "mlflow_run", project, name)
+
+
+def _mlflow_run(record: Path, project: str, name: str) -> str:
+    """The id of the run that the first attempt made."""
+    if not record.exists():
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        known = client.get_experiment_by_name(project)
+        experiment = known.experiment_id if known else client.create_experiment(project)
+        record.write_text(client.create_run(experiment, run_name=name).info.run_id)
+    return record.read_text()
+
+
+def resume_trackio(trackio: ModuleType) -> None:
+    """Have trackio.init go on with a run of the same name."""
+    init = trackio.init
+
+    def resumed(*args: object, **kwargs: object) -> object:
+        return init(*args, **{"resume": "allow", **kwargs, "name": os.environ["TRACKER_RUN"]})
+
+    trackio.init = resumed  # type: ignore[attr-defined]
