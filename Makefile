@@ -1,5 +1,5 @@
 # Recipes for post-training language models. `make help` says what there is.
-# Values of SCALE, MODEL, DATA, HARDWARE, SET and STEP reach the launcher through the environment, never through a shell.
+# Values of SCALE, MODEL, DATA, HARDWARE, SITE, SET and STEP reach the launcher through the environment, never through a shell.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -9,6 +9,7 @@ override SCALE := $(value SCALE)
 override MODEL := $(value MODEL)
 override DATA := $(value DATA)
 override HARDWARE := $(value HARDWARE)
+override SITE := $(value SITE)
 override SET := $(value SET)
 override OUT := $(value OUT)
 override RUN := $(value RUN)
@@ -19,7 +20,7 @@ override STEP := $(value STEP)
 override DEVICE := $(value DEVICE)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
-export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY STEP
+export SCALE MODEL DATA HARDWARE SITE SET OUT RUN SEEDS ONLY STEP
 
 CORE = "$$(python3 -m launchers.envs core)"
 LAUNCH = $(CORE) -m launchers
@@ -27,13 +28,13 @@ OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
 RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/study.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
 q = '$(subst ','\'',$(1))'
 
-.PHONY: help list demo test test-full check status python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
+.PHONY: help list demo test test-full check status logs cancel python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
 
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
 	@printf '  make %-30s %s\n' '<family>/<recipe>' 'run a recipe whole: data, train, eval, report'
 	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : $$1 ~ /^(study|agreement)/ ? "<family>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
-	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
+	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SITE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
 	@printf '%s\n' 'Recipes:   $(RECIPES)'
 
 list:  ## every recipe, with its trainer, model and hardware
@@ -59,8 +60,10 @@ plan/%:  ## what would be done: steps, batch, memory, exact command lines
 	@$(LAUNCH) plan $(call q,$*) $(OPTIONS)
 render/%:  ## native configs and scripts, nothing started
 	@$(LAUNCH) render $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
-sbatch/%:  ## submit to Slurm (DRY_RUN=1 only prints the submit line)
+sbatch/%:  ## submit to Slurm, a job for each part (DRY_RUN=1 only prints the submit lines)
 	@$(LAUNCH) submit $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(DRY_RUN),--dry-run)
+stage/%:  ## on a login node: fetch environments, models and rows for compute nodes without a network
+	@$(LAUNCH) stage $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
 study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
 	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
@@ -71,6 +74,8 @@ agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer 
 
 status:  ## every run: state, step, last heartbeat, job, logs
 	@$(LAUNCH) status $(if $(OUT),--out "$$OUT")
+cancel:  ## RUN=<dir>: cancel its Slurm jobs
+	@$(LAUNCH) cancel "$$RUN"
 report:  ## RUN=<dir>: write the run's report.html again
 	@$(LAUNCH) report "$$RUN"
 
