@@ -17,10 +17,11 @@ override SEEDS := $(value SEEDS)
 override SUBJECT := $(value SUBJECT)
 override ONLY := $(value ONLY)
 override STEP := $(value STEP)
+override GRID := $(value GRID)
 override DEVICE := $(value DEVICE)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
-export SCALE MODEL DATA HARDWARE SITE SET OUT RUN SEEDS ONLY STEP
+export SCALE MODEL DATA HARDWARE SITE SET OUT RUN SEEDS ONLY STEP GRID
 
 CORE = "$$(python3 -m launchers.envs core)"
 LAUNCH = $(CORE) -m launchers
@@ -67,6 +68,8 @@ stage/%:  ## on a login node: fetch environments, models and rows for compute no
 study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
 	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
+sweep/%:  ## GRID="train.learning_rate=1e-6,3e-6 seed=1,2,3": every combination, one page (SLURM=1: as arrays; DRY_RUN=1)
+	@$(LAUNCH) sweep $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(SLURM),--slurm) $(if $(DRY_RUN),--dry-run)
 agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")
 	@$(CORE) -m data_prep.evaluation.agreement --data "$$DATA" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
 .DEFAULT:
@@ -74,6 +77,8 @@ agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer 
 
 status:  ## every run: state, step, last heartbeat, job, logs
 	@$(LAUNCH) status $(if $(OUT),--out "$$OUT")
+logs:  ## RUN=<dir>: the ends of its newest logs, and failures recognised in them (ARGS="--lines 50")
+	@$(LAUNCH) logs "$$RUN" $(ARGS)
 cancel:  ## RUN=<dir>: cancel its Slurm jobs
 	@$(LAUNCH) cancel "$$RUN"
 report:  ## RUN=<dir>: write the run's report.html again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -102,3 +103,48 @@ def cancel(run: RunDir, as_json: Json = False) -> None:
         _print_json({"run": str(run), "cancelled": jobs})
     else:
         print(f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no job of this run")
+
+
+@app.command()
+def logs(
+    run: RunDir, as_json: Json = False,
+    lines: Annotated[int, typer.Option("--lines", min=1, help="of each log")] = 20,
+) -> None:  # fmt: skip
+    """The ends of a run's newest logs, and the usual failures recognised in them with what to change."""
+    from launchers.run import failures
+
+    if not (run / "run.json").is_file():
+        raise fail("not a run directory (it has no run.json)", str(run))
+    found = failures.as_json(run, lines)
+    if as_json:
+        _print_json(found)
+    else:
+        failures.print_all(found)
+
+
+@app.command()
+def sweep(
+    name: Name, grid: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE,VALUE…")] = None,
+    scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="as arrays; otherwise here, one after another")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
+) -> None:  # fmt: skip
+    """Every combination of the values, with every seed (seed=1,2,3), and one page that compares them."""
+    from launchers.study import run as studying
+    from launchers.study import sweep as sweeping
+
+    given = _given(scale, set_, from_make)
+    words = grid or (shlex.split(os.environ.get("GRID", "")) if from_make else [])
+    asked = sweeping.study_of(name, words, given.scale, given.settings)
+    if not on_slurm and not dry_run:
+        found = studying.execute(asked, out)
+        _print_json(found) if as_json else print(found["report"])
+        studying.verdict(found)
+        return
+    prepared = sweeping.prepare(asked, out)
+    lines = [shlex.join(line) for line in prepared.lines]
+    jobs = [] if dry_run else sweeping.submit(prepared)
+    if as_json:
+        _print_json({"study": str(prepared.path), "lines": lines, "jobs": jobs})
+    else:
+        print("\n".join(lines if dry_run else [*jobs, str(prepared.path)]))

@@ -12,6 +12,7 @@ Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and 
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import socket
 import subprocess
@@ -41,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
     first = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % JOBS * BLOCK
     (port,) = free_ports(1, first, BLOCK)
     base = Path(os.environ.get("POSTTRAIN_LOG") or "nodes.log")
+    if kind == "ray":  # nobody else on these hosts can use the cluster: a task on it runs any code as this user
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     logs = [base.with_suffix(f".node{rank}.log") for rank in range(nodes)]
     task = [sys.executable, "-m", "launchers.run.node", kind, f"{address}:{port}", str(gpus), str(base), "--", *command]
     srun = [
@@ -82,9 +85,7 @@ def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapp
         while (status := process.poll()) is None:
             if cluster.poll() is not None:
                 process.terminate()
-                return _error(
-                    f"the Ray cluster ended (srun: exit {cluster.returncode}): a node or its head is lost"
-                )
+                return _error(f"the Ray cluster ended (srun: exit {cluster.returncode}): a node or its head is lost")
             time.sleep(LOOK_EVERY_S)
     return status if status >= 0 else 128 - status
 

@@ -16,9 +16,7 @@ from launchers.run.directory import Run
 from launchers.run.execute import only_one
 from launchers.targets import environments, slurm
 from launchers.targets.jobs import job_parts
-
-ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "STOPPED")
-NEVER = "DependencyNeverSatisfied"
+from launchers.targets.slurm import ALIVE, NEVER
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ def alive(run: Path) -> list[str]:
     ]
     listed = slurm.tool("squeue", "--noheader", "--me", "--format=%i|%r|%k") or ""
     rows = [line.strip().split("|", 2) for line in listed.splitlines()]
-    return list(dict.fromkeys([*known, *(job for job, why, text in rows if text == run.name and why != NEVER)]))
+    named = [job for job, why, text in rows if text == run.name and why != NEVER]
+    return sorted({*known, *named}, key=lambda job: int(job.partition("_")[0]))
 
 
 def submit(run: Run) -> list[Submitted]:

@@ -17,7 +17,7 @@ from launchers.plan.plan import Plan
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import faults_of
 from launchers.recipe.schema import Strict
-from launchers.render import shell_word, template
+from launchers.render import template
 from launchers.targets.jobs import JobPart, job_parts
 
 FOLDER = REPO / "configs" / "sites"
@@ -145,14 +145,19 @@ def _container(site: Site, plan: Plan) -> dict[str, list[str]] | None:
     if given.runtime == "apptainer":
         gpus = ["--nv"] if plan.hardware.device == "cuda" else []
         inside = ["apptainer", "exec", *gpus, "--no-home", "--bind", mounts, "--pwd", str(REPO), given.image]
-        return {"srun": [], "inside": [*map(shell_word, inside)], "alone": [*map(shell_word, inside)]}
+        return {"srun": [], "inside": [*map(_quoted, inside)], "alone": [*map(_quoted, inside)]}
     options = [
         f"--container-image={given.image}", f"--container-mounts={mounts}", f"--container-workdir={REPO}",
         "--no-container-mount-home",
     ]  # fmt: skip
     srun = ["srun", "--nodes=1", "--ntasks=1", "--export=ALL", '--cpus-per-task="$SLURM_CPUS_PER_TASK"']
-    quoted = [*map(shell_word, options)]
+    quoted = [*map(_quoted, options)]
     return {"srun": quoted, "inside": [], "alone": [*srun, *quoted]}
+
+
+def _quoted(word: str) -> str:
+    """In quotes whatever it holds: shellcheck takes a bare comma in an array for a mistake."""
+    return "'" + word.replace("'", "'\\''") + "'"
 
 
 def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: str = "afterok") -> list[str]:
@@ -230,6 +235,20 @@ def tool(*words: str, timeout_s: float = 10) -> str | None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "STOPPED")
+NEVER = "DependencyNeverSatisfied"
+ENDED_BADLY = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+
+
+def standing(state: str, reason: str) -> str:
+    """queued, running, failed or ended, for what Slurm says of a job. Slurm restarts some, and forgets all in time."""
+    if reason == NEVER or state in ENDED_BADLY:
+        return "failed"
+    return (
+        "ended" if state not in ALIVE else "queued" if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"
+    )
 
 
 def states(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO, House
-from tests.slurm_cluster import cluster, finish, state
+from tests.conftest import House
+from tests.slurm_cluster import cluster, finish
 
 LARGE = "cpus: 2\nhost_memory_gb: 16\n"
 
@@ -38,7 +35,9 @@ def submit(house: House, slurm: dict[str, str], *words: str) -> tuple[Path, dict
 
 
 def logs(run: Path) -> str:
-    return "\n".join(f"== {path}\n{path.read_text()}" for path in (*run.glob("logs/slurm-*"), *run.glob("logs/*/*.log")))
+    return "\n".join(
+        f"== {path}\n{path.read_text()}" for path in (*run.glob("logs/slurm-*"), *run.glob("logs/*/*.log"))
+    )
 
 
 @pytest.mark.full
@@ -52,3 +51,18 @@ def test_llamafactory_trains_on_two_nodes(slurm: dict[str, str], house: House) -
     (other,) = run.glob("logs/*/train-after.node1.log")
     assert "node 1: " in logs(run)
     assert "world size: 2" in logs(run) or "distributed training: True" in logs(run), other.read_text()
+
+
+@pytest.mark.full
+def test_verl_trains_on_a_ray_cluster_of_two_nodes(slurm: dict[str, str], house: House) -> None:
+    two_nodes(house)
+    small = (
+        "eval=null validation=null stop=null train.steps=2 train.global_batch=16 train.micro_batch=8 rollout.prompts=4 "
+        "rollout.samples=4 hardware=cpu_x2"
+    )
+    words = [word for one in small.split() for word in ("--set", one)]
+    run, jobs = submit(house, slurm, "min_o1/grpo", "--scale", "mini", *words)
+    assert finish(jobs["report"], slurm, 580) == "COMPLETED", logs(run)
+    assert json.loads((run / "train/merged/done.json").read_text())["step"] == 2
+    assert len(list(run.glob("train/checkpoints/global_step_2/actor/model_world_size_2_rank_*.pt"))) == 2
+    assert (run / "train.log", logs(run).count("Ray node ")) == (run / "train.log", 2)
