@@ -222,12 +222,20 @@ def render(
     out: Out = RUNS,
     as_json: Json = False,
     from_make: FromMake = False,
+    target: Annotated[
+        Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: its task file, too")
+    ] = "slurm",
 ) -> None:
     """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
+    from launchers.render import write
     from launchers.run import directory as rundir
+    from launchers.targets import skypilot
 
-    run = _locate(name, _given(scale, set_, from_make), out)
+    run = _locate(name, _given(scale, set_, from_make), out, first="refuse" if target == "slurm" else "pass")
+    task = skypilot.skypilot_task(run.plan) if target == "skypilot" else None
     rundir.prepare(run)
+    if task is not None:
+        write(run.path / skypilot.FILE, task)
     if as_json:
         _print_json({"run": str(run.path), "files": sorted(rundir.files(run.plan))})
     else:

@@ -115,6 +115,7 @@ FIXED = {
     "trainer.default_hdfs_dir": "verl saves there and cannot resume from it",
     "trainer.v1.trainer_mode": "only the v1 trainer reads it",
 }
+CPUS_PER_GPU = 3  # that verl's placement groups reserve (single_controller/ray/base.py: max_colocate_count)
 
 
 class Verl:
@@ -159,6 +160,9 @@ class Verl:
         if gpus % engine:
             told = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
             faults.append(resolved.fault("rollout.tensor_parallel", told))
+        if hardware.nodes > 1 and hardware.cpus < (needed := CPUS_PER_GPU * gpus + 1):
+            told = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
+            faults.append(resolved.fault("hardware", told))
         return faults
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
