@@ -38,13 +38,12 @@ class Command:
     @property
     def words(self) -> tuple[str, ...]:
         """The process that is started: the command, or what starts it on all nodes or beside the reward model."""
-        words = self.argv
-        if self.across:
-            words = (EnvPython("core"), "-m", "launchers.run.nodes", *self.across, "--", *words)
-        if self.service:
-            beside = ("-m", "launchers.run.service", InRun("reward_model.json"), EnvPython("vllm"), self.phase, "--")
-            words = (EnvPython("core"), *beside, *words)
-        return words
+        beside = (InRun("reward_model.json"), EnvPython("vllm"), self.phase) if self.service else ()
+        if self.across:  # each node has a server of its own
+            return (EnvPython("core"), "-m", "launchers.run.nodes", *self.across, *beside, "--", *self.argv)
+        if beside:
+            return (EnvPython("core"), "-m", "launchers.run.service", *beside, "--", *self.argv)
+        return self.argv
 
 
 @dataclass(frozen=True)

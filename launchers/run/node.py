@@ -1,6 +1,6 @@
 """One node's share of a command on several nodes: a task of the srun in nodes.py.
 
-    python -m launchers.run.node torchrun|ray ADDRESS:PORT GPUS LOG -- command…
+    python -m launchers.run.node torchrun|ray ADDRESS:PORT GPUS LOG [SETTINGS VLLM_PYTHON PHASE] -- command…
 
 The first node's output is the command's own; that of the others, and of Ray, goes to LOG.node<rank>.log.
 """
@@ -22,12 +22,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from launchers.envs import local_copy
+
 SIOCGIFADDR = 0x8915  # linux/sockios.h
 LOW_FILES = 4096
 RAY_PORTS = (
     "node-manager-port", "object-manager-port", "runtime-env-agent-port", "dashboard-agent-grpc-port",
     "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port",
 )  # fmt: skip
+STARTS, START_S = 3, 120  # Ray gives a node 30 s to start, which a busy machine may exceed: so many tries, so early
+stopped: list[int] = []
+SHORT = 20  # characters
 MOST_OBJECTS, LEAST_OBJECTS = 20 * 10**9, 10**8  # bytes of Ray's object store
 
 
@@ -84,8 +89,11 @@ def wait_for(address: str, seconds: float = 300.0) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Exit status of the command or of Ray's node."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # Slurm signals every process of the task: ours waits for the others
-    kind, head, gpus, base, command = argv[0], argv[1], argv[2], Path(argv[3]), list(argv[5:])
+    # Slurm signals every process of the task: ours waits for the others.
+    signal.signal(signal.SIGTERM, lambda signum, _: stopped.append(signum))
+    split = argv.index("--")
+    kind, head, gpus, base, beside = argv[0], argv[1], argv[2], Path(argv[3]), argv[4:split]
+    command = [str(local_copy(Path(argv[split + 1]))), *argv[split + 2 :]]
     rank, host = int(os.environ["SLURM_NODEID"]), head.partition(":")[0]
     address = host if rank == 0 else own_address(host)
     environ = {**os.environ, "VLLM_HOST_IP": address}
@@ -95,32 +103,52 @@ def main(argv: Sequence[str]) -> int:
     print(f"node {rank}: {socket.gethostname()} {address} ({name}), CPUs {sorted(os.sched_getaffinity(0))}", flush=True)
     with base.with_suffix(f".node{rank}.log").open("ab") as log:
         if kind == "ray":
-            return _ray_node(command[0], head, rank, address, gpus, environ, log.fileno())
-        port = head.partition(":")[2]
-        environ |= {"PET_NODE_RANK": str(rank), "PET_MASTER_ADDR": host, "PET_MASTER_PORT": port}
+            port = int(head.partition(":")[2])
+            words = _ray_words(command[0], head, rank, address, gpus)
+            if beside:
+                environ["POSTTRAIN_SERVICE_PORT"] = str(service_port(port, rank))
+                words = [sys.executable, "-m", "launchers.run.service", *beside, "--", *words]
+            return _ray_node(words, head if rank else None, environ, log.fileno())
+        environ |= {"PET_NODE_RANK": str(rank), "PET_MASTER_ADDR": host, "PET_MASTER_PORT": head.partition(":")[2]}
         output = None if rank == 0 else log.fileno()
         return subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
 
 
-def _ray_node(python: str, head: str, rank: int, address: str, gpus: str, environ: dict[str, str], log: int) -> int:
-    """Ray's processes of this node until they are stopped or one dies. Ports, CPUs, GPUs and memory are all stated."""
+def service_port(port: int, rank: int) -> int:
+    """Of the reward model's server on a node, from that of Ray's head: known to the command, which is on the first."""
+    return port + 2 * len(RAY_PORTS) + 1 + rank % 2
+
+
+def _ray_words(python: str, head: str, rank: int, address: str, gpus: str) -> list[str]:
+    """The command that starts a node of the cluster. Ports, CPUs, GPUs and memory are all stated."""
     port = int(head.partition(":")[2])
-    temporary = Path(tempfile.gettempdir()) if len(tempfile.gettempdir()) < 20 else Path("/tmp")  # noqa: S108
-    if not environ.get("CUDA_VISIBLE_DEVICES", "0"):
-        del environ["CUDA_VISIBLE_DEVICES"]  # an empty list contradicts the GPUs that Ray only counts on a CPU
-    if rank:
-        wait_for(head)
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=temporary))  # short: sockets below it have 107 characters
-    ports = free_ports(len(RAY_PORTS), port + 1 + len(RAY_PORTS) * rank, len(RAY_PORTS) * 4)
-    role = ["--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false"]
-    words = [
-        python, "-m", "ray.scripts.scripts", "start", *(role if rank == 0 else [f"--address={head}"]), "--block",
+    ports = free_ports(len(RAY_PORTS), port + 1 + len(RAY_PORTS) * (rank % 2), 4 * len(RAY_PORTS))
+    role = ["--head", f"--port={port}", "--include-dashboard=false"] if rank == 0 else [f"--address={head}"]
+    return [
+        python, "-m", "ray.scripts.scripts", "start", *role, "--block", "--disable-usage-stats",
         f"--node-ip-address={address}", f"--num-cpus={_cpus()}", f"--num-gpus={gpus}",
-        f"--object-store-memory={_objects()}", "--disable-usage-stats",
+        f"--object-store-memory={_objects()}",
         *(f"--{name}={port}" for name, port in zip(RAY_PORTS, ports, strict=True) if rank == 0 or "client" not in name),
     ]  # fmt: skip
+
+
+def _ray_node(words: list[str], head: str | None, environ: dict[str, str], log: int) -> int:
+    """Ray's processes of this node until they are stopped or one dies; `head` is waited for."""
+    if not environ.get("CUDA_VISIBLE_DEVICES", "0"):
+        del environ["CUDA_VISIBLE_DEVICES"]  # an empty list contradicts the GPUs that Ray only counts on a CPU
+    temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) < SHORT else "/tmp"  # noqa: S108
+    folder = tempfile.mkdtemp(prefix="ray-", dir=temporary)  # sockets' paths below it have up to 107 characters
+    if head is None:
+        words = [*words, f"--temp-dir={folder}"]
+    else:
+        wait_for(head)
     try:
-        return subprocess.run(words, env=environ, stdout=log, stderr=log, check=False).returncode
+        for _ in range(STARTS):
+            began = time.monotonic()
+            status = subprocess.run(words, env=environ, stdout=log, stderr=log, check=False).returncode
+            if status == 0 or stopped or time.monotonic() > began + START_S:
+                break
+        return status
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

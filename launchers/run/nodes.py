@@ -1,11 +1,12 @@
 """Starts a command on all nodes of a Slurm allocation, from the first of them.
 
     python -m launchers.run.nodes torchrun NODES GPUS -- PYTHON -m torch.distributed.run …
-    python -m launchers.run.nodes ray NODES GPUS -- PYTHON -m …
+    python -m launchers.run.nodes ray NODES GPUS [SETTINGS VLLM_PYTHON PHASE] -- PYTHON -m …
 
 torchrun: a task of each node runs the command, with rank, address and port of the first node in PET_… (which torchrun
 reads). ray: a task of each node is a node of a Ray cluster of this job's own, on which the command then runs here, with
-RAY_ADDRESS set. Either ends with the other: a lost node or head ends the command, whose exit status is ours.
+RAY_ADDRESS set; each node has a server of the reward model where that is named. Either ends with the other: a lost node
+or head ends the command, whose exit status is ours.
 Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and MASTER_PORT.
 """
 
@@ -21,7 +22,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launchers.run.node import free_ports, own_address
+from data_prep.inference.vllm.server import START_TIMEOUT_S
+from launchers.envs import interpreter
+from launchers.run.node import free_ports, own_address, service_port
+from rewards.model.http import URL_VARIABLE
 
 READY_S = 300.0  # for all nodes to have joined
 LOOK_EVERY_S = 0.5
@@ -32,7 +36,8 @@ TAIL = 40  # lines of another node's log that are shown when it fails
 
 def main(argv: Sequence[str]) -> int:
     """Exit status of the command, or 1 where it could not be started on all nodes."""
-    kind, nodes, gpus, command = argv[0], int(argv[1]), int(argv[2]), list(argv[4:])
+    split = argv.index("--")
+    kind, nodes, gpus, beside, command = argv[0], int(argv[1]), argv[2], argv[3:split], list(argv[split + 1 :])
     if "SLURM_JOB_ID" not in os.environ:
         return _by_hand(kind, nodes, command)
     hosts = _output("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
@@ -45,28 +50,38 @@ def main(argv: Sequence[str]) -> int:
     if kind == "ray":  # nobody else on these hosts can use the cluster: a task on it runs any code as this user
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     logs = [base.with_suffix(f".node{rank}.log") for rank in range(nodes)]
-    task = [sys.executable, "-m", "launchers.run.node", kind, f"{address}:{port}", str(gpus), str(base), "--", *command]
+    core = str(interpreter("core"))  # not a copy on this node's own disk, which others may still lack
+    task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *beside, "--", *command]
     srun = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0",
         f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', '1')}", "--export=ALL", "--mem=0", "--unbuffered",
         *shlex.split(os.environ.get("POSTTRAIN_SRUN", "")), *shlex.split(os.environ.get("POSTTRAIN_INSIDE", "")), *task,
     ]  # fmt: skip
-    status = (
-        subprocess.run(srun, check=False).returncode
-        if kind == "torchrun"
-        else _on_ray(srun, command, f"{address}:{port}", nodes)
-    )
+    if kind == "ray":
+        status = _on_ray(srun, command, f"{address}:{port}", nodes, bool(beside))
+    else:
+        status = subprocess.run(srun, check=False).returncode
     if status:
         _show(logs[1 if kind == "torchrun" else 0 :])
     return status
 
 
-def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: int) -> int:
+def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: int, service: bool) -> int:
     """Start the cluster, wait for its nodes, run the command on it, and end it."""
-    environ = {**os.environ, "RAY_ADDRESS": address, "VLLM_HOST_IP": address.partition(":")[0]}
+    host, _, port = address.partition(":")
+    environ = {**os.environ, "RAY_ADDRESS": address, "VLLM_HOST_IP": host}
+    if service:
+        environ[URL_VARIABLE] = f"http://127.0.0.1:{service_port(int(port), 0)}"
     cluster = subprocess.Popen(srun)
     try:
-        ready = [command[0], "-m", "launchers.run.ray_ready", address, str(nodes), str(READY_S)]
+        ready = [
+            command[0],
+            "-m",
+            "launchers.run.ray_ready",
+            address,
+            str(nodes),
+            str(READY_S + START_TIMEOUT_S * service),
+        ]
         for argv in (ready, command):
             if (status := _beside(cluster, argv, environ)) != 0:
                 return status

@@ -85,7 +85,7 @@ def test_scripts_of_two_nodes_pass_shellcheck(name: str, tmp_path: Path) -> None
         done = subprocess.run(["shellcheck", "--severity=style", tmp_path / script], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
     start = "torchrun 2 8" if name.startswith("sky") else "ray 2 4" if name.startswith("long") else "ray 2 8"
-    assert f"-m launchers.run.nodes {start} -- " in files["local.sh"]
+    assert f"-m launchers.run.nodes {start} " in files["local.sh"]
 
 
 def test_lines_are_linked_by_names_and_ask_for_the_site(house: House) -> None:
