@@ -1,5 +1,5 @@
 # Recipes for post-training language models. `make help` says what there is.
-# Values of SCALE, MODEL, DATA, HARDWARE, SET and STEP reach the launcher through the environment, never through a shell.
+# Values of SCALE, MODEL, DATA, HARDWARE, SITE, SET and STEP reach the launcher through the environment, never through a shell.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -9,6 +9,7 @@ override SCALE := $(value SCALE)
 override MODEL := $(value MODEL)
 override DATA := $(value DATA)
 override HARDWARE := $(value HARDWARE)
+override SITE := $(value SITE)
 override SET := $(value SET)
 override OUT := $(value OUT)
 override RUN := $(value RUN)
@@ -16,10 +17,11 @@ override SEEDS := $(value SEEDS)
 override SUBJECT := $(value SUBJECT)
 override ONLY := $(value ONLY)
 override STEP := $(value STEP)
+override GRID := $(value GRID)
 override DEVICE := $(value DEVICE)
 # The environments keep their bytecode: imports of trainers take seconds without.
 export PYTHONDONTWRITEBYTECODE :=
-export SCALE MODEL DATA HARDWARE SET OUT RUN SEEDS ONLY STEP
+export SCALE MODEL DATA HARDWARE SITE SET OUT RUN SEEDS ONLY STEP GRID
 
 CORE = "$$(python3 -m launchers.envs core)"
 LAUNCH = $(CORE) -m launchers
@@ -27,13 +29,13 @@ OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
 RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/study.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
 q = '$(subst ','\'',$(1))'
 
-.PHONY: help list demo test test-full check status python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep $(RECIPES)
+.PHONY: help list demo test test-full check status logs cancel python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/scale $(RECIPES)
 
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
 	@printf '  make %-30s %s\n' '<family>/<recipe>' 'run a recipe whole: data, train, eval, report'
 	@awk -F ':.*## ' '/^[a-z][a-z\/%-]*:.*## / {sub("%", $$1 ~ /^env/ ? "<backend>" : $$1 ~ /^(study|agreement)/ ? "<family>" : "<family>/<recipe>", $$1); printf "  make %-30s %s\n", $$1, $$2}' Makefile
-	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
+	@printf '\n%s\n' 'Overrides: SCALE=mini  MODEL=…  DATA=…  HARDWARE=…  SITE=…  SET="train.learning_rate=2e-5 eval.n=4"  OUT=…  FRESH=1'
 	@printf '%s\n' 'Recipes:   $(RECIPES)'
 
 list:  ## every recipe, with its trainer, model and hardware
@@ -59,11 +61,15 @@ plan/%:  ## what would be done: steps, batch, memory, exact command lines
 	@$(LAUNCH) plan $(call q,$*) $(OPTIONS)
 render/%:  ## native configs and scripts, nothing started
 	@$(LAUNCH) render $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
-sbatch/%:  ## submit to Slurm (DRY_RUN=1 only prints the submit line)
+sbatch/%:  ## submit to Slurm, a job for each part (DRY_RUN=1 only prints the submit lines)
 	@$(LAUNCH) submit $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(DRY_RUN),--dry-run)
+stage/%:  ## on a login node: fetch environments, models and rows for compute nodes without a network
+	@$(LAUNCH) stage $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
 study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
 	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
+sweep/%:  ## GRID="train.learning_rate=1e-6,3e-6 seed=1,2,3": every combination, one page (SLURM=1: as arrays; DRY_RUN=1)
+	@$(LAUNCH) sweep $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(SLURM),--slurm) $(if $(DRY_RUN),--dry-run)
 agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")
 	@$(CORE) -m data_prep.evaluation.agreement --data "$$DATA" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
 .DEFAULT:
@@ -71,6 +77,10 @@ agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer 
 
 status:  ## every run: state, step, last heartbeat, job, logs
 	@$(LAUNCH) status $(if $(OUT),--out "$$OUT")
+logs:  ## RUN=<dir>: the ends of its newest logs, and failures recognised in them (ARGS="--lines 50")
+	@$(LAUNCH) logs "$$RUN" $(ARGS)
+cancel:  ## RUN=<dir>: cancel its Slurm jobs
+	@$(LAUNCH) cancel "$$RUN"
 report:  ## RUN=<dir>: write the run's report.html again
 	@$(LAUNCH) report "$$RUN"
 
@@ -88,7 +98,7 @@ test:  ## everything, real trainers included, at the smallest size that proves i
 	@python3 tests/system_packages.py && $(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
 test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the models
 	@python3 tests/system_packages.py && $(CORE) -m pytest $(ARGS)
-bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
+bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/scale  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
 bench/launcher:  ## CPU time of each command
 	@$(CORE) tests/bench/launcher.py
 bench/rewards:  ## every reward against its alternatives, in one run (builds the environment `bench`)
@@ -101,6 +111,8 @@ bench/skill_mix:  ## candidates of C++ questions, beside compile-and-run from sc
 bench/data_prep:  ## data steps on 100,000 and 1,000,000 rows, beside plain scripts (ARGS=10000: so many rows), and the API client
 	@PYTHONPATH=. $(CORE) tests/bench/data_steps.py $(ARGS)
 	@PYTHONPATH=. $(CORE) tests/bench/llm_client.py
+bench/scale:  ## engines on 10,000 to 1,000,000 rows and more workers, and save_every under preemption (ARGS="preemption 12 90 300 6 2000")
+	@PYTHONPATH=. $(CORE) tests/bench/scale.py $(ARGS)
 check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its native config by the trainer's own parser
 	@python3 tests/system_packages.py && $(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
 	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py tests/launchers/test_verl_checks_recipes.py \

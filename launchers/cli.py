@@ -2,8 +2,9 @@
 
     python -m launchers <verb> <family>/<recipe> [--scale mini] [--set key=value]… [--out DIR] [--json]
 
-Verbs: list show check plan render data train eval run study report submit status schema. Mistakes are one line each and
-exit status 2, failures of a run one line and exit status 1; there is no traceback for either.
+Verbs: list show check plan render data train eval run study report submit stage logs cancel sweep status schema.
+Mistakes are one line each and exit status 2, failures of a run one line and exit status 1; there is no traceback for
+either.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from data_prep.errors import DataError
-from launchers import envs
 from launchers.envs import REPO, EnvError
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
 from launchers.recipe import compose
@@ -52,13 +52,13 @@ class _Given:
 
 
 def _given(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> _Given:
-    """Options, with make's SCALE, MODEL, DATA, HARDWARE and SET (read from the environment, never by a shell)."""
+    """Options, with make's SCALE, MODEL, DATA, HARDWARE, SITE and SET (read from the environment, never by a shell)."""
     settings = compose.parse_settings(pairs or ())
     if from_make:
         scale = scale or os.environ.get("SCALE") or None
         named = [
             (name.lower(), os.environ[name], f"{name}=")
-            for name in ("MODEL", "DATA", "HARDWARE")
+            for name in ("MODEL", "DATA", "HARDWARE", "SITE")
             if os.environ.get(name)
         ]
         try:
@@ -225,12 +225,20 @@ def render(
     out: Out = RUNS,
     as_json: Json = False,
     from_make: FromMake = False,
+    target: Annotated[
+        Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: its task file, too")
+    ] = "slurm",
 ) -> None:
     """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
+    from launchers.render import write
     from launchers.run import directory as rundir
+    from launchers.targets import skypilot
 
-    run = _locate(name, _given(scale, set_, from_make), out)
+    run = _locate(name, _given(scale, set_, from_make), out, first="refuse" if target == "slurm" else "pass")
+    task = skypilot.skypilot_task(run.plan) if target == "skypilot" else None
     rundir.prepare(run)
+    if task is not None:
+        write(run.path / skypilot.FILE, task)
     if as_json:
         _print_json({"run": str(run.path), "files": sorted(rundir.files(run.plan))})
     else:
@@ -386,53 +394,6 @@ def status(
 
 
 @app.command()
-def submit(
-    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, from_make: FromMake = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit line and submit nothing")] = False,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Render the run and hand its job.sbatch to Slurm, after a job of the same run that is still there."""
-    from launchers.checks import requirements
-    from launchers.plan import estimate
-    from launchers.plan.plan import PARTS
-    from launchers.run import directory as rundir
-    from launchers.run import status as states
-    from launchers.targets import environments, slurm
-
-    run = _locate(name, _given(scale, set_, from_make), out, first="pass" if dry_run else "refuse")
-    if not dry_run:
-        if run.finished:
-            raise fail("this run is finished: nothing to submit", str(run.path))
-        if states.is_locked(run.path):
-            raise fail("this run is being worked on by another process", str(run.path))
-        if missing := requirements.faults(run.plan, PARTS):
-            raise UserError(*missing)
-        _refuse_oversize(run)
-        run = rundir.pinned(run)
-    elif text := estimate.oversize(run.plan):
-        print(f"warning: {text}", file=sys.stderr)
-    rundir.prepare(run)
-    before = [] if dry_run else [number for number, _ in states.queued(rundir.jobs(run.path))]
-    line = slurm.submit_command(run.plan, before)
-    if dry_run:
-        said = shlex.join(line)
-    else:
-        slurm.submit(line, only_test=True)  # before gigabytes of environments are built
-        for env in environments(run.plan):
-            envs.ensure(env, run.plan.hardware.device)
-            if env == run.plan.backend.env and run.plan.adds_trackers:
-                envs.add_trackers(env, run.plan.hardware.device)
-        said = slurm.submit(line)
-        rundir.add_job(run.path, said)
-    if as_json:
-        _print_json(
-            {"run": str(run.path), "submitted": not dry_run, "line" if dry_run else "job": said, "after": before}
-        )
-    else:
-        print(said + (f" (after job {before[-1]} of the same run)" if before else ""))
-
-
-@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's or a study's directory")], as_json: Json = False
 ) -> None:
@@ -500,3 +461,6 @@ def _usage(error: Exception) -> bool:
     hint = f" {did_you_mean(word, verbs)}" if word and "No such command" in told else ""
     print(f"error: {told}{hint} (python -m launchers --help)", file=sys.stderr)
     return True
+
+
+from launchers import cluster_cli as cluster_cli  # noqa: E402  # the verbs of clusters, which need what stands above

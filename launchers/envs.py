@@ -133,8 +133,8 @@ def _uv(environ: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    folder = cache_dir() / "envs"
+def _locked(name: str, folder: Path | None = None) -> Iterator[None]:
+    folder = folder or cache_dir() / "envs"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -198,6 +198,25 @@ def ensure(name: str, device: str | None = None) -> Path:
     return python
 
 
+def local_copy(python: Path) -> Path:
+    """The interpreter of the environment's copy on this node's own disk (POSTTRAIN_SCRATCH), made where it is missing.
+
+    Thousands of processes that import from a shared file system keep each other waiting.
+    """
+    scratch = os.environ.get("POSTTRAIN_SCRATCH")
+    source = cache_dir() / "envs" / python.parent.parent.name
+    if not scratch or not (source / ".complete").exists():
+        return python
+    target = Path(scratch) / "envs" / source.name
+    if not (target / ".complete").exists():
+        with _locked(source.name, target.parent):
+            if not (target / ".complete").exists():
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(".complete"))
+                (target / ".complete").touch()
+    return target / "bin" / "python"
+
+
 def _write_bytecode(python: Path, environ: Mapping[str, str]) -> None:
     """Compile what the launcher imports, also for users who have turned bytecode off: it halves every start."""
     writing = {**environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(REPO)}
@@ -226,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         python = ensure(given.name, given.device)
         if given.trackers:
             add_trackers(given.name, given.device)
-        print(python)
+        print(local_copy(python))
     except EnvError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

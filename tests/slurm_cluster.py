@@ -111,3 +111,18 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def state(job: str, environ: dict[str, str]) -> str:
+    """The state of a job, by Slurm."""
+    shown = subprocess.run(["scontrol", "show", "job", job], env=environ, capture_output=True, text=True).stdout
+    return shown.split("JobState=")[1].split()[0]
+
+
+def finish(job: str, environ: dict[str, str], seconds: float) -> str:
+    """The state in which a job ends."""
+    end = time.monotonic() + seconds
+    while (now := state(job, environ)) in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED"):
+        assert time.monotonic() < end, now
+        time.sleep(0.5)
+    return now

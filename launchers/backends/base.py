@@ -33,14 +33,17 @@ class Command:
     label: str
     environ: tuple[tuple[str, str], ...] = ()
     service: bool = False  # whether it asks the recipe's reward model, whose server then runs beside it
+    across: tuple[str, ...] = ()  # on several nodes: torchrun or ray, the nodes, and the GPUs of each (run/nodes.py)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The process that is started: the command, or what keeps the reward model's server beside it."""
-        if not self.service:
-            return self.argv
-        beside = ("-m", "launchers.run.service", InRun("reward_model.json"), EnvPython("vllm"), self.phase, "--")
-        return (EnvPython("core"), *beside, *self.argv)
+        """The process that is started: the command, or what starts it on all nodes or beside the reward model."""
+        beside = (InRun("reward_model.json"), EnvPython("vllm"), self.phase) if self.service else ()
+        if self.across:  # each node has a server of its own
+            return (EnvPython("core"), "-m", "launchers.run.nodes", *self.across, *beside, "--", *self.argv)
+        if beside:
+            return (EnvPython("core"), "-m", "launchers.run.service", *beside, "--", *self.argv)
+        return self.argv
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class LlamaFactory:
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (local.sh)."""
+        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (run/nodes.py)."""
         python, world = EnvPython(self.env), job.hardware.world
         module = ("-m", "launchers.plugins.llamafactory.train", job.output)
         argv: tuple[str, ...] = (python, *module)
@@ -122,11 +122,11 @@ class LlamaFactory:
             alone = ("--standalone",) if job.hardware.nodes == 1 else ()
             argv = (
                 python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
-                "--nproc-per-node", str(job.hardware.gpus_per_node), *alone, *module,
+                "--nproc-per-node", str(max(1, job.hardware.gpus_per_node)), *alone, *module,
             )  # fmt: skip
         elif job.resolved.recipe.native.get("deepspeed"):
             argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", *module)
-        trained = Command(argv, "train", job.label, _environ(job))
+        trained = Command(argv, "train", job.label, _environ(job), across=job.hardware.across("torchrun"))
         if not job.resolved.recipe.train.lora:
             return (trained,)
         merging = (python, "-m", "llamafactory.cli", "export", InRun(f"{job.output}/merge.yaml"))

@@ -161,7 +161,7 @@ class Torchtune:
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (local.sh)."""
+        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (run/nodes.py)."""
         python, world = EnvPython(self.env), job.hardware.world
         module = ("launchers.plugins.torchtune.train", job.output)
         argv: tuple[str, ...] = (python, "-m", *module)
@@ -172,7 +172,7 @@ class Torchtune:
                 python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
                 "--nproc-per-node", processes, *alone, "-m", *module,
             )  # fmt: skip
-        return (Command(argv, "train", job.label),)
+        return (Command(argv, "train", job.label, across=job.hardware.across("torchrun")),)
 
     def prepare(self, output: Path) -> None:
         """Drop what a kill left half-written: a folder gets its name once it is whole."""

@@ -115,6 +115,7 @@ FIXED = {
     "trainer.default_hdfs_dir": "verl saves there and cannot resume from it",
     "trainer.v1.trainer_mode": "only the v1 trainer reads it",
 }
+CPUS_PER_GPU = 3  # that verl's placement groups reserve (single_controller/ray/base.py: max_colocate_count)
 
 
 class Verl:
@@ -155,15 +156,13 @@ class Verl:
             faults.append(resolved.fault("rollout.engine", "is for CPUs: GPUs roll out with vllm"))
         if hardware.device == "cpu" and recipe.train.precision == "fp16":
             faults.append(resolved.fault("train.precision", "a CPU trains in fp32 (or bf16)"))
-        if hardware.world % recipe.rollout.tensor_parallel:
-            faults.append(
-                resolved.fault(
-                    "rollout.tensor_parallel",
-                    f"{recipe.rollout.tensor_parallel} does not divide {hardware.world} GPUs",
-                )
-            )
-        if hardware.nodes > 1:
-            faults.append(resolved.fault("hardware", "verl recipes run on one node: choose a profile with nodes: 1"))
+        gpus, engine = max(1, hardware.gpus_per_node), recipe.rollout.tensor_parallel
+        if gpus % engine:
+            told = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
+            faults.append(resolved.fault("rollout.tensor_parallel", told))
+        if hardware.nodes > 1 and hardware.cpus < (needed := CPUS_PER_GPU * gpus + 1):
+            told = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
+            faults.append(resolved.fault("hardware", told))
         return faults
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
@@ -219,7 +218,7 @@ class Verl:
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process: it checks, trains (Ray's processes below it) and merges the checkpoint."""
+        """One process: it checks, trains (Ray's below it, or on all nodes) and merges the checkpoint."""
         environ = {"VERL_USE_EXTERNAL_MODULES": "launchers.plugins.verl", "RAY_USAGE_STATS_ENABLED": "0"}
         if job.hardware.device == "cpu":
             environ |= {
@@ -229,7 +228,7 @@ class Verl:
             if job.resolved.recipe.rollout and job.resolved.recipe.rollout.engine == "transformers":
                 environ["POSTTRAIN_ROLLOUT"] = "transformers"
         argv = (EnvPython(self.env), "-m", "launchers.plugins.verl.train", job.output)
-        return (Command(argv, "train", job.label, tuple(environ.items())),)
+        return (Command(argv, "train", job.label, tuple(environ.items()), across=job.hardware.across("ray")),)
 
     def prepare(self, output: Path) -> None:
         """Drop checkpoints that a kill left half-written: verl names the last whole one in a file of its own.

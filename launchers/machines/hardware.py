@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -19,6 +19,7 @@ FOLDER = REPO / "configs" / "hardware"
 class Hardware(Strict):
     """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU,
     interconnect in GB/s per GPU. data: where data steps make their shards, by default on all CPUs of one machine.
+    environ: variables of every process of a run, such as NCCL's.
     """
 
     device: Literal["cpu", "cuda"]
@@ -33,6 +34,11 @@ class Hardware(Strict):
     interconnect_gb_per_s: float = Field(ge=0)
     usd_per_gpu_hour: float | None = Field(default=None, ge=0)
     data: Execution = IN_PROCESSES
+    environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
+
+    def across(self, kind: Literal["torchrun", "ray"]) -> tuple[str, ...]:
+        """How a command starts on all nodes (Command.across); nothing on one."""
+        return (kind, str(self.nodes), str(max(1, self.gpus_per_node))) if self.nodes > 1 else ()
 
     @property
     def world(self) -> int:

@@ -88,11 +88,16 @@ def planned_steps(rows: int, epochs: float, batch: Batch) -> int:
 
 
 def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
-    """micro × accumulation × world = global, or a UserError that says which numbers would do."""
+    """micro × accumulation × world = global, or a UserError that says which numbers would do.
+
+    On several nodes the micro batch is the largest up to the recipe's that divides: the global batch is not changed.
+    """
     train, world = resolved.recipe.train, machines.world
+    smallest = 1 if machines.nodes > 1 else train.micro_batch
+    for micro in range(train.micro_batch, smallest - 1, -1):
+        if train.global_batch % (micro * world) == 0:
+            return Batch(train.global_batch, micro, train.global_batch // (micro * world), world)
     per_pass = train.micro_batch * world
-    if train.global_batch % per_pass == 0:
-        return Batch(train.global_batch, train.micro_batch, train.global_batch // per_pass, world)
     processes = f"{world} GPU{'s' if world > 1 else ''}" if machines.gpus_per_node else "1 process"
     below, above = train.global_batch // per_pass * per_pass, -(-train.global_batch // per_pass) * per_pass
     micros = [m for m in range(1, min(train.global_batch // world, 4096) + 1) if train.global_batch % (m * world) == 0]
@@ -172,8 +177,11 @@ def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
     return make_spec("validation", resolved, steps)
 
 
-def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command]:
-    """For the steps of a spec that is written to `file`: a process per run of steps that share an environment."""
+def step_commands(spec: Spec, file: str, phase: str, label: str, across: tuple[str, ...] = ()) -> list[Command]:
+    """For the steps of a spec that is written to `file`: a process per run of steps that share an environment.
+
+    across: how those on Ray start on several nodes (Command.across).
+    """
 
     def env(step: StepSpec) -> str:
         cls = step_class(step.kind)
@@ -194,6 +202,7 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
             phase,
             label,
             service=any(service.asked_in(step.params) for step in group),
+            across=across if name == "ray" else (),
         )
         for name, group in ((name, list(steps)) for name, steps in groupby(spec.steps, key=env))
     ]
@@ -257,7 +266,7 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
                   backend.in_place(version.recipe))  # fmt: skip
         jobs.append(job)
         for name in (file, held_out) if validation else (file,):
-            commands += step_commands(specs[name], name, "data", job.label if folder else "")
+            commands += step_commands(specs[name], name, "data", job.label if folder else "", machines.across("ray"))
     trainings = [_in_run(job, command, run) for job in jobs for command in backend.commands(job) if trains]
     for label, version, model, revision in _evaluations(jobs, trains):
         where = str(run / model) if isinstance(model, InRun) else model

@@ -310,6 +310,8 @@ class Recipe(Strict):
     """A profile in configs/sites: Slurm partition, account, modules."""
     time_limit: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")] = "24:00:00"
     """Wall time asked of Slurm."""
+    chain: bool = False
+    """Whether a Slurm job that reaches its time limit goes on in a new one, from its last checkpoint."""
     data: str
     """A pipeline in this family's data.yaml, or a path to rows of your own."""
     system_prompt: str | None = None

@@ -28,8 +28,8 @@ from launchers.render import write
 SCRIPT = "local.sh"
 # Keys that cannot change a result: with others, the same run is resumed.
 DECIDES_NOTHING: dict[str, Any] = {
-    "site": True, "time_limit": True, "loggers": True, "expect": True, "reference": True, "comparable": True,
-    "extends": True, "trainers": True, "train": {"keep_checkpoints", "log_every"},
+    "site": True, "time_limit": True, "chain": True, "loggers": True, "expect": True, "reference": True,
+    "comparable": True, "extends": True, "trainers": True, "train": {"keep_checkpoints", "log_every"},
     "eval": {"workers", "tensor_parallel"},
 }  # fmt: skip
 WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
@@ -203,15 +203,15 @@ def set_status(path: Path, value: str, **more: Any) -> None:
     write(record, _json({**said, "status": value, **more}))
 
 
-def add_job(path: Path, job: str) -> None:
-    """Record the number of a job that was handed to the scheduler."""
+def add_job(path: Path, job: str, name: str) -> None:
+    """Record the number of a job that was handed to the scheduler, and what of the run it does."""
     record = path / "run.json"
-    write(record, _json({**json.loads(record.read_text()), "slurm_jobs": [*jobs(path), job]}))
+    write(record, _json({**json.loads(record.read_text()), "slurm_jobs": {**jobs(path), job: name}}))
 
 
-def jobs(path: Path) -> list[str]:
-    """Numbers of the jobs that were handed to the scheduler."""
-    return [str(job) for job in json.loads((path / "run.json").read_text()).get("slurm_jobs", [])]
+def jobs(path: Path) -> dict[str, str]:
+    """Number to name of the jobs that were handed to the scheduler, oldest first."""
+    return dict(json.loads((path / "run.json").read_text()).get("slurm_jobs", {}))
 
 
 def _git_commit() -> str | None:

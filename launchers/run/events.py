@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+HEARTBEAT = "heartbeat"  # a file that the watcher of a running command counts up
+
 
 def append(run: Path, event: str, **facts: Any) -> None:
     """Add one event. A line is one write, so that lines of several processes do not mix."""

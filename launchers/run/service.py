@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> int:
     if _done_already(command):
         return subprocess.run(command, check=False).returncode
     given, run, began = json.loads(file.read_text()), file.parent, time.monotonic()
-    log = run / "logs" / os.environ.get("ATTEMPT", "manual") / f"reward_model-{phase}.log"
+    node = os.environ.get("SLURM_NODEID", "0")  # on several nodes each has a server
+    name = f"reward_model-{phase}{f'.node{node}' if node != '0' else ''}.log"
+    log = run / "logs" / os.environ.get("ATTEMPT", "manual") / name
     log.parent.mkdir(parents=True, exist_ok=True)
     rest = _take_gpus(given["gpus"])
     try:
@@ -84,7 +86,10 @@ def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple
         yield given["url"], None
         return
     options = EngineOptions(_precision(given["model"]), None, max(1, given["gpus"]), chat_template=given["template"])
-    with serve(given["model"], revision=given["revision"], python=python, options=options, log=log) as endpoint:
+    port = int(os.environ.get("POSTTRAIN_SERVICE_PORT") or 0)
+    with serve(
+        given["model"], revision=given["revision"], python=python, options=options, log=log, port=port
+    ) as endpoint:
         yield endpoint.base_url.removesuffix("/v1"), endpoint
 
 

@@ -5,28 +5,32 @@ make status        python -m launchers status [FAMILY/RECIPE] [--out DIR] [--jso
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.errors import DataError
 from launchers.errors import UserError
 from launchers.recipe.compose import shown
+from launchers.report.format import clock
 from launchers.run import directory as rundir
 from launchers.run import events
+from launchers.targets import slurm
 
-QUEUE_TIMEOUT_S = 10
+FACTS = ("loss", "reward", "accuracy", "margin")  # of a training's last step that are shown
 
 
 @dataclass(frozen=True)
 class Status:
     """One run. state: done, running, queued (in Slurm), failed, stopped (killed, or between parts), new, unreadable.
 
-    heartbeat: time of its last event, UTC. jobs: Slurm's numbers. logs: the newest attempt's folder.
+    heartbeat: time of its last event, or of the last look at a running command, UTC. jobs: Slurm's numbers, and
+    scheduler its (number, name, state, reason). eta_s: seconds to the last step at the newest attempt's pace. metrics:
+    of the last step. logs: the newest attempt's folder.
     """
 
     recipe: str
@@ -36,6 +40,9 @@ class Status:
     steps: int | None
     heartbeat: str
     jobs: list[str]
+    scheduler: list[tuple[str, str, str, str]]
+    eta_s: float | None
+    metrics: dict[str, float]
     logs: str
     run: str
 
@@ -46,21 +53,43 @@ def status(run: Path) -> Status:
     happened = list(events.read(run))
     steps = [event for event in happened if event["event"] == "train_step" and event.get("label") == "after"]
     attempts = sorted((path for path in (run / "logs").glob("*") if path.is_dir()), reverse=True)
-    jobs = [str(job) for job in record.get("slurm_jobs", [])]
+    jobs: dict[str, str] = record.get("slurm_jobs", {})
+    known = slurm.states(list(jobs))
     return Status(
         recipe=str(record["recipe"]),
         scale=str(record.get("scale") or ""),
-        state=_state(run, happened, jobs),
+        state=_state(run, happened, known),
         step=steps[-1]["step"] if steps else None,
         steps=steps[-1]["total"] if steps else None,
-        heartbeat=str(happened[-1]["time"])[:19] if happened else "",
-        jobs=jobs,
+        heartbeat=_heartbeat(run, happened),
+        jobs=list(jobs),
+        scheduler=[(job, jobs[job], *known[job]) for job in jobs if job in known],
+        eta_s=_eta(steps),
+        metrics={key: steps[-1][key] for key in FACTS if key in steps[-1]} if steps else {},
         logs=str(attempts[0] if attempts else run / "logs"),
         run=str(run),
     )
 
 
-def _state(run: Path, happened: Sequence[dict[str, object]], jobs: Sequence[str]) -> str:
+def _heartbeat(run: Path, happened: Sequence[dict[str, object]]) -> str:
+    """The newer of the last event and the last heartbeat (by the file server's clock, where hosts' clocks differ)."""
+    times = [str(happened[-1]["time"])[:19]] if happened else []
+    if (beat := run / events.HEARTBEAT).exists():
+        times.append(datetime.datetime.fromtimestamp(beat.stat().st_mtime, datetime.UTC).isoformat()[:19])
+    return max(times, default="")
+
+
+def _eta(steps: Sequence[dict[str, Any]]) -> float | None:
+    """From the steps since the last one that did not come further than the one before: a new attempt begins there."""
+    first = max((at for at in range(1, len(steps)) if steps[at]["step"] <= steps[at - 1]["step"]), default=0)
+    if len(steps) - first < 2:
+        return None
+    begun, last = steps[first], steps[-1]
+    took = datetime.datetime.fromisoformat(last["time"]) - datetime.datetime.fromisoformat(begun["time"])
+    return float(took.total_seconds() / (last["step"] - begun["step"]) * (last["total"] - last["step"]))
+
+
+def _state(run: Path, happened: Sequence[dict[str, object]], jobs: dict[str, tuple[str, str]]) -> str:
     if is_locked(run):
         return "running"
     try:
@@ -68,8 +97,12 @@ def _state(run: Path, happened: Sequence[dict[str, object]], jobs: Sequence[str]
             return "done"
     except (UserError, DataError):
         return "unreadable"
-    if alive := queued(jobs):
-        return alive[-1][1]
+    states = [slurm.standing(*job) for job in jobs.values()]
+    for label in ("running", "queued"):
+        if label in states:
+            return label
+    if "failed" in states:
+        return "failed"
     ends = [event for event in happened if event["event"] == "phase_end"]
     if ends and ends[-1].get("error"):
         return "failed"
@@ -88,19 +121,6 @@ def is_locked(run: Path) -> bool:
     return False
 
 
-def queued(jobs: Sequence[str]) -> list[tuple[str, str]]:
-    """(number, "queued" or "running") of the jobs that Slurm still has; nothing where there is no Slurm."""
-    if not jobs or shutil.which("squeue") is None:
-        return []
-    asked = ["squeue", "--noheader", "--format=%i %T", "--jobs", ",".join(jobs)]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=QUEUE_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return []
-    lines = [line.split() for line in done.stdout.splitlines()]
-    return [(number, "queued" if state == "PENDING" else "running") for number, state in lines]
-
-
 def of_all(out: Path, recipe: str | None = None) -> list[Status]:
     """Every run below `out`, newest heartbeat first."""
     found = [status(path.parent) for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))]
@@ -114,7 +134,11 @@ def print_all(found: Sequence[Status]) -> None:
     for one in found:
         name = f"{one.recipe}{f' ({one.scale})' if one.scale else ''}"
         step = f"step {one.step} of {one.steps}" if one.step is not None else ""
-        job = f"job {one.jobs[-1]}" if one.jobs else ""
+        waiting = [f"{name} {state.lower()}" for _, name, state, _ in one.scheduler if state != "COMPLETED"]
+        job = f"job {one.jobs[-1]}{': ' if waiting else ''}{', '.join(waiting)}" if one.jobs else ""
+        if one.eta_s is not None and one.state == "running":
+            job = f"{clock(one.eta_s)} to go  {job}"
+        job = "  ".join([*(f"{key} {value:.3g}" for key, value in one.metrics.items()), job])
         print(f"{one.state:<10} {name:<32} {step:<18} {one.heartbeat:<20} {job:<12} {shown(Path(one.logs))}".rstrip())
 
 

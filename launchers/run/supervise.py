@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from launchers.run import events
 _PR_SET_PDEATHSIG = 1
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _GRACE_S = "5"
+HEARTBEAT_S = 30.0
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -108,6 +110,7 @@ class Watch(threading.Thread):
         self._training = training
         self._over = threading.Event()
         self._seen = -1
+        self._beat, self._beats = -HEARTBEAT_S, 0
 
     def run(self) -> None:
         bar = _Bar(self._label) if self._training else None
@@ -121,6 +124,9 @@ class Watch(threading.Thread):
 
     def _look(self, bar: _Bar | None) -> None:
         self.peak = max(self.peak, self._command.look())
+        if time.monotonic() > self._beat + HEARTBEAT_S:
+            self._beat, self._beats = time.monotonic(), self._beats + 1
+            (self._run / events.HEARTBEAT).write_text(f"{self._beats} {self._label} {socket.gethostname()}\n")
         if self._training and (now := self._training.backend.progress(self._training.output)):
             if now.done != self._seen:
                 self._seen = now.done
@@ -189,6 +195,7 @@ def main(argv: Sequence[str]) -> int:
     die_with_parent(int(os.environ.get("SCRIPT_PID") or os.getppid()))
     log = run / "logs" / os.environ.get("ATTEMPT", "manual") / f"{phase}{'-' + label if label else ''}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    environ["POSTTRAIN_LOG"] = str(log)  # beside which other nodes write theirs (nodes.py)
     training = _training(run, label) if phase == "train" else None
     if training:
         done = training.backend.progress(training.output)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
-from launchers.plan.plan import PART_OF, PARTS, Plan
+from launchers.plan.plan import PARTS, Plan
 from launchers.render import shell_word, template
+from launchers.targets.jobs import environments as job_environments
+from launchers.targets.jobs import job_parts
 
 # On a CPU, tiny models are several times faster with one thread each, and nothing may reach for a GPU or a hub.
 _CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
@@ -21,19 +23,13 @@ _REPLACED = (
     "MASTER_PORT", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NPROC_PER_NODE",
     "TORCHELASTIC_RUN_ID", "FORCE_TORCHRUN", "RAY_ADDRESS", "PYTHONPATH", "PYTHONHOME",
 )  # fmt: skip
-_OF_A_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # meant, where a run has several nodes
+_OF_A_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # of a run on several nodes that is started by hand
 _LONGEST_TMPDIR = 60  # characters: a Unix socket's path has 107, and Ray's and vLLM's add about 40
 
 
 def environments(plan: Plan) -> list[str]:
     """The environments that the run's commands need, beside core."""
     used = {str(word) for command in plan.commands for word in command.words if isinstance(word, EnvPython)}
-    return sorted(used - {"core"})
-
-
-def _environments_of(plan: Plan, part: str) -> list[str]:
-    commands = [command for command in plan.commands if PART_OF.get(command.phase, command.phase) == part]
-    used = {str(word) for command in commands for word in command.words if isinstance(word, EnvPython)}
     return sorted(used - {"core"})
 
 
@@ -49,7 +45,7 @@ def argument(word: str) -> str:
 def environ(plan: Plan) -> dict[str, str]:
     """What every process of the run finds in its environment. No secrets: those are inherited, never written."""
     found = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
-    return found | (_CPU if plan.hardware.device == "cpu" else {})
+    return found | (_CPU if plan.hardware.device == "cpu" else {}) | plan.hardware.environ
 
 
 def _replaced(plan: Plan) -> list[str]:
@@ -64,25 +60,28 @@ def command_words(command: Command) -> str:
     return " ".join([*words, *map(argument, command.words)])
 
 
-def parts(plan: Plan) -> dict[str, list[str]]:
-    """The run's commands by part."""
-    return {part: [command_words(c) for c in plan.commands if PART_OF.get(c.phase, c.phase) == part] for part in PARTS}
-
-
 def local_script(plan: Plan) -> str:
     """The text of local.sh."""
     resolved = plan.resolved
+    jobs = job_parts(plan)
     return template("local.sh.j2").render(
         name=resolved.name,
         scale=resolved.scale,
         repo=envs.REPO,
         environ=environ(plan),
         with_trackers=plan.backend.env if plan.adds_trackers else None,
-        envs={part: _environments_of(plan, part) for part in PARTS},
         device=plan.hardware.device,
         nodes=plan.hardware.nodes,
-        gpus=plan.hardware.gpus_per_node,
         longest_tmpdir=_LONGEST_TMPDIR,
         replaced=_replaced(plan),
-        parts=parts(plan),
+        parts={part: [job.name for job in jobs if job.part == part] for part in PARTS},
+        jobs=[
+            {
+                "name": job.name,
+                "gpus": job.gpus,
+                "envs": job_environments(job),
+                "commands": [command_words(command) for command in job.commands],
+            }
+            for job in jobs
+        ],
     )

@@ -1,32 +1,56 @@
-"""job.sbatch: a Slurm header from the hardware profile and the site, around the same local.sh."""
+"""job.sbatch: a Slurm header from hardware profile and site, around the same local.sh, and how it is submitted."""
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import subprocess
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from launchers.envs import REPO
+from launchers.envs import REPO, cache_dir
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
 from launchers.plan.plan import Plan
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import faults_of
 from launchers.recipe.schema import Strict
 from launchers.render import template
+from launchers.targets.jobs import JobPart, job_parts
 
 FOLDER = REPO / "configs" / "sites"
-_PLAIN = r"^[\w.:=,@%/+-]*$"  # what may stand in an #SBATCH line, which nothing quotes
+DEFAULT = "POSTTRAIN_SITE"  # the variable that names a user's own site
+_PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, which nothing quotes
+_LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
+_HINTS = {
+    "partition": "partition in configs/sites (sinfo lists the cluster's)",
+    "account": "account in configs/sites (sacctmgr show assoc user=$USER)",
+    "qos": "qos in configs/sites (sacctmgr show qos)",
+    "node configuration": "HARDWARE=: no node of the partition has what the profile asks for (sinfo -o '%n %G %c %m')",
+    "time limit": "time_limit: the partition allows less (sinfo -o '%P %l')",
+}
+
+
+class Container(Strict):
+    """Where a site runs everything in a container. The repository, the run and the cache are mounted by themselves."""
+
+    runtime: Literal["pyxis", "apptainer"]
+    image: str
+    mounts: list[str] = []
+    """Further ones, as source:target."""
 
 
 class Site(Strict):
     """A cluster's own settings; copy configs/sites/example.yaml."""
 
     partition: str | None = Field(default=None, pattern=_PLAIN)
+    cpu_partition: str | None = Field(default=None, pattern=_PLAIN)
+    """For jobs without GPUs."""
     account: str | None = Field(default=None, pattern=_PLAIN)
     qos: str | None = Field(default=None, pattern=_PLAIN)
+    constraint: str | None = Field(default=None, pattern=_PLAIN)
     gpu_type: str | None = Field(default=None, pattern=_PLAIN)
     """The type in --gres=gpu:TYPE:N, where the cluster wants one."""
     cpus_per_task: int | None = Field(default=None, gt=0)
@@ -35,7 +59,18 @@ class Site(Strict):
     """Memory of a node as --mem takes it; null takes the hardware profile's, 0 all there is."""
     modules: list[str] = []
     environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
-    """Exported in the job, e.g. NCCL settings."""
+    """Exported in the job, e.g. proxies or NCCL settings."""
+    network_interface: str | None = Field(default=None, pattern=r"^[\w.:@-]+$")
+    """The interface on which nodes talk to each other; null takes the one of the route to another node."""
+    scratch: str | None = None
+    """A folder on each node's own disk: environments are copied there, compiled kernels and caches written there."""
+    container: Container | None = None
+    offline: bool = False
+    """Whether compute nodes have no network: `make stage/…` then comes first."""
+    max_attempts: int = Field(default=20, gt=0)
+    """Starts of one job, requeues counted, after which it is given up."""
+    signal_s: int = Field(default=180, ge=60, le=280)
+    """Seconds before a time limit at which the run is stopped; Slurm may be 60 s early."""
     extra: list[str] = []
     """Further #SBATCH options, one each, e.g. --exclusive."""
 
@@ -46,7 +81,9 @@ def names() -> list[str]:
 
 
 def load_site(name: str | None, where: str = "") -> Site:
-    """The site's settings; none at all without a name. Raises UserError."""
+    """The site's settings; without a name those of POSTTRAIN_SITE, or none at all. Raises UserError."""
+    if name is None:
+        name, where = os.environ.get(DEFAULT) or None, DEFAULT
     if name is None:
         return Site()
     if name not in names():
@@ -66,14 +103,19 @@ def load_site(name: str | None, where: str = "") -> Site:
     return site
 
 
-def job_name(plan: Plan) -> str:
+def site_of(plan: Plan) -> Site:
+    """The site of a run."""
+    return load_site(plan.resolved.recipe.site, plan.resolved.where("site"))
+
+
+def job_name(plan: Plan, part: str = "") -> str:
     """A name that Slurm's tools show whole: no spaces, no slashes."""
-    return re.sub(r"[^\w.-]+", "-", plan.resolved.name)
+    return re.sub(r"[^\w.-]+", "-", f"{plan.resolved.name}{'-' if part else ''}{part}")
 
 
 def sbatch_script(plan: Plan, script: str) -> str:
     """The text of job.sbatch."""
-    resolved = plan.resolved
+    resolved, site = plan.resolved, site_of(plan)
     if any(character in str(plan.run) for character in "\n\r"):
         raise fail("a run directory for Slurm cannot hold a line break", key="--out")
     output = (str(plan.run / "logs").replace("%", "%%") + "/slurm-%j.out").replace('"', '\\"')
@@ -83,31 +125,134 @@ def sbatch_script(plan: Plan, script: str) -> str:
         job_name=job_name(plan),
         hardware=plan.hardware,
         time_limit=resolved.recipe.time_limit,
+        chain=resolved.recipe.chain,
         output=f'"{output}"' if " " in output else output,
-        site=load_site(resolved.recipe.site, resolved.where("site")),
-        local=plan.run / script,
+        site=site,
+        container=_container(site, plan),
+        run=plan.run,
+        repo=REPO,
+        script=script,
     )
 
 
-def submit_command(plan: Plan, after: Sequence[str] = ()) -> list[str]:
-    """The exact line that submits the job; `after`: jobs that have to end first."""
-    waiting = [f"--dependency=afterany:{':'.join(after)}"] if after else []
-    return ["sbatch", "--parsable", *waiting, str(plan.run / "job.sbatch")]
+def _container(site: Site, plan: Plan) -> dict[str, list[str]] | None:
+    """Quoted words: of srun and of the command itself for tasks on several nodes, and before the script on one."""
+    given = site.container
+    if given is None:
+        return None
+    own = [str(path) for path in dict.fromkeys((REPO, cache_dir(), plan.run))]
+    mounts = ",".join([*(f"{path}:{path}" for path in own), *given.mounts])
+    if given.runtime == "apptainer":
+        gpus = ["--nv"] if plan.hardware.device == "cuda" else []
+        inside = ["apptainer", "exec", *gpus, "--no-home", "--bind", mounts, "--pwd", str(REPO), given.image]
+        return {"srun": [], "inside": [*map(_quoted, inside)], "alone": [*map(_quoted, inside)]}
+    options = [
+        f"--container-image={given.image}", f"--container-mounts={mounts}", f"--container-workdir={REPO}",
+        "--no-container-mount-home",
+    ]  # fmt: skip
+    srun = ["srun", "--nodes=1", "--ntasks=1", "--export=ALL", '--cpus-per-task="$SLURM_CPUS_PER_TASK"']
+    quoted = [*map(_quoted, options)]
+    return {"srun": quoted, "inside": [], "alone": [*srun, *quoted]}
+
+
+def _quoted(word: str) -> str:
+    """In quotes whatever it holds: shellcheck takes a bare comma in an array for a mistake."""
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: str = "afterok") -> list[str]:
+    """The exact line that submits one job of a run; `after`: jobs that have to end first, for afterok well."""
+    site = site_of(plan)
+    gres = f"gpu:{site.gpu_type + ':' if site.gpu_type else ''}{job.gpus}" if job.gpus else "none"
+    options: dict[str, object] = {
+        "job-name": job_name(plan, job.name), "comment": plan.run.name, "nodes": job.nodes, "gres": gres,
+        "cpus-per-task": _share_of_cpus(site, plan, job), "mem": _memory(site, plan, job), "time": job.time,
+    }  # fmt: skip
+    if not plan.hardware.gpus_per_node:
+        del options["gres"]
+    if site.cpu_partition and not job.gpus:
+        options["partition"] = site.cpu_partition
+    if after:
+        options |= {"dependency": f"{kind}:{':'.join(after)}", "kill-on-invalid-dep": "yes"}
+    return [
+        "sbatch", "--parsable", *(f"--{name}={value}" for name, value in options.items()),
+        str(plan.run / "job.sbatch"), job.name,
+    ]  # fmt: skip
+
+
+def _share_of_cpus(site: Site, plan: Plan, job: JobPart) -> int:
+    if site.cpus_per_task is None:
+        return job.cpus
+    return max(1, math.floor(site.cpus_per_task * min(1, job.cpus / plan.hardware.cpus)))
+
+
+def _memory(site: Site, plan: Plan, job: JobPart) -> str:
+    """The job's share of what the site says a node has, in MB; all of it where the site says 0."""
+    share = job.memory_gb / plan.hardware.host_memory_gb
+    if site.memory is None:
+        return f"{job.memory_gb:.0f}G"
+    if share >= 1 or not site.memory.strip("0KMGT"):
+        return site.memory
+    scale = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}.get(site.memory[-1], 1)
+    return f"{max(1, int(float(site.memory.rstrip('KMGT')) * scale * share))}M"
+
+
+def submit_lines(plan: Plan) -> list[list[str]]:
+    """The lines of a run's chain, each after the job before it, which stands there by its name."""
+    jobs = job_parts(plan)
+    before: list[list[str]] = [[], *([job_name(plan, job.name)] for job in jobs)]
+    return [submit_command(plan, job, after) for job, after in zip(jobs, before, strict=False)]
+
+
+def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment to submit from, without what a surrounding job has set."""
+    return {key: value for key, value in environ.items() if key == "SLURM_CONF" or not _LEAKS.match(key)}
 
 
 def submit(line: Sequence[str], only_test: bool = False) -> str:
-    """Hand the job to Slurm, or with `only_test` ask whether it would take it; returns the job's number.
+    """Hand a job to Slurm, or with `only_test` ask whether it would take it; returns the job's number.
 
     Raises RunError with what sbatch said.
     """
+    words = [*line[:1], "--test-only", *line[1:]] if only_test else line
     try:
-        words = [*line[:1], "--test-only", *line[1:]] if only_test else line
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, env=clean_environ(os.environ), capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise RunError(
-            "sbatch is not on PATH: submit from a login node of the cluster (--dry-run shows the line)"
+            "sbatch is not on PATH: submit from a login node of the cluster (--dry-run shows the lines)"
         ) from None
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-        raise RunError(f"sbatch refused the job: {said[-1]}")
-    return done.stdout.strip()
+        said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        hint = next((f": {told}" for word, told in _HINTS.items() if word in said.lower()), "")
+        raise RunError(f"sbatch refused the job: {said}{hint}")
+    return done.stdout.strip().partition(";")[0]  # with several clusters it adds the cluster's name
+
+
+def tool(*words: str, timeout_s: float = 10) -> str | None:
+    """What one of Slurm's tools prints, None where it is absent, fails or does not answer."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout_s)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "STOPPED")
+NEVER = "DependencyNeverSatisfied"
+ENDED_BADLY = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+
+
+def standing(state: str, reason: str) -> str:
+    """queued, running, failed or ended, for what Slurm says of a job. Slurm restarts some, and forgets all in time."""
+    if reason == NEVER or state in ENDED_BADLY:
+        return "failed"
+    return (
+        "ended" if state not in ALIVE else "queued" if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"
+    )
+
+
+def states(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Job to Slurm's (state, reason), of those that it still knows; none where it does not answer."""
+    asked = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"]
+    lines = (tool(*asked) or "").splitlines() if jobs else []
+    return {job: (state, reason) for job, state, reason in (line.strip().split("|", 2) for line in lines)}

@@ -1,8 +1,6 @@
-"""Rows per second and peak memory of data steps, each beside the straightforward script, on rows of about 1 kB; and
-what each executor costs with a step that does nothing.
+"""Rows per second and peak memory of data steps, each beside the straightforward script, on rows of about 1 kB.
 
 PYTHONPATH=. python tests/bench/data_steps.py [rows ...]        by default 100,000 and 1,000,000
-PYTHONPATH=. python tests/bench/data_steps.py executors [rows]  only the executors, by default on 1,000,000 rows
 
 Every contender is a process of its own that reads the same rows: ours is one step of a pipeline, with its manifest,
 its reasons for each row left out and its shards on disk; the script reads all rows into a list, loops and dumps.
@@ -25,7 +23,6 @@ from typing import Any, NamedTuple
 
 from data_prep.core import pipeline
 from data_prep.core.step import Context, Output, Params, Row, Step
-from launchers import envs
 from tests.bench.tables import show
 
 SIZES = (100_000, 1_000_000)
@@ -120,34 +117,6 @@ def measure(folder: Path, size: int) -> None:
     show(f"{size:,} rows, {(folder / 'rows.jsonl').stat().st_size / size:,.0f} bytes each", table)
 
 
-def executors(size: int) -> None:
-    """Rows per second, overhead a shard and peak memory of a null step, with two workers where there are workers."""
-    table = []
-    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
-        folder = Path(name)
-        with (folder / "rows.jsonl").open("w") as file:
-            file.writelines(json.dumps({"id": f"r{at}", "prompt": f"What is {at} + 1?"}) + "\n" for at in range(size))
-        steps = [
-            {"name": "load", "kind": "load", "params": {"path": "rows.jsonl"}},
-            {"name": "null", "kind": "tests.bench.data_steps:Null", "inputs": ["load"]},
-        ]
-        document = {"name": "bench", "base": str(folder), "cache": str(folder / "steps"), "steps": steps}
-        spec = pipeline.Spec.model_validate(document)
-        (folder / "spec.json").write_text(spec.model_dump_json())
-        run = ["-m", "data_prep", "run", str(folder / "spec.json"), "--workers", "2", "--steps"]
-        used([sys.executable, *run, "load"])
-        for engine in ("serial", "processes", "ray"):
-            python = envs.ensure("ray") if engine == "ray" else sys.executable
-            cost = used([str(python), *run, "null", "--engine", engine])
-            manifest = pipeline.read_manifest(pipeline.find(spec, "null"))
-            assert manifest is not None
-            idle = cost.wall * (1 if engine == "serial" else 2) - manifest.seconds
-            row = line(engine, "", size, cost) | {"overhead ms a shard": f"{idle / manifest.shards * 1000:.1f}"}
-            table.append({name: value for name, value in row.items() if name != "by"})
-            shutil.rmtree(pipeline.find(spec, "null"))
-    show(f"a null step on {size:,} rows, {manifest.shards:,} shards", table)
-
-
 def line(name: str, who: str, size: int, cost: Used) -> dict[str, str]:
     return {
         "step": name, "by": who, "rows/s": f"{size / cost.wall:,.0f}", "wall s": f"{cost.wall:.1f}",
@@ -199,8 +168,4 @@ def write(folder: Path, size: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["executors"]:
-        executors(int(sys.argv[2]) if sys.argv[2:] else 1_000_000)
-    else:
-        main([int(one) for one in sys.argv[1:]] or SIZES)
-        executors(max(SIZES))
+    main([int(one) for one in sys.argv[1:]] or SIZES)

@@ -213,7 +213,11 @@ def test_two_nodes_read_their_rank_from_the_environment(house: House) -> None:
     rendered = house.launch("render", "min_o1/sft_short", *options)
     assert rendered.returncode == 0, rendered.stderr
     run = Path(rendered.stdout.strip())
-    assert subprocess.run(["bash", run / "local.sh", "data"], env=house.environ(), capture_output=True).returncode != 0
+    alone = subprocess.run(
+        ["bash", run / "local.sh", "data", "train"], env=house.environ(), capture_output=True, text=True
+    )
+    assert alone.returncode != 0
+    assert "2 nodes are needed: submit it (make sbatch/…), or start it on each with NODE_RANK" in alone.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -108,12 +108,15 @@ def test_the_script_runs_without_the_launcher_and_refuses_unknown_parts(house: H
     assert (wrong.returncode, "no part 'tain'" in wrong.stderr) == (2, True)
 
 
-def test_dry_run_prints_the_exact_submit_line(house: House) -> None:
+def test_dry_run_prints_the_exact_submit_lines(house: House) -> None:
     done = house.make("sbatch/min_o1/sft_short", "DRY_RUN=1", "SET=site=example time_limit=1:00:00")
     assert done.returncode == 0, done.stderr
-    word, option, script = done.stdout.split()
-    assert (word, option) == ("sbatch", "--parsable")
-    text = Path(script).read_text()
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[:2] + line[-1:] for line in lines] == [
+        ["sbatch", "--parsable", part] for part in ("data", "train", "eval", "report")
+    ]
+    assert "--time=1:00:00" in lines[1]
+    text = Path(lines[0][-2]).read_text()
     for line in ("--gres=gpu:4", "--nodes=1", "--time=1:00:00", "--partition=gpu", "--account=my_project"):
         assert f"#SBATCH {line}\n" in text
     assert "module load cuda/13.0\n" in text

@@ -27,6 +27,7 @@ from launchers.plugins import trackers
 from launchers.plugins.verl.planned import FOLDER
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
+HANDED_ON = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "TRACKIO_DIR")
 ENDING_S = 10
 GRACE_S = 60.0
 ENGINE = b"VLLM::EngineCore"  # the title of its process
@@ -91,9 +92,14 @@ def _train(folder: Path, config: Any) -> None:
     metrics.parent.mkdir(exist_ok=True)
     os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)  # verl truncates it: one for each attempt
     trackers.prepare(folder)
-    with _ray_folder(folder) as temporary:
+    joins = "RAY_ADDRESS" in os.environ  # a cluster on several nodes, which has not inherited this environment
+    with contextlib.nullcontext() if joins else _ray_folder(folder) as temporary:
         with open_dict(config):
-            config.ray_kwargs.ray_init._temp_dir = str(temporary)
+            if joins:
+                variables = {key: os.environ[key] for key in (FOLDER, *HANDED_ON) if key in os.environ}
+                config.ray_kwargs.ray_init.runtime_env = {"env_vars": variables}
+            else:
+                config.ray_kwargs.ray_init._temp_dir = str(temporary)
         import ray
 
         try:

@@ -25,17 +25,11 @@ if [ -n "${TMPDIR-}" ] && { [ -n "${TMPDIR:60}" ] || [ ! -w "$TMPDIR" ]; }; then
   note "TMPDIR=$TMPDIR is not used: it is too long for sockets (over 60 characters) or not writable; /tmp is"
   export TMPDIR=/tmp
 fi
-if [ -n "${CUDA_VISIBLE_DEVICES-}" ]; then
-  visible=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)
-  note "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: the run sees $visible GPUs"
-  [ "$visible" -ge 4 ] || { echo "error: the run needs 4 GPUs and CUDA_VISIBLE_DEVICES shows $visible: unset it, or choose another profile (HARDWARE=)" >&2; exit 2; }
-fi
 export PYTHONPATH=<repo>
 export PYTHONDONTWRITEBYTECODE=''
 export HF_HUB_DISABLE_TELEMETRY=1
 export DO_NOT_TRACK=1
 export VLLM_NO_USAGE_STATS=1
-
 # One process at a time works on a run; the launcher holds the lock for the script that it starts.
 if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
   exec {lock}>"$RUN/.lock"
@@ -48,16 +42,26 @@ CORE=$(python3 -m launchers.envs core)
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
 phase() { "$CORE" -m launchers.run.supervise "$RUN" "$@"; }
 
+need_gpus() {
+  [ -n "${CUDA_VISIBLE_DEVICES-}" ] || return 0
+  local visible
+  visible=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)
+  note "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: the run sees $visible GPUs"
+  [ "$visible" -ge "$1" ] || { echo "error: the run needs $1 GPUs and CUDA_VISIBLE_DEVICES shows $visible: unset it, or choose another profile (HARDWARE=)" >&2; exit 2; }
+}
+
 part_data() {
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps load,export
 }
 
 part_train() {
+  need_gpus 4
   LLAMAFACTORY=$(python3 -m launchers.envs llamafactory --device cuda)
   phase train after -- PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True TORCH_NCCL_AVOID_RECORD_STREAMS=1 "$LLAMAFACTORY" -m torch.distributed.run --nnodes 1 --nproc-per-node 4 --standalone -m launchers.plugins.llamafactory.train "$RUN"/train
 }
 
 part_eval() {
+  need_gpus 4
   VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
   phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate

@@ -33,7 +33,6 @@ export VLLM_NO_USAGE_STATS=1
 export OMP_NUM_THREADS=1
 export CUDA_VISIBLE_DEVICES=''
 export TOKENIZERS_PARALLELISM=false
-
 # One process at a time works on a run; the launcher holds the lock for the script that it starts.
 if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
   exec {lock}>"$RUN/.lock"

@@ -25,17 +25,11 @@ if [ -n "${TMPDIR-}" ] && { [ -n "${TMPDIR:60}" ] || [ ! -w "$TMPDIR" ]; }; then
   note "TMPDIR=$TMPDIR is not used: it is too long for sockets (over 60 characters) or not writable; /tmp is"
   export TMPDIR=/tmp
 fi
-if [ -n "${CUDA_VISIBLE_DEVICES-}" ]; then
-  visible=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)
-  note "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: the run sees $visible GPUs"
-  [ "$visible" -ge 8 ] || { echo "error: the run needs 8 GPUs and CUDA_VISIBLE_DEVICES shows $visible: unset it, or choose another profile (HARDWARE=)" >&2; exit 2; }
-fi
 export PYTHONPATH=<repo>
 export PYTHONDONTWRITEBYTECODE=''
 export HF_HUB_DISABLE_TELEMETRY=1
 export DO_NOT_TRACK=1
 export VLLM_NO_USAGE_STATS=1
-
 # One process at a time works on a run; the launcher holds the lock for the script that it starts.
 if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
   exec {lock}>"$RUN/.lock"
@@ -48,22 +42,47 @@ CORE=$(python3 -m launchers.envs core)
 # Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
 phase() { "$CORE" -m launchers.run.supervise "$RUN" "$@"; }
 
-part_data() {
-  VLLM=$(python3 -m launchers.envs vllm --device cuda)
+need_gpus() {
+  [ -n "${CUDA_VISIBLE_DEVICES-}" ] || return 0
+  local visible
+  visible=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)
+  note "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: the run sees $visible GPUs"
+  [ "$visible" -ge "$1" ] || { echo "error: the run needs $1 GPUs and CUDA_VISIBLE_DEVICES shows $visible: unset it, or choose another profile (HARDWARE=)" >&2; exit 2; }
+}
+
+part_data-1() {
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps math,amc_aime,olympiads,label,kept_math,kept_amc_aime,kept_olympiads
+}
+
+part_data-2() {
+  need_gpus 8
+  VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps maths_thoughts
+}
+
+part_data-3() {
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps apps,taco
+}
+
+part_data-4() {
+  need_gpus 8
+  VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase data '' -- "$VLLM" -m data_prep run "$RUN"/data/train.json --steps programs_thoughts
+}
+
+part_data-5() {
   phase data '' -- "$CORE" -m data_prep run "$RUN"/data/train.json --steps rewrite,programs,judged_programs,maths,judged_maths,right,long_thoughts,still_2,mix,decontaminate,export
 }
 
 part_train() {
+  need_gpus 8
   LLAMAFACTORY=$(python3 -m launchers.envs llamafactory --device cuda)
   phase train after -- PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True TORCH_NCCL_AVOID_RECORD_STREAMS=1 "$LLAMAFACTORY" -m torch.distributed.run --nnodes 1 --nproc-per-node 8 --standalone -m launchers.plugins.llamafactory.train "$RUN"/train
   phase merge after -- "$LLAMAFACTORY" -m llamafactory.cli export "$RUN"/train/merge.yaml
 }
 
 part_eval() {
+  need_gpus 8
   VLLM=$(python3 -m launchers.envs vllm --device cuda)
   phase eval after -- "$CORE" -m data_prep run "$RUN"/eval/after.spec.json --steps load
   phase eval after -- "$VLLM" -m data_prep run "$RUN"/eval/after.spec.json --steps generate
@@ -75,10 +94,18 @@ part_report() {
   phase report '' -- "$CORE" -m launchers report "$RUN"
 }
 
+part_data() {
+  part_data-1
+  part_data-2
+  part_data-3
+  part_data-4
+  part_data-5
+}
+
 [ $# -gt 0 ] || set -- data train eval report
 for part in "$@"; do
   case $part in
-    data|train|eval|report) "part_$part" ;;
+    data|train|eval|report|data-1|data-2|data-3|data-4|data-5) "part_$part" ;;
     *) echo "error: no part '$part' (there are: data, train, eval, report)" >&2; exit 2 ;;
   esac
 done

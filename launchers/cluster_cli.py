@@ -1,0 +1,150 @@
+"""The launcher's verbs for clusters: submit, stage, logs, cancel, sweep."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launchers.cli import (
+    RUNS,
+    FromMake,
+    Json,
+    Name,
+    Out,
+    Scale,
+    Set,
+    _given,
+    _locate,
+    _print_json,
+    _refuse_oversize,
+    app,
+)
+from launchers.errors import UserError, fail
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]
+
+
+@app.command()
+def submit(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, from_make: FromMake = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Render the run and hand it to Slurm: a job for each part, after those of the same run that are still there."""
+    from launchers.checks import requirements
+    from launchers.plan import estimate
+    from launchers.plan.plan import PARTS
+    from launchers.run import directory as rundir
+    from launchers.run import stage as staging
+    from launchers.run import status as states
+    from launchers.run import submit as submitting
+    from launchers.targets import slurm
+
+    run = _locate(name, _given(scale, set_, from_make), out, first="pass" if dry_run else "refuse")
+    if dry_run:
+        if text := estimate.oversize(run.plan):
+            print(f"warning: {text}", file=sys.stderr)
+        rundir.prepare(run)
+        lines = [shlex.join(line) for line in slurm.submit_lines(run.plan)]
+        if as_json:
+            _print_json({"run": str(run.path), "submitted": False, "jobs": [{"line": line} for line in lines]})
+        else:
+            print("\n".join(lines))
+        return
+    if run.finished:
+        raise fail("this run is finished: nothing to submit", str(run.path))
+    if states.is_locked(run.path):
+        raise fail("this run is being worked on by another process", str(run.path))
+    if missing := requirements.faults(run.plan, PARTS):
+        raise UserError(*missing)
+    staging.check(run.plan)
+    _refuse_oversize(run)
+    run = rundir.pinned(run)
+    rundir.prepare(run)
+    jobs = submitting.submit(run)
+    if as_json:
+        _print_json({"run": str(run.path), "submitted": True, "jobs": [vars(job) for job in jobs]})
+    for job in () if as_json else jobs:
+        print(f"{job.job} {job.name}" + (f" (after job {job.after[-1]} of the same run)" if job.after else ""))
+
+
+@app.command()
+def stage(
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+    from_make: FromMake = False,
+) -> None:  # fmt: skip
+    """On a login node: fetch environments, models and rows for compute nodes without a network."""
+    from launchers.run import directory as rundir
+    from launchers.run import stage as staging
+
+    run = rundir.pinned(_locate(name, _given(scale, set_, from_make), out))
+    rundir.prepare(run)
+    lines = staging.stage(run)
+    if as_json:
+        _print_json({"run": str(run.path), "staged": lines})
+    else:
+        print("\n".join(lines))
+
+
+@app.command()
+def cancel(run: RunDir, as_json: Json = False) -> None:
+    """Cancel the Slurm jobs of a run."""
+    from launchers.run import submit as submitting
+
+    if not (run / "run.json").is_file():
+        raise fail("not a run directory (it has no run.json)", str(run))
+    jobs = submitting.cancel(run)
+    if as_json:
+        _print_json({"run": str(run), "cancelled": jobs})
+    else:
+        print(f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no job of this run")
+
+
+@app.command()
+def logs(
+    run: RunDir, as_json: Json = False,
+    lines: Annotated[int, typer.Option("--lines", min=1, help="of each log")] = 20,
+) -> None:  # fmt: skip
+    """The ends of a run's newest logs, and the usual failures recognised in them with what to change."""
+    from launchers.run import failures
+
+    if not (run / "run.json").is_file():
+        raise fail("not a run directory (it has no run.json)", str(run))
+    found = failures.as_json(run, lines)
+    if as_json:
+        _print_json(found)
+    else:
+        failures.print_all(found)
+
+
+@app.command()
+def sweep(
+    name: Name, grid: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE,VALUE…")] = None,
+    scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="as arrays; otherwise here, one after another")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
+) -> None:  # fmt: skip
+    """Every combination of the values, with every seed (seed=1,2,3), and one page that compares them."""
+    from launchers.study import run as studying
+    from launchers.study import sweep as sweeping
+
+    given = _given(scale, set_, from_make)
+    words = grid or (shlex.split(os.environ.get("GRID", "")) if from_make else [])
+    asked = sweeping.study_of(name, words, given.scale, given.settings)
+    if not on_slurm and not dry_run:
+        found = studying.execute(asked, out)
+        _print_json(found) if as_json else print(found["report"])
+        studying.verdict(found)
+        return
+    prepared = sweeping.prepare(asked, out)
+    lines = [shlex.join(line) for line in prepared.lines]
+    jobs = [] if dry_run else sweeping.submit(prepared)
+    if as_json:
+        _print_json({"study": str(prepared.path), "lines": lines, "jobs": jobs})
+    else:
+        print("\n".join(lines if dry_run else [*jobs, str(prepared.path)]))

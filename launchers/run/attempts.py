@@ -1,0 +1,70 @@
+"""The start of a Slurm job: records the attempt, and ends the job where another one makes no sense.
+
+    python -m launchers.run.attempts RUN MAX [PART…]
+
+job.sbatch calls it. A job that is requeued keeps its number, and Slurm sets no limit to that: after MAX starts, or
+after IDLE trainings that came no further than the ones before, the job is given up. Exit status 3 then, 2 for machines
+that are not what the run needs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from launchers.run import directory as rundir
+from launchers.run import events
+
+IDLE = 3
+DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 0 where the job may begin."""
+    run, most, parts = Path(argv[0]), int(argv[1]), list(argv[2:])
+    job, restarts = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    past = [event for event in events.read(run) if event["event"] in ("attempt", "train_step")]
+    reached = max((event["step"] for event in past if event["event"] == "train_step"), default=0)
+    events.append(
+        run, "attempt", job=job, attempt=restarts + 1, parts=parts, step=reached, host=socket.gethostname(),
+        nodes=os.environ.get("SLURM_JOB_NODELIST", ""), cpus=len(os.sched_getaffinity(0)),
+    )  # fmt: skip
+    steps = [event["step"] for event in past if event["event"] == "attempt" and event.get("job") == job] + [reached]
+    if restarts >= most:
+        return _refuse(f"job {job} was started {restarts} times before (max_attempts of the site): given up", 3)
+    if "train" in parts and len(steps) > IDLE and len(set(steps[-IDLE - 1 :])) == 1:
+        return _refuse(f"{IDLE} attempts ended before step {reached + 1}: see logs, or lower train.save_every", 3)
+    if "train" in parts and (fault := _machines(run)):
+        return _refuse(fault, 2)
+    return 0
+
+
+def _machines(run: Path) -> str | None:
+    """How the allocation differs from the profile that the run is planned for."""
+    plan = rundir.at(run).plan
+    nodes, profile = int(os.environ.get("SLURM_JOB_NUM_NODES") or 1), plan.resolved.recipe.hardware
+    if nodes < plan.hardware.nodes:
+        return f"the job has {nodes} nodes, and {profile} needs {plan.hardware.nodes}: submit it by make sbatch/…"
+    models = {_model(path) for path in DRIVER.glob("*/information")} if plan.hardware.device == "cuda" else set()
+    if others := sorted(model for model in models if plan.hardware.accelerator not in model):
+        print(
+            f"warning: {socket.gethostname()} has {', '.join(others)}, and {profile} says {plan.hardware.accelerator}"
+        )
+    return None
+
+
+def _model(path: Path) -> str:
+    lines = [line.partition(":")[2].strip() for line in path.read_text().splitlines() if line.startswith("Model:")]
+    return lines[0] if lines else "a GPU of unknown model"
+
+
+def _refuse(why: str, status: int) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""The ends of a run's newest logs, and the usual failures recognised in them (configs/failures.yaml).
+
+make logs RUN=<dir>        python -m launchers logs <dir>
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from launchers.envs import REPO
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import shown
+from launchers.run import directory as rundir
+from launchers.targets import slurm
+
+FILE = REPO / "configs" / "failures.yaml"
+TAIL_BYTES = 200_000  # of each log that is searched
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recognised failure: its name, the line that shows it, where that stands, and what to change."""
+
+    name: str
+    line: str
+    where: str
+    change: str
+
+
+@lru_cache(maxsize=1)
+def _known() -> list[tuple[str, re.Pattern[str], str]]:
+    tree = yaml_tree.load(FILE, str(FILE.relative_to(REPO))).plain()
+    return [(name, re.compile(one["pattern"]), one["change"]) for name, one in tree.items()]
+
+
+def recognise(text: str, where: str) -> list[Failure]:
+    """Failures that the lines of a text show, each once, with the first line."""
+    found: dict[str, Failure] = {}
+    for line in text.splitlines():
+        for name, pattern, change in _known():
+            if name not in found and pattern.search(line):
+                found[name] = Failure(name, line.strip()[:300], where, change)
+    return list(found.values())
+
+
+def newest_logs(run: Path) -> list[Path]:
+    """Logs of the newest attempt, and of the newest Slurm job."""
+    attempts = sorted(path for path in (run / "logs").glob("*") if path.is_dir())
+    jobs = sorted((run / "logs").glob("slurm-*.out"), key=lambda path: path.stat().st_mtime)
+    return [*sorted(attempts[-1].glob("*.log") if attempts else ()), *jobs[-1:]]
+
+
+def of_run(run: Path) -> list[Failure]:
+    """Failures in a run's newest logs and in Slurm's states of its jobs."""
+    states = slurm.states(list(rundir.jobs(run)))
+    found = [one for job, (state, _) in states.items() for one in recognise(state, f"Slurm, job {job}")]
+    for log in newest_logs(run):
+        found += recognise(tail(log), shown(log))
+    return list({one.name: one for one in reversed(found)}.values())[::-1]
+
+
+def tail(log: Path, lines: int | None = None) -> str:
+    """The end of a log that may be large."""
+    with log.open("rb") as handle:
+        handle.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        text = handle.read().decode(errors="replace")
+    return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
+
+def as_json(run: Path, lines: int) -> dict[str, Any]:
+    """Logs with their last lines, and the failures."""
+    logs = {str(log): tail(log, lines) for log in newest_logs(run)}
+    return {"run": str(run), "logs": logs, "failures": [vars(one) for one in of_run(run)]}
+
+
+def print_all(found: dict[str, Any]) -> None:
+    """For people."""
+    for log, text in found["logs"].items():
+        print(f"== {shown(Path(log))}\n{text}\n")
+    for one in found["failures"]:
+        print(f"{one['name']}: {one['line']}\n  {one['where']}\n  change: {one['change']}")
+    if not found["logs"]:
+        print("no logs yet")

@@ -1,0 +1,143 @@
+"""Starts a command on all nodes of a Slurm allocation, from the first of them.
+
+    python -m launchers.run.nodes torchrun NODES GPUS -- PYTHON -m torch.distributed.run …
+    python -m launchers.run.nodes ray NODES GPUS [SETTINGS VLLM_PYTHON PHASE] -- PYTHON -m …
+
+torchrun: a task of each node runs the command, with rank, address and port of the first node in PET_… (which torchrun
+reads). ray: a task of each node is a node of a Ray cluster of this job's own, on which the command then runs here, with
+RAY_ADDRESS set; each node has a server of the reward model where that is named. Either ends with the other: a lost node
+or head ends the command, whose exit status is ours.
+Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and MASTER_PORT.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data_prep.inference.vllm.server import START_TIMEOUT_S
+from launchers.envs import interpreter
+from launchers.run.node import free_ports, own_address, service_port
+from rewards.model.http import URL_VARIABLE
+
+READY_S = 300.0  # for all nodes to have joined
+LOOK_EVERY_S = 0.5
+FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
+BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+TAIL = 40  # lines of another node's log that are shown when it fails
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status of the command, or 1 where it could not be started on all nodes."""
+    split = argv.index("--")
+    kind, nodes, gpus, beside, command = argv[0], int(argv[1]), argv[2], argv[3:split], list(argv[split + 1 :])
+    if "SLURM_JOB_ID" not in os.environ:
+        return _by_hand(kind, nodes, command)
+    hosts = _output("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+    if len(hosts) < nodes:
+        return _error(f"the allocation has {len(hosts)} nodes, {nodes} are needed")
+    address = own_address(_node_address(hosts[1]))
+    first = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % JOBS * BLOCK
+    (port,) = free_ports(1, first, BLOCK)
+    base = Path(os.environ.get("POSTTRAIN_LOG") or "nodes.log")
+    if kind == "ray":  # nobody else on these hosts can use the cluster: a task on it runs any code as this user
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    logs = [base.with_suffix(f".node{rank}.log") for rank in range(nodes)]
+    core = str(interpreter("core"))  # not a copy on this node's own disk, which others may still lack
+    task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *beside, "--", *command]
+    srun = [
+        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0",
+        f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', '1')}", "--export=ALL", "--mem=0", "--unbuffered",
+        *shlex.split(os.environ.get("POSTTRAIN_SRUN", "")), *shlex.split(os.environ.get("POSTTRAIN_INSIDE", "")), *task,
+    ]  # fmt: skip
+    if kind == "ray":
+        status = _on_ray(srun, command, f"{address}:{port}", nodes, bool(beside))
+    else:
+        status = subprocess.run(srun, check=False).returncode
+    if status:
+        _show(logs[1 if kind == "torchrun" else 0 :])
+    return status
+
+
+def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: int, service: bool) -> int:
+    """Start the cluster, wait for its nodes, run the command on it, and end it."""
+    host, _, port = address.partition(":")
+    environ = {**os.environ, "RAY_ADDRESS": address, "VLLM_HOST_IP": host}
+    if service:
+        environ[URL_VARIABLE] = f"http://127.0.0.1:{service_port(int(port), 0)}"
+    cluster = subprocess.Popen(srun)
+    try:
+        ready = [
+            command[0],
+            "-m",
+            "launchers.run.ray_ready",
+            address,
+            str(nodes),
+            str(READY_S + START_TIMEOUT_S * service),
+        ]
+        for argv in (ready, command):
+            if (status := _beside(cluster, argv, environ)) != 0:
+                return status
+        return 0
+    finally:
+        cluster.terminate()
+        try:
+            cluster.wait(30)
+        except subprocess.TimeoutExpired:
+            cluster.kill()
+
+
+def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Exit status of a command; 1 where the cluster ends first, which ends the command, too."""
+    with subprocess.Popen(argv, env=environ) as process:
+        while (status := process.poll()) is None:
+            if cluster.poll() is not None:
+                process.terminate()
+                return _error(f"the Ray cluster ended (srun: exit {cluster.returncode}): a node or its head is lost")
+            time.sleep(LOOK_EVERY_S)
+    return status if status >= 0 else 128 - status
+
+
+def _by_hand(kind: str, nodes: int, command: Sequence[str]) -> int:
+    given = {f"PET_{name}": os.environ[name] for name in BY_HAND if name in os.environ}
+    if kind != "torchrun" or len(given) < len(BY_HAND):
+        by_hand = f", or start it on each with {', '.join(BY_HAND)} set" if kind == "torchrun" else ""
+        return _error(f"{nodes} nodes are needed: submit it (make sbatch/…){by_hand}")
+    return subprocess.run(command, env={**os.environ, **given}, check=False).returncode
+
+
+def _node_address(host: str) -> str:
+    """A node's address as Slurm knows it: its own name for itself may mean the loopback interface."""
+    words = _output("scontrol", "show", "node", host).split()
+    return next((word.partition("=")[2] for word in words if word.startswith("NodeAddr=")), host)
+
+
+def _output(*words: str) -> str:
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _show(logs: Sequence[Path]) -> None:
+    """The ends of other nodes' logs, for this one's, in which a failure is looked for."""
+    for log in logs:
+        if log.is_file():
+            print(f"--- {log}")
+            print("\n".join(log.read_text(errors="replace").splitlines()[-TAIL:]), flush=True)
+
+
+def _error(text: str) -> int:
+    print(f"error: {text}", flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (OSError, subprocess.CalledProcessError, socket.gaierror) as problem:
+        sys.exit(_error(str(problem)))

@@ -1,0 +1,40 @@
+"""Waits until all nodes of a Ray cluster are there; runs in the environment that has this Ray.
+
+<python> -m launchers.run.ray_ready ADDRESS NODES SECONDS
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from launchers.run.node import wait_for
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 1, with a line that says what is missing, when the time is over."""
+    address, wanted, end = argv[0], int(argv[1]), time.monotonic() + float(argv[2])
+    try:
+        wait_for(address, float(argv[2]))
+    except OSError as problem:
+        print(f"error: Ray's head: {problem}", flush=True)
+        return 1
+    import ray
+
+    ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    while len(nodes := [node for node in ray.nodes() if node["Alive"]]) < wanted:
+        if time.monotonic() > end:
+            seen = ", ".join(node["NodeManagerHostname"] for node in nodes)
+            print(f"error: {len(nodes)} of {wanted} nodes have joined the Ray cluster ({seen})", flush=True)
+            return 1
+        time.sleep(0.5)
+    for node in nodes:
+        has = {name: node["Resources"].get(name, 0) for name in ("CPU", "GPU")}
+        print(f"Ray node {node['NodeManagerHostname']} {node['NodeManagerAddress']}: {has}", flush=True)
+    ray.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

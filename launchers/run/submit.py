@@ -1,0 +1,85 @@
+"""Hands a run to Slurm as a chain of jobs (targets/jobs.py), and takes it back.
+
+make sbatch/<family>/<recipe>        make cancel RUN=<dir>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launchers import envs
+from launchers.errors import RunError
+from launchers.run import directory as rundir
+from launchers.run.directory import Run
+from launchers.run.execute import only_one
+from launchers.targets import environments, slurm
+from launchers.targets.jobs import job_parts
+from launchers.targets.slurm import ALIVE, NEVER
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that Slurm has taken: its number, its name, and the jobs of an earlier submission that it waits for."""
+
+    job: str
+    name: str
+    after: tuple[str, ...] = ()
+
+
+def alive(run: Path) -> list[str]:
+    """Jobs of a run that Slurm still has and that can still start; those it has under the run's name, too.
+
+    A submission that timed out on its way may have been accepted: its jobs are known by their comment only.
+    """
+    known = [
+        job for job, (state, why) in slurm.states(list(rundir.jobs(run))).items() if state in ALIVE and why != NEVER
+    ]
+    listed = slurm.tool("squeue", "--noheader", "--me", "--format=%i|%r|%k") or ""
+    rows = [line.strip().split("|", 2) for line in listed.splitlines()]
+    named = [job for job, why, text in rows if text == run.name and why != NEVER]
+    return sorted({*known, *named}, key=lambda job: int(job.partition("_")[0]))
+
+
+def submit(run: Run) -> list[Submitted]:
+    """Submit all jobs of a run, behind those of it that are still there. Raises RunError with none of them left.
+
+    The first is held until all are there: a dependency on a job that has ended already can be refused.
+    """
+    with only_one(run.path / ".submit", "submission"):
+        cancel(run.path, only_dead=True)
+        before, jobs, done = alive(run.path), job_parts(run.plan), list[Submitted]()
+        for job in jobs:  # before gigabytes of environments are built
+            slurm.submit(slurm.submit_command(run.plan, job), only_test=True)
+        for env in environments(run.plan):
+            envs.ensure(env, run.plan.hardware.device)
+            if env == run.plan.backend.env and run.plan.adds_trackers:
+                envs.add_trackers(env, run.plan.hardware.device)
+        try:
+            for job in jobs:
+                after, kind = ([done[-1].job], "afterok") if done else (before, "afterany")
+                line = slurm.submit_command(run.plan, job, after, kind)
+                number = slurm.submit(line if done else [*line[:1], "--hold", *line[1:]])
+                done.append(Submitted(number, job.name, () if done else tuple(before)))
+                rundir.add_job(run.path, number, job.name)
+        except RunError:
+            _scancel([one.job for one in done])
+            raise
+        if slurm.tool("scontrol", "release", done[0].job) is None:
+            raise RunError(f"job {done[0].job} is submitted, but held: scontrol release {done[0].job}")
+    return done
+
+
+def cancel(run: Path, only_dead: bool = False) -> list[str]:
+    """Cancel the jobs of a run that Slurm still has, or only those that can never start; returns their numbers."""
+    known = slurm.states(list(rundir.jobs(run)))
+    dead = [job for job, (state, why) in known.items() if state in ALIVE and why == NEVER]
+    wanted = dead if only_dead else [*dict.fromkeys([*alive(run), *dead])]
+    _scancel(wanted)
+    return wanted
+
+
+def _scancel(jobs: Sequence[str]) -> None:
+    if jobs and slurm.tool("scancel", *jobs) is None:
+        raise RunError(f"scancel failed: the cluster may still have the jobs {', '.join(jobs)}")

@@ -1,0 +1,169 @@
+"""A grid over one recipe as a study: every combination with every seed, here or as arrays on Slurm, and one page.
+
+    make sweep/<family>/<recipe> GRID="train.learning_rate=1e-6,3e-6 seed=1,2,3"        (SLURM=1, DRY_RUN=1)
+    python -m launchers.study.sweep STUDY        # the page of a sweep's folder, from what its runs have left
+
+On Slurm each part of the runs is an array; a run's part starts when the part before of the same run has ended well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launchers.envs import REPO
+from launchers.errors import RunError, fail
+from launchers.plan.plan import Plan
+from launchers.recipe import compose
+from launchers.recipe import positions as yaml_tree
+from launchers.recipe.compose import Overrides
+from launchers.render import template, write
+from launchers.run import directory as rundir
+from launchers.run.directory import Run
+from launchers.study import run as studying
+from launchers.study import spec
+from launchers.study.spec import Setting, Study, StudyFile
+from launchers.targets import slurm
+from launchers.targets.jobs import JobPart, job_parts
+
+RUNS, SCRIPT, SEED = "runs.txt", "sweep.sbatch", ("seed", "train.seed")
+
+
+def study_of(name: str, grid: Sequence[str], scale: str | None = None, extra: Sequence[Setting] = ()) -> Study:
+    """The study that a grid's `key=value,value` words ask for. Raises UserError."""
+    axes: dict[str, list[str]] = {}
+    for key, text, _ in compose.parse_settings(grid, "GRID"):
+        values = [text] if text[:1] in "[{" else [value.strip() for value in text.split(",")]
+        if key in axes or not all(values) or len(set(values)) < len(values):
+            raise fail(f"{key}={text}: each key once, and its values once each", "GRID")
+        axes[key] = values
+    seeds = [axes.pop(key) for key in SEED if key in axes]
+    if not axes:
+        raise fail('name what varies, e.g. "train.learning_rate=1e-6,3e-6 seed=1,2,3"', "GRID")
+    own = compose.resolve(name, Overrides(scale, tuple(extra))).recipe.train.seed
+    cells: dict[str, dict[str, Any]] = {}
+    for choice in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, choice, strict=True))
+        label = "-".join(f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items())
+        cell = re.sub(r"[^\w-]+", "_", label)[:60]
+        set_ = {key: yaml_tree.parse(value, "GRID").plain() for key, value in chosen.items()}
+        cells[f"{cell}-{len(cells)}" if cell in cells else cell] = {"recipe": name, "set": set_}
+    ask = f"Which {' and '.join(axes)} is best?"
+    said = {
+        "seeds": spec.parse_seeds(",".join(seeds[0])) if seeds else [own], "by": "task", "cells": cells,
+        "questions": [{"ask": ask, "compare": list(cells)}],
+    }  # fmt: skip
+    return Study(
+        name.partition("/")[0], scale, StudyFile.model_validate(said), yaml_tree.parse(json.dumps(said), "GRID"),
+        tuple(extra),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep for Slurm: its folder, its runs in order, and the lines that submit its arrays and its page."""
+
+    path: Path
+    runs: list[Run]
+    lines: list[list[str]]
+
+
+def prepare(study: Study, out: Path) -> Sweep:
+    """Write every run's directory and the sweep's. Raises UserError."""
+    resolved = spec.check(study, out)
+    path = studying.locate(study, resolved, out)
+    entries = [studying.Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
+    runs = [rundir.locate(study.resolve(entry.cell, entry.seed), out) for entry in entries]
+    chains = [job_parts(run.plan) for run in runs]
+    if len({tuple(_asks(job) for job in chain) for chain in chains}) > 1:
+        raise fail("runs of one array ask for the same machines: submit each hardware by itself", "GRID")
+    for entry, run in zip(entries, runs, strict=True):
+        entry.run = os.path.relpath(run.path, path)
+        rundir.prepare(run)
+    head = studying._record(study, resolved, path)
+    write(
+        path / studying.RECORD,
+        json.dumps({**head, "status": "submitted", "runs": [vars(e) for e in entries]}, indent=1),
+    )
+    write(path / RUNS, "".join(f"{run.path}\n" for run in runs))
+    (path / "logs").mkdir(exist_ok=True)
+    text = (runs[0].path / "job.sbatch").read_text()
+    header = [
+        line for line in text.splitlines() if line.startswith("#SBATCH") and not re.search("--(job-name|output)=", line)
+    ]
+    write(
+        path / SCRIPT,
+        template("sweep.sbatch.j2").render(header=header, path=path, repo=REPO, **_page(path)),
+    )
+    return Sweep(path, runs, _lines(path, runs[0].plan, chains[0], len(runs)))
+
+
+def _asks(job: JobPart) -> tuple[object, ...]:
+    return job.name, job.nodes, job.gpus, job.cpus
+
+
+def _page(path: Path) -> dict[str, str]:
+    output = (str(path / "logs").replace("%", "%%") + "/slurm-%A_%a.out").replace('"', '\\"')
+    return {"output": f'"{output}"' if " " in output else output}
+
+
+def _lines(path: Path, plan: Plan, jobs: Sequence[JobPart], count: int) -> list[list[str]]:
+    lines, before = [], list[str]()
+    for job in jobs:
+        line = slurm.submit_command(plan, job, before, "aftercorr")
+        lines.append([*line[:2], f"--array=0-{count - 1}", *line[2:-2], str(path / SCRIPT), job.name])
+        before = [slurm.job_name(plan, job.name)]
+    page = slurm.submit_command(plan, jobs[-1], before, "afterany")
+    page = [f"--job-name={slurm.job_name(plan, 'page')}" if "--job-name" in word else word for word in page]
+    return [*lines, [*page[:-2], str(path / SCRIPT), "page"]]
+
+
+def submit(sweep: Sweep) -> list[str]:
+    """Submit the arrays and the page's job; returns their numbers. Raises RunError with none of them left."""
+    limit = re.search(r"MaxArraySize\s*=\s*(\d+)", slurm.tool("scontrol", "show", "config") or "")
+    if limit and len(sweep.runs) > int(limit[1]):
+        raise fail(f"{len(sweep.runs)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")
+    jobs: list[str] = []
+    try:
+        for line in sweep.lines:
+            kind = next((word for word in line if word.startswith("--dependency=")), "").partition(":")[0]
+            jobs.append(
+                slurm.submit([f"{kind}:{jobs[-1]}" if word.startswith("--dependency=") else word for word in line])
+            )
+    except RunError:
+        slurm.tool("scancel", *jobs)
+        raise
+    for index, run in enumerate(sweep.runs):
+        for job, line in zip(jobs, sweep.lines[:-1], strict=False):
+            rundir.add_job(run.path, f"{job}_{index}", line[-1])
+    return jobs
+
+
+def collect(path: Path) -> dict[str, Any]:
+    """Bring a sweep's record up to what its runs have left, and write its page."""
+    from launchers.run import failures
+    from launchers.study import page
+
+    record = json.loads((path / studying.RECORD).read_text())
+    for entry in record["runs"]:
+        run = (path / entry["run"]).resolve()
+        entry["status"] = "done" if rundir.at(run).finished else "failed"
+        found = failures.of_run(run) if entry["status"] == "failed" else []
+        entry["reason"] = (
+            f"{found[0].name}: {found[0].change}" if found else None if entry["status"] == "done" else "see its logs"
+        )
+    record["status"] = "done" if all(entry["status"] == "done" for entry in record["runs"]) else "failed"
+    write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    page.build(path)
+    return {"study": str(path), "report": str(path / "report.html"), **record}
+
+
+if __name__ == "__main__":
+    studying.verdict(collect(Path(sys.argv[1])))

@@ -1,0 +1,125 @@
+"""The jobs of a run for a scheduler, each with what it needs: data, training, evaluation, report, in this order.
+
+A part's consecutive commands with and without GPUs are jobs of their own (data-1, data-2, …), so that no GPU waits for
+an API or for a CPU. local.sh has a function for each.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from launchers.backends.base import Command, EnvPython
+from launchers.plan import estimate
+from launchers.plan.plan import PART_OF, PARTS, Plan
+
+CPU_JOB = 16  # CPUs of a job without GPUs on machines that have some
+REPORT = (2, 8.0, "30:00")  # CPUs, GB, time
+HOURS_MARGIN = 1.5  # of the estimated training time, which leaves out checkpoints and start
+START_HOURS = 1.0
+
+
+@dataclass(frozen=True)
+class JobPart:
+    """One job: its name for local.sh, the part it belongs to, and its resources on each of its nodes."""
+
+    name: str
+    part: str
+    commands: tuple[Command, ...]
+    nodes: int
+    gpus: int
+    cpus: int
+    memory_gb: float
+    time: str
+
+
+def job_parts(plan: Plan) -> list[JobPart]:
+    """The jobs of a run, in order; parts that have nothing to do have none."""
+    found = []
+    for part in PARTS:
+        commands = [c for c in plan.commands if PART_OF.get(c.phase, c.phase) == part]
+        groups = [list(group) for _, group in groupby(commands, key=lambda c: _runs(plan, part, c))]
+        for number, group in enumerate(groups, 1):
+            found.append(_job(plan, f"{part}-{number}" if len(groups) > 1 else part, part, group))
+    return found
+
+
+def _runs(plan: Plan, part: str, command: Command) -> object:
+    """What commands of one job have in common; of parts other than data all are one job."""
+    return (gpus(plan, command) > 0, _nodes(plan, command)) if part == "data" else None
+
+
+def _nodes(plan: Plan, command: Command) -> int:
+    return plan.hardware.nodes if command.across else 1
+
+
+def _job(plan: Plan, name: str, part: str, commands: list[Command]) -> JobPart:
+    machine, limit = plan.hardware, plan.resolved.recipe.time_limit
+    wanted = max(gpus(plan, command) for command in commands)
+    nodes = max(_nodes(plan, command) for command in commands)
+    cpus, memory = machine.cpus, machine.host_memory_gb
+    if part == "report":
+        cpus, memory, limit = min(cpus, REPORT[0]), min(memory, REPORT[1]), _shorter(limit, REPORT[2])
+    elif machine.gpus_per_node and not (nodes > 1 and not wanted):
+        share = wanted / machine.gpus_per_node if wanted else min(1.0, CPU_JOB / cpus)
+        cpus, memory = math.ceil(cpus * share), math.ceil(memory * share)
+    if part == "train" and machine.device == "cuda":
+        limit = _training_time(plan, limit)
+    return JobPart(name, part, tuple(commands), nodes, wanted, cpus, memory, limit)
+
+
+def _training_time(plan: Plan, limit: str) -> str:
+    """The recipe's limit, or less where the estimate of the trainings is well below it."""
+    guess = estimate.estimate(plan)
+    if guess is None or guess.hours is None:
+        return limit
+    minutes = math.ceil(60 * len(plan.jobs) * (HOURS_MARGIN * guess.hours + START_HOURS))
+    return _shorter(limit, f"{minutes // 60}:{minutes % 60:02}:00")
+
+
+def gpus(plan: Plan, command: Command) -> int:
+    """GPUs of a node that a command uses, with those of the reward model's server beside it."""
+    node = plan.hardware.gpus_per_node
+    if not node or command.phase in ("train", "merge"):
+        return node
+    given = plan.resolved.recipe.reward_model
+    beside = given.gpus if command.service and given is not None and given.placement == "own_gpus" else 0
+    if command.argv[0] != "vllm":
+        return beside
+    names = command.argv[6].split(",")
+    steps = [step for step in plan.specs[command.argv[4]].steps if step.name in names]
+    return min(node, max(_engines(step.params, node - beside) for step in steps) + beside)
+
+
+def _engines(params: dict[str, Any], free: int) -> int:
+    """GPUs of a step's own vLLM servers; without `replicas` it fills the machine. A model outside vLLM takes one."""
+    if "model" not in params:
+        return 1
+    each = int(params.get("tensor_parallel") or 1)
+    return each * int(params.get("replicas") or max(1, free // each))
+
+
+def environments(part: JobPart) -> list[str]:
+    """The environments that a job's commands use, beside core."""
+    used = {str(word) for command in part.commands for word in command.words if isinstance(word, EnvPython)}
+    return sorted(used - {"core"})
+
+
+def seconds(limit: str) -> int:
+    """A time limit as Slurm reads it (minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S) in seconds."""
+    days, dash, rest = limit.rpartition("-")
+    numbers = [int(number) for number in re.split(":", rest)]
+    if dash:
+        hours, minutes, secs = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:
+        hours, minutes, secs = numbers
+    else:
+        hours, (minutes, secs) = 0, [*numbers, 0][:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + secs
+
+
+def _shorter(one: str, other: str) -> str:
+    return min(one, other, key=seconds)

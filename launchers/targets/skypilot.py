@@ -1,0 +1,34 @@
+"""skypilot.yaml: the whole run as one SkyPilot task, for clouds; `render --target skypilot`."""
+
+from __future__ import annotations
+
+import shlex
+
+from launchers.errors import UserError
+from launchers.plan.plan import Plan
+from launchers.render import template
+from launchers.targets.local import environments
+from launchers.targets.slurm import job_name
+
+FILE = "skypilot.yaml"
+
+
+def skypilot_task(plan: Plan) -> str:
+    """The text of skypilot.yaml. Raises UserError for what it cannot start on several nodes."""
+    resolved, commands = plan.resolved, plan.commands
+    if any(command.across[:1] == ("ray",) for command in commands):
+        raise UserError(resolved.fault("hardware", "a Ray cluster on several nodes is for Slurm: take one node here"))
+    words = [resolved.name, *(["--scale", resolved.scale] if resolved.scale else [])]
+    for key, value, _ in resolved.overrides.settings:
+        words += ["--set", f"{key}={value}"]
+    keys = {
+        step.params["api_key_env"]
+        for spec in plan.specs.values()
+        for step in spec.steps
+        if "api_key_env" in step.params
+    }
+    return template("skypilot.yaml.j2").render(
+        name=resolved.name, scale=resolved.scale, job_name=job_name(plan), file=plan.run / FILE, hardware=plan.hardware,
+        envs=environments(plan), words=[shlex.quote(word) for word in words],
+        secrets=sorted({"HF_TOKEN", *(key for key in keys if key and key.isidentifier())}),
+    )  # fmt: skip

@@ -1,0 +1,222 @@
+"""The chain of jobs of a run: what each asks for, on one node and on several, and how that becomes sbatch's lines."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launchers.checks import preflight
+from launchers.plan import plan as planning
+from launchers.plan.plan import Plan
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.run import attempts, events, failures
+from launchers.run import directory as rundir
+from launchers.run.node import free_ports, interface_of, own_address
+from launchers.targets import slurm
+from launchers.targets.jobs import JobPart, job_parts, seconds
+from tests.conftest import REPO, House
+
+TWO_NODES = ("sky_t1/sft_2x8", "long_cot/grpo_2x8", "bleuberi/grpo_2x8")
+
+
+def made(name: str, *settings: str, scale: str | None = None, run: Path = Path("/run")) -> Plan:
+    overrides = Overrides(scale, tuple(compose.parse_settings(settings)))
+    resolved, faults = preflight.check(compose.resolve(name, overrides))
+    assert not faults
+    return planning.build(resolved, run)
+
+
+def jobs(name: str, *settings: str) -> dict[str, JobPart]:
+    return {job.name: job for job in job_parts(made(name, *settings))}
+
+
+def test_generation_has_gpus_and_what_an_api_or_a_cpu_does_has_none() -> None:
+    found = jobs("sky_t1/flash")
+    assert {name: job.gpus for name, job in found.items()} == {
+        "data-1": 0, "data-2": 8, "data-3": 0, "train": 8, "eval": 8, "report": 0,
+    }  # fmt: skip
+    assert (found["data-1"].cpus, found["train"].cpus, found["report"].cpus) == (16, 96, 2)
+    assert jobs("min_o1/sft_short")["data"].gpus == 0
+    labelled_by_an_api = jobs("skill_mix/sft_gold")
+    assert labelled_by_an_api["data"].gpus == 0
+
+
+@pytest.mark.parametrize("name", TWO_NODES)
+def test_only_the_machines_of_a_recipe_for_two_nodes_differ(name: str) -> None:
+    family = name.partition("/")[0]
+    base = {"sky_t1": "sft", "long_cot": "grpo_llama_instruct_think", "bleuberi": "grpo"}[family]
+    two, one = (compose.resolve(one, Overrides(None)).recipe.model_dump() for one in (name, f"{family}/{base}"))
+    differing = {key for key in two if two[key] != one[key]}
+    assert differing == {"hardware", "extends"}
+    chain = jobs(name)
+    assert {job.nodes for part, job in chain.items() if part == "train"} == {2}
+    assert {job.nodes for part, job in chain.items() if part != "train"} == {1}
+
+
+@pytest.mark.parametrize(("hardware", "micro", "accumulation", "world"), [
+    ("h100x8", 4, 1, 8), ("h100x8x2", 2, 1, 16), ("h800x8x2", 2, 1, 16), ("h100x8x4", 1, 1, 32),
+])  # fmt: skip
+def test_the_global_batch_stays_on_any_number_of_nodes(
+    hardware: str, micro: int, accumulation: int, world: int
+) -> None:
+    batch = made("bleuberi/grpo", f"hardware={hardware}").main.batch
+    assert (batch.global_batch, batch.micro, batch.accumulation, batch.world) == (32, micro, accumulation, world)
+
+
+def test_a_global_batch_that_the_machines_cannot_divide_is_refused_before_submission() -> None:
+    settings = Overrides(None, tuple(compose.parse_settings(["hardware=h100x8x4"])))
+    _, (fault,) = preflight.check(compose.resolve("long_cot/sft_llama_instruct_think", settings))
+    assert "16 does not divide by micro_batch 1 × 32 GPUs = 32" in fault.message
+    settings = Overrides(None, tuple(compose.parse_settings(["hardware=h100x8x2", "rollout.tensor_parallel=16"])))
+    _, (fault,) = preflight.check(compose.resolve("min_o1/grpo", settings))
+    assert (fault.key, "does not span nodes" in fault.message) == ("rollout.tensor_parallel", True)
+
+
+@pytest.mark.parametrize("name", TWO_NODES)
+def test_scripts_of_two_nodes_pass_shellcheck(name: str, tmp_path: Path) -> None:
+    files = rundir.files(made(name, run=Path("/runs of 'me'/$(id)")))
+    for script in ("local.sh", "job.sbatch"):
+        (tmp_path / script).write_text(files[script])
+        done = subprocess.run(["shellcheck", "--severity=style", tmp_path / script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    start = "torchrun 2 8" if name.startswith("sky") else "ray 2 4" if name.startswith("long") else "ray 2 8"
+    assert f"-m launchers.run.nodes {start} " in files["local.sh"]
+
+
+def test_lines_are_linked_by_names_and_ask_for_the_site(house: House) -> None:
+    house.write("configs/sites/here.yaml", "cpu_partition: cpu\npartition: gpu\ncpus_per_task: 64\nmemory: 512G\n")
+    house.write("recipes/min_o1/odd name.yaml", "extends: [sft_short.yaml]\n")
+    done = house.make("sbatch/min_o1/odd name", "DRY_RUN=1", "SITE=here")
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    options = [dict(word[2:].partition("=")[::2] for word in line if word.startswith("--")) for line in lines]
+    names = [one["job-name"] for one in options]
+    assert names == [f"min_o1-odd-name-{part}" for part in ("data", "train", "eval", "report")]
+    assert [one.get("dependency") for one in options] == [None, *(f"afterok:{name}" for name in names[:-1])]
+    assert [one.get("partition") for one in options] == ["cpu", None, None, "cpu"]
+    assert [one["mem"] for one in options][:2] == ["175112M", "512G"]
+    assert all(Path(line[-2]).is_file() and line[0] == "sbatch" for line in lines)
+
+
+def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    box = "container: {runtime: %s, image: 'my image.sif', mounts: ['/data:/data']}\nscratch: /scratch\noffline: true\n"
+    for runtime in ("pyxis", "apptainer"):
+        house.write(f"configs/sites/{runtime}.yaml", "modules: [cuda]\n" + box % runtime)
+        done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE=runtime)
+        script = Path(done.stdout.splitlines()[0].split()[-2])
+        text = script.read_text()
+        checked = subprocess.run(["shellcheck", "--severity=style", script], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+        assert text.index("module load cuda") < text.index("set -u")
+        assert "export HF_HUB_OFFLINE=1" in text
+        assert "/scratch/posttrain-$UID" in text
+        assert ("--container-image=my image.sif" if runtime == "pyxis" else "'my image.sif'") in text
+    done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE="nowhere")
+    assert "POSTTRAIN_SITE: site: no profile 'nowhere'" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("90", 5400), ("1:30", 90), ("2:00:00", 7200), ("1-0", 86400), ("1-2:30", 95400), ("2-00:00:01", 172801),
+])  # fmt: skip
+def test_time_limits_are_read_as_slurm_reads_them(text: str, found: int) -> None:
+    assert seconds(text) == found
+
+
+LINES = {
+    "out of GPU memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total",
+    "out of host memory": "slurmstepd: error: Detected 1 oom_kill event in StepId=12.batch. Some of the step tasks",
+    "NCCL timeout": "[Rank 3] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12, OpType=ALLREDUCE",
+    "node failure": "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO NODE FAILURE, SEE",
+    "time limit": "slurmstepd: error: *** JOB 9 ON n0 CANCELLED AT 2026-11-29T02:00:00 DUE TO TIME LIMIT ***",
+    "preemption": "slurmstepd: error: *** JOB 9 ON n0 CANCELLED AT 2026-11-29T02:00:00 DUE TO PREEMPTION ***",
+    "missing module": "ERROR: Unable to locate a modulefile for 'cuda/13.0'",
+    "full disk": "OSError: [Errno 28] No space left on device: '/runs/checkpoint-10/optimizer.pt'",
+    "file system": "OSError: [Errno 30] Read-only file system: '/runs/events.jsonl'",
+    "no network": "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder",
+    "driver too old": "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).",
+    "port in use": "RuntimeError: The server socket has failed to listen on any local network address. EADDRINUSE",
+    "Ray of another version": "RuntimeError: Version mismatch: The cluster was started with: Ray: 2.60.0",
+    "shared memory": "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that",
+}
+
+
+def test_usual_failures_are_recognised_each_as_itself() -> None:
+    known = {name for name, _, _ in failures._known()}
+    assert known == LINES.keys()
+    for name, line in LINES.items():
+        assert [one.name for one in failures.recognise(f"all well\n{line}\n", "log")] == [name]
+    for fine in ("train_loss = 0.5", "Timeout=1800 s", "worker 3 ready", "time limit 24:00:00"):
+        assert failures.recognise(fine, "log") == []
+
+
+def test_a_submission_leaks_nothing_of_a_surrounding_job() -> None:
+    given = {"SLURM_CONF": "/c", "SLURM_JOB_ID": "1", "SBATCH_PARTITION": "x", "PMIX_RANK": "0", "PATH": "/bin"}
+    assert slurm.clean_environ(given) == {"SLURM_CONF": "/c", "PATH": "/bin"}
+
+
+def _attempt(run: Path, monkeypatch: pytest.MonkeyPatch, restarts: int, job: str = "7") -> int:
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    return attempts.main([str(run), "5", "train"])
+
+
+@pytest.fixture
+def run(house: House) -> Path:
+    return Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+
+
+def test_attempts_are_counted_and_end_after_the_sites_number(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for restarts in range(5):
+        events.append(run, "train_step", label="after", step=restarts + 1, total=10)
+        assert _attempt(run, monkeypatch, restarts) == 0
+    assert _attempt(run, monkeypatch, 5) == 3
+    recorded = [event["attempt"] for event in events.read(run) if event["event"] == "attempt"]
+    assert recorded == [1, 2, 3, 4, 5, 6]
+
+
+def test_attempts_without_progress_end(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events.append(run, "train_step", label="after", step=4, total=10)
+    assert [_attempt(run, monkeypatch, restarts) for restarts in range(4)] == [0, 0, 0, 3]
+    assert _attempt(run, monkeypatch, 0, job="8") == 0  # another job begins anew
+
+
+def test_an_allocation_of_too_few_nodes_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(house.launch("render", "sky_t1/sft_2x8").stdout.strip())
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    assert _attempt(run, monkeypatch, 0) == 2
+
+
+def test_addresses_follow_routes_and_ports_that_are_taken_are_passed_over() -> None:
+    assert own_address("127.0.0.1") == "127.0.0.1"
+    assert interface_of("127.0.0.1") == "lo"
+    first = free_ports(3, 20_000, 20)
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("", first[1]))
+        assert free_ports(3, 20_000, 20)[0] > first[0]
+
+
+def test_status_shows_pace_and_metrics(run: Path, house: House) -> None:
+    for step, second in ((1, 0), (2, 10), (3, 20)):
+        event = {"time": f"2026-01-01T00:00:{second:02}.000+00:00", "event": "train_step", "label": "after"}
+        with (run / "events.jsonl").open("a") as log:
+            log.write(json.dumps({**event, "step": step, "total": 10, "loss": 0.5}) + "\n")
+    (found,) = json.loads(house.launch("status", "--json").stdout)
+    assert (found["eta_s"], found["metrics"], found["scheduler"]) == (70.0, {"loss": 0.5}, [])
+
+
+def test_names_are_plain_whatever_recipes_are_called() -> None:
+    assert REPO.is_dir()
+    plan = made("min_o1/sft_short")
+    odd = "min_o1/a|b (c)"
+    from dataclasses import replace
+
+    assert slurm.job_name(replace(plan, resolved=replace(plan.resolved, name=odd)), "train") == "min_o1-a-b-c--train"

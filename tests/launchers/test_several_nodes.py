@@ -1,0 +1,148 @@
+"""Jobs on two nodes of a real Slurm on this host: torchrun and Ray start on both, and end with each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launchers.run import events
+from tests.conftest import House
+from tests.slurm_cluster import cluster, finish, state
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with cluster(tmp_path_factory.mktemp("slurm")) as environ:
+        yield environ
+
+
+def two_nodes(house: House) -> None:
+    """A profile of two nodes without GPUs, a process on each."""
+    profile = (house.path / "configs/hardware/cpu.yaml").read_text()
+    house.write("configs/hardware/cpu_x2.yaml", profile.replace("nodes: 1", "nodes: 2").replace("cpus: 2", "cpus: 8"))
+
+
+def submit(house: House, slurm: dict[str, str], *words: str) -> tuple[Path, dict[str, str]]:
+    """Run directory, and the name of each submitted job to its number."""
+    done = house.launch("submit", *words, "--json", SLURM_CONF=slurm["SLURM_CONF"])
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    return Path(told["run"]), {one["name"]: one["job"] for one in told["jobs"]}
+
+
+def logs(run: Path) -> str:
+    return "\n".join(
+        f"== {path}\n{path.read_text()}" for path in (*run.glob("logs/slurm-*"), *run.glob("logs/*/*.log"))
+    )
+
+
+@pytest.mark.full
+def test_llamafactory_trains_on_two_nodes(slurm: dict[str, str], house: House) -> None:
+    two_nodes(house)
+    small = "eval=null train.steps=2 train.global_batch=8 train.micro_batch=4 hardware=cpu_x2"
+    words = [word for one in small.split() for word in ("--set", one)]
+    run, jobs = submit(house, slurm, "min_o1/sft_long", "--scale", "mini", *words)
+    assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
+    assert json.loads((run / "train/trainer_state.json").read_text())["global_step"] == 2
+    (other,) = run.glob("logs/*/train-after.node1.log")
+    assert "node 1: " in logs(run)
+    assert "world size: 2" in logs(run) or "distributed training: True" in logs(run), other.read_text()
+
+
+@pytest.mark.full
+def test_verl_trains_on_a_ray_cluster_of_two_nodes(slurm: dict[str, str], house: House) -> None:
+    two_nodes(house)
+    small = (
+        "eval=null validation=null stop=null train.steps=2 train.global_batch=16 train.micro_batch=8 rollout.prompts=4 "
+        "rollout.samples=4 hardware=cpu_x2"
+    )
+    words = [word for one in small.split() for word in ("--set", one)]
+    run, jobs = submit(house, slurm, "min_o1/grpo", "--scale", "mini", *words)
+    assert finish(jobs["report"], slurm, 580) == "COMPLETED", logs(run)
+    assert json.loads((run / "train/merged/done.json").read_text())["step"] == 2
+    assert len(list(run.glob("train/checkpoints/global_step_2/actor/model_world_size_2_rank_*.pt"))) == 2
+    assert (run / "train.log", logs(run).count("Ray node ")) == (run / "train.log", 2)
+
+
+def losses(run: Path) -> dict[int, float]:
+    state = json.loads((run / "train/trainer_state.json").read_text())
+    return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
+
+
+LONG = ("min_o1/sft_long", "--scale", "mini", "--set", "eval=null", "--set", "train.global_batch=8",
+        "--set", "train.micro_batch=8", "--set", "train.steps=120", "--set", "train.save_every=20")  # fmt: skip
+
+
+def steps(run: Path) -> int:
+    return max((event["step"] for event in events.read(run) if event["event"] == "train_step"), default=0)
+
+
+@pytest.mark.full
+def test_a_requeued_training_resumes_and_ends_with_the_losses_of_an_undisturbed_one(
+    slurm: dict[str, str], house: House
+) -> None:
+    run, jobs = submit(house, slurm, *LONG)
+    end = time.monotonic() + 300
+    while steps(run) < 45:
+        assert time.monotonic() < end, logs(run)
+        time.sleep(0.2)
+    subprocess.run(["scontrol", "requeue", jobs["train"]], env=slurm, check=True)
+    assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
+    attempts = [event for event in events.read(run) if event["event"] == "attempt" and event["parts"] == ["train"]]
+    assert [event["attempt"] for event in attempts] == [1, 2]
+    assert attempts[1]["step"] >= 45
+    resumed = {int(number) for number in re.findall(r"Continuing training from global step (\d+)", logs(run))}
+    assert resumed & {40, 60, 80}, logs(run)
+    (house.path / "runs").rename(house.path / "disturbed")
+    done = house.launch("run", *LONG, "--json")
+    assert done.returncode == 0, done.stderr
+    (disturbed,) = house.path.glob("disturbed/min_o1/sft_long/*")
+    assert losses(disturbed) == losses(Path(json.loads(done.stdout)["run"]))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("chain", [True, False])
+def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
+    slurm: dict[str, str], house: House, chain: bool
+) -> None:
+    house.write("configs/sites/short.yaml", "signal_s: 60\n")
+    words = [*LONG, "--set", "site=short", "--set", "time_limit=2", "--set", f"chain={'true' if chain else 'false'}"]
+    words[words.index("train.steps=120")] = "train.steps=1500"
+    run, jobs = submit(house, slurm, *words)
+    if not chain:
+        assert finish(jobs["train"], slurm, 400) == "FAILED", logs(run)
+        shown = house.launch("logs", str(run), "--json", SLURM_CONF=slurm["SLURM_CONF"])
+        assert "time limit" in {one["name"] for one in json.loads(shown.stdout)["failures"]}
+        return
+    end = time.monotonic() + 400
+    while len(attempts := [e for e in events.read(run) if e["event"] == "attempt" and e["parts"] == ["train"]]) < 2:
+        assert time.monotonic() < end, logs(run)
+        time.sleep(1)
+    assert {event["job"] for event in attempts} == {jobs["train"]}
+    assert attempts[1]["step"] > 20
+    assert state(jobs["report"], slurm) == "PENDING"
+    assert house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
+
+
+@pytest.mark.full
+def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], house: House) -> None:
+    small = ("train.steps=2", "train.global_batch=8", "train.micro_batch=8", "eval.limit=8", "eval.n=1")
+    words = ["--scale", "mini", *(word for one in small for word in ("--set", one)), "--slurm", "--json"]
+    grid = "train.learning_rate=1e-4,1e-3"
+    done = house.launch("sweep", "min_o1/sft_long", grid, *words, SLURM_CONF=slurm["SLURM_CONF"])
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    study = Path(told["study"])
+    said = "\n".join(path.read_text() for path in study.glob("logs/*"))
+    assert finish(told["jobs"][-1], slurm, 580) == "COMPLETED", said
+    record = json.loads((study / "study.json").read_text())
+    assert [(one["cell"], one["status"]) for one in record["runs"]] == [
+        ("learning_rate-1e-4", "done"), ("learning_rate-1e-3", "done"),
+    ]  # fmt: skip
+    assert (study / "report.html").is_file()
