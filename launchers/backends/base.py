@@ -32,14 +32,14 @@ class Command:
     phase: str
     label: str
     environ: tuple[tuple[str, str], ...] = ()
-    service: bool = False  # whether it asks the recipe's reward model, whose server then runs beside it
+    service: str = ""  # the recipe's reward_model or second_judge, where its server has to run beside
 
     @property
     def words(self) -> tuple[str, ...]:
         """The process that is started: the command, or what keeps the reward model's server beside it."""
         if not self.service:
             return self.argv
-        beside = ("-m", "launchers.run.service", InRun("reward_model.json"), EnvPython("vllm"), self.phase, "--")
+        beside = ("-m", "launchers.run.service", InRun(f"{self.service}.json"), EnvPython("vllm"), self.phase, "--")
         return (EnvPython("core"), *beside, *self.argv)
 
 

@@ -28,7 +28,7 @@ from launchers.recipe.compose import Resolved, patched
 from launchers.recipe.online import is_online, with_thinking
 
 PARTS = ("data", "train", "eval", "report")
-PART_OF = {"merge": "train"}  # phases that are not parts of their own
+PART_OF = {"merge": "train", "judge": "train"}  # phases that are not parts of their own
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def step_commands(spec: Spec, file: str, phase: str, label: str) -> list[Command
             ),
             phase,
             label,
-            service=any(service.asked_in(step.params) for step in group),
+            service="reward_model" if any(service.asked_in(step.params) for step in group) else "",
         )
         for name, group in ((name, list(steps)) for name, steps in groupby(spec.steps, key=env))
     ]
@@ -275,7 +275,11 @@ def _in_run(job: Job, command: Command, run: Path) -> Command:
     asks = recipe.reward is not None and service.asked_in(service.filled(job.resolved, recipe.reward.params))
     name = f"{run.name}-{job.label}"
     tracker = (("WANDB_RUN_ID", name), ("WANDB_NAME", name), ("WANDB_RESUME", "allow"))
-    return replace(command, service=asks, environ=command.environ + (tracker if "wandb" in recipe.loggers else ()))
+    return replace(
+        command,
+        service="reward_model" if asks else "",
+        environ=command.environ + (tracker if "wandb" in recipe.loggers else ()),
+    )
 
 
 def _export_dir(spec: Spec) -> Path:
