@@ -32,13 +32,13 @@ class Command:
     phase: str
     label: str
     environ: tuple[tuple[str, str], ...] = ()
-    service: bool = False  # whether it asks the recipe's reward model, whose server then runs beside it
+    service: str = ""  # the recipe's reward_model or second_judge, where its server has to run beside
     across: tuple[str, ...] = ()  # on several nodes: torchrun or ray, the nodes, and the GPUs of each (run/nodes.py)
 
     @property
     def words(self) -> tuple[str, ...]:
         """The process that is started: the command, or what starts it on all nodes or beside the reward model."""
-        beside = (InRun("reward_model.json"), EnvPython("vllm"), self.phase) if self.service else ()
+        beside = (InRun(f"{self.service}.json"), EnvPython("vllm"), self.phase) if self.service else ()
         if self.across:  # each node has a server of its own
             return (EnvPython("core"), "-m", "launchers.run.nodes", *self.across, *beside, "--", *self.argv)
         if beside:

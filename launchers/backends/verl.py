@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ OWNED = {
     "algorithm.lam": "algorithm.lam", "algorithm.use_kl_in_reward": "algorithm.kl",
     "algorithm.kl_penalty": "algorithm.kl", "algorithm.kl_ctrl.kl_coef": "algorithm.kl_coef",
     "algorithm.truncated": "algorithm.truncated", "algorithm.truncated_penalty": "algorithm.truncated_penalty",
+    "algorithm.rollout_correction.rollout_is": "algorithm.correction",
+    "algorithm.rollout_correction.rollout_is_threshold": "algorithm.correction_limit",
     "critic.optim.lr": "algorithm.critic.learning_rate", "critic.model.path": "model",
     "critic.ppo_micro_batch_size_per_gpu": "train.micro_batch",
     "reward.custom_reward_function.path": "reward.name", "reward.custom_reward_function.name": "reward.name",
@@ -211,6 +214,11 @@ class Verl:
             files[f"{folder}/native.yaml"] = yaml_value(_nested(recipe.native)) + "\n"
         if recipe.revision:
             files[f"{folder}/model.json"] = as_json({"model": recipe.model, "revision": recipe.revision})
+        if recipe.second_judge:
+            params = with_thinking("model", {"url": service.address(resolved, "second_judge")}, recipe.thinking)
+            judged = service.judged_tasks(resolved)
+            settings = {"validation": values["validation_file"], "tasks": judged, "params": params}
+            files[f"{folder}/judge.json"] = as_json(settings)
         if recipe.stop:
             measured = tasks.read(recipe.eval.tasks[0]).measured if recipe.eval else tasks.Metric()
             said = recipe.stop.model_dump(exclude_none=True) | {"metric": measured.model_dump()}
@@ -218,7 +226,10 @@ class Verl:
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process: it checks, trains (Ray's below it, or on all nodes) and merges the checkpoint."""
+        """One process checks, trains (Ray's below it, or on all nodes) and merges the checkpoint.
+
+        With a second judge it merges in a second run, once the checkpoints have been compared.
+        """
         environ = {"VERL_USE_EXTERNAL_MODULES": "launchers.plugins.verl", "RAY_USAGE_STATS_ENABLED": "0"}
         if job.hardware.device == "cpu":
             environ |= {
@@ -228,7 +239,12 @@ class Verl:
             if job.resolved.recipe.rollout and job.resolved.recipe.rollout.engine == "transformers":
                 environ["POSTTRAIN_ROLLOUT"] = "transformers"
         argv = (EnvPython(self.env), "-m", "launchers.plugins.verl.train", job.output)
-        return (Command(argv, "train", job.label, tuple(environ.items()), across=job.hardware.across("ray")),)
+        train = Command(argv, "train", job.label, tuple(environ.items()), across=job.hardware.across("ray"))
+        if job.resolved.recipe.second_judge is None:
+            return (train,)
+        judge = Command((EnvPython("core"), "-m", "launchers.run.judge", job.output), "judge", job.label,
+                        service="second_judge")  # fmt: skip
+        return (train, judge, replace(train, phase="merge", across=()))
 
     def prepare(self, output: Path) -> None:
         """Drop checkpoints that a kill left half-written: verl names the last whole one in a file of its own.

@@ -28,7 +28,7 @@ from launchers.recipe.compose import Resolved, patched
 from launchers.recipe.online import is_online, with_thinking
 
 PARTS = ("data", "train", "eval", "report")
-PART_OF = {"merge": "train"}  # phases that are not parts of their own
+PART_OF = {"merge": "train", "judge": "train"}  # phases that are not parts of their own
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def step_commands(spec: Spec, file: str, phase: str, label: str, across: tuple[s
             ),
             phase,
             label,
-            service=any(service.asked_in(step.params) for step in group),
+            service="reward_model" if any(service.asked_in(step.params) for step in group) else "",
             across=across if name == "ray" else (),
         )
         for name, group in ((name, list(steps)) for name, steps in groupby(spec.steps, key=env))
@@ -292,7 +292,7 @@ def _in_run(job: Job, command: Command, run: Path) -> Command:
         tracked = {"TRACKERS": ",".join(recipe.loggers), "TRACKER_PROJECT": job.resolved.family,
                    "TRACKER_RUN": f"{run.name}-{job.label}"}  # fmt: skip
         command = replace(command, environ=(*command.environ, *tracked.items()))
-    return replace(command, service=asks)
+    return replace(command, service="reward_model" if asks else "")
 
 
 def _export_dir(spec: Spec) -> Path:

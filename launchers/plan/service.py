@@ -13,40 +13,58 @@ from typing import Any
 
 from data_prep.errors import DataError
 from data_prep.inference.models import Model, find_model
+from data_prep.sources import tasks
 from launchers.errors import Fault, UserError
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
+from launchers.recipe.schema import SERVICES, RewardModel
 from rewards.errors import RewardError
 from rewards.model.http import SERVICE, server_url
 
 KEY = "${reward_model.url}"
-FILE = "reward_model.json"
 
 
 def faults(resolved: Resolved, machines: Hardware) -> Iterator[Fault]:
-    """What is wrong with the recipe's `reward_model`."""
-    given = resolved.recipe.reward_model
-    if given is None:
-        return
+    """What is wrong with the recipe's reward models."""
+    for name in SERVICES:
+        if (given := _given(resolved, name)) is not None:
+            yield from _faults(resolved, machines, name, given)
+    if resolved.recipe.second_judge and not (resolved.recipe.validation and judged_tasks(resolved)):
+        needed = "scores validation samples of online RL whose benchmark's reward is `model`"
+        yield resolved.fault("second_judge", f"{needed}: set `validation` and such a benchmark in eval.tasks")
+
+
+def judged_tasks(resolved: Resolved) -> list[str]:
+    """The benchmarks whose answers a reward model scores, and the second judge with it."""
+    names = resolved.recipe.eval.tasks if resolved.recipe.eval else []
+    return [name for name in names if tasks.read(name).reward.name == "model"]
+
+
+def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> Iterator[Fault]:
     if given.placement == "colocated":
-        yield resolved.fault("reward_model.placement", "colocated is not supported: take own_gpus or endpoint")
+        yield resolved.fault(f"{name}.placement", "colocated is not supported: take own_gpus or endpoint")
     if (given.placement == "endpoint") != (given.url is not None):
         needed = "missing: the address of the endpoint" if given.url is None else "is for placement: endpoint only"
-        yield resolved.fault("reward_model.url", needed)
+        yield resolved.fault(f"{name}.url", needed)
     if given.url is not None:
         try:
             server_url(given.url)
         except RewardError as problem:
-            yield resolved.fault("reward_model.url", str(problem))
-    if given.placement == "own_gpus" and 0 < machines.gpus_per_node <= given.gpus:
+            yield resolved.fault(f"{name}.url", str(problem))
+    if name == "reward_model" and given.placement == "own_gpus" and 0 < machines.gpus_per_node <= given.gpus:
         left = f"a node of {resolved.recipe.hardware} has {machines.gpus_per_node}, which leaves none to train on"
-        yield resolved.fault("reward_model.gpus", f"{given.gpus} GPUs for the reward model, and {left}")
-    if given.template is not None and not _template(resolved).is_file():
-        yield resolved.fault("reward_model.template", f"no such file: {_template(resolved)}")
+        yield resolved.fault(f"{name}.gpus", f"{given.gpus} GPUs for the reward model, and {left}")
+    if given.template is not None and not _template(resolved, name).is_file():
+        yield resolved.fault(f"{name}.template", f"no such file: {_template(resolved, name)}")
     try:
-        address(resolved)
+        address(resolved, name)
     except UserError as error:
         yield from error.faults
+
+
+def _given(resolved: Resolved, name: str) -> RewardModel | None:
+    given: RewardModel | None = getattr(resolved.recipe, name)
+    return given
 
 
 def training_machines(resolved: Resolved, machines: Hardware) -> Hardware:
@@ -57,28 +75,28 @@ def training_machines(resolved: Resolved, machines: Hardware) -> Hardware:
     return machines.model_copy(update={"gpus_per_node": machines.gpus_per_node - given.gpus})
 
 
-def address(resolved: Resolved) -> str:
+def address(resolved: Resolved, name: str = "reward_model") -> str:
     """What stands for the server in parameters. Raises UserError without a reward model, or one that is not there."""
     try:
-        model = _model(resolved)
+        model = _model(resolved, name)
         return f"{SERVICE}{'/'.join(model.identity().values())}"
     except (DataError, OSError) as error:
-        raise UserError(resolved.fault("reward_model.model", str(error))) from None
+        raise UserError(resolved.fault(f"{name}.model", str(error))) from None
 
 
-def _model(resolved: Resolved) -> Model:
-    given = resolved.recipe.reward_model
+def _model(resolved: Resolved, name: str) -> Model:
+    given = _given(resolved, name)
     assert given is not None
     from launchers.plan.pipelines import local_path
 
-    folder = local_path(resolved, "reward_model.model")
+    folder = local_path(resolved, f"{name}.model")
     return find_model(str(folder) if folder.is_dir() else given.model, given.revision, Path.cwd())
 
 
-def _template(resolved: Resolved) -> Path:
+def _template(resolved: Resolved, name: str) -> Path:
     from launchers.plan.pipelines import local_path
 
-    return local_path(resolved, "reward_model.template")
+    return local_path(resolved, f"{name}.template")
 
 
 def filled(resolved: Resolved, params: Any) -> Any:
@@ -101,14 +119,17 @@ def asked_in(params: Any) -> bool:
     return isinstance(params, str) and params.startswith(SERVICE)
 
 
-def settings(resolved: Resolved, machines: Hardware) -> dict[str, Any] | None:
-    """The content of reward_model.json, which launchers/run/service.py reads."""
-    given = resolved.recipe.reward_model
-    if given is None:
-        return None
-    model = _model(resolved)
+def settings(resolved: Resolved, machines: Hardware) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and content of the files that launchers/run/service.py reads: reward_model.json, second_judge.json."""
+    for name in SERVICES:
+        if (given := _given(resolved, name)) is not None:
+            yield f"{name}.json", _settings(resolved, machines, name, given)
+
+
+def _settings(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> dict[str, Any]:
+    model = _model(resolved, name)
     return {
         "model": model.source, "revision": model.revision, "url": given.url,
         "gpus": given.gpus if machines.gpus_per_node and given.placement == "own_gpus" else 0,
-        "template": str(_template(resolved)) if given.template else None,
+        "template": str(_template(resolved, name)) if given.template else None,
     }  # fmt: skip

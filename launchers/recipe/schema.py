@@ -147,6 +147,9 @@ class RewardModel(Strict):
     """A file with the chat template, where the model's tokenizer has none."""
 
 
+SERVICES = ("reward_model", "second_judge")  # keys of Recipe that are servers beside parts of a run
+
+
 class Critic(Strict):
     """The value model of PPO, of the policy's architecture and initial weights."""
 
@@ -170,6 +173,10 @@ class Algorithm(Strict):
     truncated: Literal["keep", "mask", "penalise"] = "keep"
     """Completions that reached max_response_length: kept, without influence, or with truncated_penalty added."""
     truncated_penalty: float = 0.0
+    correction: Literal["none", "token", "sequence"] = "none"
+    """Importance weights of trainer over sampler in the loss, for each token or each completion."""
+    correction_limit: Annotated[float, Field(gt=1)] = 2.0
+    """Where those weights are truncated."""
     gamma: Share = 1.0
     lam: Share = 1.0
     """GAE's trade-off between bias (0) and variance (1)."""
@@ -326,6 +333,9 @@ class Recipe(Strict):
     rollout: Rollout | None = None
     reward: Reward | None = None
     reward_model: RewardModel | None = None
+    second_judge: RewardModel | None = None
+    """Another reward model, which scores the validation samples after online RL. Of the checkpoints that are kept, the
+    one it scores highest becomes the trained model: the first reward model may have been over-optimised."""
     algorithm: Algorithm | None = None
     validation: Validation | None = None
     stop: Stop | None = None

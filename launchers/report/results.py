@@ -139,6 +139,9 @@ class Results:
             self.notes.append(f"{metric} of {name} was not finite at {broken} of {logged} logged steps.")
         found.planned = curves.number(self.object(f"{folder}/planned.json").get("steps"))
         found.stopped = self.object(f"{folder}/stopped.json")
+        means = self.object(f"{folder}/judged.json").get("means")
+        if isinstance(means, dict) and means:
+            found.curves["second_judge"] = sorted((float(step), float(mean)) for step, mean in means.items())
         notes = self.parse(f"{folder}/notes.json")
         found.notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
         return found

@@ -154,8 +154,7 @@ def files(made: Plan) -> dict[str, str]:
         found |= made.backend.render(job, made.run)
     for name, spec in made.specs.items():
         found[name] = spec.model_dump_json(indent=1) + "\n"
-    if told := service.settings(resolved, made.hardware):
-        found[service.FILE] = _json(told)
+    found |= {name: _json(settings) for name, settings in service.settings(resolved, made.hardware)}
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
     found["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
     found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})

@@ -1,6 +1,6 @@
 """Runs a command beside the reward model's server that it asks, and ends with either.
 
-    python -m launchers.run.service RUN/reward_model.json VLLM_PYTHON PHASE -- command…
+    python -m launchers.run.service RUN/reward_model.json VLLM_PYTHON PHASE -- command…    (or RUN/second_judge.json)
 
 The server is vLLM's, on a free port and the last GPUs of the node, or an endpoint that runs already. The command finds
 its address in POSTTRAIN_REWARD_MODEL_URL. Before a training, eight conversations are scored by the server and by
@@ -24,6 +24,7 @@ from data_prep.errors import DataError
 from data_prep.inference.vllm.server import Endpoint, serve
 from data_prep.inference.vllm.settings import EngineOptions
 from launchers.run import events
+from launchers.run.judge import JUDGED
 from rewards.model.http import URL_VARIABLE
 
 LOOK_EVERY_S = 0.5
@@ -36,15 +37,15 @@ def main(argv: Sequence[str]) -> int:
         return subprocess.run(command, check=False).returncode
     given, run, began = json.loads(file.read_text()), file.parent, time.monotonic()
     node = os.environ.get("SLURM_NODEID", "0")  # on several nodes each has a server
-    name = f"reward_model-{phase}{f'.node{node}' if node != '0' else ''}.log"
+    name = f"{file.stem}-{phase}{f'.node{node}' if node != '0' else ''}.log"
     log = run / "logs" / os.environ.get("ATTEMPT", "manual") / name
     log.parent.mkdir(parents=True, exist_ok=True)
     rest = _take_gpus(given["gpus"])
     try:
         with _server(given, python, log) as (url, endpoint):
             seconds = round(time.monotonic() - began, 1)
-            events.append(run, "service_start", service="reward_model", phase=phase, url=url, seconds=seconds)
-            if phase == "train":
+            events.append(run, "service_start", service=file.stem, phase=phase, url=url, seconds=seconds)
+            if phase in ("train", "judge"):
                 _verify(given, python, url)
             return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
     except DataError as error:
@@ -52,11 +53,13 @@ def main(argv: Sequence[str]) -> int:
         return 1
     finally:
         seconds = round(time.monotonic() - began, 1)
-        events.append(run, "service_end", service="reward_model", phase=phase, seconds=seconds)
+        events.append(run, "service_end", service=file.stem, phase=phase, seconds=seconds)
 
 
 def _done_already(command: Sequence[str]) -> bool:
-    """Whether the command is data steps that are all done: they need no server."""
+    """Whether the command's work is there: it needs no server."""
+    if list(command[1:3]) == ["-m", "launchers.run.judge"]:
+        return (Path(command[3]) / JUDGED).exists()
     if list(command[1:4]) != ["-m", "data_prep", "run"]:
         return False
     names = command[command.index("--steps") + 1].split(",")

@@ -12,6 +12,7 @@ from launchers.report import curves, plots
 from launchers.report import page as report
 from launchers.report.results import Results
 from launchers.report.sections import online as report_online
+from launchers.report.sections import thoughts
 from tests.launchers import made_up_run, test_report
 from tests.launchers.made_up_run import CONTROL, HOSTILE, TASKS, put
 from tests.launchers.test_report import Outline
@@ -195,6 +196,31 @@ def test_a_training_that_learned_nothing_says_so(tmp_path):
     log(tmp_path, (1, {"groups/zero_variance": 1.0}))
     put(tmp_path / "train/notes.json", ["learned nothing: in all 9 steps the rewards of every group were equal"])
     assert "Training learned nothing: in all 9 steps the rewards of every group were equal." in words_of(tmp_path)
+
+
+def test_a_second_judge_is_drawn_beside_the_held_out_reward(tmp_path):
+    log(tmp_path, *((step, {"val-core/chat/reward/mean@1": step / 10}) for step in (0, 10, 20)))
+    put(tmp_path / "train/judged.json", {"means": {"0": 1.5, "10": 2.5, "20": 2.0}, "samples": 8, "best_step": 10})
+    assert {"Reward on chat", "Second judge"} <= set(panel_titles(tmp_path))
+    assert Results(tmp_path).online["train"].curves["second_judge"] == [(0, 1.5), (10, 2.5), (20, 2.0)]
+
+
+def test_a_sampler_far_from_the_trainer_is_a_warning(tmp_path):
+    log(tmp_path, *((step, {"sampler/effective_sample_size": size}) for step, size in enumerate((0.9, 0.3, 0.4), 1)))
+    assert "Effective sample size" in panel_titles(tmp_path)
+    assert "the effective sample size is 40 % in the median of the steps" in words_of(tmp_path)
+
+
+def test_thought_and_answer_are_measured_by_the_recipes_format(tmp_path):
+    put(tmp_path / "resolved.json", {"thinking": "think"})
+    log(tmp_path, (1, {"critic/score/mean": 0.5}))
+    texts = {"<think>\nabcd\n</think>\n\nxy<|im_end|>": 2.0, "no marks": -1.0}
+    put(tmp_path / "train/samples/1.jsonl", [{"output": text, "score": score} for text, score in texts.items()])
+    found = {title: curves for title, _, curves in thoughts.curves(Results(tmp_path))}
+    assert found["Malformed"] == {"malformed": [(1, 50.0)]}
+    assert found["Thought and answer"] == {"thought": [(1, 2.0)], "answer": [(1, 5.0)]}
+    assert found["Reward by form"] == {"well-formed": [(1, 2.0)], "malformed": [(1, -1.0)]}
+    assert {"Malformed", "Thought and answer"} <= set(panel_titles(tmp_path))
 
 
 def test_where_the_time_goes_by_hand():

@@ -30,11 +30,9 @@ ROWS = """{"prompt": "What is 3 + 4?", "completion": "3 + 4 = 7, so the answer i
 """
 
 
-@pytest.fixture(scope="module")
-def mini_rm(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Path:
-    folder = tmp_path_factory.mktemp("reward_model")
-    subprocess.run([vllm_python, "-m", "data_prep.families.mini.reward_model", folder], cwd=REPO, check=True)
-    return folder
+@pytest.fixture
+def mini_rm(vllm_python: Path) -> Path:
+    return REPO / "recipes/mini/reward_model"
 
 
 def _events(run: Path) -> list[dict[str, Any]]:

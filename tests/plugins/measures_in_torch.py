@@ -105,6 +105,16 @@ def test_verls_trainer_logs_what_is_installed_in_it() -> None:
     assert ray_trainer.compute_advantage.__wrapped__  # the patch before it on the same module is there, too
 
 
+def test_sampler_and_trainer_are_compared_over_completion_tokens() -> None:
+    trainer = torch.log(torch.tensor([[0.5, 0.5], [0.25, 0.5]]))
+    sampler = torch.log(torch.tensor([[0.5, 0.1], [0.5, 0.5]]))
+    mask = torch.tensor([[True, False], [True, True]])  # the second token of the first is padding
+    found = measures.sampler_difference(trainer, sampler, mask)
+    assert found["sampler/log_prob_difference"] == pytest.approx(np.log(2) / 3)
+    assert found["sampler/effective_sample_size"] == pytest.approx((1 + 0.5) ** 2 / (1 + 0.25) / 2)
+    assert measures.sampler_difference(trainer, trainer, mask) == {}  # the trainer took the sampler's own
+
+
 def test_every_patch_on_a_module_runs_once_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "waited_for.py").write_text("value = 1")
     monkeypatch.syspath_prepend(tmp_path)

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 TOLERANCE = 1e-2  # absolute below 1, relative above
 HALF_TOLERANCE = 5e-2  # of bf16 and fp16 weights: a bf16 logit of 20 has steps of 0.125, and kernels round differently
 MOST_WRONG = 1  # pairs of four that may be in the wrong order
@@ -44,6 +42,8 @@ def conversations() -> list[list[dict[str, str]]]:
 
 def served(url: str) -> list[tuple[float, int]]:
     """(score, tokens) of each conversation by the server. Raises Refused."""
+    import httpx2
+
     found = []
     with httpx2.Client(trust_env=False, timeout=TIMEOUT_S) as client:
         for messages in conversations():

@@ -7,6 +7,8 @@
 | outcome/<scored, no_answer, …> | share of the completions with that outcome |
 | outcome/cut_off | share that used every token allowed |
 | groups/zero_variance | share of the prompts whose completions all have one score; absent with one completion each |
+| sampler/log_prob_difference | mean over tokens of abs(log p of trainer - log p of sampler), before the update |
+| sampler/effective_sample_size | share of the completions that importance weights of trainer over sampler leave |
 | response_length/right, response_length/wrong | mean tokens of completions with full marks, and without |
 
 Those that could not be graded (outcomes error and timeout) are neither right nor wrong. A metric that nothing could be
@@ -37,9 +39,30 @@ def install(ray_trainer: ModuleType) -> None:
         allowed = batch.batch["responses"].shape[-1]
         lengths = batch.batch["attention_mask"][:, -allowed:].sum(-1)
         ours = measured(scores_of(batch), lengths.numpy(), allowed, batch.non_tensor_batch)
+        if {"old_log_probs", "rollout_log_probs"} <= set(batch.batch.keys()):
+            mask = batch.batch["attention_mask"][:, -allowed:].bool()
+            ours |= sampler_difference(batch.batch["old_log_probs"], batch.batch["rollout_log_probs"], mask)
         return {**compute(batch, *args, **kwargs), **ours}
 
     ray_trainer.compute_data_metrics = with_ours
+
+
+def sampler_difference(trainer: Tensor, sampler: Tensor, mask: Tensor) -> dict[str, float]:
+    """How far the sampler's log-probabilities are from the trainer's. All (B, T); mask: True for completion tokens.
+
+    The effective sample size is (sum of w)^2 / (B sum of w^2), w a completion's ratio of probabilities (Kish, 1965).
+    Nothing where the trainer took the sampler's own.
+    """
+    difference = (trainer - sampler).double().masked_fill(~mask, 0.0)
+    if not difference.any():
+        return {}
+    log_weights = difference.sum(-1)
+    weights = (log_weights - log_weights.max()).exp()  # their scale cancels
+    size = weights.sum().square() / weights.square().sum() / len(weights)
+    return {
+        "sampler/log_prob_difference": float(difference.abs().sum() / mask.sum()),
+        "sampler/effective_sample_size": float(size),
+    }
 
 
 def scores_of(batch: Any) -> np.ndarray:

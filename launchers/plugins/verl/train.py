@@ -25,6 +25,7 @@ from data_prep.core.guard import descendants
 from launchers.checks.tokens import tell
 from launchers.plugins import trackers
 from launchers.plugins.verl.planned import FOLDER
+from launchers.run.judge import JUDGED
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
 HANDED_ON = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "TRACKIO_DIR")
@@ -57,7 +58,10 @@ def main(argv: Sequence[str]) -> int:
             return 2
         if faults := tokens.inspected(folder, config):
             return tell(faults)
+        (folder / JUDGED).unlink(missing_ok=True)
         _train(folder, config)
+    if (folder / "judge.json").exists() and not (folder / JUDGED).exists():
+        return 0  # launchers.run.judge chooses the checkpoint
     _merge(folder)
     return 0
 
@@ -167,7 +171,7 @@ def _clean(folder: Path) -> None:
 
 
 def _merge(folder: Path) -> None:
-    """The last checkpoint, or after a collapse the best validated one still there, as a Hugging Face folder."""
+    """A checkpoint as a Hugging Face folder: the second judge's choice, after a collapse the best, else the last."""
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
@@ -218,7 +222,7 @@ def _merge_adapters(whole: Path) -> None:
 
 
 def _chosen(folder: Path) -> int:
-    best = _read(folder / "stopped.json").get("best_step")
+    best = _read(folder / JUDGED).get("best_step") or _read(folder / "stopped.json").get("best_step")
     if best and (folder / "checkpoints" / f"global_step_{best}" / "actor").is_dir():
         return int(best)
     return _last_step(folder)

@@ -14,10 +14,12 @@ from launchers.report.curves import WAITED, Point, Training
 from launchers.report.format import clock, count, number
 from launchers.report.plots import Look, Series
 from launchers.report.results import Json, Results
+from launchers.report.sections import thoughts
 
 LINE, DASHES = "━", "┅"  # as the legend shows a curve
 TONES = ("after", "c1", "c2", "c3", "c4", "before")
 
+FEW_EFFECTIVE = 0.5  # share of the completions below which the report warns
 LOSSES = {
     "ppo_clip": "ppo_clip: clipped ratios, mean over tokens",
     "clip_higher": "clip_higher: clipped ratios with more room above, mean over tokens",
@@ -70,6 +72,13 @@ def notes(run: Results) -> list[str]:
             best = f" Its best validation was at step {said['best_step']}." if said.get("best_step") else ""
             found.append(f"{whose} ended early at step {said.get('step')}: {said.get('why')}.{best}")
         found += [f"{whose} {note}." for note in training.notes]
+        sizes = [size for _, size in training.first_of("sampler/effective_sample_size")]
+        if sizes and statistics.median(sizes) < FEW_EFFECTIVE:
+            found.append(
+                f"{whose}: sampler and trainer disagree; the effective sample size is "
+                f"{100 * statistics.median(sizes):.0f} % in the median of the steps. Set algorithm.correction: token, "
+                "or let both compute in one precision."
+            )
     return found
 
 
@@ -173,6 +182,7 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
     for task in dict.fromkeys(task for t in run.online.values() for task in t.validation_rewards):
         found = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
         add(f"Reward on {task}", "mean, validation", found)
+    add("Second judge", "mean, the validation's samples", _dots(run, looks, "second_judge"))
     reward = (run.recipe.get("reward") or {}).get("name")
     unit = f"{reward}, mean of a step's completions" if reward else "mean of a step's completions"
     add("Reward", unit, runs("critic/score/mean", "critic/rewards/mean"))
@@ -182,17 +192,26 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
     entropy = "nats per token" if "actor/entropy" in own.curves else per_token
     add("Entropy", entropy, runs("actor/entropy", "actor/entropy_loss"), zero=True)
     add("Response length", "tokens", lengths(run, looks), keys=True)
+    for title, unit, curves in thoughts.curves(run):
+        add(title, unit, [_series(name, _tone(i, "", LINE), points) for i, (name, points) in enumerate(curves.items())],
+            keys=len(curves) > 1)  # fmt: skip
     tokens = limits.get("max_response_length")
     reached = f"% of completions, at {count(tokens)} tokens" if tokens else "% of completions"
     add("Cut off", reached, runs("outcome/cut_off", "response_length/clip_ratio", scale=100), zero=True)
     add("Groups without variance", "% of groups, all scores equal",
         runs("groups/zero_variance", scale=100), zero=True)  # fmt: skip
+    add("Sampler against trainer", "mean difference of log-probabilities, nats", runs("sampler/log_prob_difference"))
+    add("Effective sample size", "% of completions", runs("sampler/effective_sample_size", scale=100))
     norm = train.get("max_grad_norm")
     add("Gradient norm", f"before clipping at {norm:g}" if norm else "", runs("actor/grad_norm"), zero=True)
     add("Clipped tokens", "% whose ratio left its bounds", runs("actor/pg_clipfrac", scale=100), zero=True)
     add("Critic's loss", "", runs("critic/vf_loss"), zero=True)
     add("Parts of the reward", "mean of a step's completions", reward_parts(run, own), keys=True)
     return drawn, flat
+
+
+def _dots(run: Results, looks: dict[str, Look], metric: str) -> list[Series]:
+    return [_series(name, looks[name], training.first_of(metric)) for name, training in run.online.items()]
 
 
 def _series(name: str, look: Look, points: Sequence[Point], scale: float = 1) -> Series:

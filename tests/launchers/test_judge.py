@@ -1,0 +1,72 @@
+"""The second judge: validation samples scored again, and the best checkpoint among those there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from launchers.recipe import compose
+from launchers.recipe.compose import Overrides
+from launchers.run import judge
+from tests.conftest import House
+from tests.fakes.openai_server import Status
+from tests.fakes.reward_server import RewardServer
+
+PROMPT = [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+def _training(folder: Path, url: str, samples: dict[int, list[str]]) -> Path:
+    """A training's folder with a validation of each step; every step but the first has a checkpoint."""
+    rows = [
+        {"data_source": source, "prompt": PROMPT, "extra_info": {"id": f"{source}/{i}"}}
+        for source in ("chat", "math") for i in range(2)
+    ]  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "validation.parquet")
+    settings = {"validation": str(folder / "validation.parquet"), "tasks": ["chat"]}
+    settings["params"] = {"url": url, "retries": 0, "thinking": "think"}
+    (folder / "judge.json").write_text(json.dumps(settings))
+    (folder / "validation").mkdir()
+    for step, texts in samples.items():
+        lines = [{"id": f"chat/{i}", "output": text} for i, text in enumerate(texts)]
+        lines.append({"id": "math/0", "output": "x" * 999})  # graded by a rule: not the judge's
+        (folder / f"validation/{step}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if step:
+            (folder / f"checkpoints/global_step_{step}/actor").mkdir(parents=True)
+    return folder
+
+
+def test_the_checkpoint_that_the_second_judge_prefers_is_noted(tmp_path: Path) -> None:
+    samples = {0: ["<think>a</think>" + "z" * 50] * 2, 10: ["<think>a</think>yyyy", "<think>a</think>yy"]}
+    samples |= {20: ["<think>" + "long " * 99 + "</think>y"] * 2}
+    with RewardServer(value=lambda text: len(text.rpartition(">")[2])) as server:
+        assert judge.main([str(_training(tmp_path, server.url, samples))]) == 0
+    assert json.loads((tmp_path / judge.JUDGED).read_text()) == {
+        "means": {"0": 50.0, "10": 3.0, "20": 1.0}, "samples": 2, "best_step": 10,
+    }  # fmt: skip
+    assert not any("long" in text for text in server.texts)
+
+
+def test_too_many_failures_of_the_judge_choose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RewardServer(script=lambda body: Status(400)) as server:
+        assert judge.main([str(_training(tmp_path, server.url, {10: ["<think>a</think>b"] * 2}))]) == 1
+    assert "2 of 2 samples were not scored: status 400" in capsys.readouterr().out
+    assert not (tmp_path / judge.JUDGED).exists()
+
+
+def test_a_judge_without_samples_to_judge_is_refused(house: House) -> None:
+    for change in ("validation=null", "eval.tasks=[math500]"):
+        done = house.launch("plan", "long_cot/grpo_llama_base_think", "--set", change)
+        assert done.returncode == 2
+        assert "second_judge: scores validation samples of online RL whose benchmark's reward is `model`" in done.stderr
+
+
+def test_every_grpo_recipe_has_a_judge_other_than_its_reward_model() -> None:
+    for scale in (None, "mini"):
+        recipe: Any = compose.resolve("long_cot/grpo_llama_base_think", Overrides(scale)).recipe
+        assert recipe.second_judge.model != recipe.reward_model.model
+        assert recipe.train.keep_checkpoints * recipe.train.save_every >= 40
