@@ -222,7 +222,7 @@ class Pool:
         with theirs:
             socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [theirs.fileno()])
         self._dead = []
-        return _Worker(int(_read_line(control)), ours)
+        return _Worker(int(_line(control)), ours)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -237,7 +237,7 @@ class Pool:
             )  # fmt: skip
             theirs.close()
             try:
-                self.isolation, problems = json.loads(_read_line(ours))
+                self.isolation, problems = json.loads(_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
@@ -267,13 +267,11 @@ class Pool:
         self._idle, self._dead, self._control, self._server = [], [], None, None
 
 
-def _read_line(sock: socket.socket) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = sock.recv(4096)
-        if not part:
+def _line(sock: socket.socket) -> bytes:
+    """The server's next line, of which there is only one at a time."""
+    with sock.makefile("rb") as lines:
+        if not (line := lines.readline()):
             raise ConnectionResetError("it ended")
-        line += part
     return line
 
 

@@ -30,14 +30,11 @@ def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbo
     header = "everything" if "bits/stdc++.h" in source else "usual"
     compile_it = [*tools.compile(header), "solution.cpp", "-o", "solution.o"]
     steps = [compile_it, tools.link("solution.o", tools.object("driver"))]
-    return build_program({"solution.cpp": _unit(source, declaration)}, steps, build, sandbox)
-
-
-def _unit(source: str, declaration: Declaration) -> bytes:
     plain = _COMMENT.sub(" ", source)
     given = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
-    method = _SOLUTION.search(plain) is not None
-    return given.encode() + OWN_MAIN + encoded(f"{source}\n\n{_shim(declaration, method)}")
+    shim = _shim(declaration, method=_SOLUTION.search(plain) is not None)
+    unit = given.encode() + OWN_MAIN + encoded(f"{source}\n\n{shim}")
+    return build_program({"solution.cpp": unit}, steps, build, sandbox)
 
 
 def _defines(source: str, name: str) -> bool:
