@@ -125,7 +125,7 @@ class Thinking(RewardParams):
             "text_before": before.strip(),
             "text_between": between.strip(),
             "text_after": after.strip(),
-            "repeated": self._repeated(text),
+            "repeated": (self.prefilled and self.open in text) or any(text.count(mark) > 1 for mark in self.marks),
             "empty_thought": self.close in text and not thought.strip() if self.close else False,
             "empty_answer": not answer,
         }
@@ -190,9 +190,6 @@ class Thinking(RewardParams):
         if self.end and not ended:
             problems.append("disorder" if self.end in text else "no_end")
         return between, text[begin:stop], text[stop + len(self.end) if ended else stop :]
-
-    def _repeated(self, text: str) -> bool:
-        return (self.prefilled and self.open in text) or any(text.count(mark) > 1 for mark in self.marks)
 
 
 _THINK = {"open": "<think>", "close": "</think>"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Choice = Literal["prefer", "require", "any"]
 Which = Literal["last", "first", "longest"]
@@ -29,24 +29,44 @@ class Block:
     closed: bool
 
 
+class _Opening(NamedTuple):
+    """Columns of indentation, the mark as written, the first word behind it, and whether it starts its line."""
+
+    indent: int
+    mark: str
+    language: str
+    starts_line: bool
+
+    def meets(self, mark: str, indent: int) -> bool:
+        """Whether such a mark may end the block. Deeper than three columns it is code, as in a docstring's example."""
+        return mark.startswith(self.mark) and indent <= self.indent + 3
+
+
 def blocks(text: str) -> list[Block]:
     """Every fenced block of `text`, in order. Linear in the text."""
     found: list[Block] = []
-    opened: _Open | None = None
+    opened: _Opening | None = None
+    lines: list[str] = []
+
+    def end(closed: bool) -> None:
+        if opened is not None:
+            found.append(Block("\n".join(_outdented(line, opened.indent) for line in lines), opened.language, closed))
+        lines.clear()
+
     for line in text.split("\n"):
         line = line.removesuffix("\r")
+        mark = line.strip()
         if opened is None:
             opened = _opening(line)
-        elif opened.closed_by(line):
-            found.append(opened.block(closed=True))
+        elif mark == mark[:1] * len(mark) and opened.meets(mark, _columns(line)):
+            end(closed=True)
             opened = None
-        elif (again := _opening(line)) and opened.replaced_by(again):
-            found.append(opened.block(closed=False))
-            opened = again
+        elif (new := _opening(line)) and new.starts_line and new.language and opened.meets(new.mark, new.indent):
+            end(closed=False)
+            opened = new
         else:
-            opened.lines.append(line)
-    if opened is not None:
-        found.append(opened.block(closed=False))
+            lines.append(line)
+    end(closed=False)
     return found
 
 
@@ -72,47 +92,22 @@ def choose(
     return usable[-1 if which == "last" else 0]
 
 
-class _Open:
-    """A block whose end has not come yet."""
-
-    def __init__(self, indent: int, mark: str, info: str, starts_line: bool) -> None:
-        self.indent, self.mark, self.starts_line = indent, mark, starts_line
-        words = info.replace("{", " ").replace("}", " ").replace(",", " ").split()
-        self.language = words[0].lstrip(".").lower() if words else ""
-        self.lines: list[str] = []
-
-    def closed_by(self, line: str) -> bool:
-        # Deeper than three columns it is part of the code, such as an example in a docstring.
-        mark = line.strip()
-        return self._like(mark) and mark == mark[0] * len(mark) and _columns(line) <= self.indent + 3
-
-    def replaced_by(self, other: _Open) -> bool:
-        return other.starts_line and bool(other.language) and self._like(other.mark) and other.indent <= self.indent + 3
-
-    def _like(self, mark: str) -> bool:
-        return mark.startswith(self.mark)
-
-    def block(self, closed: bool) -> Block:
-        return Block("\n".join(_outdented(line, self.indent) for line in self.lines), self.language, closed)
-
-
-def _opening(line: str) -> _Open | None:
+def _opening(line: str) -> _Opening | None:
     """The block that `line` opens, if it does. Plain searches: a pattern would be quadratic in a run of marks."""
     text = line.strip()
     if text.startswith("~~~"):
-        info = text.lstrip("~")
-        return _Open(_columns(line), text[: len(text) - len(info)], info, starts_line=True)
-    end = text.rfind("`") + 1
-    before = text[:end].rstrip("`")
-    mark, info = text[len(before) : end], text[end:].strip()
-    if len(mark) < 3:
-        return None
-    if not before:
-        return _Open(_columns(line), mark, info, starts_line=True)
+        before, info = "", text.lstrip("~")
+        mark = text[: len(text) - len(info)]
+    else:
+        end = text.rfind("`") + 1
+        before, info = text[:end].rstrip("`"), text[end:]
+        mark = text[len(before) : end]
     # In running text only "…: ```python" opens; ```this``` is inline code.
-    if "```" in before or len(info.split()) > 1:
+    if len(mark) < 3 or "```" in before or (before and len(info.split()) > 1):
         return None
-    return _Open(0, mark, info, starts_line=False)
+    words = info.replace("{", " ").replace("}", " ").replace(",", " ").split()
+    language = words[0].lstrip(".").lower() if words else ""
+    return _Opening(0 if before else _columns(line), mark, language, not before)
 
 
 def _columns(line: str) -> int:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
+from typing import Annotated
+
+from pydantic import Field
 
 from rewards.code import asserts
 from rewards.code.compare import Numbers, Spacing, Types, same_output, same_result
@@ -20,33 +23,46 @@ from rewards.code.cpp.values import ValueProblem, read_outcome
 from rewards.code.preambles import Preamble, text_before
 from rewards.code.results import ENDINGS, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
+from rewards.params import RewardParams
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
 
 
-@dataclass(frozen=True)
-class Terms:
-    """limits: of each run. preamble: Python executed before the program (preambles.py). spacing, tolerance, numbers,
-    types: see compare.py. stop_early: leave at the first test that fails.
+class Terms(RewardParams):
+    """How a program is run and compared.
 
-    most_timeouts: leave after so many tests that use up their CPU time, or the first that waits until its wall limit; 0
-    for never. A program that always hangs costs the limit times the number of tests otherwise.
+    cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
+    preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (preambles.py).
+    compare, numbers, types, tolerance: how outputs and results are compared (compare.py: spacing, numbers, …).
+    stop_early: leave at the first test that fails. most_timeouts: leave after so many tests that use up their CPU time,
+    or the first that waits until its wall limit; 0 for never. A program that always hangs costs the limit times the
+    number of tests otherwise.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    cpu_s: Annotated[float, Field(ge=0.05, le=3600.0)] = 4.0
+    wall_s: Annotated[float, Field(ge=0.1, le=36000.0)] = 20.0
+    memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 512
+    output_kb: Annotated[int, Field(ge=1, le=1 << 20)] = 8192
+    compile_cpu_s: Annotated[int, Field(ge=1, le=3600)] = 20
     preamble: Preamble = "none"
-    spacing: Spacing = "lines"
-    tolerance: float = 0.0
+    compare: Spacing = "lines"
     numbers: Numbers = "text"
     types: Types = "exact"
+    tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     stop_early: bool = False
-    most_timeouts: int = 0
+    most_timeouts: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+
+    @property
+    def limits(self) -> Limits:
+        """Of each test's process."""
+        own = self.cpu_s, self.wall_s, self.memory_mb, self.output_kb
+        return Limits(*own, compile_cpu_s=self.compile_cpu_s)
 
     def go_on(self, tested: Sequence[Tested]) -> bool:
         """Whether there is anything left to learn after these verdicts, of which the last is new."""
         if tested[-1].status == "passed":
             return True
         timeouts = sum(test.status == "timeout" for test in tested)
-        waited = tested[-1].status == "timeout" and tested[-1].cpu_s < self.limits.cpu_s / 2
+        waited = tested[-1].status == "timeout" and tested[-1].cpu_s < self.cpu_s / 2
         return not self.stop_early and not (self.most_timeouts and (waited or timeouts >= self.most_timeouts))
 
 
@@ -56,7 +72,7 @@ _LARGE = 1 << 16  # bytes of a result that are not read before its length has be
 
 def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
     """One program under all of a suite. Raises RewardError for tests that cannot be run."""
-    limits, building = terms.limits, replace(BUILD_LIMITS, cpu_s=float(terms.limits.compile_cpu_s))
+    limits, building = terms.limits, replace(BUILD_LIMITS, cpu_s=float(terms.compile_cpu_s))
     if suite.language == "cpp" and len(code) > _LONGEST_CPP:
         return Graded(compile_error=f"the program is longer than {_LONGEST_CPP} characters", compile_status="exit")
     if suite.isolation == "shared":
@@ -108,7 +124,7 @@ def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
         if suite.kind == "call":
             same = any(same_result(ran.result, value, tolerance, terms.types) for value in suite.accepted(item))
         else:
-            same = same_output(ran.stdout, item.output, terms.spacing, terms.tolerance, terms.numbers)
+            same = same_output(ran.stdout, item.output, terms.compare, terms.tolerance, terms.numbers)
         status = "passed" if same else "failed"
     return Tested(status, ran.cpu_s, ran.peak_mb, message)
 

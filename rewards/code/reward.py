@@ -23,37 +23,31 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Reward, Row, Score, code_hash, error, params_of
-from rewards.code.compare import Numbers, Spacing, Types
 from rewards.code.cpp.toolchain import toolchain
 from rewards.code.fences import blocks, choose
 from rewards.code.grade import Terms, grade_program
-from rewards.code.preambles import Preamble
 from rewards.code.results import Graded
 from rewards.code.suites import Suite, read
 from rewards.errors import RewardError
 from rewards.extract import ThinkingFormat, cut_short
-from rewards.params import RewardParams
 from rewards.processes.slots import slot
-from rewards.sandbox import Limits, environment, shared
+from rewards.sandbox import environment, shared
 from rewards.thinking import thinking
 
 _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
 _SHOWN_CHARS = 500
 
 
-class CodeParams(RewardParams):
+class CodeParams(Terms):
     """value: "fraction" of tests passed, "all" or nothing, or "weighted" by each case's weight.
 
-    stop_early: with "all", leave at the first failure. most_timeouts: leave after so many tests that hang, 0 for
-    never; tests left out are not passed. max_tests: only the first so many cases, 0 for all.
+    stop_early: with "all", leave at the first failure; tests left out are not passed. max_tests: only the first so many
+    cases, 0 for all.
     fence: which of several blocks; fences: what their language marks mean (see fences.choose). no_fence: "accept"
     takes an answer without any fence as the program.
     thinking: a format's name or fields (thinking.py); no code is taken from the thought.
     truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a closed
     fence ("unfenced"), all ("always"), none ("never").
-    cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
-    preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (preambles.py).
-    compare, numbers, types, tolerance: how outputs and results are compared (compare.py: spacing, numbers, …).
     allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
     workers: programs run at once in this process, however many threads score; so memory is bounded by workers times
     memory_mb, or 3 GB where C++ is compiled. Processes that share slots (slots.py) share the bound.
@@ -70,16 +64,6 @@ class CodeParams(RewardParams):
     no_fence: Literal["reject", "accept"] = "reject"
     thinking: ThinkingFormat = "think"
     truncated: Literal["unfenced", "always", "never"] = "unfenced"
-    cpu_s: Annotated[float, Field(ge=0.05, le=3600.0)] = 4.0
-    wall_s: Annotated[float, Field(ge=0.1, le=36000.0)] = 20.0
-    memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 512
-    output_kb: Annotated[int, Field(ge=1, le=1 << 20)] = 8192
-    compile_cpu_s: Annotated[int, Field(ge=1, le=3600)] = 20
-    preamble: Preamble = "none"
-    compare: Spacing = "lines"
-    numbers: Numbers = "text"
-    types: Types = "exact"
-    tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     allow_shared_isolation: bool = False
 
@@ -114,6 +98,7 @@ class CodeReward(Reward):
     def __init__(self, name: str, params: CodeParams) -> None:
         super().__init__(name, params)
         self._format = thinking(params.thinking)
+        self._terms = params.model_copy(update={"stop_early": params.stop_early and params.value == "all"})
 
     def batches_at_once(self, workers: int | None) -> int:
         return workers or self.params.workers
@@ -221,16 +206,10 @@ class CodeReward(Reward):
         return suites[id(tests)][1]
 
     def _run(self, job: _Job, slots: int) -> Score:
-        p = self.params
-        limits = Limits(p.cpu_s, p.wall_s, p.memory_mb, p.output_kb, compile_cpu_s=p.compile_cpu_s)
-        stop_early = p.value == "all" and p.stop_early
-        terms = Terms(
-            limits, p.preamble, p.compare, p.tolerance, p.numbers, p.types, stop_early, most_timeouts=p.most_timeouts
-        )
         try:
             sandbox = shared()
             with slot(slots):
-                graded = grade_program(job.code, job.suite, terms, sandbox)
+                graded = grade_program(job.code, job.suite, self._terms, sandbox)
             return self._score(graded, job.suite, sandbox.level)
         except RewardError as problem:
             return error(str(problem)[:_SHOWN_CHARS])

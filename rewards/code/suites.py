@@ -110,20 +110,24 @@ def read(tests: Any) -> Suite:
     unknown = [key for key in tests if key not in _KEYS]
     if unknown:
         raise _bad(f"unknown key {unknown[0]!r}{nearest(str(unknown[0]), _KEYS)}; keys: {', '.join(sorted(_KEYS))}")
-    key = _key(tests)
-    function = _text(tests, "function") if kind == "call" or tests.get("function") else ""
-    prefix = _text(tests, "prefix") if tests.get("prefix") else ""
-    if kind in ("asserts", "gtest"):
-        declarations = _text(tests, "declarations") if tests.get("declarations") else ""
-        source = _text(tests, "source")
-        if kind == "gtest" and not _TEST.search(source):
-            raise _bad("the source has no TEST")
-        return Suite(kind, language, key, (), function, source, declarations, prefix)
-    declaration = None
-    if kind == "call" and language == "cpp":
-        declaration = _declaration(tests, function)
-    items = _items(tests, kind, declaration)
-    return Suite(kind, language, key, items, function, "", "", prefix, tests.get("wrapped") is True, declaration)
+    try:
+        key = hashlib.sha256(json.dumps(tests, sort_keys=True).encode()).hexdigest()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise _bad(f"they are no JSON: {str(problem)[:100]}") from None
+    source = kind in ("asserts", "gtest")
+    needed = "source" if source else "function" if kind == "call" else ""
+    names = ("function", "prefix", *(("source", "declarations") if source else ()))
+    texts: dict[str, Any] = {name: _text(tests, name) for name in names if name == needed or tests.get(name)}
+    if kind == "gtest" and not _TEST.search(texts["source"]):
+        raise _bad("the source has no TEST")
+    if source:
+        return Suite(kind, language, key, **texts)
+    declaration = _declaration(tests, texts["function"]) if kind == "call" and language == "cpp" else None
+    cases, tolerance = tests.get("cases"), _tolerance(tests, "", None)
+    if not isinstance(cases, list) or not cases:
+        raise _bad(f"cases are {_short(cases)}, not a list with a case in it")
+    items = tuple(_item(case, kind, number, declaration, tolerance) for number, case in enumerate(cases))
+    return Suite(kind, language, key, items, wrapped=tests.get("wrapped") is True, declaration=declaration, **texts)
 
 
 def _declaration(tests: Mapping[str, Any], function: str) -> Declaration:
@@ -134,13 +138,6 @@ def _declaration(tests: Mapping[str, Any], function: str) -> Declaration:
     if declaration.function != function:
         raise _bad(f"the declaration is of {declaration.function!r}, and function is {function!r}")
     return declaration
-
-
-def _key(tests: dict[str, Any]) -> str:
-    try:
-        return hashlib.sha256(json.dumps(tests, sort_keys=True).encode()).hexdigest()
-    except (TypeError, ValueError, RecursionError) as problem:
-        raise _bad(f"they are no JSON: {str(problem)[:100]}") from None
 
 
 def normalised(tests: Any) -> dict[str, Any]:
@@ -165,14 +162,6 @@ def _kind(tests: Mapping[str, Any]) -> tuple[Kind, Language]:
     if language not in LANGUAGES[kind]:
         raise _bad(f"kind {kind!r} needs language {' or '.join(LANGUAGES[kind])}, not {_short(language)}")
     return kind, language  # type: ignore[return-value]  # both are keys of LANGUAGES
-
-
-def _items(tests: Mapping[str, Any], kind: Kind, declaration: Declaration | None) -> tuple[Item, ...]:
-    cases = tests.get("cases")
-    if not isinstance(cases, list) or not cases:
-        raise _bad(f"cases are {_short(cases)}, not a list with a case in it")
-    whole = _tolerance(tests, "", None)
-    return tuple(_item(case, kind, number, declaration, whole) for number, case in enumerate(cases))
 
 
 def _tolerance(given: Mapping[str, Any], where: str, default: float | None) -> float | None:

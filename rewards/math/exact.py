@@ -8,8 +8,10 @@ rationals as reward `math` does (units, currency, percent, `x = 6`), never round
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -163,6 +165,7 @@ _ANY_NUMBER = re.compile(
     r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:\s?%|[A-Za-z^]+"
     r"|\s(?:and a half|dozen|hundred|[a-z]*illion|thousand)s?\b)?"
 )
+_SUM = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?: ?[-+*×x] ?[0-9]+(?:\.[0-9]+)?)+")
 _ANOTHER_VALUE = re.compile(
     r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"
 )
@@ -173,11 +176,20 @@ def _only_number(text: str) -> str:
     or if the clause says that the value is another ("not 18", "less than 18").
     """
     *sides, text = text[:MAX_CHARS].split("=")  # "10 + 5 = 15"
-    if any(is_number(side) and not equal(side, text) for side in sides):
-        return ""
     text = re.sub(r"([0-9][^()]*)\([^()]*\)", r"\1", text).strip()  # "20 (14 yellow + 6 green)"
     clause = _FIRST_CLAUSE.match(text)
     numbers = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
     if clause is None or len(numbers) != 1 or _ANOTHER_VALUE.search(clause[0], 0, numbers[0].start()):
         return ""
-    return numbers[0].group().strip(" ,")
+    number = numbers[0].group().strip(" ,")
+    exact = [value for value in map(_arithmetic, sides) if is_number(value) and "/" not in value]
+    return "" if any(equal(value, number) is False for value in exact) else number
+
+
+def _arithmetic(text: str) -> str:
+    """The value of sums and products of decimals (a quotient may be rounded behind `=`); any other text as it is."""
+    plain = join_thousands(text.strip().replace("\\times", "*").replace("$", ""))
+    if not _SUM.fullmatch(plain):
+        return text
+    terms = [re.split("[*×x]", term) for term in plain.replace(" ", "").replace("-", "+-").split("+")]
+    return str(sum(math.prod(map(Fraction, factors)) for factors in terms if factors != [""]))

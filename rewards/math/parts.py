@@ -121,7 +121,9 @@ def with_holes(text: str) -> str:
     builder = _SET_BUILDER.fullmatch(text)
     items = split_top(builder[1] if builder else text, COMMA)
     holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
-    bounds = [item for item in items if not _UNEQUAL.fullmatch(item)] or [r"(-\infty,\infty)"]
+    bounds = [item for item in items if not _UNEQUAL.fullmatch(item)]
+    if builder and not bounds:
+        bounds = [r"(-\infty,\infty)"]
     interval = span(bounds[0]) if len({m[1] for m in holes}) == len(bounds) == 1 else None
     if interval is None or variable(bounds[0]) not in ("", holes[0][1]):
         return text

@@ -66,10 +66,6 @@ class _Worker:
     cpu: float = 0.0
     unread: bytearray = field(default_factory=bytearray)
 
-    def send(self, requests: bytes) -> None:
-        self.sock.settimeout(WALL_BASE)
-        self.sock.sendall(requests)
-
     def reply(self, deadline: float) -> bytes:
         """The reply, as JSON, to the oldest request without one.
 
@@ -93,7 +89,7 @@ class _Worker:
             try:
                 part = self.sock.recv(1 << 18)
             except TimeoutError:
-                left = deadline - (_cpu_clock(self.pid) - self.cpu)
+                left = deadline - (cpu_clock(self.pid) - self.cpu)
                 if left <= 0:
                     raise DeadlineError(_LATE.format(deadline)) from None
                 if time.monotonic() - start > wall:
@@ -108,7 +104,7 @@ class _Worker:
         return line
 
 
-def _cpu_clock(pid: int) -> float:
+def cpu_clock(pid: int) -> float:
     """CPU seconds that a process has used. Raises OSError if there is no such process."""
     return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
 
@@ -129,10 +125,6 @@ class Pool:
         self._dead: list[int] = []  # killed or ended, for the fork server to reap: until then no pid is used again
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-
-    def cpu_seconds(self) -> float:
-        """CPU time that the idle workers have used."""
-        return sum(_cpu_clock(worker.pid) for worker in self._idle)
 
     def grow(self, size: int) -> None:
         """Allow `size` workers, if that is more than now."""
@@ -167,7 +159,8 @@ class Pool:
             while len(replies) < len(lines):
                 worker, kept = self._take(), False
                 try:
-                    worker.send(b"".join(lines[len(replies) :]))
+                    worker.sock.settimeout(WALL_BASE)
+                    worker.sock.sendall(b"".join(lines[len(replies) :]))
                     while len(replies) < len(lines):
                         replies.append(worker.reply(deadline))
                     kept = True
@@ -229,7 +222,7 @@ class Pool:
         with theirs:
             socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [theirs.fileno()])
         self._dead = []
-        return _Worker(int(_read_line(control)), ours)
+        return _Worker(int(_line(control)), ours)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -244,7 +237,7 @@ class Pool:
             )  # fmt: skip
             theirs.close()
             try:
-                self.isolation, problems = json.loads(_read_line(ours))
+                self.isolation, problems = json.loads(_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
@@ -274,13 +267,11 @@ class Pool:
         self._idle, self._dead, self._control, self._server = [], [], None, None
 
 
-def _read_line(sock: socket.socket) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = sock.recv(4096)
-        if not part:
+def _line(sock: socket.socket) -> bytes:
+    """The server's next line, of which there is only one at a time."""
+    with sock.makefile("rb") as lines:
+        if not (line := lines.readline()):
             raise ConnectionResetError("it ended")
-        line += part
     return line
 
 

@@ -270,9 +270,7 @@ class CaseProcess:
             status, message = "exit", last or f"exit code {code}"
         elif results == [b""]:
             status, message = "exit", "ended without a result"
-        result = results[0] if results else b""
-        exit_code = code if code >= 0 else None
-        return Ran(status, exit_code, stdout, result, cpu_s, report["wall_s"], report["peak_mb"], message)  # type: ignore[arg-type]
+        return Ran(status, stdout, results[0] if results else b"", cpu_s, report["peak_mb"], message)  # type: ignore[arg-type]
 
 
 def read(fd: int, limits: Limits) -> bytes:

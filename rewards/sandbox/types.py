@@ -56,11 +56,9 @@ class Ran:
     """
 
     status: Status
-    exit_code: int | None = None
     stdout: bytes = b""
     result: bytes = b""
     cpu_s: float = 0.0
-    wall_s: float = 0.0
     peak_mb: float = 0.0
     message: str = ""
 

@@ -92,8 +92,8 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
 
     def check_gold(self, row: Row) -> tuple[str, str]:
         """Kind "text"; a problem if there is nothing to compare with."""
-        _, problem = self._table_of(_references(row))
-        return ("" if problem else "text"), problem
+        score = self._group(_references(row), [""])[0]
+        return ("", score.details["problem"]) if score.outcome == "error" else ("text", "")
 
     def measure(self, row: Row, text: str) -> Score:
         return self._group(_references(row), [text])[0]
@@ -104,16 +104,12 @@ class ReferenceReward(TextReward, FansOut, Generic[Table]):
             scores += self._group(references, [next(texts) for _ in group])
         return scores
 
-    def _table_of(self, references: References | str) -> tuple[Table | None, str]:
-        """(table, problem)"""
-        if isinstance(references, str):
-            return None, references
-        table = self._table(references)
-        return table, NOTHING_TO_COMPARE if table is None else ""
-
     def _group(self, references: References | str, texts: Sequence[str]) -> list[Score]:
-        table, problem = self._table_of(references)
-        return [error(problem) for _ in texts] if table is None else self.compare(table, texts)
+        """references: those of all texts, or what is wrong with them."""
+        if isinstance(references, str):
+            return [error(references) for _ in texts]
+        table = self._table(references)
+        return [error(NOTHING_TO_COMPARE) for _ in texts] if table is None else self.compare(table, texts)
 
 
 def _references(row: Row) -> References | str:

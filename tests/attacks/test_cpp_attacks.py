@@ -75,8 +75,8 @@ def box() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def grade(box: Sandbox, code: str, tests: dict[str, Any], limits: Limits = Limits()) -> Graded:  # noqa: B008
-    graded = grade_program(code, read(tests), Terms(limits), box)
+def grade(box: Sandbox, code: str, tests: dict[str, Any], **limits: Any) -> Graded:
+    graded = grade_program(code, read(tests), Terms(**limits), box)
     assert not graded.failure, graded.failure
     return graded
 
@@ -86,7 +86,7 @@ def passed(graded: Graded) -> int:
 
 
 def gets_nothing(box: Sandbox, attack: Attack, tests: dict[str, Any]) -> None:
-    graded = grade(box, attack.code, tests, Limits(cpu_s=0.2, output_kb=64))
+    graded = grade(box, attack.code, tests, cpu_s=0.2, output_kb=64)
     assert passed(graded) == 0
     assert graded.compile_error or len(graded.tests) == 3
 
@@ -120,8 +120,8 @@ def test_landlock_holds_too() -> None:
 @pytest.mark.parametrize("attack", of("bomb"))
 def test_a_bomb_goes_off_alone(box: Sandbox, attack: Attack) -> None:
     # To touch 256 MB costs a busy machine more CPU time than an idle one.
-    limits = Limits(cpu_s=5.0 if "memory" in attack.statuses else 0.5, memory_mb=256, output_kb=1024)
-    graded = grade(box, attack.code, CALLS, limits)
+    cpu_s = 5.0 if "memory" in attack.statuses else 0.5
+    graded = grade(box, attack.code, CALLS, cpu_s=cpu_s, memory_mb=256, output_kb=1024)
     assert {test.status for test in graded.tests} <= attack.statuses
     assert len(graded.tests) == 3
 

@@ -92,9 +92,9 @@ def test_sleep_and_deadlock(box: Sandbox) -> None:
         "import threading; threading.Event().wait()",
         "import os; os.read(os.pipe()[0], 1)",
     ):
-        ran = run(box, code, limits=Limits(wall_s=0.4))
-        assert ran.status == "timeout"
-        assert ran.wall_s < 5
+        began = time.monotonic()
+        assert run(box, code, limits=Limits(wall_s=0.4)).status == "timeout"
+        assert time.monotonic() - began < 30
 
 
 def test_memory(box: Sandbox) -> None:

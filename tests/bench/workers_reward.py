@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import rewards
-from rewards.processes.pool import shared
+from rewards.processes.pool import cpu_clock, shared
 from tests.bench import code_reward, math_reward
 from tests.bench.tables import cpu_now, show
 from tests.bench.texts import groups
@@ -52,6 +52,11 @@ CASES: dict[str, Callable[[], Batch]] = {"math": math, "bleu": bleu, "bleu_short
 MODULES = ("rewards.math.worker", "rewards.processes.fanout")
 
 
+def _spent(workers: int) -> float:
+    """CPU time that the idle workers have used."""
+    return sum(cpu_clock(worker.pid) for module in MODULES for worker in shared(module, workers)._idle)
+
+
 def seconds(name: str, rows: list[dict[str, object]], texts: list[str], workers: int) -> tuple[float, float, float]:
     """Wall time, CPU time of this process and of the workers for a batch; workers started, all caches empty."""
     for module in MODULES:
@@ -59,11 +64,11 @@ def seconds(name: str, rows: list[dict[str, object]], texts: list[str], workers:
     warm = [({"answer": "x+1"}, r"\boxed{1-x}")] * 64 if name == "math" else list(zip(rows, texts, strict=True))[:64]
     rewards.load(name).score_many([row for row, _ in warm], [f"{text} " for _, text in warm], workers=workers)
     reward = rewards.load(name)
-    idle = sum(shared(module, workers).cpu_seconds() for module in MODULES)
+    idle = _spent(workers)
     wall, cpu = time.perf_counter(), cpu_now()
     reward.score_many(rows, texts, workers=workers)
     wall, cpu = time.perf_counter() - wall, cpu_now() - cpu
-    return wall, cpu, sum(shared(module, workers).cpu_seconds() for module in MODULES) - idle
+    return wall, cpu, _spent(workers) - idle
 
 
 def main(cases: list[str]) -> None:

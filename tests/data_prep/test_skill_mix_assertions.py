@@ -13,7 +13,7 @@ from data_prep.families.skill_mix.mutants import mutants, stub
 from rewards.code.cpp.declaration import read_declaration
 from rewards.code.grade import Terms, grade_program
 from rewards.code.suites import read
-from rewards.sandbox import Limits, shared
+from rewards.sandbox import shared
 
 RUNS = "std::vector<std::pair<char, int>> runs(const std::string& text);"
 
@@ -124,7 +124,7 @@ def test_source_and_calls_give_the_same_verdicts() -> None:
     ]
     verdicts = []
     for tests in (calls, {"kind": "gtest", "source": TESTS}):
-        graded = [grade_program(code, read(tests), Terms(Limits(cpu_s=1.0)), shared()) for code in programs]
+        graded = [grade_program(code, read(tests), Terms(cpu_s=1.0), shared()) for code in programs]
         assert not any(each.failure for each in graded)
         verdicts.append([bool(g.tests) and all(test.status == "passed" for test in g.tests) for g in graded])
     assert verdicts[0] == verdicts[1]

@@ -13,11 +13,11 @@ from data_prep.families.skill_mix.signatures import Language, Signature, Signatu
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read as read_suite
-from rewards.sandbox import Limits, shared
+from rewards.sandbox import shared
 
 
 def graded(code: str, tests: dict[str, Any]) -> Graded:
-    found = grade_program(code, read_suite(tests), Terms(Limits(cpu_s=2.0)), shared())
+    found = grade_program(code, read_suite(tests), Terms(cpu_s=2.0), shared())
     assert not found.failure, found.failure
     return found
 

@@ -14,7 +14,7 @@ from rewards.code.cpp.values import ValueProblem, fitted, packed, read_outcome
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read
-from rewards.sandbox import Limits, shared
+from rewards.sandbox import shared
 
 ADD = "int add(int a, int b);"
 CASES = [{"args": [1, 2], "expected": 3}, {"args": [-5, 2], "expected": -3}]
@@ -28,7 +28,7 @@ def suite(declaration: str, cases: list[dict[str, Any]], **more: Any) -> dict[st
 
 
 def grade(code: str, tests: dict[str, Any], **limits: Any) -> Graded:
-    graded = grade_program(code, read(tests), Terms(Limits(**limits)), shared())
+    graded = grade_program(code, read(tests), Terms(**limits), shared())
     assert not graded.failure, graded.failure
     return graded
 

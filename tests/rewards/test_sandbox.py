@@ -46,13 +46,12 @@ def one(box: Sandbox, code: str, case: Case = Case(), limits: Limits = Limits())
 
 def test_what_comes_back(box: Sandbox) -> None:
     ran = one(box, "import sys\nx = bytearray(40 << 20)\nprint(input())\nsys.exit(3)", Case(b"hello\n"))
-    assert (ran.status, ran.exit_code, ran.stdout) == ("exit", 3, b"hello\n")
+    assert (ran.status, ran.message, ran.stdout) == ("exit", "exit code 3", b"hello\n")
     assert 0 < ran.cpu_s < 1
-    assert ran.wall_s > 0
     assert 40 < ran.peak_mb < 100
     failed = one(box, "print(1)\nint('x')")
     assert failed.message == "ValueError: invalid literal for int() with base 10: 'x'"
-    assert (failed.exit_code, failed.stdout) == (1, b"1\n")
+    assert (failed.status, failed.stdout) == ("exit", b"1\n")
     assert one(box, "import sys; sys.exit('no way')").message == "no way"
     assert one(box, "import ctypes; ctypes.string_at(8)").status == "signal"
 
@@ -98,7 +97,6 @@ def test_busy_machine_changes_no_score(box: Sandbox) -> None:
             loop.kill()
             loop.wait()
     assert (ran.status, ran.stdout) == ("ok", b"done\n")
-    assert ran.wall_s > ran.cpu_s
 
 
 def test_cpu_limit_is_finer_than_a_second(box: Sandbox) -> None:
@@ -423,7 +421,7 @@ def test_compiled_program_behind_walls(box: Sandbox, body: str, status: set[str]
     limits = Limits(cpu_s=0.5, wall_s=1.5, memory_mb=128, output_kb=64)
     ran = box.execute(built.outputs["a.out"], ["a.out"], [Case()], limits)[0]
     assert ran.status in status, ran
-    assert ran.exit_code in ((3, 9) if status == {"exit"} else (None, 0, 1))
+    assert (ran.message in ("exit code 3", "exit code 9")) == (status == {"exit"}), ran
 
 
 COMPILER_BOMBS = {

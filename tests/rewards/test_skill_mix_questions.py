@@ -20,7 +20,7 @@ from data_prep.families.skill_mix.mutants import mutants, stub
 from data_prep.families.skill_mix.questions import Question, read_question
 from rewards.code.grade import Terms, grade_program
 from rewards.code.suites import Suite, read
-from rewards.sandbox import Limits, shared
+from rewards.sandbox import shared
 
 Record = dict[str, Any]
 REPO = Path(__file__).resolve().parents[2]
@@ -110,7 +110,7 @@ def programs(name: str, one: Question, count: int = 2) -> list[str]:
 
 def ends(code: str, suite: Suite) -> set[str]:
     """How the tests end, or {"compile_error"}."""
-    graded = grade_program(code, suite, Terms(Limits(cpu_s=2.0), most_timeouts=2), shared())
+    graded = grade_program(code, suite, Terms(cpu_s=2.0, most_timeouts=2), shared())
     assert not graded.failure, graded.failure
     return {"compile_error"} if graded.compile_error is not None else {test.status for test in graded.tests}
 

@@ -21,7 +21,7 @@ from data_prep.families.skill_mix.signatures import Language
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded, Tested
 from rewards.code.suites import Suite, read
-from rewards.sandbox import Limits, Sandbox
+from rewards.sandbox import Sandbox
 
 MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile
 LEAST_CPU_S = 0.25  # for a mutant's test: programs need some to start
@@ -88,8 +88,8 @@ class _Trial:
         return self._found
 
     def _run(self, code: str, cpu_s: float, stop_early: bool = False, most_timeouts: int = 0) -> Graded:
-        limits = Limits(cpu_s=cpu_s, memory_mb=self._demands.memory_mb)
-        terms = Terms(limits, stop_early=stop_early, most_timeouts=most_timeouts)
+        memory_mb = self._demands.memory_mb
+        terms = Terms(cpu_s=cpu_s, memory_mb=memory_mb, stop_early=stop_early, most_timeouts=most_timeouts)
         graded = grade_program(code, self._suite, terms, self._engine)
         if graded.failure and not graded.failure.startswith("the tests:"):
             self._found.broken = True

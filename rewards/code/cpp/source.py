@@ -17,9 +17,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from pathlib import Path
 
-from rewards.code.cpp.toolchain import LOG_CHARS, OWN_MAIN, build_program, encoded, toolchain
+from rewards.code.cpp.toolchain import HERE, LOG_CHARS, OWN_MAIN, build_program, encoded, toolchain
 from rewards.code.results import Graded, Tested, Verdict
 from rewards.code.suites import Suite
 from rewards.sandbox import Case, Limits, Ran, Sandbox
@@ -31,23 +30,7 @@ _TEST = re.compile(r"\bTEST(?:_F)?\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _SYSTEM_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<[^>\n]*>[^\n]*", re.MULTILINE)
 _ASSERT_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<(?:cassert|assert\.h)>", re.MULTILINE)
-_PRELUDE = (Path(__file__).resolve().parent / "prelude.h").read_text()
-_ASSERTS = """
-#undef assert
-#define assert(...) ((__VA_ARGS__) ? void() : graded_assert_failed(#__VA_ARGS__, __LINE__))
-static void graded_assert_failed(const char* what, int line) {
-  ADD_FAILURE_AT("test.cpp", line) << what;
-  throw std::runtime_error("an assertion failed");
-}
-"""
-_CALL_MAIN = """
-extern "C" int graded_main(int, char**);
-TEST(Asserts, main) {
-  char name[] = "tests";
-  char* argv[] = {name, nullptr};
-  EXPECT_EQ(graded_main(1, argv), 0);
-}
-"""
+_PRELUDE, _ASSERTS, _CALL_MAIN = ((HERE / f"{name}.h").read_text() for name in ("prelude", "asserts", "asserts_main"))
 
 
 def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandbox: Sandbox) -> Graded:

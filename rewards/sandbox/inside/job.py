@@ -207,7 +207,6 @@ def watch(
         "code": os.waitstatus_to_exitcode(status),
         "why": why,
         "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.monotonic() - began,
         "peak_mb": usage.ru_maxrss / 1024,
     }
 
