@@ -9,10 +9,10 @@ class Label(EndpointStep):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -23,11 +23,17 @@ from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.keys import KeySource, read_keys
 from data_prep.inference.api.prices import find_price, need_price
 from data_prep.inference.api.providers import PARAMETERS, Form, find_form
+from data_prep.inference.api.replies import Failed, as_drop
+from data_prep.inference.api.requests import Request
 from data_prep.inference.models import find_model, needs_template
+from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 from data_prep.inference.vllm.settings import EngineOptions, check_names, locked_version, template_file
 
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient, Watch
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 # Parameters that change no row, for `Step.unkeyed`.
 UNKEYED = (
@@ -169,6 +175,42 @@ class EndpointParams(CallParams):
             return {"provider": preset.model_dump(exclude_defaults=True)} if preset != Form() else {}
         template = {"chat_template": file_hash(template_file(self.chat_template, base))} if self.chat_template else {}
         return {"model": find_model(self.model, self.revision, base).identity(), "vllm": locked_version(), **template}
+
+
+class RepeatedParams(EndpointParams):
+    """Of a step that asks again where a reply cannot be used."""
+
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1)
+    tries: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+
+    def ask(
+        self,
+        asker: ChatClient,
+        ids: Mapping[Key, str],
+        messages: Callable[[Key], str],
+        read: Callable[[Key, Sample], Value | None],
+    ) -> tuple[dict[Key, Value], dict[Key, Drop]]:
+        """What `read` makes of the replies to each key's message, and the failures.
+
+        A key whose reply makes None is asked again with another seed, which comes from its row's id in `ids`.
+        """
+        values: dict[Key, Value] = {}
+        failed: dict[Key, Drop] = {}
+        for attempt in range(self.tries):
+            left = [key for key in ids if key not in values and key not in failed]
+            # A second greedy reply would be the same.
+            sampling = Sampling(1, max(self.temperature, 0.7 if attempt else 0.0), max_tokens=self.max_tokens)
+            seeds = [prompt_seed(self.seed, f"{ids[key]}\0{attempt}") for key in left]
+            asked = [[{"role": "user", "content": messages(key)}] for key in left]
+            replies = asker.ask([Request(*one) for one in zip(asked, seeds, strict=True)], sampling) if left else []
+            for key, reply in zip(left, replies, strict=True):
+                if isinstance(reply, Failed):
+                    failed[key] = as_drop(reply, ids[key])
+                elif (value := read(key, reply[0])) is not None:
+                    values[key] = value
+        return values, failed
 
 
 class EndpointStep(Step):
