@@ -19,8 +19,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,11 +33,11 @@ from data_prep.core.files import write_atomic
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.manifest import read_manifest
 from data_prep.core.rows import encode
-from data_prep.core.step import Apply, Context, Drop, Output, Row
+from data_prep.core.step import Drop, Output, Row
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import percent
 from data_prep.inference import prompts
-from data_prep.inference.api.params import SHARD_SAMPLES, EndpointStep, RepeatedParams, endpoint
+from data_prep.inference.api.params import SHARD_SAMPLES, EndpointStep, RepeatedParams
 from data_prep.inference.sampling import Sample
 from data_prep.sources.files import read_records
 from rewards.thinking import thinking
@@ -77,12 +76,7 @@ class Judge(EndpointStep):
     def tally(self, row: Row) -> str:
         return str(row["outcome"])
 
-    @contextmanager
-    def open(self, ctx: Context) -> Iterator[Apply]:
-        with endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: self._judged(rows, asker)
-
-    def _judged(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
         def read(key: tuple[int, str], sample: Sample) -> float | None:
             value = verdict(sample.text)
             return value if value is None or key[1] == "first" else 1 - value

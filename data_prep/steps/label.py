@@ -10,17 +10,16 @@ has none goes on without the field, and the manifest counts it as `unlabelled`. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.core.step import Apply, Context, Output, Row
+from data_prep.core.step import Output, Row
 from data_prep.inference import prompts
 from data_prep.inference.api.objects import NoObject, found_object
-from data_prep.inference.api.params import EndpointStep, RepeatedParams, endpoint, refuse_failures
+from data_prep.inference.api.params import EndpointStep, RepeatedParams, refuse_failures
 from data_prep.inference.sampling import Sample
 from data_prep.text.normalise import text_of
 
@@ -58,13 +57,7 @@ class Label(EndpointStep):
         """Whether the model's judgement could be read."""
         return "labelled" if self.params.field in row.get("meta", {}) else "unlabelled"
 
-    @contextmanager
-    def open(self, ctx: Context) -> Iterator[Apply]:
-        """Make the client, once for all shards."""
-        with endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: self._labelled(rows, asker)
-
-    def _labelled(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
         ids = {at: str(row["id"]) for at, row in enumerate(rows)}
         labels, failed = self.params.ask(asker, ids, lambda at: self._message(rows[at]), self._read)
         refuse_failures(list(failed.values()), len(rows), self.params, "rows had no reply")

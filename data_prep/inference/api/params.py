@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_prep.core.fingerprint import canonical, file_hash
-from data_prep.core.step import Context, Drop, Params, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.core.totals import journal_path
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.keys import KeySource, read_keys
@@ -225,6 +225,16 @@ class EndpointStep(Step):
     def env(self) -> str:
         """vLLM's, where the model is served here."""
         return self.params.env
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        """Make the client, once for all shards."""
+        with endpoint(self.params, ctx) as asker:
+            yield lambda rows, shard: self.answered(rows, asker)
+
+    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+        """Rows of one shard to rows and drops."""
+        raise TypeError(f"step {self.kind!r} implements neither answered nor open")
 
 
 @contextmanager
