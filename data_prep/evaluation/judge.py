@@ -64,14 +64,12 @@ class Judge(EndpointStep):
     """`completion` against `references[0]`: score 1, 0.5 or 0, the mean of both orders; without it, outcome error."""
 
     kind = "judge"
+    prompts = "judge"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
     present: ClassVar[tuple[str, ...]] = ("completion",)
     shard_rows = SHARD_SAMPLES // 2
     Params = JudgeParams
     params: JudgeParams
-
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        return {"prompts": prompts.content_hash("judge"), **self.params.identity(base)}
 
     def tally(self, row: Row) -> str:
         return str(row["outcome"])

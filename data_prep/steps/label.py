@@ -11,7 +11,6 @@ has none goes on without the field, and the manifest counts it as `unlabelled`. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -46,12 +45,9 @@ class Label(EndpointStep):
     """Rows in, the same rows with a difficulty out."""
 
     kind = "label"
+    prompts = "label"
     Params = LabelParams
     params: LabelParams
-
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The prompt; an endpoint's model is known by its name only."""
-        return {"prompts": prompts.content_hash("label"), **self.params.identity(base)}
 
     def tally(self, row: Row) -> str:
         """Whether the model's judgement could be read."""

@@ -26,6 +26,7 @@ from data_prep.inference.api.providers import PARAMETERS, Form, find_form
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.models import find_model, needs_template
+from data_prep.inference.prompts import content_hash
 from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 from data_prep.inference.vllm.settings import EngineOptions, check_names, locked_version, template_file
 
@@ -220,11 +221,17 @@ class EndpointStep(Step):
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     shard_rows = SHARD_SAMPLES
     shards_at_once = SHARDS_AT_ONCE
+    prompts: ClassVar[str] = ""  # a folder of templates/prompts, whose content counts
     params: EndpointParams
 
     def env(self) -> str:
         """vLLM's, where the model is served here."""
         return self.params.env
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The prompts and the model; an endpoint's model is known by its name only."""
+        prompts = {"prompts": content_hash(self.prompts)} if self.prompts else {}
+        return {**prompts, **self.params.identity(base)}
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:

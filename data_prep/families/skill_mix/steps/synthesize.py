@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from data_prep.core.step import Drop, Output, Row
-from data_prep.families.skill_mix.prompts import content_hash
 from data_prep.families.skill_mix.synthesis import Reply, Turn, Wishes, make_questions
 from data_prep.inference.api.params import EndpointParams, EndpointStep, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
@@ -45,6 +43,7 @@ class Synthesize(EndpointStep):
     """Tuples to questions, shard by shard."""
 
     kind = "synthesize"
+    prompts = "skill_mix"
     needs: ClassVar[tuple[str, ...]] = ("meta",)
     packages: ClassVar[tuple[str, ...]] = ("openai",)
     shard_rows = 32  # tuples whose conversations go on side by side, and what a kill costs
@@ -52,10 +51,6 @@ class Synthesize(EndpointStep):
     growth = 64.0
     Params = SynthesizeParams
     params: SynthesizeParams
-
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The prompts; an endpoint's model is known by its name only."""
-        return {"prompts": content_hash(), **self.params.identity(base)}
 
     def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
         fit = [row for row in rows if _is_tuple(row)]
