@@ -19,8 +19,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,14 +33,12 @@ from data_prep.core.files import write_atomic
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.manifest import read_manifest
 from data_prep.core.rows import encode
-from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
+from data_prep.core.step import Drop, Output, Row
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import percent
 from data_prep.inference import prompts
-from data_prep.inference.api.params import SERVED_UNKEYED, SHARD_SAMPLES, UNKEYED, EndpointParams, endpoint
-from data_prep.inference.api.replies import Failed, as_drop
-from data_prep.inference.api.requests import Request
-from data_prep.inference.sampling import Sampling, prompt_seed
+from data_prep.inference.api.params import SHARD_SAMPLES, EndpointStep, RepeatedParams
+from data_prep.inference.sampling import Sample
 from data_prep.sources.files import read_records
 from rewards.thinking import thinking
 
@@ -57,62 +54,38 @@ RESAMPLES = 1000
 RIDGE = 1e-3  # of the regression: keeps it finite where one side wins all
 
 
-class JudgeParams(EndpointParams):
+class JudgeParams(RepeatedParams):
     """thinking: the format of the answers, of which the judge sees what follows the thought."""
 
-    temperature: float = Field(0.0, ge=0)
-    max_tokens: int = Field(1024, ge=1)
-    tries: int = Field(2, ge=1)
-    seed: int = Field(0, ge=0)
     thinking: str = "none"
 
 
-class Judge(Step):
+class Judge(EndpointStep):
     """`completion` against `references[0]`: score 1, 0.5 or 0, the mean of both orders; without it, outcome error."""
 
     kind = "judge"
+    prompts = "judge"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     shard_rows = SHARD_SAMPLES // 2
     Params = JudgeParams
     params: JudgeParams
 
-    def env(self) -> str:
-        return self.params.env
-
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        return {"prompts": prompts.content_hash("judge"), **self.params.identity(base)}
-
     def tally(self, row: Row) -> str:
         return str(row["outcome"])
 
-    @contextmanager
-    def open(self, ctx: Context) -> Iterator[Apply]:
-        with endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: self._judged(rows, asker)
+    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+        def read(key: tuple[int, str], sample: Sample) -> float | None:
+            value = verdict(sample.text)
+            return value if value is None or key[1] == "first" else 1 - value
 
-    def _judged(self, rows: Sequence[Row], asker: ChatClient) -> Output:
-        todo = [(at, order) for at in range(len(rows)) for order in ORDERS]
-        verdicts: dict[tuple[int, str], float] = {}
-        failed: dict[int, Drop] = {}
-        for attempt in range(self.params.tries):
-            left = [key for key in todo if key not in verdicts]
-            if not left:
-                break
-            sampling = Sampling(
-                1, max(self.params.temperature, 0.7 if attempt else 0.0), max_tokens=self.params.max_tokens
-            )
-            requests = [self._request(rows[at], order, attempt) for at, order in left]
-            for (at, order), reply in zip(left, asker.ask(requests, sampling), strict=True):
-                if isinstance(reply, Failed):
-                    failed[at] = as_drop(reply, rows[at]["id"])
-                elif (value := verdict(reply[0].text)) is not None:
-                    verdicts[at, order] = value if order == "first" else 1 - value
+        ids = {(at, order): str(row["id"]) for at, row in enumerate(rows) for order in ORDERS}
+        verdicts, failed = self.params.ask(asker, ids, lambda key: self._message(rows[key[0]], key[1]), read)
+        problems = {at: drop.reason for (at, _), drop in failed.items()}
         for at, row in enumerate(rows):
             values = [verdicts.get((at, order)) for order in ORDERS]
             known = [value for value in values if value is not None]
-            about = {"verdicts": values} | ({"problem": failed[at].reason} if at in failed and len(known) < 2 else {})
+            about = {"verdicts": values} | ({"problem": problems[at]} if at in problems else {})
             yield {
                 **row,
                 "score": sum(known) / 2 if len(known) == 2 else 0.0,
@@ -120,13 +93,12 @@ class Judge(Step):
                 "meta": {**row.get("meta", {}), "judge": about},
             }
 
-    def _request(self, row: Row, order: str, attempt: int) -> Request:
+    def _message(self, row: Row, order: str) -> str:
         answers = [thinking(self.params.thinking).answer_of(row["completion"]), row["references"][0]]
         a, b = (_MARK.sub("", text) for text in (answers if order == "first" else answers[::-1]))
         question = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         checklist = row.get("meta", {}).get("checklist") or []
-        text = prompts.render("judge/pair", question=_MARK.sub("", question), a=a, b=b, checklist=checklist)
-        return Request([{"role": "user", "content": text}], prompt_seed(self.params.seed, f"{row['id']}\0{attempt}"))
+        return prompts.render("judge/pair", question=_MARK.sub("", question), a=a, b=b, checklist=checklist)
 
 
 def verdict(reply: str) -> float | None:
@@ -251,7 +223,7 @@ def _with_interval(value: float, resampled: NDArray[np.float64]) -> dict[str, An
     return {"mean": percent(value), "ci95": [percent(float(one)) for one in np.quantile(resampled, (0.025, 0.975))]}
 
 
-class Judged(Options):
+class Request(Options):
     """What to judge, and by which model."""
 
     questions: Path
@@ -268,7 +240,7 @@ class Judged(Options):
     cache: Cache = CACHE
 
 
-def judge(args: Judged, progress: Progress) -> str:
+def judge(args: Request, progress: Progress) -> str:
     """Judge what is left, and write <out>.jsonl, <out>.json. Raises DataError."""
     rows, left_out = pairs(args.questions, args.answers, args.baseline)
     out = Path(f"{args.out}.pairs.jsonl").absolute()
@@ -300,7 +272,7 @@ def judge(args: Judged, progress: Progress) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    return run(__doc__ or "", {"": (Judged, judge)}, argv)
+    return run(__doc__ or "", {"": (Request, judge)}, argv)
 
 
 if __name__ == "__main__":

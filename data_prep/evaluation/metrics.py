@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -345,11 +345,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--label", required=True, help="before, after, or a control's name")
     one.add_argument("--model", required=True)
-    one.add_argument("--model-fingerprint")
     one.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
-    one.add_argument("--versions", type=json.loads, default={}, help="JSON: package versions")
     one.add_argument("--all-rows", action="store_true", help="also every row, as sent and answered: OUT's .rows.jsonl")
-    one.add_argument("--seconds", type=float, help="time that generating and scoring took")
     one.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
     two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
     two.add_argument("--a", type=Path, required=True)
@@ -374,58 +371,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """What a finished pipeline says of an evaluation: scored rows, versions, seconds of work, the model's identity."""
-
-    scored: tuple[Path, ...]
-    versions: dict[str, str]
-    seconds: float
-    model: Any
-
-    def rows(self) -> Iterator[Row]:
-        from data_prep.core.manifest import read_rows
-
-        for step in self.scored:
-            yield from read_rows(step)
-
-
-def _finished(path: Path) -> _Finished:
+def _finished(path: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Steps with scored rows of a finished pipeline, and what it says of the evaluation. Raises DataError."""
     from data_prep.core import pipeline
 
     scored: list[Path] = []
-    versions: dict[str, str] = {}
-    seconds, model = 0.0, None
+    facts: dict[str, Any] = {"model_fingerprint": None, "versions": {}, "seconds": 0.0}
     for step in pipeline.plan(pipeline.Spec.read(path)):
         manifest = pipeline.read_manifest(step.dir)
         if manifest is None:
             raise DataError(f"{path}: step {step.name!r} has not been run")
-        versions |= manifest.versions
-        seconds += manifest.seconds
-        model = manifest.fingerprint.get("model", model)
+        facts["versions"] |= manifest.versions
+        facts["seconds"] = round(facts["seconds"] + manifest.seconds, 2)
+        facts["model_fingerprint"] = manifest.fingerprint.get("model", facts["model_fingerprint"])
         if step.kind == "score":
             scored.append(step.dir)
-    return _Finished(tuple(scored), versions, round(seconds, 2), model)
+    return scored, facts
 
 
 def _evaluate_files(args: argparse.Namespace) -> None:
-    run = _finished(args.spec) if args.spec else None
-    tasks, prompts, shown = evaluate(run.rows() if run else _rows(args.rows))
-    result = {
-        "label": args.label,
-        "model": args.model,
-        "model_fingerprint": run.model if run else args.model_fingerprint,
-        "decoding": args.decoding,
-        "versions": run.versions if run else args.versions,
-        "seconds": run.seconds if run else args.seconds,
-        "tasks": tasks,
-    }
+    from data_prep.core.manifest import read_rows
+
+    steps, facts = _finished(args.spec) if args.spec else ([], {})
+
+    def rows() -> Iterator[Row]:
+        return chain.from_iterable(map(read_rows, steps)) if args.spec else _rows(args.rows)
+
+    tasks, prompts, shown = evaluate(rows())
+    result = {"label": args.label, "model": args.model, "decoding": args.decoding, **facts, "tasks": tasks}
     _write(_prompts_path(args.out), _jsonl(prompts))
     _write(args.out.with_suffix(".samples.jsonl"), _jsonl(shown))
     if args.all_rows:
-        path = args.out.with_suffix(".rows.jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, (f"{json.dumps(row)}\n".encode() for row in (run.rows() if run else _rows(args.rows))))
+        write_atomic(args.out.with_suffix(".rows.jsonl"), (f"{json.dumps(row)}\n".encode() for row in rows()))
     _write(args.out, json.dumps(result, indent=1) + "\n")
 
 

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from http.client import HTTPException
 from pathlib import Path
@@ -77,27 +78,35 @@ def _download_once(url: str, path: Path) -> None:
             raise ConnectionError(f"ended after {file.tell():,} of {length:,} bytes")
 
 
+@contextmanager
+def _hub(hub: Hub, verb: str) -> Iterator[None]:
+    """Say in one line what the Hub's clients raise. Raises Unreachable."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled, DatasetsError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise Unreachable(f"{hub.id} at {hub.revision[:12]} cannot be {verb} from the Hub: {reason}") from error
+
+
 def hub_records(hub: Hub, streaming: bool = False) -> Iterator[dict[str, Any]]:
     """Records of a dataset at one commit; no code of the dataset's is run. Raises DataError.
 
     streaming: read from the network as records are taken, for the first few of many.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from datasets.exceptions import DatasetsError
-    from datasets.load import load_dataset
-    from datasets.utils.tqdm import disable_progress_bars
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    disable_progress_bars()
     assert hub.split is not None  # files are read by `hub_files`
-    try:
+    with _hub(hub, "loaded"):
+        from datasets.load import load_dataset
+        from datasets.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
         if streaming:
             yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
         else:
             yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision)
-    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled, DatasetsError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise Unreachable(f"{hub.id} at {hub.revision[:12]} cannot be loaded from the Hub: {reason}") from error
 
 
 def hub_files(hub: Hub) -> list[Path]:
@@ -105,22 +114,16 @@ def hub_files(hub: Hub) -> list[Path]:
 
     They lie in the Hub's own cache, which answers without a network where they were fetched before.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    with _hub(hub, "fetched"):
+        from huggingface_hub import snapshot_download
 
-    try:
-        folder = Path(
-            snapshot_download(hub.id, repo_type="dataset", revision=hub.revision, allow_patterns=list(hub.files))
-        )
-    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise Unreachable(f"{hub.id} at {hub.revision[:12]} cannot be fetched from the Hub: {reason}") from error
+        files = list(hub.files)
+        folder = Path(snapshot_download(hub.id, repo_type="dataset", revision=hub.revision, allow_patterns=files))
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files: dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for pattern in hub.files:
         chosen = [name for name in names if fnmatch(name, pattern)]
         if not chosen:
             raise Unreachable(f"{hub.id} at {hub.revision[:12]} has no file {pattern!r}; see its page on the Hub")
-        files |= {name: folder / name for name in chosen}
-    return list(files.values())
+        found |= {name: folder / name for name in chosen}
+    return list(found.values())

@@ -37,10 +37,13 @@ def function(place: str) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]  # whatever it is, it can be called
 
 
+FunctionName = Annotated[str, checked(function)]
+
+
 class FunctionParams(Params):
     """function: `package.module:name`, importable where the pipeline runs; params: its keyword arguments."""
 
-    function: Annotated[str, checked(function)] = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    function: FunctionName = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     params: dict[str, JsonValue] = Field(default_factory=dict)
 
 

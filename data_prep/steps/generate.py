@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -69,10 +68,6 @@ class Generate(EndpointStep):
     def __init__(self, params: GenerateParams) -> None:
         super().__init__(params)
         self.shard_rows = max(1, SHARD_SAMPLES // params.n)
-
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The model's content and vLLM's version; an endpoint's model is known by its name only."""
-        return self.params.identity(base)
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:

@@ -26,10 +26,8 @@ import rewards
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.core.validation import checked
 from data_prep.inference import prompts
-from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
-from data_prep.inference.api.replies import Failed, as_drop
-from data_prep.inference.api.requests import Request
-from data_prep.inference.sampling import Sample, Sampling, prompt_seed
+from data_prep.inference.api.params import EndpointStep, RepeatedParams, endpoint, refuse_failures
+from data_prep.inference.sampling import Sample
 from data_prep.sources import tasks
 from data_prep.sources.origins import prompt_hash
 from data_prep.steps.asking import renderer
@@ -45,7 +43,7 @@ NO_SEAM, BARE = "no seam between thought and solution", "solution without explan
 OF_THE_SAMPLE = ("tokens", "score_details", "reasoning")  # fields of meta that are of the text as it was
 
 
-class RewriteParams(EndpointParams):
+class RewriteParams(RepeatedParams):
     """format: a thinking format by name; the rest is for the model that sets out what shows no seam."""
 
     format: Annotated[str, checked(known_format)] = "sky_t1"
@@ -54,10 +52,7 @@ class RewriteParams(EndpointParams):
         None  # a file of templates/prompts, in place of the system message that the sampler was given
     )
     model: str = ""
-    temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(16_384, ge=1)
-    tries: int = Field(2, ge=1)
-    seed: int = Field(0, ge=0)
     shortest: float = Field(0.6, ge=0, le=1)  # the thought's length, as shares of the whole text's
     longest: float = Field(1.05, ge=1)
     verbatim: float = Field(0.9, ge=0, le=1)
@@ -138,29 +133,27 @@ class Rewrite(EndpointStep):
     def _by_model(
         self, rows: Sequence[Row], todo: list[int], form: Thinking, asker: ChatClient
     ) -> dict[int, Row | Drop]:
-        given = self.params
-        outputs: dict[int, Row | Drop] = {}
-        for attempt in range(given.tries):
-            left = [at for at in todo if not (isinstance(outputs.get(at), dict) or _is_failure(outputs.get(at)))]
-            # A second greedy reply would be the same.
-            sampling = Sampling(1, max(given.temperature, 0.7 if attempt else 0.0), max_tokens=given.max_tokens)
-            requests = [self._request(rows[at], form, attempt) for at in left]
-            for at, reply in zip(left, asker.ask(requests, sampling) if left else [], strict=True):
-                if isinstance(reply, Failed):
-                    outputs[at] = as_drop(reply, rows[at]["id"])
-                else:
-                    outputs[at] = self._judged(rows[at], reply[0], form)
-        return outputs
+        refused: dict[int, Drop] = {}
 
-    def _request(self, row: Row, form: Thinking, attempt: int) -> Request:
-        text = prompts.render(
+        def read(at: int, sample: Sample) -> Row | None:
+            made = self._judged(rows[at], sample, form)
+            if not isinstance(made, Drop):
+                return made
+            refused[at] = made
+            return None
+
+        ids = {at: str(rows[at]["id"]) for at in todo}
+        made, failed = self.params.ask(asker, ids, lambda at: self._message(rows[at], form), read)
+        return {**refused, **failed, **made}
+
+    def _message(self, row: Row, form: Thinking) -> str:
+        return prompts.render(
             "rewrite/rewrite",
             ending=prompts.render("rewrite/program" if "tests" in row else "rewrite/answer"),
             example=form.render("the thinking, word for word", "the solution"),
             question=text_of(row, ("prompt",)),
             text=row["completion"],
         )
-        return Request([{"role": "user", "content": text}], prompt_seed(self.params.seed, f"{row['id']}\0{attempt}"))
 
     def _judged(self, row: Row, sample: Sample, form: Thinking) -> Row | Drop:
         """The row with a model's rewriting, or why that is not used."""
@@ -188,7 +181,3 @@ class Rewrite(EndpointStep):
             return done
         asked = [one for one in row["prompt"] if one["role"] != "system"]
         return {**done, "prompt": [{"role": "system", "content": system(row)}, *asked]}
-
-
-def _is_failure(output: Row | Drop | None) -> bool:
-    return isinstance(output, Drop) and output.reason.startswith("api_error")

@@ -69,7 +69,7 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "dedup near": ("dedup", {"near": 0.8}),
     "mix": ("mix", {}),
     "decontaminate": ("decontaminate", {"against": ["math500"], "paths": {"math500": "bench.jsonl"}}),
-    "export": ("export", {"style": "conversations"}),
+    "export": ("export", {}),
 }
 
 

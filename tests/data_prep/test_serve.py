@@ -18,6 +18,8 @@ from data_prep.core.guard import descendants
 from data_prep.core.manifest import read_manifest, read_rows
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError
+from data_prep.inference.api.client import ChatClient
+from data_prep.inference.api.providers import find_form
 from data_prep.inference.sampling import Sampling
 from data_prep.inference.vllm.server import HOST, last_line, serve
 from data_prep.inference.vllm.settings import locked_version
@@ -132,7 +134,8 @@ def test_real_server_answers_alike_for_a_seed_and_its_death_is_noticed(
 ) -> None:
     sampling = Sampling(n=2, temperature=1.0, max_tokens=40, seed=5)
     with serve(str(mini_model), python=vllm_python, log=tmp_path / "log") as endpoint:
-        client = endpoint.client(concurrency=16)
+        form = find_form("vllm", "", str(mini_model))
+        client = ChatClient(endpoint.base_urls, str(mini_model), concurrency=16, form=form, watch=endpoint.watch)
         first = client.run(questions(16), sampling)
         again = client.run(questions(16)[::-1], sampling)
         assert first == again[::-1]

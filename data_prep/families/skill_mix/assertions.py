@@ -20,8 +20,6 @@ from data_prep.families.skill_mix.cpp_text import (
     WORD,
     NotConvertible,
     closing,
-    coerced,
-    initial_value,
     number_of,
     split,
     text_of,
@@ -45,7 +43,7 @@ _LONGEST_LOOP = 1000
 
 @dataclass
 class _Call:
-    """One call, and what was asserted: path of a part -> its value. Paths begin with "result" or a parameter's number.
+    """One call, and what was asserted: path of a part -> its value. Paths begin with "result".
 
     tolerance: the largest of the assertions, in proportion to max(1, |expected|).
     """
@@ -131,16 +129,12 @@ class _Test:
         if len(clauses) != 3 or clauses[0][-2:] != ["=", "0"] or clauses[1][1:2] != ["<"] or "++" not in clauses[2]:
             raise NotConvertible(f"a loop: for ({' '.join(tokens[at + 2 : closed])[:60]})")
         name, count = clauses[0][-3], self._count(clauses[1][2:])
-        begin, end = closed + 1, closed + 1
-        if tokens[begin] == "{":
-            end = closing(tokens, begin)
-            body = tokens[begin + 1 : end]
-        else:
-            end = tokens.index(";", begin)
-            body = tokens[begin : end + 1]
+        if tokens[closed + 1] != "{":
+            raise NotConvertible("a loop without braces")
+        end = closing(tokens, closed + 1)
         for number in range(count):
             inner = _Test(self.declaration, {**self.names, name: _Value(number, _INTEGER)}, self.calls)
-            inner.run(body)
+            inner.run(tokens[closed + 2 : end])
         return end + 1
 
     def _count(self, tokens: list[str]) -> int:
@@ -155,13 +149,6 @@ class _Test:
         tokens = split(tokens, "<<")[0]
         if (match := _ASSERTION.fullmatch(tokens[0])) and tokens[1:2] == ["("]:
             self._assertion(match[1], split(tokens[2:-1], ","))
-        elif tokens[0] == self.declaration.function:
-            self._expression(tokens)
-        elif tokens[1:2] == ["="] and tokens[0] in self.names:
-            found = self._expression(tokens[2:], self.names[tokens[0]].kind)
-            self.names[tokens[0]] = (
-                found if isinstance(found, _Place) else _Value(found.data, self.names[tokens[0]].kind)
-            )
         elif tokens[0] in ("using", "std::cout", "cout"):
             pass
         else:
@@ -205,22 +192,16 @@ class _Test:
             self._equal(parts[0], parts[1], kind, margin)
 
     def _truth(self, tokens: list[str], expected: bool) -> None:
-        if tokens[:1] == ["!"]:
-            return self._truth(tokens[1:], not expected)
-        sides = split(tokens, "==")
-        if len(sides) == 2 and expected and not {"&&", "||"} & set(tokens):
-            return self._equal(sides[0], sides[1], "EQ", None)
         place = self._expression(tokens)
         if not isinstance(place, _Place):
             raise NotConvertible(f"assertion of {' '.join(tokens)[:80]}")
         if place.path[-1] == _SIZE and place.kind is _BOOL:  # empty()
-            if expected:
+            if expected:  # what is not empty is determined by other assertions or not at all
                 place.call.facts[place.path] = 0
-            return None  # what is not empty is determined by other assertions or not at all
-        if place.kind.kind != "bool":
+        elif place.kind.kind == "bool":
+            place.call.facts[place.path] = expected
+        else:
             raise NotConvertible(f"truth of a {place.kind}")
-        place.call.facts[place.path] = expected
-        return None
 
     def _equal(self, left: list[str], right: list[str], kind: str, margin: float | None) -> None:
         for mine, other in ((left, right), (right, left)):
@@ -244,7 +225,7 @@ class _Test:
         found = self._expression(tokens, kind)
         if isinstance(found, _Place):
             raise NotConvertible("two results are compared")
-        return fitted(coerced(found.data, kind), kind, "value")
+        return fitted(found.data, kind, "value")
 
     def _expression(self, tokens: list[str], kind: Type | None = None) -> _Name:
         reader = _Expression(self, tokens)
@@ -261,7 +242,7 @@ class _Test:
         call = _Call([self._typed(part, param.type) for part, param in pairs])
         self.calls.append(call)
         for number, (part, param) in enumerate(pairs):
-            if param.mutable and len(part) == 1:
+            if param.mutable and len(part) == 1:  # it may have changed
                 self.names[part[0]] = _Place(call, (number,), param.type)
         return _Place(call, ("result",), declared.result)
 
@@ -315,15 +296,9 @@ class _Expression:
         word = self._next()
         if word == "{":
             return _Value(self._braces(kind), kind)
-        if word == "(":
-            (inner,) = self._inside()
-            return self.test._expression(inner, kind)
         self.at += 1
         if word[0] in "\"'" or word.startswith('u8"'):
-            text = text_of(word)
-            while self._next()[:1] == '"':
-                text += text_of(self._take())
-            return _Value(text)
+            return _Value(text_of(word))
         if re.match(r"\.?\d", word):
             return _Value(number_of(word))
         if word == self.test.declaration.function and self._next() == "(":
@@ -337,8 +312,6 @@ class _Expression:
     def _named(self, word: str, kind: Type | None) -> _Name:
         """A function of the library, or a type with its constructor's arguments."""
         plain = word.removeprefix("std::")
-        while self._next() and self._next() not in ("(", "{"):  # unsigned int(3)
-            word = f"{word} {self._take()}"
         if self._next() == "(" and plain in ("make_pair", "make_tuple"):
             kinds = kind.args if kind is not None and kind.kind == "tuple" else ()
             parts = self._inside()
@@ -350,18 +323,17 @@ class _Expression:
         if self._next() == "{":
             return _Value(self._braces(made), made)
         parts = self._inside()
-        if made.kind == "list" and len(parts) in (1, 2):  # count, value
-            data = self._data(parts[1], made.args[0]) if len(parts) == 2 else initial_value(made.args[0])
-            return _Value([data] * self._data(parts[0], _INTEGER), made)
         if made.kind in ("tuple", "struct"):
             return _Value([self._data(part, arg) for part, arg in zip(parts, made.args, strict=True)], made)
-        return _Value(self._data(parts[0], made) if parts else initial_value(made), made)
+        if len(parts) != 1 or made.kind == "list":
+            raise NotConvertible(f"constructor of a {made}")
+        return _Value(self._data(parts[0], made), made)
 
     def _data(self, tokens: list[str], kind: Type | None) -> Any:
         found = self.test._expression(tokens, kind)
         if isinstance(found, _Place):
             raise NotConvertible("a result is part of a value")
-        return found.data if kind is None else coerced(found.data, kind)
+        return found.data
 
     def _braces(self, kind: Type | None) -> Any:
         parts = self._inside()
@@ -372,12 +344,9 @@ class _Expression:
         if kind.kind == "map":
             pair = Type("tuple", kind.args)
             return [self._data(part, pair) for part in parts]
-        if not parts:
-            return initial_value(kind)
         if kind.kind in ("tuple", "struct"):
             return [self._data(part, arg) for part, arg in zip(parts, kind.args, strict=True)]
-        (part,) = parts
-        return self._data(part, kind.args[0] if kind.kind == "optional" else kind)
+        raise NotConvertible(f"braces of a {kind}")
 
     def _part(self, whole: _Name) -> _Name:
         """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or of a result."""
@@ -389,12 +358,8 @@ class _Expression:
         else:
             name = self._take()
             arguments = self._inside() if self._next() == "(" else None
-            if name == "at" and arguments:
-                step = self._key(arguments[0], whole)
-            elif arguments is None:
+            if arguments is None:
                 step = {"first": 0, "second": 1}.get(name, name)
-            elif name in ("front", "back"):
-                step = 0 if name == "front" else -1
             elif name in ("size", "length", "empty"):
                 step = _SIZE
             elif name == "count" and arguments:  # says less than the value at the key, which has to be asserted too
@@ -442,14 +407,10 @@ def _number(found: _Name) -> Any:
 def _case(call: _Call, declaration: Declaration) -> dict[str, Any]:
     if call.raises:
         return {"args": call.args, "raises": call.raises}
-    outcome: dict[str, Any] = {}
-    if declaration.result.kind != "void":
-        outcome["expected"] = _whole(call.facts, ("result",), declaration.result)
-    changed = [(number, param.type) for number, param in enumerate(declaration.params) if param.mutable]
-    asserted = {path[0] for path in call.facts}
-    if declaration.result.kind == "void" or any(number in asserted for number, _ in changed):
-        outcome["expected_args"] = [_whole(call.facts, (number,), kind) for number, kind in changed]
-    return {"args": call.args, **outcome, **({"tolerance": call.tolerance} if call.tolerance else {})}
+    if any(path[0] != "result" for path in call.facts) or declaration.result.kind == "void":
+        raise NotConvertible("what the function makes of its arguments is asserted")
+    expected = _whole(call.facts, ("result",), declaration.result)
+    return {"args": call.args, "expected": expected, **({"tolerance": call.tolerance} if call.tolerance else {})}
 
 
 def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Type) -> Any:
@@ -465,8 +426,6 @@ def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Ty
     elif kind.kind == "struct":
         steps = list(kind.fields)
     elif kind.kind == "list" and size is not None:
-        facts = {tuple(size - 1 if at == len(path) and step == -1 else step for at, step in enumerate(known)): value
-                 for known, value in facts.items()}  # fmt: skip
         steps = list(range(size))
     elif kind.kind == "map" and size is not None:
         below = {known[len(path)] for known in facts if known[: len(path)] == path and len(known) > len(path)}

@@ -1,4 +1,4 @@
-"""C++ source of tests as tokens, and literals and initial values as data; read, not run.
+"""C++ source of tests as tokens, and literals as data; read, not run.
 
 tokens("std::vector<int> v{1, 0x2};")  # ["std::vector<int>", "v", "{", "1", ",", "0x2", "}", ";"]
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-from rewards.code.cpp.declaration import Type
 
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\')|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*', re.S | re.M)
 _TOKEN = re.compile(
@@ -94,37 +91,3 @@ def number_of(token: str) -> int | float:
     if token.isdecimal():
         return int(token, 8) if len(token) > 1 and token[0] == "0" else int(token)
     return float(token.rstrip("f"))
-
-
-def initial_value(kind: Type) -> Any:
-    """What `{}` makes."""
-    match kind.kind:
-        case "int" | "float":
-            return 0
-        case "bool":
-            return False
-        case "str":
-            return ""
-        case "optional":
-            return None
-        case "tuple" | "struct":
-            return [initial_value(arg) for arg in kind.args]
-        case "list" if kind.size:
-            return [initial_value(kind.args[0])] * kind.size
-        case "list" | "set" | "map":
-            return []
-    raise NotConvertible(f"an initial value of {kind}")
-
-
-def coerced(value: Any, kind: Type) -> Any:
-    """A scalar as C++ converts it without loss."""
-    match kind.kind:
-        case "int" if (isinstance(value, float) and value.is_integer()) or isinstance(value, bool):
-            return int(value)
-        case "int" if isinstance(value, str) and len(value) == 1:
-            return ord(value)
-        case "bool" if isinstance(value, int | float):
-            return bool(value)
-        case "optional":
-            return None if value is None else coerced(value, kind.args[0])
-    return value

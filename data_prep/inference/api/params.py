@@ -9,25 +9,32 @@ class Label(EndpointStep):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_prep.core.fingerprint import canonical, file_hash
-from data_prep.core.step import Context, Drop, Params, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.core.totals import journal_path
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.keys import KeySource, read_keys
 from data_prep.inference.api.prices import find_price, need_price
 from data_prep.inference.api.providers import PARAMETERS, Form, find_form
+from data_prep.inference.api.replies import Failed, as_drop
+from data_prep.inference.api.requests import Request
 from data_prep.inference.models import find_model, needs_template
+from data_prep.inference.prompts import content_hash
+from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 from data_prep.inference.vllm.settings import EngineOptions, check_names, locked_version, template_file
 
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient, Watch
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 # Parameters that change no row, for `Step.unkeyed`.
 UNKEYED = (
@@ -171,6 +178,42 @@ class EndpointParams(CallParams):
         return {"model": find_model(self.model, self.revision, base).identity(), "vllm": locked_version(), **template}
 
 
+class RepeatedParams(EndpointParams):
+    """Of a step that asks again where a reply cannot be used."""
+
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1)
+    tries: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+
+    def ask(
+        self,
+        asker: ChatClient,
+        ids: Mapping[Key, str],
+        messages: Callable[[Key], str],
+        read: Callable[[Key, Sample], Value | None],
+    ) -> tuple[dict[Key, Value], dict[Key, Drop]]:
+        """What `read` makes of the replies to each key's message, and the failures.
+
+        A key whose reply makes None is asked again with another seed, which comes from its row's id in `ids`.
+        """
+        values: dict[Key, Value] = {}
+        failed: dict[Key, Drop] = {}
+        for attempt in range(self.tries):
+            left = [key for key in ids if key not in values and key not in failed]
+            # A second greedy reply would be the same.
+            sampling = Sampling(1, max(self.temperature, 0.7 if attempt else 0.0), max_tokens=self.max_tokens)
+            seeds = [prompt_seed(self.seed, f"{ids[key]}\0{attempt}") for key in left]
+            asked = [[{"role": "user", "content": messages(key)}] for key in left]
+            replies = asker.ask([Request(*one) for one in zip(asked, seeds, strict=True)], sampling) if left else []
+            for key, reply in zip(left, replies, strict=True):
+                if isinstance(reply, Failed):
+                    failed[key] = as_drop(reply, ids[key])
+                elif (value := read(key, reply[0])) is not None:
+                    values[key] = value
+        return values, failed
+
+
 class EndpointStep(Step):
     """Base of steps that ask a model."""
 
@@ -178,11 +221,27 @@ class EndpointStep(Step):
     unkeyed: ClassVar[tuple[str, ...]] = (*UNKEYED, *SERVED_UNKEYED)
     shard_rows = SHARD_SAMPLES
     shards_at_once = SHARDS_AT_ONCE
+    prompts: ClassVar[str] = ""  # a folder of templates/prompts, whose content counts
     params: EndpointParams
 
     def env(self) -> str:
         """vLLM's, where the model is served here."""
         return self.params.env
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The prompts and the model; an endpoint's model is known by its name only."""
+        prompts = {"prompts": content_hash(self.prompts)} if self.prompts else {}
+        return {**prompts, **self.params.identity(base)}
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        """Make the client, once for all shards."""
+        with endpoint(self.params, ctx) as asker:
+            yield lambda rows, shard: self.answered(rows, asker)
+
+    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+        """Rows of one shard to rows and drops."""
+        raise TypeError(f"step {self.kind!r} implements neither answered nor open")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A managed vLLM server: starts, is watched while it lives, and leaves nothing behind.
 
     with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python) as endpoint:
-        rows = endpoint.client().run(prompts, Sampling(n=4))
+        ...  # requests to endpoint.base_urls
 
 The server runs below `core/guard.py`, which ends its whole family when this process stops, crashes or is killed.
 """
@@ -27,8 +27,6 @@ from typing import Any
 
 from data_prep.core import guard
 from data_prep.errors import DataError
-from data_prep.inference.api.client import ChatClient
-from data_prep.inference.api.providers import find_form
 from data_prep.inference.models import Model, check_hub, find_model
 from data_prep.inference.vllm.settings import (
     GPU_MAX_SEQS,
@@ -101,14 +99,6 @@ class Endpoint:
         while True:
             self.check()
             await asyncio.sleep(LOOK_EVERY_S)
-
-    def client(self, concurrency: int = 64) -> ChatClient:
-        """A client that also asks for token counts, which the protocol lacks when n > 1."""
-        model = self.servers[0].model
-        form = find_form("vllm", "", model)
-        return ChatClient(
-            self.base_urls, model, concurrency=concurrency, form=form, longest=self.max_model_len, watch=self.watch
-        )
 
 
 @contextmanager

@@ -9,18 +9,15 @@ used, and dropped with a reason then. Whether a question is right is for `verify
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from data_prep.core.step import Apply, Context, Drop, Output, Row
-from data_prep.families.skill_mix.prompts import content_hash
+from data_prep.core.step import Drop, Output, Row
 from data_prep.families.skill_mix.synthesis import Reply, Turn, Wishes, make_questions
-from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
+from data_prep.inference.api.params import EndpointParams, EndpointStep, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling, prompt_seed
@@ -46,6 +43,7 @@ class Synthesize(EndpointStep):
     """Tuples to questions, shard by shard."""
 
     kind = "synthesize"
+    prompts = "skill_mix"
     needs: ClassVar[tuple[str, ...]] = ("meta",)
     packages: ClassVar[tuple[str, ...]] = ("openai",)
     shard_rows = 32  # tuples whose conversations go on side by side, and what a kill costs
@@ -54,17 +52,7 @@ class Synthesize(EndpointStep):
     Params = SynthesizeParams
     params: SynthesizeParams
 
-    def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The prompts; an endpoint's model is known by its name only."""
-        return {"prompts": content_hash(), **self.params.identity(base)}
-
-    @contextmanager
-    def open(self, ctx: Context) -> Iterator[Apply]:
-        """Make the client, once for all shards."""
-        with endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: self._made(rows, asker)
-
-    def _made(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
         fit = [row for row in rows if _is_tuple(row)]
         results = iter(make_questions(fit, self.params, lambda turns: self._ask(turns, asker)))
         made: list[Row | Drop] = []
