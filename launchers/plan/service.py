@@ -29,7 +29,8 @@ def faults(resolved: Resolved, machines: Hardware) -> Iterator[Fault]:
     if given is None:
         return
     if given.placement == "colocated":
-        yield resolved.fault("reward_model.placement", "colocated is not supported: take own_gpus or endpoint")
+        why = "verl would start the server inside the training, where it cannot be checked first"
+        yield resolved.fault("reward_model.placement", f"colocated is not supported: {why}; take own_gpus or endpoint")
     if (given.placement == "endpoint") != (given.url is not None):
         needed = "missing: the address of the endpoint" if given.url is None else "is for placement: endpoint only"
         yield resolved.fault("reward_model.url", needed)
