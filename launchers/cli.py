@@ -418,7 +418,7 @@ def report(
 @app.command(hidden=True)
 def schema(markdown: Annotated[bool, typer.Option("--markdown", help="as configs/README.md")] = False) -> None:
     """The JSON schema of recipes, for configs/recipe.schema.json."""
-    from launchers.recipe import schema as recipes
+    from launchers.recipe import schema_docs as recipes
 
     if markdown:
         print(recipes.markdown(), end="")

@@ -13,37 +13,17 @@ from typing import Any
 
 from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
-from launchers.backends.shared import backwards, known_keys, read_json, value_fault
+from launchers.backends.shared import backwards, known_keys, owned_fault, read_json, value_fault
 from launchers.checks import inspection
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean, nearest
 from launchers.machines.hardware import Hardware
 from launchers.recipe import models
 from launchers.recipe.compose import Resolved
-from launchers.recipe.schema import DERIVED, OTHER_NAMES, Preference, Recipe
+from launchers.recipe.names import our_name
+from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
-# Keys that the template writes from `train`; in `native` they are refused with our name for them.
-_OWNED = {
-    "cutoff_len": "train.max_length", "per_device_train_batch_size": "train.micro_batch",
-    "learning_rate": "train.learning_rate", "num_train_epochs": "train.epochs", "max_steps": "train.steps",
-    "lr_scheduler_type": "train.schedule", "lr_scheduler_kwargs": "train.min_learning_rate_ratio",
-    "warmup_ratio": "train.warmup_ratio", "weight_decay": "train.weight_decay",
-    "adam_beta1": "train.adam_beta1", "adam_beta2": "train.adam_beta2",
-    "max_grad_norm": "train.max_grad_norm", "bf16": "train.precision", "fp16": "train.precision",
-    "packing": "train.packing", "neat_packing": "train.packing", "seed": "train.seed",
-    "disable_gradient_checkpointing": "train.gradient_checkpointing", "finetuning_type": "train.lora",
-    "lora_rank": "train.lora.rank", "lora_alpha": "train.lora.alpha", "lora_dropout": "train.lora.dropout",
-    "lora_target": "train.lora.targets", "save_steps": "train.save_every", "save_strategy": "train.save_every",
-    "save_total_limit": "train.keep_checkpoints", "logging_steps": "train.log_every",
-    "report_to": "loggers", "model_name_or_path": "model", "model_revision": "revision", "dataset": "data",
-    "dataset_dir": "data",
-    "pref_beta": "preference.beta", "pref_loss": "preference.loss",
-    "dpo_label_smoothing": "preference.label_smoothing",
-    "ref_model": "model",
-    # accepted by LlamaFactory, and ignored in training: it bounds generation
-    "max_length": "train.max_length",
-}  # fmt: skip
 _SHORT_NAMES = {"deepspeed": REPO / "configs" / "deepspeed", "fsdp_config": REPO / "configs" / "fsdp"}
 _SECRET = re.compile(r"(_token|_api_key|_secret|_webhook_url)$")
 
@@ -197,14 +177,11 @@ def _native_fault(key: str, value: Any) -> str | None:
     known = known_keys("llamafactory")
     if _SECRET.search(key):
         return "a secret is never written into a run: export it in the environment (HF_TOKEN, WANDB_API_KEY, …)"
-    if key in DERIVED:
-        return f"cannot be set: {DERIVED[key]}"
-    if key in _OWNED:
-        why = " (LlamaFactory would accept this key and ignore it in training)" if key == "max_length" else ""
-        return f"set {_OWNED[key]} instead{why}"
+    if why := owned_fault("llamafactory", key):
+        ignored = " (LlamaFactory would accept this key and ignore it in training)" if key == "max_length" else ""
+        return f"{why}{ignored}"
     if key not in known:
-        ours = next((ours for ours, theirs in OTHER_NAMES.items() if key in theirs), None)
-        if ours:
+        if ours := our_name(key):
             return f"another trainer's name: set {ours} instead"
         near = nearest(key, known)
         return f"LlamaFactory has no such key; did you mean {near!r}?" if near else "LlamaFactory has no such key"

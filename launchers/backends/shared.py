@@ -12,7 +12,9 @@ from typing import Any
 
 from launchers.envs import REPO
 from launchers.errors import did_you_mean
+from launchers.recipe import positions
 from launchers.recipe.compose import Resolved
+from launchers.recipe.names import derived
 
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
 _EXCEPTION = re.compile(
@@ -28,6 +30,22 @@ def known_keys(trainer: str) -> dict[str, Any]:
     """A trainer's own keys, with types and choices (written by plugins/<trainer>/dump_keys.py)."""
     loaded: dict[str, Any] = json.loads((REPO / "configs" / "native" / f"{trainer}.json").read_text())
     return loaded
+
+
+@lru_cache(maxsize=4)
+def owned(trainer: str) -> tuple[dict[str, str], dict[str, str]]:
+    """A trainer's keys to those of ours that decide them; and keys that cannot be set, with the reason."""
+    file = f"configs/native/{trainer}.owned.yaml"
+    found = positions.load(REPO / file, file).plain()
+    return found["owned"], found.get("fixed", {})
+
+
+def owned_fault(trainer: str, key: str) -> str | None:
+    """Why a trainer's own key, which we write, cannot be set in `native`."""
+    ours, fixed = owned(trainer)
+    if why := derived(key) or fixed.get(key):
+        return f"cannot be set: {why}"
+    return f"set {ours[key]} instead" if key in ours else None
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -57,10 +75,10 @@ def value_fault(value: Any, spec: Mapping[str, Any], trainer: str) -> str | None
     return None
 
 
-def origins(owned: Mapping[str, str], resolved: Resolved) -> dict[str, list[str]]:
+def origins(trainer: str, resolved: Resolved) -> dict[str, list[str]]:
     """Each of the trainer's keys that we write, with our key and where its value was written."""
     native = {key: f"native.{key}" for key, _ in leaves(resolved.recipe.native)}
-    return {theirs: [ours, resolved.where(ours)] for theirs, ours in {**owned, **native}.items()}
+    return {theirs: [ours, resolved.where(ours)] for theirs, ours in {**owned(trainer)[0], **native}.items()}
 
 
 def reason(log: str) -> str:

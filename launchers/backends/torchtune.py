@@ -13,48 +13,25 @@ from typing import Any
 
 from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, Job, Progress
-from launchers.backends.shared import as_json, backwards, known_keys, leaves, origins, read_json, value_fault
+from launchers.backends.shared import (
+    as_json,
+    backwards,
+    known_keys,
+    leaves,
+    origins,
+    owned_fault,
+    read_json,
+    value_fault,
+)  # fmt: skip
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
 from launchers.checks import inspection
 from launchers.errors import Fault, nearest
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
-from launchers.recipe.schema import DERIVED, Preference, Recipe, our_name
+from launchers.recipe.names import our_name
+from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
-# torchtune's keys to ours: what the template writes. In `native` they are refused with our name; a fault that is found
-# in torchtune's environment is told with it.
-OWNED = {
-    "batch_size": "train.micro_batch", "epochs": "train.epochs", "seed": "train.seed", "dtype": "train.precision",
-    "device": "hardware", "clip_grad_norm": "train.max_grad_norm", "log_every_n_steps": "train.log_every",
-    "enable_activation_checkpointing": "train.gradient_checkpointing",
-    "optimizer.lr": "train.learning_rate", "optimizer.weight_decay": "train.weight_decay",
-    "optimizer.betas": "train.adam_beta2", "lr_scheduler": "train.schedule",
-    "loss.beta": "preference.beta", "loss.gamma": "preference.beta",
-    "loss.label_smoothing": "preference.label_smoothing",
-    "dataset.packed": "train.packing", "packed": "train.packing", "dataset": "data",
-    "tokenizer.max_seq_len": "train.max_length", "tokenizer.path": "model",
-    "model._component_": "model",
-    "model.lora_rank": "train.lora.rank", "model.lora_alpha": "train.lora.alpha",
-    "model.lora_dropout": "train.lora.dropout", "model.lora_attn_modules": "train.lora.targets",
-    "model.apply_lora_to_mlp": "train.lora.targets", "model.apply_lora_to_output": "train.lora.targets",
-    "metric_logger": "loggers",
-}  # fmt: skip
-# What the launcher relies on: changing it would break resuming, or what is learned from.
-FIXED = {
-    "checkpointer": "a run saves, resumes and ends by itself",
-    "ref_checkpointer": "the reference is the model that training starts from",
-    "dataset.train_on_input": "the loss is on completions",
-    "dataset.source": "the rows come from the pipeline", "dataset.data_files": "the rows come from the pipeline",
-    "shuffle": "the order of the rows follows from train.seed",
-    "collate_fn": "batches are padded on the right",
-    "enable_async_checkpointing": "a checkpoint is whole before the next step",
-    "save_adapter_weights_only": "a run ends with a whole model",
-    "tensor_parallel_dim": "every GPU trains on rows of its own",
-    "tensor_parallel_plan": "every GPU trains on rows of its own",
-    "posttrain": "it is the launcher's own",
-    "profiler": "it wraps the recipe's loop by epochs, which a run does not have",
-}  # fmt: skip
 _FREE = ("optimizer", "tokenizer")  # components that may be another's, with other arguments
 _NO_LOSS = ("ipo", "simpo", "orpo")
 
@@ -154,7 +131,7 @@ class Torchtune:
         files = {
             **inspection.files(job),
             f"{folder}/torchtune.yaml": template("torchtune/torchtune.yaml.j2").render(values),
-            f"{folder}/origins.json": as_json(origins(OWNED, resolved)),
+            f"{folder}/origins.json": as_json(origins(self.name, resolved)),
         }
         if recipe.native:
             files[f"{folder}/native.json"] = as_json(dict(leaves(recipe.native)))
@@ -205,12 +182,8 @@ _TOLD = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accur
 def _native_fault(kind: str, key: str, value: Any) -> str | None:
     known, first = known_keys("torchtune")["recipes"][kind], key.split(".")[0]
     for refused in (key, first):
-        if refused in DERIVED:
-            return f"cannot be set: {DERIVED[refused]}"
-        if refused in FIXED:
-            return f"cannot be set: {FIXED[refused]}"
-        if refused in OWNED:
-            return f"set {OWNED[refused]} instead"
+        if why := owned_fault("torchtune", refused):
+            return why
     if first not in known:
         if ours := our_name(key):
             return f"torchtune has no such key; here it is {ours}"

@@ -16,108 +16,30 @@ from typing import Any
 from data_prep.sources import tasks
 from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, Job, Progress
-from launchers.backends.shared import as_json, backwards, known_keys, leaves, origins, read_json, value_fault
+from launchers.backends.shared import (
+    as_json,
+    backwards,
+    known_keys,
+    leaves,
+    origins,
+    owned_fault,
+    read_json,
+    value_fault,
+)  # fmt: skip
 from launchers.checks import inspection
 from launchers.errors import Fault, nearest
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
+from launchers.recipe.names import our_name
 from launchers.recipe.online import is_online, with_thinking
-from launchers.recipe.schema import Recipe, our_name
+from launchers.recipe.schema import Recipe
 from launchers.render import template, yaml_value
 
 AGGREGATION = {
     "ppo_clip": "token-mean", "clip_higher": "token-mean", "sequence_mean": "seq-mean-token-mean",
     "dr_grpo": "seq-mean-token-sum-norm", "gspo": "seq-mean-token-mean",
 }  # fmt: skip
-# verl's keys to ours: what the template writes from them. In `native` they are refused with our name; a fault that
-# verl finds is told with it.
-OWNED = {
-    "data.train_files": "data", "data.val_files": "eval.tasks", "data.seed": "train.seed",
-    "data.max_prompt_length": "rollout.max_prompt_length", "data.max_response_length": "rollout.max_response_length",
-    "data.train_batch_size": "rollout.prompts",
-    "actor_rollout_ref.model.path": "model",
-    "actor_rollout_ref.model.enable_gradient_checkpointing": "train.gradient_checkpointing",
-    "actor_rollout_ref.model.lora_rank": "train.lora.rank", "actor_rollout_ref.model.lora_alpha": "train.lora.alpha",
-    "actor_rollout_ref.model.target_modules": "train.lora.targets",
-    "actor_rollout_ref.actor.ppo_mini_batch_size": "train.global_batch",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": "train.micro_batch",
-    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": "train.micro_batch",
-    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu": "train.micro_batch",
-    "actor_rollout_ref.actor.policy_loss.loss_mode": "algorithm.loss",
-    "actor_rollout_ref.actor.loss_agg_mode": "algorithm.loss",
-    "actor_rollout_ref.actor.loss_scale_factor": "algorithm.loss",
-    "actor_rollout_ref.actor.clip_ratio": "algorithm.clip_low",
-    "actor_rollout_ref.actor.clip_ratio_low": "algorithm.clip_low",
-    "actor_rollout_ref.actor.clip_ratio_high": "algorithm.clip_high",
-    "actor_rollout_ref.actor.entropy_coeff": "algorithm.entropy_coef",
-    "actor_rollout_ref.actor.use_kl_loss": "algorithm.kl", "actor_rollout_ref.actor.kl_loss_type": "algorithm.kl",
-    "actor_rollout_ref.actor.kl_loss_coef": "algorithm.kl_coef",
-    "actor_rollout_ref.actor.grad_clip": "train.max_grad_norm",
-    "actor_rollout_ref.actor.optim.clip_grad": "train.max_grad_norm", "critic.optim.clip_grad": "train.max_grad_norm",
-    "actor_rollout_ref.actor.optim.lr": "train.learning_rate",
-    "actor_rollout_ref.actor.optim.lr_scheduler_type": "train.schedule",
-    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": "train.warmup_ratio",
-    "actor_rollout_ref.actor.optim.lr_warmup_steps": "train.warmup_ratio",
-    "actor_rollout_ref.actor.optim.min_lr_ratio": "train.min_learning_rate_ratio",
-    "actor_rollout_ref.actor.optim.weight_decay": "train.weight_decay",
-    "actor_rollout_ref.actor.optim.betas": "train.adam_beta2",
-    "actor_rollout_ref.actor.fsdp_config.mixed_precision": "train.precision",
-    "actor_rollout_ref.ref.fsdp_config.mixed_precision": "train.precision",
-    "actor_rollout_ref.rollout.name": "rollout.engine", "actor_rollout_ref.rollout.dtype": "train.precision",
-    "actor_rollout_ref.rollout.n": "rollout.samples",
-    "actor_rollout_ref.rollout.temperature": "rollout.temperature",
-    "actor_rollout_ref.rollout.top_p": "rollout.top_p", "actor_rollout_ref.rollout.top_k": "rollout.top_k",
-    "actor_rollout_ref.rollout.seed": "train.seed",
-    "actor_rollout_ref.rollout.tensor_model_parallel_size": "rollout.tensor_parallel",
-    "actor_rollout_ref.rollout.gpu_memory_utilization": "rollout.memory_share",
-    "actor_rollout_ref.rollout.val_kwargs.n": "validation.samples",
-    "actor_rollout_ref.rollout.val_kwargs.temperature": "validation.temperature",
-    "actor_rollout_ref.rollout.val_kwargs.top_p": "validation.top_p",
-    "algorithm.adv_estimator": "algorithm.advantages", "algorithm.gamma": "algorithm.gamma",
-    "algorithm.lam": "algorithm.lam", "algorithm.use_kl_in_reward": "algorithm.kl",
-    "algorithm.kl_penalty": "algorithm.kl", "algorithm.kl_ctrl.kl_coef": "algorithm.kl_coef",
-    "algorithm.truncated": "algorithm.truncated", "algorithm.truncated_penalty": "algorithm.truncated_penalty",
-    "algorithm.rollout_correction.rollout_is": "algorithm.correction",
-    "algorithm.rollout_correction.rollout_is_threshold": "algorithm.correction_limit",
-    "critic.optim.lr": "algorithm.critic.learning_rate", "critic.model.path": "model",
-    "critic.ppo_micro_batch_size_per_gpu": "train.micro_batch",
-    "reward.custom_reward_function.path": "reward.name", "reward.custom_reward_function.name": "reward.name",
-    "reward.custom_reward_function.reward_kwargs": "reward.params", "reward.num_workers": "reward.workers",
-    "trainer.total_epochs": "train.epochs", "trainer.total_training_steps": "train.steps",
-    "trainer.critic_warmup": "algorithm.critic.warmup_steps", "trainer.logger": "loggers",
-    "trainer.test_freq": "validation.every", "trainer.save_freq": "train.save_every",
-    "trainer.max_actor_ckpt_to_keep": "train.keep_checkpoints",
-    "trainer.n_gpus_per_node": "hardware", "trainer.nnodes": "hardware", "trainer.device": "hardware",
-}  # fmt: skip
-# What the launcher relies on: changing it would break resuming, reports or the plugin.
-FIXED = {
-    "trainer.default_local_dir": "every run has a directory of its own",
-    "trainer.resume_mode": "a run resumes by itself from its last whole checkpoint",
-    "trainer.resume_from_path": "a run resumes by itself from its last whole checkpoint",
-    "trainer.rollout_data_dir": "the run directory keeps the samples",
-    "trainer.validation_data_dir": "the run directory keeps the samples",
-    "trainer.use_v1": "the synchronous trainer is the one that the losses and the tests know",
-    "actor_rollout_ref.actor.checkpoint.save_contents": "a run must be able to resume",
-    "data.filter_overlong_prompts": "a prompt that is cut from the left is another question",
-    "data.truncation": "a prompt that is cut is another question",
-    "data.gen_batch_size": "a step takes rollout.prompts",
-    "actor_rollout_ref.hybrid_engine": "verl has no other in this trainer",
-    "actor_rollout_ref.actor.checkpoint.async_save": "verl would never name a last checkpoint, so nothing would resume",
-    "actor_rollout_ref.actor.fsdp_config.dtype": "FSDP does not read it: set train.precision",
-    "actor_rollout_ref.rollout.do_sample": "verl does not read it: completions are sampled at rollout.temperature",
-    "actor_rollout_ref.rollout.repetition_penalty": "verl's agent loop always takes 1.0",
-    "actor_rollout_ref.rollout.prompt_length": "it follows rollout.max_prompt_length",
-    "actor_rollout_ref.rollout.response_length": "it follows rollout.max_response_length",
-    "actor_rollout_ref.rollout.val_kwargs.do_sample": "verl does not read it: set validation.temperature",
-    "algorithm.filter_groups.enable": "only the v1 trainer reads it",
-    "algorithm.norm_adv_by_std_in_grpo": "our advantages do not read it: set algorithm.advantages",
-    "critic.enable": "it follows algorithm.advantages",
-    "reward.reward_manager.name": "naive is the one that ends a run with too many errors",
-    "reward.reward_manager.source": "naive is the one that ends a run with too many errors",
-    "trainer.default_hdfs_dir": "verl saves there and cannot resume from it",
-    "trainer.v1.trainer_mode": "only the v1 trainer reads it",
-}
 CPUS_PER_GPU = 3  # that verl's placement groups reserve (single_controller/ray/base.py: max_colocate_count)
 
 
@@ -205,7 +127,7 @@ class Verl:
             **inspection.files(job),
             f"{folder}/verl.yaml": template("verl/verl.yaml.j2").render(values),
             f"{folder}/reward.json": as_json(_reward(resolved)),
-            f"{folder}/origins.json": as_json(origins(OWNED, resolved)),
+            f"{folder}/origins.json": as_json(origins(self.name, resolved)),
         }
         if cpu:
             values |= {"world": job.hardware.world, "precision": recipe.train.precision}
@@ -354,10 +276,8 @@ def _native_fault(key: str, value: Any) -> str | None:
         return (
             f"verl accepts this old key and ignores it: rewards are named by reward.name, or {known['legacy'][legacy]}"
         )
-    if key in OWNED:
-        return f"set {OWNED[key]} instead"
-    if why := FIXED.get(key):
-        return f"cannot be set: {why}"
+    if why := owned_fault("verl", key):
+        return why
     if key in known["keys"]:
         return value_fault(value, known["keys"][key], "verl")
     if any(key.startswith(f"{free}.") for free in known.get("free", ())):

@@ -18,8 +18,9 @@ from pydantic import BaseModel, ValidationError
 from launchers.envs import REPO
 from launchers.errors import Fault, UserError, did_you_mean, fail, nearest
 from launchers.recipe import positions as yaml_tree
+from launchers.recipe.names import derived, our_name
 from launchers.recipe.positions import Tree, dotted
-from launchers.recipe.schema import DERIVED, Control, Recipe, our_name
+from launchers.recipe.schema import Control, Recipe
 
 SCALES = ("mini",)
 ROOT = REPO / "recipes"
@@ -202,8 +203,8 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _unknown_key(path: tuple[str | int, ...]) -> str:
     key = str(path[-1])
-    if key in DERIVED:
-        return f"cannot be set: {DERIVED[key]}"
+    if why := derived(key):
+        return f"cannot be set: {why}"
     level = _schema_at(Recipe, path[:-1])
     if ours := our_name(key):
         return f"another trainer's name; here it is {ours}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.recipe import compose, schema
+from launchers.recipe import compose, schema_docs
 from tests.conftest import OUTER_MAKE, REPO, House
 
 GUIDES = ("README.md", "recipes/README.md", "launchers/README.md")
@@ -60,4 +60,4 @@ def test_every_make_command_of_the_guides_exists(words: str) -> None:
 
 
 def test_the_table_of_keys_is_current() -> None:
-    assert (REPO / "configs/README.md").read_text() == schema.markdown()
+    assert (REPO / "configs/README.md").read_text() == schema_docs.markdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from launchers import envs
+from launchers.backends.base import EnvPython, InRun
 from launchers.checks import preflight, tokens
 from launchers.checks.tokens import Inspection, Rendered, Vocabulary
 from launchers.plan import plan
@@ -20,6 +22,8 @@ from launchers.report.results import Results
 from launchers.report.sections import tokens as report_tokens
 from launchers.run import directory as rundir
 from launchers.run import summary
+from launchers.run.directory import Run
+from launchers.targets import local
 from tests.conftest import REPO
 
 ROWS = [
@@ -59,11 +63,11 @@ def rows_file(folder: Path, rows: Sequence[dict[str, Any]] = ROWS) -> Path:
     return path
 
 
-def rendered(out: Path, trainer: str, model: Path, data: Path) -> Path:
-    """A training's folder, with the trainer's own files of the rows."""
-    said = [f"trainer={trainer}", f"model={model}", f"data={data}", "controls=null"]
-    said += [] if trainer == "verl" else ["train.max_length=400"]
-    settings = tuple(compose.parse_settings(said))
+def made(out: Path, trainer: str, model: Path, data: Path, *more: str) -> Run:
+    """A rendered run directory, with the trainer's own files of the rows."""
+    given = [f"trainer={trainer}", f"model={model}", f"data={data}", "controls=null", *more]
+    given += [] if trainer == "verl" else ["train.max_length=400"]
+    settings = tuple(compose.parse_settings(given))
     resolved, faults = preflight.check(compose.resolve(RECIPES[trainer], Overrides("mini", settings)))
     assert not faults, faults
     run = rundir.locate(resolved, out)
@@ -72,6 +76,12 @@ def rendered(out: Path, trainer: str, model: Path, data: Path) -> Path:
     if run.plan.rows() is None:
         spec = run.path / plan.data_file("")
         subprocess.run([core, "-m", "data_prep", "run", str(spec)], cwd=REPO, check=True, capture_output=True)
+    return run
+
+
+def rendered(out: Path, trainer: str, model: Path, data: Path) -> Path:
+    """A training's folder."""
+    run = made(out, trainer, model, data)
     return run.path / run.plan.main.output
 
 
@@ -103,6 +113,35 @@ def test_every_trainer_tokenises_every_family_as_its_own_template_does(
             assert trained.strip() == (ROWS[0]["completion"] + ends[family]).strip(), family
         begins = {"llama3": "<|begin_of_text|>", "qwen2.5": "<|im_start|>", "gemma": "<bos>", "mistral": "<s>"}
         assert shown[0] == [begins[family], False, True]
+
+
+STEP = ["train.epochs=null", "train.steps=1", "train.save_every=1", "train.global_batch=2", "train.micro_batch=2"]
+ONLINE = ["eval=null", "validation=null", "stop=null", "rollout.prompts=1", "rollout.samples=2",
+          "rollout.max_prompt_length=200", "rollout.max_response_length=16"]  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("trainer", "family"), [(trainer, family) for trainer in CELLS for family in CELLS[trainer]])
+def test_every_trainer_takes_a_step_with_every_family(
+    tmp_path: Path, small_models: Path, trainer: str, family: str
+) -> None:
+    steps = [*STEP, *(ONLINE if trainer == "verl" else ["eval=null"])]
+    run = made(tmp_path / "runs", trainer, small_models / family, rows_file(tmp_path), *steps)
+    job, backend = run.plan.main, run.plan.backend
+    environ = {**os.environ, **local.environ(run.plan), "HF_HUB_OFFLINE": "1"}
+    for command in backend.commands(job):
+        words = [
+            str(envs.ensure(word, "cpu")) if isinstance(word, EnvPython)
+            else str(run.path / word) if isinstance(word, InRun) else word
+            for word in command.argv
+        ]  # fmt: skip
+        done = subprocess.run(words, env={**environ, **dict(command.environ)}, cwd=REPO, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert backend.finished(run.path / job.output)
+    progress = backend.progress(run.path / job.output)
+    assert progress is not None
+    assert (progress.done, progress.planned) == (1, 1)
 
 
 def test_a_foreign_template_is_refused_by_name_before_and_by_its_tokens_otherwise(

@@ -13,7 +13,8 @@ import yaml
 
 from launchers import envs
 from launchers.backends.base import Progress
-from launchers.backends.verl import OWNED, Verl, known_keys, leaves
+from launchers.backends.shared import owned
+from launchers.backends.verl import Verl, known_keys, leaves
 from launchers.checks import preflight
 from launchers.errors import UserError
 from launchers.plan import plan
@@ -200,8 +201,9 @@ def test_every_key_that_the_template_writes_is_owned_or_fixed_by_it(name: str) -
 def test_owned_keys_exist_in_both_vocabularies() -> None:
     known = known_keys("verl")["keys"]
     ours = set(compose._all_keys(compose.Recipe))
-    assert {one for one in OWNED.values() if one not in ours} == set()
-    strangers = {key for key in OWNED if key not in known and not any(other.startswith(f"{key}.") for other in known)}
+    written, _ = owned("verl")
+    assert {one for one in written.values() if one not in ours} == set()
+    strangers = {key for key in written if key not in known and not any(other.startswith(f"{key}.") for other in known)}
     assert {key for key in strangers if "truncated" not in key and "reward_kwargs" not in key
             and "mixed_precision" not in key} == set()  # fmt: skip
 

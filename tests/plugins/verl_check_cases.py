@@ -72,25 +72,6 @@ def test_faults_are_told_in_the_recipes_words() -> None:
     ]
 
 
-def test_the_command(training: Training, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.main([str(training.path), "verl"]) == 0
-    assert capsys.readouterr() == (
-        "prompts over the limit: 0 of 40\nvalidation prompts over the limit: 0 of 4\nno faults\n", "",
-    )  # fmt: skip
-    training.write("native.yaml", {"actor_rollout_ref": {"actor": {"loss_agg_mode": "mean"}}})
-    training.write("origins.json", json.dumps({f"{POLICY}.loss_agg_mode": ["algorithm.loss", "recipe.yaml:7"]}))
-    assert check.main([str(training.path), "verl", "--no-data"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("recipe.yaml:7: algorithm.loss: verl refuses it")
-    assert check.main([str(training.path), "verl", "--json"]) == 2
-    told = json.loads(capsys.readouterr().out)
-    assert told["faults"][0]["key"] == f"{POLICY}.loss_agg_mode"
-    training.write("verl.yaml", "data: [1")
-    assert check.main([str(training.path), "cpu"]) == 2
-    assert capsys.readouterr().err.startswith("verl.yaml: ")
-
-
 def test_the_keys_file_is_that_of_this_verl() -> None:
     assert (REPO / "configs" / "native" / "verl.json").read_text() == dump_keys.text()
 

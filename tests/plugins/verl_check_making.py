@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,9 @@ def rows(count: int, split: str = "train", gold: str = "7", question: str = "3 +
 
 @dataclass
 class Training:
-    """A training's folder, as the launcher renders it; said: what the last check counted."""
+    """A training's folder, as the launcher renders it."""
 
     path: Path
-    said: list[str] = field(default_factory=list)
 
     def write(self, name: str, content: Any) -> None:
         (self.path / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content))
@@ -48,8 +47,7 @@ class Training:
         pq.write_table(pa.Table.from_pylist(content), self.path / name)
 
     def faults(self, *overrides: str, name: str = "verl") -> list[tuple[str, str]]:
-        self.said.clear()
-        found = check.faults(check.compose(self.path, name, overrides), say=self.said.append)
+        found = check.faults(check.compose(self.path, name, overrides))
         return [(one.key, one.message) for one in found]
 
 
@@ -142,4 +140,4 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
 def found_in(good: DictConfig, overrides: tuple[str, ...]) -> list[tuple[str, str]]:
     config = copy.deepcopy(good)
     check.override(config, [word.replace("HERE", str(Path(good.data.train_files).parent)) for word in overrides])
-    return [(one.key, one.message) for one in check.faults(config, say=lambda _: None)]
+    return [(one.key, one.message) for one in check.faults(config)]

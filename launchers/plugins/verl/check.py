@@ -1,22 +1,17 @@
 """Checks a verl config in verl's environment, without a GPU and before Ray starts.
 
-    <verl python> -m launchers.plugins.verl.check <folder> verl|cpu [--no-data] [--json]
-
-The folder holds verl.yaml, a hydra config on top of verl's ppo_trainer, and layers over it: cpu.yaml, which turns the
-production config into one for a CPU, and native.yaml, what a recipe passes through. Faults go to stderr, one line
-each, with the recipe's key and line where origins.json knows them: exit status 2.
+A training's folder holds verl.yaml, a hydra config on top of verl's ppo_trainer, and layers over it: cpu.yaml, which
+turns the production config into one for a CPU, and native.yaml, what a recipe passes through. A fault is one line, with
+the recipe's key and line where origins.json knows them.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import io
-import json
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,31 +92,26 @@ def _over(config: DictConfig, path: Path) -> DictConfig:
     return merged
 
 
-def faults(config: DictConfig, data: bool = True, say: Callable[[str], None] = print) -> list[NativeFault]:
-    """What verl refuses, and what is wrong with the model, the reward and, if `data`, the rows.
+def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:
+    """What verl refuses, and what is wrong with the reward and, if `data`, with the model and the rows.
 
-    Keys that recipes can write are checked when they are rendered (backends/verl.py). `say` is told what was counted.
+    Keys that recipes can write are checked when they are rendered (backends/verl.py).
     """
     usable = copy.deepcopy(config)
     OmegaConf.set_struct(usable, False)
-    found = _verls_own(usable)
-    if found:  # what is unreadable to verl cannot be looked into
+    if found := _verls_own(usable):  # what is unreadable to verl cannot be looked into
         return found
-    critic = need_critic(usable)
-    policy: check_data.Model | None = None
-    for role in ("actor_rollout_ref", "critic") if critic else ("actor_rollout_ref",):
-        loaded = check_data.model(config, role, say)
-        if isinstance(loaded, NativeFault):
-            found.append(loaded)
-        elif role != "critic" and loaded:
-            policy = loaded
-            found += check_data.of_model(config, policy.config)
     grader = check_data.reward(config)
     if isinstance(grader, NativeFault):
-        found.append(grader)
-    elif data:
-        found += check_data.data(config, policy, grader, say)
-    return list(dict.fromkeys(found))
+        return [grader]
+    if not data:
+        return []
+    policy = check_data.model(config, "actor_rollout_ref")
+    critic = check_data.model(config, "critic") if need_critic(usable) else None
+    found = [model for model in (policy, critic) if isinstance(model, NativeFault)]
+    if not isinstance(policy, NativeFault):
+        found += [*check_data.of_model(config, policy.config), *check_data.prompts(config, policy)]
+    return list(dict.fromkeys([*found, *check_data.golds(config, grader)]))
 
 
 def _verls_own(usable: DictConfig) -> list[NativeFault]:
@@ -196,35 +186,3 @@ def _explained(fault: NativeFault, origins: Origins) -> str:
     ours, where = origins[key]
     theirs = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
     return f"{where}: {ours}: {fault.message}{theirs}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. 0 without a fault, else 2."""
-    parser = argparse.ArgumentParser(prog="python -m launchers.plugins.verl.check", description=(__doc__ or "")[:80])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("name", choices=tuple(LAYERS))
-    parser.add_argument("--no-data", action="store_true", help="do not look at the rows")
-    parser.add_argument("--json", action="store_true", help="print {faults: [{key, message, line}], counts: […]}")
-    given = parser.parse_args(argv)
-    counts: list[str] = []
-    origins_file = given.folder / "origins.json"
-    try:
-        config = compose(given.folder, given.name)
-        found = faults(config, not given.no_data, counts.append)
-        origins = json.loads(origins_file.read_text()) if origins_file.exists() else {}
-        lines = explain(found, origins)
-    except CannotCompose as problem:
-        found, lines = [NativeFault("", str(problem))], [str(problem)]
-    if given.json:
-        told = [{"key": one.key, "message": one.message, "line": line} for one, line in zip(found, lines, strict=True)]
-        print(json.dumps({"faults": told, "counts": counts}, ensure_ascii=False))
-    else:
-        for line in [*counts, *([] if lines else ["no faults"])]:
-            print(line)
-        for line in lines:
-            print(line, file=sys.stderr)
-    return 2 if lines else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

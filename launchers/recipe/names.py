@@ -1,0 +1,27 @@
+"""What others call our keys, and keys that no recipe can set (configs/native/names.yaml)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from launchers.envs import REPO
+from launchers.recipe import positions
+
+_FILE = "configs/native/names.yaml"
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[dict[str, list[str]], dict[str, str]]:
+    found = positions.load(REPO / _FILE, _FILE).plain()
+    return found["names"], found["derived"]
+
+
+def our_name(key: str) -> str | None:
+    """Our key for a trainer's `key`, if it is a synonym of one."""
+    bare = key.rsplit(".", 1)[-1]
+    return next((ours for ours, theirs in _tables()[0].items() if bare in theirs or key in theirs), None)
+
+
+def derived(key: str) -> str | None:
+    """Why a recipe cannot set a key: what it follows from."""
+    return _tables()[1].get(key)
