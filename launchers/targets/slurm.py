@@ -69,7 +69,7 @@ class Site(Strict):
     """Whether compute nodes have no network: `make stage/…` then comes first."""
     max_attempts: int = Field(default=20, gt=0)
     """Starts of one job, requeues counted, after which it is given up."""
-    signal_s: int = Field(default=180, ge=60, le=280)
+    signal_s: int = Field(default=180, ge=100, le=280)
     """Seconds before a time limit at which the run is stopped; Slurm may be 60 s early."""
     extra: list[str] = []
     """Further #SBATCH options, one each, e.g. --exclusive."""

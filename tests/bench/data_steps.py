@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 from data_prep.core import pipeline
 from data_prep.core.step import Context, Output, Params, Row, Step
-from launchers import envs
 from tests.bench.tables import show
 
 SIZES = (100_000, 1_000_000)

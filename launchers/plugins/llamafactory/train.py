@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit status 2 for rows that must not be trained on, with a line for each fault."""
     from llamafactory.train.tuner import run_exp
 
-    from launchers.plugins.llamafactory import tokens
+    from launchers.plugins.llamafactory import stop_when_asked, tokens
 
     folder = Path(argv[0])
     if os.environ.get("RANK", "0") == "0":
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         if inspecting.exitcode:
             return inspecting.exitcode if inspecting.exitcode > 0 else 1
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
-    run_exp()
+    run_exp(callbacks=stop_when_asked.callbacks())
     return 0
 
 
