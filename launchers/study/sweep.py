@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,47 +82,31 @@ def prepare(study: Study, out: Path) -> Sweep:
     entries = [studying.Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
     runs = [rundir.locate(study.resolve(entry.cell, entry.seed), out) for entry in entries]
     chains = [job_parts(run.plan) for run in runs]
-    if len({tuple(_asks(job) for job in chain) for chain in chains}) > 1:
+    if len({tuple((job.name, job.nodes, job.gpus, job.cpus) for job in chain) for chain in chains}) > 1:
         raise fail("runs of one array ask for the same machines: submit each hardware by itself", "GRID")
     for entry, run in zip(entries, runs, strict=True):
         entry.run = os.path.relpath(run.path, path)
         rundir.prepare(run)
-    head = studying._record(study, resolved, path)
-    write(
-        path / studying.RECORD,
-        json.dumps({**head, "status": "submitted", "runs": [vars(e) for e in entries]}, indent=1),
-    )
+    record = {**studying._record(study, resolved, path), "status": "submitted", "runs": [vars(one) for one in entries]}
+    write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write(path / RUNS, "".join(f"{run.path}\n" for run in runs))
     (path / "logs").mkdir(exist_ok=True)
-    text = (runs[0].path / "job.sbatch").read_text()
-    header = [
-        line for line in text.splitlines() if line.startswith("#SBATCH") and not re.search("--(job-name|output)=", line)
-    ]
-    write(
-        path / SCRIPT,
-        template("sweep.sbatch.j2").render(header=header, path=path, repo=REPO, **_page(path)),
-    )
+    options = re.findall(r"^#SBATCH --(?!job-name|output).*$", (runs[0].path / "job.sbatch").read_text(), re.MULTILINE)
+    output = slurm.output_option(path / "logs" / "slurm-%A_%a.out")
+    write(path / SCRIPT, template("sweep.sbatch.j2").render(header=options, output=output, path=path, repo=REPO))
     return Sweep(path, runs, _lines(path, runs[0].plan, chains[0], len(runs)))
-
-
-def _asks(job: JobPart) -> tuple[object, ...]:
-    return job.name, job.nodes, job.gpus, job.cpus
-
-
-def _page(path: Path) -> dict[str, str]:
-    output = (str(path / "logs").replace("%", "%%") + "/slurm-%A_%a.out").replace('"', '\\"')
-    return {"output": f'"{output}"' if " " in output else output}
 
 
 def _lines(path: Path, plan: Plan, jobs: Sequence[JobPart], count: int) -> list[list[str]]:
     lines, before = [], list[str]()
-    for job in jobs:
-        line = slurm.submit_command(plan, job, before, "aftercorr")
-        lines.append([*line[:2], f"--array=0-{count - 1}", *line[2:-2], str(path / SCRIPT), job.name])
+    for job in (*jobs, replace(jobs[-1], name="page")):
+        page = job.name == "page"
+        line = slurm.submit_command(plan, job, before, "afterany" if page else "aftercorr")
+        array = [] if page else [f"--array=0-{count - 1}"]
+        words = [f"--comment={path.name}" if word.startswith("--comment=") else word for word in line[2:-2]]
+        lines.append([*line[:2], *array, *words, str(path / SCRIPT), job.name])
         before = [slurm.job_name(plan, job.name)]
-    page = slurm.submit_command(plan, jobs[-1], before, "afterany")
-    page = [f"--job-name={slurm.job_name(plan, 'page')}" if "--job-name" in word else word for word in page]
-    return [*lines, [*page[:-2], str(path / SCRIPT), "page"]]
+    return lines
 
 
 def submit(sweep: Sweep) -> list[str]:
@@ -133,10 +117,8 @@ def submit(sweep: Sweep) -> list[str]:
     jobs: list[str] = []
     try:
         for line in sweep.lines:
-            kind = next((word for word in line if word.startswith("--dependency=")), "").partition(":")[0]
-            jobs.append(
-                slurm.submit([f"{kind}:{jobs[-1]}" if word.startswith("--dependency=") else word for word in line])
-            )
+            after = rf"\1:{jobs[-1]}" if jobs else ""
+            jobs.append(slurm.submit([re.sub(r"^(--dependency=\w+):.*", after, word) for word in line]))
     except RunError:
         slurm.tool("scancel", *jobs)
         raise
@@ -156,9 +138,7 @@ def collect(path: Path) -> dict[str, Any]:
         run = (path / entry["run"]).resolve()
         entry["status"] = "done" if rundir.at(run).finished else "failed"
         found = failures.of_run(run) if entry["status"] == "failed" else []
-        entry["reason"] = (
-            f"{found[0].name}: {found[0].change}" if found else None if entry["status"] == "done" else "see its logs"
-        )
+        entry["reason"] = "; ".join(f"{one.name}: {one.change}" for one in found) or None
     record["status"] = "done" if all(entry["status"] == "done" for entry in record["runs"]) else "failed"
     write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     page.build(path)

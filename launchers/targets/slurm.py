@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
@@ -69,7 +70,7 @@ class Site(Strict):
     """Whether compute nodes have no network: `make stage/…` then comes first."""
     max_attempts: int = Field(default=20, gt=0)
     """Starts of one job, requeues counted, after which it is given up."""
-    signal_s: int = Field(default=180, ge=60, le=280)
+    signal_s: int = Field(default=180, ge=100, le=280)
     """Seconds before a time limit at which the run is stopped; Slurm may be 60 s early."""
     extra: list[str] = []
     """Further #SBATCH options, one each, e.g. --exclusive."""
@@ -113,12 +114,17 @@ def job_name(plan: Plan, part: str = "") -> str:
     return re.sub(r"[^\w.-]+", "-", f"{plan.resolved.name}{'-' if part else ''}{part}")
 
 
+def output_option(path: Path) -> str:
+    """The path of a log as an #SBATCH line takes it; what stands for job numbers is in its name."""
+    text = f"{str(path.parent).replace('%', '%%')}/{path.name}".replace('"', '\\"')
+    return f'"{text}"' if " " in text else text
+
+
 def sbatch_script(plan: Plan, script: str) -> str:
     """The text of job.sbatch."""
     resolved, site = plan.resolved, site_of(plan)
     if any(character in str(plan.run) for character in "\n\r"):
         raise fail("a run directory for Slurm cannot hold a line break", key="--out")
-    output = (str(plan.run / "logs").replace("%", "%%") + "/slurm-%j.out").replace('"', '\\"')
     return template("job.sbatch.j2").render(
         name=resolved.name,
         scale=resolved.scale,
@@ -126,7 +132,7 @@ def sbatch_script(plan: Plan, script: str) -> str:
         hardware=plan.hardware,
         time_limit=resolved.recipe.time_limit,
         chain=resolved.recipe.chain,
-        output=f'"{output}"' if " " in output else output,
+        output=output_option(plan.run / "logs" / "slurm-%j.out"),
         site=site,
         container=_container(site, plan),
         run=plan.run,

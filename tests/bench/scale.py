@@ -136,7 +136,7 @@ def preemption(step_s: float, save_s: float, restart_s: float, mtbf_h: float, st
         for every, seconds in means.items()
     ]  # fmt: skip
     show(
-        f"{steps} steps of {step_s:g} s, {save_s:g} s a checkpoint, {restart_s:g} s a restart, a failure in {mtbf_h:g} h",
+        f"{steps} steps of {step_s:g} s, checkpoints of {save_s:g} s, restarts of {restart_s:g} s, MTBF {mtbf_h:g} h",
         table,
     )
     print(

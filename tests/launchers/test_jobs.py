@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import socket
 import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from launchers import envs
 from launchers.checks import preflight
 from launchers.plan import plan as planning
 from launchers.plan.plan import Plan
@@ -19,7 +25,7 @@ from launchers.run import directory as rundir
 from launchers.run.node import free_ports, interface_of, own_address
 from launchers.targets import slurm
 from launchers.targets.jobs import JobPart, job_parts, seconds
-from tests.conftest import REPO, House
+from tests.conftest import House
 
 TWO_NODES = ("sky_t1/sft_2x8", "long_cot/grpo_2x8", "bleuberi/grpo_2x8")
 
@@ -197,8 +203,6 @@ def test_addresses_follow_routes_and_ports_that_are_taken_are_passed_over() -> N
     assert own_address("127.0.0.1") == "127.0.0.1"
     assert interface_of("127.0.0.1") == "lo"
     first = free_ports(3, 20_000, 20)
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("", first[1]))
         assert free_ports(3, 20_000, 20)[0] > first[0]
@@ -214,9 +218,67 @@ def test_status_shows_pace_and_metrics(run: Path, house: House) -> None:
 
 
 def test_names_are_plain_whatever_recipes_are_called() -> None:
-    assert REPO.is_dir()
     plan = made("min_o1/sft_short")
     odd = "min_o1/a|b (c)"
-    from dataclasses import replace
-
     assert slurm.job_name(replace(plan, resolved=replace(plan.resolved, name=odd)), "train") == "min_o1-a-b-c--train"
+
+
+def test_an_environment_is_copied_to_the_nodes_own_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, scratch = tmp_path / "cache", tmp_path / "scratch"
+    made_env = cache / "envs" / "core-123"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made_env], check=True)
+    python = made_env / "bin" / "python"
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(cache))
+    assert envs.local_copy(python) == python
+    (made_env / ".complete").touch()
+    monkeypatch.setenv("POSTTRAIN_SCRATCH", str(scratch))
+    copied = envs.local_copy(python)
+    assert copied == scratch / "envs" / "core-123" / "bin" / "python"
+    asked = [copied, "-c", "import sys; print(sys.prefix)"]
+    assert subprocess.run(asked, capture_output=True, text=True).stdout.strip() == str(copied.parent.parent)
+    first = copied.parent.parent.stat().st_ctime_ns
+    assert envs.local_copy(python) == envs.local_copy(copied) == copied  # another node's path, too
+    assert copied.parent.parent.stat().st_ctime_ns == first
+
+
+def test_a_container_gets_the_script_and_its_exit_status_comes_back(house: House, tmp_path: Path) -> None:
+    house.write(
+        "configs/sites/box.yaml", "container: {runtime: apptainer, image: '/images/my box.sif', mounts: ['/d:/d']}\n"
+    )
+    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini", "--set", "site=box").stdout.strip())
+    stub = tmp_path / "bin" / "apptainer"
+    stub.parent.mkdir()
+    stub.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@" > "$OUT"\nexit 7\n')
+    stub.chmod(0o755)
+    environ = {**house.environ(), "SLURM_JOB_ID": "1", "OUT": str(tmp_path / "said")}
+    environ["PATH"] = f"{stub.parent}:{environ['PATH']}"
+    done = subprocess.run(["bash", run / "job.sbatch", "data"], env=environ, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    words = (tmp_path / "said").read_text().splitlines()
+    assert words[0] == "exec"
+    assert words[-4:] == ["/images/my box.sif", "bash", str(run / "local.sh"), "data"]
+    assert words[words.index("--bind") + 1].endswith(",/d:/d")
+
+
+def test_a_signal_before_the_time_limit_stops_the_script_and_says_so(house: House, tmp_path: Path) -> None:
+    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+    (run / "local.sh").write_text(
+        'trap "sleep 0.5; echo ended; exit 9" TERM\ntouch "$(dirname "$0")/started"\nsleep 60 & wait\n'
+    )
+    stub = tmp_path / "squeue"
+    stub.write_text("#!/usr/bin/env bash\necho 2:30\n")
+    stub.chmod(0o755)
+    environ = {**house.environ(), "SLURM_JOB_ID": "1"}
+    environ["PATH"] = f"{tmp_path}:{environ['PATH']}"
+    text = (run / "job.sbatch").read_text().replace("{1..90}", "{1..2}")
+    job = subprocess.Popen(
+        ["bash", "-c", text, "job", "data"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    end = time.monotonic() + 60
+    while not (run / "started").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    job.send_signal(signal.SIGUSR1)
+    said, errors = job.communicate(timeout=60)
+    assert (job.returncode, said.decode().splitlines()[-1:]) == (9, ["ended"]), errors
+    assert b"error: the time limit is reached: submit it again with a longer time_limit" in errors
+    assert (run / "stop").exists()

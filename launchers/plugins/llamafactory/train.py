@@ -19,8 +19,12 @@ def main(argv: Sequence[str]) -> int:
     """Exit status 2 for rows that must not be trained on, with a line for each fault."""
     from llamafactory.train.tuner import run_exp
 
+<<<<<<< HEAD
     from launchers.plugins import trackers
     from launchers.plugins.llamafactory import tokens
+=======
+    from launchers.plugins.llamafactory import stop_when_asked, tokens
+>>>>>>> h/cl
 
     folder = Path(argv[0])
     if os.environ.get("RANK", "0") == "0":
@@ -31,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             return inspecting.exitcode if inspecting.exitcode > 0 else 1
     trackers.prepare(folder)
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
-    run_exp()
+    run_exp(callbacks=stop_when_asked.callbacks())
     return 0
 
 
