@@ -19,12 +19,8 @@ def main(argv: Sequence[str]) -> int:
     """Exit status 2 for rows that must not be trained on, with a line for each fault."""
     from llamafactory.train.tuner import run_exp
 
-<<<<<<< HEAD
     from launchers.plugins import trackers
-    from launchers.plugins.llamafactory import tokens
-=======
     from launchers.plugins.llamafactory import stop_when_asked, tokens
->>>>>>> h/cl
 
     folder = Path(argv[0])
     if os.environ.get("RANK", "0") == "0":
