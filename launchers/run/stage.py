@@ -5,6 +5,7 @@ make stage/<family>/<recipe>        python -m launchers stage <family>/<recipe>
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def stage(run: Run) -> list[str]:
     lines += [f"model {name}: {_fetch(name, revision)}" for name, revision in models(plan).items()]
     for file, spec in plan.specs.items():
         loads = spec.model_copy(update={"steps": tuple(step for step in spec.steps if step.kind == "load")})
-        running.execute(run, ("data",), tuple(planning.step_commands(loads, file, "data", "")))
+        alone = f"stage/{Path(file).name}"  # a spec that also reads the model cannot be planned before the training
+        only = replace(run, plan=replace(plan, specs={**plan.specs, alone: loads}))
+        running.execute(only, ("data",), tuple(planning.step_commands(loads, alone, "data", "")))
         lines += [f"rows of {file}: {step.name}" for step in loads.steps]
     write(run.path / STAGED, "\n".join(lines) + "\n")
     return lines
