@@ -213,7 +213,7 @@ class Inspection:
             if kind in self.problems
         ]
         for kind, line in {
-            "thoughts": f"have their thought cut off by train.max_length ({longest}): raise it, or drop long rows",
+            "thoughts": f"have their thought truncated by train.max_length ({longest}): raise it, or drop long rows",
             "unformatted": f"lack the marks of thinking format {format_name!r}, which the rewards read: set "
             "`thinking`, or rewrite the rows",
         }.items():

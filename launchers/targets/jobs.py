@@ -85,8 +85,8 @@ def gpus(plan: Plan, command: Command) -> int:
     node = plan.hardware.gpus_per_node
     if not node or command.phase in ("train", "merge"):
         return node
-    given = plan.resolved.recipe.reward_model
-    beside = given.gpus if command.service and given is not None and given.placement == "own_gpus" else 0
+    given = getattr(plan.resolved.recipe, command.service) if command.service else None
+    beside = given.gpus if given is not None and given.placement == "own_gpus" else 0
     if command.argv[0] != "vllm":
         return beside
     names = command.argv[6].split(",")

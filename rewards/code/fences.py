@@ -77,7 +77,7 @@ def choose(
 
     choice: "prefer" takes blocks marked as `language` (a key of LANGUAGES), else unmarked ones, else others, so
     that a sample output in the last fence is not run; "require" only marked ones; "any" whatever the mark.
-    unclosed: whether a block that was cut off by the end of the text may be taken.
+    unclosed: whether a block that the end of the text truncates may be taken.
     """
     usable = [block for block in found if block.code.strip() and (block.closed or unclosed)]
     marked = [block for block in usable if block.language in LANGUAGES[language]]

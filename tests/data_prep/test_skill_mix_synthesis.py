@@ -230,7 +230,7 @@ MALFORMED = [
     (changed(function_signature="def f(x: Node) -> int"), "type 'Node' cannot be tested by values"),
     (changed(solution="def over("), "solution: not Python"),
     (changed(solution="x = 1"), "solution: no function 'over_"),
-    (Finish(reason="length", content='{"function_name": "a'), "it was cut off before its end"),
+    (Finish(reason="length", content='{"function_name": "a'), "it was truncated"),
 ]
 
 

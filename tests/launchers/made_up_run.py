@@ -188,7 +188,7 @@ def online_step(rng: random.Random, step: int, top: float, tasks: Sequence[str])
         "actor/kl_loss": near(0.02 * done), "actor/entropy": near(0.06 - 0.03 * done), "actor/grad_norm": near(0.3),
         "actor/pg_clipfrac": near(0.002 * done), "actor/lr": 2e-4, "groups/zero_variance": near(0.2 + 0.3 * done),
         "response_length/mean": near(62 - 5 * done, 0.06), "response_length/right": near(50, 0.05),
-        "response_length/wrong": near(70, 0.05), "outcome/cut_off": cut, "outcome/truncated": cut,
+        "response_length/wrong": near(70, 0.05), "outcome/at_limit": cut, "outcome/truncated": cut,
         "outcome/no_answer": badly, "outcome/bad_format": 0.0, "outcome/scored": 1 - cut - badly,
     }  # fmt: skip
 

@@ -90,7 +90,7 @@ def test_the_page_says_what_was_optimised_and_what_came_of_it(page):
 
 def test_a_run_without_controls_shows_every_curve(online_run):
     assert panel_titles(online_run) == [
-        "Accuracy", "Reward", "KL to the initial model", "Entropy", "Response length", "Cut off",
+        "Accuracy", "Reward", "KL to the initial model", "Entropy", "Response length", "Truncated",
         "Groups without variance", "Gradient norm", "Clipped tokens", "Parts of the reward",
     ]  # fmt: skip
     [accuracy, *_] = section(online_run)["panels"]

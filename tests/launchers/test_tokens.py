@@ -236,7 +236,7 @@ def _thought(length: int) -> list[dict[str, str]]:
     return [CHAT[0], {"role": "assistant", "content": f"<think>\n{'6 x 7 '[:length]}\n</think>\n\n42"}]
 
 
-def test_thoughts_may_be_cut_off_in_few_rows_only() -> None:
+def test_thoughts_may_be_truncated_in_few_rows_only() -> None:
     chat = [CHAT[0], {"role": "assistant", "content": "<think>\n" + "6 x 7 is 7 x 6. " * 5 + "\n</think>\n\n42"}]
     whole = [*PROMPT, *_letters(chat[1]["content"]), 2]
     loss = [False] * len(PROMPT) + [True] * (len(whole) - len(PROMPT))
@@ -248,7 +248,7 @@ def test_thoughts_may_be_cut_off_in_few_rows_only() -> None:
             else:
                 found.add(row, _thought(3), _row(PROMPT, [*_letters(_thought(3)[1]["content"]), 2]))
         assert bool(found.faults()) is fault
-        assert not fault or "thought cut off by train.max_length (60)" in found.faults()[0]
+        assert not fault or "thought truncated by train.max_length (60)" in found.faults()[0]
 
 
 def test_data_without_the_recipes_thinking_format_are_refused() -> None:

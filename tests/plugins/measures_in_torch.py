@@ -44,7 +44,7 @@ def test_by_hand() -> None:
         "outcome/truncated": 0.0,
         "outcome/timeout": pytest.approx(1 / 6),
         "outcome/error": pytest.approx(1 / 6),
-        "outcome/cut_off": pytest.approx(1 / 6),
+        "outcome/at_limit": pytest.approx(1 / 6),
         "groups/zero_variance": pytest.approx(2 / 3),
         "response_length/right": 20.0,  # 10 and 30
         "response_length/wrong": 14.0,  # 20 (half right) and 8; the two that were not graded are neither
@@ -53,7 +53,7 @@ def test_by_hand() -> None:
 
 def test_what_cannot_be_measured_is_absent() -> None:
     found = measured(SCORES, LENGTHS, 99, {"uid": UID})  # a reward function that is not ours
-    assert found == {"outcome/cut_off": 0.0, "groups/zero_variance": pytest.approx(2 / 3)}
+    assert found == {"outcome/at_limit": 0.0, "groups/zero_variance": pytest.approx(2 / 3)}
     all_right = {"uid": UID, "acc": np.ones(6)}
     assert "response_length/wrong" not in measured(SCORES, LENGTHS, 99, all_right)
     assert measured(SCORES, LENGTHS, 99, all_right)["response_length/right"] == 13.0

@@ -63,7 +63,7 @@ def test_a_run_tells_what_its_samples_tell(verl_python: Path, tmp_path: Path, mi
             values = [row[f"part_{part}"] for row in rows if row[f"part_{part}"] is not None]
             assert told[f"reward/part/{part}"] == pytest.approx(statistics.fmean(values))
         assert told["accuracy/train"] == statistics.fmean(row["acc"] for row in rows)
-        assert told["outcome/cut_off"] == told["response_length/clip_ratio"]
+        assert told["outcome/at_limit"] == told["response_length/clip_ratio"]
         right = sum(row["acc"] == 1 for row in rows)
         lengths = right * told.get("response_length/right", 0) + (32 - right) * told.get("response_length/wrong", 0)
         assert lengths / 32 == pytest.approx(told["response_length/mean"])

@@ -416,13 +416,13 @@ def test_real_vllm_gives_the_values_of_transformers(vllm_python: Path, reward_mo
     exact = EngineOptions(dtype="float32")  # vLLM's own choice for float32 weights is bfloat16: 0.02 off
     with serve(str(reward_model), python=vllm_python, options=exact, log=tmp_path / "log") as endpoint:
         for how in ("classify", "pooling"):
-            reward = load("model", url=endpoint.base_url, model=endpoint.model, endpoint=how)
+            reward = load("model", url=endpoint.base_url, model=str(reward_model), endpoint=how)
             reward.check_ready()
             scores = reward.score_many([ROW] * len(TEXTS), TEXTS)
             assert [score.value for score in scores] == pytest.approx(expected, abs=1e-3)
         long = "word " * 3000
         assert "maximum context length" in reward.score(ROW, long).details["problem"]
-        truncating = load("model", url=endpoint.base_url, model=endpoint.model, max_tokens=512)
+        truncating = load("model", url=endpoint.base_url, model=str(reward_model), max_tokens=512)
         assert truncating.score(ROW, long).outcome == "scored"
     score = load("model", url=endpoint.base_url, retries=0).score(ROW, "2")
     assert score.outcome == "error"  # the server has gone with its block

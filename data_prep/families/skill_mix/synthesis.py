@@ -199,7 +199,7 @@ def _reply(turn: Turn) -> Talk[Sample]:
 
 def _understood(reply: Sample, read: Read[T]) -> T:
     if reply.finish_reason == "length":
-        raise ReplyError(["it was cut off before its end: be shorter"])
+        raise ReplyError(["it was truncated: be shorter"])
     return read(reply.text)
 
 

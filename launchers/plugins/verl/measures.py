@@ -5,7 +5,7 @@
 | accuracy/train | mean `acc` of the completions |
 | reward/part/<name> | mean of a combined reward's part, over the completions for which it was computed |
 | outcome/<scored, no_answer, …> | share of the completions with that outcome |
-| outcome/cut_off | share that used every token allowed |
+| outcome/at_limit | share that used every token allowed |
 | groups/zero_variance | share of the prompts whose completions all have one score; absent with one completion each |
 | sampler/log_prob_difference | mean over tokens of abs(log p of trainer - log p of sampler), before the update |
 | sampler/effective_sample_size | share of the completions that importance weights of trainer over sampler leave |
@@ -79,7 +79,7 @@ def measured(
     scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. told: columns of B values: `uid`,
     the completion's prompt, and what the reward function said: acc, outcome, part_<name> (None: not computed).
     """
-    found = {"outcome/cut_off": float(np.mean(lengths >= allowed))}
+    found = {"outcome/at_limit": float(np.mean(lengths >= allowed))}
     same = zero_variance(scores, told["uid"])
     if same is not None:
         found["groups/zero_variance"] = same

@@ -142,7 +142,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
             "penalise": f"have {penalty} added to their reward",
         }
         what = words.get(said["truncated"], str(said["truncated"]))
-        found.append(("Cut off", f"completions that reach the limit {what}"))
+        found.append(("At the limit", f"completions that reach the limit {what}"))
     return found
 
 
@@ -197,7 +197,7 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
             keys=len(curves) > 1)  # fmt: skip
     tokens = limits.get("max_response_length")
     reached = f"% of completions, at {count(tokens)} tokens" if tokens else "% of completions"
-    add("Cut off", reached, runs("outcome/cut_off", "response_length/clip_ratio", scale=100), zero=True)
+    add("Truncated", reached, runs("outcome/at_limit", "response_length/clip_ratio", scale=100), zero=True)
     add("Groups without variance", "% of groups, all scores equal",
         runs("groups/zero_variance", scale=100), zero=True)  # fmt: skip
     add("Sampler against trainer", "mean difference of log-probabilities, nats", runs("sampler/log_prob_difference"))
@@ -277,7 +277,7 @@ def outcomes(own: Training) -> list[tuple[str, float, float]]:
     """(outcome, percent in the first tenth of the training, percent in the last), those that never came left out."""
     found = []
     for name, curve in own.below("outcome/").items():
-        if name != "cut_off" and any(share for _, share in curve):
+        if name != "at_limit" and any(share for _, share in curve):
             first, last = _tenths(curve)
             found.append((name, 100 * first, 100 * last))
     return sorted(found, key=lambda row: (-row[2], -row[1], row[0]))
