@@ -102,8 +102,9 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
 def _conversation(record: Record) -> tuple[list[Message], Message | None]:
     """The prompt's messages, and the assistant's last one where the record's conversation ends with it."""
     if (named := _chat_of(record)) is not None:
-        answered = unpacked(record.get("completion")) if named[0] == "prompt" else None
-        messages = chat([*named[1], *(answered if is_chat(answered) and isinstance(answered, list) else [])])
+        given = unpacked(record.get("completion")) if named[0] == "prompt" else None
+        answered = given if is_chat(given) and isinstance(given, list) else []
+        messages = chat([*named[1], *answered])
         if (answered or named[0] not in ("prompt", "input")) and messages and messages[-1]["role"] == "assistant":
             return messages[:-1], messages[-1]
         return messages, None

@@ -42,7 +42,7 @@ def judged_tasks(resolved: Resolved) -> list[str]:
 
 def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> Iterator[Fault]:
     if given.placement == "colocated":
-        why = "verl would start the server inside the training, where it cannot be checked first"
+        why = "the trainer would start the server itself, where it cannot be checked first"
         yield resolved.fault(f"{name}.placement", f"colocated is not supported: {why}; take own_gpus or endpoint")
     if (given.placement == "endpoint") != (given.url is not None):
         needed = "missing: the address of the endpoint" if given.url is None else "is for placement: endpoint only"

@@ -262,6 +262,7 @@ FIXTURES: dict[str, Fixture | None] = {
     "arithmetic": None,
     "sums_bleu": None,
     "sums_chat": None,
+    "wildchat_if_val": Fixture((Case({"prompt": [{"role": "user", "content": "Write a haiku."}]}, "haiku", "", ""),)),
     "no_robots": Fixture(
         (
             Case(

@@ -273,7 +273,8 @@ def evaluate(
         "--out",
         str(out),
     ]
-    assert metrics.main(["evaluate", *argv, "--versions", '{"vllm": "0.32.0"}']) == 0
+    assert metrics.main(["evaluate", *argv]) == 0
+    put(out, {**json.loads(out.read_text()), "versions": {"vllm": "0.32.0"}})  # as a pipeline's manifests tell them
     rows.unlink()
 
 

@@ -67,7 +67,11 @@ def _script(tmp_path: Path, *pairs: str) -> Path:
 @pytest.mark.parametrize(("visible", "enough"), [("0,1,2,3,4,5,6,7", True), ("2,3", False)])
 def test_visible_gpus_are_counted(tmp_path: Path, visible: str, enough: bool) -> None:
     script = _script(tmp_path, "hardware=h100x8")
-    environ = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
-    done = subprocess.run(["bash", str(script), "nothing"], env=environ, capture_output=True, text=True)
-    assert done.returncode == 2
+    python = tmp_path / "bin/python3"  # stands for the environments, whose every command then fails
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho /bin/false\n")
+    python.chmod(0o755)
+    environ = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", str(script), "train"], env=environ, capture_output=True, text=True)
+    assert done.returncode == (1 if enough else 2)
     assert ("needs 8 GPUs and CUDA_VISIBLE_DEVICES shows 2" in done.stderr) is not enough

@@ -44,7 +44,9 @@ DPO = [name.replace("sft_", "dpo_") for name in SFT]
 
 
 def test_the_family_is_whole() -> None:
-    assert sorted([*SFT, "sft_qwen_32b_think", *DPO, "dpo_llama_base_think_as_published", *ONLINE]) == FAMILY
+    assert (
+        sorted([*SFT, "sft_qwen_32b_think", *DPO, "dpo_llama_base_think_as_published", *ONLINE, "grpo_2x8"]) == FAMILY
+    )
 
 
 @pytest.mark.parametrize("name", ONLINE)

@@ -14,7 +14,7 @@ from tests.conftest import OUTER_MAKE, REPO, House
 GUIDES = ("README.md", "recipes/README.md", "launchers/README.md")
 COMMAND = re.compile(r"^    make ([^#\n]+?)\s*(?:#.*)?$", re.MULTILINE)
 FILE = re.compile(r"^```\w+\n# (recipes/first/\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PARTS = ("data", "train", "eval", "show", "plan", "render", "sbatch")
+PARTS = ("data", "train", "eval", "show", "plan", "render", "sbatch", "stage", "sweep")
 COMMANDS = sorted({match[1] for guide in GUIDES for match in COMMAND.finditer((REPO / guide).read_text())})
 
 
