@@ -85,6 +85,12 @@ def address(resolved: Resolved, name: str = "reward_model") -> str:
         raise UserError(resolved.fault(f"{name}.model", str(error))) from None
 
 
+def identities(resolved: Resolved) -> dict[str, Any]:
+    """What tells the recipe's reward models from others of the same name: {"services": addresses}; {} without any."""
+    given = [address(resolved, name) for name in SERVICES if _given(resolved, name) is not None]
+    return {"services": given} if given else {}
+
+
 def _model(resolved: Resolved, name: str) -> Model:
     given = _given(resolved, name)
     assert given is not None

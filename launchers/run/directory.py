@@ -47,17 +47,18 @@ class Run:
 
 
 def run_hash(made: Plan) -> str:
-    """Hash of all that decides the result: the resolved recipe and the identity of its data."""
+    """Hash of all that decides the result: the resolved recipe, the identity of its data and of its reward models."""
     if not made.trains:
         only = {"model", "revision", "eval", "system_prompt", "limits", "reward_model"}
         said = made.resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
-        said |= {"name": made.resolved.name, "scale": made.resolved.scale}
+        said |= {"name": made.resolved.name, "scale": made.resolved.scale, **service.identities(made.resolved)}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
     said = {
         "name": made.resolved.name,
         "scale": made.resolved.scale,
         "recipe": made.resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING),
         "data": [str(job.dataset) for job in made.jobs],
+        **service.identities(made.resolved),
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -139,3 +140,14 @@ def test_a_server_is_refused_unless_it_scores_as_transformers_does(
 def test_a_server_that_prefers_bad_answers_is_refused() -> None:
     wrong = [(-score, tokens) for score, tokens in GOOD_AND_BAD]
     assert "bad answers score above good ones in 4 of 4 pairs" in str(problem(wrong, wrong))
+
+
+def test_other_weights_in_the_reward_models_folder_make_another_run(house: House, mini_rm: Path) -> None:
+    copy = house.path / "rm"
+    settings = (*ONLINE, f"reward_model={{model: {copy}}}")
+    hashes = set()
+    for name in ("reward_model", "second_judge"):
+        shutil.copytree(mini_rm.parent / name, copy, dirs_exist_ok=True)
+        resolved = compose.resolve("min_o1/grpo", Overrides("mini", tuple(compose.parse_settings(settings))))
+        hashes.add(rundir.run_hash(plan.build(resolved, house.path / "run")))
+    assert len(hashes) == 2

@@ -22,10 +22,10 @@ from data_prep.families.mini.build import ROOT, call, losses
 from data_prep.families.mini.worlds import ARITHMETIC, TRAIN
 from data_prep.inference.vllm.reward_check import conversations
 
-ROWS = {1: 60, 2: 6000}  # training questions by level
+ROWS = {1: 200, 2: 40_000}  # training questions by level, each with a rejected answer of its own
 HELD_OUT = {2: 400}
-FIXED = 20  # times that each of the fixed pairs is among the rows
-STEPS = 600
+FIXED = 60  # times that each of the fixed pairs is among the rows
+STEPS = 1500
 LR = 1.0e-3
 TOKENIZER = ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
 
