@@ -87,6 +87,7 @@ def _question(numbers: Numbers, index: int, question: Json) -> Json:
         "ask": question["ask"],
         "answers": [carries_over(numbers, cells)] if unseen else answers(numbers, cells),
         "without": without(missing),
+        "can_show": "" if unseen else can_show(numbers, cells),
         "looks": looks,
         "unseen": unseen,
         "rows": [_row(numbers, name, looks[name]) for name in cells],
@@ -101,6 +102,16 @@ def without(missing: Sequence[str]) -> str:
     return (
         f" Without {_listed(missing)}: no run of {'it' if len(missing) == 1 else 'them'} finished." if missing else ""
     )
+
+
+def can_show(numbers: Numbers, cells: Sequence[str]) -> str:
+    """The smallest difference that the seeds of these cells can show; "" where no two seeds of a cell differ."""
+    found = numbers.smallest_difference(cells) if len(cells) > 1 else None
+    if not found:
+        return ""
+    count = min(len(numbers.seeds(name)) for name in cells)
+    amount = f"{figure(found, numbers.metric)} {points(numbers.metric)}".rstrip()
+    return f"By how much seeds of one cell differ, {count} seeds can show a difference of {amount} or more."
 
 
 def _listed(names: Sequence[str]) -> str:

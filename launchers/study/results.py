@@ -234,6 +234,14 @@ class Numbers:
             for seed in self.seeds(a, b)
         })  # fmt: skip
 
+    def smallest_difference(self, cells: Sequence[str]) -> float | None:
+        """Smallest difference between two of the cells that their seeds can show, in the metric's unit."""
+        means = [
+            [fmean(self._row(self.outcomes[cell][seed].after, 1, None)) for seed in self.seeds(cell)] for cell in cells
+        ]
+        found = study_stats.smallest_difference(means, min(map(len, means), default=0))
+        return None if found is None else self.scale * found
+
     def gain(self, cell: str, groups: Sequence[str] | None = None) -> Estimate | None:
         """Score less that of the untrained model."""
         return self._change(self._gains(cell, groups))

@@ -72,6 +72,17 @@ def test_answers_claim_what_intervals_show(study):
     assert "no change can be shown with poor (0.0 points on level 3, −" in carried
 
 
+def test_what_the_seeds_can_show(study):
+    path, _ = study
+    assert study_report.can_show(Numbers(path), ["poor", "rich"]) == ""  # seeds of a cell are alike
+    make_run(path / "runs/0-1", {"2": 4, "3": 1}, 100)  # 62.5 % where its other seeds are at 50 %
+    # s² = (52.08 × 2 + 0) / 4; t(4) × √(2 × 26.04 / 3) = 2.7764 × 4.1667
+    text = study_report.can_show(Numbers(path), ["poor", "rich"])
+    assert "3 seeds can show a difference of 11.6 points or more" in text
+    assert text in study_report.render(Numbers(path))
+    assert study_report.can_show(Numbers(path), ["poor"]) == ""
+
+
 def test_benchmarks_are_never_trained_on(study):
     path, record = study
     put(path / "study.json", {**record, "by": "task"})

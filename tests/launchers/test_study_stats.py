@@ -73,3 +73,21 @@ def test_intervals_hold_the_truth(drift):
             table.append([x - y for x, y in zip(a, b, strict=True)])
         held += study_stats.change(table).sign == 0
     assert held / 150 >= 0.91
+
+
+def test_smallest_difference_by_hand():
+    # Variances 2 and 8 with one degree of freedom each: s² = 5; t(2) = 4.3027; 4.3027 × √(2 × 5 / 2) = 9.621.
+    assert study_stats.smallest_difference([[1, 3], [2, 6]], 2) == pytest.approx(9.621, abs=1e-3)
+    assert study_stats.smallest_difference([[1, 3], [5]], 1) == pytest.approx(12.706 * 2, abs=1e-2)  # t(1) × √(2 × 2)
+    assert study_stats.smallest_difference([[1], [5]], 1) is None
+    assert study_stats.smallest_difference([], 0) is None
+
+
+@pytest.mark.parametrize("effect", [0.0, 6.0])
+def test_smallest_difference_is_where_a_t_test_begins_to_see(effect):
+    """A difference at the threshold is shown in about half of the cases; none in about 5 of 100."""
+    rng, shown = random.Random(3), 0
+    for _ in range(400):
+        a, b = ([rng.gauss(shift, 1) for _ in range(3)] for shift in (effect, 0.0))
+        shown += abs(fmean(a) - fmean(b)) > study_stats.smallest_difference([a, b], 3)
+    assert 380 <= shown if effect else 8 <= shown <= 34
