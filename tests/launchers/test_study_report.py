@@ -80,7 +80,7 @@ def test_what_the_seeds_can_show(study):
     text = study_report.can_show(Numbers(path), ["poor", "rich"])
     assert "3 seeds can show a difference of 11.6 points or more" in text
     whole = study_report.can_show(Numbers(path), WHICH["compare"])
-    assert "9.6 points" in whole  # twin is alike in every seed: s² = 52.08 × 2 / 6; t(6) = 2.4469
+    assert "8.3 points" in whole  # with twin s² = 52.08 × 2 / 6; t(6) × √(2 × 17.36 / 3) = 2.4469 × 3.402
     assert whole in study_report.render(Numbers(path))
     assert study_report.can_show(Numbers(path), ["poor"]) == ""
 
