@@ -81,18 +81,18 @@ def _resolve(name: str, given: _Given, trains: bool = True) -> Resolved:
     from launchers.checks import preflight
 
     overrides = Overrides(given.scale, tuple(given.settings))
-    said: tuple[Fault, ...] = ()
+    recipe_faults: tuple[Fault, ...] = ()
     try:
         resolved = compose.resolve(name, overrides)
     except UserError as error:
-        said = error.faults
+        recipe_faults = error.faults
         try:  # unknown keys need not hide what else is wrong
             resolved = compose.resolve(name, overrides, lenient=True)
         except UserError:
             raise error from None
     resolved, faults = preflight.check(resolved, trains)
-    if said or faults:
-        raise UserError(*said, *faults)
+    if recipe_faults or faults:
+        raise UserError(*recipe_faults, *faults)
     return resolved
 
 
@@ -175,15 +175,15 @@ def check(
     from launchers.run import tokens as inspecting
 
     given = _given(scale, set_, from_make)
-    wanted = [(name, given)] if name else [
-        (one, replace(given, scale=size)) for one in compose.recipe_names() for size in (None, *compose.scales_of(one))
-        if given.scale in (None, size)
+    chosen = [(name, given)] if name else [
+        (recipe, replace(given, scale=size)) for recipe in compose.recipe_names()
+        for size in (None, *compose.scales_of(recipe)) if given.scale in (None, size)
     ]  # fmt: skip
     faults: list[Fault] = []
     previews: list[str] = []
-    for one, settings in wanted:
+    for recipe, settings in chosen:
         try:
-            resolved = _resolve(one, settings)
+            resolved = _resolve(recipe, settings)
             if name:
                 previews += filter(None, [pipelines.preview(resolved)])
                 faults += inspecting.faults(resolved)
@@ -192,13 +192,13 @@ def check(
     faults = list(dict.fromkeys(faults))
     if as_json:
         data = {"data": previews} if previews else {}
-        _print_json({"checked": len(wanted), "faults": [vars(fault) for fault in faults], **data})
+        _print_json({"checked": len(chosen), "faults": [vars(fault) for fault in faults], **data})
     if faults:
         if as_json:
             raise typer.Exit(2)
         raise UserError(*faults)
     if not as_json:
-        print("\n".join([*previews, f"{len(wanted)} checked, no faults"]))
+        print("\n".join([*previews, f"{len(chosen)} checked, no faults"]))
 
 
 @app.command()
@@ -259,13 +259,13 @@ def _execute(
         if "train" in parts:
             _refuse_oversize(run, parts)
         running.execute(run, parts)
-    found = running.summary(run)
+    summary = running.summary(run)
     if as_json:
-        _print_json(found)
+        _print_json(summary)
     else:
-        if "report" in found:
+        if "report" in summary:
             _print_headline(run.path)
-        print(found.get("report", run.path))
+        print(summary.get("report", run.path))
 
 
 def _print_headline(path: Path) -> None:
@@ -346,13 +346,13 @@ def tokens(
     """The first training rows as the trainer sees them, by its own code: tokens with and without loss."""
     from launchers.run import tokens as inspecting
 
-    found = inspecting.inspect(_locate(name, _given(scale, set_, from_make), out, fresh))
+    rows = inspecting.inspect(_locate(name, _given(scale, set_, from_make), out, fresh))
     if as_json:
-        _print_json(found)
+        _print_json(rows)
     else:
-        for one in found:
-            inspecting.print_tokens(one)
-    inspecting.refuse(found)
+        for row in rows:
+            inspecting.print_tokens(row)
+    inspecting.refuse(rows)
 
 
 @app.command()
@@ -370,12 +370,12 @@ def study(
     asked = study_file.load(
         family, given.scale, study_file.parse_seeds(seeds), only and only.split(","), given.settings
     )
-    found = studying.execute(asked, out)
+    record = studying.execute(asked, out)
     if as_json:
-        _print_json(found)
+        _print_json(record)
     else:
-        print(found["report"])
-    studying.verdict(found)
+        print(record["report"])
+    studying.verdict(record)
 
 
 @app.command()
@@ -386,11 +386,11 @@ def status(
     """Runs: state, step, last heartbeat, job, logs."""
     from launchers.run import status as states
 
-    found = states.of_all(out, name)
+    states_found = states.of_all(out, name)
     if as_json:
-        _print_json(states.as_json(found))
+        _print_json(states.as_json(states_found))
     else:
-        states.print_all(found)
+        states.print_all(states_found)
 
 
 @app.command()
@@ -456,10 +456,10 @@ def _usage(error: Exception) -> bool:
     if message is None:
         return False
     verbs = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    told = message()
+    text = message()
     word = next((word for word in sys.argv[1:2] if word not in verbs), None)
-    hint = f" {did_you_mean(word, verbs)}" if word and "No such command" in told else ""
-    print(f"error: {told}{hint} (python -m launchers --help)", file=sys.stderr)
+    hint = f" {did_you_mean(word, verbs)}" if word and "No such command" in text else ""
+    print(f"error: {text}{hint} (python -m launchers --help)", file=sys.stderr)
     return True
 
 

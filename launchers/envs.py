@@ -97,8 +97,8 @@ def is_built(name: str, device: str | None = None) -> bool:
 
 def _find_links(environ: Mapping[str, str]) -> str:
     """Find-links for uv: its own setting, else pip's (uv does not read pip's configuration)."""
-    if found := environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS"):
-        return ",".join(found.replace(",", " ").split())
+    if links := environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS"):
+        return ",".join(links.replace(",", " ").split())
     asked = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"],
         capture_output=True,

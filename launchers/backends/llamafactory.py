@@ -117,13 +117,13 @@ class LlamaFactory:
 
         A checkpoint is whole once its trainer_state.json parses: the trainer writes that file last.
         """
-        whole = False
+        merged = False
         for checkpoint in output.glob("checkpoint-*"):
             if read_json(checkpoint / "trainer_state.json") is not None:
-                whole = True
+                merged = True
             else:
                 shutil.rmtree(checkpoint)
-        if not whole:  # nothing to resume from: weights in the folder itself would make LlamaFactory refuse to start
+        if not merged:  # nothing to resume from: weights in the folder itself would make LlamaFactory refuse to start
             for pattern in ("*.safetensors", "*.bin", "*.index.json", "trainer_*", "adapter_*"):
                 for path in output.glob(pattern):
                     path.unlink()
@@ -165,11 +165,11 @@ def _template_faults(resolved: Resolved) -> list[Fault]:
     given, model = resolved.recipe.native.get("template"), resolved.recipe.model
     own = models.template(model)
     if own is None and given is None:
-        told = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
-        return [resolved.fault("native.template", told)]
+        message = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
+        return [resolved.fault("native.template", message)]
     if own is not None and given != own and given in known_keys("llamafactory")["template"]["choices"]:
-        told = f"{given!r} is not the chat template of {model!r}, which is {own!r}: leave native.template out"
-        return [resolved.fault("native.template", told)]
+        message = f"{given!r} is not the chat template of {model!r}, which is {own!r}: leave native.template out"
+        return [resolved.fault("native.template", message)]
     return []
 
 

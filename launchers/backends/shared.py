@@ -36,8 +36,8 @@ def known_keys(trainer: str) -> dict[str, Any]:
 def owned(trainer: str) -> tuple[dict[str, str], dict[str, str]]:
     """A trainer's keys to those of ours that decide them; and keys that cannot be set, with the reason."""
     file = f"configs/native/{trainer}.owned.yaml"
-    found = positions.load(REPO / file, file).plain()
-    return found["owned"], found.get("fixed", {})
+    table = positions.load(REPO / file, file).plain()
+    return table["owned"], table.get("fixed", {})
 
 
 def owned_fault(trainer: str, key: str) -> str | None:
@@ -78,7 +78,7 @@ def value_fault(value: Any, spec: Mapping[str, Any], trainer: str) -> str | None
 def origins(trainer: str, resolved: Resolved) -> dict[str, list[str]]:
     """Each of the trainer's keys that we write, with our key and where its value was written."""
     native = {key: f"native.{key}" for key, _ in leaves(resolved.recipe.native)}
-    return {theirs: [ours, resolved.where(ours)] for theirs, ours in {**owned(trainer)[0], **native}.items()}
+    return {native_key: [ours, resolved.where(ours)] for native_key, ours in {**owned(trainer)[0], **native}.items()}
 
 
 def reason(log: str) -> str:

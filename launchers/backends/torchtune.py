@@ -168,7 +168,7 @@ class Torchtune:
         last = next(backwards(output / "trainer_log.jsonl"), None)
         if last is None:
             return None
-        facts = {ours: last[theirs] for ours, theirs in _TOLD.items() if theirs in last}
+        facts = {ours: last[name] for ours, name in _TOLD.items() if name in last}
         return Progress(last["current_steps"], last["total_steps"], facts)
 
     def reason(self, log: str) -> str:

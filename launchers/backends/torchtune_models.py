@@ -49,14 +49,14 @@ def model_of(name: str) -> Model:
     config = Path(name) / "config.json"
     if config.is_file():
         return _from_config(json.loads(config.read_text()))
-    said = models.known(name).get("torchtune")
-    if said is None:
+    entry = models.known(name).get("torchtune")
+    if entry is None:
         named = ", ".join(sorted(key for key, value in models.catalogue()["models"].items() if "torchtune" in value))
         raise Unsupported(
             f"nothing says which of torchtune's builders {name!r} is: give a local folder, or add it to "
             f"configs/models.yaml, which has {named}"
         )
-    return Model(said["builder"], said["type"])
+    return Model(entry["builder"], entry["type"])
 
 
 def _from_config(config: dict[str, Any]) -> Model:
@@ -99,7 +99,7 @@ def adapters(lora: Lora) -> Adapters:
     some = [name for name in MLP if name in lora.targets]
     if some and len(some) < len(MLP):
         raise Unsupported(f"torchtune lays adapters on all of {', '.join(MLP)} or on none of them")
-    attention = tuple(theirs for ours, theirs in ATTENTION.items() if ours in lora.targets)
+    attention = tuple(native_name for ours, native_name in ATTENTION.items() if ours in lora.targets)
     if not attention:
         raise Unsupported(f"torchtune needs one of {', '.join(ATTENTION)} among them")
     return Adapters(attention, bool(some), OUTPUT in lora.targets)

@@ -83,11 +83,11 @@ class Verl:
             faults.append(resolved.fault("train.precision", "a CPU trains in fp32 (or bf16)"))
         gpus, engine = max(1, hardware.gpus_per_node), recipe.rollout.tensor_parallel
         if gpus % engine:
-            told = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
-            faults.append(resolved.fault("rollout.tensor_parallel", told))
+            reason = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
+            faults.append(resolved.fault("rollout.tensor_parallel", reason))
         if hardware.nodes > 1 and hardware.cpus < (needed := CPUS_PER_GPU * gpus + 1):
-            told = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
-            faults.append(resolved.fault("hardware", told))
+            reason = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
+            faults.append(resolved.fault("hardware", reason))
         return faults
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
@@ -143,8 +143,8 @@ class Verl:
             files[f"{folder}/judge.json"] = as_json(settings)
         if recipe.stop:
             measured = tasks.read(recipe.eval.tasks[0]).measured if recipe.eval else tasks.Metric()
-            said = recipe.stop.model_dump(exclude_none=True) | {"metric": measured.model_dump()}
-            files[f"{folder}/stop.json"] = as_json(said)
+            stop = recipe.stop.model_dump(exclude_none=True) | {"metric": measured.model_dump()}
+            files[f"{folder}/stop.json"] = as_json(stop)
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
@@ -236,36 +236,38 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     assert recipe.reward
     assert recipe.rollout
     params = with_thinking(recipe.reward.name, recipe.reward.params, recipe.thinking)
-    said: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "reward": recipe.reward.name, "params": service.filled(resolved, params),
         "max_errors": recipe.limits.errors, "max_timeouts": recipe.reward.max_timeouts,
     }  # fmt: skip
     if recipe.reward.acc:
-        said["acc"] = recipe.reward.acc
+        settings["acc"] = recipe.reward.acc
     import rewards
 
-    if rewards.load(recipe.reward.name, **said["params"]).grouped:
-        said["group_size"] = recipe.rollout.samples
+    if rewards.load(recipe.reward.name, **settings["params"]).grouped:
+        settings["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
         graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
-        said["validation"] = {
+        settings["validation"] = {
             name: {
-                "reward": one.name,
-                "params": service.filled(resolved, {**one.params, **with_thinking(one.name, {}, recipe.thinking)}),
+                "reward": graded_by.name,
+                "params": service.filled(
+                    resolved, {**graded_by.params, **with_thinking(graded_by.name, {}, recipe.thinking)}
+                ),
             }
-            for name, one in graded.items()
+            for name, graded_by in graded.items()
         }
-    return said
+    return settings
 
 
 def _nested(native: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in leaves(native):
         *path, last = key.split(".")
-        here = tree
+        node = tree
         for part in path:
-            here = here.setdefault(part, {})
-        here[last] = value
+            node = node.setdefault(part, {})
+        node[last] = value
     return tree
 
 

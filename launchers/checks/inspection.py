@@ -16,11 +16,11 @@ def files(job: Job) -> dict[str, str]:
     recipe = job.resolved.recipe
     named = [recipe.system_prompt or tasks.read(name).system for name in (recipe.eval.tasks if recipe.eval else ())]
     marks = thinking(recipe.thinking) if recipe.thinking else None
-    said = {
+    settings = {
         "trainer": recipe.trainer, "model": recipe.model, "online": is_online(recipe),
         "max_length": recipe.train.max_length, "limit": recipe.limits.thoughts,
         "thinking": marks and {"name": marks.name, "open": marks.open, "close": marks.close,
                                "prefilled": marks.prefilled},
         "systems": sorted({(tasks.PROMPTS / f"{name}.txt").read_text().strip() if name else "" for name in named}),
     }  # fmt: skip
-    return {f"{job.output}/{SETTINGS}": json.dumps(said, indent=1, ensure_ascii=False) + "\n"}
+    return {f"{job.output}/{SETTINGS}": json.dumps(settings, indent=1, ensure_ascii=False) + "\n"}

@@ -68,23 +68,23 @@ def _stop(resolved: Resolved, stop: Stop) -> Iterator[Fault]:
 def _batches(resolved: Resolved, rollout: Rollout) -> Iterator[Fault]:
     """A rollout is cut into whole optimiser steps of whole groups."""
     batch = resolved.recipe.train.global_batch
-    whole = rollout.prompts * rollout.samples
+    completions = rollout.prompts * rollout.samples
     fitting = [n * rollout.samples for n in range(1, rollout.prompts + 1) if rollout.prompts % n == 0]
     if batch in fitting:
         return
     near = sorted(sorted(fitting, key=lambda one: abs(one - batch))[:4])
     yield resolved.fault(
         "train.global_batch",
-        f"{batch} does not cut a rollout of {rollout.prompts} prompts × {rollout.samples} samples = {whole} into equal "
-        f"optimiser steps of whole groups: {', '.join(map(str, near))} would",
+        f"{batch} does not cut a rollout of {rollout.prompts} prompts × {rollout.samples} samples = {completions} into "
+        f"equal optimiser steps of whole groups: {', '.join(map(str, near))} would",
     )
 
 
 def _algorithm(resolved: Resolved, rollout: Rollout, algorithm: Algorithm) -> Iterator[Fault]:
     low, high = algorithm.clip_low, algorithm.clip_high
     if (algorithm.advantages == "gae") != (resolved.recipe.method == "ppo"):
-        wanted = "gae" if resolved.recipe.method == "ppo" else "none, group or group_then_batch"
-        yield resolved.fault("algorithm.advantages", f"method {resolved.recipe.method} takes {wanted}")
+        allowed = "gae" if resolved.recipe.method == "ppo" else "none, group or group_then_batch"
+        yield resolved.fault("algorithm.advantages", f"method {resolved.recipe.method} takes {allowed}")
     if resolved.recipe.method == "grpo" and rollout.samples < 2:
         yield resolved.fault("rollout.samples", "group size 1 gives zero advantage: use 2 or more (8 is usual)")
     if algorithm.critic and algorithm.advantages != "gae":
@@ -94,10 +94,10 @@ def _algorithm(resolved: Resolved, rollout: Rollout, algorithm: Algorithm) -> It
     if algorithm.loss == "ppo_clip" and low != high:
         yield resolved.fault("algorithm.loss", f"ppo_clip has one range, not {low:g} and {high:g}: take clip_higher")
     if (algorithm.kl == "none") != (algorithm.kl_coef == 0):
-        said = (
+        reason = (
             "has no effect without algorithm.kl (reward or loss)" if algorithm.kl_coef else "0 makes algorithm.kl idle"
         )
-        yield resolved.fault("algorithm.kl_coef", f"{said}; Minimum O1 takes kl: reward, kl_coef: 0.01")
+        yield resolved.fault("algorithm.kl_coef", f"{reason}; Minimum O1 takes kl: reward, kl_coef: 0.01")
     if resolved.recipe.method == "ppo" and algorithm.advantages == "gae" and algorithm.truncated != "keep":
         yield resolved.fault("algorithm.truncated", "gae does not look at it: give keep, and reward the length instead")
     if (algorithm.truncated == "penalise") != (algorithm.truncated_penalty != 0):
@@ -137,4 +137,6 @@ def _other_thinking(params: Mapping[str, Any], thinking: str | None) -> Any:
         return None
     parts = params.get("parts")
     inner = [part.get("params", {}) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-    return next((one["thinking"] for one in (params, *inner) if one.get("thinking", thinking) != thinking), None)
+    return next(
+        (options["thinking"] for options in (params, *inner) if options.get("thinking", thinking) != thinking), None
+    )

@@ -45,11 +45,11 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
     machines = service.training_machines(resolved, machines)
     absent = repr(recipe.model) if faults and faults[0].key == "model" else None
 
-    def add(found: list[Fault], prefix: str = "") -> None:
+    def add(new: list[Fault], prefix: str = "") -> None:
         """Add what has not been said: by the recipe, of a control; of the model, by a pipeline that reads it."""
-        said = {fault.message for fault in faults}
-        for fault in found:
-            if fault.message not in said and not (absent and absent in fault.message):
+        known_messages = {fault.message for fault in faults}
+        for fault in new:
+            if fault.message not in known_messages and not (absent and absent in fault.message):
                 faults.append(replace(fault, key=prefix + fault.key))
 
     if not trains and recipe.eval is None:
@@ -68,17 +68,17 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
 
 def _lineage(resolved: Resolved) -> Iterator[Fault]:
     """What is wrong with the recipes that are to be done first (their own checks come when they are)."""
-    chain, here, known = [resolved.name], resolved, compose.recipe_names()
-    while (name := here.begins_with) is not None:
+    chain, current, known = [resolved.name], resolved, compose.recipe_names()
+    while (name := current.begins_with) is not None:
         if name in chain:
-            yield here.fault("model_of", f"begins with itself: {' -> '.join((*chain, name))}")
+            yield current.fault("model_of", f"begins with itself: {' -> '.join((*chain, name))}")
             return
         if name not in known:
-            yield here.fault("model_of", f"no recipe {name!r}; {did_you_mean(name, known)}")
+            yield current.fault("model_of", f"no recipe {name!r}; {did_you_mean(name, known)}")
             return
         chain.append(name)
         try:
-            here = compose.resolve(name, Overrides(resolved.scale))
+            current = compose.resolve(name, Overrides(resolved.scale))
         except UserError as error:
             yield from error.faults
             return
@@ -127,15 +127,17 @@ def _lengths(resolved: Resolved) -> Iterator[Fault]:
 
 def _preference(resolved: Resolved) -> Iterator[Fault]:
     """What is wrong with learning from pairs, whoever trains."""
-    recipe, said = resolved.recipe, resolved.recipe.preference
+    recipe, preference = resolved.recipe, resolved.recipe.preference
     if recipe.method != "dpo":
-        if said is not None:
+        if preference is not None:
             yield resolved.fault("preference", f"is for method dpo, and method is {recipe.method}: leave it out")
         return
     if recipe.train.packing:
         yield resolved.fault("train.packing", "pairs are not packed: leave it out")
-    if said and said.label_smoothing and said.loss != "sigmoid":
-        yield resolved.fault("preference.label_smoothing", f"only sigmoid knows it, not {said.loss}: leave it out")
+    if preference and preference.label_smoothing and preference.loss != "sigmoid":
+        yield resolved.fault(
+            "preference.label_smoothing", f"only sigmoid knows it, not {preference.loss}: leave it out"
+        )
 
 
 def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
@@ -184,13 +186,13 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
 def check_machine(made: Plan, parts: Sequence[str]) -> None:
     """What only the machine that is to do the work can tell. Raises UserError."""
     faults = []
-    wanted, here = made.hardware.gpus_per_node, gpu_count()
+    required, present = made.hardware.gpus_per_node, gpu_count()
     heavy = any(command.phase in parts and command.argv[0] != "core" for command in made.commands)
-    if heavy and made.hardware.device == "cuda" and here < wanted:
+    if heavy and made.hardware.device == "cuda" and present < required:
         faults.append(
             made.resolved.fault(
                 "hardware",
-                f"{made.resolved.recipe.hardware} asks for {wanted} GPUs and this machine has {here}: "
+                f"{made.resolved.recipe.hardware} asks for {required} GPUs and this machine has {present}: "
                 "submit it (make sbatch/…), choose another profile (HARDWARE=), or try it small (SCALE=mini)",
             )
         )

@@ -64,11 +64,11 @@ def _todo(made: Plan, parts: Sequence[str]) -> Iterator[tuple[str, Spec, StepSpe
         if command.phase in parts and command.argv[1:4] == ("-m", "data_prep", "run"):
             file, names = command.argv[4], command.argv[6]
             asked.setdefault((command.phase, file), set()).update(names.split(","))
-    for (part, file), wanted in asked.items():
+    for (part, file), steps in asked.items():
         spec = made.specs[file]
         done = _done(spec)
         for step in spec.steps:
-            if step.name in wanted and step.name not in done:
+            if step.name in steps and step.name not in done:
                 yield part, spec, step
 
 

@@ -31,15 +31,15 @@ class Rendered:
 
     def spans(self) -> list[list[int]]:
         """The contiguous stretches of tokens with loss."""
-        found: list[list[int]] = []
+        runs: list[list[int]] = []
         before = False
         for token, trained in zip(self.ids, self.loss, strict=True):
             if trained and not before:
-                found.append([])
+                runs.append([])
             if trained:
-                found[-1].append(token)
+                runs[-1].append(token)
             before = trained
-        return found
+        return runs
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Inspection:
         """One row as the trainer sees it, `part` chosen or rejected; `own`: by the model's own chat template."""
         name = f"row {row + 1}{f' ({part})' if part else ''}"
         if part != "rejected":
-            self.systems[next((one["content"] for one in chat if one["role"] == "system"), "")] += 1
+            self.systems[next((message["content"] for message in chat if message["role"] == "system"), "")] += 1
         self.counts["sequences"] += 1
         self.counts["tokens"] += len(seen.ids)
         self.counts["trained"] += sum(map(bool, seen.loss))
@@ -131,7 +131,7 @@ class Inspection:
 
     def refuse_row(self, chat: Sequence[Message], problem: Exception) -> None:
         """The model's own chat template does not take a row."""
-        system = next((one["content"] for one in chat if one["role"] == "system"), None)
+        system = next((message["content"] for message in chat if message["role"] == "system"), None)
         hint = f"; it has the system message {system[:60]!r}: give that in the user's text" if system else ""
         self.refuse(f"the chat template of {self.told['model']!r} refuses a row ({problem}){hint}")
 
@@ -139,7 +139,7 @@ class Inspection:
         self.problems.setdefault(kind, []).append(name)
 
     def _trained(self, name: str, part: str, chat: Sequence[Message], seen: Rendered) -> None:
-        spans, answers = seen.spans(), [one["content"] for one in chat if one["role"] == "assistant"]
+        spans, answers = seen.spans(), [message["content"] for message in chat if message["role"] == "assistant"]
         if not spans:
             self._problem("untrained", name)
             return
@@ -181,10 +181,10 @@ class Inspection:
             self._prefill(decode([token for token, loss in zip(own.ids, own.loss, strict=True) if not loss]), name)
             if thinking["close"] in chat[-1]["content"] and thinking["close"] not in text:
                 self._problem("dropped", name)
-        asked = next(one["content"] for one in chat if one["role"] == "user")
-        heads = [_bare(decode(one.ids).partition(asked)[0]) for one in (seen, own)]
+        asked = next(rendered["content"] for rendered in chat if rendered["role"] == "user")
+        heads = [_bare(decode(rendered.ids).partition(asked)[0]) for rendered in (seen, own)]
         if heads[0] != heads[1]:
-            shorten = [decode(one.ids).partition(asked)[0].strip()[:160] for one in (seen, own)]
+            shorten = [decode(rendered.ids).partition(asked)[0].strip()[:160] for rendered in (seen, own)]
             self.notes["head"] = (
                 f"before the user's text the trainer writes {shorten[0]!r} and the model's own template, by which "
                 f"evaluation asks, {shorten[1]!r}"
@@ -207,7 +207,7 @@ class Inspection:
             "dropped": "lose their thought in the model's own chat template, by which evaluation reads it",
         }
         prefilled = (self.told["thinking"] or {}).get("prefilled")
-        found = [
+        counts = [
             f"{_rows(self.problems[kind], checked)} {line.format('does not end in' if prefilled else 'ends in')}"
             for kind, line in lines.items()
             if kind in self.problems
@@ -218,13 +218,13 @@ class Inspection:
             "`thinking`, or rewrite the rows",
         }.items():
             if len(self.problems.get(kind, ())) > limit * checked:
-                found.append(f"{_rows(self.problems[kind], checked)} {line} (more than limits.thoughts, {limit:g})")
+                counts.append(f"{_rows(self.problems[kind], checked)} {line} (more than limits.thoughts, {limit:g})")
         if differing := self.problems.get("template"):
-            found.append(
+            counts.append(
                 f"the trainer's template {self.template!r} and the chat template of {self.told['model']!r} differ: "
                 f"{differing[0]}"
             )
-        return [*self.problems.get("other", ()), *found]
+        return [*self.problems.get("other", ()), *counts]
 
     def result(self) -> dict[str, Any]:
         """tokens.json."""
@@ -247,9 +247,9 @@ class Inspection:
 
     def write(self, folder: Path) -> list[str]:
         """Leave tokens.json in a training's folder; returns the faults."""
-        found = self.result()
-        (folder / FILE).write_text(json.dumps(found, ensure_ascii=False) + "\n")
-        return list(found["faults"])
+        result = self.result()
+        (folder / FILE).write_text(json.dumps(result, ensure_ascii=False) + "\n")
+        return list(result["faults"])
 
 
 def _rows(names: Sequence[str], of: int) -> str:
@@ -280,12 +280,12 @@ def differences(chat: Sequence[Message], seen: Rendered, own: Rendered, vocabula
     Compared are the first token, what stands between the last question and its answer, and what follows the answer.
     White space and system messages may differ.
     """
-    ours, theirs = _marks(chat, seen, vocabulary), _marks(chat, own, vocabulary)
-    for name, mine, yours in zip(
-        ("at its beginning", "before the answer", "after the answer"), ours, theirs, strict=True
+    ours, own_marks = _marks(chat, seen, vocabulary), _marks(chat, own, vocabulary)
+    for name, trainer_mark, yours in zip(
+        ("at its beginning", "before the answer", "after the answer"), ours, own_marks, strict=True
     ):
-        if mine != yours:
-            return f"{name} the trainer writes {_shown(mine)}, the model's own template {_shown(yours)}"
+        if trainer_mark != yours:
+            return f"{name} the trainer writes {_shown(trainer_mark)}, the model's own template {_shown(yours)}"
     return None
 
 
@@ -296,7 +296,7 @@ def _shown(marks: tuple[tuple[str, bool], ...]) -> str:
 def _marks(chat: Sequence[Message], seen: Rendered, vocabulary: Vocabulary) -> tuple[tuple[tuple[str, bool], ...], ...]:
     """BOS, the marks before the last answer, and those after it, each as (text, is one special token)."""
     parts = list(pieces(seen, vocabulary))
-    asked = next(one["content"] for one in reversed(chat) if one["role"] == "user")
+    asked = next(message["content"] for message in reversed(chat) if message["role"] == "user")
     answer = chat[-1]["content"] if chat[-1]["role"] == "assistant" else ""
     text, owner = "", []
     for at, (piece, _, _) in enumerate(parts):
@@ -323,13 +323,13 @@ def _between(
     parts: Sequence[tuple[str, bool, bool]], owner: Sequence[int], text: str, start: int, stop: int
 ) -> tuple[tuple[str, bool], ...]:
     """What stands in a stretch of the text: each special token, and the plain text between them."""
-    found: list[tuple[str, bool]] = []
+    pieces: list[tuple[str, bool]] = []
     for at in range(start, max(start, stop)):
         piece, _, special = parts[owner[at]]
         if special and (at == start or owner[at] != owner[at - 1]):
-            found.append((piece.strip(), True))
-        elif not special and found and not found[-1][1]:
-            found[-1] = (found[-1][0] + text[at], False)
+            pieces.append((piece.strip(), True))
+        elif not special and pieces and not pieces[-1][1]:
+            pieces[-1] = (pieces[-1][0] + text[at], False)
         elif not special:
-            found.append((text[at], False))
-    return tuple(found)
+            pieces.append((text[at], False))
+    return tuple(pieces)

@@ -136,12 +136,12 @@ def unknown(plan: Plan) -> str | None:
 
 def oversize(plan: Plan) -> str | None:
     """Why the training does not fit into a device's memory by the estimate; None where it does or nothing is known."""
-    found, limit = estimate(plan), plan.main.hardware.memory_gb
-    if found is None or found.memory_gb <= limit:
+    needed, limit = estimate(plan), plan.main.hardware.memory_gb
+    if needed is None or needed.memory_gb <= limit:
         return None
     advice = "smaller train.micro_batch, or more sharding"
     return (
-        f"does not fit: about {found.memory_gb:.0f} GB needed of {limit:g} GB per device ({advice}; ALLOW=oom runs it)"
+        f"does not fit: about {needed.memory_gb:.0f} GB needed of {limit:g} GB per device ({advice}; ALLOW=oom runs it)"
     )
 
 
@@ -156,11 +156,11 @@ def passes(plan: Plan) -> float | None:
 
 def warnings(plan: Plan) -> list[str]:
     """What the estimate says against a plan."""
-    found = [text] if (text := oversize(plan)) else []
+    lines = [text] if (text := oversize(plan)) else []
     often = passes(plan)
     if often is not None and often > MANY_PASSES:
-        found.append(f"each of the {plan.rows():,} training rows is seen {often:.0f} times: more rows, or fewer steps")
-    return found
+        lines.append(f"each of the {plan.rows():,} training rows is seen {often:.0f} times: more rows, or fewer steps")
+    return lines
 
 
 def _has_reference(recipe: Recipe) -> bool:

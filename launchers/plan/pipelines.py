@@ -81,12 +81,12 @@ def _substitute(tree: Tree, resolved: Resolved, faults: list[Fault]) -> Tree:
     if tree.value == service.KEY and resolved.recipe.reward_model is not None:
         return Tree(service.address(resolved), tree.where)
     key = tree.value[2:-1]
-    found: Any = resolved.recipe
+    value: Any = resolved.recipe
     for part in key.split("."):
-        found = getattr(found, part, None)
-    if found is None and key not in MAY_BE_NULL:
+        value = getattr(value, part, None)
+    if value is None and key not in MAY_BE_NULL:
         faults.append(Fault(tree.where, tree.value, "the recipe has no value of that name"))
-    return Tree([Tree(one, tree.where) for one in found] if isinstance(found, list) else found, tree.where)
+    return Tree([Tree(item, tree.where) for item in value] if isinstance(value, list) else value, tree.where)
 
 
 def family_pipelines(resolved: Resolved) -> Tree:
@@ -152,18 +152,18 @@ def _pipeline(resolved: Resolved) -> Tree:
         hint = f"{did_you_mean(name, known.value)} (a path to a file of rows works too)"
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
     faults: list[Fault] = []
-    found = _substitute(_whole(known, name), resolved, faults)
+    tree = _substitute(_whole(known, name), resolved, faults)
     if faults:
         raise UserError(*faults)
-    return found
+    return tree
 
 
 def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
     """A pipeline's steps; where it begins with `- pipeline: other`, those of the other come first."""
-    found: Tree = known.value[name]
-    first = found.value[0] if isinstance(found.value, list) and found.value else None
+    own_tree: Tree = known.value[name]
+    first = own_tree.value[0] if isinstance(own_tree.value, list) and own_tree.value else None
     if first is None or not isinstance(first.value, dict) or list(first.value) != ["pipeline"]:
-        return found
+        return own_tree
     other = first.value["pipeline"]
     if other.value in (*chain, name):
         raise UserError(Fault(other.where, f"{name}.pipeline", f"begins with itself: {' -> '.join((*chain, name))}"))
@@ -173,7 +173,7 @@ def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
     begun = _whole(known, other.value, (*chain, name))
     if not isinstance(begun.value, list):
         return begun  # no pipeline, which is told where it is read
-    return Tree([*begun.value, *found.value[1:]], found.where)
+    return Tree([*begun.value, *own_tree.value[1:]], own_tree.where)
 
 
 def data_steps(resolved: Resolved, export: dict[str, Any]) -> list[StepSpec]:

@@ -148,8 +148,8 @@ def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
     machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
     gpus = machines.gpus_per_node
     if given.tensor_parallel > max(1, gpus):
-        told = f"{given.tensor_parallel} GPUs for one engine, and a node of {resolved.recipe.hardware} has {gpus}"
-        raise UserError(resolved.fault("eval.tensor_parallel", told))
+        conflict = f"{given.tensor_parallel} GPUs for one engine, and a node of {resolved.recipe.hardware} has {gpus}"
+        raise UserError(resolved.fault("eval.tensor_parallel", conflict))
     engines = {"tensor_parallel": given.tensor_parallel, "replicas": max(1, gpus // given.tensor_parallel)}
     return engines, given.workers or max(1, 2 * gpus)
 
@@ -230,10 +230,10 @@ def _evaluations(jobs: Sequence[Job], trains: bool) -> list[tuple[str, Resolved,
         return []
     if not trains:
         return [("after", main, main.recipe.model, main.recipe.revision)]
-    found: list[tuple[str, Resolved, str | InRun, str | None]] = []
+    evaluations: list[tuple[str, Resolved, str | InRun, str | None]] = []
     if main.recipe.eval.before:
-        found.append(("before", main, main.recipe.model, main.recipe.revision))
-    return found + [(job.label, job.resolved, job.model, None) for job in jobs]
+        evaluations.append(("before", main, main.recipe.model, main.recipe.revision))
+    return evaluations + [(job.label, job.resolved, job.model, None) for job in jobs]
 
 
 def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:

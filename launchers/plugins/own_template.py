@@ -11,18 +11,18 @@ from transformers import GenerationConfig
 from launchers.checks.tokens import Inspection, Message, Rendered, Vocabulary
 
 
-def rendered(tokenizer: Any, chat: Sequence[Message], found: Inspection) -> Rendered | None:
+def rendered(tokenizer: Any, chat: Sequence[Message], inspection: Inspection) -> Rendered | None:
     """The row, with loss on its last answer; None where the template refuses it, which becomes a fault."""
     answered = chat[-1]["role"] == "assistant"
     try:
         prompt = tokenizer.apply_chat_template(
             list(chat[:-1] if answered else chat), tokenize=False, add_generation_prompt=True
         )
-        whole = tokenizer.apply_chat_template(list(chat), tokenize=False) if answered else prompt
+        text = tokenizer.apply_chat_template(list(chat), tokenize=False) if answered else prompt
     except (TemplateError, ValueError, KeyError) as problem:
-        found.refuse_row(chat, problem)
+        inspection.refuse_row(chat, problem)
         return None
-    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     before = len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) if answered else len(ids)
     return Rendered(ids, [at >= before for at in range(len(ids))])
 
@@ -30,10 +30,10 @@ def rendered(tokenizer: Any, chat: Sequence[Message], found: Inspection) -> Rend
 def vocabulary(tokenizer: Any, model: str, revision: str | None) -> Vocabulary:
     """A transformers tokenizer, with the tokens at which a server of the model stops."""
     try:
-        said = GenerationConfig.from_pretrained(model, revision=revision).eos_token_id
+        configured = GenerationConfig.from_pretrained(model, revision=revision).eos_token_id
     except OSError:  # it has no generation_config.json
-        said = None
-    ends = {tokenizer.eos_token_id, *(said if isinstance(said, list) else [said])} - {None}
+        configured = None
+    ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
     marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return Vocabulary(
         lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False)),

@@ -41,8 +41,8 @@ def print_catalogue(rows: list[dict[str, Any]]) -> None:
     """One line a recipe."""
     width = max((len(row["recipe"]) for row in rows), default=0)
     for row in rows:
-        said = row.get("fault") or f"{row['trainer']} · {row['model']} · {row['hardware']}"
-        print(f"{row['recipe']:<{width}}  {said}\n{'':<{width}}  {row['about']}")
+        summary = row.get("fault") or f"{row['trainer']} · {row['model']} · {row['hardware']}"
+        print(f"{row['recipe']:<{width}}  {summary}\n{'':<{width}}  {row['about']}")
 
 
 def origins(resolved: Resolved) -> dict[str, str]:
@@ -52,7 +52,7 @@ def origins(resolved: Resolved) -> dict[str, str]:
 
 def print_origins(resolved: Resolved) -> None:
     """The whole recipe, a line a value."""
-    found = origins(resolved)
+    places = origins(resolved)
     values = {dotted(path): leaf.value for path, leaf in resolved.tree.leaves()}
     values |= {
         key: value
@@ -62,7 +62,7 @@ def print_origins(resolved: Resolved) -> None:
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     wide, long = max(map(len, texts)), min(48, max(map(len, texts.values())))
     for key in sorted(texts):
-        print(f"{key:<{wide}}  {texts[key]:<{long}}  {found.get(key, 'default')}")
+        print(f"{key:<{wide}}  {texts[key]:<{long}}  {places.get(key, 'default')}")
 
 
 def _inside(key: str, values: dict[str, Any]) -> bool:

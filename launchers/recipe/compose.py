@@ -71,13 +71,13 @@ class Resolved:
 
 def recipe_names() -> list[str]:
     """Every recipe of the tree, as <family>/<recipe>."""
-    found = []
+    names = []
     for path in sorted(ROOT.glob("*/*.yaml")):
         overlay = path.stem in SCALES or path.stem.rsplit(".", 1)[-1] in SCALES
         hidden = path.stem.startswith("_") or path.parent.name.startswith(("_", ".")) or not path.is_file()
         if not hidden and path.name not in ("data.yaml", "study.yaml") and not overlay:
-            found.append(f"{path.parent.name}/{path.stem}")
-    return found
+            names.append(f"{path.parent.name}/{path.stem}")
+    return names
 
 
 def shown(path: Path) -> str:
@@ -180,16 +180,20 @@ def _override(tree: Tree, key: str, value: Tree) -> Tree:
 
 def _schema_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
     """The schema of the mapping at `path`, for suggestions."""
-    here: Any = model
+    schema_class: Any = model
     for part in path:
-        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        field = (
+            schema_class.model_fields.get(str(part))
+            if isinstance(schema_class, type) and issubclass(schema_class, BaseModel)
+            else None
+        )
         if field is None:
             return None
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        here = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if here is None:
+        schema_class = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if schema_class is None:
             return None
-    return here  # type: ignore[no-any-return]
+    return schema_class  # type: ignore[no-any-return]
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -234,8 +238,8 @@ def _message(error: Any) -> str:
     if kind == "literal_error":
         options = [option.strip("'") for option in ctx["expected"].replace(" or ", ", ").split(", ")]
         return f"{given!r} is not one of {', '.join(options)}; {did_you_mean(str(given), options)}"
-    told = error["msg"]
-    return f"{told[0].lower()}{told[1:].replace('input should be', 'must be')}, not {given!r}".replace(
+    message = error["msg"]
+    return f"{message[0].lower()}{message[1:].replace('input should be', 'must be')}, not {given!r}".replace(
         "input should be", "must be"
     )
 
@@ -250,16 +254,16 @@ def _refusal(path: tuple[str | int, ...], model: type[BaseModel]) -> str:
 
 def faults_of(error: ValidationError, tree: Tree, model: type[BaseModel]) -> list[Fault]:
     """pydantic's errors as faults with a place, a key and a remedy."""
-    found = []
+    faults = []
     for item in error.errors(include_url=False):
         path = tuple(part for part in item["loc"] if part != "[key]")
         if item["type"] == "extra_forbidden":
-            found.append(Fault(tree.where_of(path), dotted(path), _refusal(path, model)))
+            faults.append(Fault(tree.where_of(path), dotted(path), _refusal(path, model)))
         elif item["type"] == "missing":
-            found.append(Fault(tree.where_of(path[:-1]), dotted(path), "missing: this key has no default"))
+            faults.append(Fault(tree.where_of(path[:-1]), dotted(path), "missing: this key has no default"))
         else:
-            found.append(Fault(tree.where_of(path), dotted(path), _message(item)))
-    return found
+            faults.append(Fault(tree.where_of(path), dotted(path), _message(item)))
+    return faults
 
 
 def validate(tree: Tree) -> Recipe:
@@ -277,9 +281,9 @@ def validate(tree: Tree) -> Recipe:
             )
     train = recipe.train
     if (train.epochs is None) == (train.steps is None):
-        said = "both are given: keep one" if train.epochs else "neither is given: say one"
+        reason = "both are given: keep one" if train.epochs else "neither is given: say one"
         hint = " (`--set train.epochs=null` takes an inherited one away)" if train.epochs else ""
-        raise UserError(Fault(tree.where_of(("train", "steps")), "train.epochs, train.steps", said + hint))
+        raise UserError(Fault(tree.where_of(("train", "steps")), "train.epochs, train.steps", reason + hint))
     if train.max_length is None and recipe.method in ("sft", "dpo"):
         raise UserError(Fault(tree.where_of(("train",)), "train.max_length", "missing: tokens per sequence"))
     return recipe
@@ -328,10 +332,10 @@ def _scale_layers(name: str, scale: str) -> list[Path]:
     family = name.split("/", maxsplit=1)[0]
     if scale not in SCALES:
         raise fail(f"no such scale: {scale!r}; {did_you_mean(scale, SCALES)}", "SCALE")
-    found = _overlays(name, scale)
-    if not found:
+    overlays = _overlays(name, scale)
+    if not overlays:
         raise fail(f"family {family!r} has no {scale}.yaml", "SCALE")
-    return found
+    return overlays
 
 
 def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False) -> Resolved:
@@ -356,8 +360,8 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
 def _for_trainer(tree: Tree, overrides: Overrides) -> Tree:
     """The files' tree with what they say to the chosen trainer only; another one's native keys are taken away."""
     named = tree.value.get("trainer")
-    said = [text for key, text, _ in overrides.settings if key == "trainer"]
-    chosen = said[-1] if said else named and named.value
+    trainers = [text for key, text, _ in overrides.settings if key == "trainer"]
+    chosen = trainers[-1] if trainers else named and named.value
     if named is not None and chosen != named.value:
         tree = Tree({key: child for key, child in tree.value.items() if key != "native"}, tree.where)
     variants = tree.value.get("trainers")
@@ -377,7 +381,9 @@ def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
     ):
         return tree
     kept = {
-        key: one for key, one in controls.value.items() if not isinstance(one.value, dict) or "data" not in one.value
+        key: control
+        for key, control in controls.value.items()
+        if not isinstance(control.value, dict) or "data" not in control.value
     }
     return Tree({**tree.value, "controls": Tree(kept, controls.where)}, tree.where)
 

@@ -12,14 +12,16 @@ _FILE = "configs/native/names.yaml"
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[dict[str, list[str]], dict[str, str]]:
-    found = positions.load(REPO / _FILE, _FILE).plain()
-    return found["names"], found["derived"]
+    tables = positions.load(REPO / _FILE, _FILE).plain()
+    return tables["names"], tables["derived"]
 
 
 def our_name(key: str) -> str | None:
     """Our key for a trainer's `key`, if it is a synonym of one."""
     bare = key.rsplit(".", 1)[-1]
-    return next((ours for ours, theirs in _tables()[0].items() if bare in theirs or key in theirs), None)
+    return next(
+        (ours for ours, native_names in _tables()[0].items() if bare in native_names or key in native_names), None
+    )
 
 
 def derived(key: str) -> str | None:

@@ -34,19 +34,19 @@ class Tree:
 
     def at(self, path: tuple[str | int, ...]) -> Tree | None:
         """The tree at a path of keys and indices, None where it does not reach."""
-        here = self
+        node = self
         for part in path:
             try:
-                here = here.value[part]
+                node = node.value[part]
             except (KeyError, IndexError, TypeError):
                 return None
-        return here
+        return node
 
     def where_of(self, path: tuple[str | int, ...]) -> str:
         """Where the value at `path` was written, or the nearest that encloses it."""
         while path:
-            if found := self.at(path):
-                return found.where
+            if node := self.at(path):
+                return node.where
             path = path[:-1]
         return self.where
 
@@ -141,8 +141,8 @@ def parse(text: str, file: str) -> Tree:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        told = " ".join(part for part in (error.problem, error.context) if part)
-        raise fail(f"not valid YAML: {told}", f"{file}:{line}") from None
+        details = " ".join(part for part in (error.problem, error.context) if part)
+        raise fail(f"not valid YAML: {details}", f"{file}:{line}") from None
     except RecursionError:
         raise fail("nested too deeply", f"{file}:1") from None
     except yaml.YAMLError as error:

@@ -29,14 +29,14 @@ def _described(model: type[BaseModel]) -> dict[str, str]:
 
 def json_schema() -> dict[str, Any]:
     """The schema for editors: a file may be partial (it extends another), so nothing is required."""
-    found = schema.Recipe.model_json_schema()
-    for part in (found, *found.get("$defs", {}).values()):
+    document = schema.Recipe.model_json_schema()
+    for part in (document, *document.get("$defs", {}).values()):
         part.pop("required", None)
         for key, text in _described(getattr(schema, part["title"])).items():
             part["properties"][key]["description"] = text
-    eval_schema = found["properties"]["eval"]
-    found["properties"]["eval"] = {"anyOf": [*eval_schema["anyOf"], {"type": "array", "items": {"type": "string"}}]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", **found}
+    eval_schema = document["properties"]["eval"]
+    document["properties"]["eval"] = {"anyOf": [*eval_schema["anyOf"], {"type": "array", "items": {"type": "string"}}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", **document}
 
 
 def markdown() -> str:

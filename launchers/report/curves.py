@@ -65,8 +65,8 @@ class Training:
         return self._validations("reward")
 
     def _validations(self, kind: str) -> dict[str, list[Point]]:
-        found = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
-        return {match[1]: points for match, points in found if match and match[2] == kind}
+        matches = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
+        return {match[1]: points for match, points in matches if match and match[2] == kind}
 
 
 def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
@@ -77,7 +77,7 @@ def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
     """
     values: dict[str, dict[float, float]] = {}
     ignored: set[str] = set()
-    found = Training()
+    training = Training()
     for entries in attempts:
         started = False
         for entry in entries:
@@ -87,7 +87,7 @@ def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
             if not started:
                 started = True
                 if values:
-                    found.resumed.append(step)
+                    training.resumed.append(step)
                 for known in values.values():
                     for late in [at for at in known if at > step]:
                         del known[late]
@@ -101,10 +101,10 @@ def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
     for key, known in values.items():
         finite = sorted((step, value) for step, value in known.items() if math.isfinite(value))
         if finite:
-            found.curves[key] = finite
+            training.curves[key] = finite
         if len(finite) < len(known):
-            found.broken[key] = (len(known) - len(finite), len(known))
-    return found
+            training.broken[key] = (len(known) - len(finite), len(known))
+    return training
 
 
 def number(value: Any) -> float | None:

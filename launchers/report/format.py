@@ -56,8 +56,8 @@ def _digits(value: float, metric: Mapping[str, Any] | None) -> int:
 
 def heading(metric: Mapping[str, Any] | None = None) -> str:
     """The metric with its unit, as axes and columns are headed: accuracy, %."""
-    found = metric or ACCURACY
-    return ", ".join(filter(None, (found["name"], found["unit"])))
+    measure = metric or ACCURACY
+    return ", ".join(filter(None, (measure["name"], measure["unit"])))
 
 
 def points(metric: Mapping[str, Any] | None = None) -> str:
@@ -72,12 +72,12 @@ def clock(seconds: float | None) -> str:
         return "–"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"
 
 
 def size(count_of_bytes: float) -> str:

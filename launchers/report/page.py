@@ -98,7 +98,7 @@ def page(run: Results) -> Json:
         "levels": levels(run),
         "samples": samples(run),
         "rollouts": [
-            {**step, "rollouts": [(name, _folded(one)) for name, one in step["rollouts"]]}
+            {**step, "rollouts": [(name, _folded(rollout)) for name, rollout in step["rollouts"]]}
             for step in report_rollouts.section(run)
         ],
         "times": times(run),
@@ -107,8 +107,8 @@ def page(run: Results) -> Json:
         "notes": [*report_online.notes(run), *report_tokens.notes(run), *run.notes],
     }
     log = parts["losses"] or parts["online"]
-    wanted = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}
-    parts["missing"] = [what for what, found in {**wanted, "timings": parts["times"]}.items() if not found]
+    sources = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}
+    parts["missing"] = [what for what, content in {**sources, "timings": parts["times"]}.items() if not content]
     return parts
 
 
@@ -125,25 +125,25 @@ def tiles(run: Results) -> list[Json]:
     """The numbers of the first screen: each evaluation of the one task, or the last one of several."""
     if len(run.tasks) == 1:
         task = run.tasks[0]
-        found = [(name, name, run.result(name, task), None) for name in run.evals]
+        results = [(name, name, run.result(name, task), None) for name in run.evals]
     else:
         last = "after" if "after" in run.evals else next(iter(run.evals), "")
         before = "before" if last == "after" else ""
-        found = [(t, last, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
+        results = [(t, last, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
     return [
         {"head": head, "look": look(run, label), "result": result, "before": before_mean}
-        for head, label, result, before_mean in found
+        for head, label, result, before_mean in results
         if result
     ]
 
 
 def decodings(run: Results) -> list[tuple[list[str], str]]:
     """Evaluations by how they decoded: (labels, the settings in words)."""
-    found: dict[str, list[str]] = {}
+    labels_by_text: dict[str, list[str]] = {}
     for name, evaluation in run.evals.items():
         if settings := evaluation.get("decoding"):
-            found.setdefault(", ".join(f"{k} {v}" for k, v in settings.items()), []).append(name)
-    return [(labels, settings) for settings, labels in found.items()]
+            labels_by_text.setdefault(", ".join(f"{k} {v}" for k, v in settings.items()), []).append(name)
+    return [(labels, settings) for settings, labels in labels_by_text.items()]
 
 
 def facts(run: Results) -> list[tuple[str, str]]:
@@ -159,7 +159,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
     online = run.online.get("train")
     planned = (online and online.planned) or planned
     done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
-    found = {
+    terms = {
         "Model": _model(str(plan.get("model") or recipe.get("model") or "")),
         "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
         "Trainer": _join(" ", trainer, _trainer_version(run, trainer)),
@@ -179,7 +179,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
         "Git commit": run.run.get("git_commit"),
         "Started": str(run.run.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
     }
-    return [(term, str(value)) for term, value in found.items() if value]
+    return [(term, str(value)) for term, value in terms.items() if value]
 
 
 def _model(name: str) -> str:
@@ -189,28 +189,28 @@ def _model(name: str) -> str:
 
 def _preference(recipe: Json) -> str:
     """The loss of DPO in words."""
-    said = recipe.get("preference") or {}
-    smoothing = said.get("label_smoothing")
+    preference = recipe.get("preference") or {}
+    smoothing = preference.get("label_smoothing")
     return _join(
         ", ",
-        said.get("loss") or "sigmoid",
-        f"beta {said.get('beta', 0.1):g}",
+        preference.get("loss") or "sigmoid",
+        f"beta {preference.get('beta', 0.1):g}",
         smoothing and f"label smoothing {smoothing:g}",
     )
 
 
-def hardware(found: Any) -> str:
+def hardware(profile: Any) -> str:
     """A hardware profile in words; a bare name stays as it is."""
-    if not isinstance(found, dict):
-        return str(found or "")
-    gpus = (found.get("gpus_per_node") or 0) * (found.get("nodes") or 1)
-    device = str(found.get("accelerator") or found.get("device") or "")
-    memory = found.get("memory_gb")
+    if not isinstance(profile, dict):
+        return str(profile or "")
+    gpus = (profile.get("gpus_per_node") or 0) * (profile.get("nodes") or 1)
+    device = str(profile.get("accelerator") or profile.get("device") or "")
+    memory = profile.get("memory_gb")
     return _join(
         ", ",
         f"{gpus} × {device}" if gpus else device,
         memory and f"{memory:g} GB{' each' if gpus > 1 else ''}",
-        gpus > 1 and found.get("interconnect"),
+        gpus > 1 and profile.get("interconnect"),
     )
 
 
@@ -236,20 +236,20 @@ def _join(separator: str, *parts: Any) -> str:
 
 def losses(run: Results) -> list[Json]:
     """First and last loss of each training run, each the mean over a twentieth of the log."""
-    found = []
+    curves = []
     for name, points in run.losses.items():
         few = max(1, len(points) // 20)
         first, last = (sum(y for _, y in part) / few for part in (points[:few], points[-few:]))
         label = "this run" if name == "train" else name
-        found.append({"name": label, "look": look(run, name), "first": first, "last": last, "steps": points[-1][0]})
-    return found
+        curves.append({"name": label, "look": look(run, name), "first": first, "last": last, "steps": points[-1][0]})
+    return curves
 
 
 def loss_plot(run: Results) -> str:
     """Loss curves of this run and its controls."""
     curves, dots = (
-        [Series(name, look(run, name), *zip(*points, strict=True)) for name, points in found.items()]
-        for found in (run.losses, run.held_out)
+        [Series(name, look(run, name), *zip(*points, strict=True)) for name, points in curve.items()]
+        for curve in (run.losses, run.held_out)
     )
     return plots.loss_curves(curves, dots) if curves else ""
 
@@ -311,7 +311,7 @@ def _key(name: str, i: int) -> str:
 
 def levels(run: Results) -> list[Json]:
     """Per task that has levels: a plot and a table of accuracy by level and evaluation."""
-    found = []
+    levels_of_tasks = []
     for i, task in enumerate(run.tasks):
         by = {n: (run.result(n, task).get("by") or {}).get("level") or {} for n in run.evals}
         by = {name: table for name, table in by.items() if table}
@@ -324,18 +324,18 @@ def levels(run: Results) -> list[Json]:
             for lv in names
         ]
         plot = plots.by_level(f"level{i}", f"Accuracy on {task} by level", names, lines)
-        found.append({"task": task, "plot": plot, "labels": [(n, look(run, n)) for n in by], "rows": rows})
-    return found
+        levels_of_tasks.append({"task": task, "plot": plot, "labels": [(n, look(run, n)) for n in by], "rows": rows})
+    return levels_of_tasks
 
 
 def samples(run: Results) -> list[Json]:
     """Scored rows of the last evaluation, right ones first, with their text cut to what a page can hold."""
     label = "after" if run.paths("eval/after.samples.jsonl") else next(reversed(run.evals), "")
-    found = []
+    blocks = []
     for row in run.lines(f"eval/{label}.samples.jsonl"):
         meta, prompt = row.get("meta") or {}, row.get("prompt") or []
         score = row.get("score")
-        found.append({
+        blocks.append({
             "label": label,
             "right": isinstance(score, int | float) and score >= 1,
             "score": score,
@@ -349,7 +349,7 @@ def samples(run: Results) -> list[Json]:
             "answer": row.get("answer"),
             "extracted": (meta.get("score_details") or {}).get("extracted"),
         })  # fmt: skip
-    return found
+    return blocks
 
 
 def _folded(rollout: Json) -> Json:
@@ -361,20 +361,20 @@ def _text(value: Any) -> tuple[str, str]:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= OPEN_LIMIT + 100:
         return text, ""
-    whole = (
+    full = (
         text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}\n… {count(len(text) - TEXT_LIMIT)} more characters"
     )
-    return text[:OPEN_LIMIT] + " …", whole
+    return text[:OPEN_LIMIT] + " …", full
 
 
 def times(run: Results) -> list[Json]:
     """Seconds and peak memory of each phase, attempts added up, and why the last one failed if it did."""
-    found: dict[str, Json] = {}
+    phases: dict[str, Json] = {}
     for event in run.events:
         if event.get("event") not in ("phase_start", "phase_end"):
             continue
         name = _join(" · ", event.get("phase"), event.get("label"))
-        entry = found.setdefault(
+        entry = phases.setdefault(
             name, {"name": name, "seconds": None, "peak": None, "started": 0, "ended": 0, "error": None}
         )
         entry["started"] += event["event"] == "phase_start"
@@ -383,8 +383,8 @@ def times(run: Results) -> list[Json]:
             entry["error"] = event.get("error")
             entry["seconds"] = (entry["seconds"] or 0) + (event.get("seconds") or 0)
             entry["peak"] = max(entry["peak"] or 0, event.get("peak_rss_mb") or 0) or None
-    longest = max((e["seconds"] or 0 for e in found.values()), default=0) or 1
-    return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in found.values()]
+    longest = max((e["seconds"] or 0 for e in phases.values()), default=0) or 1
+    return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in phases.values()]
 
 
 def _trainer_version(run: Results, trainer: Any) -> str | None:

@@ -41,8 +41,8 @@ class Results:
         self.plan = self.object("plan.json")
         self.run = self.object("run.json")
         self.events = self.lines("events.jsonl")
-        found = {str(e.get("label") or Path(p).stem): e for p in self.paths("eval/*.json") if (e := self.object(p))}
-        self.evals = {name: found[name] for name in sorted(found, key=lambda n: (FIRST.get(n, 1), n))}
+        evals = {str(e.get("label") or Path(p).stem): e for p in self.paths("eval/*.json") if (e := self.object(p))}
+        self.evals = {name: evals[name] for name in sorted(evals, key=lambda n: (FIRST.get(n, 1), n))}
         order = {task: i for i, task in enumerate(self.tasks)}
         pairs = [c for c in self.parse("compare.json") or [] if isinstance(c, dict)]
         self.comparisons = sorted(pairs, key=lambda c: order.get(c["task"], len(order)))
@@ -57,10 +57,10 @@ class Results:
             if points := self.curve(name, entries, "eval_loss"):
                 self.held_out[name] = points
         folders = {"train": "train"} | {Path(p).parts[1]: p for p in self.paths("controls/*/train")}
-        found_pairs = {name: self.preferences(name, folder) for name, folder in folders.items()}
-        self.pairs = {name: found for name, found in found_pairs.items() if found}
-        found_online = {name: self.training(name, folder) for name, folder in folders.items()}
-        self.online = {name: training for name, training in found_online.items() if training.curves}
+        pairs_of = {name: self.preferences(name, folder) for name, folder in folders.items()}
+        self.pairs = {name: measures for name, measures in pairs_of.items() if measures}
+        online = {name: self.training(name, folder) for name, folder in folders.items()}
+        self.online = {name: training for name, training in online.items() if training.curves}
 
     @property
     def scale(self) -> str:
@@ -83,29 +83,29 @@ class Results:
     @property
     def pipelines(self) -> dict[str, list[Json]]:
         """Step manifests in order, by pipeline."""
-        found: dict[str, list[Json]] = {}
+        steps: dict[str, list[Json]] = {}
         for path in self.paths("manifests/*/*.json"):
             if manifest := self.object(path):
-                found.setdefault(_ORDER.sub("", Path(path).parts[1]), []).append(manifest)
-        return found
+                steps.setdefault(_ORDER.sub("", Path(path).parts[1]), []).append(manifest)
+        return steps
 
     @property
     def spreads(self) -> dict[str, Json]:
         """How samples and pairs spread, by pipeline."""
-        found = {_ORDER.sub("", Path(path).stem): self.object(path) for path in self.paths("spreads/*.json")}
-        return {name: spread for name, spread in found.items() if spread}
+        files = {_ORDER.sub("", Path(path).stem): self.object(path) for path in self.paths("spreads/*.json")}
+        return {name: spread for name, spread in files.items() if spread}
 
     @property
     def tasks(self) -> list[str]:
         """Evaluated tasks, in the recipe's order."""
         asked = (self.recipe.get("eval") or {}).get("tasks") or []
-        found = list(dict.fromkeys(task for e in self.evals.values() for task in e.get("tasks") or {}))
-        return [task for task in asked if task in found] + [task for task in found if task not in asked]
+        names = list(dict.fromkeys(task for e in self.evals.values() for task in e.get("tasks") or {}))
+        return [task for task in asked if task in names] + [task for task in names if task not in asked]
 
     def result(self, label: str, task: str) -> Json:
         """One task's result in one evaluation, {} when there is none."""
-        found: Json = (self.evals.get(label, {}).get("tasks") or {}).get(task) or {}
-        return found
+        result: Json = (self.evals.get(label, {}).get("tasks") or {}).get(task) or {}
+        return result
 
     def curve(self, name: str, entries: list[Json], key: str) -> list[Point]:
         """(step, value) of a training log. A resumed run writes some steps twice: the later entry holds."""
@@ -121,30 +121,30 @@ class Results:
     def preferences(self, name: str, folder: str) -> dict[str, list[Point]]:
         """Reward margin and accuracy of a DPO training; the margin may be in trainer_state.json only."""
         history = self.object(f"{folder}/trainer_state.json").get("log_history")
-        said = [one for one in history if isinstance(one, dict)] if isinstance(history, list) else []
+        history_steps = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
         entries = [
             *self.lines(f"{folder}/trainer_log.jsonl"),
-            *({**one, "current_steps": one.get("step")} for one in said),
+            *({**entry, "current_steps": entry.get("step")} for entry in history_steps),
         ]
-        found = {
+        measures = {
             "margin": self.curve(name, entries, "rewards/margins"),
             "accuracy": self.curve(name, entries, "accuracy"),
         }
-        return {key: points for key, points in found.items() if points}
+        return {key: points for key, points in measures.items() if points}
 
     def training(self, name: str, folder: str) -> Training:
         """An online RL training's log, attempts merged; empty when the folder holds none."""
-        found = curves.merged(self.each(path) for path in self.paths(f"{glob.escape(folder)}/metrics/*.jsonl"))
-        for metric, (broken, logged) in found.broken.items():
+        training = curves.merged(self.each(path) for path in self.paths(f"{glob.escape(folder)}/metrics/*.jsonl"))
+        for metric, (broken, logged) in training.broken.items():
             self.notes.append(f"{metric} of {name} was not finite at {broken} of {logged} logged steps.")
-        found.planned = curves.number(self.object(f"{folder}/planned.json").get("steps"))
-        found.stopped = self.object(f"{folder}/stopped.json")
+        training.planned = curves.number(self.object(f"{folder}/planned.json").get("steps"))
+        training.stopped = self.object(f"{folder}/stopped.json")
         means = self.object(f"{folder}/judged.json").get("means")
         if isinstance(means, dict) and means:
-            found.curves["second_judge"] = sorted((float(step), float(mean)) for step, mean in means.items())
+            training.curves["second_judge"] = sorted((float(step), float(mean)) for step, mean in means.items())
         notes = self.parse(f"{folder}/notes.json")
-        found.notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
-        return found
+        training.notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+        return training
 
     def paths(self, pattern: str) -> list[str]:
         return sorted(str(path.relative_to(self.dir)) for path in self.dir.glob(pattern))
@@ -172,8 +172,8 @@ class Results:
         return None
 
     def object(self, name: str) -> Json:
-        found = self.parse(name)
-        return found if isinstance(found, dict) else {}
+        value = self.parse(name)
+        return value if isinstance(value, dict) else {}
 
     def lines(self, name: str) -> list[Json]:
         """The objects of a JSONL file."""

@@ -13,8 +13,8 @@ def verdict(run: Results) -> str:
     after = {task: result for task in run.tasks if (result := run.result("after", task))}
     if not after:
         return "Nothing has been evaluated after training, so there is no result yet."
-    found = {c["task"]: c for c in run.comparisons if (c["a"], c["b"]) == ("after", "before")}
-    changes = {task: found[task] for task in after if task in found}
+    comparisons = {c["task"]: c for c in run.comparisons if (c["a"], c["b"]) == ("after", "before")}
+    changes = {task: comparisons[task] for task in after if task in comparisons}
     if len(after) > 1 and changes:
         return _of_many(changes) + _lengths(changes)
     task, result = next(iter(after.items()))
@@ -77,25 +77,25 @@ def _sign(change: Json) -> int:
 
 def _lengths(changes: dict[str, Json]) -> str:
     """The change of the answers' lengths, where there is one to report."""
-    told = []
+    sentences = []
     for task, change in changes.items():
         tokens = change.get("tokens")
         if tokens and _sign(tokens) and abs(tokens["change"]) >= WORTH_TELLING:
             side, (low, high) = ("shorter", "longer")[tokens["change"] > 0], sorted(abs(end) for end in tokens["ci95"])
             where = f" on {task}" if len(changes) > 1 else ""
-            told.append(f"{number(abs(tokens['change']))} % {side}{where} ({number(low)} to {number(high)})")
-    return f" Answers are {', '.join(told)}." if told else ""
+            sentences.append(f"{number(abs(tokens['change']))} % {side}{where} ({number(low)} to {number(high)})")
+    return f" Answers are {', '.join(sentences)}." if sentences else ""
 
 
 def metric(run: Results, task: str) -> Json:
     """What a benchmark measures: name, unit, direction."""
-    found = next((r["metric"] for n in run.evals if "metric" in (r := run.result(n, task))), None)
-    return found or ACCURACY
+    metric_record = next((r["metric"] for n in run.evals if "metric" in (r := run.result(n, task))), None)
+    return metric_record or ACCURACY
 
 
 def within(run: Results) -> list[str]:
     """For each benchmark with an expected number, whether it lies within this run's 95 % interval."""
-    found = []
+    tasks_within = []
     for task, value in (run.recipe.get("expect") or {}).items():
         result = run.result("after", task)
         if result and run.comparable:
@@ -103,5 +103,7 @@ def within(run: Results) -> list[str]:
             side = "within" if low <= value <= high else "below" if value < low else "above"
             kind = metric(run, task)
             interval, published_at = span(result["ci95"], kind), measured(value, kind)
-            found.append(f"{task}: the published {published_at} lies {side} the 95 % interval of this run ({interval})")
-    return found
+            tasks_within.append(
+                f"{task}: the published {published_at} lies {side} the 95 % interval of this run ({interval})"
+            )
+    return tasks_within

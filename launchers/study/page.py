@@ -59,7 +59,7 @@ def page(numbers: Numbers) -> Json:
         "overrides": record["overrides"],
         "warnings": record["warnings"],
         "notes": numbers.notes,
-        "done": sum(one["status"] == "done" for one in runs),
+        "done": sum(entry["status"] == "done" for entry in runs),
         "lost": lost,
         "runs": runs,
         "seeds": record["seeds"],
@@ -71,7 +71,7 @@ def page(numbers: Numbers) -> Json:
         "measure": _capital(numbers.metric["name"]),
         "unit": numbers.unit,
         "by": record["by"],
-        "questions": [_question(numbers, i, one) for i, one in enumerate(record["questions"])],
+        "questions": [_question(numbers, i, entry) for i, entry in enumerate(record["questions"])],
         "groups": groups(numbers),
         **settings(numbers),
     }
@@ -106,11 +106,11 @@ def without(missing: Sequence[str]) -> str:
 
 def can_show(numbers: Numbers, cells: Sequence[str]) -> str:
     """The smallest difference that the seeds of these cells can show; "" where no two seeds of a cell differ."""
-    found = numbers.smallest_difference(cells) if len(cells) > 1 else None
-    if not found:
+    smallest = numbers.smallest_difference(cells) if len(cells) > 1 else None
+    if not smallest:
         return ""
     count = min(len(numbers.seeds(name)) for name in cells)
-    amount = f"{figure(found, numbers.metric)} {points(numbers.metric)}".rstrip()
+    amount = f"{figure(smallest, numbers.metric)} {points(numbers.metric)}".rstrip()
     return f"By how much seeds of one cell differ, {count} seeds can show a difference of {amount} or more."
 
 
@@ -155,19 +155,19 @@ def _best(
     """A sentence about the best of some estimates, and which others are shown to be worse."""
     metric, direction = numbers.metric, numbers.direction
     unit, side = points(metric) if unit is None else unit, "above" if direction > 0 else "below"
-    known = {name: found for name in cells if (found := value(name))}
+    known = {name: estimate for name in cells if (estimate := value(name))}
     if not known:
         return ""
     best, *others = sorted(known, key=lambda name: -direction * known[name].mean)
     text = sentence(best, known[best])
     apart, same = [], []
     for name in others:
-        found = difference(best, name)
-        if found and direction * found.sign > 0:
-            amount = " ".join(filter(None, (figure(abs(found.mean), metric), unit, side)))
-            apart.append(f"{amount} {name} ({span(sorted(map(abs, found.ci95)), metric)})")
-        elif found:
-            same.append(f"{name} ({signed(found.mean, metric)}, {span(found.ci95, metric)})")
+        estimate = difference(best, name)
+        if estimate and direction * estimate.sign > 0:
+            amount = " ".join(filter(None, (figure(abs(estimate.mean), metric), unit, side)))
+            apart.append(f"{amount} {name} ({span(sorted(map(abs, estimate.ci95)), metric)})")
+        elif estimate:
+            same.append(f"{name} ({signed(estimate.mean, metric)}, {span(estimate.ci95, metric)})")
         else:
             same.append(f"{name} (no seed in common)")
     text += f", {_listed(apart)}" if apart else ""
@@ -180,20 +180,20 @@ def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
     words: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for name in cells:
         groups = numbers.untrained(name)
-        found = numbers.gain(name, groups) if groups else None
-        if found is None:
+        gain = numbers.gain(name, groups) if groups else None
+        if gain is None:
             continue
         where = _listed(groups) if numbers.record["by"] == "task" else f"level {_listed(groups)}"
-        amount = f"{signed(found.mean, numbers.metric)} {points(numbers.metric)}".rstrip()
-        words[found.sign].append(f"{name} ({amount} on {where}, {span(found.ci95, numbers.metric)})")
+        amount = f"{signed(gain.mean, numbers.metric)} {points(numbers.metric)}".rstrip()
+        words[gain.sign].append(f"{name} ({amount} on {where}, {span(gain.ci95, numbers.metric)})")
     if not any(words.values()):
         return "No answer yet: no cell has a result on questions unlike those that it was trained on."
-    said = {
+    phrases = {
         1: f"{_capital(numbers.metric['name'])} rose where a cell was not trained with {{}}",
         0: "no change can be shown with {}",
         -1: "it fell with {}",
     }
-    text = "; ".join(said[sign].format(_listed(names)) for sign, names in words.items() if names)
+    text = "; ".join(phrases[sign].format(_listed(names)) for sign, names in words.items() if names)
     return f"{_capital(text)}."
 
 
@@ -220,8 +220,8 @@ def _row(numbers: Numbers, cell: str, look: Look) -> Json:
 
 def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estimate]]:
     """Every two cells of a question, the better one first."""
-    found = [(a, b, numbers.difference(a, b)) for a, b in combinations(cells, 2)]
-    known = [(a, b, e) for a, b, e in found if e]
+    differences = [(a, b, numbers.difference(a, b)) for a, b in combinations(cells, 2)]
+    known = [(a, b, e) for a, b, e in differences if e]
     return [
         (a, b, e)
         if numbers.direction * e.mean >= 0
@@ -230,8 +230,8 @@ def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estima
     ]
 
 
-def _whisker(name: str, look: Look, found: Estimate) -> Whisker:
-    return Whisker(name, look, [found.mean], found.low, found.high)
+def _whisker(name: str, look: Look, estimate: Estimate) -> Whisker:
+    return Whisker(name, look, [estimate.mean], estimate.low, estimate.high)
 
 
 def _score_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
@@ -260,9 +260,9 @@ def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
 def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
     """Score against what training took."""
     dots = [
-        (cost, _whisker(name, looks[name], found))
+        (cost, _whisker(name, looks[name], estimate))
         for name in cells
-        if (cost := numbers.mean_cost(name)) is not None and (found := numbers.score(name))
+        if (cost := numbers.mean_cost(name)) is not None and (estimate := numbers.score(name))
     ]
     start = numbers.start(cells[0]) if cells else None
     first, label = start.mean if start else None, heading(numbers.metric)
@@ -276,8 +276,8 @@ def groups(numbers: Numbers) -> Json:
     rows = []
     for name in numbers.cells if heads else ():
         if numbers.seeds(name):
-            found = [numbers.score(name, 1, [group]) for group in heads]
-            rows.append((name, [(e, group in numbers.trained(name)) for e, group in zip(found, heads, strict=True)]))
+            scores = [numbers.score(name, 1, [group]) for group in heads]
+            rows.append((name, [(e, group in numbers.trained(name)) for e, group in zip(scores, heads, strict=True)]))
     counts = [sum(numbers.group(numbers.answers[key]) == head for key in numbers.questions) for head in heads]
     return {"heads": heads, "counts": counts, "rows": rows if first else []}
 
@@ -285,8 +285,8 @@ def groups(numbers: Numbers) -> Json:
 def settings(numbers: Numbers) -> Json:
     """Every cell's recipe: what all share, and what each has of its own. Seeds and places of runs are left out."""
     flat = {name: _flat(cell["settings"]) for name, cell in numbers.cells.items()}
-    keys = sorted({key for one in flat.values() for key in one})
-    own = {key for key in keys if len({one.get(key) for one in flat.values()}) > 1}
+    keys = sorted({key for flat_cell in flat.values() for key in flat_cell})
+    own = {key for key in keys if len({flat_cell.get(key) for flat_cell in flat.values()}) > 1}
     shared = [(key, next(iter(flat.values()))[key]) for key in keys if key not in own]
     cells = []
     for name, cell in numbers.cells.items():
@@ -306,16 +306,16 @@ _UNTOLD = ("train.seed", "eval.before", "from_run", "extends", "expect", "refere
 
 
 def _flat(settings: Json, prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if name in _UNTOLD or value is None or value in ({}, []):
             continue
         if isinstance(value, dict):
-            found |= _flat(value, f"{name}.")
+            flat |= _flat(value, f"{name}.")
         else:
-            found[name] = ", ".join(map(str, value)) if isinstance(value, list) else _plain(value)
-    return found
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else _plain(value)
+    return flat
 
 
 def _plain(value: Any) -> str:

@@ -67,12 +67,14 @@ def read_run(path: Path) -> Outcome | None:
 
 
 def _answers(run: Results, label: str) -> dict[Key, Answer]:
-    found = {}
+    answers = {}
     for line in run.lines(f"eval/{label}.prompts.jsonl"):
         level = line.get("level")
         task, samples, right, mean = str(line["task"]), int(line["samples"]), int(line["right"]), line["mean"] / 100
-        found[task, str(line["prompt_id"])] = Answer(task, None if level is None else str(level), samples, right, mean)
-    return found
+        answers[task, str(line["prompt_id"])] = Answer(
+            task, None if level is None else str(level), samples, right, mean
+        )
+    return answers
 
 
 def training_cost(events: Iterable[Json], processes: int, cpu: bool) -> float:
@@ -109,15 +111,15 @@ class Numbers:
         self.cells: dict[str, Json] = self.record["cells"]
         self.outcomes: dict[str, dict[int, Outcome]] = {name: {} for name in self.cells}
         self.notes: list[str] = []
-        for one in self.record["runs"]:
-            if one["status"] != "done":
+        for entry in self.record["runs"]:
+            if entry["status"] != "done":
                 continue
-            outcome = read_run(path / one["run"])
+            outcome = read_run(path / entry["run"])
             if outcome is None:
-                self.notes.append(f"{one['cell']} seed {one['seed']}: its run has no evaluation to read.")
+                self.notes.append(f"{entry['cell']} seed {entry['seed']}: its run has no evaluation to read.")
             else:
-                self.outcomes[one["cell"]][one["seed"]] = outcome
-                self.notes += [f"{one['cell']} seed {one['seed']}: {note}" for note in outcome.notes]
+                self.outcomes[entry["cell"]][entry["seed"]] = outcome
+                self.notes += [f"{entry['cell']} seed {entry['seed']}: {note}" for note in outcome.notes]
 
     @cached_property
     def questions(self) -> list[Key]:
@@ -158,8 +160,8 @@ class Numbers:
     @property
     def samples(self) -> int:
         """Samples of a question that every evaluation has."""
-        found = [a.samples for seeds in self.outcomes.values() for o in seeds.values() for a in o.after.values()]
-        return min(found, default=1)
+        counts = [a.samples for seeds in self.outcomes.values() for o in seeds.values() for a in o.after.values()]
+        return min(counts, default=1)
 
     @property
     def unit(self) -> str:
@@ -178,8 +180,8 @@ class Numbers:
     @property
     def groups(self) -> list[str]:
         """Levels or benchmarks, in order."""
-        found = {self.group(self.answers[key]) for key in self.questions} - {None}
-        return sorted((str(group) for group in found), key=natural)
+        names = {self.group(self.answers[key]) for key in self.questions} - {None}
+        return sorted((str(group) for group in names), key=natural)
 
     def trained(self, cell: str) -> list[str]:
         """The groups that a cell was trained on."""
@@ -223,8 +225,8 @@ class Numbers:
     def _starts(self, cell: str) -> list[tuple[int, dict[Key, Answer]]]:
         """Seeds of a cell with the answers before any training."""
         root = self.outcomes[self.root(cell)]
-        found = [(seed, root[seed].before) for seed in self.seeds(cell) if seed in root]
-        return [(seed, before) for seed, before in found if set(self.questions) <= set(before)]
+        starts = [(seed, root[seed].before) for seed in self.seeds(cell) if seed in root]
+        return [(seed, before) for seed, before in starts if set(self.questions) <= set(before)]
 
     def difference(self, a: str, b: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
         """Score of a less that of b, question by question and seed by seed."""
@@ -239,8 +241,8 @@ class Numbers:
         means = [
             [fmean(self._row(self.outcomes[cell][seed].after, 1, None)) for seed in self.seeds(cell)] for cell in cells
         ]
-        found = study_stats.smallest_difference(means, min(map(len, means), default=0))
-        return None if found is None else self.scale * found
+        smallest = study_stats.smallest_difference(means, min(map(len, means), default=0))
+        return None if smallest is None else self.scale * smallest
 
     def gain(self, cell: str, groups: Sequence[str] | None = None) -> Estimate | None:
         """Score less that of the untrained model."""
@@ -254,13 +256,13 @@ class Numbers:
 
     def builds_on(self, cell: str) -> list[str]:
         """The cells whose training is charged to this one."""
-        found: list[str] = []
+        cells: list[str] = []
         ahead = [cell]
         while ahead:
             name = ahead.pop()
-            found += [name] if name not in found else []
+            cells += [name] if name not in cells else []
             ahead += [other for key in ("model_of", "from_run") if (other := self.cells[name].get(key))]
-        return found[1:]
+        return cells[1:]
 
     def cost(self, cell: str, seed: int) -> float | None:
         """Training seconds times processes, of a run and of those that it builds on; None where one is not known."""
@@ -269,8 +271,8 @@ class Numbers:
 
     def mean_cost(self, cell: str) -> float | None:
         """The same, averaged over seeds."""
-        found = [cost for seed in self.seeds(cell) if (cost := self.cost(cell, seed)) is not None]
-        return fmean(found) if found else None
+        costs = [cost for seed in self.seeds(cell) if (cost := self.cost(cell, seed)) is not None]
+        return fmean(costs) if costs else None
 
     def _rates(self, cell: str) -> dict[int, float]:
         """1,000 over the cost, by seed."""
@@ -294,7 +296,7 @@ class Numbers:
 
     def lost(self) -> list[dict[str, Any]]:
         """Runs that did not finish."""
-        return [one for one in self.record["runs"] if one["status"] in ("failed", "blocked")]
+        return [entry for entry in self.record["runs"] if entry["status"] in ("failed", "blocked")]
 
 
 def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:

@@ -58,8 +58,8 @@ def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Path:
     """The study's folder: the one of the same hash to go on with, or a new one. Writes nothing."""
     root = out.absolute() / "studies" / study.family
     digest = study.digest(resolved)
-    found = sorted(root.glob(f"*-{digest}"))
-    return found[-1] if found else root / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest}"
+    folders = sorted(root.glob(f"*-{digest}"))
+    return folders[-1] if folders else root / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest}"
 
 
 def warnings(study: Study) -> list[str]:
@@ -131,14 +131,14 @@ class _Work:
         """Write study.json, and the report of what there is."""
         from launchers.study import page as study_report
 
-        found = self._save(status)
+        saved = self._save(status)
         study_report.build(self.path)
-        return {"study": str(self.path), "report": str(self.path / "report.html"), **found}
+        return {"study": str(self.path), "report": str(self.path / "report.html"), **saved}
 
     def _save(self, status: str) -> dict[str, Any]:
-        found = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
-        write(self.path / RECORD, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        return found
+        record = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
+        write(self.path / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return record
 
     def all(self) -> None:
         """Every run, whatever becomes of the others."""
@@ -183,12 +183,12 @@ class _Work:
         past = sum(1 for _ in events.read(run.path))
         log = self.path / "logs" / f"{entry.cell}-{entry.seed}.log"
         log.parent.mkdir(exist_ok=True)
-        here, began = os.getpid(), time.monotonic()
+        parent, began = os.getpid(), time.monotonic()
         with log.open("wb") as sink:
             command = [sys.executable, "-m", "launchers", "run", str(run.path), "--json"]
             process = subprocess.Popen(
                 command, cwd=envs.REPO, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
-                preexec_fn=lambda: die_with_parent(here, signal.SIGKILL),  # a Linux call only
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),  # a Linux call only
             )  # fmt: skip
             try:
                 status = process.wait()
@@ -197,9 +197,11 @@ class _Work:
                 raise
         entry.seconds = round((entry.seconds or 0) + time.monotonic() - began, 1)
         if status:
-            told = [e["error"] for e in list(events.read(run.path))[past:] if e.get("error")]
-            said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-            reason = told[-1] if told else said[-1].removeprefix("error: ") if said else f"exit {status}"
+            errors = [e["error"] for e in list(events.read(run.path))[past:] if e.get("error")]
+            error_lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+            reason = (
+                errors[-1] if errors else error_lines[-1].removeprefix("error: ") if error_lines else f"exit {status}"
+            )
             self._failed(entry, f"{reason} (log: {log})")
 
     def _failed(self, entry: Entry, reason: str) -> None:
@@ -267,8 +269,8 @@ class _Board:
 
 def verdict(record: dict[str, Any]) -> None:
     """Raises RunError when runs failed or were blocked: each in a line."""
-    lost = [one for one in record["runs"] if one["status"] != "done"]
+    lost = [entry for entry in record["runs"] if entry["status"] != "done"]
     if lost:
-        lines = [f"{one['cell']} seed {one['seed']} {one['status']}: {one['reason']}" for one in lost]
+        lines = [f"{entry['cell']} seed {entry['seed']} {entry['status']}: {entry['reason']}" for entry in lost]
         count = f"{len(lost)} of {len(record['runs'])} runs did not finish; the same command tries them again"
         raise RunError("\n".join([*lines, f"{count}: {record['report']}"]))

@@ -138,17 +138,17 @@ class Study:
         places = {option: option for _, _, option in self.extra}
         for tree in reversed(self._sets(name)):
             places = {f"--set {dotted(path)}": leaf.where for path, leaf in _leaves(tree)} | places
-        here = self.tree.where_of(("cells", name))
-        where = places.get(fault.where, here) if fault.where.startswith("--set ") or not fault.where else fault.where
+        line = self.tree.where_of(("cells", name))
+        where = places.get(fault.where, line) if fault.where.startswith("--set ") or not fault.where else fault.where
         return Fault(where, f"cells.{name}: {fault.key}".rstrip(": "), fault.message)
 
     def digest(self, resolved: dict[str, Resolved]) -> str:
         """Hash of the resolved study: what is asked, and what every cell's recipe became."""
-        said = {
+        identity = {
             "family": self.family, "scale": self.scale, "study": self.file.model_dump(mode="json"),
-            "recipes": {name: one.recipe.model_dump(mode="json") for name, one in resolved.items()},
+            "recipes": {name: recipe.recipe.model_dump(mode="json") for name, recipe in resolved.items()},
         }  # fmt: skip
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _text(value: Any) -> str:
@@ -324,23 +324,23 @@ def check(study: Study, out: Path) -> dict[str, Resolved]:
     Raises UserError with the faults of all cells.
     """
     faults: list[Fault] = []
-    found: dict[str, Resolved] = {}
+    cells: dict[str, Resolved] = {}
     for name in study.order():
         cell, run = study.file.cells[name], None
         if cell.from_run:
             run = out.absolute() / study.file.cells[cell.from_run].recipe / f"(the run of {cell.from_run})"
         try:
-            found[name] = study.resolve(name, study.file.seeds[0], run=run)
+            cells[name] = study.resolve(name, study.file.seeds[0], run=run)
         except UserError as error:
             missing = [f for f in error.faults if run is None or str(run) not in f.message]
             faults += [f for f in missing if f not in faults]
             if not missing:  # whole but for that run
                 overrides = study.overrides(name, study.file.seeds[0], run=run)
-                found[name] = compose.resolve(cell.recipe, overrides)
-    faults += _judged_alike(study, found)
+                cells[name] = compose.resolve(cell.recipe, overrides)
+    faults += _judged_alike(study, cells)
     if faults:
         raise UserError(*faults)
-    return found
+    return cells
 
 
 def metric_of(resolved: Resolved) -> tasks.Metric:
@@ -349,25 +349,24 @@ def metric_of(resolved: Resolved) -> tasks.Metric:
     return tasks.read(resolved.recipe.eval.tasks[0]).measured
 
 
-def _judged_alike(study: Study, found: dict[str, Resolved]) -> Iterator[Fault]:
+def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
     """Cells whose evaluations could not be compared."""
-    first = next(iter(found), None)
-    for name, one in found.items():
-        if one.recipe.eval is None:
+    first = next(iter(cells), None)
+    for name, resolved in cells.items():
+        if resolved.recipe.eval is None:
             yield Fault(
                 study.tree.where_of(("cells", name)), f"cells.{name}", "its recipe has no `eval`: nothing to compare"
             )
             continue
-        for task in one.recipe.eval.tasks if name == first else ():
-            if (other_metric := tasks.read(task).measured) != (metric := metric_of(one)):
-                differs = f"{task} measures {other_metric.name}, {one.recipe.eval.tasks[0]} {metric.name}"
+        for task in resolved.recipe.eval.tasks if name == first else ():
+            if (other_metric := tasks.read(task).measured) != (metric := metric_of(resolved)):
+                differs = f"{task} measures {other_metric.name}, {resolved.recipe.eval.tasks[0]} {metric.name}"
                 message = f"{differs}: a study compares one metric (the study's own `set`)"
-                yield study.placed(name, one.fault("eval.tasks", message))
-        other = found[first].recipe.eval if first else None
+                yield study.placed(name, resolved.fault("eval.tasks", message))
+        other = cells[first].recipe.eval if first else None
         for key in _LIKE if other else ():
-            mine, theirs = getattr(one.recipe.eval, key), getattr(other, key)
-            if mine != theirs:
-                told = (
-                    f"{mine!r}, but {theirs!r} for cell {first!r}: cells must be judged alike (the study's own `set`)"
-                )
-                yield study.placed(name, one.fault(f"eval.{key}", told))
+            value, first_value = getattr(resolved.recipe.eval, key), getattr(other, key)
+            if value != first_value:
+                difference = f"{value!r}, but {first_value!r} for cell {first!r}"
+                message = f"{difference}: cells must be judged alike (the study's own `set`)"
+                yield study.placed(name, resolved.fault(f"eval.{key}", message))

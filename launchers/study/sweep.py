@@ -56,12 +56,12 @@ def study_of(name: str, grid: Sequence[str], scale: str | None = None, extra: Se
         set_ = {key: yaml_tree.parse(value, "GRID").plain() for key, value in chosen.items()}
         cells[f"{cell}-{len(cells)}" if cell in cells else cell] = {"recipe": name, "set": set_}
     ask = f"Which {' and '.join(axes)} is best?"
-    said = {
+    head = {
         "seeds": spec.parse_seeds(",".join(seeds[0])) if seeds else [own], "by": "task", "cells": cells,
         "questions": [{"ask": ask, "compare": list(cells)}],
     }  # fmt: skip
     return Study(
-        name.partition("/")[0], scale, StudyFile.model_validate(said), yaml_tree.parse(json.dumps(said), "GRID"),
+        name.partition("/")[0], scale, StudyFile.model_validate(head), yaml_tree.parse(json.dumps(head), "GRID"),
         tuple(extra),
     )  # fmt: skip
 
@@ -87,7 +87,11 @@ def prepare(study: Study, out: Path) -> Sweep:
     for entry, run in zip(entries, runs, strict=True):
         entry.run = os.path.relpath(run.path, path)
         rundir.prepare(run)
-    record = {**studying._record(study, resolved, path), "status": "submitted", "runs": [vars(one) for one in entries]}
+    record = {
+        **studying._record(study, resolved, path),
+        "status": "submitted",
+        "runs": [vars(item) for item in entries],
+    }
     write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write(path / RUNS, "".join(f"{run.path}\n" for run in runs))
     (path / "logs").mkdir(exist_ok=True)
@@ -137,8 +141,8 @@ def collect(path: Path) -> dict[str, Any]:
     for entry in record["runs"]:
         run = (path / entry["run"]).resolve()
         entry["status"] = "done" if rundir.at(run).finished else "failed"
-        found = failures.of_run(run) if entry["status"] == "failed" else []
-        entry["reason"] = "; ".join(f"{one.name}: {one.change}" for one in found) or None
+        failures_seen = failures.of_run(run) if entry["status"] == "failed" else []
+        entry["reason"] = "; ".join(f"{failure.name}: {failure.change}" for failure in failures_seen) or None
     record["status"] = "done" if all(entry["status"] == "done" for entry in record["runs"]) else "failed"
     write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     page.build(path)

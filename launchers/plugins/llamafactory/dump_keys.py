@@ -39,14 +39,14 @@ def describe(annotation: object) -> dict[str, object]:
 
 def keys() -> dict[str, dict[str, object]]:
     """Every key that a training config may hold."""
-    found: dict[str, dict[str, object]] = {}
+    table: dict[str, dict[str, object]] = {}
     for arguments in _TRAIN_ARGS:
         hints = typing.get_type_hints(arguments)
         for field in dataclasses.fields(arguments):
             if field.init:
-                found[field.name] = describe(hints[field.name])
-    found["template"]["choices"] = sorted(TEMPLATES)  # LlamaFactory itself looks only after loading the model
-    return dict(sorted(found.items()))
+                table[field.name] = describe(hints[field.name])
+    table["template"]["choices"] = sorted(TEMPLATES)  # LlamaFactory itself looks only after loading the model
+    return dict(sorted(table.items()))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class StopOnAccuracy(TrainerCallback):
             seed=self.options.seed,
             max_tokens=self.options.max_tokens,
         )
-        by_level = {level: found["mean"] for level, found in evaluate.accuracy(self.rows, completions).items()}
+        by_level = {level: accuracy["mean"] for level, accuracy in evaluate.accuracy(self.rows, completions).items()}
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         entry = {
             "step": step,

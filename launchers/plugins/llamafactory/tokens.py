@@ -42,17 +42,19 @@ def inspected(folder: Path) -> list[str]:
     if template.replace_jinja_template or not plain.chat_template:
         plain.chat_template = tokenizer.chat_template  # the trained model is saved with it
     rows = _get_merged_dataset(data_args.dataset, model_args, data_args, training_args, stage)
-    told = tokens.settings(folder)
-    found = Inspection(
-        told,
+    options = tokens.settings(folder)
+    inspection = Inspection(
+        options,
         str(data_args.template),
         own_template.vocabulary(tokenizer, model_args.model_name_or_path, model_args.model_revision),
         len(rows),
     )
     vocabulary = _config(model_args).get("vocab_size")
     if len(tokenizer) > len(plain) and vocabulary and len(tokenizer) > vocabulary and not model_args.resize_vocab:
-        added = ", ".join(repr(one) for one in tokenizer.get_added_vocab() if one not in plain.get_vocab())
-        found.refuse(f"template {data_args.template!r} needs {added}, for which {told['model']!r} has no embedding")
+        added = ", ".join(repr(token) for token in tokenizer.get_added_vocab() if token not in plain.get_vocab())
+        inspection.refuse(
+            f"template {data_args.template!r} needs {added}, for which {options['model']!r} has no embedding"
+        )
     processor = _get_dataset_processor(data_args, stage, template, tokenizer, module["processor"])
     for at in tokens.spread(len(rows)):
         row = rows[at]
@@ -64,17 +66,17 @@ def inspected(folder: Path) -> list[str]:
         for number, part in enumerate(("chosen", "rejected") if stage == "rm" else ("",)):
             ids, labels = encoded[2 * number : 2 * number + 2]
             chat = [*system, *row["_prompt"], row["_response"][number]]
-            own = own_template.rendered(plain, chat, found) if found.compares else None
-            found.add(at, chat, Rendered(ids, [label != -100 for label in labels]), part, own)
-    return found.write(folder)
+            own = own_template.rendered(plain, chat, inspection) if inspection.compares else None
+            inspection.add(at, chat, Rendered(ids, [label != -100 for label in labels]), part, own)
+    return inspection.write(folder)
 
 
 def _config(model_args: Any) -> dict[str, Any]:
     from transformers import PretrainedConfig
 
-    found: dict[str, Any]
-    found, _ = PretrainedConfig.get_config_dict(model_args.model_name_or_path, revision=model_args.model_revision)
-    return found.get("text_config", found)  # type: ignore[no-any-return]
+    config: dict[str, Any]
+    config, _ = PretrainedConfig.get_config_dict(model_args.model_name_or_path, revision=model_args.model_revision)
+    return config.get("text_config", config)  # type: ignore[no-any-return]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -24,19 +24,19 @@ HARMLESS = frozenset({"packed", "log_peak_memory_stats"})
 @cache
 def top_level_keys(path: Path) -> frozenset[str]:
     """Keys that a recipe file reads of its config: `cfg.x`, `cfg.get("x")` and `cfg["x"]`."""
-    found = set()
+    keys = set()
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Attribute(value=ast.Name(id="cfg"), attr=name) if name != "get":
-                found.add(name)
+                keys.add(name)
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id="cfg"), attr="get"), args=[ast.Constant(value=str(name)), *_]
             ):
-                found.add(name)
+                keys.add(name)
             case ast.Subscript(value=ast.Name(id="cfg"), slice=ast.Constant(value=str(name))):
-                found.add(name)
-    found.add("profiler")  # read as PROFILER_KEY
-    return frozenset(found) | ALSO | HARMLESS
+                keys.add(name)
+    keys.add("profiler")  # read as PROFILER_KEY
+    return frozenset(keys) | ALSO | HARMLESS
 
 
 def faults(config: Any) -> list[tuple[str, str]]:
@@ -45,13 +45,13 @@ def faults(config: Any) -> list[tuple[str, str]]:
 
     name = config[OURS]["recipe"]
     known = top_level_keys(stock.recipe_file(name))
-    found = []
+    problems = []
     for key in config:
         if key != OURS and key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            found.append((str(key), f"{name} does not read this key{hint}"))
-    return [*found, *_component_faults(config, ""), *_device_faults(config)]
+            problems.append((str(key), f"{name} does not read this key{hint}"))
+    return [*problems, *_component_faults(config, ""), *_device_faults(config)]
 
 
 def _component_faults(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
@@ -64,25 +64,25 @@ def _component_faults(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
     for key, value in node.items():
         if not isinstance(value, DictConfig) or prefix + str(key) == OURS:
             continue
-        here = f"{prefix}{key}"
+        place = f"{prefix}{key}"
         if "_component_" in value:
             try:
                 component = _get_component_from_path(value["_component_"])
             except (InstantiationError, ImportError, AttributeError, ValueError) as problem:
-                yield f"{here}._component_", " ".join(str(problem).split())
+                yield f"{place}._component_", " ".join(str(problem).split())
                 continue
-            yield from _argument_faults(here, component, value)
-        yield from _component_faults(value, f"{here}.")
+            yield from _argument_faults(place, component, value)
+        yield from _component_faults(value, f"{place}.")
 
 
-def _argument_faults(here: str, component: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _argument_faults(place: str, component: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     signature = inspect.signature(component)
-    free = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for key in given:
         if key != "_component_" and key not in signature.parameters and not free:
             near = difflib.get_close_matches(key, signature.parameters, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            yield f"{here}.{key}", f"{component.__name__} has no such argument{hint}"
+            yield f"{place}.{key}", f"{component.__name__} has no such argument{hint}"
 
 
 def _device_faults(config: Any) -> Iterator[tuple[str, str]]:
@@ -93,11 +93,11 @@ def _device_faults(config: Any) -> Iterator[tuple[str, str]]:
         yield "device", "cuda, and this machine shows torch no GPU: torchtune would train on the CPU and say nothing"
 
 
-def explain(found: list[tuple[str, str]], origins: Mapping[str, list[str]]) -> list[str]:
+def explain(problems: list[tuple[str, str]], origins: Mapping[str, list[str]]) -> list[str]:
     """A line per fault: where the recipe says it, our key, torchtune's, what is wrong."""
     lines = []
-    for theirs, message in found:
-        ours, where = origins.get(theirs) or origins.get(theirs.split(".")[0]) or ["", ""]
+    for native_key, message in problems:
+        ours, where = origins.get(native_key) or origins.get(native_key.split(".")[0]) or ["", ""]
         place = f"{where}: {ours}: " if ours else ""
-        lines.append(f"{place}torchtune's {theirs}: {message}")
+        lines.append(f"{place}torchtune's {native_key}: {message}")
     return lines

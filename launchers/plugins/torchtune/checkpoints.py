@@ -46,10 +46,10 @@ class Checkpointer(FullModelHFCheckpointer):
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The model's weights; in a resumed training those of the last whole checkpoint, with its state."""
-        found = last(self._output_dir) if self._resuming else None
-        if found is None:
+        newest = last(self._output_dir) if self._resuming else None
+        if newest is None:
             return self._tied(super().load_checkpoint())
-        state = torch.load(found / "state.pt", map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(newest / "state.pt", map_location="cpu", weights_only=True, mmap=True)
         state[training.TOTAL_EPOCHS_KEY] = None  # what the config says: segments follow from the rows
         if training.MODEL_KEY not in state:
             state = {**super().load_checkpoint(), **state}
@@ -87,12 +87,12 @@ class Checkpointer(FullModelHFCheckpointer):
         merged, partial = self._output_dir / "merged", self._output_dir / f"merged{PARTIAL}"
         for old in (merged, partial):
             shutil.rmtree(old, ignore_errors=True)
-        whole = self._output_dir
+        output = self._output_dir
         self._output_dir = partial
         try:  # adapters beside the weights would make others load them twice
             super().save_checkpoint({training.MODEL_KEY: state_dict[training.MODEL_KEY]}, epoch=0)
         finally:
-            self._output_dir = whole
+            self._output_dir = output
         for path in (partial / "epoch_0").iterdir():
             weights = path.name.endswith((".safetensors", ".safetensors.index.json"))
             if not weights:
@@ -116,22 +116,22 @@ def weight_files(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    found = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
-    if not found:
+    names = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    if not names:
         raise ValueError(f"{folder} has no *.safetensors files")
-    return found
+    return names
 
 
 def steps(output: Path) -> list[int]:
     """Steps of the whole checkpoints."""
-    found = (path.name.removeprefix("step_") for path in (output / "checkpoints").glob("step_*"))
-    return [int(name) for name in found if name.isdigit()]
+    numbers = (path.name.removeprefix("step_") for path in (output / "checkpoints").glob("step_*"))
+    return [int(name) for name in numbers if name.isdigit()]
 
 
 def last(output: Path) -> Path | None:
     """The last whole checkpoint."""
-    found = steps(output)
-    return output / "checkpoints" / f"step_{max(found)}" if found else None
+    saved = steps(output)
+    return output / "checkpoints" / f"step_{max(saved)}" if saved else None
 
 
 def _keys(paths: Iterable[Path]) -> Iterable[tuple[int, str]]:

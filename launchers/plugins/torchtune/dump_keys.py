@@ -40,7 +40,7 @@ def dumped() -> dict[str, object]:
         "recipes": read,
         "types": {key: min(kinds) for key, kinds in sorted(seen.items()) if len(kinds) == 1 and key in known},
         "arguments": {
-            name: sorted({argument for one in kinds for argument in inspect.signature(one).parameters})
+            name: sorted({argument for kind in kinds for argument in inspect.signature(kind).parameters})
             for name, kinds in COMPONENTS.items()
         },
     }

@@ -131,8 +131,8 @@ class Around:
         """The optimizer, with what it lost on the way through a config or a checkpoint."""
         optimizer = super()._setup_optimizer(cfg_optimizer=cfg_optimizer, **given)  # type: ignore[misc]
         wrapped = getattr(self, "_optim_ckpt_wrapper", None)
-        for one in [optimizer] if optimizer is not None else wrapped.optim_map.values() if wrapped else []:
-            for group in one.param_groups:
+        for each in [optimizer] if optimizer is not None else wrapped.optim_map.values() if wrapped else []:
+            for group in each.param_groups:
                 group["initial_lr"] = cfg_optimizer.lr  # a scheduler that resumes starts from it
                 if "betas" in group:
                     group["betas"] = tuple(group["betas"])  # OmegaConf's lists cannot be loaded again
@@ -148,7 +148,7 @@ class Around:
 
         def clip(*_: Any) -> None:
             if self._ours.max_grad_norm:
-                parameters = [one for one in this._model.parameters() if one.requires_grad]
+                parameters = [parameter for parameter in this._model.parameters() if parameter.requires_grad]
                 norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm=float(self._ours.max_grad_norm))
                 self._grad_norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self._step_rewards, self._rewards = self._rewards, []
@@ -169,21 +169,21 @@ class Around:
         """Measures that the stock recipe logs otherwise than they were: the next step's learning rate, for one."""
         this: Any = self
         (rate,) = this._lr_scheduler.lr_lambdas
-        found: dict[str, Any] = {"lr": this._lr_scheduler.base_lrs[0] * rate(step - 1)}
+        measures: dict[str, Any] = {"lr": this._lr_scheduler.base_lrs[0] * rate(step - 1)}
         if self.recipe in CLIPS_ITSELF:
-            return found
+            return measures
         if self._grad_norm is not None:
-            found["grad_norm"] = self._grad_norm
+            measures["grad_norm"] = self._grad_norm
         if self.recipe == "lora_dpo_distributed":  # it adds the ranks' losses up
-            found["loss"] = payload["loss"] / self._plan.world
+            measures["loss"] = payload["loss"] / self._plan.world
         else:  # it logs the last micro batch only
-            chosen, rejected = (torch.stack([one[at].mean() for one in self._step_rewards]).mean() for at in (0, 1))
-            right = torch.stack([(one[0] > one[1]).float().mean() for one in self._step_rewards]).mean()
-            found |= {
+            chosen, rejected = (torch.stack([pair[at].mean() for pair in self._step_rewards]).mean() for at in (0, 1))
+            right = torch.stack([(pair[0] > pair[1]).float().mean() for pair in self._step_rewards]).mean()
+            measures |= {
                 "rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": chosen - rejected,
                 "rewards/accuracies": right,
             }  # fmt: skip
-        return found
+        return measures
 
 
 class LoraAround(Around):

@@ -27,10 +27,10 @@ class ChatTokenizer:
 
     def __init__(self, path: str, max_seq_len: int | None = None) -> None:
         folder = Path(path)
-        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokens = {name: _text(said.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        self._template = _environment().from_string(_template(folder, said))
+        self._tokens = {name: _text(config.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        self._template = _environment().from_string(_template(folder, config))
         self.max_seq_len = max_seq_len
         self.special_tokens = {
             token.content: number for number, token in self._tokenizer.get_added_tokens_decoder().items()
@@ -68,14 +68,14 @@ class ChatTokenizer:
         for at, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            prompt, whole = self.render(chat[:at], ask=True), self.render(chat[: at + 1])
-            if not (prompt.startswith(written) and whole.startswith(prompt)):
+            prompt, complete = self.render(chat[:at], ask=True), self.render(chat[: at + 1])
+            if not (prompt.startswith(written) and complete.startswith(prompt)):
                 raise ValueError("the chat template does not write a conversation's turns one after the other")
-            for text, masked in ((prompt[len(written) :], True), (whole[len(prompt) :], bool(message.masked))):
+            for text, masked in ((prompt[len(written) :], True), (complete[len(prompt) :], bool(message.masked))):
                 ids = self.encode(text)
                 tokens += ids
                 mask += [masked] * len(ids)
-            written = whole
+            written = complete
         return tokens[: self.max_seq_len], mask[: self.max_seq_len]
 
     def __call__(self, sample: Mapping[str, Any], inference: bool = False) -> Mapping[str, Any]:
@@ -94,14 +94,14 @@ def _text(token: Any) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def _template(folder: Path, said: Mapping[str, Any]) -> str:
+def _template(folder: Path, config: Mapping[str, Any]) -> str:
     file = folder / "chat_template.jinja"
-    found = file.read_text(encoding="utf-8") if file.exists() else said.get("chat_template")
-    if isinstance(found, list):  # named templates
-        found = next((one["template"] for one in found if one.get("name") == "default"), None)
-    if not isinstance(found, str):
+    template = file.read_text(encoding="utf-8") if file.exists() else config.get("chat_template")
+    if isinstance(template, list):  # named templates
+        template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
+    if not isinstance(template, str):
         raise ValueError(f"{folder} has no chat template: neither chat_template.jinja nor one in tokenizer_config.json")
-    return found
+    return template
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -32,7 +32,7 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
         dataset = components.instantiate(DictConfig(given), tokenizer)
     except jinja2.TemplateError as problem:  # it renders nothing yet, but a subclass may
         return [f"the rows cannot be read: {problem}"]
-    found = Inspection(
+    inspection = Inspection(
         tokens.settings(folder), "the model's own", _vocabulary(tokenizer, config.tokenizer.path), len(dataset)
     )
     for at in tokens.spread(len(dataset)):
@@ -42,16 +42,18 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
         try:
             sample = dataset[at]
         except jinja2.TemplateError as problem:
-            found.refuse_row(row[parts[0][1]], problem)
+            inspection.refuse_row(row[parts[0][1]], problem)
             break
         for part, column in parts:
             ids, labels = (sample[f"{part}_{name}" if part else name] for name in (
                 ("input_ids", "labels") if part else ("tokens", "labels")
             ))  # fmt: skip
             chat = row[column]
-            own = _own(tokenizer, chat) if found.compares else None
-            found.add(at, chat, Rendered(ids, [label != data.CROSS_ENTROPY_IGNORE_IDX for label in labels]), part, own)
-    return found.write(folder)
+            own = _own(tokenizer, chat) if inspection.compares else None
+            inspection.add(
+                at, chat, Rendered(ids, [label != data.CROSS_ENTROPY_IGNORE_IDX for label in labels]), part, own
+            )
+    return inspection.write(folder)
 
 
 def _own(tokenizer: Any, chat: Sequence[tokens.Message]) -> Rendered:
@@ -63,8 +65,8 @@ def _own(tokenizer: Any, chat: Sequence[tokens.Message]) -> Rendered:
 
 def _vocabulary(tokenizer: Any, path: str) -> Vocabulary:
     generation = Path(path) / "generation_config.json"
-    said = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
-    ends = {tokenizer.eos_id, *(said if isinstance(said, list) else [said])} - {None}
+    configured = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
+    ends = {tokenizer.eos_id, *(configured if isinstance(configured, list) else [configured])} - {None}
     return Vocabulary(tokenizer.decode, frozenset(tokenizer.special_tokens.values()), frozenset(ends), tokenizer.bos_id)
 
 

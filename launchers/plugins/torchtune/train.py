@@ -32,11 +32,11 @@ def main(argv: Sequence[str]) -> int:
     config = compose(folder)
     from launchers.plugins.torchtune import check
 
-    found = check.faults(config)
+    problems = check.faults(config)
     if only_check:  # where it is checked need not be where it runs
-        found = [fault for fault in found if fault[0] != "device"]
-    if found:
-        for line in check.explain(found, json.loads((folder / "origins.json").read_text())) if first else ():
+        problems = [fault for fault in problems if fault[0] != "device"]
+    if problems:
+        for line in check.explain(problems, json.loads((folder / "origins.json").read_text())) if first else ():
             print(f"error: {line}", flush=True)
         return 2
     return 0 if only_check else _train(folder, config, first)
@@ -46,10 +46,10 @@ def compose(folder: Path) -> DictConfig:
     """The rendered config with the recipe's `native` keys over it; null takes a key away."""
     config = OmegaConf.load(folder / "torchtune.yaml")
     native = folder / "native.json"
-    said: dict[str, Any] = json.loads(native.read_text()) if native.exists() else {}
-    for key, value in said.items():
+    overrides: dict[str, Any] = json.loads(native.read_text()) if native.exists() else {}
+    for key, value in overrides.items():
         if key.endswith("._component_") and OmegaConf.select(config, key) != value:
-            _fit(config, key.removesuffix("._component_"), said)
+            _fit(config, key.removesuffix("._component_"), overrides)
         if value is None and "." in key:
             path, last = key.rsplit(".", 1)
             OmegaConf.select(config, path).pop(last, None)
@@ -60,9 +60,9 @@ def compose(folder: Path) -> DictConfig:
     return config  # type: ignore[return-value]
 
 
-def _fit(config: Any, key: str, said: dict[str, Any]) -> None:
+def _fit(config: Any, key: str, overrides: dict[str, Any]) -> None:
     """Another optimizer need not know what our rendering says to AdamW (fused)."""
-    if key == "optimizer" and "optimizer.fused" not in said:
+    if key == "optimizer" and "optimizer.fused" not in overrides:
         config.optimizer.pop("fused", None)
 
 

@@ -99,8 +99,8 @@ def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:
     """
     usable = copy.deepcopy(config)
     OmegaConf.set_struct(usable, False)
-    if found := _verls_own(usable):  # what is unreadable to verl cannot be looked into
-        return found
+    if problems := _verls_own(usable):  # what is unreadable to verl cannot be looked into
+        return problems
     grader = check_data.reward(config)
     if isinstance(grader, NativeFault):
         return [grader]
@@ -108,10 +108,10 @@ def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:
         return []
     policy = check_data.model(config, "actor_rollout_ref")
     critic = check_data.model(config, "critic") if need_critic(usable) else None
-    found = [model for model in (policy, critic) if isinstance(model, NativeFault)]
+    problems = [model for model in (policy, critic) if isinstance(model, NativeFault)]
     if not isinstance(policy, NativeFault):
-        found += [*check_data.of_model(config, policy.config), *check_data.prompts(config, policy)]
-    return list(dict.fromkeys([*found, *check_data.golds(config, grader)]))
+        problems += [*check_data.of_model(config, policy.config), *check_data.prompts(config, policy)]
+    return list(dict.fromkeys([*problems, *check_data.golds(config, grader)]))
 
 
 def _verls_own(usable: DictConfig) -> list[NativeFault]:
@@ -129,7 +129,7 @@ def _verls_own(usable: DictConfig) -> list[NativeFault]:
         if tree == "critic" and not critic:
             continue
         node = OmegaConf.select(usable, tree)
-        for name in (one.rpartition(".")[2] for one in ADDED if one.startswith(f"{tree}.")):
+        for name in (key.rpartition(".")[2] for key in ADDED if key.startswith(f"{tree}.")):
             node.pop(name, None)  # read from the config itself; the dataclass has no such field
         if problem := _refusal(lambda node=node: omega_conf_to_dataclass(node)):
             wrong.append(_named(usable, tree, problem))
@@ -168,14 +168,14 @@ def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
     node = OmegaConf.select(usable, tree) if tree else usable
     keys = [key for key, value in leaves(node, f"{tree}." if tree else "") if "${" not in str(value)]
     words = set(re.findall(r"[a-z]+_\w+", problem))  # words that only a key can be
-    said = [key for key in keys if key.rpartition(".")[2] in words]
-    said.sort(key=lambda key: (not key.startswith("actor_rollout_ref."), len(key)))
-    return NativeFault(said[0] if said else tree, f"verl refuses it: {' '.join(problem.split())}")
+    named = [key for key in keys if key.rpartition(".")[2] in words]
+    named.sort(key=lambda key: (not key.startswith("actor_rollout_ref."), len(key)))
+    return NativeFault(named[0] if named else tree, f"verl refuses it: {' '.join(problem.split())}")
 
 
-def explain(found: Iterable[NativeFault], origins: Origins) -> list[str]:
+def explain(problems: Iterable[NativeFault], origins: Origins) -> list[str]:
     """One line for each fault: `file:line: our key: message` if origins knows the key or one above, else verl's key."""
-    return [_explained(one, origins) for one in found]
+    return [_explained(problem, origins) for problem in problems]
 
 
 def _explained(fault: NativeFault, origins: Origins) -> str:
@@ -184,5 +184,5 @@ def _explained(fault: NativeFault, origins: Origins) -> str:
         return f"verl.yaml: {fault.key}: {fault.message}"
     key = max(above, key=len)
     ours, where = origins[key]
-    theirs = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
-    return f"{where}: {ours}: {fault.message}{theirs}"
+    native = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
+    return f"{where}: {ours}: {fault.message}{native}"

@@ -104,7 +104,7 @@ def reward(config: DictConfig) -> NativeFault | adapter.Grader:
 def prompts(config: DictConfig, policy: Model) -> Faults:
     """Whether prompts enough are left: verl leaves out those that are too long."""
     limit, words = _at(config, "data.max_prompt_length"), _at(config, "data.apply_chat_template_kwargs") or {}
-    for split, key, wanted in (
+    for split, key, required in (
         ("train", "data.train_files", _at(config, "data.train_batch_size")),
         ("validation", "data.val_files", 1),
     ):
@@ -124,11 +124,11 @@ def prompts(config: DictConfig, policy: Model) -> Faults:
         if over and not _at(config, "data.filter_overlong_prompts"):
             why = f"must be true: {over} of {len(texts)} prompts would be truncated from the left"
             yield NativeFault("data.filter_overlong_prompts", why)
-        if len(texts) - over < wanted:
-            named = "data.max_prompt_length" if over else key if wanted == 1 else "data.train_batch_size"
+        if len(texts) - over < required:
+            named = "data.max_prompt_length" if over else key if required == 1 else "data.train_batch_size"
             remedy = f"take {max(counts)}, or other rows" if over else "add rows, or take a smaller batch"
             why = f"{len(texts) - over} of {len(texts)} prompts are left ({over} have more than {limit} tokens)"
-            yield NativeFault(named, f"{why}, less than the {wanted} that are needed: {remedy}")
+            yield NativeFault(named, f"{why}, less than the {required} that are needed: {remedy}")
 
 
 def _rows(config: DictConfig, key: str) -> list[dict[str, Any]]:
@@ -154,11 +154,11 @@ def golds(config: DictConfig, grader: adapter.Grader) -> Faults:
                 problems[once] = why and f"{row.get('id', f'row {number}')} ({str(gold)[:60]!r}: {why[:200]})"
         if bad := [problem for problem in problems.values() if problem]:
             count = f"{len(bad)} of {len(problems)} reference answers cannot be used by the reward: "
-            said = count + "; ".join(bad[:SHOWN])
+            message = count + "; ".join(bad[:SHOWN])
             if key == "data.train_files":
-                yield NativeFault(key, f"{said}: drop these rows (the load step's check_gold does)")
+                yield NativeFault(key, f"{message}: drop these rows (the load step's check_gold does)")
             else:
-                print(f"validation: {said}", flush=True)
+                print(f"validation: {message}", flush=True)
 
 
 def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:

@@ -157,8 +157,8 @@ def _attention_without_flash(modeling: ModuleType) -> None:
 
     @functools.wraps(check)
     def sdpa_instead(self: Any, attn_implementation: str | None, *args: Any, **kwargs: Any) -> Any:
-        wanted = "sdpa" if attn_implementation == "flash_attention_2" else attn_implementation
-        return check(self, wanted, *args, **kwargs)
+        implementation = "sdpa" if attn_implementation == "flash_attention_2" else attn_implementation
+        return check(self, implementation, *args, **kwargs)
 
     model._check_and_adjust_attn_implementation = sdpa_instead
 

@@ -120,8 +120,8 @@ class TransformersServer:
             while self.waiting:
                 await self._quiet()
                 batch, self.waiting = self.waiting[:MOST_AT_ONCE], self.waiting[MOST_AT_ONCE:]
-                found = await asyncio.to_thread(decode, self.model, [waiting.request for waiting in batch])
-                for waiting, completion in zip(batch, found, strict=True):
+                decoded = await asyncio.to_thread(decode, self.model, [waiting.request for waiting in batch])
+                for waiting, completion in zip(batch, decoded, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(completion)
         except BaseException as error:  # nobody awaits this task: all who wait for an answer must hear of it

@@ -102,7 +102,7 @@ def choices() -> dict[str, tuple[Any, ...]]:
     actor, critic, rollout = "actor_rollout_ref.actor", "critic", "actor_rollout_ref.rollout"
     importlib.import_module("verl.experimental.reward_loop.reward_manager")  # registers them
     aggregations = tuple(dict.fromkeys([*AGGREGATION.values(), "token-sum", "seq-mean-token-sum"]))
-    found: dict[str, tuple[Any, ...]] = {
+    table: dict[str, tuple[Any, ...]] = {
         "model_engine": ("dp",),
         "algorithm.adv_estimator": tuple(sorted(map(_plain, core_algos.ADV_ESTIMATOR_REGISTRY))),
         "algorithm.kl_ctrl.type": ("fixed", "adaptive"),
@@ -121,7 +121,7 @@ def choices() -> dict[str, tuple[Any, ...]]:
         "trainer.v1.trainer_mode": ("sync", "colocate_async", "separate_async"),
     }
     for role in (actor, critic):
-        found |= {
+        table |= {
             f"{role}.strategy": ("fsdp", "fsdp2"),
             f"{role}.loss_agg_mode": aggregations,
             f"{role}.optim.lr_scheduler_type": ("constant", "cosine"),
@@ -129,25 +129,25 @@ def choices() -> dict[str, tuple[Any, ...]]:
             f"{role}.checkpoint.load_contents": ("model", "optimizer", "extra", "hf_model"),
         }
     for engine in (f"{actor}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp"):
-        found[f"{engine}.model_dtype"] = PRECISIONS
-    return found
+        table[f"{engine}.model_dtype"] = PRECISIONS
+    return table
 
 
 def known(defaults: DictConfig) -> Known:
     """Every key that verl, or our plugin in it, reads: `defaults`, and what their dataclasses have besides."""
-    found = Known()
+    tree = Known()
     resolved = OmegaConf.to_container(defaults, resolve=True, throw_on_missing=False)
     assert isinstance(resolved, dict)
-    _walk({key: value for key, value in resolved.items() if key not in LEGACY}, None, "", found)
+    _walk({key: value for key, value in resolved.items() if key not in LEGACY}, None, "", tree)
     for key, kind in {**ADDED, **TYPES}.items():
-        found.keys[key] = Spec(kind)
+        tree.keys[key] = Spec(kind)
     for key, values in choices().items():
         many = key.endswith(("_contents", ".logger"))
-        found.keys[key] = dataclasses.replace(found.keys[key], choices=values, many=many)
-    return found
+        tree.keys[key] = dataclasses.replace(tree.keys[key], choices=values, many=many)
+    return tree
 
 
-def _walk(node: dict[str, Any], cls: type | None, prefix: str, found: Known) -> None:
+def _walk(node: dict[str, Any], cls: type | None, prefix: str, tree: Known) -> None:
     """Keys of a mapping in the defaults, whose dataclass is `cls` where it becomes one."""
     cls = _target(node) or cls
     hints = typing.get_type_hints(cls) if cls else {}
@@ -157,26 +157,30 @@ def _walk(node: dict[str, Any], cls: type | None, prefix: str, found: Known) -> 
         key, hint = f"{prefix}{name}", hints.get(name)
         if isinstance(value, dict):
             if not value or _is_mapping(hint):
-                found.free.append(key)
-            _walk(value, _dataclass(hint), f"{key}.", found)
+                tree.free.append(key)
+            _walk(value, _dataclass(hint), f"{key}.", tree)
         else:
-            found.keys[key] = Spec(_kind(hint) if hint is not None else _kind_of(value))
+            tree.keys[key] = Spec(_kind(hint) if hint is not None else _kind_of(value))
     if cls:
-        _more(cls, hints, set(node), prefix, found)
+        _more(cls, hints, set(node), prefix, tree)
 
 
-def _more(cls: type, hints: dict[str, Any], given: set[str], prefix: str, found: Known) -> None:
+def _more(cls: type, hints: dict[str, Any], given: set[str], prefix: str, tree: Known) -> None:
     """Fields of a dataclass that the defaults do not name, less those that verl sets itself."""
-    for one in dataclasses.fields(cls):
-        if one.name in given or one.name in INTERNAL or one.name in getattr(cls, "_mutable_fields", ()):
+    for attribute in dataclasses.fields(cls):
+        if (
+            attribute.name in given
+            or attribute.name in INTERNAL
+            or attribute.name in getattr(cls, "_mutable_fields", ())
+        ):
             continue
-        key, hint = f"{prefix}{one.name}", hints[one.name]
+        key, hint = f"{prefix}{attribute.name}", hints[attribute.name]
         if inner := _dataclass(hint):
-            _more(inner, typing.get_type_hints(inner), set(), f"{key}.", found)
+            _more(inner, typing.get_type_hints(inner), set(), f"{key}.", tree)
         elif _is_mapping(hint):
-            found.free.append(key)
+            tree.free.append(key)
         else:
-            found.keys[key] = Spec(_kind(hint))
+            tree.keys[key] = Spec(_kind(hint))
 
 
 def _target(node: dict[str, Any]) -> type | None:
@@ -192,16 +196,23 @@ def _alternatives(hint: Any) -> list[Any]:
 
 
 def _dataclass(hint: Any) -> type | None:
-    return next((one for one in _alternatives(hint) if isinstance(one, type) and dataclasses.is_dataclass(one)), None)
+    return next(
+        (
+            hint_class
+            for hint_class in _alternatives(hint)
+            if isinstance(hint_class, type) and dataclasses.is_dataclass(hint_class)
+        ),
+        None,
+    )
 
 
 def _is_mapping(hint: Any) -> bool:
-    return any(one is dict or typing.get_origin(one) is dict for one in _alternatives(hint))
+    return any(alternative is dict or typing.get_origin(alternative) is dict for alternative in _alternatives(hint))
 
 
 def _kind(hint: Any) -> str:
     """The name of a type as far as YAML can tell types apart."""
-    kinds = [one for one in _alternatives(hint) if one is not type(None)]
+    kinds = [alternative for alternative in _alternatives(hint) if alternative is not type(None)]
     return kinds[0].__name__ if len(kinds) == 1 and kinds[0] in NUMBERS else "any"
 
 
@@ -221,9 +232,9 @@ def _line(spec: Spec) -> str:
 
 def text() -> str:
     """The file, one line per key."""
-    found = known(reference())
-    keys = ",\n".join(f'  "{key}": {_line(spec)}' for key, spec in sorted(found.keys.items()))
-    free = ",\n".join(f'  "{key}"' for key in sorted(found.free))
+    tree = known(reference())
+    keys = ",\n".join(f'  "{key}": {_line(spec)}' for key, spec in sorted(tree.keys.items()))
+    free = ",\n".join(f'  "{key}"' for key in sorted(tree.free))
     legacy = ",\n".join(f'  "{old}": "{new}"' for old, new in LEGACY.items())
     return f'{{\n "keys": {{\n{keys}\n }},\n "free": [\n{free}\n ],\n "legacy": {{\n{legacy}\n }}\n}}\n'
 

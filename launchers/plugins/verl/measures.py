@@ -72,36 +72,36 @@ def scores_of(batch: Any) -> np.ndarray:
 
 
 def measured(
-    scores: np.ndarray, lengths: np.ndarray, allowed: int, told: Mapping[str, Sequence[Any]]
+    scores: np.ndarray, lengths: np.ndarray, allowed: int, extra: Mapping[str, Sequence[Any]]
 ) -> dict[str, float]:
     """Our metrics of B completions.
 
     scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. told: columns of B values: `uid`,
     the completion's prompt, and what the reward function said: acc, outcome, part_<name> (None: not computed).
     """
-    found = {"outcome/at_limit": float(np.mean(lengths >= allowed))}
-    same = zero_variance(scores, told["uid"])
+    metrics = {"outcome/at_limit": float(np.mean(lengths >= allowed))}
+    same = zero_variance(scores, extra["uid"])
     if same is not None:
-        found["groups/zero_variance"] = same
-    for key, values in told.items():
+        metrics["groups/zero_variance"] = same
+    for key, values in extra.items():
         computed = [float(value) for value in values if value is not None] if key.startswith("part_") else []
         if computed:
-            found[f"reward/part/{key.removeprefix('part_')}"] = float(np.mean(computed))
-    outcomes = np.asarray(told.get("outcome", ()), dtype=object)
+            metrics[f"reward/part/{key.removeprefix('part_')}"] = float(np.mean(computed))
+    outcomes = np.asarray(extra.get("outcome", ()), dtype=object)
     if len(outcomes):
-        found |= {f"outcome/{name}": float(np.mean(outcomes == name)) for name in OUTCOMES}
-    if "acc" in told:
-        found |= _by_accuracy(np.asarray(told["acc"], dtype=float), outcomes, lengths)
-    return found
+        metrics |= {f"outcome/{name}": float(np.mean(outcomes == name)) for name in OUTCOMES}
+    if "acc" in extra:
+        metrics |= _by_accuracy(np.asarray(extra["acc"], dtype=float), outcomes, lengths)
+    return metrics
 
 
 def _by_accuracy(acc: np.ndarray, outcomes: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    found = {"accuracy/train": float(acc.mean())}
+    values = {"accuracy/train": float(acc.mean())}
     graded = ~np.isin(outcomes.astype(str), ("error", "timeout")) if len(outcomes) else np.ones(len(acc), bool)
     for name, chosen in (("right", acc >= FULL_MARKS), ("wrong", acc < FULL_MARKS)):
         if (chosen & graded).any():
-            found[f"response_length/{name}"] = float(lengths[chosen & graded].mean())
-    return found
+            values[f"response_length/{name}"] = float(lengths[chosen & graded].mean())
+    return values
 
 
 def zero_variance(scores: np.ndarray, groups: Sequence[Hashable]) -> float | None:

@@ -65,7 +65,7 @@ def reduce_loss(
     losses: Tensor,
     mask: Tensor | None = None,
     how: Reduction = "token_mean",
-    whole: Whole = ALONE,
+    scope: Whole = ALONE,
     length: float | None = None,
 ) -> Tensor:
     """(B, T) losses to a scalar.
@@ -77,7 +77,7 @@ def reduce_loss(
     """
     weights = _mask(losses, mask)
     if how == "token_mean":
-        return (losses * weights).sum() / _at_least_one(whole.tokens, weights.sum()) * whole.ranks
+        return (losses * weights).sum() / _at_least_one(scope.tokens, weights.sum()) * scope.ranks
     per_row, tokens = (losses * weights).sum(-1), weights.sum(-1)
     if how == "sequence_mean":
         per_row = per_row / tokens.clamp(min=1)
@@ -85,7 +85,7 @@ def reduce_loss(
         raise ValueError("fixed_length needs the length to divide by (verl: actor.loss_scale_factor)")
     else:
         per_row = per_row / length
-    return per_row.sum() / _at_least_one(whole.sequences, (tokens > 0).sum()) * whole.ranks
+    return per_row.sum() / _at_least_one(scope.sequences, (tokens > 0).sum()) * scope.ranks
 
 
 def _at_least_one(given: float | Tensor | None, counted: Tensor) -> float | Tensor:

@@ -91,8 +91,8 @@ def _loss(name: str, reduction: ours.Reduction) -> Callable[..., tuple[Tensor, d
         if rollout_is_weights is not None:  # verl's correction for a rollout engine that computes differently
             losses = losses * rollout_is_weights
         parts = config.global_batch_info
-        whole = ours.Whole(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
-        total = ours.reduce_loss(losses, response_mask, reduction, whole, config.loss_scale_factor)
+        scope = ours.Whole(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
+        total = ours.reduce_loss(losses, response_mask, reduction, scope, config.loss_scale_factor)
         below, above = ours.clip_shares(ratio, advantages, low, high, response_mask).tolist()
         drift = ours.masked_mean(ours.kl_k1(old_log_prob, log_prob), response_mask).item()
         metrics = {"actor/pg_clipfrac": above, "actor/pg_clipfrac_lower": below, "actor/ppo_kl": drift}
@@ -137,10 +137,10 @@ def _estimator(scaling: ours.Scaling, over_batch: bool) -> Callable[..., tuple[T
         mask = response_mask.to(per_token.dtype)
         scores = ours.finite("the batch's scores", per_token.sum(-1))
         scores, counted = _truncation(scores, mask, config)
-        found = ours.advantages(
+        advantages = ours.advantages(
             scores, list(index), mask, scaling, over_batch, token_level_rewards - per_token, counted
         )
-        return found, found
+        return advantages, advantages
 
     return estimate
 

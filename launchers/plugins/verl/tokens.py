@@ -27,13 +27,13 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
     tokenizer = hf_tokenizer(place)
     data = OmegaConf.merge(config.data, {"filter_overlong_prompts": False})
     rows = RLHFDataset(str(data.train_files), tokenizer, data)
-    found = Inspection(
+    inspection = Inspection(
         tokens.settings(folder), "the model's own", own_template.vocabulary(tokenizer, place, None), len(rows)
     )
     for at in tokens.spread(len(rows)):
         chat = rows.dataframe[at][data.prompt_key]
-        own = own_template.rendered(tokenizer, chat, found) if found.compares else None
-        if found.problems.get("other"):
+        own = own_template.rendered(tokenizer, chat, inspection) if inspection.compares else None
+        if inspection.problems.get("other"):
             break
         ids = tokenizer.apply_chat_template(
             chat,
@@ -43,8 +43,8 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
             **(data.get("apply_chat_template_kwargs") or {}),
         )
         seen = Rendered(ids, [False] * len(ids))
-        found.add(at, chat, seen, own=own)
-    return found.write(folder)
+        inspection.add(at, chat, seen, own=own)
+    return inspection.write(folder)
 
 
 def main(argv: Sequence[str]) -> int:

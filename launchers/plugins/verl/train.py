@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> int:
             print(f"error: {problem}", flush=True)
             return 2
         pin_model(folder, config)
-        if found := check.faults(config):
-            for line in check.explain(found, json.loads((folder / "origins.json").read_text())):
+        if problems := check.faults(config):
+            for line in check.explain(problems, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
             return 2
         if faults := tokens.inspected(folder, config):
@@ -68,12 +68,12 @@ def main(argv: Sequence[str]) -> int:
 
 def pin_model(folder: Path, config: Any) -> None:
     """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
-    if not (wanted := _read(folder / "model.json")):
+    if not (pinned := _read(folder / "model.json")):
         return
     from huggingface_hub import constants, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
-    path = snapshot_download(wanted["model"], revision=wanted["revision"], local_files_only=offline)
+    path = snapshot_download(pinned["model"], revision=pinned["revision"], local_files_only=offline)
     for role in (config.actor_rollout_ref, config.critic):
         role.model.path = path
 
@@ -206,19 +206,19 @@ def _note_adapters(folder: Path, actor: Path) -> None:
 
     model = OmegaConf.load(folder / "verl.yaml").actor_rollout_ref.model
     if model.lora_rank:
-        said = {"r": model.lora_rank, "lora_alpha": model.lora_alpha, "task_type": "CAUSAL_LM"}
-        (actor / "lora_train_meta.json").write_text(json.dumps(said))
+        adapter_config = {"r": model.lora_rank, "lora_alpha": model.lora_alpha, "task_type": "CAUSAL_LM"}
+        (actor / "lora_train_meta.json").write_text(json.dumps(adapter_config))
 
 
-def _merge_adapters(whole: Path) -> None:
+def _merge_adapters(folder: Path) -> None:
     """verl's merger leaves the base model and its adapters apart: the trained model is both."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(whole, dtype="auto")
-    model = PeftModel.from_pretrained(base, str(whole / "lora_adapter")).merge_and_unload()
-    model.save_pretrained(whole)
-    shutil.rmtree(whole / "lora_adapter")
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    model = PeftModel.from_pretrained(base, str(folder / "lora_adapter")).merge_and_unload()
+    model.save_pretrained(folder)
+    shutil.rmtree(folder / "lora_adapter")
 
 
 def _chosen(folder: Path) -> int:

@@ -56,10 +56,10 @@ def _example(example: Json) -> str:
 def _said(manifest: Json) -> list[str]:
     """What a step says of its rows in numbers: who labelled or rewrote them, and what that cost."""
     counts, cost = manifest.get("counts") or {}, manifest.get("cost") or {}
-    said = [", ".join(f"{count(n)} {what}" for what, n in Counter(counts).most_common())]
+    parts = [", ".join(f"{count(n)} {what}" for what, n in Counter(counts).most_common())]
     paid = [f"{cost['usd']:,.2f} dollars"] if "usd" in cost else []
     paid += [f"{count(cost[name])} {name.replace('_', ' ')}" for name in COUNTED if name in cost]
-    return [*(said if manifest.get("kind") in TOLD and counts else []), *([", ".join(paid)] if paid else [])]
+    return [*(parts if manifest.get("kind") in TOLD and counts else []), *([", ".join(paid)] if paid else [])]
 
 
 def difficulty(steps: Sequence[Json]) -> str:
@@ -68,7 +68,7 @@ def difficulty(steps: Sequence[Json]) -> str:
     Empty where nothing measured it: the labels' own counts then say all.
     """
     measured, labelled = (
-        sum((Counter(one.get("counts") or {}) for one in steps if one.get("kind") == kind), Counter[str]())
+        sum((Counter(step.get("counts") or {}) for step in steps if step.get("kind") == kind), Counter[str]())
         for kind in ("difficulty", "label")
     )
     if not measured:
@@ -83,19 +83,19 @@ def mixture(manifest: Json) -> list[Json]:
     """Of a step `mix`: for each category and source the rows, their share, and how many were asked for ("" for all)."""
     if manifest.get("kind") != "mix":
         return []
-    found: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {}
     for label, n in (manifest.get("counts") or {}).items():
         category, _, source = label.partition(": ")
-        found.setdefault(category, Counter())[source] = n
+        counts.setdefault(category, Counter())[source] = n
     total = manifest.get("rows_out") or 1
     rows = []
     for category, part in ((manifest.get("params") or {}).get("parts") or {}).items():
         sources = part.get("sources") or []
         each = sources if isinstance(sources, dict) else {}
         asked = part.get("n") or sum(each.values())
-        mine = found.get(category, Counter())
-        rows.append(_share(category, "", asked, sum(mine.values()), total))
-        rows += [_share("", source, each.get(source), mine[source], total) for source in sources]
+        category_counts = counts.get(category, Counter())
+        rows.append(_share(category, "", asked, sum(category_counts.values()), total))
+        rows += [_share("", source, each.get(source), category_counts[source], total) for source in sources]
     return rows
 
 

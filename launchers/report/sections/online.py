@@ -64,22 +64,22 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
 
 def notes(run: Results) -> list[str]:
     """Sentences for the top of the page: trainings that ended early or learned nothing."""
-    found = []
+    lines = []
     for name, training in run.online.items():
         whose = "Training" if name == "train" else f"Training of the control {name}"
         if training.stopped:
-            said = training.stopped
-            best = f" Its best validation was at step {said['best_step']}." if said.get("best_step") else ""
-            found.append(f"{whose} ended early at step {said.get('step')}: {said.get('why')}.{best}")
-        found += [f"{whose} {note}." for note in training.notes]
+            stop = training.stopped
+            best = f" Its best validation was at step {stop['best_step']}." if stop.get("best_step") else ""
+            lines.append(f"{whose} ended early at step {stop.get('step')}: {stop.get('why')}.{best}")
+        lines += [f"{whose} {note}." for note in training.notes]
         sizes = [size for _, size in training.first_of("sampler/effective_sample_size")]
         if sizes and statistics.median(sizes) < FEW_EFFECTIVE:
-            found.append(
+            lines.append(
                 f"{whose}: sampler and trainer disagree; the effective sample size is "
                 f"{100 * statistics.median(sizes):.0f} % in the median of the steps. Set algorithm.correction: token, "
                 "or let both compute in one precision."
             )
-    return found
+    return lines
 
 
 def _label(name: str) -> str:
@@ -112,45 +112,45 @@ def _tenths(curve: Sequence[Point]) -> tuple[float, float]:
 def facts(run: Results) -> list[tuple[str, str]]:
     """What was optimised and how, as (term, description); what is not known is left out."""
     recipe, own = run.recipe, run.online.get("train")
-    rollout, train, said = (recipe.get(key) or {} for key in ("rollout", "train", "algorithm"))
-    found = []
+    rollout, train, algorithm = (recipe.get(key) or {} for key in ("rollout", "train", "algorithm"))
+    terms = []
     if own:
         planned = own.planned or (run.plan.get("steps") or {}).get("planned")
-        found.append(("Steps", f"{count(own.last)} of {count(planned)}" if planned else count(own.last)))
+        terms.append(("Steps", f"{count(own.last)} of {count(planned)}" if planned else count(own.last)))
     if rollout.get("prompts") and rollout.get("samples"):
         completions = rollout["prompts"] * rollout["samples"]
         updates = completions // train["global_batch"] if train.get("global_batch") else 0
         asked = f"{rollout['prompts']} prompts × {rollout['samples']} completions = {count(completions)}"
-        found.append(("A step", asked + (f", {updates} update{'s' * (updates > 1)}" if updates else "")))
+        terms.append(("A step", asked + (f", {updates} update{'s' * (updates > 1)}" if updates else "")))
     if train.get("learning_rate"):
-        found.append(("Learning rate", f"{train['learning_rate']:g}, {train.get('schedule') or ''}".strip(", ")))
+        terms.append(("Learning rate", f"{train['learning_rate']:g}, {train.get('schedule') or ''}".strip(", ")))
     if reward := (recipe.get("reward") or {}).get("name"):
-        found.append(("Reward", str(reward)))
-    if said.get("loss"):
-        low, high = said.get("clip_low"), said.get("clip_high")
+        terms.append(("Reward", str(reward)))
+    if algorithm.get("loss"):
+        low, high = algorithm.get("clip_low"), algorithm.get("clip_high")
         clip = f"; ratios within {1 - low:g} and {1 + high:g}" if low is not None and high is not None else ""
-        found.append(("Loss", LOSSES.get(said["loss"], str(said["loss"])) + clip))
-    if said.get("advantages"):
-        found.append(("Advantages", ADVANTAGES.get(said["advantages"], str(said["advantages"]))))
-    if said.get("kl"):
-        found.append(("KL", _kl(said)))
-    if said.get("truncated"):
-        penalty = f"{said.get('truncated_penalty') or 0:+g}".replace("-", "\N{MINUS SIGN}")
+        terms.append(("Loss", LOSSES.get(algorithm["loss"], str(algorithm["loss"])) + clip))
+    if algorithm.get("advantages"):
+        terms.append(("Advantages", ADVANTAGES.get(algorithm["advantages"], str(algorithm["advantages"]))))
+    if algorithm.get("kl"):
+        terms.append(("KL", _kl(algorithm)))
+    if algorithm.get("truncated"):
+        penalty = f"{algorithm.get('truncated_penalty') or 0:+g}".replace("-", "\N{MINUS SIGN}")
         words = {
             "keep": "count like any other",
             "mask": "are left out of the loss",
             "penalise": f"have {penalty} added to their reward",
         }
-        what = words.get(said["truncated"], str(said["truncated"]))
-        found.append(("At the limit", f"completions that reach the limit {what}"))
-    return found
+        what = words.get(algorithm["truncated"], str(algorithm["truncated"]))
+        terms.append(("At the limit", f"completions that reach the limit {what}"))
+    return terms
 
 
-def _kl(said: Json) -> str:
-    if said["kl"] == "none":
+def _kl(algorithm: Json) -> str:
+    if algorithm["kl"] == "none":
         return "none: the distance to the initial model is neither charged nor measured"
-    where = {"reward": "k1 in the reward", "loss": "k3 in the loss"}.get(said["kl"], str(said["kl"]))
-    return f"to the initial model, {where}, coefficient {said.get('kl_coef') or 0:g}"
+    where = {"reward": "k1 in the reward", "loss": "k3 in the loss"}.get(algorithm["kl"], str(algorithm["kl"]))
+    return f"to the initial model, {where}, coefficient {algorithm.get('kl_coef') or 0:g}"
 
 
 def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]:
@@ -175,19 +175,19 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
         return [_series(name, _curve(looks[name]), t.first_of(*metrics), scale) for name, t in run.online.items()]
 
     recipe = run.recipe
-    said, limits, train = recipe.get("algorithm") or {}, recipe.get("rollout") or {}, recipe.get("train") or {}
-    summed = said.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
+    algorithm, limits, train = recipe.get("algorithm") or {}, recipe.get("rollout") or {}, recipe.get("train") or {}
+    summed = algorithm.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
     for panel in accuracy(run, looks):
         add(*panel)
     for task in dict.fromkeys(task for t in run.online.values() for task in t.validation_rewards):
-        found = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
-        add(f"Reward on {task}", "mean, validation", found)
+        series = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
+        add(f"Reward on {task}", "mean, validation", series)
     add("Second judge", "mean, the validation's samples", _dots(run, looks, "second_judge"))
     reward = (run.recipe.get("reward") or {}).get("name")
     unit = f"{reward}, mean of a step's completions" if reward else "mean of a step's completions"
     add("Reward", unit, runs("critic/score/mean", "critic/rewards/mean"))
     per_token = "nats, summed as in the loss" if summed else "nats per token"
-    unit = "nats per token" if said.get("kl") == "reward" else per_token
+    unit = "nats per token" if algorithm.get("kl") == "reward" else per_token
     add("KL to the initial model", unit, runs("actor/kl_loss", "actor/reward_kl_penalty"), zero=True)
     entropy = "nats per token" if "actor/entropy" in own.curves else per_token
     add("Entropy", entropy, runs("actor/entropy", "actor/entropy_loss"), zero=True)
@@ -230,11 +230,11 @@ def accuracy(run: Results, looks: dict[str, Look]) -> list[tuple[str, str, list[
         curves = run.online["train"].validations
         dots = [_series(task, _tone(i, "o", "●", 1), curves[task], 100) for i, task in enumerate(tasks)]
         return [("Accuracy", "%", [replaced(line, "training") for line in training] + dots, False, True)]
-    found = [("Accuracy on training prompts", "%", training, False, False)]
+    panels_of = [("Accuracy on training prompts", "%", training, False, False)]
     for task in tasks:
         lines = [_series(n, looks[n], t.validations.get(task, []), 100) for n, t in run.online.items()]
-        found.append((f"Accuracy on {task}", "%, validation", lines, False, False))
-    return found
+        panels_of.append((f"Accuracy on {task}", "%, validation", lines, False, False))
+    return panels_of
 
 
 def replaced(line: Series, name: str) -> Series:
@@ -251,36 +251,36 @@ def _tone(i: int, marker: str, glyph: str, first: int = 0) -> Look:
 
 def lengths(run: Results, looks: dict[str, Look]) -> list[Series]:
     """Mean tokens: of this run also of right and of wrong completions."""
-    found = [
+    series = [
         _series(n, _curve(looks[n]), t.first_of("response_length/mean")) for n, t in run.online.items() if n != "train"
     ]
     if own := run.online.get("train"):
         parts = {"all": _curve(looks["train"])} | {p: Look(p, "", DASHES, dashed=True) for p in ("right", "wrong")}
         curves = {part: own.first_of(f"response_length/{'mean' if part == 'all' else part}") for part in parts}
-        found = [_series(part, look, curves[part]) for part, look in parts.items()] + found
-    return found
+        series = [_series(part, look, curves[part]) for part, look in parts.items()] + series
+    return series
 
 
 def reward_parts(run: Results, own: Training) -> list[Series]:
     """This run's parts of a combined reward, with their weights."""
     asked = ((run.recipe.get("reward") or {}).get("params") or {}).get("parts") or []
     weights = {p.get("name") or p.get("reward"): p.get("weight", 1) for p in asked if isinstance(p, dict)}
-    found = []
+    parts = []
     for i, (part, points) in enumerate(own.below("reward/part/").items()):
         weight = weights.get(part)
         name = part if weight is None else f"{part} × {weight:g}" if weight else f"{part}, only watched"
-        found.append(_series(name, _tone(i, "", LINE), points))
-    return found if len(found) > 1 else []
+        parts.append(_series(name, _tone(i, "", LINE), points))
+    return parts if len(parts) > 1 else []
 
 
 def outcomes(own: Training) -> list[tuple[str, float, float]]:
     """(outcome, percent in the first tenth of the training, percent in the last), those that never came left out."""
-    found = []
+    shares = []
     for name, curve in own.below("outcome/").items():
         if name != "at_limit" and any(share for _, share in curve):
             first, last = _tenths(curve)
-            found.append((name, 100 * first, 100 * last))
-    return sorted(found, key=lambda row: (-row[2], -row[1], row[0]))
+            shares.append((name, 100 * first, 100 * last))
+    return sorted(shares, key=lambda row: (-row[2], -row[1], row[0]))
 
 
 def step_time(own: Training) -> Json | None:
@@ -289,16 +289,16 @@ def step_time(own: Training) -> Json | None:
     if not timers.get("step"):
         return None
     testing = timers.get("testing", {})  # the one timer outside the step
-    whole = {at: seconds + testing.get(at, 0) for at, seconds in timers["step"].items()}
-    spent = sum(whole.values()) or 1
+    totals = {at: seconds + testing.get(at, 0) for at, seconds in timers["step"].items()}
+    spent = sum(totals.values()) or 1
     rows: list[Json] = []
     for name, tone, keys in PARTS_OF_A_STEP:
-        taken = {at: sum(timers.get(key, {}).get(at, 0) for key in keys) for at in whole}
+        taken = {at: sum(timers.get(key, {}).get(at, 0) for key in keys) for at in totals}
         seconds = [value for value in taken.values() if value > 0]
         if seconds:
-            rows.append(_row(name, tone, seconds, spent, len(whole)))
-        whole = {at: left - taken[at] for at, left in whole.items()}
-    rows.append(_row("the rest", "muted", [max(0.0, left) for left in whole.values()], spent, len(whole)))
+            rows.append(_row(name, tone, seconds, spent, len(totals)))
+        totals = {at: left - taken[at] for at, left in totals.items()}
+    rows.append(_row("the rest", "muted", [max(0.0, left) for left in totals.values()], spent, len(totals)))
     waited = own.curves.get(WAITED)
     speed = own.curves.get("perf/throughput")
     return {

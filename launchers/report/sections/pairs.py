@@ -24,7 +24,7 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
     if not run.pairs:
         return None
     return {"runs": [(_label(name), looks[name], _said(curves)) for name, curves in run.pairs.items()],
-            "panels": [panel for one in PANELS if (panel := _panel(run, looks, *one))]}  # fmt: skip
+            "panels": [panel for arguments in PANELS if (panel := _panel(run, looks, *arguments))]}  # fmt: skip
 
 
 def _panel(run: Results, looks: dict[str, Look], key: str, title: str, unit: str, scale: int) -> Json | None:

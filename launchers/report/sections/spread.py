@@ -19,32 +19,32 @@ def section(run: Results) -> list[Json]:
     return [
         {
             "name": name,
-            "said": [*_of_samples(found.get("samples") or {}), *_of_pairs(found.get("pairs") or {})],
+            "said": [*_of_samples(spread.get("samples") or {}), *_of_pairs(spread.get("pairs") or {})],
             "panels": [
                 {"title": title, "unit": unit, "plot": plots.bars(f"spread{at}-{key}", title, part[key], xlabel)}
-                for part in (found.get("samples") or {}, found.get("pairs") or {})
+                for part in (spread.get("samples") or {}, spread.get("pairs") or {})
                 for key, (title, unit, xlabel) in PANELS.items()
                 if key in part
             ],
         }
-        for at, (name, found) in enumerate(run.spreads.items())
+        for at, (name, spread) in enumerate(run.spreads.items())
     ]
 
 
-def _of_samples(found: Json) -> list[str]:
-    if not found:
+def _of_samples(spread: Json) -> list[str]:
+    if not spread:
         return []
     return [
-        f"{count(found['questions'])} questions, {count(found['samples'])} samples, "
-        f"{number(100 * found['pass_rate'])}\u00a0% right. All samples right: {count(found['all_right'])} questions; "
-        f"none right: {count(found['none_right'])}; all scores equal: {count(found['no_spread'])}."
+        f"{count(spread['questions'])} questions, {count(spread['samples'])} samples, "
+        f"{number(100 * spread['pass_rate'])}\u00a0% right. All samples right: {count(spread['all_right'])} questions; "
+        f"none right: {count(spread['none_right'])}; all scores equal: {count(spread['no_spread'])}."
     ]
 
 
-def _of_pairs(found: Json) -> list[str]:
-    if not found:
+def _of_pairs(spread: Json) -> list[str]:
+    if not spread:
         return []
     return [
-        f"{count(found['pairs'])} pairs, mean margin {number(found['margin'], 2)}; the preferred completions have "
-        f"{count(found['chosen_length'])} characters in the mean, the dispreferred {count(found['rejected_length'])}."
+        f"{count(spread['pairs'])} pairs, mean margin {number(spread['margin'], 2)}; the preferred completions have "
+        f"{count(spread['chosen_length'])} characters in the mean, the dispreferred {count(spread['rejected_length'])}."
     ]

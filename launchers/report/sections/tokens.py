@@ -30,10 +30,10 @@ def _inspected(run: Results) -> dict[str, Json]:
     return {"": run.object("train/tokens.json")} | controls
 
 
-def _counts(one: Json) -> str:
-    counts = one["counts"]
+def _counts(row: Json) -> str:
+    counts = row["counts"]
     return (
-        f"{one['trainer']}, template {one['template']}: {count(counts['sequences'])} sequences inspected, "
+        f"{row['trainer']}, template {row['template']}: {count(counts['sequences'])} sequences inspected, "
         f"{count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; longest {count(counts['longest'])}, "
         f"{count(counts.get('cut', 0))} truncated at max_length."
     )
