@@ -102,7 +102,7 @@ def _locate(
 ) -> Run:  # fmt: skip
     """The run of a recipe (to go on with or to make), or the run directory that `name` is.
 
-    `first`: what becomes of a run that the recipe starts from and that is not done yet.
+    `first`: what to do with a run that the recipe starts from and that is not done yet.
     """
     from launchers.run import directory as rundir
     from launchers.run import upstream as lineage

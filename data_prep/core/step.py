@@ -21,7 +21,7 @@ Scope = Literal["source", "shard", "split", "whole"]
 
 @dataclass(frozen=True)
 class Drop:
-    """A row that goes no further, and why. `reason` is a short constant that the manifest counts by.
+    """A row that is dropped, and why. `reason` is a short constant that the manifest counts by.
 
     `bad` marks a row that is itself at fault (not JSON, a field missing), unlike one that was merely not
     chosen; a pipeline aborts when the share of bad rows passes its `max_drop_share`.

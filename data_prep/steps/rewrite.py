@@ -5,7 +5,7 @@ r"""Sets a reasoning model's free text out as thought and solution, in the forma
 - rewrite: {format: sky_t1, model: Qwen/Qwen2.5-7B-Instruct}                       the same, served here by vLLM
 
 `explained: 20` asks of a solution that a seam shows for 20 words besides its heading and box, so that a bare
-"**Final Answer** \boxed{42}" teaches nobody to answer so; a program is its own explanation.
+"**Final Answer** \boxed{42}" does not teach that form of answer; a program is its own explanation.
 
 A model's rewriting is used only if it ended by itself, holds the format's marks once and in order, and keeps the
 thought: its length within `shortest` to `longest` of the original's, and at least `verbatim` of its characters in the

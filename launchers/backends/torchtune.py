@@ -168,7 +168,7 @@ class Torchtune:
         last = next(backwards(output / "trainer_log.jsonl"), None)
         if last is None:
             return None
-        facts = {ours: last[name] for ours, name in _TOLD.items() if name in last}
+        facts = {ours: last[name] for ours, name in _PROGRESS.items() if name in last}
         return Progress(last["current_steps"], last["total_steps"], facts)
 
     def reason(self, log: str) -> str:
@@ -176,7 +176,7 @@ class Torchtune:
         return shared.reason(log)
 
 
-_TOLD = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+_PROGRESS = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
 
 
 def _native_fault(kind: str, key: str, value: Any) -> str | None:

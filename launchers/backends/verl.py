@@ -193,7 +193,7 @@ class Verl:
             return None
         last = next((entry for path in _attempts(output) for entry in _backwards(path)), None)
         done = int(last["step"]) if last else 0
-        facts = {} if last is None else {ours: last["data"][key] for ours, key in _TOLD.items() if key in last["data"]}
+        facts = {} if last is None else {ours: last["data"][key] for ours, key in _PROGRESS.items() if key in last["data"]}
         return Progress(done, done if stopped and last else int(planned["steps"]), facts)
 
     def reason(self, log: str) -> str:
@@ -201,7 +201,7 @@ class Verl:
         return shared.reason(log)
 
 
-_TOLD = {
+_PROGRESS = {
     "reward": "critic/score/mean", "accuracy": "accuracy/train", "tokens": "response_length/mean",
     "zero_variance": "groups/zero_variance", "step_s": "timing_s/step",
 }  # fmt: skip

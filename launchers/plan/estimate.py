@@ -205,7 +205,7 @@ def _length(recipe: Recipe) -> int:
 def tokens_per_row(plan: Plan) -> float | None:
     """A row's mean length, guessed from its characters; None while the data are not made, and in online RL."""
     rows = plan.rows()
-    if not rows or is_online(plan.resolved.recipe):  # how long a policy's answers are, nobody knows
+    if not rows or is_online(plan.resolved.recipe):  # the length of a policy's answers is not known
         return None
     size = sum(path.stat().st_size for path in plan.main.dataset.glob("*.json*") if path.name != "dataset_info.json")
     return min(float(_length(plan.resolved.recipe)), size / rows / CHARACTERS_PER_TOKEN)

@@ -172,7 +172,7 @@ def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
         raise UserError(Fault(other.where, f"{name}.pipeline", f"no pipeline {other.value!r} here; {hint}"))
     begun = _whole(known, other.value, (*chain, name))
     if not isinstance(begun.value, list):
-        return begun  # no pipeline, which is told where it is read
+        return begun  # no pipeline: reported where it is read
     return Tree([*begun.value, *own_tree.value[1:]], own_tree.where)
 
 

@@ -46,7 +46,7 @@ def print_catalogue(rows: list[dict[str, Any]]) -> None:
 
 
 def origins(resolved: Resolved) -> dict[str, str]:
-    """Dotted key to where its value was written; keys that nobody wrote come from the schema's defaults."""
+    """Dotted key to where its value was written; keys that are not written come from the schema's defaults."""
     return {dotted(path): leaf.where for path, leaf in resolved.tree.leaves()}
 
 

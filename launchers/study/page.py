@@ -302,14 +302,14 @@ def settings(numbers: Numbers) -> Json:
     return {"shared": shared, "cells": cells}
 
 
-_UNTOLD = ("train.seed", "eval.before", "from_run", "extends", "expect", "reference", "controls")
+_NOT_SHOWN = ("train.seed", "eval.before", "from_run", "extends", "expect", "reference", "controls")
 
 
 def _flat(settings: Json, prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
-        if name in _UNTOLD or value is None or value in ({}, []):
+        if name in _NOT_SHOWN or value is None or value in ({}, []):
             continue
         if isinstance(value, dict):
             flat |= _flat(value, f"{name}.")

@@ -124,7 +124,7 @@ class TransformersServer:
                 for waiting, completion in zip(batch, decoded, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(completion)
-        except BaseException as error:  # nobody awaits this task: all who wait for an answer must hear of it
+        except BaseException as error:  # nothing awaits this task: its error is passed to every waiting request
             for waiting in [*batch, *self.waiting]:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(RuntimeError(f"sampling failed: {type(error).__name__}: {error}"))

@@ -1,4 +1,4 @@
-"""The report's page of rollouts: what was sampled as training went on, and what each part of the reward made of it.
+"""The report's page of rollouts: completions sampled during training, with the value of each part of the reward.
 
 Of a few steps over the run the completion with the highest score, the one with the lowest, and one that a hash draws:
 where a reward is being gamed, it is seen here.
