@@ -201,7 +201,7 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
     """(tasks, prompts, shown) of scored rows: results by task, one line per prompt, rows worth showing.
 
     Shown are the SHOWN right and SHOWN wrong rows whose ids hash lowest: the same rows whatever their order,
-    and the same random numbers for each prompt before and after training.
+    and the same prompts before and after training.
     """
     tasks: dict[str, list[Sample]] = {}
     shown: dict[bool, list[tuple[str, Row]]] = {True: [], False: []}

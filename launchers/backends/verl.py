@@ -193,7 +193,8 @@ class Verl:
             return None
         last = next((entry for path in _attempts(output) for entry in _backwards(path)), None)
         done = int(last["step"]) if last else 0
-        facts = {} if last is None else {ours: last["data"][key] for ours, key in _PROGRESS.items() if key in last["data"]}
+        data = {} if last is None else last["data"]
+        facts = {ours: data[key] for ours, key in _PROGRESS.items() if key in data}
         return Progress(done, done if stopped and last else int(planned["steps"]), facts)
 
     def reason(self, log: str) -> str:

@@ -2,7 +2,7 @@
 
     python -m launchers study min_o1 [--scale mini] [--seeds 0,1,2] [--only cell,cell] [--set key=value]
 
-`runs/studies/<family>/<time>-<hash>/` holds study.json (cells, runs, the state of each), report.html and logs/. The runs
+`runs/studies/<family>/<time>-<hash>/` holds study.json (cells, runs and their states), report.html and logs/. The runs
 themselves lie where `make <recipe>` would put them, so that what is finished is found again at no cost and what was
 killed goes on. A cell that fails is recorded with its reason; those that need it are blocked; the others go on.
 """
@@ -67,7 +67,10 @@ def warnings(study: Study) -> list[str]:
     count = len(study.file.seeds)
     if count >= FEW_SEEDS:
         return []
-    return [f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, chance differences between trainings look like effects"]
+    plural = "s" * (count > 1)
+    return [
+        f"{count} seed{plural}: with fewer than {FEW_SEEDS}, chance differences between trainings look like effects"
+    ]
 
 
 def execute(study: Study, out: Path) -> dict[str, Any]:
