@@ -69,7 +69,7 @@ def warnings(study: Study) -> list[str]:
         return []
     plural = "s" * (count > 1)
     return [
-        f"{count} seed{plural}: with fewer than {FEW_SEEDS}, chance differences between trainings look like effects"
+        f"{count} seed{plural}: with fewer than {FEW_SEEDS}, differences by chance look like effects"
     ]
 
 
