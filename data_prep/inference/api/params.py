@@ -134,7 +134,7 @@ class EndpointParams(CallParams):
 
     @model_validator(mode="after")
     def _elsewhere(self) -> Self:
-        here = (
+        own_keys = (
             "replicas",
             "engine",
             "sampling",
@@ -143,12 +143,14 @@ class EndpointParams(CallParams):
             "max_model_len",
             "gpu_memory_utilization",
         )
-        there = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
-        for name in there if self.base_url is None else here:
+        other_keys = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
+        for name in other_keys if self.base_url is None else own_keys:
             if getattr(self, name):
                 other = "sampling" if name == "extra_body" else "extra_body" if name == "sampling" else ""
                 which = (
-                    "an endpoint elsewhere: give its base_url" if name in there else "servers here, without base_url"
+                    "an endpoint elsewhere: give its base_url"
+                    if name in other_keys
+                    else "servers here, without base_url"
                 )
                 raise ValueError(f"{name} is for {which}{other and f'; {other} is meant'}, or leave {name} out")
         if self.base_url is not None:
@@ -205,7 +207,9 @@ class RepeatedParams(EndpointParams):
             sampling = Sampling(1, max(self.temperature, 0.7 if attempt else 0.0), max_tokens=self.max_tokens)
             seeds = [prompt_seed(self.seed, f"{ids[key]}\0{attempt}") for key in left]
             asked = [[{"role": "user", "content": messages(key)}] for key in left]
-            replies = asker.ask([Request(*one) for one in zip(asked, seeds, strict=True)], sampling) if left else []
+            replies = (
+                asker.ask([Request(*request) for request in zip(asked, seeds, strict=True)], sampling) if left else []
+            )
             for key, reply in zip(left, replies, strict=True):
                 if isinstance(reply, Failed):
                     failed[key] = as_drop(reply, ids[key])
@@ -317,7 +321,7 @@ def refuse_failures(outputs: Sequence[Any], total: int, params: EndpointParams, 
     `outputs` are the shard's results, with its Drops; `total` counts what was asked; `what` are they and their
     failure in words, `prompts failed`.
     """
-    drops = [one for one in outputs if isinstance(one, Drop) and one.reason.startswith("api_error")]
+    drops = [output for output in outputs if isinstance(output, Drop) and output.reason.startswith("api_error")]
     if len(drops) > params.max_error_share * total:
         raise LimitPassed(
             f"{params.base_url or params.model}: {len(drops):,} of {total:,} {what} after all retries, more than "

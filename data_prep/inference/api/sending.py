@@ -63,12 +63,12 @@ class Sender:
             )  # fmt: skip
         return self._sdks[url, key.name]
 
-    async def send(self, one: Call) -> Reply:
+    async def send(self, call: Call) -> Reply:
         """The reply to a call, tried again where its failure may pass. Raises DataError, and LimitPassed at the cap."""
         wait, failures, refusals = self.first_wait, 0, 0
         patience = RATE_PATIENCE * self.tries * len(self.pace.keys)
         while True:
-            reply = await self._attempt(one)
+            reply = await self._attempt(call)
             if not isinstance(reply, Failed) or reply.failure not in PASSING:
                 return reply
             if reply.failure == "rate_limited":  # the key rests, and there may be others
@@ -84,22 +84,22 @@ class Sender:
             await asyncio.sleep(spread if reply.wait is None else reply.wait + spread - wait / 2)
             wait = min(2 * wait, LONGEST_WAIT_S)
 
-    async def _attempt(self, one: Call) -> Reply:
+    async def _attempt(self, call: Call) -> Reply:
         """Send a call once, when limits and cap allow it, and write down its outcome."""
         from openai import APIConnectionError, APIStatusError
 
-        most = self.spend.most(one)
+        most = self.spend.most(call)
         async with self.spend.reserved(most) as written:
             try:
-                grant = await self.pace.acquire(one.tokens)
+                grant = await self.pace.acquire(call.tokens)
             except DataError as error:
                 raise DataError(f"{self.urls[0]}: {error}") from None
             number = self.journal.number()
-            sent = {"sent": number, "at": round(time.time(), 3), "key": grant.key.name, "most": one.tokens}
+            sent = {"sent": number, "at": round(time.time(), 3), "key": grant.key.name, "most": call.tokens}
             self.journal.note(sent if most is None else {**sent, "usd": most})
             written()
             try:
-                answer = await self._post(one, grant.key)
+                answer = await self._post(call, grant.key)
             except TimeoutError:
                 return Failed("timeout", f"no answer within {self.timeout:g} s")
             except APIStatusError as error:
@@ -125,12 +125,12 @@ class Sender:
             if (paid := self.spend.paid(used, most)) is not None:
                 end["usd"] = paid
             if replies.is_final(reply):
-                await self.journal.keep({"got": number, "name": one.name, "reply": reply_json(reply), **end})
+                await self.journal.keep({"got": number, "name": call.name, "reply": reply_json(reply), **end})
             elif used:
                 self.journal.note({"paid": number, **end})
             return reply
 
-    async def _post(self, one: Call, key: Key) -> Response:
+    async def _post(self, call: Call, key: Key) -> Response:
         """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors."""
         from httpx2 import Response
 
@@ -138,7 +138,7 @@ class Sender:
         self._busy[url] += 1
         try:
             async with asyncio.timeout(self.timeout):  # wait_for swallows a cancellation that meets an error
-                return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=one.body)
+                return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=call.body)
         finally:
             self._busy[url] -= 1
 
