@@ -90,4 +90,4 @@ def test_smallest_difference_is_where_a_t_test_begins_to_see(effect):
     for _ in range(400):
         a, b = ([rng.gauss(shift, 1) for _ in range(3)] for shift in (effect, 0.0))
         shown += abs(fmean(a) - fmean(b)) > study_stats.smallest_difference([a, b], 3)
-    assert 380 <= shown if effect else 8 <= shown <= 34
+    assert shown >= 380 if effect else 8 <= shown <= 34

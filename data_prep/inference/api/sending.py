@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
     from openai import APIStatusError, AsyncOpenAI
 
+REST_S = 10.0  # of a replica that refused a connection, before it is asked again
 RATE_PATIENCE = 2  # tries of each key that end in 429, to one of others: limits by the minute take minutes
 
 
@@ -48,6 +49,7 @@ class Sender:
     accepted: bool = False  # whether an answer has shown that the form of requests is accepted
     _warned: set[str] = field(default_factory=set)
     _busy: Counter[str] = field(default_factory=Counter)
+    _rests: dict[str, float] = field(default_factory=dict)  # until when, on the monotonic clock
     _sdks: dict[tuple[str, str], AsyncOpenAI] = field(default_factory=dict)
 
     def _sdk(self, key: Key, url: str) -> AsyncOpenAI:
@@ -131,14 +133,23 @@ class Sender:
             return reply
 
     async def _post(self, call: Call, key: Key) -> Response:
-        """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors."""
-        from httpx2 import Response
+        """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors.
 
-        url = min(self.urls, key=self._busy.__getitem__)
+        A replica whose connection failed is passed over for REST_S, while there is another.
+        """
+        from httpx2 import Response
+        from openai import APIConnectionError
+
+        now = time.monotonic()
+        ready = [url for url in self.urls if self._rests.get(url, now) <= now] or self.urls
+        url = min(ready, key=self._busy.__getitem__)
         self._busy[url] += 1
         try:
             async with asyncio.timeout(self.timeout):  # wait_for swallows a cancellation that meets an error
                 return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=call.body)
+        except APIConnectionError:
+            self._rests[url] = time.monotonic() + REST_S
+            raise
         finally:
             self._busy[url] -= 1
 
