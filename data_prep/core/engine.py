@@ -77,7 +77,7 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
 
 def _content(job: Job) -> Path:
     """Where a step of the same work on the same input rows is linked, whatever the keys of its inputs."""
-    shas = [manifest.sha256 for one in job.input_dirs if (manifest := read_manifest(one))]
+    shas = [manifest.sha256 for folder in job.input_dirs if (manifest := read_manifest(folder))]
     return job.dir.parent / "contents" / f"{job.dir.name.rpartition('-')[0]}-{value_hash([job.work, shas])[:16]}"
 
 
@@ -142,14 +142,15 @@ _ID = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*")')  # rows begin with it
 def _check_ids(job: Job) -> None:
     """Raise DataError where two inputs have a row of the same id, which steps that group by prompt would merge."""
     owners: dict[bytes, str] = {}
-    for one in job.input_dirs if len(job.input_dirs) > 1 else ():
-        for path in shard_paths(one):
+    for folder in job.input_dirs if len(job.input_dirs) > 1 else ():
+        for path in shard_paths(folder):
             with path.open("rb") as file:
                 for line in file:
-                    if (found := _ID.match(line)) and owners.setdefault(found.group(1), one.name) != one.name:
+                    match = _ID.match(line)
+                    if match and owners.setdefault(match.group(1), folder.name) != folder.name:
                         raise DataError(
-                            f"step {job.name!r}: two inputs, {owners[found.group(1)]} and {one.name}, have a row of id "
-                            f"{found.group(1).decode()}: give one of the loads an `id_prefix`"
+                            f"step {job.name!r}: two inputs, {owners[match.group(1)]} and {folder.name}, have a row "
+                            f"of id {match.group(1).decode()}: give one of the loads an `id_prefix`"
                         )
 
 
@@ -268,11 +269,11 @@ def _discard_guilty(job: Job, step: Step) -> None:
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
     """Python's and those of the packages that are installed here."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in packages:
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _write_manifest(job: Job, stats: Stats) -> Manifest:

@@ -36,12 +36,12 @@ def descendants(of: int) -> list[int]:
                 continue  # it has just ended
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry.name))
-    found, todo = [], [of]
+    pids, todo = [], [of]
     while todo:
         below = children.get(todo.pop(), [])
-        found += below
+        pids += below
         todo += below
-    return found
+    return pids
 
 
 def _signal_all(number: signal.Signals) -> bool:

@@ -13,16 +13,16 @@ from data_prep.errors import DataError
 
 def lineage(directory: Path) -> list[Manifest]:
     """Manifests of a finished step and of its ancestors, the nearest first. Raises DataError when one is gone."""
-    found: dict[str, Manifest] = {}
+    manifests: dict[str, Manifest] = {}
     todo = [directory]
     while todo:
         folder = todo.pop(0)
         manifest = read_manifest(folder)
         if manifest is None:
             raise DataError(f"{folder}: this step has not been run to its end, or its manifest has been removed")
-        found[manifest.key] = manifest
-        todo += (_folder(directory.parent, key) for key in manifest.inputs if key not in found)
-    return list(found.values())
+        manifests[manifest.key] = manifest
+        todo += (_folder(directory.parent, key) for key in manifest.inputs if key not in manifests)
+    return list(manifests.values())
 
 
 def _folder(cache: Path, key: str) -> Path:

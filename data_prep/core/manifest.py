@@ -49,8 +49,8 @@ class Stats:
         self.drops = dict(Counter(self.drops) + Counter(other.drops))
         self.counts = dict(Counter(self.counts) + Counter(other.counts))
         for reason, examples in other.examples.items():
-            mine = self.examples.setdefault(reason, [])
-            mine.extend(examples[: EXAMPLES - len(mine)])
+            kept = self.examples.setdefault(reason, [])
+            kept.extend(examples[: EXAMPLES - len(kept)])
         self.sha256 = hashlib.sha256(f"{self.sha256}{other.sha256}".encode()).hexdigest()
 
 

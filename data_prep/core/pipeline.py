@@ -114,15 +114,15 @@ def parse(name: str, items: object) -> tuple[list[StepSpec], list[Fault]]:
     places: list[Place] = []
     faults: list[Fault] = []
     for index, item in enumerate(items):
-        found = _parse_item(index, item, specs[-1].name if specs else None)
-        if isinstance(found, Fault):
-            faults.append(found)
+        spec = _parse_item(index, item, specs[-1].name if specs else None)
+        if isinstance(spec, Fault):
+            faults.append(spec)
         else:
-            specs.append(found)
-            places.append((index, found.kind))
+            specs.append(spec)
+            places.append((index, spec.kind))
     # With a step missing, who reads whom cannot be judged; parameters still can.
     chain = [] if faults else check(specs, places)
-    params = (_param_faults(one, where) for one, where in zip(specs, places, strict=True)) if faults else ()
+    params = (_param_faults(candidate, where) for candidate, where in zip(specs, places, strict=True)) if faults else ()
     return specs, [*faults, *chain, *(fault for group in params for fault in group)]
 
 
@@ -145,7 +145,7 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
     inputs = [inputs] if isinstance(inputs, str) else inputs
     if not isinstance(given, str) or not given:
         return Fault((index, kind, "name"), "must be a string")
-    if not isinstance(inputs, list) or not all(isinstance(one, str) for one in inputs):
+    if not isinstance(inputs, list) or not all(isinstance(item_name, str) for item_name in inputs):
         return Fault((index, kind, "inputs"), "must be a list of names of steps")
     return StepSpec(name=given, kind=kind, params=rest, inputs=tuple(inputs))
 
@@ -270,7 +270,7 @@ def _plan(item: StepSpec, job: Job, plans: Mapping[str, StepPlan]) -> StepPlan:
         state="done" if manifest else "partial" if stats else "todo",
         inputs=item.inputs,
         shards_done=len(stats),
-        rows_done=sum(one.rows_out for one in stats),
+        rows_done=sum(shard.rows_out for shard in stats),
         rows_in=sum(rows for rows in before if rows is not None) if before and None not in before else None,
         rows_out=manifest.rows_out if manifest else None,
     )
@@ -320,7 +320,7 @@ def drops(spec: Spec, step: StepSpec) -> Iterator[dict[str, Any]]:
     ]
     ids = {record["row_id"] for record in records}
     inputs = [find(spec, name) for name in step.inputs] if ids else []
-    rows = {row["id"]: row for one in inputs for row in read_rows(one) if row.get("id") in ids}
+    rows = {row["id"]: row for source in inputs for row in read_rows(source) if row.get("id") in ids}
     for record in records:
         row = rows.get(record["row_id"])
         yield {**record, **({"row": row} if row else {})}
@@ -328,4 +328,4 @@ def drops(spec: Spec, step: StepSpec) -> Iterator[dict[str, Any]]:
 
 def to_json(plans: Sequence[StepPlan]) -> str:
     """Plans as JSON, for other programs."""
-    return json.dumps([{**vars(one), "dir": str(one.dir)} for one in plans], indent=1)
+    return json.dumps([{**vars(plan), "dir": str(plan.dir)} for plan in plans], indent=1)

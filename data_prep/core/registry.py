@@ -72,7 +72,7 @@ def is_known(kind: str) -> bool:
 def load_class(place: str) -> type[Step]:
     """The step at `module:Class`."""
     module, name = place.split(":")
-    found = getattr(importlib.import_module(module), name)
-    assert isinstance(found, type)
-    assert issubclass(found, Step)
-    return found
+    target = getattr(importlib.import_module(module), name)
+    assert isinstance(target, type)
+    assert issubclass(target, Step)
+    return target

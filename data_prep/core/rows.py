@@ -40,7 +40,7 @@ def check(row: Row, needs: Iterable[str] = (), present: Iterable[str] = ()) -> D
         kind = FIELDS.get(field)
         if type(value) is not kind and (kind is None or not isinstance(value, kind)):
             return _mistyped(row, field)
-    if "references" in row and not all(isinstance(one, str) for one in row["references"]):
+    if "references" in row and not all(isinstance(reference, str) for reference in row["references"]):
         return _bad("references are not strings", _id(row))
     for field in present:
         if field not in row:
@@ -90,17 +90,17 @@ def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
 
 def strings(value: Any) -> list[str]:
     """All strings inside a JSON value, keys included."""
-    found: list[str] = []
+    texts: list[str] = []
     todo = [value]
     for item in todo:  # it grows as it is read
         if isinstance(item, str):
-            found.append(item)
+            texts.append(item)
         elif isinstance(item, dict):
-            found += item
+            texts += item
             todo += item.values()
         elif isinstance(item, list):
             todo += item
-    return found
+    return texts
 
 
 def _bad(reason: str, row_id: str, detail: str = "") -> Drop:
@@ -114,8 +114,8 @@ def _name(kind: type | tuple[type, ...]) -> str:
 
 def content_id(row: Row) -> str:
     """Sixteen hex digits that name a row by what it says: its prompt, completion, answer and source."""
-    said = [row.get("prompt"), row.get("completion"), row.get("answer"), row.get("source")]
-    text = json.dumps(said, ensure_ascii=True, sort_keys=True)
+    content = [row.get("prompt"), row.get("completion"), row.get("answer"), row.get("source")]
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

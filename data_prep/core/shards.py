@@ -95,7 +95,9 @@ class Inputs:
     @classmethod
     def of(cls, job: Job) -> Inputs:
         """Those of a job, whose inputs are finished."""
-        parts = [item for one in job.input_dirs for item in zip(shard_paths(one), shard_stats(one), strict=True)]
+        parts = [
+            item for folder in job.input_dirs for item in zip(shard_paths(folder), shard_stats(folder), strict=True)
+        ]
         files = tuple(path for path, _ in parts)
         size = sum(path.stat().st_size for path in files)
         had = [frozenset(stats.full) for _, stats in parts if stats.rows_out]

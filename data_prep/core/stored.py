@@ -66,7 +66,7 @@ class StoredRows(Sequence[Row]):
     def __getitem__(self, at: slice) -> list[Row]: ...
     def __getitem__(self, at: int | slice) -> Row | list[Row]:
         if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
+            return [self[index] for index in range(*at.indices(len(self)))]
         descriptor = os.open(self._files[self._file[at]], os.O_RDONLY)
         try:
             return self._read(os.pread(descriptor, self._size[at], self._start[at]))

@@ -56,18 +56,18 @@ class Totals:
 
     def summary(self) -> dict[str, float]:
         """What a manifest says of it."""
-        found: dict[str, float] = {
+        figures: dict[str, float] = {
             "answers": self.answers,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
         }
         if self.lost:
-            found["lost"] = self.lost
+            figures["lost"] = self.lost
         if self.priced:
-            found["usd"] = round(self.usd, 6)
+            figures["usd"] = round(self.usd, 6)
             if self.lost:
-                found["lost_usd_at_most"] = round(max(self.lost_usd, 0.0), 6)
-        return found
+                figures["lost_usd_at_most"] = round(max(self.lost_usd, 0.0), 6)
+        return figures
 
 
 def journal_path(directory: Path, endpoint: str) -> Path:

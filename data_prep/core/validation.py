@@ -41,15 +41,15 @@ Outcomes = Annotated[tuple[str, ...], ONE_OR_MORE, checked(_known_outcome)]
 
 def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: str) -> Iterator[tuple[Place, str]]:
     """Each place of the document `given` that `model` refuses, once, and why; `noun` is what its keys are."""
-    found: dict[Place, list[tuple[str, str]]] = {}
+    by_place: dict[Place, list[tuple[str, str]]] = {}
     for detail in error.errors(include_url=False, include_input=False):
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             message = f"no such {noun}{nearest(str(detail['loc'][-1]), _keys(model, detail['loc']))}"
         place = _place(given, detail["loc"], detail["type"] == "missing")
-        found.setdefault(place, []).append((detail["type"], message))
-    for place, reasons in found.items():
-        below = any(other[: len(place)] == place and other != place for other in found)
+        by_place.setdefault(place, []).append((detail["type"], message))
+    for place, reasons in by_place.items():
+        below = any(other[: len(place)] == place and other != place for other in by_place)
         if not (below and all(_misfit(kind) for kind, _ in reasons)):  # another branch fits, and fails further in
             yield place, _joined(reasons)
 
@@ -93,4 +93,4 @@ def _keys(model: type[BaseModel], loc: Place) -> set[str]:
 
 def _types(annotation: Any) -> list[Any]:
     """The annotation and all those inside it."""
-    return [annotation, *(one for inner in getattr(annotation, "__args__", ()) for one in _types(inner))]
+    return [annotation, *(kind for inner in getattr(annotation, "__args__", ()) for kind in _types(inner))]

@@ -109,16 +109,16 @@ def zsum(parts: Sequence[Scores]) -> Scores:
 
 def agreement(pairs: Sequence[Pair], scores: Scores) -> dict[str, Any]:
     """Accuracy in percent with its 95 % interval over the pairs that were scored."""
-    said: list[float] = []
+    verdicts: list[float] = []
     ties = 0
     for pair, both in zip(pairs, scores, strict=True):
         if both:
             choice: int | str = "tie" if both[0] == both[1] else int(both[1] > both[0])
             ties += choice == "tie"
-            said.append(float(choice == pair.winner))
-    if not said:
+            verdicts.append(float(choice == pair.winner))
+    if not verdicts:
         return {"pairs": 0, "left_out": len(scores)}
-    return {"pairs": len(said), "left_out": len(scores) - len(said), "ties": ties, **interval(said)}
+    return {"pairs": len(verdicts), "left_out": len(scores) - len(verdicts), "ties": ties, **interval(verdicts)}
 
 
 def measure(

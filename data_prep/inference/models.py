@@ -91,5 +91,5 @@ def check_hub(model: Model) -> None:
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
-    return sorted(file for file in found if not NOISE.fullmatch(file.name))
+    files = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return sorted(file for file in files if not NOISE.fullmatch(file.name))

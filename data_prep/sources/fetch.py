@@ -120,10 +120,10 @@ def hub_files(hub: Hub) -> list[Path]:
         files = list(hub.files)
         folder = Path(snapshot_download(hub.id, repo_type="dataset", revision=hub.revision, allow_patterns=files))
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for pattern in hub.files:
         chosen = [name for name in names if fnmatch(name, pattern)]
         if not chosen:
             raise Unreachable(f"{hub.id} at {hub.revision[:12]} has no file {pattern!r}; see its page on the Hub")
-        found |= {name: folder / name for name in chosen}
-    return list(found.values())
+        paths |= {name: folder / name for name in chosen}
+    return list(paths.values())

@@ -228,8 +228,8 @@ def _arrow(path: Path) -> Records:
 
     with _arrow_file(path, "Arrow"), path.open("rb") as file:
         if file.read(6) == b"ARROW1":
-            whole = ipc.open_file(path)  # type: ignore[no-untyped-call]
-            batches = (whole.get_batch(number) for number in range(whole.num_record_batches))
+            reader = ipc.open_file(path)  # type: ignore[no-untyped-call]
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
             batches = iter(ipc.open_stream(path))  # type: ignore[no-untyped-call]
         for batch in batches:

@@ -68,7 +68,7 @@ class Origin:
         for record in chain(first, records):
             if isinstance(record, Drop) or convert is None:
                 yield record
-            elif all(_matches(pick(record, path), wanted) for path, wanted in self.filter.items()):
+            elif all(_matches(pick(record, path), expected) for path, expected in self.filter.items()):
                 made = convert(record)
                 yield made if isinstance(made, Drop) else self._answered(made, own)
             else:
@@ -163,7 +163,7 @@ def look(records: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]
     return head, sample
 
 
-def _matches(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Match):
-        return wanted(value)
-    return value in wanted if isinstance(wanted, list | tuple) else bool(value == wanted)
+def _matches(value: Any, expected: Any) -> bool:
+    if isinstance(expected, Match):
+        return expected(value)
+    return value in expected if isinstance(expected, list | tuple) else bool(value == expected)

@@ -40,12 +40,12 @@ def names() -> list[str]:
 
 def _files() -> dict[str, Path]:
     """Task files by name. Raises DataError where two have the same name."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in (*TASKS.glob("*.yaml"), *FAMILIES.glob("*/tasks/*.yaml")):
-        if other := found.get(path.stem):
+        if other := files.get(path.stem):
             raise DataError(f"two tasks are named {path.stem!r}: {other} and {path}; rename one")
-        found[path.stem] = path
-    return found
+        files[path.stem] = path
+    return files
 
 
 def known(name: str) -> str:

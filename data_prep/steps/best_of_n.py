@@ -46,7 +46,7 @@ class BestOfN(Builder):
             yield from repeats
             good = [sample for sample in kept if given.min_score is None or sample.score >= given.min_score]
             if not good:
-                yield Drop("question below min_score", name, f"best {max(one.score for one in samples):g}")
+                yield Drop("question below min_score", name, f"best {max(member.score for member in samples):g}")
             for sample in good[: given.per_prompt]:
                 yield {**sample.row, "completion": sample.text}
 

@@ -67,6 +67,6 @@ class Difficulty(Step):
             meta, rate = row.get("meta", {}), round(rates[at], DIGITS)
             measured = round(given.most - (given.most - given.least) * rate, DIGITS)
             stays = given.fill == "missing" and given.field in meta
-            told = {given.field: meta[given.field] if stays else measured}
+            level = {given.field: meta[given.field] if stays else measured}
             by = {f"{given.field}_by": "label" if stays else "pass_rate"}
-            yield {**row, "meta": {**meta, "pass_rate": rate, **told, **by}}
+            yield {**row, "meta": {**meta, "pass_rate": rate, **level, **by}}

@@ -60,10 +60,10 @@ class LengthPairs(Builder):
                 right = sum(sample.score >= self.params.pass_score for sample in samples)
                 yield Drop("question without a pair", name, f"{right} of {len(samples)} samples are right")
         if self.params.n:
-            wanted = self._drawn(made)
+            chosen_ids = self._drawn(made)
             for _, samples, _ in candidates.grouped(rows, self.params):
                 for row in self._pairs(samples):
-                    yield row if row["id"] in wanted else Drop("not drawn", row["id"])
+                    yield row if row["id"] in chosen_ids else Drop("not drawn", row["id"])
 
     def _pairs(self, samples: Sequence[Candidate]) -> Iterator[Row]:
         length = _length(samples)
@@ -81,12 +81,12 @@ class LengthPairs(Builder):
 
     def _drawn(self, made: Sequence[tuple[Kind, int, str]]) -> set[str]:
         taken: Counter[str] = Counter()
-        wanted = set()
+        drawn = set()
         for kind, _, name in sorted(made, key=lambda sample: sample[1]):
             if taken[kind] < self.params.n.get(kind, len(made)):
                 taken[kind] += 1
-                wanted.add(name)
-        return wanted
+                drawn.add(name)
+        return drawn
 
 
 def _length(samples: Sequence[Candidate]) -> Callable[[Candidate], int]:

@@ -238,11 +238,11 @@ class Load(Step):
 
     def _elsewhere(self, task: str) -> str:
         """What to do about a place that cannot be reached."""
-        there = "download it where there is a network, and give its"
+        advice = "download it where there is a network, and give its"
         if not task:
-            return f"{there} `path`"
+            return f"{advice} `path`"
         if self.params.mirror or not tasks.read(task).mirror:
-            return f"{there} file: `paths: {{{task}: <local file>}}`"
+            return f"{advice} file: `paths: {{{task}: <local file>}}`"
         return f"try `mirror: true`, or `paths: {{{task}: <local file>}}`"
 
     def _finished(self, row: Row, origin: Origin) -> Row | Drop:

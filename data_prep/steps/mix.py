@@ -119,7 +119,7 @@ class Mix(Step):
         """For each row the share it can be in (-1: none), its place in a shuffle, and a hash of what is distinct."""
         import numpy as np
 
-        places = {one: at for at, (_, sources, _) in enumerate(self.params.shares) for one in sources}
+        places = {source_name: at for at, (_, sources, _) in enumerate(self.params.shares) for source_name in sources}
         share = np.full(len(rows), -1, dtype=np.int64)
         rank, hashes = np.zeros(len(rows), dtype=np.uint64), bytearray()
         seen: set[str] = set()
@@ -140,13 +140,13 @@ class Mix(Step):
 
         kept = []
         for at, (category, sources, count) in enumerate(self.params.shares):
-            mine = fresh[share[fresh] == at]
-            if count is not None and len(mine) < self.params.least * count:
+            own = fresh[share[fresh] == at]
+            if count is not None and len(own) < self.params.least * count:
                 raise DataError(
-                    f"part {category!r}: {', '.join(sources)} give {len(mine):,} rows and {count:,} are asked for: "
+                    f"part {category!r}: {', '.join(sources)} give {len(own):,} rows and {count:,} are asked for: "
                     f"make more, ask for fewer, or lower least ({self.params.least:g})"
                 )
-            kept.append(mine[:count])
+            kept.append(own[:count])
         return np.concatenate(kept)
 
 

@@ -80,7 +80,7 @@ class Pairs(Builder):
             yield from drops
             kept, repeats = candidates.distinct(samples, self.params.identity)
             yield from repeats
-            if len({one.score for one in kept}) < 2:
+            if len({item.score for item in kept}) < 2:
                 yield Drop("question without spread", name, _scores(kept))
                 continue
             fitting = [pair for pair in _pairs(kept) if self._fits(pair)]
@@ -93,10 +93,10 @@ class Pairs(Builder):
                 else:
                     made.append(Lengths.of(pair))
         left_out = unbalanced(made, self.params.length_gap) if self.params.length_gap is not None else set()
-        for one in made:
-            pair = Pair(*(self._again(rows, place) for place in one.places))
+        for item in made:
+            pair = Pair(*(self._again(rows, place) for place in item.places))
             row = candidates.pair(pair.chosen, pair.rejected, margin=pair.margin)
-            yield Drop("length imbalance", str(row["id"]), f"{one.gap:+,} characters") if one in left_out else row
+            yield Drop("length imbalance", str(row["id"]), f"{item.gap:+,} characters") if item in left_out else row
 
     def _again(self, rows: Sequence[Row], place: int) -> Candidate:
         """A sample that was usable before."""
@@ -135,7 +135,7 @@ def _pairs(samples: Sequence[Candidate]) -> Iterator[Pair]:
 
 
 def _scores(samples: Sequence[Candidate]) -> str:
-    counts = Counter(f"{one.score:g}" for one in samples)
+    counts = Counter(f"{sample.score:g}" for sample in samples)
     return "scores " + (", ".join(f"{score} × {count}" for score, count in sorted(counts.items())) or "none")
 
 

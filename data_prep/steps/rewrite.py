@@ -101,14 +101,14 @@ class Rewrite(EndpointStep):
         outputs: dict[int, Row | Drop] = {}
         todo: list[int] = []
         for at, row in enumerate(rows):
-            found = self._by_seam(row, form)
-            if asker is not None and isinstance(found, Drop) and found.reason in (NO_SEAM, BARE):
+            rewritten = self._by_seam(row, form)
+            if asker is not None and isinstance(rewritten, Drop) and rewritten.reason in (NO_SEAM, BARE):
                 todo.append(at)
             else:
-                outputs[at] = found
+                outputs[at] = rewritten
         if asker is not None:
             outputs |= self._by_model(rows, todo, form, asker)
-            drops = [one for one in outputs.values() if isinstance(one, Drop)]
+            drops = [output for output in outputs.values() if isinstance(output, Drop)]
             refuse_failures(drops, len(rows), self.params, "rows had no reply")
         return [outputs[at] for at in range(len(rows))]
 
@@ -179,5 +179,5 @@ class Rewrite(EndpointStep):
         system = renderer(self.params.system)
         if system is None:
             return done
-        asked = [one for one in row["prompt"] if one["role"] != "system"]
+        asked = [message for message in row["prompt"] if message["role"] != "system"]
         return {**done, "prompt": [{"role": "system", "content": system(row)}, *asked]}

@@ -70,9 +70,9 @@ class ScoreCache:
             return
         except OSError as error:
             raise explain(error, path) from error
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read_to[start] += len(whole)
-        for line in whole.splitlines():
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read_to[start] += len(complete)
+        for line in complete.splitlines():
             key = _key(line)
             if key:
                 self._known[key] = line

@@ -63,7 +63,7 @@ class SelectParams(Params):
     def _values(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {key: one if isinstance(one, list | tuple) else (one,) for key, one in value.items()}
+        return {key: item if isinstance(item, list | tuple) else (item,) for key, item in value.items()}
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -131,27 +131,27 @@ class Select(Step):
 
     def _refused(self, row: Row) -> str | None:
         """Why the row by itself is not wanted."""
-        wanted, meta = self.params, row.get("meta", {})
-        if wanted.take != "random" and math.isnan(_value(row, wanted.by)):
-            return f"missing {wanted.by}"
-        by_score = (wanted.min_score, wanted.max_score, wanted.pass_rate, wanted.quantile)
-        if "score" not in row and any(one is not None for one in by_score):
+        params, meta = self.params, row.get("meta", {})
+        if params.take != "random" and math.isnan(_value(row, params.by)):
+            return f"missing {params.by}"
+        by_score = (params.min_score, params.max_score, params.pass_rate, params.quantile)
+        if "score" not in row and any(bound is not None for bound in by_score):
             return "missing score"
-        if wanted.source and row.get("source") not in wanted.source:
+        if params.source and row.get("source") not in params.source:
             return "source not wanted"
-        if wanted.outcome and row.get("outcome") not in wanted.outcome:
+        if params.outcome and row.get("outcome") not in params.outcome:
             return f"outcome {row.get('outcome')}"
-        if wanted.min_score is not None and row["score"] < wanted.min_score:
+        if params.min_score is not None and row["score"] < params.min_score:
             return "score below minimum"
-        if wanted.max_score is not None and row["score"] > wanted.max_score:
+        if params.max_score is not None and row["score"] > params.max_score:
             return "score above maximum"
-        spans = wanted.between if wanted.level is None else {"level": wanted.level, **wanted.between}
+        spans = params.between if params.level is None else {"level": params.level, **params.between}
         for field, span in spans.items():
             if meta.get(field) is None:
                 return f"no {field}"
             if not _within(_number(meta[field]), span):
                 return f"{field} outside range"
-        for field, values in wanted.meta.items():
+        for field, values in params.meta.items():
             if meta.get(field) not in values:
                 return f"{field} not wanted"
         return None

@@ -111,14 +111,14 @@ def alike(
         values = own[repeated[np.searchsorted(repeated, own)] == own].tolist()
         start += size
         common = Counter(earlier for value in values for earlier in listed[value])
-        mine: frozenset[int] | None = None
+        own_shingles: frozenset[int] | None = None
         for earlier, n in common.most_common(COMPARED):
             overlap = threshold / (1 + threshold) * (sizes[later] + sizes[earlier])  # that a pair alike has
             rest = max(sizes[k] - prefix_sizes[k] for k in (later, earlier))
             if n + rest < overlap - 1e-6:
                 continue
-            mine = shingles(texts[later], ngram, hasher) if mine is None else mine
-            similarity = jaccard(mine, shingles(texts[earlier], ngram, hasher))
+            own_shingles = shingles(texts[later], ngram, hasher) if own_shingles is None else own_shingles
+            similarity = jaccard(own_shingles, shingles(texts[earlier], ngram, hasher))
             if similarity >= threshold:
                 yield later, earlier, similarity
                 break

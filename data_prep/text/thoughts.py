@@ -66,9 +66,9 @@ def split(text: str, code: bool, shortest: float) -> Parts | None:
     """
     forms = [thinking(name) for name in FORMATS]
     for form in forms:
-        found = form.parse(text)
-        if found.thought and not found.problems:
-            return Parts(found.thought, found.answer)
+        parsed = form.parse(text)
+        if parsed.thought and not parsed.problems:
+            return Parts(parsed.thought, parsed.answer)
     if any(mark in text for form in forms for mark in form.marks):
         return None
     seam = _program(text) if code else _answer(text)
@@ -88,36 +88,36 @@ def explanation(solution: str) -> str:
 
 def words(text: str) -> int:
     """How many there are, marks and signs by themselves not counted."""
-    return sum(any(map(str.isalnum, one)) for one in text.split())
+    return sum(any(map(str.isalnum, word)) for word in text.split())
 
 
 def _program(text: str) -> int | None:
     """Where the last fenced program starts: of those marked as code of a language we know, else of those unmarked."""
     fenced = [match for match in _FENCED.finditer(text, 0, _last_end(text)) if match[2].strip()]
-    chosen = [one for one in fenced if one[1].lower() in _OF_KNOWN] or [one for one in fenced if not one[1]]
+    chosen = [block for block in fenced if block[1].lower() in _OF_KNOWN] or [block for block in fenced if not block[1]]
     return chosen[-1].start() if chosen else None
 
 
 def _last_end(text: str) -> int:
     """Where the last fence ends: each that opens behind it would be followed to the end of the text, in vain."""
-    return max((one.end() for one in _END.finditer(text)), default=0)
+    return max((match.end() for match in _END.finditer(text)), default=0)
 
 
 def _is_whole(parts: Parts) -> bool:
     """Whether the solution is the program that is meant: none is much longer, and it is not thought about any more."""
     before, after = blocks(parts.thought), blocks(parts.solution)
-    if not after or not all(one.closed for one in (*before, after[0])):
+    if not after or not all(block.closed for block in (*before, after[0])):
         return False  # the seam is inside a fence of another kind
     program = len(after[0].code)
-    others = [len(one.code) for one in (*before, *after) if not one.language or one.language in _OF_KNOWN]
+    others = [len(block.code) for block in (*before, *after) if not block.language or block.language in _OF_KNOWN]
     end = _last_end(parts.solution)
-    told = f"{_FENCED.sub('', parts.solution[:end])}{parts.solution[end:]}".strip()
-    return program >= NEARLY * max(others, default=0) and len(told) <= program
+    prose = f"{_FENCED.sub('', parts.solution[:end])}{parts.solution[end:]}".strip()
+    return program >= NEARLY * max(others, default=0) and len(prose) <= program
 
 
 def _is_mostly_thought(parts: Parts, shortest: float) -> bool:
-    thought, told = len(parts.thought), len(explanation(parts.solution))
-    return thought >= shortest * (thought + told)
+    thought, explained = len(parts.thought), len(explanation(parts.solution))
+    return thought >= shortest * (thought + explained)
 
 
 def _answer(text: str) -> int | None:
@@ -131,5 +131,5 @@ def _answer(text: str) -> int | None:
         return headings[-1].start()
     seam = "\n\n" if "\n\n" in text.strip() else "\n"  # a text of one paragraph: its last line
     begins, follows = text.rfind(seam, 0, last), text.find(seam, last)
-    whole = follows < 0 or not text[follows:].strip()  # nothing comes after it
-    return begins if begins >= 0 and whole else None
+    is_last = follows < 0 or not text[follows:].strip()  # nothing comes after it
+    return begins if begins >= 0 and is_last else None

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.inference.api.params import addresses
 from launchers import envs
 from launchers.errors import Fault, UserError, fail
 from launchers.plan import plan as planning
@@ -67,10 +68,12 @@ def check(plan: Plan) -> None:
     resolved = plan.resolved
     if not slurm.site_of(plan).offline:
         return
-    steps = {step.name: step.params.get("base_url") or "" for spec in plan.trained_on for step in spec.steps}
-    asking = {name: url for name, url in steps.items() if url and "//localhost" not in url and "//127." not in url}
+    asking = [
+        (step.name, url) for spec in plan.trained_on for step in spec.steps
+        for url in addresses(step.params.get("base_url")) if "//localhost" not in url and "//127." not in url
+    ]  # fmt: skip
     if asking and plan.rows() is None:
-        name, url = next(iter(asking.items()))
+        name, url = asking[0]
         told = f"compute nodes have no network, and step {name!r} asks {url}: make data/{resolved.name} here first"
         raise UserError(resolved.fault("site", told))
     if not (plan.run / STAGED).is_file():

@@ -202,6 +202,17 @@ def test_truncation_is_kept_and_marked() -> None:
     assert results == [[Sample("cut", "length", 5)]]
 
 
+def test_replicas_share_the_requests_and_a_dead_one_costs_none() -> None:
+    with OpenAIServer() as first, OpenAIServer() as second:
+        with OpenAIServer() as dead:
+            urls = [dead.url, first.url, second.url]
+        asker = ChatClient(urls, "m", first_wait=0.01, timeout=5.0, concurrency=8)
+        assert len(texts(asker.run(prompts(200), ONCE))) == 200
+    counts = [len(server.requests) for server in (first, second)]
+    assert sum(counts) == 200
+    assert min(counts) > 50
+
+
 def test_an_endpoint_that_is_gone_is_given_up() -> None:
     """It answers 30 requests and none after; one bad request in between is its own."""
 

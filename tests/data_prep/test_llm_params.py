@@ -73,6 +73,8 @@ def test_a_step_asks_in_turns_over_the_same_connections(tmp_path: Path) -> None:
         ({"spend_cap": 1.0}, "has no price in configs/prices.yaml"),
         ({"timeout": -1}, "greater than 0"),
         ({"base_url": "http://x/v1/chat/completions/"}, "leave out /chat/completions"),
+        ({"base_url": ["http://x/v1", "http://y/v1/chat/completions"]}, "leave out /chat/completions"),
+        ({"base_url": []}, "at least 1 item"),
         ({"provider": "antropic"}, "no 'antropic' in configs/providers.yaml; did you mean 'anthropic'"),
         ({"omit": ["sed"]}, "'sed' is none of n, temperature"),
         ({"rename": {"max_length": "x"}}, "'max_length' is none of"),

@@ -186,7 +186,7 @@ class ChatClient:
             self._sender.warn(f"{', '.join(ignored)}: not sent, the provider does not take it")
         if self.price is not None:
             calls = [call(self.model, request, sampling, form=self.form) for request in requests]
-            self._spend.project([one for one in calls if self._journal.get(one.name) is None], self.rows)
+            self._spend.project([api_call for api_call in calls if self._journal.get(api_call.name) is None], self.rows)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """Let the first error of a task end all that threads wait for."""
@@ -213,38 +213,38 @@ class ChatClient:
     async def _complete(self, request: Request, sampling: Sampling, done: int) -> Reply:
         """All n samples of one request, numbered from `done`; an endpoint that gives fewer is asked for the rest."""
         samples: tuple[Sample, ...] = ()
-        whole = replace(sampling, n=done + sampling.n)
+        extended = replace(sampling, n=done + sampling.n)
         async with self._slots:  # first come, first served
             while len(samples) < sampling.n:
-                reply = await self._once(call(self.model, request, whole, done + len(samples), self.form))
+                reply = await self._once(call(self.model, request, extended, done + len(samples), self.form))
                 if isinstance(reply, Failed):
                     break
                 samples += reply
             self._count(reply)
         return reply if isinstance(reply, Failed) else samples[: sampling.n]
 
-    async def _once(self, one: Call) -> Reply:
+    async def _once(self, api_call: Call) -> Reply:
         """The reply to a call: the journal's, which may be that of an equal call on its way, or a new one."""
-        lock = self._equal.setdefault(one.name, asyncio.Lock())
+        lock = self._equal.setdefault(api_call.name, asyncio.Lock())
         async with lock:
-            return self._journal.get(one.name) or await self._first_alone(one)
+            return self._journal.get(api_call.name) or await self._first_alone(api_call)
 
-    async def _first_alone(self, one: Call) -> Reply:
+    async def _first_alone(self, api_call: Call) -> Reply:
         """The reply to a call, sent beside others once an answer has shown that their form is accepted."""
         if not self._sender.accepted:
             await self._trial.acquire()
             if self._fatal.done():
                 self._fatal.result()
             if not self._sender.accepted:
-                return await self._try_form(one)
+                return await self._try_form(api_call)
             self._trial.release()
-        return await self._sender.send(one)
+        return await self._sender.send(api_call)
 
-    async def _try_form(self, one: Call) -> Reply:
+    async def _try_form(self, api_call: Call) -> Reply:
         """The reply to a call that is sent alone. Raises DataError where its form is refused."""
         timer = self._loop.call_later(FORM_CHECK_S, self._accept)
         try:
-            reply = await self._sender.send(one)
+            reply = await self._sender.send(api_call)
             if not isinstance(reply, Failed):
                 self._accept()
             elif reply.failure == "bad_request":

@@ -139,7 +139,7 @@ class Journal(Memory):
         return (
             Failed(reply["failure"], reply["detail"])
             if isinstance(reply, dict)
-            else tuple(Sample(*one) for one in reply)
+            else tuple(Sample(*fields) for fields in reply)
         )
 
     def note(self, *records: Mapping[str, Any]) -> None:
@@ -169,12 +169,12 @@ class Journal(Memory):
             try:
                 await asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._file)
             except OSError as error:
-                for one in done:
-                    if not one.done():
-                        one.set_exception(explain(error, self.path))
-            for one in done:
-                if not one.done():
-                    one.set_result(None)
+                for entry in done:
+                    if not entry.done():
+                        entry.set_exception(explain(error, self.path))
+            for entry in done:
+                if not entry.done():
+                    entry.set_result(None)
         self._syncing = None
 
     def close(self) -> None:
@@ -186,4 +186,7 @@ def reply_json(reply: Reply) -> Any:
     """A reply as a record holds it."""
     if isinstance(reply, Failed):
         return {"failure": reply.failure, "detail": reply.detail}
-    return [[one.text, one.finish_reason, one.tokens, *([one.thought] if one.thought else [])] for one in reply]
+    return [
+        [sample.text, sample.finish_reason, sample.tokens, *([sample.thought] if sample.thought else [])]
+        for sample in reply
+    ]

@@ -175,5 +175,5 @@ def key_name(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
-def _first(found: tuple[float, float, Key]) -> tuple[float, float]:
-    return found[0], found[1]
+def _first(waiting: tuple[float, float, Key]) -> tuple[float, float]:
+    return waiting[0], waiting[1]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -33,6 +33,7 @@ from data_prep.inference.vllm.settings import EngineOptions, check_names, locked
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient, Watch
 
+Url = Annotated[str, Field(pattern=r"^https?://")]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -99,9 +100,10 @@ class CallParams(Params):
 
 
 class EndpointParams(CallParams):
-    """Where the model is asked: at `base_url`; without one, at vLLM servers that run here during the step."""
+    """Where the model is asked: at `base_url`, or at the least busy of several replicas that are listed there; without
+    one, at vLLM servers that run here during the step."""
 
-    base_url: str | None = Field(None, pattern=r"^https?://")
+    base_url: Url | Annotated[tuple[Url, ...], Field(min_length=1)] | None = None
     # of servers here
     revision: str | None = None
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -117,8 +119,8 @@ class EndpointParams(CallParams):
 
     @field_validator("base_url")
     @classmethod
-    def _is_a_root(cls, value: str | None) -> str | None:
-        if value is not None and value.partition("?")[0].rstrip("/").endswith("/chat/completions"):
+    def _is_a_root(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if any(url.partition("?")[0].rstrip("/").endswith("/chat/completions") for url in addresses(value)):
             raise ValueError("leave out /chat/completions: the address ends where it begins, mostly in /v1")
         return value
 
@@ -134,7 +136,7 @@ class EndpointParams(CallParams):
 
     @model_validator(mode="after")
     def _elsewhere(self) -> Self:
-        here = (
+        own_keys = (
             "replicas",
             "engine",
             "sampling",
@@ -143,16 +145,18 @@ class EndpointParams(CallParams):
             "max_model_len",
             "gpu_memory_utilization",
         )
-        there = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
-        for name in there if self.base_url is None else here:
+        other_keys = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
+        for name in other_keys if self.base_url is None else own_keys:
             if getattr(self, name):
                 other = "sampling" if name == "extra_body" else "extra_body" if name == "sampling" else ""
                 which = (
-                    "an endpoint elsewhere: give its base_url" if name in there else "servers here, without base_url"
+                    "an endpoint elsewhere: give its base_url"
+                    if name in other_keys
+                    else "servers here, without base_url"
                 )
                 raise ValueError(f"{name} is for {which}{other and f'; {other} is meant'}, or leave {name} out")
-        if self.base_url is not None:
-            self.form(self.base_url)
+        for url in addresses(self.base_url):
+            self.form(url)
         for name in ("engine", "sampling"):
             check_names(name, getattr(self, name), PARAMETERS if name == "sampling" else ())
         return self
@@ -172,10 +176,15 @@ class EndpointParams(CallParams):
     def identity(self, base: Path) -> dict[str, Any]:
         """What of the model goes into a step's key: an endpoint's is known by its name only. Raises DataError."""
         if self.base_url:
-            preset = find_form(self.provider, self.base_url, self.model)
+            preset = find_form(self.provider, addresses(self.base_url)[0], self.model)
             return {"provider": preset.model_dump(exclude_defaults=True)} if preset != Form() else {}
         template = {"chat_template": file_hash(template_file(self.chat_template, base))} if self.chat_template else {}
         return {"model": find_model(self.model, self.revision, base).identity(), "vllm": locked_version(), **template}
+
+
+def addresses(base_url: str | Sequence[str] | None) -> Sequence[str]:
+    """Addresses of an endpoint: one, or those of its replicas."""
+    return () if base_url is None else (base_url,) if isinstance(base_url, str) else base_url
 
 
 class RepeatedParams(EndpointParams):
@@ -205,7 +214,9 @@ class RepeatedParams(EndpointParams):
             sampling = Sampling(1, max(self.temperature, 0.7 if attempt else 0.0), max_tokens=self.max_tokens)
             seeds = [prompt_seed(self.seed, f"{ids[key]}\0{attempt}") for key in left]
             asked = [[{"role": "user", "content": messages(key)}] for key in left]
-            replies = asker.ask([Request(*one) for one in zip(asked, seeds, strict=True)], sampling) if left else []
+            replies = (
+                asker.ask([Request(*request) for request in zip(asked, seeds, strict=True)], sampling) if left else []
+            )
             for key, reply in zip(left, replies, strict=True):
                 if isinstance(reply, Failed):
                     failed[key] = as_drop(reply, ids[key])
@@ -254,9 +265,9 @@ def endpoint(
     `concurrency` is for others.
     """
     form = Form(extra_body={**(fields or {}), **params.sampling})
-    if params.base_url is not None:
-        url = params.base_url
-        with _client(url, url.rstrip("/"), params, ctx, params.form(url).merged(form), params.concurrency) as client:
+    if urls := addresses(params.base_url):
+        name, form = urls[0].rstrip("/"), params.form(urls[0]).merged(form)
+        with _client(urls, name, params, ctx, form, params.concurrency) as client:
             yield client
         return
     from data_prep.inference.vllm.server import serve  # costs imports that a launcher need not pay
@@ -278,7 +289,7 @@ def endpoint(
 
 
 def _client(
-    base_url: str | Sequence[str],
+    base_urls: Sequence[str],
     endpoint_name: str,
     params: CallParams,
     ctx: Context,
@@ -291,7 +302,7 @@ def _client(
     from data_prep.inference.api.client import ChatClient
 
     return ChatClient(
-        base_url,
+        base_urls,
         params.model,
         read_keys(params.api_key_env, ctx.base),
         concurrency=concurrency,
@@ -317,7 +328,7 @@ def refuse_failures(outputs: Sequence[Any], total: int, params: EndpointParams, 
     `outputs` are the shard's results, with its Drops; `total` counts what was asked; `what` are they and their
     failure in words, `prompts failed`.
     """
-    drops = [one for one in outputs if isinstance(one, Drop) and one.reason.startswith("api_error")]
+    drops = [output for output in outputs if isinstance(output, Drop) and output.reason.startswith("api_error")]
     if len(drops) > params.max_error_share * total:
         raise LimitPassed(
             f"{params.base_url or params.model}: {len(drops):,} of {total:,} {what} after all retries, more than "

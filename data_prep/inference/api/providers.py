@@ -69,10 +69,10 @@ def find_form(name: str | None, base_url: str, model: str) -> Form:
             raise ValueError(f"provider: no {name!r} in configs/{PROVIDERS.name}{nearest(name, providers)}")
         return Form().merged(providers[name])
     host = urlsplit(base_url).hostname or ""
-    for one in providers.values():
-        at_host = one.host and re.fullmatch(one.host, host)
-        if at_host and re.match(one.models, model.casefold().rpartition("/")[2]):
-            return Form().merged(one)
+    for provider in providers.values():
+        at_host = provider.host and re.fullmatch(provider.host, host)
+        if at_host and re.match(provider.models, model.casefold().rpartition("/")[2]):
+            return Form().merged(provider)
     return Form()
 
 

@@ -181,9 +181,9 @@ def _reply(body: _Completion) -> Reply:
         return Failed("malformed", "no choices in it")
     single = body.usage.completion_tokens if body.usage and len(body.choices) == 1 else None
     results = [_sample(choice, single) for choice in body.choices]
-    samples = tuple(one for one in results if isinstance(one, Sample))
-    failures = [one for one in results if isinstance(one, Failed)]
-    passing = [one for one in failures if one.failure in PASSING]
+    samples = tuple(result for result in results if isinstance(result, Sample))
+    failures = [result for result in results if isinstance(result, Failed)]
+    passing = [result for result in failures if result.failure in PASSING]
     return passing[0] if passing else samples or failures[0]
 
 
@@ -195,7 +195,9 @@ def _sample(choice: _Choice, completion_tokens: int | None) -> Sample | Failed:
     if reason == "content_filter":
         return Failed("content_filter", _refused(message))
     text, thought = _parts(message.content)
-    thought = thought or next((one for one in (message.reasoning_content, message.reasoning) if _is_text(one)), "")
+    thought = thought or next(
+        (candidate for candidate in (message.reasoning_content, message.reasoning) if _is_text(candidate)), ""
+    )
     if message.content is None:
         if message.refusal:
             return Failed("refusal", _refused(message))

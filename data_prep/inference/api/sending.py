@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
     from openai import APIStatusError, AsyncOpenAI
 
+REST_S = 10.0  # of a replica that refused a connection, before it is asked again
 RATE_PATIENCE = 2  # tries of each key that end in 429, to one of others: limits by the minute take minutes
 
 
@@ -48,6 +49,7 @@ class Sender:
     accepted: bool = False  # whether an answer has shown that the form of requests is accepted
     _warned: set[str] = field(default_factory=set)
     _busy: Counter[str] = field(default_factory=Counter)
+    _rests: dict[str, float] = field(default_factory=dict)  # until when, on the monotonic clock
     _sdks: dict[tuple[str, str], AsyncOpenAI] = field(default_factory=dict)
 
     def _sdk(self, key: Key, url: str) -> AsyncOpenAI:
@@ -63,12 +65,12 @@ class Sender:
             )  # fmt: skip
         return self._sdks[url, key.name]
 
-    async def send(self, one: Call) -> Reply:
+    async def send(self, call: Call) -> Reply:
         """The reply to a call, tried again where its failure may pass. Raises DataError, and LimitPassed at the cap."""
         wait, failures, refusals = self.first_wait, 0, 0
         patience = RATE_PATIENCE * self.tries * len(self.pace.keys)
         while True:
-            reply = await self._attempt(one)
+            reply = await self._attempt(call)
             if not isinstance(reply, Failed) or reply.failure not in PASSING:
                 return reply
             if reply.failure == "rate_limited":  # the key rests, and there may be others
@@ -84,22 +86,22 @@ class Sender:
             await asyncio.sleep(spread if reply.wait is None else reply.wait + spread - wait / 2)
             wait = min(2 * wait, LONGEST_WAIT_S)
 
-    async def _attempt(self, one: Call) -> Reply:
+    async def _attempt(self, call: Call) -> Reply:
         """Send a call once, when limits and cap allow it, and write down its outcome."""
         from openai import APIConnectionError, APIStatusError
 
-        most = self.spend.most(one)
+        most = self.spend.most(call)
         async with self.spend.reserved(most) as written:
             try:
-                grant = await self.pace.acquire(one.tokens)
+                grant = await self.pace.acquire(call.tokens)
             except DataError as error:
                 raise DataError(f"{self.urls[0]}: {error}") from None
             number = self.journal.number()
-            sent = {"sent": number, "at": round(time.time(), 3), "key": grant.key.name, "most": one.tokens}
+            sent = {"sent": number, "at": round(time.time(), 3), "key": grant.key.name, "most": call.tokens}
             self.journal.note(sent if most is None else {**sent, "usd": most})
             written()
             try:
-                answer = await self._post(one, grant.key)
+                answer = await self._post(call, grant.key)
             except TimeoutError:
                 return Failed("timeout", f"no answer within {self.timeout:g} s")
             except APIStatusError as error:
@@ -125,20 +127,29 @@ class Sender:
             if (paid := self.spend.paid(used, most)) is not None:
                 end["usd"] = paid
             if replies.is_final(reply):
-                await self.journal.keep({"got": number, "name": one.name, "reply": reply_json(reply), **end})
+                await self.journal.keep({"got": number, "name": call.name, "reply": reply_json(reply), **end})
             elif used:
                 self.journal.note({"paid": number, **end})
             return reply
 
-    async def _post(self, one: Call, key: Key) -> Response:
-        """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors."""
-        from httpx2 import Response
+    async def _post(self, call: Call, key: Key) -> Response:
+        """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors.
 
-        url = min(self.urls, key=self._busy.__getitem__)
+        A replica whose connection failed is passed over for REST_S, while there is another.
+        """
+        from httpx2 import Response
+        from openai import APIConnectionError
+
+        now = time.monotonic()
+        ready = [url for url in self.urls if self._rests.get(url, now) <= now] or self.urls
+        url = min(ready, key=self._busy.__getitem__)
         self._busy[url] += 1
         try:
             async with asyncio.timeout(self.timeout):  # wait_for swallows a cancellation that meets an error
-                return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=one.body)
+                return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=call.body)
+        except APIConnectionError:
+            self._rests[url] = time.monotonic() + REST_S
+            raise
         finally:
             self._busy[url] -= 1
 

@@ -34,9 +34,9 @@ class Spend:
         self._freed = asyncio.Event()
         self._said, self._before = time.monotonic(), totals.usd
 
-    def most(self, one: Call) -> float | None:
+    def most(self, call: Call) -> float | None:
         """Dollars that a call may cost, None where its price is not known."""
-        return self.price.usd(one.prompt_tokens, one.completion_tokens) if self.price else None
+        return self.price.usd(call.prompt_tokens, call.completion_tokens) if self.price else None
 
     def paid(self, used: Usage | None, most: float | None) -> float | None:
         """Dollars of an answer: those of its usage, or the most where it does not say."""
@@ -94,15 +94,15 @@ class Spend:
         """Print what calls will cost at most, before the first of them goes out; `rows` is how many the step gets."""
         if self.price is None or not calls:
             return
-        prompts = self.price.usd(sum(one.prompt_tokens for one in calls), 0)
-        most = sum(self.most(one) or 0.0 for one in calls)
-        whole = (
+        prompts = self.price.usd(sum(call.prompt_tokens for call in calls), 0)
+        most = sum(self.most(call) or 0.0 for call in calls)
+        total = (
             f"; at most {dollars(most * rows / len(calls))} for {rows:,} rows, asked once each"
             if rows and rows > len(calls)
             else ""
         )
         self._say(
-            f"{len(calls):,} requests will cost at most {dollars(most)} (prompts {dollars(prompts)} of it){whole}"
+            f"{len(calls):,} requests will cost at most {dollars(most)} (prompts {dollars(prompts)} of it){total}"
             + (f"; {dollars(self._totals.at_most)} may have been paid before" if self._totals.answers else "")
         )
 
@@ -116,10 +116,12 @@ class Spend:
         if not late and not now:
             return
         paid = self._totals.usd - self._before
-        whole = f", about {dollars(paid * rows / asked)} for {rows:,} rows" if rows and asked and rows > asked else ""
+        projection = (
+            f", about {dollars(paid * rows / asked)} for {rows:,} rows" if rows and asked and rows > asked else ""
+        )
         self._say(
             f"{dollars(self._totals.usd)} for {self._totals.answers:,} answers ({self._totals.prompt_tokens:,} + "
-            f"{self._totals.completion_tokens:,} tokens){whole}"
+            f"{self._totals.completion_tokens:,} tokens){projection}"
         )
 
     def _say(self, text: str) -> None:

@@ -44,7 +44,7 @@ def served(url: str) -> list[tuple[float, int]]:
     """(score, tokens) of each conversation by the server. Raises Refused."""
     import httpx2
 
-    found = []
+    scores = []
     with httpx2.Client(trust_env=False, timeout=TIMEOUT_S) as client:
         for messages in conversations():
             body = {"messages": messages, "use_activation": False}
@@ -52,10 +52,10 @@ def served(url: str) -> list[tuple[float, int]]:
                 reply = client.post(f"{url.rstrip('/').removesuffix('/v1')}/classify", json=body)
                 reply.raise_for_status()
                 read = reply.json()
-                found.append((float(read["data"][0]["probs"][-1]), int(read["usage"]["prompt_tokens"])))
+                scores.append((float(read["data"][0]["probs"][-1]), int(read["usage"]["prompt_tokens"])))
             except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:
                 raise Refused(f"{url}/classify gives no score: {type(error).__name__}: {error}") from None
-    return found
+    return scores
 
 
 def computed(model: str, revision: str | None, template: Path | None) -> tuple[list[tuple[float, int]], float]:
@@ -69,7 +69,7 @@ def computed(model: str, revision: str | None, template: Path | None) -> tuple[l
     if not tokenizer.chat_template:
         raise Refused(f"{model} has no chat template: give reward_model.template")
     network = AutoModelForSequenceClassification.from_pretrained(model, revision=revision, dtype="auto").eval()
-    found = []
+    scores = []
     for messages in conversations():
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -77,8 +77,8 @@ def computed(model: str, revision: str | None, template: Path | None) -> tuple[l
             raise Refused(f"the chat template writes {ids.count(tokenizer.bos_token_id)} BOS tokens")
         with torch.no_grad():
             score = network(input_ids=torch.tensor([ids])).logits[0, -1]
-        found.append((float(score), len(ids)))
-    return found, TOLERANCE if network.dtype == torch.float32 else HALF_TOLERANCE
+        scores.append((float(score), len(ids)))
+    return scores, TOLERANCE if network.dtype == torch.float32 else HALF_TOLERANCE
 
 
 def problem(

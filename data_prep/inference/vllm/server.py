@@ -121,8 +121,8 @@ def serve(
     of the block's end.
     """
     base, options = base or Path.cwd(), options or EngineOptions()
-    found = find_model(model, revision, base)
-    check_hub(found)
+    local = find_model(model, revision, base)
+    check_hub(local)
     python = python or Path(sys.executable)
     device = device_of(python.absolute().parent.parent)
     template = template_file(options.chat_template, base) if options.chat_template else None
@@ -130,13 +130,13 @@ def serve(
         handle, name = tempfile.mkstemp(prefix="vllm-", suffix=".log")
         os.close(handle)
         log = Path(name)
-    args = engine_args(found, options, device)
-    variables = {**os.environ, **environ(found, device), "VLLM_LOGGING_LEVEL": "INFO"}
+    args = engine_args(local, options, device)
+    variables = {**os.environ, **environ(local, device), "VLLM_LOGGING_LEVEL": "INFO"}
     with ExitStack() as stack:
         servers = []
         for at, gpus in enumerate(gpu_groups(options, device)):
             chosen = free_port(port + at if port else 0, host)
-            command = server_command(found, python, chosen, args, device, template, host)
+            command = server_command(local, python, chosen, args, device, template, host)
             file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
             visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
             process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
@@ -242,6 +242,6 @@ def last_line(log: Path, most: int = 200_000) -> str:
     lines = [line for line in lines if line]
     for line in reversed(lines):
         # vLLM ends with "see root cause above": the cause is what its engine said before.
-        if (found := TELLING.search(line)) and "root cause" not in line:
-            return found[0][:300]
+        if (match := TELLING.search(line)) and "root cause" not in line:
+            return match[0][:300]
     return lines[-1][:300] if lines else "it wrote nothing"

@@ -56,8 +56,8 @@ def device_of(prefix: Path) -> Device:
 def locked_version() -> str:
     """The vLLM version that configs/envs pins; the same for CPU and CUDA, so that plans agree everywhere."""
     for lock in sorted((ROOT / "configs" / "envs").glob("vllm-*.txt")):
-        if found := re.search(r"^vllm(?:-cpu)?==([\d.]+)", lock.read_text(), re.MULTILINE):
-            return found[1]
+        if match := re.search(r"^vllm(?:-cpu)?==([\d.]+)", lock.read_text(), re.MULTILINE):
+            return match[1]
     return "unknown"
 
 
