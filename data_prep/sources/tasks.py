@@ -28,7 +28,7 @@ TASKS = ROOT / "configs" / "tasks"
 FAMILIES = ROOT / "recipes"  # a family's own tasks are in recipes/<family>/tasks
 PROMPTS = ROOT / "templates" / "prompts"
 
-Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/programs.py
+Programs = Literal["humaneval", "mbpp", "apps", "taco", "livecodebench"]  # data_prep/sources/benchmarks.py
 Unanswered = Literal["bad", "drop"]  # a row without the asked answer: at fault, or merely left out
 Scalar = str | int | float | bool
 
