@@ -44,8 +44,11 @@ def pick(record: Record, path: str) -> Any:
     if path in record:
         return record[path]
     value: Any = record
-    for name, index in _parts(path):
-        if name and isinstance(value, Mapping):
+    parts = _parts(path)
+    if not parts or parts[0][0] not in record:
+        return None
+    for name, index in parts:
+        if name and isinstance(value, dict):
             value = value.get(name)
         elif index and isinstance(value, list) and int(index) < len(value):
             value = value[int(index)]
