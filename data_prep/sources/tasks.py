@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 import rewards
+from data_prep.core import documents
 from data_prep.core.registry import STEPS, is_known, step_class
 from data_prep.core.step import Step
 from data_prep.core.validation import Place, checked, explained
@@ -300,13 +301,14 @@ def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
 def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:
     """A YAML file's mapping, and the keys that are in it twice. Raises DataError."""
     try:
-        text = path.read_text("utf-8")
-        document, repeated = yaml.safe_load(text), list(_repeated(yaml.compose(text, yaml.SafeLoader)))
+        node = documents.compose(path.read_text("utf-8"))
+        repeated = list(_repeated(node))
+        document = node and documents.Loader("").construct_document(node)
     except OSError as error:
         raise explain(error, path) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-01
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
         raise DataError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         kind = "empty" if document is None else f"of type {type(document).__name__}"
@@ -314,12 +316,14 @@ def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:
     return document, repeated
 
 
-def _repeated(node: yaml.Node | None) -> Iterator[str]:
-    """Keys given twice, of which YAML would keep the last in silence."""
+def _repeated(node: yaml.Node | None, *above: yaml.Node) -> Iterator[str]:
+    """Keys given twice, of which YAML would keep the last in silence. Raises ValueError for a node in itself."""
+    if node in above:
+        raise ValueError("an alias of a mapping stands in that mapping")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
                 yield f"line {key.start_mark.line + 1}: {key.value} is given twice; keep one"
             seen.add(key.value)
-            yield from _repeated(value)
+            yield from _repeated(value, *above, node)

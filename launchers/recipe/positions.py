@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from data_prep.core import documents
 from launchers.errors import Fault, UserError, fail
 
 
@@ -68,7 +69,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
     return text.removeprefix(".")
 
 
-class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(documents.Loader):  # type: ignore[misc]
     """PyYAML with YAML 1.2's plain scalars."""
 
 
@@ -137,14 +138,12 @@ def _convert(node: yaml.Node, file: str, faults: list[Fault], seen: set[int]) ->
 def parse(text: str, file: str) -> Tree:
     """A YAML document as a tree. Raises UserError for syntax errors, duplicate keys and exotic values."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = documents.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         details = " ".join(part for part in (error.problem, error.context) if part)
         raise fail(f"not valid YAML: {details}", f"{file}:{line}") from None
-    except RecursionError:
-        raise fail("nested too deeply", f"{file}:1") from None
     except yaml.YAMLError as error:
         raise fail(f"not valid YAML: {str(error).splitlines()[0]}", f"{file}:1") from None
     if node is None:

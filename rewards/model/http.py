@@ -11,11 +11,12 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-
-import httpx2
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rewards.errors import RewardError
+
+if TYPE_CHECKING:
+    import httpx2
 
 T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S, LONGEST_RETRY_AFTER_S = 0.25, 30.0, 120.0
@@ -38,6 +39,8 @@ def server_url(url: str) -> str:
     """`url` without a final / or /v1. Raises RewardError if it is not the address of a server."""
     if url.startswith(SERVICE):
         return url
+    import httpx2  # costs an import that a launcher need not pay
+
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL:
@@ -57,6 +60,8 @@ class Client:
     def __init__(self, url: str, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
         if url.startswith(SERVICE) and not (url := os.environ.get(URL_VARIABLE, "")):
             raise RewardError(f"{URL_VARIABLE} is not set: a run's own script starts the reward model's server")
+        import httpx2
+
         self.url, self._timeout, self._retries = server_url(url), timeout, retries
         self.threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reward model")  # shared by all batches
         self._client = httpx2.Client(
@@ -71,6 +76,8 @@ class Client:
 
         Raises ServerError.
         """
+        import httpx2
+
         for tried in range(self._retries + 1):
             # jitter: clients refused together should not come back together
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**tried) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
@@ -97,6 +104,8 @@ class Client:
         raise ServerError(f"{self.url}{path}: {problem}{tries}", timed_out)
 
     def _try(self, path: str, body: Mapping[str, Any] | None) -> tuple[httpx2.Response, bytes]:
+        import httpx2
+
         method, sent = ("GET", None) if body is None else ("POST", json.dumps(body))
         content = bytearray()
         with self._client.stream(method, self.url + path, content=sent) as response:
