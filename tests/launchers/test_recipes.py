@@ -133,7 +133,7 @@ MISTAKES = {
     "a number for a mapping": ("eval: 3", "y.yaml:2: eval", "a mapping is expected"),
     "a number for a control": ("controls: {a: 3}", "controls.a", "a mapping is expected"),
     "time": ("time_limit: tomorrow", "time_limit", "should match pattern"),
-    "nested without end": ("site: " + "[" * 100_000 + "]" * 100_000, "y.yaml:1", "nested more than 100 levels"),
+    "nested without end": ("site: " + "[" * 100_000 + "]" * 100_000, "y.yaml:2", "nested more than 100 levels"),
     "an alias": ("site: &a x\nrevision: *a", "y.yaml:2", "aliases are not allowed"),
     "an explicit type": ("site: !!int x", "y.yaml:2", "not a plain value"),
     "greedy twice": ("eval: {n: 4}", "eval.n", "4 greedy samples are one sample"),
