@@ -30,6 +30,7 @@ from data_prep.core.step import Drop
 from data_prep.errors import DataError, explain
 from data_prep.evaluation.intervals import interval
 from data_prep.sources.files import read_records
+from rewards.errors import RewardError
 
 Scores = list[tuple[float, float] | None]  # of each pair; None where one could not be scored
 MOST_REFERENCES = 5
@@ -124,7 +125,11 @@ def agreement(pairs: Sequence[Pair], scores: Scores) -> dict[str, Any]:
 def measure(
     pairs: Sequence[Pair], workers: int, encoder: str | None, reward_models: Iterable[tuple[str, str]]
 ) -> dict[str, dict[str, Any]]:
-    """Every reward's agreement. reward_models: names and addresses of their servers. Raises RewardError."""
+    """Every reward's agreement. reward_models: names and addresses of their servers. Raises RewardError.
+
+    encoder: of reward `embedding`; None for its default, without which that reward is left out, with the reason; "" for
+    none.
+    """
     most = min(MOST_REFERENCES, *(len(pair.references) for pair in pairs))
     asked: dict[str, Callable[[], Scores]] = {}
     for count in range(1, most + 1):
@@ -133,15 +138,21 @@ def measure(
     for reward in ("rouge_l", "bleu_rouge_f1", "chrf", "keywords"):
         asked[reward] = lambda reward=reward: scored(pairs, reward, {}, 1, workers)  # type: ignore[misc]
     if encoder != "":
-        params = {} if encoder is None else {"model": encoder}
-        asked["embedding"] = lambda: scored(pairs, "embedding", params, 1, workers)
+        asked["embedding"] = lambda: scored(pairs, "embedding", {"model": encoder} if encoder else {}, 1, workers)
     asked["length"] = lambda: [(float(len(a.split())), float(len(b.split()))) for a, b in (p.responses for p in pairs)]
+    unmeasured: dict[str, dict[str, Any]] = {}
+    if encoder is None:
+        try:
+            rewards.load("embedding").check_ready()
+        except RewardError as error:  # only its default model: one that was named is an error
+            del asked["embedding"]
+            unmeasured["embedding"] = {"pairs": 0, "left_out": len(pairs), "reason": str(error)}
     made = {name: score() for name, score in asked.items()}
     for model, url in reward_models:
         name = model.rsplit("/", 1)[-1]
         made[name] = scored(pairs, "model", {"url": url, "model": model, "thinking": "none"}, 1, workers)
         made[f"bleu + {name}"] = zsum([made["bleu, 1 reference"], made[name]])
-    return {name: agreement(pairs, scores) for name, scores in made.items()}
+    return {name: agreement(pairs, scores) for name, scores in made.items()} | unmeasured
 
 
 class Request(Options):
@@ -177,6 +188,9 @@ def report(args: Request, progress: Progress) -> str:
         lines.append(f"| {name} | {values} | {paper.get(name, '—')} |")
     if faults:
         lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
+    for name, own in figures.items():
+        if reason := own.get("reason"):
+            lines += ["", f"{name}: not measured: {reason}"]
     table = "\n".join(lines) + "\n"
     write_atomic(
         out.with_suffix(".json"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import making
@@ -68,3 +71,25 @@ def test_a_reward_model_is_added_to_bleu_by_z_scores():
     # BLEU: mean 1/2, deviation 1/2. The model: mean 15, deviation 10 / sqrt(6).
     half = (1 + 5 / (100 / 6) ** 0.5) / 2
     assert zsum([bleu, model]) == [pytest.approx((-half, half)), pytest.approx((half, -half)), None]
+
+
+def test_an_encoder_that_cannot_be_had_leaves_the_other_rewards(tmp_path):
+    path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs())
+    command = [
+        sys.executable,
+        "-m",
+        "data_prep.evaluation.agreement",
+        "--data",
+        str(path),
+        "--out",
+        str(tmp_path / "a"),
+    ]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    done = subprocess.run(command, cwd=REPO, env=offline, capture_output=True, text=True, check=True)
+    made = json.loads((tmp_path / "a.json").read_text())["rewards"]
+    assert made["bleu, 1 reference"]["mean"] == 100
+    assert made["embedding"]["pairs"] == 0
+    assert "embedding: not measured: encoder " in done.stdout
+    named = subprocess.run([*command, "--encoder", "a/b"], cwd=REPO, env=offline, capture_output=True, text=True)
+    assert named.returncode != 0
+    assert "encoder 'a/b'" in named.stderr
