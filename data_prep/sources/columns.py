@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import filter as matching
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal
 
 from data_prep.core.rows import FIELDS
@@ -23,16 +23,14 @@ AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
 SOURCE = ("source", "data_source")
 SYSTEM = ("system", "system_prompt", "chat_template_kwargs.custom_instructions")
-# Columns that a row has no place for, by the reason of the drop.
+# Columns that a row has no place for, with the reason of the drop.
 UNHELD = {
-    "tools": (
-        "tools",
-        "functions",
-        "input.tools",
-        "chat_template_kwargs.xml_tools",
-        "chat_template_kwargs.python_tools",
-    ),
-    "documents": ("documents",),
+    "tools": "tools",
+    "functions": "tools",
+    "input.tools": "tools",
+    "chat_template_kwargs.xml_tools": "tools",
+    "chat_template_kwargs.python_tools": "tools",
+    "documents": "documents",
 }
 LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -60,6 +58,16 @@ def pick(record: Record, path: str) -> Any:
 @cache
 def _parts(path: str) -> list[tuple[str, str]]:
     return _PART.findall(path)
+
+
+def among(record: Record, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `paths` that may have a value in the record: records of a file mostly have the same columns."""
+    return _among(tuple(record), paths)
+
+
+@lru_cache(4096)
+def _among(columns: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(path for path in paths if path in columns or root(path) in columns)
 
 
 def root(path: str) -> str:
@@ -128,9 +136,9 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
     record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
     try:
         refuse_media(record)
-        for reason, names in UNHELD.items():
-            if name := next((name for name in names if not _is_blank(pick(record, name))), None):
-                raise Unfit(reason, f"column {name}: rows hold messages only")
+        for name in among(record, tuple(UNHELD)):
+            if not _is_blank(pick(record, name)):
+                raise Unfit(UNHELD[name], f"column {name}: rows hold messages only")
         return convert(record)
     except Unfit as unfit:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
@@ -144,7 +152,7 @@ def _is_blank(value: Any) -> bool:
 def after_system(record: Record, prompt: list[Message]) -> list[Message]:
     """The prompt after the system prompt that stands in a column of its own, beside one that it may begin with."""
     systems: list[Message] = []
-    for value in filter(None, (pick(record, name) for name in SYSTEM)):
+    for value in filter(None, (pick(record, name) for name in among(record, SYSTEM))):
         if not isinstance(value, str) and not is_chat(value):
             raise Unfit("system prompt is not a text", f"found {type(value).__name__}")
         systems += [{"role": "system", "content": value}] if isinstance(value, str) else chat(value)

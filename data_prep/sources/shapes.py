@@ -18,6 +18,7 @@ from data_prep.sources.columns import (
     Record,
     absent_value,
     after_system,
+    among,
     as_text,
     final_answer,
     finish,
@@ -65,12 +66,12 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
 
 def _first(record: Record, names: tuple[str, ...]) -> Any:
     """The first value that is there, messages in JSON text as messages."""
-    return next((unpacked(value) for name in names if (value := pick(record, name)) is not None), None)
+    return next((unpacked(value) for name in among(record, names) if (value := pick(record, name)) is not None), None)
 
 
 def _chat_of(record: Record) -> tuple[str, Any] | None:
     """The column of a record's conversation, and that; None without one."""
-    values = ((name, unpacked(pick(record, name))) for name in CHATS)
+    values = ((name, unpacked(pick(record, name))) for name in among(record, CHATS))
     return next(((name, value) for name, value in values if isinstance(value, list)), None)
 
 
