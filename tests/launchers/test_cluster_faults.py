@@ -200,11 +200,13 @@ def test_rays_object_store_fits_into_the_jobs_memory_and_the_nodes_shared_memory
     assert node._objects() == int(bytes_)
 
 
-@pytest.mark.parametrize(("limits", "files", "warned"), [("-Sn 256", "4096", False), ("-n 512", "512", True)])
+@pytest.mark.parametrize(
+    ("limits", "files", "warned"), [("ulimit -Sn 256; ulimit -Hn 4096", "4096", False), ("ulimit -n 512", "512", True)]
+)
 def test_a_node_may_open_as_many_files_as_its_hard_limit_allows(limits: str, files: str, warned: bool) -> None:
     code = "from launchers.run import node; import resource as r; node._more_files(); print(r.getrlimit(7)[0])"
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -Hn 4096; ulimit {limits}; exec {sys.executable} -c '{code}'"],
+        ["bash", "-c", f"{limits}; exec {sys.executable} -c '{code}'"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split()[-1] == files

@@ -77,20 +77,40 @@ def made(house: House) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*/shards/*.jsonl")}
 
 
+def slow(house: House, name: str, shards: int) -> tuple[Path, tuple[str, ...]]:
+    """A recipe whose data take their time on a Ray cluster of two nodes: the log of its shards, and what to submit."""
+    two_nodes(house, "data: {engine: ray}\n", cpus=2)
+    log = house.path / f"worked-{name}"
+    house.write("recipes/x/slow.py", STEP)
+    rows = [
+        {"prompt": PROBLEM.format(n * n), "completion": f"{name} = {n} or {name} = -{n}"} for n in range(10 * shards)
+    ]
+    house.write(f"recipes/x/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    steps = (
+        f"- load: {{path: {name}.jsonl}}",
+        f"- recipes.x.slow:Slow: {{seconds: 1.5, log: {log}}}",
+        "- dedup: {near: 0.9}",
+    )
+    with (house.path / "recipes/x/data.yaml").open("a") as pipelines:
+        pipelines.write(f"{name}:\n  " + "\n  ".join(steps) + "\n")
+    base = "extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]\nnative: {deepspeed: null}\neval: null\n"
+    house.write(f"recipes/x/{name}.yaml", f"{base}data: {name}\n")
+    return log, (f"x/{name}", "--set", "hardware=cpu_x2")
+
+
+@pytest.mark.full
+def test_ray_clusters_of_two_jobs_on_the_same_hosts_do_not_meet(slurm: dict[str, str], house: House) -> None:
+    runs = [submit(house, slurm, *slow(house, name, shards)[1]) for name, shards in (("short", 20), ("long", 60))]
+    for run, jobs in runs:
+        assert finish(jobs["data"], slurm, 300) == "COMPLETED", logs(run)
+        assert house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
+    ends = [[event["time"] for event in events.read(run) if event["event"].startswith("phase")] for run, _ in runs]
+    assert ends[1][0] < ends[0][1] < ends[1][1], "the second began before the first ended, and went on after it"
+
+
 @pytest.mark.full
 def test_data_steps_on_the_jobs_ray_cluster_lose_nothing(slurm: dict[str, str], house: House) -> None:
-    two_nodes(house, "data: {engine: ray}\n", cpus=2)
-    log = house.path / "worked"
-    house.write("recipes/x/slow.py", STEP)
-    rows = [{"prompt": PROBLEM.format(n * n), "completion": f"x = {n} or x = -{n}"} for n in range(10 * SHARDS)]
-    house.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    house.write(
-        "recipes/x/data.yaml",
-        "slow:\n  - load: {path: rows.jsonl}\n"
-        f"  - recipes.x.slow:Slow: {{seconds: 1.5, log: {log}}}\n  - dedup: {{near: 0.9}}\n",
-    )
-    house.write("recipes/x/y.yaml", "extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]\ndata: slow\neval: null\n")
-    words = ("x/y", "--set", "native.deepspeed=null", "--set", "hardware=cpu_x2")
+    log, words = slow(house, "x", SHARDS)
 
     def worked() -> int:
         return len(log.read_text().split()) if log.exists() else 0
@@ -117,7 +137,7 @@ def test_data_steps_on_the_jobs_ray_cluster_lose_nothing(slurm: dict[str, str], 
     assert SHARDS <= worked() <= SHARDS + 5 * 8, "more was done again than was in flight"
     disturbed = made(house)
     (house.path / ".cache/steps").rename(house.path / "disturbed")
-    done = house.launch("data", *words[:3], "--set", "hardware=cpu")
+    done = house.launch("data", words[0], "--set", "hardware=cpu")
     assert done.returncode == 0, done.stderr
     assert len(disturbed) > SHARDS
     assert made(house) == disturbed

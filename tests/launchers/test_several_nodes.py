@@ -137,7 +137,15 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
     slurm: dict[str, str], house: House, chain: bool
 ) -> None:
     house.write("configs/sites/short.yaml", "signal_s: 100\n")
-    words = [*LONG, "--set", "site=short", "--set", "time_limit=3", "--set", f"chain={'true' if chain else 'false'}"]
+    words = [
+        *LONG,
+        "--set",
+        "site=short",
+        "--set",
+        "time_limit=00:03:00",
+        "--set",
+        f"chain={'true' if chain else 'false'}",
+    ]
     words[words.index("train.steps=120")] = "train.steps=1500"
     run, jobs = submit(house, slurm, *words)
     if not chain:
