@@ -111,7 +111,8 @@ def main(argv: Sequence[str]) -> int:
     environ |= {"PET_NODE_RANK": str(rank), "PET_MASTER_ADDR": host, "PET_MASTER_PORT": port}
     with log.open("ab") as others:
         output = None if rank == 0 else others
-        return subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
+        status = subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
+    return 0 if stopped else status  # srun ends with the highest status: that of the task that failed first
 
 
 def service_port(port: int, rank: int) -> int:

@@ -128,6 +128,7 @@ def test_data_steps_on_the_jobs_ray_cluster_lose_nothing(slurm: dict[str, str], 
     start_again(jobs["data"], slurm)
     goes_on(run)
     assert house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
+    assert finish(jobs["data"], slurm, 60) == "CANCELLED"
     run, jobs = submit(house, slurm, *words)
     goes_on(run)
     lose_node("n1", slurm)

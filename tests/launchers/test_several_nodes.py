@@ -69,7 +69,7 @@ def test_torchtune_trains_on_two_nodes_and_needs_nothing_of_the_submitting_shell
     house.write("configs/sites/bare.yaml", f"extra: [--export=NONE]\nenviron: {{SLURM_CONF: {slurm['SLURM_CONF']}}}\n")
     small = "trainer=torchtune train.steps=4 train.global_batch=8 train.micro_batch=4 hardware=cpu_x2 site=bare"
     words = [word for one in small.split() for word in ("--set", one)]
-    run, jobs = submit(house, slurm, "min_o1/sft_short", "--scale", "mini", "--set", "eval=null", *words)
+    run, jobs = submit(house, slurm, "min_o1/sft_long", "--scale", "mini", "--set", "eval=null", *words)
     assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
     assert json.loads((run / "train/merged/done.json").read_text())["step"] == 4
     assert [len(list(run.glob(f"logs/*/train-after{node}.log"))) for node in ("", ".node1")] == [1, 1]
