@@ -30,6 +30,7 @@ class SlowParams(Params):
 class Slow(Step):
     """Notes each shard that it works on."""
 
+    kind = "slow"
     shard_rows = 10
     unkeyed = ("log", "seconds")
     Params = SlowParams
@@ -74,7 +75,7 @@ def kill_one(mark: str, slurm: dict[str, str]) -> None:
 def made(house: House) -> dict[str, bytes]:
     """Rows and drops of all data steps, by file."""
     folder = house.path / ".cache/steps"
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*/shards/*.jsonl")}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/shards/*.jsonl")}
 
 
 def slow(house: House, name: str, shards: int) -> tuple[Path, tuple[str, ...]]:
