@@ -29,6 +29,7 @@ from rewards.model.http import URL_VARIABLE
 
 LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) where a node or Ray's head is lost: job.sbatch requeues its job
 ANSWER_S = 60.0  # for every node to start a task
+END_S = 30.0  # for a command or a cluster to end by itself
 READY_S = 300.0  # for all nodes to have joined
 LOOK_EVERY_S = 0.5
 FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
@@ -91,22 +92,26 @@ def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: in
         ready = [command[0], "-m", "launchers.run.ray_ready", address, str(nodes), limit]
         return _beside(cluster, ready, environ, 1) or _beside(cluster, command, environ, LOST)
     finally:
-        cluster.terminate()
-        try:
-            cluster.wait(30)
-        except subprocess.TimeoutExpired:
-            cluster.kill()
+        _end(cluster)
 
 
 def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str], lost: int) -> int:
     """Exit status of a command; `lost` where the cluster ends first, which ends the command, too."""
-    with subprocess.Popen(argv, env=environ) as process:
-        while (status := process.poll()) is None:
-            if cluster.poll() is not None:
-                process.terminate()
-                return _error(f"the Ray cluster ended (exit {cluster.returncode}): a node or its head is lost", lost)
-            time.sleep(LOOK_EVERY_S)
+    process = subprocess.Popen(argv, env=environ)
+    while (status := process.poll()) is None:
+        if cluster.poll() is not None:
+            _end(process)  # it may wait for a head that is gone
+            return _error(f"the Ray cluster ended (exit {cluster.returncode}): a node or its head is lost", lost)
+        time.sleep(LOOK_EVERY_S)
     return status if status >= 0 else 128 - status
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _by_hand(kind: str, nodes: int, command: Sequence[str]) -> int:

@@ -68,9 +68,7 @@ def warnings(study: Study) -> list[str]:
     if count >= FEW_SEEDS:
         return []
     plural = "s" * (count > 1)
-    return [
-        f"{count} seed{plural}: with fewer than {FEW_SEEDS}, differences by chance look like effects"
-    ]
+    return [f"{count} seed{plural}: with fewer than {FEW_SEEDS}, differences by chance look like effects"]
 
 
 def execute(study: Study, out: Path) -> dict[str, Any]:
