@@ -30,7 +30,7 @@ from rewards.model.http import URL_VARIABLE
 LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) where a node or Ray's head is lost: job.sbatch requeues its job
 ANSWER_S = 60.0  # for every node to start a task
 END_S = 30.0  # for a command or a cluster to end by itself
-READY_S = 300.0  # for all nodes to have joined
+READY_S = 300.0  # for tasks to start, and for Ray's nodes to have joined
 LOOK_EVERY_S = 0.5
 FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
 BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
     task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *beside, "--", *command]
     srun = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0",
+        f"--immediate={READY_S:.0f}",
         f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', '1')}", "--export=ALL", "--mem=0", "--unbuffered",
         *shlex.split(os.environ.get("POSTTRAIN_SRUN", "")), *shlex.split(os.environ.get("POSTTRAIN_INSIDE", "")), *task,
     ]  # fmt: skip

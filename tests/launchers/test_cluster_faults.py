@@ -86,7 +86,14 @@ def test_torchrun_gets_rank_address_and_port_of_the_allocation_and_never_a_defau
     )
     assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", show]) == 0
     said = capfd.readouterr()
-    for option in ("--kill-on-bad-exit=1", "--wait=0", "--cpus-per-task=3", "--ntasks-per-node=1", "--export=ALL"):
+    for option in (
+        "--kill-on-bad-exit=1",
+        "--wait=0",
+        "--cpus-per-task=3",
+        "--ntasks-per-node=1",
+        "--export=ALL",
+        "--immediate=300",
+    ):
         assert option in said.err
     first = next(line for line in said.out.splitlines() if line.startswith("{"))
     other = (tmp_path / "train-after.node1.log").read_text()

@@ -13,7 +13,7 @@ import pytest
 from launchers.run import events
 from tests.conftest import House
 from tests.launchers.test_several_nodes import LONG, logs, losses, steps, submit, trainings, two_nodes
-from tests.slurm_cluster import cluster, finish, kill, lose_node, processes, start_again, start_node
+from tests.slurm_cluster import cluster, finish, kill, lose_node, processes, start_again, start_node, state
 
 STEP = '''"""A step that takes its time."""
 
@@ -154,8 +154,9 @@ def test_a_training_on_two_nodes_survives_the_loss_of_one_a_signal_and_a_cancell
     run, jobs = submit(house, slurm, *words)
     until(lambda: steps(run) >= 30, run)
     lose_node("n1", slurm)
-    start_again(jobs["train"], slurm)
+    until(lambda: state(jobs["train"], slurm) == "PENDING", run)
     start_node("n1", slurm)
+    start_again(jobs["train"], slurm)
     until(lambda: attempts(run, "train") == 2 and steps(run) >= 50, run)
     subprocess.run(["scancel", "--batch", "--signal=USR1", jobs["train"]], env=slurm, check=True)
     start_again(jobs["train"], slurm)
