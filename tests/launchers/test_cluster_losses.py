@@ -178,7 +178,7 @@ def test_a_training_on_two_nodes_survives_the_loss_of_one_a_signal_and_a_cancell
 def test_online_rl_comes_back_when_rays_head_is_killed(slurm: dict[str, str], house: House) -> None:
     two_nodes(house)
     small = (
-        "eval=null validation=null stop=null train.steps=4 train.save_every=1 train.global_batch=16 "
+        "eval=null validation=null stop=null train.steps=16 train.save_every=2 train.global_batch=16 "
         "train.micro_batch=8 rollout.prompts=4 rollout.samples=4 hardware=cpu_x2"
     )
     run, jobs = submit(
@@ -189,6 +189,6 @@ def test_online_rl_comes_back_when_rays_head_is_killed(slurm: dict[str, str], ho
     start_again(jobs["train"], slurm, 60)
     assert finish(jobs["report"], slurm, 580) == "COMPLETED", logs(run)
     assert attempts(run, "train") == 2
-    assert json.loads((run / "train/merged/done.json").read_text())["step"] == 4
+    assert json.loads((run / "train/merged/done.json").read_text())["step"] == 16
     numbers = [event["step"] for event in events.read(run) if event["event"] == "train_step"]
     assert numbers.count(1) == 1, "it began anew"
