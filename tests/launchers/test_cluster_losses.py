@@ -94,7 +94,7 @@ def slow(house: House, name: str, shards: int) -> tuple[Path, tuple[str, ...]]:
     )
     with (house.path / "recipes/x/data.yaml").open("a") as pipelines:
         pipelines.write(f"{name}:\n  " + "\n  ".join(steps) + "\n")
-    base = "extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]\nnative: {deepspeed: null}\neval: null\n"
+    base = "extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml, ../min_o1/sft_long.mini.yaml]\neval: null\n"
     house.write(f"recipes/x/{name}.yaml", f"{base}data: {name}\n")
     return log, (f"x/{name}", "--set", "hardware=cpu_x2")
 
