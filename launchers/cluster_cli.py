@@ -65,6 +65,8 @@ def submit(
     staging.check(run.plan)
     _refuse_oversize(run)
     run = rundir.pinned(run)
+    if run.plan.hardware.nodes > 1:  # ranks that download side by side need locks that a shared disk may not have
+        staging.fetch_models(run.plan)
     rundir.prepare(run)
     jobs = submitting.submit(run)
     if as_json:

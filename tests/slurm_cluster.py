@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from data_prep.core import guard
 
 _CONF = """
 ClusterName=test
@@ -36,11 +39,15 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SchedulerParameters=sched_interval=1
+SlurmdTimeout=20
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={n0} CPUs=96 RealMemory=1100000 Gres=gpu:h800:8
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=96 RealMemory=1100000 Gres=gpu:h800:8
-PartitionName=gpu Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=10
+PartitionName=urgent Nodes=n0,n1 MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
@@ -95,8 +102,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     try:
         running.append(subprocess.Popen(["slurmctld", "-D", "-c"], env=environ, stderr=subprocess.DEVNULL))
         for node in ("n0", "n1"):
-            running.append(subprocess.Popen(["slurmd", "-D", "-N", node], env=environ, stderr=subprocess.DEVNULL))
-        idle = ["sinfo", "--noheader", "--Node", "--format=%T"]
+            start_node(node, environ)
+        idle = ["sinfo", "--noheader", "--partition=gpu", "--Node", "--format=%T"]
         _wait(
             lambda: subprocess.run(idle, env=environ, capture_output=True, text=True).stdout.split() == ["idle"] * 2,
             "slurm", folder / "slurmctld.log",
@@ -104,6 +111,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         yield environ
     finally:
         subprocess.run(["scancel", "--full", "--user=root"], env=environ, capture_output=True)
+        for file in folder.glob("slurmd-*.pid"):
+            kill([int(file.read_text())], signal.SIGTERM)
         for process in reversed(running):
             process.terminate()
         for process in reversed(running):
@@ -113,10 +122,58 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
                 process.kill()
 
 
+def start_node(node: str, environ: dict[str, str]) -> None:
+    """Start a node's slurmd, also after `lose_node`."""
+    subprocess.run(["slurmd", "-N", node], env=environ, check=True, stderr=subprocess.DEVNULL)
+
+
+def processes(environ: dict[str, str], node: str | None = None) -> dict[int, str]:
+    """What runs for the cluster's jobs, or those of a node: pid to command line."""
+    mark = f"SLURMD_NODENAME={node}" if node else "SLURMD_NODENAME="
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            given = (folder / "environ").read_text(errors="replace")
+            if f"SLURM_CONF={environ['SLURM_CONF']}" in given and mark in given:
+                found |= {int(folder.name), *guard.descendants(int(folder.name))}
+    return {pid: words for pid in found if (words := _proc(pid, "cmdline"))}
+
+
+def lose_node(node: str, environ: dict[str, str]) -> None:
+    """Kill a node's slurmd and all that runs for jobs there, as when the machine loses power."""
+    tasks = processes(environ, node)
+    steps = {int(stat.rpartition(")")[2].split()[1]) for pid in tasks if (stat := _proc(pid, "stat"))} - {1, *tasks}
+    daemon = int((Path(environ["SLURM_CONF"]).parent / f"slurmd-{node}.pid").read_text())
+    kill([daemon, *steps, *tasks])
+
+
+def _proc(pid: int, file: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal processes, of which some may be gone."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def state(job: str, environ: dict[str, str]) -> str:
     """The state of a job, by Slurm."""
     shown = subprocess.run(["scontrol", "show", "job", job], env=environ, capture_output=True, text=True).stdout
     return shown.split("JobState=")[1].split()[0]
+
+
+def start_again(job: str, environ: dict[str, str], seconds: float = 120) -> None:
+    """Wait until a job is requeued, and let it start at once, not after the two minutes that Slurm waits by itself."""
+    end = time.monotonic() + seconds
+    while (now := state(job, environ)) != "PENDING":
+        assert time.monotonic() < end, now
+        time.sleep(0.2)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=environ, check=True)
 
 
 def finish(job: str, environ: dict[str, str], seconds: float) -> str:

@@ -67,4 +67,7 @@ def _refuse(why: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except OSError as problem:  # a shared disk that is read-only or full
+        sys.exit(_refuse(str(problem), 2))

@@ -30,7 +30,7 @@ RAY_PORTS = (
     "node-manager-port", "object-manager-port", "runtime-env-agent-port", "dashboard-agent-grpc-port",
     "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port",
 )  # fmt: skip
-STARTS, START_S = 3, 120  # Ray gives a node 30 s to start, which a busy machine may exceed: so many tries, so early
+STARTS, STARTED = 3, b"Ray runtime started"  # Ray gives a node 30 s to start, which a busy machine may exceed
 stopped: list[int] = []
 SHORT = 20  # characters
 MOST_OBJECTS, LEAST_OBJECTS = 20 * 10**9, 10**8  # bytes of Ray's object store
@@ -101,17 +101,18 @@ def main(argv: Sequence[str]) -> int:
         environ |= {key: os.environ.get(key, name) for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
     _more_files()
     print(f"node {rank}: {socket.gethostname()} {address} ({name}), CPUs {sorted(os.sched_getaffinity(0))}", flush=True)
-    with base.with_suffix(f".node{rank}.log").open("ab") as log:
-        if kind == "ray":
-            port = int(head.partition(":")[2])
-            words = _ray_words(command[0], head, rank, address, gpus)
-            if beside:
-                environ["POSTTRAIN_SERVICE_PORT"] = str(service_port(port, rank))
-                words = [sys.executable, "-m", "launchers.run.service", *beside, "--", *words]
-            return _ray_node(words, head if rank else None, environ, log.fileno())
-        environ |= {"PET_NODE_RANK": str(rank), "PET_MASTER_ADDR": host, "PET_MASTER_PORT": head.partition(":")[2]}
-        output = None if rank == 0 else log.fileno()
-        return subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
+    log, port = base.with_suffix(f".node{rank}.log"), head.partition(":")[2]
+    if kind == "ray":
+        words = [*_ray_words(command[0], head, rank, address, gpus), f"--temp-dir={_temporary()}"]
+        if beside:
+            environ["POSTTRAIN_SERVICE_PORT"] = str(service_port(int(port), rank))
+            words = [sys.executable, "-m", "launchers.run.service", *beside, "--", *words]
+        return _ray_node(words, head if rank else None, environ, log)
+    environ |= {"PET_NODE_RANK": str(rank), "PET_MASTER_ADDR": host, "PET_MASTER_PORT": port}
+    with log.open("ab") as others:
+        output = None if rank == 0 else others
+        status = subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
+    return 0 if stopped else status  # srun ends with the highest status: that of the task that failed first
 
 
 def service_port(port: int, rank: int) -> int:
@@ -132,25 +133,28 @@ def _ray_words(python: str, head: str, rank: int, address: str, gpus: str) -> li
     ]  # fmt: skip
 
 
-def _ray_node(words: list[str], head: str | None, environ: dict[str, str], log: int) -> int:
-    """Ray's processes of this node until they are stopped or one dies; `head` is waited for."""
+def _temporary() -> str:
+    """A new folder for Ray on this node's own disk: sockets' paths below it have up to 107 characters."""
+    below = tempfile.gettempdir() if len(tempfile.gettempdir()) < SHORT else "/tmp"  # noqa: S108
+    return tempfile.mkdtemp(prefix="ray-", dir=below)
+
+
+def _ray_node(words: list[str], head: str | None, environ: dict[str, str], log: Path) -> int:
+    """Ray's processes of this node until they are stopped or one dies; `head` is waited for, starts are tried again."""
     if not environ.get("CUDA_VISIBLE_DEVICES", "0"):
         del environ["CUDA_VISIBLE_DEVICES"]  # an empty list contradicts the GPUs that Ray only counts on a CPU
-    temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) < SHORT else "/tmp"  # noqa: S108
-    folder = tempfile.mkdtemp(prefix="ray-", dir=temporary)  # sockets' paths below it have up to 107 characters
-    if head is None:
-        words = [*words, f"--temp-dir={folder}"]
-    else:
+    if head is not None:
         wait_for(head)
     try:
-        for _ in range(STARTS):
-            began = time.monotonic()
-            status = subprocess.run(words, env=environ, stdout=log, stderr=log, check=False).returncode
-            if status == 0 or stopped or time.monotonic() > began + START_S:
-                break
+        with log.open("ab") as output:
+            for _ in range(STARTS):
+                before = log.stat().st_size
+                status = subprocess.run(words, env=environ, stdout=output, stderr=output, check=False).returncode
+                if status == 0 or stopped or STARTED in log.read_bytes()[before:]:
+                    break
         return status
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(words[-1].partition("=")[2], ignore_errors=True)
 
 
 def _cpus() -> int:

@@ -6,7 +6,7 @@
 torchrun: a task of each node runs the command, with rank, address and port of the first node in PET_… (which torchrun
 reads). ray: a task of each node is a node of a Ray cluster of this job's own, on which the command then runs here, with
 RAY_ADDRESS set; each node has a server of the reward model where that is named. Either ends with the other: a lost node
-or head ends the command, whose exit status is ours.
+or head ends the command, whose exit status is ours, or 75 for such a loss.
 Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and MASTER_PORT.
 """
 
@@ -27,7 +27,10 @@ from launchers.envs import interpreter
 from launchers.run.node import free_ports, own_address, service_port
 from rewards.model.http import URL_VARIABLE
 
-READY_S = 300.0  # for all nodes to have joined
+LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) where a node or Ray's head is lost: job.sbatch requeues its job
+ANSWER_S = 60.0  # for every node to start a task
+END_S = 30.0  # for a command or a cluster to end by itself
+READY_S = 300.0  # for tasks to start, and for Ray's nodes to have joined
 LOOK_EVERY_S = 0.5
 FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
 BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -54,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
     task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *beside, "--", *command]
     srun = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0",
+        f"--immediate={READY_S:.0f}",
         f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', '1')}", "--export=ALL", "--mem=0", "--unbuffered",
         *shlex.split(os.environ.get("POSTTRAIN_SRUN", "")), *shlex.split(os.environ.get("POSTTRAIN_INSIDE", "")), *task,
     ]  # fmt: skip
@@ -63,7 +67,18 @@ def main(argv: Sequence[str]) -> int:
         status = subprocess.run(srun, check=False).returncode
     if status:
         _show(logs[1 if kind == "torchrun" else 0 :])
+    if status not in (0, LOST) and not _all_answer(nodes):
+        return _error("a node of the allocation does not answer: it is lost", LOST)
     return status
+
+
+def _all_answer(nodes: int) -> bool:
+    """Whether all nodes still start a task: others fail over a lost one minutes before Slurm takes it for down."""
+    asked = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--mem=0", "true"]
+    try:
+        return subprocess.run(asked, check=False, timeout=ANSWER_S, stderr=subprocess.DEVNULL).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: int, service: bool) -> int:
@@ -74,35 +89,30 @@ def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: in
         environ[URL_VARIABLE] = f"http://127.0.0.1:{service_port(int(port), 0)}"
     cluster = subprocess.Popen(srun)
     try:
-        ready = [
-            command[0],
-            "-m",
-            "launchers.run.ray_ready",
-            address,
-            str(nodes),
-            str(READY_S + START_TIMEOUT_S * service),
-        ]
-        for argv in (ready, command):
-            if (status := _beside(cluster, argv, environ)) != 0:
-                return status
-        return 0
+        limit = str(READY_S + START_TIMEOUT_S * service)
+        ready = [command[0], "-m", "launchers.run.ray_ready", address, str(nodes), limit]
+        return _beside(cluster, ready, environ, 1) or _beside(cluster, command, environ, LOST)
     finally:
-        cluster.terminate()
-        try:
-            cluster.wait(30)
-        except subprocess.TimeoutExpired:
-            cluster.kill()
+        _end(cluster)
 
 
-def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Exit status of a command; 1 where the cluster ends first, which ends the command, too."""
-    with subprocess.Popen(argv, env=environ) as process:
-        while (status := process.poll()) is None:
-            if cluster.poll() is not None:
-                process.terminate()
-                return _error(f"the Ray cluster ended (srun: exit {cluster.returncode}): a node or its head is lost")
-            time.sleep(LOOK_EVERY_S)
+def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str], lost: int) -> int:
+    """Exit status of a command; `lost` where the cluster ends first, which ends the command, too."""
+    process = subprocess.Popen(argv, env=environ)
+    while (status := process.poll()) is None:
+        if cluster.poll() is not None:
+            _end(process)  # it may wait for a head that is gone
+            return _error(f"the Ray cluster ended (exit {cluster.returncode}): a node or its head is lost", lost)
+        time.sleep(LOOK_EVERY_S)
     return status if status >= 0 else 128 - status
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _by_hand(kind: str, nodes: int, command: Sequence[str]) -> int:
@@ -131,9 +141,9 @@ def _show(logs: Sequence[Path]) -> None:
             print("\n".join(log.read_text(errors="replace").splitlines()[-TAIL:]), flush=True)
 
 
-def _error(text: str) -> int:
+def _error(text: str, status: int = 1) -> int:
     print(f"error: {text}", flush=True)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def stage(run: Run) -> list[str]:
     plan, lines = run.plan, list[str]()
     for env in ("core", *environments(plan)):
         lines.append(f"environment {env}: {envs.ensure(env, None if env == 'core' else plan.hardware.device).parent}")
-    lines += [f"model {name}: {_fetch(name, revision)}" for name, revision in models(plan).items()]
+    lines += fetch_models(plan)
     for file, spec in plan.specs.items():
         loads = spec.model_copy(update={"steps": tuple(step for step in spec.steps if step.kind == "load")})
         alone = f"stage/{Path(file).name}"  # a spec that also reads the model cannot be planned before the training
@@ -37,6 +37,11 @@ def stage(run: Run) -> list[str]:
         lines += [f"rows of {file}: {step.name}" for step in loads.steps]
     write(run.path / STAGED, "\n".join(lines) + "\n")
     return lines
+
+
+def fetch_models(plan: Plan) -> list[str]:
+    """Fetch the Hub models of a run; returns a line for each. Raises UserError."""
+    return [f"model {name}: {_fetch(name, revision)}" for name, revision in models(plan).items()]
 
 
 def models(plan: Plan) -> dict[str, str | None]:

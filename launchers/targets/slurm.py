@@ -26,8 +26,8 @@ DEFAULT = "POSTTRAIN_SITE"  # the variable that names a user's own site
 _PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, which nothing quotes
 _LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
 _HINTS = {
-    "partition": "partition in configs/sites (sinfo lists the cluster's)",
     "account": "account in configs/sites (sacctmgr show assoc user=$USER)",
+    "partition": "partition in configs/sites (sinfo lists the cluster's)",
     "qos": "qos in configs/sites (sacctmgr show qos)",
     "node configuration": "HARDWARE=: no node of the partition has what the profile asks for (sinfo -o '%n %G %c %m')",
     "time limit": "time_limit: the partition allows less (sinfo -o '%P %l')",

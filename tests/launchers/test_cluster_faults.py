@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,18 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from launchers.checks import preflight
-from launchers.errors import UserError
+from launchers.errors import RunError, UserError
 from launchers.plan import plan as planning
 from launchers.plan.plan import Plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
+from launchers.run import attempts, events, failures, node, nodes, stage, submit
 from launchers.run import directory as rundir
-from launchers.run import events, node, nodes, stage, submit
 from launchers.run import status as states
 from launchers.study import sweep
 from launchers.targets import slurm
@@ -70,13 +73,27 @@ status=0; for id in 0 1; do wait "${pids[id]}" || status=$?; done; exit $status
 
 
 def test_torchrun_gets_rank_address_and_port_of_the_allocation_and_never_a_default(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    allocation: None,
+    tool: Tool,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "^docker0")  # a form that Gloo does not take
     tool("srun", EACH_NODE)
-    show = "import os; print({k: v for k, v in os.environ.items() if k.startswith(('PET_', 'GLOO_'))})"
+    show = (
+        "import os; print({k: v for k, v in os.environ.items() if k.startswith(('PET_', 'GLOO_', 'VLLM_', 'NCCL_'))})"
+    )
     assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", show]) == 0
     said = capfd.readouterr()
-    for option in ("--kill-on-bad-exit=1", "--wait=0", "--cpus-per-task=3", "--ntasks-per-node=1", "--export=ALL"):
+    for option in (
+        "--kill-on-bad-exit=1",
+        "--wait=0",
+        "--cpus-per-task=3",
+        "--ntasks-per-node=1",
+        "--export=ALL",
+        "--immediate=300",
+    ):
         assert option in said.err
     first = next(line for line in said.out.splitlines() if line.startswith("{"))
     other = (tmp_path / "train-after.node1.log").read_text()
@@ -87,6 +104,8 @@ def test_torchrun_gets_rank_address_and_port_of_the_allocation_and_never_a_defau
         assert "'PET_MASTER_ADDR': '127.0.0.1'" in text
         assert f"'PET_MASTER_PORT': '{port}'" in text
         assert "'GLOO_SOCKET_IFNAME': 'lo'" in text
+        assert "'NCCL_SOCKET_IFNAME': '^docker0'" in text
+        assert "'VLLM_HOST_IP': '127.0.0.1'" in text
 
 
 def test_the_failure_of_another_node_is_shown_with_its_log(
@@ -109,19 +128,30 @@ def test_a_port_that_another_job_has_taken_is_passed_over(
     assert f"port {20_000 + 78 * 20}" in capfd.readouterr().out
 
 
+def test_a_node_that_starts_no_task_any_more_is_lost_and_its_job_starts_anew(
+    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool("srun", f'[ "${{!#}}" != true ] || exit 1\n{EACH_NODE}')
+    fails = [sys.executable, "-c", "import os, sys; sys.exit('connection closed by peer')"]
+    assert nodes.main(["torchrun", "2", "8", "--", *fails]) == nodes.LOST
+    assert "a node of the allocation does not answer" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(("cluster", "command", "status"), [
-    ("exec sleep 60", "exit 3", 3), ("exec sleep 60", "exit 0", 0), ("sleep 2; exit 1", "exec sleep 60", 1),
+    ("exec sleep 60", "exit 3", 3), ("exec sleep 60", "exit 0", 0), ("sleep 2; exit 1", "exec sleep 60", nodes.LOST),
+    ("sleep 2; exit 1", "never", 1),
 ])  # fmt: skip
 def test_the_commands_exit_status_counts_and_a_lost_cluster_ends_it(
     allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], cluster: str, command: str, status: int
 ) -> None:
-    tool("srun", cluster)
-    python = tool("python-with-ray", f'[ "$2" = launchers.run.ray_ready ] && exit 0\n{command}')
+    tool("srun", f'[ "${{!#}}" != true ] || exit 0\n{cluster}')
+    ready = "exec sleep 60" if command == "never" else "exit 0"
+    python = tool("python-with-ray", f'[ "$2" != launchers.run.ray_ready ] || {ready}\n{command}')
     began = time.monotonic()
     assert nodes.main(["ray", "2", "8", "--", str(python), "-m", "training"]) == status
     assert time.monotonic() - began < 20
     lost = "a node or its head is lost" in capfd.readouterr().out
-    assert lost == (status == 1)
+    assert lost == (status in (1, nodes.LOST))
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
@@ -156,12 +186,50 @@ def test_ray_is_told_every_count_and_port_and_its_sockets_stay_short(
     for one in words.values():
         assert {"--num-cpus=5", "--num-gpus=8", "--block", "--disable-usage-stats"} <= set(one)
     assert "--node-ip-address=10.0.0.2" in words[1]
+    log = tmp_path / "log"
     monkeypatch.setattr(node.tempfile, "tempdir", str(tmp_path / ("long" * 20)))
-    show = [sys.executable, "-c", f"import sys; open({str(tmp_path / 'said')!r}, 'w').write(sys.argv[1])"]
-    with (tmp_path / "log").open("w") as log:
-        assert node._ray_node(show, None, dict(os.environ), log.fileno()) == 0
-    assert (tmp_path / "said").read_text().startswith("--temp-dir=/tmp/ray-")
-    assert not Path((tmp_path / "said").read_text().partition("=")[2]).exists()
+    folder = node._temporary()
+    assert folder.startswith("/tmp/ray-")
+    show = [sys.executable, "-c", "import sys; sys.exit(int(sys.argv[1]))"]
+    for status in (0, 7):
+        assert node._ray_node([*show, str(status), f"--temp-dir={folder}"], None, dict(os.environ), log) == status
+        assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize(("free", "megabytes", "bytes_"), [
+    (64e6, "200000", 1e8), (1e12, "20000", 0.3 * 20_000 * 2**20), (1e12, "", 0.3 * 2e10), (1e12, "999999", 2e10),
+])  # fmt: skip
+def test_rays_object_store_fits_into_the_jobs_memory_and_the_nodes_shared_memory(
+    monkeypatch: pytest.MonkeyPatch, free: float, megabytes: str, bytes_: float
+) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", megabytes)
+    monkeypatch.setattr(node.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free)))
+    assert node._objects() == int(bytes_)
+
+
+@pytest.mark.parametrize(
+    ("limits", "files", "warned"), [("ulimit -Sn 256; ulimit -Hn 4096", "4096", False), ("ulimit -n 512", "512", True)]
+)
+def test_a_node_may_open_as_many_files_as_its_hard_limit_allows(limits: str, files: str, warned: bool) -> None:
+    code = "from launchers.run import node; import resource as r; node._more_files(); print(r.getrlimit(7)[0])"
+    done = subprocess.run(
+        ["bash", "-c", f"{limits}; exec {sys.executable} -c '{code}'"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == files
+    assert ("this node allows 512 open files" in done.stdout) == warned
+
+
+def test_machines_of_another_world_size_are_another_run() -> None:
+    """ZeRO's and verl's shards are written by rank, and cannot be read by another number of ranks."""
+    hashes = {rundir.run_hash(plan("bleuberi/grpo", f"hardware={name}")) for name in ("h100x8", "h100x8x2")}
+    assert len(hashes) == 2
+
+
+def test_rows_are_tokenised_well_within_the_limit_that_other_ranks_wait() -> None:
+    config = yaml.safe_load(rundir.files(plan("sky_t1/sft_2x8"))["train/llamafactory.yaml"])
+    assert (config["ddp_timeout"], config["preprocessing_num_workers"]) == (18_000, 8)
+    assert Path(config["dataset_dir"]).name == "export"  # made by the job before
 
 
 def plan(name: str, *settings: str, run: Path = Path("/run")) -> Plan:
@@ -210,10 +278,47 @@ def test_a_job_that_was_accepted_without_an_answer_is_known_by_its_comment(run: 
     assert submit.alive(run) == []
 
 
-def test_what_slurm_says_of_a_partition_comes_with_what_to_change(tool: Tool) -> None:
-    tool("sbatch", 'echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1')
-    with pytest.raises(Exception, match=r"invalid partition specified: nowhere: partition in configs/sites"):
+@pytest.mark.parametrize(("said", "hint"), [
+    ("Batch job submission failed: Invalid account or account/partition combination specified", "account in configs"),
+    ("Batch job submission failed: Invalid qos specification", "qos in configs/sites"),
+    ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", "time_limit: "),
+])  # fmt: skip
+def test_what_slurm_says_comes_with_what_to_change(tool: Tool, said: str, hint: str) -> None:
+    tool("sbatch", f'echo "sbatch: error: {said}" >&2; exit 1')
+    with pytest.raises(RunError, match=re.escape(f"sbatch refused the job: sbatch: error: {said}: {hint}")):
         slurm.submit(["sbatch", "--parsable", "job.sbatch"])
+
+
+def test_two_submissions_of_a_run_at_the_same_time_are_one(run: Path, house: House) -> None:
+    (run / ".submit").mkdir()
+    with (run / ".submit/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = house.launch("submit", "min_o1/sft_long", "--scale", "mini")
+    assert (refused.returncode, "this submission is being worked on" in refused.stderr) == (2, True)
+
+
+def test_gpus_of_another_kind_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(house.launch("render", "min_o1/sft_short").stdout.strip())
+    for kind, warned in (("NVIDIA H800", False), ("NVIDIA A100-SXM4-40GB", True)):
+        driver = tmp_path / kind / "0000:00:00.0"
+        driver.mkdir(parents=True)
+        (driver / "information").write_text(f"Model: \t\t {kind}\nIRQ: 1\n")
+        monkeypatch.setattr(attempts, "DRIVER", tmp_path / kind)
+        assert attempts.main([str(run), "20", "train"]) == 0
+        assert ("A100-SXM4-40GB, and h800x4 says H800" in capsys.readouterr().out) == warned
+
+
+def test_a_read_only_shared_disk_is_one_line_of_the_jobs_log(run: Path, house: House) -> None:
+    mounts = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec bash "$1/job.sbatch" data'
+    environ = {**house.environ(), "SLURM_JOB_ID": "1"}
+    words = ["unshare", "--mount", "bash", "-c", mounts, "job", str(run)]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line == f"error: [Errno 30] Read-only file system: '{run}/events.jsonl'"
+    assert [one.name for one in failures.recognise(line, "log")] == ["file system"]
 
 
 @pytest.mark.parametrize("array", [False, True])
@@ -280,3 +385,11 @@ def test_models_to_fetch_are_those_of_training_and_rewards() -> None:
     found = stage.models(plan("long_cot/grpo_2x8"))
     assert found["Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"] == "d4117fbfd81b72f41b96341238baa1e3e90a4ce1"
     assert "meta-llama/Llama-3.1-8B-Instruct" in found
+
+
+def test_a_model_for_several_nodes_is_fetched_once_before_they_are_asked_for(house: House) -> None:
+    for hardware, fetched in (("h100x8", False), ("h100x8x2", True)):
+        words = ("bleuberi/grpo", "--set", f"hardware={hardware}")
+        done = house.launch("submit", *words, HF_HUB_OFFLINE="1", PATH="/nowhere")
+        assert ("model Qwen/Qwen2.5-7B: cannot be fetched" in done.stderr) == fetched, done.stderr
+        assert done.returncode != 0

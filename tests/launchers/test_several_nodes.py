@@ -13,7 +13,7 @@ import pytest
 
 from launchers.run import events
 from tests.conftest import House
-from tests.slurm_cluster import cluster, finish, state
+from tests.slurm_cluster import cluster, finish, start_again, state
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield environ
 
 
-def two_nodes(house: House) -> None:
+def two_nodes(house: House, extra: str = "", cpus: int = 8) -> None:
     """A profile of two nodes without GPUs, a process on each."""
-    profile = (house.path / "configs/hardware/cpu.yaml").read_text()
-    house.write("configs/hardware/cpu_x2.yaml", profile.replace("nodes: 1", "nodes: 2").replace("cpus: 2", "cpus: 8"))
+    profile = (house.path / "configs/hardware/cpu.yaml").read_text().replace("nodes: 1", "nodes: 2")
+    house.write("configs/hardware/cpu_x2.yaml", profile.replace("cpus: 2", f"cpus: {cpus}") + extra)
 
 
 def submit(house: House, slurm: dict[str, str], *words: str) -> tuple[Path, dict[str, str]]:
@@ -37,9 +37,14 @@ def submit(house: House, slurm: dict[str, str], *words: str) -> tuple[Path, dict
 
 
 def logs(run: Path) -> str:
-    return "\n".join(
-        f"== {path}\n{path.read_text()}" for path in (*run.glob("logs/slurm-*"), *run.glob("logs/*/*.log"))
-    )
+    """The ends of all logs."""
+    found = (*run.glob("logs/slurm-*"), *run.glob("logs/*/*.log"))
+    return "\n".join(f"== {path}\n{path.read_text()[-3000:]}" for path in found)
+
+
+def trainings(run: Path) -> list[Path]:
+    """The trainer's log of each attempt, in order."""
+    return sorted(run.glob("logs/*/train-after.log"))
 
 
 @pytest.mark.full
@@ -51,8 +56,24 @@ def test_llamafactory_trains_on_two_nodes(slurm: dict[str, str], house: House) -
     assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
     assert json.loads((run / "train/trainer_state.json").read_text())["global_step"] == 2
     (other,) = run.glob("logs/*/train-after.node1.log")
-    assert "node 1: " in logs(run)
-    assert "world size: 2" in logs(run) or "distributed training: True" in logs(run), other.read_text()
+    (log,) = trainings(run)
+    assert "node 1: " in log.read_text()
+    assert "world size: 2" in log.read_text() or "distributed training: True" in log.read_text(), other.read_text()
+
+
+@pytest.mark.full
+def test_torchtune_trains_on_two_nodes_and_needs_nothing_of_the_submitting_shell(
+    slurm: dict[str, str], house: House
+) -> None:
+    two_nodes(house)
+    house.write("configs/sites/bare.yaml", f"extra: [--export=NONE]\nenviron: {{SLURM_CONF: {slurm['SLURM_CONF']}}}\n")
+    small = "trainer=torchtune train.steps=4 train.global_batch=8 train.micro_batch=4 hardware=cpu_x2 site=bare"
+    words = [word for one in small.split() for word in ("--set", one)]
+    run, jobs = submit(house, slurm, "min_o1/sft_long", "--scale", "mini", "--set", "eval=null", *words)
+    assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
+    assert json.loads((run / "train/merged/done.json").read_text())["step"] == 4
+    assert [len(list(run.glob(f"logs/*/train-after{node}.log"))) for node in ("", ".node1")] == [1, 1]
+    assert "node 1: " in trainings(run)[0].read_text()
 
 
 @pytest.mark.full
@@ -67,7 +88,7 @@ def test_verl_trains_on_a_ray_cluster_of_two_nodes(slurm: dict[str, str], house:
     assert finish(jobs["report"], slurm, 580) == "COMPLETED", logs(run)
     assert json.loads((run / "train/merged/done.json").read_text())["step"] == 2
     assert len(list(run.glob("train/checkpoints/global_step_2/actor/model_world_size_2_rank_*.pt"))) == 2
-    assert (run / "train.log", logs(run).count("Ray node ")) == (run / "train.log", 2)
+    assert trainings(run)[0].read_text().count("Ray node ") == 2
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -93,12 +114,16 @@ def test_a_requeued_training_resumes_and_ends_with_the_losses_of_an_undisturbed_
         assert time.monotonic() < end, logs(run)
         time.sleep(0.2)
     subprocess.run(["scontrol", "requeue", jobs["train"]], env=slurm, check=True)
+    start_again(jobs["train"], slurm)
     assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
     attempts = [event for event in events.read(run) if event["event"] == "attempt" and event["parts"] == ["train"]]
     assert [event["attempt"] for event in attempts] == [1, 2]
     assert attempts[1]["step"] >= 45
-    resumed = {int(number) for number in re.findall(r"Continuing training from global step (\d+)", logs(run))}
-    assert resumed & {40, 60, 80}, logs(run)
+    saved = [
+        re.findall(r"Saving model checkpoint to \S+/checkpoint-(\d+)", path.read_text()) for path in trainings(run)
+    ]
+    assert [int(step) for of_attempt in saved for step in of_attempt] == [20, 40, 60, 80, 100, 120]
+    assert all(saved), "each attempt saved some"
     (house.path / "runs").rename(house.path / "disturbed")
     done = house.launch("run", *LONG, "--json")
     assert done.returncode == 0, done.stderr
@@ -112,7 +137,15 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
     slurm: dict[str, str], house: House, chain: bool
 ) -> None:
     house.write("configs/sites/short.yaml", "signal_s: 100\n")
-    words = [*LONG, "--set", "site=short", "--set", "time_limit=3", "--set", f"chain={'true' if chain else 'false'}"]
+    words = [
+        *LONG,
+        "--set",
+        "site=short",
+        "--set",
+        "time_limit=00:03:00",
+        "--set",
+        f"chain={'true' if chain else 'false'}",
+    ]
     words[words.index("train.steps=120")] = "train.steps=1500"
     run, jobs = submit(house, slurm, *words)
     if not chain:
@@ -120,7 +153,8 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
         shown = house.launch("logs", str(run), "--json", SLURM_CONF=slurm["SLURM_CONF"])
         assert "time limit" in {one["name"] for one in json.loads(shown.stdout)["failures"]}
         return
-    end = time.monotonic() + 400
+    start_again(jobs["train"], slurm, 400)
+    end = time.monotonic() + 100
     while len(attempts := [e for e in events.read(run) if e["event"] == "attempt" and e["parts"] == ["train"]]) < 2:
         assert time.monotonic() < end, logs(run)
         time.sleep(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from launchers.run import events
 from tests.conftest import House
-from tests.slurm_cluster import cluster, finish
+from tests.slurm_cluster import cluster, finish, start_again
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +90,92 @@ def test_each_job_of_the_chain_is_granted_what_it_asks(slurm: dict[str, str], ho
         assert f"cpus {cpus} gpus {gpus} parts {part}" in text
 
 
-def test_what_sbatch_refuses_is_one_line(slurm: dict[str, str], house: House) -> None:
-    house.write("configs/sites/here.yaml", "partition: nowhere\n")
+def _submit(house: House, slurm: dict[str, str], site: str, script: str, *recipe: str) -> tuple[Path, str]:
+    """Submit a run's training with another local.sh; the run, and the job's number."""
+    house.write("configs/sites/here.yaml", site)
+    shown = house.launch("submit", *recipe, "--set", "site=here", "--dry-run")
+    line = next(words for words in map(shlex.split, shown.stdout.splitlines()) if words[-1] == "train")
+    run = Path(line[-2]).parent
+    (run / "local.sh").write_text(script)
+    words = [word for word in line if not word.startswith("--dependency")]
+    return run, subprocess.run(words, env=slurm, capture_output=True, text=True, check=True).stdout.strip()
+
+
+SHOW = """
+import json, os, sys
+names = ("PET_NODE_RANK", "PET_MASTER_ADDR", "SLURM_GPUS_ON_NODE", "SLURM_CPUS_PER_TASK")
+print("task", json.dumps([os.environ[name] for name in names]), flush=True)
+sys.exit(3 * int(os.environ["PET_NODE_RANK"]))
+"""
+
+
+def test_one_task_of_each_node_sees_all_its_gpus_and_its_exit_status_is_the_jobs(
+    slurm: dict[str, str], house: House
+) -> None:
+    profile = (house.path / "configs/hardware/h800x8x2.yaml").read_text()
+    house.write("configs/hardware/h800x8x2.yaml", profile.replace("cpus: 96", "cpus: 40"))
+    script = f"""export POSTTRAIN_LOG="$(dirname "$0")/logs/train.log" PYTHONPATH=$PWD
+    CORE=$(python3 -m launchers.envs core)
+    "$CORE" -m launchers.run.nodes torchrun 2 8 -- "$CORE" -c {shlex.quote(SHOW)}
+    """
+    run, job = _submit(house, slurm, "gpu_type: h800\n", script, "bleuberi/grpo", "--set", "hardware=h800x8x2")
+    assert finish(job, slurm, 60) == "FAILED"
+    text = (run / f"logs/slurm-{job}.out").read_text()
+    assert [json.loads(line.partition(" ")[2]) for line in text.splitlines() if line.startswith("task")] == [
+        [rank, "127.0.0.1", "8", "40"] for rank in ("0", "1")
+    ], text
+    shown = subprocess.run(["scontrol", "show", "job", job], env=slurm, capture_output=True, text=True).stdout
+    assert "ExitCode=3:0" in shown
+    assert "Requeue=1 Restarts=0" in shown
+
+
+ALONE = "trap 'echo told; exit 1' TERM; sleep 100 & wait"
+SEVERAL = """CORE=$(python3 -m launchers.envs core)
+trap 'echo told' EXIT
+PYTHONPATH=$PWD "$CORE" -m launchers.run.nodes torchrun 2 8 -- /bin/sleep 100
+exit 1"""
+
+
+@pytest.mark.parametrize(("recipe", "script", "started"), [
+    (("min_o1/sft_short",), ALONE, "start 0"), (("bleuberi/grpo", "--set", "hardware=h800x8x2"), SEVERAL, "node 1"),
+])  # fmt: skip
+def test_a_preempted_job_is_told_and_starts_again_with_its_log(
+    slurm: dict[str, str], house: House, recipe: tuple[str, ...], script: str, started: str
+) -> None:
+    """Slurm gives it some seconds: those signal the tasks on several nodes at once, and the job's own shell last."""
+    script = f'echo "start ${{SLURM_RESTART_COUNT-0}}"\n[ -z "${{SLURM_RESTART_COUNT-}}" ] || exit 7\n{script}\n'
+    run, job = _submit(house, slurm, "partition: gpu\n", script, *recipe)
+    log = run / f"logs/slurm-{job}.out"
+
+    def wait_for(text: str) -> None:
+        end = time.monotonic() + 60
+        while not (log.exists() and text in log.read_text()):
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+
+    wait_for(started)
+    urgent = ["sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null"]
+    subprocess.run([*urgent, "--wrap=true"], env=slurm, check=True, capture_output=True)
+    wait_for("told")
+    start_again(job, slurm)
+    assert finish(job, slurm, 60) == "FAILED", log.read_text()
+    lines = log.read_text().splitlines()
+    assert lines.index("start 0") < lines.index("told") < lines.index("start 1")
+    assert [event["attempt"] for event in events.read(run) if event["event"] == "attempt"] == [1, 2]
+
+
+@pytest.mark.parametrize(("site", "said", "hint"), [
+    ("partition: nowhere", "Invalid partition name specified", "partition in configs/sites"),
+    ("gpu_type: a100", "node configuration is not available", "HARDWARE=: no node of the partition has"),
+])  # fmt: skip
+def test_what_sbatch_refuses_is_one_line(slurm: dict[str, str], house: House, site: str, said: str, hint: str) -> None:
+    house.write("configs/sites/here.yaml", f"{site}\n")
     done = house.launch("submit", "min_o1/sft_short", "--set", "site=here", **slurm)
     assert done.returncode == 1
-    assert "sbatch refused the job" in done.stderr
-    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "sbatch refused the job" in line
+    assert said in line
+    assert hint in line
 
 
 def test_without_slurm_the_message_says_what_to_do(house: House) -> None:
