@@ -18,6 +18,8 @@ GENERAL = {
     "label": "data_prep.steps.label:Label",
     "rewrite": "data_prep.steps.rewrite:Rewrite",
     "score": "data_prep.steps.score:ScoreStep",
+    "lm_eval_prompts": "data_prep.steps.lm_eval:LmEvalPrompts",
+    "lm_eval_grade": "data_prep.steps.lm_eval:LmEvalGrade",
     "difficulty": "data_prep.steps.difficulty:Difficulty",
     "select": "data_prep.steps.select:Select",
     "map": "data_prep.steps.function:Map",
