@@ -20,6 +20,7 @@ GENERAL = {
     "score": "data_prep.steps.score:ScoreStep",
     "lm_eval_prompts": "data_prep.steps.lm_eval:LmEvalPrompts",
     "lm_eval_grade": "data_prep.steps.lm_eval:LmEvalGrade",
+    "alpaca_eval_grade": "data_prep.steps.alpaca_eval:AlpacaEvalGrade",
     "difficulty": "data_prep.steps.difficulty:Difficulty",
     "select": "data_prep.steps.select:Select",
     "map": "data_prep.steps.function:Map",

@@ -4,10 +4,10 @@
 - lm_eval_prompts: {tasks: [puzzles], paths: {puzzles: tasks/puzzles.yaml}}     a task file in the harness's format
 - lm_eval_grade: {tasks: [ifeval], thinking: think, metrics: {ifeval: prompt_level_loose_acc}}
 
-Both run in the environment `lm_eval`; between them `generate` samples. The grading is the harness's own: its filters and
-its metric of each question, whose mean is the figure that it reports itself. Two things are done for it, as it does
-neither for every model: the thought is removed first (a thought that never ends leaves an empty answer), and only then
-are the task's stop strings looked for. Its choice tasks that compare log-likelihoods of options are refused.
+Both run in the environment `lm_eval`; between them `generate` samples. The grading is the harness's own: its filters,
+and its metric of each question, whose mean is the figure that it reports itself. Before it the thought is removed (one
+that never ends leaves an empty answer), and only then are the task's stop strings looked for. Its choice tasks that
+compare log-likelihoods of the options are refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHOWN = 500  # characters of an extracted answer that a row keeps
 
 
 class HarnessParams(Params):
-    """paths: task to a YAML file of the harness's format, with the Python files and the data that it names."""
+    """paths: task to a YAML file of the harness's format; files beside it that it names are part of it."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
     paths: dict[str, str] = Field(default_factory=dict)
@@ -50,7 +50,6 @@ class HarnessStep(Step):
 
     unkeyed: ClassVar[tuple[str, ...]] = ("paths",)  # the files' content is in the fingerprint
     packages: ClassVar[tuple[str, ...]] = ("lm_eval", "datasets")
-    Params = HarnessParams
     params: HarnessParams
 
     def env(self) -> str:
@@ -68,12 +67,13 @@ class HarnessStep(Step):
             path = base / Path(given).expanduser()
             if not path.is_file():
                 raise DataError(f"paths: {name}: no file {path}")
-            beside = [file for file in path.parent.iterdir() if file.suffix in (".yaml", ".py", ".json", ".jsonl")]
+            text = path.read_text("utf-8")
+            beside = (file for file in path.parent.iterdir() if file.stem in text and file.is_file())
             yield from sorted({path, *beside})
 
     def loaded(self, base: Path) -> dict[str, dict[str, Task]]:
         """By asked name, the tasks it stands for (a group has several). Raises DataError."""
-        from lm_eval.tasks import TaskManager  # type: ignore[import-not-found]
+        from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         local = [str((base / path).resolve().parent) for path in self.params.paths.values()]
@@ -87,8 +87,8 @@ class HarnessStep(Step):
             for leaf, task in found[asked].items():
                 if task.OUTPUT_TYPE != "generate_until":
                     raise DataError(
-                        f"lm_eval's {leaf} compares log-likelihoods ({task.OUTPUT_TYPE}), which a chat model that thinks "
-                        "does not have: take a generative variant of the task"
+                        f"lm_eval's {leaf} compares log-likelihoods of options ({task.OUTPUT_TYPE}), and answers are "
+                        "sampled here: take a generative variant of the task"
                     )
         return found
 
@@ -176,7 +176,7 @@ class LmEvalGrade(HarnessStep):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Each row with `score` of its task's metric; all its metrics are in meta.score_details."""
-        from langdetect import DetectorFactory  # type: ignore[import-not-found]
+        from langdetect import DetectorFactory
 
         DetectorFactory.seed = 0  # IFEval asks it for languages, and unseeded it draws at random
         tasks = self.loaded(ctx.base)
@@ -188,14 +188,15 @@ class LmEvalGrade(HarnessStep):
         for (asked, leaf), places in of_task.items():
             answers = [_answer(rows[at], form.answer_of(rows[at]["completion"])) for at in places]
             scores = self._graded(tasks[asked][leaf], asked, [rows[at] for at in places], answers)
-            graded |= {at: _scored(rows[at], *found) for at, found in zip(places, scores, strict=True)}
+            for at, answer, found in zip(places, answers, scores, strict=True):
+                graded[at] = _scored(rows[at], answer, *found)
         yield from (graded[at] for at in range(len(rows)))
 
     def _graded(
         self, task: Task, asked: str, rows: Sequence[Row], answers: Sequence[str]
     ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Answer after the filter, every metric by "metric,filter", and the metric that counts, of each row."""
-        from lm_eval.api.instance import Instance  # type: ignore[import-not-found]
+        from lm_eval.api.instance import Instance
 
         docs = [task.eval_docs[row["meta"]["lm_eval"]["number"]] for row in rows]
         asked_of = [
@@ -216,17 +217,20 @@ class LmEvalGrade(HarnessStep):
 
     def _counted(self, task: Task, asked: str, values: dict[str, Any]) -> dict[str, Any]:
         """The metric that counts. Raises DataError for one that is not there, or is no mean over questions."""
+
+        def is_mean(key: str) -> bool:
+            aggregate = task.aggregation().get(key.partition(",")[0])
+            return isinstance(values[key], int | float) and getattr(aggregate, "__name__", "") == "mean"
+
         wanted = self.params.metrics.get(asked, "")
-        key = next((key for key in values if not wanted or key == wanted or key.partition(",")[0] == wanted), None)
-        metric, _, filtered = (key or "").partition(",")
-        value = values.get(key or "")
-        aggregated = getattr(task.aggregation().get(metric), "__name__", "") if key else ""
-        if not isinstance(value, int | float) or aggregated != "mean":
-            means = [key for key in values if getattr(task.aggregation().get(key.partition(",")[0]), "__name__", "") == "mean"]
-            why = "is no mean over questions" if key else "is not among its metrics"
-            raise DataError(f"lm_eval's {asked}: {wanted or metric} {why}: choose one of {', '.join(means) or 'none'}")
-        better = task.higher_is_better().get(metric, True)
-        return {"name": metric, "filter": filtered, "value": float(value), "higher_is_better": bool(better)}
+        fitting = [key for key in values if not wanted or wanted in (key, key.partition(",")[0])]
+        if not fitting or not is_mean(fitting[0]):
+            why = "is not among its metrics" if not fitting else "is no mean over questions"
+            means = ", ".join(filter(is_mean, values)) or "none"
+            raise DataError(f"lm_eval's {asked}: metric {wanted or fitting[0]} {why}: choose one of {means}")
+        metric, _, filtered = fitting[0].partition(",")
+        better = bool(task.higher_is_better().get(metric, True))
+        return {"name": metric, "filter": filtered, "value": float(values[fitting[0]]), "higher_is_better": better}
 
 
 def _answer(row: Row, text: str) -> str:
@@ -236,10 +240,10 @@ def _answer(row: Row, text: str) -> str:
     return text
 
 
-def _scored(row: Row, answer: str, values: dict[str, Any], counted: dict[str, Any]) -> Row:
+def _scored(row: Row, answer: str, filtered: str, values: dict[str, Any], counted: dict[str, Any]) -> Row:
     truncated = row.get("meta", {}).get("finish_reason") == "length"
     outcome = "scored" if answer else "truncated" if truncated else "no_answer"
     metrics = {key: value for key, value in values.items() if isinstance(value, bool | int | float | list)}
     metric = {"name": counted["name"], "higher_is_better": counted["higher_is_better"]}
-    about = {"score_details": {"answer": answer, "metrics": metrics}, "metric": metric}
+    about = {"score_details": {"answer": filtered, "metrics": metrics}, "metric": metric}
     return {**row, "score": counted["value"], "outcome": outcome, "meta": {**row["meta"], **about}}
