@@ -62,6 +62,8 @@ class AlpacaEvalGrade(Step):
         asked = [row["prompt"][-1]["content"] for row in rows]
         if len(set(asked)) < len(asked):
             raise DataError("alpaca_eval: a question has two completions, and it judges one: eval.n must be 1")
+        if p.length_controlled:
+            _check_whole(len(asked))
         ours = [form.answer_of(row["completion"]) for row in rows]
         verdicts = self._verdicts(asked, ours, [row["answer"] for row in rows], ctx)
         for row, verdict in zip(rows, verdicts, strict=True):
@@ -97,7 +99,6 @@ class AlpacaEvalGrade(Step):
             raise DataError(f"alpaca_eval joined {len(made)} of {len(asked)} questions, or changed their order")
         made["preference"] = made["preference"].astype(float)
         if p.length_controlled:
-            _check_whole(len(made))
             metrics.get_length_controlled_winrate(made, save_weights_dir=None)
         return cast("list[dict[str, Any]]", made.to_dict("records"))
 
@@ -138,4 +139,10 @@ def _check_whole(questions: int) -> None:
 
 def _scored(row: Row, source: str, metric: str, value: float) -> Row:
     metric_of = {"name": metric, "higher_is_better": True}
-    return {**row, "source": source, "score": value, "outcome": "scored", "meta": {**row["meta"], "metric": metric_of}}
+    return {
+        **row,
+        "source": source,
+        "score": value,
+        "outcome": "scored",
+        "meta": {**row.get("meta", {}), "metric": metric_of},
+    }
