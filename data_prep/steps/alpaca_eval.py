@@ -1,10 +1,9 @@
 """AlpacaEval 2's verdicts and length-controlled win rate, by its own annotator on any OpenAI-compatible endpoint.
 
-- alpaca_eval_grade: {model: gpt-4-1106-preview, base_url: https://api.openai.com/v1, api_key_env: OPENAI_API_KEY}
-
-Rows have a `completion` and the baseline's answer as `answer`; the thought is removed first. Prompt, order of the two
-answers and reading of the verdict are those of `weighted_alpaca_eval_gpt4_turbo`: a win is the judge's probability of
-naming our answer, from the log-probabilities of its first token. A row without a verdict is a drop, and in no mean.
+`eval.harness: alpaca_eval` puts the step behind `generate` (launchers/harnesses); it runs in the environment of that
+name. Rows have a `completion` and the baseline's answer as `answer`; the thought is removed first. Prompt, order of the
+two answers and reading of the verdict are those of `weighted_alpaca_eval_gpt4_turbo`: a win is the judge's probability
+of naming our answer, from the log-probabilities of its first token. A row without a verdict is a drop, and in no mean.
 Every row comes out twice: its win, and below its source with `_lc` its win at equal length by the package's GLM.
 """
 

@@ -1,10 +1,7 @@
 """Tasks of EleutherAI's lm-evaluation-harness: its prompts as rows, and its grading of completions.
 
-- lm_eval_prompts: {tasks: [ifeval, mmlu_redux_generative], limit: 200}
-- lm_eval_prompts: {tasks: [puzzles], paths: {puzzles: tasks/puzzles.yaml}}     a task file in the harness's format
-- lm_eval_grade: {tasks: [ifeval], thinking: think, metrics: {ifeval: prompt_level_loose_acc}}
-
-Both run in the environment `lm_eval`; between them `generate` samples. The grading is the harness's own: its filters,
+`eval.harness: lm_eval` puts both steps into an evaluation, with `generate` between them (launchers/harnesses); they run
+in the environment `lm_eval`. The grading is the harness's own: its filters,
 and its metric of each question, whose mean is the figure that it reports itself. Before it the thought is removed (one
 that never ends leaves an empty answer), and only then are the task's stop strings looked for. Its choice tasks that
 compare log-likelihoods of the options are refused.

@@ -44,7 +44,10 @@ class AlpacaEval:
         given = resolved.recipe.eval
         assert given is not None
         assert given.judge is not None
-        return Kind("alpaca_eval_grade", {**given.judge.model_dump(), "thinking": resolved.recipe.thinking})
+        return Kind(
+            "data_prep.steps.alpaca_eval:AlpacaEvalGrade",
+            {**given.judge.model_dump(), "thinking": resolved.recipe.thinking},
+        )
 
 
 HARNESS = AlpacaEval()

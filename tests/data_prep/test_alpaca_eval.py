@@ -18,6 +18,8 @@ from tests.fakes.openai_server import OpenAIServer, Raw
 CITIES = {"France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Japan": "Tokyo", "Peru": "Lima", "Kenya": "Nairobi",
           "Chad": "N'Djamena", "Cuba": "Havana", "Iran": "Tehran", "Iraq": "Baghdad"}  # fmt: skip
 
+GRADE = "data_prep.steps.alpaca_eval:AlpacaEvalGrade"
+
 
 def judge(request):
     """Prefers the answer that names the capital, at 9 to 1; about Peru it says something else."""
@@ -41,7 +43,7 @@ def judge(request):
 def spec(folder: Path, url: str, rows: list[dict], **params) -> pipeline.Spec:
     grade = {"model": "judge", "base_url": url, "thinking": "think", **params}
     file = making.write_jsonl(folder / "rows.jsonl", rows)
-    return making.spec(folder, ("load", {"path": str(file)}), ("alpaca_eval_grade", grade), max_drop_share=0.2)
+    return making.spec(folder, ("load", {"path": str(file)}), (GRADE, grade), max_drop_share=0.2)
 
 
 def rows() -> list[dict]:
@@ -58,7 +60,7 @@ def rows() -> list[dict]:
 
 def graded(made: pipeline.Spec) -> list[dict]:
     pipeline.run(made, ["load"])
-    run_apart(made, ["alpaca_eval_grade"], envs.ensure("alpaca_eval"))
+    run_apart(made, [GRADE], envs.ensure("alpaca_eval"))
     return list(pipeline.read_rows(pipeline.find(made)))
 
 

@@ -15,6 +15,7 @@ from data_prep.errors import DataError
 from data_prep.evaluation import metrics
 from data_prep.inference.apart import run_apart
 from launchers import envs
+from launchers.harnesses import lm_eval
 from tests.conftest import REPO
 
 # MATH-500's columns
@@ -113,11 +114,11 @@ def spec(folder: Path, names: list[str], answers: Path | None = None, **grade) -
     tasks = {"tasks": names, "paths": {name: str(folder / f"{name}.yaml") for name in names}}
     sampled = {"model": str(REPO / "recipes/mini/model"), "temperature": 0, "max_tokens": 64}
     steps = [
-        {"name": "prompts", "kind": "lm_eval_prompts", "params": tasks},
+        {"name": "prompts", "kind": lm_eval.PROMPTS, "params": tasks},
         {"name": "generate", "kind": "generate", "params": sampled, "inputs": ["prompts"]}
         if answers is None
         else {"name": "answers", "kind": "load", "params": {"path": str(answers)}},
-        {"name": "grade", "kind": "lm_eval_grade", "params": {**tasks, **grade},
+        {"name": "grade", "kind": lm_eval.GRADE, "params": {**tasks, **grade},
          "inputs": ["generate" if answers is None else "answers"]},
     ]  # fmt: skip
     return pipeline.Spec.model_validate(

@@ -10,6 +10,7 @@ import pytest
 
 from launchers import harnesses
 from launchers.checks import preflight
+from launchers.harnesses import lm_eval
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, parse_settings
@@ -38,8 +39,8 @@ def test_whose_a_task_is() -> None:
 def test_one_generation_serves_all_and_each_grades_its_own() -> None:
     made = steps("eval=_eval_rules.yaml")
     assert [(name, kind) for name, (kind, _, _) in made.items()] == [
-        ("load", "load"), ("load_lm_eval", "lm_eval_prompts"), ("generate", "generate"), ("select_0", "select"),
-        ("score_0", "score"), ("select_lm_eval", "select"), ("score_lm_eval", "lm_eval_grade"),
+        ("load", "load"), ("load_lm_eval", lm_eval.PROMPTS), ("generate", "generate"), ("select_0", "select"),
+        ("score_0", "score"), ("select_lm_eval", "select"), ("score_lm_eval", lm_eval.GRADE),
     ]  # fmt: skip
     assert made["generate"][1] == ("load", "load_lm_eval")
     assert {key: made["generate"][2][key] for key in ("temperature", "top_p", "max_tokens")} == {
