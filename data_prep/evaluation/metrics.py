@@ -204,10 +204,13 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
     and the same prompts before and after training.
     """
     tasks: dict[str, list[Sample]] = {}
+    measured: dict[str, dict[str, Any]] = {}  # what a harness says of its own tasks
     shown: dict[bool, list[tuple[str, Row]]] = {True: [], False: []}
     for row in rows:
         s = sample(row)
         tasks.setdefault(s.task, []).append(s)
+        if isinstance(metric := (row.get("meta") or {}).get("metric"), dict):
+            measured[s.task] = {"unit": "%", **metric}
         key = hashlib.sha256(f"{s.task}\0{s.prompt_id}\0{s.index}".encode(errors="replace")).hexdigest()
         best = shown[s.right]
         best.append((key, row))
@@ -216,7 +219,7 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
     if not tasks:
         raise DataError("no rows to evaluate")
     results = {
-        task: in_unit(task_result(samples, _comparison(task)), metric_of(task))
+        task: in_unit(task_result(samples, _comparison(task)), measured.get(task) or metric_of(task))
         for task, samples in sorted(tasks.items())
     }
     prompts = [
@@ -376,15 +379,17 @@ def _finished(path: Path) -> tuple[list[Path], dict[str, Any]]:
     from data_prep.core import pipeline
 
     scored: list[Path] = []
+    spec = pipeline.Spec.read(path)
+    read = {name for step in spec.steps for name in step.inputs}
     facts: dict[str, Any] = {"model_fingerprint": None, "versions": {}, "seconds": 0.0}
-    for step in pipeline.plan(pipeline.Spec.read(path)):
+    for step in pipeline.plan(spec):
         manifest = pipeline.read_manifest(step.dir)
         if manifest is None:
             raise DataError(f"{path}: step {step.name!r} has not been run")
         facts["versions"] |= manifest.versions
         facts["seconds"] = round(facts["seconds"] + manifest.seconds, 2)
         facts["model_fingerprint"] = manifest.fingerprint.get("model", facts["model_fingerprint"])
-        if step.kind == "score":
+        if step.name not in read:
             scored.append(step.dir)
     return scored, facts
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources import tasks
+from launchers import harnesses
 from launchers.backends import shared
 from launchers.backends.base import Command, EnvPython, Job, Progress
 from launchers.backends.shared import (
@@ -142,7 +143,7 @@ class Verl:
             settings = {"validation": values["validation_file"], "tasks": judged, "params": params}
             files[f"{folder}/judge.json"] = as_json(settings)
         if recipe.stop:
-            measured = tasks.read(recipe.eval.tasks[0]).measured if recipe.eval else tasks.Metric()
+            measured = harnesses.measured(recipe.eval.tasks if recipe.eval else ())
             stop = recipe.stop.model_dump(exclude_none=True) | {"metric": measured.model_dump()}
             files[f"{folder}/stop.json"] = as_json(stop)
         return files
@@ -248,7 +249,7 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     if rewards.load(recipe.reward.name, **settings["params"]).grouped:
         settings["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
-        graded = {name: tasks.read(name).reward for name in recipe.eval.tasks}
+        graded = {name: tasks.read(name).reward for name in harnesses.ours(recipe.eval)}
         settings["validation"] = {
             name: {
                 "reward": graded_by.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from data_prep.sources import tasks
+from launchers import harnesses
 from launchers.backends.base import Job
 from launchers.checks.tokens import SETTINGS
 from launchers.recipe.online import is_online
@@ -14,7 +15,7 @@ from rewards.thinking import thinking
 def files(job: Job) -> dict[str, str]:
     """inspect.json: model, length limit, thinking format, and the system prompts that the benchmarks are asked with."""
     recipe = job.resolved.recipe
-    named = [recipe.system_prompt or tasks.read(name).system for name in (recipe.eval.tasks if recipe.eval else ())]
+    named = [recipe.system_prompt or tasks.read(name).system for name in harnesses.ours(recipe.eval)]
     marks = thinking(recipe.thinking) if recipe.thinking else None
     settings = {
         "trainer": recipe.trainer, "model": recipe.model, "online": is_online(recipe),

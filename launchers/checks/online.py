@@ -7,6 +7,7 @@ from typing import Any
 
 import rewards
 from data_prep.sources import tasks
+from launchers import harnesses
 from launchers.errors import Fault, UserError
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
@@ -37,8 +38,9 @@ def faults(resolved: Resolved) -> Iterator[Fault]:
         yield resolved.fault("train.packing", "online RL pads or packs by itself: leave it out")
     if recipe.train.epochs is not None and recipe.train.epochs != int(recipe.train.epochs):
         yield resolved.fault("train.epochs", f"online RL takes whole passes, not {recipe.train.epochs:g}: give steps")
-    if recipe.validation and not recipe.eval:
-        yield resolved.fault("validation", "validates on the benchmarks of eval, and there is none: give eval.tasks")
+    if recipe.validation and not harnesses.ours(recipe.eval):
+        needed = "validates on the tasks of eval.tasks that configs/tasks has, and there is none: give one"
+        yield resolved.fault("validation", needed)
     if recipe.stop and (recipe.stop.patience or recipe.stop.collapse):
         yield from _stop(resolved, recipe.stop)
     if recipe.rollout and recipe.algorithm:

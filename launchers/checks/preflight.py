@@ -10,7 +10,7 @@ from pathlib import Path
 import rewards
 from data_prep.errors import DataError
 from data_prep.sources import tasks
-from launchers import backends, envs
+from launchers import backends, envs, harnesses
 from launchers.checks import online
 from launchers.checks import requirements as needs
 from launchers.errors import Fault, UserError, did_you_mean
@@ -20,6 +20,7 @@ from launchers.plan import pipelines as sources
 from launchers.plan.plan import Plan
 from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides, Resolved, patched
+from launchers.recipe.schema import OURS
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
 
@@ -41,7 +42,7 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
         machines = hardware.load(recipe.hardware, resolved.where("hardware"))
     except UserError as error:
         return resolved, faults + list(error.faults)
-    faults += service.faults(resolved, machines)
+    faults += service.faults(resolved, machines, trains)
     machines = service.training_machines(resolved, machines)
     absent = repr(recipe.model) if faults and faults[0].key == "model" else None
 
@@ -153,11 +154,14 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
     recipe = resolved.recipe
     known = tasks.names()
     named = recipe.eval.tasks if recipe.eval else []
-    for index, name in enumerate(named):
-        if name not in known:
-            yield resolved.fault(
-                f"eval.tasks.{index}", f"no task {name!r} in configs/tasks; {did_you_mean(name, known)}"
-            )
+    for harness, asked in harnesses.by_harness(recipe.eval).items():
+        if harness != OURS:
+            yield from harnesses.load(harness).faults(resolved, asked)
+            continue
+        for name in asked:
+            if name not in known:
+                hint = f"{did_you_mean(name, known)} (eval.harness says whose the others are)"
+                yield resolved.fault(f"eval.tasks.{named.index(name)}", f"no task {name!r} in configs/tasks; {hint}")
     for name in recipe.eval.paths if recipe.eval else ():
         key = f"eval.paths.{name}"
         if name not in named:
@@ -165,9 +169,9 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
         elif not sources.local_path(resolved, key).exists():
             yield resolved.fault(key, f"no such file: {sources.local_path(resolved, key)}")
     for key in recipe.expect:
-        if key not in known:
+        if key not in (*known, *named):
             yield resolved.fault(f"expect.{key}", f"no task of that name; {did_you_mean(key, known)}")
-        elif tasks.read(key).measured.unit == "%" and not 0 <= recipe.expect[key] <= 100:
+        elif harnesses.measured([key]).unit == "%" and not 0 <= recipe.expect[key] <= 100:
             yield resolved.fault(f"expect.{key}", f"{recipe.expect[key]:g} is no percentage, which this task measures")
     if recipe.system_prompt is not None:
         try:

@@ -56,6 +56,12 @@ def local_path(resolved: Resolved, key: str) -> Path:
     return path.absolute() if path.exists() else envs.REPO / path
 
 
+def paths_of(resolved: Resolved, names: Iterable[str]) -> dict[str, str]:
+    """The local files that `eval.paths` gives in place of these tasks' own."""
+    given = resolved.recipe.eval
+    return {name: str(local_path(resolved, f"eval.paths.{name}")) for name in names if given and name in given.paths}
+
+
 def with_local_model(resolved: Resolved) -> Resolved:
     """The recipe with a local model's path made absolute. Raises UserError where there is no such folder."""
     path = local_path(resolved, "model")

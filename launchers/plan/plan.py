@@ -17,15 +17,17 @@ from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.core.registry import step_class
 from data_prep.errors import DataError
 from data_prep.sources import tasks
-from launchers import backends, envs
+from launchers import backends, envs, harnesses
 from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, Job
 from launchers.errors import Fault, UserError
+from launchers.harnesses.base import Kind
 from launchers.machines import hardware
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
-from launchers.plan.pipelines import data_name, data_steps, local_path, make_spec, with_local_model
+from launchers.plan.pipelines import data_name, data_steps, make_spec, paths_of, with_local_model
 from launchers.recipe.compose import Resolved, patched
 from launchers.recipe.online import is_online, with_thinking
+from launchers.recipe.schema import OURS
 
 PARTS = ("data", "train", "eval", "report")
 PART_OF = {"merge": "train", "judge": "train"}  # phases that are not parts of their own
@@ -119,25 +121,34 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     """Load benchmarks, generate (the model is loaded once for all), score: a branch per reward that the tasks name."""
     recipe = resolved.recipe
     assert recipe.eval is not None
+    own = harnesses.ours(recipe.eval)
     by_reward: dict[str, list[str]] = {}
-    for name in recipe.eval.tasks:
+    for name in own:
         by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
+    others = {name: named for name, named in harnesses.by_harness(recipe.eval).items() if name != OURS}
     decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
     engines, workers = _side_by_side(resolved)
     generate = {"model": model, **decoding, **engines, **({"revision": revision} if revision else {})}
-    load = _load(resolved, recipe.eval.tasks, recipe.eval.limit)
-    steps = [
-        StepSpec(name="load", kind="load", params=load),
-        StepSpec(name="generate", kind="generate", params=generate, inputs=("load",)),
-    ]
+    load = Kind("load", _load(resolved, own, recipe.eval.limit))
+    made = ({"load": load} if own else {}) | {
+        f"load_{name}": harnesses.load(name).prompts(resolved, named) for name, named in others.items()
+    }
+    steps = [StepSpec(name=name, kind=one.kind, params=one.params) for name, one in made.items()]
+    steps.append(StepSpec(name="generate", kind="generate", params=generate, inputs=tuple(made)))
+    graded: dict[str, tuple[list[str], Kind]] = {}
     for number, names in enumerate(by_reward.values()):
-        reward, source, end = tasks.read(names[0]).reward, "generate", ""
-        if len(by_reward) > 1:
-            source, end = f"select_{number}", f"_{number}"
-            steps.append(StepSpec(name=source, kind="select", params={"source": names}, inputs=("generate",)))
+        reward, end = tasks.read(names[0]).reward, f"_{number}" if len(by_reward) + len(others) > 1 else ""
         params = service.filled(resolved, {**reward.params, **with_thinking(reward.name, {}, recipe.thinking)})
         score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors, "workers": workers}
-        steps.append(StepSpec(name=f"score{end}", kind="score", params=score, inputs=(source,)))
+        graded[f"score{end}"] = names, Kind("score", score)
+    for name, named in others.items():
+        graded[f"score_{name}"] = named, harnesses.load(name).grade(resolved, named)
+    for name, (named, one) in graded.items():
+        source = "generate"
+        if len(graded) > 1:
+            source = name.replace("score", "select")
+            steps.append(StepSpec(name=source, kind="select", params={"source": named}, inputs=("generate",)))
+        steps.append(StepSpec(name=name, kind=one.kind, params=one.params, inputs=(source,)))
     return make_spec(f"eval-{label}", resolved, steps)
 
 
@@ -158,7 +169,7 @@ def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[s
     """Parameters of the step that loads benchmarks."""
     assert resolved.recipe.eval is not None
     given = resolved.recipe.eval
-    paths = {name: str(local_path(resolved, f"eval.paths.{name}")) for name in given.paths if name in names}
+    paths = paths_of(resolved, names)
     prompt = resolved.recipe.system_prompt  # a task's own then stands at the head of the question
     system = {"system": prompt, "instructions": "user"} if prompt else {}
     return {"tasks": names, "paths": paths, **system} | ({"limit": limit, "seed": given.seed} if limit else {})
@@ -171,7 +182,9 @@ def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
     assert recipe.validation is not None
     written = {**export, "dataset": "validation", "split": "validation"}
     steps = [
-        StepSpec(name="load", kind="load", params=_load(resolved, recipe.eval.tasks, recipe.validation.limit)),
+        StepSpec(
+            name="load", kind="load", params=_load(resolved, harnesses.ours(recipe.eval), recipe.validation.limit)
+        ),
         StepSpec(name="export", kind="export", params=written, inputs=("load",)),
     ]
     return make_spec("validation", resolved, steps)

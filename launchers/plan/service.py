@@ -14,6 +14,7 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.inference.models import Model, find_model
 from data_prep.sources import tasks
+from launchers import harnesses
 from launchers.errors import Fault, UserError
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
@@ -24,20 +25,19 @@ from rewards.model.http import SERVICE, server_url
 KEY = "${reward_model.url}"
 
 
-def faults(resolved: Resolved, machines: Hardware) -> Iterator[Fault]:
-    """What is wrong with the recipe's reward models."""
+def faults(resolved: Resolved, machines: Hardware, trains: bool = True) -> Iterator[Fault]:
+    """What is wrong with the recipe's reward models; without `trains` there is nothing for a second judge to score."""
     for name in SERVICES:
         if (given := _given(resolved, name)) is not None:
             yield from _faults(resolved, machines, name, given)
-    if resolved.recipe.second_judge and not (resolved.recipe.validation and judged_tasks(resolved)):
+    if trains and resolved.recipe.second_judge and not (resolved.recipe.validation and judged_tasks(resolved)):
         needed = "scores validation samples of online RL whose benchmark's reward is `model`"
         yield resolved.fault("second_judge", f"{needed}: set `validation` and such a benchmark in eval.tasks")
 
 
 def judged_tasks(resolved: Resolved) -> list[str]:
     """The benchmarks whose answers a reward model scores, and the second judge with it."""
-    names = resolved.recipe.eval.tasks if resolved.recipe.eval else []
-    return [name for name in names if tasks.read(name).reward.name == "model"]
+    return [name for name in harnesses.ours(resolved.recipe.eval) if tasks.read(name).reward.name == "model"]
 
 
 def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> Iterator[Fault]:

@@ -2,7 +2,7 @@
 
 Later layers win: files in `extends` in order, the recipe, `<family>/<scale>.yaml`,
 `<family>/<recipe>.<scale>.yaml`, what all of these say under `trainers.<the chosen trainer>`, then `--model`, `--data`,
-`--hardware` and `--set`.
+`--hardware` and `--set` (`--set eval=<file>` lays a file of the family's over: another evaluation).
 """
 
 from __future__ import annotations
@@ -349,12 +349,24 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
             tree = _lay(tree, _load_layer(layer))
     tree = _for_trainer(tree, overrides)
     for key, text, option in overrides.settings:
+        if key == "eval" and text.endswith(".yaml"):
+            tree = _lay(tree, _load_layer(_evaluation_file(name, text, option)))
+            continue
         value = Tree(text, option) if not option.startswith(("--set", "SET=")) else _parse_value(text, option)
         tree = _override(tree, key, value)
     tree = _without_nulls(_without_stale_controls(tree, overrides))
     if lenient:
         tree = _without_unknown(tree)
     return Resolved(name, overrides.scale, validate(tree), tree, overrides)
+
+
+def _evaluation_file(name: str, file: str, option: str) -> Path:
+    """A file of the family's that holds another `eval`. Raises UserError."""
+    family = ROOT / name.split("/")[0]
+    if not (family / file).is_file():
+        there = sorted(path.name for path in family.glob("_eval*.yaml"))
+        raise fail(f"no such file in {shown(family)}: {file}; {did_you_mean(file, there)}", option, "eval")
+    return family / file
 
 
 def _for_trainer(tree: Tree, overrides: Overrides) -> Tree:

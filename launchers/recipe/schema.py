@@ -211,13 +211,35 @@ class Stop(Strict):
 Logger = Literal["file", "wandb", "tensorboard", "trackio", "mlflow"]
 
 
+OURS = "ours"
+HARNESSES = ("alpaca_eval", "lm_eval")  # modules of launchers/harnesses, environments of configs/envs
+
+
+class Judge(Strict):
+    """The model that harness alpaca_eval asks which of two answers is better, at an endpoint that speaks OpenAI's
+    protocol and gives log-probabilities."""
+
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """The variable that holds the key."""
+    length_controlled: bool = True
+    """Also the win rate at equal lengths, which the harness knows for its own questions only."""
+
+
 class Eval(Strict):
-    """Evaluation: generate on benchmarks and score with the reward that training uses."""
+    """Evaluation: generate on benchmarks and score with the reward that training uses, or by a harness."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
-    """Names in configs/tasks."""
+    """Names in configs/tasks; other names are tasks of `harness`, and <harness>/<task> one of that harness."""
+    harness: Literal["ours", "lm_eval", "alpaca_eval"] = "ours"
+    """Who grades the tasks that are not in configs/tasks. Completions are sampled alike for all of them."""
+    metrics: dict[str, str] = {}
+    """Task of lm_eval to the metric that counts, or metric,filter; by default its first ones."""
+    judge: Judge | None = None
+    """Of alpaca_eval."""
     paths: dict[str, str] = {}
-    """Task name to a local file that replaces its download."""
+    """Task name to a local file that replaces its download; of lm_eval a task file of its format."""
     n: Positive = 1
     """Samples per prompt."""
     temperature: Annotated[float, Field(ge=0)] = 0.0

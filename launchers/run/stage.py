@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.core.registry import step_class
 from data_prep.inference.api.params import addresses
 from launchers import envs
 from launchers.errors import Fault, UserError, fail
@@ -30,7 +31,9 @@ def stage(run: Run) -> list[str]:
         lines.append(f"environment {env}: {envs.ensure(env, None if env == 'core' else plan.hardware.device).parent}")
     lines += fetch_models(plan)
     for file, spec in plan.specs.items():
-        loads = spec.model_copy(update={"steps": tuple(step for step in spec.steps if step.kind == "load")})
+        loads = spec.model_copy(
+            update={"steps": tuple(step for step in spec.steps if step_class(step.kind).scope == "source")}
+        )
         alone = f"stage/{Path(file).name}"  # a spec that also reads the model cannot be planned before the training
         only = replace(run, plan=replace(plan, specs={**plan.specs, alone: loads}))
         running.execute(only, ("data",), tuple(planning.step_commands(loads, alone, "data", "")))

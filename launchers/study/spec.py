@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from data_prep.sources import tasks
+from launchers import harnesses
 from launchers.checks import preflight
 from launchers.errors import Fault, UserError, did_you_mean, fail
 from launchers.recipe import compose
@@ -346,7 +347,7 @@ def check(study: Study, out: Path) -> dict[str, Resolved]:
 def metric_of(resolved: Resolved) -> tasks.Metric:
     """What the first of a recipe's benchmarks measures. All of a study's measure the same."""
     assert resolved.recipe.eval is not None
-    return tasks.read(resolved.recipe.eval.tasks[0]).measured
+    return harnesses.measured(resolved.recipe.eval.tasks)
 
 
 def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
@@ -359,7 +360,7 @@ def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
             )
             continue
         for task in resolved.recipe.eval.tasks if name == first else ():
-            if (other_metric := tasks.read(task).measured) != (metric := metric_of(resolved)):
+            if (other_metric := harnesses.measured([task])) != (metric := metric_of(resolved)):
                 differs = f"{task} measures {other_metric.name}, {resolved.recipe.eval.tasks[0]} {metric.name}"
                 message = f"{differs}: a study compares one metric (the study's own `set`)"
                 yield study.placed(name, resolved.fault("eval.tasks", message))

@@ -1,0 +1,147 @@
+"""AlpacaEval 2's verdicts and length-controlled win rate, by its own annotator on any OpenAI-compatible endpoint.
+
+`eval.harness: alpaca_eval` puts the step behind `generate` (launchers/harnesses); it runs in the environment of that
+name. Rows have a `completion` and the baseline's answer as `answer`; the thought is removed first. Prompt, order of the
+two answers and reading of the verdict are those of `weighted_alpaca_eval_gpt4_turbo`: a win is the judge's probability
+of naming our answer, from the log-probabilities of its first token. A row without a verdict is a drop, and in no mean.
+Every row comes out twice: its win, and below its source with `_lc` its win at equal length by the package's GLM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from pydantic import Field
+
+from data_prep.core.files import write_atomic
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError
+from data_prep.inference.api.keys import NO_KEY, KeySource, read_keys
+from data_prep.text.thoughts import FormatName
+from rewards.thinking import thinking
+
+LENGTH_CONTROLLED = "_lc"  # ends the name of the second result
+TEMPLATE = "alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
+
+
+class GradeParams(Params):
+    """length_controlled: needs the Hub's tatsu-lab/alpaca_eval, and all questions to be among its 805."""
+
+    model: str
+    base_url: str = Field(pattern=r"^https?://")
+    api_key_env: KeySource = None
+    thinking: FormatName = None
+    length_controlled: bool = True
+    concurrency: int = Field(5, ge=1)
+
+
+class AlpacaEvalGrade(Step):
+    """Completions beside a baseline's answers to rows with the judge's preference for ours, from 0 to 1."""
+
+    kind = "alpaca_eval_grade"
+    scope = "whole"
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "answer")
+    present: ClassVar[tuple[str, ...]] = ("completion",)
+    unkeyed: ClassVar[tuple[str, ...]] = ("api_key_env", "concurrency")
+    packages: ClassVar[tuple[str, ...]] = ("alpaca-eval", "scikit-learn")
+    Params = GradeParams
+    params: GradeParams
+
+    def env(self) -> str:
+        return "alpaca_eval"
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """The rows with `score`; verdicts that have been paid for are kept in the step's folder."""
+        p = self.params
+        form = thinking(p.thinking or "none")
+        asked = [row["prompt"][-1]["content"] for row in rows]
+        if len(set(asked)) < len(asked):
+            raise DataError("alpaca_eval: a question has two completions, and it judges one: eval.n must be 1")
+        if p.length_controlled:
+            _check_whole(len(asked))
+        ours = [form.answer_of(row["completion"]) for row in rows]
+        verdicts = self._verdicts(asked, ours, [row["answer"] for row in rows], ctx)
+        for row, verdict in zip(rows, verdicts, strict=True):
+            if verdict["preference"] != verdict["preference"]:  # NaN
+                yield Drop("the judge gave no verdict", row["id"], bad=True)
+                continue
+            yield _scored(row, row["source"], "win rate", verdict["preference"] - 1)
+            if p.length_controlled:
+                name = f"{row['source']}{LENGTH_CONTROLLED}"
+                yield _scored(row, name, "length-controlled win rate", verdict["glm_preference"])
+
+    def _verdicts(self, asked: list[str], ours: list[str], theirs: list[str], ctx: Context) -> list[dict[str, Any]]:
+        """preference (1 for the baseline, 2 for ours) and glm_preference of each question, in order."""
+        p = self.params
+        key = ",".join(read_keys(p.api_key_env, ctx.base)) or NO_KEY
+        # read when the package is imported; without a file of clients it takes these
+        os.environ |= {
+            "OPENAI_API_BASE": p.base_url, "OPENAI_API_KEYS": key, "OPENAI_CLIENT_CONFIG_PATH": os.devnull,
+            "OPENAI_MAX_CONCURRENCY": str(p.concurrency),
+        }  # fmt: skip
+        import pandas as pd
+        from alpaca_eval import annotators, metrics
+
+        annotator = annotators.PairwiseAnnotator(
+            annotators_config=_annotator(ctx.dir / "annotator", p.model), caching_path=ctx.dir / "verdicts.json"
+        )
+        sides = [
+            [{"instruction": one, "output": text, "generator": name} for one, text in zip(asked, texts, strict=True)]
+            for name, texts in (("baseline", theirs), ("model", ours))
+        ]
+        made = pd.DataFrame(annotator.annotate_head2head(outputs_1=sides[0], outputs_2=sides[1]))
+        if list(made["instruction"]) != asked:
+            raise DataError(f"alpaca_eval joined {len(made)} of {len(asked)} questions, or changed their order")
+        made["preference"] = made["preference"].astype(float)
+        if p.length_controlled:
+            metrics.get_length_controlled_winrate(made, save_weights_dir=None)
+        return cast("list[dict[str, Any]]", made.to_dict("records"))
+
+
+def _annotator(folder: Path, model: str) -> Path:
+    """The judge's config as the package reads it: `weighted_alpaca_eval_gpt4_turbo`, with another model. Its folder."""
+    from alpaca_eval import constants
+
+    config = {
+        "prompt_template": str(constants.EVALUATORS_CONFIG_DIR / TEMPLATE),
+        "fn_completions": "openai_completions",
+        "completions_kwargs": {
+            "model_name": model, "max_tokens": 1, "temperature": 1, "logprobs": True, "top_logprobs": 5,
+            "requires_chatml": True, "price_per_token": 0,
+        },
+        "fn_completion_parser": "logprob_parser",
+        "completion_parser_kwargs": {"numerator_token": "m", "denominator_tokens": ["m", "M"], "is_binarize": False},
+        "completion_key": "completions_all",
+        "batch_size": 1,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "configs.yaml", [json.dumps({"judge": config}).encode()])  # JSON is YAML
+    return folder
+
+
+def _check_whole(questions: int) -> None:
+    """Raises DataError unless there are as many questions as the regression has difficulties for, in their order."""
+    import pandas as pd
+    from huggingface_hub import hf_hub_download
+
+    gamed = pd.read_csv(hf_hub_download("tatsu-lab/alpaca_eval", "df_gamed.csv", repo_type="dataset"))
+    if (known := gamed["index"].nunique()) != questions:
+        raise DataError(
+            f"alpaca_eval's length control knows {known} questions, and {questions} are judged: judge all of them, or "
+            "leave it out (length_controlled: false)"
+        )
+
+
+def _scored(row: Row, source: str, metric: str, value: float) -> Row:
+    metric_of = {"name": metric, "higher_is_better": True}
+    return {
+        **row,
+        "source": source,
+        "score": value,
+        "outcome": "scored",
+        "meta": {**row.get("meta", {}), "metric": metric_of},
+    }

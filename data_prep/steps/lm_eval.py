@@ -1,0 +1,246 @@
+"""Tasks of EleutherAI's lm-evaluation-harness: its prompts as rows, and its grading of completions.
+
+`eval.harness: lm_eval` puts both steps into an evaluation, with `generate` between them (launchers/harnesses); they run
+in the environment `lm_eval`. The grading is the harness's own: its filters,
+and its metric of each question, whose mean is the figure that it reports itself. Before it the thought is removed (one
+that never ends leaves an empty answer), and only then are the task's stop strings looked for. Its choice tasks that
+compare log-likelihoods of the options are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from data_prep.core.fingerprint import file_hash
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError
+from data_prep.sources.tasks import ROOT, PromptName
+from data_prep.steps import asking
+from data_prep.text.thoughts import FormatName
+from rewards.thinking import thinking
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+PREFIX = "lm_eval/"  # of a task that shares its name with one of configs/tasks
+SHOWN = 500  # characters of an extracted answer that a row keeps
+
+
+class HarnessParams(Params):
+    """paths: task to a YAML file of the harness's format; files beside it that it names are part of it."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    paths: dict[str, str] = Field(default_factory=dict)
+
+
+class HarnessStep(Step):
+    """What both steps share: the tasks, loaded by the harness."""
+
+    unkeyed: ClassVar[tuple[str, ...]] = ("paths",)  # the files' content is in the fingerprint
+    packages: ClassVar[tuple[str, ...]] = ("lm_eval", "datasets")
+    params: HarnessParams
+
+    def env(self) -> str:
+        return "lm_eval"
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The harness's locked version, which holds its tasks, and local task files. Raises DataError."""
+        lock = (ROOT / "configs" / "envs" / "lm_eval.txt").read_text()
+        version = re.search(r"^lm-eval==(\S+)", lock, re.MULTILINE)
+        files = {str(file.name): file_hash(file) for file in self._files(base)}
+        return {"lm_eval": version and version[1], "files": files}
+
+    def _files(self, base: Path) -> Iterator[Path]:
+        for name, given in self.params.paths.items():
+            path = base / Path(given).expanduser()
+            if not path.is_file():
+                raise DataError(f"paths: {name}: no file {path}")
+            text = path.read_text("utf-8")
+            beside = (file for file in path.parent.iterdir() if file.stem in text and file.is_file())
+            yield from sorted({path, *beside})
+
+    def loaded(self, base: Path) -> dict[str, dict[str, Task]]:
+        """By asked name, the tasks it stands for (a group has several). Raises DataError."""
+        from lm_eval.tasks import TaskManager
+
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        local = [str((base / path).resolve().parent) for path in self.params.paths.values()]
+        manager = TaskManager(include_path=local, include_defaults=len(self.params.paths) < len(self.params.tasks))
+        found: dict[str, dict[str, Task]] = {}
+        for asked in self.params.tasks:
+            name = asked.removeprefix(PREFIX)
+            if name not in manager.all_tasks:
+                raise DataError(f"lm_eval has no task {name!r} (`python -m lm_eval ls tasks` lists them)")
+            found[asked] = manager.load([name])["tasks"]
+            for leaf, task in found[asked].items():
+                if task.OUTPUT_TYPE != "generate_until":
+                    raise DataError(
+                        f"lm_eval's {leaf} compares log-likelihoods of options ({task.OUTPUT_TYPE}), and answers are "
+                        "sampled here: take a generative variant of the task"
+                    )
+        return found
+
+
+class PromptsParams(HarnessParams):
+    """limit: questions of each task, chosen by the seed. system: a file of templates/prompts."""
+
+    limit: int | None = Field(None, ge=1)
+    seed: int = 0
+    system: PromptName = None
+
+
+class LmEvalPrompts(HarnessStep):
+    """Source of the harness's prompts as chat messages, few-shot examples as earlier turns."""
+
+    kind = "lm_eval_prompts"
+    scope = "source"
+    Params = PromptsParams
+    params: PromptsParams
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """A row for each question; `rows` is empty."""
+        system = asking.renderer(self.params.system)
+        for asked, leaves in self.loaded(ctx.base).items():
+            chosen = self._chosen(asked, leaves)
+            for leaf, numbers in chosen.items():
+                task = leaves[leaf]
+                if task.get_config("num_fewshot") is None:
+                    task.set_config(key="num_fewshot", value=0)
+                task.set_fewshot_seed(seed=self.params.seed)
+                task.build_all_requests(
+                    samples=numbers, apply_chat_template=True, fewshot_as_multiturn=True, chat_template=_as_json
+                )
+                for number, instance in zip(numbers, task.instances, strict=True):
+                    text, settings = instance.args
+                    messages = json.loads(text)
+                    place = f"{leaf}/{number}" if len(leaves) > 1 else str(number)
+                    if messages[-1]["role"] != "user":
+                        yield Drop("the task begins the answer itself", f"{asked}/{place}", bad=True)
+                        continue
+                    until = [stop for stop in settings.get("until") or () if stop]
+                    about = {"task": leaf, "number": number, "until": until}
+                    row: Row = {"id": f"{asked}/{place}", "prompt": messages, "source": asked}
+                    row["meta"] = {"lm_eval": about}
+                    asking.ask(row, system, None)
+                    yield row
+
+    def _chosen(self, asked: str, leaves: dict[str, Task]) -> dict[str, list[int]]:
+        """The questions' numbers by task, in order."""
+        everything = [(leaf, number) for leaf, task in leaves.items() for number in range(len(task.eval_docs))]
+        limit = self.params.limit
+        if limit and limit < len(everything):
+            draw = random.Random(f"{self.params.seed}:{asked}")  # noqa: S311 - a sample, no secret
+            everything = sorted(draw.sample(everything, limit))
+        chosen: dict[str, list[int]] = defaultdict(list)
+        for leaf, number in everything:
+            chosen[leaf].append(number)
+        return chosen
+
+
+def _as_json(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """What the harness takes for a chat template: a prompt is a text to it."""
+    return json.dumps(list(messages))
+
+
+class GradeParams(HarnessParams):
+    """thinking: format of the completions. metrics: task to "metric" or "metric,filter"; by default its first ones."""
+
+    thinking: FormatName = None
+    metrics: dict[str, str] = Field(default_factory=dict)
+
+
+class LmEvalGrade(HarnessStep):
+    """Completions of the harness's prompts to rows with its score of each; none is dropped."""
+
+    kind = "lm_eval_grade"
+    scope = "whole"  # loading tasks takes longer than grading
+    present: ClassVar[tuple[str, ...]] = ("completion",)
+    Params = GradeParams
+    params: GradeParams
+
+    def tally(self, row: Row) -> str | None:
+        """The manifest counts rows by outcome."""
+        return str(row["outcome"])
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Each row with `score` of its task's metric; all its metrics are in meta.score_details."""
+        from langdetect import DetectorFactory
+
+        DetectorFactory.seed = 0  # IFEval asks it for languages, and unseeded it draws at random
+        tasks = self.loaded(ctx.base)
+        form = thinking(self.params.thinking or "none")
+        of_task: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for at, row in enumerate(rows):
+            of_task[row["source"], row["meta"]["lm_eval"]["task"]].append(at)
+        graded: dict[int, Row] = {}
+        for (asked, leaf), places in of_task.items():
+            answers = [_answer(rows[at], form.answer_of(rows[at]["completion"])) for at in places]
+            scores = self._graded(tasks[asked][leaf], asked, [rows[at] for at in places], answers)
+            for at, answer, found in zip(places, answers, scores, strict=True):
+                graded[at] = _scored(rows[at], answer, *found)
+        yield from (graded[at] for at in range(len(rows)))
+
+    def _graded(
+        self, task: Task, asked: str, rows: Sequence[Row], answers: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """Answer after the filter, every metric by "metric,filter", and the metric that counts, of each row."""
+        from lm_eval.api.instance import Instance
+
+        docs = [task.eval_docs[row["meta"]["lm_eval"]["number"]] for row in rows]
+        asked_of = [
+            Instance("generate_until", doc, ("", {}), 0, (task.task_name, at, 1), resps=[answer])
+            for at, (doc, answer) in enumerate(zip(docs, answers, strict=True))
+        ]
+        task._instances = asked_of
+        task.apply_filters()
+        for doc, instance in zip(docs, asked_of, strict=True):
+            values = {
+                f"{metric},{name}": value
+                for name, filtered in instance.filtered_resps.items()
+                for metric, value in task.process_results(doc, [filtered]).items()
+            }
+            counted = self._counted(task, asked, values)
+            filtered = instance.filtered_resps[counted["filter"]]
+            yield str(filtered[0] if isinstance(filtered, list) and filtered else filtered)[:SHOWN], values, counted
+
+    def _counted(self, task: Task, asked: str, values: dict[str, Any]) -> dict[str, Any]:
+        """The metric that counts. Raises DataError for one that is not there, or is no mean over questions."""
+
+        def is_mean(key: str) -> bool:
+            aggregate = task.aggregation().get(key.partition(",")[0])
+            return isinstance(values[key], int | float) and getattr(aggregate, "__name__", "") == "mean"
+
+        wanted = self.params.metrics.get(asked, "")
+        fitting = [key for key in values if not wanted or wanted in (key, key.partition(",")[0])]
+        if not fitting or not is_mean(fitting[0]):
+            why = "is not among its metrics" if not fitting else "is no mean over questions"
+            means = ", ".join(filter(is_mean, values)) or "none"
+            raise DataError(f"lm_eval's {asked}: metric {wanted or fitting[0]} {why}: choose one of {means}")
+        metric, _, filtered = fitting[0].partition(",")
+        better = bool(task.higher_is_better().get(metric, True))
+        return {"name": metric, "filter": filtered, "value": float(values[fitting[0]]), "higher_is_better": better}
+
+
+def _answer(row: Row, text: str) -> str:
+    """The answer up to the first of the task's stop strings."""
+    for stop in row["meta"]["lm_eval"]["until"]:
+        text = text.partition(stop)[0]
+    return text
+
+
+def _scored(row: Row, answer: str, filtered: str, values: dict[str, Any], counted: dict[str, Any]) -> Row:
+    truncated = row.get("meta", {}).get("finish_reason") == "length"
+    outcome = "scored" if answer else "truncated" if truncated else "no_answer"
+    metrics = {key: value for key, value in values.items() if isinstance(value, bool | int | float | list)}
+    metric = {"name": counted["name"], "higher_is_better": counted["higher_is_better"]}
+    about = {"score_details": {"answer": filtered, "metrics": metrics}, "metric": metric}
+    return {**row, "score": counted["value"], "outcome": outcome, "meta": {**row["meta"], **about}}
