@@ -9,12 +9,12 @@ import logging
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from rewards.errors import RewardError
+from rewards.forks import once_per_process
 from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
 from rewards.sandbox.levels import LEVELS, Level, Start, build_start, python_start
@@ -176,33 +176,19 @@ class Sandbox:
         self.close()
 
 
-_shared: dict[int, Sandbox] = {}
-_lock = threading.Lock()
-
-
+@once_per_process
 def shared() -> Sandbox:
     """This process's sandbox, at the strongest level. Closed at exit.
 
     Raises RewardError where no level can be used, and where the environment of Python programs is not built.
     """
-    with _lock:
-        if os.getpid() not in _shared:
-            environment.packages(required=True)
-            _shared.clear()  # a fork: the parent's is the parent's
-            _shared[os.getpid()] = Sandbox()
-            atexit.register(_shared[os.getpid()].close)
-        return _shared[os.getpid()]
+    environment.packages(required=True)
+    made = Sandbox()
+    atexit.register(made.close)
+    return made
 
 
 def selfcheck(level: Level | None = None) -> probe.Report:
     """Level, versions, and whether each attack of a small set is stopped here. Raises RewardError as Sandbox does."""
     with Sandbox(level) as sandbox:
         return probe.Report(sandbox.level, probe.versions(), probe.attack(sandbox, build=True))
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)

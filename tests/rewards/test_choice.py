@@ -180,7 +180,7 @@ def test_golds() -> None:
 
 @pytest.mark.parametrize("letters", ["", "A", "abc", "AAB", "A B"])
 def test_letters_are_checked(letters: str) -> None:
-    with pytest.raises(rewards.RewardError, match="letters must be different capitals"):
+    with pytest.raises(rewards.RewardError, match="letters: must be different capitals"):
         rewards.load("choice", letters=letters)
 
 

@@ -164,7 +164,7 @@ def golds(config: DictConfig, grader: adapter.Grader) -> Faults:
 def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:
     """Why a reward cannot grade a row, or nothing."""
     if isinstance(reward, CombineReward):
-        return next((problem for part in reward.parts if (problem := _gold_problem(part.reward, row))), "")
+        return next((problem for part in reward.parts if (problem := _gold_problem(part.made, row))), "")
     lacking = [name for name in reward.needs if row.get(name) is None]
     if lacking:
         return f"no {', '.join(lacking)}"
