@@ -1,6 +1,6 @@
 """`python -m rewards selfcheck`: is this machine's isolation sound, and do reference answers grade as correct?
 
-python -m rewards selfcheck                                    # isolation level, versions, a small set of attacks
+python -m rewards selfcheck                                    # isolation level, a small set of attacks
 python -m rewards selfcheck --input rows.jsonl --reward math   # every reference answer of a file against itself
 """
 
@@ -29,23 +29,24 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 def machine() -> tuple[list[str], bool]:
     """(report, whether all is well) of the sandbox, the code reward and the math workers."""
-    report, kinds = sandbox.selfcheck(), [kind for kind in KINDS if kind != "cpp" or shutil.which("g++")]
+    level, tried = sandbox.selfcheck()
+    kinds = [kind for kind in KINDS if kind != "cpp" or shutil.which("g++")]
     programs = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
-    attacks = list(report.attacks)
+    attacks = list(tried)
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary"
-        tried = [(kind, *attack) for kind in kinds for attack in programs[kind].items()]
-        for kind, name, text in tried:
-            stopped = _score(kind, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
-            attacks.append((f"{kind}: {name}", stopped))
-    lines = [f"isolation level: {report.level}", *(f"{name}: {version}" for name, version in report.versions.items())]
-    if not report.attacks:
+        for attacked in kinds:
+            for name, text in programs[attacked].items():
+                stopped = _score(attacked, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
+                attacks.append((f"{attacked}: {name}", stopped))
+    lines = [f"isolation level: {level}"]
+    if not tried:
         lines.append("SUCCEEDED: the attacks ended the process that runs them")
     lines += [f"SUCCEEDED: {name}" for name, stopped in attacks if not stopped]
     failed = [f"FAILED: a correct completion ({kind})" for kind in kinds if _score(kind, programs["honest"][kind]) != 1]
     held = sum(stopped for _, stopped in attacks)
     lines += [*failed, f"{held} of {len(attacks)} attacks stopped"]
-    return lines, bool(report.attacks) and held == len(attacks) and not failed
+    return lines, bool(tried) and held == len(attacks) and not failed
 
 
 def _score(kind: str, text: str) -> float:

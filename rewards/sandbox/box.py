@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
+import io
 import logging
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from rewards.errors import RewardError
@@ -145,14 +146,19 @@ class Sandbox:
         for name in (*files, *outputs):
             if name.startswith("/") or ".." in name.split("/") or "\0" in name or not name:
                 raise RewardError(f"sandbox: {name!r} is not a path inside the build's directory")
-        sizes = [[name, len(content)] for name, content in files.items()]
-        header = json.dumps({"files": sizes, "argv": [compiler, *argv[1:]], "outputs": list(outputs)}).encode()
+        request = {"kind": "build", "argv": [compiler, *argv[1:]], "outputs": list(outputs), **vars(limits)}
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
 
         def run(payload: int) -> Built:
-            with self._builds.job({"kind": "build"} | asdict(limits), payload) as sock:
+            with self._builds.job(request, payload) as sock:
                 return built(sock, limits)
 
-        with memfd(len(header).to_bytes(8, "little") + header, *files.values()) as payload:
+        with memfd(archive.getvalue()) as payload:
             return self._builds.retry(lambda: run(payload), lambda problem: Built("error", "", {}, message=problem))
 
     def _build_start(self) -> Start:
@@ -188,7 +194,7 @@ def shared() -> Sandbox:
     return made
 
 
-def selfcheck(level: Level | None = None) -> probe.Report:
-    """Level, versions, and whether each attack of a small set is stopped here. Raises RewardError as Sandbox does."""
-    with Sandbox(level) as sandbox:
-        return probe.Report(sandbox.level, probe.versions(), probe.attack(sandbox, build=True))
+def selfcheck() -> tuple[Level, list[tuple[str, bool]]]:
+    """The level, and (name, stopped?) of each attack of a small set. Raises RewardError as Sandbox does."""
+    with Sandbox() as sandbox:
+        return sandbox.level, probe.attack(sandbox, build=True)
