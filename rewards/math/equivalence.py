@@ -71,6 +71,7 @@ _LABEL = re.compile(
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
+_RATIO = re.compile(r"[0-9]+(?: to [0-9]+)+")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
@@ -328,6 +329,9 @@ def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     qg, qa = quantity(g), quantity(a)
+    if bool(qg.unit) != bool(qa.unit):  # `3h` for `3 hours`
+        letters = "".join(unit for unit in qg.unit | qa.unit if len(unit) == 1)
+        qg, qa = (quantity(text, letters) if not q.unit and letters else q for text, q in ((g, qg), (a, qa)))
     if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
         return _NEXT
     for degrees, other, flip in ((qg, qa, False), (qa, qg, True)):
@@ -398,6 +402,7 @@ def _rewritten(change: Callable[[str], str]) -> Callable[[str, str, Leaf], Rulin
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
     _rewritten(cases),
+    _rewritten(lambda text: text.replace(" to ", ":") if _RATIO.fullmatch(text) else text),
     _rule_additions,
     _rewritten(with_holes),
     _rule_approximation,
