@@ -71,7 +71,6 @@ _LABEL = re.compile(
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
-_RATIO = re.compile(r"[0-9]+(?: to [0-9]+)+")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
@@ -362,6 +361,17 @@ def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     return times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2 if len(times) == 2 else _NEXT
 
 
+def _rule_ratios(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`2:3`, `2 to 3` and the fraction; a ratio of three terms equals no shorter one."""
+    parts = [[part.strip() for part in text.replace(" to ", ":").split(":")] for text in (g, a)]
+    xs, ys = ([x for part in own if (x := rational(part)) is not None] for own in parts)
+    if [len(xs), len(ys)] != list(map(len, parts)) or len(xs + ys) < 3:
+        return _NEXT
+    if len(xs + ys) == 3:
+        xs, ys = ([*own, Fraction(1)][:2] for own in (xs, ys))
+    return len(xs) == len(ys) and all(xs[0] * y == ys[0] * x for x, y in zip(xs, ys, strict=True))
+
+
 _PHRASES = {"dne": "does not exist", "no solutions": "no solution"}
 
 
@@ -402,7 +412,6 @@ def _rewritten(change: Callable[[str], str]) -> Callable[[str, str, Leaf], Rulin
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_choices,
     _rewritten(cases),
-    _rewritten(lambda text: text.replace(" to ", ":") if _RATIO.fullmatch(text) else text),
     _rule_additions,
     _rewritten(with_holes),
     _rule_approximation,
@@ -411,6 +420,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_equations,
     _rewritten(unwrapped),
     _rule_times,
+    _rule_ratios,
     _rule_brackets,
     _rule_matrices,
     _rule_bases,
