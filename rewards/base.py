@@ -160,8 +160,8 @@ class Reward(RewardParams):
     def check_ready(self) -> None:
         """Raise RewardError if what the reward depends on (a server) is not there."""
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """(kind, problem): what sort of gold the row has, and why it would not be given full marks, if so."""
+    def gold_problem(self, row: Row) -> str:
+        """Why the row's own reference answer would not be given full marks; empty if it would."""
         raise RewardError(f"reward {self.name!r} has no gold to check")
 
     def grade(self, row: Row, completion: str) -> Score:

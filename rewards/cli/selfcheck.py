@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +56,8 @@ def _score(kind: str, text: str) -> float:
 def references(reward: Reward, path: Path) -> tuple[list[str], bool]:
     """(report, whether all is well): every row's reference answer graded. Raises RewardError, OSError."""
     check_columns(reward, path)
-    kinds: Counter[str] = Counter()
-    lines: list[str] = []
-    for line in read_lines(path):
-        kind, problem = ("", line.problem) if line.problem else reward.check_gold(line.row)
-        if problem:
-            lines.append(f"{path}:{line.number}: {problem}")
-        else:
-            kinds[kind] += 1
-    correct, wrong = sum(kinds.values()), len(lines)
-    how = ", ".join(f"{count} as {kind}" for kind, count in kinds.most_common())
-    lines.append(f"{correct} of {correct + wrong} reference answers grade as correct" + (f" ({how})" if how else ""))
+    problems = {line.number: line.problem or reward.gold_problem(line.row) for line in read_lines(path)}
+    lines = [f"{path}:{number}: {problem}" for number, problem in problems.items() if problem]
+    correct, wrong = len(problems) - len(lines), len(lines)
+    lines.append(f"{correct} of {len(problems)} reference answers grade as correct")
     return lines, correct > 0 and not wrong

@@ -133,24 +133,21 @@ class CodeReward(Terms, Reward):
             found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
         return found
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
+    def gold_problem(self, row: Row) -> str:
         """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""
         gold = _gold(row)
         if gold is None:
-            return "", "the row has no solution, solutions or answer to run"
+            return "the row has no solution, solutions or answer to run"
         suite = self._suite(row, {})
         if isinstance(suite, Score):
-            return "", suite.details["problem"]
+            return str(suite.details["problem"])
         block = choose(blocks(gold), suite.language)
         score = self._run(_Job(block.code if block else gold, suite, suite.key), self.workers)
         if score.value == 1:
-            return suite.kind, ""
+            return ""
         details = score.details
         passed = f", {details['passed']} of {details['total']} tests passed" if "total" in details else ""
-        return (
-            "",
-            f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
-        )
+        return f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}"
 
     def online_problem(self, row: Row) -> str:
         """Why online RL should not train on this row, "" if it may: its tests cannot be read, or are source in the

@@ -40,14 +40,18 @@ class AnswerReward(Reward):
             return Score(0.0, "truncated")
         return answer or Score(0.0, "bad_format" if has_box(text) else "no_answer")
 
-    def refused(self, row: Row, completions: list[str]) -> str:
-        """A problem that quotes the first of these completions without full marks; empty if all have them."""
-        for text in completions:
+    def gold_problem(self, row: Row) -> str:
+        problem = self.problem(row)
+        for text in () if problem else self.spellings(row):
             score = self.grade({**row, "meta": None}, text)
-            if score.value != 1:
+            if score.value != 1 and not problem:
                 reason = score.details.get("problem", "not recognised")
-                return f"reference answer {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {reason}"
-        return ""
+                problem = f"reference answer {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {reason}"
+        return problem
+
+    @abstractmethod
+    def spellings(self, row: Row) -> list[str]:
+        """Completions that give the row's answer, as models may write it."""
 
     @abstractmethod
     def problem(self, row: Row) -> str:

@@ -157,15 +157,10 @@ class ChoiceReward(AnswerReward):
         details = {"answer": letters, "by": by} | ({"problem": "more than one letter"} if len(letters) > 1 else {})
         return Score(float(letters == self._gold(row)), "scored", details)
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "letter", and "letter and text" where the row has choices."""
+    def spellings(self, row: Row) -> list[str]:
         gold, choices = self._gold(row), _choices(row)
-        if len(gold) != 1:
-            return "", gold
-        completions = [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}"]
-        if choices:
-            completions.append(rf"\boxed{{{choices[self.letters.index(gold)]}}}")
-        return ("letter and text" if choices else "letter"), self.refused(row, completions)
+        texts = [rf"\boxed{{{choices[self.letters.index(gold)]}}}"] if choices else []
+        return [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}", *texts]
 
     def _gold(self, row: Row) -> str:
         """The row's letter, or (longer than one character) what is wrong with the row."""

@@ -40,16 +40,13 @@ class ExactReward(BoxedReward):
     articles: bool = True
     truncated: Truncated = "unanswered"
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "text", and "texts" for a list."""
-        problem = self.problem(row)
-        for gold in () if problem else _golds(row["answer"]):
-            completions = [rf"\boxed{{{gold}}}"] if gold.count("{") == gold.count("}") else []
+    def spellings(self, row: Row) -> list[str]:
+        texts = []
+        for gold in _golds(row["answer"]):
+            texts += [rf"\boxed{{{gold}}}"] if gold.count("{") == gold.count("}") else []
             if "whole" in self.fallbacks and not has_box(gold):
-                completions += [f"\n {gold} \n"] + ([gold.upper()] if not self.case else [])
-            problem = problem or self.refused(row, completions)
-        kind = "texts" if isinstance(row.get("answer"), (list, tuple)) else "text"
-        return ("", problem) if problem else (kind, "")
+                texts += [f"\n {gold} \n"] + ([gold.upper()] if not self.case else [])
+        return texts
 
     def problem(self, row: Row) -> str:
         golds = _golds(row.get("answer"))
@@ -93,21 +90,14 @@ class NumericReward(BoxedReward):
     fallbacks: tuple[Fallback, ...] = ("hashes", "answer_is")
     truncated: Truncated = "unanswered"
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "integer", "decimal or fraction"."""
-        problem = self.problem(row)
-        if problem:
-            return "", problem
+    def spellings(self, row: Row) -> list[str]:
         gold = quantity(clean(gold_text(row["answer"]))).value
         value = rational(join_thousands(gold))
         assert value is not None
         spelled = [gold, f"{value.numerator:,}" if value.denominator == 1 else str(value)]
-        completions = [text for s in spelled for text in (rf"\boxed{{{s}}}", rf"So $\boxed{{\text{{{s}}}}}$.")]
-        completions += [f"#### {gold}"] if "hashes" in self.fallbacks else []
-        completions += [f"The answer is {gold}."] if "answer_is" in self.fallbacks else []
-        kind = "integer" if value.denominator == 1 else "decimal or fraction"
-        problem = self.refused(row, completions)
-        return ("", problem) if problem else (kind, "")
+        texts = [text for s in spelled for text in (rf"\boxed{{{s}}}", rf"So $\boxed{{\text{{{s}}}}}$.")]
+        texts += [f"#### {gold}"] if "hashes" in self.fallbacks else []
+        return texts + ([f"The answer is {gold}."] if "answer_is" in self.fallbacks else [])
 
     def problem(self, row: Row) -> str:
         answer = row.get("answer")

@@ -22,8 +22,8 @@ from rewards.base import Outcome, Row, Score, error
 from rewards.extract import gold_text
 from rewards.forks import lock
 from rewards.math.answer import SHOWN, Answer, BoxedReward
-from rewards.math.equivalence import equal, fast, is_prose
-from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational, screen
+from rewards.math.equivalence import equal, fast
+from rewards.math.latex import MAX_CHARS, screen
 from rewards.processes.pool import Answer as Reply
 from rewards.processes.pool import DeadlineError, WorkerError, shared
 
@@ -76,25 +76,18 @@ class MathReward(BoxedReward):
         verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True)) if pairs else {}
         return [item if isinstance(item, Score) else _of(verdicts[item[:2]], item) for item in graded]
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match.
-
-        A gold must equal itself and its other spellings: the same text would pass without being understood.
-        """
-        problem = self.problem(row)
-        problem = problem or self.refused(row, [rf"\boxed{{{text}}}" for text in _spellings(gold_text(row["answer"]))])
-        if problem:
-            return "", problem
-        gold = clean(gold_text(row["answer"]))
-        if rational(join_thousands(gold)) is not None:
-            return "number", ""
-        if is_prose(gold):
-            return "words", ""
-        try:
-            reply = shared(_WORKER, self.workers).ask({"parse": gold}, self.deadline)
-        except DeadlineError as error:
-            return "", f"reference answer {row['answer']!r} cannot be read: {error}"
-        return ("algebra" if reply["parsed"] else "text"), ""
+    def spellings(self, row: Row) -> list[str]:
+        gold = gold_text(row["answer"])
+        texts = [gold, f"${gold}$", f" {gold} .", rf"\displaystyle {gold}", rf"\boxed{{{gold}}}"]
+        if "$" in gold or "\\[" in gold:
+            texts.remove(f"${gold}$")
+        if "frac" in gold:
+            texts.append(re.sub(r"\\[dt]?frac(?![a-zA-Z])", r"\\dfrac", gold))
+        if "\\left" not in gold and gold.count("(") == gold.count(")"):
+            texts.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
+        if gold.isdecimal():
+            texts += [f"{int(gold):,}", f"{gold}.0", rf"\text{{{gold}}}"]
+        return [rf"\boxed{{{text}}}" for text in texts]
 
     def problem(self, row: Row) -> str:
         answer = row.get("answer")
@@ -159,17 +152,3 @@ def _details(answer: str, by: str, source: str, **others: str) -> dict[str, Any]
     if source != "box":
         details["found"] = source
     return details
-
-
-def _spellings(gold: str) -> list[str]:
-    """The same answer as a model may write it."""
-    wrapped = [gold, f"${gold}$", f" {gold} .", rf"\displaystyle {gold}", rf"\boxed{{{gold}}}"]
-    if "$" in gold or "\\[" in gold:
-        wrapped.remove(f"${gold}$")
-    if "frac" in gold:
-        wrapped.append(re.sub(r"\\[dt]?frac(?![a-zA-Z])", r"\\dfrac", gold))
-    if "\\left" not in gold and gold.count("(") == gold.count(")"):
-        wrapped.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
-    if gold.isdecimal():
-        wrapped += [f"{int(gold):,}", f"{gold}.0", rf"\text{{{gold}}}"]
-    return wrapped

@@ -81,10 +81,9 @@ class ReferenceReward(TextReward, FansOut):
     def compare(self, table: Any, texts: Sequence[str]) -> list[Score]:
         return [self.against(table, text) for text in texts]
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kind "text"; a problem if there is nothing to compare with."""
+    def gold_problem(self, row: Row) -> str:
         score = self._group(_references(row), [""])[0]
-        return ("", score.details["problem"]) if score.outcome == "error" else ("text", "")
+        return str(score.details["problem"]) if score.outcome == "error" else ""
 
     def grade_text(self, row: Row, text: str) -> Score:
         return self._group(_references(row), [text])[0]

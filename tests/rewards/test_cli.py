@@ -192,7 +192,7 @@ def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
     fine = run("selfcheck", "--input", source)
     assert (fine.returncode, fine.stdout) == (
         0,
-        "3 of 3 reference answers grade as correct (1 as number, 1 as algebra, 1 as words)\n",
+        "3 of 3 reference answers grade as correct\n",
     )
     with source.open("a") as file:
         file.write('{"answer": null}\n{"answer": "{5"}\n')

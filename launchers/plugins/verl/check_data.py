@@ -170,4 +170,4 @@ def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:
         return f"no {', '.join(lacking)}"
     if isinstance(reward, CodeReward):
         return reward.online_problem(row)
-    return reward.check_gold(row)[1] if reward.name in EXACT else ""
+    return reward.gold_problem(row) if reward.name in EXACT else ""
