@@ -175,7 +175,7 @@ def test_golds() -> None:
     assert CHOICE.gold_problem({"answer": "B", "choices": ["1", "2", "3", "4"]}) == ""
     assert "is none of A, B, C, D" in CHOICE.gold_problem({"answer": "F"})
     twice = CHOICE.gold_problem({"answer": "B", "choices": ["1", "1", "3", "4"]})
-    assert "is not recognised" in twice[1]
+    assert "is not recognised" in twice
 
 
 @pytest.mark.parametrize("letters", ["", "A", "abc", "AAB", "A B"])
