@@ -20,12 +20,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
 from rewards.base import Outcome, Reward, Row, Score, error, group_of
-from rewards.errors import RewardError
 from rewards.params import RewardParams, checked
 from rewards.registry import reward_class
 
@@ -42,7 +42,7 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 Limits = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
-class PartParams(RewardParams):
+class Part(RewardParams):
     """One part. name: its key in details (default: the reward's). clip: (low, high) of the scaled, unweighted value."""
 
     reward: str
@@ -52,18 +52,46 @@ class PartParams(RewardParams):
     scale: Literal["none", "zscore", "minmax"] = "none"
     clip: Limits | None = None
 
+    @model_validator(mode="after")
+    def _is_a_reward(self) -> Self:
+        _ = self.made
+        return self
+
     @property
     def key(self) -> str:
         return self.name or self.reward
 
+    @cached_property
+    def made(self) -> Reward:
+        """The part's reward. Raises RewardError."""
+        return reward_class(self.reward).create(self.reward, self.params)
 
-class CombineParams(RewardParams):
-    """mode: `sum` of weight × value, `product` of the values, or `gate`: the sum of all parts but the first, where the
+    def graded(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
+        """The value, outcome and details of each completion, and its scaled value where it has one."""
+        groups = ["" if self.scale == "none" else group_of(row) for row in rows]
+        with_group = [i for i, group in enumerate(groups) if group is not None]
+        results = [error(NO_GROUP).as_json() for _ in rows]
+        graded = self.made.score_many([rows[i] for i in with_group], [completions[i] for i in with_group], workers)
+        for i, score in zip(with_group, graded, strict=True):
+            results[i] = score.as_json()
+        valued = [i for i, result in enumerate(results) if not _failed(result["outcome"])]
+        scaled = scale(self.scale, [results[i]["value"] for i in valued], [groups[i] for i in valued])
+        for i, value in zip(valued, scaled, strict=True):
+            results[i]["scaled"] = _clipped(value, self.clip)
+        return results
+
+
+class CombineReward(Reward):
+    """Weighted sum, product or gate of other rewards, scaled within groups and clipped as asked.
+
+    details: parts, by name: value, scaled, outcome, details; without those that a gate kept from being computed.
+
+    mode: `sum` of weight × value, `product` of the values, or `gate`: the sum of all parts but the first, where the
     first reaches `threshold`, else `floor`. clip: (low, high) of the whole. failed: a part with outcome error or
     timeout makes the whole so ("error"), or is left out ("skip").
     """
 
-    parts: tuple[PartParams, ...] = ()
+    parts: tuple[Part, ...] = ()
     mode: Literal["sum", "product", "gate"] = "sum"
     threshold: float = 0.5
     floor: float = 0.0
@@ -71,7 +99,7 @@ class CombineParams(RewardParams):
     failed: Literal["error", "skip"] = "error"
 
     @model_validator(mode="after")
-    def _parts_fit_the_mode(self) -> CombineParams:
+    def _parts_fit_the_mode(self) -> Self:
         if len(self.parts) < (2 if self.mode == "gate" else 1):
             raise ValueError(f"mode {self.mode} needs more parts than {len(self.parts)}")
         key, count = Counter(part.key for part in self.parts).most_common(1)[0]
@@ -81,81 +109,42 @@ class CombineParams(RewardParams):
             raise ValueError("weights have no meaning in a product")
         if self.mode == "gate" and self.parts[0].scale != "none":
             raise ValueError("the gate, the first part, cannot be scaled within a group")
+        columns = (column for part in self.parts for column in part.made.needs)
+        self.__dict__["needs"] = tuple(dict.fromkeys(columns))  # not those of the class
         return self
-
-
-class Part(NamedTuple):
-    spec: PartParams
-    reward: Reward
-
-
-class CombineReward(Reward):
-    """Weighted sum, product or gate of other rewards, scaled within groups and clipped as asked.
-
-    details: parts, by name: value, scaled, outcome, details; without those that a gate kept from being computed.
-    """
-
-    Params = CombineParams
-    params: CombineParams
-
-    def __init__(self, name: str, params: CombineParams) -> None:
-        super().__init__(name, params)
-        self.parts: list[Part] = []
-        for number, spec in enumerate(params.parts):
-            try:
-                self.parts.append(Part(spec, reward_class(spec.reward).create(spec.reward, spec.params)))
-            except RewardError as problem:
-                raise RewardError(f"reward {name!r}: parts.{number}: {problem}") from None
-        self.needs = tuple(dict.fromkeys(column for part in self.parts for column in part.reward.needs))  # type: ignore[misc]
 
     @property
     def grouped(self) -> bool:
-        return any(part.spec.scale != "none" or part.reward.grouped for part in self.parts)
+        return any(part.scale != "none" or part.made.grouped for part in self.parts)
 
     def check_ready(self) -> None:
         for part in self.parts:
-            part.reward.check_ready()
+            part.made.check_ready()
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         results: list[Results] = [{} for _ in rows]
         stopped: dict[int, Score] = {}  # by the gate
         for number, part in enumerate(self.parts):
             places = [i for i in range(len(rows)) if i not in stopped]
-            graded = _graded(part, [rows[i] for i in places], [completions[i] for i in places], workers)
+            graded = part.graded([rows[i] for i in places], [completions[i] for i in places], workers)
             for i, result in zip(places, graded, strict=True):
-                results[i][part.spec.key] = result
-                if number == 0 and self.params.mode == "gate":
+                results[i][part.key] = result
+                if number == 0 and self.mode == "gate":
                     if _failed(result["outcome"]):
                         stopped[i] = Score(0.0, result["outcome"])
-                    elif result["scaled"] < self.params.threshold:
-                        stopped[i] = Score(self.params.floor, result["outcome"])
+                    elif result["scaled"] < self.threshold:
+                        stopped[i] = Score(self.floor, result["outcome"])
         return [replace(stopped.get(i) or self._whole(own), details={"parts": own}) for i, own in enumerate(results)]
 
     def _whole(self, results: Results) -> Score:
-        p = self.params
-        summed = p.parts[1 if p.mode == "gate" else 0 :]
+        summed = self.parts[1 if self.mode == "gate" else 0 :]
         outcomes: list[Outcome] = [results[spec.key]["outcome"] for spec in summed]
         decided = [outcome for outcome in outcomes if not _failed(outcome)]
-        if len(decided) < len(outcomes) and (p.failed == "error" or not decided):
+        if len(decided) < len(outcomes) and (self.failed == "error" or not decided):
             return Score(0.0, "error" if "error" in outcomes else "timeout")
         terms = [spec.weight * results[spec.key]["scaled"] for spec in summed if "scaled" in results[spec.key]]
-        value = math.prod(terms) if p.mode == "product" else math.fsum(terms)
-        return Score(_clipped(value, p.clip), "scored" if "scored" in decided else decided[0])
-
-
-def _graded(part: Part, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
-    """A part's value, outcome and details of each completion, and its scaled value where it has one."""
-    groups = ["" if part.spec.scale == "none" else group_of(row) for row in rows]
-    with_group = [i for i, group in enumerate(groups) if group is not None]
-    results = [error(NO_GROUP).as_json() for _ in rows]
-    graded = part.reward.score_many([rows[i] for i in with_group], [completions[i] for i in with_group], workers)
-    for i, score in zip(with_group, graded, strict=True):
-        results[i] = score.as_json()
-    valued = [i for i, result in enumerate(results) if not _failed(result["outcome"])]
-    scaled = scale(part.spec.scale, [results[i]["value"] for i in valued], [groups[i] for i in valued])
-    for i, value in zip(valued, scaled, strict=True):
-        results[i]["scaled"] = _clipped(value, part.spec.clip)
-    return results
+        value = math.prod(terms) if self.mode == "product" else math.fsum(terms)
+        return Score(_clipped(value, self.clip), "scored" if "scored" in decided else decided[0])
 
 
 class BleuRmParams(RewardParams):
@@ -170,7 +159,7 @@ class BleuRm(CombineReward):
     """
 
     @classmethod
-    def create(cls, name: str, params: Mapping[str, Any]) -> Reward:
+    def create(cls, name: str, params: Mapping[str, Any]) -> Self:
         if "parts" not in params:  # which a pickled one has
             checked(BleuRmParams, params, f"reward {name!r}")
             half = {"weight": 0.5, "scale": "zscore"}

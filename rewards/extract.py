@@ -10,13 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
-
-from rewards.thinking import as_text
-
-ThinkingFormat = Annotated[str, BeforeValidator(as_text)]  # a thinking format as a parameter: name, mapping or object
+from typing import Any, Literal
 
 
 def cut_short(row: Mapping[str, Any]) -> bool:

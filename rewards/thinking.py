@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from rewards.errors import RewardError, nearest
 from rewards.params import RewardParams, checked
@@ -216,32 +216,21 @@ def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:
     """A format from a preset's name, from a mapping of fields (`preset`: the format they change), or from that mapping
     as JSON text. Raises RewardError, naming the nearest preset or field.
     """
-    return given if isinstance(given, Thinking) else _built(as_text(given))
-
-
-def as_text(given: Any) -> Any:
-    """A format as text that `thinking` reads, for parameters that are written to files; a text stays."""
     if isinstance(given, Thinking):
-        given = given.model_dump()
-    return json.dumps(dict(given), sort_keys=True) if isinstance(given, Mapping) else given
-
-
-@lru_cache(maxsize=256)
-def _built(text: str) -> Thinking:
-    values: dict[str, Any] = {}
-    preset: Any = text
-    if text.lstrip().startswith("{"):
+        return given
+    values: dict[str, Any] = {"preset": str(given)}
+    if isinstance(given, Mapping):
+        values = {"preset": "none", "name": "custom", **given}
+    elif str(given).lstrip().startswith("{"):
         try:
-            values = json.loads(text)
+            values = {"preset": "none", "name": "custom", **json.loads(given)}
         except ValueError as problem:
-            raise RewardError(f"thinking format {text!r} is not JSON: {problem}") from None
-        preset = values.pop("preset", "none")
-        values.setdefault("name", "custom")
+            raise RewardError(f"thinking format {given!r} is not JSON: {problem}") from None
+    preset = values.pop("preset")
     if preset not in PRESETS:
-        raise RewardError(
-            f"unknown thinking format {preset!r}{nearest(str(preset), PRESETS)}; formats: {', '.join(PRESETS)}, "
-            "or a mapping of marks"
-        )
-    return (
-        checked(Thinking, {**PRESETS[preset].model_dump(), **values}, "thinking format") if values else PRESETS[preset]
-    )
+        known = f"formats: {', '.join(PRESETS)}, or a mapping of marks"
+        raise RewardError(f"unknown thinking format {preset!r}{nearest(str(preset), PRESETS)}; {known}")
+    return checked(Thinking, PRESETS[preset].model_dump() | values, "thinking format") if values else PRESETS[preset]
+
+
+ThinkingFormat = Annotated[Thinking, BeforeValidator(thinking)]  # as a parameter: a name, mapping or object

@@ -270,7 +270,7 @@ def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
     grader = rewards.load(reward.name, **reward.params)
 
     def fault(row: Row) -> Drop | None:
-        _, problem = grader.check_gold(row)
+        problem = grader.gold_problem(row)
         return (
             Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
             if problem

@@ -108,7 +108,7 @@ def _reward_runs_programs(reward: rewards.Reward) -> bool:
     from rewards.combine import CombineReward
 
     if isinstance(reward, CombineReward):
-        return any(_reward_runs_programs(part.reward) for part in reward.parts)
+        return any(_reward_runs_programs(part.made) for part in reward.parts)
     return isinstance(reward, CodeReward)
 
 

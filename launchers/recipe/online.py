@@ -25,5 +25,5 @@ def with_thinking(reward: str, params: Mapping[str, Any], thinking: str | None) 
             for part in parts
         ]  # fmt: skip
         return {**params, "parts": fed}
-    known = rewards.reward_class(reward).Params.model_fields
+    known = rewards.reward_class(reward).model_fields
     return {**({"thinking": thinking} if "thinking" in known else {}), **params}

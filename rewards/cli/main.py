@@ -111,7 +111,8 @@ def _reward(args: argparse.Namespace) -> Reward:
 def _list(args: argparse.Namespace) -> int:
     for name in REGISTRY:
         kind = reward_class(name)
-        params = ", ".join(f"{name}={json.dumps(field.default)}" for name, field in kind.Params.model_fields.items())
+        defaults = {name: getattr(field.default, "name", field.default) for name, field in kind.model_fields.items()}
+        params = ", ".join(f"{name}={json.dumps(default)}" for name, default in defaults.items())
         print(f"{name}: {(kind.__doc__ or '').splitlines()[0]}")
         print(f"  columns: {', '.join(kind.needs) or 'none'}\n  parameters: {params}")
     return 0

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from rewards.base import FailureLimit, Reward, Score, code_hash, params_of
+from rewards.base import FailureLimit, Reward, Score, code_hash
 from rewards.errors import RewardError
 from rewards.scorer import Line, batches, check_columns, completions_of, read_lines, score_rows
 
@@ -122,5 +122,5 @@ def _work(reward: Reward, source: Path) -> str:
     """What is scored by what, as JSON."""
     with source.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
-    work = {"reward": reward.name, "params": params_of(reward), "code": code_hash(), "input": digest}
+    work = {"reward": reward.name, "params": reward.model_dump(), "code": code_hash(), "input": digest}
     return json.dumps(work, sort_keys=True)

@@ -1,6 +1,6 @@
 """`python -m rewards selfcheck`: is this machine's isolation sound, and do reference answers grade as correct?
 
-python -m rewards selfcheck                                    # isolation level, versions, a small set of attacks
+python -m rewards selfcheck                                    # isolation level, a small set of attacks
 python -m rewards selfcheck --input rows.jsonl --reward math   # every reference answer of a file against itself
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +28,24 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 def machine() -> tuple[list[str], bool]:
     """(report, whether all is well) of the sandbox, the code reward and the math workers."""
-    report, kinds = sandbox.selfcheck(), [kind for kind in KINDS if kind != "cpp" or shutil.which("g++")]
+    level, tried = sandbox.selfcheck()
+    kinds = [kind for kind in KINDS if kind != "cpp" or shutil.which("g++")]
     programs = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
-    attacks = list(report.attacks)
+    attacks = list(tried)
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary"
-        tried = [(kind, *attack) for kind in kinds for attack in programs[kind].items()]
-        for kind, name, text in tried:
-            stopped = _score(kind, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
-            attacks.append((f"{kind}: {name}", stopped))
-    lines = [f"isolation level: {report.level}", *(f"{name}: {version}" for name, version in report.versions.items())]
-    if not report.attacks:
+        for attacked in kinds:
+            for name, text in programs[attacked].items():
+                stopped = _score(attacked, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
+                attacks.append((f"{attacked}: {name}", stopped))
+    lines = [f"isolation level: {level}"]
+    if not tried:
         lines.append("SUCCEEDED: the attacks ended the process that runs them")
     lines += [f"SUCCEEDED: {name}" for name, stopped in attacks if not stopped]
     failed = [f"FAILED: a correct completion ({kind})" for kind in kinds if _score(kind, programs["honest"][kind]) != 1]
     held = sum(stopped for _, stopped in attacks)
     lines += [*failed, f"{held} of {len(attacks)} attacks stopped"]
-    return lines, bool(report.attacks) and held == len(attacks) and not failed
+    return lines, bool(tried) and held == len(attacks) and not failed
 
 
 def _score(kind: str, text: str) -> float:
@@ -56,15 +56,8 @@ def _score(kind: str, text: str) -> float:
 def references(reward: Reward, path: Path) -> tuple[list[str], bool]:
     """(report, whether all is well): every row's reference answer graded. Raises RewardError, OSError."""
     check_columns(reward, path)
-    kinds: Counter[str] = Counter()
-    lines: list[str] = []
-    for line in read_lines(path):
-        kind, problem = ("", line.problem) if line.problem else reward.check_gold(line.row)
-        if problem:
-            lines.append(f"{path}:{line.number}: {problem}")
-        else:
-            kinds[kind] += 1
-    correct, wrong = sum(kinds.values()), len(lines)
-    how = ", ".join(f"{count} as {kind}" for kind, count in kinds.most_common())
-    lines.append(f"{correct} of {correct + wrong} reference answers grade as correct" + (f" ({how})" if how else ""))
+    problems = {line.number: line.problem or reward.gold_problem(line.row) for line in read_lines(path)}
+    lines = [f"{path}:{number}: {problem}" for number, problem in problems.items() if problem]
+    correct, wrong = len(problems) - len(lines), len(lines)
+    lines.append(f"{correct} of {len(problems)} reference answers grade as correct")
     return lines, correct > 0 and not wrong

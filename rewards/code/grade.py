@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,18 +20,32 @@ from rewards.code.cpp.declaration import Declaration
 from rewards.code.cpp.source import grade_source
 from rewards.code.cpp.toolchain import compile_program
 from rewards.code.cpp.values import ValueProblem, read_outcome
-from rewards.code.preambles import Preamble, text_before
 from rewards.code.results import ENDINGS, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
 from rewards.params import RewardParams
 from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
+
+Preamble = Literal["none", "livecodebench", "apps"]
+
+# What the benchmarks' own harnesses execute before a Python program: imports, and a higher recursion limit.
+_MODULES = (
+    "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
+    "functools", "operator", "io", "sys", "json",
+)  # fmt: skip
+# lcb_runner/evaluation/testing_util.py of LiveCodeBench
+_STARRED = "\n".join(
+    [f"from {name} import *" for name in (*_MODULES, "builtins", "typing")] + [f"import {name}" for name in _MODULES]
+)
+# eval/testing_util.py of hendrycks/apps, which TACO's has as well
+_APPS = "import time, fractions\nstdin, stdout = sys.stdin, sys.stdout\n"
+_NUMPY = "import numpy as np\n"  # takes 50 ms, so only where the program may use it
 
 
 class Terms(RewardParams):
     """How a program is run and compared.
 
     cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
-    preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (preambles.py).
+    preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (text_before).
     compare, numbers, types, tolerance: how outputs and results are compared (compare.py: spacing, numbers, …).
     stop_early: leave at the first test that fails. most_timeouts: leave after so many tests that use up their CPU time,
     or the first that waits until its wall limit; 0 for never. A program that always hangs costs the limit times the
@@ -93,17 +107,29 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Gra
         program = engine.python(code, cases, limits, compare, text_before(terms.preamble, code))
     else:  # compiled once, run per case
         called = suite.declaration and partial(compile_call, declaration=suite.declaration)
-        built = (called or compile_program)(code, build=building, sandbox=engine)
-        if built.failure or built.compile_error is not None:
-            return Graded([], built.compile_error, built.status, built.cpu_s, 0.0, built.failure)
-        spent = built.cpu_s
-        program = Program(None, engine.execute(built.binary, ["solution"], cases, limits, compare))
+        binary, built = (called or compile_program)(code, build=building, sandbox=engine)
+        if not binary:
+            return built
+        spent = built.compile_cpu_s
+        program = Program(None, engine.execute(binary, ["solution"], cases, limits, compare))
     if program.compile_error is not None:
         return Graded(compile_error=program.compile_error)
     if broken := [ran.message for ran in program.runs if ran.status == "error"]:
         return Graded(failure=f"the sandbox could not run a test: {broken[0]}")
     cpu_s = sum(test.cpu_s for test in tested)
     return Graded(tested + [Tested("not_run")] * (len(cases) - len(tested)), None, "", spent, cpu_s)
+
+
+def text_before(preamble: Preamble, code: str) -> str:
+    """The source to execute before the program `code`, in its namespace.
+
+    "apps" has the names of APPS's and TACO's harnesses and of verl's prime_code, and the recursion limit of the last.
+    """
+    if preamble == "livecodebench":
+        return f"{_STARRED}\nsys.setrecursionlimit(50000)\n"
+    if preamble == "apps":
+        return f"{_STARRED}\nsys.setrecursionlimit(600000)\n{_APPS}{_NUMPY if 'np' in code else ''}"
+    return ""
 
 
 def case_of(item: Item, suite: Suite) -> Case:

@@ -17,55 +17,25 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.base import Reward, Row, Score, code_hash, error, params_of
+from rewards.base import Reward, Row, Score, code_hash, error
 from rewards.code.cpp.toolchain import toolchain
 from rewards.code.fences import blocks, choose
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import Suite, read
 from rewards.errors import RewardError
-from rewards.extract import ThinkingFormat, cut_short
+from rewards.extract import cut_short
 from rewards.processes.slots import slot
 from rewards.sandbox import environment, shared
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, ThinkingFormat
 
 _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
 _SHOWN_CHARS = 500
-
-
-class CodeParams(Terms):
-    """value: "fraction" of tests passed, "all" or nothing, or "weighted" by each case's weight.
-
-    stop_early: with "all", leave at the first failure; tests left out are not passed. max_tests: only the first so many
-    cases, 0 for all.
-    fence: which of several blocks; fences: what their language marks mean (see fences.choose). no_fence: "accept"
-    takes an answer without any fence as the program.
-    thinking: a format's name or fields (thinking.py); no code is taken from the thought.
-    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a closed
-    fence ("unfenced"), all ("always"), none ("never").
-    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
-    workers: programs run at once in this process, however many threads score; so memory is bounded by workers times
-    memory_mb, or 3 GB where C++ is compiled. Processes that share slots (slots.py) share the bound.
-    """
-
-    removed = {"engine": "programs run in the local sandbox only"}
-
-    value: Literal["fraction", "all", "weighted"] = "fraction"
-    stop_early: bool = True
-    most_timeouts: Annotated[int, Field(ge=0, le=1 << 20)] = 3
-    max_tests: Annotated[int, Field(ge=0, le=1 << 20)] = 0
-    fence: Literal["last", "first", "longest"] = "last"
-    fences: Literal["prefer", "require", "any"] = "prefer"
-    no_fence: Literal["reject", "accept"] = "reject"
-    thinking: ThinkingFormat = "think"
-    truncated: Literal["unfenced", "always", "never"] = "unfenced"
-    workers: Annotated[int, Field(ge=1, le=256)] = 2
-    allow_shared_isolation: bool = False
 
 
 # What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
@@ -82,26 +52,49 @@ class _Job:
     key: str
 
 
-class CodeReward(Reward):
+class CodeReward(Terms, Reward):
     """How much of the row's tests the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
     tests (a verdict each, at most 32), sandbox, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
     "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
+
+    value: "fraction" of tests passed, "all" or nothing, or "weighted" by each case's weight.
+    stop_early: with "all", leave at the first failure; tests left out are not passed. max_tests: only the first so many
+    cases, 0 for all.
+    fence: which of several blocks; fences: what their language marks mean (see fences.choose). no_fence: "accept"
+    takes an answer without any fence as the program.
+    thinking: a format's name or fields (thinking.py); no code is taken from the thought.
+    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a closed
+    fence ("unfenced"), all ("always"), none ("never").
+    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
+    workers: programs run at once in this process, however many threads score; so memory is bounded by workers times
+    memory_mb, or 3 GB where C++ is compiled. Processes that share slots (slots.py) share the bound.
     """
 
-    Params = CodeParams
     needs = ("tests",)
     batch_rows = 1  # a program may take minutes
-    params: CodeParams
+    removed = {"engine": "programs run in the local sandbox only"}
 
-    def __init__(self, name: str, params: CodeParams) -> None:
-        super().__init__(name, params)
-        self._format = thinking(params.thinking)
-        self._terms = params.model_copy(update={"stop_early": params.stop_early and params.value == "all"})
+    value: Literal["fraction", "all", "weighted"] = "fraction"
+    stop_early: bool = True
+    most_timeouts: Annotated[int, Field(ge=0, le=1 << 20)] = 3
+    max_tests: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    fence: Literal["last", "first", "longest"] = "last"
+    fences: Literal["prefer", "require", "any"] = "prefer"
+    no_fence: Literal["reject", "accept"] = "reject"
+    thinking: ThinkingFormat = PRESETS["think"]
+    truncated: Literal["unfenced", "always", "never"] = "unfenced"
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    allow_shared_isolation: bool = False
+
+    @cached_property
+    def _terms(self) -> Terms:
+        own = {name: getattr(self, name) for name in Terms.model_fields}
+        return Terms(**{**own, "stop_early": self.stop_early and self.value == "all"})
 
     def batches_at_once(self, workers: int | None) -> int:
-        return workers or self.params.workers
+        return workers or self.workers
 
     def check_ready(self) -> None:
         """Raise RewardError if programs cannot be run here: no isolation, or no environment for programs."""
@@ -111,7 +104,7 @@ class CodeReward(Reward):
         suites: _Suites = {}
         found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
         jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
-        slots = workers or self.params.workers
+        slots = workers or self.workers
         run = partial(self._run, slots=slots)
         if min(slots, len(jobs)) <= 1:
             results = dict(zip(jobs, map(run, jobs), strict=True))
@@ -125,7 +118,7 @@ class CodeReward(Reward):
 
         None where nothing would be run. Raises RewardError as `check_ready` does.
         """
-        terms = {**params_of(self), "workers": 0, "level": shared().level}
+        terms = {**self.model_dump(), "workers": 0, "level": shared().level}
         here = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
         suites: _Suites = {}
         found: list[str | None] = []
@@ -140,24 +133,21 @@ class CodeReward(Reward):
             found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
         return found
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
+    def gold_problem(self, row: Row) -> str:
         """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""
         gold = _gold(row)
         if gold is None:
-            return "", "the row has no solution, solutions or answer to run"
+            return "the row has no solution, solutions or answer to run"
         suite = self._suite(row, {})
         if isinstance(suite, Score):
-            return "", suite.details["problem"]
+            return str(suite.details["problem"])
         block = choose(blocks(gold), suite.language)
-        score = self._run(_Job(block.code if block else gold, suite, suite.key), self.params.workers)
+        score = self._run(_Job(block.code if block else gold, suite, suite.key), self.workers)
         if score.value == 1:
-            return suite.kind, ""
+            return ""
         details = score.details
         passed = f", {details['passed']} of {details['total']} tests passed" if "total" in details else ""
-        return (
-            "",
-            f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}",
-        )
+        return f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}"
 
     def online_problem(self, row: Row) -> str:
         """Why online RL should not train on this row, "" if it may: its tests cannot be read, or are source in the
@@ -166,7 +156,7 @@ class CodeReward(Reward):
         suite = self._suite(row, {})
         if isinstance(suite, Score):
             return str(suite.details["problem"])
-        if suite.isolation == "data" or self.params.allow_shared_isolation:
+        if suite.isolation == "data" or self.allow_shared_isolation:
             return ""
         return (
             "C++ tests as source share a process with the program, which can forge their verdicts: use tests of kind "
@@ -179,14 +169,13 @@ class CodeReward(Reward):
             return deepcopy(suite)
         if not isinstance(completion, str):
             return error(f"the completion is {type(completion).__name__}, not a text")
-        p = self.params
-        cut = p.truncated != "never" and cut_short(row)
-        answer = self._format.answer_of(completion)
+        cut = self.truncated != "never" and cut_short(row)
+        answer = self.thinking.answer_of(completion)
         found = blocks(answer)
-        block = choose(found, suite.language, p.fences, p.fence, unclosed=not cut)
-        if cut and (block is None or p.truncated == "always"):
+        block = choose(found, suite.language, self.fences, self.fence, unclosed=not cut)
+        if cut and (block is None or self.truncated == "always"):
             return Score(0.0, "truncated")
-        if not found and answer.strip() and p.no_fence == "accept":
+        if not found and answer.strip() and self.no_fence == "accept":
             return _Job(suite.program(_indented(answer, completion)), suite, suite.key)
         if block is None and found and not any(one.code.strip() for one in found):
             return Score(0.0, "bad_format", {"problem": "the fence is empty"})
@@ -199,7 +188,7 @@ class CodeReward(Reward):
         if id(tests) not in suites:
             try:
                 suite = read(tests)
-                found: Suite | Score = replace(suite, items=suite.items[: self.params.max_tests or None])
+                found: Suite | Score = replace(suite, items=suite.items[: self.max_tests or None])
             except RewardError as problem:
                 found = error(str(problem)[:_SHOWN_CHARS])
             suites[id(tests)] = tests, found
@@ -229,9 +218,9 @@ class CodeReward(Reward):
         return Score(self._value(passed, suite), "scored", {**counts, **details, "tests": _shown(graded)})
 
     def _value(self, passed: Sequence[bool], suite: Suite) -> float:
-        if self.params.value == "all":
+        if self.value == "all":
             return float(all(passed))
-        if self.params.value == "fraction" or not suite.items:
+        if self.value == "fraction" or not suite.items:
             return sum(passed) / len(passed)
         weights = [item.weight for item in suite.items]
         return sum(w for w, good in zip(weights, passed, strict=True) if good) / sum(weights)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 from rewards.base import Reward, Row, Score, error
-from rewards.extract import Fallback, ThinkingFormat, cut_short, find_answer, has_box
-from rewards.params import RewardParams
-from rewards.thinking import thinking
+from rewards.extract import Fallback, cut_short, find_answer, has_box
+from rewards.thinking import PRESETS, ThinkingFormat
 
 SHOWN = 200  # characters of an answer kept in details
 Answer = tuple[str, str]  # an extracted answer, and where it stood
-
-
-class AnswerParams(RewardParams):
-    """thinking: a format's name or fields. Subclasses add `truncated`, and `fallbacks`: where to look when there is no
-    box, in this order.
-    """
-
-    thinking: ThinkingFormat = "think"
-    fallbacks: tuple[Fallback, ...] = ()
 
 
 class AnswerReward(Reward):
@@ -28,13 +17,14 @@ class AnswerReward(Reward):
 
     Outcomes: "error" for a row that cannot be graded, "truncated" as the parameter says, "bad_format" for a box without
     a usable answer, "no_answer" for a text without any.
+
+    thinking: a format's name or fields. truncated: which completions with meta.finish_reason "length" get outcome
+    "truncated": those without an answer, all ("always"), none ("never").
     """
 
     needs = ("answer",)
-
-    def __init__(self, name: str, params: Any) -> None:
-        super().__init__(name, params)
-        self._answer_of = thinking(params.thinking).answer_of
+    thinking: ThinkingFormat = PRESETS["think"]
+    truncated: str = "always"  # each subclass has its own word for those without an answer
 
     def grade(self, row: Row, completion: str) -> Score:
         answer = self.extracted(row, completion)
@@ -44,30 +34,43 @@ class AnswerReward(Reward):
         """The completion's answer, or the score of one without."""
         if problem := self.problem(row):
             return error(problem)
-        text = self._answer_of(completion)
-        answer, truncated = self.find(row, text), self.params.truncated
+        text = self.thinking.answer_of(completion)
+        answer, truncated = self.find(row, text), self.truncated
         if truncated != "never" and cut_short(row) and (truncated == "always" or answer is None):
             return Score(0.0, "truncated")
         return answer or Score(0.0, "bad_format" if has_box(text) else "no_answer")
 
-    def refused(self, row: Row, completions: list[str]) -> str:
-        """A problem that quotes the first of these completions without full marks; empty if all have them."""
-        for text in completions:
+    def gold_problem(self, row: Row) -> str:
+        problem = self.problem(row)
+        for text in () if problem else self.spellings(row):
             score = self.grade({**row, "meta": None}, text)
-            if score.value != 1:
+            if score.value != 1 and not problem:
                 reason = score.details.get("problem", "not recognised")
-                return f"reference answer {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {reason}"
-        return ""
+                problem = f"reference answer {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {reason}"
+        return problem
+
+    @abstractmethod
+    def spellings(self, row: Row) -> list[str]:
+        """Completions that give the row's answer, as models may write it."""
 
     @abstractmethod
     def problem(self, row: Row) -> str:
         """Why the row cannot be graded; empty if it can."""
 
+    @abstractmethod
     def find(self, row: Row, text: str) -> Answer | None:
         """The answer in the text behind the thought, None without one."""
-        answer, source = find_answer(text, self.params.fallbacks)
-        return None if answer is None else (answer.strip(), source)
 
     @abstractmethod
     def compare(self, row: Row, answer: Answer) -> Score:
         """The score of an answer."""
+
+
+class BoxedReward(AnswerReward):
+    """Takes the last box. fallbacks: where to look when there is none, in this order."""
+
+    fallbacks: tuple[Fallback, ...] = ()
+
+    def find(self, row: Row, text: str) -> Answer | None:
+        answer, source = find_answer(text, self.fallbacks)
+        return None if answer is None else (answer.strip(), source)

@@ -18,13 +18,13 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from pydantic import field_validator
+
 from rewards.base import Row, Score
-from rewards.errors import RewardError
 from rewards.extract import (
     STATED,
     STATED_WORDS,
     TEXT_COMMAND,
-    ThinkingFormat,
     box_span,
     last_box,
     matches,
@@ -33,7 +33,6 @@ from rewards.extract import (
 )
 from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
-from rewards.params import RewardParams
 
 _BEFORE = 140  # characters of a statement before the first word that tells it
 _LAST = 100  # matches of a pattern that are looked at, from the last on
@@ -121,18 +120,6 @@ _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
 _MARKS = str.maketrans("", "", '*_`"“”$')
 
 
-class ChoiceParams(RewardParams):
-    """letters: those that the question offers, capital. thinking: a format's name or fields.
-
-    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a decision
-    ("undecided"), all ("always"), none ("never").
-    """
-
-    letters: str = "ABCD"
-    thinking: ThinkingFormat = "think"
-    truncated: Literal["undecided", "always", "never"] = "undecided"
-
-
 class Decision(NamedTuple):
     """letters: the letter, or several where the text names a list ("A, C"). by: box, says, judges, line, bold."""
 
@@ -143,42 +130,41 @@ class Decision(NamedTuple):
 class ChoiceReward(AnswerReward):
     """1 if the completion decides for the row's letter, else 0.
 
-    details: answer (the letter, or all letters of a list), by (the kind of decision), problem."""
+    details: answer (the letter, or all letters of a list), by (the kind of decision), problem.
 
-    Params = ChoiceParams
-    params: ChoiceParams
+    letters: those that the question offers, capital.
+    """
 
-    def __init__(self, name: str, params: ChoiceParams) -> None:
-        letters = params.letters
+    letters: str = "ABCD"
+    truncated: Literal["undecided", "always", "never"] = "undecided"
+
+    @field_validator("letters")
+    @classmethod
+    def _are_letters(cls, letters: str) -> str:
         if not re.fullmatch("[A-Z]{2,26}", letters) or len(set(letters)) < len(letters):
-            raise RewardError(f"reward {name!r}: letters must be different capitals such as 'ABCD', not {letters!r}")
-        super().__init__(name, params)
+            raise ValueError("must be different capitals such as 'ABCD'")
+        return letters
 
     def problem(self, row: Row) -> str:
         gold = self._gold(row)
         return gold if len(gold) > 1 else ""
 
     def find(self, row: Row, text: str) -> Decision | None:
-        return decide(text, self.params.letters, _choices(row))
+        return decide(text, self.letters, _choices(row))
 
     def compare(self, row: Row, answer: Answer) -> Score:
         letters, by = answer
         details = {"answer": letters, "by": by} | ({"problem": "more than one letter"} if len(letters) > 1 else {})
         return Score(float(letters == self._gold(row)), "scored", details)
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "letter", and "letter and text" where the row has choices."""
+    def spellings(self, row: Row) -> list[str]:
         gold, choices = self._gold(row), _choices(row)
-        if len(gold) != 1:
-            return "", gold
-        completions = [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}"]
-        if choices:
-            completions.append(rf"\boxed{{{choices[self.params.letters.index(gold)]}}}")
-        return ("letter and text" if choices else "letter"), self.refused(row, completions)
+        texts = [rf"\boxed{{{choices[self.letters.index(gold)]}}}"] if choices else []
+        return [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}", *texts]
 
     def _gold(self, row: Row) -> str:
         """The row's letter, or (longer than one character) what is wrong with the row."""
-        answer, letters = row.get("answer"), self.params.letters
+        answer, letters = row.get("answer"), self.letters
         if not isinstance(answer, str) or not answer.strip():
             return f"the row's answer is {answer!r}, not one of {', '.join(letters)}"
         if row.get("choices") is not None and not 0 < len(_choices(row)) <= len(letters):

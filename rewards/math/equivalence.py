@@ -328,6 +328,9 @@ def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     qg, qa = quantity(g), quantity(a)
+    if bool(qg.unit) != bool(qa.unit):  # `3h` for `3 hours`
+        letters = "".join(unit for unit in qg.unit | qa.unit if len(unit) == 1)
+        qg, qa = (quantity(text, letters) if not q.unit and letters else q for text, q in ((g, qg), (a, qa)))
     if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
         return _NEXT
     for degrees, other, flip in ((qg, qa, False), (qa, qg, True)):
@@ -356,6 +359,17 @@ def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
     times = [m for m in (_TIME.fullmatch(g), _TIME.fullmatch(a)) if m]
     halves = {m[3].lower() for m in times if m[3]}
     return times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2 if len(times) == 2 else _NEXT
+
+
+def _rule_ratios(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`2:3`, `2 to 3` and the fraction; a ratio of three terms equals no shorter one."""
+    parts = [[part.strip() for part in text.replace(" to ", ":").split(":")] for text in (g, a)]
+    xs, ys = ([x for part in own if (x := rational(part)) is not None] for own in parts)
+    if [len(xs), len(ys)] != list(map(len, parts)) or len(xs + ys) < 3:
+        return _NEXT
+    if len(xs + ys) == 3:
+        xs, ys = ([*own, Fraction(1)][:2] for own in (xs, ys))
+    return len(xs) == len(ys) and all(xs[0] * y == ys[0] * x for x, y in zip(xs, ys, strict=True))
 
 
 _PHRASES = {"dne": "does not exist", "no solutions": "no solution"}
@@ -406,6 +420,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_equations,
     _rewritten(unwrapped),
     _rule_times,
+    _rule_ratios,
     _rule_brackets,
     _rule_matrices,
     _rule_bases,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from rewards.base import Row, Score
 from rewards.extract import Fallback, gold_text, has_box
-from rewards.math.answer import SHOWN, Answer, AnswerParams, AnswerReward
+from rewards.math.answer import SHOWN, Answer, BoxedReward
 from rewards.math.equivalence import equal, fast
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import quantity
@@ -25,12 +25,13 @@ from rewards.math.quantity import quantity
 Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
 
 
-class ExactParams(AnswerParams):
-    """fallbacks: where to look when there is no box, in this order. thinking: a format's name or fields.
+class ExactReward(BoxedReward):
+    """1 if the answer's text is the row's, else 0. The row's answer may be a list of accepted texts.
 
-    case, punctuation, articles: whether capitals, punctuation, and the words a, an, the make a difference. White
-    space and Unicode's compatibility forms (NFKC) never do. truncated: which completions with meta.finish_reason
-    "length" get outcome "truncated": "unanswered" ones, all ("always"), none ("never").
+    details: answer, found (where it stood).
+
+    case, punctuation, articles: whether capitals, punctuation, and the words a, an, the make a difference. White space
+    and Unicode's compatibility forms (NFKC) never do.
     """
 
     fallbacks: tuple[Fallback, ...] = ("whole",)
@@ -39,25 +40,13 @@ class ExactParams(AnswerParams):
     articles: bool = True
     truncated: Truncated = "unanswered"
 
-
-class ExactReward(AnswerReward):
-    """1 if the answer's text is the row's, else 0. The row's answer may be a list of accepted texts.
-
-    details: answer, found (where it stood)."""
-
-    Params = ExactParams
-    params: ExactParams
-
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "text", and "texts" for a list."""
-        problem = self.problem(row)
-        for gold in () if problem else _golds(row["answer"]):
-            completions = [rf"\boxed{{{gold}}}"] if gold.count("{") == gold.count("}") else []
-            if "whole" in self.params.fallbacks and not has_box(gold):
-                completions += [f"\n {gold} \n"] + ([gold.upper()] if not self.params.case else [])
-            problem = problem or self.refused(row, completions)
-        kind = "texts" if isinstance(row.get("answer"), (list, tuple)) else "text"
-        return ("", problem) if problem else (kind, "")
+    def spellings(self, row: Row) -> list[str]:
+        texts = []
+        for gold in _golds(row["answer"]):
+            texts += [rf"\boxed{{{gold}}}"] if gold.count("{") == gold.count("}") else []
+            if "whole" in self.fallbacks and not has_box(gold):
+                texts += [f"\n {gold} \n"] + ([gold.upper()] if not self.case else [])
+        return texts
 
     def problem(self, row: Row) -> str:
         golds = _golds(row.get("answer"))
@@ -71,7 +60,7 @@ class ExactReward(AnswerReward):
         return Score(float(same), "scored", {"answer": text[:SHOWN], "found": source})
 
     def _key(self, text: str) -> str:
-        return _folded(text, self.params.case, self.params.punctuation, self.params.articles)
+        return _folded(text, self.case, self.punctuation, self.articles)
 
 
 def _golds(answer: Any) -> list[str]:
@@ -93,38 +82,22 @@ def _folded(text: str, case: bool, punctuation: bool, articles: bool) -> str:
     return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])
 
 
-class NumericParams(AnswerParams):
-    """fallbacks: where to look when there is no box, in this order; "last_number" takes any number. thinking: a
-    format's name or fields. truncated: as for `exact`.
-    """
+class NumericReward(BoxedReward):
+    """1 if the answer is the row's number, exactly, else 0. The fallback "last_number" takes any number.
+
+    details: answer, found (where it stood), problem."""
 
     fallbacks: tuple[Fallback, ...] = ("hashes", "answer_is")
     truncated: Truncated = "unanswered"
 
-
-class NumericReward(AnswerReward):
-    """1 if the answer is the row's number, exactly, else 0.
-
-    details: answer, found (where it stood), problem."""
-
-    Params = NumericParams
-    params: NumericParams
-
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "integer", "decimal or fraction"."""
-        problem = self.problem(row)
-        if problem:
-            return "", problem
+    def spellings(self, row: Row) -> list[str]:
         gold = quantity(clean(gold_text(row["answer"]))).value
         value = rational(join_thousands(gold))
         assert value is not None
         spelled = [gold, f"{value.numerator:,}" if value.denominator == 1 else str(value)]
-        completions = [text for s in spelled for text in (rf"\boxed{{{s}}}", rf"So $\boxed{{\text{{{s}}}}}$.")]
-        completions += [f"#### {gold}"] if "hashes" in self.params.fallbacks else []
-        completions += [f"The answer is {gold}."] if "answer_is" in self.params.fallbacks else []
-        kind = "integer" if value.denominator == 1 else "decimal or fraction"
-        problem = self.refused(row, completions)
-        return ("", problem) if problem else (kind, "")
+        texts = [text for s in spelled for text in (rf"\boxed{{{s}}}", rf"So $\boxed{{\text{{{s}}}}}$.")]
+        texts += [f"#### {gold}"] if "hashes" in self.fallbacks else []
+        return texts + ([f"The answer is {gold}."] if "answer_is" in self.fallbacks else [])
 
     def problem(self, row: Row) -> str:
         answer = row.get("answer")

@@ -100,10 +100,11 @@ def _unit_words(text: str) -> frozenset[str] | None:
     return frozenset(_RATES.get(" ".join(words), words))
 
 
-def _is_unit(word: str, apart: bool, value: str) -> bool:
+def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
     """Whether this canonical word behind a value is a unit, rather than variables that multiply it.
 
     apart: a space stands between. `5 m`, `5cm`, `5g`, `9 men` are quantities, `(x+5) m`, `5xy`, `5 xy` products.
+    letters: those that are units where they follow a digit at once.
     """
     name = word.partition("^")[0]
     if name not in _MEASURES and name != "percent":
@@ -111,11 +112,14 @@ def _is_unit(word: str, apart: bool, value: str) -> bool:
     if len(name) > 1 or not name.isalpha():
         return True
     variables = re.search(r"[a-zA-Z]", _COMMAND.sub("", value))
-    return not variables and (apart or (name in "gmslvw" and value[-1].isdecimal()))
+    return not variables and (apart or (name in letters and value[-1].isdecimal()))
 
 
-def quantity(text: str) -> Quantity:
-    """Split a cleaned text into value and unit. A text without a recognisable unit is all value."""
+def quantity(text: str, letters: str = "gmslvw") -> Quantity:
+    """Split a cleaned text into value and unit. A text without a recognisable unit is all value.
+
+    letters: the single letters that are units where they follow a digit at once, as in `5g`; others are variables.
+    """
     unit: frozenset[str] = frozenset()
     money = _CURRENCY.match(text)
     if money:
@@ -138,7 +142,7 @@ def quantity(text: str) -> Quantity:
         return Quantity(text, unit)
     words, name = _unit_words(m["unit"]), m["unit"].strip()
     apart = bool(m["gap"]) or not name.isascii() or (len(name) > 1 and _canonical(name) in _MEASURES)
-    if not words or not all(_is_unit(word, apart, m["value"]) for word in words):
+    if not words or not all(_is_unit(word, apart, m["value"], letters) for word in words):
         return Quantity(text, unit)
     if words == {"percent"}:
         return Quantity(m["value"].rstrip(), unit, percent=True)

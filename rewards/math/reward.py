@@ -13,34 +13,24 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from rewards.base import Outcome, Row, Score, error
 from rewards.extract import gold_text
-from rewards.math.answer import SHOWN, Answer, AnswerParams, AnswerReward
-from rewards.math.equivalence import equal, fast, is_prose
-from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational, screen
+from rewards.forks import lock
+from rewards.math.answer import SHOWN, Answer, BoxedReward
+from rewards.math.equivalence import equal, fast
+from rewards.math.latex import MAX_CHARS, screen
 from rewards.processes.pool import Answer as Reply
 from rewards.processes.pool import DeadlineError, WorkerError, shared
 
 _WORKER = "rewards.math.worker"
 _LARGE_BATCH = 512  # rows
 _FRAME = 32  # pairs sent to a worker at once
-
-
-class MathParams(AnswerParams):
-    """fallbacks: where to look when there is no box, in this order. thinking: a format's name or fields.
-
-    truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a box
-    ("unboxed"), all ("always"), none ("never"). deadline: CPU seconds for one answer. workers: processes.
-    """
-
-    truncated: Literal["unboxed", "always", "never"] = "unboxed"
-    deadline: Annotated[float, Field(ge=0.01, le=600.0)] = 2.0
-    workers: Annotated[int, Field(ge=1, le=256)] = 2
-    cache: Annotated[int, Field(ge=0, le=1 << 24)] = 65536
+_lock = lock()  # of all caches
 
 
 class Pair(NamedTuple):
@@ -51,25 +41,31 @@ class Pair(NamedTuple):
     source: str
 
 
-class MathReward(AnswerReward):
+class MathReward(BoxedReward):
     """1 if the boxed answer equals the row's, as a mathematician would judge, else 0.
 
-    details: answer, by (the deciding stage), found (where the answer stood), problem."""
+    details: answer, by (the deciding stage), found (where the answer stood), problem.
 
-    Params = MathParams
+    deadline: CPU seconds for one answer. workers: processes. cache: verdicts of workers that are kept.
+    """
+
     batch_rows = 256
-    params: MathParams
+    truncated: Literal["unboxed", "always", "never"] = "unboxed"
+    deadline: Annotated[float, Field(ge=0.01, le=600.0)] = 2.0
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    cache: Annotated[int, Field(ge=0, le=1 << 24)] = 65536
 
-    def __init__(self, name: str, params: MathParams) -> None:
-        super().__init__(name, params)
-        self._cache: OrderedDict[tuple[str, str], Score] = OrderedDict()  # workers' verdicts by gold and answer
+    @cached_property
+    def _known(self) -> OrderedDict[tuple[str, str], Score]:
+        """Workers' verdicts by gold and answer."""
+        return OrderedDict()
 
     def compare(self, row: Row, answer: Answer) -> Score:
         item = self._cheap(row, answer)
-        return item if isinstance(item, Score) else _of(self._decide([item[:2]], self.params.workers)[0], item)
+        return item if isinstance(item, Score) else _of(self._decide([item[:2]], self.workers)[0], item)
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        workers = workers or self.params.workers
+        workers = workers or self.workers
         # Workers also compare structures if there are several of them and the batch is worth their start.
         cheap_only = workers > 1 and len(rows) >= _LARGE_BATCH
         graded: list[Score | Pair] = []
@@ -80,25 +76,18 @@ class MathReward(AnswerReward):
         verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True)) if pairs else {}
         return [item if isinstance(item, Score) else _of(verdicts[item[:2]], item) for item in graded]
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kinds: "number", "words", "algebra", and "text" for golds that only the same text can match.
-
-        A gold must equal itself and its other spellings: the same text would pass without being understood.
-        """
-        problem = self.problem(row)
-        problem = problem or self.refused(row, [rf"\boxed{{{text}}}" for text in _spellings(gold_text(row["answer"]))])
-        if problem:
-            return "", problem
-        gold = clean(gold_text(row["answer"]))
-        if rational(join_thousands(gold)) is not None:
-            return "number", ""
-        if is_prose(gold):
-            return "words", ""
-        try:
-            reply = shared(_WORKER, self.params.workers).ask({"parse": gold}, self.params.deadline)
-        except DeadlineError as error:
-            return "", f"reference answer {row['answer']!r} cannot be read: {error}"
-        return ("algebra" if reply["parsed"] else "text"), ""
+    def spellings(self, row: Row) -> list[str]:
+        gold = gold_text(row["answer"])
+        texts = [gold, f"${gold}$", f" {gold} .", rf"\displaystyle {gold}", rf"\boxed{{{gold}}}"]
+        if "$" in gold or "\\[" in gold:
+            texts.remove(f"${gold}$")
+        if "frac" in gold:
+            texts.append(re.sub(r"\\[dt]?frac(?![a-zA-Z])", r"\\dfrac", gold))
+        if "\\left" not in gold and gold.count("(") == gold.count(")"):
+            texts.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
+        if gold.isdecimal():
+            texts += [f"{int(gold):,}", f"{gold}.0", rf"\text{{{gold}}}"]
+        return [rf"\boxed{{{text}}}" for text in texts]
 
     def problem(self, row: Row) -> str:
         answer = row.get("answer")
@@ -116,9 +105,7 @@ class MathReward(AnswerReward):
             if not text:
                 return Score(0.0, "bad_format", {"answer": "", "problem": "the box is empty"})
             pair = Pair(gold, text, source)
-            with self._lock:
-                known = self._cache.get(pair[:2])
-            if known is not None:
+            if (known := self._known.get(pair[:2])) is not None:
                 return _of(known, pair)
             if len(gold) > MAX_CHARS:
                 return error(f"the row's answer is longer than {MAX_CHARS} characters")
@@ -136,16 +123,15 @@ class MathReward(AnswerReward):
         frames = [requests[start : start + size] for start in range(0, len(requests), size)]
         verdicts: list[Score] = []
         try:
-            for replies in shared(_WORKER, workers).ask_all(frames, self.params.deadline, min(workers, len(frames))):
+            for replies in shared(_WORKER, workers).ask_all(frames, self.deadline, min(workers, len(frames))):
                 verdicts += map(_verdict, replies)
         except WorkerError as problem:  # none can be started
             verdicts += [_verdict(problem)] * (len(pairs) - len(verdicts))
-        with self._lock:
-            self._cache.update(
-                (p, verdict) for p, verdict in zip(pairs, verdicts, strict=True) if verdict.outcome != "error"
-            )
-            while len(self._cache) > self.params.cache:
-                self._cache.popitem(last=False)
+        decided = ((pair, own) for pair, own in zip(pairs, verdicts, strict=True) if own.outcome != "error")
+        with _lock:
+            self._known.update(decided)
+            while len(self._known) > self.cache:
+                self._known.popitem(last=False)
         return verdicts
 
 
@@ -166,17 +152,3 @@ def _details(answer: str, by: str, source: str, **others: str) -> dict[str, Any]
     if source != "box":
         details["found"] = source
     return details
-
-
-def _spellings(gold: str) -> list[str]:
-    """The same answer as a model may write it."""
-    wrapped = [gold, f"${gold}$", f" {gold} .", rf"\displaystyle {gold}", rf"\boxed{{{gold}}}"]
-    if "$" in gold or "\\[" in gold:
-        wrapped.remove(f"${gold}$")
-    if "frac" in gold:
-        wrapped.append(re.sub(r"\\[dt]?frac(?![a-zA-Z])", r"\\dfrac", gold))
-    if "\\left" not in gold and gold.count("(") == gold.count(")"):
-        wrapped.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
-    if gold.isdecimal():
-        wrapped += [f"{int(gold):,}", f"{gold}.0", rf"\text{{{gold}}}"]
-    return wrapped

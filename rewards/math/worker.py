@@ -232,13 +232,11 @@ def algebraically_equal(gold: str, answer: str) -> bool:
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """{"gold", "answer"} to {"equal", "by"}; {"parse"} to {"parsed"}; {"limit": …} when memory or stack run out.
+    """{"gold", "answer"} to {"equal", "by"}; {"limit": …} when memory or stack run out.
 
     Any other exception is a defect of ours: forkserver.py reports it, and the score is an "error".
     """
     try:
-        if "parse" in request:
-            return {"parsed": parsed(request["parse"]) is not None}
         verdict, by = equal(request["gold"], request["answer"]), "structure"
         if verdict is None:
             verdict, by = equal(request["gold"], request["answer"], leaf=algebraically_equal), "algebra"

@@ -14,40 +14,46 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from rewards.base import Reward, Row, Score, error
 from rewards.errors import RewardError, nearest
-from rewards.extract import ThinkingFormat, cut_short
+from rewards.extract import cut_short
+from rewards.forks import lock
 from rewards.model.chat import CONTROL_MARK, Messages, prompt_messages, without_end_token
 from rewards.model.http import Client, ServerError, server_url
-from rewards.params import RewardParams
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, ThinkingFormat
 
+_lock = lock()
 _SERVED = "rewards are served over HTTP: start a server (`vllm serve`) and give its `url`"
 _TEMPLATE = "the server applies the reward model's chat template, one conversation per request"
 
 
-class ModelParams(RewardParams):
-    """url, endpoint, model (the served name): the server.
+class ModelReward(Reward):
+    """A reward model's value of the answer, thought removed; `floor` where there is no answer.
 
-    label: which output is the reward. max_tokens: longer conversations are truncated at their end (0: they are errors).
-    thinking: a format's name or fields. strict: a malformed completion gets `floor`. floor: for completions without an
-    answer; choose it below your model's values. truncated: which completions with meta.finish_reason "length" get
-    `floor`: those without an answer ("empty"), all, or none. control_marks: "refuse" gives `floor` to an answer that
-    holds a chat control mark, with which it could forge a turn. timeout: seconds for one try. concurrency: requests at
-    once in this process. key_env: the variable that holds the API key.
+    details: problem, and problems (departures from the thinking format, when they decided).
+
+    url, endpoint, model (the served name): the server. label: which output is the reward. max_tokens: longer
+    conversations are truncated at their end (0: they are errors). thinking: a format's name or fields. strict: a
+    malformed completion gets `floor`. floor: for completions without an answer; choose it below your model's values.
+    truncated: which completions with meta.finish_reason "length" get `floor`: those without an answer ("empty"), all,
+    or none. control_marks: "refuse" gives `floor` to an answer that holds a chat control mark, with which it could
+    forge a turn. timeout: seconds for one try. concurrency: requests at once in this process. key_env: the variable
+    that holds the API key.
     """
 
+    needs = ("prompt",)
     removed = dict.fromkeys(("path", "dtype", "device"), _SERVED) | dict.fromkeys(("tokenizer", "batch"), _TEMPLATE)
     url: str = ""
     endpoint: Literal["classify", "pooling"] = "classify"
     model: str = ""
     label: Annotated[int, Field(ge=-1000, le=1000)] = -1
     max_tokens: Annotated[int, Field(ge=0, le=1 << 24)] = 0
-    thinking: ThinkingFormat = "think"
+    thinking: ThinkingFormat = PRESETS["think"]
     strict: bool = False
     floor: float = -10.0
     truncated: Literal["empty", "always", "never"] = "empty"
@@ -57,25 +63,18 @@ class ModelParams(RewardParams):
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     key_env: str = ""
 
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        if not self.url:
+            raise ValueError("give url, the address of the reward model's server")
+        server_url(self.url)
+        _key(self.key_env)
+        return self
 
-class ModelReward(Reward):
-    """A reward model's value of the answer, thought removed; `floor` where there is no answer.
-
-    details: problem, and problems (departures from the thinking format, when they decided).
-    """
-
-    Params = ModelParams
-    needs = ("prompt",)
-    params: ModelParams
-
-    def __init__(self, name: str, params: ModelParams) -> None:
-        super().__init__(name, params)
-        if not params.url:
-            raise RewardError(f"reward {name!r}: give url, the address of the reward model's server")
-        server_url(params.url)
-        _key(params.key_env)
-        self._format = thinking(params.thinking)
-        self._clients: dict[int, Client] = {}  # by process: connections are not shared with a forked child
+    @cached_property
+    def _clients(self) -> dict[int, Client]:
+        """By process: connections are not shared with a forked child."""
+        return {}
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
@@ -86,16 +85,17 @@ class ModelReward(Reward):
 
     def check_ready(self) -> None:
         """Raise RewardError, in one line, unless the server is up and serves the model that is asked for."""
-        p = self.params
         try:
             self._client().request("/health", len)
             models = self._client().request("/v1/models", _Reply.model_validate_json)
         except ServerError as problem:
-            raise RewardError(f"reward {self.name!r}: {p.url} is not ready: {problem}") from None
+            raise RewardError(f"reward {self.name!r}: {self.url} is not ready: {problem}") from None
         served = [model.id for model in models.data]
-        if served and p.model and p.model not in served:
-            near, names = nearest(p.model, served), ", ".join(served)
-            raise RewardError(f"reward {self.name!r}: {p.url} does not serve {p.model!r}{near}; it serves {names}")
+        if served and self.model and self.model not in served:
+            near, names = nearest(self.model, served), ", ".join(served)
+            raise RewardError(
+                f"reward {self.name!r}: {self.url} does not serve {self.model!r}{near}; it serves {names}"
+            )
 
     def _conversation(self, row: Row, completion: str) -> Messages | Score:
         """What the reward model reads, or the score of a completion that is not sent to it."""
@@ -103,42 +103,41 @@ class ModelReward(Reward):
             messages = prompt_messages(row.get("prompt"))
         except RewardError as problem:
             return error(str(problem))
-        p, truncated = self.params, cut_short(row)
-        if truncated and p.truncated == "always":
-            return Score(p.floor, "truncated")
+        truncated = cut_short(row)
+        if truncated and self.truncated == "always":
+            return Score(self.floor, "truncated")
         text = without_end_token(completion)
-        answer = self._format.answer_of(text)
-        if p.strict or not answer:
-            problems = list(self._format.parse(text).problems)
-            if not answer and truncated and p.truncated == "empty":
-                return Score(p.floor, "truncated", {"problems": problems})
+        answer = self.thinking.answer_of(text)
+        if self.strict or not answer:
+            problems = list(self.thinking.parse(text).problems)
+            if not answer and truncated and self.truncated == "empty":
+                return Score(self.floor, "truncated", {"problems": problems})
             if problems:
-                return Score(p.floor, "bad_format" if answer else "no_answer", {"problems": problems})
-        if p.control_marks == "refuse" and (mark := CONTROL_MARK.search(answer)):
-            return Score(p.floor, "bad_format", {"problem": f"the answer holds the control mark {mark.group()!r}"})
+                return Score(self.floor, "bad_format" if answer else "no_answer", {"problems": problems})
+        if self.control_marks == "refuse" and (mark := CONTROL_MARK.search(answer)):
+            return Score(self.floor, "bad_format", {"problem": f"the answer holds the control mark {mark.group()!r}"})
         return [*messages, {"role": "assistant", "content": answer}]
 
     def _asked(self, conversation: Messages) -> Score:
         """The server's score of a conversation."""
-        p = self.params
         # use_activation: vLLM would otherwise answer with the sigmoid or softmax of the reward
         body: dict[str, Any] = {"use_activation": False, "messages": conversation}
-        if p.model:
-            body["model"] = p.model
-        if p.max_tokens:
-            body |= {"truncate_prompt_tokens": p.max_tokens, "truncation_side": "right"}
+        if self.model:
+            body["model"] = self.model
+        if self.max_tokens:
+            body |= {"truncate_prompt_tokens": self.max_tokens, "truncation_side": "right"}
         try:
-            value = self._client().request(f"/{p.endpoint}", lambda reply: _value(reply, p.label), body)
+            value = self._client().request(f"/{self.endpoint}", lambda reply: _value(reply, self.label), body)
         except ServerError as problem:
             return Score(0.0, "timeout" if problem.timed_out else "error", {"problem": str(problem)})
         return Score(value) if math.isfinite(value) else error(f"the reward model's value is {value}")
 
     def _client(self) -> Client:
-        p = self.params
-        with self._lock:
-            if os.getpid() not in self._clients:
-                self._clients = {os.getpid(): Client(p.url, p.timeout, p.retries, p.concurrency, _key(p.key_env))}
-            return self._clients[os.getpid()]
+        with _lock:
+            if (pid := os.getpid()) not in self._clients:
+                self._clients.clear()
+                self._clients[pid] = Client(self.url, self.timeout, self.retries, self.concurrency, _key(self.key_env))
+            return self._clients[pid]
 
 
 def _key(variable: str) -> str:

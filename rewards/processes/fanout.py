@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from rewards.base import Reward, Row, Score, params_of
+from rewards.base import Reward, Row, Score
 from rewards.processes.pool import DeadlineError, shared
 
 _MODULE = "rewards.processes.fanout"
@@ -33,14 +33,14 @@ class FansOut(Reward):
 
     def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
         """Grade in this process."""
-        return [self.grade(row, completion) for row, completion in zip(rows, completions, strict=True)]
+        return Reward.grade_many(self, rows, completions)
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         """Raises WorkerError when a chunk kills two workers. A chunk over its deadline has outcome "timeout"."""
         if workers is None or not self.fans_out or not 1 < workers < len(rows):
             return self.grade_here(rows, completions)
         module, kind = type(self).__module__, type(self).__qualname__
-        work = {"class": [module, kind, self.name, json.dumps(params_of(self))]}
+        work = {"class": [module, kind, self.name, json.dumps(self.model_dump())]}
         size = max(_LEAST_ROWS, len(rows) // (workers * _CHUNKS_PER_WORKER))
         chunks = list(_chunks(completions, min(size, _MOST_ROWS, -(-len(rows) // workers))))
         requests = (
@@ -96,7 +96,3 @@ def handle(request: Mapping[str, Any]) -> dict[str, Any]:
     reward = _built(*request["class"])
     scores = reward.grade_here(_unpacked(request["rows"], reward.needs), request["completions"])
     return {"scores": [[s.value for s in scores], [s.outcome for s in scores], [s.details for s in scores]]}
-
-
-def warm_up() -> None:
-    """Nothing: the fork server has imported the reward's module."""

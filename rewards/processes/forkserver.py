@@ -70,7 +70,8 @@ def main() -> NoReturn:
     for name in preload:
         importlib.import_module(name)
     module = importlib.import_module(handler)
-    module.warm_up()
+    if hasattr(module, "warm_up"):
+        module.warm_up()
     gc.freeze()  # no collection in a worker touches, and so copies, the memory that it shares with this process
     isolation = Isolation(root, int(memory_mb))
     control = socket.socket(fileno=0)

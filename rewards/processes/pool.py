@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.errors import RewardError
+from rewards.forks import once_per_process
 
 _LOG = logging.getLogger(__name__)
 START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine
@@ -117,7 +118,7 @@ class Pool:
     """
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048, preload: Sequence[str] = ()) -> None:
-        self._module, self._size, self._memory_mb, self._preload = module, size, memory_mb, preload
+        self._module, self._size, self._memory_mb, self.preload = module, size, memory_mb, preload
         self.isolation: list[str] = []
         self._slots = threading.Semaphore(size)
         self._lock = threading.Lock()
@@ -228,7 +229,7 @@ class Pool:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
         root = str(Path(__file__).resolve().parents[2])
-        command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self._preload]
+        command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self.preload]
         env = {"PYTHONHASHSEED": "0"}  # no secret to read there, and sympy orders terms the same every time
         with theirs, tempfile.TemporaryFile() as errors:
             self._server = subprocess.Popen(
@@ -248,19 +249,16 @@ class Pool:
             _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(self.isolation))
         return ours
 
-    def close(self, wait: bool = False, forked: bool = False) -> None:
+    def close(self, wait: bool = False) -> None:
         """End the fork server and with it every worker. The pool can be used again afterwards.
 
         wait: let idle workers and the server end by themselves, so that their CPU time is added to this process's.
-        forked: this is a child of the process that started them, and must leave them alone.
         """
         for worker in self._idle:
             worker.sock.close()
         if self._control is not None:
             self._control.close()
-        if self._server is not None and forked:
-            self._server.returncode = 0  # not our child: keep Popen from waiting for it
-        elif self._server is not None:
+        if self._server is not None:
             if not wait:
                 self._server.kill()
             self._server.wait()
@@ -275,24 +273,15 @@ def _line(sock: socket.socket) -> bytes:
     return line
 
 
-_pools: dict[str, Pool] = {}
-_pools_lock = threading.Lock()
+_pool = once_per_process(lambda module: Pool(module, 0))
 
 
 def shared(module: str, size: int, preload: Sequence[str] = ()) -> Pool:
-    """This process's only pool for `module`: it has as many workers as the largest `size` asked for so far."""
-    with _pools_lock:
-        pool = _pools.setdefault(module, Pool(module, size, preload=preload))
+    """This process's only pool for `module`: it has as many workers as the largest `size` asked for so far.
+
+    preload: as for Pool, by the first caller.
+    """
+    pool = _pool(module)
+    pool.preload = pool.preload or preload
     pool.grow(size)
     return pool
-
-
-def _after_fork() -> None:
-    global _pools_lock
-    _pools_lock = threading.Lock()
-    for pool in _pools.values():
-        pool.close(forked=True)
-    _pools.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -17,21 +17,25 @@ import time
 from collections.abc import Iterator
 
 from rewards.errors import RewardError
+from rewards.forks import once_per_process
 
 FOLDER = "REWARDS_SLOTS"
 _RETRY_S = 0.02
 
-_free = threading.Condition()
-_held = 0
+
+class _Slots(threading.Condition):
+    held = 0
+
+
+_slots = once_per_process(_Slots)
 
 
 @contextlib.contextmanager
 def slot(count: int) -> Iterator[None]:
     """Hold one of `count` slots; waits for one. Raises RewardError where the shared folder cannot be used."""
-    global _held
-    with _free:
-        _free.wait_for(lambda: _held < count)
-        _held += 1
+    with (own := _slots()):
+        own.wait_for(lambda: own.held < count)
+        own.held += 1
     try:
         folder = os.environ.get(FOLDER)
         lock = _lock(folder, count) if folder else None
@@ -41,9 +45,9 @@ def slot(count: int) -> Iterator[None]:
             if lock is not None:
                 os.close(lock)
     finally:
-        with _free:
-            _held -= 1
-            _free.notify()
+        with own:
+            own.held -= 1
+            own.notify()
 
 
 def share_among_siblings() -> None:
@@ -70,11 +74,3 @@ def _lock(folder: str, count: int) -> int:
             time.sleep(_RETRY_S)
     except OSError as problem:
         raise RewardError(f"{FOLDER}: {folder}: {problem.strerror}") from None
-
-
-def _after_fork() -> None:
-    global _free, _held
-    _free, _held = threading.Condition(), 0
-
-
-os.register_at_fork(after_in_child=_after_fork)

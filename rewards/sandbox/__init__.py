@@ -34,10 +34,9 @@ from __future__ import annotations
 
 from rewards.sandbox.box import Sandbox, selfcheck, shared
 from rewards.sandbox.levels import LEVELS, Level
-from rewards.sandbox.probe import Report
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran
 
 __all__ = [
-    "BUILD_LIMITS", "LEVELS", "Built", "Case", "Level", "Limits", "Program", "Ran", "Report", "Sandbox",
+    "BUILD_LIMITS", "LEVELS", "Built", "Case", "Level", "Limits", "Program", "Ran", "Sandbox",
     "selfcheck", "shared",
 ]  # fmt: skip

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
+import io
 import logging
 import os
 import shutil
+import tarfile
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from rewards.errors import RewardError
+from rewards.forks import once_per_process
 from rewards.sandbox import environment, probe
 from rewards.sandbox.inside import restrict
 from rewards.sandbox.levels import LEVELS, Level, Start, build_start, python_start
@@ -145,14 +146,19 @@ class Sandbox:
         for name in (*files, *outputs):
             if name.startswith("/") or ".." in name.split("/") or "\0" in name or not name:
                 raise RewardError(f"sandbox: {name!r} is not a path inside the build's directory")
-        sizes = [[name, len(content)] for name, content in files.items()]
-        header = json.dumps({"files": sizes, "argv": [compiler, *argv[1:]], "outputs": list(outputs)}).encode()
+        request = {"kind": "build", "argv": [compiler, *argv[1:]], "outputs": list(outputs), **vars(limits)}
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
 
         def run(payload: int) -> Built:
-            with self._builds.job({"kind": "build"} | asdict(limits), payload) as sock:
+            with self._builds.job(request, payload) as sock:
                 return built(sock, limits)
 
-        with memfd(len(header).to_bytes(8, "little") + header, *files.values()) as payload:
+        with memfd(archive.getvalue()) as payload:
             return self._builds.retry(lambda: run(payload), lambda problem: Built("error", "", {}, message=problem))
 
     def _build_start(self) -> Start:
@@ -176,33 +182,19 @@ class Sandbox:
         self.close()
 
 
-_shared: dict[int, Sandbox] = {}
-_lock = threading.Lock()
-
-
+@once_per_process
 def shared() -> Sandbox:
     """This process's sandbox, at the strongest level. Closed at exit.
 
     Raises RewardError where no level can be used, and where the environment of Python programs is not built.
     """
-    with _lock:
-        if os.getpid() not in _shared:
-            environment.packages(required=True)
-            _shared.clear()  # a fork: the parent's is the parent's
-            _shared[os.getpid()] = Sandbox()
-            atexit.register(_shared[os.getpid()].close)
-        return _shared[os.getpid()]
+    environment.packages(required=True)
+    made = Sandbox()
+    atexit.register(made.close)
+    return made
 
 
-def selfcheck(level: Level | None = None) -> probe.Report:
-    """Level, versions, and whether each attack of a small set is stopped here. Raises RewardError as Sandbox does."""
-    with Sandbox(level) as sandbox:
-        return probe.Report(sandbox.level, probe.versions(), probe.attack(sandbox, build=True))
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def selfcheck() -> tuple[Level, list[tuple[str, bool]]]:
+    """The level, and (name, stopped?) of each attack of a small set. Raises RewardError as Sandbox does."""
+    with Sandbox() as sandbox:
+        return sandbox.level, probe.attack(sandbox, build=True)

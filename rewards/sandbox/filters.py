@@ -51,12 +51,7 @@ def library() -> ctypes.CDLL:
     seccomp.seccomp_rule_add_array.argtypes = [pointer, number, ctypes.c_int, number, ctypes.POINTER(_Compare)]
     seccomp.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
     seccomp.seccomp_release.argtypes = [pointer]
-    seccomp.seccomp_version.restype = ctypes.POINTER(ctypes.c_uint * 3)
     return seccomp
-
-
-def version() -> str:
-    return ".".join(map(str, library().seccomp_version().contents))
 
 
 def _bits(arg: int, value: int, mask: int = (1 << 64) - 1) -> _Compare:

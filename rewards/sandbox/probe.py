@@ -1,4 +1,4 @@
-"""A few attacks that a level must stop before it is trusted, and what `python -m rewards selfcheck` prints.
+"""A few attacks that a level must stop before it is trusted, and that `python -m rewards selfcheck` tries.
 
 Each attack aims at something real that this process set up: a listening socket, a file, a child, a token in
 the environment, a secret in memory. The program gets their addresses and prints what it could reach.
@@ -9,22 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewards.errors import RewardError
-from rewards.sandbox import filters
-from rewards.sandbox.inside import restrict
 from rewards.sandbox.types import Case, Limits
 
 if TYPE_CHECKING:
@@ -40,15 +34,6 @@ for name, attack in world["attacks"].items():
 print(json.dumps(through))
 """
 BUILD = b'#include <unistd.h>\nasm(".incbin \\"%s\\"");\nint main() { return 0; }\n'
-
-
-@dataclass(frozen=True)
-class Report:
-    """attacks: (name, was it stopped?). versions: of kernel, bubblewrap, libseccomp, Landlock ABI, Python."""
-
-    level: str
-    versions: dict[str, str]
-    attacks: list[tuple[str, bool]]
 
 
 @contextlib.contextmanager
@@ -88,19 +73,3 @@ def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
             built = sandbox.build({"a.cpp": source}, [compiler, "-c", "a.cpp", "-o", "a.o"], outputs=["a.o"])
             attacks.append(("build in a file of ours", built.status == "exit" and targets["file"] in built.log))
         return attacks
-
-
-def versions() -> dict[str, str]:
-    bwrap = shutil.which("bwrap")
-    printed = subprocess.run([bwrap, "--version"], capture_output=True, text=True).stdout if bwrap else ""
-    try:
-        seccomp = filters.version()
-    except RewardError:
-        seccomp = "missing"
-    return {
-        "kernel": platform.release(),
-        "bubblewrap": printed.split()[-1] if printed else "missing",
-        "libseccomp": seccomp,
-        "landlock ABI": str(restrict.landlock_version() or "missing"),
-        "python": sys.version.split()[0],
-    }

@@ -27,20 +27,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
-import os
 import sys
-import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, finite, group_of
 from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
+from rewards.forks import once_per_process
 from rewards.params import Count, RewardParams, Seconds, Share, checked
 from rewards.processes.slots import share_among_siblings
 from rewards.registry import ACCURACIES, load
@@ -62,14 +60,12 @@ class Validation(RewardParams):
     params: dict[str, Any] = {}
 
 
-class Settings(RewardParams):
+class Settings(Validation):
     """acc: the part of a combined reward that verl reports as accuracy. group_size: completions of one prompt in
     training; group_wait: seconds until an incomplete group is an error. window: outcomes that max_errors and
     max_timeouts (shares) look at. deadline: seconds, far beyond what a reward allows itself.
     """
 
-    reward: str
-    params: dict[str, Any] = {}
     validation: dict[str, Validation] = {}
     acc: str = ""
     max_errors: Share = FailureLimit.error
@@ -265,19 +261,15 @@ def _json_or_none(text: str) -> Any:
         return None
 
 
-_making = threading.Lock()
-
-
 def _grader(given: Mapping[str, Any]) -> Grader:
     """The grader for these keyword arguments, kept for the life of the process. Raises RewardError."""
     unused = "reward_model_tokenizer"
     settings = {key: plain(value) for key, value in given.items() if value is not None and key != unused}
-    with _making:  # many samples come at once at the start, and a reward may be costly to make
-        return _made(json.dumps(settings, sort_keys=True), os.getpid())
+    return _made(json.dumps(settings, sort_keys=True))
 
 
-@lru_cache(maxsize=16)
-def _made(key: str, pid: int) -> Grader:
+@once_per_process  # many samples come at once at the start, and a reward may be costly to make
+def _made(key: str) -> Grader:
     share_among_siblings()  # verl runs several reward workers on a node, each a process of Ray's
     given = json.loads(key)
     router = given.pop("reward_router_address", None)
@@ -287,7 +279,7 @@ def _made(key: str, pid: int) -> Grader:
     monitor = FailureMonitor(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
     loaded: dict[str, Reward] = {}  # equal rewards are one, with one set of worker processes
 
-    def reward_of(entry: Settings | Validation) -> Reward:
+    def reward_of(entry: Validation) -> Reward:
         key = json.dumps([entry.reward, entry.params], sort_keys=True)
         if key not in loaded:
             params = _routed(entry.reward, entry.params, f"http://{router}") if router else entry.params
@@ -304,7 +296,7 @@ def _made(key: str, pid: int) -> Grader:
         own = {"reward": entry.reward, "acc": "", "group_size": 1}
         tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, accuracy=accuracy)
     reward = reward_of(settings)
-    parts = [part.spec.key for part in reward.parts] if isinstance(reward, CombineReward) else []
+    parts = [part.key for part in reward.parts] if isinstance(reward, CombineReward) else []
     if settings.acc and settings.acc not in parts:
         raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, parts)}")
     return Grader(settings, reward, monitor, parts, tasks, settings.reward in ACCURACIES)
@@ -335,18 +327,6 @@ def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:
     return {**params, "parts": routed}
 
 
-@cache
-def _executor(pid: int) -> ThreadPoolExecutor:  # one per process: threads do not survive a fork
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="rewards")
-
-
+@once_per_process
 def _threads() -> ThreadPoolExecutor:
-    return _executor(os.getpid())
-
-
-def _fresh_locks() -> None:
-    global _making
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_fresh_locks)
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="rewards")

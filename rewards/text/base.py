@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from rewards.base import Reward, Row, Score, error
-from rewards.extract import ThinkingFormat
-from rewards.params import RewardParams
 from rewards.processes.fanout import FansOut
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, ThinkingFormat
 
 AnswerTags = Literal["first", "last", "ignore"]
-Table = TypeVar("Table")
 References = tuple[str, ...]
 NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
-
-
-class TextParams(RewardParams):
-    """thinking: the format whose answer is graded. answer_tags: see `answer_text`."""
-
-    thinking: ThinkingFormat = "none"
-    answer_tags: AnswerTags = "first"
-
-
-class ReferenceParams(TextParams):
-    """cache: how many sets of references are kept as tables."""
-
-    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
 
 
 def answer_text(completion: str, tags: AnswerTags) -> str:
@@ -49,53 +33,59 @@ def answer_text(completion: str, tags: AnswerTags) -> str:
 
 
 class TextReward(Reward):
-    """Grades the text itself: subclasses implement `measure`, and their parameters extend TextParams."""
+    """Grades the text itself: subclasses implement `grade_text`.
 
-    def __init__(self, name: str, params: Any) -> None:
-        super().__init__(name, params)
-        form, part = thinking(params.thinking), partial(answer_text, tags=params.answer_tags)
-        # the part of a completion that is graded
-        self.text_of: Callable[[str], str] = (lambda text: part(form.answer_of(text))) if form.marks else part
+    thinking: the format whose answer is graded. answer_tags: see `answer_text`.
+    """
+
+    thinking: ThinkingFormat = PRESETS["none"]
+    answer_tags: AnswerTags = "first"
+
+    @cached_property
+    def text_of(self) -> Callable[[str], str]:
+        """The part of a completion that is graded."""
+        form, part = self.thinking, partial(answer_text, tags=self.answer_tags)
+        return (lambda text: part(form.answer_of(text))) if form.marks else part
 
     @abstractmethod
-    def measure(self, row: Row, text: str) -> Score:
+    def grade_text(self, row: Row, text: str) -> Score:
         """Score of a text as `text_of` returns it."""
 
     def grade(self, row: Row, completion: str) -> Score:
-        return self.measure(row, self.text_of(completion))
+        return self.grade_text(row, self.text_of(completion))
 
 
-class ReferenceReward(TextReward, FansOut, Generic[Table]):
+class ReferenceReward(TextReward, FansOut):
     """Grades the text of each completion against a table of its row's references.
 
     Subclasses make a table (`table`, None if no reference has a token) and grade a text with it (`against`), or several
-    at once (`compare`).
-    Consecutive rows with the same references are graded together. Thread-safe: tables are not changed once made.
+    at once (`compare`). Consecutive rows with the same references are graded together. Thread-safe: tables are not
+    changed once made. cache: how many tables are kept.
     """
 
     needs = ("references",)
+    cache: Annotated[int, Field(ge=0, le=1 << 20)] = 128
 
-    def __init__(self, name: str, params: Any) -> None:
-        super().__init__(name, params)
-        self._table: Callable[[References], Table | None] = lru_cache(maxsize=params.cache)(self.table)
+    @cached_property
+    def _table(self) -> Callable[[References], Any]:
+        return lru_cache(maxsize=self.cache)(self.table)
 
     @abstractmethod
-    def table(self, references: References) -> Table | None:
-        """None if no reference has a token."""
+    def table(self, references: References) -> Any:
+        """What texts are compared with; None if no reference has a token."""
 
-    def against(self, table: Table, text: str) -> Score:
+    def against(self, table: Any, text: str) -> Score:
         """Score of a text as `text_of` returns it."""
         return self.compare(table, [text])[0]
 
-    def compare(self, table: Table, texts: Sequence[str]) -> list[Score]:
+    def compare(self, table: Any, texts: Sequence[str]) -> list[Score]:
         return [self.against(table, text) for text in texts]
 
-    def check_gold(self, row: Row) -> tuple[str, str]:
-        """Kind "text"; a problem if there is nothing to compare with."""
+    def gold_problem(self, row: Row) -> str:
         score = self._group(_references(row), [""])[0]
-        return ("", score.details["problem"]) if score.outcome == "error" else ("text", "")
+        return str(score.details["problem"]) if score.outcome == "error" else ""
 
-    def measure(self, row: Row, text: str) -> Score:
+    def grade_text(self, row: Row, text: str) -> Score:
         return self._group(_references(row), [text])[0]
 
     def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:

@@ -17,16 +17,7 @@ from pydantic import Field
 
 from rewards.base import Score
 from rewards.errors import RewardError
-from rewards.text.base import ReferenceParams, ReferenceReward, References
-
-
-class BertScoreParams(ReferenceParams):
-    """model, revision: an encoder on the Hub, or a folder (revision ""). layer: whose vectors are compared; 5 is what
-    bert-score takes for distilbert-base-uncased, which BLEUBERI used."""
-
-    model: str = "distilbert/distilbert-base-uncased"
-    revision: str = "12040accade4e8a0f71eabdb258fecc2e7e948be"
-    layer: Annotated[int, Field(ge=1, le=96)] = 5
+from rewards.text.base import ReferenceReward, References
 
 
 class Vectors(NamedTuple):
@@ -37,14 +28,19 @@ class Vectors(NamedTuple):
     unseen: int
 
 
-class BertScore(ReferenceReward[list[Vectors]]):
+class BertScore(ReferenceReward):
     """BERTScore F1, from about 0 to 1. Details: best, the index of the reference that gave the value, and truncated.
 
-    A blank text has value 0, outcome "no_answer"; blank references are left out."""
+    A blank text has value 0, outcome "no_answer"; blank references are left out.
 
-    Params = BertScoreParams
+    model, revision: an encoder on the Hub, or a folder (revision ""). layer: whose vectors are compared; 5 is what
+    bert-score takes for distilbert-base-uncased, which BLEUBERI used.
+    """
+
     fans_out = False  # workers read no model files
-    params: BertScoreParams
+    model: str = "distilbert/distilbert-base-uncased"
+    revision: str = "12040accade4e8a0f71eabdb258fecc2e7e948be"
+    layer: Annotated[int, Field(ge=1, le=96)] = 5
 
     def check_ready(self) -> None:
         """Load the encoder. Raises RewardError."""
@@ -57,15 +53,15 @@ class BertScore(ReferenceReward[list[Vectors]]):
             from transformers import AutoModel, AutoTokenizer
         except ImportError:
             raise RewardError("bertscore needs torch and transformers: score in the environment `vllm`") from None
-        given = {"revision": self.params.revision} if self.params.revision else {}
+        given = {"revision": self.revision} if self.revision else {}
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(self.params.model, **given)
-            model: Any = AutoModel.from_pretrained(self.params.model, **given)
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.model, **given)
+            model: Any = AutoModel.from_pretrained(self.model, **given)
         except (OSError, ValueError) as problem:
-            raise RewardError(f"encoder {self.params.model!r}: {' '.join(str(problem).split())[:200]}") from None
+            raise RewardError(f"encoder {self.model!r}: {' '.join(str(problem).split())[:200]}") from None
         layers = model.config.num_hidden_layers
-        if layers < self.params.layer:
-            raise RewardError(f"encoder {self.params.model!r} has {layers} layers: set layer, not above that")
+        if layers < self.layer:
+            raise RewardError(f"encoder {self.model!r} has {layers} layers: set layer, not above that")
         return tokenizer, model.eval()
 
     def table(self, references: References) -> list[Vectors] | None:
@@ -88,7 +84,7 @@ class BertScore(ReferenceReward[list[Vectors]]):
         whole = len(tokenizer(text)["input_ids"])
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)["input_ids"]
         with torch.no_grad():
-            states = model(input_ids=ids, output_hidden_states=True).hidden_states[self.params.layer][0]
+            states = model(input_ids=ids, output_hidden_states=True).hidden_states[self.layer][0]
         marks = torch.tensor([token in (tokenizer.cls_token_id, tokenizer.sep_token_id) for token in ids[0].tolist()])
         return Vectors(torch.nn.functional.normalize(states, dim=-1), ~marks, max(0, whole - ids.shape[1]))
 

@@ -23,17 +23,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Score
-from rewards.text.base import ReferenceParams, ReferenceReward, References
+from rewards.text.base import ReferenceReward, References
 from rewards.text.ngrams import ReferenceTable
 from rewards.text.tokenise import tokens_13a
 
 _LOG_0 = -9999999999.0  # sacrebleu's
 
 
-class BleuParams(ReferenceParams):
-    """variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
+class Bleu(ReferenceReward):
+    """BLEU of the text against the row's references, from 0 to 1.
+
+    Details: tokens and reference_tokens (the lengths that the brevity penalty compares), brevity_penalty.
+    A text without tokens has value 0, outcome "no_answer".
+
+    variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
     brevity penalty uses ("variant": the variant's own; "closest" takes the shorter of two that are as close).
-    brevity_penalty: False leaves it out. max_order: longest n-grams."""
+    brevity_penalty: False leaves it out. max_order: longest n-grams.
+    """
 
     variant: Literal["nmt", "sacrebleu", "sacrebleu-effective"] = "nmt"
     lowercase: bool = False
@@ -41,19 +47,9 @@ class BleuParams(ReferenceParams):
     brevity_penalty: bool = True
     max_order: Annotated[int, Field(ge=1, le=16)] = 4
 
-
-class Bleu(ReferenceReward[ReferenceTable]):
-    """BLEU of the text against the row's references, from 0 to 1.
-
-    Details: tokens and reference_tokens (the lengths that the brevity penalty compares), brevity_penalty.
-    A text without tokens has value 0, outcome "no_answer"."""
-
-    Params = BleuParams
-    params: BleuParams
-
     def table(self, references: References) -> ReferenceTable | None:
         tokens = [self._tokens(reference) for reference in references]
-        return ReferenceTable(tokens, self.params.max_order) if any(tokens) else None
+        return ReferenceTable(tokens, self.max_order) if any(tokens) else None
 
     def compare(self, table: ReferenceTable, texts: Sequence[str]) -> list[Score]:
         tokens = [self._tokens(text) for text in texts]
@@ -61,29 +57,28 @@ class Bleu(ReferenceReward[ReferenceTable]):
         return [self._score(table.lengths, len(words), own) for words, own in zip(tokens, matches, strict=True)]
 
     def _tokens(self, text: str) -> list[str]:
-        if self.params.lowercase:
+        if self.lowercase:
             text = text.lower()
-        if self.params.variant != "nmt":
+        if self.variant != "nmt":
             text = text.rstrip()  # sacrebleu does so first, and 13a then keeps a dash that was before a newline
         return tokens_13a(text)
 
     def _score(self, lengths: Sequence[int], length: int, matched: Sequence[int]) -> Score:
-        p = self.params
         filled = [other for other in lengths if other]
         details: dict[str, Any] = {}
         if len(filled) < len(lengths):
             details["empty_references"] = len(lengths) - len(filled)
         if not length:
             return Score(0.0, "no_answer", {**details, "problem": "the text has no token, BLEU is not defined"})
-        shortest = p.reference_length == "shortest" or (p.reference_length == "variant" and p.variant == "nmt")
+        shortest = self.reference_length == "shortest" or (self.reference_length == "variant" and self.variant == "nmt")
         target = min(filled) if shortest else min(filled, key=lambda other: (abs(other - length), other))
         penalty = 1.0
-        if p.brevity_penalty and length <= target:  # each variant rounds as its original does
-            penalty = math.exp(1 - 1.0 / (length / target) if p.variant == "nmt" else 1 - target / length)
+        if self.brevity_penalty and length <= target:  # each variant rounds as its original does
+            penalty = math.exp(1 - 1.0 / (length / target) if self.variant == "nmt" else 1 - target / length)
         details |= {"tokens": length, "reference_tokens": target, "brevity_penalty": penalty}
-        if p.variant == "nmt":
+        if self.variant == "nmt":
             return Score(nmt_bleu(matched, length, penalty), "scored", details)
-        value = sacrebleu_bleu(matched, length, penalty, effective=p.variant == "sacrebleu-effective")
+        value = sacrebleu_bleu(matched, length, penalty, effective=self.variant == "sacrebleu-effective")
         return Score(value, "scored", details)
 
 

@@ -8,35 +8,32 @@ White space does not count, so languages without spaces are graded like others.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
 from sacrebleu.metrics.chrf import CHRF
 
 from rewards.base import Score
-from rewards.text.base import ReferenceParams, ReferenceReward, References
+from rewards.text.base import ReferenceReward, References
 
 
-class ChrfParams(ReferenceParams):
-    """char_order, word_order: longest n-grams of characters and of words. beta: weight of recall over precision."""
+class Chrf(ReferenceReward):
+    """chrF of the text against the reference that it is closest to, from 0 to 1.
+
+    A blank text has value 0, outcome "no_answer"; blank references are left out.
+
+    char_order, word_order: longest n-grams of characters and of words. beta: weight of recall over precision.
+    """
 
     char_order: Annotated[int, Field(ge=1, le=16)] = 6
     word_order: Annotated[int, Field(ge=0, le=4)] = 0
     beta: Annotated[int, Field(ge=1, le=16)] = 2
     lowercase: bool = False
 
-
-class Chrf(ReferenceReward[list[str]]):
-    """chrF of the text against the reference that it is closest to, from 0 to 1.
-
-    A blank text has value 0, outcome "no_answer"; blank references are left out."""
-
-    Params = ChrfParams
-    params: ChrfParams
-
-    def __init__(self, name: str, params: ChrfParams) -> None:
-        super().__init__(name, params)
-        self._metric = CHRF(params.char_order, params.word_order, params.beta, params.lowercase)
+    @cached_property
+    def _metric(self) -> CHRF:
+        return CHRF(self.char_order, self.word_order, self.beta, self.lowercase)
 
     def table(self, references: References) -> list[str] | None:
         return [reference for reference in references if reference.strip()] or None

@@ -18,21 +18,13 @@ from pydantic import Field
 
 from rewards.base import Score
 from rewards.errors import RewardError
-from rewards.text.base import ReferenceParams, ReferenceReward, References
+from rewards.text.base import ReferenceReward, References
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 FILES = ("tokenizer.json", "model.safetensors")
-
-
-class EmbeddingParams(ReferenceParams):
-    """max_tokens: of a text, from its beginning; what follows is not seen, and counted in the details."""
-
-    model: str = "minishlab/potion-base-8M"
-    revision: str = "bf8b056651a2c21b8d2565580b8569da283cab23"
-    max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
 
 
 class Encoder:
@@ -77,14 +69,18 @@ class Encoder:
         return np.divide(means, norms, out=np.zeros_like(means), where=norms > 0), [len(tokens) for tokens in ids]
 
 
-class Embedding(ReferenceReward["NDArray[np.float32]"]):
+class Embedding(ReferenceReward):
     """Cosine of the text and the reference that it is closest to, not below 0.
 
-    Details: tokens, truncated (tokens that were not seen). A text without a known token: value 0, "no_answer"."""
+    Details: tokens, truncated (tokens that were not seen). A text without a known token: value 0, "no_answer".
 
-    Params = EmbeddingParams
+    max_tokens: of a text, from its beginning; what follows is not seen, and counted in the details.
+    """
+
     fans_out = False  # workers read no model files
-    params: EmbeddingParams
+    model: str = "minishlab/potion-base-8M"
+    revision: str = "bf8b056651a2c21b8d2565580b8569da283cab23"
+    max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
 
     def check_ready(self) -> None:
         """Load the encoder. Raises RewardError."""
@@ -93,14 +89,14 @@ class Embedding(ReferenceReward["NDArray[np.float32]"]):
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, loaded at its first use."""
-        return Encoder(_folder(self.params.model, self.params.revision))
+        return Encoder(_folder(self.model, self.revision))
 
     def table(self, references: References) -> NDArray[np.float32] | None:
-        vectors, lengths = self.encoder.encode(references, self.params.max_tokens)
+        vectors, lengths = self.encoder.encode(references, self.max_tokens)
         return vectors if any(lengths) else None
 
     def compare(self, table: NDArray[np.float32], texts: Sequence[str]) -> list[Score]:
-        most = self.params.max_tokens
+        most = self.max_tokens
         vectors, lengths = self.encoder.encode(texts, most)
         closest = (vectors @ table.T).max(axis=1)
         return [_score(float(value), length, most) for value, length in zip(closest, lengths, strict=True)]

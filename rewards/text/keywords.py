@@ -20,19 +20,12 @@ from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
-from rewards.text.base import ReferenceParams, ReferenceReward, References
+from rewards.text.base import ReferenceReward, References
 
 STOP_WORDS = frozenset(tomllib.loads(Path(__file__).with_name("stop_words.toml").read_text())["words"].split())
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a kana or an ideograph is a word; no space ends it
 _BREAK = ""  # ends a phrase, as punctuation between words does
 _TEXT = re.compile(rf"{_WORD.pattern}|[^\w\s]")
-
-
-class KeywordsParams(ReferenceParams):
-    """phrase: most words of a phrase. measure: see above."""
-
-    phrase: Annotated[int, Field(ge=1, le=8)] = 3
-    measure: Literal["recall", "f1"] = "recall"
 
 
 class Keys(NamedTuple):
@@ -42,19 +35,22 @@ class Keys(NamedTuple):
     by_first: dict[str, list[int]]
 
 
-class Keywords(ReferenceReward[list[Keys]]):
+class Keywords(ReferenceReward):
     """Share of a reference's key phrases that the text has in their order, the best of the references.
 
-    Details: phrases (of that reference), matched. A text without a word has value 0, outcome "no_answer"."""
+    Details: phrases (of that reference), matched. A text without a word has value 0, outcome "no_answer".
 
-    Params = KeywordsParams
-    params: KeywordsParams
+    phrase: most words of a phrase. measure: see above.
+    """
+
+    phrase: Annotated[int, Field(ge=1, le=8)] = 3
+    measure: Literal["recall", "f1"] = "recall"
 
     def table(self, references: References) -> list[Keys] | None:
         return [keys for keys in map(self._keys, references) if keys.phrases] or None
 
     def _keys(self, reference: str) -> Keys:
-        phrases = tuple(dict.fromkeys(phrases_of(words(reference), self.params.phrase)))
+        phrases = tuple(dict.fromkeys(phrases_of(words(reference), self.phrase)))
         by_first: dict[str, list[int]] = {}
         for place, phrase in enumerate(phrases):
             by_first.setdefault(phrase[0], []).append(place)
@@ -76,7 +72,7 @@ class Keywords(ReferenceReward[list[Keys]]):
         matched = LCSseq.similarity(places, range(len(keys.phrases)))
         recall = matched / len(keys.phrases)
         details = {"phrases": len(keys.phrases), "matched": matched}
-        if self.params.measure == "recall" or not matched:
+        if self.measure == "recall" or not matched:
             return Score(recall, "scored", details)
         covered = sum(len(keys.phrases[place]) for place in set(places))
         precision = min(1.0, covered / sum(word not in STOP_WORDS and word != _BREAK for word in text))

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rewards.base import Row, Score
-from rewards.text.base import TextParams, TextReward
+from rewards.text.base import TextReward
 
 Script = Literal["latin", "greek", "cyrillic", "han", "kana", "hangul", "arabic", "hebrew", "devanagari", "thai"]
 SCRIPTS: dict[Script, str] = tomllib.loads(Path(__file__).with_name("scripts.toml").read_text("utf-8"))  # type: ignore[assignment]
@@ -26,9 +27,14 @@ _NOT_VALID = re.compile(r"[^\x21-\x7e\s\u2200-\u22ff]")
 _SHOWN = 20  # characters kept in details
 
 
-class LanguageParams(TextParams):
-    """kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
-    share, else the whole penalty."""
+class LanguageMix(TextReward):
+    """A penalty for scripts that were not asked for, 0 without them.
+
+    Details: foreign_share, and foreign, the first foreign characters.
+
+    kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
+    share, else the whole penalty.
+    """
 
     kind: Literal["letters", "min_o1"] = "letters"
     expected: tuple[Script, ...] = ("latin", "greek")
@@ -36,26 +42,16 @@ class LanguageParams(TextParams):
     graded: bool = True
     penalty: float = -1.0
 
+    @cached_property
+    def _foreign(self) -> re.Pattern[str]:
+        ranges = "".join(SCRIPTS[script] for script in self.expected)
+        return _NOT_VALID if self.kind == "min_o1" else re.compile(rf"[^\W\d_{ranges}]")
 
-class LanguageMix(TextReward):
-    """A penalty for scripts that were not asked for, 0 without them.
-
-    Details: foreign_share, and foreign, the first foreign characters."""
-
-    Params = LanguageParams
-    params: LanguageParams
-
-    def __init__(self, name: str, params: LanguageParams) -> None:
-        super().__init__(name, params)
-        ranges = "".join(SCRIPTS[script] for script in params.expected)
-        self._foreign = _NOT_VALID if params.kind == "min_o1" else re.compile(rf"[^\W\d_{ranges}]")
-
-    def measure(self, row: Row, text: str) -> Score:
-        p = self.params
+    def grade_text(self, row: Row, text: str) -> Score:
         foreign, counted = self._foreign.findall(text), len(text)
-        if p.kind == "letters":
+        if self.kind == "letters":
             foreign = list(filter(str.isalpha, foreign))  # \w has superscripts and such, too
             counted = sum(map(str.isalpha, text))
         share = len(foreign) / counted if foreign else 0.0
-        value = 0.0 if share <= p.tolerance else p.penalty * (share if p.graded else 1.0)
+        value = 0.0 if share <= self.tolerance else self.penalty * (share if self.graded else 1.0)
         return Score(value, "scored", {"foreign_share": share, "foreign": "".join(foreign[:_SHOWN])})

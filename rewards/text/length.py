@@ -13,18 +13,20 @@ Shapes, where x is the length:
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rewards.base import Row, Score, error
-from rewards.errors import RewardError
-from rewards.text.base import TextParams, TextReward
+from rewards.text.base import TextReward
 
 
-class LengthParams(TextParams):
-    """shape, low, high, margin, start, end: see above. unit: "words" are separated by white space; "tokens" are the
-    row's meta.tokens, which count the whole completion with its tags."""
+class Length(TextReward):
+    """How well the text's length fits a band, limit or curve. Details: length, unit.
+
+    shape, low, high, margin, start, end: see above. unit: "words" are separated by white space; "tokens" are the
+    row's meta.tokens, which count the whole completion with its tags.
+    """
 
     shape: Literal["band", "overlong", "linear", "cosine"] = "band"
     unit: Literal["characters", "words", "tokens"] = "words"
@@ -34,42 +36,35 @@ class LengthParams(TextParams):
     start: float = 0.0
     end: float = 1.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, above high, which is {self.high}")
+        return self
 
-def fit(x: int, p: LengthParams) -> float:
-    """The value of length x."""
-    if p.shape == "overlong":
-        return -_share(x, p.high - p.margin, p.high)
-    if p.shape == "band":
-        return 1.0 - max(_share(-x, -p.low, p.margin - p.low), _share(x, p.high, p.high + p.margin))
-    share = _share(x, p.low, p.high)
-    if p.shape == "linear":
-        return p.start + (p.end - p.start) * share
-    return p.end + 0.5 * (p.start - p.end) * (1 + math.cos(math.pi * share))
-
-
-def _share(x: float, low: float, high: float) -> float:
-    """Position of x between low (0) and high (1); a step from 0 to 1 above `high` if both are the same."""
-    return float(x > high) if low >= high else min(1.0, max(0.0, (x - low) / (high - low)))
-
-
-class Length(TextReward):
-    """How well the text's length fits a band, limit or curve. Details: length, unit."""
-
-    Params = LengthParams
-    params: LengthParams
-
-    def __init__(self, name: str, params: LengthParams) -> None:
-        super().__init__(name, params)
-        if params.low > params.high:
-            raise RewardError(f"reward {name!r}: low is {params.low}, above high, which is {params.high}")
-
-    def measure(self, row: Row, text: str) -> Score:
-        unit = self.params.unit
-        if unit == "tokens":
+    def grade_text(self, row: Row, text: str) -> Score:
+        if self.unit == "tokens":
             meta = row.get("meta")
             length = meta.get("tokens") if isinstance(meta, dict) else None
             if not isinstance(length, int) or isinstance(length, bool) or length < 0:
                 return error(f"the row's meta.tokens is {str(length)[:100]}, not a count: use unit=words or characters")
         else:
-            length = len(text if unit == "characters" else text.split())
-        return Score(fit(length, self.params), "scored", {"length": length, "unit": unit})
+            length = len(text if self.unit == "characters" else text.split())
+        return Score(self.fit(length), "scored", {"length": length, "unit": self.unit})
+
+    def fit(self, x: int) -> float:
+        """The value of length x."""
+        if self.shape == "overlong":
+            return -_share(x, self.high - self.margin, self.high)
+        if self.shape == "band":
+            outside = _share(-x, -self.low, self.margin - self.low), _share(x, self.high, self.high + self.margin)
+            return 1.0 - max(outside)
+        share = _share(x, self.low, self.high)
+        if self.shape == "linear":
+            return self.start + (self.end - self.start) * share
+        return self.end + 0.5 * (self.start - self.end) * (1 + math.cos(math.pi * share))
+
+
+def _share(x: float, low: float, high: float) -> float:
+    """Position of x between low (0) and high (1); a step from 0 to 1 above `high` if both are the same."""
+    return float(x > high) if low >= high else min(1.0, max(0.0, (x - low) / (high - low)))

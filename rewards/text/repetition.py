@@ -19,13 +19,18 @@ from pydantic import Field
 
 from rewards.base import Row, Score
 from rewards.processes.fanout import FansOut
-from rewards.text.base import TextParams, TextReward
+from rewards.text.base import TextReward
 
 _SHOWN = 60  # characters of the repeated unit kept in details
 
 
-class RepetitionParams(TextParams):
-    """kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst."""
+class Repetition(TextReward, FansOut):
+    """A penalty for text that repeats itself, 0 without repetition.
+
+    Details: repeated_share (of n-grams), loop (its unit).
+
+    kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst.
+    """
 
     kind: Literal["ngrams", "loop", "both"] = "both"
     n: Annotated[int, Field(ge=1, le=64)] = 4
@@ -34,27 +39,17 @@ class RepetitionParams(TextParams):
     within_lines: bool = False
     penalty: float = -1.0
 
-
-class Repetition(TextReward, FansOut):
-    """A penalty for text that repeats itself, 0 without repetition.
-
-    Details: repeated_share (of n-grams), loop (its unit)."""
-
-    Params = RepetitionParams
-    params: RepetitionParams
-
-    def measure(self, row: Row, text: str) -> Score:
-        p = self.params
+    def grade_text(self, row: Row, text: str) -> Score:
         details: dict[str, Any] = {}
         worst = 0.0
-        if p.kind != "loop":
-            worst = details["repeated_share"] = repeated_share(text, p.n)
-        if p.kind != "ngrams":
-            pieces = text.split("\n") if p.within_lines else [text]
-            units = (find_loop(piece, p.unit, p.times) for piece in pieces)
+        if self.kind != "loop":
+            worst = details["repeated_share"] = repeated_share(text, self.n)
+        if self.kind != "ngrams":
+            pieces = text.split("\n") if self.within_lines else [text]
+            units = (find_loop(piece, self.unit, self.times) for piece in pieces)
             if unit := next(filter(None, units), None):
                 worst, details["loop"] = 1.0, unit[:_SHOWN]
-        return Score(p.penalty * worst if worst else 0.0, "scored", details)
+        return Score(self.penalty * worst if worst else 0.0, "scored", details)
 
 
 def repeated_share(text: str, n: int) -> float:

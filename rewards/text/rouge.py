@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
-from rewards.text.base import ReferenceParams, ReferenceReward, References
-from rewards.text.bleu import Bleu, BleuParams
+from rewards.text.base import ReferenceReward, References
+from rewards.text.bleu import Bleu
 from rewards.text.ngrams import ReferenceTable
 from rewards.text.tokenise import rouge_tokens
 
@@ -31,14 +31,11 @@ class Encoded(NamedTuple):
     references: tuple[str, ...]
 
 
-class RougeL(ReferenceReward[Encoded]):
+class RougeL(ReferenceReward):
     """ROUGE-L F1 of the text against the reference that it is closest to, from 0 to 1.
 
     Details: tokens, and best, the index of the reference that gave the value.
     A text without tokens has value 0, outcome "no_answer"; a reference without tokens gives 0."""
-
-    Params = ReferenceParams
-    params: ReferenceParams
 
     def table(self, references: References) -> Encoded | None:
         tokens = [rouge_tokens(reference) for reference in references]
@@ -69,27 +66,23 @@ class Both(NamedTuple):
     rouge: Encoded | None  # None: references of other scripts have no ROUGE token
 
 
-class BleuRougeF1(ReferenceReward[Both]):
+_ROUGE = RougeL()
+
+
+class BleuRougeF1(Bleu):
     """Harmonic mean of `bleu` and `rouge_l`, 0 if both are 0. Takes the parameters of `bleu`.
 
     Details: those of both under `bleu` and `rouge_l`, with their values."""
 
-    Params = BleuParams
-    params: BleuParams
+    def table(self, references: References) -> Any:
+        bleu = super().table(references)
+        return None if bleu is None else Both(bleu, _ROUGE.table(references))
 
-    def __init__(self, name: str, params: BleuParams) -> None:
-        super().__init__(name, params)
-        self._bleu, self._rouge = Bleu("bleu", params), RougeL("rouge_l", ReferenceParams(cache=0))
-
-    def table(self, references: References) -> Both | None:
-        bleu = self._bleu.table(references)
-        return None if bleu is None else Both(bleu, self._rouge.table(references))
-
-    def compare(self, table: Both, texts: Sequence[str]) -> list[Score]:
+    def compare(self, table: Any, texts: Sequence[str]) -> list[Score]:
         rouge = [Score(0.0, "scored", {"problem": "no reference has a token of a-z or 0-9"})] * len(texts)
         if table.rouge is not None:
-            rouge = self._rouge.compare(table.rouge, texts)
-        return list(map(_mean, self._bleu.compare(table.bleu, texts), rouge))
+            rouge = _ROUGE.compare(table.rouge, texts)
+        return list(map(_mean, super().compare(table.bleu, texts), rouge))
 
 
 def _mean(bleu: Score, rouge: Score) -> Score:

@@ -11,13 +11,10 @@ import time
 from rewards import REGISTRY, Reward, Score
 from rewards.base import Row
 from rewards.cli.main import main
-from rewards.params import RewardParams
 
 
 class Faulty(Reward):
     """The length of the completion, or the fault that it names."""
-
-    Params = RewardParams
 
     def grade(self, row: Row, completion: str) -> Score:
         match completion.split():

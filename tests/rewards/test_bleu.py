@@ -150,8 +150,8 @@ def test_references_that_cannot_be_compared_with_are_errors(references: object) 
     assert (score.value, score.outcome) == (0, "error")
     assert "reference" in score.details["problem"]
     assert BLEU.score({}, "a").outcome == "error"
-    assert BLEU.check_gold({"references": references}) == ("", score.details["problem"])
-    assert BLEU.check_gold({"references": "a"}) == ("text", "")
+    assert BLEU.gold_problem({"references": references}) == score.details["problem"]
+    assert BLEU.gold_problem({"references": "a"}) == ""
 
 
 def test_what_the_originals_crash_on_is_said_in_details() -> None:

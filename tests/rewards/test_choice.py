@@ -171,16 +171,16 @@ def test_the_text_of_a_choice_stands_for_its_letter() -> None:
 
 
 def test_golds() -> None:
-    assert CHOICE.check_gold({"answer": "A"}) == ("letter", "")
-    assert CHOICE.check_gold({"answer": "B", "choices": ["1", "2", "3", "4"]}) == ("letter and text", "")
-    assert "is none of A, B, C, D" in CHOICE.check_gold({"answer": "F"})[1]
-    twice = CHOICE.check_gold({"answer": "B", "choices": ["1", "1", "3", "4"]})
-    assert "is not recognised" in twice[1]
+    assert CHOICE.gold_problem({"answer": "A"}) == ""
+    assert CHOICE.gold_problem({"answer": "B", "choices": ["1", "2", "3", "4"]}) == ""
+    assert "is none of A, B, C, D" in CHOICE.gold_problem({"answer": "F"})
+    twice = CHOICE.gold_problem({"answer": "B", "choices": ["1", "1", "3", "4"]})
+    assert "is not recognised" in twice
 
 
 @pytest.mark.parametrize("letters", ["", "A", "abc", "AAB", "A B"])
 def test_letters_are_checked(letters: str) -> None:
-    with pytest.raises(rewards.RewardError, match="letters must be different capitals"):
+    with pytest.raises(rewards.RewardError, match="letters: must be different capitals"):
         rewards.load("choice", letters=letters)
 
 

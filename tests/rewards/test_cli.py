@@ -192,7 +192,7 @@ def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
     fine = run("selfcheck", "--input", source)
     assert (fine.returncode, fine.stdout) == (
         0,
-        "3 of 3 reference answers grade as correct (1 as number, 1 as algebra, 1 as words)\n",
+        "3 of 3 reference answers grade as correct\n",
     )
     with source.open("a") as file:
         file.write('{"answer": null}\n{"answer": "{5"}\n')
@@ -226,11 +226,10 @@ def test_a_part_file_is_used_by_one_process_and_must_be_one(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (2, f"error: {out}.part: file is not a database\n")
 
 
-def test_selfcheck_of_the_machine_shows_level_versions_and_attacks() -> None:
+def test_selfcheck_of_the_machine_shows_level_and_attacks() -> None:
     done = run("selfcheck")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^isolation level: (namespaces|landlock)$", done.stdout, re.M)
-    assert re.search(r"^libseccomp: \d", done.stdout, re.M)
     stopped, total = re.search(r"^(\d+) of (\d+) attacks stopped$", done.stdout, re.M).groups()
     assert int(stopped) == int(total) > 20
 

@@ -281,13 +281,13 @@ def test_foreign_shapes_are_graded() -> None:
 
 def test_gold_solutions() -> None:
     reward = rewards.load("code")
-    assert reward.check_gold({"tests": SUM, "solution": ADD}) == ("stdio", "")
-    assert reward.check_gold({"tests": CALL, "solutions": json.dumps(["def f(x): return x[::-1]"])}) == ("call", "")
-    assert reward.check_gold({"tests": SUM, "answer": f"So:\n```python\n{ADD}\n```"}) == ("stdio", "")
-    assert "failed, 0 of 4 tests passed" in reward.check_gold({"tests": SUM, "solution": "print(0)"})[1]
-    assert "compile_error" in reward.check_gold({"tests": SUM, "solution": "print("})[1]
-    assert "no solution" in reward.check_gold({"tests": SUM})[1]
-    assert "not an object with a kind" in reward.check_gold({"tests": 3, "solution": ADD})[1]
+    assert reward.gold_problem({"tests": SUM, "solution": ADD}) == ""
+    assert reward.gold_problem({"tests": CALL, "solutions": json.dumps(["def f(x): return x[::-1]"])}) == ""
+    assert reward.gold_problem({"tests": SUM, "answer": f"So:\n```python\n{ADD}\n```"}) == ""
+    assert "failed, 0 of 4 tests passed" in reward.gold_problem({"tests": SUM, "solution": "print(0)"})
+    assert "compile_error" in reward.gold_problem({"tests": SUM, "solution": "print("})
+    assert "no solution" in reward.gold_problem({"tests": SUM})
+    assert "not an object with a kind" in reward.gold_problem({"tests": 3, "solution": ADD})
 
 
 def test_the_same_program_runs_once_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_behind_a_gate_nothing_is_computed() -> None:
         seen = len(server.texts[0])
     assert (out.value, out.outcome, list(out.details["parts"])) == (-3.0, "bad_format", ["format"])
     assert (through.value, through.outcome) == (2 * seen + 1, "scored")
-    assert reward.parts[1].reward.counts.total() == 1
+    assert reward.parts[1].made.counts.total() == 1
 
 
 def test_clipping_of_a_part_and_of_the_whole() -> None:
@@ -154,7 +154,7 @@ def test_bleu_rm_is_the_mean_of_two_z_scores() -> None:
     assert [s.value for s in scores] == [
         pytest.approx((part["bleu"]["scaled"] + part["model"]["scaled"]) / 2) for part in parts
     ]
-    assert pickle.loads(pickle.dumps(reward)).params == reward.params
+    assert pickle.loads(pickle.dumps(reward)).parts == reward.parts
     assert set(reward.needs) == {"references", "prompt"}
 
 

@@ -223,12 +223,14 @@ def test_asserts() -> None:
 
 def test_programs_are_compiled_once_and_run_per_case() -> None:
     code = "#include <bits/stdc++.h>\nint main() { long a, b; std::cin >> a >> b; std::cout << a + b << '\\n'; }"
-    built = compile_program(code, build=BUILD_LIMITS, sandbox=shared())
+    binary, built = compile_program(code, build=BUILD_LIMITS, sandbox=shared())
     assert built.compile_error is None
-    assert built.cpu_s > 0
-    runs = shared().execute(built.binary, ["solution"], [Case(b"1 2\n"), Case(b"3 4\n")])
+    assert built.compile_cpu_s > 0
+    runs = shared().execute(binary, ["solution"], [Case(b"1 2\n"), Case(b"3 4\n")])
     assert [run.stdout for run in runs] == [b"3\n", b"7\n"]
-    broken = compile_program("int main() { return x; }", build=BUILD_LIMITS, sandbox=shared())
+    binary, broken = compile_program("int main() { return x; }", build=BUILD_LIMITS, sandbox=shared())
     assert "'x' was not declared" in str(broken.compile_error)
-    assert (broken.status, broken.binary) == ("exit", b"")
-    assert "main" in str(compile_program("int f() { return 0; }", build=BUILD_LIMITS, sandbox=shared()).compile_error)
+    assert (broken.compile_status, binary) == ("exit", b"")
+    assert "main" in str(
+        compile_program("int f() { return 0; }", build=BUILD_LIMITS, sandbox=shared())[1].compile_error
+    )

@@ -119,13 +119,10 @@ def test_outcomes(reward: rewards.Reward) -> None:
 
 
 def test_golds() -> None:
-    assert NUMERIC.check_gold({"answer": GSM8K}) == ("integer", "")
-    assert NUMERIC.check_gold({"answer": "2.5"}) == ("decimal or fraction", "")
-    assert NUMERIC.check_gold({"answer": "1,234 miles"}) == ("integer", "")
-    assert "not a number" in NUMERIC.check_gold({"answer": "x"})[1]
-    assert EXACT.check_gold({"answer": "Paris"}) == ("text", "")
-    assert EXACT.check_gold({"answer": ["Paris", "paris"]}) == ("texts", "")
-    assert "not a text" in EXACT.check_gold({"answer": ["Paris", None]})[1]
+    assert [NUMERIC.gold_problem({"answer": answer}) for answer in (GSM8K, "2.5", "1,234 miles")] == [""] * 3
+    assert "not a number" in NUMERIC.gold_problem({"answer": "x"})
+    assert [EXACT.gold_problem({"answer": answer}) for answer in ("Paris", ["Paris", "paris"])] == [""] * 2
+    assert "not a text" in EXACT.gold_problem({"answer": ["Paris", None]})
 
 
 @given(st.integers(-(10**15), 10**15), st.integers(1, 10**6))

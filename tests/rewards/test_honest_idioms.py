@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from rewards import RewardError
-from rewards.code.preambles import Preamble, text_before
+from rewards.code.grade import Preamble, text_before
 from rewards.sandbox import LEVELS, Case, Limits, Sandbox
 
 # name: (program, stdin, stdout)

@@ -341,7 +341,7 @@ def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> 
 def test_a_format_of_ones_own_survives_pickling() -> None:
     fields = {"preset": "think", "prefilled": True}
     reward = pickle.loads(pickle.dumps(load("model", url="http://x", thinking=fields)))
-    assert thinking(reward.params.thinking) == thinking(fields)
+    assert reward.thinking == thinking(fields)
 
 
 @pytest.mark.parametrize(

@@ -248,10 +248,9 @@ def test_a_machine_without_isolation_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_selfcheck() -> None:
     began = time.monotonic()
-    report = selfcheck()
-    assert all(stopped for _, stopped in report.attacks), report
-    assert len(report.attacks) > 15
-    assert report.versions["kernel"]
+    _, attacks = selfcheck()
+    assert all(stopped for _, stopped in attacks), attacks
+    assert len(attacks) > 15
     assert time.monotonic() - began < 10
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.text.base import TextParams, TextReward
+from rewards.text.base import TextReward
 from rewards.text.repetition import find_loop, repeated_share
 
 
@@ -131,9 +131,7 @@ def test_what_is_no_text_is_an_error(name: str) -> None:
 class Steps(TextReward):
     """The README's example."""
 
-    Params = TextParams
-
-    def measure(self, row: Any, text: str) -> rewards.Score:
+    def grade_text(self, row: Any, text: str) -> rewards.Score:
         return rewards.Score(float(sum(line[:1].isdigit() for line in text.splitlines())))
 
 

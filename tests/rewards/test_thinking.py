@@ -177,7 +177,7 @@ def test_a_wrong_format_is_one_line(given_format: object, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_format_given_as_json_text_is_the_same_object() -> None:
+def test_a_format_given_as_json_text_is_the_same_format() -> None:
     fields = {"preset": "zero", "prefilled": True}
     assert thinking(json.dumps(fields)) == thinking(fields)
-    assert thinking(thinking(fields)) is thinking(fields)
+    assert (form := thinking(fields)) is thinking(form)

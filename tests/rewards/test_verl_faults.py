@@ -11,27 +11,21 @@ import pytest
 
 from rewards import REGISTRY, Reward, RewardError, Score, TooManyFailures
 from rewards.base import Row
-from rewards.params import RewardParams
 from rewards.serving import verl
 from rewards.serving.verl import compute_score, compute_score_async
 
 RELEASE = threading.Event()
 
 
-class FaultyParams(RewardParams):
-    fault: Literal["raise", "settings", "exit", "hang", "nan", "inf", "type"] = "raise"
-
-
 class Faulty(Reward):
     """Does what no reward should, to completions that say "bad"."""
 
-    Params = FaultyParams
-    params: FaultyParams
+    fault: Literal["raise", "settings", "exit", "hang", "nan", "inf", "type"] = "raise"
 
     def grade(self, row: Row, completion: str) -> Score:
         if completion != "bad":
             return Score(1.0)
-        match self.params.fault:
+        match self.fault:
             case "raise":
                 raise KeyError("no such column")
             case "settings":
@@ -41,8 +35,8 @@ class Faulty(Reward):
             case "hang":
                 RELEASE.wait(60)
             case "nan" | "inf":
-                return Score(float(self.params.fault))
-        return 1.0 if self.params.fault == "type" else Score(0.5)  # type: ignore[return-value]
+                return Score(float(self.fault))
+        return 1.0 if self.fault == "type" else Score(0.5)  # type: ignore[return-value]
 
 
 @pytest.fixture(autouse=True)

@@ -164,10 +164,10 @@ def golds(config: DictConfig, grader: adapter.Grader) -> Faults:
 def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:
     """Why a reward cannot grade a row, or nothing."""
     if isinstance(reward, CombineReward):
-        return next((problem for part in reward.parts if (problem := _gold_problem(part.reward, row))), "")
+        return next((problem for part in reward.parts if (problem := _gold_problem(part.made, row))), "")
     lacking = [name for name in reward.needs if row.get(name) is None]
     if lacking:
         return f"no {', '.join(lacking)}"
     if isinstance(reward, CodeReward):
         return reward.online_problem(row)
-    return reward.check_gold(row)[1] if reward.name in EXACT else ""
+    return reward.gold_problem(row) if reward.name in EXACT else ""

@@ -16,7 +16,8 @@ import re
 import jinja2
 
 from rewards.code.cpp.declaration import Declaration
-from rewards.code.cpp.toolchain import HERE, OWN_MAIN, Program, build_program, encoded, toolchain
+from rewards.code.cpp.toolchain import HERE, OWN_MAIN, build_program, encoded, toolchain
+from rewards.code.results import Graded
 from rewards.sandbox import Limits, Sandbox
 
 _SHIM = jinja2.Template((HERE / "shim.j2").read_text("utf-8"), trim_blocks=True, lstrip_blocks=True)
@@ -24,10 +25,10 @@ _COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]*\{")
 
 
-def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbox: Sandbox) -> Program:
+def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbox: Sandbox) -> tuple[bytes, Graded]:
     """The program that calls the declared function of `source`. Raises RewardError if this machine has no g++."""
     if not re.search(rf"\b{declaration.function}\b", source):  # or `using namespace std` would find std::gcd
-        return Program(compile_error=f"the program defines no function {declaration.function!r}", status="exit")
+        return b"", Graded(compile_error=f"the program defines no function {declaration.function!r}")
     tools = toolchain()
     # All of libstdc++ takes 2.5 times as long to load.
     header = "everything" if "bits/stdc++.h" in source else "usual"

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from dataclasses import replace
 
 from rewards.code.cpp.toolchain import HERE, LOG_CHARS, OWN_MAIN, build_program, encoded, toolchain
 from rewards.code.results import Graded, Tested, Verdict
@@ -54,10 +55,10 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
         header = "everything" if "bits/stdc++.h" in source else "usual"
         files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode())
         files["given.cpp"] = OWN_MAIN + encoded(source)
-        alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
+        files["tests.o"], alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
         if alone.compile_error is not None:
-            return Graded(failure=f"the tests: {alone.compile_error}"[:LOG_CHARS], compile_cpu_s=alone.cpu_s)
-        files["tests.o"], spent = alone.binary, alone.cpu_s
+            return Graded(failure=f"the tests: {alone.compile_error}"[:LOG_CHARS], compile_cpu_s=alone.compile_cpu_s)
+        spent = alone.compile_cpu_s
         steps = [[*tools.compile(header), "given.cpp", "-o", "given.o"], tools.link(*objects, "given.o", "-lgtest")]
     else:
         spent = 0.0
@@ -68,14 +69,14 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
             files[path] = f'#pragma once\n{includes}\n#include "{"../" * path.count("/")}expanded.cpp"\n'.encode()
         files["given.cpp"] = OWN_MAIN + encoded(_SYSTEM_INCLUDE.sub("", source))
         steps = [expand, *test, tools.link(*objects, "-lgtest")]
-    built = build_program(files, steps, build, sandbox)
-    spent += built.cpu_s
-    if built.compile_error is not None or built.failure:
-        return Graded([], built.compile_error, built.status, spent, 0.0, built.failure)
-    names = _names(built.binary, tests, kind, run, sandbox)
+    binary, built = build_program(files, steps, build, sandbox)
+    spent += built.compile_cpu_s
+    if not binary:
+        return replace(built, compile_cpu_s=spent)
+    names = _names(binary, tests, kind, run, sandbox)
     if isinstance(names, Graded):
         return names
-    tested = [_tested(built.binary, name, run, sandbox) for name in names]
+    tested = [_tested(binary, name, run, sandbox) for name in names]
     failure = next((test.message for test in tested if test.status == "not_run"), "")
     return Graded(tested, compile_cpu_s=spent, run_cpu_s=sum(test.cpu_s for test in tested), failure=failure)
 

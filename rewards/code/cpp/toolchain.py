@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from rewards.code.results import Graded
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, Sandbox
 from rewards.sandbox.levels import toolchain_folder
@@ -49,17 +50,6 @@ HEADERS: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Program:
-    """A compiled program, or why there is none: the compiler's words and how it ended, or why the grader failed."""
-
-    binary: bytes = b""
-    compile_error: str | None = None
-    status: str = ""
-    failure: str = ""
-    cpu_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class Toolchain:
     """gxx, objcopy: paths. linker: g++ and its flags. version: a hash of these tools and their libraries."""
 
@@ -86,20 +76,23 @@ class Toolchain:
 
 def build_program(
     files: Mapping[str, bytes], steps: Sequence[Sequence[str]], limits: Limits, sandbox: Sandbox
-) -> Program:
-    """The file `program` that these commands make of these files, each after the one before has succeeded."""
+) -> tuple[bytes, Graded]:
+    """The file `program` that these commands make of these files, each after the one before has succeeded.
+
+    Where there is none its bytes are empty, and the second says why; it holds the CPU time in either case.
+    """
     script = "".join(shlex.join(step) + "\n" for step in steps).encode()
     built = sandbox.build({**files, "steps.sh": script}, ["/bin/sh", "-e", "steps.sh"], limits, ["program"])
     if built.status == "error":
-        return Program(failure=f"the sandbox: {built.message or built.log}"[:LOG_CHARS], cpu_s=built.cpu_s)
-    if "program" in built.outputs and built.status == "ok":
-        return Program(built.outputs["program"], cpu_s=built.cpu_s)
+        return b"", Graded(compile_cpu_s=built.cpu_s, failure=f"the sandbox: {built.message or built.log}"[:LOG_CHARS])
+    if built.status == "ok" and built.outputs.get("program"):
+        return built.outputs["program"], Graded(compile_cpu_s=built.cpu_s)
     log, status = _INCLUDED_FROM.sub("", built.log).strip(), built.status
     if _TOO_LARGE.search(log):
         log, status = "the compiler's output is too large", "output_limit"
     elif status != "exit" or not log:
         log = f"{built.message or status} {log}".strip()
-    return Program(compile_error=log[:LOG_CHARS], status=status, cpu_s=built.cpu_s)
+    return b"", Graded(compile_error=log[:LOG_CHARS], compile_status=status, compile_cpu_s=built.cpu_s)
 
 
 def encoded(source: str) -> bytes:
@@ -107,7 +100,7 @@ def encoded(source: str) -> bytes:
     return source.encode("utf-8", "replace")
 
 
-def compile_program(source: str, *, build: Limits, sandbox: Sandbox) -> Program:
+def compile_program(source: str, *, build: Limits, sandbox: Sandbox) -> tuple[bytes, Graded]:
     """A program with a main of its own, optimised (-O2), to be run by Sandbox.execute. Raises RewardError."""
     tools = toolchain()
     steps = [[*tools.compile("fast"), "solution.cpp", "-o", "solution.o"], tools.link("solution.o")]

@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import stat
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +30,6 @@ from . import interpreter, restrict
 _NEVER_LESS_THAN = 0.002  # seconds between two looks at the clock
 _SELF_MB = 1024  # address space for compiling
 _LOG_BYTES = 64 << 10
-_HEADER_BYTES = 8
 _SEAL_GROW = 0x0004
 _ABOVE = 512  # descriptors from here on are in nobody's way
 
@@ -221,8 +221,8 @@ def _tell(sock: socket.socket, message: dict[str, Any]) -> None:
 def run_build(request: dict[str, Any], sock: socket.socket, payload: int, restrictions: Restrictions) -> None:
     """Run a compiler in a new directory, answer with the outcome and descriptors of log and outputs, and remove it.
 
-    The payload holds a JSON header, {"files": [[name, size], …], "argv", "outputs"}, then the files' bytes. The
-    compiler may fork and exec within the toolchain, and write in its directory; it has no network and no /etc.
+    The payload is a tar archive of its files. The compiler may fork and exec within the toolchain, and write in its
+    directory; it has no network and no /etc.
     """
     restrict.adopt_orphans()
     folder = tempfile.mkdtemp(dir=restrictions.settings["scratch"])
@@ -239,7 +239,8 @@ def run_build(request: dict[str, Any], sock: socket.socket, payload: int, restri
     signal.signal(signal.SIGTERM, leave)
     restrict.die_with_parent(request["zygote"], signal.SIGTERM)
     os.chdir(folder)
-    header = _unpack(payload)
+    with tarfile.open(fileobj=open(payload, "rb"), mode="r:") as files:
+        files.extractall()  # noqa: S202 - the supervisor's own
     restrictions.enter(folder)
     # The log is a file of fixed size: how much was written is where its shared offset stands.
     log = os.memfd_create("log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -248,7 +249,7 @@ def run_build(request: dict[str, Any], sock: socket.socket, payload: int, restri
     monitor, began = os.getpid(), time.monotonic()
     compiler = os.fork()
     if compiler == 0:
-        argv = header["argv"]
+        argv = request["argv"]
         try:
             os.setpgid(0, 0)
             null = os.open(os.devnull, os.O_RDONLY)
@@ -269,25 +270,11 @@ def run_build(request: dict[str, Any], sock: socket.socket, payload: int, restri
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     report["cpu_s"] = children.ru_utime + children.ru_stime
     report["log"] = min(_LOG_BYTES, os.lseek(log, 0, os.SEEK_CUR))
-    outputs = {name: fd for name in header["outputs"] if (fd := _output(name, request["output_kb"] << 10)) is not None}
+    outputs = {name: fd for name in request["outputs"] if (fd := _output(name, request["output_kb"] << 10)) is not None}
     report["outputs"] = list(outputs)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # the supervisor may have closed it
         socket.send_fds(sock, [json.dumps(report).encode()], [log, *outputs.values()], socket.MSG_NOSIGNAL)
-
-
-def _unpack(payload: int) -> dict[str, Any]:
-    """The header, after the files have been written into the working directory."""
-    size = int.from_bytes(os.pread(payload, _HEADER_BYTES, 0), "little")
-    header: dict[str, Any] = json.loads(os.pread(payload, size, _HEADER_BYTES))
-    at = _HEADER_BYTES + size
-    for name, length in header["files"]:
-        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        with open(name, "wb") as file:
-            end = at + length
-            while at < end:
-                at += os.sendfile(file.fileno(), payload, at, end - at)
-    return header
 
 
 def _output(name: str, most: int) -> int | None:
