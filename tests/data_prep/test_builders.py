@@ -79,7 +79,7 @@ def test_natural_order():
     ]
 
 
-@pytest.mark.parametrize("kind", ["best_of_n", "pairs", "length_pairs", "groups", "gold"])
+@pytest.mark.parametrize("kind", ["best_of_n", "pairs", "length_pairs", "gold"])
 def test_builders_hold_one_question_at_a_time(tmp_path, kind):
     """Of 15 MB of rows less than 3 MB are ever held."""
     thought = "Try small cases first, then look for a pattern. " * 100
