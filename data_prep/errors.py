@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+
+from rewards.errors import RewardError
 
 
 class DataError(Exception):
@@ -37,3 +40,12 @@ def explain(error: OSError, path: Path | None = None) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(f"{where}: the disk is full; free some space and run the same command again")
     return DataError(f"{where}: {error.strerror or error}")
+
+
+@contextmanager
+def reward_errors() -> Iterator[None]:
+    """Raise a RewardError (no server, no isolation for programs) as this package's error."""
+    try:
+        yield
+    except RewardError as problem:
+        raise DataError(str(problem)) from problem

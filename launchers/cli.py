@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -41,6 +41,7 @@ Out = Annotated[Path, typer.Option("--out", help="where run directories go")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="a new run, even where the same one is finished or half done")]
 To = Annotated[str | None, typer.Option("--to", metavar="STEP", help="up to this step, and print its first rows")]
+Target = Annotated[Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: its task file, too")]
 FromMake = Annotated[bool, typer.Option("--make-variables", hidden=True)]
 RUNS = REPO / "runs"
 
@@ -140,16 +141,21 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def _answer(as_json: bool, value: Any, people: Callable[[], object]) -> None:
+    """Print a value as JSON, or let `people` print it."""
+    if as_json:
+        _print_json(value)
+    else:
+        people()
+
+
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """All recipes, with what each claims."""
     from launchers.recipe import catalogue as show
 
     rows = show.catalogue()
-    if as_json:
-        _print_json(rows)
-    else:
-        show.print_catalogue(rows)
+    _answer(as_json, rows, lambda: show.print_catalogue(rows))
 
 
 @app.command()
@@ -159,10 +165,8 @@ def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = Fals
 
     given = _given(scale, set_, from_make)
     resolved = compose.resolve(name, Overrides(given.scale, tuple(given.settings)))
-    if as_json:
-        _print_json({"recipe": resolved.recipe.model_dump(mode="json"), "where": showing.origins(resolved)})
-    else:
-        showing.print_origins(resolved)
+    said = {"recipe": resolved.recipe.model_dump(mode="json"), "where": showing.origins(resolved)}
+    _answer(as_json, said, lambda: showing.print_origins(resolved))
 
 
 @app.command()
@@ -211,24 +215,14 @@ def plan(
 
     run = _locate(name, _given(scale, set_, from_make), out, fresh, first="pass")
     facts = planned.facts(run.plan)
-    if as_json:
-        _print_json(facts)
-    else:
-        planned.print_facts(run, facts)
+    _answer(as_json, facts, lambda: planned.print_facts(run, facts))
 
 
 @app.command()
 def render(
-    name: Name,
-    scale: Scale = None,
-    set_: Set = None,
-    out: Out = RUNS,
-    as_json: Json = False,
-    from_make: FromMake = False,
-    target: Annotated[
-        Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: its task file, too")
-    ] = "slurm",
-) -> None:
+    name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
+    from_make: FromMake = False, target: Target = "slurm",
+) -> None:  # fmt: skip
     """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
     from launchers.render import write
     from launchers.run import directory as rundir
@@ -239,10 +233,7 @@ def render(
     rundir.prepare(run)
     if task is not None:
         write(run.path / skypilot.FILE, task)
-    if as_json:
-        _print_json({"run": str(run.path), "files": sorted(rundir.files(run.plan))})
-    else:
-        print(run.path)
+    _answer(as_json, {"run": str(run.path), "files": sorted(rundir.files(run.plan))}, lambda: print(run.path))
 
 
 def _execute(
@@ -260,12 +251,9 @@ def _execute(
             _refuse_oversize(run, parts)
         running.execute(run, parts)
     summary = running.summary(run)
-    if as_json:
-        _print_json(summary)
-    else:
-        if "report" in summary:
-            _print_headline(run.path)
-        print(summary.get("report", run.path))
+    if "report" in summary and not as_json:
+        _print_headline(run.path)
+    _answer(as_json, summary, lambda: print(summary.get("report", run.path)))
 
 
 def _print_headline(path: Path) -> None:
@@ -282,10 +270,7 @@ def _look(name: str, step: str, option: str, given: _Given, out: Path, fresh: bo
     from launchers.run import inspect as between
 
     folder = between.do(_locate(name, given, out, fresh), step, option)
-    if as_json:
-        _print_json(between.facts(step, folder))
-    else:
-        between.print_facts(step, folder)
+    _answer(as_json, between.facts(step, folder), lambda: between.print_facts(step, folder))
 
 
 def _part(part: str, about: str) -> None:
@@ -347,11 +332,7 @@ def tokens(
     from launchers.run import tokens as inspecting
 
     rows = inspecting.inspect(_locate(name, _given(scale, set_, from_make), out, fresh))
-    if as_json:
-        _print_json(rows)
-    else:
-        for row in rows:
-            inspecting.print_tokens(row)
+    _answer(as_json, rows, lambda: inspecting.print_all(rows))
     inspecting.refuse(rows)
 
 
@@ -371,10 +352,7 @@ def study(
         family, given.scale, study_file.parse_seeds(seeds), only and only.split(","), given.settings
     )
     record = studying.execute(asked, out)
-    if as_json:
-        _print_json(record)
-    else:
-        print(record["report"])
+    _answer(as_json, record, lambda: print(record["report"]))
     studying.verdict(record)
 
 
@@ -387,10 +365,7 @@ def status(
     from launchers.run import status as states
 
     states_found = states.of_all(out, name)
-    if as_json:
-        _print_json(states.as_json(states_found))
-    else:
-        states.print_all(states_found)
+    _answer(as_json, states.as_json(states_found), lambda: states.print_all(states_found))
 
 
 @app.command()
@@ -409,10 +384,7 @@ def report(
         path = reporting.build(run)
     else:
         raise fail("not a run directory (it has no resolved.json)", str(run))
-    if as_json:
-        _print_json({"report": str(path)})
-    else:
-        print(path)
+    _answer(as_json, {"report": str(path)}, lambda: print(path))
 
 
 @app.command(hidden=True)

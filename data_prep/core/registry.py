@@ -31,7 +31,6 @@ GENERAL = {
     "best_of_n": "data_prep.steps.best_of_n:BestOfN",
     "pairs": "data_prep.steps.pairs:Pairs",
     "length_pairs": "data_prep.steps.length_pairs:LengthPairs",
-    "groups": "data_prep.steps.groups:Groups",
     "choose_by_likeness": "data_prep.steps.choose:Choose",
     "add_reference": "data_prep.steps.references:AddReference",
     "references_sft": "data_prep.steps.references:ReferencesSft",

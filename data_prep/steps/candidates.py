@@ -48,11 +48,10 @@ class Builder(Step):
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One sample. text: what would be trained on; place: of its row among all."""
+    """One sample. text: what would be trained on."""
 
     row: Row
     text: str
-    place: int = 0
 
     @cached_property
     def score(self) -> float:
@@ -94,7 +93,7 @@ def by_question(rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
 def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, list[Candidate], list[Drop]]]:
     """Each question with its usable samples, as they were drawn, and those left out; a question of too few has none."""
     for name, places in by_question(rows):
-        made = [candidate(rows, place, given) for place in places]
+        made = [candidate(rows[place], given) for place in places]
         samples = sorted((sample for sample in made if isinstance(sample, Candidate)), key=lambda sample: sample.order)
         drops = [sample for sample in made if isinstance(sample, Drop)]
         twice = [b for a, b in pairwise(samples) if a.id == b.id]
@@ -108,9 +107,8 @@ def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, li
         yield name, samples, sorted(drops, key=lambda drop: (natural(drop.row_id), drop.reason, drop.detail))
 
 
-def candidate(rows: Sequence[Row], place: int, given: BuilderParams) -> Candidate | Drop:
+def candidate(row: Row, given: BuilderParams) -> Candidate | Drop:
     """The sample in a row, or why it cannot be used."""
-    row = rows[place]
     row, row_id = {**row, "meta": row.get("meta", {})}, str(row["id"])
     if "score" not in row:
         return Drop("missing score", row_id, "put `score` before this step", bad=True)
@@ -118,9 +116,9 @@ def candidate(rows: Sequence[Row], place: int, given: BuilderParams) -> Candidat
         return Drop(f"outcome {row['outcome']}", row_id)
     if given.column == "raw_output":
         completion = row["completion"]
-        return Candidate(row, completion, place) if completion.strip() else Drop("empty completion", row_id)
+        return Candidate(row, completion) if completion.strip() else Drop("empty completion", row_id)
     code = code_of(row)
-    return Drop("no code", row_id) if code is None else Candidate(row, fenced(code, language_of(row)), place)
+    return Drop("no code", row_id) if code is None else Candidate(row, fenced(code, language_of(row)))
 
 
 def distinct(samples: Sequence[Candidate], identity: str | None) -> tuple[list[Candidate], list[Drop]]:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 import rewards
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
-from data_prep.errors import DataError
+from data_prep.errors import reward_errors
 from data_prep.steps import candidates
 
 OF_A_COMPLETION = ("rejected", "score", "outcome")
@@ -49,12 +49,10 @@ class Gold(Step):
     def open(self, ctx: Context) -> Iterator[Apply]:
         """See first that programs can be run here. Raises DataError."""
         reward = rewards.load("code", value="all", workers=self.params.workers) if self.params.check else None
-        try:
+        with reward_errors():
             if reward:
                 reward.check_ready()
             yield lambda rows, shard: self._golds(rows, reward)
-        except rewards.RewardError as problem:
-            raise DataError(str(problem)) from problem
 
     def _golds(self, rows: Sequence[Row], reward: rewards.Reward | None) -> Output:
         made = self._made(rows)

@@ -23,13 +23,11 @@ from data_prep.steps.candidates import Builder, BuilderParams, Candidate
 from data_prep.steps.select import number_of
 
 Kind = Literal["shorter", "not_too_short"]
-KINDS: tuple[Kind, ...] = ("shorter", "not_too_short")
 
 
 class LengthPairsParams(BuilderParams):
-    """kinds: of pairs; n: at most so many of a kind, drawn by the seed; ratio: least longer over shorter text."""
+    """n: at most so many of a kind, drawn by the seed; ratio: least longer over shorter text."""
 
-    kinds: tuple[Kind, ...] = Field(KINDS, min_length=1)
     n: dict[Kind, PositiveInt] = Field(default_factory=dict)
     ratio: float = Field(1.0, ge=1)  # for `shorter`; equal lengths never make a pair
     pass_score: float = 1.0
@@ -70,11 +68,11 @@ class LengthPairs(Builder):
         ordered = sorted(samples, key=lambda sample: (length(sample), sample.order))
         right = [sample for sample in ordered if sample.score >= self.params.pass_score]
         wrong = [sample for sample in ordered if sample.score < self.params.pass_score]
-        if "shorter" in self.params.kinds and right:
+        if right:
             short, long = right[0], right[-1]
             if length(long) > length(short) and length(long) >= self.params.ratio * length(short):
                 yield _row("shorter", short, long, length)
-        if "not_too_short" in self.params.kinds and wrong:
+        if wrong:
             longer = next((sample for sample in right if length(sample) > length(wrong[0])), None)
             if longer:
                 yield _row("not_too_short", longer, wrong[0], length)

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue, model_validator
 
 import rewards
 from data_prep.core.step import Apply, Context, Params, Row, Step
-from data_prep.errors import DataError
+from data_prep.errors import reward_errors
 from data_prep.steps.score_cache import ScoreCache
 from rewards.scorer import score_rows
 
@@ -98,11 +98,11 @@ class ScoreStep(Step):
         workers = ctx.workers if self._reward.grouped else 1  # each shard has a process of its own already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
-            with _as_data_error():
+            with reward_errors():
                 scores = self._scores(rows, workers, cache)
             return (_scored(row, score) for row, score in zip(rows, scores, strict=True))
 
-        with _as_data_error():
+        with reward_errors():
             self._reward.check_ready()
         yield apply
 
@@ -120,15 +120,6 @@ class ScoreStep(Step):
         new = dict(zip(missing, score([rows[at] for at in missing]), strict=True))
         cache.put({key: verdict for at, verdict in new.items() if (key := keys[at])})
         return [new[at] if at in new else known[str(key)] for at, key in enumerate(keys)]
-
-
-@contextmanager
-def _as_data_error() -> Iterator[None]:
-    """Raise a RewardError (no server, no isolation for programs) as this package's error."""
-    try:
-        yield
-    except rewards.RewardError as problem:
-        raise DataError(str(problem)) from problem
 
 
 def _scored(row: Row, score: rewards.Score) -> Row:

@@ -5,7 +5,7 @@
 - select: {n: 1000, seed: 1}
 - select: {n: 5000, take: lowest, by: score}      or middle, highest; by a field of meta: `by: meta.difficulty`
 
-Filters come first, then pass_rate, quantile, per_prompt and n. What is chosen depends on the rows
+Filters come first, then pass_rate, per_prompt and n. What is chosen depends on the rows
 and the seed, not on the order in which they come; what is kept stays in that order.
 """
 
@@ -44,13 +44,11 @@ class SelectParams(Params):
     source: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
     outcome: Outcomes = ()
     min_score: float | None = None
-    max_score: float | None = None
     level: Range | None = None  # of meta.level
     between: dict[str, Range] = Field(default_factory=dict)  # field of meta -> range of numbers
     meta: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)  # field of meta -> values allowed
     pass_rate: Range | None = None  # share of a prompt's samples that pass, over all its rows
     pass_score: float = 1.0  # a sample passes with at least this score
-    quantile: Range | None = None  # of the scores, 0 the lowest to 1 the highest
     per_prompt: int | None = Field(None, ge=1)
     order: Order = "first"  # which ones of a prompt
     n: int | None = Field(None, ge=1)  # an upper bound
@@ -94,11 +92,6 @@ class Select(Step):
             low, high = self.params.pass_rate
             rates = table.rates(self.params.pass_score)[left]
             left = table.narrowed(left, left[(rates >= low) & (rates <= high)], "pass rate outside range")
-        if self.params.quantile:
-            low, high = self.params.quantile
-            ranked = left[np.lexsort((table.rank[left], table.score[left]))]
-            chosen = ranked[round(low * len(ranked)) : round(high * len(ranked))]
-            left = table.narrowed(left, chosen, "score outside quantile")
         if self.params.per_prompt:
             left = table.narrowed(left, self._per_prompt(rows, table, left), "over per_prompt")
         if self.params.n:
@@ -110,7 +103,7 @@ class Select(Step):
     def _table(self, rows: Sequence[Row]) -> Table:
         """What choosing needs to know of each row, read once."""
         given = self.params
-        drawn = given.n or given.quantile or (given.per_prompt and given.order == "random")
+        drawn = given.n or (given.per_prompt and given.order == "random")
         table = Table(len(rows))
         for index, row in enumerate(rows):
             if reason := self._refused(row):
@@ -134,8 +127,7 @@ class Select(Step):
         params, meta = self.params, row.get("meta", {})
         if params.take != "random" and math.isnan(_value(row, params.by)):
             return f"missing {params.by}"
-        by_score = (params.min_score, params.max_score, params.pass_rate, params.quantile)
-        if "score" not in row and any(bound is not None for bound in by_score):
+        if "score" not in row and (params.min_score is not None or params.pass_rate is not None):
             return "missing score"
         if params.source and row.get("source") not in params.source:
             return "source not wanted"
@@ -143,8 +135,6 @@ class Select(Step):
             return f"outcome {row.get('outcome')}"
         if params.min_score is not None and row["score"] < params.min_score:
             return "score below minimum"
-        if params.max_score is not None and row["score"] > params.max_score:
-            return "score above maximum"
         spans = params.between if params.level is None else {"level": params.level, **params.between}
         for field, span in spans.items():
             if meta.get(field) is None:

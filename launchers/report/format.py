@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from data_prep.core.files import size_text
+
 ACCURACY: dict[str, Any] = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
 # C0 and C1 controls, lone surrogates, and the marks that turn the direction of text: they hide text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -80,15 +82,6 @@ def clock(seconds: float | None) -> str:
     return f"{total // 3600} h {total % 3600 // 60:02d} min"
 
 
-def size(count_of_bytes: float) -> str:
-    """1234567 -> 1.2 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count_of_bytes < 1000:
-            return f"{count_of_bytes:.0f} {unit}" if unit == "B" else f"{count_of_bytes:.1f} {unit}"
-        count_of_bytes /= 1000
-    return f"{count_of_bytes:.1f} TB"
-
-
 def visible(value: Any) -> Any:
     """Text with invisible characters as U+FFFD; newlines and tabs, and what is no plain text, stay."""
     if type(value) is not str:  # markup of our own is a subclass
@@ -106,5 +99,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "heading": heading,
     "points": points,
     "clock": clock,
-    "size": size,
+    "size": size_text,
 }

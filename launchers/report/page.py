@@ -10,8 +10,6 @@ other people's text: the template escapes all of it, and the page's policy forbi
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,19 @@ from launchers.recipe.compose import shown
 from launchers.report import format as figures
 from launchers.report import plots
 from launchers.report.format import count
-from launchers.report.plots import Look, Series, Whisker
+from launchers.report.plots import Look, Whisker
 from launchers.report.results import Json, Results
 from launchers.report.sections import data as report_data
 from launchers.report.sections import online as report_online
-from launchers.report.sections import pairs as report_pairs
 from launchers.report.sections import rollouts as report_rollouts
 from launchers.report.sections import spread as report_spread
 from launchers.report.sections import tokens as report_tokens
+from launchers.report.sections import training as report_training
 from launchers.report.verdict import metric, verdict, within
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
 OPEN_LIMIT = 400  # characters shown before the reader asks for more
-FILES_SHOWN = 60
-_MANY_FILES = re.compile(r"checkpoint-|global_step_|(samples|validation)$")
 
 
 def build(run_dir: Path) -> Path:
@@ -51,18 +47,19 @@ def build(run_dir: Path) -> Path:
 
 def render(run: Results) -> str:
     """The page as text."""
+    return from_template("report.html.j2", page(run))
+
+
+def from_template(name: str, values: Json) -> str:
+    """A page of templates/, its text escaped."""
     import jinja2  # only `report` pays for it
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=figures.visible,
-    )
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=figures.visible,
+    )  # fmt: skip
     environment.filters.update(figures.FILTERS)
-    return environment.get_template("report.html.j2").render(page(run)) + "\n"
+    return environment.get_template(name).render(values) + "\n"
 
 
 def page(run: Results) -> Json:
@@ -84,9 +81,7 @@ def page(run: Results) -> Json:
         "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
         "spreads": report_spread.section(run),
         "tokens": report_tokens.section(run),
-        "losses": losses(run),
-        "loss_plot": loss_plot(run),
-        "pairs": report_pairs.section(run, {name: look(run, name) for name in run.pairs}),
+        "training": report_training.section(run, {name: look(run, name) for name in {**run.losses, **run.pairs}}),
         "online": report_online.section(run, {name: look(run, name) for name in run.online}),
         "tasks": {t: [(n, look(run, n), r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
         "eval_plots": eval_plots(run),
@@ -103,10 +98,9 @@ def page(run: Results) -> Json:
         ],
         "times": times(run),
         "versions": versions(run),
-        "files": files(run),
         "notes": [*report_online.notes(run), *report_tokens.notes(run), *run.notes],
     }
-    log = parts["losses"] or parts["online"]
+    log = parts["training"] or parts["online"]
     sources = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}
     parts["missing"] = [what for what, content in {**sources, "timings": parts["times"]}.items() if not content]
     return parts
@@ -232,26 +226,6 @@ def _line(command: Any) -> str:
 
 def _join(separator: str, *parts: Any) -> str:
     return separator.join(str(part) for part in parts if part)
-
-
-def losses(run: Results) -> list[Json]:
-    """First and last loss of each training run, each the mean over a twentieth of the log."""
-    curves = []
-    for name, points in run.losses.items():
-        few = max(1, len(points) // 20)
-        first, last = (sum(y for _, y in part) / few for part in (points[:few], points[-few:]))
-        label = "this run" if name == "train" else name
-        curves.append({"name": label, "look": look(run, name), "first": first, "last": last, "steps": points[-1][0]})
-    return curves
-
-
-def loss_plot(run: Results) -> str:
-    """Loss curves of this run and its controls."""
-    curves, dots = (
-        [Series(name, look(run, name), *zip(*points, strict=True)) for name, points in curve.items()]
-        for curve in (run.losses, run.held_out)
-    )
-    return plots.loss_curves(curves, dots) if curves else ""
 
 
 def eval_plots(run: Results) -> list[str]:
@@ -402,14 +376,3 @@ def versions(run: Results) -> list[tuple[str, str]]:
     known = (e.get("versions") or {} for e in run.evals.values())
     pairs |= {(str(name), str(value)) for table in known for name, value in table.items() if value}
     return sorted(pairs, key=lambda pair: (pair[0].lower(), pair[1]))
-
-
-def files(run: Results) -> Json:
-    """The run's files and sizes in bytes, the first FILES_SHOWN; a checkpoint or a folder of samples is one line."""
-    sizes: Counter[str] = Counter()
-    for name, size in run.files():
-        parts = Path(name).parts
-        cut = next((i for i, part in enumerate(parts[:-1], 1) if _MANY_FILES.match(part)), None)
-        sizes[name if cut is None else "/".join(parts[:cut]) + "/"] += size
-    shown = list(sizes.items())[:FILES_SHOWN]
-    return {"shown": shown, "more": len(sizes) - len(shown), "bytes": sum(sizes.values())}

@@ -70,30 +70,6 @@ _TONES = (INK, MUTED, GRID, PAGE, "after", "before", "c1", "c2", "c3", "c4", "ri
 _COLOUR = {tone: f"#0{i:x}fe0{i:x}" for i, tone in enumerate(_TONES)}
 
 
-def loss_curves(runs: Sequence[Series], held_out: Sequence[Series]) -> Markup:
-    """Training loss (lines) and held-out loss (dots) over optimizer steps."""
-
-    def draw(ax: Axes, width: float) -> None:
-        for s in [*runs[1:], *runs[:1]]:  # the run itself on top
-            first = s is runs[0]
-            ax.plot(
-                s.x,
-                s.y,
-                color=_COLOUR[s.look.tone],
-                linewidth=1.6 if first else 1.1,
-                zorder=3 if first else 2,
-            )
-        for s in held_out:
-            ax.plot(s.x, s.y, color=_COLOUR[s.look.tone], marker=s.look.marker, markersize=4.5, linestyle="none")
-        ax.set_xlabel("optimizer step")
-        ax.set_ylabel("training loss")
-        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-        ax.set_xlim(left=0)
-        ax.grid(axis="y")
-
-    return _both("loss", "Training loss over optimizer steps", draw, lambda width: 215 if width == WIDE else 180)
-
-
 def panel(
     key: str,
     title: str,

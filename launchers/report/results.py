@@ -14,7 +14,6 @@ from __future__ import annotations
 import glob
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -149,15 +148,6 @@ class Results:
     def paths(self, pattern: str) -> list[str]:
         return sorted(str(path.relative_to(self.dir)) for path in self.dir.glob(pattern))
 
-    def files(self) -> Iterator[tuple[str, int]]:
-        """(relative path, bytes) of every file but the report; links are not followed."""
-        for folder, names, files in os.walk(self.dir):
-            names.sort()
-            for name in sorted(files):
-                path = Path(folder, name)
-                if path != self.dir / "report.html":
-                    yield str(path.relative_to(self.dir)), path.lstat().st_size
-
     def parse(self, name: str) -> Any:
         """The JSON in a file; None when there is none to read, with a note unless the file is absent."""
         path = self.dir / name
@@ -197,3 +187,8 @@ class Results:
                     yield value
         if torn:
             self.notes.append(f"{name}: {torn} unreadable line{'s' * (torn > 1)} skipped.")
+
+
+def label(training: str) -> str:
+    """What a training is called on the page."""
+    return "this run" if training == "train" else training

@@ -86,6 +86,12 @@ def _inspect(run: Run, job: Job) -> dict[str, Any]:
     return {"training": job.label, **result}
 
 
+def print_all(results: list[dict[str, Any]]) -> None:
+    """For people: each training's rows."""
+    for result in results:
+        print_tokens(result)
+
+
 def print_tokens(result: dict[str, Any]) -> None:
     """For people: the first rows, tokens with loss in green, special tokens inverted; then counts, notes and faults."""
     from rich.console import Console

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.files import write_atomic
-from launchers.report import format as figures
 from launchers.report import plots
 from launchers.report.format import figure, heading, measured, points, signed, span
-from launchers.report.page import TEMPLATES
+from launchers.report.page import from_template
 from launchers.report.plots import Look, Whisker
 from launchers.report.results import Json
 from launchers.study.results import Numbers
@@ -36,14 +35,7 @@ def build(path: Path) -> Path:
 
 def render(numbers: Numbers) -> str:
     """The page as text."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=figures.visible,
-    )  # fmt: skip
-    environment.filters.update(figures.FILTERS)
-    return environment.get_template("study.html.j2").render(page(numbers)) + "\n"
+    return from_template("study.html.j2", page(numbers))
 
 
 def page(numbers: Numbers) -> Json:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -84,8 +85,6 @@ def execute(study: Study, out: Path) -> dict[str, Any]:
         except KeyboardInterrupt:
             work.record("stopped")
             raise
-        finally:
-            work.board.close()
         return work.record("failed" if any(e.status != "done" for e in work.entries) else "done")
 
 
@@ -212,20 +211,10 @@ class _Work:
 
 
 class _Board:
-    """How far the study is: live on a terminal, a line for each run elsewhere."""
+    """How far the study is: a line for each run that begins or ends."""
 
     def __init__(self, entries: list[Entry]) -> None:
-        self._entries, self._live = entries, None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-            self._live = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(),
-                console=Console(stderr=True),
-            )  # fmt: skip
-            self._task = self._live.add_task("study", total=len(entries))
-            self._live.start()
+        self._entries = entries
 
     def start(self, entry: Entry) -> None:
         """A run begins."""
@@ -234,21 +223,16 @@ class _Board:
     def end(self, entry: Entry) -> None:
         """A run has ended, or need not or cannot be started."""
         took = f" in {clock(entry.seconds)}" if entry.status == "done" and entry.seconds else ""
-        self._say(f"{entry} {entry.status}{took}{f': {entry.reason}' if entry.reason else ''}", entry.status != "done")
+        self._say(f"{entry} {entry.status}{took}{f': {entry.reason}' if entry.reason else ''}")
 
-    def _say(self, line: str, keep: bool = False) -> None:
-        count = {status: sum(e.status == status for e in self._entries) for status in ("done", "failed", "blocked")}
-        left = len(self._entries) - sum(count.values())
+    def _say(self, line: str) -> None:
+        count = Counter(entry.status for entry in self._entries)
+        left = count["waiting"] + count["running"]
+        counts = {"done": count["done"], "failed": count["failed"], "blocked": count["blocked"], "left": left}
+        stand = ", ".join(f"{n} {status}" for status, n in counts.items() if n or status == "done")
         ahead = self._ahead()
-        stand = ", ".join(f"{n} {status}" for status, n in {**count, "left": left}.items() if n or status == "done")
         stand += f", about {clock(ahead)} to go" if ahead and left else ""
-        if self._live:
-            if keep:
-                self._live.console.print(line, markup=False, highlight=False)
-            done = len(self._entries) - left
-            self._live.update(self._task, completed=done, description=f"{line.split(':')[0]} ({stand})")
-        else:
-            print(f"study: {line} ({stand})", file=sys.stderr, flush=True)
+        print(f"study: {line} ({stand})", file=sys.stderr, flush=True)
 
     def _ahead(self) -> float | None:
         """Seconds that the runs left will take: what their cell took so far, or a cell on average."""
@@ -261,11 +245,6 @@ class _Board:
         mean = fmean(fmean(seconds) for seconds in known.values())
         left = [entry for entry in self._entries if entry.status in ("waiting", "running")]
         return sum(fmean(known[entry.cell]) if entry.cell in known else mean for entry in left)
-
-    def close(self) -> None:
-        """Give the terminal back."""
-        if self._live:
-            self._live.stop()
 
 
 def verdict(record: dict[str, Any]) -> None:

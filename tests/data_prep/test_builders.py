@@ -8,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored_samples import FENCE, TESTS, block, build, code
 
-from data_prep.core import pipeline
-from data_prep.core.lineage import lineage
 from data_prep.core.registry import step_class
 from data_prep.core.step import Context, Drop
 from data_prep.core.stored import StoredRows
-from data_prep.errors import DataError
 from data_prep.steps.candidates import code_of, fenced, language_of, natural
 
 
@@ -82,20 +79,7 @@ def test_natural_order():
     ]
 
 
-def test_lineage_leads_from_a_builder_to_what_its_rows_came_from(tmp_path):
-    rows = [{"prompt": "q", "completion": block(code(f"x + {n}")), "answer": "1"} for n in range(3)]
-    making.write_jsonl(tmp_path / "in.jsonl", rows)
-    chain = making.spec(
-        tmp_path, ("load", {"path": "in.jsonl"}), ("dedup", {"fields": ["completion"]}), ("select", {"n": 2})
-    )
-    pipeline.run(chain)
-    assert [step.kind for step in lineage(pipeline.find(chain))] == ["select", "dedup", "load"]
-    (pipeline.find(chain, "load") / "manifest.json").unlink()
-    with pytest.raises(DataError, match="has been removed"):
-        lineage(pipeline.find(chain))
-
-
-@pytest.mark.parametrize("kind", ["best_of_n", "pairs", "length_pairs", "groups", "gold"])
+@pytest.mark.parametrize("kind", ["best_of_n", "pairs", "length_pairs", "gold"])
 def test_builders_hold_one_question_at_a_time(tmp_path, kind):
     """Of 15 MB of rows less than 3 MB are ever held."""
     thought = "Try small cases first, then look for a pattern. " * 100

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from data_prep.core.registry import step_class
 from data_prep.core.step import Context
-from data_prep.families.mini import curriculum
-from data_prep.families.mini.curriculum import Problem
+from data_prep.families.mini import arithmetic, curriculum
+from data_prep.families.mini.arithmetic import Problem
 
 two_digits = st.integers(10, 99)
 problems = st.one_of(
@@ -43,7 +43,7 @@ def checked_total(line: str) -> int:
 
 @given(problems, chains)
 def test_every_line_of_a_chain_is_right_and_ends_in_the_answer(problem, chain):
-    *lines, box = curriculum.solve(problem, chain).split("\n")
+    *lines, box = arithmetic.solve(problem, chain).split("\n")
     assert problem.answer == str(sum(problem.terms))
     assert box == f"\\boxed{{{problem.answer}}}"
     additions = [line for line in lines if ">" in line]
@@ -55,8 +55,8 @@ def test_every_line_of_a_chain_is_right_and_ends_in_the_answer(problem, chain):
 
 @given(problems)
 def test_a_long_chain_is_the_short_one_with_a_check_before_the_box(problem):
-    *short, box = curriculum.solve(problem, "short").split("\n")
-    long = curriculum.solve(problem, "long").split("\n")
+    *short, box = arithmetic.solve(problem, "short").split("\n")
+    long = arithmetic.solve(problem, "long").split("\n")
     assert long[: len(short)] == short
     assert long[len(short)] == "check"
     assert long[-2:] == [f"{problem.answer}={problem.answer}", box]
@@ -72,9 +72,9 @@ def test_a_reordered_question_stays_in_its_split(problem, rng):
 @settings(deadline=None, max_examples=15)
 @given(st.dictionaries(st.integers(2, 5), st.integers(1, 60), min_size=1), st.integers(0, 2**32), chains)
 def test_rows_are_deterministic_distinct_and_of_the_levels_asked_for(levels, seed, chain):
-    train = curriculum.rows(levels, "train", seed=seed, chain=chain)
-    assert train == curriculum.rows(levels, "train", seed=seed, chain=chain)
-    test = curriculum.rows(levels, "test", seed=seed, chain=chain)
+    train = curriculum.questions(levels, "train", seed=seed, chain=chain)
+    assert train == curriculum.questions(levels, "train", seed=seed, chain=chain)
+    test = curriculum.questions(levels, "test", seed=seed, chain=chain)
     ids = [row["id"] for row in train + test]
     assert len(set(ids)) == len(ids) == 2 * sum(levels.values())
     for split in (train, test):
@@ -85,19 +85,19 @@ def test_rows_are_deterministic_distinct_and_of_the_levels_asked_for(levels, see
 
 
 def test_seeds_differ():
-    assert curriculum.rows({3: 20}, seed=0) != curriculum.rows({3: 20}, seed=1)
+    assert curriculum.questions({3: 20}, seed=0) != curriculum.questions({3: 20}, seed=1)
 
 
 def test_repeated_questions_keep_ids_apart():
-    rows = curriculum.rows({1: 500}, distinct=False)
+    rows = curriculum.questions({1: 500}, distinct=False)
     assert len({row["id"] for row in rows}) == 500
-    assert len({row["prompt"][0]["content"] for row in rows}) <= curriculum.capacity(1, "train")
+    assert len({row["prompt"][0]["content"] for row in rows}) <= arithmetic.capacity(1, "train")
 
 
 def test_both_splits_of_a_listed_level_make_up_the_level():
-    both = curriculum.listed(2, "train") + curriculum.listed(2, "test")
+    both = arithmetic.listed(2, "train") + arithmetic.listed(2, "test")
     assert len(set(both)) == 90 * 90
-    assert 0.08 < len(curriculum.listed(2, "test")) / len(both) < 0.12
+    assert 0.08 < len(arithmetic.listed(2, "test")) / len(both) < 0.12
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,9 @@ def test_both_splits_of_a_listed_level_make_up_the_level():
 )
 def test_impossible_levels_are_named(levels, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        curriculum.rows(levels)
+        curriculum.questions(levels)
     with pytest.raises(ValidationError, match=re.escape(message)):
         step_class("curriculum").Params(levels=levels)
-
-
-def test_an_unknown_subject_lists_those_there_are():
-    with pytest.raises(ValueError, match="no subject 'poetry'; there are: arithmetic, functions"):
-        curriculum.rows({1: 1}, subject="poetry")
 
 
 def test_the_step_gives_the_curriculum(tmp_path):
@@ -127,4 +122,4 @@ def test_the_step_gives_the_curriculum(tmp_path):
     assert step.scope == "source"
     with step.open(Context(tmp_path, tmp_path)) as apply:
         found = list(apply([], 0))
-    assert found == curriculum.rows({2: 3, 4: 2}, "test", chain="long", seed=5)
+    assert found == curriculum.questions({2: 3, 4: 2}, "test", chain="long", seed=5)

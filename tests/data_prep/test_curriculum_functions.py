@@ -22,7 +22,7 @@ EVERY = {1: 20, 2: 60, 3: 60}
 
 
 def rows(split: str, chain: str = "short", levels: dict[int, int] | None = None, seed: int = 0) -> list[dict]:
-    return curriculum.rows(levels or EVERY, split, chain=chain, seed=seed, subject="functions")
+    return curriculum.questions(levels or EVERY, split, chain=chain, seed=seed, subject="functions")
 
 
 def problem(text: str) -> Problem:
@@ -117,7 +117,7 @@ def test_rows_are_deterministic_distinct_and_of_the_levels_asked_for(levels, see
 
 def test_seeds_differ_and_repeats_keep_ids_apart():
     assert rows("train", seed=0) != rows("train", seed=1)
-    found = curriculum.rows({1: 600}, distinct=False, subject="functions")
+    found = curriculum.questions({1: 600}, distinct=False, subject="functions")
     assert len({row["id"] for row in found}) == 600
     assert len({row["prompt"][0]["content"] for row in found}) <= functions.capacity(1, "train")
 
@@ -134,7 +134,7 @@ def test_slips_fail_a_test():
     rng = random.Random(3)
     caught, differing = 0, 0
     for _ in range(60):
-        one = curriculum.SUBJECTS["functions"].draw(rng.choice([2, 3]), "test", 1, rng, True)[0]
+        one = curriculum.drawn(functions, rng.choice([2, 3]), "test", 1, rng, True)[0]
         cases = functions.cases(one)
         probes = [functions.drawn_list(rng, one, 9) for _ in range(80)]
         for slip in functions.neighbours(one):

@@ -14,11 +14,11 @@ import pytest
 
 from data_prep.errors import DataError
 from data_prep.families.mini import build, curriculum, evaluate
-from data_prep.families.mini.model import Shape
-from data_prep.families.mini.worlds import ARITHMETIC
+from data_prep.families.mini.worlds import WORLDS
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "recipes/mini/model"
+ARITHMETIC = WORLDS["arithmetic"]
+SHIPPED = ROOT / ARITHMETIC.folder
 RECORD = json.loads((SHIPPED / "training.json").read_text())
 
 
@@ -40,13 +40,13 @@ def test_shipped_files_are_few_small_and_hold_no_pickle():
 
 def test_the_weights_are_those_of_the_shape():
     shapes = tensors(SHIPPED / build.WEIGHTS)
-    assert sum(math.prod(shape) for shape in shapes.values()) == Shape().parameters == 484_992
+    assert sum(math.prod(shape) for shape in shapes.values()) == 484_992
     assert shapes["model.embed_tokens.weight"] == [320, 128]
     assert build.digest(SHIPPED / build.WEIGHTS) == RECORD["sha256"]["trained"]
 
 
 def test_the_card_and_the_record_are_those_of_this_recipe():
-    assert (SHIPPED / "README.md").read_text() == build.card(RECORD)
+    assert (SHIPPED / "README.md").read_text() == build.card(RECORD, ARITHMETIC)
     assert (RECORD["train"], RECORD["stop"], RECORD["batch"]) == (ARITHMETIC.train, ARITHMETIC.stop, ARITHMETIC.batch)
     assert RECORD["mix"] == {str(level): share for level, share in ARITHMETIC.mix.items()}
 
@@ -90,8 +90,8 @@ def test_any_text_survives_the_tokenizer_and_digits_stand_alone(environment, req
 
 @pytest.mark.full
 def test_the_first_steps_of_a_rebuild_repeat_the_recorded_losses(llamafactory_python, tmp_path):
-    build.write_inputs(tmp_path, RECORD["seed"])
-    build.train(tmp_path, llamafactory_python, RECORD["seed"], stop_at=10)
+    build.write_inputs(tmp_path, RECORD["seed"], ARITHMETIC)
+    build.train(tmp_path, llamafactory_python, RECORD["seed"], ARITHMETIC, stop_at=10)
     assert build.losses(tmp_path)["10"] == pytest.approx(RECORD["losses"]["10"], abs=1e-3)
 
 
@@ -117,14 +117,14 @@ def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_pat
 def test_training_stops_at_the_target_or_says_that_it_was_missed(
     llamafactory_python, tmp_path, target, status, evaluations
 ):
-    build.write_inputs(tmp_path, seed=0)
+    build.write_inputs(tmp_path, 0, ARITHMETIC)
     command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path / "untrained")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     config = json.loads((tmp_path / "train.yaml").read_text())
     (tmp_path / "train.yaml").write_text(json.dumps({**config, "max_steps": 4}))
     chats = tmp_path / "data/curriculum.json"
     chats.write_text(json.dumps(json.loads(chats.read_text())[:256]))
-    held_out = curriculum.rows({3: 4}, "test")
+    held_out = curriculum.questions({3: 4}, "test")
     (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
     plugin = ["-m", "launchers.plugins.llamafactory.stop_on_accuracy", str(tmp_path / "train.yaml")]
     options = [
@@ -164,7 +164,7 @@ def test_accuracy_counts_the_last_box_by_level_and_prompt():
 
 @pytest.mark.full
 def test_a_rebuild_from_the_seed_gives_the_shipped_model(llamafactory_python, tmp_path):
-    record = build.build(tmp_path / "model", tmp_path / "work", llamafactory_python, RECORD["seed"])
+    record = build.build(tmp_path / "model", tmp_path / "work", llamafactory_python, RECORD["seed"], ARITHMETIC)
     now, then = record["levels"]["3"], RECORD["levels"]["3"]
     if record["sha256"]["untrained"] == RECORD["sha256"]["untrained"] and record["losses"] == RECORD["losses"]:
         assert record["sha256"]["trained"] == RECORD["sha256"]["trained"]

@@ -9,11 +9,11 @@ import subprocess
 import pytest
 
 from data_prep.families.mini import build
-from data_prep.families.mini.model import Shape
-from data_prep.families.mini.worlds import REASONER
+from data_prep.families.mini.worlds import WORLDS
 from rewards.thinking import thinking
 from tests.data_prep.test_mini_model import ROOT, tensors
 
+REASONER = WORLDS["both"]
 SHIPPED = ROOT / REASONER.folder
 RECORD = json.loads((SHIPPED / "training.json").read_text())
 
@@ -23,7 +23,7 @@ def test_files_weights_card_and_record_are_those_of_this_world():
     assert set(files) == {*build.AS_BUILT, build.WEIGHTS, "training.json", "README.md"}
     assert sum(files.values()) <= 2_500_000
     shapes = tensors(SHIPPED / build.WEIGHTS)
-    assert sum(math.prod(shape) for shape in shapes.values()) == Shape(REASONER.vocab).parameters
+    assert sum(math.prod(shape) for shape in shapes.values()) == 501_376
     assert build.digest(SHIPPED / build.WEIGHTS) == RECORD["sha256"]["trained"]
     assert (SHIPPED / "README.md").read_text() == build.card(RECORD, REASONER)
     assert (RECORD["stop"], RECORD["share"]) == (REASONER.stop, REASONER.share)

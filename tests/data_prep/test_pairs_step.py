@@ -7,7 +7,7 @@ from scored_samples import block, build, code, sample, samples
 
 from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
-from data_prep.steps.pairs import Lengths, Pairs, PairsParams, unbalanced
+from data_prep.steps.pairs import Pairs, PairsParams
 
 
 def made(rows: list[dict], **params) -> tuple[list[dict], list[Drop]]:
@@ -62,43 +62,6 @@ def test_all_samples_alike_give_no_pair(tmp_path):
         build(tmp_path, [sample("q", n, 1, "x + 1") for n in range(4)], "pairs")
 
 
-def long_and_short(count: int) -> list[dict]:
-    """Questions whose right samples are long or short, with a wrong one of middle length."""
-    return [
-        row
-        for n in range(count)
-        for row in (
-            sample(f"q{n}", 0, 1, "x + 1" + " + 0" * 20),
-            sample(f"q{n}", 1, 1, "x+1"),
-            sample(f"q{n}", 2, 0, "x" + " + 0" * 10),
-        )
-    ]
-
-
-def test_length_balance_chooses_pairs_that_even_out():
-    rows = long_and_short(40)
-
-    def lean(found: list[dict]) -> float:
-        gaps = [len(row["completion"]) - len(row["rejected"]) for row in found]
-        size = sum(len(row["completion"]) + len(row["rejected"]) for row in found) / 2
-        return abs(sum(gaps)) / size
-
-    assert lean(made(rows)[0]) > 0.1
-    balanced, drops = made(rows, length_gap=0.02)
-    assert lean(balanced) <= 0.02
-    assert (len(balanced), drops) == (40, [])
-
-
-def test_what_cannot_be_balanced_is_left_out_and_counted(tmp_path):
-    rows = [row for n in range(10) for row in (sample(f"q{n}", 0, 1, "x" + " + 0" * 50), sample(f"q{n}", 1, 0, "x"))]
-    rows += [sample("p", 0, 1, "x"), sample("p", 1, 0, "x" + " + 1" * 90)]
-    manifest, found = build(tmp_path, rows, "pairs", length_gap=0.3)
-    assert manifest.rows_out + manifest.drops["length imbalance"] == 11
-    assert "p/0>p/1" in [row["id"] for row in found]
-    with pytest.raises(DataError, match="10 length imbalance"):
-        build(tmp_path / "none", rows[:20], "pairs", length_gap=0.01)
-
-
 def test_samples_of_two_runs_may_share_ids():
     rows = [sample("q", 0, score, body) for score, body in ((1, "x + 1"), (0, "x"))]
     for row, by in zip(rows, ("generate-aaa", "generate-bbb"), strict=True):
@@ -113,14 +76,14 @@ question = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(
 
 
 @settings(max_examples=60)
-@given(st.lists(question, min_size=1, max_size=5), st.integers(1, 4), st.sampled_from([None, 0.05, 0.5]), st.randoms())
-def test_pairs_hold_what_they_promise(questions, per_prompt, length_gap, order):
+@given(st.lists(question, min_size=1, max_size=5), st.integers(1, 4), st.randoms())
+def test_pairs_hold_what_they_promise(questions, per_prompt, order):
     rows = [
         sample(f"q{q}", n, fifths / 5, f"{what}" + " " * pad + "# c")
         for q, found in enumerate(questions)
         for n, (fifths, what, pad) in enumerate(found)
     ]
-    found, drops = made(rows, per_prompt=per_prompt, length_gap=length_gap, margin=0.4, max_dispreferred=0.6)
+    found, drops = made(rows, per_prompt=per_prompt, margin=0.4, max_dispreferred=0.6)
     scores = {row["id"]: row["score"] for row in rows}
     for row in found:
         good, bad = scores[row["meta"]["chosen_id"]], scores[row["meta"]["rejected_id"]]
@@ -131,38 +94,6 @@ def test_pairs_hold_what_they_promise(questions, per_prompt, length_gap, order):
     assert len(ids(found)) == len(set(ids(found)))
     per_question = [sum(row["meta"]["prompt_id"] == f"q{q}" for row in found) for q in range(len(questions))]
     assert max(per_question) <= per_prompt
-    if length_gap is not None and found:
-        gaps = sum(len(row["completion"]) - len(row["rejected"]) for row in found)
-        assert abs(gaps) <= length_gap * sum(len(row["completion"]) + len(row["rejected"]) for row in found) / 2
     shuffled = order.sample(rows, len(rows))
-    again = made(shuffled, per_prompt=per_prompt, length_gap=length_gap, margin=0.4, max_dispreferred=0.6)
+    again = made(shuffled, per_prompt=per_prompt, margin=0.4, max_dispreferred=0.6)
     assert again == (found, drops)
-
-
-def test_balancing_takes_away_as_little_as_it_can():
-    def pair(name: str, chosen: int, rejected: int) -> Lengths:
-        return Lengths((ord(name), 0), chosen - rejected, chosen + rejected)
-
-    found = [pair("a", 100, 90), pair("b", 100, 60), pair("c", 90, 100), pair("d", 100, 100)]
-    assert {chr(one.places[0]) for one in unbalanced(found, 0.01)} == {"b"}
-    assert unbalanced(found, 0.2) == set()
-    assert len(unbalanced([pair("a", 9, 1)], 0.5)) == 1
-
-
-def chat(number: int, score: float, text: str) -> dict:
-    """An answer to a question of style, judged by a reward model."""
-    row = sample("q", number, score)
-    return {**{field: value for field, value in row.items() if field != "tests"}, "completion": text}
-
-
-def test_chat_answers_with_one_snippet_are_different_texts():
-    snippet = block("import numpy as np\nnp.mean(xs)")
-    texts = [f"Use numpy:\n{snippet}\nIt is exact.", f"Sure!\n{snippet}", f"{snippet}\nNo idea why."]
-    rows = [chat(n, score, text) for n, (score, text) in enumerate(zip((7.5, 1.25, -3.0), texts, strict=True))]
-    (pair,), drops = made(rows)
-    assert (pair["score"], pair["meta"]["rejected_score"], drops) == (7.5, -3.0, [])
-    assert made(rows, identity="program")[0] == []
-    assert [drop.reason for drop in made(rows, min_samples=4)[1]] == [
-        "question with too few samples",
-        "question without spread",
-    ]

@@ -61,7 +61,6 @@ def test_filters_and_their_reasons():
         "level outside range",
         "difficulty not wanted",
     }
-    assert select(rows, max_score=0)[1] == {"score above maximum": sum(row["score"] == 1 for row in rows)}
 
 
 @pytest.mark.parametrize(("level", "kept"), [(3, True), ("3", True), ("Level 3", True), (None, False), ("x", False)])
@@ -94,12 +93,6 @@ def test_per_prompt_and_its_orders():
     assert a == again != b
 
 
-def test_quantile_takes_the_top():
-    rows = [{**row, "score": n / 80} for n, row in enumerate(samples())]
-    kept, _ = select(rows, quantile=[0.75, 1.0])
-    assert [row["score"] for row in kept] == [n / 80 for n in range(60, 80)]
-
-
 def test_n_is_drawn():
     rows = samples()
     kept, drops = select(rows, n=10, seed=3)
@@ -121,7 +114,6 @@ def test_rows_without_a_score_are_bad():
         optional={
             "per_prompt": st.integers(1, 3),
             "order": st.sampled_from(["first", "shortest", "random"]),
-            "quantile": st.just([0.3, 0.9]),
             "pass_rate": st.just([0.2, 0.8]),
         },
     ),

@@ -73,7 +73,9 @@ def test_every_pipeline_parses(name: str, tmp_path: Path) -> None:
 
 def pool() -> set[str]:
     (source,) = PIPELINES["mini_pool"]
-    return {row["id"] for row in curriculum.rows(source["curriculum"]["levels"], seed=source["curriculum"]["seed"])}
+    return {
+        row["id"] for row in curriculum.questions(source["curriculum"]["levels"], seed=source["curriculum"]["seed"])
+    }
 
 
 @pytest.mark.parametrize(

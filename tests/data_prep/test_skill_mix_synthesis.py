@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from data_prep.core import pipeline
 from data_prep.core.step import Row
 from data_prep.errors import LimitPassed
-from data_prep.families.skill_mix.replies import ReplyError, read_cases, read_draft
+from data_prep.families.skill_mix.replies import ReplyError, read_draft, read_test_cases
 from data_prep.families.skill_mix.signatures import read
-from data_prep.families.skill_mix.steps.synthesize import SynthesizeParams
+from data_prep.families.skill_mix.synthesis import SynthesizeParams
 from data_prep.inference.api.objects import NoObject, found_object
 from tests.fakes.openai_server import Cut, Fault, Finish, OpenAIServer, Raw, Request, Status
 
@@ -375,5 +375,5 @@ def test_replies_by_themselves() -> None:
         read_draft("{}", "cpp")
     signature = read("int f(int x)", "cpp")
     with pytest.raises(ReplyError) as caught:
-        read_cases(json.dumps({"cases": [{"args": ["a"], "expected": 1}] * 50}), signature, 5)
+        read_test_cases(json.dumps({"cases": [{"args": ["a"], "expected": 1}] * 50}), signature, 5)
     assert len(caught.value.problems) == 8

@@ -227,10 +227,6 @@ def test_bytes_are_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
     one, two = run(tmp_path / "one", rows, **less)[0], run(tmp_path / "two", rows, workers=2, **less)[0]
     assert one.sha256 == two.sha256
     assert one.key == two.key
-    times = sorted((tmp_path / "two").glob("cache/verify_questions-*/times/*.jsonl"))
-    measured = [json.loads(line) for path in times for line in path.read_text().splitlines()]
-    assert len(measured) == 9
-    assert {row["id"] for row in measured} == {row["id"] for row in rows}
 
 
 def test_killed_and_resumed_makes_the_same_bytes(tmp_path: Path) -> None:

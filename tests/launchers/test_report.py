@@ -18,6 +18,7 @@ from data_prep.core import pipeline
 from launchers.report import format as figures
 from launchers.report import page as report
 from launchers.report import verdict
+from launchers.report.sections import training
 from launchers.run import spread
 from tests.conftest import REPO
 from tests.fakes.openai_server import Finish, OpenAIServer
@@ -102,7 +103,7 @@ def test_the_page_says_what_ran(page):
         "min_o1/sft_short", "64 = 16 per process × 4 accumulated × 1 process", "136 planned, 136 done",
         "1,058", "llamafactory 0.9.5", "CPU, 16 GB", "a4c5585f0e1d2c3b4a59", "train.learning_rate=5e-4",
         "4,012 dropped: score below 1", "6,000 → 1,790 rows", "course short CoT", "vllm 0.32.0",
-        "data · rejection_sampling 1 min 14 s peak 1.5 GB", "train/checkpoint-136/", "k = 4", "level 1",
+        "data · rejection_sampling 1 min 14 s peak 1.5 GB", "k = 4", "level 1",
         "llamafactory-cli train train/config.yaml", "python -m data_prep.evaluation.metrics evaluate --label after",
     ):  # fmt: skip
         assert said in words, said
@@ -110,10 +111,11 @@ def test_the_page_says_what_ran(page):
 
 
 def test_loss_of_a_resumed_run_is_drawn_once(mini_run):
-    [own, control] = report.losses(report.Results(mini_run))
-    assert (own["name"], own["steps"]) == ("this run", 136)
-    assert own["last"] == pytest.approx(0.21, abs=0.03)
-    assert control["name"] == CONTROL
+    run = report.Results(mini_run)
+    [own, control] = report.page(run)["training"]["runs"]
+    assert (own[0], control[0]) == ("this run", CONTROL)
+    assert own[2].endswith("in 136 steps")
+    assert training.ends(run.losses["train"])[1] == pytest.approx(0.21, abs=0.03)
     assert len(report.Results(mini_run).losses["train"]) == 136
 
 
@@ -358,7 +360,6 @@ def test_figures():
     times = {None: "–", 4.21: "4.2 s", 59.7: "1 min 00 s", 284: "4 min 44 s", 11520: "3 h 12 min"}
     assert {seconds: figures.clock(seconds) for seconds in times} == times
     assert [figures.signed(x) for x in (None, 21.34, -3.21, -0.01)] == ["–", "+21.3", "−3.2", "0.0"]
-    assert [figures.size(n) for n in (0, 999, 1_234_567, 3e15)] == ["0 B", "999 B", "1.2 MB", "3000.0 TB"]
     assert figures.span([-1.26, 3]) == "−1.3 to 3.0"
     assert figures.count(3052) == "3,052"
 

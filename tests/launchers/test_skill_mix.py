@@ -77,7 +77,7 @@ def test_no_held_out_pair_of_skills_is_trained_on(house: House):
     for text in asked:
         levels = {int(k): int(n) for k, n in re.findall(r"(\d): (\d+)", text)}
         assert "split: train" in text
-        for row in curriculum.rows(levels, "train", seed=1, subject="functions"):
+        for row in curriculum.questions(levels, "train", seed=1, subject="functions"):
             names = row["meta"]["skills"]
             assert not any(functions.held_out(a, b) for at, a in enumerate(names) for b in names[at + 1 :])
 

@@ -41,8 +41,8 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]], split: str, source: s
 def prepare(folder: Path, model: Path, reward: dict[str, Any]) -> list[str]:
     """Write data and reward.json; verl's overrides for a run that keeps everything in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(folder / "train.parquet", curriculum.rows({2: 40, 3: 40}, "train", seed=3), "train", "arithmetic")
-    write_rows(folder / "val.parquet", curriculum.rows({2: 8}, "test", seed=3), "validation", "level_2")
+    write_rows(folder / "train.parquet", curriculum.questions({2: 40, 3: 40}, "train", seed=3), "train", "arithmetic")
+    write_rows(folder / "val.parquet", curriculum.questions({2: 8}, "test", seed=3), "validation", "level_2")
     (folder / "reward.json").write_text(json.dumps(reward))
     return [
         *verl_run.overrides(folder, folder, model, ranks=1),

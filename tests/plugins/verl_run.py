@@ -125,7 +125,7 @@ def write_data(folder: Path) -> None:
                 "reward_model": {"style": "rule", "ground_truth": row["answer"]},
                 "extra_info": {"index": index},
             }
-            for index, row in enumerate(curriculum.rows(levels, split, seed=3))
+            for index, row in enumerate(curriculum.questions(levels, split, seed=3))
         ]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     (folder / "reward.py").write_text(REWARD)

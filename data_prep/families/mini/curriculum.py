@@ -1,169 +1,74 @@
-"""Seeded problems for the mini world: sums of two-digit numbers, digit by digit, at five levels (and functions.py).
+"""Seeded questions for the mini world, with gold completions: sums (arithmetic.py) and functions (functions.py).
 
-A level-k question adds k numbers of two digits; level 1 adds two single digits. A chain of thought adds term
-by term, lowest digit first, and ends in `\\boxed{n}`. The split is a hash of the question that ignores the
-order of its terms, so no test question, nor a reordering of one, is ever in train. Standard library only.
+- curriculum: {split: train, levels: {2: 500, 3: 500}, chain: short}
+- curriculum: {subject: functions, split: test, levels: {1: 30, 2: 100}}
 """
 
 from __future__ import annotations
 
-import itertools
 import random
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
-from data_prep.families.mini import functions
+from pydantic import model_validator
 
-Split = Literal["train", "test"]
-Chain = Literal["short", "long"]
-Row = dict[str, Any]
+from data_prep.core.step import Context, Output, Params, Step
+from data_prep.families.mini import arithmetic, functions
+from data_prep.families.mini.arithmetic import Chain, Row, Split
 
-LEVELS = (1, 2, 3, 4, 5)
-TEST_SHARE = 10  # one question in ten is held out
-ENUMERABLE = 2  # up to this level all questions are listed (8,100 at most); above it they are drawn
+# A subject is a module. LEVELS; listed: all questions of a level up to ENUMERABLE; drawn: any one of a level above;
+# makes_sense: whether a drawn question may be asked; capacity: most distinct questions; row: a question with its gold.
+SUBJECTS: dict[str, Any] = {"arithmetic": arithmetic, "functions": functions}
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A sum, its terms in the order in which the chain adds them."""
+class CurriculumParams(Params):
+    """`levels` maps a level (1 to 5, of functions 1 to 3) to how many questions of it."""
 
-    level: int
-    terms: tuple[int, ...]
+    subject: Literal["arithmetic", "functions"] = "arithmetic"
+    split: Split = "train"
+    levels: dict[int, int]
+    chain: Chain = "short"
+    seed: int = 0
+    references: bool = False  # of sums: give every right wording of the chain, each order of the terms, as a reference
+    source: str | None = None  # in place of the subject, where a pipeline's sources are to be told apart
 
-    @property
-    def key(self) -> str:
-        return "+".join(map(str, self.terms))
-
-    @property
-    def question(self) -> str:
-        return f"{self.key}=?"
-
-    @property
-    def answer(self) -> str:
-        return str(sum(self.terms))
-
-    @property
-    def split(self) -> Split:
-        canonical = "+".join(map(str, sorted(self.terms)))
-        return "test" if zlib.crc32(canonical.encode()) % TEST_SHARE == 0 else "train"
+    @model_validator(mode="after")
+    def _exist(self) -> Self:
+        check(self.levels, self.split, subject=self.subject)
+        if self.references and self.subject != "arithmetic":
+            raise ValueError("references: only sums have several right wordings; functions come with their own")
+        return self
 
 
-def add(a: int, b: int) -> str:
-    """One addition in writing, lowest digit first, the carry as `+1`: `47+38:7+8=15,4+3+1=8>85`."""
-    width, carry, columns = max(len(str(a)), len(str(b))), 0, []
-    for place in range(width):
-        x, y = a // 10**place % 10, b // 10**place % 10
-        value = x + y + carry
-        columns.append(f"{x}+{y}{'+1' if carry else ''}={value}")
-        carry = value // 10
-    return f"{a}+{b}:{','.join(columns)}>{a + b}"
+class Curriculum(Step):
+    """Source of generated questions; the same parameters give the same rows."""
 
+    kind = "curriculum"
+    scope = "source"
+    Params = CurriculumParams
+    params: CurriculumParams
 
-def steps(terms: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The additions, from the first term on: the total so far and the next term."""
-    return list(zip(itertools.accumulate(terms), terms[1:], strict=False))
-
-
-def solve(problem: Problem, chain: Chain) -> str:
-    """The gold completion. A long chain does each addition again the other way round before it answers."""
-    additions = steps(problem.terms)
-    lines = [add(a, b) for a, b in additions]
-    if chain == "long":
-        lines += ["check", *(add(b, a) for a, b in additions), f"{problem.answer}={problem.answer}"]
-    return "\n".join([*lines, f"\\boxed{{{problem.answer}}}"])
-
-
-def wordings(row: Row) -> list[str]:
-    """Right completions of a sum's row: as its terms stand, and with the first two swapped (a+b is b+a)."""
-    first, second, *rest = (int(term) for term in row["prompt"][-1]["content"].removesuffix("=?").split("+"))
-    orders = ((first, second, *rest), (second, first, *rest))
-    return list(dict.fromkeys(solve(Problem(row["meta"]["level"], terms), row["meta"]["chain"]) for terms in orders))
-
-
-def listed(level: int, split: Split) -> list[Problem]:
-    """All questions of a level that is small enough to be listed."""
-    terms = range(10) if level == 1 else range(10, 100)
-    pairs = itertools.product(terms, terms)
-    return [problem for pair in pairs if (problem := Problem(level, pair)).split == split]
-
-
-def drawn(level: int, rng: random.Random) -> Problem:
-    """A question of any level."""
-    return Problem(level, tuple(rng.randint(10, 99) for _ in range(level)))
-
-
-@cache  # a launcher asks again and again
-def capacity(level: int, split: Split) -> int:
-    """Most distinct questions that may be asked for: of drawn levels half of all, so drawing ends."""
-    if level <= ENUMERABLE:
-        return len(listed(level, split))
-    share = 1 if split == "test" else TEST_SHARE - 1
-    return int(90**level * share / TEST_SHARE / 2)
-
-
-def row(problem: Problem, chain: Chain) -> Row:
-    """One question with its gold."""
-    return {
-        "id": f"arithmetic/{problem.key}",
-        "prompt": [{"role": "user", "content": problem.question}],
-        "completion": solve(problem, chain),
-        "answer": problem.answer,
-        "source": "arithmetic",
-        "meta": {"level": problem.level, "chain": chain},
-    }
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What can be asked. listed: all questions of a level up to `enumerable`; drawn: any one of a level above."""
-
-    levels: tuple[int, ...]
-    enumerable: int
-    listed: Callable[[int, Split], Sequence[Any]]
-    drawn: Callable[[int, random.Random], Any]
-    fits: Callable[[Any], bool]  # whether a drawn question makes sense
-    capacity: Callable[[int, Split], int]  # most distinct questions
-    row: Callable[[Any, Chain], Row]
-
-    def draw(self, level: int, split: Split, count: int, rng: random.Random, distinct: bool) -> list[Any]:
-        """`count` problems of one level and split."""
-        if level <= self.enumerable:
-            pool = self.listed(level, split)
-            return rng.sample(pool, count) if distinct else rng.choices(pool, k=count)
-        seen: set[Any] = set()
-        problems: list[Any] = []
-        while len(problems) < count:
-            problem = self.drawn(level, rng)
-            if problem.split == split and not (distinct and problem in seen) and self.fits(problem):
-                seen.add(problem)
-                problems.append(problem)
-        return problems
-
-
-SUBJECTS: dict[str, Subject] = {
-    "arithmetic": Subject(LEVELS, ENUMERABLE, listed, drawn, lambda problem: True, capacity, row),
-    "functions": Subject(
-        functions.LEVELS, 1, functions.listed, functions.drawn, functions.makes_sense, functions.capacity, functions.row
-    ),
-}
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """The questions; `rows` is empty."""
+        given = self.params
+        for row in questions(given.levels, given.split, chain=given.chain, seed=given.seed, subject=given.subject):
+            wordings = {"references": arithmetic.wordings(row)} if given.references else {}
+            yield {**row, **wordings, "source": given.source or row["source"]}
 
 
 def check(levels: Mapping[int, int], split: Split, distinct: bool = True, subject: str = "arithmetic") -> None:
     """Raises ValueError, in words for the user: a level that does not exist, a count that cannot be met."""
     known = SUBJECTS[subject]
     for level, count in levels.items():
-        if level not in known.levels:
-            raise ValueError(f"no level {level}; levels are {known.levels[0]} to {known.levels[-1]}")
+        if level not in known.LEVELS:
+            raise ValueError(f"no level {level}; levels are {known.LEVELS[0]} to {known.LEVELS[-1]}")
         if count < 1:
             raise ValueError(f"level {level} asks for {count} questions; leave the level out or ask for one or more")
         if distinct and count > (most := known.capacity(level, split)):
             raise ValueError(f"level {level} asks for {count} distinct {split} questions; there are {most}")
 
 
-def rows(
+def questions(
     levels: Mapping[int, int],
     split: Split = "train",
     *,
@@ -176,14 +81,14 @@ def rows(
 
     A question that comes again (if not `distinct`) has `#2`, `#3` … in its id.
 
-    Raises ValueError for a subject or level that does not exist and for more questions than there are.
+    Raises ValueError for a level that does not exist and for more questions than there are.
     """
-    if subject not in SUBJECTS:
-        raise ValueError(f"no subject {subject!r}; there are: {', '.join(SUBJECTS)}")
     check(levels, split, distinct, subject)
     own = SUBJECTS[subject]
     rng = random.Random(f"{subject} {split} {seed}")  # noqa: S311 - reproducible, not secret
-    problems = [problem for level in sorted(levels) for problem in own.draw(level, split, levels[level], rng, distinct)]
+    problems = [
+        problem for level in sorted(levels) for problem in drawn(own, level, split, levels[level], rng, distinct)
+    ]
     rng.shuffle(problems)
     made = [own.row(problem, chain) for problem in problems]
     seen: dict[str, int] = {}
@@ -191,3 +96,18 @@ def rows(
         times = seen[each["id"]] = seen.get(each["id"], 0) + 1
         each["id"] += f"#{times}" if times > 1 else ""
     return made
+
+
+def drawn(subject: Any, level: int, split: Split, count: int, rng: random.Random, distinct: bool) -> list[Any]:
+    """`count` problems of one level and split."""
+    if level <= subject.ENUMERABLE:
+        pool = subject.listed(level, split)
+        return rng.sample(pool, count) if distinct else rng.choices(pool, k=count)
+    seen: set[Any] = set()
+    problems: list[Any] = []
+    while len(problems) < count:
+        problem = subject.drawn(level, rng)
+        if problem.split == split and not (distinct and problem in seen) and subject.makes_sense(problem):
+            seen.add(problem)
+            problems.append(problem)
+    return problems

@@ -114,7 +114,9 @@ def main() -> None:
 
     from transformers import AutoModelForCausalLM, AutoTokenizer  # type: ignore[attr-defined, unused-ignore]
 
-    questions = curriculum.rows(options.levels, "test", chain=options.chain, seed=options.seed, subject=options.subject)
+    questions = curriculum.questions(
+        options.levels, "test", chain=options.chain, seed=options.seed, subject=options.subject
+    )
     rows = [row for row in questions for _ in range(options.samples)]
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(options.model)

@@ -15,15 +15,15 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
-Split = Literal["train", "test"]
-Chain = Literal["short", "long"]
-Row = dict[str, Any]
+from data_prep.families.mini.arithmetic import Chain, Row, Split
+
 Numbers = list[int]
 Apply = Callable[[Numbers, int], Any]
 
 LEVELS = (1, 2, 3)
+ENUMERABLE = 1  # up to this level all questions are listed; above it they are drawn
 FUNCTION, SIGNATURE = "f", "def f(xs):"
 HELD_OUT_PAIRS, HELD_OUT_NUMBERS = 6, 8  # one in so many
 CASES = 6  # at least, the empty list among them

@@ -9,11 +9,10 @@ python -m data_prep.families.mini.model DIR --seed 0 --subject arithmetic
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.families.mini.worlds import ARITHMETIC, WORLDS, World
+from data_prep.families.mini.worlds import WORLDS, World
 
 # Qwen2's pre-tokenizer (transformers/models/qwen2/tokenization_qwen2.py): each digit is a token of its own.
 SPLIT = (
@@ -29,44 +28,25 @@ CHATML = (
 CONTEXT = 4096  # rotary positions cost nothing; long enough for real rows
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes that make the model; the names are those of transformers' Qwen2Config."""
-
-    vocab_size: int = ARITHMETIC.vocab
-    hidden_size: int = 128
-    intermediate_size: int = 256
-    num_hidden_layers: int = 3
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    max_position_embeddings: int = CONTEXT
-    tie_word_embeddings: bool = True
-    initializer_range: float = 0.06  # wider than the usual 0.02: at this width it brings the take-off forward
-
-    @property
-    def parameters(self) -> int:
-        """How many weights: embedding (also the head), attention with q/k/v biases, gated MLP, norms."""
-        hidden, head = self.hidden_size, self.hidden_size // self.num_attention_heads
-        keys = self.num_key_value_heads * head
-        attention = 2 * hidden * hidden + 2 * hidden * keys + hidden + 2 * keys
-        layer = attention + 3 * hidden * self.intermediate_size + 2 * hidden
-        return self.vocab_size * hidden + self.num_hidden_layers * layer + hidden
+SHAPE: dict[str, Any] = {  # names of transformers' Qwen2Config
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.06,  # wider than the usual 0.02: at this width it brings the take-off forward
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
 
 
-def train_tokenizer(world: World = ARITHMETIC) -> Any:
+def train_tokenizer(world: World) -> Any:
     """Byte-level BPE over the world's curriculum and the chat roles, for any UTF-8 text. Deterministic.
 
     Text is brought to NFC as Qwen2 does: newer transformers do so for every qwen2 checkpoint in any case.
     """
-    from tokenizers import (
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        trainers,
-    )
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     texts = world.texts()
     tokenizer = Tokenizer(models.BPE())
@@ -90,7 +70,7 @@ def train_tokenizer(world: World = ARITHMETIC) -> Any:
     return tokenizer
 
 
-def save_tokenizer(out: Path, world: World = ARITHMETIC) -> dict[str, int]:
+def save_tokenizer(out: Path, world: World) -> dict[str, int]:
     """Write the tokenizer, with torchtune's vocab.json and merges.txt. Returns the special tokens' ids."""
     from transformers import PreTrainedTokenizerFast
 
@@ -109,23 +89,16 @@ def save_tokenizer(out: Path, world: World = ARITHMETIC) -> dict[str, int]:
     return {token: tokenizer.token_to_id(token) for token in (ENDOFTEXT, IM_START, IM_END)}
 
 
-def build(out: Path, seed: int = 0, world: World = ARITHMETIC) -> None:
+def build(out: Path, seed: int, world: World) -> None:
     """Write an untrained checkpoint (float32, random weights from `seed`) with its tokenizer into `out`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    shape = Shape(vocab_size=world.vocab)
     out.mkdir(parents=True, exist_ok=True)
     ids = save_tokenizer(out, world)
-    special: dict[str, Any] = {
-        "eos_token_id": ids[IM_END],
-        "pad_token_id": ids[ENDOFTEXT],
-        "bos_token_id": None,
-    }
+    special: dict[str, Any] = {"eos_token_id": ids[IM_END], "pad_token_id": ids[ENDOFTEXT], "bos_token_id": None}
     torch.manual_seed(seed)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(**asdict(shape), rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, **special)
-    ).float()
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=world.vocab, **SHAPE, **special)).float()
     model.generation_config.update(**special)
     model.save_pretrained(out)
 

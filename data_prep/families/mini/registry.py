@@ -1,3 +1,3 @@
 """Steps of the mini world."""
 
-STEPS = {"curriculum": "data_prep.families.mini.step:Curriculum"}
+STEPS = {"curriculum": "data_prep.families.mini.curriculum:Curriculum"}

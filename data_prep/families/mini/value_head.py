@@ -66,7 +66,7 @@ def convert(trained: Path, out: Path) -> dict[str, float]:
 
 
 def accuracy(model: Path, pairs: Path) -> dict[str, float]:
-    """The share of rows {prompt, chosen, rejected} of which the chosen answer scores higher."""
+    """The share of rows {prompt, completion, rejected} of which the completion scores higher."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -80,7 +80,7 @@ def accuracy(model: Path, pairs: Path) -> dict[str, float]:
             return float(classifier(input_ids=ids).logits[0, 0])
 
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
-    right = sum(score(row["prompt"], row["chosen"]) > score(row["prompt"], row["rejected"]) for row in rows)
+    right = sum(score(row["prompt"], row["completion"]) > score(row["prompt"], row["rejected"]) for row in rows)
     return {"accuracy": right / len(rows), "pairs": len(rows)}
 
 

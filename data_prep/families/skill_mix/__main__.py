@@ -3,16 +3,163 @@
     python -m data_prep.families.skill_mix generate --model_path MODEL --questions_path questions.json --task_name core
     python -m data_prep.families.skill_mix score --generations_path training_data/Llama3.1-8B-Instruct/core_N=50.jsonl
 
+Both are pipelines whose steps stand in the cache, so that the same command resumes where a killed one stopped, and one
+that asks for what has been made returns at once. Nothing that is read is written to.
+
 Exit status: 0 done, 2 user error, 3 a limit was passed (too many unusable rows), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
-from data_prep.core.commands import run
-from data_prep.families.skill_mix import generation, scoring
+from pydantic import Field
+
+from data_prep.core import pipeline
+from data_prep.core.commands import CACHE, CPUS, Cache, Options, run
+from data_prep.core.engine import Progress
+from data_prep.core.files import write_atomic
+from data_prep.core.rows import encode
+from data_prep.core.step import Row
+from data_prep.errors import DataError, explain
+from data_prep.evaluation import metrics
+from data_prep.inference.apart import environment, run_apart
+
+NAME = r"^[A-Za-z0-9_][\w.+-]*$"  # that can be a file's
+MAX_DROP_SHARE = 0.05
+
+
+def _flag(flag: str, default: Any, description: str) -> Any:
+    return Field(default, description=description, json_schema_extra={"flag": flag})
+
+
+class Generate(Options):
+    """Sample solutions, with the original's options."""
+
+    model_path: str = Field(description="a folder, or a model on the Hub")
+    questions_path: Path = Field(description="our .jsonl, or the original's questions.json")
+    model_name: str = Field("Llama3.1-8B-Instruct", pattern=NAME, description="names the output's folder")
+    task_name: str = Field(pattern=NAME, description="names the output")
+    num_samples_per_question: int = _flag("-n", 50, "samples of each question")
+    temperature: float = _flag("-t", 0.8, "of sampling")
+    CoT: bool = Field(False, description="ask for steps before the solution")
+    max_tokens: int = Field(2048, description="of a solution")
+    seed: int = Field(0, description="of sampling")
+    split: Literal["train", "held_out", "all"] = Field("all", description="which questions")
+    out: Path = Field(Path("training_data"), description="<out>/<model_name>/<task>_N=<n>.jsonl")
+    python: Path | None = Field(None, description="an interpreter with vLLM, if not the environment's")
+    cache: Cache = CACHE
+
+    def spec(self) -> pipeline.Spec:
+        """The pipeline, its paths absolute."""
+        style = "cot" if self.CoT else "direct"
+        source = {"path": str(self.questions_path.absolute()), "prompt": style, "split": self.split}
+        sampling = {
+            "model": self.model_path,
+            "n": self.num_samples_per_question,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+        }
+        return _chain(self.cache, ("questions", source), ("generate", sampling))
+
+
+class Score(Options):
+    """Run solutions, several at once in the sandbox; programs that were judged before are not run again."""
+
+    generations_path: Path = Field(description="samples: .jsonl, or the original's .json")
+    questions_path: Path | None = Field(None, description="the questions of the original's samples")
+    output: Path | None = Field(None, description="by default <generations>.scored.jsonl")
+    workers: int = CPUS
+    no_cache: bool = Field(False, description="run programs again that were judged before")
+    max_error_share: float = Field(0.02, description="of samples that could not be judged")
+    cache: Cache = CACHE
+
+    def spec(self) -> pipeline.Spec:
+        """The pipeline. Raises DataError when the file's kind and the questions do not go together."""
+        given, questions = self.generations_path, self.questions_path
+        if given.suffix == ".jsonl":
+            if questions is not None:
+                raise DataError(f"{given}: rows hold their own tests; leave --questions_path out")
+            source: tuple[str, dict[str, Any]] = ("load", {"path": str(given.absolute())})
+        elif questions is None:
+            raise DataError(f"{given}: the original's generations hold no tests; give --questions_path too")
+        else:
+            source = ("questions", {"path": str(questions.absolute()), "generations": str(given.absolute())})
+        kept = {"workers": self.workers, "cache": not self.no_cache, "max_error_share": self.max_error_share}
+        return _chain(self.cache, source, ("score", {"reward": "code", **kept}))
+
+
+def _chain(cache: Path, *steps: tuple[str, dict[str, Any]]) -> pipeline.Spec:
+    """A pipeline of steps, each with the rows of the one before."""
+    made = [
+        pipeline.StepSpec(name=kind, kind=kind, params=params, inputs=(steps[at - 1][0],) if at else ())
+        for at, (kind, params) in enumerate(steps)
+    ]
+    return pipeline.Spec(
+        name=steps[-1][0], base=Path.cwd(), cache=cache, steps=tuple(made), max_drop_share=MAX_DROP_SHARE
+    )
+
+
+def generate(request: Generate, progress: Progress) -> str:
+    """Run what is left of the request, and write its output, whose meta.generated_by names the step that made it.
+
+    Raises DataError.
+    """
+    spec = request.spec()
+    (last,) = (one for one in pipeline.plan(spec) if one.name == "generate")
+    pipeline.run(spec, ["questions"], progress)
+    if last.state != "done":
+        run_apart(spec, ["generate"], request.python or environment("vllm"))
+    name = f"{request.task_name}_N={request.num_samples_per_question}{'_CoT' if request.CoT else ''}.jsonl"
+    output = request.out / request.model_name / name
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, output.parent) from error
+    rows = pipeline.read_rows(last.dir)
+    write_atomic(output, _lines({**row, "meta": {**row["meta"], "generated_by": last.dir.name}} for row in rows))
+    return str(output)
+
+
+def score(request: Score, progress: Progress) -> str:
+    """Run what is left of the request, write its rows, and say what they show. Raises DataError."""
+    spec = request.spec()
+    pipeline.run(spec, progress=progress)
+    folder = pipeline.find(spec)
+    given = request.generations_path
+    output = request.output or given.with_name(f"{given.stem}.scored.jsonl")
+    write_atomic(output, _lines(pipeline.read_rows(folder)))
+    return "\n".join([*summary(pipeline.read_rows(folder)), f"written: {output}"])
+
+
+def _lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    """Rows that a step has written, as lines of JSON."""
+    for row in rows:
+        line = encode(row)
+        assert isinstance(line, bytes)
+        yield line
+
+
+def summary(rows: Iterable[Row]) -> Iterator[str]:
+    """How many samples passed, and how the others ended."""
+    samples: list[metrics.Sample] = []
+    ends: Counter[str] = Counter()
+    for row in rows:
+        samples.append(metrics.sample(row))
+        status = row.get("meta", {}).get("score_details", {}).get("status")
+        ends[str(status) if row["outcome"] == "scored" and status else row["outcome"]] += 1
+    result = metrics.task_result(samples)
+    yield f"{len(samples):,} samples of {result['prompts']:,} questions; mean score {result['mean']:.1f} %"
+    for k, share in result["pass_at"].items():
+        low, high = result["pass_ci95"][k]
+        yield f"pass@{k}: {share:.1f} % [{low:.1f}, {high:.1f}]"
+    yield "samples by end: " + ", ".join(f"{count:,} {end}" for end, count in ends.most_common())
+
 
 if __name__ == "__main__":
-    generate, score = (generation.Request, generation.generate), (scoring.Request, scoring.score)
-    sys.exit(run(__doc__, {"generate": generate, "score": score}))
+    sys.exit(run(__doc__, {"generate": (Generate, generate), "score": (Score, score)}))

@@ -5,30 +5,30 @@
 
 Tests are read, not run: variables with literal values, calls of the function, EXPECT_ or ASSERT_ EQ, TRUE, FALSE,
 DOUBLE_EQ, FLOAT_EQ, NEAR and THROW of a result or its parts, also in a loop over an index. Every statement has to be
-understood, and the assertions have to determine the whole result of each call: all else is NotConvertible.
+understood, and the assertions have to determine the whole result of each call: all else is NotConvertible. Expressions
+are parsed by Python's parser, with which C++ agrees on all that is read here.
 """
 
 from __future__ import annotations
 
+import ast
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.families.skill_mix.cpp_text import (
-    WORD,
-    NotConvertible,
-    closing,
-    number_of,
-    split,
-    text_of,
-    tokens,
-    top_level,
-)
 from rewards.code.cpp.declaration import Declaration, Type, read_declaration
 from rewards.code.cpp.values import RAISES, fitted
 
+_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\')|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*', re.S | re.M)
+_TOKEN = re.compile(
+    r"""(?:u8)?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+'"""
+    r"""|0[xXbB][0-9a-fA-F']+[uUlL]*|(?:\d[\d']*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[uUlLfF]*"""
+    r"""|(?:::)?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*|<<|\+\+|--|==|!=|&&|\|\||[-+*/]=|->|\S"""
+)
+_GENERIC = re.compile(r"(?:std::)?(?:vector|list|deque|array|set|unordered_set|pair|tuple|map|unordered_map|optional)")
+WORD = re.compile(r"[A-Za-z_]\w*")
 _ASSERTION = re.compile(r"(?:EXPECT|ASSERT)_(EQ|TRUE|FALSE|DOUBLE_EQ|FLOAT_EQ|NEAR|THROW)")
 _CONSTANTS: Mapping[str, Any] = {
     "true": True, "false": False, "INT_MAX": 2**31 - 1, "INT_MIN": -(2**31), "UINT_MAX": 2**32 - 1,
@@ -37,8 +37,14 @@ _CONSTANTS: Mapping[str, Any] = {
 _FUNCTIONS: Mapping[str, Callable[[float], float]] = {
     "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "log": math.log, "exp": math.exp, "fabs": abs,
 }  # fmt: skip
+_ATOM = re.compile(r"""::|[A-Za-z_"']|\.?\d""")  # the beginning of a name or a literal
+_BRACED = "{}"  # no name of C++
 _SIZE = "size()"  # the step of a path that names no part
 _LONGEST_LOOP = 1000
+
+
+class NotConvertible(ValueError):
+    """Tests that say something else than what a call returns, or not all of it."""
 
 
 @dataclass
@@ -208,7 +214,7 @@ class _Test:
             if self._is_place(mine):
                 place = self._expression(mine)
                 assert isinstance(place, _Place)
-                value = self._typed(other, place.kind)
+                value = self._fitted(parsed(other), place.kind)
                 place.call.facts[place.path] = value
                 if margin is None and kind in ("DOUBLE_EQ", "FLOAT_EQ"):
                     margin = 4 * (math.ulp(value) if kind == "DOUBLE_EQ" else max(abs(value) * 2**-23, 2**-149))
@@ -221,164 +227,157 @@ class _Test:
     def _is_place(self, tokens: Sequence[str]) -> bool:
         return tokens[0] == self.declaration.function or isinstance(self.names.get(tokens[0]), _Place)
 
-    def _typed(self, tokens: list[str], kind: Type) -> Any:
-        found = self._expression(tokens, kind)
-        if isinstance(found, _Place):
-            raise NotConvertible("two results are compared")
-        return fitted(found.data, kind, "value")
-
     def _expression(self, tokens: list[str], kind: Type | None = None) -> _Name:
-        reader = _Expression(self, tokens)
-        found = reader.sum(kind)
-        if reader.at != len(tokens):
-            raise NotConvertible(f"expression {' '.join(tokens)[:80]}")
-        return found
+        return self._value(parsed(tokens), kind)
 
-    def call(self, arguments: list[list[str]]) -> _Place:
-        declared = self.declaration
-        if len(arguments) != len(declared.params):
-            raise NotConvertible(f"{len(arguments)} arguments")
-        pairs = list(zip(arguments, declared.params, strict=True))
-        call = _Call([self._typed(part, param.type) for part, param in pairs])
-        self.calls.append(call)
-        for number, (part, param) in enumerate(pairs):
-            if param.mutable and len(part) == 1:  # it may have changed
-                self.names[part[0]] = _Place(call, (number,), param.type)
-        return _Place(call, ("result",), declared.result)
+    def _value(self, node: ast.expr, kind: Type | None = None) -> _Name:
+        """What an expression stands for; `kind`: the type that is wanted there."""
+        match node:
+            case ast.Set() | ast.Dict(keys=[]):
+                return _Value(self._braces(node, kind), kind)
+            case ast.Name(id=word):
+                return self._word(word)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+                number = _number(self._value(operand, kind))
+                return _Value(-number if isinstance(node.op, ast.USub) else number)
+            case ast.BinOp(left=left, right=right):
+                return _Value(_result(node.op, _number(self._value(left, kind)), _number(self._value(right, kind))))
+            case ast.Subscript(value=inner, slice=key):
+                whole = self._value(inner, kind)
+                return _part(whole, self._key(key, whole))
+            case ast.Attribute(value=inner, attr=name):
+                return _part(self._value(inner, kind), {"first": 0, "second": 1}.get(name, name))
+            case ast.Call(func=ast.Attribute(value=inner, attr=name), args=parts):
+                return self._member(self._value(inner, kind), name, parts)
+            case ast.Call(func=ast.Name(id=name), args=parts):
+                return self._called(name, parts, kind)
+        raise NotConvertible(f"not understood: {type(node).__name__}")
 
-
-@dataclass
-class _Expression:
-    """Reads one expression from its tokens."""
-
-    test: _Test
-    tokens: list[str]
-    at: int = 0
-
-    def _next(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def _take(self) -> str:
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def _inside(self) -> list[list[str]]:
-        """The parts between commas of the bracket that begins here, which is passed over."""
-        end = closing(self.tokens, self.at)
-        parts = split(self.tokens[self.at + 1 : end], ",")
-        self.at = end + 1
-        return parts
-
-    def sum(self, kind: Type | None) -> _Name:
-        found = self._product(kind)
-        while self._next() in ("+", "-"):
-            sign, other = self._take(), self._product(kind)
-            found = _Value(_number(found) + (_number(other) if sign == "+" else -_number(other)))
-        return found
-
-    def _product(self, kind: Type | None) -> _Name:
-        found = self._unary(kind)
-        while self._next() in ("*", "/"):
-            sign, a, b = self._take(), _number(found), _number(self._unary(kind))
-            found = _Value(a * b if sign == "*" else int(a / b) if isinstance(a, int) and isinstance(b, int) else a / b)
-        return found
-
-    def _unary(self, kind: Type | None) -> _Name:
-        if self._next() in ("-", "+"):
-            sign, number = self._take(), _number(self._unary(kind))
-            return _Value(-number if sign == "-" else number)
-        found = self._primary(kind)
-        while self._next() in (".", "["):
-            found = self._part(found)
-        return found
-
-    def _primary(self, kind: Type | None) -> _Name:
-        word = self._next()
-        if word == "{":
-            return _Value(self._braces(kind), kind)
-        self.at += 1
+    def _word(self, word: str) -> _Name:
+        """A literal, a variable or a constant."""
         if word[0] in "\"'" or word.startswith('u8"'):
             return _Value(text_of(word))
         if re.match(r"\.?\d", word):
             return _Value(number_of(word))
-        if word == self.test.declaration.function and self._next() == "(":
-            return self.test.call(self._inside())
-        if word in self.test.names:
-            return self.test.names[word]
-        if word in _CONSTANTS:
-            return _Value(_CONSTANTS[word])
-        return self._named(word, kind)
+        return self.names[word] if word in self.names else _Value(_CONSTANTS[word])
 
-    def _named(self, word: str, kind: Type | None) -> _Name:
-        """A function of the library, or a type with its constructor's arguments."""
-        plain = word.removeprefix("std::")
-        if self._next() == "(" and plain in ("make_pair", "make_tuple"):
-            kinds = kind.args if kind is not None and kind.kind == "tuple" else ()
-            parts = self._inside()
-            typed = zip(parts, kinds or [None] * len(parts), strict=True)
-            return _Value([self._data(part, arg) for part, arg in typed])
-        if self._next() == "(" and plain in _FUNCTIONS:
-            return _Value(_FUNCTIONS[plain](*(float(self._data(part, _FLOAT)) for part in self._inside())))
-        made = self.test._type([word])
-        if self._next() == "{":
-            return _Value(self._braces(made), made)
-        parts = self._inside()
+    def _called(self, name: str, parts: list[ast.expr], kind: Type | None) -> _Name:
+        """The function, one of the library, or a type with its constructor's arguments."""
+        plain = name.removeprefix("std::")
+        if name == self.declaration.function:
+            return self._call(parts)
+        if plain in ("make_pair", "make_tuple"):
+            known = kind is not None and kind.kind == "tuple"
+            return _Value(self._each(parts, kind.args if kind and known else [None] * len(parts)))
+        if plain in _FUNCTIONS:
+            return _Value(_FUNCTIONS[plain](*(float(self._data(part, _FLOAT)) for part in parts)))
+        if name == _BRACED:
+            assert isinstance(parts[0], ast.Name)
+            made = self._type([parts[0].id])
+            return _Value(self._braces(parts[1], made), made)
+        made = self._type([name])
         if made.kind in ("tuple", "struct"):
-            return _Value([self._data(part, arg) for part, arg in zip(parts, made.args, strict=True)], made)
+            return _Value(self._each(parts, made.args), made)
         if len(parts) != 1 or made.kind == "list":
             raise NotConvertible(f"constructor of a {made}")
         return _Value(self._data(parts[0], made), made)
 
-    def _data(self, tokens: list[str], kind: Type | None) -> Any:
-        found = self.test._expression(tokens, kind)
+    def _call(self, arguments: list[ast.expr]) -> _Place:
+        declared = self.declaration
+        if len(arguments) != len(declared.params):
+            raise NotConvertible(f"{len(arguments)} arguments")
+        pairs = list(zip(arguments, declared.params, strict=True))
+        call = _Call([self._fitted(part, param.type) for part, param in pairs])
+        self.calls.append(call)
+        for number, (part, param) in enumerate(pairs):
+            if param.mutable and isinstance(part, ast.Name):  # it may have changed
+                self.names[part.id] = _Place(call, (number,), param.type)
+        return _Place(call, ("result",), declared.result)
+
+    def _fitted(self, node: ast.expr, kind: Type) -> Any:
+        return fitted(self._data(node, kind), kind, "value")
+
+    def _data(self, node: ast.expr, kind: Type | None) -> Any:
+        found = self._value(node, kind)
         if isinstance(found, _Place):
-            raise NotConvertible("a result is part of a value")
+            raise NotConvertible("a result is part of a value, or compared with another")
         return found.data
 
-    def _braces(self, kind: Type | None) -> Any:
-        parts = self._inside()
-        if kind is None:
-            return [self._data(part, None) for part in parts]
-        if kind.kind in ("list", "set"):
-            return [self._data(part, kind.args[0]) for part in parts]
-        if kind.kind == "map":
-            pair = Type("tuple", kind.args)
-            return [self._data(part, pair) for part in parts]
-        if kind.kind in ("tuple", "struct"):
-            return [self._data(part, arg) for part, arg in zip(parts, kind.args, strict=True)]
-        raise NotConvertible(f"braces of a {kind}")
+    def _each(self, parts: list[ast.expr], kinds: Sequence[Type | None]) -> list[Any]:
+        return [self._data(part, kind) for part, kind in zip(parts, kinds, strict=True)]
 
-    def _part(self, whole: _Name) -> _Name:
-        """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or of a result."""
-        step: Any
-        if self._take() == "[":
-            self.at -= 1
-            (inner,) = self._inside()
-            step = self._key(inner, whole)
-        else:
-            name = self._take()
-            arguments = self._inside() if self._next() == "(" else None
-            if arguments is None:
-                step = {"first": 0, "second": 1}.get(name, name)
-            elif name in ("size", "length", "empty"):
-                step = _SIZE
-            elif name == "count" and arguments:  # says less than the value at the key, which has to be asserted too
-                step = (name, *(str(part) for part in arguments[0]))
-            else:
-                raise NotConvertible(f"member {name}")
-        if isinstance(whole, _Place):
-            kind = _BOOL if step == _SIZE and name == "empty" else _kind_of(whole.kind, step)
-            return _Place(whole.call, (*whole.path, step), kind)
-        if step == _SIZE:
-            return _Value(len(whole.data) if name != "empty" else not whole.data)
-        known = whole.kind
-        data = dict(map(tuple, whole.data)) if known is not None and known.kind == "map" else whole.data
-        return _Value(data[step], known and _kind_of(known, step))
+    def _braces(self, node: ast.expr, kind: Type | None) -> list[Any]:
+        parts = node.elts if isinstance(node, ast.Set) else []
+        if kind is not None and kind.kind in ("tuple", "struct"):
+            return self._each(parts, kind.args)
+        if kind is not None and kind.kind not in ("list", "set", "map"):
+            raise NotConvertible(f"braces of a {kind}")
+        member = kind and (Type("tuple", kind.args) if kind.kind == "map" else kind.args[0])
+        return self._each(parts, [member] * len(parts))
 
-    def _key(self, tokens: list[str], whole: _Name) -> Any:
-        kind = whole.kind.args[0] if whole.kind is not None and whole.kind.kind == "map" else _INTEGER
-        key = self._data(tokens, kind)
+    def _member(self, whole: _Name, name: str, parts: list[ast.expr]) -> _Name:
+        if name in ("size", "length", "empty"):
+            return _part(whole, _SIZE, name == "empty")
+        if name == "count" and parts:  # says less than the value at the key, which has to be asserted too
+            return _part(whole, (name, ast.dump(parts[0])))
+        raise NotConvertible(f"member {name}")
+
+    def _key(self, node: ast.expr, whole: _Name) -> Any:
+        key = self._data(node, whole.kind.args[0] if whole.kind is not None and whole.kind.kind == "map" else _INTEGER)
         return tuple(key) if isinstance(key, list) else key
+
+
+def parsed(tokens: Sequence[str]) -> ast.expr:
+    """The syntax tree of a C++ expression: names and literals are Names of their own text, braces are sets.
+
+    `type{…}` is a call of _BRACED with both. Raises NotConvertible.
+    """
+    words: list[str] = []  # names and literals, which Python's parser sees as _0, _1 …
+    source: list[str] = []
+    ends: set[int] = set()
+    for at, token in enumerate(tokens):
+        if _ATOM.match(token):
+            braced = tokens[at + 1 : at + 2] == ["{"]
+            if braced:
+                ends.add(closing(tokens, at + 1))
+            source.append(f"braced(_{len(words)}," if braced else f"_{len(words)}")
+            words.append(token)
+        else:
+            source.append(f"{token})" if at in ends else token)
+    try:
+        tree = ast.parse(" ".join(source), mode="eval").body
+    except SyntaxError as problem:
+        raise NotConvertible(f"expression not understood: {' '.join(tokens)[:80]}") from problem
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = _BRACED if node.id == "braced" else words[int(node.id[1:])]
+        elif isinstance(node, ast.Attribute):
+            node.attr = words[int(node.attr[1:])]
+    return tree
+
+
+def _result(operation: ast.operator, a: Any, b: Any) -> Any:
+    match operation:
+        case ast.Add():
+            return a + b
+        case ast.Sub():
+            return a - b
+        case ast.Mult():
+            return a * b
+        case ast.Div():
+            return int(a / b) if isinstance(a, int) and isinstance(b, int) else a / b
+    raise NotConvertible(f"not understood: {type(operation).__name__}")
+
+
+def _part(whole: _Name, step: Any, empty: bool = False) -> _Name:
+    """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or of a result."""
+    if isinstance(whole, _Place):
+        return _Place(whole.call, (*whole.path, step), _BOOL if empty else _kind_of(whole.kind, step))
+    if step == _SIZE:
+        return _Value(not whole.data if empty else len(whole.data))
+    known = whole.kind
+    data = dict(map(tuple, whole.data)) if known is not None and known.kind == "map" else whole.data
+    return _Value(data[step], known and _kind_of(known, step))
 
 
 def _tells_size(step: Any) -> bool:
@@ -442,3 +441,76 @@ def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Ty
         raise NotConvertible(f"assertions do not determine all of {'.'.join(map(str, path))}")
     parts = [_whole(facts, (*path, step), _kind_of(kind, step)) for step in steps]
     return dict(zip(kind.fields, parts, strict=True)) if kind.kind == "struct" else parts
+
+
+# C++ as tokens
+
+
+def tokens(source: str) -> list[str]:
+    """Tokens without comments and directives; a template and its arguments are one."""
+    merged: list[str] = []
+    depth = 0
+    for word in _TOKEN.findall(_COMMENT.sub(lambda match: match[1] or " ", source)):
+        if depth or (word == "<" and merged and _GENERIC.fullmatch(merged[-1])):
+            depth += {"<": 1, ">": -1}.get(word, 0)
+            merged[-1] += f" {word}" if WORD.match(word) and WORD.match(merged[-1][-1]) else word
+        else:
+            merged.append(word)
+    return merged
+
+
+def top_level(tokens: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """(what stands before a block or `;`, the block's tokens) of everything at namespace scope."""
+    head: list[str] = []
+    at = 0
+    while at < len(tokens):
+        if tokens[at] == "{" and "=" not in head:
+            end = closing(tokens, at)
+            yield head, list(tokens[at + 1 : end])
+            head, at = [], end
+        elif tokens[at] == ";":
+            yield head, []
+            head = []
+        else:
+            head.append(tokens[at])
+        at += 1
+
+
+def closing(tokens: Sequence[str], opened: int) -> int:
+    depth = 0
+    for at in range(opened, len(tokens)):
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(tokens[at], 0)
+        if not depth:
+            return at
+    raise NotConvertible("a bracket is never closed")
+
+
+def split(tokens: Sequence[str], mark: str) -> list[list[str]]:
+    """Parts between marks outside of brackets; none of nothing."""
+    parts: list[list[str]] = [[]]
+    depth = 0
+    for token in tokens:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token, 0)
+        if token == mark and not depth:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [part for part in parts if part]
+
+
+def text_of(token: str) -> str:
+    """A literal of a text or a character. C++'s escapes are Python's but for `?`."""
+    try:
+        text = ast.literal_eval(token.removeprefix("u8").replace("\\?", "?"))
+    except (SyntaxError, ValueError) as problem:
+        raise NotConvertible(f"literal {token[:40]}") from problem
+    return str(text)
+
+
+def number_of(token: str) -> int | float:
+    token = token.rstrip("uUlL").replace("'", "").lower()
+    if token[:2] in ("0x", "0b"):
+        return int(token, 0)
+    if token.isdecimal():
+        return int(token, 8) if len(token) > 1 and token[0] == "0" else int(token)
+    return float(token.rstrip("f"))

@@ -80,6 +80,17 @@ def read_case(given: Any, signature: Signature) -> TestCase:
     return TestCase(values, raises=name)
 
 
+def read_cases(given: Sequence[Any], signature: Signature) -> tuple[list[TestCase], list[str]]:
+    """Those of `given` that fit the signature, and what is wrong with each other one."""
+    cases, problems = [], []
+    for number, case in enumerate(given):
+        try:
+            cases.append(read_case(case, signature))
+        except CaseError as error:
+            problems.append(f"cases[{number}]: {error}")
+    return cases, problems
+
+
 # Renderings
 
 

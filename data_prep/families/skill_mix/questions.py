@@ -1,29 +1,48 @@
-"""A question, read from a record of our files or of the original's questions.json, and as a row.
+"""Questions from a file: our JSON lines, a finished pipeline's rows, or the original's questions.json as it is.
+
+- questions: {path: questions.json}                                           asked directly
+- questions: {path: sample/questions.jsonl, prompt: cot, split: held_out, held_out: 0.2}
+- questions: {path: questions.json, generations: training_data/cache/Llama3.1-8B-Instruct/core_N=50.json}
 
 A record names its fields as the original does (function_name, function_signature, function_docstring,
 problem_statement, gold_solution, unit_tests) or as our rows' meta does (function, signature, docstring, statement),
 with the gold in `gold_solution`, `solution` or `references`, and its tests as `unit_tests` (source text), `tests`
 (a suite, rewards/code/suites.py) or `cases` (data, skill_mix/cases.py). GoogleTest source becomes calls where it can
-(skill_mix/assertions.py).
+(skill_mix/assertions.py). A split that the file holds stays; questions without one are split by their skill pairs, a
+`held_out` share of which, and all questions that hold such a pair, are held out.
+
+With `generations` the rows are the samples of these questions that the original's generate_solutions.py wrote:
+{question id: {system, user, responses: [{raw_output, code}]}}, scored by it ({solution: {raw_output, code}, score}) or
+not. What is judged is raw_output: its `code` is the first fence, of a chain of thought often a part only.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from data_prep.core.step import Drop, Row
-from data_prep.errors import nearest
-from data_prep.families.skill_mix.assertions import cases
-from data_prep.families.skill_mix.cases import CaseError, read_case, suite
-from data_prep.families.skill_mix.cpp_text import NotConvertible
-from data_prep.families.skill_mix.prompts import Style, chat
+from pydantic import Field
+
+from data_prep.core.fingerprint import file_hash
+from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.errors import DataError, nearest
+from data_prep.families.skill_mix.assertions import NotConvertible, cases
+from data_prep.families.skill_mix.cases import read_cases, suite
 from data_prep.families.skill_mix.signatures import Language, SignatureError, read
+from data_prep.families.skill_mix.skills import held_out_pairs, is_held_out, pairs_of
+from data_prep.inference import prompts
+from data_prep.sources.files import read_json, read_records
+from data_prep.sources.messages import Unfit
 from rewards.code.cpp.declaration import DeclarationError, read_declaration
 from rewards.code.suites import read as read_suite
 from rewards.errors import RewardError
+
+Style = Literal["direct", "cot"]
+Named = tuple[str, dict[str, Any]]
 
 SOURCE = "skill_mix"
 LANGUAGES: Mapping[str, Language] = {
@@ -38,6 +57,15 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "statement": ("problem_statement", "statement"),
     "gold": ("gold_solution", "solution"),
 }
+WORDS: Mapping[Language, Mapping[str, str]] = {  # in prompts
+    "python": {"language": "Python", "fence": "python", "include": "import"},
+    "cpp": {"language": "C++17", "fence": "cpp", "include": "#include"},
+}
+
+
+def render(name: str, language: Language, **values: Any) -> str:
+    """The prompt of that name in templates/prompts/skill_mix."""
+    return prompts.render(f"skill_mix/{name}", **WORDS[language], **values)
 
 
 @dataclass(frozen=True)
@@ -56,10 +84,14 @@ class Question:
     split: str = ""
 
     def as_row(self, style: Style) -> Row:
-        """The row that asks it in that style."""
+        """The row that asks it: how to answer as the system's message, the question itself as the user's."""
+        asked = {"statement": self.statement, "signature": self.signature, "docstring": self.docstring}
         return {
             "id": self.id,
-            "prompt": chat(style, self.language, self.statement, self.signature, self.docstring),
+            "prompt": [
+                {"role": "system", "content": render(style, self.language)},
+                {"role": "user", "content": render("question", self.language, **asked)},
+            ],
             "references": [self.gold],
             "tests": self.tests,
             "source": SOURCE,
@@ -76,77 +108,158 @@ class Question:
         }
 
 
-def read_question(record: Mapping[str, Any], name: str, language: str = "cpp") -> Question | Drop:
-    """The question of a record called `name`; `language` holds where the record does not say one."""
+class QuestionsParams(Params):
+    """Which file, how its questions are asked, and which of them."""
+
+    path: str = Field(min_length=1)  # .json or .jsonl
+    prompt: Style = "direct"
+    split: Literal["train", "held_out", "all"] = "all"
+    held_out: float = Field(0.1, ge=0, le=0.9)  # share of skill pairs, for questions without a split of their own
+    seed: int = 0
+    generations: str | None = None  # a file of the original's samples
+
+
+class Questions(Step):
+    """Source of question rows, or of samples; a record at fault is a drop that names its id and field."""
+
+    kind = "questions"
+    scope = "source"
+    unkeyed: ClassVar[tuple[str, ...]] = ("path", "generations")  # their content is in the fingerprint
+    growth = 4.0
+    Params = QuestionsParams
+    params: QuestionsParams
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The files and the prompts by content. Raises DataError when a file is missing."""
+        for name, path in self._files(base).items():
+            if not path.is_file():
+                raise DataError(f"no file {path}: `{name}` names a file of questions or of their samples")
+        files = {name: [file_hash(path), path.suffix] for name, path in self._files(base).items()}
+        return {"files": files, "prompts": prompts.content_hash("skill_mix")}
+
+    def reads(self, base: Path) -> str:
+        """The files."""
+        return ", ".join(map(str, self._files(base).values()))
+
+    def source_bytes(self, base: Path) -> int:
+        """Their size."""
+        return sum(path.stat().st_size for path in self._files(base).values())
+
+    def _files(self, base: Path) -> dict[str, Path]:
+        given = {"path": self.params.path, "generations": self.params.generations}
+        return {name: base / file for name, file in given.items() if file}
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Rows in the file's order."""
+        files = self._files(ctx.base)
+        questions = self._rows(files["path"])
+        return samples(questions, files["generations"]) if "generations" in files else questions
+
+    def _rows(self, path: Path) -> Iterator[Row | Drop]:
+        p = self.params
+        found = [one if isinstance(one, Drop) else read_question(one[1], one[0]) for one in read_named(path)]
+        unsplit = [one for one in found if isinstance(one, Question) and not one.split]
+        held = held_out_pairs((pair for one in unsplit for pair in pairs_of(one.skills)), p.held_out, p.seed)
+        seen: set[str] = set()
+        for one in found:
+            if isinstance(one, Drop):
+                yield one
+            elif one.id in seen:
+                yield Drop("duplicate id", one.id, f"question {one.id} stands in the file twice", bad=True)
+            else:
+                seen.add(one.id)
+                split = one.split or ("held_out" if is_held_out(one.skills, held) else "train")
+                wanted = p.split in ("all", split)
+                yield replace(one, split=split).as_row(p.prompt) if wanted else Drop("another split", one.id, split)
+
+
+def read_named(path: Path) -> Iterator[Named | Drop]:
+    """Records with their names: an object's keys, or else each record's id or number. Raises DataError."""
+    if path.suffix not in (".json", ".jsonl"):
+        raise DataError(f"{path}: questions are read from .json and .jsonl, not {path.suffix or 'this'!r}")
+    if path.suffix == ".json" and (keyed := _keyed(path)) is not None:
+        for key, value in keyed.items():
+            wrong = Drop("not an object", key, f"question {key}: a JSON {type(value).__name__}", bad=True)
+            yield (key, value) if isinstance(value, dict) else wrong
+        return
+    for number, record in enumerate(read_records(path), 1):
+        yield (record if isinstance(record, Drop) else (str(record.get("id") or record.get("qid") or number), record))
+
+
+def _keyed(path: Path) -> dict[str, Any] | None:
+    """The questions of one object by their names, as the original writes them; None for any other file."""
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None  # JSON lines, which are common under this name, or what `read_records` says is wrong
+    return value if isinstance(value, dict) and not {"function_name", "meta"} & value.keys() else None
+
+
+def read_question(record: Mapping[str, Any], name: str) -> Question | Drop:
+    """The question of a record called `name`; C++ where the record does not say a language."""
     flat = {**record, **meta} if isinstance(meta := record.get("meta"), dict) else dict(record)
     if flat.get("verification_status") is False and not flat.get("unit_tests"):
         return Drop("unverified", name, "the original's own verification_status is false, and there are no tests")
-    given = str(flat.get("language") or language)
-    if given.lower() not in LANGUAGES:
-        return Drop("unknown language", name, f"{given!r}{nearest(given.lower(), LANGUAGES)}", bad=True)
+    try:
+        return _question(flat, name)
+    except Unfit as unfit:
+        return Drop(unfit.reason, name, f"question {name}: {unfit.detail}", bad=True)
+
+
+def _question(flat: Mapping[str, Any], name: str) -> Question:
+    """Raises Unfit."""
+    given = str(flat.get("language") or "cpp").lower()
+    if given not in LANGUAGES:
+        raise Unfit("unknown language", f"{given!r}{nearest(given, LANGUAGES)}")
     found: dict[str, str] = {}
     for field, names in NAMES.items():
-        value = _gold(flat) if field == "gold" else next((flat[one] for one in names if flat.get(one)), None)
+        value = next((flat[one] for one in names if flat.get(one)), None)
+        if field == "gold" and value is None and isinstance(references := flat.get("references"), list):
+            value = next(iter(references), None) or None
         if value is None:
-            return Drop(f"missing {names[0]}", name, f"question {name}: no {' or '.join(names)}", bad=True)
+            raise Unfit(f"missing {names[0]}", f"no {' or '.join(names)}")
         if not isinstance(value, str) or not value.strip():
-            return Drop(f"{names[0]} is not a text", name, f"question {name}: {type(value).__name__}", bad=True)
+            raise Unfit(f"{names[0]} is not a text", type(value).__name__)
         found[field] = value
-    skills = _skills(flat.get("skills"))
-    if not skills:
-        return Drop("missing skills", name, f"question {name}: a list of names, or names with commas between", bad=True)
-    tests = _tests(flat, LANGUAGES[given.lower()], found)
-    if not tests:
-        return Drop("missing unit_tests", name, f"question {name}: no unit_tests, tests or cases", bad=True)
-    if isinstance(tests, str):
-        return Drop("unusable tests", name, f"question {name}: {tests}", bad=True)
+    skills = flat.get("skills")
+    skills = skills.split(",") if isinstance(skills, str) else skills
+    if (
+        not isinstance(skills, list)
+        or not all(isinstance(one, str) for one in skills)
+        or not any(map(str.strip, skills))
+    ):
+        raise Unfit("missing skills", "a list of names, or names with commas between")
     split = flat.get("split")
     return Question(
         id=name,
-        language=LANGUAGES[given.lower()],
-        skills=skills,
-        tests=tests,
+        language=LANGUAGES[given],
+        skills=tuple(one.strip() for one in skills if one.strip()),
+        tests=_tests(flat, LANGUAGES[given], found),
         split=split if split in ("train", "held_out") else "",
         **found,
     )
 
 
-def _gold(flat: Mapping[str, Any]) -> Any:
-    references = flat.get("references")
-    first = references[0] if isinstance(references, list) and references else None
-    return next((one for one in (flat.get("gold_solution"), flat.get("solution"), first) if one), None)
-
-
-def _skills(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str):
-        given = given.split(",")
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        return ()
-    return tuple(one.strip() for one in given if one.strip())
-
-
-def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]) -> dict[str, Any] | str:
-    """A suite, empty where there are no tests, or what is wrong with them."""
-    if (tests := flat.get("tests")) is None and (source := flat.get("unit_tests")):
+def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]) -> dict[str, Any]:
+    """A suite. Raises Unfit."""
+    tests = flat.get("tests")
+    if tests is None and (source := flat.get("unit_tests")):
         if not isinstance(source, str):
-            return f"unit_tests are {type(source).__name__}, not a text"
+            raise Unfit("unusable tests", f"unit_tests are {type(source).__name__}, not a text")
         kind = "gtest" if language == "cpp" else "asserts"
         tests = {"kind": kind, "language": language, "source": source}
         tests = (_calls(source, found) if language == "cpp" else None) or tests
     if tests is None and flat.get("cases"):
-        made = _from_cases(flat["cases"], language, found)
-        if isinstance(made, str):
-            return made
-        tests = made
+        tests = _from_cases(flat["cases"], language, found)
     if tests is None:
-        return {}
+        raise Unfit("missing unit_tests", "no unit_tests, tests or cases")
     try:
-        suite_ = read_suite(tests)
+        given = read_suite(tests).language
     except RewardError as problem:
-        return str(problem)
-    if suite_.language != language:
-        return f"the tests are {suite_.language}'s, and the question's language is {language}"
-    return tests if isinstance(tests, dict) else "tests are not an object"
+        raise Unfit("unusable tests", str(problem)) from None
+    if given != language:
+        raise Unfit("unusable tests", f"the tests are {given}'s, and the question's language is {language}")
+    return dict(tests)
 
 
 def _calls(source: str, found: Mapping[str, str]) -> dict[str, Any] | None:
@@ -169,17 +282,54 @@ def _calls(source: str, found: Mapping[str, str]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _from_cases(given: Any, language: Language, found: Mapping[str, str]) -> dict[str, Any] | str:
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return "cases are not a list"
+def _from_cases(given: Any, language: Language, found: Mapping[str, str]) -> dict[str, Any]:
+    """Raises Unfit."""
+    if not isinstance(given, list):
+        raise Unfit("unusable tests", "cases are not a list")
     try:
         signature = read(found["signature"], language)
     except SignatureError as error:
-        return f"function_signature: {error}"
-    read_cases = []
-    for number, case in enumerate(given):
-        try:
-            read_cases.append(read_case(case, signature))
-        except CaseError as error:
-            return f"cases[{number}]: {error}"
-    return suite(found["function"], signature, read_cases, language)
+        raise Unfit("unusable tests", f"function_signature: {error}") from None
+    made, problems = read_cases(given, signature)
+    if problems:
+        raise Unfit("unusable tests", problems[0])
+    return suite(found["function"], signature, made, language)
+
+
+def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]:
+    """The samples of a file of the original's, in its order, as rows of their questions. Raises DataError."""
+    given = read_json(path)
+    if not isinstance(given, dict):
+        shape = "{question id: {system, user, responses: [{raw_output, code}]}}"
+        raise DataError(f"{path}: a JSON {type(given).__name__}, not {shape}; rows of samples are .jsonl")
+    known: dict[str, Row] = {}
+    for row in questions:
+        if isinstance(row, Drop):
+            yield row
+        else:
+            known[row["id"]] = row
+    for name, answered in given.items():
+        if name not in known:
+            detail = f"{name!r} is in the generations and not in the questions{nearest(name, known)}"
+            yield Drop("no such question", name, detail[:300], bad=True)
+        elif not isinstance(answered, dict) or not isinstance(answered.get("responses"), list):
+            yield Drop("no responses", name, f"{path.name}: {name!r} has no list `responses`", bad=True)
+        else:
+            yield from _samples(known[name], answered)
+    if silent := [name for name in known if name not in given]:
+        yield Drop("questions without responses", "", f"{len(silent):,}: {', '.join(silent)}"[:200])
+
+
+def _samples(question: Row, answered: Mapping[str, Any]) -> Iterator[Row | Drop]:
+    roles = [role for role in ("system", "user") if isinstance(answered.get(role), str)]
+    prompt = [{"role": role, "content": answered[role]} for role in roles] if "user" in roles else question["prompt"]
+    for number, response in enumerate(answered["responses"]):
+        name = f"{question['id']}/{number}"
+        scored = response.get("solution") if isinstance(response, dict) else None
+        given = scored if isinstance(scored, dict) else response
+        text = given.get("raw_output") if isinstance(given, dict) else None
+        if not isinstance(text, str):
+            yield Drop("no raw_output", name, f"responses[{number}] of {question['id']!r} has no text", bad=True)
+            continue
+        meta = {**question["meta"], "prompt_id": question["id"], "sample": number}
+        yield {**question, "id": name, "prompt": prompt, "completion": text, "meta": meta}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from data_prep.families.skill_mix.cases import CaseError, TestCase, read_case
+from data_prep.families.skill_mix.cases import TestCase, read_cases
 from data_prep.families.skill_mix.signatures import Language, Signature, SignatureError, read
 from data_prep.inference.api.objects import FENCE, NoObject, found_object
 
@@ -117,21 +117,13 @@ def read_critique(text: str) -> Critique:
     return found
 
 
-def read_cases(text: str, signature: Signature, least: int) -> list[TestCase]:
+def read_test_cases(text: str, signature: Signature, least: int) -> list[TestCase]:
     """Cases that fit the signature, no two with the same arguments. Raises ReplyError."""
-    cases: list[TestCase] = []
-    problems: list[str] = []
-    seen: set[str] = set()
-    for number, given in enumerate(_checked(_Cases, text).cases):
-        try:
-            case = read_case(given, signature)
-        except CaseError as error:
-            problems.append(f"cases[{number}]: {error}")
-            continue
-        key = json.dumps(case.args)
-        if key not in seen:
-            cases.append(case)
-        seen.add(key)
+    given, problems = read_cases(_checked(_Cases, text).cases, signature)
+    first: dict[str, TestCase] = {}
+    for case in given:
+        first.setdefault(json.dumps(case.args), case)
+    cases = list(first.values())
     if len(cases) < least:
         problems.append(f"cases: {len(cases)} usable ones with arguments of their own; at least {least} are needed")
     if problems:

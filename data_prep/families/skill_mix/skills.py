@@ -1,7 +1,12 @@
-"""Skills, tuples of them, and which tuples are held out.
+"""Skills, tuples of them to ask questions about, and which tuples are held out.
+
+- skill_tuples: {skills: skills/cpp.txt, k: [1, 2], per_tuple: 5, language: cpp, seed: 1}
+- skill_tuples: {skills: [a.txt, b.txt], exclusions: not_together.json, k: [3], n: 100, held_out: 0.1}
 
 A skills file has one skill a line, `name | description`; `#` starts a comment line. Exclusions are JSON,
-`{"skill": ["skills that it is not paired with"]}`.
+`{"skill": ["skills that it is not paired with"]}`. A row has an id and, in meta, k, skills, descriptions, language,
+split and questions (how many `synthesize` makes of it). `held_out` is a share of the skill pairs; a tuple that holds
+such a pair is held out too, so of larger tuples it is a larger share. Tuples of one skill are all for training.
 """
 
 from __future__ import annotations
@@ -9,71 +14,122 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+
+from data_prep.core.fingerprint import file_hash
+from data_prep.core.step import Context, Output, Params, Row, Step
+from data_prep.core.validation import ONE_OR_MORE
 from data_prep.errors import DataError, explain, nearest
+from data_prep.families.skill_mix.signatures import Language
 from data_prep.sources.files import read_json
 
 Pair = tuple[str, str]
 SkillTuple = tuple[str, ...]
 
-MOST_DENSE = 1_000_000  # tuples that may be listed; more must be drawn
-FAULTS_SHOWN = 5
+MOST_TUPLES = 1_000_000  # that are listed
+_EXCLUSIONS = TypeAdapter(dict[str, list[str]])
 
 
-@dataclass(frozen=True)
-class Skill:
-    """name: as questions carry it. description: one sentence, shown to the model that writes questions."""
+class SkillTuplesParams(Params):
+    """Which skills, how many of them together, and how many questions about each tuple."""
 
-    name: str
-    description: str
+    skills: Annotated[tuple[str, ...], ONE_OR_MORE] = Field(min_length=1)  # files
+    exclusions: str | None = None  # a JSON file
+    language: Language
+    k: Annotated[tuple[PositiveInt, ...], ONE_OR_MORE] = Field((1, 2), min_length=1)
+    n: PositiveInt | dict[int, PositiveInt] | None = None  # tuples of each k, or by k; all of them where absent
+    per_tuple: int = Field(1, ge=1)  # questions
+    held_out: float = Field(0.0, ge=0, le=0.9)  # share of skill pairs kept for evaluation
+    seed: int = 0
 
 
-def read_skills(paths: Sequence[Path]) -> list[Skill]:
-    """Skills of one or more files, sorted by name. Raises DataError that names each line at fault."""
-    found: dict[str, tuple[Skill, str]] = {}
-    faults: list[str] = []
+class SkillTuples(Step):
+    """Source of one row per tuple."""
+
+    kind = "skill_tuples"
+    scope = "source"
+    unkeyed: ClassVar[tuple[str, ...]] = ("skills", "exclusions")  # their content is in the fingerprint
+    Params = SkillTuplesParams
+    params: SkillTuplesParams
+
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """The files by content. Raises DataError for what is wrong in them, before anything runs."""
+        self._read(base)
+        given = self.params.exclusions
+        return {
+            "skills": [file_hash(path) for path in self._files(base)],
+            "exclusions": file_hash(base / given) if given else None,
+        }
+
+    def reads(self, base: Path) -> str:
+        """The skills files, by name."""
+        return ", ".join(map(str, self._files(base)))
+
+    def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
+        """Tuples by size, in alphabetical order."""
+        p = self.params
+        described, excluded = self._read(ctx.base)
+        kept = held_out_pairs((pair for pair in pairs_of(described) if pair not in excluded), p.held_out, p.seed)
+        for k in sorted(set(p.k)):
+            n = p.n.get(k) if isinstance(p.n, dict) else p.n
+            for one in tuples(list(described), k, excluded, n, p.seed):
+                yield self._row(one, described, "held_out" if is_held_out(one, kept) else "train")
+
+    def _row(self, one: SkillTuple, described: dict[str, str], split: str) -> Row:
+        p = self.params
+        meta = {
+            "k": len(one),
+            "skills": list(one),
+            "descriptions": [described[name] for name in one],
+            "language": p.language,
+            "split": split,
+            "questions": p.per_tuple,
+        }
+        return {"id": f"{p.language}/{'+'.join(one).replace(' ', '_')}", "source": "skill_mix", "meta": meta}
+
+    def _read(self, base: Path) -> tuple[dict[str, str], frozenset[Pair]]:
+        skills = read_skills(list(self._files(base)))
+        if max(self.params.k) > len(skills):
+            raise DataError(f"{self.reads(base)}: {len(skills)} skills, fewer than the {max(self.params.k)} of k")
+        given = self.params.exclusions
+        return skills, read_exclusions(base / given, skills) if given else frozenset()
+
+    def _files(self, base: Path) -> Iterator[Path]:
+        return (base / name for name in self.params.skills)
+
+
+def read_skills(paths: Sequence[Path]) -> dict[str, str]:
+    """Names of one or more files, in alphabetical order, with their descriptions. Raises DataError naming the line."""
+    described: dict[str, str] = {}
+    places: dict[str, str] = {}  # of names without case and spacing: two that differ in these would be one in ids
     for path in paths:
         for number, line in enumerate(_text(path).splitlines(), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
-            where = f"{path}:{number}"
-            skill, fault = _skill(line)
-            earlier = found.get(_folded(skill.name))
-            if earlier and not fault:
-                fault = f"{skill.name!r} stands in {earlier[1]} already; remove one of them"
-            if fault:
-                faults.append(f"{where}: {fault}")
-            else:
-                found[_folded(skill.name)] = skill, where
-    if faults:
-        more = [f"… and {len(faults) - FAULTS_SHOWN} more such lines"] if len(faults) > FAULTS_SHOWN else []
-        raise DataError("\n".join([*faults[:FAULTS_SHOWN], *more]))
-    if not found:
+            name, _, description = (part.strip() for part in line.partition("|"))
+            folded = name.casefold().replace(" ", "_").replace("-", "_")
+            if fault := _fault(name, description, places.get(folded)):
+                raise DataError(f"{path}:{number}: {fault}")
+            described[name], places[folded] = description, f"{path}:{number}"
+    if not described:
         raise DataError(f"{', '.join(map(str, paths))}: no skill in it; write one a line: `name | description`")
-    return sorted((skill for skill, _ in found.values()), key=lambda skill: skill.name)
+    return dict(sorted(described.items()))
 
 
-def _skill(line: str) -> tuple[Skill, str]:
-    """The skill of a line, and what is wrong with it."""
-    name, _, description = (part.strip() for part in line.partition("|"))
-    skill = Skill(name, description)
+def _fault(name: str, description: str, earlier: str | None) -> str:
+    """What is wrong with a line of a skills file, "" if nothing is."""
     if not name:
-        return skill, "no name before the |; write `name | description`"
+        return "no name before the |; write `name | description`"
     if "," in name or "+" in name:
-        return skill, f"{name!r} has a comma or a plus, which separate the skills of a question; rename it"
+        return f"{name!r} has a comma or a plus, which separate the skills of a question; rename it"
     if not description:
-        return skill, f"{name!r} has no description; write `{name} | what a question about it asks for`"
-    return skill, ""
-
-
-def _folded(name: str) -> str:
-    """A name as it is compared: two that differ in case or spacing would be one in questions' ids."""
-    return name.casefold().replace(" ", "_").replace("-", "_")
+        return f"{name!r} has no description; write `{name} | what a question about it asks for`"
+    return f"{name!r} stands in {earlier} already; remove one of them" if earlier else ""
 
 
 def _text(path: Path) -> str:
@@ -88,50 +144,30 @@ def _text(path: Path) -> str:
 def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
     """Pairs of skills that no tuple holds, each in sorted order. Raises DataError for an unknown name."""
     known = set(names)
-    given = read_json(path)
-    if not isinstance(given, dict):
-        raise DataError(f'{path}: expected {{"skill": ["skill", …]}}, found a JSON {type(given).__name__}')
-    pairs = set()
+    try:
+        given = _EXCLUSIONS.validate_python(read_json(path), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ": ".join(map(str, (path, *first["loc"])))
+        raise DataError(f'{where}: {first["msg"]}; write {{"skill": ["skill", …]}}') from error
     for name, others in given.items():
-        if not isinstance(others, list) or not all(isinstance(one, str) for one in others):
-            raise DataError(f"{path}: {name}: expected a list of skills, found {str(others)[:60]}")
         for one in (name, *others):
             if one not in known:
                 raise DataError(f"{path}: {name}: no skill {one!r} in the skills files{nearest(one, known)}")
         if name in others:
             raise DataError(f"{path}: {name} excludes itself; leave the skill out of the skills file instead")
-        pairs |= {_pair(name, other) for other in others}
-    return frozenset(pairs)
+    return frozenset(pair for name, others in given.items() for other in others for pair in pairs_of((name, other)))
 
 
 def tuples(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int | None, seed: int) -> list[SkillTuple]:
     """Tuples of `k` distinct skills in sorted order, without excluded pairs: all, or `n` that the seed draws.
 
-    Raises DataError when there are too many to list and no `n`.
+    Raises DataError where there are too many to list.
     """
-    names = sorted(names)
-    total = math.comb(len(names), k)
-    if total > MOST_DENSE:
-        if n is None:
-            raise DataError(f"{total:,} tuples of {k} out of {len(names)} skills: give `n`, so many to draw")
-        return sorted(_drawn(names, k, excluded, n, seed))
-    fitting = [one for one in combinations(names, k) if not excluded.intersection(combinations(one, 2))]
-    if n is not None and n < len(fitting):
-        fitting = sorted(sorted(fitting, key=lambda one: _rank(f"draw:{seed}", one))[:n])
-    return fitting
-
-
-def _drawn(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int, seed: int) -> set[SkillTuple]:
-    """`n` tuples out of too many to list; fewer where exclusions leave hardly any."""
-    rng = random.Random(f"{seed}:{k}")  # noqa: S311 - no secret depends on it
-    found: set[SkillTuple] = set()
-    for _ in range(100 * n):
-        if len(found) == n:
-            break
-        one = tuple(sorted(rng.sample(names, k)))
-        if not excluded.intersection(combinations(one, 2)):
-            found.add(one)
-    return found
+    if (total := math.comb(len(names), k)) > MOST_TUPLES:
+        raise DataError(f"{total:,} tuples of {k} out of {len(names)} skills, more than {MOST_TUPLES:,}: lower k")
+    fitting = [one for one in combinations(sorted(names), k) if not is_held_out(one, excluded)]
+    return fitting if n is None else sorted(sorted(fitting, key=lambda one: _rank(f"draw:{seed}", one))[:n])
 
 
 def held_out_pairs(pairs: Iterable[Pair], share: float, seed: int) -> frozenset[Pair]:
@@ -141,22 +177,13 @@ def held_out_pairs(pairs: Iterable[Pair], share: float, seed: int) -> frozenset[
 
 
 def is_held_out(skills: SkillTuple, pairs: frozenset[Pair]) -> bool:
-    """Whether a tuple holds a held-out pair: it is then never trained on, however large it is."""
-    return any(pair in pairs for pair in pairs_of(skills))
+    """Whether a tuple holds one of these pairs: of held-out ones it is never trained on, however large it is."""
+    return not pairs.isdisjoint(pairs_of(skills))
 
 
-def pairs_of(skills: Sequence[str]) -> Iterator[Pair]:
-    """Each two of a tuple's skills, in sorted order."""
+def pairs_of(skills: Iterable[str]) -> Iterator[Pair]:
+    """Each two of some skills, in sorted order."""
     return combinations(sorted(skills), 2)
-
-
-def by_size(wanted: int | Mapping[int, int] | None, k: int) -> int | None:
-    """How many tuples of `k` are wanted, None for all: one number for every size, or a number for each."""
-    return wanted.get(k) if isinstance(wanted, Mapping) else wanted
-
-
-def _pair(a: str, b: str) -> Pair:
-    return (a, b) if a < b else (b, a)
 
 
 def _rank(salt: str, skills: SkillTuple) -> str:

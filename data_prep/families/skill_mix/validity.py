@@ -1,27 +1,33 @@
-"""Whether a question is valid, found out by running it in the rewards' sandbox.
+"""Keeps the questions that are valid when run in the rewards' sandbox.
+
+- verify_questions
+- verify_questions: {least_tests: 5, runs: 3, test_cpu_s: 1.0, mutants: 3, killed: 2, workers: 2}
 
 Valid is: the gold passes all tests, every time; no test takes long; an empty solution and a stub of the right
 signature fail; and at least two of three mutants of the gold fail. Times are CPU time, so that a busy machine
-changes no verdict.
+changes no verdict. What is refused is a drop with its reason (`gold fails its tests`, `flaky test`, `mutants survive`
+…) and what showed it; what was found goes into `meta.verified`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.core.step import Drop, Params, Row
+import rewards
+from data_prep.core.step import Apply, Context, Drop, Params, Row, Step
+from data_prep.errors import reward_errors
 from data_prep.families.skill_mix.mutants import mutants, stub
-from data_prep.families.skill_mix.signatures import Language
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded, Tested
 from rewards.code.suites import Suite, read
-from rewards.sandbox import Sandbox
+from rewards.sandbox import Sandbox, shared
 
 MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile
 LEAST_CPU_S = 0.25  # for a mutant's test: programs need some to start
@@ -46,150 +52,148 @@ class Demands(Params):
         return self
 
 
-@dataclass
-class Verdict:
-    """refusal: why the question is not valid, "" if it is. evidence: what showed it. report: what was found.
+class VerifyQuestions(Step):
+    """Questions to valid questions."""
 
-    times: CPU seconds, which differ from run to run and have no place in a row.
-    """
+    kind = "verify_questions"
+    needs: ClassVar[tuple[str, ...]] = ("references", "tests")
+    unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
+    shard_rows = 8  # one takes seconds, and a kill costs the shards in flight
+    Params = Demands
+    params: Demands
 
-    refusal: str = ""
-    evidence: str = ""
-    report: dict[str, Any] = field(default_factory=dict)
-    times: dict[str, float] = field(default_factory=dict)
-    broken: bool = False  # the sandbox could not say
+    def processes(self) -> int | None:
+        """As many as asked for, by default any number."""
+        return self.params.workers
 
-    def refuse(self, why: str, evidence: str) -> Verdict:
-        self.refusal, self.evidence = why, evidence
-        return self
+    def fingerprint(self, base: Path) -> dict[str, Any]:
+        """All code of the rewards: what runs the programs is theirs."""
+        return {"rewards": rewards.code_hash()}
+
+    @contextmanager
+    def open(self, ctx: Context) -> Iterator[Apply]:
+        """See that programs can be run here (isolation, a compiler), once for all shards. Raises DataError."""
+        with reward_errors():
+            shared()
+        yield lambda rows, shard: [self._judged(row) for row in rows]
+
+    def _judged(self, row: Row) -> Row | Drop:
+        row_id = str(row["id"])
+        try:
+            suite = read(row["tests"])
+        except rewards.RewardError as problem:
+            return Drop("unusable tests", row_id, str(problem), bad=True)
+        try:
+            with reward_errors():
+                report = _Trial(row, suite, self.params, shared()).report()
+        except Refused as refused:
+            return Drop(refused.reason, row_id, refused.evidence[:500], bad=refused.reason == NOT_VERIFIED)
+        return {**row, "meta": {**row.get("meta", {}), "verified": report}}
 
 
-def verify(row: Row, demands: Demands, engine: Sandbox) -> Verdict:
-    """The verdict on a question's row. Raises RewardError where this machine cannot run its language."""
-    return _Trial(row, demands, engine).verdict()
+NOT_VERIFIED = "not verified"  # the sandbox could not say
+
+
+class Refused(Exception):
+    """Why a question is not valid, and what showed it."""
+
+    def __init__(self, reason: str, evidence: str) -> None:
+        super().__init__(f"{reason}: {evidence}")
+        self.reason, self.evidence = reason, evidence
 
 
 class _Trial:
-    """One question under its demands; the verdict grows as it goes."""
+    """One question under its demands. Raises RewardError where this machine cannot run its language."""
 
-    def __init__(self, row: Row, demands: Demands, engine: Sandbox) -> None:
-        self._row, self._demands, self._engine = row, demands, engine
+    def __init__(self, row: Row, suite: Suite, demands: Demands, engine: Sandbox) -> None:
+        self._row, self._suite, self._demands, self._engine = row, suite, demands, engine
         self._gold: str = row["references"][0]
-        self._suite: Suite = read(row["tests"])
-        self._language: Language = self._suite.language
-        self._found = Verdict()
+        self._longest = max(2 * demands.test_cpu_s, 2 * LEAST_CPU_S)  # CPU seconds after which a test never ends
 
-    def verdict(self) -> Verdict:
-        """Each trial in turn, until one refuses."""
-        for trial in (self._of_gold, self._of_empty, self._of_stub, self._of_mutants):
-            trial()
-            if self._found.refusal or self._found.broken:
-                break
-        return self._found
+    def report(self) -> dict[str, Any]:
+        """What was found of a valid question. Raises Refused."""
+        tests, slowest = self._of_gold()
+        # Most tests of what is no gold that need more CPU seconds than this never end.
+        short = min(max(LEAST_CPU_S, SLOWER * slowest), self._longest)
+        if not (empty := self._run("", short)).failure and passed(empty):
+            raise Refused("an empty solution passes", f"{len(empty.tests)} of {len(empty.tests)} tests")
+        own_main = self._suite.kind == "gtest" and re.search(r"\bint\s+main\s*\(", self._suite.source)
+        return {
+            "tests": tests,
+            "gold_runs": self._demands.runs,
+            **({"own_main": True} if own_main else {}),
+            "stub": self._of_stub(short),
+            "mutants": self._of_mutants(short),
+            "test_cpu_s_below": self._demands.test_cpu_s,
+        }
 
     def _run(self, code: str, cpu_s: float, stop_early: bool = False, most_timeouts: int = 0) -> Graded:
         memory_mb = self._demands.memory_mb
         terms = Terms(cpu_s=cpu_s, memory_mb=memory_mb, stop_early=stop_early, most_timeouts=most_timeouts)
         graded = grade_program(code, self._suite, terms, self._engine)
         if graded.failure and not graded.failure.startswith("the tests:"):
-            self._found.broken = True
-            self._found.refuse("not verified", graded.failure)
+            raise Refused(NOT_VERIFIED, graded.failure)
         return graded
 
-    def _of_gold(self) -> None:
-        d, found = self._demands, self._found
+    def _of_gold(self) -> tuple[int, float]:
+        """How many tests there are, and the CPU seconds of the slowest."""
+        demands = self._demands
         runs: list[Graded] = []
-        for _ in range(d.runs):
-            graded = self._run(self._gold, self._longest(), most_timeouts=1)
-            if found.broken:
-                return
+        for _ in range(demands.runs):
+            graded = self._run(self._gold, self._longest, most_timeouts=1)
             if graded.failure:
-                found.refuse("tests do not compile", graded.failure.removeprefix("the tests: "))
-                return
+                raise Refused("tests do not compile", graded.failure.removeprefix("the tests: "))
             if graded.compile_error is not None:
-                found.refuse("gold does not compile", graded.compile_error)
-                return
+                raise Refused("gold does not compile", graded.compile_error)
             runs.append(graded)
             if any(test.status == "timeout" for test in graded.tests):
                 break  # once more would cost as much and tell nothing new
         tests = runs[0].tests
         if len({tuple(test.status == "passed" for test in run.tests) for run in runs}) > 1:
-            found.refuse("flaky test", _differing([run.tests for run in runs]))
-        elif not passed(runs[0]):
-            found.refuse("gold fails its tests", _failed(tests))
-        elif len(tests) < d.least_tests:
-            found.refuse("too few tests", f"{len(tests)}, and at least {d.least_tests} are wanted")
-        else:
-            self._time(runs)
-        own_main = self._suite.kind == "gtest" and re.search(r"\bint\s+main\s*\(", self._suite.source)
-        found.report = {"tests": len(tests), "gold_runs": d.runs, **({"own_main": True} if own_main else {})}
-
-    def _time(self, runs: Sequence[Graded]) -> None:
-        """Asserts of one program share processes, so that only their sum is known."""
+            raise Refused("flaky test", _differing([run.tests for run in runs]))
+        if not passed(runs[0]):
+            raise Refused("gold fails its tests", _failed(tests))
+        if len(tests) < demands.least_tests:
+            raise Refused("too few tests", f"{len(tests)}, and at least {demands.least_tests} are wanted")
+        # Asserts of one program share processes, so that only their sum is known.
         slowest = max(max([test.cpu_s for test in run.tests] + [run.run_cpu_s / len(run.tests)]) for run in runs)
-        self._found.times = {
-            "gold_cpu_s": round(sum(run.run_cpu_s for run in runs) / len(runs), 4),
-            "slowest_test_cpu_s": round(slowest, 4),
-            "compile_cpu_s": round(runs[-1].compile_cpu_s, 4),
-        }
-        if slowest > self._demands.test_cpu_s:
-            limit = self._demands.test_cpu_s
-            self._found.refuse("slow test", f"a test of the gold takes {slowest:.2f} s of CPU, more than {limit:g} s")
+        if slowest > demands.test_cpu_s:
+            limit = demands.test_cpu_s
+            raise Refused("slow test", f"a test of the gold takes {slowest:.2f} s of CPU, more than {limit:g} s")
+        return len(tests), round(slowest, 4)
 
-    def _of_empty(self) -> None:
-        graded = self._run("", self._short())
-        if not self._found.broken and not graded.failure and passed(graded):
-            self._found.refuse("an empty solution passes", f"{len(graded.tests)} of {len(graded.tests)} tests")
-
-    def _of_stub(self) -> None:
+    def _of_stub(self, cpu_s: float) -> str:
+        """How it ends, in a few words that are the same every time."""
         meta = self._row.get("meta", {})
-        code = stub(self._gold, self._language, str(meta.get("function", "")), str(meta.get("signature", "")))
+        code = stub(self._gold, self._suite.language, str(meta.get("function", "")), str(meta.get("signature", "")))
         if code is None:
-            self._found.report["stub"] = "not made"  # no plain function of that name
-            return
-        graded = self._run(code, self._short())
-        self._found.report["stub"] = ending(graded)
-        if not self._found.broken and passed(graded):
-            self._found.refuse("a stub passes", code[:400])
+            return "not made"  # no plain function of that name
+        graded = self._run(code, cpu_s)
+        if passed(graded):
+            raise Refused("a stub passes", code[:400])
+        return "does not compile" if graded.compile_error is not None or graded.failure else "fails"
 
-    def _of_mutants(self) -> None:
-        d = self._demands
+    def _of_mutants(self, cpu_s: float) -> list[dict[str, Any]]:
+        demands = self._demands
         tried: list[tuple[str, bool]] = []
-        for one in islice(mutants(self._gold, self._language, self._row["id"]), MOST_TRIED if d.mutants else 0):
-            graded = self._run(one.code, self._short(), stop_early=True)
-            if self._found.broken:
-                return
+        made = mutants(self._gold, self._suite.language, self._row["id"])
+        for one in islice(made, MOST_TRIED if demands.mutants else 0):
+            graded = self._run(one.code, cpu_s, stop_early=True)
             if graded.compile_error is None and not graded.failure:
                 tried.append((one.change, not passed(graded)))
-            if len(tried) == d.mutants:
+            if len(tried) == demands.mutants:
                 break
-        self._found.report["mutants"] = [{"change": change, "killed": died} for change, died in tried]
         killed = sum(died for _, died in tried)
-        alive = "; ".join(change for change, died in tried if not died)
-        if not tried and d.mutants:
-            self._found.refuse("no mutant to try", "nothing in the gold that a simple mutation changes")
-        elif killed * d.mutants < d.killed * len(tried):
-            self._found.refuse("mutants survive", f"{len(tried) - killed} of {len(tried)} pass all tests: {alive}")
-
-    def _short(self) -> float:
-        """The CPU seconds for a test of what is no gold: most of these that need more never end."""
-        slowest = self._found.times.get("slowest_test_cpu_s", 0.0)
-        return min(max(LEAST_CPU_S, SLOWER * slowest), self._longest())
-
-    def _longest(self) -> float:
-        """The CPU seconds after which a test of the gold has ended or never will."""
-        return max(2 * self._demands.test_cpu_s, 2 * LEAST_CPU_S)
+        if not tried and demands.mutants:
+            raise Refused("no mutant to try", "nothing in the gold that a simple mutation changes")
+        if killed * demands.mutants < demands.killed * len(tried):
+            alive = "; ".join(change for change, died in tried if not died)
+            raise Refused("mutants survive", f"{len(tried) - killed} of {len(tried)} pass all tests: {alive}")
+        return [{"change": change, "killed": died} for change, died in tried]
 
 
 def passed(graded: Graded) -> bool:
     return bool(graded.tests) and all(test.status == "passed" for test in graded.tests)
-
-
-def ending(graded: Graded) -> str:
-    """What became of a program in a few words that are the same every time."""
-    if graded.compile_error is not None or graded.failure:
-        return "does not compile"
-    return "passes" if passed(graded) else "fails"
 
 
 def _failed(tests: Sequence[Tested]) -> str:
@@ -207,8 +211,3 @@ def _differing(runs: Sequence[Sequence[Tested]]) -> str:
         if len({test.status for test in statuses}) > 1:
             said.append(f"{statuses[0].name or f'test {number}'}: {', '.join(test.status for test in statuses)}")
     return "; ".join(said)
-
-
-def refused(row: Row, verdict: Verdict) -> Drop:
-    """The row as a drop; a bad gold or bad tests are the row's fault."""
-    return Drop(verdict.refusal, str(row["id"]), verdict.evidence[:500], bad=verdict.broken)

@@ -13,8 +13,9 @@ from launchers.report import plots
 from launchers.report.curves import WAITED, Point, Training
 from launchers.report.format import clock, count, number
 from launchers.report.plots import Look, Series
-from launchers.report.results import Json, Results
+from launchers.report.results import Json, Results, label
 from launchers.report.sections import thoughts
+from launchers.report.sections.training import ends
 
 LINE, DASHES = "━", "┅"  # as the legend shows a curve
 TONES = ("after", "c1", "c2", "c3", "c4", "before")
@@ -51,7 +52,7 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
     own = run.online.get("train")
     drawn, flat = panels(run, looks)
     return {
-        "runs": [(_label(name), looks[name], _from_to(training)) for name, training in run.online.items()],
+        "runs": [(label(name), looks[name], _from_to(training)) for name, training in run.online.items()],
         "facts": facts(run),
         "panels": drawn,
         "flat": flat,
@@ -82,10 +83,6 @@ def notes(run: Results) -> list[str]:
     return lines
 
 
-def _label(name: str) -> str:
-    return "this run" if name == "train" else name
-
-
 def _from_to(training: Training) -> str:
     """First and last tenth of a training, in a line."""
     parts = [f"{count(training.last)} steps"]
@@ -94,19 +91,12 @@ def _from_to(training: Training) -> str:
         ("training accuracy", training.first_of("accuracy/train"), 100, 1),
     ):
         if curve:
-            first, last = (scale * value for value in _tenths(curve))
+            first, last = (scale * value for value in ends(curve, 10))
             parts.append(f"{name} {number(first, digits)} → {number(last, digits)}{' %' * (scale == 100)}")
     for task, curve in training.validations.items():
         (_, first), (_, last) = curve[0], curve[-1]
         parts.append(f"{task} {number(100 * first)} → {number(100 * last)} %")
     return ", ".join(parts)
-
-
-def _tenths(curve: Sequence[Point]) -> tuple[float, float]:
-    """Means over the first and the last tenth of a curve."""
-    few = max(1, len(curve) // 10)
-    first, last = (statistics.fmean(y for _, y in part) for part in (curve[:few], curve[-few:]))
-    return first, last
 
 
 def facts(run: Results) -> list[tuple[str, str]]:
@@ -215,7 +205,7 @@ def _dots(run: Results, looks: dict[str, Look], metric: str) -> list[Series]:
 
 
 def _series(name: str, look: Look, points: Sequence[Point], scale: float = 1) -> Series:
-    return Series(_label(name), look, [x for x, _ in points], [scale * y for _, y in points])
+    return Series(label(name), look, [x for x, _ in points], [scale * y for _, y in points])
 
 
 def _curve(look: Look) -> Look:
@@ -278,7 +268,7 @@ def outcomes(own: Training) -> list[tuple[str, float, float]]:
     shares = []
     for name, curve in own.below("outcome/").items():
         if name != "at_limit" and any(share for _, share in curve):
-            first, last = _tenths(curve)
+            first, last = ends(curve, 10)
             shares.append((name, 100 * first, 100 * last))
     return sorted(shares, key=lambda row: (-row[2], -row[1], row[0]))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from launchers.report.results import Json, Results
@@ -21,20 +22,25 @@ _STEP = re.compile(r"(\d+)\.jsonl$")
 
 def section(run: Results, folder: str = "train/samples") -> list[Json]:
     """Steps with their three rollouts; [] where none was kept."""
-    numbered = {int(match[1]): path for path in run.paths(f"{folder}/*.jsonl") if (match := _STEP.search(path))}
     steps = []
-    for step in spread(sorted(numbered), SHOWN):
-        rows = [row for row in run.lines(numbered[step]) if isinstance(row.get("score"), int | float)]
-        if rows:
-            chosen = {"best": max(rows, key=_score), "worst": min(rows, key=_score), "random": min(rows, key=_hash)}
-            lengths = [len(str(row.get("output", ""))) for row in rows]
-            about = {"step": step, "completions": len(rows), "mean": sum(map(_score, rows)) / len(rows)}
-            steps.append({
-                **about,
-                "characters": sum(lengths) / len(lengths),
-                "rollouts": [(name, _shown(row)) for name, row in chosen.items()],
-            })  # fmt: skip
+    for step, rows in scored(run, SHOWN, folder):
+        chosen = {"best": max(rows, key=_score), "worst": min(rows, key=_score), "random": min(rows, key=_hash)}
+        steps.append({
+            "step": step,
+            "completions": len(rows),
+            "mean": fmean(map(_score, rows)),
+            "characters": fmean(len(str(row.get("output", ""))) for row in rows),
+            "rollouts": [(name, _shown(row)) for name, row in chosen.items()],
+        })  # fmt: skip
     return steps
+
+
+def scored(run: Results, most: int, folder: str = "train/samples") -> Iterator[tuple[int, list[Json]]]:
+    """At most so many steps that kept their rollouts, evenly apart, with those that have a score."""
+    numbered = {int(match[1]): path for path in run.paths(f"{folder}/*.jsonl") if (match := _STEP.search(path))}
+    for step in spread(sorted(numbered), most):
+        if rows := [row for row in run.lines(numbered[step]) if isinstance(row.get("score"), int | float)]:
+            yield step, rows
 
 
 def spread(steps: Sequence[int], most: int) -> list[int]:

@@ -5,18 +5,16 @@ Read from the samples that the trainer keeps, of at most SHOWN steps.
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
 
 from launchers.report.curves import Point
 from launchers.report.results import Json, Results
-from launchers.report.sections.rollouts import spread
+from launchers.report.sections.rollouts import scored
 from rewards.model.chat import without_end_token
 from rewards.thinking import thinking
 
 SHOWN = 60  # steps
-_STEP = re.compile(r"(\d+)\.jsonl$")
 Curves = dict[str, list[Point]]
 
 
@@ -29,11 +27,7 @@ def curves(run: Results, folder: str = "train/samples") -> list[tuple[str, str, 
     lengths: Curves = {"thought": [], "answer": []}
     malformed: Curves = {"malformed": []}
     rewards: Curves = {"well-formed": [], "malformed": []}
-    numbered = {int(match[1]): path for path in run.paths(f"{folder}/*.jsonl") if (match := _STEP.search(path))}
-    for step in spread(sorted(numbered), SHOWN):
-        rows = [row for row in run.lines(numbered[step]) if isinstance(row.get("score"), int | float)]
-        if not rows:
-            continue
+    for step, rows in scored(run, SHOWN, folder):
         parsed = [form.parse(without_end_token(str(row.get("output", "")))) for row in rows]
         lengths["thought"].append((step, statistics.fmean(len(part.thought) for part in parsed)))
         lengths["answer"].append((step, statistics.fmean(len(part.answer) for part in parsed)))
