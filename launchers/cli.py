@@ -165,8 +165,8 @@ def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = Fals
 
     given = _given(scale, set_, from_make)
     resolved = compose.resolve(name, Overrides(given.scale, tuple(given.settings)))
-    said = {"recipe": resolved.recipe.model_dump(mode="json"), "where": showing.origins(resolved)}
-    _answer(as_json, said, lambda: showing.print_origins(resolved))
+    shown_recipe = {"recipe": resolved.recipe.model_dump(mode="json"), "where": showing.origins(resolved)}
+    _answer(as_json, shown_recipe, lambda: showing.print_origins(resolved))
 
 
 @app.command()

@@ -117,11 +117,11 @@ def logs(
 
     if not (run / "run.json").is_file():
         raise fail("not a run directory (it has no run.json)", str(run))
-    found = failures.as_json(run, lines)
+    report = failures.as_json(run, lines)
     if as_json:
-        _print_json(found)
+        _print_json(report)
     else:
-        failures.print_all(found)
+        failures.print_all(report)
 
 
 @app.command()
@@ -139,9 +139,9 @@ def sweep(
     words = grid or (shlex.split(os.environ.get("GRID", "")) if from_make else [])
     asked = sweeping.study_of(name, words, given.scale, given.settings)
     if not on_slurm and not dry_run:
-        found = studying.execute(asked, out)
-        _print_json(found) if as_json else print(found["report"])
-        studying.verdict(found)
+        record = studying.execute(asked, out)
+        _print_json(record) if as_json else print(record["report"])
+        studying.verdict(record)
         return
     prepared = sweeping.prepare(asked, out)
     lines = [shlex.join(line) for line in prepared.lines]

@@ -131,44 +131,44 @@ def name_of(record: Mapping[str, Any]) -> str:
 
 def answer(record: Mapping[str, Any]) -> str | None:
     """An answer's text, of any of the shapes."""
-    said = record.get("completion")
+    text = record.get("completion")
     if isinstance(choices := record.get("choices"), list) and choices:
-        said = choices[0].get("turns", [None])[0]
+        text = choices[0].get("turns", [None])[0]
     if isinstance(messages := record.get("messages"), list) and messages:
-        said = messages[-1].get("content")
+        text = messages[-1].get("content")
     if isinstance(output := record.get("output"), list | str) and output:
-        said = output[0] if isinstance(output, list) else output
-    if isinstance(said, dict):
-        said = said.get("answer", said.get("content"))
-    return said if isinstance(said, str) else None
+        text = output[0] if isinstance(output, list) else output
+    if isinstance(text, dict):
+        text = text.get("answer", text.get("content"))
+    return text if isinstance(text, str) else None
 
 
 def pairs(questions: Path, answers: Path, baseline: Path) -> tuple[list[Row], Counter[str]]:
     """Rows to judge, and the questions that are none by reason. Raises DataError when there is not one row."""
-    ours, theirs = (_answers(path) for path in (answers, baseline))
+    ours, others = (_answers(path) for path in (answers, baseline))
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
     for record in read_records(questions):
         made = None if isinstance(record, Drop) else question(record)
         if made is None:
             left_out["no question"] += 1
-        elif made["id"] not in ours or made["id"] not in theirs:
+        elif made["id"] not in ours or made["id"] not in others:
             left_out["no answer" if made["id"] not in ours else "no answer of the baseline"] += 1
         else:
-            rows.append({**made, "completion": ours[made["id"]], "references": [theirs[made["id"]]]})
+            rows.append({**made, "completion": ours[made["id"]], "references": [others[made["id"]]]})
     if not rows:
         raise DataError(f"{answers}: no question of {questions} has both answers ({dict(left_out)})")
     return rows, left_out
 
 
 def _answers(path: Path) -> dict[str, str]:
-    found = {}
+    answers = {}
     for record in read_records(path):
         if isinstance(record, dict) and (text := answer(record)) is not None:
             meta = record.get("meta")
             prompt = meta.get("prompt_id") if isinstance(meta, dict) else None
-            found[str(prompt or name_of(record)).rsplit("/", 1)[-1]] = text
-    return found
+            answers[str(prompt or name_of(record)).rsplit("/", 1)[-1]] = text
+    return answers
 
 
 def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def controlled(wins: NDArray[np.float64], style: NDArray[np.float64]) -> float:
 
 
 def _with_interval(value: float, resampled: NDArray[np.float64]) -> dict[str, Any]:
-    return {"mean": percent(value), "ci95": [percent(float(one)) for one in np.quantile(resampled, (0.025, 0.975))]}
+    return {"mean": percent(value), "ci95": [percent(float(bound)) for bound in np.quantile(resampled, (0.025, 0.975))]}
 
 
 class Request(Options):

@@ -161,11 +161,11 @@ def _grouped(
     prompts: Iterable[Sequence[Sample]], of: Callable[[Sample], str | None]
 ) -> dict[str, list[Sequence[Sample]]]:
     """Prompts by what `of` says of them, in natural order; those of which it says nothing are left out."""
-    found: dict[str, list[Sequence[Sample]]] = {}
+    groups: dict[str, list[Sequence[Sample]]] = {}
     for group in prompts:
         if (name := of(group[0])) is not None:
-            found.setdefault(name, []).append(group)
-    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
+            groups.setdefault(name, []).append(group)
+    return dict(sorted(groups.items(), key=lambda item: natural(item[0])))
 
 
 def _table(groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
@@ -240,13 +240,13 @@ def metric_of(task: str) -> dict[str, Any]:
 
 def in_unit(result: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
     """A task's result in percent as its metric counts: pass@k and maj@k are of accuracies only."""
-    found = {**result, "metric": metric}
+    converted = {**result, "metric": metric}
     if metric["unit"] != "%":
-        found |= {key: round(result[key] / 100, 6) for key in ("mean", "stderr")}
-        found["ci95"] = [round(end / 100, 6) for end in result["ci95"]]
+        converted |= {key: round(result[key] / 100, 6) for key in ("mean", "stderr")}
+        converted["ci95"] = [round(end / 100, 6) for end in result["ci95"]]
     if metric["name"] != "accuracy":
-        found |= {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
-    return found
+        converted |= {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
+    return converted
 
 
 def compare(a: Path, b: Path) -> list[dict[str, Any]]:
@@ -270,11 +270,11 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
 
 def _difference(a: dict[str, float], b: dict[str, float], metric: dict[str, Any]) -> dict[str, Any]:
     """Paired difference in the metric's unit; of percent in points."""
-    found = paired(a, b)
+    difference = paired(a, b)
     if metric["unit"] != "%":
-        found |= {key: round(found[key] / 100, 6) for key in ("difference", "stderr")}
-        found["ci95"] = [round(end / 100, 6) for end in found["ci95"]]
-    return {**found, "metric": metric}
+        difference |= {key: round(difference[key] / 100, 6) for key in ("difference", "stderr")}
+        difference["ci95"] = [round(end / 100, 6) for end in difference["ci95"]]
+    return {**difference, "metric": metric}
 
 
 def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -340,17 +340,17 @@ def _jsonl(rows: Iterable[Row]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.evaluation.metrics", description="Count scored rows.")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("evaluate", help="scored rows to an evaluation")
-    source = one.add_mutually_exclusive_group(required=True)
+    verb = commands.add_parser("evaluate", help="scored rows to an evaluation")
+    source = verb.add_mutually_exclusive_group(required=True)
     source.add_argument("--rows", type=Path, nargs="+", help="scored rows, JSONL")
     source.add_argument(
         "--spec", type=Path, help="a finished pipeline: rows of its score steps, facts of its manifests"
     )
-    one.add_argument("--label", required=True, help="before, after, or a control's name")
-    one.add_argument("--model", required=True)
-    one.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
-    one.add_argument("--all-rows", action="store_true", help="also every row, as sent and answered: OUT's .rows.jsonl")
-    one.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
+    verb.add_argument("--label", required=True, help="before, after, or a control's name")
+    verb.add_argument("--model", required=True)
+    verb.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
+    verb.add_argument("--all-rows", action="store_true", help="also every row, as sent and answered: OUT's .rows.jsonl")
+    verb.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
     two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
     two.add_argument("--a", type=Path, required=True)
     two.add_argument("--b", type=Path, required=True)
@@ -366,8 +366,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _evaluate_files(args)
         else:
             old = _read(args.out) if args.out.exists() else []
-            found = merge(old, compare(args.a, args.b))
-            _write(args.out, json.dumps(found, indent=1) + "\n")
+            merged = merge(old, compare(args.a, args.b))
+            _write(args.out, json.dumps(merged, indent=1) + "\n")
     except (DataError, OSError, ValueError) as error:
         print(f"metrics {args.command}: {error}", file=sys.stderr)
         return 2

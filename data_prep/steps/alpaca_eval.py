@@ -74,7 +74,7 @@ class AlpacaEvalGrade(Step):
                 name = f"{row['source']}{LENGTH_CONTROLLED}"
                 yield _scored(row, name, "length-controlled win rate", verdict["glm_preference"])
 
-    def _verdicts(self, asked: list[str], ours: list[str], theirs: list[str], ctx: Context) -> list[dict[str, Any]]:
+    def _verdicts(self, asked: list[str], ours: list[str], baseline: list[str], ctx: Context) -> list[dict[str, Any]]:
         """preference (1 for the baseline, 2 for ours) and glm_preference of each question, in order."""
         p = self.params
         key = ",".join(read_keys(p.api_key_env, ctx.base)) or NO_KEY
@@ -90,8 +90,11 @@ class AlpacaEvalGrade(Step):
             annotators_config=_annotator(ctx.dir / "annotator", p.model), caching_path=ctx.dir / "verdicts.json"
         )
         sides = [
-            [{"instruction": one, "output": text, "generator": name} for one, text in zip(asked, texts, strict=True)]
-            for name, texts in (("baseline", theirs), ("model", ours))
+            [
+                {"instruction": instruction, "output": text, "generator": name}
+                for instruction, text in zip(asked, texts, strict=True)
+            ]
+            for name, texts in (("baseline", baseline), ("model", ours))
         ]
         made = pd.DataFrame(annotator.annotate_head2head(outputs_1=sides[0], outputs_2=sides[1]))
         if list(made["instruction"]) != asked:

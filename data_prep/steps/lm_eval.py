@@ -75,19 +75,19 @@ class HarnessStep(Step):
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         local = [str((base / path).resolve().parent) for path in self.params.paths.values()]
         manager = TaskManager(include_path=local, include_defaults=len(self.params.paths) < len(self.params.tasks))
-        found: dict[str, dict[str, Task]] = {}
+        by_name: dict[str, dict[str, Task]] = {}
         for asked in self.params.tasks:
             name = asked.removeprefix(PREFIX)
             if name not in manager.all_tasks:
                 raise DataError(f"lm_eval has no task {name!r} (`python -m lm_eval ls tasks` lists them)")
-            found[asked] = manager.load([name])["tasks"]
-            for leaf, task in found[asked].items():
+            by_name[asked] = manager.load([name])["tasks"]
+            for leaf, task in by_name[asked].items():
                 if task.OUTPUT_TYPE != "generate_until":
                     raise DataError(
                         f"lm_eval's {leaf} compares log-likelihoods of options ({task.OUTPUT_TYPE}), and answers are "
                         "sampled here: take a generative variant of the task"
                     )
-        return found
+        return by_name
 
 
 class PromptsParams(HarnessParams):
@@ -219,12 +219,12 @@ class LmEvalGrade(HarnessStep):
             aggregate = task.aggregation().get(key.partition(",")[0])
             return isinstance(values[key], int | float) and getattr(aggregate, "__name__", "") == "mean"
 
-        wanted = self.params.metrics.get(asked, "")
-        fitting = [key for key in values if not wanted or wanted in (key, key.partition(",")[0])]
+        metric_name = self.params.metrics.get(asked, "")
+        fitting = [key for key in values if not metric_name or metric_name in (key, key.partition(",")[0])]
         if not fitting or not is_mean(fitting[0]):
             why = "is not among its metrics" if not fitting else "is no mean over questions"
             means = ", ".join(filter(is_mean, values)) or "none"
-            raise DataError(f"lm_eval's {asked}: metric {wanted or fitting[0]} {why}: choose one of {means}")
+            raise DataError(f"lm_eval's {asked}: metric {metric_name or fitting[0]} {why}: choose one of {means}")
         metric, _, filtered = fitting[0].partition(",")
         better = bool(task.higher_is_better().get(metric, True))
         return {"name": metric, "filter": filtered, "value": float(values[fitting[0]]), "higher_is_better": better}

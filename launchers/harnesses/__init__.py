@@ -31,11 +31,11 @@ def harness_of(given: Eval, task: str) -> str:
 
 def by_harness(given: Eval | None) -> dict[str, list[str]]:
     """The tasks of an evaluation, by who evaluates them."""
-    found: dict[str, list[str]] = {}
+    tasks_of: dict[str, list[str]] = {}
     for task in given.tasks if given else ():
         assert given is not None
-        found.setdefault(harness_of(given, task), []).append(task)
-    return found
+        tasks_of.setdefault(harness_of(given, task), []).append(task)
+    return tasks_of
 
 
 def ours(given: Eval | None) -> list[str]:

@@ -133,7 +133,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     made = ({"load": load} if own else {}) | {
         f"load_{name}": harnesses.load(name).prompts(resolved, named) for name, named in others.items()
     }
-    steps = [StepSpec(name=name, kind=one.kind, params=one.params) for name, one in made.items()]
+    steps = [StepSpec(name=name, kind=grader.kind, params=grader.params) for name, grader in made.items()]
     steps.append(StepSpec(name="generate", kind="generate", params=generate, inputs=tuple(made)))
     graded: dict[str, tuple[list[str], Kind]] = {}
     for number, names in enumerate(by_reward.values()):
@@ -143,12 +143,12 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
         graded[f"score{end}"] = names, Kind("score", score)
     for name, named in others.items():
         graded[f"score_{name}"] = named, harnesses.load(name).grade(resolved, named)
-    for name, (named, one) in graded.items():
+    for name, (named, grader) in graded.items():
         source = "generate"
         if len(graded) > 1:
             source = name.replace("score", "select")
             steps.append(StepSpec(name=source, kind="select", params={"source": named}, inputs=("generate",)))
-        steps.append(StepSpec(name=name, kind=one.kind, params=one.params, inputs=(source,)))
+        steps.append(StepSpec(name=name, kind=grader.kind, params=grader.params, inputs=(source,)))
     return make_spec(f"eval-{label}", resolved, steps)
 
 

@@ -364,8 +364,8 @@ def _evaluation_file(name: str, file: str, option: str) -> Path:
     """A file of the family's that holds another `eval`. Raises UserError."""
     family = ROOT / name.split("/")[0]
     if not (family / file).is_file():
-        there = sorted(path.name for path in family.glob("_eval*.yaml"))
-        raise fail(f"no such file in {shown(family)}: {file}; {did_you_mean(file, there)}", option, "eval")
+        names = sorted(path.name for path in family.glob("_eval*.yaml"))
+        raise fail(f"no such file in {shown(family)}: {file}; {did_you_mean(file, names)}", option, "eval")
     return family / file
 
 

@@ -40,11 +40,11 @@ def collect(run: Path) -> None:
 
 def _spread(steps: Sequence[StepPlan], path: Path) -> None:
     """What the last scored samples and pairs of a pipeline look like, where it has any."""
-    found = {}
+    spreads = {}
     for step in steps:
         if step.kind in _SPREADS and (step.dir / "manifest.json").exists():
             name, summary = _SPREADS[step.kind]
-            if told := summary(read_rows(step.dir)):
-                found[name] = told
-    if found:
-        write(path, json.dumps(found, indent=1) + "\n")
+            if facts := summary(read_rows(step.dir)):
+                spreads[name] = facts
+    if spreads:
+        write(path, json.dumps(spreads, indent=1) + "\n")

@@ -50,17 +50,17 @@ def run_hash(made: Plan) -> str:
     """Hash of all that decides the result: the resolved recipe, the identity of its data and of its reward models."""
     if not made.trains:
         only = {"model", "revision", "eval", "system_prompt", "limits", "reward_model"}
-        said = made.resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
-        said |= {"name": made.resolved.name, "scale": made.resolved.scale, **service.identities(made.resolved)}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
-    said = {
+        identity = made.resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
+        identity |= {"name": made.resolved.name, "scale": made.resolved.scale, **service.identities(made.resolved)}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    identity = {
         "name": made.resolved.name,
         "scale": made.resolved.scale,
         "recipe": made.resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING),
         "data": [str(job.dataset) for job in made.jobs],
         **service.identities(made.resolved),
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def finished(made: Plan) -> bool:
@@ -89,11 +89,11 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = Tr
         raise fail(f"{str(out)!r} is not a folder", "--out")
     root = out.absolute() / resolved.name
     digest = run_hash(plan.build(resolved, root, trains))
-    found = sorted(root.glob(f"*-{digest}")) if not fresh else []
+    folders = sorted(root.glob(f"*-{digest}")) if not fresh else []
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = found[-1] if found else root / f"{stamp}-{digest}"
+    path = folders[-1] if folders else root / f"{stamp}-{digest}"
     made = plan.build(_at_revision(resolved, _recorded(path)), path, trains)
-    return Run(path, made, bool(found) and finished(made))
+    return Run(path, made, bool(folders) and finished(made))
 
 
 def pinned(run: Run) -> Run:
@@ -133,10 +133,10 @@ def _newest(model: str, resolved: Resolved) -> str | None:
 
 def _recorded(path: Path) -> str | None:
     try:
-        found = json.loads((path / "run.json").read_text()).get("revision")
+        recorded = json.loads((path / "run.json").read_text()).get("revision")
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, str) else None
+    return recorded if isinstance(recorded, str) else None
 
 
 def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
@@ -150,18 +150,18 @@ def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
 def files(made: Plan) -> dict[str, str]:
     """Every rendered file of a run, by its path below the run directory. A pure function of the plan."""
     resolved = made.resolved
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for job in made.jobs if made.trains else ():
-        found |= made.backend.render(job, made.run)
+        texts |= made.backend.render(job, made.run)
     for name, spec in made.specs.items():
-        found[name] = spec.model_dump_json(indent=1) + "\n"
-    found |= {name: _json(settings) for name, settings in service.settings(resolved, made.hardware)}
+        texts[name] = spec.model_dump_json(indent=1) + "\n"
+    texts |= {name: _json(settings) for name, settings in service.settings(resolved, made.hardware)}
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
-    found["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
-    found[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})
-    found[SCRIPT] = targets.local_script(made)
-    found["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
-    return found
+    texts["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
+    texts[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})
+    texts[SCRIPT] = targets.local_script(made)
+    texts["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
+    return texts
 
 
 def prepare(run: Run) -> None:
@@ -188,8 +188,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "locks": locks,
         "versions": {
-            env: {name: found[name] for name in (run.plan.backend.name, *_RECORDED) if name in found}
-            for env, found in pins.items()
+            env: {name: versions[name] for name in (run.plan.backend.name, *_RECORDED) if name in versions}
+            for env, versions in pins.items()
         },
         "overrides": [f"{key}={text}" for key, text, _ in run.plan.resolved.overrides.settings],
         "status": "new",
@@ -199,8 +199,8 @@ def _facts(run: Run) -> dict[str, Any]:
 def set_status(path: Path, value: str, **more: Any) -> None:
     """Record how the run stands."""
     record = path / "run.json"
-    said = json.loads(record.read_text())
-    write(record, _json({**said, "status": value, **more}))
+    facts = json.loads(record.read_text())
+    write(record, _json({**facts, "status": value, **more}))
 
 
 def add_job(path: Path, job: str, name: str) -> None:
@@ -236,11 +236,11 @@ def is_run(text: str) -> bool:
 def stored(path: Path) -> Resolved:
     """The recipe that a run directory was made from, whatever has become of the recipe's file. Raises UserError."""
     try:
-        said = json.loads((path / WRITTEN).read_text())
+        hashes = json.loads((path / WRITTEN).read_text())
         tree = Tree({}, f"{path}/{WRITTEN}")
-        for keys, value, where in said["values"]:
+        for keys, value, where in hashes["values"]:
             tree = _grown(tree, keys, Tree(value, where))
-        return Resolved(said["name"], said["scale"], compose.validate(tree), tree, Overrides(said["scale"]))
+        return Resolved(hashes["name"], hashes["scale"], compose.validate(tree), tree, Overrides(hashes["scale"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise fail(f"not a run directory (its {WRITTEN} is missing or broken)", str(path)) from None
 

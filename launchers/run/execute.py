@@ -60,9 +60,9 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         for number in STOPS:
             signal.signal(number, _interrupt)
         argv = ["bash", str(run.path / script_name), *parts]
-        here, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
+        parent, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
         script = subprocess.Popen(  # a Linux call only
-            argv, env=environ, preexec_fn=lambda: die_with_parent(here, signal.SIGKILL)
+            argv, env=environ, preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL)
         )
         try:
             status = script.wait()
@@ -99,12 +99,14 @@ def _check_order(run: Run, parts: Sequence[str]) -> None:
 
 def summary(run: Run) -> dict[str, Any]:
     """Where things are and what came out, for --json."""
-    found: dict[str, Any] = {"run": str(run.path), "status": rundir.status(run.path)}
+    result: dict[str, Any] = {"run": str(run.path), "status": rundir.status(run.path)}
     report = run.path / "report.html"
     if report.exists():
-        found["report"] = str(report)
+        result["report"] = str(report)
     for file in sorted((run.path / "eval").glob("*.json")):
         if not file.name.endswith(".spec.json"):
             read = json.loads(file.read_text())
-            found.setdefault("eval", {})[file.stem] = {task: one["mean"] for task, one in read["tasks"].items()}
-    return found
+            result.setdefault("eval", {})[file.stem] = {
+                task: task_result["mean"] for task, task_result in read["tasks"].items()
+            }
+    return result

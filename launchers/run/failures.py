@@ -34,17 +34,17 @@ class Failure:
 @lru_cache(maxsize=1)
 def _known() -> list[tuple[str, re.Pattern[str], str]]:
     tree = yaml_tree.load(FILE, str(FILE.relative_to(REPO))).plain()
-    return [(name, re.compile(one["pattern"]), one["change"]) for name, one in tree.items()]
+    return [(name, re.compile(entry["pattern"]), entry["change"]) for name, entry in tree.items()]
 
 
 def recognise(text: str, where: str) -> list[Failure]:
     """Failures that the lines of a text show, each once, with the first line."""
-    found: dict[str, Failure] = {}
+    failures: dict[str, Failure] = {}
     for line in text.splitlines():
         for name, pattern, change in _known():
-            if name not in found and pattern.search(line):
-                found[name] = Failure(name, line.strip()[:300], where, change)
-    return list(found.values())
+            if name not in failures and pattern.search(line):
+                failures[name] = Failure(name, line.strip()[:300], where, change)
+    return list(failures.values())
 
 
 def newest_logs(run: Path) -> list[Path]:
@@ -57,10 +57,10 @@ def newest_logs(run: Path) -> list[Path]:
 def of_run(run: Path) -> list[Failure]:
     """Failures in a run's newest logs and in Slurm's states of its jobs."""
     states = slurm.states(list(rundir.jobs(run)))
-    found = [one for job, (state, _) in states.items() for one in recognise(state, f"Slurm, job {job}")]
+    failures = [failure for job, (state, _) in states.items() for failure in recognise(state, f"Slurm, job {job}")]
     for log in newest_logs(run):
-        found += recognise(tail(log), shown(log))
-    return list({one.name: one for one in reversed(found)}.values())[::-1]
+        failures += recognise(tail(log), shown(log))
+    return list({failure.name: failure for failure in reversed(failures)}.values())[::-1]
 
 
 def tail(log: Path, lines: int | None = None) -> str:
@@ -74,14 +74,14 @@ def tail(log: Path, lines: int | None = None) -> str:
 def as_json(run: Path, lines: int) -> dict[str, Any]:
     """Logs with their last lines, and the failures."""
     logs = {str(log): tail(log, lines) for log in newest_logs(run)}
-    return {"run": str(run), "logs": logs, "failures": [vars(one) for one in of_run(run)]}
+    return {"run": str(run), "logs": logs, "failures": [vars(failure) for failure in of_run(run)]}
 
 
-def print_all(found: dict[str, Any]) -> None:
+def print_all(report: dict[str, Any]) -> None:
     """For people."""
-    for log, text in found["logs"].items():
+    for log, text in report["logs"].items():
         print(f"== {shown(Path(log))}\n{text}\n")
-    for one in found["failures"]:
-        print(f"{one['name']}: {one['line']}\n  {one['where']}\n  change: {one['change']}")
-    if not found["logs"]:
+    for failure in report["failures"]:
+        print(f"{failure['name']}: {failure['line']}\n  {failure['where']}\n  change: {failure['change']}")
+    if not report["logs"]:
         print("no logs yet")

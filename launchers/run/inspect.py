@@ -33,7 +33,7 @@ def do(run: Run, step: str, where: str) -> Path:
     `where` is the option that named it. Raises UserError for a step that is not there, RunError after a failure.
     """
     spec = run.plan.specs[plan.data_file("")]
-    names = [one.name for one in spec.steps]
+    names = [item.name for item in spec.steps]
     if step not in names:
         near = nearest(step, names)
         hint = f"did you mean {near!r}? " if near else ""
@@ -45,16 +45,16 @@ def do(run: Run, step: str, where: str) -> Path:
 
 def _missing(spec: Spec, step: str) -> tuple[Command, ...]:
     """Commands for what is not done of a step and all that it reads; of the last written one, the export as well."""
-    by_name = {one.name: one for one in spec.steps}
+    by_name = {item.name: item for item in spec.steps}
     ends = {step} | ({"export"} if by_name["export"].inputs == (step,) else set())
-    wanted: set[str] = set()
+    needed: set[str] = set()
     while ends:
-        wanted |= ends
-        ends = {name for one in ends for name in by_name[one].inputs} - wanted
-    state = {one.name: one.state for one in pipeline.plan(spec)}
-    todo = tuple(one for one in spec.steps if one.name in wanted and state[one.name] != "done")
-    found = plan.step_commands(spec.model_copy(update={"steps": todo}), plan.data_file(""), "data", "")
-    return tuple(found)
+        needed |= ends
+        ends = {name for item in ends for name in by_name[item].inputs} - needed
+    state = {item.name: item.state for item in pipeline.plan(spec)}
+    todo = tuple(item for item in spec.steps if item.name in needed and state[item.name] != "done")
+    commands = plan.step_commands(spec.model_copy(update={"steps": todo}), plan.data_file(""), "data", "")
+    return tuple(commands)
 
 
 def facts(step: str, folder: Path) -> dict[str, Any]:
@@ -68,27 +68,27 @@ def facts(step: str, folder: Path) -> dict[str, Any]:
 
 
 def _manifest(folder: Path) -> Manifest:
-    found = read_manifest(folder)
-    assert found is not None, folder
-    return found
+    manifest = read_manifest(folder)
+    assert manifest is not None, folder
+    return manifest
 
 
 def print_facts(step: str, folder: Path) -> None:
     """For people: about a screen, each value cut to a line."""
-    found, files = facts(step, folder), [path.name for path in shard_paths(folder)]
-    named = step if step == found["kind"] else f"{step} ({found['kind']})"
-    taken = f"{found['rows_in']:,} rows in, " if found["rows_in"] else ""
-    print(f"{visible(named)}: {taken}{found['rows_out']:,} out")
-    print(f"rows      {shown(Path(found['rows']))}: {_span(files)} (dropped ones beside them, *.drops.jsonl)")
-    print(f"manifest  {shown(Path(found['manifest']))}")
+    step_facts, files = facts(step, folder), [path.name for path in shard_paths(folder)]
+    named = step if step == step_facts["kind"] else f"{step} ({step_facts['kind']})"
+    taken = f"{step_facts['rows_in']:,} rows in, " if step_facts["rows_in"] else ""
+    print(f"{visible(named)}: {taken}{step_facts['rows_out']:,} out")
+    print(f"rows      {shown(Path(step_facts['rows']))}: {_span(files)} (dropped ones beside them, *.drops.jsonl)")
+    print(f"manifest  {shown(Path(step_facts['manifest']))}")
     for word in ("dropped", "counted"):
-        if counts := found["drops" if word == "dropped" else "counts"]:
+        if counts := step_facts["drops" if word == "dropped" else "counts"]:
             print(f"{word:<9} {visible(counts_line(counts))}")
-    if found["cost"]:
-        print(f"cost      {', '.join(_paid(name, value) for name, value in found['cost'].items())}")
+    if step_facts["cost"]:
+        print(f"cost      {', '.join(_paid(name, value) for name, value in step_facts['cost'].items())}")
     width = shutil.get_terminal_size((100, 24)).columns
-    for at, row in enumerate(found["first"], 1):
-        print(f"\nrow {at} of {found['rows_out']:,}")
+    for at, row in enumerate(step_facts["first"], 1):
+        print(f"\nrow {at} of {step_facts['rows_out']:,}")
         lines = list(_lines(row))
         for name, text in lines[:LINES]:
             print(_cut(f"  {_text(name):<20} {text}", width))
@@ -108,7 +108,7 @@ def _lines(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """A row's values as (name, text): each message, and each value of an object, by itself."""
     for name, value in row.items():
         if name == "prompt":
-            yield from ((f"{name}: {one['role']}", _text(one["content"])) for one in value)
+            yield from ((f"{name}: {message['role']}", _text(message["content"])) for message in value)
         elif isinstance(value, dict):
             yield from ((f"{name}.{key}", _text(inner)) for key, inner in value.items())
         else:

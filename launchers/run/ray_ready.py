@@ -14,7 +14,7 @@ from launchers.run.node import wait_for
 
 def main(argv: Sequence[str]) -> int:
     """Exit status 1, with a line that says what is missing, when the time is over."""
-    address, wanted, end = argv[0], int(argv[1]), time.monotonic() + float(argv[2])
+    address, expected, end = argv[0], int(argv[1]), time.monotonic() + float(argv[2])
     try:
         wait_for(address, float(argv[2]))
     except OSError as problem:
@@ -23,10 +23,10 @@ def main(argv: Sequence[str]) -> int:
     import ray
 
     ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-    while len(nodes := [node for node in ray.nodes() if node["Alive"]]) < wanted:
+    while len(nodes := [node for node in ray.nodes() if node["Alive"]]) < expected:
         if time.monotonic() > end:
             seen = ", ".join(node["NodeManagerHostname"] for node in nodes)
-            print(f"error: {len(nodes)} of {wanted} nodes have joined the Ray cluster ({seen})", flush=True)
+            print(f"error: {len(nodes)} of {expected} nodes have joined the Ray cluster ({seen})", flush=True)
             return 1
         time.sleep(0.5)
     for node in nodes:

@@ -53,11 +53,11 @@ def models(plan: Plan) -> dict[str, str | None]:
     asked: list[dict[str, Any]] = [step.params for spec in plan.specs.values() for step in spec.steps]
     if (given := recipe.reward_model) is not None and given.placement == "own_gpus":
         asked.append(given.model_dump(include={"model", "revision"}))
-    found = {
+    revisions = {
         params["model"]: params.get("revision") for params in asked if "model" in params and not params.get("base_url")
     }
-    found[recipe.model] = recipe.revision
-    return {name: at for name, at in found.items() if HUB_ID.fullmatch(str(name)) and not Path(name).exists()}
+    revisions[recipe.model] = recipe.revision
+    return {name: at for name, at in revisions.items() if HUB_ID.fullmatch(str(name)) and not Path(name).exists()}
 
 
 def _fetch(model: str, revision: str | None) -> str:
@@ -82,8 +82,8 @@ def check(plan: Plan) -> None:
     ]  # fmt: skip
     if asking and plan.rows() is None:
         name, url = asking[0]
-        told = f"compute nodes have no network, and step {name!r} asks {url}: make data/{resolved.name} here first"
-        raise UserError(resolved.fault("site", told))
+        message = f"compute nodes have no network, and step {name!r} asks {url}: make data/{resolved.name} here first"
+        raise UserError(resolved.fault("site", message))
     if not (plan.run / STAGED).is_file():
         raise UserError(
             Fault("", "site", f"compute nodes have no network: make stage/{resolved.name} on a login node first")

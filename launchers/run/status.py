@@ -123,25 +123,27 @@ def is_locked(run: Path) -> bool:
 
 def of_all(out: Path, recipe: str | None = None) -> list[Status]:
     """Every run below `out`, newest heartbeat first."""
-    found = [status(path.parent) for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))]
-    return sorted(found, key=lambda one: one.heartbeat, reverse=True)
+    statuses = [status(path.parent) for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))]
+    return sorted(statuses, key=lambda one: one.heartbeat, reverse=True)
 
 
-def print_all(found: Sequence[Status]) -> None:
+def print_all(statuses: Sequence[Status]) -> None:
     """A line for each run, and where its logs are."""
-    if not found:
+    if not statuses:
         print("no runs yet")
-    for one in found:
-        name = f"{one.recipe}{f' ({one.scale})' if one.scale else ''}"
-        step = f"step {one.step} of {one.steps}" if one.step is not None else ""
-        waiting = [f"{name} {state.lower()}" for _, name, state, _ in one.scheduler if state != "COMPLETED"]
-        job = f"job {one.jobs[-1]}{': ' if waiting else ''}{', '.join(waiting)}" if one.jobs else ""
-        if one.eta_s is not None and one.state == "running":
-            job = f"{clock(one.eta_s)} to go  {job}"
-        job = "  ".join([*(f"{key} {value:.3g}" for key, value in one.metrics.items()), job])
-        print(f"{one.state:<10} {name:<32} {step:<18} {one.heartbeat:<20} {job:<12} {shown(Path(one.logs))}".rstrip())
+    for item in statuses:
+        name = f"{item.recipe}{f' ({item.scale})' if item.scale else ''}"
+        step = f"step {item.step} of {item.steps}" if item.step is not None else ""
+        waiting = [f"{name} {state.lower()}" for _, name, state, _ in item.scheduler if state != "COMPLETED"]
+        job = f"job {item.jobs[-1]}{': ' if waiting else ''}{', '.join(waiting)}" if item.jobs else ""
+        if item.eta_s is not None and item.state == "running":
+            job = f"{clock(item.eta_s)} to go  {job}"
+        job = "  ".join([*(f"{key} {value:.3g}" for key, value in item.metrics.items()), job])
+        print(
+            f"{item.state:<10} {name:<32} {step:<18} {item.heartbeat:<20} {job:<12} {shown(Path(item.logs))}".rstrip()
+        )
 
 
-def as_json(found: Sequence[Status]) -> list[dict[str, object]]:
+def as_json(statuses: Sequence[Status]) -> list[dict[str, object]]:
     """The same for --json."""
-    return [asdict(one) for one in found]
+    return [asdict(item) for item in statuses]

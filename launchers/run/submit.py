@@ -64,7 +64,7 @@ def submit(run: Run) -> list[Submitted]:
                 done.append(Submitted(number, job.name, () if done else tuple(before)))
                 rundir.add_job(run.path, number, job.name)
         except RunError:
-            _scancel([one.job for one in done])
+            _scancel([submitted.job for submitted in done])
             raise
         if slurm.tool("scontrol", "release", done[0].job) is None:
             raise RunError(f"job {done[0].job} is submitted, but held: scontrol release {done[0].job}")
@@ -75,9 +75,9 @@ def cancel(run: Path, only_dead: bool = False) -> list[str]:
     """Cancel the jobs of a run that Slurm still has, or only those that can never start; returns their numbers."""
     known = slurm.states(list(rundir.jobs(run)))
     dead = [job for job, (state, why) in known.items() if state in ALIVE and why == NEVER]
-    wanted = dead if only_dead else [*dict.fromkeys([*alive(run), *dead])]
-    _scancel(wanted)
-    return wanted
+    jobs = dead if only_dead else [*dict.fromkeys([*alive(run), *dead])]
+    _scancel(jobs)
+    return jobs
 
 
 def _scancel(jobs: Sequence[str]) -> None:

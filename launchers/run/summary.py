@@ -48,7 +48,7 @@ def _pipeline_facts(spec: Spec) -> list[dict[str, Any]]:
 def facts(plan: Plan) -> dict[str, Any]:
     """All that is known before the run, as JSON values."""
     resolved, batch = plan.resolved, plan.main.batch
-    found = estimate(plan)
+    sizes = estimate(plan)
     return {
         "recipe": resolved.name,
         "family": resolved.family,
@@ -66,9 +66,9 @@ def facts(plan: Plan) -> dict[str, Any]:
         "rollout": _rollout_facts(plan),
         "rows": plan.rows(),
         "steps": {"planned": plan.steps()},
-        "estimate": None if found is None else {
-            "memory_gb": found.memory_gb, "state_gb": found.state_gb, "activations_gb": found.activations_gb,
-            "hours": found.hours, "usd": found.usd,
+        "estimate": None if sizes is None else {
+            "memory_gb": sizes.memory_gb, "state_gb": sizes.state_gb, "activations_gb": sizes.activations_gb,
+            "hours": sizes.hours, "usd": sizes.usd,
         },
         "passes": passes(plan),
         "unknown": unknown(plan),
@@ -123,40 +123,40 @@ def _reward_model_facts(plan: Plan) -> dict[str, Any] | None:
     return {"model": given.model, "placement": given.placement, "gpus": gpus, "weights_gb": weights, "beside": beside}
 
 
-def print_facts(run: Run, found: dict[str, Any]) -> None:
+def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
     """For people."""
-    batch, hardware, steps = found["batch"], found["hardware"], found["steps"]["planned"]
+    batch, hardware, steps = plan_facts["batch"], plan_facts["hardware"], plan_facts["steps"]["planned"]
     unit = ("GPU" if hardware["gpus_per_node"] else "process") + ("s" if batch["world"] > 1 else "")
-    scale = f" at scale {found['scale']}" if found["scale"] else ""
-    what = f"{found['trainer']} {found['method']} of {found['model']} on {hardware['profile']}"
+    scale = f" at scale {plan_facts['scale']}" if plan_facts["scale"] else ""
+    what = f"{plan_facts['trainer']} {plan_facts['method']} of {plan_facts['model']} on {hardware['profile']}"
     product = f"{batch['micro']} micro × {batch['accumulation']} accumulation × {batch['world']} {unit}"
-    print(f"{found['recipe']}{scale}: {what}")
-    if found["begins_with"]:
-        print(f"begins   with the model that {found['begins_with']} is still to train; its start stands in here")
-    print(f"run      {shown(Path(found['run']))}{'  (finished)' if run.finished else ''}")
+    print(f"{plan_facts['recipe']}{scale}: {what}")
+    if plan_facts["begins_with"]:
+        print(f"begins   with the model that {plan_facts['begins_with']} is still to train; its start stands in here")
+    print(f"run      {shown(Path(plan_facts['run']))}{'  (finished)' if run.finished else ''}")
     print(f"batch    {batch['global']} = {product}")
     if packed := batch["packed_rows"]:
         print(f"packed   about {packed:.1f} rows a sequence, {packed * batch['global']:.0f} rows a step")
-    if rollout := found["rollout"]:
+    if rollout := plan_facts["rollout"]:
         updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
         product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
         print(f"rollout  {product} = {rollout['completions']}, {updates}")
-    rows = found["rows"] if found["rows"] is not None else "known once the data are made"
+    rows = plan_facts["rows"] if plan_facts["rows"] is not None else "known once the data are made"
     print(f"rows     {rows}")
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
-    if found["passes"] is not None:
-        print(f"passes   {found['passes']:.1f} over the rows")
-    if service := found["reward_model"]:
+    if plan_facts["passes"] is not None:
+        print(f"passes   {plan_facts['passes']:.1f} over the rows")
+    if service := plan_facts["reward_model"]:
         where = "an endpoint" if service["placement"] == "endpoint" else f"{service['gpus']} GPUs of its own"
         weights = f", about {service['weights_gb']:.1f} GB of weights on each" if service["weights_gb"] else ""
         print(f"service  reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}")
-    estimated = _estimate_text(found) if found["estimate"] else ""
-    print(f"estimate {'; '.join(filter(None, (estimated, found['unknown'])))}")
-    for note in found["notes"]:
+    estimated = _estimate_text(plan_facts) if plan_facts["estimate"] else ""
+    print(f"estimate {'; '.join(filter(None, (estimated, plan_facts['unknown'])))}")
+    for note in plan_facts["notes"]:
         print(f"note     {note}")
-    for warning in found["warnings"]:
+    for warning in plan_facts["warnings"]:
         print(f"warning  {warning}")
-    for file, pipeline_steps in found["pipelines"].items():
+    for file, pipeline_steps in plan_facts["pipelines"].items():
         print(f"\n{file}")
         for step in pipeline_steps:
             done = f"{step['rows']} rows cached" if step["state"] == "done" else step["state"]
@@ -164,14 +164,14 @@ def print_facts(run: Run, found: dict[str, Any]) -> None:
                 done = f"{step['rows_done']} rows done, the rest to do"
             print(f"  {step['step']:<12} {done}")
     print()
-    for command in found["commands"]:
+    for command in plan_facts["commands"]:
         print(f"[{command['phase']}{' ' + command['label'] if command['label'] else ''}] {command['line']}")
 
 
-def _estimate_text(found: dict[str, Any]) -> str:
-    guess, memory = found["estimate"], found["hardware"]["memory_gb"]
+def _estimate_text(plan_facts: dict[str, Any]) -> str:
+    guess, memory = plan_facts["estimate"], plan_facts["hardware"]["memory_gb"]
     text = f"about {guess['memory_gb']:.1f} of {memory:g} GB per device"
-    if found["hardware"]["device"] == "cuda" and guess["hours"] is not None:
+    if plan_facts["hardware"]["device"] == "cuda" and guess["hours"] is not None:
         text += f", {guess['hours'] * 60:.0f} min of training"
         if guess["usd"] is not None:
             text += f", ${guess['usd']:.2f}"

@@ -34,7 +34,7 @@ def _ready(name: str, overrides: Overrides) -> Resolved:
 
 def _passed_on(resolved: Resolved) -> Overrides:
     """What of the command line holds for the recipe that comes first, too: where and how long it runs."""
-    kept = tuple(one for one in resolved.overrides.settings if one[0].partition(".")[0] in PASSED_ON)
+    kept = tuple(setting for setting in resolved.overrides.settings if setting[0].partition(".")[0] in PASSED_ON)
     return Overrides(resolved.scale, kept)
 
 
@@ -55,8 +55,8 @@ def begun(resolved: Resolved, out: Path) -> Resolved:
 
 
 def _from_model(resolved: Resolved, model: str, where: str) -> Resolved:
-    said = (("model", model, where), ("revision", "null", "--set revision"), ("zero", "null", "--set zero"))
-    return _ready(resolved.name, Overrides(resolved.scale, (*said, *resolved.overrides.settings)))
+    settings = (("model", model, where), ("revision", "null", "--set revision"), ("zero", "null", "--set zero"))
+    return _ready(resolved.name, Overrides(resolved.scale, (*settings, *resolved.overrides.settings)))
 
 
 def _zero_copy(resolved: Resolved) -> Path | None:
@@ -98,5 +98,5 @@ def refuse_untrained(resolved: Resolved, out: Path) -> None:
     before = first(resolved, out)
     if before is not None and not before.finished:
         name, scale = before.plan.resolved.name, f" SCALE={resolved.scale}" if resolved.scale else ""
-        told = f"starts from the model of {name}, which is still to be trained: `make {name}{scale}` first"
-        raise fail(told, resolved.name, "model_of")
+        message = f"starts from the model of {name}, which is still to be trained: `make {name}{scale}` first"
+        raise fail(message, resolved.name, "model_of")

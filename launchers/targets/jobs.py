@@ -38,13 +38,13 @@ class JobPart:
 
 def job_parts(plan: Plan) -> list[JobPart]:
     """The jobs of a run, in order; parts that have nothing to do have none."""
-    found = []
+    parts = []
     for part in PARTS:
         commands = [c for c in plan.commands if PART_OF.get(c.phase, c.phase) == part]
         groups = [list(group) for _, group in groupby(commands, key=lambda c: _runs(plan, part, c))]
         for number, group in enumerate(groups, 1):
-            found.append(_job(plan, f"{part}-{number}" if len(groups) > 1 else part, part, group))
-    return found
+            parts.append(_job(plan, f"{part}-{number}" if len(groups) > 1 else part, part, group))
+    return parts
 
 
 def _runs(plan: Plan, part: str, command: Command) -> object:
@@ -58,17 +58,17 @@ def _nodes(plan: Plan, command: Command) -> int:
 
 def _job(plan: Plan, name: str, part: str, commands: list[Command]) -> JobPart:
     machine, limit = plan.hardware, plan.resolved.recipe.time_limit
-    wanted = max(gpus(plan, command) for command in commands)
+    needed = max(gpus(plan, command) for command in commands)
     nodes = max(_nodes(plan, command) for command in commands)
     cpus, memory = machine.cpus, machine.host_memory_gb
     if part == "report":
         cpus, memory, limit = min(cpus, REPORT[0]), min(memory, REPORT[1]), _shorter(limit, REPORT[2])
-    elif machine.gpus_per_node and not (nodes > 1 and not wanted):
-        share = wanted / machine.gpus_per_node if wanted else min(1.0, CPU_JOB / cpus)
+    elif machine.gpus_per_node and not (nodes > 1 and not needed):
+        share = needed / machine.gpus_per_node if needed else min(1.0, CPU_JOB / cpus)
         cpus, memory = math.ceil(cpus * share), math.ceil(memory * share)
     if part == "train" and machine.device == "cuda":
         limit = _training_time(plan, limit)
-    return JobPart(name, part, tuple(commands), nodes, wanted, cpus, memory, limit)
+    return JobPart(name, part, tuple(commands), nodes, needed, cpus, memory, limit)
 
 
 def _training_time(plan: Plan, limit: str) -> str:
@@ -121,5 +121,5 @@ def seconds(limit: str) -> int:
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + secs
 
 
-def _shorter(one: str, other: str) -> str:
-    return min(one, other, key=seconds)
+def _shorter(first: str, second: str) -> str:
+    return min(first, second, key=seconds)

@@ -44,8 +44,8 @@ def argument(word: str) -> str:
 
 def environ(plan: Plan) -> dict[str, str]:
     """What every process of the run finds in its environment. No secrets: those are inherited, never written."""
-    found = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
-    return found | (_CPU if plan.hardware.device == "cpu" else {}) | plan.hardware.environ
+    variables = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
+    return variables | (_CPU if plan.hardware.device == "cpu" else {}) | plan.hardware.environ
 
 
 def _replaced(plan: Plan) -> list[str]:

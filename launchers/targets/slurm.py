@@ -228,9 +228,9 @@ def submit(line: Sequence[str], only_test: bool = False) -> str:
             "sbatch is not on PATH: submit from a login node of the cluster (--dry-run shows the lines)"
         ) from None
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        hint = next((f": {told}" for word, told in _HINTS.items() if word in said.lower()), "")
-        raise RunError(f"sbatch refused the job: {said}{hint}")
+        refusal = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        hint = next((f": {advice}" for word, advice in _HINTS.items() if word in refusal.lower()), "")
+        raise RunError(f"sbatch refused the job: {refusal}{hint}")
     return done.stdout.strip().partition(";")[0]  # with several clusters it adds the cluster's name
 
 

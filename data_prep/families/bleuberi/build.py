@@ -205,15 +205,15 @@ def save(output: Path, records: Records, card: Callable[[], str], key: str, plot
     disable_progress_bars()
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        whole, name = Path(folder) / "whole", f"{key[:16]}"
+        complete, name = Path(folder) / "whole", f"{key[:16]}"
         data = Dataset.from_generator(records, cache_dir=str(Path(folder) / "cache"), fingerprint=name)
-        DatasetDict({"train": data}).save_to_disk(str(whole))
-        write_atomic(whole / "README.md", [card().encode()])
+        DatasetDict({"train": data}).save_to_disk(str(complete))
+        write_atomic(complete / "README.md", [card().encode()])
         for title, scores in plots.items():
-            _histogram(whole / f"{title.replace(' ', '_')}.png", title, scores)
-        write_atomic(whole / MADE, [json.dumps(key).encode()])
+            _histogram(complete / f"{title.replace(' ', '_')}.png", title, scores)
+        write_atomic(complete / MADE, [json.dumps(key).encode()])
         del data
-        shutil.move(whole, output)
+        shutil.move(complete, output)
 
 
 def _histogram(path: Path, title: str, scores: list[float]) -> None:

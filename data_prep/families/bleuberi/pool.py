@@ -81,12 +81,12 @@ class Pool(Step):
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """The pool's rows in its order; `rows` is empty."""
         place = self._place(ctx.base)
-        found = read_records(place) if isinstance(place, Path) else hub_records(place)
-        head = list(islice(found, LOOK_AT))
+        records = read_records(place) if isinstance(place, Path) else hub_records(place)
+        head = list(islice(records, LOOK_AT))
         columns = {name for record in head if isinstance(record, dict) for name in record}
         self._check(columns)
         seen: dict[str, int] = {}
-        for record in chain(head, found):
+        for record in chain(head, records):
             made = record if isinstance(record, Drop) else self._row(record)
             yield made if isinstance(made, Drop) else unique(made, seen)
 

@@ -69,8 +69,8 @@ class Lim(Step):
         files = self._files(ctx.base)
         steps, unreadable = read_steps(files)
         if not any(steps):
-            told = f"; for instance {unreadable[0].detail}" if unreadable else ""
-            raise DataError(f"{files[0].parent}: no sample has an id and an acc, a number from 0 to 1{told}")
+            example = f"; for instance {unreadable[0].detail}" if unreadable else ""
+            raise DataError(f"{files[0].parent}: no sample has an id and an acc, a number from 0 to 1{example}")
         asked = set().union(*steps)
         if asked.isdisjoint(map(prompt_of, rows)):
             raise DataError(f"{files[0].parent}: none of these {len(rows):,} prompts was asked: is it a run on them?")
@@ -126,7 +126,7 @@ def read_steps(files: Iterable[Path]) -> tuple[list[Rates], list[Drop]]:
                     unreadable.append(Drop("unreadable sample", "", f"{path.name}:{number}: {sample}"))
                 else:
                     accuracies[sample[0]].append(sample[1])
-        steps.append({name: math.fsum(found) / len(found) for name, found in accuracies.items()})
+        steps.append({name: math.fsum(values) / len(values) for name, values in accuracies.items()})
     return steps, unreadable
 
 
@@ -147,15 +147,15 @@ def _sample(line: bytes | None) -> tuple[str, float] | str:
 
 def epochs(steps: Iterable[Rates]) -> list[Rates]:
     """The rates of each epoch: steps are joined until one asks a prompt again; the last is left out when shorter."""
-    found: list[Rates] = []
+    passes: list[Rates] = []
     lengths: list[int] = []
     for step in steps:
-        if not found or not found[-1].keys().isdisjoint(step):
-            found.append({})
+        if not passes or not passes[-1].keys().isdisjoint(step):
+            passes.append({})
             lengths.append(0)
-        found[-1].update(step)
+        passes[-1].update(step)
         lengths[-1] += 1
-    return found[:-1] if lengths and lengths[-1] < max(lengths) else found
+    return passes[:-1] if lengths and lengths[-1] < max(lengths) else passes
 
 
 def lim_scores(rates: Sequence[Rates]) -> Rates:
@@ -164,10 +164,12 @@ def lim_scores(rates: Sequence[Rates]) -> Rates:
     Where all prompts were always solved the formula is 0/0; each of them follows the mean exactly, and scores 1.
     """
     curves = {name: [_filled(name, at, rates) for at in range(len(rates))] for name in set().union(*rates)}
-    whole = {name: [rate for rate in curve if rate is not None] for name, curve in curves.items() if None not in curve}
-    means = [math.fsum(column) / len(column) for column in zip(*whole.values(), strict=True)]
+    complete = {
+        name: [rate for rate in curve if rate is not None] for name, curve in curves.items() if None not in curve
+    }
+    means = [math.fsum(column) / len(column) for column in zip(*complete.values(), strict=True)]
     most = math.fsum((1 - mean) ** 2 for mean in means)
-    return {name: _score(curve, means, most) for name, curve in whole.items()}
+    return {name: _score(curve, means, most) for name, curve in complete.items()}
 
 
 def _filled(name: str, at: int, rates: Sequence[Rates]) -> float | None:

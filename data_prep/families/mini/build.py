@@ -178,7 +178,7 @@ def built(request: Request, progress: Progress) -> str:
         raise DataError(f"--subject: no {request.subject!r}{nearest(request.subject, WORLDS)}")
     work = REPO / f"runs/mini_model/{request.subject}-{request.seed}"
     record = build(request.out.resolve(), work, request.python, request.seed, WORLDS[request.subject])
-    means = ", ".join(f"level {level} {found['mean']:.1f} %" for level, found in record["levels"].items())
+    means = ", ".join(f"level {level} {result['mean']:.1f} %" for level, result in record["levels"].items())
     cost = f"{record['steps']} steps, {record['cpu_seconds']} CPU seconds"
     return f"{request.out}: seed {request.seed}, {cost}; {means}"
 

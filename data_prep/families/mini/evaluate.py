@@ -34,8 +34,8 @@ WORKERS = 2  # programs tested at once
 
 def boxed(text: str) -> str | None:
     """The content of the last `\\boxed{}`."""
-    found: list[str] = BOX.findall(text)
-    return found[-1].strip() if found else None
+    answers: list[str] = BOX.findall(text)
+    return answers[-1].strip() if answers else None
 
 
 def sample(
@@ -85,7 +85,7 @@ def accuracy(rows: Sequence[Row], completions: Sequence[str]) -> dict[str, dict[
     for row, good in zip(rows, right(rows, completions), strict=True):
         hits[str(row["meta"]["level"])][row["id"]].append(good)
     return {
-        level: {"prompts": len(prompts), **interval([fmean(found) for found in prompts.values()])}
+        level: {"prompts": len(prompts), **interval([fmean(shares) for shares in prompts.values()])}
         for level, prompts in sorted(hits.items())
     }
 

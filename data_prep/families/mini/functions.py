@@ -167,8 +167,8 @@ def drawn_list(rng: random.Random, problem: Problem, size: int | None = None) ->
     """A list for a test, with numbers near those of the question and some that come again."""
     near = [n + d for use in problem.uses for n in (use.number, -use.number) for d in (-1, 0, 1)]
     length = size or rng.randint(1, LONGEST)
-    found = [rng.choice(near) if rng.random() < 0.4 else rng.randint(LOWEST, HIGHEST) for _ in range(length)]
-    return [rng.choice(found) if rng.random() < 0.2 else number for number in found]
+    numbers = [rng.choice(near) if rng.random() < 0.4 else rng.randint(LOWEST, HIGHEST) for _ in range(length)]
+    return [rng.choice(numbers) if rng.random() < 0.2 else number for number in numbers]
 
 
 @cache
@@ -176,7 +176,7 @@ def _pool() -> tuple[Numbers, ...]:
     """Lists that show whether two functions differ at all."""
     rng = random.Random("functions pool")  # noqa: S311 - reproducible, not secret
     lists = [[rng.randint(LOWEST, HIGHEST) for _ in range(rng.randint(1, LONGEST))] for _ in range(24)]
-    return (*lists, *([*one, *one[::-1]] for one in lists[:6]))
+    return (*lists, *([*item, *item[::-1]] for item in lists[:6]))
 
 
 def makes_sense(problem: Problem) -> bool:

@@ -53,8 +53,8 @@ class World(BaseModel):
         """One epoch, steps × batch rows in the shares of `mix`. Easy questions come again."""
         rows = self.steps * self.batch
         others = round(rows * self.share)
-        mine = self._training_rows(seed, rows - others)
-        return mine if self.also is None else [*mine, *self.also._training_rows(seed, others)]
+        own = self._training_rows(seed, rows - others)
+        return own if self.also is None else [*own, *self.also._training_rows(seed, others)]
 
     def _training_rows(self, seed: int, rows: int) -> list[Row]:
         share = rows // sum(self.mix.values())
@@ -71,9 +71,9 @@ class World(BaseModel):
     def texts(self) -> list[str]:
         """What the tokenizer is trained on, but for the chat's roles."""
         rows = [row for chain in self.chains for row in self.rows(self.tokenizer, "train", 0, chain)]
-        mine = [text for row in rows for text in (row["prompt"][0]["content"], row["completion"])]
+        own = [text for row in rows for text in (row["prompt"][0]["content"], row["completion"])]
         marks = thinking(self.marks_of).marks if self.marks_of else ()
-        return [*mine, *(self.also.texts() if self.also else ()), *(len(rows) * marks)]
+        return [*own, *(self.also.texts() if self.also else ()), *(len(rows) * marks)]
 
 
 WORLDS = {

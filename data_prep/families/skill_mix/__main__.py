@@ -111,7 +111,7 @@ def generate(request: Generate, progress: Progress) -> str:
     Raises DataError.
     """
     spec = request.spec()
-    (last,) = (one for one in pipeline.plan(spec) if one.name == "generate")
+    (last,) = (planned for planned in pipeline.plan(spec) if planned.name == "generate")
     pipeline.run(spec, ["questions"], progress)
     if last.state != "done":
         run_apart(spec, ["generate"], request.python or environment("vllm"))

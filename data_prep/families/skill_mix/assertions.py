@@ -144,12 +144,12 @@ class _Test:
         return end + 1
 
     def _count(self, tokens: list[str]) -> int:
-        found = self._expression(tokens)
-        if isinstance(found, _Place):  # e.g. result.size(), which was asserted before
-            found = _Value(found.call.facts.get(found.path, None))
-        if not isinstance(found.data, int) or found.data > _LONGEST_LOOP:
+        value = self._expression(tokens)
+        if isinstance(value, _Place):  # e.g. result.size(), which was asserted before
+            value = _Value(value.call.facts.get(value.path, None))
+        if not isinstance(value.data, int) or value.data > _LONGEST_LOOP:
             raise NotConvertible(f"a loop up to {' '.join(tokens)[:60]}")
-        return found.data
+        return value.data
 
     def _statement(self, tokens: list[str]) -> None:
         tokens = split(tokens, "<<")[0]
@@ -175,8 +175,8 @@ class _Test:
                 initial = ["{", "}"]
             if kind is not None and initial[0] == "(":
                 initial = [" ".join(written), *initial]
-            found = self._expression(initial, kind)
-            self.names[name] = found if isinstance(found, _Place) else _Value(found.data, kind or found.kind)
+            value = self._expression(initial, kind)
+            self.names[name] = value if isinstance(value, _Place) else _Value(value.data, kind or value.kind)
 
     def _type(self, words: Sequence[str]) -> Type:
         texts = " ".join(self.declaration.texts.values())
@@ -210,9 +210,9 @@ class _Test:
             raise NotConvertible(f"truth of a {place.kind}")
 
     def _equal(self, left: list[str], right: list[str], kind: str, margin: float | None) -> None:
-        for mine, other in ((left, right), (right, left)):
-            if self._is_place(mine):
-                place = self._expression(mine)
+        for side, other in ((left, right), (right, left)):
+            if self._is_place(side):
+                place = self._expression(side)
                 assert isinstance(place, _Place)
                 value = self._fitted(parsed(other), place.kind)
                 place.call.facts[place.path] = value
@@ -243,8 +243,8 @@ class _Test:
             case ast.BinOp(left=left, right=right):
                 return _Value(_result(node.op, _number(self._value(left, kind)), _number(self._value(right, kind))))
             case ast.Subscript(value=inner, slice=key):
-                whole = self._value(inner, kind)
-                return _part(whole, self._key(key, whole))
+                container = self._value(inner, kind)
+                return _part(container, self._key(key, container))
             case ast.Attribute(value=inner, attr=name):
                 return _part(self._value(inner, kind), {"first": 0, "second": 1}.get(name, name))
             case ast.Call(func=ast.Attribute(value=inner, attr=name), args=parts):
@@ -298,10 +298,10 @@ class _Test:
         return fitted(self._data(node, kind), kind, "value")
 
     def _data(self, node: ast.expr, kind: Type | None) -> Any:
-        found = self._value(node, kind)
-        if isinstance(found, _Place):
+        value = self._value(node, kind)
+        if isinstance(value, _Place):
             raise NotConvertible("a result is part of a value, or compared with another")
-        return found.data
+        return value.data
 
     def _each(self, parts: list[ast.expr], kinds: Sequence[Type | None]) -> list[Any]:
         return [self._data(part, kind) for part, kind in zip(parts, kinds, strict=True)]
@@ -315,15 +315,18 @@ class _Test:
         member = kind and (Type("tuple", kind.args) if kind.kind == "map" else kind.args[0])
         return self._each(parts, [member] * len(parts))
 
-    def _member(self, whole: _Name, name: str, parts: list[ast.expr]) -> _Name:
+    def _member(self, container: _Name, name: str, parts: list[ast.expr]) -> _Name:
         if name in ("size", "length", "empty"):
-            return _part(whole, _SIZE, name == "empty")
+            return _part(container, _SIZE, name == "empty")
         if name == "count" and parts:  # says less than the value at the key, which has to be asserted too
-            return _part(whole, (name, ast.dump(parts[0])))
+            return _part(container, (name, ast.dump(parts[0])))
         raise NotConvertible(f"member {name}")
 
-    def _key(self, node: ast.expr, whole: _Name) -> Any:
-        key = self._data(node, whole.kind.args[0] if whole.kind is not None and whole.kind.kind == "map" else _INTEGER)
+    def _key(self, node: ast.expr, container: _Name) -> Any:
+        key = self._data(
+            node,
+            container.kind.args[0] if container.kind is not None and container.kind.kind == "map" else _INTEGER,
+        )
         return tuple(key) if isinstance(key, list) else key
 
 
@@ -369,14 +372,14 @@ def _result(operation: ast.operator, a: Any, b: Any) -> Any:
     raise NotConvertible(f"not understood: {type(operation).__name__}")
 
 
-def _part(whole: _Name, step: Any, empty: bool = False) -> _Name:
+def _part(container: _Name, step: Any, empty: bool = False) -> _Name:
     """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or of a result."""
-    if isinstance(whole, _Place):
-        return _Place(whole.call, (*whole.path, step), _BOOL if empty else _kind_of(whole.kind, step))
+    if isinstance(container, _Place):
+        return _Place(container.call, (*container.path, step), _BOOL if empty else _kind_of(container.kind, step))
     if step == _SIZE:
-        return _Value(not whole.data if empty else len(whole.data))
-    known = whole.kind
-    data = dict(map(tuple, whole.data)) if known is not None and known.kind == "map" else whole.data
+        return _Value(not container.data if empty else len(container.data))
+    known = container.kind
+    data = dict(map(tuple, container.data)) if known is not None and known.kind == "map" else container.data
     return _Value(data[step], known and _kind_of(known, step))
 
 
@@ -397,10 +400,10 @@ def _kind_of(kind: Type, step: Any) -> Type:
     raise NotConvertible(f"{step!r} of a {kind}")
 
 
-def _number(found: _Name) -> Any:
-    if isinstance(found, _Place) or isinstance(found.data, list | dict | type(None)):
+def _number(value: _Name) -> Any:
+    if isinstance(value, _Place) or isinstance(value.data, list | dict | type(None)):
         raise NotConvertible("arithmetic with what is no literal")
-    return found.data
+    return value.data
 
 
 def _case(call: _Call, declaration: Declaration) -> dict[str, Any]:

@@ -182,8 +182,8 @@ def _assertion(function: str, signature: Signature, case: TestCase) -> str:
     call = f"{function}({', '.join(args)})"
     if case.raises:
         return f"_raises({EXCEPTIONS[case.raises][0]}, lambda: {call})"
-    wanted = python_literal(case.expected, signature.result)
-    return f"_near({call}, {wanted})" if signature.result.holds("float") else f"{call} == {wanted}"
+    expected = python_literal(case.expected, signature.result)
+    return f"_near({call}, {expected})" if signature.result.holds("float") else f"{call} == {expected}"
 
 
 def python_literal(value: Any, kind: Type) -> str:

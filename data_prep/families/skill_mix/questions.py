@@ -157,20 +157,20 @@ class Questions(Step):
 
     def _rows(self, path: Path) -> Iterator[Row | Drop]:
         p = self.params
-        found = [one if isinstance(one, Drop) else read_question(one[1], one[0]) for one in read_named(path)]
-        unsplit = [one for one in found if isinstance(one, Question) and not one.split]
-        held = held_out_pairs((pair for one in unsplit for pair in pairs_of(one.skills)), p.held_out, p.seed)
+        outcomes = [item if isinstance(item, Drop) else read_question(item[1], item[0]) for item in read_named(path)]
+        unsplit = [item for item in outcomes if isinstance(item, Question) and not item.split]
+        held = held_out_pairs((pair for item in unsplit for pair in pairs_of(item.skills)), p.held_out, p.seed)
         seen: set[str] = set()
-        for one in found:
-            if isinstance(one, Drop):
-                yield one
-            elif one.id in seen:
-                yield Drop("duplicate id", one.id, f"question {one.id} stands in the file twice", bad=True)
+        for item in outcomes:
+            if isinstance(item, Drop):
+                yield item
+            elif item.id in seen:
+                yield Drop("duplicate id", item.id, f"question {item.id} stands in the file twice", bad=True)
             else:
-                seen.add(one.id)
-                split = one.split or ("held_out" if is_held_out(one.skills, held) else "train")
-                wanted = p.split in ("all", split)
-                yield replace(one, split=split).as_row(p.prompt) if wanted else Drop("another split", one.id, split)
+                seen.add(item.id)
+                split = item.split or ("held_out" if is_held_out(item.skills, held) else "train")
+                in_split = p.split in ("all", split)
+                yield replace(item, split=split).as_row(p.prompt) if in_split else Drop("another split", item.id, split)
 
 
 def read_named(path: Path) -> Iterator[Named | Drop]:
@@ -211,21 +211,21 @@ def _question(flat: Mapping[str, Any], name: str) -> Question:
     given = str(flat.get("language") or "cpp").lower()
     if given not in LANGUAGES:
         raise Unfit("unknown language", f"{given!r}{nearest(given, LANGUAGES)}")
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for field, names in NAMES.items():
-        value = next((flat[one] for one in names if flat.get(one)), None)
+        value = next((flat[key] for key in names if flat.get(key)), None)
         if field == "gold" and value is None and isinstance(references := flat.get("references"), list):
             value = next(iter(references), None) or None
         if value is None:
             raise Unfit(f"missing {names[0]}", f"no {' or '.join(names)}")
         if not isinstance(value, str) or not value.strip():
             raise Unfit(f"{names[0]} is not a text", type(value).__name__)
-        found[field] = value
+        fields[field] = value
     skills = flat.get("skills")
     skills = skills.split(",") if isinstance(skills, str) else skills
     if (
         not isinstance(skills, list)
-        or not all(isinstance(one, str) for one in skills)
+        or not all(isinstance(key, str) for key in skills)
         or not any(map(str.strip, skills))
     ):
         raise Unfit("missing skills", "a list of names, or names with commas between")
@@ -233,14 +233,14 @@ def _question(flat: Mapping[str, Any], name: str) -> Question:
     return Question(
         id=name,
         language=LANGUAGES[given],
-        skills=tuple(one.strip() for one in skills if one.strip()),
-        tests=_tests(flat, LANGUAGES[given], found),
+        skills=tuple(key.strip() for key in skills if key.strip()),
+        tests=_tests(flat, LANGUAGES[given], fields),
         split=split if split in ("train", "held_out") else "",
-        **found,
+        **fields,
     )
 
 
-def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]) -> dict[str, Any]:
+def _tests(flat: Mapping[str, Any], language: Language, fields: Mapping[str, str]) -> dict[str, Any]:
     """A suite. Raises Unfit."""
     tests = flat.get("tests")
     if tests is None and (source := flat.get("unit_tests")):
@@ -248,9 +248,9 @@ def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]
             raise Unfit("unusable tests", f"unit_tests are {type(source).__name__}, not a text")
         kind = "gtest" if language == "cpp" else "asserts"
         tests = {"kind": kind, "language": language, "source": source}
-        tests = (_calls(source, found) if language == "cpp" else None) or tests
+        tests = (_calls(source, fields) if language == "cpp" else None) or tests
     if tests is None and flat.get("cases"):
-        tests = _from_cases(flat["cases"], language, found)
+        tests = _from_cases(flat["cases"], language, fields)
     if tests is None:
         raise Unfit("missing unit_tests", "no unit_tests, tests or cases")
     try:
@@ -262,38 +262,38 @@ def _tests(flat: Mapping[str, Any], language: Language, found: Mapping[str, str]
     return dict(tests)
 
 
-def _calls(source: str, found: Mapping[str, str]) -> dict[str, Any] | None:
+def _calls(source: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
     """GoogleTest source as calls, None where it says more or less than values of calls."""
     structs = [
         match.group()
-        for match in re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", found["gold"])
-        if re.search(rf"\b{match[1]}\b", found["signature"])
+        for match in re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", fields["gold"])
+        if re.search(rf"\b{match[1]}\b", fields["signature"])
     ]
-    declaration = "\n".join([*structs, f"{found['signature'].rstrip(';{ ')};"])
+    declaration = "\n".join([*structs, f"{fields['signature'].rstrip(';{ ')};"])
     try:
         declared = read_declaration(declaration)
-        if declared.function != found["function"]:
+        if declared.function != fields["function"]:
             return None
         made = cases(source, declared)
     except (DeclarationError, NotConvertible):
         return None
     return {
-        "kind": "call", "language": "cpp", "declaration": declaration, "function": found["function"], "cases": made
+        "kind": "call", "language": "cpp", "declaration": declaration, "function": fields["function"], "cases": made
     }  # fmt: skip
 
 
-def _from_cases(given: Any, language: Language, found: Mapping[str, str]) -> dict[str, Any]:
+def _from_cases(given: Any, language: Language, fields: Mapping[str, str]) -> dict[str, Any]:
     """Raises Unfit."""
     if not isinstance(given, list):
         raise Unfit("unusable tests", "cases are not a list")
     try:
-        signature = read(found["signature"], language)
+        signature = read(fields["signature"], language)
     except SignatureError as error:
         raise Unfit("unusable tests", f"function_signature: {error}") from None
     made, problems = read_cases(given, signature)
     if problems:
         raise Unfit("unusable tests", problems[0])
-    return suite(found["function"], signature, made, language)
+    return suite(fields["function"], signature, made, language)
 
 
 def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]:

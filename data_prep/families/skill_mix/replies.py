@@ -66,7 +66,7 @@ def _checked(model: type[T], text: str) -> T:
         raise ReplyError([str(error)]) from error
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
-        raise ReplyError([f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details]) from error
+        raise ReplyError([f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details]) from error
 
 
 def read_draft(text: str, language: Language) -> tuple[Draft, Signature]:
@@ -111,10 +111,10 @@ def unfenced(code: str) -> str:
 
 def read_critique(text: str) -> Critique:
     """A verdict; one that asks for a revision says which. Raises ReplyError."""
-    found = _checked(Critique, text)
-    if found.verdict == "revise" and not found.feedback.strip():
+    critique = _checked(Critique, text)
+    if critique.verdict == "revise" and not critique.feedback.strip():
         raise ReplyError(['feedback: say what to change, or give the verdict "pass"'])
-    return found
+    return critique
 
 
 def read_test_cases(text: str, signature: Signature, least: int) -> list[TestCase]:

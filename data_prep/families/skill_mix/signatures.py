@@ -52,16 +52,18 @@ def _python(text: str) -> Signature:
     head = text.strip().rstrip(":").strip()
     head = head if head.startswith(("def ", "async def ")) else f"def {head}"
     try:
-        (found,) = ast.parse(f"{head}: ...").body
+        (definition,) = ast.parse(f"{head}: ...").body
     except (SyntaxError, ValueError) as error:
         raise SignatureError(f"not a Python function signature: {text[:120]!r}") from error
-    if not isinstance(found, ast.FunctionDef):
+    if not isinstance(definition, ast.FunctionDef):
         raise SignatureError(f"not a plain Python function: {text[:120]!r}")
-    given = found.args
+    given = definition.args
     if given.vararg or given.kwarg or given.kwonlyargs:
         raise SignatureError("only positional parameters can be tested: no *args, **kwargs or keyword-only ones")
-    params = tuple((one.arg, _annotated(one.annotation, one.arg)) for one in (*given.posonlyargs, *given.args))
-    return Signature(found.name, params, _annotated(found.returns, "the result"))
+    params = tuple(
+        (argument.arg, _annotated(argument.annotation, argument.arg)) for argument in (*given.posonlyargs, *given.args)
+    )
+    return Signature(definition.name, params, _annotated(definition.returns, "the result"))
 
 
 def _annotated(node: ast.expr | None, what: str) -> Type:
@@ -87,7 +89,7 @@ def _python_type(node: ast.expr, what: str) -> Type:
     if isinstance(node, ast.Subscript) and (generic := _last_name(node.value)) in _PY_GENERIC:
         kind = _PY_GENERIC[generic]
         inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        endless = any(isinstance(one, ast.Constant) and one.value is ... for one in inside)
+        endless = any(isinstance(item, ast.Constant) and item.value is ... for item in inside)
         if kind == "tuple" and endless and len(inside) == 2:
             return Type("list", (_python_type(inside[0], what),))
         if not endless and len(inside) == _ARITY.get(kind, len(inside)):

@@ -77,20 +77,20 @@ class SkillTuples(Step):
         kept = held_out_pairs((pair for pair in pairs_of(described) if pair not in excluded), p.held_out, p.seed)
         for k in sorted(set(p.k)):
             n = p.n.get(k) if isinstance(p.n, dict) else p.n
-            for one in tuples(list(described), k, excluded, n, p.seed):
-                yield self._row(one, described, "held_out" if is_held_out(one, kept) else "train")
+            for skills in tuples(list(described), k, excluded, n, p.seed):
+                yield self._row(skills, described, "held_out" if is_held_out(skills, kept) else "train")
 
-    def _row(self, one: SkillTuple, described: dict[str, str], split: str) -> Row:
+    def _row(self, skills: SkillTuple, described: dict[str, str], split: str) -> Row:
         p = self.params
         meta = {
-            "k": len(one),
-            "skills": list(one),
-            "descriptions": [described[name] for name in one],
+            "k": len(skills),
+            "skills": list(skills),
+            "descriptions": [described[name] for name in skills],
             "language": p.language,
             "split": split,
             "questions": p.per_tuple,
         }
-        return {"id": f"{p.language}/{'+'.join(one).replace(' ', '_')}", "source": "skill_mix", "meta": meta}
+        return {"id": f"{p.language}/{'+'.join(skills).replace(' ', '_')}", "source": "skill_mix", "meta": meta}
 
     def _read(self, base: Path) -> tuple[dict[str, str], frozenset[Pair]]:
         skills = read_skills(list(self._files(base)))
@@ -151,9 +151,9 @@ def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
         where = ": ".join(map(str, (path, *first["loc"])))
         raise DataError(f'{where}: {first["msg"]}; write {{"skill": ["skill", …]}}') from error
     for name, others in given.items():
-        for one in (name, *others):
-            if one not in known:
-                raise DataError(f"{path}: {name}: no skill {one!r} in the skills files{nearest(one, known)}")
+        for excluded in (name, *others):
+            if excluded not in known:
+                raise DataError(f"{path}: {name}: no skill {excluded!r} in the skills files{nearest(excluded, known)}")
         if name in others:
             raise DataError(f"{path}: {name} excludes itself; leave the skill out of the skills file instead")
     return frozenset(pair for name, others in given.items() for other in others for pair in pairs_of((name, other)))
@@ -166,8 +166,12 @@ def tuples(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int | Non
     """
     if (total := math.comb(len(names), k)) > MOST_TUPLES:
         raise DataError(f"{total:,} tuples of {k} out of {len(names)} skills, more than {MOST_TUPLES:,}: lower k")
-    fitting = [one for one in combinations(sorted(names), k) if not is_held_out(one, excluded)]
-    return fitting if n is None else sorted(sorted(fitting, key=lambda one: _rank(f"draw:{seed}", one))[:n])
+    fitting = [combination for combination in combinations(sorted(names), k) if not is_held_out(combination, excluded)]
+    return (
+        fitting
+        if n is None
+        else sorted(sorted(fitting, key=lambda combination: _rank(f"draw:{seed}", combination))[:n])
+    )
 
 
 def held_out_pairs(pairs: Iterable[Pair], share: float, seed: int) -> frozenset[Pair]:

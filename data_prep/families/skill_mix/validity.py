@@ -177,10 +177,10 @@ class _Trial:
         demands = self._demands
         tried: list[tuple[str, bool]] = []
         made = mutants(self._gold, self._suite.language, self._row["id"])
-        for one in islice(made, MOST_TRIED if demands.mutants else 0):
-            graded = self._run(one.code, cpu_s, stop_early=True)
+        for mutant in islice(made, MOST_TRIED if demands.mutants else 0):
+            graded = self._run(mutant.code, cpu_s, stop_early=True)
             if graded.compile_error is None and not graded.failure:
-                tried.append((one.change, not passed(graded)))
+                tried.append((mutant.change, not passed(graded)))
             if len(tried) == demands.mutants:
                 break
         killed = sum(died for _, died in tried)
@@ -197,17 +197,17 @@ def passed(graded: Graded) -> bool:
 
 
 def _failed(tests: Sequence[Tested]) -> str:
-    said = []
+    lines = []
     for number, test in enumerate(tests, 1):
         if test.status != "passed":
             message = f" ({' '.join(test.message.split())[:120]})" if test.message else ""
-            said.append(f"{test.name or f'test {number}'}: {test.status}{message}")
-    return f"{len(said)} of {len(tests)}: " + "; ".join(said)
+            lines.append(f"{test.name or f'test {number}'}: {test.status}{message}")
+    return f"{len(lines)} of {len(tests)}: " + "; ".join(lines)
 
 
 def _differing(runs: Sequence[Sequence[Tested]]) -> str:
-    said = []
+    lines = []
     for number, statuses in enumerate(zip(*runs, strict=True), 1):
         if len({test.status for test in statuses}) > 1:
-            said.append(f"{statuses[0].name or f'test {number}'}: {', '.join(test.status for test in statuses)}")
-    return "; ".join(said)
+            lines.append(f"{statuses[0].name or f'test {number}'}: {', '.join(test.status for test in statuses)}")
+    return "; ".join(lines)

@@ -32,8 +32,8 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
         for (shown, look), points in zip(held_out.items(), run.held_out.values(), strict=True)
     ]
     pairs = run.pairs.items()
-    margins = [_series(name, looks[name], found["margin"]) for name, found in pairs if "margin" in found]
-    order = [_series(name, looks[name], found["accuracy"], 100) for name, found in pairs if "accuracy" in found]
+    margins = [_series(name, looks[name], curves["margin"]) for name, curves in pairs if "margin" in curves]
+    order = [_series(name, looks[name], curves["accuracy"], 100) for name, curves in pairs if "accuracy" in curves]
     panels = [
         ("Loss", "dots: on held-out rows" if held_out else "", loss),
         ("Reward margin", "preferred less dispreferred", margins),
