@@ -132,9 +132,9 @@ def test_a_requeued_training_resumes_and_ends_with_the_losses_of_an_undisturbed_
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("chain", [True, False])
+@pytest.mark.parametrize(("chain", "limit"), [("true", "00:05:00"), ("false", "00:03:00")])
 def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
-    slurm: dict[str, str], house: House, chain: bool
+    slurm: dict[str, str], house: House, chain: str, limit: str
 ) -> None:
     house.write("configs/sites/short.yaml", "signal_s: 100\n")
     words = [
@@ -146,9 +146,9 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
         "--set",
         f"chain={'true' if chain else 'false'}",
     ]
-    words[words.index("train.steps=120")] = "train.steps=1500"
+    words[words.index("train.steps=120")] = "train.steps=6000"
     run, jobs = submit(house, slurm, *words)
-    if not chain:
+    if chain == "false":
         assert finish(jobs["train"], slurm, 400) == "FAILED", logs(run)
         shown = house.launch("logs", str(run), "--json", SLURM_CONF=slurm["SLURM_CONF"])
         assert "time limit" in {one["name"] for one in json.loads(shown.stdout)["failures"]}
