@@ -137,16 +137,8 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
     slurm: dict[str, str], house: House, chain: str, limit: str
 ) -> None:
     house.write("configs/sites/short.yaml", "signal_s: 100\n")
-    words = [
-        *LONG,
-        "--set",
-        "site=short",
-        "--set",
-        "time_limit=00:03:00",
-        "--set",
-        f"chain={'true' if chain else 'false'}",
-    ]
-    words[words.index("train.steps=120")] = "train.steps=6000"
+    settings = ("site=short", f"time_limit={limit}", f"chain={chain}", "train.steps=6000")
+    words = [*LONG, *(word for one in settings for word in ("--set", one))]
     run, jobs = submit(house, slurm, *words)
     if chain == "false":
         assert finish(jobs["train"], slurm, 400) == "FAILED", logs(run)
