@@ -32,6 +32,7 @@ RAY_PORTS = (
 )  # fmt: skip
 STARTS, STARTED = 3, b"Ray runtime started"  # Ray gives a node 30 s to start, which a busy machine may exceed
 stopped: list[int] = []
+STOPPED = b"stopped: this node was not the first to fail\n"
 SHORT = 20  # characters
 MOST_OBJECTS, LEAST_OBJECTS = 20 * 10**9, 10**8  # bytes of Ray's object store
 
@@ -112,6 +113,8 @@ def main(argv: Sequence[str]) -> int:
     with log.open("ab") as others:
         output = None if rank == 0 else others
         status = subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
+        if stopped:
+            others.write(STOPPED)
     return 0 if stopped else status  # srun ends with the highest status: that of the task that failed first
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from data_prep.inference.vllm.server import START_TIMEOUT_S
 from launchers.envs import interpreter
-from launchers.run.node import free_ports, own_address, service_port
+from launchers.run.node import STOPPED, free_ports, own_address, service_port
 from rewards.model.http import URL_VARIABLE
 
 LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) where a node or Ray's head is lost: job.sbatch requeues its job
@@ -134,11 +134,11 @@ def _output(*words: str) -> str:
 
 
 def _show(logs: Sequence[Path]) -> None:
-    """The ends of other nodes' logs, for this one's, in which a failure is looked for."""
+    """The ends of the logs of nodes that failed by themselves, for this one's, in which a failure is looked for."""
     for log in logs:
-        if log.is_file():
+        if log.is_file() and not (text := log.read_bytes()).endswith(STOPPED):
             print(f"--- {log}")
-            print("\n".join(log.read_text(errors="replace").splitlines()[-TAIL:]), flush=True)
+            print("\n".join(text.decode(errors="replace").splitlines()[-TAIL:]), flush=True)
 
 
 def _error(text: str, status: int = 1) -> int:

@@ -117,6 +117,25 @@ def test_the_failure_of_another_node_is_shown_with_its_log(
     assert "ValueError: bad node" in capfd.readouterr().out
 
 
+def test_the_log_of_a_node_that_is_ended_for_anothers_failure_is_not(
+    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kills = EACH_NODE.replace("status=0;", 'wait "${pids[0]}"; kill -TERM -- "-${pids[1]}"; status=0;')
+    tool("srun", f"set -m\n{kills}")
+    fails = """if True:
+        import os, sys, time
+        if os.environ["PET_NODE_RANK"] == "1":
+            print("SignalException", flush=True)
+            time.sleep(60)
+        while not os.path.exists(sys.argv[1]) or "Signal" not in open(sys.argv[1]).read():
+            time.sleep(0.1)
+        sys.exit("ValueError: bad row")"""
+    other = tmp_path / "train-after.node1.log"
+    assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", fails, str(other)]) == 1
+    assert "SignalException" in other.read_text()
+    assert "SignalException" not in capfd.readouterr().out
+
+
 def test_a_port_that_another_job_has_taken_is_passed_over(
     allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
 ) -> None:
