@@ -156,7 +156,7 @@ def test_a_training_on_two_nodes_survives_the_loss_of_one_a_signal_and_a_cancell
     lose_node("n1", slurm)
     until(lambda: state(jobs["train"], slurm) == "PENDING", run)
     start_node("n1", slurm)  # at once, and the job two minutes later: Slurm repeats its order to end the old attempt
-    until(lambda: attempts(run, "train") == 2 and steps(run) >= 50, run)
+    until(lambda: attempts(run, "train") == 2 and steps(run) >= 50, run, 500)
     subprocess.run(["scancel", "--batch", "--signal=USR1", jobs["train"]], env=slurm, check=True)
     start_again(jobs["train"], slurm)
     assert "stopped as asked, with a checkpoint of step" in trainings(run)[1].read_text()
