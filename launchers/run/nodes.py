@@ -24,14 +24,14 @@ from pathlib import Path
 
 from data_prep.inference.vllm.server import START_TIMEOUT_S
 from launchers.envs import interpreter
-from launchers.run.node import STOPPED, free_ports, own_address, service_port
+from launchers.run.node import STOPPED, free_ports, own_address, service_port, wait_for
 from rewards.model.http import URL_VARIABLE
 
 LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) where a node or Ray's head is lost: job.sbatch requeues its job
 ANSWER_S = 60.0  # for every node to start a task
 END_S = 30.0  # for a command or a cluster to end by itself
 READY_S = 300.0  # for tasks to start, and for Ray's nodes to have joined
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S, GONE_S = 0.5, 3.0
 FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
 BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 TAIL = 40  # lines of another node's log that are shown when it fails
@@ -104,7 +104,21 @@ def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapp
             _end(process)  # it may wait for a head that is gone
             return _error(f"the Ray cluster ended (exit {cluster.returncode}): a node or its head is lost", lost)
         time.sleep(LOOK_EVERY_S)
+    if status and _gone(cluster, environ["RAY_ADDRESS"]):
+        return _error("Ray's head does not answer: it is lost", lost)
     return status if status >= 0 else 128 - status
+
+
+def _gone(cluster: subprocess.Popen[bytes], head: str) -> bool:
+    """Whether the cluster is ending, which a command on it may notice first."""
+    end = time.monotonic() + GONE_S
+    while time.monotonic() < end and cluster.poll() is None:
+        try:
+            wait_for(head, 0)
+        except OSError:
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return cluster.poll() is not None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -156,21 +157,32 @@ def test_a_node_that_starts_no_task_any_more_is_lost_and_its_job_starts_anew(
     assert "a node of the allocation does not answer" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(("cluster", "command", "status"), [
-    ("exec sleep 60", "exit 3", 3), ("exec sleep 60", "exit 0", 0), ("sleep 2; exit 1", "exec sleep 60", nodes.LOST),
-    ("sleep 2; exit 1", "never", 1),
+HEAD = """
+import socket, sys, time
+address = next(word for word in sys.argv if word.startswith("127.0.0.1:"))
+server = socket.create_server(("127.0.0.1", int(address.partition(":")[2])))
+time.sleep(float(sys.argv[1]))
+server.close()
+time.sleep(float(sys.argv[2]))
+"""
+READY = 'until (exec 3<>"/dev/tcp/${3/://}") 2>/dev/null; do sleep 0.1; done; exit 0'
+
+
+@pytest.mark.parametrize(("listens", "lives", "ready", "command", "status"), [
+    (60, 0, READY, "exit 3", 3), (60, 0, READY, "exit 0", 0), (3, 0, READY, "exec sleep 60", nodes.LOST),
+    (3, 60, READY, "sleep 4; exit 1", nodes.LOST), (2, 0, "exec sleep 60", "", 1),
 ])  # fmt: skip
 def test_the_commands_exit_status_counts_and_a_lost_cluster_ends_it(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], cluster: str, command: str, status: int
-) -> None:
-    tool("srun", f'[ "${{!#}}" != true ] || exit 0\n{cluster}')
-    ready = "exec sleep 60" if command == "never" else "exit 0"
-    python = tool("python-with-ray", f'[ "$2" != launchers.run.ray_ready ] || {ready}\n{command}')
+    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], listens: int, lives: int, ready: str,
+    command: str, status: int,
+) -> None:  # fmt: skip
+    head = shlex.join([sys.executable, "-c", HEAD, str(listens), str(lives)])
+    tool("srun", f'[ "${{!#}}" != true ] || exit 0\nexec {head} "$@"')
+    python = tool("python-with-ray", f'if [ "$2" = launchers.run.ray_ready ]; then {ready}; fi\n{command}')
     began = time.monotonic()
     assert nodes.main(["ray", "2", "8", "--", str(python), "-m", "training"]) == status
-    assert time.monotonic() - began < 20
-    lost = "a node or its head is lost" in capfd.readouterr().out
-    assert lost == (status in (1, nodes.LOST))
+    assert time.monotonic() - began < 30
+    assert ("is lost" in capfd.readouterr().out) == (status in (1, nodes.LOST))
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
