@@ -127,12 +127,14 @@ def _ray_words(python: str, head: str, rank: int, address: str, gpus: str) -> li
     """The command that starts a node of the cluster. Ports, CPUs, GPUs and memory are all stated."""
     port = int(head.partition(":")[2])
     ports = free_ports(len(RAY_PORTS), port + 1 + len(RAY_PORTS) * (rank % 2), 4 * len(RAY_PORTS))
+    # Ray's client listens where its package is, at 10001 unless told, and is refused as an option where it is not.
+    client = rank == 0 and any(Path(python).parents[1].glob("lib/*/site-packages/grpc"))
     role = ["--head", f"--port={port}", "--include-dashboard=false"] if rank == 0 else [f"--address={head}"]
     return [
         python, "-m", "ray.scripts.scripts", "start", *role, "--block", "--disable-usage-stats",
         f"--node-ip-address={address}", f"--num-cpus={_cpus()}", f"--num-gpus={gpus}",
         f"--object-store-memory={_objects()}",
-        *(f"--{name}={port}" for name, port in zip(RAY_PORTS, ports, strict=True) if rank == 0 or "client" not in name),
+        *(f"--{name}={port}" for name, port in zip(RAY_PORTS, ports, strict=True) if client or "client" not in name),
     ]  # fmt: skip
 
 

@@ -210,10 +210,13 @@ def test_ray_is_told_every_count_and_port_and_its_sockets_stay_short(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
-    words = {rank: node._ray_words("python", "10.0.0.1:23000", rank, f"10.0.0.{rank + 1}", "8") for rank in (0, 1)}
+    (tmp_path / "lib/python3.11/site-packages/grpc").mkdir(parents=True)
+    python = str(tmp_path / "bin/python")
+    words = {rank: node._ray_words(python, "10.0.0.1:23000", rank, f"10.0.0.{rank + 1}", "8") for rank in (0, 1)}
     ports = [int(word.partition("=")[2]) for one in words.values() for word in one if "port=" in word]
     assert len(set(ports)) == len(ports) == 1 + 2 * len(node.RAY_PORTS) - 1
     assert all(20_000 <= port < 32_768 for port in ports)
+    assert not any("client" in word for word in node._ray_words(sys.executable, "10.0.0.1:23000", 0, "10.0.0.1", "8"))
     for one in words.values():
         assert {"--num-cpus=5", "--num-gpus=8", "--block", "--disable-usage-stats"} <= set(one)
     assert "--node-ip-address=10.0.0.2" in words[1]
