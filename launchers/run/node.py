@@ -157,6 +157,8 @@ def _ray_node(words: list[str], head: str | None, environ: dict[str, str], log: 
                 status = subprocess.run(words, env=environ, stdout=output, stderr=output, check=False).returncode
                 if status == 0 or stopped or STARTED in log.read_bytes()[before:]:
                     break
+            if stopped:
+                output.write(STOPPED)
         return status
     finally:
         shutil.rmtree(words[-1].partition("=")[2], ignore_errors=True)

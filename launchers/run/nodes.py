@@ -67,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
         status = subprocess.run(srun, check=False).returncode
     if status:
         _show(logs[1 if kind == "torchrun" else 0 :])
-    if status not in (0, LOST) and not _all_answer(nodes):
-        return _error("a node of the allocation does not answer: it is lost", LOST)
+    if status == LOST or (status and not _all_answer(nodes)):
+        return _error("a node or Ray's head is lost", LOST)
     return status
 
 
@@ -102,10 +102,10 @@ def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapp
     while (status := process.poll()) is None:
         if cluster.poll() is not None:
             _end(process)  # it may wait for a head that is gone
-            return _error(f"the Ray cluster ended (exit {cluster.returncode}): a node or its head is lost", lost)
+            return _error(f"the Ray cluster ended (exit {cluster.returncode})", lost)
         time.sleep(LOOK_EVERY_S)
     if status and _gone(cluster, environ["RAY_ADDRESS"]):
-        return _error("Ray's head does not answer: it is lost", lost)
+        return lost
     return status if status >= 0 else 128 - status
 
 

@@ -13,7 +13,7 @@ import pytest
 from launchers.run import events
 from tests.conftest import House
 from tests.launchers.test_several_nodes import LONG, logs, losses, steps, submit, trainings, two_nodes
-from tests.slurm_cluster import cluster, finish, kill, lose_node, processes, start_again, start_node, state
+from tests.slurm_cluster import cluster, finish, kill, lose_node, processes, start_node, state
 
 STEP = '''"""A step that takes its time."""
 
@@ -126,7 +126,7 @@ def test_data_steps_on_the_jobs_ray_cluster_lose_nothing(slurm: dict[str, str], 
     kill_one("ray::_call", slurm)
     goes_on(run)
     kill_one("gcs_server", slurm)
-    start_again(jobs["data"], slurm)
+    until(lambda: attempts(run, "data") == 2, run)
     goes_on(run)
     assert house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
     assert finish(jobs["data"], slurm, 60) == "CANCELLED"
@@ -158,9 +158,9 @@ def test_a_training_on_two_nodes_survives_the_loss_of_one_a_signal_and_a_cancell
     start_node("n1", slurm)  # at once, and the job two minutes later: Slurm repeats its order to end the old attempt
     until(lambda: attempts(run, "train") == 2 and steps(run) >= 50, run, 500)
     subprocess.run(["scancel", "--batch", "--signal=USR1", jobs["train"]], env=slurm, check=True)
-    start_again(jobs["train"], slurm)
+    until(lambda: state(jobs["train"], slurm) == "PENDING", run)
     assert "stopped as asked, with a checkpoint of step" in trainings(run)[1].read_text()
-    until(lambda: attempts(run, "train") == 3 and steps(run) >= 80, run)
+    until(lambda: attempts(run, "train") == 3 and steps(run) >= 80, run, 500)
     assert house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
     again, jobs = submit(house, slurm, *words)
     assert again == run
@@ -185,7 +185,7 @@ def test_online_rl_comes_back_when_rays_head_is_killed(slurm: dict[str, str], ho
     )
     until(lambda: steps(run) >= 2, run, 500)
     kill_one("gcs_server", slurm)
-    start_again(jobs["train"], slurm, 60)
+    until(lambda: state(jobs["train"], slurm) == "PENDING", run, 90)
     assert finish(jobs["report"], slurm, 580) == "COMPLETED", logs(run)
     assert attempts(run, "train") == 2
     assert json.loads((run / "train/merged/done.json").read_text())["step"] == 16
