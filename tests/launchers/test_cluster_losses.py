@@ -133,8 +133,9 @@ def test_data_steps_on_the_jobs_ray_cluster_lose_nothing(slurm: dict[str, str], 
     run, jobs = submit(house, slurm, *words)
     goes_on(run)
     lose_node("n1", slurm)
-    assert finish(jobs["data"], slurm, 300) == "COMPLETED", logs(run)
+    until(lambda: state(jobs["data"], slurm) == "PENDING", run)
     start_node("n1", slurm)
+    assert finish(jobs["data"], slurm, 500) == "COMPLETED", logs(run)
     house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"])
     assert SHARDS <= worked() <= SHARDS + 5 * 8, "more was done again than was in flight"
     disturbed = made(house)
