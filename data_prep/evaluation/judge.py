@@ -5,7 +5,8 @@
         --out judged
 
 Question files: MT-Bench's (turns, of which the first is asked), Arena-Hard's v1 (turns) and v2 (prompt), WildBench's
-(conversation_input, checklist). Answers: rows with `completion`, or the files that these benchmarks keep answers in.
+(conversation_input, checklist), creative writing's (writing_prompt, whose <SEED> is the first of seed_modifiers; also
+as one JSON object of questions by name). Answers: rows with `completion`, or the benchmarks' own files of answers.
 The prompt is ours (templates/prompts/judge), so that figures are not those of the benchmarks' own judges.
 
 A reply counts only where its last line is a verdict. A pair with an order that has none, after `tries`, is invalid: it
@@ -19,7 +20,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,7 +40,7 @@ from data_prep.evaluation.intervals import percent
 from data_prep.inference import prompts
 from data_prep.inference.api.params import SHARD_SAMPLES, EndpointStep, RepeatedParams
 from data_prep.inference.sampling import Sample
-from data_prep.sources.files import read_records
+from data_prep.sources.files import read_json, read_records
 from rewards.thinking import thinking
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def question(record: Mapping[str, Any]) -> Row | None:
     turns, asked = record.get("turns"), record.get("conversation_input")
     if isinstance(turns, list) and turns:
         asked = turns[0].get("content") if isinstance(turns[0], dict) else turns[0]
-    asked = asked if asked else record.get("prompt")
+    asked = asked if asked else record.get("prompt", record.get("writing_prompt"))
+    if isinstance(asked, str) and isinstance(seeds := record.get("seed_modifiers"), list) and seeds:
+        asked = asked.replace("<SEED>", str(seeds[0]))
     prompt = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
     if not prompt or not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in prompt):
         return None
@@ -148,7 +151,7 @@ def pairs(questions: Path, answers: Path, baseline: Path) -> tuple[list[Row], Co
     ours, others = (_answers(path) for path in (answers, baseline))
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
-    for record in read_records(questions):
+    for record in _questions(questions):
         made = None if isinstance(record, Drop) else question(record)
         if made is None:
             left_out["no question"] += 1
@@ -159,6 +162,14 @@ def pairs(questions: Path, answers: Path, baseline: Path) -> tuple[list[Row], Co
     if not rows:
         raise DataError(f"{answers}: no question of {questions} has both answers ({dict(left_out)})")
     return rows, left_out
+
+
+def _questions(path: Path) -> Iterator[dict[str, Any] | Drop]:
+    named = read_json(path) if path.suffix == ".json" else None
+    if isinstance(named, dict) and all(isinstance(record, dict) for record in named.values()):
+        yield from ({"id": name, **record} for name, record in named.items())
+    else:
+        yield from read_records(path)
 
 
 def _answers(path: Path) -> dict[str, str]:

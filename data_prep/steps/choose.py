@@ -74,12 +74,13 @@ class Choose(Step):
         scores: list[float] = []
         strata: list[tuple[str, int]] = []
         for at, row in enumerate(rows):
+            shortest = _shortest(row) if given.guarded else 0
             if "score" not in row and (given.mode != "random" or given.guarded):
                 refused[at] = "missing score"
-            elif given.guarded and (reason := self._unfit(row)):
+            elif given.guarded and (reason := self._unfit(row, shortest)):
                 refused[at] = reason
             scores.append(float(row.get("score", 0.0)))
-            strata.append(_stratum(row) if given.guarded else ("", 0))
+            strata.append(_stratum(row, shortest) if given.guarded else ("", 0))
         fit = [at for at in range(len(rows)) if at not in refused]
         chosen = self._by_stratum(fit, scores, strata) if given.guarded else self._plain(fit, scores)
         system = asking.renderer(given.system)
@@ -107,14 +108,14 @@ class Choose(Step):
         window = sorted(fit, key=lambda at: scores[at])[start : start + n]
         return sorted(window, key=lambda at: scores[at], reverse=True)
 
-    def _unfit(self, row: Row) -> str | None:
+    def _unfit(self, row: Row, shortest: int) -> str | None:
         if row.get("outcome", "scored") != "scored":
             return f"outcome {row['outcome']}"
         if row.get("meta", {}).get("finish_reason") == "length":
             return "truncated answer"
         if not row.get("completion", "").strip():
             return "empty answer"
-        return "tiny reference" if _shortest(row) < self.params.min_reference else None
+        return "tiny reference" if shortest < self.params.min_reference else None
 
     def _by_stratum(self, fit: list[int], scores: Sequence[float], strata: Sequence[tuple[str, int]]) -> list[int]:
         """The same share of each stratum's band, the largest remainders first where shares are no whole numbers."""
@@ -148,8 +149,8 @@ def _shortest(row: Row) -> int:
     return min(len(tokens_13a(reference)) for reference in row["references"])
 
 
-def _stratum(row: Row) -> tuple[str, int]:
-    return str(row.get("source", "")), sum(_shortest(row) >= limit for limit in LENGTHS)
+def _stratum(row: Row, shortest: int) -> tuple[str, int]:
+    return str(row.get("source", "")), sum(shortest >= limit for limit in LENGTHS)
 
 
 def length_label(row: Row) -> str:

@@ -15,7 +15,10 @@ from launchers.run import directory as rundir
 from launchers.run import spread
 from launchers.run import summary as planned
 
-_SPREADS = {"score": ("samples", spread.of_samples), "pairs": ("pairs", spread.of_pairs)}
+_SPREADS = (
+    ("score", "samples", spread.of_samples), ("score", "pool", spread.of_scores),
+    ("choose_by_likeness", "choice", spread.of_choice), ("pairs", "pairs", spread.of_pairs),
+)  # fmt: skip
 
 
 def collect(run: Path) -> None:
@@ -42,9 +45,8 @@ def _spread(steps: Sequence[StepPlan], path: Path) -> None:
     """What the last scored samples and pairs of a pipeline look like, where it has any."""
     spreads = {}
     for step in steps:
-        if step.kind in _SPREADS and (step.dir / "manifest.json").exists():
-            name, summary = _SPREADS[step.kind]
-            if facts := summary(read_rows(step.dir)):
+        for kind, name, summary in _SPREADS if (step.dir / "manifest.json").exists() else ():
+            if kind == step.kind and (facts := summary(read_rows(step.dir))):
                 spreads[name] = facts
     if spreads:
         write(path, json.dumps(spreads, indent=1) + "\n")

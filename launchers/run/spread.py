@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
 from data_prep.core.rows import prompt_of
@@ -45,6 +46,32 @@ def of_samples(rows: Iterable[Row]) -> dict[str, Any] | None:
         "pass_rates": histogram(rates, 0.0, 1.0),
         "spreads": histogram(spreads, 0.0, max(1.0, *spreads)),
     }
+
+
+def of_scores(rows: Iterable[Row]) -> dict[str, Any] | None:
+    """The scores of a pool, None where all are 0 or 1 (whose pass rates say all)."""
+    values = [float(row["score"]) for row in rows if "score" in row and row.get("outcome") not in UNDECIDED]
+    if all(value in (0, 1) for value in values):
+        return None
+    return {"rows": len(values), "mean": fmean(values), "scores": histogram(values, min(values), _above(values))}
+
+
+def of_choice(rows: Iterable[Row]) -> dict[str, Any] | None:
+    """Scores of the prompts that were chosen by them, and how the answers' lengths compare with the references'."""
+    values, lengths = [], Counter[str]()
+    for row in rows:
+        if "likeness" in row.get("meta", {}):
+            values.append(float(row["meta"]["likeness"]))
+            lengths[row["meta"]["length"]] += 1
+    if not values:
+        return None
+    chosen = histogram(values, min(values), _above(values))
+    return {"rows": len(values), "mean": fmean(values), "chosen": chosen, "lengths": dict(lengths.most_common())}
+
+
+def _above(values: Sequence[float]) -> float:
+    """The largest value, or what keeps bins from having no width."""
+    return max(values) if max(values) > min(values) else min(values) + 1.0
 
 
 def of_pairs(rows: Iterable[Row]) -> dict[str, Any] | None:

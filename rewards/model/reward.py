@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
@@ -78,10 +78,12 @@ class ModelReward(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
-        sent = [item for item in prepared if not isinstance(item, Score)]
+        # the longest first: conversations that are in work together are alike, and no long one is left over at the end
+        lengths = {at: _length(item) for at, item in enumerate(prepared) if not isinstance(item, Score)}
+        sent = sorted(lengths, key=lambda at: -lengths[at])
         run = map if len(sent) < 2 else self._client().threads.map
-        graded = iter(run(self._asked, sent))
-        return [item if isinstance(item, Score) else next(graded) for item in prepared]
+        graded = dict(zip(sent, run(self._asked, [cast(Messages, prepared[at]) for at in sent]), strict=True))
+        return [graded[at] if at in graded else cast(Score, item) for at, item in enumerate(prepared)]
 
     def check_ready(self) -> None:
         """Raise RewardError, in one line, unless the server is up and serves the model that is asked for."""
@@ -138,6 +140,10 @@ class ModelReward(Reward):
                 self._clients.clear()
                 self._clients[pid] = Client(self.url, self.timeout, self.retries, self.concurrency, _key(self.key_env))
             return self._clients[pid]
+
+
+def _length(conversation: Messages) -> int:
+    return sum(len(message["content"]) for message in conversation)
 
 
 def _key(variable: str) -> str:

@@ -23,12 +23,13 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 import rewards
-from tests.bench.tables import cpu_seconds, show, versus
+from tests.bench.tables import cpu_now, cpu_seconds, show, versus
 from tests.bench.texts import Group, groups
 from tests.rewards.plain_scores import nmt_bleu, tokens_13a
 
 Grader = Callable[[Sequence[Group]], list[float]]
 FUZZED = 50_000
+DISTINCT, SAMPLE = 2_000, 500  # texts that a pool is made of; its rows that evaluate scores
 ROUNDS = 20  # of our graders at each turn, or the clock would see them only while they warm up
 PIECES = (
     *(
@@ -117,6 +118,36 @@ def bleu_graders(metric_name: str, metric: evaluate.Metric) -> dict[str, Grader]
         "rewards bleu, one by one": partial(one_by_one, "bleu", {}),
         "rewards bleu, score_many": partial(in_groups, "bleu", {}),
     }
+
+
+def pool(metric_name: str, metric: evaluate.Metric, references: int) -> None:
+    """A pool of prompts that each have references of their own, as a selection scores it: all of it by our reward, by
+    evaluate the first rows only, whose time is scaled."""
+    made = groups(DISTINCT // 10, references, completions=10)
+    draw, texts = random.Random(0), [text for group in made for text in (*group.references, *group.completions)]
+    rows = [
+        {"references": [f"{draw.choice(texts)} {at}" for _ in range(references)], "text": f"{draw.choice(texts)} {at}"}
+        for at in range(FUZZED)
+    ]
+    began = cpu_now()
+    scores = rewards.load("bleu").score_many(rows, [row["text"] for row in rows])
+    ours = cpu_now() - began
+    began = cpu_now()
+    theirs = [
+        metric.compute(predictions=[row["text"]], references=[row["references"]], smooth=True)["bleu"]
+        for row in rows[:SAMPLE]
+    ]
+    scaled = (cpu_now() - began) * FUZZED / SAMPLE
+    show(
+        f"{FUZZED:,} rows with {references} reference{'s' * (references > 1)} of their own, CPU seconds",
+        [
+            {
+                "rewards bleu": f"{ours:.1f}", f"{metric_name} per row, scaled from {SAMPLE:,}": f"{scaled:.0f}",
+                "times as fast": f"{scaled / ours:.1f}",
+                "largest difference": f"{_apart([score.value for score in scores[:SAMPLE]], theirs):.2g}",
+            }
+        ],
+    )  # fmt: skip
 
 
 def rouge_graders(metric_name: str) -> dict[str, Grader]:
@@ -208,6 +239,7 @@ def main() -> None:
         table(
             f"ROUGE-L, {references} reference{plural}", rouge_graders("rouge-score"), groups(2, references), repeats=3
         )
+        pool(name, metric, references)
     fuzz(metric)
 
 

@@ -29,6 +29,10 @@ SHAPES = {
          "conversation_input": [{"role": "user", "content": "What is the capital of France?", "language": "English"}]},
         "wb", {"session_id": "wb", "output": ["Paris."]},
     ),
+    "creative writing": (
+        {"id": "7", "category": "Romance", "writing_prompt": "What is the <SEED> of France?", "title": "x",
+         "seed_modifiers": ["capital", "heart"]}, "7", {"id": "7", "completion": "Paris."},
+    ),
     "ours": ({"id": "a", "prompt": [{"role": "user", "content": ASKED}]}, "a", {"id": "a", "completion": "Paris."}),
 }  # fmt: skip
 
@@ -59,6 +63,31 @@ REPLIES = {
 @pytest.mark.parametrize("reply", REPLIES)
 def test_only_a_verdict_in_the_last_line_counts(reply):
     assert judge.verdict(reply) == REPLIES[reply]
+
+
+# What other judges misread (FastChat #3921, OpenWebRL #5, better-writing #5, NeMo Gym #2103, helm #4349)
+REPORTED = {
+    "In style [[A]] is ahead, in substance not.\nVerdict: b": 0.0,  # the first label of the reasoning
+    "The opening suggests Verdict: a, which would be rash.\nVerdict: b": 0.0,
+    "Both keep all 2 facts, so answer 1 wins.": None,  # the first digit
+    "BOXED[neither]": None,  # a tie, which raises the win rate
+    "Answer A ends with these lines:\n> Verdict: a\n> [[10]]": None,  # what the judged answer says
+    "I'm sorry, but I can't compare these.": None,  # a refusal
+    "True": None,
+}
+
+
+@pytest.mark.parametrize("reply", REPORTED)
+def test_replies_that_other_judges_have_misread(reply):
+    assert judge.verdict(reply) == REPORTED[reply]
+
+
+def test_ties_count_half_and_pairs_without_a_verdict_nothing():
+    """JudgeArena #1: 1 win, 1 loss and 98 ties were a win rate of 1 %. ai-agent-book #233: no verdict was 0.5."""
+    rows = [judged(1.0, 9, 9), judged(0.0, 9, 9), *[judged(0.5, 9, 9)] * 98]
+    assert judge.summary(rows)["win_rate"]["mean"] == 50
+    assert judge.summary([*rows, *[judged(None, 9, 9)] * 50])["win_rate"]["mean"] == 50
+    assert judge.summary([judged(None, 9, 9)] * 3) == {"pairs": 3, "invalid": 3}
 
 
 def judged(score: float | None, ours: int, theirs: int, source: str = "all") -> dict:
@@ -137,6 +166,25 @@ def test_the_command_asks_both_orders_counts_nonsense_and_pays_once(tmp_path):
     assert made["orders_disagree"] == 50
     rows = making.lines(tmp_path / "out.jsonl")
     assert [row["meta"]["judge"]["verdicts"] for row in rows] == [[1.0, 1.0], [1.0, 0.0], [None, None]]
+
+
+def test_a_file_of_questions_by_name(tmp_path):
+    """As creative writing's prompts are kept."""
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({"3": {"writing_prompt": "A scene at sea.", "category": "Adventure"}}))
+    both = [making.write_jsonl(tmp_path / f"{name}.jsonl", [{"id": "3", "completion": name}]) for name in ("a", "b")]
+    (row,), left_out = judge.pairs(file, *both)
+    assert (row["prompt"][0]["content"], row["source"], row["completion"]) == ("A scene at sea.", "Adventure", "a")
+    assert not left_out
+
+
+def test_a_cap_on_the_cost_ends_it(tmp_path, capsys):
+    with OpenAIServer(lambda request: Finish("stop", content="Verdict: a")) as server:
+        words = ["--model", "gpt-4o-mini", "--base_url", server.url, "--out", str(tmp_path / "out")]
+        command = [*files(tmp_path), *words, "--cache", str(tmp_path / "cache"), "--spend_cap", "0.000001"]
+        assert judge.main(command) == 3
+        assert len(server.requests) < 6
+    assert "spend" in capsys.readouterr().err
 
 
 def test_files_without_a_pair_are_one_line(tmp_path, capsys):

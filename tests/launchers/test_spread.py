@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launchers.report.sections import spread as report_spread
 from launchers.run import spread
 
 SCORES = {"all": [1, 1], "none": [0, 0.25], "some": [1, 0.5, 0, 0], "alike": [0.5, 0.5]}
@@ -54,6 +55,27 @@ def test_pairs_by_margin_and_length() -> None:
     assert (found["longer"]["low"], found["longer"]["high"]) == (-20, 20)
     assert found["longer"]["counts"] == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
     assert spread.of_pairs([{"completion": "no pair"}]) is None
+
+
+def test_a_choice_by_likeness_beside_its_pool() -> None:
+    pool = [{"score": score, "outcome": "scored"} for score in (0.0, 0.1, 0.2, 0.9)] + [
+        {"score": 0, "outcome": "error"}
+    ]
+    lengths = ["answer empty", "answer of similar length"]
+    chosen = [{"meta": {"likeness": at / 10, "length": length}} for at, length in enumerate(lengths)]
+    found = {"pool": spread.of_scores(pool), "choice": spread.of_choice(chosen)}
+    assert found["pool"] is not None
+    assert found["pool"]["rows"] == 4
+    assert found["pool"]["scores"]["counts"] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]
+    (said,) = report_spread._of_choice(found)
+    assert "2 prompts chosen of 4 (mean score 0.300), mean score 0.050." in said
+    assert "For 50.0\u00a0% of them the answer's length alone may explain the score" in said
+    assert spread.of_scores(samples(SCORES | {"some": [1, 0]})) is not None
+    assert spread.of_scores(samples({"right": [1, 0]})) is None
+    assert spread.of_choice(pool) is None
+    alike = spread.of_choice(chosen[:1] * 3)
+    assert alike is not None
+    assert sum(alike["chosen"]["counts"]) == 3
 
 
 @given(st.lists(st.floats(-50, 50), max_size=40))

@@ -97,6 +97,10 @@ def test_matches_are_counted_for_each_text(references: list[list[str]], made: li
     assume(any(references))
     expected = [[plain_scores.matches(text, references, n) for n in range(1, 6)] for text in made]
     assert ReferenceTable(references, 5).matches(made) == expected
+    for text, own in zip(made, expected, strict=True):
+        table = ReferenceTable(references, 5)
+        assert table.matches([text]) == [own]  # compared directly
+        assert table.matches([text]) == [own]  # with the table that the second text is worth
 
 
 def test_more_texts_than_go_through_one_call() -> None:

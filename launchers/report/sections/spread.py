@@ -6,9 +6,13 @@ from launchers.report import plots
 from launchers.report.format import count, number
 from launchers.report.results import Json, Results
 
+PARTS = ("samples", "pool", "choice", "pairs")
+SIMILAR = "answer of similar length"  # data_prep/steps/choose.py
 PANELS = {
     "pass_rates": ("Pass rate", "questions", "share of samples that are right"),
     "spreads": ("Spread", "questions", "highest less lowest score"),
+    "scores": ("Scores", "samples", "score"),
+    "chosen": ("Scores of the chosen", "prompts", "score by which they were chosen"),
     "margins": ("Margin", "pairs", "preferred less dispreferred score"),
     "longer": ("Length", "pairs", "characters by which the preferred one is longer"),
 }
@@ -19,10 +23,14 @@ def section(run: Results) -> list[Json]:
     return [
         {
             "name": name,
-            "said": [*_of_samples(spread.get("samples") or {}), *_of_pairs(spread.get("pairs") or {})],
+            "said": [
+                *_of_samples(spread.get("samples") or {}),
+                *_of_choice(spread),
+                *_of_pairs(spread.get("pairs") or {}),
+            ],
             "panels": [
                 {"title": title, "unit": unit, "plot": plots.bars(f"spread{at}-{key}", title, part[key], xlabel)}
-                for part in (spread.get("samples") or {}, spread.get("pairs") or {})
+                for part in (spread.get(name) or {} for name in PARTS)
                 for key, (title, unit, xlabel) in PANELS.items()
                 if key in part
             ],
@@ -39,6 +47,19 @@ def _of_samples(spread: Json) -> list[str]:
         f"{number(100 * spread['pass_rate'])}\u00a0% right. All samples right: {count(spread['all_right'])} questions; "
         f"none right: {count(spread['none_right'])}; all scores equal: {count(spread['no_spread'])}."
     ]
+
+
+def _of_choice(spread: Json) -> list[str]:
+    """How much of a choice may be a mismatch of lengths only."""
+    pool, choice = spread.get("pool") or {}, spread.get("choice") or {}
+    if not choice:
+        return []
+    rows, lengths = choice["rows"], choice["lengths"]
+    shares = ", ".join(f"{number(100 * n / rows)}\u00a0% {label}" for label, n in lengths.items())
+    mismatch = number(100 * (rows - lengths.get(SIMILAR, 0)) / rows)
+    of = f" of {count(pool['rows'])} (mean score {number(pool['mean'], 3)})" if pool else ""
+    scored = f"{count(rows)} prompts chosen{of}, mean score {number(choice['mean'], 3)}."
+    return [f"{scored} For {mismatch}\u00a0% of them the answer's length alone may explain the score: {shares}."]
 
 
 def _of_pairs(spread: Json) -> list[str]:
