@@ -152,7 +152,7 @@ def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
         else:
             same = same_output(ran.stdout, item.output, terms.compare, terms.tolerance, terms.numbers)
         status = "passed" if same else "failed"
-    return Tested(status, ran.cpu_s, ran.peak_mb, message)
+    return Tested(status, ran.cpu_s, message)
 
 
 def _cpp_verdict(result: bytes, item: Item, declaration: Declaration, tolerance: float) -> tuple[Verdict, str]:

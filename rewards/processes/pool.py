@@ -114,12 +114,10 @@ class Pool:
     """At most `size` workers that run `module.handle`, started as needed.
 
     memory_mb: address space of each. preload: modules that the fork server imports besides `module`.
-    isolation: the mechanisms that confine each worker, known once one was started.
     """
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048, preload: Sequence[str] = ()) -> None:
         self._module, self._size, self._memory_mb, self.preload = module, size, memory_mb, preload
-        self.isolation: list[str] = []
         self._slots = threading.Semaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -238,7 +236,7 @@ class Pool:
             )  # fmt: skip
             theirs.close()
             try:
-                self.isolation, problems = json.loads(_line(ours))
+                problems = json.loads(_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
@@ -246,7 +244,7 @@ class Pool:
                 raise WorkerError(f"cannot start workers of {self._module}: {last or problem}") from None
         self._control = ours
         for lack in problems:
-            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(self.isolation))
+            _LOG.warning("workers of %s: %s", self._module, lack)
         return ours
 
     def close(self, wait: bool = False) -> None:

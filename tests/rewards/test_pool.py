@@ -168,7 +168,6 @@ def test_without_landlock_the_other_mechanisms_are_active_and_the_lack_is_report
 ) -> None:
     monkeypatch.setattr(forkserver.restrict, "landlock_version", lambda: 0)  # a kernel before 5.13
     isolation = forkserver.Isolation(str(ROOT), 512)
-    assert isolation.active == ["seccomp", "rlimits"]
     assert isolation.problems == ["this kernel has no Landlock: a worker could read files"]
 
 
@@ -274,7 +273,6 @@ def test_code_in_a_worker_cannot_reach_files_processes_or_the_network(deed: str,
         victim.wait()
     assert "refused" in reply, reply
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
-    assert hostile.isolation == ["landlock", "seccomp", "rlimits"]
 
 
 def test_honest_code_in_a_worker_may_import_and_sees_no_environment(hostile: Pool) -> None:
