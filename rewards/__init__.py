@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rewards.registry import ACCURACIES, REGISTRY, load, place_of, reward_class
 
 __all__ = [
-    "ACCURACIES", "OUTCOMES", "REGISTRY", "FailureLimit", "Outcome", "Reward", "RewardError", "Score", "TooManyFailures",
-    "code_hash", "load", "place_of", "reward_class",
+    "ACCURACIES", "OUTCOMES", "REGISTRY", "FailureLimit", "Outcome", "Reward", "RewardError", "Score",
+    "TooManyFailures", "code_hash", "load", "place_of", "reward_class",
 ]  # fmt: skip
 
 
