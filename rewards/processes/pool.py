@@ -142,19 +142,16 @@ class Pool:
             raise reply
         return reply
 
-    def ask_each(
-        self, requests: Sequence[Request], deadline: float, turns: threading.Semaphore | None = None
-    ) -> list[Answer]:
+    def ask_each(self, requests: Sequence[Request], deadline: float) -> list[Answer]:
         """`ask` for several requests, sent to one worker at once: much cheaper than one after the other.
 
         deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest. Several requests should
-        take at most 64 kB as JSON together. turns: held while a worker is busy. Raises WorkerError when no worker can
-        be started.
+        take at most 64 kB as JSON together. Raises WorkerError when no worker can be started.
         """
         lines = [json.dumps(request).encode() + b"\n" for request in requests]
         replies: list[bytes | DeadlineError | WorkerError] = []
         deadly = -1  # the request on which a worker died
-        with turns or contextlib.nullcontext(), self._slots:
+        with self._slots:
             while len(replies) < len(lines):
                 worker, kept = self._take(), False
                 try:
@@ -180,12 +177,11 @@ class Pool:
         if workers == 1:
             yield from (self.ask_each(batch, deadline) for batch in batches)
             return
-        turns = threading.Semaphore(workers)
         queued: deque[Future[list[Answer]]] = deque()
-        threads = ThreadPoolExecutor(2 * workers)  # while one waits for a worker, another writes the next requests
+        threads = ThreadPoolExecutor(workers)
         try:
             for batch in batches:
-                queued.append(threads.submit(self.ask_each, batch, deadline, turns))
+                queued.append(threads.submit(self.ask_each, batch, deadline))
                 if len(queued) >= _QUEUED * workers:
                     yield queued.popleft().result()
             while queued:
