@@ -67,7 +67,7 @@ class GetReward(BaseModel, strict=True):
     query: Annotated[list[str], FailFast()]  # a list may hold millions of errors
 
 
-Texts = Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given), FailFast()]
+Texts = Annotated[list[str], FailFast(), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
 
 
 class ScoreRows(BaseModel, strict=True):
