@@ -15,10 +15,9 @@ from pydantic import Field
 
 from rewards.code import asserts
 from rewards.code.compare import Numbers, Spacing, Types, same_output, same_result
-from rewards.code.cpp.call import compile_call
 from rewards.code.cpp.declaration import Declaration
 from rewards.code.cpp.source import grade_source
-from rewards.code.cpp.toolchain import compile_program
+from rewards.code.cpp.toolchain import compile_call, compile_program
 from rewards.code.cpp.values import ValueProblem, read_outcome
 from rewards.code.results import ENDINGS, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite

@@ -9,7 +9,7 @@ together with the solution, whose macros are expanded before.
 Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a descriptor, so that
 neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
 tests' comparisons where there are no declarations, and its machine code can always reach the harness. Tests of kind
-"call" (call.py) have no such gap.
+"call" have no such gap.
 """
 
 from __future__ import annotations
