@@ -12,26 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rewards.base import OUTCOMES as OUTCOMES
-    from rewards.base import FailureLimit as FailureLimit
-    from rewards.base import Outcome as Outcome
-    from rewards.base import Reward as Reward
-    from rewards.base import Score as Score
-    from rewards.base import code_hash as code_hash
-    from rewards.errors import RewardError as RewardError
-    from rewards.errors import TooManyFailures as TooManyFailures
-    from rewards.registry import ACCURACIES as ACCURACIES
-    from rewards.registry import REGISTRY as REGISTRY
-    from rewards.registry import load as load
-    from rewards.registry import place_of as place_of
-    from rewards.registry import reward_class as reward_class
+    from rewards.base import OUTCOMES, FailureLimit, Outcome, Reward, Score, code_hash
+    from rewards.errors import RewardError, TooManyFailures
+    from rewards.registry import ACCURACIES, REGISTRY, load, place_of, reward_class
 
-_MODULES = {"RewardError": "errors", "TooManyFailures": "errors"}
-_MODULES |= dict.fromkeys(("ACCURACIES", "REGISTRY", "load", "place_of", "reward_class"), "registry")
-_MODULES |= dict.fromkeys(("OUTCOMES", "FailureLimit", "Outcome", "Reward", "Score", "code_hash"), "base")
+__all__ = [
+    "ACCURACIES", "OUTCOMES", "REGISTRY", "FailureLimit", "Outcome", "Reward", "RewardError", "Score",
+    "TooManyFailures", "code_hash", "load", "place_of", "reward_class",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'rewards' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"rewards.{_MODULES[name]}"), name)
+    for module in ("errors", "base", "registry") if name in __all__ else ():
+        if hasattr(found := importlib.import_module(f"rewards.{module}"), name):
+            return getattr(found, name)
+    raise AttributeError(f"module 'rewards' has no attribute {name!r}")

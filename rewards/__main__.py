@@ -1,8 +1,8 @@
-"""`python -m rewards`, see rewards/cli/main.py."""
+"""`python -m rewards`, see rewards/cli.py."""
 
 import sys
 
-from rewards.cli.main import main
+from rewards.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

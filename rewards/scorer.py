@@ -1,22 +1,36 @@
-"""Rows to scores: what the command line and data pipelines share.
+"""Rows to scores, and a JSONL file into another, rows in order: `python -m rewards score`, and the data step.
 
 A row carries `completion` or `completions`; each completion is scored with its own entry of the row's `meta`, and the
 completions of one group (see base.group_of) are scored together.
+
+The same command again resumes after a kill: rows are kept in `<output>.part`, an SQLite file, as they are finished, and
+put in order at the end. It names reward, parameters, code and input, so that only the same work is resumed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import json
+import os
+import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rewards.base import Reward, Row, Score, group_of
+from rewards.base import FailureLimit, Reward, Row, Score, code_hash, group_of
 from rewards.errors import RewardError, nearest
 
 PER_COMPLETION = ("finish_reason", "tokens")  # columns of `meta` that may be lists with one entry per completion
 _BATCH_BYTES = 64 << 20
+_TABLES = """
+    PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
+    CREATE TABLE IF NOT EXISTS work (about TEXT);
+    CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, row TEXT, outcomes TEXT);
+"""
 
 
 class Line(NamedTuple):
@@ -98,3 +112,101 @@ def _own_meta(row: Row, index: int) -> Row:
     lists = {key: meta[key] for key in PER_COMPLETION if isinstance(meta.get(key), list)}
     own = {key: values[index] for key, values in lists.items() if index < len(values)}
     return {**row, "meta": {**meta, **own}} if own else row
+
+
+def score_file(
+    reward: Reward, source: Path, output: Path, workers: int | None = None, limit: FailureLimit | None = None
+) -> dict[str, int]:
+    """Write every row of `source` to `output` with `scores`, one {value, outcome, details} per completion.
+
+    Returns the outcomes counted over the whole file. Raises RewardError and TooManyFailures (what is scored by then
+    stays in the part file), OSError.
+    """
+    limit = limit or FailureLimit()
+    if output.is_dir():
+        raise RewardError(f"{output}: a directory; name a file for the scored rows")
+    if source.exists() and output.exists() and output.samefile(source):
+        raise RewardError(f"{output}: input and output are the same file; write to another one")
+    check_columns(reward, source, completions=True)
+    reward.check_ready()
+    part, ordered = (output.with_name(output.name + end) for end in (".part", ".part.ordered"))
+    with _store(part, _work(reward, source)) as store:
+        finished = dict(store.execute("SELECT number, outcomes FROM rows"))
+        counts = Counter(outcome for outcomes in finished.values() for outcome in outcomes.split())
+        lines = (line for line in read_lines(source) if line.number not in finished)
+        size = max(1, reward.batch_rows * (workers or 1) // reward.batches_at_once(workers))
+        for batch in _scored(reward, batches(lines, size), workers):
+            rows = []
+            for line, scores in batch:
+                outcomes = [score.outcome for score in scores]
+                counts.update(outcomes)
+                row = {**line.row, "scores": [score.as_json() for score in scores]}
+                rows.append((line.number, json.dumps(row), " ".join(outcomes)))
+            with store:  # one transaction: a group is kept as a whole
+                store.execute("BEGIN")
+                store.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+            limit.check(counts)
+        limit.check(counts, final=True)
+        with ordered.open("w", encoding="utf-8") as file:
+            file.writelines(f"{row}\n" for (row,) in store.execute("SELECT row FROM rows ORDER BY number"))
+            file.flush()
+            os.fsync(file.fileno())
+        ordered.replace(output)
+    part.unlink()
+    return dict(counts)
+
+
+@contextlib.contextmanager
+def _store(path: Path, work: str) -> Iterator[sqlite3.Connection]:
+    """The rows that are finished of this work, locked for this process; those of other work are removed.
+
+    Raises RewardError.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as store:
+        try:
+            store.executescript(_TABLES)
+            if store.execute("SELECT about FROM work").fetchall() != [(work,)]:
+                store.executescript("DELETE FROM rows; DELETE FROM work")
+                store.execute("INSERT INTO work VALUES (?)", [work])
+            yield store
+        except sqlite3.Error as problem:
+            reason = "another process is scoring into it" if "locked" in str(problem) else str(problem)
+            raise RewardError(f"{path}: {reason}") from None
+
+
+Scored = list[tuple[Line, list[Score]]]
+
+
+def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) -> Iterator[Scored]:
+    """Each batch with its scores, as they are finished: a row that takes long delays no other one."""
+
+    def score(batch: list[Line]) -> Scored:
+        scores = score_rows(reward, [line.row for line in batch], workers)
+        return [(line, own or _unscored(line)) for line, own in zip(batch, scores, strict=True)]
+
+    size = reward.batches_at_once(workers)
+    threads = ThreadPoolExecutor(size)
+    running: set[Future[Scored]] = set()
+    try:
+        for batch in itertools.chain(parts, [None] * (size + 1)):
+            if batch is not None:
+                running.add(threads.submit(score, batch))
+            if running and (batch is None or len(running) > size):  # the next one is read meanwhile
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _unscored(line: Line) -> list[Score]:
+    """For a row without scores: an error, or nothing if its list of completions is empty."""
+    problem = f"not a row: {line.problem}" if line.problem else completions_of(line.row)[1]
+    return [Score(0.0, "error", {"problem": f"line {line.number}: {problem}"})] if problem else []
+
+
+def _work(reward: Reward, source: Path) -> str:
+    """What is scored by what, as JSON."""
+    with source.open("rb") as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+    work = {"reward": reward.name, "params": reward.model_dump(), "code": code_hash(), "input": digest}
+    return json.dumps(work, sort_keys=True)

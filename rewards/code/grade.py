@@ -15,10 +15,9 @@ from pydantic import Field
 
 from rewards.code import asserts
 from rewards.code.compare import Numbers, Spacing, Types, same_output, same_result
-from rewards.code.cpp.call import compile_call
 from rewards.code.cpp.declaration import Declaration
 from rewards.code.cpp.source import grade_source
-from rewards.code.cpp.toolchain import compile_program
+from rewards.code.cpp.toolchain import compile_call, compile_program
 from rewards.code.cpp.values import ValueProblem, read_outcome
 from rewards.code.results import ENDINGS, Graded, Tested, Verdict
 from rewards.code.suites import Item, Suite
@@ -152,7 +151,7 @@ def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
         else:
             same = same_output(ran.stdout, item.output, terms.compare, terms.tolerance, terms.numbers)
         status = "passed" if same else "failed"
-    return Tested(status, ran.cpu_s, ran.peak_mb, message)
+    return Tested(status, ran.cpu_s, message)
 
 
 def _cpp_verdict(result: bytes, item: Item, declaration: Declaration, tolerance: float) -> tuple[Verdict, str]:

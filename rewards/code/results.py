@@ -24,11 +24,10 @@ ENDINGS: dict[str, Verdict] = {
 
 @dataclass(frozen=True)
 class Tested:
-    """One test of one program. cpu_s, peak_mb: of its process; 0 where it has none of its own. name: if it has one."""
+    """One test of one program. cpu_s: of its process; 0 where it has none of its own. name: if it has one."""
 
     status: Verdict
     cpu_s: float = 0.0
-    peak_mb: float = 0.0
     message: str = ""
     name: str = ""
 
@@ -36,8 +35,6 @@ class Tested:
         shown: dict[str, Any] = {"status": self.status, "cpu_s": round(self.cpu_s, 4)}
         if self.name:
             shown = {"name": self.name[:100], **shown}
-        if self.peak_mb:
-            shown["peak_mb"] = round(self.peak_mb)
         if self.message:
             shown["message"] = self.message[:200]
         return shown

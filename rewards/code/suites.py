@@ -18,17 +18,20 @@ may also be that item. "prefix": source that a program continues which does not 
 from __future__ import annotations
 
 import ast
+import base64
+import binascii
 import hashlib
 import json
 import math
+import pickletools
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rewards.code.cpp.declaration import Declaration, DeclarationError, read_declaration
 from rewards.code.cpp.values import RAISES, ValueProblem, fitted, packed
-from rewards.code.packed import unpack_text
 from rewards.errors import RewardError, nearest
 
 Kind = Literal["stdio", "call", "asserts", "gtest"]
@@ -44,6 +47,10 @@ _TEST = re.compile(r"\b(?:TYPED_)?TEST(?:_[FP])?\b")
 _KEYS = frozenset(
     ["kind", "language", "cases", "function", "source", "declarations", "declaration", "tolerance", "wrapped", "prefix"]
 )
+MOST_BYTES = 1 << 28  # of unpacked tests; the largest of LiveCodeBench's are tens of megabytes
+# The instructions of a pickle that holds one text; any other is an error that names it.
+_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+_IGNORED = ("PROTO", "FRAME", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
 
 @dataclass(frozen=True)
@@ -268,7 +275,7 @@ def _lines(value: Any) -> Any:
 
 
 def from_livecodebench(row: Mapping[str, Any], private: bool = True) -> dict[str, Any]:
-    """Tests of a LiveCodeBench row: public_test_cases and, if asked for, private_test_cases (see packed.py).
+    """Tests of a LiveCodeBench row: public_test_cases and, if asked for, private_test_cases (see unpack_text).
 
     A function to call stands in metadata.func_name; arguments are JSON values, one a line. Raises RewardError.
     """
@@ -293,6 +300,43 @@ def _livecodebench_cases(packed: Any) -> list[dict[str, Any]]:
     if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
         raise _bad(f"test cases are {_short(cases)}, not a list of objects")
     return list(cases)
+
+
+def unpack_text(packed: str, most_bytes: int = MOST_BYTES) -> str:
+    """The text in LiveCodeBench's private tests, base64 of zlib of a pickled text; a JSON list is its own text.
+
+    Nothing is unpickled, for a pickle is a program. Sizes are bounded before memory is taken. Raises RewardError.
+    """
+    if packed.lstrip()[:1] in ("[", "{"):
+        return packed
+    try:
+        compressed = base64.b64decode(packed, validate=True)
+        inflate = zlib.decompressobj()
+        data = inflate.decompress(compressed, most_bytes)
+    except (binascii.Error, zlib.error, ValueError) as problem:
+        raise RewardError(f"packed tests: neither JSON nor base64 of zlib: {problem}") from None
+    if inflate.unconsumed_tail or (not inflate.eof and len(data) >= most_bytes):
+        raise RewardError(f"packed tests: more than {most_bytes} bytes when unpacked")
+    if not inflate.eof or inflate.unused_data:
+        raise RewardError("packed tests: the compressed data is cut short, or something follows it")
+    return pickled_text(data)
+
+
+def pickled_text(data: bytes) -> str:
+    """The text in a pickle of one text. Raises RewardError for any other pickle, naming the instruction."""
+    texts: list[str] = []
+    try:
+        for opcode, argument, at in pickletools.genops(data):
+            if opcode.name in _TEXTS and not texts:
+                texts.append(str(argument))
+            elif opcode.name == "STOP" and texts and at == len(data) - 1:
+                return texts[0]
+            elif opcode.name not in _IGNORED:
+                name = opcode.name
+                raise RewardError(f"packed tests: a pickle that holds more than one text (instruction {name})")
+    except (ValueError, UnicodeDecodeError) as problem:
+        raise RewardError(f"packed tests: no valid pickle: {str(problem)[:100]}") from None
+    raise RewardError("packed tests: a pickle that is cut short, or followed by something")
 
 
 def _functional(case: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ options are no decisions. The text of a choice stands for its letter where the r
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import field_validator
@@ -36,43 +38,14 @@ from rewards.math.latex import MAX_CHARS, clean, squeeze
 
 _BEFORE = 140  # characters of a statement before the first word that tells it
 _LAST = 100  # matches of a pattern that are looked at, from the last on
-_LINE = r"[:\s]{0,9}(?=([^\n]{1,400}))"
-_NOUNS = "ans choice option letter selection conclusion solution"
-_NOUN = rf"(?:answer|{_NOUNS.replace(' ', '|')})"
-_BE = r"(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be)"
-_BEST = r"(?:(?:only|most|closest) )?(?:correct|right|best|final|accurate|appropriate|likely)"
-# A letter before a verb, maybe with its text between ("B (Paris) is"), but not at the end of a list.
-_LETTER_FIRST = (
-    r"(?<![A-Z)][,&/] )(?<!- )(?<!\band )(?<!\bor )"
-    r"(?<![\w\\])(\(?[A-Z]\)?|(?<=ption )\([a-z]\))(?=(?: \([^()]{1,60}\)|, [^,.]{1,60},)? %s)"
+_Patterns = dict[re.Pattern[str], str]  # and words of which one must occur, in lower case
+_PHRASES = tomllib.loads(Path(__file__).with_name("choice.toml").read_text("utf-8"))
+_FRAGMENTS = {**_PHRASES["fragments"], "stated_words": STATED_WORDS}
+_FRAGMENTS["stated"] = STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_FRAGMENTS['noun']}\b")
+_STATED, _JUDGED = (
+    {re.compile(phrase["pattern"] % _FRAGMENTS): phrase["words"] % _FRAGMENTS for phrase in _PHRASES[tier]}
+    for tier in ("stated", "judged")
 )
-_CHOOSE = r"(?:choose|pick|select|go with)"
-_CHINESE = (
-    r"(?<![不能会可非除])(?:(?:故|应该?|可)?[選选]择?|故?(?:答案|答)|(?:正确|符合题意|错误)的)(?:选项)?(?:应该?)?"
-    r"(?:[是为:】\s]|选(?!项)择?){0,9}(?:选项)?"
-)
-# Patterns of statements, each with words of which one must occur, in lower case.
-_Patterns = dict[re.Pattern[str], str]
-_STATED: _Patterns = {
-    re.compile("(?i)" + STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_NOUN}\b")): f"{_NOUNS} {STATED_WORDS}",
-    re.compile(rf"\b(?:I|[Ww]e)(?:['’](?:ll|d)| will| would)? {_CHOOSE}\b{_LINE}"): "choose pick select go",
-    re.compile(rf"(?m)^(?:Choose|Pick|Select)\b{_LINE}"): "choose pick select",
-    re.compile(rf"\b[Ii]t (?:should|must|has to) be\b{_LINE}"): "it ",
-    re.compile(rf"(?i)\b(?:correct:|answer['’]s) {_LINE}"): "correct: answer's answer’s",
-    re.compile(_CHINESE + _LINE): "选 選 答 的",
-    re.compile(_LETTER_FIRST % rf"{_BE} (?:the )?(?:{_BEST} )?(?:{_NOUN}\b|correct one\b)"): f"{_NOUNS} correct",
-}
-_JUDGED: _Patterns = {
-    re.compile(
-        _LETTER_FIRST % rf"(?:is|must be) (?:the )?{_BEST}\b(?! (?:to|that))"
-    ): "correct right best final accurate appropriate likely",
-    re.compile(
-        rf"(?i)\b(?:correct|right|best)\b[^.\n]{{0,120}}?\b{_BE}\s"
-        r"(?=(\([A-Z]\)|(?-i:[A-Z](?=\.?\s*$)))(?! (?:is|are|means)\b))"
-    ): "correct right best",
-    re.compile(r"\b[Oo]nly (?:[Oo]ption |[Cc]hoice |(?=\())(?=(\(?[A-Z]\)?)(?! (?:is|means)\b))"): "only",
-    re.compile(r"(?<![A-Z、和不])(?=([A-Z])(?:项|选项)?(?:是)?正确)"): "正确",
-}
 _NONE = re.compile(
     r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
 )

@@ -14,11 +14,11 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.base import Outcome, Row, Score, error
+from rewards.base import Outcome, Row, Score
 from rewards.extract import gold_text
 from rewards.forks import lock
 from rewards.math.answer import SHOWN, Answer, BoxedReward
@@ -33,12 +33,8 @@ _FRAME = 32  # pairs sent to a worker at once
 _lock = lock()  # of all caches
 
 
-class Pair(NamedTuple):
-    """An answer that a worker has to decide."""
-
-    gold: str
-    answer: str
-    source: str
+Pair = tuple[str, str]  # gold, answer
+Verdict = tuple[float, Outcome, dict[str, Any]]  # on a pair: what its score holds, but for the answer
 
 
 class MathReward(BoxedReward):
@@ -56,25 +52,30 @@ class MathReward(BoxedReward):
     cache: Annotated[int, Field(ge=0, le=1 << 24)] = 65536
 
     @cached_property
-    def _known(self) -> OrderedDict[tuple[str, str], Score]:
-        """Workers' verdicts by gold and answer."""
+    def _known(self) -> OrderedDict[Pair, Verdict]:
+        """Workers' verdicts."""
         return OrderedDict()
 
     def compare(self, row: Row, answer: Answer) -> Score:
-        item = self._cheap(row, answer)
-        return item if isinstance(item, Score) else _of(self._decide([item[:2]], self.workers)[0], item)
+        pair = gold_text(row["answer"]), answer[0]
+        return _scored(self._cheap(*pair) or self._decide([pair], self.workers)[0], answer)
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         workers = workers or self.workers
         # Workers also compare structures if there are several of them and the batch is worth their start.
-        cheap_only = workers > 1 and len(rows) >= _LARGE_BATCH
-        graded: list[Score | Pair] = []
-        for row, text in zip(rows, completions, strict=True):
-            answer = self.extracted(row, text)
-            graded.append(answer if isinstance(answer, Score) else self._cheap(row, answer, cheap_only))
-        pairs = sorted({item[:2] for item in graded if isinstance(item, Pair)})
-        verdicts = dict(zip(pairs, self._decide(pairs, workers), strict=True)) if pairs else {}
-        return [item if isinstance(item, Score) else _of(verdicts[item[:2]], item) for item in graded]
+        structure = workers == 1 or len(rows) < _LARGE_BATCH
+        answers = [self.extracted(row, text) for row, text in zip(rows, completions, strict=True)]
+        pairs = [
+            None if isinstance(answer, Score) else (gold_text(row["answer"]), answer[0])
+            for row, answer in zip(rows, answers, strict=True)
+        ]
+        verdicts = {pair: self._cheap(*pair, structure) for pair in dict.fromkeys(pairs) if pair}
+        undecided = sorted(pair for pair, verdict in verdicts.items() if verdict is None)
+        verdicts.update(zip(undecided, self._decide(undecided, workers), strict=True))
+        return [
+            answer if isinstance(answer, Score) else _scored(verdicts[pair], answer)  # type: ignore[index, arg-type]
+            for answer, pair in zip(answers, pairs, strict=True)
+        ]
 
     def spellings(self, row: Row) -> list[str]:
         gold = gold_text(row["answer"])
@@ -97,58 +98,51 @@ class MathReward(BoxedReward):
             usable = type(answer) is int or (isinstance(answer, float) and math.isfinite(answer))
         return "" if usable else f"the row's answer is {answer!r:.80}, not a number or a text that is not blank"
 
-    def _cheap(self, row: Row, answer: Answer, cheap_only: bool = False) -> Score | Pair:
-        """Everything but algebra."""
-        gold, (text, source) = gold_text(row["answer"]), answer
-        verdict, by = fast(gold, text), "exact"
-        if verdict is None:
-            if not text:
-                return Score(0.0, "bad_format", {"answer": "", "problem": "the box is empty"})
-            pair = Pair(gold, text, source)
-            if (known := self._known.get(pair[:2])) is not None:
-                return _of(known, pair)
-            if len(gold) > MAX_CHARS:
-                return error(f"the row's answer is longer than {MAX_CHARS} characters")
-            if problem := screen(text):
-                return _of(Score(0.0, "bad_format", {"by": "screen", "problem": problem}), pair)
-            verdict, by = None if cheap_only else equal(gold, text), "structure"
-            if verdict is None:
-                return pair
-        return Score(float(verdict), "scored", _details(text, by, source))
+    def _cheap(self, gold: str, answer: str, structure: bool = True) -> Verdict | None:
+        """The verdict of everything but algebra."""
+        if (same := fast(gold, answer)) is not None:
+            return float(same), "scored", {"by": "exact"}
+        if not answer:
+            return 0.0, "bad_format", {"problem": "the box is empty"}
+        if known := self._known.get((gold, answer)):
+            return known
+        if len(gold) > MAX_CHARS:
+            return 0.0, "error", {"problem": f"the row's answer is longer than {MAX_CHARS} characters"}
+        if problem := screen(answer):
+            return 0.0, "bad_format", {"by": "screen", "problem": problem}
+        same = equal(gold, answer) if structure else None
+        return None if same is None else (float(same), "scored", {"by": "structure"})
 
-    def _decide(self, pairs: Sequence[tuple[str, str]], workers: int) -> list[Score]:
-        """Verdicts of workers on (gold, answer) pairs, sorted so that most golds are parsed by one worker only."""
+    def _decide(self, pairs: Sequence[Pair], workers: int) -> list[Verdict]:
+        """Verdicts of workers on pairs, sorted so that most golds are parsed by one worker only."""
+        if not pairs:
+            return []
         size = max(1, min(_FRAME, len(pairs) // (8 * workers)))
         requests = [{"gold": gold, "answer": answer} for gold, answer in pairs]
         frames = [requests[start : start + size] for start in range(0, len(requests), size)]
-        verdicts: list[Score] = []
+        verdicts: list[Verdict] = []
         try:
             for replies in shared(_WORKER, workers).ask_all(frames, self.deadline, min(workers, len(frames))):
                 verdicts += map(_verdict, replies)
         except WorkerError as problem:  # none can be started
             verdicts += [_verdict(problem)] * (len(pairs) - len(verdicts))
-        decided = ((pair, own) for pair, own in zip(pairs, verdicts, strict=True) if own.outcome != "error")
         with _lock:
-            self._known.update(decided)
+            self._known.update(
+                (pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict[1] != "error"
+            )
             while len(self._known) > self.cache:
                 self._known.popitem(last=False)
         return verdicts
 
 
-def _verdict(reply: Reply) -> Score:
+def _verdict(reply: Reply) -> Verdict:
     if isinstance(reply, (DeadlineError, WorkerError)):
         outcome: Outcome = "timeout" if isinstance(reply, DeadlineError) else "error"
-        return Score(0.0, outcome, {"by": "algebra", "problem": str(reply)})
-    return Score(float(reply["equal"]), "scored", {"by": reply["by"]})
+        return 0.0, outcome, {"by": "algebra", "problem": str(reply)}
+    return float(reply["equal"]), "scored", {"by": reply["by"]}
 
 
-def _of(verdict: Score, pair: Pair) -> Score:
-    """A verdict on a pair as the score of a completion."""
-    return Score(verdict.value, verdict.outcome, _details(pair.answer, source=pair.source, **verdict.details))
-
-
-def _details(answer: str, by: str, source: str, **others: str) -> dict[str, Any]:
-    details = {"answer": answer[:SHOWN], "by": by, **others}
-    if source != "box":
-        details["found"] = source
-    return details
+def _scored(verdict: Verdict, answer: Answer) -> Score:
+    value, outcome, details = verdict
+    text, source = answer
+    return Score(value, outcome, {"answer": text[:SHOWN], **details, **({} if source == "box" else {"found": source})})

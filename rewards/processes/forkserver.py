@@ -37,7 +37,7 @@ _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cac
 class Isolation:
     """What confines every worker, made once. root: of the repository, of which `rewards` stays readable.
 
-    rules: descriptor of a Landlock ruleset. active: the mechanisms; problems: what this machine lacks.
+    rules: descriptor of a Landlock ruleset. problems: what this machine lacks.
     """
 
     def __init__(self, root: str, memory_mb: int) -> None:
@@ -50,8 +50,6 @@ class Isolation:
             self._filter = restrict.Filter(filters.write("python"))
         except RewardError as problem:
             self.problems.append(f"a worker could open sockets: {problem}")
-        parts = {"landlock": self.rules, "seccomp": self._filter}
-        self.active = [*(name for name, part in parts.items() if part is not None), "rlimits"]
 
     def enter(self) -> None:
         """Confine this process, for good."""
@@ -76,7 +74,7 @@ def main() -> NoReturn:
     isolation = Isolation(root, int(memory_mb))
     control = socket.socket(fileno=0)
     parent = os.getppid()
-    control.sendall(json.dumps([isolation.active, isolation.problems]).encode() + b"\n")
+    control.sendall(json.dumps(isolation.problems).encode() + b"\n")
     while os.getppid() == parent:
         # A fork of the host may hold a copy of its end, so a closed socket is not the only sign of its death.
         if not select.select([control], [], [], _PARENT_POLL_SECONDS)[0]:

@@ -114,12 +114,10 @@ class Pool:
     """At most `size` workers that run `module.handle`, started as needed.
 
     memory_mb: address space of each. preload: modules that the fork server imports besides `module`.
-    isolation: the mechanisms that confine each worker, known once one was started.
     """
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048, preload: Sequence[str] = ()) -> None:
         self._module, self._size, self._memory_mb, self.preload = module, size, memory_mb, preload
-        self.isolation: list[str] = []
         self._slots = threading.Semaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -144,19 +142,16 @@ class Pool:
             raise reply
         return reply
 
-    def ask_each(
-        self, requests: Sequence[Request], deadline: float, turns: threading.Semaphore | None = None
-    ) -> list[Answer]:
+    def ask_each(self, requests: Sequence[Request], deadline: float) -> list[Answer]:
         """`ask` for several requests, sent to one worker at once: much cheaper than one after the other.
 
         deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest. Several requests should
-        take at most 64 kB as JSON together. turns: held while a worker is busy. Raises WorkerError when no worker can
-        be started.
+        take at most 64 kB as JSON together. Raises WorkerError when no worker can be started.
         """
         lines = [json.dumps(request).encode() + b"\n" for request in requests]
         replies: list[bytes | DeadlineError | WorkerError] = []
         deadly = -1  # the request on which a worker died
-        with turns or contextlib.nullcontext(), self._slots:
+        with self._slots:
             while len(replies) < len(lines):
                 worker, kept = self._take(), False
                 try:
@@ -182,12 +177,11 @@ class Pool:
         if workers == 1:
             yield from (self.ask_each(batch, deadline) for batch in batches)
             return
-        turns = threading.Semaphore(workers)
         queued: deque[Future[list[Answer]]] = deque()
-        threads = ThreadPoolExecutor(2 * workers)  # while one waits for a worker, another writes the next requests
+        threads = ThreadPoolExecutor(workers)
         try:
             for batch in batches:
-                queued.append(threads.submit(self.ask_each, batch, deadline, turns))
+                queued.append(threads.submit(self.ask_each, batch, deadline))
                 if len(queued) >= _QUEUED * workers:
                     yield queued.popleft().result()
             while queued:
@@ -238,7 +232,7 @@ class Pool:
             )  # fmt: skip
             theirs.close()
             try:
-                self.isolation, problems = json.loads(_line(ours))
+                problems = json.loads(_line(ours))
             except OSError as problem:
                 self.close()
                 errors.seek(0)
@@ -246,7 +240,7 @@ class Pool:
                 raise WorkerError(f"cannot start workers of {self._module}: {last or problem}") from None
         self._control = ours
         for lack in problems:
-            _LOG.warning("workers of %s: %s (isolation: %s)", self._module, lack, ", ".join(self.isolation))
+            _LOG.warning("workers of %s: %s", self._module, lack)
         return ours
 
     def close(self, wait: bool = False) -> None:

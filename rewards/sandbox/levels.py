@@ -13,7 +13,6 @@ import glob
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from rewards.sandbox.inside import restrict
 
 Level = Literal["namespaces", "landlock"]
 LEVELS: tuple[Level, ...] = ("namespaces", "landlock")
+Start = tuple[list[str], dict[str, Any]]  # a zygote's command, and the first message to it
 
 _CODE = str(Path(__file__).resolve().parent)
 # What modules register to run in the child of every fork is left out: up to a tenth of a small test's CPU time.
@@ -36,14 +36,6 @@ _NOBODY = 65534
 _FIRST_UID, _UIDS = 1 << 30, 1 << 12
 _SCRATCH_BYTES = str(1 << 30)  # of all files that programs or compilers hold at once
 _SPARE_THREADS = 1024  # of test processes that run at once, where they share a count
-
-
-@dataclass(frozen=True)
-class Start:
-    """How to start a zygote: its command, and the first message to it."""
-
-    command: list[str]
-    settings: dict[str, Any]
 
 
 def python_start(level: Level) -> Start:
@@ -107,7 +99,7 @@ def _start(
         "uid_count": count,
         "base_threads": _threads_around(level, own_uids=count > 1),
     }
-    return Start(command, {"packages": "", "library": "", "scratch": "", **isolation, **settings})
+    return command, {"packages": "", "library": "", "scratch": "", **isolation, **settings}
 
 
 def toolchain_folder() -> Path:

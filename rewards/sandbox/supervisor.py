@@ -48,23 +48,24 @@ class Zygote:
     """A running zygote. Raises Lost where it does not start."""
 
     def __init__(self, start: Start) -> None:
+        command, settings = start
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
-        threading.Thread(target=self._keep, args=(start.command, theirs, started), daemon=True, name="sandbox").start()
+        threading.Thread(target=self._keep, args=(command, theirs, started), daemon=True, name="sandbox").start()
         started.wait()
         theirs.close()
         try:
             self.control.settimeout(_START_SECONDS)
-            self.control.send(json.dumps(start.settings).encode())
+            self.control.send(json.dumps(settings).encode())
             ready = self.control.recv(4096)
         except OSError:
             ready = b""
         if not ready:
             problem = os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace").strip()[-_MESSAGE_CHARS:]
             self.close()
-            raise Lost(problem or f"{start.command[0]} did not start")
+            raise Lost(problem or f"{command[0]} did not start")
 
     def _keep(self, command: list[str], theirs: socket.socket, started: threading.Event) -> None:
         # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, FailFast, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, FailFast, Field, ValidationError
 
 from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Outcome, Reward, Score, finite
 from rewards.errors import RewardError, TooManyFailures
@@ -67,8 +67,11 @@ class GetReward(BaseModel, strict=True):
     query: Annotated[list[str], FailFast()]  # a list may hold millions of errors
 
 
+Texts = Annotated[list[str], FailFast(), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
+
+
 class ScoreRows(BaseModel, strict=True):
-    completions: list[Any]
+    completions: Annotated[list[Texts], FailFast()]
     rows: Annotated[list[dict[str, Any]], FailFast()] = []
     ids: Annotated[list[str | int], FailFast()] = []
 
@@ -253,18 +256,13 @@ class App:
             _by_id(rows)
         except RewardError as problem:
             raise Refused(400, f"{problem}: send several completions of a row as a list in its place") from None
-        lists = [[given] if isinstance(given, str) else given for given in asked.completions]
-        for place, texts in enumerate(lists):
-            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                raise Refused(400, f"completions.{place}: must be a text or a list of texts")
+        sent = body["completions"]
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
             left = (score.as_json() for score in scores)
-            return {
-                "scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in asked.completions]
-            }
+            return {"scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in sent]}
 
-        return [(row, text) for row, texts in zip(rows, lists, strict=True) for text in texts], answer
+        return [(row, text) for row, own in zip(rows, asked.completions, strict=True) for text in own], answer
 
 
 def _read(content: bytearray, read: Callable[[Any], Read]) -> Read:

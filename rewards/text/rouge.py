@@ -18,7 +18,6 @@ from rapidfuzz.distance import LCSseq
 from rewards.base import Score
 from rewards.text.base import ReferenceReward, References
 from rewards.text.bleu import Bleu
-from rewards.text.ngrams import ReferenceTable
 from rewards.text.tokenise import rouge_tokens
 
 _CHARACTERS = 0x110000
@@ -61,11 +60,6 @@ def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b else 0.0
 
 
-class Both(NamedTuple):
-    bleu: ReferenceTable
-    rouge: Encoded | None  # None: references of other scripts have no ROUGE token
-
-
 _ROUGE = RougeL()
 
 
@@ -75,14 +69,15 @@ class BleuRougeF1(Bleu):
     Details: those of both under `bleu` and `rouge_l`, with their values."""
 
     def table(self, references: References) -> Any:
+        """BLEU's, and ROUGE's or None: references of other scripts have no ROUGE token."""
         bleu = super().table(references)
-        return None if bleu is None else Both(bleu, _ROUGE.table(references))
+        return None if bleu is None else (bleu, _ROUGE.table(references))
 
     def compare(self, table: Any, texts: Sequence[str]) -> list[Score]:
-        rouge = [Score(0.0, "scored", {"problem": "no reference has a token of a-z or 0-9"})] * len(texts)
-        if table.rouge is not None:
-            rouge = _ROUGE.compare(table.rouge, texts)
-        return list(map(_mean, super().compare(table.bleu, texts), rouge))
+        bleu, rouge = table
+        without = Score(0.0, "scored", {"problem": "no reference has a token of a-z or 0-9"})
+        of_rouge = [without] * len(texts) if rouge is None else _ROUGE.compare(rouge, texts)
+        return list(map(_mean, super().compare(bleu, texts), of_rouge))
 
 
 def _mean(bleu: Score, rouge: Score) -> Score:

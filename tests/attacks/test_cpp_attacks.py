@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rewards.code.cpp.call import compile_call
 from rewards.code.cpp.declaration import read_declaration
+from rewards.code.cpp.toolchain import compile_call
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read

@@ -10,7 +10,7 @@ import time
 
 from rewards import REGISTRY, Reward, Score
 from rewards.base import Row
-from rewards.cli.main import main
+from rewards.cli import main
 
 
 class Faulty(Reward):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards.math.choice import decide
+from rewards.math.choice import _PHRASES, decide
 
 CHOICE = rewards.load("choice")
 
@@ -202,3 +202,10 @@ def test_a_plain_last_statement_always_counts(before: str, letter: str) -> None:
     decision = decide(f"{before}\n\nThe answer is ({letter}).", "ABCD")
     assert decision is not None
     assert decision.letters == letter or r"\boxed{" in before
+
+
+@pytest.mark.parametrize("phrase", [*_PHRASES["stated"], *_PHRASES["judged"]], ids=lambda phrase: phrase["example"])
+def test_the_example_of_a_phrase_decides(phrase: dict[str, str]) -> None:
+    decision = decide(f"{phrase['example']}\nas the figure shows to all of us", "ABCD")
+    assert decision is not None
+    assert (decision.letters, decision.by) == ("C", "says" if phrase in _PHRASES["stated"] else "judges")

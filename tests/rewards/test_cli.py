@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rewards
-from rewards.cli import score as scoring
+from rewards import scorer as scoring
 
 ROOT = Path(rewards.__file__).parent.parent
 
@@ -238,7 +238,7 @@ def test_selfcheck_fails_where_attacks_get_through() -> None:
     code = (
         "import sys\nfrom rewards.sandbox import probe\n"
         "probe.attack = lambda *_, build=False: [('read a file', not build)]\n"
-        "from rewards.cli.main import main; sys.exit(main(['selfcheck']))"
+        "from rewards.cli import main; sys.exit(main(['selfcheck']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -13,8 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.code.packed import pickled_text, unpack_text
-from rewards.code.suites import Item, from_apps, from_humaneval, from_livecodebench, from_mbpp, read
+from rewards.code.suites import (
+    Item,
+    from_apps,
+    from_humaneval,
+    from_livecodebench,
+    from_mbpp,
+    pickled_text,
+    read,
+    unpack_text,
+)
 from rewards.errors import RewardError
 
 

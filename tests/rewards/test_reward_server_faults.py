@@ -182,7 +182,7 @@ def test_a_million_wrong_items_are_one_error(server: Running) -> None:
     ]:
         status, answer, _ = server.ask("/score", body)
         assert status == 400
-        assert re.fullmatch(r"(completions|rows)\.0: (Input should be|must be) a .{4,30}", answer["error"])
+        assert re.fullmatch(r"(completions\.0|rows)\.0: Input should be a .{4,30}", answer["error"])
 
 
 def test_ids_are_unique_in_a_request(server: Running) -> None:

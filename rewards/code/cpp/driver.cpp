@@ -1,6 +1,6 @@
 // The main function of a program under tests of kind "call": arguments on standard input, the result on descriptor 3:
 // an array of the returned value and of mutable references, or an object that says what was thrown.
-// Compiled once per toolchain. `graded_call` is the shim at the end of the candidate's source (call.py).
+// Compiled once per toolchain. `graded_call` is the shim at the end of the candidate's source (toolchain.py).
 
 #include <unistd.h>
 

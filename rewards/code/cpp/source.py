@@ -9,7 +9,7 @@ together with the solution, whose macros are expanded before.
 Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a descriptor, so that
 neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
 tests' comparisons where there are no declarations, and its machine code can always reach the harness. Tests of kind
-"call" (call.py) have no such gap.
+"call" have no such gap.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox)
 def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
     report, ran = _report(program, name, run, sandbox)
     if report == b"P":
-        return Tested("passed", ran.cpu_s, ran.peak_mb, name=name)
+        return Tested("passed", ran.cpu_s, name=name)
     status: Verdict = "not_run" if ran.status == "error" else "runtime_error"
     message = ran.message if ran.status == "error" else f"ended before the test did: {ran.message or 'exit code 0'}"
     if report.startswith(b"F"):
@@ -126,7 +126,7 @@ def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
         status = "memory" if "std::bad_alloc" in message else "failed"
     elif ran.status in ("timeout", "memory", "output_limit"):
         status, message = ran.status, ran.message
-    return Tested(status, ran.cpu_s, ran.peak_mb, message[:_MESSAGE_CHARS], name)
+    return Tested(status, ran.cpu_s, message[:_MESSAGE_CHARS], name)
 
 
 def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[bytes, Ran]:

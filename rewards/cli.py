@@ -14,19 +14,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+import tempfile
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rewards import sandbox
 from rewards.base import FailureLimit, Reward
-from rewards.cli import selfcheck
-from rewards.cli.score import score_file
 from rewards.errors import RewardError, TooManyFailures
 from rewards.params import checked
 from rewards.registry import REGISTRY, load, reward_class
-from rewards.scorer import read_lines
+from rewards.scorer import check_columns, read_lines, score_file
 from rewards.serving.app import ServerSettings
+
+_CALL: dict[str, Any] = {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}
+# Of each kind: the reward, the row, and the completion that holds a program or answer.
+_KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "python": ("code", {"tests": _CALL}, "```python\n%s\n```"),
+    "cpp": ("code", {"tests": {**_CALL, "language": "cpp", "declaration": "int f(int x);"}}, "```cpp\n%s\n```"),
+    "math": ("math", {"answer": "x^2+1"}, r"\boxed{%s}"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,14 +136,51 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _selfcheck(args: argparse.Namespace) -> int:
-    lines, passed = selfcheck.references(_reward(args), args.input) if args.input else selfcheck.machine()
+    lines, passed = _references(_reward(args), args.input) if args.input else _machine()
     print("\n".join(lines))
     return 0 if passed else 1
 
 
+def _machine() -> tuple[list[str], bool]:
+    """(report, whether all is well) of the sandbox, the code reward and the math workers."""
+    level, tried = sandbox.selfcheck()
+    kinds = [kind for kind in _KINDS if kind != "cpp" or shutil.which("g++")]
+    programs = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
+    attacks = list(tried)
+    with tempfile.TemporaryDirectory() as folder:
+        canary = Path(folder) / "canary"
+        for attacked in kinds:
+            for name, text in programs[attacked].items():
+                stopped = _value(attacked, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
+                attacks.append((f"{attacked}: {name}", stopped))
+    lines = [f"isolation level: {level}"]
+    if not tried:
+        lines.append("SUCCEEDED: the attacks ended the process that runs them")
+    lines += [f"SUCCEEDED: {name}" for name, stopped in attacks if not stopped]
+    failed = [f"FAILED: a correct completion ({kind})" for kind in kinds if _value(kind, programs["honest"][kind]) != 1]
+    held = sum(stopped for _, stopped in attacks)
+    lines += [*failed, f"{held} of {len(attacks)} attacks stopped"]
+    return lines, bool(tried) and held == len(attacks) and not failed
+
+
+def _value(kind: str, text: str) -> float:
+    reward, row, completion = _KINDS[kind]
+    return load(reward).score(row, completion % text).value
+
+
+def _references(reward: Reward, path: Path) -> tuple[list[str], bool]:
+    """(report, whether all is well): every row's reference answer graded. Raises RewardError, OSError."""
+    check_columns(reward, path)
+    problems = {line.number: line.problem or reward.gold_problem(line.row) for line in read_lines(path)}
+    lines = [f"{path}:{number}: {problem}" for number, problem in problems.items() if problem]
+    correct, wrong = len(problems) - len(lines), len(lines)
+    lines.append(f"{correct} of {len(problems)} reference answers grade as correct")
+    return lines, correct > 0 and not wrong
+
+
 def _serve(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C. Status 1 if requests were still running when `grace` was over."""
-    from rewards.serving.app import App  # starlette and uvicorn: only this verb needs them
+    from rewards.serving.app import App  # uvicorn: only this verb needs it
     from rewards.serving.server import listen, run
 
     given = {name: vars(args)[name] for name in ServerSettings.model_fields if name != "values"}

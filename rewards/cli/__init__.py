@@ -1,1 +1,0 @@
-"""The command line: scoring files, the self-check, the server."""
