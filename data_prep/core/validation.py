@@ -45,7 +45,8 @@ def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: 
     for detail in error.errors(include_url=False, include_input=False):
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            message = f"no such {noun}{nearest(str(detail['loc'][-1]), _keys(model, detail['loc']))}"
+            level = schema_at(model, detail["loc"][:-1])
+            message = f"no such {noun}{nearest(str(detail['loc'][-1]), level.model_fields if level else ())}"
         place = _place(given, detail["loc"], detail["type"] == "missing")
         by_place.setdefault(place, []).append((detail["type"], message))
     for place, reasons in by_place.items():
@@ -77,18 +78,17 @@ def _misfit(kind: str) -> bool:
     return kind.endswith("_type")
 
 
-def _keys(model: type[BaseModel], loc: Place) -> set[str]:
-    """Known keys beside the one that `loc` ends in."""
-    for part in loc[:-1]:
+def schema_at(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
+    """The model of the mapping at a place of a document that `model` describes; None where no model describes it."""
+    for part in place:
         field = model.model_fields.get(str(part))
         if field is None:
             continue  # a key of a mapping of models, or pydantic's label for a branch
-        inner = [kind for kind in _types(field.annotation) if isinstance(kind, type)]
-        models = [kind for kind in inner if issubclass(kind, BaseModel)]
-        if not models:
-            return set()
-        model = models[0]
-    return set(model.model_fields)
+        inner = [kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return None
+        model = inner[0]
+    return model
 
 
 def _types(annotation: Any) -> list[Any]:

@@ -1,21 +1,24 @@
 """Prompts: templates in templates/prompts, rendered in Jinja's sandbox.
 
-Those of its folders (.j2) are what steps ask a model with, those beside them (.txt) stand before questions
-(`data_prep/steps/asking.py`).
+Those of its folders (.j2) are what steps ask a model with, those beside them (.txt) stand before questions, as a system
+prompt or at the head of the user's message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from data_prep.core.fingerprint import file_hash, value_hash
+from data_prep.core.step import Row
 from data_prep.errors import DataError
 from data_prep.sources.tasks import PROMPTS
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+Head = Callable[[Row], str]
 
 
 def render(name: str, **values: Any) -> str:
@@ -50,3 +53,23 @@ def template(file: str) -> Template:
         return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(path.read_text("utf-8"))
     except TemplateError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def head(name: str | None) -> Head | None:
+    """Renders a prompt with the row's `source` and `meta`. Raises DataError, at once where the prompt is at fault."""
+    if name is None:
+        return None
+    file = f"{name}.txt"
+    template(file)
+    return lambda row: filled(file, {"source": row["source"], "meta": row.get("meta", {})})
+
+
+def put(row: Row, system: Head | None, instructions: Head | None = None) -> None:
+    """Put both where they belong. A system prompt that the row has already stays."""
+    if instructions:
+        first = next(place for place, message in enumerate(row["prompt"]) if message["role"] != "system")
+        message = row["prompt"][first]
+        headed = {**message, "content": f"{instructions(row)}\n\n{message['content']}"}
+        row["prompt"] = [*row["prompt"][:first], headed, *row["prompt"][first + 1 :]]
+    if system and row["prompt"][0]["role"] != "system":
+        row["prompt"] = [{"role": "system", "content": system(row)}, *row["prompt"]]

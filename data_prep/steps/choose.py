@@ -19,8 +19,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
+from data_prep.inference import prompts
 from data_prep.sources.tasks import PromptName
-from data_prep.steps import asking
 from data_prep.steps.references import without_sample
 from data_prep.steps.select import Range, number_of
 from rewards.text.tokenise import tokens_13a
@@ -83,7 +83,7 @@ class Choose(Step):
             strata.append(_stratum(row, shortest) if given.guarded else ("", 0))
         fit = [at for at in range(len(rows)) if at not in refused]
         chosen = self._by_stratum(fit, scores, strata) if given.guarded else self._plain(fit, scores)
-        system = asking.renderer(given.system)
+        system = prompts.head(given.system)
         taken = set(chosen)
         for at in chosen:
             yield _chosen(rows[at], system)
@@ -169,5 +169,5 @@ def _chosen(row: Row, system: Any) -> Row:
     done = without_sample(row)
     if "score" in row:
         done["meta"] |= {"likeness": row["score"], "length": length_label(row)}
-    asking.ask(done, system, None)
+    prompts.put(done, system)
     return done

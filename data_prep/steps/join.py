@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -22,11 +22,8 @@ from data_prep.text.normalise import normalised_text, text_of
 
 
 class JoinParams(Params):
-    """unmatched: what is done with a row whose problem has no label."""
-
     labels: str
     fields: tuple[str, ...] = Field(min_length=1)
-    unmatched: Literal["drop", "keep"] = "drop"
 
 
 class Join(Step):
@@ -54,7 +51,7 @@ class Join(Step):
     def _labelled(self, row: Row, known: dict[bytes, tuple[Any, ...]]) -> Row | Drop:
         values = next((known[key] for key in map(_key, _texts(row)) if key in known), (None,) * len(self.params.fields))
         fields = {name: value for name, value in zip(self.params.fields, values, strict=True) if value is not None}
-        if len(fields) < len(values) and self.params.unmatched == "drop":
+        if len(fields) < len(values):
             return Drop("problem without a label", row["id"])
         return {**row, "meta": {**row.get("meta", {}), **fields}}
 

@@ -23,8 +23,8 @@ from pydantic import Field
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
+from data_prep.inference import prompts
 from data_prep.sources.tasks import ROOT, PromptName
-from data_prep.steps import asking
 from data_prep.text.thoughts import FormatName
 from rewards.thinking import thinking
 
@@ -108,7 +108,7 @@ class LmEvalPrompts(HarnessStep):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """A row for each question; `rows` is empty."""
-        system = asking.renderer(self.params.system)
+        system = prompts.head(self.params.system)
         for asked, leaves in self.loaded(ctx.base).items():
             chosen = self._chosen(asked, leaves)
             for leaf, numbers in chosen.items():
@@ -130,7 +130,7 @@ class LmEvalPrompts(HarnessStep):
                     about = {"task": leaf, "number": number, "until": until}
                     row: Row = {"id": f"{asked}/{place}", "prompt": messages, "source": asked}
                     row["meta"] = {"lm_eval": about}
-                    asking.ask(row, system, None)
+                    prompts.put(row, system)
                     yield row
 
     def _chosen(self, asked: str, leaves: dict[str, Task]) -> dict[str, list[int]]:

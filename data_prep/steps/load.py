@@ -22,6 +22,7 @@ from data_prep.core.manifest import counts_line
 from data_prep.core.rows import FIELDS, MAX_TEXT_BYTES, check, check_size
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
+from data_prep.inference import prompts
 from data_prep.sources import tasks
 from data_prep.sources.columns import AnswerFrom, ColumnMap
 from data_prep.sources.fetch import Unreachable
@@ -29,7 +30,6 @@ from data_prep.sources.files import files_of, read_records
 from data_prep.sources.origins import Origin, Place, look
 from data_prep.sources.taking import limited, unique
 from data_prep.sources.tasks import Hub, Match, PromptName, Remote, Reward, Scalar, TaskName, TaskNames, Unanswered
-from data_prep.steps import asking
 
 NEEDS = ("prompt",)
 FIRST = 100  # records that a preview shows
@@ -225,13 +225,13 @@ class Load(Step):
                 yield output if isinstance(output, Drop) else unique(output, seen)
 
     def _rows(self, origin: Origin, ctx: Context) -> Iterator[Row | Drop]:
-        system, instructions = asking.renderer(origin.system), asking.renderer(origin.instructions)
+        system, instructions = prompts.head(origin.system), prompts.head(origin.instructions)
         fault = _gold_check(self.params.check_gold)
         try:
             for output in origin.rows(ctx, self.params.limit if self.params.seed is None else None):
                 done = output if isinstance(output, Drop) else self._finished(output, origin)
                 if not isinstance(done, Drop):
-                    asking.ask(done, system, instructions)
+                    prompts.put(done, system, instructions)
                 yield done if isinstance(done, Drop) else fault(done) or done
         except Unreachable as error:
             raise DataError(f"{error}; {self._elsewhere(origin.task)}") from error

@@ -30,7 +30,6 @@ from data_prep.inference.api.params import EndpointStep, RepeatedParams, endpoin
 from data_prep.inference.sampling import Sample
 from data_prep.sources import tasks
 from data_prep.sources.origins import prompt_hash
-from data_prep.steps.asking import renderer
 from data_prep.text.normalise import text_of
 from data_prep.text.thoughts import Parts, explanation, known_format, split, words
 from rewards.extract import cut_short
@@ -176,7 +175,7 @@ class Rewrite(EndpointStep):
     def _with(self, row: Row, text: str, by: str) -> Row:
         meta = {name: value for name, value in row.get("meta", {}).items() if name not in OF_THE_SAMPLE}
         done = {**row, "completion": text, "meta": {**meta, "rewritten_by": by}}
-        system = renderer(self.params.system)
+        system = prompts.head(self.params.system)
         if system is None:
             return done
         asked = [message for message in row["prompt"] if message["role"] != "system"]

@@ -6,10 +6,12 @@ trainer is one module here and a folder in templates/.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from launchers.backends import shared
 from launchers.errors import Fault
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
@@ -93,52 +95,64 @@ class Progress:
     facts: dict[str, float] = field(default_factory=dict)
 
 
-class Backend(Protocol):
+def torchrun(env: str, job: Job, module: str) -> tuple[str, ...]:
+    """One process of `module` per GPU, which reads its rank among nodes from PET_… (run/nodes.py)."""
+    alone = ("--standalone",) if job.hardware.nodes == 1 else ()
+    processes = str(max(1, job.hardware.gpus_per_node))
+    return (
+        EnvPython(env), "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
+        "--nproc-per-node", processes, *alone, "-m", module, job.output,
+    )  # fmt: skip
+
+
+class Backend(ABC):
     """One trainer."""
 
     name: str
     env: str
     methods: tuple[str, ...]
+    format: str  # of the export step
     inspects: str  # the module that writes tokens.json of a training's folder (checks/tokens.py), in its environment
-    pure_bf16: bool
+    pure_bf16 = False
     """Whether bf16 training keeps weights, gradients and moments in bf16, without a master copy."""
-    reference_beside: bool
+    reference_beside = False
     """Whether full training on pairs holds the reference model beside the trained one, in 2 bytes per weight."""
-    pair_logits_fp32: bool
+    pair_logits_fp32 = False
     """Whether training on pairs keeps logits in fp32, without a fused loss."""
 
     def in_place(self, recipe: Recipe) -> bool:
         """Whether it writes a whole model into its own folder, and not into `merged` below it."""
-        ...
+        return False
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Parameters of the export step that writes its training files."""
-        ...
+        """Parameters of the export step that writes its training files: conversations, or pairs of them."""
+        pairs = {"preference": True} if recipe.method == "dpo" else {}  # left out, the step keeps the hash it had
+        return {"format": self.format, **pairs}
 
+    @abstractmethod
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """Faults that only this trainer's rules can find."""
-        ...
 
+    @abstractmethod
     def render(self, job: Job, run: Path) -> dict[str, str]:
         """Native config files: path below the run directory to text."""
-        ...
 
+    @abstractmethod
     def commands(self, job: Job) -> tuple[Command, ...]:
         """The training process (phase "train"), and what has to follow it (phase "merge")."""
-        ...
 
+    @abstractmethod
     def prepare(self, output: Path) -> None:
         """Make a folder that may hold a killed run's remains fit to be resumed from."""
-        ...
 
     def finished(self, output: Path) -> bool:
-        """Whether the training has ended and its result is whole."""
-        ...
+        """Whether the training has ended and its result is whole: merging leaves a marker last."""
+        return (output / "merged" / "done.json").exists()
 
+    @abstractmethod
     def progress(self, output: Path) -> Progress | None:
         """Steps done and planned, None before there are any."""
-        ...
 
     def reason(self, log: str) -> str:
         """The line of a failed run's log that tells a user what went wrong."""
-        ...
+        return shared.reason(log)

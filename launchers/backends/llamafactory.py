@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from launchers.backends import shared
-from launchers.backends.base import Command, EnvPython, InRun, Job, Progress
-from launchers.backends.shared import backwards, known_keys, owned_fault, read_json, value_fault
+from launchers.backends.base import Backend, Command, EnvPython, InRun, Job, Progress, torchrun
+from launchers.backends.shared import backwards, known_keys, owned_fault, read_json, unknown, value_fault
 from launchers.checks import inspection
 from launchers.envs import REPO
-from launchers.errors import Fault, did_you_mean, nearest
+from launchers.errors import Fault, did_you_mean
 from launchers.machines.hardware import Hardware
 from launchers.recipe import models
 from launchers.recipe.compose import Resolved
-from launchers.recipe.names import our_name
 from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
@@ -28,25 +27,20 @@ _SHORT_NAMES = {"deepspeed": REPO / "configs" / "deepspeed", "fsdp_config": REPO
 _SECRET = re.compile(r"(_token|_api_key|_secret|_webhook_url)$")
 
 
-class LlamaFactory:
+class LlamaFactory(Backend):
     """Backend for LlamaFactory 0.9.5."""
 
     name = "llamafactory"
     env = "llamafactory"
+    format = "sharegpt"
     inspects = "launchers.plugins.llamafactory.tokens"
-    methods: tuple[str, ...] = ("sft", "dpo")
-    pure_bf16 = False
+    methods = ("sft", "dpo")
     reference_beside = True
     pair_logits_fp32 = True
 
     def in_place(self, recipe: Recipe) -> bool:
         """Adapters are merged elsewhere."""
         return not recipe.train.lora
-
-    def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Conversations, or pairs of them."""
-        pairs = {"preference": True} if recipe.method == "dpo" else {}  # left out, the step keeps the hash it had
-        return {"format": "sharegpt", **pairs}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """Keys of `native` against LlamaFactory's own, and what it would only notice after loading a model."""
@@ -94,18 +88,11 @@ class LlamaFactory:
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (run/nodes.py)."""
-        python, world = EnvPython(self.env), job.hardware.world
-        module = ("-m", "launchers.plugins.llamafactory.train", job.output)
-        argv: tuple[str, ...] = (python, *module)
-        if world > 1:
-            alone = ("--standalone",) if job.hardware.nodes == 1 else ()
-            argv = (
-                python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
-                "--nproc-per-node", str(max(1, job.hardware.gpus_per_node)), *alone, *module,
-            )  # fmt: skip
-        elif job.resolved.recipe.native.get("deepspeed"):
-            argv = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", *module)
+        """One process, or one per GPU under torchrun, which DeepSpeed needs on one GPU too."""
+        python, module = EnvPython(self.env), "launchers.plugins.llamafactory.train"
+        argv: tuple[str, ...] = (python, "-m", module, job.output)
+        if job.hardware.world > 1 or job.resolved.recipe.native.get("deepspeed"):
+            argv = torchrun(self.env, job, module)
         trained = Command(argv, "train", job.label, _environ(job), across=job.hardware.across("torchrun"))
         if not job.resolved.recipe.train.lora:
             return (trained,)
@@ -181,10 +168,7 @@ def _native_fault(key: str, value: Any) -> str | None:
         ignored = " (LlamaFactory would accept this key and ignore it in training)" if key == "max_length" else ""
         return f"{why}{ignored}"
     if key not in known:
-        if ours := our_name(key):
-            return f"another trainer's name: set {ours} instead"
-        near = nearest(key, known)
-        return f"LlamaFactory has no such key; did you mean {near!r}?" if near else "LlamaFactory has no such key"
+        return unknown("LlamaFactory", key, known)
     return None if value is None else _value_fault(key, value, known[key])
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from launchers.envs import REPO
-from launchers.errors import did_you_mean
+from launchers.errors import did_you_mean, nearest
 from launchers.recipe import positions
 from launchers.recipe.compose import Resolved
-from launchers.recipe.names import derived
+from launchers.recipe.names import derived, our_name
 
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
 _EXCEPTION = re.compile(
@@ -46,6 +46,14 @@ def owned_fault(trainer: str, key: str) -> str | None:
     if why := derived(key) or fixed.get(key):
         return f"cannot be set: {why}"
     return f"set {ours[key]} instead" if key in ours else None
+
+
+def unknown(trainer: str, key: str, known: Iterable[str]) -> str:
+    """What to say of a key that a trainer does not have: our name for it, or the nearest of its own."""
+    if ours := our_name(key):
+        return f"{trainer} has no such key; here it is {ours}"
+    near = nearest(key, known)
+    return f"{trainer} has no such key" + (f"; did you mean {near!r}?" if near else "")
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

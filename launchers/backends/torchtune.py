@@ -11,8 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from launchers.backends import shared
-from launchers.backends.base import Command, EnvPython, Job, Progress
+from launchers.backends.base import Backend, Command, EnvPython, Job, Progress, torchrun
 from launchers.backends.shared import (
     as_json,
     backwards,
@@ -21,14 +20,14 @@ from launchers.backends.shared import (
     origins,
     owned_fault,
     read_json,
+    unknown,
     value_fault,
 )  # fmt: skip
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
 from launchers.checks import inspection
-from launchers.errors import Fault, nearest
+from launchers.errors import Fault
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
-from launchers.recipe.names import our_name
 from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
@@ -44,25 +43,15 @@ def stock_recipe(recipe: Recipe, world: int) -> str:
     return f"{size}_{task}_{'distributed' if many else 'single_device'}"
 
 
-class Torchtune:
+class Torchtune(Backend):
     """Backend for torchtune 0.6.1."""
 
     name = "torchtune"
     env = "torchtune"
+    format = "torchtune"
     inspects = "launchers.plugins.torchtune.tokens"
-    methods: tuple[str, ...] = ("sft", "dpo")
+    methods = ("sft", "dpo")
     pure_bf16 = True
-    reference_beside = False
-    pair_logits_fp32 = False
-
-    def in_place(self, recipe: Recipe) -> bool:
-        """Its checkpoints are merged into the Hub format."""
-        return False
-
-    def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Conversations, or pairs of them."""
-        pairs = {"preference": True} if recipe.method == "dpo" else {}
-        return {"format": "torchtune", **pairs}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What torchtune would refuse late, accept and ignore, or do otherwise than said."""
@@ -138,27 +127,17 @@ class Torchtune:
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process, or one per GPU under torchrun, which reads its rank among nodes from PET_… (run/nodes.py)."""
-        python, world = EnvPython(self.env), job.hardware.world
-        module = ("launchers.plugins.torchtune.train", job.output)
-        argv: tuple[str, ...] = (python, "-m", *module)
-        if stock_recipe(job.resolved.recipe, world).endswith("_distributed"):
-            alone = ("--standalone",) if job.hardware.nodes == 1 else ()
-            processes = str(max(1, job.hardware.gpus_per_node))
-            argv = (
-                python, "-m", "torch.distributed.run", "--nnodes", str(job.hardware.nodes),
-                "--nproc-per-node", processes, *alone, "-m", *module,
-            )  # fmt: skip
+        """One process, or one per GPU under torchrun."""
+        module = "launchers.plugins.torchtune.train"
+        argv: tuple[str, ...] = (EnvPython(self.env), "-m", module, job.output)
+        if stock_recipe(job.resolved.recipe, job.hardware.world).endswith("_distributed"):
+            argv = torchrun(self.env, job, module)
         return (Command(argv, "train", job.label, across=job.hardware.across("torchrun")),)
 
     def prepare(self, output: Path) -> None:
         """Drop what a kill left half-written: a folder gets its name once it is whole."""
         for partial in (*output.glob("checkpoints/*.partial"), *output.glob("merged.partial")):
             shutil.rmtree(partial)
-
-    def finished(self, output: Path) -> bool:
-        """Whether the model that comes out is there, whole."""
-        return (output / "merged" / "done.json").exists()
 
     def progress(self, output: Path) -> Progress | None:
         """From the log; once the model is whole, from its marker."""
@@ -171,10 +150,6 @@ class Torchtune:
         facts = {ours: last[name] for ours, name in _PROGRESS.items() if name in last}
         return Progress(last["current_steps"], last["total_steps"], facts)
 
-    def reason(self, log: str) -> str:
-        """Our own line if there is one, else the last exception that is not torchrun's report about its child."""
-        return shared.reason(log)
-
 
 _PROGRESS = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
 
@@ -185,12 +160,8 @@ def _native_fault(kind: str, key: str, value: Any) -> str | None:
         if why := owned_fault("torchtune", refused):
             return why
     if first not in known:
-        if ours := our_name(key):
-            return f"torchtune has no such key; here it is {ours}"
-        near = nearest(first, known)
         others = [name for name, keys in known_keys("torchtune")["recipes"].items() if first in keys]
-        hint = f"only {', '.join(others)}" if others else f"did you mean {near!r}?" if near else ""
-        return f"{kind} does not read it" + (f"; {hint}" if hint else "")
+        return f"{kind} does not read it; only {', '.join(others)}" if others else unknown("torchtune", key, known)
     if "." in key and first not in _FREE:
         return _argument_fault(first, key)
     return value_fault(value, {"type": known_keys("torchtune")["types"].get(key, "any")}, "torchtune")
@@ -200,10 +171,7 @@ def _argument_fault(component: str, key: str) -> str | None:
     """An argument that none of the component's kinds takes; those of the very one are checked by its own signature."""
     taken = known_keys("torchtune")["arguments"].get(component, [])
     name = key.split(".")[1]
-    if name in taken:
-        return None
-    near = nearest(name, taken)
-    return f"torchtune's {component} has no such argument" + (f"; did you mean {near!r}?" if near else "")
+    return None if name in taken else unknown(f"torchtune's {component}", name, taken)
 
 
 BACKEND = Torchtune()

@@ -15,8 +15,7 @@ from typing import Any
 
 from data_prep.sources import tasks
 from launchers import harnesses
-from launchers.backends import shared
-from launchers.backends.base import Command, EnvPython, Job, Progress
+from launchers.backends.base import Backend, Command, EnvPython, Job, Progress
 from launchers.backends.shared import (
     as_json,
     backwards,
@@ -25,14 +24,14 @@ from launchers.backends.shared import (
     origins,
     owned_fault,
     read_json,
+    unknown,
     value_fault,
 )  # fmt: skip
 from launchers.checks import inspection
-from launchers.errors import Fault, nearest
+from launchers.errors import Fault
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
-from launchers.recipe.names import our_name
 from launchers.recipe.online import is_online, with_thinking
 from launchers.recipe.schema import Recipe
 from launchers.render import template, yaml_value
@@ -44,25 +43,19 @@ AGGREGATION = {
 CPUS_PER_GPU = 3  # that verl's placement groups reserve (single_controller/ray/base.py: max_colocate_count)
 
 
-class Verl:
+class Verl(Backend):
     """Backend for verl 0.9.1."""
 
     name = "verl"
     env = "verl"
+    format = "verl"
     inspects = "launchers.plugins.verl.tokens"
-    methods: tuple[str, ...] = ("grpo", "ppo")
-    pure_bf16 = False
-    reference_beside = False
-    pair_logits_fp32 = False
-
-    def in_place(self, recipe: Recipe) -> bool:
-        """Its checkpoints are merged into the Hub format."""
-        return False
+    methods = ("grpo", "ppo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
         """Prompts with their golds, which only a reward model does without."""
         golds = {"golds": False} if recipe.reward and recipe.reward.name == "model" else {}
-        return {"format": "verl", **golds}
+        return {"format": self.format, **golds}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
         """What verl would refuse late, accept and ignore, or not do on these machines."""
@@ -183,10 +176,6 @@ class Verl:
             if samples.stem.isdigit() and int(samples.stem) > last:
                 samples.unlink()
 
-    def finished(self, output: Path) -> bool:
-        """Whether the model that comes out is there, whole."""
-        return (output / "merged" / "done.json").exists()
-
     def progress(self, output: Path) -> Progress | None:
         """From the newest attempt's metrics; a training that stopped early has done all that it planned."""
         planned, stopped = read_json(output / "planned.json"), read_json(output / "stopped.json")
@@ -197,10 +186,6 @@ class Verl:
         data = {} if last is None else last["data"]
         facts = {ours: data[key] for ours, key in _PROGRESS.items() if key in data}
         return Progress(done, done if stopped and last else int(planned["steps"]), facts)
-
-    def reason(self, log: str) -> str:
-        """Our own line if there is one, else the last exception that is not Ray's report about a worker."""
-        return shared.reason(log)
 
 
 _PROGRESS = {
@@ -286,10 +271,7 @@ def _native_fault(key: str, value: Any) -> str | None:
         return value_fault(value, known["keys"][key], "verl")
     if any(key.startswith(f"{free}.") for free in known.get("free", ())):
         return None
-    if ours := our_name(key):
-        return f"verl has no such key; here it is {ours}"
-    near = nearest(key, known["keys"])
-    return f"verl has no such key; did you mean {near!r}?" if near else "verl has no such key"
+    return unknown("verl", key, known["keys"])
 
 
 BACKEND = Verl()

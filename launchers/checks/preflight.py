@@ -9,6 +9,7 @@ from pathlib import Path
 
 import rewards
 from data_prep.errors import DataError
+from data_prep.inference.vllm.settings import count_gpus
 from data_prep.sources import tasks
 from launchers import backends, envs, harnesses
 from launchers.checks import online
@@ -190,7 +191,7 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
 def check_machine(made: Plan, parts: Sequence[str]) -> None:
     """What only the machine that is to do the work can tell. Raises UserError."""
     faults = []
-    required, present = made.hardware.gpus_per_node, gpu_count()
+    required, present = made.hardware.gpus_per_node, count_gpus()
     heavy = any(command.phase in parts and command.argv[0] != "core" for command in made.commands)
     if heavy and made.hardware.device == "cuda" and present < required:
         faults.append(
@@ -214,11 +215,6 @@ def check_machine(made: Plan, parts: Sequence[str]) -> None:
     faults += needs.faults(made, parts)
     if faults:
         raise UserError(*faults)
-
-
-def gpu_count() -> int:
-    """NVIDIA GPUs that the driver shows."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def _disk_needed(made: Plan) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from data_prep.core.validation import schema_at
 from launchers.envs import REPO
 from launchers.errors import Fault, UserError, did_you_mean, fail, nearest
 from launchers.recipe import positions as yaml_tree
@@ -178,29 +179,11 @@ def _override(tree: Tree, key: str, value: Tree) -> Tree:
     return _lay(tree, _shorthand(value))
 
 
-def _schema_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The schema of the mapping at `path`, for suggestions."""
-    schema_class: Any = model
-    for part in path:
-        field = (
-            schema_class.model_fields.get(str(part))
-            if isinstance(schema_class, type) and issubclass(schema_class, BaseModel)
-            else None
-        )
-        if field is None:
-            return None
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        schema_class = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if schema_class is None:
-            return None
-    return schema_class  # type: ignore[no-any-return]
-
-
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, _ in model.model_fields.items():
         keys.append(prefix + name)
-        if (inner := _schema_at(model, (name,))) is not None:
+        if (inner := schema_at(model, (name,))) is not None:
             keys += _all_keys(inner, f"{prefix}{name}.")
     return keys
 
@@ -209,7 +192,7 @@ def _unknown_key(path: tuple[str | int, ...]) -> str:
     key = str(path[-1])
     if why := derived(key):
         return f"cannot be set: {why}"
-    level = _schema_at(Recipe, path[:-1])
+    level = schema_at(Recipe, path[:-1])
     if ours := our_name(key):
         return f"another trainer's name; here it is {ours}"
     everywhere = _all_keys(Recipe)
@@ -246,7 +229,8 @@ def _message(error: Any) -> str:
 
 def _refusal(path: tuple[str | int, ...], model: type[BaseModel]) -> str:
     if model is not Recipe:
-        return f"unknown key; {did_you_mean(str(path[-1]), model.model_fields)}"
+        level = schema_at(model, path[:-1])
+        return f"unknown key; {did_you_mean(str(path[-1]), level.model_fields if level else ())}"
     if path[0] == "controls" and path[-1] in Recipe.model_fields:
         return f"a control cannot differ in this, only in {', '.join(Control.model_fields)}"
     return _unknown_key(path)
@@ -354,7 +338,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
             continue
         value = Tree(text, option) if not option.startswith(("--set", "SET=")) else _parse_value(text, option)
         tree = _override(tree, key, value)
-    tree = _without_nulls(_without_stale_controls(tree, overrides))
+    tree = without_nulls(_without_stale_controls(tree, overrides), ("controls", "expect", "reference"))
     if lenient:
         tree = _without_unknown(tree)
     return Resolved(name, overrides.scale, validate(tree), tree, overrides)
@@ -400,10 +384,10 @@ def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
     return Tree({**tree.value, "controls": Tree(kept, controls.where)}, tree.where)
 
 
-def _without_nulls(tree: Tree) -> Tree:
-    """null takes an inherited entry away from the mappings that recipes fill as they like."""
+def without_nulls(tree: Tree, keys: Sequence[str]) -> Tree:
+    """null takes an inherited entry away from mappings that are filled as one likes, or the mapping itself."""
     value = dict(tree.value)
-    for key in ("controls", "expect", "reference"):
+    for key in keys:
         if key in value and value[key].value is None:
             del value[key]
         elif key in value and isinstance(value[key].value, dict):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers import envs, targets
+from launchers.backends.shared import as_json
 from launchers.errors import UserError, fail
 from launchers.plan import plan, service
 from launchers.plan.plan import Plan
@@ -155,10 +156,10 @@ def files(made: Plan) -> dict[str, str]:
         texts |= made.backend.render(job, made.run)
     for name, spec in made.specs.items():
         texts[name] = spec.model_dump_json(indent=1) + "\n"
-    texts |= {name: _json(settings) for name, settings in service.settings(resolved, made.hardware)}
+    texts |= {name: as_json(settings) for name, settings in service.settings(resolved, made.hardware)}
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
-    texts["resolved.json"] = _json(resolved.recipe.model_dump(mode="json"))
-    texts[WRITTEN] = _json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})
+    texts["resolved.json"] = as_json(resolved.recipe.model_dump(mode="json"))
+    texts[WRITTEN] = as_json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})
     texts[SCRIPT] = targets.local_script(made)
     texts["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
     return texts
@@ -174,7 +175,7 @@ def prepare(run: Run) -> None:
         write(run.path / name, text, executable=name == SCRIPT)
     record = run.path / "run.json"
     if not record.exists():
-        write(record, _json(_facts(run)))
+        write(record, as_json(_facts(run)))
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -200,13 +201,13 @@ def set_status(path: Path, value: str, **more: Any) -> None:
     """Record how the run stands."""
     record = path / "run.json"
     facts = json.loads(record.read_text())
-    write(record, _json({**facts, "status": value, **more}))
+    write(record, as_json({**facts, "status": value, **more}))
 
 
 def add_job(path: Path, job: str, name: str) -> None:
     """Record the number of a job that was handed to the scheduler, and what of the run it does."""
     record = path / "run.json"
-    write(record, _json({**json.loads(record.read_text()), "slurm_jobs": {**jobs(path), job: name}}))
+    write(record, as_json({**json.loads(record.read_text()), "slurm_jobs": {**jobs(path), job: name}}))
 
 
 def jobs(path: Path) -> dict[str, str]:
@@ -222,10 +223,6 @@ def _git_commit() -> str | None:
         cwd=envs.REPO, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return asked.stdout.strip() or None
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def is_run(text: str) -> bool:

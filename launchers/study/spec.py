@@ -94,6 +94,16 @@ class Study:
         cell = self.file.cells[name]
         return list(dict.fromkeys(other for other in (cell.model_of, cell.from_run) if other))
 
+    def ancestors(self, *names: str) -> set[str]:
+        """The cells that these need, directly or not."""
+        needed: set[str] = set()
+        ahead = list(names)
+        while ahead:
+            above = {other for other in self.upstream(ahead.pop()) if other in self.file.cells}
+            ahead += above - needed
+            needed |= above
+        return needed
+
     def order(self) -> list[str]:
         """Cells, each after those that it needs, else as written. Needs a study without cycles."""
         done: list[str] = []
@@ -206,37 +216,17 @@ def load(
         over = path.with_name(f"study.{scale}.yaml")
         if not over.is_file():
             raise fail(f"the study of {family!r} has no {over.name}", "SCALE")
-        tree = _without_nulls(yaml_tree.merge(tree, yaml_tree.load(over, shown(over))))
+        tree = compose.without_nulls(yaml_tree.merge(tree, yaml_tree.load(over, shown(over))), ("cells",))
     try:
         file = StudyFile.model_validate(tree.plain())
     except ValidationError as error:
-        raise UserError(*_schema_faults(error, tree)) from None
+        raise UserError(*faults_of(error, tree, StudyFile)) from None
     study = Study(family, scale, file, tree, tuple(extra))
     if faults := [*_names(study), *_cycles(study), *_set_faults(study)]:
         raise UserError(*faults)
     if seeds is not None:
         study = replace(study, file=file.model_copy(update={"seeds": list(seeds)}))
     return study if only is None else _narrowed(study, only)
-
-
-def _schema_faults(error: ValidationError, tree: Tree) -> Iterator[Fault]:
-    """What the schema refuses; an unknown key of a cell or question with the nearest that these have."""
-    schemas: dict[str, type[Strict]] = {"cells": Cell, "questions": Question}
-    for item, fault in zip(error.errors(include_url=False), faults_of(error, tree, StudyFile), strict=True):
-        level = schemas.get(str(item["loc"][0]))
-        if item["type"] == "extra_forbidden" and level and len(item["loc"]) == 3:
-            near = did_you_mean(str(item["loc"][-1]), level.model_fields)
-            yield Fault(fault.where, fault.key, f"unknown key; {near}")
-        else:
-            yield fault
-
-
-def _without_nulls(tree: Tree) -> Tree:
-    cells = tree.value.get("cells")
-    if cells is None or not isinstance(cells.value, dict):
-        return tree
-    kept = {name: cell for name, cell in cells.value.items() if cell.value is not None}
-    return Tree({**tree.value, "cells": Tree(kept, cells.where)}, tree.where)
 
 
 def _names(study: Study) -> Iterator[Fault]:
@@ -269,16 +259,9 @@ def _cycles(study: Study) -> Iterator[Fault]:
     """Cells that need themselves."""
     cells = study.file.cells
     for start in cells:
-        seen, ahead = set(), [other for other in study.upstream(start) if other in cells]
-        while ahead:
-            name = ahead.pop()
-            if name == start:
-                key = "model_of" if cells[start].model_of else "from_run"
-                yield _fault(study, ("cells", start, key), "this cell needs itself, through the cells that it names")
-                break
-            if name not in seen:
-                seen.add(name)
-                ahead += [other for other in study.upstream(name) if other in cells]
+        if start in study.ancestors(start):
+            key = "model_of" if cells[start].model_of else "from_run"
+            yield _fault(study, ("cells", start, key), "this cell needs itself, through the cells that it names")
 
 
 def _set_faults(study: Study) -> Iterator[Fault]:
@@ -304,11 +287,7 @@ def _narrowed(study: Study, only: Sequence[str]) -> Study:
     cells = study.file.cells
     if unknown := [name for name in only if name not in cells]:
         raise UserError(*(Fault("--only", "", f"no cell {n!r}; {did_you_mean(n, cells)}") for n in unknown))
-    kept: set[str] = set()
-    ahead = list(only)
-    while ahead:
-        kept.add(name := ahead.pop())
-        ahead += study.upstream(name)
+    kept = {*only, *study.ancestors(*only)}
     questions = []
     for question in study.file.questions:
         if left := [name for name in question.compare if name in kept]:

@@ -5,7 +5,6 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.inference import prompts
 from data_prep.sources import tasks
-from data_prep.steps import asking
 
 BROKEN = {
     "{% if %}": "Expected an expression",
@@ -17,19 +16,19 @@ BROKEN = {
 def test_a_prompt_before_a_question_is_the_files_text():
     for name in tasks.prompts():
         text = (tasks.PROMPTS / f"{name}.txt").read_text("utf-8")
-        render = asking.renderer(name)
+        render = prompts.head(name)
         said = render({"id": "r", "source": "s"})
         assert said == said.strip() != ""
         if "{" not in text:
             assert said == text.strip()
-    by_kind = [asking.renderer("contest")({"source": "apps", "meta": meta}) for meta in ({}, {"function": "f"})]
+    by_kind = [prompts.head("contest")({"source": "apps", "meta": meta}) for meta in ({}, {"function": "f"})]
     assert "standard input" in by_kind[0]
     assert "It defines f as" in by_kind[1]
 
 
 def _said(file):
     if file.endswith(".txt"):
-        return asking.renderer(file.removesuffix(".txt"))({"source": "s"})
+        return prompts.head(file.removesuffix(".txt"))({"source": "s"})
     return prompts.render(file.removesuffix(".j2"), meta={})
 
 

@@ -14,22 +14,14 @@ BACKEND = '''
 import json
 from pathlib import Path
 
-from launchers.backends.base import Command, EnvPython, InRun, Progress
+from launchers.backends.base import Backend, Command, EnvPython, InRun, Progress
 from launchers.render import template
 
 COPY = "import json, shutil, sys; to = json.load(open(sys.argv[1])); shutil.copytree(to['model'], to['out'])"
 
 
-class Copier:
-    name, env, methods = "copier", "core", ("sft",)
-    inspects = ""
-    pure_bf16 = reference_beside = pair_logits_fp32 = False
-
-    def in_place(self, recipe):
-        return False
-
-    def export(self, recipe):
-        return {"format": "torchtune"}
+class Copier(Backend):
+    name, env, methods, format, inspects = "copier", "core", ("sft",), "torchtune", ""
 
     def check(self, resolved, hardware):
         return []
@@ -50,9 +42,6 @@ class Copier:
 
     def progress(self, output):
         return Progress(1, 1) if self.finished(output) else None
-
-    def reason(self, log):
-        return log.splitlines()[-1]
 
 
 BACKEND = Copier()

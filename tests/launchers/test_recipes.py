@@ -100,7 +100,7 @@ MISTAKES = {
     "torchtune's name": ("train: {max_seq_len: 1}", "train.max_seq_len", "here it is train.max_length"),
     "axolotl's name": ("train: {sequence_len: 1}", "train.sequence_len", "here it is train.max_length"),
     "TRL's name in native": ("native: {max_length: 1}", "native.max_length", "set train.max_length instead"),
-    "another's in native": ("native: {max_seq_len: 1}", "native.max_seq_len", "set train.max_length instead"),
+    "another's in native": ("native: {max_seq_len: 1}", "native.max_seq_len", "here it is train.max_length"),
     "ours in native": ("native: {cutoff_len: 1}", "native.cutoff_len", "set train.max_length instead"),
     "misspelt in native": ("native: {neftune_noise_alfa: 5}", "native.neftune_noise_alfa", "'neftune_noise_alpha'"),
     "mistyped in native": ("native: {mask_history: 3}", "native.mask_history", "bool is expected, not 3"),

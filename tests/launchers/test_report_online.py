@@ -247,13 +247,6 @@ def test_outcomes_by_hand():
     assert found == [("scored", 62.5, 87.5), ("error", 37.5, 12.5)]  # tenths of 20 steps; what never came is left out
 
 
-def test_samples_and_checkpoints_are_one_line_each(tmp_path):
-    for name in ("samples/1.jsonl", "samples/2.jsonl", "checkpoints/global_step_2/actor/model.pt", "planned.json"):
-        put(tmp_path / "train" / name, [])
-    listed = [name for name, _ in report.files(Results(tmp_path))["shown"]]
-    assert listed == ["train/planned.json", "train/checkpoints/global_step_2/", "train/samples/"]
-
-
 def test_curves_are_smoothed_and_thinned():
     assert plots.smooth([1.0, 2.0, 6.0], share=1) == [1.5, 3.0, 4.0]
     assert plots.smooth([1.0, 5.0]) == [1.0, 5.0]  # so few steps speak for themselves

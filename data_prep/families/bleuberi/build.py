@@ -147,11 +147,7 @@ def grpo(request: Request, progress: Progress) -> str:
             yield {**record, "ground_truth": gold, "references": row["references"], **score}
 
     output = request.output_dir / "data_grpo" / request.name(chosen.rows_out)
-    plots: dict[str, list[float]] = {}
-    if column:
-        plots[f"{column} of the pool"] = [float(row["score"]) for row in pipeline.read_rows(folders["scores"])]
-        plots[f"{column} of the chosen"] = [row["meta"]["likeness"] for row in pipeline.read_rows(folders["choice"])]
-    save(output, records, lambda: _card(request, spec, folders), value_hash([chosen.sha256, column]), plots)
+    save(output, records, lambda: _card(request, spec, folders), value_hash([chosen.sha256, column]))
     return str(output)
 
 
@@ -182,11 +178,11 @@ def sft(request: SftRequest, progress: Progress) -> str:
     output = request.output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
     taken = ", ".join(map(str, only)) or "all"
     card = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
-    save(output, records, lambda: card, value_hash([data._fingerprint, only]), {})
+    save(output, records, lambda: card, value_hash([data._fingerprint, only]))
     return str(output)
 
 
-def save(output: Path, records: Records, card: Callable[[], str], key: str, plots: dict[str, list[float]]) -> None:
+def save(output: Path, records: Records, card: Callable[[], str], key: str) -> None:
     """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
 
     The same one, by its key, is kept. Raises DataError where another one is, or there is no row.
@@ -209,21 +205,9 @@ def save(output: Path, records: Records, card: Callable[[], str], key: str, plot
         data = Dataset.from_generator(records, cache_dir=str(Path(folder) / "cache"), fingerprint=name)
         DatasetDict({"train": data}).save_to_disk(str(complete))
         write_atomic(complete / "README.md", [card().encode()])
-        for title, scores in plots.items():
-            _histogram(complete / f"{title.replace(' ', '_')}.png", title, scores)
         write_atomic(complete / MADE, [json.dumps(key).encode()])
         del data
         shutil.move(complete, output)
-
-
-def _histogram(path: Path, title: str, scores: list[float]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(scores, bins=50)
-    axes.set(title=f"{title}: {len(scores):,} rows", xlabel="score", ylabel="rows")
-    figure.savefig(path, dpi=120)
 
 
 def _card(request: Request, spec: Spec, folders: dict[str, Path]) -> str:

@@ -1,15 +1,13 @@
 """Chat prompts: single-turn conversations in chosen languages.
 
 - chat_prompts: {languages: [en]}
-- chat_prompts: {languages: [], turns: 8}      every language, up to eight turns of the user
+- chat_prompts: {languages: []}      every language
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
-
-from pydantic import Field
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from rewards.thinking import PRESETS
@@ -18,15 +16,13 @@ MARKS = sorted({mark for name in ("think", "zero") for mark in PRESETS[name].mar
 
 
 class ChatPromptsParams(Params):
-    """languages: ISO 639-1 codes, all when empty; turns: of the user; marks: whether thinking marks may occur."""
+    """languages: ISO 639-1 codes, all when empty."""
 
     languages: tuple[str, ...] = ("en",)
-    turns: int = Field(1, ge=1)
-    marks: bool = False
 
 
 class ChatPrompts(Step):
-    """Keeps prompts with few turns, in a language, without thinking marks; the others are drops by reason."""
+    """Keeps prompts of one turn, in a language, without thinking marks; the others are drops by reason."""
 
     kind = "chat_prompts"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
@@ -44,9 +40,9 @@ class ChatPrompts(Step):
         texts = [message["content"] for message in prompt if message["role"] == "user"]
         if not any(text.strip() for text in texts):
             return "empty prompt"
-        if len(texts) > self.params.turns:
-            return f"more than {self.params.turns} user turns"
-        if not self.params.marks and any(mark in text for mark in MARKS for text in texts):
+        if len(texts) > 1:
+            return "more than 1 user turns"
+        if any(mark in text for mark in MARKS for text in texts):
             return "thinking marks in the prompt"
         if self.params.languages and language("\n".join(texts)) not in self.params.languages:
             return "another language"

@@ -106,7 +106,7 @@ def gpu_groups(options: EngineOptions, device: Device) -> list[str | None]:
     """CUDA_VISIBLE_DEVICES of each replica; [None] leaves a single one all that is visible. Raises DataError."""
     each = options.tensor_parallel
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = visible.split(",") if visible else [str(i) for i in range(_count_gpus())]
+    gpus = visible.split(",") if visible else [str(i) for i in range(count_gpus())]
     replicas = options.replicas or (max(1, len(gpus) // each) if device == "cuda" else 1)
     if device == "cpu" or replicas == 1:
         return [None] * replicas
@@ -115,7 +115,8 @@ def gpu_groups(options: EngineOptions, device: Device) -> list[str | None]:
     return [",".join(gpus[at * each : (at + 1) * each]) for at in range(replicas)]
 
 
-def _count_gpus() -> int:
+def count_gpus() -> int:
+    """NVIDIA GPUs that the driver shows."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
