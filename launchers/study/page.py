@@ -103,7 +103,7 @@ def can_show(numbers: Numbers, cells: Sequence[str]) -> str:
         return ""
     count = min(len(numbers.seeds(name)) for name in cells)
     amount = f"{figure(smallest, numbers.metric)} {points(numbers.metric)}".rstrip()
-    return f"By how much seeds of one cell differ, {count} seeds can show a difference of {amount} or more."
+    return f"Judging by the spread between seeds of one cell, {count} seeds can show a difference of {amount} or more."
 
 
 def _listed(names: Sequence[str]) -> str:
