@@ -29,7 +29,7 @@ OPTIONS = --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh)
 RECIPES := $(patsubst recipes/%.yaml,%,$(filter-out recipes/_% %/data.yaml %/study.yaml %/mini.yaml %.mini.yaml,$(foreach f,$(wildcard recipes/*/*.yaml),$(if $(filter _%,$(notdir $f)),,$f))))
 q = '$(subst ','\'',$(1))'
 
-.PHONY: help list demo test test-full check status logs cancel python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/scale $(RECIPES)
+.PHONY: help list demo test test-full check status logs cancel python fix schema mini-model report bench bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/chat bench/scale $(RECIPES)
 
 help:  ## this text
 	@printf '%s\n\n' 'Recipes for post-training language models on LlamaFactory, verl and torchtune.'
@@ -98,7 +98,7 @@ test:  ## everything, real trainers included, at the smallest size that proves i
 	@python3 tests/system_packages.py && $(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
 test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the models
 	@python3 tests/system_packages.py && $(CORE) -m pytest $(ARGS)
-bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/scale  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
+bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/chat bench/scale  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives
 bench/launcher:  ## CPU time of each command
 	@$(CORE) tests/bench/launcher.py
 bench/rewards:  ## every reward against its alternatives, in one run (builds the environment `bench`)
@@ -111,6 +111,8 @@ bench/skill_mix:  ## candidates of C++ questions, beside compile-and-run from sc
 bench/data_prep:  ## data steps on 100,000 and 1,000,000 rows, beside plain scripts (ARGS=10000: so many rows), and the API client
 	@PYTHONPATH=. $(CORE) tests/bench/data_steps.py $(ARGS)
 	@PYTHONPATH=. $(CORE) tests/bench/llm_client.py
+bench/chat:  ## choosing 5,000 of 50,000, preparing prompts (ARGS=<parquet of chat prompts>), a served reward model
+	@$(CORE) -m tests.bench.chat $(ARGS)
 bench/scale:  ## engines on 10,000 to 1,000,000 rows and more workers, and save_every under preemption (ARGS="preemption 12 90 300 6 2000")
 	@PYTHONPATH=. $(CORE) tests/bench/scale.py $(ARGS)
 check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its native config by the trainer's own parser

@@ -57,7 +57,7 @@ class ModelReward(Reward):
     floor: float = -10.0
     truncated: Literal["empty", "always", "never"] = "empty"
     control_marks: Literal["refuse", "keep"] = "refuse"
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 128  # 4 times as fast as one by one where 32 are 3 times
     timeout: Annotated[float, Field(ge=0.01, le=3600.0)] = 60.0
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     key_env: str = ""

@@ -8,6 +8,7 @@ Each is timed beside what the original does, or does without what is claimed, in
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import subprocess
@@ -156,37 +157,56 @@ def prepare_by_datasets(prompts: str, folder: str, _: str) -> None:
 
 
 def reward_model(folder: Path) -> None:
-    """Answers a second of the mini world's reward model behind vLLM, one by one, side by side, and also sorted."""
+    """Answers of the mini world's reward model behind vLLM: one by one, and side by side, the longest first."""
     import rewards
     from data_prep.inference.vllm.server import serve
     from data_prep.inference.vllm.settings import EngineOptions
 
     draw = random.Random(1)
-    made = [text for group in groups(8, 1, completions=64) for text in group.completions]
-    answers = [text[: int(len(text) * draw.random() ** 2) + 4] for text in made][:ANSWERS]  # many short, few long
+    texts = [text for group in groups(8, 1, completions=64) for text in group.completions]
+    answers = [text[: int(len(text) * draw.random() ** 2 / 6) + 4] for text in texts]  # many short, few long
     rows = [{"prompt": [{"role": "user", "content": f"{at}+{at}=?"}]} for at in range(len(answers))]
     model = REPO / "recipes" / "mini" / "reward_model"
+    costs: dict[int, list[tuple[float, float]]] = {1: [], 32: [], 128: []}  # CPU and wall seconds by requests at once
+    values: dict[int, list[float]] = {}
     with serve(
         str(model), python=envs.ensure("vllm"), options=EngineOptions("float32"), log=folder / "log"
     ) as endpoint:
-        url = endpoint.base_url.removesuffix("/v1")
-        seconds: dict[str, list[float]] = {"one by one": [], "32 at once": []}
-        values: dict[str, list[float]] = {}
         for _ in range(4):
-            for name, at_once in (("one by one", 1), ("32 at once", 32)):
-                reward = rewards.load("model", url=url, thinking="none", concurrency=at_once)
-                began = time.monotonic()
-                values[name] = [score.value for score in reward.score_many(rows, answers)]
-                seconds[name].append(time.monotonic() - began)
-    best = {name: min(taken[1:]) for name, taken in seconds.items()}
-    apart_by = max(abs(a - b) for a, b in zip(*values.values(), strict=True))
-    title = f"{len(answers)} answers of up to {max(map(len, answers)):,} characters, mini reward model, CPU, wall time"
-    rows_shown = [
-        {"what": name, "answers/s": f"{len(answers) / taken:.0f}", "× one by one": f"{best['one by one'] / taken:.1f}",
-         "largest difference": f"{apart_by:.1g}"}
-        for name, taken in best.items()
+            for at_once, taken in costs.items():
+                reward = rewards.load("model", url=endpoint.base_url, thinking="none", concurrency=at_once)
+                began, used = time.monotonic(), family_cpu(endpoint.process.pid) + cpu_now()
+                values[at_once] = [score.value for score in reward.score_many(rows, answers)]
+                cpu = family_cpu(endpoint.process.pid) + cpu_now() - used
+                taken.append((cpu, time.monotonic() - began))
+    best = {at_once: (min(c for c, _ in taken[1:]), min(w for _, w in taken[1:])) for at_once, taken in costs.items()}
+    differ = max(abs(a - b) for a, b in zip(values[1], values[32], strict=True))
+    shown = [
+        {"requests at once": at_once, "answers per CPU second": f"{len(rows) / cpu:.0f}",
+         "× one by one": f"{best[1][0] / cpu:.1f}", "answers/s": f"{len(rows) / wall:.0f}",
+         "× one by one ": f"{best[1][1] / wall:.1f}"}
+        for at_once, (cpu, wall) in best.items()
     ]  # fmt: skip
-    show(title, rows_shown)
+    longest = max(map(len, answers))
+    show(
+        f"{len(rows)} answers of up to {longest} characters, mini reward model on a CPU; values differ by {differ:.1g}",
+        shown,
+    )
+
+
+def family_cpu(pid: int) -> float:
+    """CPU seconds of a process that runs, and of its descendants (client and server share the machine)."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    family, size = {pid}, 0
+    while len(family) > size:
+        size = len(family)
+        family |= {child for child, parent in pairs if parent in family}
+    ticks = 0
+    for one in family:
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def beside(title: str, contenders: dict[str, tuple[str, ...]]) -> None:
@@ -240,7 +260,7 @@ def _made(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    alone = {one.__name__: one for one in (choose, choose_in_memory, prepare, prepare_by_datasets)}
+    alone = {one.__name__: one for one in (choose, choose_in_memory, prepare, prepare_by_datasets)}  # in a process each
     if sys.argv[1:2] and sys.argv[1] in alone:
         alone[sys.argv[1]](*sys.argv[2:])
     else:

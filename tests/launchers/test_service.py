@@ -137,6 +137,13 @@ def test_a_server_is_refused_unless_it_scores_as_transformers_does(
     assert (found is None) if refusal is None else (found is not None and refusal in found)
 
 
+def test_a_language_model_is_no_reward_model(vllm_python: Path, mini_model: Path) -> None:
+    """OpenRLHF #1039, vllm #43062: a head that the checkpoint lacks would be drawn at random."""
+    code = f"from data_prep.inference.vllm.reward_check import computed; computed({str(mini_model)!r}, None, None)"
+    done = subprocess.run([str(vllm_python), "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert "has no weights score.weight: it is no reward model" in done.stderr
+
+
 def test_a_server_that_prefers_bad_answers_is_refused() -> None:
     wrong = [(-score, tokens) for score, tokens in GOOD_AND_BAD]
     assert "bad answers score above good ones in 4 of 4 pairs" in str(problem(wrong, wrong))

@@ -200,6 +200,16 @@ def test_no_server_is_one_line_when_asked_and_errors_when_scored() -> None:
     assert reward.score(ROW, "2").outcome == "error"
 
 
+def test_a_long_conversation_is_truncated_at_its_end_where_that_is_asked_for() -> None:
+    """vLLM keeps the last tokens by default, and so loses the question (its PoolingParams, v0.11.1)."""
+    with RewardServer() as server:
+        load("model", url=server.url, max_tokens=512).score(ROW, "2")
+        load("model", url=server.url).score(ROW, "2")
+        cut, whole = server.bodies
+    assert (cut["truncate_prompt_tokens"], cut["truncation_side"]) == (512, "right")
+    assert "truncate_prompt_tokens" not in whole
+
+
 def test_health_and_the_served_name_are_checked() -> None:
     with RewardServer() as server:
         reward_for(server).check_ready()

@@ -3,8 +3,9 @@
     python -m data_prep.inference.vllm.reward_check MODEL URL [--revision COMMIT] [--template FILE] [--endpoint]
 
 Eight fixed conversations, a good and a bad answer to each of four questions, are scored by the server and in
-transformers. Refused: no chat template, more than one BOS token, another number of tokens than transformers makes,
-scores that differ, a bad answer above its good one. Prints a line for each conversation, then the verdict.
+transformers. Refused: no chat template, weights that the checkpoint lacks, more than one BOS token, another number
+of tokens than transformers makes, scores that differ, a bad answer above its good one. Prints a line for each
+conversation, then the verdict.
 """
 
 from __future__ import annotations
@@ -68,7 +69,12 @@ def computed(model: str, revision: str | None, template: Path | None) -> tuple[l
         tokenizer.chat_template = template.read_text()
     if not tokenizer.chat_template:
         raise Refused(f"{model} has no chat template: give reward_model.template")
-    network = AutoModelForSequenceClassification.from_pretrained(model, revision=revision, dtype="auto").eval()
+    network, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, revision=revision, dtype="auto", output_loading_info=True
+    )
+    if loaded["missing_keys"]:  # transformers would draw them at random
+        raise Refused(f"{model} has no weights {', '.join(sorted(loaded['missing_keys']))}: it is no reward model")
+    network = network.eval()
     scores = []
     for messages in conversations():
         text = tokenizer.apply_chat_template(messages, tokenize=False)
