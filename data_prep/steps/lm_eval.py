@@ -185,8 +185,8 @@ class LmEvalGrade(HarnessStep):
         for (asked, leaf), places in of_task.items():
             answers = [_answer(rows[at], form.answer_of(rows[at]["completion"])) for at in places]
             scores = self._graded(tasks[asked][leaf], asked, [rows[at] for at in places], answers)
-            for at, answer, found in zip(places, answers, scores, strict=True):
-                graded[at] = _scored(rows[at], answer, *found)
+            for at, answer, metric_values in zip(places, answers, scores, strict=True):
+                graded[at] = _scored(rows[at], answer, *metric_values)
         yield from (graded[at] for at in range(len(rows)))
 
     def _graded(

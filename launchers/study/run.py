@@ -122,7 +122,7 @@ class _Work:
         self.study, self.out, self.path, self.head = study, out, path, head
         self.entries = [Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
         self._runs: dict[tuple[str, int], Run] = {}
-        before = {(one["cell"], one["seed"]): one["seconds"] for one in _read(path).get("runs", [])}
+        before = {(run["cell"], run["seed"]): run["seconds"] for run in _read(path).get("runs", [])}
         for entry in self.entries:
             entry.seconds = before.get((entry.cell, entry.seed))
         self.board = _Board(self.entries)

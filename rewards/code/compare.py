@@ -58,12 +58,12 @@ def _same_numbers(output: bytes, expected: bytes, tolerance: float, numbers: Num
     """Whether two lines that differ as texts are the same as far as their numbers may differ."""
     if not tolerance and numbers == "text":
         return False
-    theirs = expected.split()
-    ours = output.split(None, len(theirs))
-    if len(ours) != len(theirs):
+    expected_words = expected.split()
+    ours = output.split(None, len(expected_words))
+    if len(ours) != len(expected_words):
         return False
-    pairs = list(zip(ours, theirs, strict=True))
-    decimal = numbers == "value" and all(map(_NUMBER.fullmatch, ours + theirs))
+    pairs = list(zip(ours, expected_words, strict=True))
+    decimal = numbers == "value" and all(map(_NUMBER.fullmatch, ours + expected_words))
     if decimal and all(a == b or Decimal(a.decode()) == Decimal(b.decode()) for a, b in pairs):
         return True
     return tolerance > 0 and all(a == b or _near_tokens(a, b, tolerance) for a, b in pairs)

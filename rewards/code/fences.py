@@ -44,13 +44,13 @@ class _Opening(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     """Every fenced block of `text`, in order. Linear in the text."""
-    found: list[Block] = []
+    fenced: list[Block] = []
     opened: _Opening | None = None
     lines: list[str] = []
 
     def end(closed: bool) -> None:
         if opened is not None:
-            found.append(Block("\n".join(_outdented(line, opened.indent) for line in lines), opened.language, closed))
+            fenced.append(Block("\n".join(_outdented(line, opened.indent) for line in lines), opened.language, closed))
         lines.clear()
 
     for line in text.split("\n"):
@@ -67,11 +67,11 @@ def blocks(text: str) -> list[Block]:
         else:
             lines.append(line)
     end(closed=False)
-    return found
+    return fenced
 
 
 def choose(
-    found: Sequence[Block], language: str, choice: Choice = "prefer", which: Which = "last", unclosed: bool = True
+    fenced: Sequence[Block], language: str, choice: Choice = "prefer", which: Which = "last", unclosed: bool = True
 ) -> Block | None:
     """The block that holds the answer, None if there is none; blank blocks do not count.
 
@@ -79,7 +79,7 @@ def choose(
     that a sample output in the last fence is not run; "require" only marked ones; "any" whatever the mark.
     unclosed: whether a block that the end of the text truncates may be taken.
     """
-    usable = [block for block in found if block.code.strip() and (block.closed or unclosed)]
+    usable = [block for block in fenced if block.code.strip() and (block.closed or unclosed)]
     marked = [block for block in usable if block.language in LANGUAGES[language]]
     if choice == "prefer":
         usable = marked or [block for block in usable if not block.language] or usable

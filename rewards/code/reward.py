@@ -102,8 +102,8 @@ class CodeReward(Terms, Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         suites: _Suites = {}
-        found = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
-        jobs = list(dict.fromkeys(job for job in found if isinstance(job, _Job)))
+        prepared = [self._job(row, text, suites) for row, text in zip(rows, completions, strict=True)]
+        jobs = list(dict.fromkeys(job for job in prepared if isinstance(job, _Job)))
         slots = workers or self.workers
         run = partial(self._run, slots=slots)
         if min(slots, len(jobs)) <= 1:
@@ -111,7 +111,7 @@ class CodeReward(Terms, Reward):
         else:
             with ThreadPoolExecutor(min(slots, len(jobs))) as threads:
                 results = dict(zip(jobs, threads.map(run, jobs), strict=True))
-        return [deepcopy(results[job]) if isinstance(job, _Job) else job for job in found]
+        return [deepcopy(results[job]) if isinstance(job, _Job) else job for job in prepared]
 
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
         """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
@@ -119,19 +119,19 @@ class CodeReward(Terms, Reward):
         None where nothing would be run. Raises RewardError as `check_ready` does.
         """
         terms = {**self.model_dump(), "workers": 0, "level": shared().level}
-        here = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
+        machine = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
         suites: _Suites = {}
-        found: list[str | None] = []
+        hashes: list[str | None] = []
         for row, text in zip(rows, completions, strict=True):
             job = self._job(row, text, suites)
             if not isinstance(job, _Job):
-                found.append(None)
+                hashes.append(None)
                 continue
-            if job.suite.language == "cpp" and not here["cpp"]:
-                here["cpp"] = here["python"] + toolchain().version
-            parts = [here[job.suite.language], job.key, job.code]
-            found.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
-        return found
+            if job.suite.language == "cpp" and not machine["cpp"]:
+                machine["cpp"] = machine["python"] + toolchain().version
+            parts = [machine[job.suite.language], job.key, job.code]
+            hashes.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
+        return hashes
 
     def gold_problem(self, row: Row) -> str:
         """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""
@@ -171,16 +171,16 @@ class CodeReward(Terms, Reward):
             return error(f"the completion is {type(completion).__name__}, not a text")
         cut = self.truncated != "never" and cut_short(row)
         answer = self.thinking.answer_of(completion)
-        found = blocks(answer)
-        block = choose(found, suite.language, self.fences, self.fence, unclosed=not cut)
+        fenced = blocks(answer)
+        block = choose(fenced, suite.language, self.fences, self.fence, unclosed=not cut)
         if cut and (block is None or self.truncated == "always"):
             return Score(0.0, "truncated")
-        if not found and answer.strip() and self.no_fence == "accept":
+        if not fenced and answer.strip() and self.no_fence == "accept":
             return _Job(suite.program(_indented(answer, completion)), suite, suite.key)
-        if block is None and found and not any(one.code.strip() for one in found):
+        if block is None and fenced and not any(each.code.strip() for each in fenced):
             return Score(0.0, "bad_format", {"problem": "the fence is empty"})
         if block is None:
-            return Score(0.0, "no_answer", {"problem": f"no fence is marked as {suite.language}"} if found else {})
+            return Score(0.0, "no_answer", {"problem": f"no fence is marked as {suite.language}"} if fenced else {})
         return _Job(suite.program(block.code), suite, suite.key)
 
     def _suite(self, row: Row, suites: _Suites) -> Suite | Score:
@@ -188,10 +188,10 @@ class CodeReward(Terms, Reward):
         if id(tests) not in suites:
             try:
                 suite = read(tests)
-                found: Suite | Score = replace(suite, items=suite.items[: self.max_tests or None])
+                loaded: Suite | Score = replace(suite, items=suite.items[: self.max_tests or None])
             except RewardError as problem:
-                found = error(str(problem)[:_SHOWN_CHARS])
-            suites[id(tests)] = tests, found
+                loaded = error(str(problem)[:_SHOWN_CHARS])
+            suites[id(tests)] = tests, loaded
         return suites[id(tests)][1]
 
     def _run(self, job: _Job, slots: int) -> Score:

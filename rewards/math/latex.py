@@ -307,8 +307,8 @@ def rational(text: str) -> Fraction | None:
     repeating decimals.
     """
     if m := _MIXED.fullmatch(text):
-        part, whole = int(m[3] or m[5]), int(m[4] or m[6])
-        return int(m[1] + "1") * (int(m[2]) + Fraction(part, whole)) if 0 < part < whole else None
+        part, units = int(m[3] or m[5]), int(m[4] or m[6])
+        return int(m[1] + "1") * (int(m[2]) + Fraction(part, units)) if 0 < part < units else None
     if text[-1:].isalpha() and not text.endswith("ldots"):
         return None
     text = squeeze(text)

@@ -123,12 +123,12 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         return None
     if not _COMMANDS.issuperset(_COMMAND.findall(text)):
         return None
-    found: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
-    if isinstance(found, sympy.Expr) and not found.has(*_OPEN):
-        found = cast(Any, found).doit()  # the grammar leaves 2^{100} as a power
-    if not objects or not isinstance(found, sympy.Basic):
-        return None if objects else found
-    return found.xreplace({s: objects[s.name] for s in found.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
+    expression: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
+    if isinstance(expression, sympy.Expr) and not expression.has(*_OPEN):
+        expression = cast(Any, expression).doit()  # the grammar leaves 2^{100} as a power
+    if not objects or not isinstance(expression, sympy.Basic):
+        return None if objects else expression
+    return expression.xreplace({s: objects[s.name] for s in expression.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _huge(m: re.Match[str]) -> sympy.Basic | None:
@@ -161,9 +161,9 @@ def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
         return None
     changes: dict[Any, Any] = {number: sympy.Rational(str(number)) for number in parsed_object.atoms(sympy.Float)}
     changes |= {symbol: sympy.I for symbol in parsed_object.atoms(sympy.Symbol) if symbol.name == "i"}
-    whole: Any = parsed_object
+    value: Any = parsed_object
     try:
-        return whole.xreplace(changes) if changes else whole  # type: ignore[no-any-return]
+        return value.xreplace(changes) if changes else value  # type: ignore[no-any-return]
     except (TypeError, ValueError, ArithmeticError):
         return None  # built again, it is nothing: i < 2, a sum from 1 to i
 
@@ -199,12 +199,14 @@ def same_values(a: Any, b: Any) -> bool | None:
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
         return _same_value(a, b, real=False, digits=1000)
-    agreed, whole = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
+    agreed, integral = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
     for k, start in enumerate(_POINTS):
-        values = [k + 3 + i if whole else sympy.Rational(int(start * 1000) + 137 * i, 991) for i in range(len(names))]
+        values = [
+            k + 3 + i if integral else sympy.Rational(int(start * 1000) + 137 * i, 991) for i in range(len(names))
+        ]
         point = dict(zip(names, map(sympy.sympify, values), strict=True))
         try:
-            left, right = (side.xreplace(point).doit() if whole else side.xreplace(point) for side in (a, b))
+            left, right = (side.xreplace(point).doit() if integral else side.xreplace(point) for side in (a, b))
         except _NO_VALUE:
             continue
         same = _same_value(left, right, real=not (a.has(sympy.I) or b.has(sympy.I)), digits=100)

@@ -213,24 +213,24 @@ class Pool:
 
     def _fork(self) -> _Worker:
         control = self._control or self._start()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [theirs.fileno()])
+        ours, child_end = socket.socketpair()
+        with child_end:
+            socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [child_end.fileno()])
         self._dead = []
         return _Worker(int(_line(control)), ours)
 
     def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
+        ours, child_end = socket.socketpair()
         ours.settimeout(START_SECONDS)
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self.preload]
         env = {"PYTHONHASHSEED": "0"}  # no secret to read there, and sympy orders terms the same every time
-        with theirs, tempfile.TemporaryFile() as errors:
+        with child_end, tempfile.TemporaryFile() as errors:
             self._server = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=errors, env=env, cwd="/",
+                command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=errors, env=env, cwd="/",
                 start_new_session=True,  # a Ctrl-C at the terminal is for the host
             )  # fmt: skip
-            theirs.close()
+            child_end.close()
             try:
                 problems = json.loads(_line(ours))
             except OSError as problem:

@@ -50,12 +50,12 @@ class Zygote:
     def __init__(self, start: Start) -> None:
         command, settings = start
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
-        threading.Thread(target=self._keep, args=(command, theirs, started), daemon=True, name="sandbox").start()
+        threading.Thread(target=self._keep, args=(command, child_end, started), daemon=True, name="sandbox").start()
         started.wait()
-        theirs.close()
+        child_end.close()
         try:
             self.control.settimeout(_START_SECONDS)
             self.control.send(json.dumps(settings).encode())
@@ -67,11 +67,11 @@ class Zygote:
             self.close()
             raise Lost(problem or f"{command[0]} did not start")
 
-    def _keep(self, command: list[str], theirs: socket.socket, started: threading.Event) -> None:
+    def _keep(self, command: list[str], child_end: socket.socket, started: threading.Event) -> None:
         # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
         try:
             self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env={}, cwd="/",
+                command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env={}, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
         finally:
@@ -113,16 +113,16 @@ class Runner:
     @contextlib.contextmanager
     def job(self, request: Mapping[str, Any], payload: int) -> Iterator[socket.socket]:
         """A socket to a new job, which ends with the block. Raises Lost."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
+        ours, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, child_end:
             with self._lock:
                 self._zygote = zygote = self._zygote or Zygote(self._start())
             try:
                 try:
-                    socket.send_fds(zygote.control, [json.dumps(request).encode()], [theirs.fileno(), payload])
+                    socket.send_fds(zygote.control, [json.dumps(request).encode()], [child_end.fileno(), payload])
                 except OSError as problem:
                     raise ZygoteLost(f"the zygote is gone: {problem}") from None
-                theirs.close()
+                child_end.close()
                 yield ours
             except ZygoteLost:
                 self.close(zygote)  # the next try must not meet it again

@@ -71,9 +71,9 @@ class BertScore(ReferenceReward):
     def against(self, table: list[Vectors], text: str) -> Score:
         if not text:
             return Score(0.0, "no_answer", {"problem": "the text is blank"})
-        mine = self._vectors(text)
-        values = [_f1(mine, other) for other in table]
-        details = {"best": values.index(max(values))} | ({"truncated": mine.unseen} if mine.unseen else {})
+        vectors = self._vectors(text)
+        values = [_f1(vectors, other) for other in table]
+        details = {"best": values.index(max(values))} | ({"truncated": vectors.unseen} if vectors.unseen else {})
         return Score(max(values), "scored", details)
 
     def _vectors(self, text: str) -> Vectors:
@@ -81,19 +81,19 @@ class BertScore(ReferenceReward):
 
         tokenizer, model = self._encoder
         limit = model.config.max_position_embeddings
-        whole = len(tokenizer(text)["input_ids"])
+        tokens = len(tokenizer(text)["input_ids"])
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)["input_ids"]
         with torch.no_grad():
             states = model(input_ids=ids, output_hidden_states=True).hidden_states[self.layer][0]
         marks = torch.tensor([token in (tokenizer.cls_token_id, tokenizer.sep_token_id) for token in ids[0].tolist()])
-        return Vectors(torch.nn.functional.normalize(states, dim=-1), ~marks, max(0, whole - ids.shape[1]))
+        return Vectors(torch.nn.functional.normalize(states, dim=-1), ~marks, max(0, tokens - ids.shape[1]))
 
 
-def _f1(mine: Vectors, other: Vectors) -> float:
+def _f1(vectors: Vectors, other: Vectors) -> float:
     """Harmonic mean of the mean best match of the text's tokens and of the reference's; 0 where a side has no token."""
-    if not (mine.own.any() and other.own.any()):
+    if not (vectors.own.any() and other.own.any()):
         return 0.0
-    similarity = mine.unit @ other.unit.T
-    precision = float(similarity.max(dim=1).values[mine.own].mean())
+    similarity = vectors.unit @ other.unit.T
+    precision = float(similarity.max(dim=1).values[vectors.own].mean())
     recall = float(similarity.max(dim=0).values[other.own].mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0

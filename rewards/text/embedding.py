@@ -60,7 +60,7 @@ class Encoder:
         import numpy as np
 
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        ids = [[one for one in item.ids if one != self._unknown] for item in encoded]
+        ids = [[token for token in item.ids if token != self._unknown] for item in encoded]
         means = np.zeros((len(ids), self._vectors.shape[1]), np.float32)
         for place, tokens in enumerate(ids):
             if tokens:

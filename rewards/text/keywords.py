@@ -57,10 +57,10 @@ class Keywords(ReferenceReward):
         return Keys(phrases, by_first)
 
     def against(self, table: list[Keys], text: str) -> Score:
-        found = words(text)
-        if not any(found):
+        text_words = words(text)
+        if not any(text_words):
             return Score(0.0, "no_answer", {"problem": "the text has no word"})
-        return max((self._score(keys, found) for keys in table), key=lambda score: score.value)
+        return max((self._score(keys, text_words) for keys in table), key=lambda score: score.value)
 
     def _score(self, keys: Keys, text: list[str]) -> Score:
         places = [

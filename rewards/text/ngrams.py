@@ -91,10 +91,10 @@ def _matched(text: Sequence[str], references: Sequence[Sequence[str]], order: in
     words = dict.fromkeys(text)
     unknown = len(words)
     place = dict(zip(words, range(unknown), strict=True))
-    own, theirs = _numbered([text], place, unknown), _numbered(references, place, unknown)
-    owner = _owners(references) if len(references) > 1 else theirs
-    at, other_at = np.arange(len(text)), (theirs != unknown).nonzero()[0]
-    places, others = own[at], theirs[other_at]
+    own, reference_ids = _numbered([text], place, unknown), _numbered(references, place, unknown)
+    owner = _owners(references) if len(references) > 1 else reference_ids
+    at, other_at = np.arange(len(text)), (reference_ids != unknown).nonzero()[0]
+    places, others = own[at], reference_ids[other_at]
     size, matched = unknown, list[int]()
     for n in range(order):
         if n:
@@ -102,7 +102,7 @@ def _matched(text: Sequence[str], references: Sequence[Sequence[str]], order: in
             inside = (following != unknown).nonzero()[0]
             at = at[inside]
             table, places = _unique(places[inside] * (unknown + 1) + following[inside])
-            keys, size = others * (unknown + 1) + theirs[other_at + n], len(table)
+            keys, size = others * (unknown + 1) + reference_ids[other_at + n], len(table)
             table = np.append(table, _NO_KEY)
             near = table.searchsorted(keys)
             hits = (table[near] == keys).nonzero()[0]

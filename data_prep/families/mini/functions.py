@@ -183,7 +183,7 @@ def makes_sense(problem: Problem) -> bool:
     """Whether every skill matters and results differ from list to list."""
     uses, pool = problem.uses, _pool()
     full = [run(uses, numbers) for numbers in pool]
-    if len({str(one) for one in full}) < 3:
+    if len({str(value) for value in full}) < 3:
         return False
     return all(
         any(run((*uses[:at], *uses[at + 1 :]), numbers) != result for numbers, result in zip(pool, full, strict=True))
