@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AliasChoices, BaseModel, Field, model_validator
@@ -21,12 +22,12 @@ from pydantic import AliasChoices, BaseModel, Field, model_validator
 from rewards.base import Reward, Row, Score, error
 from rewards.errors import RewardError, nearest
 from rewards.extract import cut_short
-from rewards.forks import once_per_process
+from rewards.forks import lock
 from rewards.model.chat import CONTROL_MARK, Messages, prompt_messages, without_end_token
 from rewards.model.http import Client, ServerError, server_url
 from rewards.thinking import PRESETS, ThinkingFormat
 
-_client = once_per_process(Client)
+_lock = lock()
 _SERVED = "rewards are served over HTTP: start a server (`vllm serve`) and give its `url`"
 _TEMPLATE = "the server applies the reward model's chat template, one conversation per request"
 
@@ -69,6 +70,11 @@ class ModelReward(Reward):
         server_url(self.url)
         _key(self.key_env)
         return self
+
+    @cached_property
+    def _clients(self) -> dict[int, Client]:
+        """By process: connections are not shared with a forked child."""
+        return {}
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
@@ -129,7 +135,11 @@ class ModelReward(Reward):
         return Score(value) if math.isfinite(value) else error(f"the reward model's value is {value}")
 
     def _client(self) -> Client:
-        return _client(self.url, self.timeout, self.retries, self.concurrency, _key(self.key_env))
+        with _lock:
+            if (pid := os.getpid()) not in self._clients:
+                self._clients.clear()
+                self._clients[pid] = Client(self.url, self.timeout, self.retries, self.concurrency, _key(self.key_env))
+            return self._clients[pid]
 
 
 def _length(conversation: Messages) -> int:
