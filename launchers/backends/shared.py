@@ -18,7 +18,7 @@ from launchers.recipe.names import derived, our_name
 
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
 _EXCEPTION = re.compile(
-    r"^(?:\[rank\d+\]:\s*|\(\w[^)]*\)\s*)?((?:\w+\.)*\w*(?:Error|Exception|Failures|Interrupt|Exit)\b.*)$"
+    r"^(?:\[rank\d+\]:\s*|\(\w[^)]*\)\s*)?((?!Failures:)(?:\w+\.)*\w*(?:Error|Exception|Failures|Interrupt|Exit)\b.*)$"
 )
 _OURS = re.compile(r"^(?:\([^)]*\) )?error: (.*)$")
 _ABOUT_A_CHILD = ("ChildFailedError", "ray.exceptions.RayTaskError", "ray.exceptions.ActorDied")

@@ -290,7 +290,7 @@ def test_a_short_run_fails(tmp_path: Path) -> None:
 
 LOGS = {
     "Traceback (most recent call last):\n  File x\nKeyError: 'nope'\n": "KeyError: 'nope' (a column",
-    "ValueError: bad\n\ntorch.distributed.elastic.errors.ChildFailedError: \n==\nx\n": "ValueError: bad",
+    "ValueError: bad\n\ntorch.distributed.elastic.errors.ChildFailedError: \n==\nFailures:\n": "ValueError: bad",
     "[rank0]: RuntimeError: Cannot find valid samples, check x.\n": "RuntimeError: Cannot find valid samples",
     "loading\nKilled\n": "Killed",
     "": "no output",

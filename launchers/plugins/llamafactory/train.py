@@ -18,6 +18,7 @@ from pathlib import Path
 def main(argv: Sequence[str]) -> int:
     """Exit status 2 for rows that must not be trained on, with a line for each fault."""
     from llamafactory.train.tuner import run_exp
+    from torch import serialization
 
     from launchers.plugins import trackers
     from launchers.plugins.llamafactory import stop_when_asked, tokens
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
         if inspecting.exitcode:
             return inspecting.exitcode if inspecting.exitcode > 0 else 1
     trackers.prepare(folder)
+    # To resume, ranks on CPUs load the optimiser to their device "cpu:0", a place that torch.load does not know.
+    serialization.register_package(100, lambda _: None, lambda storage, place: storage if place[:4] == "cpu:" else None)
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
     run_exp(callbacks=stop_when_asked.callbacks())
     return 0
