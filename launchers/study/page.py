@@ -202,6 +202,7 @@ def _row(numbers: Numbers, cell: str, look: Look) -> Json:
         "score": numbers.score(cell),
         "best_of": numbers.score(cell, numbers.k) if numbers.k > 1 else None,
         "gain": numbers.gain(cell),
+        "tokens": numbers.tokens(cell),
         "cost": numbers.mean_cost(cell),
         "efficiency": numbers.efficiency(cell),
         "trained": numbers.gain(cell, numbers.trained(cell)),

@@ -36,6 +36,7 @@ class Answer:
     samples: int
     right: int
     mean: float  # of the samples' scores; of an accuracy the share that is right
+    tokens: float | None = None  # of a sample, in the mean; None where they were not counted
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _answers(run: Results, label: str) -> dict[Key, Answer]:
         level = line.get("level")
         task, samples, right, mean = str(line["task"]), int(line["samples"]), int(line["right"]), line["mean"] / 100
         answers[task, str(line["prompt_id"])] = Answer(
-            task, None if level is None else str(level), samples, right, mean
+            task, None if level is None else str(level), samples, right, mean, line.get("tokens")
         )
     return answers
 
@@ -235,6 +236,12 @@ class Numbers:
             seed: _less(self._row(left[seed].after, k, groups), self._row(right[seed].after, k, groups))
             for seed in self.seeds(a, b)
         })  # fmt: skip
+
+    def tokens(self, cell: str) -> float | None:
+        """Mean length of a completion after training; None where lengths were not counted."""
+        lengths = [self.outcomes[cell][seed].after[key].tokens for seed in self.seeds(cell) for key in self.questions]
+        counted = [length for length in lengths if length is not None]
+        return fmean(counted) if counted else None
 
     def smallest_difference(self, cells: Sequence[str]) -> float | None:
         """Smallest difference between two of the cells that their seeds can show, in the metric's unit."""

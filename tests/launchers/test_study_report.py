@@ -72,6 +72,16 @@ def test_answers_claim_what_intervals_show(study):
     assert "no change can be shown with poor (0.0 points on level 3, −" in carried
 
 
+def test_lengths_stand_beside_the_gains(study):
+    path, _ = study
+    assert Numbers(path).tokens("poor") is None
+    lines = [json.loads(line) for line in (path / "runs/0-0/eval/after.prompts.jsonl").read_text().splitlines()]
+    put(path / "runs/0-0/eval/after.prompts.jsonl", [{**line, "tokens": 10 * (i + 1)} for i, line in enumerate(lines)])
+    numbers = Numbers(path)
+    assert numbers.tokens("poor") == 205  # of 40 questions, in the one seed whose lengths were counted
+    assert "<td>205</td>" in study_report.render(numbers)
+
+
 def test_what_the_seeds_can_show(study):
     path, _ = study
     assert study_report.can_show(Numbers(path), ["poor", "rich"]) == ""  # seeds of a cell are alike
