@@ -172,3 +172,14 @@ def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], h
         ("learning_rate-1e-4", "done"), ("learning_rate-1e-3", "done"),
     ]  # fmt: skip
     assert (study / "report.html").is_file()
+
+
+@pytest.mark.full
+def test_a_second_recipe_begins_with_what_the_first_one_trained(slurm: dict[str, str], house: House) -> None:
+    first, jobs = submit(house, slurm, "sky_t1/7b_sft", "--scale", "mini")
+    assert finish(jobs["report"], slurm, 1200) == "COMPLETED", logs(first)
+    second, jobs = submit(house, slurm, "sky_t1/7b", "--scale", "mini")
+    assert finish(jobs["report"], slurm, 1500) == "COMPLETED", logs(second)
+    assert json.loads((second / "resolved.json").read_text())["model"] == str(first / "train")
+    assert len(list(first.parent.iterdir())) == 1  # the first recipe was not done again
+    assert (second / "report.html").is_file()
