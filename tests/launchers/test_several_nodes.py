@@ -145,6 +145,10 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
         shown = house.launch("logs", str(run), "--json", SLURM_CONF=slurm["SLURM_CONF"])
         assert "time limit" in {one["name"] for one in json.loads(shown.stdout)["failures"]}
         return
+    end = time.monotonic() + 200
+    while state(jobs["train"], slurm) != "RUNNING":  # it waits for the data's job at first
+        assert time.monotonic() < end, logs(run)
+        time.sleep(0.5)
     start_again(jobs["train"], slurm, 400)
     end = time.monotonic() + 100
     while len(attempts := [e for e in events.read(run) if e["event"] == "attempt" and e["parts"] == ["train"]]) < 2:
