@@ -29,7 +29,7 @@ from launchers.recipe.compose import Resolved
 from launchers.render import write
 from launchers.report.format import clock
 from launchers.run import directory as rundir
-from launchers.run import events
+from launchers.run import events, upstream
 from launchers.run.directory import Run
 from launchers.run.execute import only_one
 from launchers.run.supervise import die_with_parent
@@ -149,7 +149,7 @@ class _Work:
             else:
                 try:
                     self._one(entry)
-                except (UserError, DataError) as error:
+                except (UserError, DataError, RunError) as error:
                     self._failed(entry, str(error))
             self.board.end(entry)
 
@@ -162,7 +162,9 @@ class _Work:
             model = made.path / made.plan.main.model
         if cell.from_run:
             source = self._runs[cell.from_run, entry.seed].path
-        run = rundir.locate(self.study.resolve(entry.cell, entry.seed, model, source), self.out)
+        resolved = self.study.resolve(entry.cell, entry.seed, model, source)
+        upstream.do_first(resolved, self.out)  # the recipe's own model_of, the same run for every seed
+        run = rundir.locate(upstream.begun(resolved, self.out), self.out)
         entry.run = os.path.relpath(run.path, self.path)
         if not run.finished:
             entry.status = "running"

@@ -26,6 +26,7 @@ from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Overrides
 from launchers.render import template, write
 from launchers.run import directory as rundir
+from launchers.run import upstream
 from launchers.run.directory import Run
 from launchers.study import run as studying
 from launchers.study import spec
@@ -80,7 +81,7 @@ def prepare(study: Study, out: Path) -> Sweep:
     resolved = spec.check(study, out)
     path = studying.locate(study, resolved, out)
     entries = [studying.Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
-    runs = [rundir.locate(study.resolve(entry.cell, entry.seed), out) for entry in entries]
+    runs = [rundir.locate(upstream.begun(study.resolve(entry.cell, entry.seed), out), out) for entry in entries]
     chains = [job_parts(run.plan) for run in runs]
     if len({tuple((job.name, job.nodes, job.gpus, job.cpus) for job in chain) for chain in chains}) > 1:
         raise fail("runs of one array ask for the same machines: submit each hardware by itself", "GRID")
@@ -115,6 +116,7 @@ def _lines(path: Path, plan: Plan, jobs: Sequence[JobPart], count: int) -> list[
 
 def submit(sweep: Sweep) -> list[str]:
     """Submit the arrays and the page's job; returns their numbers. Raises RunError with none of them left."""
+    upstream.refuse_untrained(sweep.runs[0].plan.resolved, sweep.path.parents[2])
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", slurm.tool("scontrol", "show", "config") or "")
     if limit and len(sweep.runs) > int(limit[1]):
         raise fail(f"{len(sweep.runs)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")

@@ -54,6 +54,21 @@ def test_what_comes_first_is_done_first_and_once(family: House) -> None:
     assert json.loads(own.stdout)["model"].endswith("recipes/mini/coder")
 
 
+@pytest.mark.full
+def test_a_study_begins_each_seed_with_the_recipe_that_comes_first(family: House) -> None:
+    family.write("recipes/x/first.yaml", FIRST.replace("eval: null", "eval: {tasks: [arithmetic], limit: 8, n: 1}"))
+    family.write(
+        "recipes/x/study.yaml",
+        "seeds: [0, 1]\ncells: {only: {recipe: x/second, trained_levels: [2]}}\n"
+        "questions: [{ask: Which is best?, compare: [only]}]\n",
+    )
+    ran = family.launch("study", "x", "--json")
+    assert ran.returncode == 0, ran.stderr
+    (first,) = (family.path / "runs/x/first").iterdir()
+    models = {json.loads((run / "resolved.json").read_text())["model"] for run in family.path.glob("runs/x/second/*")}
+    assert models == {str(first / "train")}
+
+
 def test_mistakes_in_what_comes_first(family: House) -> None:
     family.write("recipes/x/second.yaml", "extends: [first.yaml]\nmodel_of: x/frist\n")
     (line,) = family.launch("check", "x/second").stderr.splitlines()
