@@ -116,10 +116,10 @@ def _lines(path: Path, plan: Plan, jobs: Sequence[JobPart], count: int) -> list[
 
 def submit(sweep: Sweep) -> list[str]:
     """Submit the arrays and the page's job; returns their numbers. Raises RunError with none of them left."""
-    upstream.refuse_untrained(sweep.runs[0].plan.resolved, sweep.path.parents[2])
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", slurm.tool("scontrol", "show", "config") or "")
     if limit and len(sweep.runs) > int(limit[1]):
         raise fail(f"{len(sweep.runs)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")
+    upstream.refuse_untrained(sweep.runs[0].plan.resolved, sweep.path.parents[2])
     jobs: list[str] = []
     try:
         for line in sweep.lines:
