@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from data_prep.families.skill_mix.assertions import NotConvertible, cases
+from data_prep.families.skill_mix.assertions import cases
+from data_prep.families.skill_mix.cpp_tokens import NotConvertible
 from data_prep.families.skill_mix.mutants import mutants, stub
 from rewards.code.cpp.declaration import read_declaration
 from rewards.code.grade import Terms, grade_program
