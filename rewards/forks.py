@@ -19,7 +19,7 @@ def lock() -> threading.Lock:
 
 
 def once_per_process(make: Callable[..., T]) -> Callable[..., T]:
-    """`make`, called once for each list of hashable arguments, by one thread at a time; a forked child starts anew."""
+    """`make`, called once for each list of hashable arguments, by one thread at a time, and again in a forked child."""
     guard, made = lock(), functools.lru_cache(maxsize=64)(make)
     os.register_at_fork(after_in_child=made.cache_clear)
 

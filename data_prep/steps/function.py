@@ -68,7 +68,7 @@ class _OfFunction(Step):
             yield from self.outputs(row, result)
 
     def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
-        """What becomes of a row, by what the function returned."""
+        """The rows and drops that the function's result stands for."""
         raise NotImplementedError
 
 

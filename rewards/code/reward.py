@@ -39,7 +39,7 @@ _SHOWN_CHARS = 500
 
 
 # What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
-# beside it, for rows that make theirs anew at every look would otherwise have it freed and its identity used again.
+# beside it: a row may create its tests at each access, and the identity of a freed object is used again.
 _Suites = dict[int, tuple[Any, Suite | Score]]
 
 

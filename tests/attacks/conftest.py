@@ -78,7 +78,7 @@ def attacked(user: str, level: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def without_walls(user: str) -> dict[str, Any]:
+def without_isolation(user: str) -> dict[str, Any]:
     return run_as(user, "tests.attacks.driver", "outside")
 
 

@@ -45,8 +45,8 @@ def test_attack_is_stopped(attacked: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*programs.OUTSIDE, *programs.IN_A_FORK])
-def test_same_attack_works_without_walls(without_walls: dict[str, Any], name: str) -> None:
-    assert without_walls["attacks"][name]["through"], without_walls["attacks"][name]
+def test_same_attack_works_without_isolation(without_isolation: dict[str, Any], name: str) -> None:
+    assert without_isolation["attacks"][name]["through"], without_isolation["attacks"][name]
 
 
 def test_the_leaf_is_nobody_special(box: Sandbox) -> None:

@@ -193,4 +193,4 @@ def test_online_rl_comes_back_when_rays_head_is_killed(slurm: dict[str, str], ho
     assert attempts(run, "train") == 2
     assert json.loads((run / "train/merged/done.json").read_text())["step"] == 16
     numbers = [event["step"] for event in events.read(run) if event["event"] == "train_step"]
-    assert numbers.count(1) == 1, "it began anew"
+    assert numbers.count(1) == 1, "it started from step 1 again"

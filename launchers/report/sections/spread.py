@@ -13,8 +13,8 @@ PANELS = {
     "spreads": ("Spread", "questions", "highest less lowest score"),
     "scores": ("Scores", "samples", "score"),
     "chosen": ("Scores of the chosen", "prompts", "score by which they were chosen"),
-    "margins": ("Margin", "pairs", "preferred less dispreferred score"),
-    "longer": ("Length", "pairs", "characters by which the preferred one is longer"),
+    "margins": ("Margin", "pairs", "chosen less rejected score"),
+    "longer": ("Length", "pairs", "characters by which the chosen one is longer"),
 }
 
 
@@ -66,6 +66,6 @@ def _of_pairs(spread: Json) -> list[str]:
     if not spread:
         return []
     return [
-        f"{count(spread['pairs'])} pairs, mean margin {number(spread['margin'], 2)}; the preferred completions have "
-        f"{count(spread['chosen_length'])} characters in the mean, the dispreferred {count(spread['rejected_length'])}."
+        f"{count(spread['pairs'])} pairs, mean margin {number(spread['margin'], 2)}; the chosen completions have "
+        f"{count(spread['chosen_length'])} characters on average, the rejected {count(spread['rejected_length'])}."
     ]

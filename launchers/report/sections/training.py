@@ -1,4 +1,4 @@
-"""The report's part on SFT and DPO: losses, and how far the preferred completions are ahead, step by step.
+"""The report's part on SFT and DPO: losses, and by how much the chosen completions lead, step by step.
 
 The reward of a completion is beta × (its log-probability under the policy less that under the reference); the margin is
 the preferred one's less the other's, and the accuracy is the share of pairs in which it is above zero (Rafailov et al.
@@ -36,7 +36,7 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
     order = [_series(name, looks[name], curves["accuracy"], 100) for name, curves in pairs if "accuracy" in curves]
     panels = [
         ("Loss", "dots: on held-out rows" if held_out else "", loss),
-        ("Reward margin", "preferred less dispreferred", margins),
+        ("Reward margin", "chosen less rejected", margins),
         ("Pairs in order", "%", order),
     ]
     return {
