@@ -173,6 +173,7 @@ def start_again(job: str, environ: dict[str, str], seconds: float = 120) -> None
     while (now := state(job, environ)) != "PENDING":
         assert time.monotonic() < end, now
         time.sleep(0.2)
+    time.sleep(2)  # slurmd refuses a credential issued within the second in which the job's earlier one was revoked
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=environ, check=True)
 
 
