@@ -13,6 +13,7 @@ import json
 import logging
 import random
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
 PREFIX = "lm_eval/"  # of a task that shares its name with one of configs/tasks
+NLTK_DATA = re.compile(r"nltk\.download\('(\w+)'\)")
 SHOWN = 500  # characters of an extracted answer that a row keeps
 
 
@@ -203,11 +205,19 @@ class LmEvalGrade(HarnessStep):
         task._instances = asked_of
         task.apply_filters()
         for doc, instance in zip(docs, asked_of, strict=True):
-            values = {
-                f"{metric},{name}": value
-                for name, filtered in instance.filtered_resps.items()
-                for metric, value in task.process_results(doc, [filtered]).items()
-            }
+            try:
+                values = {
+                    f"{metric},{name}": value
+                    for name, filtered in instance.filtered_resps.items()
+                    for metric, value in task.process_results(doc, [filtered]).items()
+                }
+            except LookupError as problem:  # of NLTK, whose message is a box of many lines
+                if not (missing := NLTK_DATA.search(str(problem))):
+                    raise
+                raise DataError(
+                    f"lm_eval's {asked}: NLTK's {missing[1]} is not on this machine: where there is a network, run "
+                    f"{sys.executable} -m nltk.downloader {missing[1]}"
+                ) from None
             counted = self._counted(task, asked, values)
             filtered = instance.filtered_resps[counted["filter"]]
             yield str(filtered[0] if isinstance(filtered, list) and filtered else filtered)[:SHOWN], values, counted

@@ -104,7 +104,12 @@ def folder(tmp_path: Path) -> Path:
         "from lm_eval.tasks.ifeval.utils import agg_inst_level_acc, process_results\n"
         '__all__ = ["agg_inst_level_acc", "process_results"]\n'
     )
-    for name, text in (("sums500", SUMS_TASK), ("following", FOLLOWED_TASK), ("choosing", CHOSEN_TASK)):
+    (place / "lacking.py").write_text(
+        "import nltk\ndef process_results(doc, results):\n    nltk.data.find('tokenizers/no_such_data')\n"
+    )
+    lacking = FOLLOWED_TASK.replace("task: following", "task: lacking").replace("following.process", "lacking.process")
+    tasks = {"sums500": SUMS_TASK, "following": FOLLOWED_TASK, "choosing": CHOSEN_TASK, "lacking": lacking}
+    for name, text in tasks.items():
         (place / f"{name}.yaml").write_text(text.format(folder=place))
     return place
 
@@ -216,6 +221,7 @@ def test_grades_are_the_harnesss_own_and_the_thought_is_in_none(folder: Path, ha
             {"metrics": {"sums500": "bleu"}},
             "bleu is not among its metrics: choose one of exact_match,boxed",
         ),
+        (["lacking"], {}, "lm_eval's lacking: NLTK's no_such_data is not on this machine"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line(folder: Path, harness: Path, capfd, names, grade, problem) -> None:
@@ -239,22 +245,56 @@ def test_a_task_file_that_is_not_there_and_a_changed_one(folder: Path) -> None:
         pipeline.jobs(spec(folder, ["absent"]))
 
 
-def test_popqa_counts_any_of_its_answers(folder: Path, harness: Path) -> None:
-    """The family's own task file, with its data replaced by two questions in PopQA's columns."""
+GRID = {"header": ["House", "Name", "Drink"], "rows": [["1", "Ann", "tea"], ["2", "Bo", "milk"]]}
+GRID_RIGHT = '{"House 1": {"Name": "ann", "Drink": "Tea "}, "House 2": {"Name": "Bo", "Drink": "milk"}}'
+
+
+def _ifbench(number: int, check: str, **given: object) -> dict:
+    return {"key": str(number), "prompt": check, "instruction_id_list": [check], "kwargs": [given]}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "answers"),
+    [
+        (
+            "popqa",
+            [
+                {"id": 1, "question": "Capital of what is Paris?", "possible_answers": '["France", "French Republic"]'},
+                {"id": 2, "question": "Who wrote Emma?", "possible_answers": '["Jane Austen", "Austen"]'},
+            ],
+            [(0, "It is the french republic.", 1), (1, "Charlotte Brontë", 0)],
+        ),
+        (
+            "ifbench",
+            [_ifbench(1, "format:no_whitespace"), _ifbench(2, "format:quote_unquote"),
+             _ifbench(3, "count:keywords_multiple", **{f"keyword{n}": letter for n, letter in enumerate("abcde", 1)})],
+            [(0, "Here\nlikethis", 1), (0, "like this", 0), (1, "!!", 0), (1, 'I "quote" it.', 1),
+             (2, "abbcccdddddeeeeeee", 1), (2, "abbccc", 0)],
+        ),
+        (
+            "zebralogic",
+            [{"id": "z1", "size": "2*2", "puzzle": "Two houses. Ann drinks tea.", "solution": GRID}],
+            [(0, f"First {{}}.\n```json\n{GRID_RIGHT}\n```", 1),
+             (0, f'{{"reasoning": "a\nb", "solution": {GRID_RIGHT}}}', 1),
+             (0, GRID_RIGHT.replace("milk", "tea"), 0), (0, f"{GRID_RIGHT} No: {{}}", 0), (0, '{"a":' * 30_000, 0),
+             (0, "Ann, tea; Bo, milk", 0), (0, '{"House 1": ["Ann", "tea"], "solution": 3}', 0)],
+        ),
+    ],
+    ids=["popqa", "ifbench", "zebralogic"],
+)  # fmt: skip
+def test_task_files_of_ours(folder: Path, harness: Path, name: str, rows: list, answers: list) -> None:
+    """The family's own task files, with their data replaced by rows in its columns."""
     source = REPO / "recipes/long_cot/tasks/lm_eval"
-    rows = [
-        {"id": 1, "question": "What is Paris the capital of?", "possible_answers": '["France", "French Republic"]'},
-        {"id": 2, "question": "Who wrote Emma?", "possible_answers": '["Jane Austen", "Austen"]'},
-    ]
-    making.write_jsonl(folder / "popqa.jsonl", rows)
-    data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/popqa.jsonl}}}}"
-    (folder / "popqa.yaml").write_text(
-        (source / "popqa.yaml").read_text().replace("dataset_path: akariasai/PopQA", data)
-    )
-    (folder / "popqa.py").write_text((source / "popqa.py").read_text())
-    prompts = step(spec(folder, ["popqa"]), "prompts", harness)
-    said = ["It is the french republic.", "Charlotte Brontë"]
-    answers = [{**row, "completion": text} for row, text in zip(prompts, said, strict=True)]
-    made = spec(folder, ["popqa"], making.write_jsonl(folder / "answers.jsonl", answers))
+    making.write_jsonl(folder / f"{name}.jsonl", rows)
+    data = [f"dataset_path: json\ndataset_kwargs: {{data_files: {{SPLIT: {folder}/{name}.jsonl}}}}"]
+    lines = (source / f"{name}.yaml").read_text().splitlines()
+    (split,) = (line.partition(": ")[2] for line in lines if line.startswith("test_split"))
+    lines = [line for line in lines if not line.startswith("dataset_")]
+    (folder / f"{name}.yaml").write_text("\n".join([*lines, data[0].replace("SPLIT", split)]))
+    (folder / f"{name}.py").write_text((source / f"{name}.py").read_text())
+    prompts = step(spec(folder, [name]), "prompts", harness)
+    assert len(prompts) == len(rows)
+    completed = [{**prompts[at], "id": str(n), "completion": text} for n, (at, text, _) in enumerate(answers)]
+    made = spec(folder, [name], making.write_jsonl(folder / "answers.jsonl", completed))
     step(made, "answers")
-    assert [row["score"] for row in step(made, "grade", harness)] == [1, 0]
+    assert [row["score"] for row in step(made, "grade", harness)] == [score for _, _, score in answers]

@@ -47,7 +47,9 @@ def test_one_generation_serves_all_and_each_grades_its_own() -> None:
         "temperature": 0.7, "top_p": 0.95, "max_tokens": 8192,
     }  # fmt: skip
     assert made["score_lm_eval"][2]["thinking"] == "think"
-    assert made["select_lm_eval"][2]["source"] == ["ifeval", "mmlu_redux_generative", "popqa"]
+    assert made["select_lm_eval"][2]["source"] == [
+        "ifeval", "ifbench", "mmlu_redux_generative", "popqa", "zebralogic",
+    ]  # fmt: skip
     nothink = steps("eval=_eval_rules.yaml", name="long_cot/sft_llama_base_nothink")
     assert nothink["generate"][2]["max_tokens"] == 4096
     alone = steps("eval.harness=lm_eval", "eval.tasks=[ifeval]")
