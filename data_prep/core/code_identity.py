@@ -39,11 +39,11 @@ class _Known:
             self.entries = {}
         self.added = False
 
-    def parsed(self, source: bytes, module: str, package: bool) -> _Parsed:
-        name = hashlib.sha256(source + module.encode()).hexdigest()
+    def parsed(self, path: Path, module: str) -> _Parsed:
+        name = _bytes_hash(path, module)
         if name not in self.entries:
             with _PARSING:
-                tree, imports = _parse(source, module, package)
+                tree, imports = _parse(path.read_bytes(), module, path.name == "__init__.py")
             self.entries[name] = [tree, list(imports)]
             self.added = True
         tree, imports = self.entries[name]  # type: ignore[assignment]
@@ -57,9 +57,12 @@ class _Known:
             self.added = False
 
 
+_known = cache(_Known)
+
+
 def code_hash(modules: Iterable[str], cache_folder: Path | None = None) -> str:
     """SHA-256 (64 hex digits) of these modules and all that they import. Raises OSError, SyntaxError."""
-    known = _Known(cache_folder / _KNOWN if cache_folder else None)
+    known = _known(cache_folder / _KNOWN) if cache_folder else _Known(None)
     digest = hashlib.sha256()
     for module, content in sorted(_closure(tuple(modules), known)):
         digest.update(f"{module} {content}\n".encode())
@@ -85,7 +88,7 @@ def _closure(modules: tuple[str, ...], known: _Known) -> Iterator[tuple[str, str
         path = _file(name)
         if path is None:  # `from package import function`: the name is no module
             continue
-        tree, imports = known.parsed(path.read_bytes(), name, path.name == "__init__.py")
+        tree, imports = known.parsed(path, name)
         yield name, tree
         if path.name == "__init__.py":
             yield from ((f"{name}/{file.name}", _bytes_hash(file)) for file in _data_files(path.parent))
@@ -144,5 +147,12 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.iterdir() if path.suffix in _DATA_FILES))
 
 
-def _bytes_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _bytes_hash(path: Path, module: str = "") -> str:
+    about = path.stat()
+    return _hash_at(path, module, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _hash_at(path: Path, module: str, changed_ns: int, size: int) -> str:
+    """A file is read again when its time or size has changed."""
+    return hashlib.sha256(path.read_bytes() + module.encode()).hexdigest()
