@@ -44,13 +44,20 @@ def descendants(of: int) -> list[int]:
     return pids
 
 
-def _signal_all(number: signal.Signals) -> bool:
-    """Signal every descendant; whether there was one."""
-    family = descendants(os.getpid())
+def _signal_all(number: signal.Signals, trackers: bool = True) -> bool:
+    """Signal every descendant, or all but Python's resource trackers; whether there was one."""
+    family = [pid for pid in descendants(os.getpid()) if trackers or not _is_tracker(pid)]
     for pid in family:
         with suppress(ProcessLookupError):  # it has just ended, which is what was wanted
             os.kill(pid, number)
     return bool(family)
+
+
+def _is_tracker(pid: int) -> bool:
+    """Whether it is a process that removes shared memory when those that use it are gone, and ends then."""
+    with suppress(OSError):
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _reap() -> None:
@@ -85,6 +92,13 @@ def main(grace_s: float, command: list[str]) -> int:
         child.poll()
     deadline = time.monotonic() + 1
     _signal_all(signal.SIGTERM)
+    while descendants(os.getpid()) and time.monotonic() < deadline:
+        _reap()
+        time.sleep(PAUSE_S)
+    while _signal_all(signal.SIGKILL, trackers=False):
+        _reap()
+        time.sleep(PAUSE_S)
+    deadline = time.monotonic() + 1
     while descendants(os.getpid()) and time.monotonic() < deadline:
         _reap()
         time.sleep(PAUSE_S)

@@ -146,17 +146,26 @@ def test_real_server_answers_alike_for_a_seed_and_its_death_is_noticed(
         engines = [
             pid for pid in descendants(endpoint.process.pid) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()
         ]
+        shared = shared_memory(descendants(endpoint.process.pid))
+        assert shared
         os.kill(engines[0], signal.SIGKILL)
         started = time.monotonic()
         with pytest.raises(DataError, match="died") as caught:
             client.run(questions(2000), sampling)
         assert "\n" not in str(caught.value)
         assert time.monotonic() - started < 15
+    assert not [path for path in shared if path.exists()]
+
+
+def shared_memory(pids: list[int]) -> set[Path]:
+    """The files of shared memory that processes have open."""
+    lines = [line for pid in pids if alive(pid) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return {Path(line.split()[-1]) for line in lines if "/dev/shm/psm_" in line}
 
 
 @pytest.fixture
-def killed_parent(mini_model: Path, vllm_python: Path, tmp_path: Path) -> Iterator[tuple[int, list[int]]]:
-    """The port and processes of a real server whose parent was killed by SIGKILL while it served."""
+def killed_parent(mini_model: Path, vllm_python: Path, tmp_path: Path) -> Iterator[tuple[int, list[int], set[Path]]]:
+    """The port, processes and shared memory of a real server whose parent was killed by SIGKILL while it served."""
     program = f"""
 import sys, time
 from pathlib import Path
@@ -170,16 +179,21 @@ with serve({str(mini_model)!r}, python=python, log=log) as endpoint:
         assert parent.stdout is not None
         url, guard = parent.stdout.readline().split()
         family = [int(guard), *descendants(int(guard))]
+        shared = shared_memory(family)
         os.kill(parent.pid, signal.SIGKILL)
-    yield int(url.split(":")[2].split("/")[0]), family
+    yield int(url.split(":")[2].split("/")[0]), family, shared
     for pid in filter(alive, family):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_kill_9_of_the_parent_leaves_no_process_and_a_free_port(killed_parent: tuple[int, list[int]]) -> None:
-    port, family = killed_parent
+def test_kill_9_of_the_parent_leaves_no_process_no_memory_and_a_free_port(
+    killed_parent: tuple[int, list[int], set[Path]],
+) -> None:
+    port, family, shared = killed_parent
     assert len(family) >= 3  # the guard, the server and its engine
     assert until(lambda: not any(map(alive, family)), 20)
+    assert shared
+    assert not [path for path in shared if path.exists()]
     with socket.create_server((HOST, port)):
         pass
 
