@@ -179,6 +179,7 @@ def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], h
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3000)
 def test_a_second_recipe_begins_with_what_the_first_one_trained(slurm: dict[str, str], house: House) -> None:
     first, jobs = submit(house, slurm, "sky_t1/7b_sft", "--scale", "mini")
     assert finish(jobs["report"], slurm, 1200) == "COMPLETED", logs(first)
