@@ -22,7 +22,7 @@ PACKAGES = ("data_prep", "rewards")
 NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its kind names its module in `modules`
 _DATA_FILES = (".cpp", ".h", ".j2")
 _KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
-_PARSING = threading.Lock()  # ast.parse in several threads at once can fail (CPython 3.11)
+_PARSING = threading.Lock()  # threads share what is known; ast.parse in several at once can fail (CPython 3.11)
 _Parsed = tuple[str, tuple[str, ...]]  # hash of the syntax tree, names that the module imports
 
 
@@ -44,17 +44,18 @@ class _Known:
         if name not in self.entries:
             with _PARSING:
                 tree, imports = _parse(path.read_bytes(), module, path.name == "__init__.py")
-            self.entries[name] = [tree, list(imports)]
-            self.added = True
+                self.entries[name] = [tree, list(imports)]
+                self.added = True
         tree, imports = self.entries[name]  # type: ignore[assignment]
         return str(tree), tuple(imports)
 
     def save(self) -> None:
         if self.path and self.added and self.path.parent.is_dir():
             aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")  # threads may do this at once
-            aside.write_text(json.dumps(self.entries))
-            aside.replace(self.path)
-            self.added = False
+            with _PARSING:  # no other thread adds an entry meanwhile
+                aside.write_text(json.dumps(self.entries))
+                aside.replace(self.path)
+                self.added = False
 
 
 _known = cache(_Known)

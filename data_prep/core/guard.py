@@ -66,6 +66,14 @@ def _reap() -> None:
             pass
 
 
+def _wait_for_all(seconds: float) -> None:
+    """Return when no descendant is left, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while descendants(os.getpid()) and time.monotonic() < deadline:
+        _reap()
+        time.sleep(PAUSE_S)
+
+
 def main(grace_s: float, command: list[str]) -> int:
     """Run the command until it ends or stdin does; then end what is left of its family."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -90,18 +98,12 @@ def main(grace_s: float, command: list[str]) -> int:
         os.kill(child.pid, signal.SIGTERM)  # the first process tells its own; others may need no more
         select.select([pidfd], [], [], grace_s)
         child.poll()
-    deadline = time.monotonic() + 1
     _signal_all(signal.SIGTERM)
-    while descendants(os.getpid()) and time.monotonic() < deadline:
-        _reap()
-        time.sleep(PAUSE_S)
+    _wait_for_all(1)
     while _signal_all(signal.SIGKILL, trackers=False):
         _reap()
         time.sleep(PAUSE_S)
-    deadline = time.monotonic() + 1
-    while descendants(os.getpid()) and time.monotonic() < deadline:
-        _reap()
-        time.sleep(PAUSE_S)
+    _wait_for_all(1)
     while _signal_all(signal.SIGKILL):
         _reap()
         time.sleep(PAUSE_S)
