@@ -102,10 +102,15 @@ def _submit(house: House, slurm: dict[str, str], site: str, script: str, *recipe
 
 
 SHOW = """
-import json, os, sys
+import json, os, pathlib, sys, time
 names = ("PET_NODE_RANK", "PET_MASTER_ADDR", "SLURM_GPUS_ON_NODE", "SLURM_CPUS_PER_TASK")
 print("task", json.dumps([os.environ[name] for name in names]), flush=True)
-sys.exit(3 * int(os.environ["PET_NODE_RANK"]))
+rank, shown = os.environ["PET_NODE_RANK"], pathlib.Path(os.environ["POSTTRAIN_LOG"]).with_name("rank0_has_shown")
+if rank == "0":
+    shown.touch()
+while not shown.exists():  # a failing task ends the other one
+    time.sleep(0.1)
+sys.exit(3 * int(rank))
 """
 
 
