@@ -62,10 +62,18 @@ _known = cache(_Known)
 
 
 def code_hash(modules: Iterable[str], cache_folder: Path | None = None) -> str:
-    """SHA-256 (64 hex digits) of these modules and all that they import. Raises OSError, SyntaxError."""
+    """SHA-256 (64 hex digits) of these modules and all that they import, as this process first reads them.
+
+    Raises OSError, SyntaxError.
+    """
+    return _hash(tuple(modules), cache_folder)
+
+
+@cache
+def _hash(modules: tuple[str, ...], cache_folder: Path | None) -> str:
     known = _known(cache_folder / _KNOWN) if cache_folder else _Known(None)
     digest = hashlib.sha256()
-    for module, content in sorted(_closure(tuple(modules), known)):
+    for module, content in sorted(_closure(modules, known)):
         digest.update(f"{module} {content}\n".encode())
     known.save()
     return digest.hexdigest()
@@ -148,12 +156,6 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.iterdir() if path.suffix in _DATA_FILES))
 
 
-def _bytes_hash(path: Path, module: str = "") -> str:
-    about = path.stat()
-    return _hash_at(path, module, about.st_mtime_ns, about.st_size)
-
-
 @cache
-def _hash_at(path: Path, module: str, changed_ns: int, size: int) -> str:
-    """A file is read again when its time or size has changed."""
+def _bytes_hash(path: Path, module: str = "") -> str:
     return hashlib.sha256(path.read_bytes() + module.encode()).hexdigest()

@@ -146,9 +146,9 @@ def _names(tree: Tree, key: str) -> list[str]:
 def _shorthand(layer: Tree) -> Tree:
     """`eval: [a, b]` is `eval: {tasks: [a, b]}`."""
     given = layer.value.get("eval")
-    if given is not None and isinstance(given.value, list):
-        layer.value["eval"] = Tree({"tasks": given}, given.where)
-    return layer
+    if given is None or not isinstance(given.value, list):
+        return layer
+    return Tree({**layer.value, "eval": Tree({"tasks": given}, given.where)}, layer.where)
 
 
 def _parse_value(text: str, where: str) -> Tree:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def _convert(node: yaml.Node, file: str, faults: list[Fault], seen: set[int]) ->
     return Tree(children, where)
 
 
+@cache  # a plan reads its family's pipelines and its hardware a dozen times
 def parse(text: str, file: str) -> Tree:
     """A YAML document as a tree. Raises UserError for syntax errors, duplicate keys and exotic values."""
     try:
