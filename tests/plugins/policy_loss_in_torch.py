@@ -301,8 +301,10 @@ def test_kl_estimates_are_verls() -> None:
     assert torch.allclose(pl.kl_k3(NEW, OLD), kl_penalty(NEW, OLD, "k3"))
 
 
-def _estimate(estimator: str, kl: torch.Tensor | None = None, **algorithm: object) -> torch.Tensor:
-    """Through verl's own compute_advantage, as its trainers call it."""
+def _estimate(
+    estimator: str, kl: torch.Tensor | None = None, failed: dict[str, list[float]] | None = None, **algorithm: object
+) -> torch.Tensor:
+    """Through verl's own compute_advantage, as its trainers call it. failed: what the reward reports beside scores."""
     import numpy as np
     from omegaconf import OmegaConf
     from verl import DataProto
@@ -315,7 +317,7 @@ def _estimate(estimator: str, kl: torch.Tensor | None = None, **algorithm: objec
     rewards = scores if kl is None else scores - kl * mask
     data = DataProto.from_dict(
         tensors={"token_level_scores": scores, "token_level_rewards": rewards, "response_mask": mask},
-        non_tensors={"uid": np.array(GROUPS, dtype=object)},
+        non_tensors={"uid": np.array(GROUPS, dtype=object), **{k: np.array(v) for k, v in (failed or {}).items()}},
     )
     config = OmegaConf.create(algorithm)
     return ray_trainer.compute_advantage(data, adv_estimator=estimator, config=config).batch["advantages"]
@@ -329,6 +331,20 @@ def test_kl_in_the_reward_does_not_enter_the_group_scaling() -> None:
     kl = torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 100
     found = _estimate("adv_group", kl)
     assert found[2].tolist() == pytest.approx([-(kl[2, 0] + kl[2, 1]).item(), -kl[2, 1].item()])  # group b: only KL
+
+
+@pytest.mark.parametrize("estimator", ["adv_none", "adv_group", "adv_group_then_batch"])
+def test_a_completion_without_a_verdict_has_no_advantage_and_no_part_in_its_groups(estimator: str) -> None:
+    whole = _estimate(estimator)
+    failed = {"is_error": [0.0, 1.0, 0.0, 0.0, 0.0, 0.0], "is_timeout": [0.0] * 6}
+    found = _estimate(estimator, failed=failed)
+    assert found[1].abs().max() == 0
+    assert not torch.equal(found[0], whole[0])
+    if estimator == "adv_none":
+        others = [i for i, group in enumerate(GROUPS) if group == GROUPS[1] and i != 1]
+        assert found[others, 0].tolist() == pytest.approx((SCORES[others] - SCORES[others].mean()).tolist())
+    with pytest.raises(RuntimeError, match="decided none"):
+        _estimate(estimator, failed={"is_error": [1.0] * 5 + [0.0], "is_timeout": [0.0] * 5 + [1.0]})
 
 
 def test_truncation_policies_reach_the_estimator() -> None:

@@ -202,10 +202,12 @@ def advantages(
     The group-relative score stands on every token. `penalties` (B, T), e.g. minus beta times k1, come after the
     scaling, each token bearing its own and all later ones (the course's trainer). `over_batch` then normalises over
     all tokens. Rows where `counted` (B,) is False have advantage 0 and no part in the batch's mean and variance; they
-    still belong to their group, as in DAPO.
+    still belong to their group, as in DAPO. Rows without any token belong to none.
     """
     weights = mask.to(scores.dtype)
-    result = group_advantages(scores, groups, scaling)[:, None] * weights
+    result = torch.zeros_like(weights)
+    rows = (weights.sum(-1) > 0).nonzero()[:, 0]
+    result[rows] = group_advantages(scores[rows], [groups[row] for row in rows], scaling)[:, None] * weights[rows]
     if penalties is not None:
         result = result + reward_to_go(penalties * weights) * weights
     if counted is not None:

@@ -16,16 +16,21 @@ kl_ctrl.kl_coef); k3 in loss (actor.use_kl_loss=True kl_loss_type=k3 kl_loss_coe
 Truncated completions: +algorithm.truncated=keep, mask (advantage 0) or penalise (+algorithm.truncated_penalty is added
 to the score), with +algorithm.truncated_limit=${data.max_response_length}. A masked completion adds nothing to the
 loss but stays in its denominator, which verl counts before the loss is called.
+
+A completion that the reward could not decide (outcome error or timeout) has no tokens in its update: its value of 0
+is no verdict, and the best of a group whose other scores are negative. Its group's mean and spread are those of the
+others.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from launchers.plugins.verl import policy_loss as ours
@@ -106,7 +111,7 @@ _SCORES: ContextVar[Tensor | None] = ContextVar("scores", default=None)
 
 
 def hand_over_scores(ray_trainer: ModuleType) -> None:
-    """Let our estimators see the scores without KL.
+    """Let our estimators see the scores without KL, and none of them a completion without a verdict.
 
     verl gives an estimator `token_level_rewards`, from which a KL penalty has already been taken. The course scales
     the scores by group and takes KL afterwards, which cannot be told from the sum. So the function that calls the
@@ -117,12 +122,25 @@ def hand_over_scores(ray_trainer: ModuleType) -> None:
     @functools.wraps(compute)
     def with_scores(data: Any, *args: Any, **kwargs: Any) -> Any:
         token = _SCORES.set(data.batch["token_level_scores"])
+        decided = _decided(data.non_tensor_batch, len(data))
+        data.batch["response_mask"] = data.batch["response_mask"] * decided[:, None].to(data.batch["response_mask"])
         try:
             return compute(data, *args, **kwargs)
         finally:
             _SCORES.reset(token)
 
     ray_trainer.compute_advantage = with_scores
+
+
+def _decided(of_samples: Mapping[str, Any], count: int) -> Tensor:
+    """(B,) whether the reward gave a verdict. Raises RuntimeError where no sample has one."""
+    failed = torch.zeros(count, dtype=torch.bool)
+    for name in ("is_error", "is_timeout"):  # of rewards.serving.verl; another reward function has none
+        if name in of_samples:
+            failed |= torch.tensor([bool(flag) for flag in of_samples[name]])
+    if failed.all():
+        raise RuntimeError("the reward decided none of this step's completions: see outcome/error and outcome/timeout")
+    return ~failed
 
 
 def _estimator(scaling: ours.Scaling, over_batch: bool) -> Callable[..., tuple[Tensor, Tensor]]:
