@@ -121,6 +121,33 @@ HONEST = {
     ),
     "a solution class": ("class Solution:\n    def f(self, x): return x", "assert Solution().f(2) == 2"),
     "keywords": ("class A:\n    def m(self, name, owner): return name + owner", "assert A().m(name=1, owner=2) == 3"),
+    "a method that changes its argument": (
+        "class S:\n    def f(self, x):\n        x.sort()\n        return [*x]\ndef g():\n    return lambda x: x.pop()",
+        "assert S().f([[2], [1]]) == [[1], [2]]\nassert g()([1, 2]) == 2",
+    ),
+    "imports by another name": ("def f(a): return a", "from solution import f as g\nassert g(1) == 1"),
+    "pytest's parameters and fixtures": (
+        "def f(x): return x * x",
+        "import pytest\n@pytest.fixture\ndef two(): return f(2)\n@pytest.fixture\ndef four(two):\n    yield two\n"
+        "@pytest.mark.parametrize('x, y', [(1, 1), pytest.param(3, 9, id='three')])\n"
+        "@pytest.mark.parametrize('z', [0, 1])\n"
+        "def test_a(x, y, z, four): assert f(x) == y and four == 4 and f(z) == z\n"
+        "async def test_b(x=3): assert f(x) == 9\n@pytest.mark.skip\ndef test_c(): assert f(1) == 2\n"
+        "@pytest.mark.xfail\ndef test_d(): assert f(1) == 2\ndef test_e(): pytest.skip('not here')\n"
+        "class Base:\n    def test_f(self): assert f(2) == 4\n"
+        "class TestA(Base):\n    def setup_method(self): self.x = 5\n    def test_g(self): assert f(self.x) == 25",
+    ),
+    "operators of a class": (
+        "class V:\n    def __init__(self, *xs): self.xs = xs\n    def __eq__(self, o): return self.xs == o.xs\n"
+        "    def __hash__(self): return hash(self.xs)\n    def __neg__(self): return V(*(-x for x in self.xs))\n"
+        "    def __mul__(self, k): return V(*(k * x for x in self.xs))\n    __rmul__ = __mul__\n"
+        "    def __abs__(self): return sum(x * x for x in self.xs) ** 0.5\n"
+        "    def __int__(self): return int(self.xs[0])\n    def __float__(self): return float(self.xs[0])",
+        "import copy\nassert -V(1, 2) == V(-1, -2)\nassert abs(V(3, 4)) == 5\nassert V(1, 2) * 3 == V(3, 6)\n"
+        "assert 3 * V(1) == V(3)\nassert int(V(3.5)) == 3 and float(V(3)) == 3.0\n"
+        "assert len({V(1), V(1)}) == 1 and {V(1): 5}[V(1)] == 5\n"
+        "a = V(1)\nb = copy.copy(a)\nc = copy.deepcopy(a)\nb.xs = (2,)\nassert a.xs == (1,) and c == a",
+    ),
     "docstrings and future": (
         '"""Doc."""\nfrom __future__ import annotations\ndef f(x: Unknown) -> None: return x',
         "from __future__ import annotations\nassert f(1) == 1",
@@ -206,6 +233,19 @@ def test_assertions_of_numpy_are_tests_by_themselves() -> None:
     assert statuses("def half(x): return x // 2", tests) == ["failed", "passed"]
 
 
+def test_a_wrong_program_fails_the_tests_that_pytest_would_collect() -> None:
+    tests = (
+        "import pytest, unittest\n@pytest.mark.parametrize('x,y', [(1, 1), (2, 4)])\n"
+        "def test_a(x, y): assert f(x) == y\n"
+        "def test_b(): assert f(1) == 1\nasync def test_c(): assert f(3) == 9\n"
+        "class TestD(object):\n    def test_d(self): assert f(4) == 16\n"
+        "class TestE(unittest.TestCase):\n    def test_e(self): self.assertEqual(f(5), 25)"
+    )
+    assert statuses("def f(x): return 1", tests) == ["failed", "passed", "failed", "failed", "failed"]
+    skipping = "class Skipped(Exception): pass\ndef f(x): raise Skipped"
+    assert "passed" not in statuses(skipping, "def test_a():\n    r = f(1)\n    assert r == 1")
+
+
 def test_what_is_missing() -> None:
     assert statuses("", "assert f(1) == 1") == ["runtime_error"]
     assert run("def f(:", "assert f(1) == 1").compile_error is not None
@@ -222,6 +262,7 @@ def test_what_is_missing() -> None:
         ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is no Python"),
         ("assert " + "-" * 100_000 + "1", "the source is no Python"),
         ("class A: pass\nassert f(A()) == 1", "give the program a A: define its class in tests.declarations"),
+        ("def test_a(capsys): assert f(1) == 1", "test_a takes 'capsys', which the source does not define"),
         ("while True: pass\nassert f(1)", "end without a verdict, before any program"),
         ("x" * (1 << 20) + "y", "at most 1048576 are read"),
     ],

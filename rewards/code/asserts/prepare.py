@@ -83,50 +83,40 @@ def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
     if not isinstance(node, ast.ImportFrom) or node.module not in (*_PROGRAM_MODULES, "__future__"):
         return [node]
     renamed = [alias for alias in node.names if alias.asname not in (None, alias.name)]
-    return [ast.Assign([ast.Name(alias.asname or "", ast.Store())], _name(alias.name)) for alias in renamed]
+    return [ast.parse(f"{alias.asname} = {alias.name}").body[0] for alias in renamed]
 
 
 def _call_tests(tree: ast.Module, function: str) -> None:
-    """Calls what a harness calls: HumanEval's `def check(candidate)`, pytest's `def test_…()` and `class Test…`, and
-    unittest's cases, each method by itself.
-    """
+    """Calls what a harness calls: HumanEval's `def check(candidate)`, and what pytest and unittest collect."""
     imported = [node.names for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
     main = {"unittest.main", *(alias.name for names in imported for alias in names if alias.name == "main")}
     tree.body = [node for node in tree.body if not _calls(node, main)]
     mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     cases = {"TestCase", "unittest.TestCase", "unittest.IsolatedAsyncioTestCase"}
+    known = {"object", *cases}
     for node in list(tree.body):
         if isinstance(node, ast.ClassDef):
-            is_case = not cases.isdisjoint(map(ast.unparse, node.bases))
+            bases = set(map(ast.unparse, node.bases))
+            is_case, inherits = not cases.isdisjoint(bases), bool(bases - known)
             cases |= {node.name} if is_case else set()
-            tree.body += _methods(node, is_case)
-        elif not isinstance(node, ast.FunctionDef) or node.name in mentioned:
+            own = [part.name for part in node.body if isinstance(part, _DEFINITIONS)]
+            is_plain = node.name.startswith("Test") and node.name not in mentioned and "__init__" not in own
+            if (is_case or is_plain) and (inherits or any(name.startswith("test") for name in own)):
+                tree.body.append(_call("collect", _name(node.name)))
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name in mentioned:
             continue
         elif node.name == "check":
             if not function:
                 raise _bad("the source defines check and never calls it: add the key function, to name what to check")
             tree.body += ast.parse(f"check({function})").body
-        elif node.name.startswith("test") and not ast.unparse(node.args):
-            tree.body += ast.parse(f"{node.name}()").body
+        elif node.name.startswith("test"):
+            tree.body.append(_call("collect", _name(node.name)))
 
 
 def _calls(node: ast.stmt, names: set[str]) -> bool:
     """Whether a statement calls one of these functions, perhaps behind `if __name__ == "__main__"`."""
     calls = [ast.unparse(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)]
     return isinstance(node, (ast.If, ast.Expr)) and not names.isdisjoint(calls)
-
-
-def _methods(node: ast.ClassDef, is_case: bool) -> list[ast.stmt]:
-    """Calls of the test methods of a class; is_case: of unittest's."""
-    functions = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    names = [part.name for part in functions if part.name.startswith("test")]
-    if is_case:
-        return ast.parse("\n".join(f"__posttrain__.case({node.name}, {name!r})" for name in names)).body
-    if not node.name.startswith("Test") or node.bases:
-        return []
-    setup = any(part.name == "setup_method" for part in functions)
-    calls = [("__test.setup_method(); " if setup else "") + f"__test.{name}()" for name in names]
-    return ast.parse("\n".join(f"for __test in [{node.name}()]: {call}" for call in calls)).body
 
 
 def _free_names(tree: ast.Module) -> set[str]:
@@ -168,12 +158,14 @@ def _modules(tree: ast.Module, free: set[str]) -> dict[str, str]:
 
 
 def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
+    if ast.unparse(node).startswith("__posttrain__.collect("):
+        rewrite.raises = True
+        return node
     before = rewrite.raises
     rewrite.raises = False
     new = rewrite.block([node])
     if rewrite.calls and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         rewrite.raises |= isinstance(node.value.func, ast.Attribute)  # not `f(1)`, which nothing judges
-    rewrite.raises |= isinstance(node, ast.Expr) and ast.unparse(node).startswith("__posttrain__.case(")
     own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
     return ast.With([ast.withitem(_call("statement", ast.Constant(own)).value)], new)
 

@@ -5,6 +5,7 @@ Whatever the program does to it, only values come out, and those are judged in a
 
 from __future__ import annotations
 
+import copy
 import importlib
 import operator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
@@ -19,6 +20,7 @@ _FUNCTIONS: dict[str, Any] = {
     "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
     "await_all": lambda generator: _FUNCTIONS["await"](_items(generator)),
     **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, getattr, setattr, delattr)},
+    **{f.__name__: f for f in (hash, int, float, copy.copy, copy.deepcopy)},
 }  # fmt: skip
 
 

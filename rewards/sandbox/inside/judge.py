@@ -15,6 +15,7 @@ import sys
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
+from .collect import collected, is_skip
 from .standins import Died, Named, Program, Unfit
 
 
@@ -99,12 +100,16 @@ class Verdicts:
                 raise Done
         return True
 
-    @staticmethod
-    def case(kind: Any, name: str) -> None:
-        """One method of a unittest.TestCase, with the fixtures of its class; raises where it fails."""
-        kind.setUpClass()
-        kind(name).debug()
-        kind.tearDownClass()
+    def collect(self, test: Any) -> None:
+        """Run the tests of a function or class that the source defines and does not call, each by itself."""
+        for call, own in collected(test):
+            with self.statement(own):
+                try:
+                    call()
+                except BaseException as raised:
+                    if raised is self.program.raised or not is_skip(raised):
+                        raise
+                    self._ran = True
 
     def _check_fit(self, raised: BaseException) -> None:
         """Let pass what is no verdict on the program."""
