@@ -39,10 +39,14 @@ _BOX = re.compile(_OPENING)
 _FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box, groups at most one deep
 _TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
 MAX_BOXES = 64  # in one list
+# What stands between two boxes of one list: commas or words on one or more lines, or only blanks on one line.
+_BLANK = r"(?:[\s$()~]|\\q?quad(?![A-Za-z])|\\[ ,;:!()\[\]])"
+_AND = r"(?:[,;、&和或]|\b(?:and|or)\b|\\(?:text(?:rm|normal)?|mbox|mathrm)\{[\s,]*(?:and|or)?[\s,]*\})"
 _LISTED = re.compile(
-    r"\}[\s$)]*(?:\\[\])])?[\s$]*(?:,|;|、|&|\band\b|\bor\b|\\text\{ ?(?:and|or) ?\}|和|或)"
-    r"(?:[\s,$]|\band\b|\bor\b|\\[\[(])*\\(?:boxed|fbox)\s*\{$"
+    rf"\}}(?:{_BLANK}*{_AND}(?:{_BLANK}|{_AND})*|(?P<blank>(?:(?!\n){_BLANK})*))"
+    r"(?:[A-Za-z](?:_(?:\w|\{\w+\}))? ?= ?)?\\(?:boxed|fbox)\s*\{$"
 )
+_GAP = 80  # characters between two boxes of one list
 
 
 def has_box(text: str) -> bool:
@@ -89,12 +93,14 @@ def last_box(text: str) -> str | None:
     if span is None:
         return None
     content, start, count = text[span[0] : span[1]], span[0], 1
-    while count < MAX_BOXES and "}" in (gap := text[max(0, start - 60) : start]) and (listed := _LISTED.search(gap)):
+    while count < MAX_BOXES and "}" in (gap := text[max(0, start - _GAP) : start]) and (listed := _LISTED.search(gap)):
         stop = start - len(gap) + listed.start()
         span = box_span(text[: stop + 1])
         if span is None or span[1] != stop:
             break
-        content, start, count = f"{text[span[0] : stop]}, {content}", span[0], count + 1
+        item, start, count = text[span[0] : stop], span[0], count + 1
+        if listed["blank"] is None or item != content:  # a box that is only repeated is no list
+            content = f"{item}, {content}"
     return content
 
 

@@ -30,7 +30,7 @@ def test_any_soup_of_braces_gives_a_balanced_content_or_none(text: str) -> None:
     box = last_box(text)
     if box is not None:
         bare = box.replace(r"\{", "").replace(r"\}", "")
-        assert rf"{{{box}}}" in text
+        assert all(rf"{{{item}}}" in text for item in box.split(", "))
         assert bare.count("{") == bare.count("}")
 
 
@@ -73,6 +73,12 @@ def test_fallbacks_are_off_unless_asked_for_and_keep_their_order() -> None:
         (r"The solutions are $\boxed{2}$ and $\boxed{3}$.", "2, 3"),
         (r"We get \boxed{1}, \boxed{2}, and \boxed{3}.", "1, 2, 3"),
         (r"\(\boxed{a}\) or \(\boxed{b}\)", "a, b"),
+        (r"$\boxed{2} \quad \text{and} \quad \boxed{3}$", "2, 3"),
+        (r"\[\boxed{1},\quad\boxed{2}, \ \boxed{3}\]", "1, 2, 3"),
+        (r"$\boxed{2}\textrm{, or }\boxed{3}$", "2, 3"),
+        (r"$x_1 = \boxed{2} \, \mbox{ and } \, x_{2} = \boxed{3}$", "2, 3"),
+        (r"$\boxed{1}\boxed{2} \qquad \boxed{3}$", "1, 2, 3"),
+        (r"$\boxed{5}$ $\boxed{5}$", "5"),
         (r"At first \boxed{2}. Hmm, so \boxed{3}", "3"),
         ("\\boxed{5}\n\n\\boxed{6}", "6"),
         (r"$\boxed{\frac12} = \boxed{0.5}$", "0.5"),
