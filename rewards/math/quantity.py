@@ -19,6 +19,7 @@ _CANONICAL: dict[str, str] = {name: names[0] for names in _NAMES for name in nam
 _MEASURES = frozenset(_CANONICAL.values()) - {"unit", "percent"}
 _SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"]).items()}
 _NO_UNITS = frozenset(NOTATION["no_units"].split())
+_NO_UNIT = re.compile(NOTATION["no_unit_pattern"])
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Chinese units, scales and measure words; others (倍, 分之) may change the value.
 _CHINESE = "|".join(
@@ -43,8 +44,7 @@ _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)"
     rf"(?P<unit>(?:[A-Za-zµ$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]|{_CHINESE})+)"
 )
-_MODULUS = re.compile(r"([^()]*?[^()\s]) ?(\(?) ?(?:\\b|\b)mod ?(\w+) ?\)?")
-_INTEGER = re.compile("-?[0-9]{1,100}")
+_MODULUS = re.compile(r"(-?[0-9]{1,100}) ?(\(?) ?(?:\\b|\b)mod ?(\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -87,9 +87,11 @@ def _unit_words(text: str) -> frozenset[str] | None:
                 f"{name}^{exponent.lstrip('-')}" if per and exponent != "-1" else name if per else f"{name}^{exponent}"
             ]
             continue
+        name = _canonical(word)
         if (len(word) == 1 and word.isascii() and word.isalpha() and word not in _LETTERS) or word.lower() in _NO_UNITS:
             return None
-        name = _canonical(word)
+        if name not in _SCALES and _NO_UNIT.fullmatch(name):
+            return None
         if name in ("square", "cubic"):
             power = "^2" if name == "square" else "^3"
         elif name not in _FILLER:
@@ -126,7 +128,7 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
         unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
     m = _MODULUS.fullmatch(text) if "mod" in text else None
-    if m and not m[2] and _INTEGER.fullmatch(m[1]) and m[3].isdecimal() and int(m[3]):  # `17 \bmod 5` is 2
+    if m and not m[2] and m[3].isdecimal() and int(m[3]):  # `17 \bmod 5` is 2
         return Quantity(str(int(m[1]) % int(m[3])), frozenset({f"mod {m[3]}"}))
     if m:
         return Quantity(m[1], frozenset({f"mod {m[3]}"}))
