@@ -43,8 +43,11 @@ _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
-# Factors without a sign between them: the grammar would read `2(3)` as 2 + 3.
-_FACTOR = re.compile(r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])")
+# Factors without a sign between them: the grammar would read `2(3)` as 2 + 3, and `1/2 x` as 1/(2x).
+_FACTOR = re.compile(
+    r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])"
+    rf"|(/ ?[0-9.]+) ?(?=[A-Za-z]|\\(?:pi|sqrt|frac|sin|cos|tan|ln|log|{'|'.join(GREEK)})(?![A-Za-z]))"
+)
 _TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # which the grammar would add
 _CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
@@ -83,6 +86,9 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
     for pattern, build in (
         (_FREE + r"([fgFG](?:\^(?:\{[^{}]*\}|[0-9]))?'*|[A-Za-z](?:\^\{\([0-9a-z]+\)\}|'+))" + _INSIDE,
          lambda m: _applied(m[1], m[2])),
+        (_FREE + r"(?:(\\mathbb\{[EP]\}|\\operatorname\{\w+\}|[EPVfgFG]) ?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]"
+         r"|([A-Za-z])\[([A-Za-z](?:[+-][0-9]+)?)\])",
+         lambda m: _applied(m[1] or m[3], m[2] or m[4])),
         (r"(?:\\operatorname\{lcm\}|(?<![A-Za-z\\])lcm) ?\(([0-9]+(?:, ?[0-9]+)*)\)",
          lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
@@ -123,7 +129,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         return None
     if not _COMMANDS.issuperset(_COMMAND.findall(text)):
         return None
-    expression: Any = exact(_by_grammar(_FACTOR.sub(r"\1\\cdot ", text), is_real=not should_treat_as_complex(text)))
+    expression: Any = exact(_by_grammar(_FACTOR.sub(r"\1\2\\cdot ", text), is_real=not should_treat_as_complex(text)))
     if isinstance(expression, sympy.Expr) and not expression.has(*_OPEN):
         expression = cast(Any, expression).doit()  # the grammar leaves 2^{100} as a power
     if not objects or not isinstance(expression, sympy.Basic):
