@@ -13,7 +13,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -23,7 +23,7 @@ from rewards.extract import gold_text
 from rewards.forks import lock
 from rewards.math.answer import SHOWN, Answer, BoxedReward
 from rewards.math.equivalence import equal, fast
-from rewards.math.latex import MAX_CHARS, screen
+from rewards.math.latex import MAX_CHARS, clean, screen
 from rewards.processes.pool import Answer as Reply
 from rewards.processes.pool import DeadlineError, WorkerError, shared
 
@@ -31,6 +31,7 @@ _WORKER = "rewards.math.worker"
 _LARGE_BATCH = 512  # rows
 _FRAME = 32  # pairs sent to a worker at once
 _lock = lock()  # of all caches
+_MARKS = re.compile(r"(?<!\\)[\s{}().,;:$-]")
 
 
 Pair = tuple[str, str]  # gold, answer
@@ -93,7 +94,7 @@ class MathReward(BoxedReward):
     def problem(self, row: Row) -> str:
         answer = row.get("answer")
         if isinstance(answer, str):
-            usable = gold_text(answer).casefold() not in ("", "nan")
+            usable = not _is_blank(gold_text(answer))
         else:
             usable = type(answer) is int or (isinstance(answer, float) and math.isfinite(answer))
         return "" if usable else f"the row's answer is {answer!r:.80}, not a number or a text that is not blank"
@@ -133,6 +134,12 @@ class MathReward(BoxedReward):
             while len(self._known) > self.cache:
                 self._known.popitem(last=False)
         return verdicts
+
+
+@lru_cache(maxsize=4096)
+def _is_blank(gold: str) -> bool:
+    r"""Whether a reference is nan or nothing but blanks and marks: `\text{ }`, `$nan$`, `{}`, `.`, `-`."""
+    return not re.search("[0-9]", gold) and _MARKS.sub("", clean(gold)).casefold() in ("", "nan")
 
 
 def _verdict(reply: Reply) -> Verdict:

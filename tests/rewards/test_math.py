@@ -94,8 +94,10 @@ def test_outcomes() -> None:
     assert outcome(row, r"\boxed{10^{10^{10}}}") == "scored"
     assert outcome({}, r"\boxed{5}") == "error"
     assert outcome({"answer": None}, r"\boxed{5}") == "error"
-    for nothing in ("", " ", "nan", "NaN", "so #### ", float("nan"), float("inf"), True):
-        assert outcome({"answer": nothing}, r"\boxed{}") == "error", nothing
+    blank = ("", " ", "nan", "NaN", "so #### ", "$nan$", r"\text{nan}", r"\text{ }", "$$", "~", r"\quad", "{}", ".", "-", "$-$")
+    for nothing in (*blank, float("nan"), float("inf"), True):
+        assert outcome({"answer": nothing}, rf"\boxed{{{nothing}}}") == "error", nothing
+    assert [outcome({"answer": sign}, rf"\boxed{{{sign}}}") for sign in ("<", r"\{\}", "+", r"\infty")] == ["scored"] * 4
 
 
 def test_a_box_in_the_thought_is_no_answer() -> None:
