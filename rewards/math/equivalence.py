@@ -68,6 +68,10 @@ _LABEL = re.compile(
     r"|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
+# An expression in one unknown, which is another value than the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
+_OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
+_UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
+_IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
@@ -276,6 +280,11 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand."""
+    if _IMPLIES.search(a) and not _IMPLIES.search(g):  # `2x = 10 \\Rightarrow x = 5`, but not `x = 6 \\Rightarrow x = 5`
+        *steps, last = split_top(a, _IMPLIES) or [""]
+        name, value = (_sides(last) or [""])[0], (_sides(last) or [""])[-1]
+        same = (_sides(step) for step in steps)
+        return _all([_equal(g, last, leaf), *(_equal(value, s[-1], leaf) for s in same if s and s[0] == name)])
     sides_g, sides_a = _sides(g), _sides(a)
     if not sides_g or not sides_a:
         return False
@@ -295,18 +304,23 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _sides(text: str) -> list[str]:
-    """Sides of an equation or chain of them, the text itself if it is none, nothing if a side is missing."""
+    """Sides of an equation (`5 = x` as `x = 5`) or chain of them, the text itself if it is none, nothing if a side is
+    missing."""
     sides = split_top(text, EQUALS)
+    if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
+        sides = sides[::-1]
     return [] if not sides or text.startswith("=") or text.endswith("=") else sides
 
 
 def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
-    """A chain such as `2x = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict it."""
-    if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
-        sides = sides[::-1]  # `5 = x`
+    """A chain such as `a + b = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict it.
+
+    `2x = 10` states another value.
+    """
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
     if any(
-        re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step)
+        _UNKNOWN.fullmatch(step)
+        or (re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step))
         for step in steps
     ):
         return False  # prose with numbers of its own may contradict the last side
