@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from rewards.base import Row, Score
-from rewards.extract import Fallback, gold_text, has_box
+from rewards.extract import TEXT_COMMAND, Fallback, gold_text, has_box
 from rewards.math.answer import SHOWN, Answer, BoxedReward
 from rewards.math.equivalence import equal, fast
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
@@ -31,7 +31,7 @@ class ExactReward(BoxedReward):
     details: answer, found (where it stood).
 
     case, punctuation, articles: whether capitals, punctuation, and the words a, an, the make a difference. White space
-    and Unicode's compatibility forms (NFKC) never do.
+    and Unicode's compatibility forms (NFKC) never do; signs of a value (-5, 5!, 50%, 1/2, C#) always do.
     """
 
     fallbacks: tuple[Fallback, ...] = ("whole",)
@@ -70,13 +70,24 @@ def _golds(answer: Any) -> list[str]:
     return [str(gold) for gold in golds] if usable else []
 
 
+# Punctuation that makes another value of what stands beside it: -5, 5!, C#, 50%, 1/2, 3.14, 3-5.
+_VALUE_SIGN = re.compile(
+    r"(?<!\w)-(?=[(.]?\d)|(?<=[\d)])!|(?<=\b[^\W\d])!|(?<=\w)#|(?<=\d)\s?%|(?<=[\w)])/(?=[\w(])|(?<=\d)[-.*](?=\d)"
+)
+
+
+def _kept(m: re.Match[str]) -> str:
+    """A sign as a character of private use, which is no punctuation."""
+    return f" {chr(0xE000 + ord(m[0].strip()))} "
+
+
 @lru_cache(maxsize=4096)
 def _folded(text: str, case: bool, punctuation: bool, articles: bool) -> str:
-    text = unicodedata.normalize("NFKC", text)
+    text = TEXT_COMMAND.sub(r"\1", unicodedata.normalize("NFKC", text)).replace("−", "-")
     if not case:
         text = text.casefold()
     if not punctuation:
-        kept = (" " if unicodedata.category(c).startswith("P") else c for c in text)
+        kept = (" " if unicodedata.category(c).startswith("P") else c for c in _VALUE_SIGN.sub(_kept, text))
         text = "".join(kept) if any(c.isalnum() for c in text) else text  # an answer may be a sign
     words = text.split()
     return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])
