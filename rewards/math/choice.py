@@ -6,7 +6,7 @@ Three tiers of decisions; the highest tier that occurs counts, and within it the
 1. a box (`\boxed{C}`) or a stated answer ("the answer is (C)", "Answer: C", "I choose C", "答案：C", `<answer>`);
 2. a judgement of an option ("C is correct", "the correct option for this is (C)", "only (C) remains");
 3. a last line that is an option ("C", "(C) 42") or closes with one ("therefore (C)"), a first line, a bold letter.
-Two letters at once are no correct decision. "A" before a word is an article. Rejected, conditional and merely listed
+Two letters at once are no correct decision, unless the row's answer is such a list ("BD"). "A" before a word is an article. Rejected, conditional and merely listed
 options are no decisions. The text of a choice stands for its letter where the row has `choices`. See
 `rewards.extract.parts` for completions that continue with another question.
 """
@@ -49,8 +49,13 @@ _STATED, _JUDGED = (
 _NONE = re.compile(
     r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
 )
-_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that) is(?:n['’]t| not| incorrect| wrong)")
-_CONDITION = re.compile(r"(?i)\b(?:if|whether|suppose|assum\w+|unless|why|not)\b[^.,;:!?\n]*$")  # "if the answer is A"
+_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that|they)(?: is| are|['’]re|['’]s)(?:n['’]t| not| incorrect| wrong| mistaken)")
+_CONDITION = re.compile(  # "if the answer is A", "I don't think the answer is A", "One might think the answer is A"
+    r"(?i)(?:\b(?:if|whether|suppose|assum\w+|unless|why|not|cannot|doubt|tempting|nobody)\b|\bat first(?: \w+)?,"
+    r"|n['’]t (?:\w+ )?(?:think|believe|say|conclude|know|agree|be)\b"
+    r"|\b(?:one|some|many|most|few|you|people|students|others) (?:\w+ ){0,2}?(?:think|say|guess|believe|claim|expect)s?\b)"
+    r"(?:(?!\b(?:but|so|therefore|hence)\b)[^.,;:!?\n])*$"
+)
 _REJECTION = re.compile(
     r"(?i)n['’]t\b|\b(?:not|cannot|neither|nor|or|and|never|than|unlike|wrong|incorrect|rul\w+ out)\b"
     r"|\b(?:eliminat|exclud|discard|reject)|\b(?:eq|equation|part|case|step|figure|condition|property) *$"
@@ -63,31 +68,39 @@ _SPEAKS_OF = re.compile(
 )
 _OPTION = re.compile(
     r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
-    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff]|['’(]))\s*(?P<rest>.*)",
+    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff\uac00-\ud7a3]|['’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
 _NOT_BUT = re.compile(r"(?i)not (?:option )?\(?[A-Z]\)?,? but (?:rather )?")
 _ANOTHER = re.compile(  # a list goes on
     r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?"
-    r"(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b))"
+    r"(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b|are (?:both )?(?:correct|right|true)\b))"
+)
+_JOINED = re.compile(  # "(C) 12 and (D) 13"
+    r"[^.;()\n]{0,60}?\b(?:and|or)\s+(?:\((?=[A-Z]\))|(?=[A-Z][).:]))(?P<letter>[A-Z])[).:](?!\s*(?:is|are|was|were)\b)"
 )
 _ENDED = re.compile(
-    r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\((?!\w\))"
-    r"|(?:because|since|as|for|due|which|where|with|by|based|and not)\b)"
+    r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\((?!\w\))|[\uac00-\ud7a3]"
+    r"|(?:because|since|as|for|due|which|where|with|by|based|and not|rather than|instead of|over)\b)"
 )
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
 _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| - )")
 _LABELLED = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
 _INTRODUCED = re.compile(r"^(?:(?:A|Ans\.?|Final) ?:|Ans\.|→|[-=]+>)\s*")
 _CLOSING = re.compile(
-    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
-    r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
+    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|would|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
+    r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o"
+    r"|matches|corresponds to|elimination|i\.e\.|leaves|leaving(?: only)?),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
 )
+_VALUE_FIRST = re.compile(r"[-+.\d][^()]*\s\(([A-Z])\)\.?")  # a box such as "12 (C)"
+_SPECIES = re.compile(r"[A-Z]\. (?!it|he|she|they|this|that|there)[a-z]+ (?:is|are|was|were|has|have)\b")  # "E. coli is"
+# What separates judgements: those of one line without a correction ("C is correct, and D is also correct") are a list.
+_BREAK = re.compile(r"(?i)\n|\b(?:no|not|wait|hmm|but|however|actually|rather|instead)\b|n['’]t\b")
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
 _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
 _MARKS = str.maketrans("", "", '*_`"“”$')
@@ -119,42 +132,49 @@ class ChoiceReward(AnswerReward):
         return letters
 
     def problem(self, row: Row) -> str:
-        gold = self._gold(row)
-        return gold if len(gold) > 1 else ""
+        answer, letters = row.get("answer"), self.letters
+        if not isinstance(answer, str) or not answer.strip():
+            return f"the row's answer is {answer!r}, not one of {', '.join(letters)}"
+        if row.get("choices") is not None and not 0 < len(_choices(row)) <= len(letters):
+            return f"the row's choices must be a list of 1 to {len(letters)} texts"
+        return "" if self._gold(row) else f"the row's answer {answer[:80]!r} is none of {', '.join(letters)}"
 
     def find(self, row: Row, text: str) -> Decision | None:
         return decide(text, self.letters, _choices(row))
 
     def compare(self, row: Row, answer: Answer) -> Score:
         letters, by = answer
-        details = {"answer": letters, "by": by} | ({"problem": "more than one letter"} if len(letters) > 1 else {})
-        return Score(float(letters == self._gold(row)), "scored", details)
+        given, gold = set(letters.split(", ")), set(self._gold(row))
+        details = {"answer": letters, "by": by}
+        details |= {"problem": "more than one letter"} if len(given) > len(gold) == 1 else {}
+        return Score(float(given == gold), "scored", details)
 
     def spellings(self, row: Row) -> list[str]:
         gold, choices = self._gold(row), _choices(row)
+        if len(gold) > 1:
+            return [rf"\boxed{{{gold}}}", f"The answer is {', '.join(gold)}.", f"So:\n{gold}"]
         texts = [rf"\boxed{{{choices[self.letters.index(gold)]}}}"] if choices else []
         return [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}", *texts]
 
     def _gold(self, row: Row) -> str:
-        """The row's letter, or (longer than one character) what is wrong with the row."""
-        answer, letters = row.get("answer"), self.letters
-        if not isinstance(answer, str) or not answer.strip():
-            return f"the row's answer is {answer!r}, not one of {', '.join(letters)}"
-        if row.get("choices") is not None and not 0 < len(_choices(row)) <= len(letters):
-            return f"the row's choices must be a list of 1 to {len(letters)} texts"
-        bare = re.fullmatch(r"\s*\(?([A-Za-z])\)?[.:]?\s*", answer)
-        if bare and bare[1].upper() in letters:
-            return bare[1].upper()
-        return (
-            _by_text(answer, letters, _choices(row))
-            or f"the row's answer {answer[:80]!r} is none of {', '.join(letters)}"
-        )
+        """The row's letter, or letters in their order ("BD", "B, D"); maybe with its text ("(D) Alina"). "" for none."""
+        answer, letters = row["answer"].strip(), self.letters
+        if bare := re.fullmatch(r"\(?([A-Za-z])\)?[.:]?", answer):
+            return bare[1].upper() if bare[1].upper() in letters else ""
+        if by_text := _by_text(answer, letters, _choices(row)):
+            return by_text
+        if _SEVERAL.fullmatch(answer) and set(several := re.findall("[A-Z]", answer)) <= set(letters):
+            return "".join(sorted(set(several)))
+        label = _LABELLED.fullmatch(answer)
+        return label["letter"] if label and label["letter"] in letters else ""
 
 
 def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | None:
     """The decision of a completion, None without one."""
     for part in parts(unicodedata.normalize("NFKC", text)):
         for content, by in _statements(part, letters, choices):
+            if by == "box" and (m := _VALUE_FIRST.fullmatch(_plain(content))):
+                content = m[1]
             chosen = _read(content, letters) or ("" if by == "bold" else _by_text(content, letters, choices))
             if chosen:
                 return Decision(chosen, by)
@@ -169,9 +189,12 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
     stated = _matches(plain, _STATED, "says")
     if (span := box_span(plain)) is not None:
         stated.append((span[0], last_box(plain) or "", "box"))
-    for statements in (stated, _matches(plain, _JUDGED, "judges")):
-        for _, content, by in sorted(statements, reverse=True):
-            yield content, by
+    judged = sorted(_matches(plain, _JUDGED, "judges"))
+    for _, content, by in sorted(stated, reverse=True):
+        yield content, by
+    for i, (at, content, by) in reversed(list(enumerate(judged))):
+        together = [earlier for start, earlier, _ in judged[:i] if not _BREAK.search(plain, start, at)]
+        yield ", ".join(dict.fromkeys([*together, content])), by
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     for at, by in ((-1, "line"), (0, "first line")) if lines else ():
         if content := _line(lines, at, letters, choices):
@@ -211,8 +234,10 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
         return ""
     if _BARE.fullmatch(line) or _SEVERAL.fullmatch(line) or _key(line) in map(_key, choices):
         return line
+    if at and ", " in _read(line, letters):
+        return line
     label = _LABELLED.fullmatch(line)
-    if label and not _SPEAKS_OF.match(line):
+    if label and not _SPEAKS_OF.match(line) and not _SPECIES.match(line):
         letter, text = label["letter"], _key(label["rest"])
         if text and any(_key(choice).startswith(text) for choice in choices[letters.find(letter.upper()) :][:1]):
             return letter
@@ -242,6 +267,8 @@ def _read(content: str, letters: str) -> str:
     while (another := _ANOTHER.match(rest, at)) and another["letter"].upper() in letters:
         named.append(another["letter"].upper())
         at = another.end()
+    if len(named) == 1 and (joined := _JOINED.match(rest)):
+        named += [joined["letter"]] * (joined["letter"] in letters)
     if len(set(named)) > 1:
         return ", ".join(named)
     if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):

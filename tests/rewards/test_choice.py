@@ -109,6 +109,24 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("正确的是B。", "B"), ("符合题意的是 A", "A"), ("Only option C satisfies both.", "C"), ("Choose B", "B"),
     ("Answer: d) none of these", "D"), ("Answer ==> C", "C"), ("{C}", "C"), ("Ans. B", "B"),
     ("→ B", "B"), ("=> B", "B"), ("Final: B", "B"), ("A - false\nB - true", None), ("答案：【B】", "B"),
+    # hedges, opinions of others, judgements of several options
+    ("(C) or (D)", "C, D"), ("(C) and (D) are correct.", "C, D"), (r"\boxed{\text{(C) 12 and (D) 13}}", "C, D"),
+    ("The answer is B) 12 or D) 14", "B, D"), (r"\boxed{A} \quad \text{or} \quad \boxed{D}", "A, D"),
+    ("C is correct, and D is also correct.", "C, D"), ("Statement C is correct. Statement D is correct too.", "C, D"),
+    ("A is correct? No, C is correct.", "C"), ("I don't think the answer is C.", None), ("I think the answer is C.", "C"),
+    ("We cannot conclude that the answer is C.", None), ("One might think the answer is C.", None),
+    ("Most students say the answer is C, but they are wrong.", None), ("I'd say the answer is C.", "C"),
+    ("At first glance, the answer is C, but it is B.", "B"), ("Many would pick B, but the answer is C.", "C"),
+    ("The answer is C.\n\nI don't think the answer is D.", "C"), ("A. niger is a fungus.", None),
+    # statements in more words
+    ("The answer is C rather than D.", "C"), ("The answer is C instead of D.", "C"), ("Answer – C", "C"),
+    ("[D] is correct", "D"), ("B。不是 A", "B"), ("Only C remains.", "C"), ("The most likely diagnosis is C.", "C"),
+    ("The most appropriate treatment is (C) aspirin.", "C"), ("The most common error is C.", None),
+    ("The closest value is (C) 12.", "C"), ("The answer is 12, which corresponds to C.", "C"),
+    ("The answer is 12, which does not correspond to C.", None), ("That matches option C: 12.", "C"),
+    ("By elimination, C.", "C"), ("Option C is therefore correct.", "C"), ("C is the only option that works.", "C"),
+    (r"\boxed{12\ (C)}", "C"), ("La respuesta correcta es C.", "C"), ("La respuesta es la opción C.", "C"),
+    ("A resposta correta é C", "C"), ("La risposta corretta è C", "C"), ("정답은 C입니다.", "C"), ("正解はCです。", "C"),
     ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", None), ("Die richtige Antwort ist B", "B"), ("答えは B", "B"),
 ]  # fmt: skip
 
@@ -168,6 +186,18 @@ def test_the_text_of_a_choice_stands_for_its_letter() -> None:
     for text in ("The answer is Mars. It is red.", "Mars", "Venus is too hot.\n(B) Mars", "**Answer: Mars**"):
         assert CHOICE.score(planets, text).value == 1.0, text
     assert CHOICE.score(planets, "1. Venus is hot.\n2. Mars is cold").outcome == "no_answer"
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "value"),
+    [("BD", "故选：BD。", 1), ("B, D", r"\boxed{B, D}", 1), ("B、D", "故选B、D", 1), ("BD", "The answer is D and B.", 1),
+     ("BD", "故选：ABD。", 0), ("BD", "The answer is B.", 0), ("(D) Alina", "The answer is (D).", 1),
+     ("D. Alina", "The answer is A.", 0), ("D) Alina", r"\boxed{\text{D) Alina}}", 1)],
+)  # fmt: skip
+def test_golds_may_be_several_letters_or_a_letter_with_its_text(gold: str, text: str, value: float) -> None:
+    assert CHOICE.gold_problem({"answer": gold}) == ""
+    score = CHOICE.score({"answer": gold}, text)
+    assert (score.value, score.outcome) == (value, "scored"), score
 
 
 def test_golds() -> None:
