@@ -147,7 +147,11 @@ _NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final
 )
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
 _VALUE = re.compile(r"[-+=$€£\\.0-9]")
-_NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?")
+_NUMBER = re.compile(
+    r"[-−]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|(?<!\w)\.[0-9]+)(?:[eE][-+]?[0-9]+\b)?(?:/[0-9]+)?%?"
+)
+_DISPLAY = re.compile(r"(\\\[|\$\$)[^\S\n]*\n\s*([^\n$]{1,400}?)\s*\n\s*(\\\]|\$\$)")  # on lines of its own
+_OF_WHAT = re.compile(r"The [^=\n]{1,100} (?:is|equals) (?=[-+$\\(.\d])")  # "The largest $n$ is 34"
 
 
 def sentence(text: str) -> str:
@@ -157,9 +161,10 @@ def sentence(text: str) -> str:
 
 
 def _answer_is(text: str) -> str | None:
-    for m in reversed(matches(_STATED, STATED_WORDS, TEXT_COMMAND.sub(r"\1", text))):
+    text = _DISPLAY.sub(r"\1\2\3", TEXT_COMMAND.sub(r"\1", text))
+    for m in reversed(matches(_STATED, STATED_WORDS, text)):
         if not _NO_ANSWER.match(m[1]) and (answer := sentence(m[1])):
-            return answer
+            return _OF_WHAT.sub("", answer)
     return None
 
 

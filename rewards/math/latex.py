@@ -225,6 +225,7 @@ _ANGLE = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:[0-9]|\{-?[0-9]\}))?) ?(\((?:[^()]|\([^()]*\))*\)|\{(?:[^{}]|\{[^{}]*\})*\}"
     r"|(?:\\frac\{[^{}]*\}\{[^{}]*\}|[0-9.]+)?[A-Za-z]?)(\s*degrees?)?(?![A-Za-z])"
 )
+_AND_A_HALF = re.compile(r"(?<=[0-9])\s+and a half\b")
 _DEGREES, _RADIANS = re.compile(r"\s*degrees?"), r" \\cdot \\frac{\\pi}{180}"
 
 
@@ -258,6 +259,8 @@ def clean(text: str) -> str:
     if balanced(text):
         with contextlib.suppress(RecursionError):  # nested deeper than any answer: it stays as it is
             text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
+    if "half" in text:
+        text = _AND_A_HALF.sub(r"\\frac{1}{2}", text)
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)
     text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty").replace(r"\log_e", r"\ln")).strip()

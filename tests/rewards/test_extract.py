@@ -64,6 +64,8 @@ def test_fallbacks_are_off_unless_asked_for_and_keep_their_order() -> None:
     assert find_answer(text, ("hashes",)) == ("18", "hashes")
     assert find_answer(text, ("answer_is", "hashes")) == ("19", "answer_is")
     assert find_answer("so 1,234.5 in all", ("last_number",)) == ("1,234.5", "last_number")
+    for number in (".4", "−3", "1.5e5", "-$7", "3/4", "50%"):
+        assert find_answer(f"at first 12, so {number}.", ("last_number",)) == (number, "last_number")
     assert find_answer(r"\boxed{7} #### 8", tuple(FALLBACKS)) == ("7", "box")
 
 
@@ -107,6 +109,9 @@ def test_boxes_in_one_list_are_one_answer_and_the_last_box_counts_otherwise(text
         (r"So the answer is $\frac{1}{2}$, which is less than 1.", r"$\frac{1}{2}$"),
         (r"$$\text{ANSWER: } \$460$$", r"\$460$$"),
         ("<answer>42</answer>", "42"),
+        ("The final answer is:\n\\[\n9\n\\]", r"\[9\]"),
+        ("**Final Answer**\n\n$$\nx = 9\n$$\nDone.", "$$x = 9$$"),
+        ("Final Answer: The largest $n$ is 34. I hope it is correct.", "34"),
         ("The answer is 7. I checked that the answer is correct.", "7"),
         ("Final answer: How old is Ann?\nThe answer is 7.", "7"),
         ("The answer is not 7.", None),
