@@ -14,7 +14,19 @@ from data_prep.core.rows import FIELDS
 from data_prep.core.step import Drop, Row
 from data_prep.core.validation import checked
 from data_prep.errors import DataError
-from data_prep.sources.messages import Message, Unfit, chat, completion, is_chat, refuse_media, unpacked, with_system
+from data_prep.sources.messages import (
+    Message,
+    Unfit,
+    chat,
+    completion,
+    is_blank,
+    is_chat,
+    refuse_media,
+    refuse_thought,
+    thought_of,
+    unpacked,
+    with_system,
+)
 
 Record = Mapping[str, Any]
 Convert = Callable[[Record], Row | Drop]
@@ -99,8 +111,13 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
     if absent := missing(columns, names):
         raise DataError(f"{where}: no column {', '.join(absent)}; it has: {', '.join(names)}")
 
+    used = {root(path) for given in columns.values() for path in ((given,) if isinstance(given, str) else given)}
+
     def convert(record: Record) -> Row | Drop:
         row, meta = labels(record)
+        if "rejected" in columns:
+            refuse_thought(record, used)
+        thought = thought_of(record, used) if "completion" in columns else ""
         for target, path in columns.items():
             value: Any = pick(record, path) if isinstance(path, str) else None
             if target == "references" and not isinstance(value, list):
@@ -112,8 +129,10 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
             elif target == "prompt":
                 value = unpacked(value)
                 row["prompt"] = chat(value) if is_chat(value) else _as_prompt(value)
+            elif target in ("completion", "rejected"):
+                row[target] = completion(unpacked(value), thinking, thought if target == "completion" else "")
             else:
-                row[target] = completion(unpacked(value), thinking) if target in ("completion", "rejected") else value
+                row[target] = value
         if isinstance(row.get("prompt"), list):
             row["prompt"] = after_system(record, row["prompt"])
         return finish(row, meta)
@@ -137,16 +156,11 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
     try:
         refuse_media(record)
         for name in among(record, tuple(UNHELD)):
-            if not _is_blank(pick(record, name)):
+            if not is_blank(pick(record, name)):
                 raise Unfit(UNHELD[name], f"column {name}: rows hold messages only")
         return convert(record)
     except Unfit as unfit:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
-
-
-def _is_blank(value: Any) -> bool:
-    """Whether a list or an object, as such or as JSON text, is absent or empty."""
-    return not value or (isinstance(value, str) and "".join(value.split()) in ("", "null", "[]", "{}"))
 
 
 def after_system(record: Record, prompt: list[Message]) -> list[Message]:

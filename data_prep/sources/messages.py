@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,13 @@ ROLES = {
     "system": "system", "developer": "system",
 }  # fmt: skip
 TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response")
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of a message's thought, and of its parts
+# Names of a message's or record's thought, and of its parts.
+THOUGHT = re.compile(
+    r"(complex_)?(reasoning|thinking|think|thoughts?|cot|chain_of_thought)"
+    r"(_(content|details?|blocks?|chain|parts?|process|summary|text|traces?|trajector(y|ies)))?",
+    re.IGNORECASE,
+)
+FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 MEDIA = re.compile(r"(image|video|audio)s?(_(path|url|file)s?)?")  # names of columns, and of a message's fields
 WEIGHTS = ("weight", "train", "training", "loss", "loss_weight")  # fields of a message that say whether it has loss
@@ -91,10 +97,52 @@ def _message(given: Any) -> Message:
     return message
 
 
-def thought_of(given: Mapping[str, Any]) -> str:
-    """The thought that stands in a field of its own, "" without one; a single word is a flag ("reasoning": "off")."""
-    texts = (given[name] for name in THOUGHTS if isinstance(given.get(name), str))
-    return next((text for text in texts if len(text.split()) > 1), "")
+def is_blank(value: Any) -> bool:
+    """Whether a value says nothing: null, false, an empty text (JSON text too), or a list or an object of only such."""
+    if isinstance(value, str):
+        return "".join(value.split()).lower() in ("", "null", "none", "nan", "[]", "{}")
+    if isinstance(value, Mapping | list):
+        return all(map(is_blank, value.values() if isinstance(value, Mapping) else value))
+    return value is None or value is False or value != value
+
+
+@cache
+def is_thought(name: str) -> bool:
+    """Whether a field, column or part of this name holds a thought."""
+    return THOUGHT.fullmatch(name) is not None
+
+
+def thought_of(given: Mapping[str, Any], used: Collection[str] = ()) -> str:
+    """The thought that stands in a field of its own, not in `used`; "" without one. Raises Unfit."""
+    fields = {name: value for name, value in given.items() if is_thought(name) and name not in used}
+    for value in fields.values():
+        if text := _thought(value):
+            return text
+    if name := next((name for name, value in fields.items() if isinstance(value, Mapping | list) and _says(value)), ""):
+        raise Unfit("reasoning_content", f"no text in {name}: write the thought as one text")
+    return ""
+
+
+def refuse_thought(given: Mapping[str, Any], used: Collection[str] = ()) -> None:
+    """Raise Unfit for a thought beside a pair: nothing says which answer it led to."""
+    if thought_of(given, used):
+        raise Unfit("reasoning_content", "a thought beside chosen and rejected: write it into the answer it led to")
+
+
+def _thought(value: Any) -> str:
+    """The text of a thought, or of its parts; "" of a flag ("reasoning": "off")."""
+    if isinstance(value, Mapping):
+        value = [part for name, part in value.items() if name in (*TEXTS, "content", "summary") or is_thought(name)]
+    if isinstance(value, list):
+        return "".join(map(_thought, value))
+    return value if isinstance(value, str) and _says(value) else ""
+
+
+def _says(value: Any) -> bool:
+    """Whether a value is more than flags and numbers."""
+    if isinstance(value, Mapping | list):
+        return any(map(_says, value.values() if isinstance(value, Mapping) else value))
+    return not is_blank(value) and not isinstance(value, int | float) and str(value).strip().lower() not in FLAGS
 
 
 @cache
@@ -118,8 +166,8 @@ def _parts(content: Any) -> tuple[Any, str]:
     for part in content:
         part = {"text": part} if isinstance(part, str) else part if isinstance(part, Mapping) else {}
         kind = str(part.get("type", "text"))
-        text = part.get("text", part.get(kind))
-        if kind not in (*TEXTS, *THOUGHTS) or not isinstance(text, str):
+        text = _thought(part) if is_thought(kind) else part.get("text", part.get(kind))
+        if not (kind in TEXTS or is_thought(kind)) or not isinstance(text, str):
             media = any(word in kind for word in ("image", "video", "audio"))
             raise Unfit("images, video or audio" if media else "content that is no text", f"a part of type {kind!r}")
         (texts if kind in TEXTS else thoughts).append(text)
@@ -129,21 +177,21 @@ def _parts(content: Any) -> tuple[Any, str]:
 def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
     """An answer (a text, a message, or messages that end with it) as a completion in the format `thinking`.
 
-    thought: of an answer that is a text. Raises Unfit.
+    thought: of an answer that has none of its own. Raises Unfit.
     """
     if not is_chat(value):
         return written({"content": value, "thought": thought}, thinking)
     messages = chat(value)
     if any(message["role"] == "assistant" for message in messages[:-1]):
         raise Unfit("several answers in one completion", f"of {len(messages)} messages only the last can be one")
-    return written(answer(messages), thinking)
+    return written({"thought": thought, **answer(messages)}, thinking)
 
 
 def written(message: Message, thinking: str | None) -> Any:
     """The text of one of our messages, its thought in the format `thinking`. Raises Unfit."""
     text, thought = message["content"], message.get("thought")
-    if not thought or not isinstance(text, str):
-        return text
+    if not isinstance(text, str) or "".join(str(thought or "").split()) in "".join(text.split()):
+        return text  # without a thought, or with it in the text already
     if thinking is None:
         raise Unfit("reasoning_content", "say `thinking: <format>` to keep it as the thought, e.g. think")
     from rewards.errors import RewardError

@@ -33,6 +33,7 @@ from data_prep.sources.messages import (
     chat,
     completion,
     is_chat,
+    refuse_thought,
     thought_of,
     unpacked,
     written,
@@ -82,6 +83,7 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     pair = _first(record, CHOSEN), _first(record, REJECTED)
     if None not in pair:
         prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
+        refuse_thought(record)
     elif any(record.get(name) is False for name in LABELLED):
         raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
     elif last is not None:

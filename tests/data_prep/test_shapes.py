@@ -130,6 +130,11 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         ({"messages": [ASKED, ANSWERED], "documents": [{"text": "On spiders."}]}, "documents"),
         ({"messages": [ASKED, ANSWERED], "system": ["Be brief."]}, "system prompt is not a text"),
         ({"messages": [ASKED, ANSWERED], "reasoning_content": "8 times 3"}, "reasoning_content"),
+        ({"prompt": QUESTION, "chosen": GOOD, "rejected": BAD, "reasoning_content": "8 × 3"}, "reasoning_content"),
+        (
+            {"messages": [ASKED, {**ANSWERED, "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}]},
+            "reasoning_content",
+        ),
         (
             {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
             "system message among the turns",
@@ -142,9 +147,35 @@ def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp
     assert drops == {reason: 1}
 
 
-def test_a_thought_is_kept_in_the_thinking_format(tmp_path: Path) -> None:
-    rows, _ = load(tmp_path, [{"messages": [ASKED, {**ANSWERED, "reasoning_content": "8 times 3"}]}], thinking="think")
-    assert rows[0]["completion"] == f"<think>\n8 times 3\n</think>\n\n{GOOD}"
+@pytest.mark.parametrize("thought", ["8 times 3", "八乘以三。", "Multiplying."])
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda thought: {"messages": [ASKED, {**ANSWERED, "reasoning_content": thought}]},
+        lambda thought: {"messages": [ASKED, {**ANSWERED, "reasoning_content": [{"type": "text", "text": thought}]}]},
+        lambda thought: {"messages": [ASKED, {**ANSWERED, "reasoning": {"content": thought, "effort": "high"}}]},
+        lambda thought: {"messages": [ASKED, {**ANSWERED, "reasoning_details": [{"type": "x", "text": thought}]}]},
+        lambda thought: {"messages": [ASKED, {**ANSWERED, "thinking_blocks": [{"thinking": thought}]}]},
+        lambda thought: {"prompt": QUESTION, "response": GOOD, "thought": thought, "reasoning": "off"},
+        lambda thought: {"prompt": [ASKED], "completion": [ANSWERED], "Reasoning_Trace": thought},
+    ],
+)
+def test_a_thought_is_kept_in_the_thinking_format(record: object, thought: str, tmp_path: Path) -> None:
+    given = record(thought)
+    columns = {"columns": {"prompt": "prompt", "completion": "response"}} if "response" in given else {}
+    for params in ({}, columns):
+        rows, _ = load(tmp_path, [given], thinking="think", **params)
+        assert rows[0]["completion"] == f"<think>\n{thought}\n</think>\n\n{GOOD}"
+
+
+@pytest.mark.parametrize("flag", ["off", "High", "", True, 3, None, [], {"effort": "low"}])
+def test_a_flag_and_a_thought_that_the_answer_holds_lose_nothing(flag: object, tmp_path: Path) -> None:
+    records = [
+        {"messages": [ASKED, {**ANSWERED, "reasoning": flag}], "thinking": flag},
+        {"prompt": QUESTION, "response": f"<think>8 times 3</think>\n{GOOD}", "thought": "8  times 3\n"},
+    ]
+    rows, drops = load(tmp_path, records)
+    assert (len(rows), drops) == (2, {})
 
 
 def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path) -> None:
