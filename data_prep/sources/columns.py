@@ -15,6 +15,7 @@ from data_prep.core.step import Drop, Row
 from data_prep.core.validation import checked
 from data_prep.errors import DataError
 from data_prep.sources.messages import (
+    PLACEHOLDER,
     Message,
     Unfit,
     chat,
@@ -34,16 +35,18 @@ Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) ->
 AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
 SOURCE = ("source", "data_source")
-SYSTEM = ("system", "system_prompt", "chat_template_kwargs.custom_instructions")
-# Columns that a row has no place for, with the reason of the drop.
+SYSTEM = re.compile(r"sys(tem)?(_?(prompt|message|instruction)s?)?", re.IGNORECASE)
+# Columns that a row has no place for by the reason of the drop; nothing is lost where the row has their texts anyway.
 UNHELD = {
-    "tools": "tools",
-    "functions": "tools",
-    "input.tools": "tools",
-    "chat_template_kwargs.xml_tools": "tools",
-    "chat_template_kwargs.python_tools": "tools",
-    "documents": "documents",
+    "tools": r"(\w+_)?tools?(_?(definition|description|json|list|schema|spec)s?)*|tool_calls?"
+    r"|(available_|api_)?functions?(_(calls?|definitions?|descriptions?|json|list|schemas?|specs?))*",
+    "documents": r"(\w+_)?(document|passage|context|paragraph|article)s?(_(text|list))?",
+    "choices": r"((answer|multiple)_)?(choice|option)s?(_(list|text)|_?\d|_?[a-j])?|distractors?_?\d*|endings"
+    r"|op[a-e]|(?-i:[A-J])",
+    "history": r"(\w+_)?history",
 }
+_UNHELD = {reason: re.compile(pattern, re.IGNORECASE) for reason, pattern in UNHELD.items()}
+_INSIDE = ("input", "chat_template_kwargs")  # columns that hold an object of such columns
 LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _TARGETS = frozenset(FIELDS) - {"meta", "score", "outcome"}
@@ -155,18 +158,53 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
     record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
     try:
         refuse_media(record)
-        for name in among(record, tuple(UNHELD)):
-            if not is_blank(pick(record, name)):
-                raise Unfit(UNHELD[name], f"column {name}: rows hold messages only")
-        return convert(record)
+        row = convert(record)
+        if isinstance(row, dict):
+            _refuse_lost(record, row)
+        return row
     except Unfit as unfit:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
+
+
+def _refuse_lost(record: Record, row: Row) -> None:
+    """Raise Unfit for what the record has and the row cannot hold: images in its text, or columns such as tools."""
+    for message in row.get("prompt") or ():
+        text = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
+        if isinstance(text, str) and (mark := PLACEHOLDER.search(text)):
+            raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
+    inside = (record[name] for name in _INSIDE if isinstance(record.get(name), Mapping))
+    held: str | None = None
+    for name, value in (item for columns in (record, *inside) for item in columns.items()):
+        reason = _unheld(name)
+        if reason is None or is_blank(value) or (reason != "choices" and isinstance(value, int | float)):
+            continue
+        held = held or " ".join(_leaves(row))
+        if not all(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", held) for text in _leaves(value)):
+            raise Unfit(reason, f"column {name}: rows hold messages only; `columns: {{meta.{name}: {name}}}` keeps it")
+
+
+@cache
+def _unheld(column: str) -> str | None:
+    """The reason for which a column of this name drops its row."""
+    return next((reason for reason, pattern in _UNHELD.items() if pattern.fullmatch(column)), None)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts and numbers inside a value, with single spaces."""
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item)
+    elif not is_blank(value):
+        yield " ".join(str(value).split())
 
 
 def after_system(record: Record, prompt: list[Message]) -> list[Message]:
     """The prompt after the system prompt that stands in a column of its own, beside one that it may begin with."""
     systems: list[Message] = []
-    for value in filter(None, (pick(record, name) for name in among(record, SYSTEM))):
+    values = [value for name, value in record.items() if SYSTEM.fullmatch(name)]
+    for value in (*values, pick(record, "chat_template_kwargs.custom_instructions")):
+        if is_blank(value):
+            continue
         if not isinstance(value, str) and not is_chat(value):
             raise Unfit("system prompt is not a text", f"found {type(value).__name__}")
         systems += [{"role": "system", "content": value}] if isinstance(value, str) else chat(value)

@@ -28,7 +28,15 @@ THOUGHT = re.compile(
 )
 FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
-MEDIA = re.compile(r"(image|video|audio)s?(_(path|url|file)s?)?")  # names of columns, and of a message's fields
+# What texts cannot hold, and the names of the columns, and of a message's fields, that hold it.
+MEDIA = re.compile(
+    r"(\w+_)?(image|img|picture|photo|screenshot|video|audio|attachment)s?(_?(\d+|array|base64|b64|bytes|data|file(name)?"
+    r"|list|name|path|ur[il])s?)*|media|jpe?g|png|((base64|image|key|video)_?)?frames?|pixel_values",
+    re.IGNORECASE,
+)
+# A place in a text that an image stands at; with a closing tag it is code about one.
+PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
+TOOL_CALLS = re.compile(r"(tool|function)_?calls?", re.IGNORECASE)
 WEIGHTS = ("weight", "train", "training", "loss", "loss_weight")  # fields of a message that say whether it has loss
 
 
@@ -81,7 +89,8 @@ def _message(given: Any) -> Message:
         raise Unfit("prompt is not chat messages", f"found {type(given).__name__}")
     role = given.get("role", given.get("from"))
     role = role.lower() if isinstance(role, str) else role
-    if given.get("tool_calls") or given.get("function_call") or role in TOOL_ROLES:
+    calls = any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in given.items())
+    if calls or role in TOOL_ROLES:
         raise Unfit("tool calls", "rows hold texts only")
     refuse_media(given)
     text, thought = _parts(given.get("content", given.get("value")))
@@ -153,8 +162,9 @@ def is_media(name: str) -> bool:
 
 def refuse_media(fields: Mapping[str, Any]) -> None:
     """Raise Unfit where a record or a message has images, video or audio beside its text."""
-    if name := next((name for name, value in fields.items() if value and is_media(name)), None):
-        raise Unfit("images, video or audio", f"column {name}")
+    for name, value in fields.items():  # a number counts them, or says that there are some
+        if is_media(name) and not is_blank(value) and not isinstance(value, int | float):
+            raise Unfit("images, video or audio", f"column {name}")
 
 
 def _parts(content: Any) -> tuple[Any, str]:
@@ -165,6 +175,7 @@ def _parts(content: Any) -> tuple[Any, str]:
     thoughts: list[str] = []
     for part in content:
         part = {"text": part} if isinstance(part, str) else part if isinstance(part, Mapping) else {}
+        refuse_media(part)
         kind = str(part.get("type", "text"))
         text = _thought(part) if is_thought(kind) else part.get("text", part.get(kind))
         if not (kind in TEXTS or is_thought(kind)) or not isinstance(text, str):

@@ -32,6 +32,7 @@ from data_prep.sources.messages import (
     answer,
     chat,
     completion,
+    is_blank,
     is_chat,
     refuse_thought,
     thought_of,
@@ -39,7 +40,8 @@ from data_prep.sources.messages import (
     written,
 )
 
-PROMPT = ("prompt", "question", "problem", "query", "instruction")
+PROMPT = ("prompt", "question", "problem", "query", "instruction", "input")
+BESIDE = ("query", "input", "context")  # texts that follow the prompt; `query` as LlamaFactory names it
 COMPLETION = ("completion", "response", "solution", "output")
 ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth")
 CHATS = ("messages", "conversations", "conversation", "prompt", "input", "input.messages")
@@ -73,7 +75,7 @@ def _first(record: Record, names: tuple[str, ...]) -> Any:
 def _chat_of(record: Record) -> tuple[str, Any] | None:
     """The column of a record's conversation, and that; None without one."""
     values = ((name, unpacked(pick(record, name))) for name in among(record, CHATS))
-    return next(((name, value) for name, value in values if isinstance(value, list)), None)
+    return next(((name, value) for name, value in values if isinstance(value, list) and value), None)
 
 
 def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row:
@@ -111,24 +113,32 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
         if (answered or named[0] not in ("prompt", "input")) and messages and messages[-1]["role"] == "assistant":
             return messages[:-1], messages[-1]
         return messages, None
-    name = next((name for name in PROMPT if isinstance(record.get(name), str)), None)
+    texts = [name for name in PROMPT if isinstance(record.get(name), str)]
+    name = next((name for name in texts if record[name].strip()), texts[0] if texts else None)
     if name is None:
         absent = next((name for name in (*CHATS, *PROMPT) if name in record), None)
-        if absent is None and _first(record, CHOSEN) is not None:
+        if _first(record, CHOSEN) is not None and (absent is None or record[absent] is None):
             return [], None
         if absent and record[absent] is not None:
+            if is_blank(record[absent]):
+                raise Unfit("empty prompt", f"column {absent}")
             raise Unfit("prompt is neither a text nor messages", f"found {type(record[absent]).__name__}")
         raise Unfit("null prompt" if absent else "missing prompt", f"column {absent or 'prompt'}")
     text = record[name]
-    for extra in ("input", "context") if name == "instruction" else ("context",):
-        if (given := record.get(extra)) and not isinstance(given, str):
+    for extra in BESIDE:
+        given = record.get(extra)
+        if is_blank(given) or extra == name or (extra == "query" and name != "prompt"):
+            continue
+        if not isinstance(given, str):
             raise Unfit("context that is no text", f"column {extra} is {type(given).__name__}")
-        text = f"{text}\n{given}" if given else text
-    return [*_history(record.get("history") or []), {"role": "user", "content": text}], None
+        text = text if given in text else f"{text}\n{given}"
+    return [*_history(record.get("history")), {"role": "user", "content": text}], None
 
 
 def _history(turns: Any) -> list[Message]:
-    """Alpaca's earlier turns, pairs of texts."""
+    """Alpaca's earlier turns, pairs of texts, or messages. Raises Unfit."""
+    if is_blank(turns) or is_chat(turns):
+        return [] if is_blank(turns) else chat(turns)
     pairs = isinstance(turns, list) and all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns)
     if not pairs or not all(isinstance(text, str) for turn in turns for text in turn):
         raise Unfit("history is not pairs of texts")

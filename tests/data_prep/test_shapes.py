@@ -46,6 +46,7 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         {"instruction": QUESTION, "input": "", "chosen": GOOD, "rejected": BAD},
         {"input": {"messages": [ASKED], "tools": []}, "preferred_output": [ANSWERED], "non_preferred_output": [WRONG]},
         {"instruction": QUESTION, "chosen_response": GOOD, "rejected_response": BAD},
+        {"system": "", "input": QUESTION, "chosen": GOOD, "rejected": BAD, "history": None},
         {"prompt": json.dumps([ASKED]), "chosen": json.dumps([ANSWERED]), "rejected": json.dumps([WRONG])},
     ],
     ids=[
@@ -58,6 +59,7 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         "alpaca",
         "openai",
         "argilla",
+        "argilla's orca pairs",
         "json",
     ],
 )
@@ -79,6 +81,13 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"prompt": [ASKED], "completion": [ANSWERED], "label": True},
         {"messages": [ASKED, {**ANSWERED, "weight": 1, "tool_calls": None}], "tools": None, "images": None},
         {"messages": [ASKED, ANSWERED], "tests": "assert legs(3) == 24", "references": "24", "answer": {"n": 24}},
+        {"messages": [ASKED, ANSWERED], "images": "[]", "image": {"bytes": None, "path": None}, "image_count": 0},
+        {"messages": [ASKED, {**ANSWERED, "function_call": {"name": None, "arguments": None}}], "videos": [None]},
+        {"prompt": QUESTION, "response": GOOD, "context": "three spiders", "options": "[]", "tools": "None"},
+        {"input": QUESTION, "output": GOOD, "history": "[]"},
+        {"instruction": "", "input": QUESTION, "output": GOOD},
+        {"instruction": None, "input": QUESTION, "output": GOOD},
+        {"messages": [], "prompt": QUESTION, "completion": GOOD},
     ],
 )
 def test_conversations_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
@@ -131,6 +140,28 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         ({"messages": [ASKED, ANSWERED], "system": ["Be brief."]}, "system prompt is not a text"),
         ({"messages": [ASKED, ANSWERED], "reasoning_content": "8 times 3"}, "reasoning_content"),
         ({"prompt": QUESTION, "chosen": GOOD, "rejected": BAD, "reasoning_content": "8 × 3"}, "reasoning_content"),
+        *(
+            ({"messages": [ASKED, ANSWERED], name: {"bytes": "iVBOR"}}, "images, video or audio")
+            for name in ("image_1", "decoded_image", "Img", "image_bytes", "base64_image", "picture", "media", "frames")
+        ),
+        ({"messages": [{**ASKED, "experimental_attachments": [{"url": "x"}]}, ANSWERED]}, "images, video or audio"),
+        (
+            {"messages": [{**ASKED, "content": [{"type": "text", "text": QUESTION, "image": "a.png"}]}, ANSWERED]},
+            "images, video or audio",
+        ),
+        ({"prompt": f"<image>\n{QUESTION}", "response": GOOD}, "images, video or audio"),
+        *(
+            ({"messages": [ASKED, ANSWERED], name: '[{"name": "search"}]'}, "tools")
+            for name in ("available_tools", "Tools", "tool", "tool_definitions", "function", "function_description")
+        ),
+        *(
+            ({"question": QUESTION, name: ["18", "24"], "answer": 1}, "choices")
+            for name in ("choices", "options", "answer_choices", "Options")
+        ),
+        ({"question": QUESTION, "A": "18", "B": 24, "answer": "B"}, "choices"),
+        ({"question": QUESTION, "passage": "A spider has 8 legs.", "answer": "24"}, "documents"),
+        ({"prompt": QUESTION, "document": "A spider has 8 legs.", "completion": GOOD}, "documents"),
+        ({"messages": [ASKED, ANSWERED], "history": [["Hi", "Hello."]]}, "history"),
         (
             {"messages": [ASKED, {**ANSWERED, "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}]},
             "reasoning_content",
@@ -182,6 +213,9 @@ def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path)
     record = {"instruction": "How old?", "context": "Founded in 1855.", "response": "169 years", "system": "Be exact."}
     rows, _ = load(tmp_path, [record])
     assert [message["content"] for message in rows[0]["prompt"]] == ["Be exact.", "How old?\nFounded in 1855."]
+    for name, extra in (("prompt", "query"), ("question", "input"), ("prompt", "context")):
+        rows, _ = load(tmp_path, [{name: "Translate.", extra: "Bonjour", "response": "Hello", "history": [ASKED]}])
+        assert [message["content"] for message in rows[0]["prompt"]] == [QUESTION, "Translate.\nBonjour"]
     both = {"system": "Be exact.", "messages": [{"role": "system", "content": "Be kind."}, ASKED, ANSWERED]}
     rows, _ = load(tmp_path, [both])
     assert rows[0]["prompt"][0]["content"] == "Be exact.\n\nBe kind."
@@ -191,11 +225,12 @@ def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path)
     "record",
     [
         {"system_prompt": "Be brief.", "question": QUESTION, "response": GOOD},
+        {"messages": [ASKED, ANSWERED], "System_Message": "Be brief.", "system": None},
         {"input": [ASKED], "output": GOOD, "system_prompt": "Be brief.", "reasoning": "off"},
         {"messages": [ASKED, ANSWERED], "chat_template_kwargs": {"custom_instructions": "Be brief.", "xml_tools": []}},
         {"prompt": QUESTION, "chosen": [{"role": "system", "content": "Be brief."}, ASKED, ANSWERED], "rejected": BAD},
     ],
-    ids=["openorca", "nemotron", "smoltalk2", "chosen alone has it"],
+    ids=["openorca", "system_message", "nemotron", "smoltalk2", "chosen alone has it"],
 )
 def test_a_system_prompt_is_kept_wherever_it_stands(record: dict, tmp_path: Path) -> None:
     if "chosen" in record:
@@ -214,6 +249,9 @@ def test_answers_that_go_on_for_several_turns_are_kept(names: tuple[str, ...], t
 def test_a_column_map_cuts_nothing_away_either(tmp_path: Path) -> None:
     good = {"q": QUESTION, "a": GOOD}
     bad = [{"images": ["a.png"]}, {"tools": '[{"name": "search"}]'}, {"a": [ASKED, WRONG, ASKED, ANSWERED]}]
+    kept = {"meta.passage": "passage"}
+    rows, _ = load(tmp_path, [{**good, "passage": "On spiders."}], columns={"prompt": "q", "completion": "a", **kept})
+    assert rows[0]["meta"] == {"passage": "On spiders."}
     records = [{**good, "system": "Be brief.", "tools": "[]"}, *({**good, **extra} for extra in bad)]
     rows, drops = load(tmp_path, records, columns={"prompt": "q", "completion": "a"})
     assert [[message["role"] for message in row["prompt"]] for row in rows] == [["system", "user"]]
