@@ -37,7 +37,9 @@ MEDIA = re.compile(
 # A place in a text that an image stands at; with a closing tag it is code about one.
 PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
 TOOL_CALLS = re.compile(r"(tool|function)_?calls?", re.IGNORECASE)
-WEIGHTS = ("weight", "train", "training", "loss", "loss_weight")  # fields of a message that say whether it has loss
+# Fields of a message that say whether it has loss, and those that say that it has none.
+WEIGHT = re.compile(r"(is_)?(weight|loss|learn|train(able|ed|ing)?)(_?(details?|flag|mask|on|weight))?", re.IGNORECASE)
+MASKED = re.compile(r"(is_)?(mask(ed)?|ignored?)|(mask|ignore|no|skip)_?loss|loss_masked", re.IGNORECASE)
 
 
 class Unfit(Exception):
@@ -96,14 +98,29 @@ def _message(given: Any) -> Message:
     text, thought = _parts(given.get("content", given.get("value")))
     message: Message = {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": text}
     if message["role"] == "assistant":
-        unweighted = any(given.get(name) in (0, "0") for name in WEIGHTS) or given.get("weight", 1) not in (1, None)
-        if unweighted or given.get("masked") is True:
+        if _without_loss(given):
             raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
         if thought := thought or thought_of(given):
             message["thought"] = thought
     return message
+
+
+def _without_loss(fields: Mapping[str, Any]) -> bool:
+    """Whether a message, or a part of it, is not to be trained on, or with another weight than 1."""
+    for name, value in fields.items():
+        marked = MASKED.fullmatch(name)
+        if not marked and not WEIGHT.fullmatch(name):
+            continue
+        values = value if isinstance(value, list) else [value]
+        texts = {str(item).strip().lower().removesuffix(".0") for item in values if not isinstance(item, Mapping)}
+        odd = texts - {"1", "true", "none", ""} if name.lower().endswith("weight") else texts & {"0", "false", "no"}
+        if texts & {"1", "true", "yes"} if marked else odd:
+            return True
+        if any(_without_loss(item) for item in values if isinstance(item, Mapping)):
+            return True
+    return False
 
 
 def is_blank(value: Any) -> bool:

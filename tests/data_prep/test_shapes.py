@@ -85,6 +85,7 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"messages": [ASKED, {**ANSWERED, "function_call": {"name": None, "arguments": None}}], "videos": [None]},
         {"prompt": QUESTION, "response": GOOD, "context": "three spiders", "options": "[]", "tools": "None"},
         {"input": QUESTION, "output": GOOD, "history": "[]"},
+        {"messages": [ASKED, {**ANSWERED, "weight": "1", "train": True, "mask": 0, "loss": 0.41}]},
         {"instruction": "", "input": QUESTION, "output": GOOD},
         {"instruction": None, "input": QUESTION, "output": GOOD},
         {"messages": [], "prompt": QUESTION, "completion": GOOD},
@@ -121,6 +122,19 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         ({"prompt": "p", "chosen": [ASKED, ANSWERED], "rejected": [WRONG]}, "the prompt is not what chosen answers"),
         ({"messages": []}, "empty prompt"),
         ({"messages": [ASKED, {**ANSWERED, "train": False}]}, "an answer of weight 0"),
+        *(
+            ({"messages": [ASKED, {**ANSWERED, **mark}, ASKED, ANSWERED]}, "an answer of weight 0")
+            for mark in (
+                {"weight": "0.0"},
+                {"trainable": False},
+                {"loss_mask": 0},
+                {"loss_mask": [1, 1, 0]},
+                {"mask": True},
+                {"ignore": "true"},
+                {"train": "false"},
+                {"train_detail": [{"begin_offset": 0, "end_offset": 5, "train": False}]},
+            )
+        ),
         ({"messages": [ASKED, {**ANSWERED, "content": None}]}, "null content"),
         ({"messages": [ASKED, {**ANSWERED, "content": None, "refusal": "I cannot."}]}, "refusal"),
         ({"prompt": QUESTION, "completion": BAD, "label": False}, "undesirable completion"),
