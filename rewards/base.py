@@ -24,6 +24,7 @@ from rewards.params import RewardParams, checked
 Row = Mapping[str, Any]
 Outcome = Literal["scored", "no_answer", "bad_format", "truncated", "timeout", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+DATA_FILES = (".cpp", ".h", ".j2", ".toml")  # files beside modules that decide what these give
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def finite(score: Score) -> Score:
 def code_hash() -> str:
     """SHA-256 of all code of the rewards: a reward may use any of it, and what it gives may change with it."""
     folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".cpp", ".h", ".j2", ".toml")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", *DATA_FILES)):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

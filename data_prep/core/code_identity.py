@@ -1,8 +1,8 @@
 """What code a step depends on, found by following imports, and its hash: comments and formatting do not count.
 
 A module's hash is that of its syntax tree without docstrings. The modules of a step are its own and all that these
-import, within the packages of this repository and the step's own package; files beside them that are no Python (C++
-headers, prompt templates) count by their bytes.
+import, within the packages of this repository, the step's own package and the folder that this lies in; files beside
+them that are no Python (C++ headers, prompt templates, tables) count by their bytes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from rewards.base import DATA_FILES
+
 PACKAGES = ("data_prep", "rewards")
 NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its kind names its module in `modules`
-_DATA_FILES = (".cpp", ".h", ".j2")
 _KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
 _PARSING = threading.Lock()  # threads share what is known; ast.parse in several at once can fail (CPython 3.11)
 _Parsed = tuple[str, tuple[str, ...]]  # hash of the syntax tree, names that the module imports
@@ -87,11 +88,13 @@ def imported_modules(module: str) -> list[str]:
 def _closure(modules: tuple[str, ...], known: _Known) -> Iterator[tuple[str, str]]:
     """(module, hash of its code) for all that `modules` reach."""
     packages = {*PACKAGES, *(name.partition(".")[0] for name in modules)}
+    folders = {_folder(package) for package in packages.difference(PACKAGES)} - {None}
     seen: set[str] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name in seen or name in NAMES_ONLY or name.partition(".")[0] not in packages:
+        top = name.partition(".")[0]
+        if name in seen or name in NAMES_ONLY or not (top in packages or (folders and _folder(top) in folders)):
             continue
         seen.add(name)
         path = _file(name)
@@ -152,8 +155,17 @@ def _file(module: str) -> Path | None:
 
 
 @cache
+def _folder(top: str) -> Path | None:
+    """The folder that a top-level module or package lies in; None where it is installed, or no Python."""
+    path = _file(top) if top else None
+    if path is None or path.suffix != ".py" or "site-packages" in path.parts:
+        return None
+    return path.parents[1 if path.name == "__init__.py" else 0]
+
+
+@cache
 def _data_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.iterdir() if path.suffix in _DATA_FILES))
+    return tuple(sorted(path for path in folder.iterdir() if path.suffix in DATA_FILES))
 
 
 @cache

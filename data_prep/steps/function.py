@@ -4,7 +4,7 @@
 - filter: {function: my_package.rows:is_english}
 
 The function gets the row, a dict, and the parameters as keywords. For `map` it returns the row, or None to drop it.
-Its module's code, and what that imports of its own package, counts for the step's key.
+Its module's code, and what that imports of its own package and folder, counts for the step's key.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 import steps_for_tests  # noqa: F401 - registers its steps
 
 from data_prep.core import cache, pipeline
-from data_prep.core.code_identity import code_hash, imported_modules
+from data_prep.core.code_identity import imported_modules
 from data_prep.core.registry import STEPS
 from tests.fakes.openai_server import OpenAIServer
 
@@ -71,6 +71,27 @@ def test_code_that_runs_changes_the_keys_of_the_steps_that_import_it(copy: Path)
     assert "dedup" not in changed
 
 
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        ("rewards.math.reward", "rewards/math/notation.toml"),
+        ("rewards.text", "rewards/text/stop_words.toml"),
+        ("own_rows", "own_helper.py"),  # a user's function, and what it imports from its folder
+        ("own_package.rows", "own_helper.py"),
+    ],
+)
+def test_what_decides_beside_a_module_changes_its_key(module: str, path: str, copy: Path) -> None:
+    (copy / "own_package").mkdir()
+    for name in ("own_rows.py", "own_package/__init__.py", "own_package/rows.py"):
+        (copy / name).write_text("import json\nimport own_helper\nimport pytest\n")
+    (copy / "own_helper.py").write_text("LEAST = 3\n")
+    words = [sys.executable, "-c", f"from data_prep.core.code_identity import *; print(code_hash([{module!r}]))"]
+    before = subprocess.run(words, cwd=copy, capture_output=True, check=True).stdout
+    with (copy / path).open("a") as file:
+        file.write("\nmore = 1\n")
+    assert subprocess.run(words, cwd=copy, capture_output=True, check=True).stdout != before
+
+
 def test_imports_are_followed_into_functions_and_up_to_packages() -> None:
     modules = imported_modules("data_prep.steps.label")
     assert {
@@ -87,7 +108,7 @@ def test_parsing_is_remembered(tmp_path: Path) -> None:
     first = subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout
     entries = json.loads((tmp_path / "code.json").read_bytes())
     assert len(entries) > 20
-    for text in ("{", json.dumps(dict.fromkeys(entries, ["0" * 64, []]))):  # torn; and used where it is whole
+    for text in ("{", json.dumps({name: ["0" * 64, []] for name in entries})):  # torn; and used where it is whole
         (tmp_path / "code.json").write_text(text)
         again = subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout
         assert (again == first) is (text == "{")
