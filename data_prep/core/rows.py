@@ -140,7 +140,7 @@ def decode(line: bytes) -> dict[str, Any] | Drop:
     """One line of JSON as an object, or a Drop that says why it is none."""
     line = line.strip()
     try:
-        value = _READ.decode(line.decode("utf-8"))
+        value = READ.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
     except ValueError as error:
@@ -152,9 +152,19 @@ def decode(line: bytes) -> dict[str, Any] | Drop:
     return value
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; ValueError where a key stands in it twice, since only the last value would be read."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in an object")
+    return value
+
+
 # Made once: json.loads and json.dumps make theirs anew for each call with such options.
 # NaN and Infinity, which Python's json writes, are missing values.
-_STORED, _READ = json.JSONDecoder(), json.JSONDecoder(parse_constant=lambda constant: None)
+_STORED = json.JSONDecoder()
+READ = json.JSONDecoder(parse_constant=lambda constant: None, object_pairs_hook=_object)
 _LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 

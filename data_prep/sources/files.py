@@ -11,12 +11,12 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from data_prep.core.rows import decode, lines_of
+from data_prep.core.rows import READ, decode, lines_of
 from data_prep.core.step import Drop
 from data_prep.errors import DataError, explain
 
@@ -27,11 +27,13 @@ COMPRESSED = (".gz", ".zst")
 GLOB = frozenset("*?[")
 SPLITS = {"train": "train", "test": "test", "eval": "test", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation"}  # names of splits among the words of a file's path  # fmt: skip
+BOM = b"\xef\xbb\xbf"
+QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a cell that a table program put in quotes
+_PAGE = "a web page (HTML), not data: download the file itself"
 # Beginnings of files that are something else than their names say.
 NOT_DATA = {
     b"version https://git-lfs": "a Git LFS pointer, not the data: fetch the file with `git lfs pull`",
-    b"<!doctype": "a web page (HTML), not data: download the file itself",
-    b"<html": "a web page (HTML), not data: download the file itself",
+    **dict.fromkeys((b"<!doctype", b"<html", b"<head", b"<body", b"<!--"), _PAGE),
     b"<?xml": "XML, mostly a server's error message, not data: download the file itself",
 }
 NOT_TEXT = {
@@ -102,6 +104,8 @@ def _kind(path: Path) -> str:
 
 def _opened(path: Path) -> io.BufferedReader:
     """The file's bytes, decompressed. Raises DataError for a file that is no data."""
+    with path.open("rb") as raw:
+        _refuse_foreign(raw.read(200), path, NOT_DATA)
     ending = path.suffix.lower()
     if ending == ".gz":
         file: BinaryIO = cast(BinaryIO, gzip.GzipFile(path))
@@ -112,24 +116,27 @@ def _opened(path: Path) -> io.BufferedReader:
     else:
         file = path.open("rb")
     reader = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
-    _refuse_foreign(reader.peek(200)[:200], path, {**NOT_DATA, **NOT_TEXT})
+    start = reader.peek(200)[:200]
+    _refuse_foreign(start, path, {**NOT_DATA, **NOT_TEXT})
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:
+        raise DataError(f"{path}: UTF-16 or UTF-32 text; convert it: iconv -f UTF-16 -t UTF-8")
     return reader
 
 
 def _refuse_foreign(start: bytes, path: Path, known: Mapping[bytes, str]) -> None:
     """Raise DataError for a file that begins as something else than what its name says."""
-    if what := next((what for mark, what in known.items() if start.lstrip().lower().startswith(mark)), None):
+    start = start.removeprefix(BOM).lstrip().lower()
+    if what := next((what for mark, what in known.items() if start.startswith(mark)), None):
         raise DataError(f"{path}: {what}")
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:
-        raise DataError(f"{path}: UTF-16 or UTF-32 text; convert it: iconv -f UTF-16 -t UTF-8")
 
 
 def _jsonl(path: Path) -> Records:
     with _opened(path) as file:
-        if not file.peek(200)[:200].lstrip().startswith(b"["):
+        start = file.peek(200)[:200].removeprefix(BOM).lstrip()
+        if not start.startswith(b"[") and start.partition(b"\n")[0].strip() != b"{":
             yield from _json_lines(file)
             return
-    yield from _json(path)
+    yield from _json(path)  # not lines, for all its name says
 
 
 def _json_lines(file: BinaryIO) -> Records:
@@ -160,11 +167,11 @@ def _json(path: Path) -> Records:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise DataError(f"{path}: too large to be read at once; write it as JSON lines (.jsonl)")
     with _opened(path) as file:
-        text = file.read().removeprefix(b"\xef\xbb\xbf")
+        text = file.read().removeprefix(BOM)
     if not text.strip():
         return
     try:
-        values = json.loads(text.decode())
+        values = _values(text.decode())
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
     except (ValueError, RecursionError) as error:
@@ -173,10 +180,22 @@ def _json(path: Path) -> Records:
         yield from _json_lines(io.BytesIO(text))
         return
     for index, value in enumerate(_unwrapped(values, path)):
-        if isinstance(value, dict):
+        if isinstance(value, dict | Drop):
             yield value
         else:
             yield Drop("not an object", f"item {index}", f"a JSON {type(value).__name__}", bad=True)
+
+
+def _values(text: str) -> Any:
+    """The JSON value in a text; a list of all where objects over several lines follow each other. Raises ValueError."""
+    if text.lstrip().partition("\n")[0].strip() != "{":
+        return READ.decode(text)
+    values, end = [], 0
+    while rest := text[end:].lstrip():
+        value, length = READ.raw_decode(rest)
+        values.append(value)
+        end = len(text) - len(rest) + length
+    return values if len(values) > 1 else values[0]
 
 
 def _unwrapped(values: Any, path: Path) -> list[Any]:
@@ -185,6 +204,9 @@ def _unwrapped(values: Any, path: Path) -> list[Any]:
         return values
     if not isinstance(values, dict):
         raise DataError(f"{path}: a JSON {type(values).__name__}, not a list of records")
+    if {"features", "rows"} <= values.keys() and all("row" in row for row in values["rows"]):  # the Hub's own server
+        cut = Drop("truncated by the Hub's server", detail="download the file itself", bad=True)
+        return [cut if row.get("truncated_cells") else row["row"] for row in values["rows"]]
     lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if not lists and values and all(isinstance(value, list) for value in values.values()):  # a table by its columns
         if len({len(value) for value in values.values()}) > 1:
@@ -204,14 +226,31 @@ def _csv(path: Path) -> Records:
     with io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         names = file.readline()
         delimiter = "\t" if _kind(path) == ".tsv" else max(",;\t", key=names.count)  # a table program may write `;`
-        header = next(csv.reader([names], delimiter=delimiter), [])
-        for number, record in enumerate(csv.DictReader(file, header, delimiter=delimiter), 1):
+        # Other tools write quotes in TSV as they are, so that an open one would swallow the lines after it.
+        tabs = _kind(path) == ".tsv"
+        form = {"delimiter": delimiter, "quoting": csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL, "strict": True}
+        header = [_unquoted(cell) if tabs else cell for cell in next(csv.reader([names], **form), [])]
+        _refuse_twice(header, path)
+        for number, record in enumerate(_csv_records(csv.DictReader(file, header, **form), path), 1):
             if None in record or None in record.values():
                 yield Drop("wrong number of columns", f"record {number}", bad=True)
             elif any("\udc80" <= char <= "\udcff" for text in record.values() for char in text if char > "\ud7ff"):
                 yield Drop("not UTF-8", f"record {number}", bad=True)
             else:
-                yield dict(record)
+                cells = ((name, _unquoted(text) if tabs else text) for name, text in record.items())
+                yield {name: None if text.strip().lower() == "nan" else text for name, text in cells}
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].replace('""', '"') if QUOTED.fullmatch(cell) else cell
+
+
+def _csv_records(reader: csv.DictReader[str], path: Path) -> Iterator[Record]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        where = f"{path}: a quote that is not closed, or not doubled, in the record that begins at line"
+        raise DataError(f"{where} {reader.line_num + 2}: {error}") from error
 
 
 def _parquet(path: Path) -> Records:
@@ -219,7 +258,7 @@ def _parquet(path: Path) -> Records:
 
     with _arrow_file(path, "Parquet"):
         for batch in ParquetFile(path).iter_batches(1000):  # type: ignore[no-untyped-call]  # pyarrow has no types
-            yield from batch.to_pylist()
+            yield from _plain(batch, path)
 
 
 def _arrow(path: Path) -> Records:
@@ -233,7 +272,25 @@ def _arrow(path: Path) -> Records:
         else:
             batches = iter(ipc.open_stream(path))  # type: ignore[no-untyped-call]
         for batch in batches:
-            yield from batch.to_pylist()
+            yield from _plain(batch, path)
+
+
+def _plain(batch: Any, path: Path) -> list[Record]:
+    """A batch's records, numbers of 32 bits as they were written (0.1, not 0.10000000149011612). Raises DataError."""
+    from pyarrow import float64, string, types
+
+    _refuse_twice(batch.schema.names, path)
+    for index, field in enumerate(batch.schema):
+        if types.is_float32(field.type):  # type: ignore[no-untyped-call]
+            batch = batch.set_column(index, field.name, batch.column(index).cast(string()).cast(float64()))
+    records: list[Record] = batch.to_pylist()
+    return records
+
+
+def _refuse_twice(names: Sequence[str], path: Path) -> None:
+    """Raise DataError for columns of one name, of which only the last would be read."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: several columns are named {', '.join(twice)}: rename all but one")
 
 
 @contextmanager
