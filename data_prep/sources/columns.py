@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from decimal import Decimal
 from fnmatch import filter as matching
 from functools import cache, lru_cache
 from typing import Annotated, Any, Literal
@@ -127,7 +128,7 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
                 value = list(_texts(record, (path,) if isinstance(path, str) else path)) or None
             if target.startswith("meta."):
                 meta.update({target.removeprefix("meta."): value} if value is not None else {})
-            elif value is None:
+            elif value in (None, [None]):
                 raise absent_value(target, str(path), record)
             elif target == "prompt":
                 value = unpacked(value)
@@ -155,7 +156,7 @@ def _texts(record: Record, paths: tuple[str, ...]) -> Iterator[str]:
 
 def fitting(convert: Convert, record: Record) -> Row | Drop:
     """The record converted, NaN, with which tables say that a value is missing, as null; a drop for an unfit one."""
-    record = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in record.items()}
+    record = {name: _without_nan(value) for name, value in record.items()}
     try:
         refuse_media(record)
         row = convert(record)
@@ -164,6 +165,14 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
         return row
     except Unfit as unfit:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _refuse_lost(record: Record, row: Row) -> None:
@@ -226,17 +235,19 @@ def labels(record: Record) -> tuple[Row, dict[str, Any]]:
     row["source"] = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
     # Other people's columns of these names may hold anything; ours hold what a row can.
     own = {name: record.get(name) for name in ("rejected", "references", "tests", "score", "outcome")}
-    own["tests"] = _object(own["tests"])
+    own["tests"] = decoded(own["tests"], "{")
     row.update({name: value for name, value in own.items() if isinstance(value, FIELDS[name])})
+    if not all(isinstance(reference, str) for reference in row.get("references", ())):
+        del row["references"]
     return row, meta
 
 
-def _object(tests: Any) -> Any:
-    """Tests that are an object as JSON text."""
-    if not isinstance(tests, str) or not tests.lstrip().startswith("{"):
-        return tests
+def decoded(value: Any, start: str) -> Any:
+    """What a text that begins with `start` is as JSON, None where it is none; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(start):
+        return value
     try:
-        return json.loads(tests)
+        return json.loads(value)
     except (ValueError, RecursionError):
         return None
 
@@ -246,9 +257,11 @@ def _as_prompt(value: Any) -> Any:
 
 
 def finish(row: Row, meta: dict[str, Any]) -> Row:
-    """Scalars as text, absent fields out, meta in."""
-    for field in ("id", "answer"):
-        row[field] = as_text(row.get(field))
+    """Scalars as text, absent fields out, meta in as JSON has it (dates as texts); an id that is no scalar is out."""
+    row["answer"], name = as_text(row.get("answer")), as_text(row.get("id"))
+    row["id"] = name if isinstance(name, str) else None
+    if any(not isinstance(value, str | int) for value in meta.values()):
+        meta = json.loads(json.dumps(meta, default=str), parse_constant=lambda constant: None)
     done = {field: value for field, value in row.items() if value is not None}
     return {**done, "meta": meta} if meta else done
 
@@ -259,6 +272,7 @@ def as_text(value: Any) -> Any:
         value = value[0]
     if isinstance(value, bool):
         return str(value)
+    value = float(value) if isinstance(value, Decimal) else value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, int | float):

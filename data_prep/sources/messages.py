@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from ast import literal_eval
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ Message = dict[str, Any]
 ROLES = {
     "human": "user", "user": "user", "prompter": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "ai": "assistant", "bard": "assistant", "bing": "assistant",
     "system": "system", "developer": "system",
 }  # fmt: skip
 TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response")
@@ -27,6 +29,7 @@ THOUGHT = re.compile(
     re.IGNORECASE,
 )
 FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
+WRITTEN = re.compile(r"""\s*\[?\{\s*['"](role|from)['"]\s*:\s*['"]""")  # the start of messages as a text
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 # What texts cannot hold, and the names of the columns, and of a message's fields, that hold it.
 MEDIA = re.compile(
@@ -57,14 +60,18 @@ def is_chat(value: Any) -> bool:
 
 
 def unpacked(value: Any) -> Any:
-    """Messages that are written as JSON text, as tables hold them; anything else as it is."""
+    """Messages written as text, JSON's or Python's, as tables hold them; anything else as it is. Raises Unfit."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{")):
         return value
-    try:
-        messages = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return messages if is_chat(messages) else value
+    for read in (json.loads, literal_eval):
+        try:
+            messages = read(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return messages if is_chat(messages) else value
+    if WRITTEN.match(value):
+        raise Unfit("messages that are no JSON", f"{value[:60]!r}…: write them with json.dumps")
+    return value
 
 
 def chat(value: Any) -> list[Message]:
@@ -90,7 +97,7 @@ def _message(given: Any) -> Message:
     if not isinstance(given, Mapping):
         raise Unfit("prompt is not chat messages", f"found {type(given).__name__}")
     role = given.get("role", given.get("from"))
-    role = role.lower() if isinstance(role, str) else role
+    role = role.strip().lower() if isinstance(role, str) else role
     calls = any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in given.items())
     if calls or role in TOOL_ROLES:
         raise Unfit("tool calls", "rows hold texts only")
@@ -102,6 +109,8 @@ def _message(given: Any) -> Message:
             raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
+        if not text.strip():
+            raise Unfit("empty answer", "an assistant's turn without text")
         if thought := thought or thought_of(given):
             message["thought"] = thought
     return message
@@ -208,6 +217,8 @@ def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
     thought: of an answer that has none of its own. Raises Unfit.
     """
     if not is_chat(value):
+        if isinstance(value, str) and value.isspace():
+            raise Unfit("empty answer", "only white space")
         return written({"content": value, "thought": thought}, thinking)
     messages = chat(value)
     if any(message["role"] == "assistant" for message in messages[:-1]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,13 +13,15 @@ from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import benchmarks, tasks
-from data_prep.sources.columns import AnswerFrom, Columns, final_answer, mapped, missing, pick, root
+from data_prep.sources.columns import AnswerFrom, Columns, Convert, final_answer, mapped, missing, pick, root
 from data_prep.sources.fetch import fetch, hub_files, hub_records
 from data_prep.sources.files import files_of, read_records, suffix
+from data_prep.sources.messages import is_blank
 from data_prep.sources.shapes import recognised
 from data_prep.sources.tasks import Choices, Hub, Match, Programs, Remote, Unanswered
 
 LOOK_AT = 100  # records that show the columns
+LOOK_AT_MOST = 10_000  # where the first ones do not
 Place = Path | Hub | Remote | Step
 Records = Iterator[dict[str, Any] | Drop]
 
@@ -62,8 +64,7 @@ class Origin:
             yield from self.place.apply([], ctx)
             return
         records = _records(self.place, ctx.downloads, head)
-        first, sample = look(records)
-        convert = self.conversion(sample) if sample else None
+        first, sample, convert = self.look(records)
         own = any(not missing(columns, sample) for columns in self.columns)
         for record in chain(first, records):
             if isinstance(record, Drop) or convert is None:
@@ -74,7 +75,24 @@ class Origin:
             else:
                 yield Drop("filtered out", str(record.get("id", "")))
 
-    def conversion(self, sample: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Row | Drop]:
+    def look(self, records: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any], Convert | None]:
+        """The first records, their columns with a value of each, and how they become rows, None without any record.
+
+        Where they are all of another shape, more are looked at. Raises DataError where those do not become rows either.
+        """
+        first, sample = look(records)
+        while sample:
+            try:
+                return first, sample, self.conversion(sample)
+            except DataError:
+                more, others = look(records)
+                if not others or len(first) > LOOK_AT_MOST:
+                    raise
+                first += more
+                sample = {**sample, **{name: value for name, value in others.items() if is_blank(sample.get(name))}}
+        return first, sample, None
+
+    def conversion(self, sample: Mapping[str, Any]) -> Convert:
         """How records of these columns become rows. Raises DataError for columns that are not there."""
         absent = [path for path in self.filter if root(path) not in sample and path not in sample]
         if absent:

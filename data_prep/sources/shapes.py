@@ -8,9 +8,11 @@ as texts, as messages, with and without a prompt, as LlamaFactory's ranking and 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
+from data_prep.core.rows import MAX_TEXT_BYTES
 from data_prep.core.step import Row
 from data_prep.errors import DataError
 from data_prep.sources.columns import (
@@ -20,6 +22,7 @@ from data_prep.sources.columns import (
     after_system,
     among,
     as_text,
+    decoded,
     final_answer,
     finish,
     fitting,
@@ -37,6 +40,7 @@ from data_prep.sources.messages import (
     refuse_thought,
     thought_of,
     unpacked,
+    with_system,
     written,
 )
 
@@ -57,8 +61,11 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
     thinking: the format (rewards/thinking.py) that writes a message's `reasoning_content` and content into one
     completion; without it such records are dropped.
     """
-    named = any(isinstance(sample.get(name), str) for name in PROMPT)
-    if not named and _chat_of(sample) is None and _first(sample, CHOSEN) is None:
+    try:
+        named = _chat_of(sample) or _first(sample, CHOSEN) or any(isinstance(sample.get(name), str) for name in PROMPT)
+    except Unfit:  # each record says it for itself
+        named = True
+    if not named:
         raise DataError(
             f"{where}: cannot tell the prompt among the columns {', '.join(sample) or '(none)'}; "
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
@@ -69,7 +76,8 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
 
 def _first(record: Record, names: tuple[str, ...]) -> Any:
     """The first value that is there, messages in JSON text as messages."""
-    return next((unpacked(value) for name in among(record, names) if (value := pick(record, name)) is not None), None)
+    values = (pick(record, name) for name in among(record, names))
+    return next((unpacked(value) for value in values if value not in (None, [], [None])), None)
 
 
 def _chat_of(record: Record) -> tuple[str, Any] | None:
@@ -86,22 +94,31 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     if None not in pair:
         prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
         refuse_thought(record)
-    elif any(record.get(name) is False for name in LABELLED):
-        raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
     elif last is not None:
         row["completion"] = written({"thought": thought_of(record), **last}, thinking)
     if not prompt:
         raise Unfit("empty prompt")
     row["prompt"] = after_system(record, prompt)
-    if "completion" not in row and (given := _first(record, COMPLETION)) is not None:
+    given = _first(record, COMPLETION)
+    if "completion" not in row and given is not None and (not isinstance(given, str) or given.strip()):
         row["completion"] = completion(given, thinking, thought_of(record))
+    if None in pair and "completion" in row and any(_undesirable(record.get(name)) for name in LABELLED):
+        raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
     given = _first(record, ANSWER)
-    if isinstance(given, str) and "####" in given and "completion" not in row:
-        row["completion"], given = given, final_answer({"answer": given}, "gsm8k")  # GSM8K: the solution and its number
+    if isinstance(given, str) and "####" in given:  # GSM8K: the solution and its number
+        row.setdefault("completion", given)
+        given = final_answer({"answer": given}, "gsm8k")
+    listed = decoded(given, '["')  # a list of texts as JSON
+    given = given if listed is None else listed
     if given is None and "completion" not in row and learnt is not None:
         raise absent_value("completion" if learnt in COMPLETION else "answer", learnt, record)
-    row["answer"] = given if as_text(given) is None or isinstance(as_text(given), str) else None
+    short, longest = as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
+    row["answer"] = short if isinstance(short, str) and len(short) <= longest else None  # no gold is that long
     return finish(row, meta)
+
+
+def _undesirable(label: Any) -> bool:
+    return str(label).strip().lower().removesuffix(".0") in ("false", "0", "no", "undesirable", "bad", "rejected")
 
 
 def _conversation(record: Record) -> tuple[list[Message], Message | None]:
@@ -167,11 +184,12 @@ def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list
             before = [*prompt, *before]
         elif prompt and _turns(prompt) != _turns(before):
             raise Unfit("the prompt is not what chosen answers")
-        return max(prompt, before, key=len), written(last, thinking)
+        systems = [message for message in (*prompt, *before) if message["role"] == "system"]
+        return with_system(systems, _turns(before)), written(last, thinking)
     if not isinstance(value, str):
         raise Unfit("chosen or rejected is neither a text nor messages", f"found {type(value).__name__}")
     if prompt:
-        return prompt, value
+        return prompt, completion(value, thinking)
     if value.startswith("\n\nHuman:"):  # Anthropic's HH: the whole conversation as one text
         parts = _HH_TURN.split(value)[1:]
         turns: list[Message] = [

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import date
 from pathlib import Path
 
 import making
@@ -89,6 +90,9 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"instruction": "", "input": QUESTION, "output": GOOD},
         {"instruction": None, "input": QUESTION, "output": GOOD},
         {"messages": [], "prompt": QUESTION, "completion": GOOD},
+        {"messages": str([ASKED, ANSWERED])},
+        {"conversations": [{"from": "human ", "value": QUESTION}, {"from": "AI", "value": GOOD}]},
+        {"prompt": QUESTION, "response": GOOD, "id": {"$oid": "5f"}, "references": [{"title": "x"}], "label": 1},
     ],
 )
 def test_conversations_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
@@ -107,6 +111,10 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         tmp_path, [{"question": "1,000 hens, 10 are sold. How many remain?", "answer": "1000-10=990\n#### 990"}]
     )
     assert (rows[0]["completion"], rows[0]["answer"]) == ("1000-10=990\n#### 990", "990")
+    rows, _ = load(tmp_path, [{"question": QUESTION, "answer": "3*8=24\n#### 24", "completion": GOOD}])
+    assert (rows[0]["completion"], rows[0]["answer"]) == (GOOD, "24")
+    rows, _ = load(tmp_path, [{"prompt": QUESTION, "reward_model": {"ground_truth": '["24"]'}}])
+    assert rows[0]["answer"] == "24"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +144,13 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
             )
         ),
         ({"messages": [ASKED, {**ANSWERED, "content": None}]}, "null content"),
+        ({"messages": [ASKED, {**ANSWERED, "content": " \n"}]}, "empty answer"),
+        ({"messages": [ASKED, {**ANSWERED, "content": ""}, ASKED, ANSWERED]}, "empty answer"),
+        ({"messages": "[{'role': 'user', 'content': 'Hi'}\n {'role': 'assistant'"}, "messages that are no JSON"),
+        *(
+            ({"prompt": QUESTION, "completion": BAD, "label": label}, "undesirable completion")
+            for label in (0, "undesirable", "False")
+        ),
         ({"messages": [ASKED, {**ANSWERED, "content": None, "refusal": "I cannot."}]}, "refusal"),
         ({"prompt": QUESTION, "completion": BAD, "label": False}, "undesirable completion"),
         ({"messages": [ASKED, WRONG], "kto_tag": False}, "undesirable completion"),
@@ -283,10 +298,63 @@ def test_an_answer_that_looks_like_json_is_a_text(tmp_path: Path) -> None:
     assert rows[0]["completion"] == '[{"legs": 8}]'
 
 
-def test_nan_is_a_missing_value(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text('{"problem": "1+1?", "answer": NaN}\n{"problem": "2+2?", "answer": "4"}\n')
-    spec = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), max_drop_share=1.0)
-    assert pipeline.run(spec)[0].drops == {"null answer": 1}
+@pytest.mark.parametrize(
+    ("value", "params"),
+    [
+        ({"answer": float("nan")}, {}),
+        ({"answer": [float("nan")]}, {}),
+        ({"reward_model": {"ground_truth": float("nan")}}, {}),
+        ({"s": {"a": float("nan")}}, {"columns": {"prompt": "problem", "answer": "s.a"}}),
+    ],
+)
+def test_nan_is_a_missing_value(value: dict, params: dict, tmp_path: Path) -> None:
+    good = json.loads(json.dumps(value).replace("NaN", "0.1"))
+    table = pa.Table.from_pylist([{"problem": QUESTION, **each} for each in (value, good)])
+    pq.write_table(table, tmp_path / "in.parquet")
+    (tmp_path / "in.csv").write_text("problem,answer\n1+1?,nan\n2+2?,0.1\n")
+    for path, given in (("in.parquet", params), ("in.csv", {})):
+        spec = making.spec(tmp_path, ("load", {"path": path, **given}), max_drop_share=1.0)
+        assert pipeline.run(spec)[0].drops == {"null answer": 1}
+        assert [row["answer"] for row in pipeline.read_rows(pipeline.find(spec))] == ["0.1"]
+
+
+def test_values_of_tables_are_texts_as_they_were_written(tmp_path: Path) -> None:
+    table = {"problem": [QUESTION], "answer": pa.array([0.1], pa.float32()), "level": [date(2024, 1, 1)]}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    _, rows = making.run(tmp_path, ("load", {"path": "in.parquet"}))
+    assert (rows[0]["answer"], rows[0]["meta"]) == ("0.1", {"level": "2024-01-01"})
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_a_column_that_stands_twice_is_not_overwritten(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1+1?", "completion": "2", "prompt": "2+2?"}\n' * 2)
+    (tmp_path / "a.csv").write_text("prompt,completion,completion\n1+1?,2,3\n")
+    columns = [pa.array([QUESTION]), pa.array([GOOD]), pa.array([BAD])]
+    pq.write_table(pa.Table.from_arrays(columns, ["prompt", "completion", "completion"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"2 not JSON|several columns are named completion"):
+        read(tmp_path, name)
+
+
+def test_quotes_do_not_swallow_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('prompt,completion\nq1,a1\nq2,"a2\nq3,a3\n')
+    with pytest.raises(DataError, match=r"a\.csv: a quote that is not closed.* begins at line 3"):
+        read(tmp_path, "a.csv")
+    (tmp_path / "a.tsv").write_text('prompt\tcompletion\n"Hi" she said.\t"a ""b"""\nq2\t"a2\nq3\ta3\n')
+    _, rows = making.run(tmp_path, ("load", {"path": "a.tsv"}))
+    assert [row["completion"] for row in rows] == ['a "b"', '"a2', "a3"]
+
+
+def test_the_shape_may_show_late(tmp_path: Path) -> None:
+    for other in ({"prompt": None}, {"text": "x"}):
+        rows, drops = load(tmp_path, [other] * 150 + [{"prompt": QUESTION, "completion": GOOD}])
+        assert (len(rows), sum(drops.values())) == (1, 150)
+
+
+def test_both_system_messages_of_a_pair_are_kept(tmp_path: Path) -> None:
+    one, two = ({"role": "system", "content": text} for text in ("Be brief.", "Be kind."))
+    record = {"prompt": [one, ASKED], "chosen": [two, ASKED, ANSWERED], "rejected": [two, ASKED, WRONG]}
+    rows, _ = load(tmp_path, [record])
+    assert rows[0]["prompt"][0]["content"] == "Be brief.\n\nBe kind."
 
 
 def test_references_come_from_several_columns(tmp_path: Path) -> None:
@@ -312,8 +380,13 @@ def test_files_compressed_in_folders_and_by_globs(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(f"prompt;completion\r\n{QUESTION};24\r\n")  # as table programs write it
     (tmp_path / "f.jsonl").write_text(json.dumps([{"messages": [ASKED, ANSWERED]}] * 2, indent=1))  # JSON, not lines
     (tmp_path / "g.json").write_text(json.dumps({"prompt": [QUESTION] * 2, "completion": [GOOD, BAD]}))
-    paths = ("all", "all/*.gz", "c.tsv", "d.json", "e.csv", "f.jsonl", "g.json")
-    assert [read(tmp_path, path) for path in paths] == [3, 2, 1, 3, 1, 2, 2]
+    pretty = json.dumps({"messages": [ASKED, ANSWERED]}, indent=1)
+    (tmp_path / "h.jsonl").write_text(f"{pretty}\n{pretty}\n")
+    (tmp_path / "i.jsonl").write_text(f"\ufeff[{pretty}]")
+    row = {"row_idx": 0, "row": {"messages": [ASKED, ANSWERED]}, "truncated_cells": []}
+    (tmp_path / "j.json").write_text(json.dumps({"features": [{"name": "messages"}], "rows": [row]}))
+    paths = ("all", "all/*.gz", "c.tsv", "d.json", "e.csv", "f.jsonl", "g.json", "h.jsonl", "i.jsonl", "j.json")
+    assert [read(tmp_path, path) for path in paths] == [3, 2, 1, 3, 1, 2, 2, 2, 1, 1]
 
 
 def test_a_folder_of_several_splits_is_refused(tmp_path: Path) -> None:
@@ -346,12 +419,15 @@ def test_arrow_files_and_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
         (b"PAR1\x15\x04", "a Parquet file"),
         (b'<?xml version="1.0"?><Error/>', "XML, mostly a server's error"),
         (b"<!DOCTYPE html><html></html>", "a web page"),
+        (b"\xef\xbb\xbf<!-- Sign in -->\n<head></head>", "a web page"),
     ],
 )
 def test_files_that_are_something_else_are_named(content: bytes, what: str, tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_bytes(content)
-    with pytest.raises(DataError, match=what):
-        read(tmp_path, "in.jsonl")
+    for name in ("in.jsonl", "in.jsonl.gz", "in.csv.zst"):
+        (tmp_path / name).write_bytes(content)
+        if name == "in.jsonl" or content.lower().startswith((b"version", b"<!", b"\xef\xbb\xbf<")):
+            with pytest.raises(DataError, match=what):
+                read(tmp_path, name)
 
 
 def test_the_same_ids_in_two_inputs_are_refused(tmp_path: Path) -> None:
