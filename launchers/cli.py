@@ -175,6 +175,7 @@ def check(
     scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """Validate one recipe, the first rows of its data file, and its training rows where they are made; or all."""
+    from launchers import backends
     from launchers.plan import pipelines
     from launchers.run import tokens as inspecting
 
@@ -189,7 +190,8 @@ def check(
         try:
             resolved = _resolve(recipe, settings)
             if name:
-                previews += filter(None, [pipelines.preview(resolved)])
+                export = backends.load(resolved.recipe.trainer).export(resolved.recipe)
+                previews += filter(None, [pipelines.preview(resolved, export)])
                 faults += inspecting.faults(resolved)
         except UserError as error:
             faults += error.faults

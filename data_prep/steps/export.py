@@ -70,14 +70,14 @@ class Export(Step):
         with self._writer(folder) as write:
             prompts: dict[str, bytes] = {}
             for row in rows:
-                if fault := self._fault(row, prompts):
+                if fault := self.fault(row, prompts):
                     yield fault
                 else:
                     write(row)
                     yield row
 
-    def _fault(self, row: Row, prompts: dict[str, bytes]) -> Drop | None:
-        """Why no trainer can use a row."""
+    def fault(self, row: Row, prompts: dict[str, bytes]) -> Drop | None:
+        """Why no trainer can use a row, or None; `prompts`: see verl.fault."""
         given, row_id = self.params, str(row.get("id", ""))
         needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
         if fault := lacking(row, needs):

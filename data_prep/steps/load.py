@@ -27,9 +27,10 @@ from data_prep.sources import tasks
 from data_prep.sources.columns import AnswerFrom, ColumnMap
 from data_prep.sources.fetch import Unreachable
 from data_prep.sources.files import files_of, read_records
-from data_prep.sources.origins import Origin, Place, look
+from data_prep.sources.origins import Origin, Place
 from data_prep.sources.taking import limited, unique
 from data_prep.sources.tasks import Hub, Match, PromptName, Remote, Reward, Scalar, TaskName, TaskNames, Unanswered
+from data_prep.steps.export import Export
 
 NEEDS = ("prompt",)
 FIRST = 100  # records that a preview shows
@@ -131,20 +132,23 @@ class Load(Step):
     def peek(self, base: Path) -> None:
         """Look at the first records of local files. Raises DataError where they cannot become rows."""
         for origin in self.origins(base):
-            if isinstance(origin.place, Path):
-                _, sample = look(read_records(origin.place))
-                if not sample:
-                    raise DataError(f"{origin.name} holds no records", "load")
-                origin.conversion(sample)
+            if isinstance(origin.place, Path) and origin.look(read_records(origin.place))[2] is None:
+                raise DataError(f"{origin.name} holds no records", "load")
 
-    def preview(self, base: Path) -> str:
-        """What the first records of local files become: rows with which fields, and drops by reason.
+    def preview(self, base: Path, export: Export | None = None) -> str:
+        """What the first records of local files become: rows that `export` writes, their fields, and drops by reason.
 
         Raises DataError where none becomes a row.
         """
         local = [origin for origin in self.origins(base) if isinstance(origin.place, Path)]
         ctx = Context(dir=base, base=base)
         outputs = [output for origin in local for output in islice(self._rows(origin, ctx), FIRST)]
+        if export:
+            seen: dict[str, int] = {}
+            prompts: dict[str, bytes] = {}
+            for at, row in enumerate(outputs):
+                if not isinstance(row, Drop):
+                    outputs[at] = export.fault(unique(dict(row), seen), prompts) or row
         rows = [output for output in outputs if not isinstance(output, Drop)]
         drops = Counter(output.reason for output in outputs if isinstance(output, Drop))
         dropped = f"; dropped: {counts_line(drops)}" if drops else ""

@@ -15,6 +15,7 @@ from data_prep.core import pipeline
 from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.errors import DataError
 from data_prep.sources import tasks
+from data_prep.steps.export import Export, ExportParams
 from data_prep.steps.load import Load, LoadParams
 from launchers import envs
 from launchers.errors import Fault, UserError, did_you_mean
@@ -116,14 +117,18 @@ def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
         raise UserError(Fault(_step_where(_pipeline(resolved), error.step), spec.name, str(error))) from None
 
 
-def preview(resolved: Resolved) -> str | None:
-    """What the first records of a local file of `data` become, None where `data` names a pipeline. Raises UserError."""
+def preview(resolved: Resolved, export: dict[str, Any]) -> str | None:
+    """What the first records of a local file of `data` become for the trainer, None where `data` names a pipeline.
+
+    Raises UserError.
+    """
     path = data_path(resolved)
     if path is None:
         return None
     (step, *_), _ = pipeline.parse(data_name(resolved), _pipeline(resolved).plain())
     try:
-        return f"{path}: {Load(LoadParams.model_validate(step.params)).preview(resolved.folder)}"
+        writer = Export(ExportParams.model_validate(export))
+        return f"{path}: {Load(LoadParams.model_validate(step.params)).preview(resolved.folder, writer)}"
     except DataError as error:
         raise UserError(resolved.fault("data", str(error))) from None
 

@@ -12,6 +12,7 @@ import making
 import pytest
 
 from data_prep.errors import DataError
+from data_prep.steps.export import Export, ExportParams
 from data_prep.steps.load import Load, LoadParams
 from tests.conftest import OUTER_MAKE, REPO
 
@@ -42,6 +43,25 @@ def test_a_file_of_which_nothing_becomes_a_row_is_an_error(tmp_path):
     path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("", "It is 4.")] * 3)
     with pytest.raises(DataError, match=r"none of the first 3 records becomes a row; dropped: 3 empty prompt"):
         preview(path)
+
+
+ASKED, ANSWERED = {"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "It is 4."}
+
+
+@pytest.mark.parametrize(
+    ("record", "export", "dropped"),
+    [
+        ({"prompt": "What is 2 + 2?"}, {}, "missing completion"),
+        ({"messages": [ASKED, ASKED, ANSWERED]}, {}, "roles do not alternate"),
+        ({"messages": [ASKED, ANSWERED]}, {"preference": True}, "missing rejected"),
+        ({"prompt": "Hi", "chosen": "4", "rejected": "4"}, {"preference": True}, "rejected equals completion"),
+        ({"messages": [ASKED, ANSWERED]}, {"format": "verl"}, "no gold"),
+    ],
+)
+def test_rows_that_the_trainer_cannot_use_are_counted(record, export, dropped, tmp_path):
+    path = making.write_jsonl(tmp_path / "mine.jsonl", [record] * 2)
+    with pytest.raises(DataError, match=f"none of the first 2 records becomes a row; dropped: 2 {dropped}"):
+        Load(LoadParams(path=str(path))).preview(tmp_path, Export(ExportParams(**export)))
 
 
 def test_check_of_a_recipe_says_it(tmp_path):
