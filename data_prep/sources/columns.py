@@ -156,7 +156,7 @@ def _texts(record: Record, paths: tuple[str, ...]) -> Iterator[str]:
 
 def fitting(convert: Convert, record: Record) -> Row | Drop:
     """The record converted, NaN, with which tables say that a value is missing, as null; a drop for an unfit one."""
-    record = {name: _without_nan(value) for name, value in record.items()}
+    record = {name: value if type(value) is str else _without_nan(value) for name, value in record.items()}
     try:
         refuse_media(record)
         row = convert(record)
@@ -169,9 +169,9 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
 
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: item if type(item) is str else _without_nan(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [item if type(item) is str else _without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -179,7 +179,7 @@ def _refuse_lost(record: Record, row: Row) -> None:
     """Raise Unfit for what the record has and the row cannot hold: images in its text, or columns such as tools."""
     for message in row.get("prompt") or ():
         text = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
-        if isinstance(text, str) and (mark := PLACEHOLDER.search(text)):
+        if isinstance(text, str) and "<" in text and (mark := PLACEHOLDER.search(text)):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
     inside = (record[name] for name in _INSIDE if isinstance(record.get(name), Mapping))
     held: str | None = None
@@ -207,10 +207,15 @@ def _leaves(value: Any) -> Iterator[str]:
         yield " ".join(str(value).split())
 
 
+@cache
+def _is_system(column: str) -> bool:
+    return SYSTEM.fullmatch(column) is not None
+
+
 def after_system(record: Record, prompt: list[Message]) -> list[Message]:
     """The prompt after the system prompt that stands in a column of its own, beside one that it may begin with."""
     systems: list[Message] = []
-    values = [value for name, value in record.items() if SYSTEM.fullmatch(name)]
+    values = [value for name, value in record.items() if _is_system(name)]
     for value in (*values, pick(record, "chat_template_kwargs.custom_instructions")):
         if is_blank(value):
             continue

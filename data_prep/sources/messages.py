@@ -98,22 +98,28 @@ def _message(given: Any) -> Message:
         raise Unfit("prompt is not chat messages", f"found {type(given).__name__}")
     role = given.get("role", given.get("from"))
     role = role.strip().lower() if isinstance(role, str) else role
-    calls = any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in given.items())
-    if calls or role in TOOL_ROLES:
+    beside = {name: value for name, value in given.items() if _is_notable(name)}
+    if any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in beside.items()) or role in TOOL_ROLES:
         raise Unfit("tool calls", "rows hold texts only")
-    refuse_media(given)
+    refuse_media(beside)
     text, thought = _parts(given.get("content", given.get("value")))
     message: Message = {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": text}
     if message["role"] == "assistant":
-        if _without_loss(given):
+        if _without_loss(beside):
             raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
         if not text.strip():
             raise Unfit("empty answer", "an assistant's turn without text")
-        if thought := thought or thought_of(given):
+        if thought := thought or thought_of(beside):
             message["thought"] = thought
     return message
+
+
+@cache
+def _is_notable(name: str) -> bool:
+    """Whether a message's field of this name may hold more than its text."""
+    return any(pattern.fullmatch(name) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED))
 
 
 def _without_loss(fields: Mapping[str, Any]) -> bool:
@@ -135,7 +141,8 @@ def _without_loss(fields: Mapping[str, Any]) -> bool:
 def is_blank(value: Any) -> bool:
     """Whether a value says nothing: null, false, an empty text (JSON text too), or a list or an object of only such."""
     if isinstance(value, str):
-        return "".join(value.split()).lower() in ("", "null", "none", "nan", "[]", "{}")
+        text = value.strip()
+        return len(text) < 10 and "".join(text.split()).lower() in ("", "null", "none", "nan", "[]", "{}")
     if isinstance(value, Mapping | list):
         return all(map(is_blank, value.values() if isinstance(value, Mapping) else value))
     return value is None or value is False or value != value
@@ -229,8 +236,10 @@ def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
 def written(message: Message, thinking: str | None) -> Any:
     """The text of one of our messages, its thought in the format `thinking`. Raises Unfit."""
     text, thought = message["content"], message.get("thought")
-    if not isinstance(text, str) or "".join(str(thought or "").split()) in "".join(text.split()):
-        return text  # without a thought, or with it in the text already
+    if not thought or not isinstance(text, str):
+        return text
+    if "".join(thought.split()) in "".join(text.split()):  # it is there already
+        return text
     if thinking is None:
         raise Unfit("reasoning_content", "say `thinking: <format>` to keep it as the thought, e.g. think")
     from rewards.errors import RewardError

@@ -102,7 +102,7 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     given = _first(record, COMPLETION)
     if "completion" not in row and given is not None and (not isinstance(given, str) or given.strip()):
         row["completion"] = completion(given, thinking, thought_of(record))
-    if None in pair and "completion" in row and any(_undesirable(record.get(name)) for name in LABELLED):
+    if None in pair and "completion" in row and any(_undesirable(record[name]) for name in LABELLED if name in record):
         raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
     given = _first(record, ANSWER)
     if isinstance(given, str) and "####" in given:  # GSM8K: the solution and its number
