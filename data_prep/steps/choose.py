@@ -5,13 +5,14 @@
 
 The original's (training/create_training_data.py): easy takes the n highest scores, hard the n lowest, medium the n in
 the middle, each sorted with the highest first and ties in the pool's order; random draws with numpy's legacy
-generator; without n, or with more than there are, all are taken. guarded leaves out rows whose answer is empty or
-truncated or could not be scored and whose references are tiny, and then takes the same share of each stratum, by
+generator; without n, or with more than there are, all are taken. Rows whose score is missing (outcome error or timeout)
+are dropped. guarded leaves out rows whose answer is empty or truncated or got no value and whose references are tiny, and then takes the same share of each stratum, by
 source and by the shortest reference's length; `band` narrows each stratum to a range of its quantiles first.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -22,6 +23,7 @@ from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.inference import prompts
 from data_prep.sources.tasks import PromptName
 from data_prep.steps.references import without_sample
+from data_prep.steps.score import FAULTY
 from data_prep.steps.select import Range, number_of
 from rewards.text.tokenise import tokens_13a
 
@@ -75,11 +77,12 @@ class Choose(Step):
         strata: list[tuple[str, int]] = []
         for at, row in enumerate(rows):
             shortest = _shortest(row) if given.guarded else 0
-            if "score" not in row and (given.mode != "random" or given.guarded):
+            known = _score(row)
+            if known is None and (given.mode != "random" or given.guarded):
                 refused[at] = "missing score"
             elif given.guarded and (reason := self._unfit(row, shortest)):
                 refused[at] = reason
-            scores.append(float(row.get("score", 0.0)))
+            scores.append(known or 0.0)
             strata.append(_stratum(row, shortest) if given.guarded else ("", 0))
         fit = [at for at in range(len(rows)) if at not in refused]
         chosen = self._by_stratum(fit, scores, strata) if given.guarded else self._plain(fit, scores)
@@ -142,6 +145,13 @@ class Choose(Step):
         spare = len(ranked) - count
         start = {"hard": 0, "medium": spare // 2, "easy": spare}[self.params.mode]
         return ranked[start : start + count]
+
+
+def _score(row: Row) -> float | None:
+    """None where it could not be computed: what stands in its place then says nothing about the answer."""
+    score = row.get("score")
+    known = isinstance(score, int | float) and math.isfinite(score) and row.get("outcome") not in FAULTY
+    return float(score) if known else None
 
 
 def _shortest(row: Row) -> int:

@@ -85,6 +85,17 @@ def test_selection_is_the_originals(mode, n):
     assert chosen(scored(SCORES), mode=mode, n=n) == BY_HAND[mode, n]
 
 
+@pytest.mark.parametrize("mode", ["easy", "hard", "medium"])
+@pytest.mark.parametrize("fault", [{"outcome": "error"}, {"outcome": "timeout"}, {"score": None}, {"score": float("nan")}])
+def test_a_failed_score_is_a_missing_one(mode, fault):
+    """A reward model's values are negative: the 0.0 of a failed request would be the highest."""
+    rows = [*scored([-17.5, -9.0]), {**scored([0.0] * 3)[2], **fault}]
+    outputs = list(Choose(ChooseParams(mode=mode, n=3)).apply(rows, Context(Path(), Path())))
+    assert [row["id"] for row in outputs if not isinstance(row, Drop)] == ["q1", "q0"]
+    (drop,) = [output for output in outputs if isinstance(output, Drop)]
+    assert (drop.reason, drop.bad) == ("missing score", True)
+
+
 def test_random_draws_as_numpy_does():
     np.random.seed(42)
     drawn = np.random.choice(7, 3, replace=False)
@@ -103,7 +114,7 @@ def test_the_guarded_choice_leaves_out_what_says_nothing_and_keeps_the_sources_s
     kept = [row["id"] for row in outputs if not isinstance(row, Drop)]
     assert kept == ["q8", "q7", "q6", "q4"]  # of 2 and 6 rows, 1 and 3
     reasons = {drop.reason for drop in outputs if isinstance(drop, Drop)}
-    assert reasons == {"empty answer", "outcome error", "tiny reference", "truncated answer", "not chosen"}
+    assert reasons == {"empty answer", "missing score", "tiny reference", "truncated answer", "not chosen"}
     assert chosen(rows, mode="hard", n=2, guarded=True, band=(0.5, 1.0)) == ["q9", "q5"]
 
 
