@@ -34,6 +34,7 @@ from rewards.errors import RewardError
 
 Scores = list[tuple[float, float] | None]  # of each pair; None where one could not be scored
 MOST_REFERENCES = 5
+FLOOR = -40.0  # a reward model's value of a blank response: below any of its values of a text
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def measure(
     made = {name: score() for name, score in asked.items()}
     for model, url in reward_models:
         name = model.rsplit("/", 1)[-1]
-        made[name] = scored(pairs, "model", {"url": url, "model": model, "thinking": "none"}, 1, workers)
+        params = {"url": url, "model": model, "thinking": "none", "floor": FLOOR}
+        made[name] = scored(pairs, "model", params, 1, workers)
         made[f"bleu + {name}"] = zsum([made["bleu, 1 reference"], made[name]])
     return {name: agreement(pairs, scores) for name, scores in made.items()} | unmeasured
 

@@ -19,6 +19,8 @@ from data_prep.errors import DataError
 from data_prep.families.bleuberi import build
 from data_prep.families.bleuberi.__main__ import main
 from data_prep.steps.choose import Choose, ChooseParams, length_label
+from launchers.recipe import compose
+from tests.fakes.reward_server import RewardServer
 
 REPO = Path(__file__).resolve().parents[2]
 QUESTIONS = (
@@ -221,6 +223,30 @@ def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
     _, found = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("add_reference", {}), ("references_sft", {}))
     assert [(row["id"], row["completion"]) for row in found] == [("p0_0", "first"), ("p0_1", GOLD[0])]
     assert json.dumps(found[0]["meta"]) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "said"),
+    [
+        (lambda text: -17.5, "rm", "--reward_model_url: bad answers score above good ones in 4 of 4 pairs"),
+        (len, "another", "does not serve 'another'"),
+    ],
+)
+def test_the_reward_models_server_is_checked_before_anything_is_generated(tmp_path, capsys, value, model, said):
+    with RewardServer(value=value) as server:
+        words = ["--hf_dataset_path", str(pool(tmp_path)), "--cache", str(tmp_path / "cache"), "--model", "no/such"]
+        served = ["--metric", "rm", "--reward_model", model, "--reward_model_url", server.url]
+        assert main(["grpo", *words, *served]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_blank_answer_is_below_any_value_of_a_reward_model():
+    """The original gives it 0.0, a good value among Skywork's."""
+    request = build.Request(metric="rm", model="m/x", reward_model_url="http://x", hf_dataset_path="o/d")
+    (step,) = (step for step in request.spec().steps if step.name == "scores")
+    recipe = compose.resolve("bleuberi/grpo_rm").recipe.reward
+    assert step.params["params"]["floor"] == recipe.params["floor"] == -40
 
 
 def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):

@@ -127,4 +127,5 @@ class RewardServer:
         values = [self._value(text) for text in texts_of(body)]
         name = "probs" if path == "/classify" else "data"
         data = [{"index": i, name: [value]} for i, value in enumerate(values)]
-        return json.dumps({"object": "list", "model": "rm", "data": data[::-1]}).encode()  # order is by index
+        usage = {"prompt_tokens": 1}  # the order of data is by index
+        return json.dumps({"object": "list", "model": "rm", "data": data[::-1], "usage": usage}).encode()

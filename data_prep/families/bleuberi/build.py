@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
+import rewards
 from data_prep.core import pipeline
 from data_prep.core.commands import CACHE, CPUS, Cache, Options
 from data_prep.core.engine import Progress
@@ -25,8 +26,10 @@ from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import counts_line, read_manifest
 from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.errors import DataError
+from data_prep.evaluation.agreement import FLOOR
 from data_prep.families.bleuberi.pool import messages_of
 from data_prep.inference.apart import environment, run_apart
+from data_prep.inference.vllm import reward_check
 from data_prep.steps.choose import length_label
 
 SHORT = {
@@ -35,7 +38,7 @@ SHORT = {
 }  # fmt: skip
 METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "bleu": ("bleu", {"variant": "nmt"}), "rouge": ("rouge_l", {}), "bleu_rouge_f1": ("bleu_rouge_f1", {}),
-    "rm": ("model", {}), "bertscore": ("bertscore", {}),
+    "rm": ("model", {"thinking": "none", "floor": FLOOR}), "bertscore": ("bertscore", {}),
 }  # fmt: skip
 ANSWERED = "needed unless selection_mode is random"
 MADE = "made.json"  # in a data set: a hash of its rows
@@ -100,7 +103,7 @@ class Request(Options):
             steps.append(StepSpec(name="answers", kind="generate", params=answers, inputs=("pool",)))
             reward, params = METRICS[self.metric]
             if self.metric == "rm":
-                params = {"url": self.reward_model_url, "model": self.reward_model, "thinking": "none"}
+                params = {**params, "url": self.reward_model_url, "model": self.reward_model}
             score = {"reward": reward, "params": params, "workers": self.workers}
             steps.append(StepSpec(name="scores", kind="score", params=score, inputs=("answers",)))
         elif self.num_examples is None:
@@ -130,7 +133,10 @@ def _basename(path: str) -> str:
 def grpo(request: Request, progress: Progress) -> str:
     """Run what is left of the pipeline and save its rows. Raises DataError."""
     spec, column = request.spec(), request.column
-    for step, plan in zip(spec.steps, pipeline.plan(spec), strict=True):
+    steps = list(zip(spec.steps, pipeline.plan(spec), strict=True))
+    if any(step.name == "scores" and plan.state != "done" for step, plan in steps):
+        _check_server(request)  # before hours of answers
+    for step, plan in steps:
         if plan.env == "core" or plan.state == "done":
             pipeline.run(spec, [step.name], progress)
         else:
@@ -149,6 +155,19 @@ def grpo(request: Request, progress: Progress) -> str:
     output = request.output_dir / "data_grpo" / request.name(chosen.rows_out)
     save(output, records, lambda: _card(request, spec, folders), value_hash([chosen.sha256, column]))
     return str(output)
+
+
+def _check_server(request: Request) -> None:
+    """Raises RewardError or DataError unless metric rm's server serves the model and prefers good answers to bad."""
+    if request.metric == "rm" and request.reward_model_url:
+        url = request.reward_model_url
+        rewards.load("model", url=url, model=request.reward_model).check_ready()
+        try:
+            why = reward_check.problem(reward_check.served(url), [])
+        except reward_check.Refused as refused:
+            why = str(refused)
+        if why:
+            raise DataError(f"--reward_model_url: {why}")
 
 
 class SftRequest(Options):
