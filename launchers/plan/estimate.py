@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from launchers.backends.base import Backend
+from launchers.backends.shared import leaves
 from launchers.machines.hardware import Hardware
 from launchers.plan.plan import Plan
 from launchers.recipe import models
@@ -100,8 +101,9 @@ def estimate(plan: Plan) -> Estimate | None:
     train = recipe.train
     sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
     engine = 0.0
-    if recipe.rollout:
-        sharding = "full_shard"
+    if recipe.rollout:  # FSDP2; verl's param_offload and optimizer_offload end while it trains, which is the peak
+        offload = dict(leaves(recipe.native)).get("actor_rollout_ref.actor.fsdp_config.offload_policy")
+        sharding = "full_shard, offload" if offload else "full_shard"
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
     held = _state_bytes(sharding, machines.world)
     if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
