@@ -222,5 +222,7 @@ def _disk_needed(made: Plan) -> float:
     sizes = estimate.model_sizes(made.resolved.recipe.model)
     train = made.resolved.recipe.train
     kept = train.keep_checkpoints + 1 if train.save_every else 0  # one more while the oldest is still there
+    if train.save_every and (steps := made.steps()):
+        kept = min(kept, steps // train.save_every + 1)  # the last step is saved, too
     trained = 0.02 if train.lora else 1.0  # share of the weights that a checkpoint of adapters holds, generously
     return len(made.jobs) * (sizes.params if sizes else 0) * (16 * kept * trained + 4) + LITTLE
