@@ -3,14 +3,14 @@
     python -m rewards score --reward keywords --input rows.jsonl --output scored.jsonl
 
 After the content reward of RLVRR (arXiv 2601.18533), without its language model: a key phrase is a run of up to
-`phrase` words that are no stop words, each run once, in the order of the reference; the value is the longest common
+`phrase` words that are no stop words, each run once, in the order of the reference (where the references have stop
+words alone, such as "Yes." or "It can be either.", all words count); the value is the longest common
 subsequence with the completion's phrases over their number, the best of the references. Recall alone grows with the
 length of a completion; `measure: f1` charges words of the completion that are in no phrase of the reference.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
 from rewards.text.base import ReferenceReward, References
+from rewards.text.tokenise import TOKEN, WORD
 
 STOP_WORDS = frozenset(tomllib.loads(Path(__file__).with_name("stop_words.toml").read_text())["words"].split())
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a kana or an ideograph is a word; no space ends it
 _BREAK = ""  # ends a phrase, as punctuation between words does
-_TEXT = re.compile(rf"{_WORD.pattern}|[^\w\s]")
 
 
 class Keys(NamedTuple):
-    """Phrases of one reference in order, and the same by their first words."""
+    """Phrases of one reference in order, the same by their first words, and the words that are in none."""
 
     phrases: tuple[tuple[str, ...], ...]
     by_first: dict[str, list[int]]
+    stop: frozenset[str]
 
 
 class Keywords(ReferenceReward):
@@ -47,19 +47,24 @@ class Keywords(ReferenceReward):
     measure: Literal["recall", "f1"] = "recall"
 
     def table(self, references: References) -> list[Keys] | None:
-        return [keys for keys in map(self._keys, references) if keys.phrases] or None
+        for stop in (STOP_WORDS, frozenset[str]()):
+            if made := [keys for reference in references if (keys := self._keys(reference, stop)).phrases]:
+                return made
+        return [] if any(map(str.strip, references)) else None
 
-    def _keys(self, reference: str) -> Keys:
-        phrases = tuple(dict.fromkeys(phrases_of(words(reference), self.phrase)))
+    def _keys(self, reference: str, stop: frozenset[str]) -> Keys:
+        phrases = tuple(dict.fromkeys(phrases_of(words(reference), self.phrase, stop)))
         by_first: dict[str, list[int]] = {}
         for place, phrase in enumerate(phrases):
             by_first.setdefault(phrase[0], []).append(place)
-        return Keys(phrases, by_first)
+        return Keys(phrases, by_first, stop)
 
     def against(self, table: list[Keys], text: str) -> Score:
         text_words = words(text)
         if not any(text_words):
             return Score(0.0, "no_answer", {"problem": "the text has no word"})
+        if not table:
+            return Score(0.0, "scored", {"problem": "no reference has a word"})
         return max((self._score(keys, text_words) for keys in table), key=lambda score: score.value)
 
     def _score(self, keys: Keys, text: list[str]) -> Score:
@@ -75,22 +80,24 @@ class Keywords(ReferenceReward):
         if self.measure == "recall" or not matched:
             return Score(recall, "scored", details)
         covered = sum(len(keys.phrases[place]) for place in set(places))
-        precision = min(1.0, covered / sum(word not in STOP_WORDS and word != _BREAK for word in text))
+        precision = min(1.0, covered / sum(word not in keys.stop and word != _BREAK for word in text))
         return Score(2 * precision * recall / (precision + recall), "scored", details)
 
 
 def words(text: str) -> list[str]:
     """Lower-cased words, with a break for each mark of punctuation."""
-    return [token if _WORD.fullmatch(token) else _BREAK for token in _TEXT.findall(text.lower())]
+    return [token if WORD.fullmatch(token) else _BREAK for token in TOKEN.findall(text.lower())]
 
 
-def phrases_of(text: Sequence[str], longest: int) -> Iterator[tuple[str, ...]]:
+def phrases_of(
+    text: Sequence[str], longest: int, stop: frozenset[str] = STOP_WORDS
+) -> Iterator[tuple[str, ...]]:
     """Runs of words that are no stop words, cut into pieces of at most `longest`."""
     run: list[str] = []
     for word in (*text, _BREAK):
-        if word == _BREAK or word in STOP_WORDS or len(run) == longest:
+        if word == _BREAK or word in stop or len(run) == longest:
             if run:
                 yield tuple(run)
             run = []
-        if word != _BREAK and word not in STOP_WORDS:
+        if word != _BREAK and word not in stop:
             run.append(word)

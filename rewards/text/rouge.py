@@ -4,12 +4,13 @@ harmonic mean of `bleu` and `rouge_l`.
     python -m rewards score --reward rouge_l --input rows.jsonl --output scored.jsonl
 
 ROUGE-L is the largest rougeL F-measure over the references of rouge-score (use_stemmer=False), which is what
-evaluate's rouge gives for one sample. Both are rewards of BLEUBERI (training/dataset.py).
+evaluate's rouge gives for one sample. Its tokens are runs of a-z and 0-9; where no reference has any ("你好，世界。"), it
+would give 0 to every text, and words and marks of any script are compared instead. Both are rewards of BLEUBERI (training/dataset.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from rapidfuzz.distance import LCSseq
 from rewards.base import Score
 from rewards.text.base import ReferenceReward, References
 from rewards.text.bleu import Bleu
-from rewards.text.tokenise import rouge_tokens
+from rewards.text.tokenise import rouge_tokens, tokens_of_any_script
 
 _CHARACTERS = 0x110000
 
@@ -26,6 +27,7 @@ _CHARACTERS = 0x110000
 class Encoded(NamedTuple):
     """References with each token encoded as one character: LCSseq is fastest on str, and exact."""
 
+    tokens: Callable[[str], list[str]]
     letters: dict[str, str]
     references: tuple[str, ...]
 
@@ -37,15 +39,16 @@ class RougeL(ReferenceReward):
     A text without tokens has value 0, outcome "no_answer"; a reference without tokens gives 0."""
 
     def table(self, references: References) -> Encoded | None:
-        tokens = [rouge_tokens(reference) for reference in references]
+        tokens_of = rouge_tokens if any(map(rouge_tokens, references)) else tokens_of_any_script
+        tokens = [tokens_of(reference) for reference in references]
         words = dict.fromkeys(word for reference in tokens for word in reference)
         if not words or len(words) > _CHARACTERS:
             return None
         letters = dict(zip(words, map(chr, range(len(words))), strict=True))
-        return Encoded(letters, tuple("".join(map(letters.__getitem__, reference)) for reference in tokens))
+        return Encoded(tokens_of, letters, tuple("".join(map(letters.__getitem__, reference)) for reference in tokens))
 
     def against(self, table: Encoded, text: str) -> Score:
-        tokens = rouge_tokens(text)
+        tokens = table.tokens(text)
         if not tokens:
             return Score(0.0, "no_answer", {"problem": "the text has no token, ROUGE-L is not defined"})
         known = "".join(map(table.letters.get, tokens, repeat("")))  # the others are in no common subsequence
@@ -69,15 +72,13 @@ class BleuRougeF1(Bleu):
     Details: those of both under `bleu` and `rouge_l`, with their values."""
 
     def table(self, references: References) -> Any:
-        """BLEU's, and ROUGE's or None: references of other scripts have no ROUGE token."""
-        bleu = super().table(references)
-        return None if bleu is None else (bleu, _ROUGE.table(references))
+        """BLEU's and ROUGE's."""
+        bleu, rouge = super().table(references), _ROUGE.table(references)
+        return None if bleu is None or rouge is None else (bleu, rouge)
 
     def compare(self, table: Any, texts: Sequence[str]) -> list[Score]:
         bleu, rouge = table
-        without = Score(0.0, "scored", {"problem": "no reference has a token of a-z or 0-9"})
-        of_rouge = [without] * len(texts) if rouge is None else _ROUGE.compare(rouge, texts)
-        return list(map(_mean, super().compare(bleu, texts), of_rouge))
+        return list(map(_mean, super().compare(bleu, texts), _ROUGE.compare(rouge, texts)))
 
 
 def _mean(bleu: Score, rouge: Score) -> Score:

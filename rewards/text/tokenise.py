@@ -9,6 +9,8 @@ _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # i
 # the literal mark comes before the look-behind, so that the scan runs at the speed of a search for one character
 _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a kana or an ideograph is a word; no space ends it
+TOKEN = re.compile(rf"{WORD.pattern}|[^\w\s]")  # a word or a mark, in any script
 _ROUGE_BYTES = bytes(byte if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for byte in range(256))
 
 
@@ -63,3 +65,8 @@ def rouge_tokens(text: str) -> list[str]:
     """Tokens of rouge-score without stemming: runs of a-z and 0-9 in the lower-cased text."""
     ascii_only = text.lower().encode("ascii", "replace")  # "?" for the others, which is no letter either
     return ascii_only.translate(_ROUGE_BYTES).decode("ascii").split()
+
+
+def tokens_of_any_script(text: str) -> list[str]:
+    """Lower-cased words and marks; a kana or an ideograph is a word."""
+    return TOKEN.findall(text.lower())

@@ -47,7 +47,7 @@ def test_a_text_equals_itself(text: str) -> None:
 
 
 def test_references_and_texts_without_tokens() -> None:
-    assert ROUGE.score({"references": ["!", ""]}, "a").outcome == "error"
+    assert ROUGE.score({"references": [" ", ""]}, "a").outcome == "error"
     score = ROUGE.score({"references": ["!", "a"]}, "a")
     assert (score.value, score.details["best"]) == (1, 1)
     assert ROUGE.score({"references": ["a"]}, "…").outcome == "no_answer"
@@ -68,6 +68,4 @@ def test_harmonic_mean_of_bleu_and_rouge() -> None:
     assert (score.details["bleu"]["value"], score.details["rouge_l"]["value"]) == (bleu, rouge)
     strict = rewards.load("bleu_rouge_f1", variant="sacrebleu")
     assert strict.score({"references": ["a b"]}, "c d").value == 0
-    other_script = BOTH.score({"references": ["中文"]}, "中文")
-    assert (other_script.value, other_script.details["bleu"]["value"]) == (0, 1)
     assert BOTH.score(row, "").outcome == "no_answer"

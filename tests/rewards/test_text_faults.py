@@ -21,10 +21,26 @@ def test_a_text_that_is_its_reference_scores_1_in_any_script(text: str, variant:
     assert (score.value, score.outcome) == (pytest.approx(1.0), "scored")
 
 
-def test_rouge_knows_latin_words_only_and_never_scores_another_script_0() -> None:
-    """evaluate #256, #465: rouge-score's tokens are a-z and 0-9. Without any, nothing can be compared: an error."""
-    score = rewards.load("rouge_l").score({"references": [ALIKE["Hindi (evaluate #256)"]]}, "ठीक है")
-    assert score.outcome == "error"
+@pytest.mark.parametrize("name", ["rouge_l", "bleu_rouge_f1", "keywords"])
+@pytest.mark.parametrize("text", [*ALIKE.values(), "Yes", "No", "A", "Both", "It can be either.", "не знаю", "你好，世界。"])
+def test_every_reference_with_a_word_is_compared(name: str, text: str) -> None:
+    """evaluate #256, #465: rouge-score's tokens are a-z and 0-9, and another script scores 0. No stop word is a key."""
+    reward, other = rewards.load(name), "Οι γάτες κοιμούνται"
+    for references in ([text], [text, "!"]):
+        same, far = reward.score_many([{"references": references}] * 2, [text, other])
+        assert (same.value, same.outcome) == (pytest.approx(1), "scored")
+        assert (far.outcome, far.value < 0.5) in (("scored", True), ("no_answer", True))
+
+
+@pytest.mark.parametrize("name", ["rouge_l", "bleu_rouge_f1", "keywords"])
+def test_a_reference_of_marks_alone_is_no_error(name: str) -> None:
+    assert rewards.load(name).score({"references": ["🙂"]}, "Fine.").outcome == "scored"
+
+
+def test_keywords_by_f1_charge_every_word_beside_a_reference_of_stop_words() -> None:
+    reward = rewards.load("keywords", measure="f1")
+    assert reward.score({"references": ["Yes."]}, "Yes").value == 1
+    assert reward.score({"references": ["Yes."]}, "Yes, no, both").value == pytest.approx(1 / 2)  # precision 1/3
 
 
 def test_references_are_each_row_s_own_whatever_their_number() -> None:
