@@ -35,6 +35,20 @@ def test_golds_that_the_reward_cannot_read_are_named(training: Training) -> None
     assert message.startswith("1 of 2 reference answers cannot be used by the reward: b/0 (' ': ")
 
 
+def test_references_that_the_reward_cannot_compare_with_are_named(training: Training) -> None:
+    """Rows have the same gold: it is their references that differ."""
+    given: tuple[Any, ...] = (["Yes."], "not a list of one", [" "], None)
+    own = [
+        {**row, "extra_info": {**row["extra_info"], "id": f"r/{n}", "row": json.dumps({"references": references})}}
+        for n, (row, references) in enumerate(zip(rows(4), given, strict=True))
+    ]
+    training.rows("train.parquet", own)
+    training.write("reward.json", json.dumps({"reward": "bleu"}))
+    [message] = [message for key, message in training.faults() if key == "data.train_files"]
+    assert message.startswith("2 of 4 reference answers cannot be used by the reward: r/2 ")
+    assert "no references" in message
+
+
 def test_bad_reference_answers_of_a_benchmark_are_only_said(
     training: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,8 @@ KWARGS = "reward.custom_reward_function.reward_kwargs"
 SHOWN = 5
 UNUSED = "127.0.0.1:9"  # with an address, the adapter does not wait for a server
 GOLDS_CHECKED = 2000  # different ones; algebra takes about 1 ms each
-EXACT = ("math", "choice", "exact", "numeric")  # rewards whose check of a reference answer needs no program or server
+# Rewards whose check of a reference answer needs no program, server or model.
+CHECKED = ("math", "choice", "exact", "numeric", "bleu", "rouge_l", "bleu_rouge_f1", "chrf", "keywords")
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,9 @@ def golds(config: DictConfig, grader: adapter.Grader) -> Faults:
             except RewardError as problem:
                 yield NativeFault(KWARGS, str(problem))
                 return
-            once = json.dumps([source, gold], default=str)
+            row = judge.row(source, gold, info)
+            once = json.dumps([source, gold, row.get("references")], default=str)
             if once not in problems and len(problems) < GOLDS_CHECKED:
-                row = judge.row(source, gold, info)
                 why = _gold_problem(judge.reward, row)
                 problems[once] = why and f"{row.get('id', f'row {number}')} ({str(gold)[:60]!r}: {why[:200]})"
         if bad := [problem for problem in problems.values() if problem]:
@@ -170,4 +171,4 @@ def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:
         return f"no {', '.join(lacking)}"
     if isinstance(reward, CodeReward):
         return reward.online_problem(row)
-    return reward.gold_problem(row) if reward.name in EXACT else ""
+    return reward.gold_problem(row) if reward.name in CHECKED else ""
