@@ -49,8 +49,16 @@ def _rank(seed: int, row: Row) -> int:
 
 
 def unique(row: Row, seen: dict[str, int]) -> Row:
-    """The row with its id first, made from its content if absent; ids that come again get `-2`, `-3` …"""
-    given = row.get("id") or content_id(row)
-    times = seen[given] = seen.get(given, 0) + 1
+    """The row with its id first, made from its content if absent; ids that come again get the next free of `-2`, `-3` …
+
+    seen: how often each id came, those that were made here included.
+    """
+    name = given = row.get("id") or content_id(row)
+    times = seen.get(given, 0) + 1
+    while name in seen:
+        name = f"{given}-{times}"
+        times += name in seen
+    seen[given] = times
+    seen.setdefault(name, 1)
     row.pop("id", None)
-    return {"id": given if times == 1 else f"{given}-{times}", **row}
+    return {"id": name, **row}

@@ -159,9 +159,17 @@ def test_a_model_that_is_no_column_is_an_error_that_lists_those_there_are(tmp_pa
         making.run(tmp_path, ("reference_pool", params))
 
 
-def test_equal_ids_are_told_apart(tmp_path):
-    _, rows = making.run(tmp_path, ("reference_pool", {"path": str(pool(tmp_path, id=["x"] * 6))}))
-    assert [row["id"] for row in rows] == ["x", "x-2", "x-3", "x-4", "x-5", "x-6"]
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("x x x x x x", "x x-2 x-3 x-4 x-5 x-6"),
+        ("x x x-2 x x-2 x", "x x-2 x-2-2 x-3 x-2-3 x-4"),
+        ("x-2 x-3 x x x x-2", "x-2 x-3 x x-4 x-5 x-2-2"),
+    ],
+)
+def test_equal_ids_are_told_apart(tmp_path, given, made):
+    _, rows = making.run(tmp_path, ("reference_pool", {"path": str(pool(tmp_path, id=given.split()))}))
+    assert [row["id"] for row in rows] == made.split()
 
 
 def test_the_command_saves_what_datasets_reads_and_sft_takes_the_references(tmp_path, capsys):
