@@ -18,6 +18,7 @@ from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
 from data_prep.families.bleuberi import build
 from data_prep.families.bleuberi.__main__ import main
+from data_prep.families.bleuberi.pool import Pool, PoolParams
 from data_prep.steps.choose import Choose, ChooseParams, length_label
 from launchers.recipe import compose
 from tests.fakes.reward_server import RewardServer
@@ -143,6 +144,18 @@ def test_a_row_without_a_reference_is_dropped_and_counted(tmp_path, fault):
     assert "o4-mini-2025-04-16" in reason
     assert rows[0]["references"][0] == GOLD[1]  # gold is first, whatever was asked first
     assert rows[0]["answer"] == GOLD[1]
+
+
+@pytest.mark.parametrize(("column", "reason"), [("ref_output_gold", "no reference gold"), ("prompt", "no prompt")])
+def test_messages_stand_in_for_a_column_that_is_not_there_and_for_no_null_in_one(tmp_path, column, reason):
+    path = pool(tmp_path, **{column: [None, " ", *(GOLD if column != "prompt" else QUESTIONS)[2:]]})
+    outputs = list(Pool(PoolParams(path=str(path))).apply((), Context(tmp_path, tmp_path)))
+    assert [output.reason for output in outputs if isinstance(output, Drop)] == [reason, reason]
+    assert len(outputs) == len(QUESTIONS)
+    without = Dataset.from_dict({"messages": [[{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b."}]]})
+    DatasetDict({"train": without}).save_to_disk(str(tmp_path / "bare"))
+    _, (row,) = making.run(tmp_path, ("reference_pool", {"path": "bare"}))
+    assert (row["prompt"][0]["content"], row["references"]) == ("a?", ["b."])
 
 
 def test_a_hole_in_a_table_is_no_reference_and_the_word_null_is_one(tmp_path):

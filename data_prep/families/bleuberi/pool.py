@@ -4,8 +4,8 @@
 - reference_pool: {path: a/folder/or/file, ref_models: [gold, o4-mini-2025-04-16]}
 
 The pool's columns are the original's: id, source, messages, optionally prompt, and `ref_output_<model>` for each
-reference model. Without `prompt` and `ref_output_gold` the first user's and the first assistant's message serve. The
-references of a row are gold, where it is asked for, and then the models in the order in which they are named.
+reference model. Without the columns `prompt` and `ref_output_gold` the first user's and the first assistant's message
+serve; a null in a column that is there drops its row. The references of a row are gold, where it is asked for, and then the models in the order in which they are named.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Pool(Step):
         self._check(columns)
         seen: dict[str, int] = {}
         for record in chain(head, records):
-            made = record if isinstance(record, Drop) else self._row(record)
+            made = record if isinstance(record, Drop) else self._row(record, columns)
             yield made if isinstance(made, Drop) else unique(made, seen)
 
     def _check(self, columns: set[str]) -> None:
@@ -99,15 +99,15 @@ class Pool(Step):
                     f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}"
                 )
 
-    def _row(self, record: Mapping[str, Any]) -> Row | Drop:
+    def _row(self, record: Mapping[str, Any], columns: set[str]) -> Row | Drop:
         row_id = "" if record.get("id") is None else str(record["id"])
         messages = record.get("messages")
-        given = record.get("prompt")
-        prompt = _text(given) or _first(given, "user") or _first(messages, "user")
+        given = record.get("prompt") if "prompt" in columns else messages
+        prompt = _text(given) or _first(given, "user")
         if not prompt:
             return Drop("no prompt", row_id, bad=True)
         answers = {model: _text(record.get(PREFIX + model)) for model in self.params.ordered}
-        gold = _text(record.get(PREFIX + GOLD)) or _first(messages, "assistant")
+        gold = _text(record.get(PREFIX + GOLD)) if PREFIX + GOLD in columns else _first(messages, "assistant")
         if GOLD in answers:
             answers[GOLD] = gold
         for model, answer in answers.items():
