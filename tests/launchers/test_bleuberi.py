@@ -140,6 +140,15 @@ def test_sft_is_the_published_run(name, model, steps):
     assert "zero3_offload" in config["deepspeed"]
 
 
+def test_a_recipe_is_validated_and_evaluated_with_the_system_prompt_of_its_training():
+    made = plan.build(compose.resolve("bleuberi/grpo_think"), Path("/run"))
+    steps = [step for spec in made.specs.values() for step in spec.steps]
+    (choice,) = (step for step in steps if step.kind == "choose_by_likeness")
+    loads = [step for step in steps if step.kind == "load"]
+    assert len(loads) >= 2  # validation, and evaluation before and after
+    assert {step.params.get("system") for step in loads} == {choice.params["system"]} == {"bleuberi_think"}
+
+
 def test_the_llama_run_begins_with_its_sft():
     assert compose.resolve("bleuberi/grpo_llama").begins_with == "bleuberi/sft_llama_init"
     assert compose.resolve("bleuberi/grpo_llama", Overrides("mini")).begins_with is None
