@@ -270,6 +270,14 @@ def test_a_blank_answer_is_below_any_value_of_a_reward_model():
     assert step.params["params"]["floor"] == recipe.params["floor"] == -40
 
 
+def test_a_model_without_a_chat_template_is_given_one(tmp_path, monkeypatch):
+    """The original has one for base models of three families."""
+    monkeypatch.chdir(tmp_path)
+    given = build.Request(metric="bleu", model="m/base", hf_dataset_path="o/d", chat_template="base.jinja")
+    (step,) = (step for step in given.spec().steps if step.name == "answers")
+    assert step.params["chat_template"] == str(tmp_path / "base.jinja")
+
+
 def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
     """A short answer of the right words is there by its length; the one that shares no word is not."""
     answers = ["Red, yellow and blue", GOLD[1], "No idea, sorry, ask me something else."]

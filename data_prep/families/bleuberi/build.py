@@ -47,7 +47,7 @@ Records = Callable[[], Iterator[dict[str, Any]]]
 
 
 class Request(Options):
-    """Prompts with references, chosen by likeness. The last five options are ours."""
+    """Prompts with references, chosen by likeness. --chat_template and those after --output_dataset_name are ours."""
 
     hf_dataset_path: str = Field("yapeichang/BLEUBERI-Tulu3-50k", description="on the Hub, or a folder or file")
     ref_models: tuple[str, ...] = Field(("gold",), min_length=1, description="whose answers are references")
@@ -55,6 +55,7 @@ class Request(Options):
     num_examples: int | None = Field(None, description="all, the highest score first, if not given")
     metric: Literal["bleu", "rouge", "bleu_rouge_f1", "rm", "bertscore"] | None = Field(None, description=ANSWERED)
     model: str | None = Field(None, description=f"whose answers are scored; {ANSWERED}")
+    chat_template: str | None = Field(None, description="Jinja file, for a model whose tokenizer has no template")
     inference_max_new_tokens: int = Field(512, description="of an answer")
     seed: int = Field(42, description="of answers, and of a random selection")
     output_dir: Path = Field(Path("../data"), description="<output_dir>/data_grpo/<name>")
@@ -100,6 +101,8 @@ class Request(Options):
                 "seed": self.seed,
                 **sampling,
             }
+            if self.chat_template:
+                answers["chat_template"] = str(Path(self.chat_template).expanduser().absolute())
             steps.append(StepSpec(name="answers", kind="generate", params=answers, inputs=("pool",)))
             reward, params = METRICS[self.metric]
             if self.metric == "rm":
