@@ -212,6 +212,21 @@ def test_the_command_saves_what_datasets_reads_and_sft_takes_the_references(tmp_
         assert made[0]["id"] == f"q{place}_{'1' if references else '0'}"
 
 
+def test_sft_counts_what_it_leaves_out_and_names_a_column_that_is_not_there(tmp_path, capsys):
+    rows = {"id": ["a", "b", "c", "d"], "prompt": ["p", "q", "r", " "], "references": [["x", "y"], ["z"], None, ["w"]]}
+    for name, columns in (("some", rows), ("none", {key: rows[key] for key in ("id", "prompt")})):
+        DatasetDict({"train": Dataset.from_dict(columns)}).save_to_disk(str(tmp_path / name))
+    words = ["--output_dir", str(tmp_path / "out"), "--input_data_path"]
+    assert main(["sft", *words, str(tmp_path / "some"), "--references", "1"]) == 0
+    output = Path(capsys.readouterr().out.strip())
+    assert [(row["id"], row["source"]) for row in load_from_disk(str(output))["train"]] == [("a_1", "unknown")]
+    assert "Left out: 2 no reference 1, 1 no prompt." in (output / "README.md").read_text()
+    assert main(["sft", *words, str(tmp_path / "some"), "--references", "5"]) == 2
+    assert "no row is left: 3 no reference 5, 1 no prompt" in capsys.readouterr().err
+    assert main(["sft", *words, str(tmp_path / "none")]) == 2
+    assert "no column references, as `grpo` saves it; there are id, prompt" in capsys.readouterr().err
+
+
 OPTIONS = {
     "no metric": (["--num_examples", "2"], "selection_mode hard needs both --model and --metric"),
     "random without a number": (["--selection_mode", "random"], "needs --num_examples"),

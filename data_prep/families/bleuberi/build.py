@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 import rewards
 from data_prep.core import pipeline
@@ -178,7 +178,7 @@ class SftRequest(Options):
 
     input_data_path: Path = Field(description="a data set that grpo saved")
     output_dir: Path = Field(Path("../data"), description="<output_dir>/data_sft/<name>_SFT")
-    references: tuple[int, ...] = Field((), description="places of those to take; all by default")
+    references: tuple[NonNegativeInt, ...] = Field((), description="places of those to take, from 0; all by default")
 
 
 def sft(request: SftRequest, progress: Progress) -> str:
@@ -189,18 +189,36 @@ def sft(request: SftRequest, progress: Progress) -> str:
     if not (source / "train").is_dir():
         raise DataError(f"{source}: no data set with a split `train`, as `grpo` saves it")
     data = Dataset.load_from_disk(str(source / "train"))
+    if lacking := [name for name in ("id", "prompt", "references") if name not in data.column_names]:
+        raise DataError(f"{source}: no column {lacking[0]}, as `grpo` saves it; there are {', '.join(data.column_names)}")
+    dropped: Counter[str] = Counter()
 
     def records() -> Iterator[dict[str, Any]]:
+        dropped.clear()
         for row in cast(Iterator[dict[str, Any]], iter(data)):
-            for place, reference in enumerate(row["references"]):
-                if not only or place in only:
-                    turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": reference}]
-                    yield {"id": f"{row['id']}_{place}", "source": row["source"], "messages": turns}
+            prompt, given = row["prompt"], row["references"]
+            references = [given] if isinstance(given, str) else given or []
+            if not isinstance(prompt, str) or not prompt.strip():
+                dropped["no prompt"] += 1
+                continue
+            for place in only or range(max(1, len(references))):
+                reference = references[place] if place < len(references) else None
+                if not isinstance(reference, str) or not reference.strip():
+                    dropped[f"no reference {place}"] += 1
+                    continue
+                turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reference}]
+                yield {"id": f"{row['id']}_{place}", "source": row.get("source") or "unknown", "messages": turns}
 
+    if next(records(), None) is None:
+        raise DataError(f"{source}: no row is left: {counts_line(dropped) or 'it has none'}")
     output = request.output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
     taken = ", ".join(map(str, only)) or "all"
-    card = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
-    save(output, records, lambda: card, value_hash([data._fingerprint, only]))
+
+    def card() -> str:
+        made = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
+        return made + (f"\nLeft out: {counts_line(dropped)}.\n" if dropped else "")
+
+    save(output, records, card, value_hash([data._fingerprint, only]))
     return str(output)
 
 
