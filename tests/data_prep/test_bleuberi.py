@@ -227,6 +227,19 @@ def test_sft_counts_what_it_leaves_out_and_names_a_column_that_is_not_there(tmp_
     assert "no column references, as `grpo` saves it; there are id, prompt" in capsys.readouterr().err
 
 
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    output = tmp_path / "plain_1ref-gold"
+    code = (
+        "import os, sys; from pathlib import Path; from data_prep.families.bleuberi import build\n"
+        "def records():\n    yield from ({'id': str(n)} for n in range(3000))\n    os.kill(os.getpid(), 9)\n"
+        f"build.save(Path({str(output)!r}), records, lambda: '', 'a')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO).returncode == -9
+    assert any(path.is_dir() for path in tmp_path.iterdir())
+    build.save(output, lambda: iter([{"id": "a"}]), lambda: "", "b" * 64)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [output.name]
+
+
 OPTIONS = {
     "no metric": (["--num_examples", "2"], "selection_mode hard needs both --model and --metric"),
     "random without a number": (["--selection_mode", "random"], "needs --num_examples"),

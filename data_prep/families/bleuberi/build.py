@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import rewards
 from data_prep.core import pipeline
 from data_prep.core.commands import CACHE, CPUS, Cache, Options
 from data_prep.core.engine import Progress
-from data_prep.core.files import write_atomic
+from data_prep.core.files import locked, write_atomic
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import counts_line, read_manifest
 from data_prep.core.pipeline import Spec, StepSpec
@@ -225,8 +224,16 @@ def sft(request: SftRequest, progress: Progress) -> str:
 def save(output: Path, records: Records, card: Callable[[], str], key: str) -> None:
     """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
 
-    The same one, by its key, is kept. Raises DataError where another one is, or there is no row.
+    The same one, by its key, is kept; what a killed writer left is removed. Raises DataError where another one is, or
+    there is no row.
     """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output.with_name(f".{output.name}.lock"), lambda: None):
+        _save(output, records, card, key)
+
+
+def _save(output: Path, records: Records, card: Callable[[], str], key: str) -> None:
+    """With the lock of the output held."""
     from datasets.arrow_dataset import Dataset
     from datasets.dataset_dict import DatasetDict
     from datasets.utils.tqdm import disable_progress_bars
@@ -239,15 +246,18 @@ def save(output: Path, records: Records, card: Callable[[], str], key: str) -> N
     if next(records(), None) is None:
         raise DataError(f"{output.name}: no row is left to save")
     disable_progress_bars()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        complete, name = Path(folder) / "whole", f"{key[:16]}"
-        data = Dataset.from_generator(records, cache_dir=str(Path(folder) / "cache"), fingerprint=name)
+    folder = output.with_name(f".{output.name}.writing")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        complete, name = folder / "whole", f"{key[:16]}"
+        data = Dataset.from_generator(records, cache_dir=str(folder / "cache"), fingerprint=name)
         DatasetDict({"train": data}).save_to_disk(str(complete))
         write_atomic(complete / "README.md", [card().encode()])
         write_atomic(complete / MADE, [json.dumps(key).encode()])
         del data
         shutil.move(complete, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _card(request: Request, spec: Spec, folders: dict[str, Path]) -> str:
