@@ -87,7 +87,7 @@ def choose(pool: str, folder: str, guarded: str) -> None:
 
     def work() -> None:
         pipeline.run(spec, ["choose"])
-        build.save(out / "saved", records, lambda: "card", guarded)
+        build.save(out / "saved", records, lambda _: "card", guarded)
 
     told(work)
 

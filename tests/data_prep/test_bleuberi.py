@@ -232,11 +232,11 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from data_prep.families.bleuberi import build\n"
         "def records():\n    yield from ({'id': str(n)} for n in range(3000))\n    os.kill(os.getpid(), 9)\n"
-        f"build.save(Path({str(output)!r}), records, lambda: '', 'a')"
+        f"build.save(Path({str(output)!r}), records, lambda _: '', 'a')"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPO).returncode == -9
     assert any(path.is_dir() for path in tmp_path.iterdir())
-    build.save(output, lambda: iter([{"id": "a"}]), lambda: "", "b" * 64)
+    build.save(output, lambda: iter([{"id": "a"}]), lambda _: "", "b" * 64)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [output.name]
 
 
@@ -322,6 +322,12 @@ def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
     folders = {"scores": pipeline.find(chain, "score"), "choice": pipeline.find(chain)}
     (kept,) = pipeline.read_rows(folders["choice"])
     assert (kept["id"], kept["meta"]["length"]) == ("q0", "answer less than half as long as the reference")
-    lines = build._lengths(folders)
+    lines = build._lengths(folders, "hard")
     assert "| answer of similar length | 66.7 | 0.0 |" in lines
     assert lines[-1] == "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
+    assert build._lengths(folders, "easy") == lines[:-2]
+    request = build.Request(metric="bleu", model="m/x", hf_dataset_path="o/d", num_examples=1)
+    card = build._card(request, request.spec().model_copy(update={"steps": request.spec().steps[2:]}), folders, tmp_path)
+    for said in ("13a tokens", '"mode": "hard", "n": 1, "seed": 42', "![scores](scores.png)", '"variant": "nmt"'):
+        assert said in card
+    assert (tmp_path / "scores.png").stat().st_size > 3000

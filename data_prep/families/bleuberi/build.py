@@ -30,6 +30,7 @@ from data_prep.families.bleuberi.pool import messages_of
 from data_prep.inference.apart import environment, run_apart
 from data_prep.inference.vllm import reward_check
 from data_prep.steps.choose import length_label
+from data_prep.steps.score import FAULTY
 
 SHORT = {
     "claude-3-7-sonnet@20250219": "claude", "deepseek-chat-v3": "deepseek", "gemini-2.5-pro-exp-03-25": "gemini",
@@ -40,9 +41,17 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "rm": ("model", {"thinking": "none", "floor": FLOOR}), "bertscore": ("bertscore", {}),
 }  # fmt: skip
 ANSWERED = "needed unless selection_mode is random"
+HISTOGRAM = "scores.png"
+SIGNATURES = {
+    "bleu": "sentence BLEU from 0 to 1 of 13a tokens, case kept, orders 1 to 4, one added to both counts of every order, "
+    "the shortest reference's length (evaluate's bleu with smooth=True)",
+    "rouge": "rougeL F1 from 0 to 1, no stemming, the best reference",
+    "bleu_rouge_f1": "harmonic mean of bleu and rouge",
+}
 MADE = "made.json"  # in a data set: a hash of its rows
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 Records = Callable[[], Iterator[dict[str, Any]]]
+Card = Callable[[Path], str]  # its text; may write plots into the data set's folder
 
 
 class Request(Options):
@@ -155,7 +164,7 @@ def grpo(request: Request, progress: Progress) -> str:
             yield {**record, "ground_truth": gold, "references": row["references"], **score}
 
     output = request.output_dir / "data_grpo" / request.name(chosen.rows_out)
-    save(output, records, lambda: _card(request, spec, folders), value_hash([chosen.sha256, column]))
+    save(output, records, lambda folder: _card(request, spec, folders, folder), value_hash([chosen.sha256, column]))
     return str(output)
 
 
@@ -213,7 +222,7 @@ def sft(request: SftRequest, progress: Progress) -> str:
     output = request.output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
     taken = ", ".join(map(str, only)) or "all"
 
-    def card() -> str:
+    def card(_: Path) -> str:
         made = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
         return made + (f"\nLeft out: {counts_line(dropped)}.\n" if dropped else "")
 
@@ -221,7 +230,7 @@ def sft(request: SftRequest, progress: Progress) -> str:
     return str(output)
 
 
-def save(output: Path, records: Records, card: Callable[[], str], key: str) -> None:
+def save(output: Path, records: Records, card: Card, key: str) -> None:
     """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
 
     The same one, by its key, is kept; what a killed writer left is removed. Raises DataError where another one is, or
@@ -232,7 +241,7 @@ def save(output: Path, records: Records, card: Callable[[], str], key: str) -> N
         _save(output, records, card, key)
 
 
-def _save(output: Path, records: Records, card: Callable[[], str], key: str) -> None:
+def _save(output: Path, records: Records, card: Card, key: str) -> None:
     """With the lock of the output held."""
     from datasets.arrow_dataset import Dataset
     from datasets.dataset_dict import DatasetDict
@@ -252,7 +261,7 @@ def _save(output: Path, records: Records, card: Callable[[], str], key: str) -> 
         complete, name = folder / "whole", f"{key[:16]}"
         data = Dataset.from_generator(records, cache_dir=str(folder / "cache"), fingerprint=name)
         DatasetDict({"train": data}).save_to_disk(str(complete))
-        write_atomic(complete / "README.md", [card().encode()])
+        write_atomic(complete / "README.md", [card(complete).encode()])
         write_atomic(complete / MADE, [json.dumps(key).encode()])
         del data
         shutil.move(complete, output)
@@ -260,8 +269,11 @@ def _save(output: Path, records: Records, card: Callable[[], str], key: str) -> 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _card(request: Request, spec: Spec, folders: dict[str, Path]) -> str:
-    """How the rows were made, what was dropped on the way, and how much of the choice is a mismatch of lengths."""
+def _card(request: Request, spec: Spec, folders: dict[str, Path], output: Path) -> str:
+    """How the rows were made, what was dropped on the way, and how much of the choice is a mismatch of lengths.
+
+    Writes the histogram of scores beside it.
+    """
     references = ", ".join(request.ref_models)
     lines = [f"Prompts of {request.hf_dataset_path}, references: {references}. Columns are BLEUBERI's.", ""]
     lines += ["| step | rows in | rows out | dropped | key |", "|---|---|---|---|---|"]
@@ -270,11 +282,31 @@ def _card(request: Request, spec: Spec, folders: dict[str, Path]) -> str:
         assert manifest is not None
         numbers = f"{manifest.rows_in:,} | {manifest.rows_out:,} | {counts_line(manifest.drops) or 'none'}"
         lines.append(f"| {step.name} | {numbers} | `{manifest.key[:12]}` |")
-    return "\n".join(lines + (["", *_lengths(folders)] if "scores" in folders else [])) + "\n"
+    lines += ["", *(f"- {step.name}: `{json.dumps(step.params, default=str)}`" for step in spec.steps)]
+    if "scores" in folders:
+        lines += [f"- {request.metric}: {SIGNATURES.get(request.metric or '', 'see the parameters of scores')}"]
+        lines += ["", *_lengths(folders, request.selection_mode), "", f"![scores]({HISTOGRAM})"]
+        _histogram(output / HISTOGRAM, folders, request.metric or "")
+    return "\n".join(lines) + "\n"
 
 
-def _lengths(folders: dict[str, Path]) -> list[str]:
-    """Length classes of the pool and of the chosen; of BLEU also who is there by the brevity penalty alone."""
+def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
+    """Scores of the pool and of the chosen, on a logarithmic count."""
+    from matplotlib.figure import Figure
+
+    pool = [row["score"] for row in pipeline.read_rows(folders["scores"]) if row["outcome"] not in FAULTY]
+    chosen = [row["meta"]["likeness"] for row in pipeline.read_rows(folders["choice"])]
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    _, bins, _ = axes.hist(pool, bins=50, label=f"pool, {len(pool):,}", color="lightgrey")
+    axes.hist(chosen, bins=bins, label=f"chosen, {len(chosen):,}", color="tab:blue")
+    axes.set(xlabel=metric, ylabel="rows", yscale="log")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _lengths(folders: dict[str, Path], mode: str) -> list[str]:
+    """Length classes of the pool and of the chosen; of hard by BLEU also who is there by the brevity penalty alone."""
     pool: Counter[str] = Counter()
     unpenalised: dict[str, float] = {}
     for row in pipeline.read_rows(folders["scores"]):
@@ -286,7 +318,7 @@ def _lengths(folders: dict[str, Path]) -> list[str]:
     lines = ["| the answer beside its shortest reference | pool, % | chosen, % |", "|---|---|---|"]
     for label, count in pool.most_common():
         lines.append(f"| {label} | {100 * count / pool.total():.1f} | {100 * picked[label] / picked.total():.1f} |")
-    if unpenalised:
+    if unpenalised and mode == "hard":
         lowest = set(sorted(unpenalised, key=unpenalised.__getitem__)[: len(chosen)])
         share = 100 * sum(name in unpenalised and name not in lowest for name in chosen) / len(chosen)
         lines += ["", f"Without BLEU's brevity penalty {share:.1f} % of the chosen would not be among the lowest."]
