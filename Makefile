@@ -71,7 +71,7 @@ study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2
 sweep/%:  ## GRID="train.learning_rate=1e-6,3e-6 seed=1,2,3": every combination, one page (SLURM=1: as arrays; DRY_RUN=1)
 	@$(LAUNCH) sweep $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(SLURM),--slurm) $(if $(DRY_RUN),--dry-run)
 agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")
-	@$(CORE) -m data_prep.evaluation.agreement --data "$$DATA" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
+	@$(CORE) -m data_prep.evaluation.agreement --data "$${DATA:?give the pairs, such as DATA=pairs.jsonl}" --paper recipes/$(call q,$*)/_paper.yaml --out "$${OUT:-runs/agreement}" $(ARGS)
 .DEFAULT:
 	@$(LAUNCH) run $(call q,$@) $(OPTIONS)
 

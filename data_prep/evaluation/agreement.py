@@ -5,7 +5,8 @@
 
 Rows: {"prompt": text or messages, "responses": [a, b], "winner": 0, 1 or "tie", "references": [text, …]}. As in
 BLEUBERI (arena_analysis/run_arena_analysis.py) a reward says "tie" where both scores are equal, and agrees where it
-says what people said, ties included. A pair with a score that is an error is left out for that reward, and counted.
+says what people said, ties included. A pair with a score that is an error, or with fewer references than a row of the
+table takes, is left out for that reward, and counted.
 """
 
 from __future__ import annotations
@@ -79,21 +80,27 @@ def _pair(record: dict[str, Any]) -> Pair | str:
 
 
 def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int | None, workers: int) -> Scores:
-    """Both scores of each pair by a reward, from the first so many references. Raises RewardError."""
+    """Both scores of each pair by a reward, from the first so many references. Raises RewardError.
+
+    A pair that has fewer references has none.
+    """
     reward = rewards.load(name, **params)
     reward.check_ready()
+    usable = [at for at, pair in enumerate(pairs) if len(pair.references) >= (references or 1)]
     rows = [
-        {"id": str(at), "prompt": pair.prompt, "references": pair.references[:references]}
-        for at, pair in enumerate(pairs)
-        for _ in pair.responses
+        {"id": str(at), "prompt": pairs[at].prompt, "references": pairs[at].references[:references]}
+        for at in usable
+        for _ in pairs[at].responses
     ]
-    texts = [text for pair in pairs for text in pair.responses]
+    texts = [text for at in usable for text in pairs[at].responses]
     scores = reward.score_many(rows, texts, workers)
     failed = [score.outcome in ("error", "timeout") for score in scores]
-    return [
-        None if failed[at] or failed[at + 1] else (scores[at].value, scores[at + 1].value)
-        for at in range(0, len(scores), 2)
-    ]
+    made: Scores = [None] * len(pairs)
+    for place, at in enumerate(usable):
+        first, second = 2 * place, 2 * place + 1
+        if not (failed[first] or failed[second]):
+            made[at] = scores[first].value, scores[second].value
+    return made
 
 
 def zsum(parts: Sequence[Scores]) -> Scores:
@@ -131,7 +138,7 @@ def measure(
     encoder: of reward `embedding`; None for its default, without which that reward is left out, with the reason; "" for
     none.
     """
-    most = min(MOST_REFERENCES, *(len(pair.references) for pair in pairs))
+    most = min(MOST_REFERENCES, max(len(pair.references) for pair in pairs))
     asked: dict[str, Callable[[], Scores]] = {}
     for count in range(1, most + 1):
         name = f"bleu, {count} reference{'s' if count > 1 else ''}"
@@ -170,24 +177,20 @@ class Request(Options):
 
 def report(args: Request, progress: Progress) -> str:
     """Measure, write <out>.json, <out>.png and <out>.md, and return the table. Raises DataError and RewardError."""
-    out = args.out
-    try:
-        paper = yaml.safe_load(args.paper.read_text())["agreement"] if args.paper else {}
-    except OSError as error:
-        raise explain(error, args.paper) from error
+    out, paper = args.out, _paper(args.paper) if args.paper else {}
     servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
     pairs, faults = read_pairs(args.data)
     figures = measure(pairs, args.workers, args.encoder, servers)
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
-    lines += ["| reward | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|"]
+    lines += ["| reward | pairs | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|---|"]
     for name, own in figures.items():
         values = (
             f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}"
             if own["pairs"]
             else "— | — | —"
         )
-        lines.append(f"| {name} | {values} | {paper.get(name, '—')} |")
+        lines.append(f"| {name} | {own['pairs']:,} | {values} | {paper.get(name, '—')} |")
     if faults:
         lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
     for name, own in figures.items():
@@ -201,6 +204,20 @@ def report(args: Request, progress: Progress) -> str:
     write_atomic(out.with_suffix(".md"), [table.encode()])
     _plot(out.with_suffix(".png"), {name: own for name, own in figures.items() if own["pairs"]}, paper)
     return table.rstrip("\n")
+
+
+def _paper(path: Path) -> dict[str, float]:
+    """Published figures by reward. Raises DataError."""
+    try:
+        read = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise explain(error, path) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    figures = read.get("agreement") if isinstance(read, dict) else None
+    if not isinstance(figures, dict) or not all(isinstance(value, int | float) for value in figures.values()):
+        raise DataError(f"{path}: give `agreement`, which maps rewards to published figures in %")
+    return figures
 
 
 def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, float]) -> None:

@@ -61,9 +61,32 @@ def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
     assert means["length"] == 20  # the tie alone
     assert made["rewards"]["length"]["ties"] == 1
     assert made["faults"] == {"responses are not two texts": 1, "winner is not 0, 1 or tie": 1, "no reference": 1}
-    assert "| bleu, 1 reference | 100.0 | " in table
+    assert "| bleu, 1 reference | 5 | 100.0 | " in table
     assert "| 72.3 |" in table
     assert (tmp_path / "out" / "agreement.png").stat().st_size > 5000
+
+
+def test_a_pair_with_fewer_references_leaves_the_rows_of_more(tmp_path, capsys):
+    path = making.write_jsonl(tmp_path / "pairs.jsonl", [*pairs(), {**pairs()[0], "references": [PARIS]}])
+    assert main(["--data", str(path), "--out", str(tmp_path / "a"), "--encoder", "", "--workers", "1"]) == 0
+    made = json.loads((tmp_path / "a.json").read_text())["rewards"]
+    counts = {name: (own["pairs"], own["left_out"]) for name, own in made.items() if name.startswith("bleu, ")}
+    assert counts == {"bleu, 1 reference": (6, 0), "bleu, 2 references": (5, 1)}
+
+
+@pytest.mark.parametrize("text", ["table: {}", "[", "agreement: {bleu: high}", ""])
+def test_a_paper_file_without_figures_is_one_line(tmp_path, capsys, text):
+    (tmp_path / "paper.yaml").write_text(text)
+    path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs())
+    assert main(["--data", str(path), "--paper", str(tmp_path / "paper.yaml"), "--out", str(tmp_path / "a")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'paper.yaml'}: ")
+
+
+def test_make_asks_for_the_pairs():
+    done = subprocess.run(["make", "agreement/bleuberi"], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode
+    assert "DATA: give the pairs, such as DATA=pairs.jsonl" in done.stderr
 
 
 def test_a_reward_model_is_added_to_bleu_by_z_scores():
