@@ -32,18 +32,18 @@ class Failure:
 
 
 @lru_cache(maxsize=1)
-def _known() -> list[tuple[str, re.Pattern[str], str]]:
+def _known() -> list[tuple[str, re.Pattern[str], str | None]]:
     tree = yaml_tree.load(FILE, str(FILE.relative_to(REPO))).plain()
-    return [(name, re.compile(entry["pattern"]), entry["change"]) for name, entry in tree.items()]
+    return [(name, re.compile("|".join(entry["patterns"])), entry.get("change")) for name, entry in tree.items()]
 
 
 def recognise(text: str, where: str) -> list[Failure]:
-    """Failures that the lines of a text show, each once, with the first line."""
+    """Failures that the lines of a text show, each once, with the first line; a line shows one failure at most."""
     failures: dict[str, Failure] = {}
     for line in text.splitlines():
-        for name, pattern, change in _known():
-            if name not in failures and pattern.search(line):
-                failures[name] = Failure(name, line.strip()[:300], where, change)
+        name, change = next(((name, change) for name, pattern, change in _known() if pattern.search(line)), ("", None))
+        if change is not None and name not in failures:
+            failures[name] = Failure(name, line.strip()[:300], where, change)
     return list(failures.values())
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launchers import envs
 from launchers.checks import preflight
@@ -135,31 +136,17 @@ def test_time_limits_are_read_as_slurm_reads_them(text: str, found: int) -> None
     assert seconds(text) == found
 
 
-LINES = {
-    "out of GPU memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total",
-    "out of host memory": "slurmstepd: error: Detected 1 oom_kill event in StepId=12.batch. Some of the step tasks",
-    "NCCL timeout": "[Rank 3] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12, OpType=ALLREDUCE",
-    "node failure": "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO NODE FAILURE, SEE",
-    "time limit": "slurmstepd: error: *** JOB 9 ON n0 CANCELLED AT 2026-11-29T02:00:00 DUE TO TIME LIMIT ***",
-    "preemption": "slurmstepd: error: *** JOB 9 ON n0 CANCELLED AT 2026-11-29T02:00:00 DUE TO PREEMPTION ***",
-    "missing module": "ERROR: Unable to locate a modulefile for 'cuda/13.0'",
-    "full disk": "OSError: [Errno 28] No space left on device: '/runs/checkpoint-10/optimizer.pt'",
-    "file system": "OSError: [Errno 30] Read-only file system: '/runs/events.jsonl'",
-    "no network": "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder",
-    "driver too old": "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).",
-    "port in use": "RuntimeError: The server socket has failed to listen on any local network address. EADDRINUSE",
-    "Ray of another version": "RuntimeError: Version mismatch: The cluster was started with: Ray: 2.60.0",
-    "shared memory": "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that",
-}
+LINES = yaml.safe_load(Path(__file__).with_name("failure_lines.yaml").read_text())
 
 
-def test_usual_failures_are_recognised_each_as_itself() -> None:
-    known = {name for name, _, _ in failures._known()}
-    assert known == LINES.keys()
-    for name, line in LINES.items():
-        assert [one.name for one in failures.recognise(f"all well\n{line}\n", "log")] == [name]
-    for fine in ("train_loss = 0.5", "Timeout=1800 s", "worker 3 ready", "time limit 24:00:00"):
-        assert failures.recognise(fine, "log") == []
+def test_every_entry_of_the_known_failures_has_lines() -> None:
+    assert {name for name, _, _ in failures._known()} == LINES.keys()
+
+
+@pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in LINES.items() for line in lines])
+def test_usual_failures_are_recognised_each_as_itself(name: str, line: str) -> None:
+    names = [one.name for one in failures.recognise(f"all well\n{line}\n", "log")]
+    assert names == ([] if name == "harmless" else [name])
 
 
 def test_a_submission_leaks_nothing_of_a_surrounding_job() -> None:
