@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,11 @@ def add_job(path: Path, job: str, name: str) -> None:
 def jobs(path: Path) -> dict[str, str]:
     """Number to name of the jobs that were handed to the scheduler, oldest first."""
     return dict(json.loads((path / "run.json").read_text()).get("slurm_jobs", {}))
+
+
+def newest_jobs(jobs: Mapping[str, str]) -> list[str]:
+    """Of jobs by number those that no later job of their name replaces."""
+    return list({name: job for job, name in jobs.items()}.values())
 
 
 def _git_commit() -> str | None:

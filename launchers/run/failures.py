@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.envs import REPO
+from launchers.errors import RunError
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import shown
 from launchers.run import directory as rundir
@@ -55,8 +56,11 @@ def newest_logs(run: Path) -> list[Path]:
 
 
 def of_run(run: Path) -> list[Failure]:
-    """Failures in a run's newest logs and in Slurm's states of its jobs."""
-    states = slurm.states(list(rundir.jobs(run)))
+    """Failures in a run's newest logs and in Slurm's states of its newest jobs."""
+    try:
+        states = slurm.states_and_ends(rundir.newest_jobs(rundir.jobs(run)))
+    except RunError:  # the logs show what Slurm does not say
+        states = {}
     failures = [failure for job, (state, _) in states.items() for failure in recognise(state, f"Slurm, job {job}")]
     for log in newest_logs(run):
         failures += recognise(tail(log), shown(log))

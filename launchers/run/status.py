@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError
-from launchers.errors import UserError
+from launchers.errors import RunError, UserError
 from launchers.recipe.compose import shown
 from launchers.report.format import clock
 from launchers.run import directory as rundir
@@ -26,7 +26,8 @@ FACTS = ("loss", "reward", "accuracy", "margin")  # of a training's last step th
 
 @dataclass(frozen=True)
 class Status:
-    """One run. state: done, running, queued (in Slurm), failed, stopped (killed, or between parts), new, unreadable.
+    """One run. state: done, running, queued (in Slurm), failed, stopped (killed, or between parts), new, unreadable, or
+    unknown (Slurm, which has its jobs, does not answer).
 
     heartbeat: time of its last event, or of the last look at a running command, UTC. jobs: Slurm's numbers, and
     scheduler its (number, name, state, reason). eta_s: seconds to the last step at the newest attempt's pace. metrics:
@@ -49,16 +50,46 @@ class Status:
 
 def status(run: Path) -> Status:
     """The state of one run directory."""
-    record = json.loads((run / "run.json").read_text())
+    return of_runs([run])[0]
+
+
+def of_runs(runs: Sequence[Path]) -> list[Status]:
+    """The states of run directories; Slurm is asked once for all of them."""
+    records = {run: _record(run) for run in runs}
+    jobs = [job for record in records.values() if record for job in record.get("slurm_jobs", {})]
+    try:
+        known = slurm.states_and_ends(jobs)
+    except RunError:
+        return [_status(run, record, None) for run, record in records.items()]
+    return [_status(run, record, known) for run, record in records.items()]
+
+
+def _record(run: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((run / "run.json").read_text())
+        readable = isinstance(record, dict) and "recipe" in record and isinstance(record.get("slurm_jobs", {}), dict)
+        return record if readable else None
+    except (OSError, ValueError):
+        return None
+
+
+def _status(run: Path, record: dict[str, Any] | None, slurm_states: dict[str, tuple[str, str]] | None) -> Status:
+    """`record`: run.json, None where it cannot be read. `slurm_states`: None where Slurm does not answer."""
+    if record is None:
+        name = "/".join(run.parts[-3:-1])
+        return Status(name, "", "unreadable", None, None, "", [], [], None, {}, str(run / "logs"), str(run))
     happened = list(events.read(run))
     steps = [event for event in happened if event["event"] == "train_step" and event.get("label") == "after"]
     attempts = sorted((path for path in (run / "logs").glob("*") if path.is_dir()), reverse=True)
     jobs: dict[str, str] = record.get("slurm_jobs", {})
-    known = slurm.states(list(jobs))
+    known = {job: slurm_states[job] for job in jobs if job in slurm_states} if slurm_states is not None else {}
+    state = _state(run, happened, known, [job for job in rundir.newest_jobs(jobs) if job in known])
+    if jobs and slurm_states is None and state not in ("running", "done", "unreadable"):
+        state = "unknown"
     return Status(
         recipe=str(record["recipe"]),
         scale=str(record.get("scale") or ""),
-        state=_state(run, happened, known),
+        state=state,
         step=steps[-1]["step"] if steps else None,
         steps=steps[-1]["total"] if steps else None,
         heartbeat=_heartbeat(run, happened),
@@ -89,7 +120,9 @@ def _eta(steps: Sequence[dict[str, Any]]) -> float | None:
     return float(took.total_seconds() / (last["step"] - begun["step"]) * (last["total"] - last["step"]))
 
 
-def _state(run: Path, happened: Sequence[dict[str, object]], jobs: dict[str, tuple[str, str]]) -> str:
+def _state(
+    run: Path, happened: Sequence[dict[str, object]], jobs: dict[str, tuple[str, str]], newest: Sequence[str]
+) -> str:
     if is_locked(run):
         return "running"
     try:
@@ -101,7 +134,7 @@ def _state(run: Path, happened: Sequence[dict[str, object]], jobs: dict[str, tup
     for label in ("running", "queued"):
         if label in states:
             return label
-    if "failed" in states:
+    if any(slurm.standing(*jobs[job]) == "failed" for job in newest):
         return "failed"
     ends = [event for event in happened if event["event"] == "phase_end"]
     if ends and ends[-1].get("error"):
@@ -123,7 +156,7 @@ def is_locked(run: Path) -> bool:
 
 def of_all(out: Path, recipe: str | None = None) -> list[Status]:
     """Every run below `out`, newest heartbeat first."""
-    statuses = [status(path.parent) for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))]
+    statuses = of_runs([path.parent for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))])
     return sorted(statuses, key=lambda one: one.heartbeat, reverse=True)
 
 

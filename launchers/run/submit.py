@@ -31,12 +31,13 @@ class Submitted:
 def alive(run: Path) -> list[str]:
     """Jobs of a run that Slurm still has and that can still start; those it has under the run's name, too.
 
-    A submission that timed out on its way may have been accepted: its jobs are known by their comment only.
+    A submission that timed out on its way may have been accepted: its jobs are known by their comment only. Raises
+    RunError where Slurm does not answer.
     """
     known = [
         job for job, (state, why) in slurm.states(list(rundir.jobs(run))).items() if state in ALIVE and why != NEVER
     ]
-    listed = slurm.tool("squeue", "--noheader", "--me", "--format=%i|%r|%k") or ""
+    listed = slurm.ask("squeue", "--noheader", "--me", "--format=%i|%r|%k")
     rows = [line.strip().split("|", 2) for line in listed.splitlines()]
     named = [job for job, why, text in rows if text == run.name and why != NEVER]
     return sorted({*known, *named}, key=lambda job: int(job.partition("_")[0]))
@@ -48,10 +49,11 @@ def submit(run: Run) -> list[Submitted]:
     The first is held until all are there: a dependency on a job that has ended already can be refused.
     """
     with only_one(run.path / ".submit", "submission"):
-        cancel(run.path, only_dead=True)
-        before, jobs, done = alive(run.path), job_parts(run.plan), list[Submitted]()
+        jobs, done = job_parts(run.plan), list[Submitted]()
         for job in jobs:  # before gigabytes of environments are built
             slurm.submit(slurm.submit_command(run.plan, job), only_test=True)
+        cancel(run.path, only_dead=True)
+        before = alive(run.path)
         for env in environments(run.plan):
             envs.ensure(env, run.plan.hardware.device)
             if env == run.plan.backend.env and run.plan.adds_trackers:
@@ -72,7 +74,10 @@ def submit(run: Run) -> list[Submitted]:
 
 
 def cancel(run: Path, only_dead: bool = False) -> list[str]:
-    """Cancel the jobs of a run that Slurm still has, or only those that can never start; returns their numbers."""
+    """Cancel the jobs of a run that Slurm still has, or only those that can never start; returns their numbers.
+
+    Raises RunError where Slurm does not answer.
+    """
     known = slurm.states(list(rundir.jobs(run)))
     dead = [job for job, (state, why) in known.items() if state in ALIVE and why == NEVER]
     jobs = dead if only_dead else [*dict.fromkeys([*alive(run), *dead])]

@@ -234,13 +234,27 @@ def submit(line: Sequence[str], only_test: bool = False) -> str:
     return done.stdout.strip().partition(";")[0]  # with several clusters it adds the cluster's name
 
 
-def tool(*words: str, timeout_s: float = 10) -> str | None:
-    """What one of Slurm's tools prints, None where it is absent, fails or does not answer."""
+def ask(*words: str, timeout_s: float = 10) -> str:
+    """What one of Slurm's tools prints. Raises RunError where it is absent, fails or does not answer."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout_s)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except FileNotFoundError:
+        raise RunError(f"{words[0]} is not on PATH: call this on a login node of the cluster") from None
+    except subprocess.TimeoutExpired:
+        raise RunError(f"{words[0]} did not answer within {timeout_s:.0f} s: try again later") from None
+    only_forgotten = words[0] == "squeue" and "Invalid job id" in done.stderr
+    if done.returncode and not only_forgotten:
+        said = " ".join(done.stderr.split())[:300] or f"exit {done.returncode}"
+        raise RunError(f"{words[0]} failed: {said}: try again later")
+    return done.stdout
+
+
+def tool(*words: str) -> str | None:
+    """The same, None instead of RunError."""
+    try:
+        return ask(*words)
+    except RunError:
         return None
-    return done.stdout if done.returncode == 0 else None
 
 
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "STOPPED")
@@ -258,7 +272,17 @@ def standing(state: str, reason: str) -> str:
 
 
 def states(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Job to Slurm's (state, reason), of those that it still knows; none where it does not answer."""
+    """Job to Slurm's (state, reason), of those that its controller still knows. Raises RunError as `ask` does."""
     asked = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"]
-    lines = (tool(*asked) or "").splitlines() if jobs else []
+    lines = ask(*asked).splitlines() if jobs else []
     return {job: (state, reason) for job, state, reason in (line.strip().split("|", 2) for line in lines)}
+
+
+def states_and_ends(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The same, and how jobs ended that the controller has forgotten, where the cluster keeps accounts."""
+    known = states(jobs)
+    if forgotten := [job for job in jobs if job not in known]:
+        listed = tool("sacct", "-n", "-X", "-P", "--format=JobID,State", "-j", ",".join(forgotten)) or ""
+        ends = dict(line.split("|", 1) for line in listed.splitlines())  # CANCELLED by 1000
+        known |= {job: (ends[job].split()[0], "") for job in forgotten if ends.get(job, ALIVE[0]) not in ALIVE}
+    return known

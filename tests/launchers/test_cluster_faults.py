@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -295,10 +296,53 @@ def run(house: House) -> Path:
     return Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
 
 
-def test_slurm_that_does_not_answer_makes_no_run_failed(run: Path, tool: Tool) -> None:
+def test_a_slurm_that_does_not_answer_is_not_taken_for_one_without_jobs(run: Path, tool: Tool, house: House) -> None:
     rundir.add_job(run, "5", "train")
+    tool("sacct", "exit 1")
+    tool("sbatch", "echo 6")
     tool("squeue", 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1')
-    assert (states.status(run).state, states.status(run).scheduler) == ("new", [])
+    assert (states.status(run).state, states.status(run).scheduler) == ("unknown", [])
+    for words in (("cancel", str(run)), ("submit", "min_o1/sft_long", "--scale", "mini")):
+        done = house.launch(*words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert "squeue failed: slurm_load_jobs error: Unable to contact slurm controller" in done.stderr
+    tool("squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
+    assert states.status(run).state == "new"
+    assert house.launch("cancel", str(run)).stdout.strip() == "Slurm has no job of this run"
+
+
+def test_how_forgotten_jobs_ended_is_in_slurms_accounts(run: Path, tool: Tool) -> None:
+    tool("squeue", "exit 0")
+    tool("sacct", "echo '5|TIMEOUT'; echo '6|CANCELLED by 1000'")
+    for job, name in (("5", "train"), ("6", "report")):
+        rundir.add_job(run, job, name)
+    assert (states.status(run).state, states.status(run).scheduler[0][2]) == ("failed", "TIMEOUT")
+    assert [failure.name for failure in failures.of_run(run)] == ["time limit"]
+    rundir.add_job(run, "8", "train")  # a later submission, whose end is not known
+    assert (states.status(run).state, failures.of_run(run)) == ("new", [])
+
+
+def test_a_run_that_cannot_be_read_hides_no_other_and_slurm_is_asked_once(
+    run: Path, tool: Tool, tmp_path: Path
+) -> None:
+    tool("squeue", f"echo asked >> {tmp_path}/asked; echo '5|RUNNING|None'; echo '6|PENDING|None'")
+    out = run.parent.parent.parent
+    for job, name in (("5", "one"), ("6", "two")):
+        shutil.copytree(run, run.with_name(name))
+        rundir.add_job(run.with_name(name), job, "train")
+    for name, text in (("torn", '{"recipe": "min_o'), ("list", "[]"), ("empty", "{}")):
+        (run.with_name(name)).mkdir()
+        (run.with_name(name) / "run.json").write_text(text)
+    states_by_name = {Path(one.run).name: one.state for one in states.of_all(out)}
+    assert states_by_name == {
+        "one": "running", "two": "queued", "torn": "unreadable", "list": "unreadable", "empty": "unreadable",
+        run.name: "new",
+    }  # fmt: skip
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
+def test_the_states_of_one_job(run: Path, tool: Tool) -> None:
+    rundir.add_job(run, "5", "train")
     tool("squeue", "echo '5|OUT_OF_MEMORY|None'")
     assert states.status(run).state == "failed"
     tool("squeue", "echo '5|PENDING|DependencyNeverSatisfied'")
