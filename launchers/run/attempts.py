@@ -27,7 +27,12 @@ def main(argv: Sequence[str]) -> int:
     run, most, parts = Path(argv[0]), int(argv[1]), list(argv[2:])
     job, restarts = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     past = [event for event in events.read(run) if event["event"] in ("attempt", "train_step")]
-    reached = max((event["step"] for event in past if event["event"] == "train_step"), default=0)
+    furthest: dict[str, int] = {}  # of each training: the recipe's own, and those of its controls
+    last = ""
+    for event in (event for event in past if event["event"] == "train_step"):
+        last = str(event.get("label"))
+        furthest[last] = max(event["step"], furthest.get(last, 0))
+    reached = sum(furthest.values())
     events.append(
         run, "attempt", job=job, attempt=restarts + 1, parts=parts, step=reached, host=socket.gethostname(),
         nodes=os.environ.get("SLURM_JOB_NODELIST", ""), cpus=len(os.sched_getaffinity(0)),
@@ -36,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if restarts >= most:
         return _refuse(f"job {job} was started {restarts} times before (max_attempts of the site): given up", 3)
     if "train" in parts and len(steps) > IDLE and len(set(steps[-IDLE - 1 :])) == 1:
-        return _refuse(f"{IDLE} attempts ended before step {reached + 1}: see logs, or lower train.save_every", 3)
+        step = f"step {furthest.get(last, 0) + 1}" + (f" of training {last}" if len(furthest) > 1 else "")
+        return _refuse(f"{IDLE} attempts ended before {step}: see logs, or lower train.save_every", 3)
     if "train" in parts and (fault := _machines(run)):
         return _refuse(fault, 2)
     return 0

@@ -180,6 +180,13 @@ def test_attempts_without_progress_end(run: Path, monkeypatch: pytest.MonkeyPatc
     assert _attempt(run, monkeypatch, 0, job="8") == 0  # another job begins anew
 
 
+def test_a_control_that_trains_after_the_recipe_is_progress(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events.append(run, "train_step", label="after", step=100, total=100)
+    for restarts in range(5):
+        events.append(run, "train_step", label="random", step=10 * (restarts + 1), total=100)
+        assert _attempt(run, monkeypatch, restarts) == 0
+
+
 def test_an_allocation_of_too_few_nodes_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Path(house.launch("render", "sky_t1/sft_2x8").stdout.strip())
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
