@@ -123,6 +123,7 @@ def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
         assert checked.returncode == 0, checked.stdout
         assert text.index("module load cuda") < text.index("set -u")
         assert "export HF_HUB_OFFLINE=1" in text
+        assert "HF_DATASETS_CACHE" not in text  # what `make stage` has fetched stays in view
         assert "/scratch/posttrain-$UID" in text
         assert ("--container-image=my image.sif" if runtime == "pyxis" else "'my image.sif'") in text
     done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE="nowhere")
