@@ -117,14 +117,14 @@ def job_name(plan: Plan, part: str = "") -> str:
 def output_option(path: Path) -> str:
     """The path of a log as an #SBATCH line takes it; what stands for job numbers is in its name."""
     text = f"{str(path.parent).replace('%', '%%')}/{path.name}".replace('"', '\\"')
-    return f'"{text}"' if " " in text else text
+    return f'"{text}"'  # a bare # or ' would end the path
 
 
 def sbatch_script(plan: Plan, script: str) -> str:
     """The text of job.sbatch."""
     resolved, site = plan.resolved, site_of(plan)
-    if any(character in str(plan.run) for character in "\n\r"):
-        raise fail("a run directory for Slurm cannot hold a line break", key="--out")
+    if re.search(r"[\x00-\x1f\x7f]", str(plan.run)):
+        raise fail("a run directory for Slurm cannot hold a line break or another control character", key="--out")
     return template("job.sbatch.j2").render(
         name=resolved.name,
         scale=resolved.scale,
@@ -169,6 +169,8 @@ def _quoted(word: str) -> str:
 def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: str = "afterok") -> list[str]:
     """The exact line that submits one job of a run; `after`: jobs that have to end first, for afterok well."""
     site = site_of(plan)
+    if "\\" in str(plan.run):  # Slurm then takes %j for text
+        raise fail("a run directory for Slurm cannot hold a backslash", key="--out")
     gres = f"gpu:{site.gpu_type + ':' if site.gpu_type else ''}{job.gpus}" if job.gpus else "none"
     options: dict[str, object] = {
         "job-name": job_name(plan, job.name), "comment": plan.run.name, "nodes": job.nodes, "gres": gres,

@@ -90,6 +90,9 @@ def test_each_job_of_the_chain_is_granted_what_it_asks(slurm: dict[str, str], ho
         assert f"cpus {cpus} gpus {gpus} parts {part}" in text
 
 
+ODD = 'it\'s #1 of 50%j "q" $HOME'
+
+
 def _submit(house: House, slurm: dict[str, str], site: str, script: str, *recipe: str) -> tuple[Path, str]:
     """Submit a run's training with another local.sh; the run, and the job's number."""
     house.write("configs/sites/here.yaml", site)
@@ -99,6 +102,14 @@ def _submit(house: House, slurm: dict[str, str], site: str, script: str, *recipe
     (run / "local.sh").write_text(script)
     words = [word for word in line if not word.startswith("--dependency")]
     return run, subprocess.run(words, env=slurm, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_log_is_in_the_run_whatever_its_path_holds(slurm: dict[str, str], house: House) -> None:
+    run, job = _submit(house, slurm, "", "echo started\n", "min_o1/sft_long", "--scale", "mini", "--out", ODD)
+    assert finish(job, slurm, 60) == "COMPLETED"
+    assert "started" in (run / f"logs/slurm-{job}.out").read_text()
+    refused = house.launch("submit", "min_o1/sft_long", "--scale", "mini", "--out", "a\\b", "--dry-run")
+    assert (refused.returncode, "cannot hold a backslash" in refused.stderr) == (2, True)
 
 
 SHOW = """
