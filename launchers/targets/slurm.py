@@ -25,6 +25,11 @@ FOLDER = REPO / "configs" / "sites"
 DEFAULT = "POSTTRAIN_SITE"  # the variable that names a user's own site
 _PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, which nothing quotes
 _LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
+_FOLDERS = (
+    "POSTTRAIN_CACHE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+)  # the shell's that submits, also where --export=NONE hides them
 _HINTS = {
     "account": "account in configs/sites (sacctmgr show assoc user=$USER)",
     "partition": "partition in configs/sites (sinfo lists the cluster's)",
@@ -138,6 +143,7 @@ def sbatch_script(plan: Plan, script: str) -> str:
         run=plan.run,
         repo=REPO,
         script=script,
+        folders={name: os.path.abspath(os.environ[name]) for name in _FOLDERS if os.environ.get(name)},
     )
 
 

@@ -116,13 +116,16 @@ def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
     box = "container: {runtime: %s, image: 'my image.sif', mounts: ['/data:/data']}\nscratch: /scratch\noffline: true\n"
     for runtime in ("pyxis", "apptainer"):
         house.write(f"configs/sites/{runtime}.yaml", "modules: [cuda]\n" + box % runtime)
-        done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE=runtime)
+        folders = {"HF_HOME": "/hub of 'me'", "POSTTRAIN_CACHE": str(house.path / ".cache")}
+        done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE=runtime, **folders)
         script = Path(done.stdout.splitlines()[0].split()[-2])
         text = script.read_text()
         checked = subprocess.run(["shellcheck", "--severity=style", script], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout
         assert text.index("module load cuda") < text.index("set -u")
         assert "export HF_HUB_OFFLINE=1" in text
+        for name, value in folders.items():  # sbatch --export=NONE passes none of them on
+            assert f"export {name}={shlex.quote(value)}\n" in text
         assert "HF_DATASETS_CACHE" not in text  # what `make stage` has fetched stays in view
         assert "/scratch/posttrain-$UID" in text
         assert ("--container-image=my image.sif" if runtime == "pyxis" else "'my image.sif'") in text

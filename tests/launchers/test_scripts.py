@@ -20,6 +20,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
+from launchers.targets import slurm
 from tests.conftest import REPO, House
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,7 +51,9 @@ def _portable(text: str, run: Path) -> str:
 
 
 @pytest.mark.parametrize(("name", "scale"), CASES)
-def test_rendered_files_are_the_golden_ones(name: str, scale: str | None) -> None:
+def test_rendered_files_are_the_golden_ones(name: str, scale: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in slurm._FOLDERS:
+        monkeypatch.delenv(variable, raising=False)
     folder = GOLDEN / name.replace("/", "-") / (scale or "full")
     run = Path("/run")
     rendered = {path: _portable(_files(name, scale, run)[path], run) for path in CASES[name, scale]}
