@@ -8,9 +8,10 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from launchers.envs import REPO, cache_dir
 from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
@@ -24,12 +25,9 @@ from launchers.targets.jobs import JobPart, job_parts
 FOLDER = REPO / "configs" / "sites"
 DEFAULT = "POSTTRAIN_SITE"  # the variable that names a user's own site
 _PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, which nothing quotes
+_VARIABLE = r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})"
 _LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
-_FOLDERS = (
-    "POSTTRAIN_CACHE",
-    "HF_HOME",
-    "HF_HUB_CACHE",
-)  # the shell's that submits, also where --export=NONE hides them
+_FOLDERS = ("POSTTRAIN_CACHE", "HF_HOME", "HF_HUB_CACHE")  # handed on, also where --export=NONE hides them
 _HINTS = {
     "account": "account in configs/sites (sacctmgr show assoc user=$USER)",
     "partition": "partition in configs/sites (sinfo lists the cluster's)",
@@ -39,37 +37,65 @@ _HINTS = {
 }
 
 
+def _text(value: Any) -> Any:
+    """A number of YAML as text: accounts, sizes and variables may look like one."""
+    return str(value) if type(value) in (int, float) else value
+
+
+def _must_be(what: str, pattern: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise PydanticCustomError("site", "Input should be {what}", {"what": what})
+        return value
+
+    return AfterValidator(check)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Plain = Annotated[Text, Field(pattern=_PLAIN)]
+Literally = Annotated[Text, _must_be("written in full: only scratch expands variables", r"(?s:(?!.*\$[\w{]).*)")]
+Mount = Annotated[str, _must_be("source:target, both absolute paths in full", r"/[^:,$]*:/[^:,$]*(:[\w+=-]+)?")]
+Scratch = Annotated[
+    str,
+    _must_be(
+        "an absolute path, or begin with a variable of the job such as $TMPDIR",
+        rf"""(/|{_VARIABLE}(?=/|$))([^$`"\\\x00-\x1f\x7f]|{_VARIABLE})*""",
+    ),
+]
+
+
 class Container(Strict):
     """Where a site runs everything in a container. The repository, the run and the cache are mounted by themselves."""
 
     runtime: Literal["pyxis", "apptainer"]
-    image: str
-    mounts: list[str] = []
+    image: Annotated[Literally, _must_be("an image's name or path", ".+")]
+    mounts: list[Mount] = []
     """Further ones, as source:target."""
 
 
 class Site(Strict):
     """A cluster's own settings; copy configs/sites/example.yaml."""
 
-    partition: str | None = Field(default=None, pattern=_PLAIN)
-    cpu_partition: str | None = Field(default=None, pattern=_PLAIN)
+    partition: Plain | None = None
+    cpu_partition: Plain | None = None
     """For jobs without GPUs."""
-    account: str | None = Field(default=None, pattern=_PLAIN)
-    qos: str | None = Field(default=None, pattern=_PLAIN)
-    constraint: str | None = Field(default=None, pattern=_PLAIN)
-    gpu_type: str | None = Field(default=None, pattern=_PLAIN)
+    account: Plain | None = None
+    qos: Plain | None = None
+    constraint: Plain | None = None
+    gpu_type: Plain | None = None
     """The type in --gres=gpu:TYPE:N, where the cluster wants one."""
     cpus_per_task: int | None = Field(default=None, gt=0)
     """CPUs of a node; null takes the hardware profile's."""
-    memory: str | None = Field(default=None, pattern=r"^[0-9]+[KMGT]?$")
+    memory: Annotated[Text, Field(pattern=r"^[0-9]+[KMGT]?$")] | None = None
     """Memory of a node as --mem takes it; null takes the hardware profile's, 0 all there is."""
     modules: list[str] = []
-    environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
-    """Exported in the job, e.g. proxies or NCCL settings."""
+    environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], Literally] = {}
+    """Exported in the job as they stand, e.g. proxies or NCCL settings."""
     network_interface: str | None = Field(default=None, pattern=r"^[\w.:@-]+$")
     """The interface on which nodes talk to each other; null takes the one of the route to another node."""
-    scratch: str | None = None
-    """A folder on each node's own disk: environments are copied there, compiled kernels and caches written there."""
+    scratch: Scratch | None = None
+    """A folder on each node's own disk: environments are copied there, compiled kernels and caches written there.
+    Variables are the job's ($TMPDIR, /local/$SLURM_JOB_ID)."""
     container: Container | None = None
     offline: bool = False
     """Whether compute nodes have no network: `make stage/…` then comes first."""

@@ -17,6 +17,7 @@ import yaml
 
 from launchers import envs
 from launchers.checks import preflight
+from launchers.errors import UserError
 from launchers.plan import plan as planning
 from launchers.plan.plan import Plan
 from launchers.recipe import compose
@@ -131,6 +132,42 @@ def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
         assert ("--container-image=my image.sif" if runtime == "pyxis" else "'my image.sif'") in text
     done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE="nowhere")
     assert "POSTTRAIN_SITE: site: no profile 'nowhere'" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "key"), [
+    ("scratch: ~/x", "scratch"), ("scratch: local", "scratch"), ('scratch: "/a$(id)"', "scratch"),
+    ("scratch: '/a\"b'", "scratch"), ("scratch: /a`id`", "scratch"), ('environ: {PATH: "/opt/x/bin:$PATH"}', "environ"),
+    ("container: {runtime: pyxis, image: ''}", "container.image"), ("environ: {A: true}", "environ"),
+    ("container: {runtime: pyxis, image: $HOME/x.sif}", "container.image"), ("account: [a]", "account"),
+    ("container: {runtime: pyxis, image: x, mounts: [/data]}", "container.mounts"), ("memory: 1.5", "memory"),
+])  # fmt: skip
+def test_site_values_that_cannot_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, key: str
+) -> None:
+    monkeypatch.setattr(slurm, "FOLDER", tmp_path)
+    (tmp_path / "odd.yaml").write_text(f"{text}\n")
+    with pytest.raises(UserError) as error:
+        slurm.load_site("odd")
+    assert str(error.value).startswith(f"configs/sites/odd.yaml:1: {key}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("scratch", "expanded"), [
+    ("$TMPDIR", "/tmp of me"), ("/local/$SLURM_JOB_ID", "/local/7"), ("${TMPDIR}/it's", "/tmp of me/it's"),
+])  # fmt: skip
+def test_scratch_is_expanded_on_the_node_and_numbers_are_text(house: House, scratch: str, expanded: str) -> None:
+    site = f'scratch: "{scratch}"\nmemory: 512000\naccount: 1234\nenviron: {{OMP_NUM_THREADS: 8}}\n'
+    house.write("configs/sites/odd.yaml", site)
+    words = ("min_o1/sft_long", "--scale", "mini", "--set", "site=odd")
+    text = (Path(house.launch("render", *words).stdout.strip()) / "job.sbatch").read_text()
+    assert "export OMP_NUM_THREADS=8\n" in text
+    assert "#SBATCH --account=1234\n" in text
+    assert "#SBATCH --mem=512000\n" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("export POSTTRAIN_SCRATCH")]
+    environ = {"TMPDIR": "/tmp of me", "SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"}
+    show = ["bash", "-c", f'{line}; printf %s "$POSTTRAIN_SCRATCH"']
+    shown = subprocess.run(show, env=environ, capture_output=True, text=True).stdout
+    assert shown.rpartition("/posttrain-")[0] == expanded
 
 
 @pytest.mark.parametrize(("text", "found"), [
