@@ -28,7 +28,16 @@ _PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, whic
 _VARIABLE = r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})"
 _LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
 _FOLDERS = ("POSTTRAIN_CACHE", "HF_HOME", "HF_HUB_CACHE")  # handed on, also where --export=NONE hides them
-_HINTS = {
+_HINTS = {  # what sbatch says to what to change; the first that matches counts
+    "unable to contact|timed out|connection refused": "the controller does not answer, try again later (scontrol ping)",
+    "unrecognized option|invalid option": "extra in configs/sites (sbatch --help lists this Slurm's options)",
+    "qos policy|qos(max|min|grp)|assoc(max|grp)": "a limit of the account or the QOS (sacctmgr show assoc user=$USER, "
+    "sacctmgr show qos): let jobs end first, or choose another account or qos in configs/sites, or less HARDWARE=",
+    "gres|tres\\)": "gpu_type in configs/sites (sinfo -o '%P %G' lists GPUs)",
+    "feature": "constraint in configs/sites (sinfo -o '%P %f')",
+    "memory specification": "memory in configs/sites, or HARDWARE=: no node has as much (sinfo -o '%n %m')",
+    "cpu count": "cpus_per_task in configs/sites, or HARDWARE=: no node has as many (sinfo -o '%n %c')",
+    "node count": "HARDWARE=: the partition allows fewer nodes (scontrol show partition)",
     "account": "account in configs/sites (sacctmgr show assoc user=$USER)",
     "partition": "partition in configs/sites (sinfo lists the cluster's)",
     "qos": "qos in configs/sites (sacctmgr show qos)",
@@ -262,8 +271,9 @@ def submit(line: Sequence[str], only_test: bool = False) -> str:
             "sbatch is not on PATH: submit from a login node of the cluster (--dry-run shows the lines)"
         ) from None
     if done.returncode:
-        refusal = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        hint = next((f": {advice}" for word, advice in _HINTS.items() if word in refusal.lower()), "")
+        refusal = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+        refusal = refusal or f"exit {done.returncode}"
+        hint = next((f": {advice}" for pattern, advice in _HINTS.items() if re.search(pattern, refusal, re.I)), "")
         raise RunError(f"sbatch refused the job: {refusal}{hint}")
     return done.stdout.strip().partition(";")[0]  # with several clusters it adds the cluster's name
 
