@@ -5,23 +5,28 @@ make stage/<family>/<recipe>        python -m launchers stage <family>/<recipe>
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import rewards
 from data_prep.core.registry import step_class
 from data_prep.inference.api.params import addresses
 from launchers import envs
 from launchers.errors import Fault, UserError, fail
 from launchers.plan import plan as planning
+from launchers.plan import service
 from launchers.plan.pipelines import HUB_ID
 from launchers.plan.plan import Plan
+from launchers.recipe.schema import SERVICES
 from launchers.render import write
 from launchers.run import execute as running
 from launchers.run.directory import Run
 from launchers.targets import environments, slurm
+from rewards import Reward
 
 STAGED = "staged.txt"
+UNREAD = ["*.pth", "*.gguf", "*.h5", "*.msgpack", "*.ot", "original/*"]  # weights of other libraries
 
 
 def stage(run: Run) -> list[str]:
@@ -44,20 +49,47 @@ def stage(run: Run) -> list[str]:
 
 def fetch_models(plan: Plan) -> list[str]:
     """Fetch the Hub models of a run; returns a line for each. Raises UserError."""
-    return [f"model {name}: {_fetch(name, revision)}" for name, revision in models(plan).items()]
+    return [f"model {name}: {_fetch(name, revision)}" for name, revision in models(plan)]
 
 
-def models(plan: Plan) -> dict[str, str | None]:
-    """The Hub models of a run and their revisions."""
-    recipe = plan.resolved.recipe
-    asked: list[dict[str, Any]] = [step.params for spec in plan.specs.values() for step in spec.steps]
-    if (given := recipe.reward_model) is not None and given.placement == "own_gpus":
-        asked.append(given.model_dump(include={"model", "revision"}))
-    revisions = {
-        params["model"]: params.get("revision") for params in asked if "model" in params and not params.get("base_url")
-    }
-    revisions[recipe.model] = recipe.revision
-    return {name: at for name, at in revisions.items() if HUB_ID.fullmatch(str(name)) and not Path(name).exists()}
+def models(plan: Plan) -> list[tuple[str, str | None]]:
+    """The Hub models of a run, each with its revision: of trainings, controls, steps, servers and rewards."""
+    asked: dict[tuple[str, str | None], None] = {}
+    for recipe in (plan.resolved.recipe, *(job.resolved.recipe for job in plan.jobs)):
+        asked[recipe.model, recipe.revision] = None
+        for given in (getattr(recipe, name) for name in SERVICES):
+            if given is not None and given.placement == "own_gpus":
+                asked[given.model, given.revision] = None
+    for params in (step.params for spec in plan.specs.values() for step in spec.steps):
+        if "model" in params and not params.get("base_url"):
+            asked[str(params["model"]), params.get("revision")] = None
+    for reward in rewards_of(plan):
+        if (revision := getattr(reward, "revision", None)) is not None:
+            asked[reward.model, revision or None] = None  # type: ignore[attr-defined]  # as the encoders have it
+    return [(name, at) for name, at in asked if HUB_ID.fullmatch(name) and not Path(name).exists()]
+
+
+def rewards_of(plan: Plan) -> Iterator[Reward]:
+    """The rewards of a run's trainings and steps; of a combined one its parts."""
+    named = [
+        (step.params["reward"], step.params.get("params", {}))
+        for spec in plan.specs.values() for step in spec.steps if step.kind == "score"
+    ]  # fmt: skip
+    for job in plan.jobs:
+        if (given := job.resolved.recipe.reward) is not None:
+            named.append((given.name, service.filled(job.resolved, given.params)))
+    for name, params in named:
+        yield from _parts(rewards.load(name, **params))
+
+
+def _parts(reward: Reward) -> Iterator[Reward]:
+    from rewards.combine import CombineReward  # costs an import that a start need not pay
+
+    if isinstance(reward, CombineReward):
+        for part in reward.parts:
+            yield from _parts(part.made)
+    else:
+        yield reward
 
 
 def _fetch(model: str, revision: str | None) -> str:
@@ -66,7 +98,7 @@ def _fetch(model: str, revision: str | None) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return snapshot_download(model, revision=revision, ignore_patterns=["*.pth", "*.gguf", "original/*"])
+        return snapshot_download(model, revision=revision, ignore_patterns=UNREAD)
     except (HfHubHTTPError, HTTPError, OSError) as error:
         raise fail(f"cannot be fetched: {' '.join(str(error).split())[:200]}", key=f"model {model}") from None
 
