@@ -172,12 +172,19 @@ def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = Fals
 @app.command()
 def check(
     name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None,
-    scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False,
+    scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Validate one recipe, the first rows of its data file, and its training rows where they are made; or all."""
+    """Validate one recipe, the first rows of its data file, and its training rows where they are made; or all.
+
+    On a site without a network also what is still to be staged for the run that would be submitted.
+    """
     from launchers import backends
     from launchers.plan import pipelines
+    from launchers.run import directory as rundir
+    from launchers.run import stage as staging
     from launchers.run import tokens as inspecting
+    from launchers.run import upstream as lineage
+    from launchers.targets import slurm
 
     given = _given(scale, set_, from_make)
     chosen = [(name, given)] if name else [
@@ -193,6 +200,8 @@ def check(
                 export = backends.load(resolved.recipe.trainer).export(resolved.recipe)
                 previews += filter(None, [pipelines.preview(resolved, export)])
                 faults += inspecting.faults(resolved)
+                if slurm.load_site(resolved.recipe.site, resolved.where("site")).offline:
+                    staging.check(rundir.locate(lineage.begun(resolved, out), out).plan)
         except UserError as error:
             faults += error.faults
     faults = list(dict.fromkeys(faults))

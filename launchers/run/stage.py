@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import rewards
+from data_prep.core import pipeline
 from data_prep.core.registry import step_class
 from data_prep.inference.api.params import addresses
 from launchers import envs
@@ -105,18 +107,35 @@ def _fetch(model: str, revision: str | None) -> str:
 
 def check(plan: Plan) -> None:
     """Raises UserError where the site's compute nodes have no network, and the run still needs one."""
-    resolved = plan.resolved
-    if not slurm.site_of(plan).offline:
-        return
-    asking = [
-        (step.name, url) for spec in plan.trained_on for step in spec.steps
-        for url in addresses(step.params.get("base_url")) if "//localhost" not in url and "//127." not in url
-    ]  # fmt: skip
-    if asking and plan.rows() is None:
-        name, url = asking[0]
-        message = f"compute nodes have no network, and step {name!r} asks {url}: make data/{resolved.name} here first"
-        raise UserError(resolved.fault("site", message))
+    if slurm.site_of(plan).offline and (found := list(_faults(plan))):
+        raise UserError(*found)
+
+
+def _faults(plan: Plan) -> Iterator[Fault]:
+    resolved, dark = plan.resolved, "compute nodes have no network"
+    for file, spec in plan.specs.items():
+        evaluates = file.startswith("eval/")
+        urls = [
+            (step.name, url)
+            for step in spec.steps
+            for url in addresses(step.params.get("base_url"))
+            if not _is_here(url)
+        ]
+        if urls and (evaluates or pipeline.plan(spec)[-1].rows_out is None):
+            name, url = urls[0]
+            remedy = f"make data/{resolved.name} here first"
+            if evaluates:
+                remedy = "evaluate without that task there, and with it where there is a network"
+            yield resolved.fault("site", f"{dark}, and step {name!r} asks {url}: {remedy}")
+    for name in SERVICES:
+        if (given := getattr(resolved.recipe, name)) is not None and given.url and not _is_here(given.url):
+            yield resolved.fault(f"{name}.url", f"{dark}, and {given.url} is not on the node: take placement own_gpus")
+    for reward in rewards_of(plan):
+        if (url := str(getattr(reward, "url", ""))).startswith("http") and not _is_here(url):
+            yield resolved.fault("reward.params", f"{dark}, and {url} is not on the node: take reward_model")
     if not (plan.run / STAGED).is_file():
-        raise UserError(
-            Fault("", "site", f"compute nodes have no network: make stage/{resolved.name} on a login node first")
-        )
+        yield Fault("", "site", f"{dark}: make stage/{resolved.name} on a login node first")
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")

@@ -454,15 +454,34 @@ def test_a_grid_that_says_nothing_or_too_much_is_refused(grid: str, said: str) -
 def test_compute_nodes_without_a_network_need_a_staged_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.write("configs/sites/dark.yaml", "offline: true\n")
     words = ("min_o1/sft_long", "--scale", "mini", "--set", "site=dark")
-    refused = house.launch("submit", *words)
-    assert "compute nodes have no network: make stage/min_o1/sft_long on a login node first" in refused.stderr
+    for verb in ("check", "submit"):
+        refused = house.launch(verb, *words)
+        assert refused.returncode == 2
+        assert "compute nodes have no network: make stage/min_o1/sft_long on a login node first" in refused.stderr
     staged = house.launch("stage", *words, "--json")
     assert staged.returncode == 0, staged.stderr
     told = json.loads(staged.stdout)
     assert any(line.startswith("environment llamafactory: ") for line in told["staged"])
     assert "rows of eval/after.spec.json: load" in told["staged"]
+    assert house.launch("check", *words).returncode == 0
     again = house.launch("submit", *words, PATH="/nowhere")
     assert "sbatch is not on PATH" in again.stderr
+
+
+@pytest.mark.parametrize(("name", "settings", "said"), [
+    ("min_o1/sft_short", ("eval.tasks=[gsm8k, alpaca_eval/chat]", "eval.judge.model=gpt-4o"), "asks https://api.openai.com"),
+    ("long_cot/grpo_2x8", ("reward_model.placement=endpoint", "reward_model.url=http://rm.example.org:8000"),
+     "reward_model.url: compute nodes have no network, and http://rm.example.org:8000 is not on the node"),
+])  # fmt: skip
+def test_what_a_run_would_ask_beyond_its_nodes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, settings: tuple[str, ...], said: str
+) -> None:
+    made = plan(name, *settings, run=tmp_path)
+    (tmp_path / stage.STAGED).touch()
+    stage.check(made)
+    monkeypatch.setattr(slurm, "site_of", lambda _: slurm.Site(offline=True))
+    with pytest.raises(UserError, match=re.escape(said)):
+        stage.check(made)
 
 
 def test_a_running_command_counts_its_heartbeat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
         checked = subprocess.run(["shellcheck", "--severity=style", script], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout
         assert text.index("module load cuda") < text.index("set -u")
-        assert "export HF_HUB_OFFLINE=1" in text
+        assert "export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 WANDB_MODE=offline" in text
         for name, value in folders.items():  # sbatch --export=NONE passes none of them on
             assert f"export {name}={shlex.quote(value)}\n" in text
         assert "HF_DATASETS_CACHE" not in text  # what `make stage` has fetched stays in view
