@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 
 from launchers.errors import UserError
@@ -27,8 +29,12 @@ def skypilot_task(plan: Plan) -> str:
         for step in spec.steps
         if "api_key_env" in step.params
     }
+    # names of buckets are unique among all of a cloud's customers, and have 63 characters at most
+    recipe = re.sub(r"[^a-z0-9]+", "-", job_name(plan).lower())[:40]
+    bucket = f"posttrain-{recipe}-{hashlib.sha256(plan.run.name.encode()).hexdigest()[:10]}"
     return template("skypilot.yaml.j2").render(
         name=resolved.name, scale=resolved.scale, job_name=job_name(plan), file=plan.run / FILE, hardware=plan.hardware,
+        bucket=bucket, cache="~/.cache/posttrain" if plan.hardware.nodes == 1 else "/posttrain/cache",
         envs=environments(plan), words=[shlex.quote(word) for word in words],
         secrets=sorted({"HF_TOKEN", *(key for key in keys if key and key.isidentifier())}),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,26 @@ def render(house: House, *words: str) -> tuple[dict[str, Any], str]:
     ("long_cot/grpo_llama_instruct_think",),
 ])  # fmt: skip
 def test_skypilots_own_schema_takes_the_task(house: House, words: tuple[str, ...], tmp_path: Path) -> None:
-    task, _ = render(house, *words)
+    task, text = render(house, *words)
     python, given = envs.ensure("ray"), json.dumps(task)
     done = subprocess.run([python, "-c", VALIDATE, SCHEMAS], input=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     wrong = json.dumps({**task, "resources": {**task["resources"], "acelerators": "H100:8"}})
     assert subprocess.run([python, "-c", VALIDATE, SCHEMAS], input=wrong, capture_output=True, text=True).returncode
+    names = [
+        mount["name"]
+        for mount in (task["file_mounts"]["/posttrain"], render(house, *words)[0]["file_mounts"]["/posttrain"])
+    ]
+    assert re.fullmatch(r"posttrain-[a-z0-9-]{1,40}-[0-9a-f]{10}", names[0])
+    assert names[0] == names[1]  # a second rendering of the run resumes it
+    assert " ".join(f"--secret {name}" for name in task["secrets"]) in text.splitlines()[1]
+    cache = "/posttrain/cache" if task.get("num_nodes", 1) > 1 else "/home/me/.cache/posttrain"
+    show = (
+        next(line for line in task["run"].splitlines() if "POSTTRAIN_CACHE" in line) + '; printf %s "$POSTTRAIN_CACHE"'
+    )
+    assert (
+        subprocess.run(["bash", "-c", show], env={"HOME": "/home/me"}, capture_output=True, text=True).stdout == cache
+    )
     for part in ("setup", "run"):
         (tmp_path / part).write_text("#!/usr/bin/env bash\n" + task[part])
         checked = subprocess.run(["shellcheck", "--severity=style", tmp_path / part], capture_output=True, text=True)
