@@ -41,7 +41,7 @@ from data_prep.inference import prompts
 from data_prep.inference.api.params import SHARD_SAMPLES, EndpointStep, RepeatedParams
 from data_prep.inference.sampling import Sample
 from data_prep.sources.files import read_json, read_records
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, ThinkingFormat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ RIDGE = 1e-3  # of the regression: keeps it finite where one side wins all
 class JudgeParams(RepeatedParams):
     """thinking: the format of the answers, of which the judge sees what follows the thought."""
 
-    thinking: str = "none"
+    thinking: ThinkingFormat = PRESETS["none"]
 
 
 class Judge(EndpointStep):
@@ -95,7 +95,7 @@ class Judge(EndpointStep):
             }
 
     def _message(self, row: Row, order: str) -> str:
-        answers = [thinking(self.params.thinking).answer_of(row["completion"]), row["references"][0]]
+        answers = [self.params.thinking.answer_of(row["completion"]), row["references"][0]]
         a, b = (_MARK.sub("", text) for text in (answers if order == "first" else answers[::-1]))
         question = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         checklist = row.get("meta", {}).get("checklist") or []

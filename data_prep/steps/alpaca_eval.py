@@ -21,8 +21,7 @@ from data_prep.core.files import write_atomic
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.inference.api.keys import NO_KEY, KeySource, read_keys
-from data_prep.text.thoughts import FormatName
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, ThinkingFormat
 
 LENGTH_CONTROLLED = "_lc"  # ends the name of the second result
 TEMPLATE = "alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
@@ -34,7 +33,7 @@ class GradeParams(Params):
     model: str
     base_url: str = Field(pattern=r"^https?://")
     api_key_env: KeySource = None
-    thinking: FormatName = None
+    thinking: ThinkingFormat = PRESETS["none"]
     length_controlled: bool = True
     concurrency: int = Field(5, ge=1)
 
@@ -57,13 +56,12 @@ class AlpacaEvalGrade(Step):
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """The rows with `score`; verdicts that have been paid for are kept in the step's folder."""
         p = self.params
-        form = thinking(p.thinking or "none")
         asked = [row["prompt"][-1]["content"] for row in rows]
         if len(set(asked)) < len(asked):
             raise DataError("alpaca_eval: a question has two completions, and it judges one: eval.n must be 1")
         if p.length_controlled:
             _check_whole(len(asked))
-        ours = [form.answer_of(row["completion"]) for row in rows]
+        ours = [p.thinking.answer_of(row["completion"]) for row in rows]
         verdicts = self._verdicts(asked, ours, [row["answer"] for row in rows], ctx)
         for row, verdict in zip(rows, verdicts, strict=True):
             if verdict["preference"] != verdict["preference"]:  # NaN

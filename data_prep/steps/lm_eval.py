@@ -26,8 +26,7 @@ from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.inference import prompts
 from data_prep.sources.tasks import ROOT, PromptName
-from data_prep.text.thoughts import FormatName
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, ThinkingFormat
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -156,7 +155,7 @@ def _as_json(messages: Sequence[dict[str, str]], add_generation_prompt: bool = T
 class GradeParams(HarnessParams):
     """thinking: format of the completions. metrics: task to "metric" or "metric,filter"; by default its first ones."""
 
-    thinking: FormatName = None
+    thinking: ThinkingFormat = PRESETS["none"]
     metrics: dict[str, str] = Field(default_factory=dict)
 
 
@@ -179,13 +178,12 @@ class LmEvalGrade(HarnessStep):
 
         DetectorFactory.seed = 0  # IFEval asks it for languages, and unseeded it draws at random
         tasks = self.loaded(ctx.base)
-        form = thinking(self.params.thinking or "none")
         of_task: dict[tuple[str, str], list[int]] = defaultdict(list)
         for at, row in enumerate(rows):
             of_task[row["source"], row["meta"]["lm_eval"]["task"]].append(at)
         graded: dict[int, Row] = {}
         for (asked, leaf), places in of_task.items():
-            answers = [_answer(rows[at], form.answer_of(rows[at]["completion"])) for at in places]
+            answers = [_answer(rows[at], self.params.thinking.answer_of(rows[at]["completion"])) for at in places]
             scores = self._graded(tasks[asked][leaf], asked, [rows[at] for at in places], answers)
             for at, answer, metric_values in zip(places, answers, scores, strict=True):
                 graded[at] = _scored(rows[at], answer, *metric_values)

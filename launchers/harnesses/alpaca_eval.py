@@ -46,7 +46,7 @@ class AlpacaEval:
         assert given.judge is not None
         return Kind(
             "data_prep.steps.alpaca_eval:AlpacaEvalGrade",
-            {**given.judge.model_dump(), "thinking": resolved.recipe.thinking},
+            {**given.judge.model_dump(), "thinking": resolved.recipe.thinking or "none"},
         )
 
 

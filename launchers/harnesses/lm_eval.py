@@ -30,7 +30,9 @@ class LmEval:
         given = resolved.recipe.eval
         assert given is not None
         metrics = {name: metric for name, metric in given.metrics.items() if name in names}
-        return Kind(GRADE, _tasks(resolved, names) | {"metrics": metrics, "thinking": resolved.recipe.thinking})
+        return Kind(
+            GRADE, _tasks(resolved, names) | {"metrics": metrics, "thinking": resolved.recipe.thinking or "none"}
+        )
 
 
 def _tasks(resolved: Resolved, names: Sequence[str]) -> dict[str, Any]:

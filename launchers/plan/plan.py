@@ -149,6 +149,8 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
             source = name.replace("score", "select")
             steps.append(StepSpec(name=source, kind="select", params={"source": named}, inputs=("generate",)))
         steps.append(StepSpec(name=name, kind=grader.kind, params=grader.params, inputs=(source,)))
+    if faults := pipeline.check(steps):
+        raise UserError(*(resolved.fault("eval", str(fault)) for fault in faults))
     return make_spec(f"eval-{label}", resolved, steps)
 
 

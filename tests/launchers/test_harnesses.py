@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from data_prep.core import pipeline
 from launchers import harnesses
 from launchers.checks import preflight
 from launchers.harnesses import lm_eval
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, parse_settings
+from rewards.thinking import PRESETS
 from tests.conftest import House
 
 
@@ -50,10 +52,21 @@ def test_one_generation_serves_all_and_each_grades_its_own() -> None:
     assert made["select_lm_eval"][2]["source"] == [
         "ifeval", "ifbench", "mmlu_redux_generative", "popqa", "zebralogic",
     ]  # fmt: skip
-    nothink = steps("eval=_eval_rules.yaml", name="long_cot/sft_llama_base_nothink")
-    assert nothink["generate"][2]["max_tokens"] == 4096
     alone = steps("eval.harness=lm_eval", "eval.tasks=[ifeval]")
     assert list(alone) == ["load_lm_eval", "generate", "score_lm_eval"]
+
+
+@pytest.mark.parametrize("thinking", [*PRESETS, None])
+@pytest.mark.parametrize("file", ["_eval_rules.yaml", "_eval_alpaca.yaml"])
+def test_every_thinking_format_is_graded(file: str, thinking: str | None) -> None:
+    made = resolved(f"eval={file}", f"thinking={thinking or 'null'}", name="long_cot/sft_llama_base_nothink")
+    spec = plan.eval_spec(made, "after", "/model", None)
+    assert pipeline.check(spec.steps) == []
+    params = {step.name: step.params for step in spec.steps}
+    assert params["generate"]["max_tokens"] == 4096
+    assert params["score_lm_eval" if "score_lm_eval" in params else "score_alpaca_eval"]["thinking"] == (
+        thinking or "none"
+    )
 
 
 def test_alpaca_eval_has_a_baseline_and_a_judge() -> None:
@@ -80,6 +93,7 @@ def test_alpaca_eval_has_a_baseline_and_a_judge() -> None:
         (("eval=_eval_alpaca.yaml", "eval.limit=10"), "length control needs all questions"),
         (("eval=_eval_alpaca.yaml", "eval.tasks=[a, b]"), "alpaca_eval has one task, not a, b"),
         (("eval.harness=lm_eval", "eval.tasks=[x]", "eval.paths.x=nowhere.yaml"), "no such file"),
+        (("eval=_eval_alpaca.yaml", "eval.judge.base_url=api.openai.com"), "base_url: String should match pattern"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(settings: tuple[str, ...], problem: str) -> None:
