@@ -30,6 +30,9 @@ def faults(resolved: Resolved, machines: Hardware, trains: bool = True) -> Itera
     for name in SERVICES:
         if (given := _given(resolved, name)) is not None:
             yield from _faults(resolved, machines, name, given)
+    if trains and _same_model(resolved):
+        why = "is the reward model, whose over-optimisation it cannot show: take another model"
+        yield resolved.fault("second_judge.model", why)
     if trains and resolved.recipe.second_judge and not (resolved.recipe.validation and judged_tasks(resolved)):
         needed = "scores validation samples of online RL whose benchmark's reward is `model`"
         yield resolved.fault("second_judge", f"{needed}: set `validation` and such a benchmark in eval.tasks")
@@ -61,6 +64,22 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
         address(resolved, name)
     except UserError as error:
         yield from error.faults
+
+
+def _same_model(resolved: Resolved) -> bool:
+    """Whether the second judge is, or without a revision may be, the reward model itself."""
+    given, judge = (_given(resolved, name) for name in SERVICES)
+    if given is None or judge is None:
+        return False
+    if given.url is not None and given.url.rstrip("/") == (judge.url or "").rstrip("/"):
+        return True
+    try:
+        models = [_model(resolved, name) for name in SERVICES]
+        if models[0].identity() == models[1].identity():
+            return True
+    except (DataError, OSError):  # a fault of the one that is not there
+        return False
+    return models[0].name == models[1].name and any(m.path is None and m.revision is None for m in models)
 
 
 def _given(resolved: Resolved, name: str) -> RewardModel | None:

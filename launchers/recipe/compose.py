@@ -21,7 +21,7 @@ from launchers.errors import Fault, UserError, did_you_mean, fail, nearest
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.names import derived, our_name
 from launchers.recipe.positions import Tree, dotted
-from launchers.recipe.schema import Control, Recipe
+from launchers.recipe.schema import SERVICES, Control, Recipe
 
 SCALES = ("mini",)
 ROOT = REPO / "recipes"
@@ -119,8 +119,9 @@ def _lay(below: Tree, above: Tree) -> Tree:
             below = _pruned(below, ("trainers", trainer, "native", "template"))
     if _replaces(below, above, "reward", "name"):
         below = _pruned(_pruned(below, ("reward", "params")), ("reward", "acc"))
-    if _replaces(below, above, "reward_model", "model"):
-        below = _pruned(_pruned(below, ("reward_model", "revision")), ("reward_model", "template"))
+    for name in SERVICES:
+        if _replaces(below, above, name, "model"):
+            below = _pruned(_pruned(below, (name, "revision")), (name, "template"))
     return yaml_tree.merge(below, above)
 
 

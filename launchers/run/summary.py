@@ -13,7 +13,7 @@ from data_prep.errors import DataError
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.checks import tokens
-from launchers.plan import contamination
+from launchers.plan import contamination, service
 from launchers.plan.estimate import estimate, model_sizes, packed_rows, passes, unknown, warnings
 from launchers.plan.plan import Plan
 from launchers.recipe.compose import shown
@@ -82,13 +82,17 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 
 def _floating(plan: Plan) -> list[str]:
-    """A Hub model of no certain commit."""
+    """Hub models of no certain commit."""
     recipe = plan.resolved.recipe
-    if recipe.revision or Path(recipe.model).is_dir() or plan.resolved.begins_with:
-        return []
+    models = [] if plan.resolved.begins_with else [("revision", recipe.model, recipe.revision)]
+    for file, given in service.settings(plan.resolved, plan.hardware):
+        if given["url"] is None:
+            models.append((f"{Path(file).stem}.revision", given["model"], given["revision"]))
     return [
-        f"{recipe.model} has no revision: a run takes the Hub's newest commit at its start, offline whichever is "
-        "cached; set `revision`"
+        f"{model} has no revision: a run takes the Hub's newest commit at its start, offline whichever is cached; set "
+        f"`{key}`"
+        for key, model, revision in models
+        if not revision and not Path(model).is_dir()
     ]
 
 

@@ -496,6 +496,7 @@ def test_a_running_command_counts_its_heartbeat(run: Path, monkeypatch: pytest.M
 def test_models_to_fetch_are_those_of_training_and_rewards() -> None:
     found = dict(stage.models(plan("long_cot/grpo_2x8")))
     assert found["Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"] == "d4117fbfd81b72f41b96341238baa1e3e90a4ce1"
+    assert found["Skywork/Skywork-Reward-V2-Llama-3.1-8B"] == "cba2f842f3f1af2f1b2f0d35e794d789976390c5"
     assert "meta-llama/Llama-3.1-8B-Instruct" in found
     assert "Skywork/Skywork-Reward-V2-Llama-3.1-8B" in found  # its second_judge
     assert "minishlab/potion-base-8M" in dict(stage.models(plan("bleuberi/grpo_embedding")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from launchers.checks import preflight
 from launchers.recipe import compose
-from launchers.recipe.compose import Overrides
+from launchers.recipe.compose import Overrides, parse_settings
+from launchers.recipe.schema import SERVICES
 from launchers.run import judge
 from tests.conftest import House
 from tests.fakes.openai_server import Status
@@ -63,6 +66,34 @@ def test_a_judge_without_samples_to_judge_is_refused(house: House) -> None:
         done = house.launch("plan", "long_cot/grpo_llama_base_think", "--set", change)
         assert done.returncode == 2
         assert "second_judge: scores validation samples of online RL whose benchmark's reward is `model`" in done.stderr
+
+
+V2, V02 = "Skywork/Skywork-Reward-V2-Llama-3.1-8B", "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ([f"reward_model.model={V2}"], True),  # without a revision it may be the judge's
+        ([f"second_judge.model={V02}"], True),
+        ([f"reward_model.model={V2}", "reward_model.revision=abcdef1"], False),
+        ([f"reward_model.model={V2}", f"second_judge.model={V02}"], False),
+        ([f"{name}.{key}" for name in SERVICES for key in ("placement=endpoint", "url=http://rm:8000/")], True),
+    ],
+)
+def test_a_judge_that_is_the_reward_model_is_refused(settings: list[str], refused: bool) -> None:
+    resolved = compose.resolve("long_cot/grpo_llama_base_think", Overrides(None, tuple(parse_settings(settings))))
+    faults = [str(fault) for fault in preflight.check(resolved)[1]]
+    assert len(faults) == refused, faults
+    assert all("second_judge.model: is the reward model" in fault for fault in faults)
+
+
+def test_a_reward_model_without_a_revision_is_a_warning(house: House) -> None:
+    line = ("plan", "long_cot/grpo_llama_base_think")
+    assert "has no revision" not in house.launch(*line).stdout
+    printed = house.launch(*line, "--set", f"reward_model.model={V2}", "--set", f"second_judge.model={V02}").stdout
+    for model, key in ((V2, "reward_model"), (V02, "second_judge")):
+        assert re.search(rf"{model} has no revision.*`{key}.revision`", printed.replace("\n", " ")), printed
 
 
 def test_every_grpo_recipe_has_a_judge_other_than_its_reward_model() -> None:
