@@ -32,7 +32,7 @@ from launchers.errors import Fault
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
-from launchers.recipe.online import is_online, with_thinking
+from launchers.recipe.online import benchmark_params, is_online, with_thinking
 from launchers.recipe.schema import Recipe
 from launchers.render import template, yaml_value
 
@@ -40,6 +40,7 @@ AGGREGATION = {
     "ppo_clip": "token-mean", "clip_higher": "token-mean", "sequence_mean": "seq-mean-token-mean",
     "dr_grpo": "seq-mean-token-sum-norm", "gspo": "seq-mean-token-mean",
 }  # fmt: skip
+SERVED = ("model", "endpoint", "label", "max_tokens", "key_env")  # parameters that belong to one reward model
 CPUS_PER_GPU = 3  # that verl's placement groups reserve (single_controller/ray/base.py: max_colocate_count)
 
 
@@ -131,7 +132,8 @@ class Verl(Backend):
         if recipe.revision:
             files[f"{folder}/model.json"] = as_json({"model": recipe.model, "revision": recipe.revision})
         if recipe.second_judge:
-            params = with_thinking("model", {"url": service.address(resolved, "second_judge")}, recipe.thinking)
+            own = {"url": service.address(resolved, "second_judge")}
+            params = {key: value for key, value in benchmark_params(recipe, "model", own).items() if key not in SERVED}
             judged = service.judged_tasks(resolved)
             settings = {"validation": values["validation_file"], "tasks": judged, "params": params}
             files[f"{folder}/judge.json"] = as_json(settings)
@@ -238,9 +240,7 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
         settings["validation"] = {
             name: {
                 "reward": graded_by.name,
-                "params": service.filled(
-                    resolved, {**graded_by.params, **with_thinking(graded_by.name, {}, recipe.thinking)}
-                ),
+                "params": service.filled(resolved, benchmark_params(recipe, graded_by.name, graded_by.params)),
             }
             for name, graded_by in graded.items()
         }

@@ -26,7 +26,7 @@ from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.plan.pipelines import data_name, data_steps, make_spec, paths_of, with_local_model
 from launchers.recipe.compose import Resolved, patched
-from launchers.recipe.online import is_online, with_thinking
+from launchers.recipe.online import benchmark_params, is_online
 from launchers.recipe.schema import OURS
 
 PARTS = ("data", "train", "eval", "report")
@@ -138,7 +138,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     graded: dict[str, tuple[list[str], Kind]] = {}
     for number, names in enumerate(by_reward.values()):
         reward, end = tasks.read(names[0]).reward, f"_{number}" if len(by_reward) + len(others) > 1 else ""
-        params = service.filled(resolved, {**reward.params, **with_thinking(reward.name, {}, recipe.thinking)})
+        params = service.filled(resolved, benchmark_params(recipe, reward.name, reward.params))
         score = {"reward": reward.name, "params": params, "max_error_share": recipe.limits.errors, "workers": workers}
         graded[f"score{end}"] = names, Kind("score", score)
     for name, named in others.items():

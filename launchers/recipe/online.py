@@ -14,6 +14,16 @@ def is_online(recipe: Recipe) -> bool:
     return recipe.method in ("grpo", "ppo")
 
 
+def benchmark_params(recipe: Recipe, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a benchmark's reward, in the recipe's thinking format.
+
+    A reward model scores held-out answers as it scores those of the training: its parameters hold where the benchmark
+    has none.
+    """
+    trained = recipe.reward.params if recipe.reward and recipe.reward.name == name == "model" else {}
+    return {**trained, **params, **with_thinking(name, {}, recipe.thinking)}
+
+
 def with_thinking(reward: str, params: Mapping[str, Any], thinking: str | None) -> dict[str, Any]:
     """A reward's parameters with the recipe's thinking format, where the reward (or a part of it) has one."""
     if thinking is None or reward not in rewards.REGISTRY:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
+from launchers.run import directory
 
 FAMILY = sorted(name.split("/")[1] for name in compose.recipe_names() if name.startswith("long_cot/"))
 MODELS = {
@@ -79,6 +83,18 @@ def test_online_recipes_have_the_published_values(name: str) -> None:
     _, model, kind, mode = name.removesuffix("_as_published").split("_")
     assert recipe.model == MODELS[model, kind]
     assert recipe.model_of == (None if kind == "zero" else f"long_cot/sft_{model}_{kind}_{mode}")
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_held_out_reward_and_evaluation_are_the_training_reward(name: str) -> None:
+    made = plan.build(compose.resolve(f"long_cot/{name}"), Path("/run"))
+    files = directory.files(made)
+    trained, judged = (json.loads(files[f"train/{file}.json"]) for file in ("reward", "judge"))
+    assert trained["validation"]["wildchat_if_val"] == {"reward": trained["reward"], "params": trained["params"]}
+    scores = [step.params for step in made.specs["eval/after.spec.json"].steps if step.kind == "score"]
+    assert [given["params"] for given in scores if given["reward"] == "model"] == [trained["params"]]
+    assert judged["params"] == {**trained["params"], "url": judged["params"]["url"]}
+    assert judged["params"]["url"] != trained["params"]["url"]
 
 
 @pytest.mark.parametrize("name", SFT)
