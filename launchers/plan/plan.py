@@ -302,12 +302,11 @@ def _in_run(job: Job, command: Command, run: Path) -> Command:
     recipe = job.resolved.recipe
     if command.phase != "train":
         return command
-    asks = recipe.reward is not None and service.asked_in(service.filled(job.resolved, recipe.reward.params))
     if set(recipe.loggers) - {"file"}:
         tracked = {"TRACKERS": ",".join(recipe.loggers), "TRACKER_PROJECT": job.resolved.family,
                    "TRACKER_RUN": f"{run.name}-{job.label}"}  # fmt: skip
         command = replace(command, environ=(*command.environ, *tracked.items()))
-    return replace(command, service="reward_model" if asks else "")
+    return replace(command, service="reward_model" if service.training_asks(recipe) else "")
 
 
 def _export_dir(spec: Spec) -> Path:

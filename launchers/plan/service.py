@@ -18,7 +18,7 @@ from launchers import harnesses
 from launchers.errors import Fault, UserError
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
-from launchers.recipe.schema import SERVICES, RewardModel
+from launchers.recipe.schema import SERVICES, Recipe, RewardModel
 from rewards.errors import RewardError
 from rewards.model.http import SERVICE, server_url
 
@@ -55,8 +55,10 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
             server_url(given.url)
         except RewardError as problem:
             yield resolved.fault(f"{name}.url", str(problem))
-    if name == "reward_model" and given.placement == "own_gpus" and 0 < machines.gpus_per_node <= given.gpus:
-        left = f"a node of {resolved.recipe.hardware} has {machines.gpus_per_node}, which leaves none to train on"
+    beside = name == "reward_model" and training_asks(resolved.recipe)
+    if given.placement == "own_gpus" and 0 < machines.gpus_per_node < given.gpus + beside:
+        node = f"a node of {resolved.recipe.hardware} has {machines.gpus_per_node}"
+        left = f"{node}, which leaves none to train on" if beside else node
         yield resolved.fault(f"{name}.gpus", f"{given.gpus} GPUs for the reward model, and {left}")
     if given.template is not None and not _template(resolved, name).is_file():
         yield resolved.fault(f"{name}.template", f"no such file: {_template(resolved, name)}")
@@ -87,12 +89,17 @@ def _given(resolved: Resolved, name: str) -> RewardModel | None:
     return given
 
 
+def training_asks(recipe: Recipe) -> bool:
+    """Whether the reward of online RL asks the server; before other trainings it has scored their data and ended."""
+    return recipe.reward is not None and asked_in(recipe.reward.params)
+
+
 def training_machines(resolved: Resolved, machines: Hardware) -> Hardware:
-    """The GPUs that are left for training beside a reward model with GPUs of its own."""
-    given = resolved.recipe.reward_model
-    if given is None or given.placement != "own_gpus" or not machines.gpus_per_node:
+    """The GPUs that are left for a training that asks a reward model with GPUs of its own."""
+    given, gpus = resolved.recipe.reward_model, machines.gpus_per_node
+    if given is None or given.placement != "own_gpus" or not gpus or not training_asks(resolved.recipe):
         return machines
-    return machines.model_copy(update={"gpus_per_node": machines.gpus_per_node - given.gpus})
+    return machines.model_copy(update={"gpus_per_node": gpus - given.gpus})
 
 
 def address(resolved: Resolved, name: str = "reward_model") -> str:
@@ -139,10 +146,10 @@ def filled(resolved: Resolved, params: Any) -> Any:
 
 
 def asked_in(params: Any) -> bool:
-    """Whether resolved parameters name the server."""
+    """Whether parameters name the server."""
     if isinstance(params, dict | list):
         return any(asked_in(value) for value in (params.values() if isinstance(params, dict) else params))
-    return isinstance(params, str) and params.startswith(SERVICE)
+    return isinstance(params, str) and (params == KEY or params.startswith(SERVICE))
 
 
 def settings(resolved: Resolved, machines: Hardware) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -133,7 +133,7 @@ class RewardModel(Strict):
     revision: str | None = None
     """The Hub revision of the model, a commit."""
     placement: Literal["own_gpus", "endpoint", "colocated"] = "own_gpus"
-    """own_gpus: the launcher serves it with vLLM, on GPUs of the node that the training leaves free. endpoint: a server
+    """own_gpus: the launcher serves it with vLLM, on GPUs of the node that online RL leaves free. endpoint: a server
     that runs already. colocated: on the training's own GPUs."""
     gpus: Positive = 1
     """GPUs of own_gpus; they share one engine."""

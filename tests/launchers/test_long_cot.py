@@ -118,6 +118,8 @@ def test_dpo_recipes_have_the_papers_values(name: str) -> None:
     assert (train.global_batch, train.learning_rate, train.epochs, train.max_length) == (128, 3e-7, 2, 4096)
     assert (train.schedule, train.warmup_ratio, train.weight_decay) == ("cosine", 0.05, 1e-4)
     assert recipe.model_of == f"long_cot/{name.replace('dpo_', 'sft_')}"
+    batch = plan.build(compose.resolve(f"long_cot/{name}"), Path("/run")).main.batch
+    assert (batch.micro, batch.accumulation, batch.world) == (1, 16, 8)  # the reward server has ended by then
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILY if name.endswith("_think")])

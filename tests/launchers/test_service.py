@@ -119,6 +119,13 @@ def test_a_mistake_in_a_reward_model_is_named(mini_rm: Path, settings: list[str]
     assert (key, True) in {(fault.key, remedy in fault.message) for fault in faults}, faults
 
 
+@pytest.mark.parametrize(("recipe", "gpus", "fits"), [("dpo", 8, True), ("dpo", 9, False), ("grpo", 8, False)])
+def test_a_server_leaves_gpus_to_the_training_that_asks_it(recipe: str, gpus: int, fits: bool) -> None:
+    pairs = compose.parse_settings([f"reward_model.gpus={gpus}"])
+    _, faults = preflight.check(compose.resolve(f"long_cot/{recipe}_llama_base_think", Overrides(None, tuple(pairs))))
+    assert ("reward_model.gpus" in {fault.key for fault in faults}) != fits, faults
+
+
 GOOD_AND_BAD = [(1.0, 20), (-1.0, 12)] * 4
 
 
