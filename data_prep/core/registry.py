@@ -34,6 +34,7 @@ GENERAL = {
     "choose_by_likeness": "data_prep.steps.choose:Choose",
     "add_reference": "data_prep.steps.references:AddReference",
     "references_sft": "data_prep.steps.references:ReferencesSft",
+    "token_limit": "data_prep.steps.token_limit:TokenLimit",
     "export": "data_prep.steps.export:Export",
 }
 

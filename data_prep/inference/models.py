@@ -90,6 +90,17 @@ def check_hub(model: Model) -> None:
         raise DataError(f"model {model.name!r} {problem}") from error
 
 
+def tokenizer_folder(model: Model) -> Path:
+    """The folder of a model's tokenizer and chat template; of a Hub model these alone are fetched. Raises DataError."""
+    if model.path is not None:
+        return model.path
+    check_hub(model)
+    from huggingface_hub import snapshot_download
+
+    files = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=files))
+
+
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     files = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     return sorted(file for file in files if not NOISE.fullmatch(file.name))

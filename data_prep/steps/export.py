@@ -5,8 +5,8 @@
 - export: {format: verl, dataset: train}          export/train.parquet: prompts with their reference answers
 - export: {format: huggingface, dataset: mine}    export/mine: Parquet with a card for the Hub; export/mine.saved
 
-Line n of a file is row n of the step. Texts are written whole: what to do about long ones is the trainer's
-`max_length`.
+Line n of a file is row n of the step. Texts are written whole, and the trainer truncates them at its `max_length`:
+`token_limit` drops long ones before.
 """
 
 from __future__ import annotations

@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored_samples import block, build, code, sample, samples
+from tokenizers import Tokenizer
 
+from data_prep.core.fingerprint import REPO
 from data_prep.core.step import Context, Drop
 from data_prep.errors import DataError
 from data_prep.steps.pairs import Pairs, PairsParams
+from data_prep.text.chat_template import ChatTemplate
 
 
 def made(rows: list[dict], **params) -> tuple[list[dict], list[Drop]]:
@@ -97,3 +100,26 @@ def test_pairs_hold_what_they_promise(questions, per_prompt, order):
     shuffled = order.sample(rows, len(rows))
     again = made(shuffled, per_prompt=per_prompt, margin=0.4, max_dispreferred=0.6)
     assert again == (found, drops)
+
+
+def test_pairs_longer_than_training_reads_and_equal_ones_are_dropped(tmp_path):
+    chat = [{"role": "user", "content": "What is 6 x 7?"}]
+    texts = {"fits": ("It is 42.", "It is 41."), "long": ("It is 42.", "It is" + " 41 or" * 90), "same": ("42", "42")}
+    rows = [{"id": name, "prompt": chat, "completion": a, "rejected": b} for name, (a, b) in texts.items()]
+    given = {"model": str(REPO / "recipes/mini/model"), "max_tokens": 128}
+    manifest, kept = build(tmp_path, rows, "token_limit", **given)
+    assert [row["id"] for row in kept] == ["fits"]
+    assert manifest.drops == {"longer than max_tokens": 1, "rejected equals completion in tokens": 1}
+    with pytest.raises(DataError, match="no_such"):
+        build(tmp_path, rows, "token_limit", **{**given, "model": "./no_such"})
+
+
+def test_the_limit_counts_as_the_chat_template_writes_a_row(tmp_path):
+    row = {"id": "a", "prompt": [{"role": "user", "content": "What is 6 x 7?"}], "completion": "42", "rejected": "4"}
+    whole = [*row["prompt"], {"role": "assistant", "content": "42"}]
+    model = REPO / "recipes/mini/model"
+    text = ChatTemplate(model).render(whole)
+    length = len(Tokenizer.from_file(str(model / "tokenizer.json")).encode(text, add_special_tokens=False).ids)
+    assert build(tmp_path, [row], "token_limit", model=str(model), max_tokens=length)[1]
+    with pytest.raises(DataError, match=f"longer than max_tokens; for instance a: {length} of {length - 1} tokens"):
+        build(tmp_path, [row], "token_limit", model=str(model), max_tokens=length - 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launchers.plan import plan
+from launchers.plan import pipelines, plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory
@@ -120,6 +120,14 @@ def test_dpo_recipes_have_the_papers_values(name: str) -> None:
     assert recipe.model_of == f"long_cot/{name.replace('dpo_', 'sft_')}"
     batch = plan.build(compose.resolve(f"long_cot/{name}"), Path("/run")).main.batch
     assert (batch.micro, batch.accumulation, batch.world) == (1, 16, 8)  # the reward server has ended by then
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [*((name, 4096) for name in DPO), ("dpo_llama_base_think_as_published", 8192)]
+)
+def test_pairs_are_no_longer_than_training_reads_but_as_published(name: str, limit: int) -> None:
+    steps = {step.kind: step.params for step in pipelines.data_steps(compose.resolve(f"long_cot/{name}"), {})}
+    assert steps["token_limit"]["max_tokens"] == limit
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILY if name.endswith("_think")])

@@ -7,15 +7,13 @@ Llama 3.1's templates add.
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+
+from data_prep.text.chat_template import ChatTemplate
 
 
 class ChatTokenizer:
@@ -27,18 +25,17 @@ class ChatTokenizer:
 
     def __init__(self, path: str, max_seq_len: int | None = None) -> None:
         folder = Path(path)
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokens = {name: _text(config.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        self._template = _environment().from_string(_template(folder, config))
+        self._template = ChatTemplate(folder)
+        named = self._template.tokens
         self.max_seq_len = max_seq_len
         self.special_tokens = {
             token.content: number for number, token in self._tokenizer.get_added_tokens_decoder().items()
         }
-        self.eos_id = self._id(self._tokens["eos_token"])
-        pad = self._tokens["pad_token"] or self._tokens["eos_token"]
+        self.eos_id = self._id(named["eos_token"])
+        pad = named["pad_token"] or named["eos_token"]
         self.pad_id = self._id(pad)
-        self.bos_id = self._id(self._tokens["bos_token"]) if self._tokens["bos_token"] else None
+        self.bos_id = self._id(named["bos_token"]) if named["bos_token"] else None
         self.vocab_size = self._tokenizer.get_vocab_size()
 
     def _id(self, token: str | None) -> int:
@@ -86,34 +83,4 @@ class ChatTokenizer:
 
     def render(self, chat: Sequence[Mapping[str, str]], ask: bool = False) -> str:
         """A conversation as text; `ask` opens the assistant's turn."""
-        known = {name: text for name, text in self._tokens.items() if text is not None}
-        return self._template.render(messages=list(chat), add_generation_prompt=ask, **known)
-
-
-def _text(token: Any) -> str | None:
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _template(folder: Path, config: Mapping[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    template = file.read_text(encoding="utf-8") if file.exists() else config.get("chat_template")
-    if isinstance(template, list):  # named templates
-        template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
-    if not isinstance(template, str):
-        raise ValueError(f"{folder} has no chat template: neither chat_template.jinja nor one in tokenizer_config.json")
-    return template
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """What transformers gives a chat template: it comes with a model, and is not trusted."""
-
-    def refuse(message: str) -> str:
-        raise jinja2.exceptions.TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    return environment
+        return self._template.render(chat, ask)
