@@ -87,6 +87,7 @@ class Inspection:
     shown: list[dict[str, Any]] = field(default_factory=list)
     systems: Counter[str] = field(default_factory=Counter)
     compared: int = 0
+    chosen: list[list[int]] = field(default_factory=list)  # tokens with loss of the pair's chosen side
 
     @property
     def compares(self) -> bool:
@@ -156,10 +157,15 @@ class Inspection:
         ended = next((token for token in reversed(spans[-1]) if self.vocabulary.decode([token]).strip()), None)
         if not cut and ended not in self.vocabulary.ends:
             self._problem("endless", name)
-        if (thinking := self.told["thinking"]) and part != "rejected":
+        if part == "chosen":
+            self.chosen = spans
+        elif part == "rejected" and spans == self.chosen:
+            self._problem("equal", name)
+        if thinking := self.told["thinking"]:
             opened = thinking["prefilled"] or not thinking["open"] or thinking["open"] in answers[-1]
             if thinking["close"] and not (opened and thinking["close"] in answers[-1]):
-                self._problem("unformatted", name)
+                if part != "rejected":  # a rejected answer may be malformed
+                    self._problem("unformatted", name)
             elif thinking["close"] and cut and _bare(thinking["close"]) not in _bare(texts[-1]):
                 self._problem("thoughts", name)
         elif part != "rejected" and "</think>" in answers[-1]:
@@ -198,6 +204,8 @@ class Inspection:
         lines = {
             "untrained": f"have no token with loss: raise train.max_length ({longest}), or drop their long prompts in "
             "the pipeline",
+            "equal": f"have the same tokens on both sides: raise train.max_length ({longest}), or drop long pairs by "
+            "the step token_limit",
             "doubled": "begin with two BOS tokens",
             "prompt": "carry loss on the prompt: only completions are to be trained on",
             "endless": f"do not end in a trained token at which evaluation stops ({ends}): the model "
@@ -213,7 +221,8 @@ class Inspection:
             if kind in self.problems
         ]
         for kind, line in {
-            "thoughts": f"have their thought truncated by train.max_length ({longest}): raise it, or drop long rows",
+            "thoughts": f"have their thought truncated by train.max_length ({longest}): raise it, or drop long rows by "
+            "the step token_limit",
             "unformatted": f"lack the marks of thinking format {format_name!r}, which the rewards read: set "
             "`thinking`, or rewrite the rows",
         }.items():

@@ -251,6 +251,22 @@ def test_thoughts_may_be_truncated_in_few_rows_only() -> None:
         assert not fault or "thought truncated by train.max_length (60)" in found.faults()[0]
 
 
+def test_the_rejected_side_counts_where_it_is_truncated_or_equal() -> None:
+    thought = "<think>\n" + "6 x 7 is 7 x 6. " * 5
+    chosen, rejected = ([CHAT[0], {"role": "assistant", "content": f"{thought}\n</think>\n\n{n}"}] for n in (42, 41))
+    short = _row(PROMPT, [*_letters(_thought(3)[1]["content"]), 2])
+    cut = _row(PROMPT, _letters(thought)[: 60 - len(PROMPT)])
+    for sides, fault in (
+        ((short, cut), "have their thought truncated"),  # 10 of 20 sequences
+        ((cut, cut), "the same tokens on both sides"),
+    ):
+        found = Inspection({**TOLD, "thinking": THINK}, "t", VOCABULARY, 10)
+        for row in range(10):
+            found.add(row, _thought(3) if sides[0] is short else chosen, sides[0], "chosen")
+            found.add(row, rejected, sides[1], "rejected")
+        assert any(fault in line for line in found.faults()), found.faults()
+
+
 def test_data_without_the_recipes_thinking_format_are_refused() -> None:
     found = Inspection({**TOLD, "thinking": THINK}, "t", VOCABULARY, 1)
     found.add(0, CHAT, _row(PROMPT, ANSWER))
