@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from data_prep.inference.vllm.reward_check import HALF_TOLERANCE
 from launchers.plan import pipelines, plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
@@ -123,11 +124,15 @@ def test_dpo_recipes_have_the_papers_values(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [*((name, 4096) for name in DPO), ("dpo_llama_base_think_as_published", 8192)]
+    ("name", "limit", "margin"),
+    [*((name, 4096, HALF_TOLERANCE) for name in DPO), ("dpo_llama_base_think_as_published", 8192, 0.0)],
 )
-def test_pairs_are_no_longer_than_training_reads_but_as_published(name: str, limit: int) -> None:
+def test_pairs_fit_training_and_differ_by_more_than_noise_but_as_published(
+    name: str, limit: int, margin: float
+) -> None:
     steps = {step.kind: step.params for step in pipelines.data_steps(compose.resolve(f"long_cot/{name}"), {})}
     assert steps["token_limit"]["max_tokens"] == limit
+    assert steps["pairs"].get("margin", 0.0) == margin
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILY if name.endswith("_think")])
