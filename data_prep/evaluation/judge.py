@@ -41,7 +41,8 @@ from data_prep.inference import prompts
 from data_prep.inference.api.params import SHARD_SAMPLES, EndpointStep, RepeatedParams
 from data_prep.inference.sampling import Sample
 from data_prep.sources.files import read_json, read_records
-from rewards.thinking import PRESETS, ThinkingFormat
+from rewards.errors import RewardError
+from rewards.thinking import PRESETS, Thinking, thinking
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,14 +52,9 @@ if TYPE_CHECKING:
 _VERDICT = re.compile(r"\**verdict\**:?\**\s*\[*(a|b|tie)\]*\.?\**", re.IGNORECASE)
 _MARK = re.compile(r"</?\s*(answer|question)_?[ab12]?\s*>", re.IGNORECASE)
 ORDERS = ("first", "second")  # where our answer stands
+THOUGHT_MARKS = [mark for preset in PRESETS.values() for mark in (preset.open, preset.close) if mark]
 RESAMPLES = 1000
 RIDGE = 1e-3  # of the regression: keeps it finite where one side wins all
-
-
-class JudgeParams(RepeatedParams):
-    """thinking: the format of the answers, of which the judge sees what follows the thought."""
-
-    thinking: ThinkingFormat = PRESETS["none"]
 
 
 class Judge(EndpointStep):
@@ -69,8 +65,8 @@ class Judge(EndpointStep):
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
     present: ClassVar[tuple[str, ...]] = ("completion",)
     shard_rows = SHARD_SAMPLES // 2
-    Params = JudgeParams
-    params: JudgeParams
+    Params = RepeatedParams
+    params: RepeatedParams
 
     def tally(self, row: Row) -> str:
         return str(row["outcome"])
@@ -95,7 +91,7 @@ class Judge(EndpointStep):
             }
 
     def _message(self, row: Row, order: str) -> str:
-        answers = [self.params.thinking.answer_of(row["completion"]), row["references"][0]]
+        answers = [row["completion"], row["references"][0]]
         a, b = (_MARK.sub("", text) for text in (answers if order == "first" else answers[::-1]))
         question = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         checklist = row.get("meta", {}).get("checklist") or []
@@ -146,9 +142,17 @@ def answer(record: Mapping[str, Any]) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def pairs(questions: Path, answers: Path, baseline: Path) -> tuple[list[Row], Counter[str]]:
-    """Rows to judge, and the questions that are none by reason. Raises DataError when there is not one row."""
-    ours, others = (_answers(path) for path in (answers, baseline))
+def pairs(questions: Path, answers: Path, baseline: Path, format: str | None = None) -> tuple[list[Row], Counter[str]]:
+    """Rows to judge, without thoughts, and the questions that are none by reason.
+
+    format: of thoughts in either file. Raises DataError where there is not one row, and for thoughts without a format.
+    """
+    try:
+        form = thinking(format or "none")
+    except RewardError as problem:
+        raise DataError(f"--thinking: {problem}") from None
+    whole = form.model_copy(update={"prefilled": False})  # a baseline may have no thoughts, and then no marks
+    ours, others = (_answers(path, own if format else None) for path, own in ((answers, form), (baseline, whole)))
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
     for record in _questions(questions):
@@ -172,13 +176,20 @@ def _questions(path: Path) -> Iterator[dict[str, Any] | Drop]:
         yield from read_records(path)
 
 
-def _answers(path: Path) -> dict[str, str]:
+def _answers(path: Path, form: Thinking | None) -> dict[str, str]:
+    """Answers by the question's id, without their thoughts. Raises DataError for a thought where there is no format."""
     answers = {}
     for record in read_records(path):
         if isinstance(record, dict) and (text := answer(record)) is not None:
             meta = record.get("meta")
             prompt = meta.get("prompt_id") if isinstance(meta, dict) else None
-            answers[str(prompt or name_of(record)).rsplit("/", 1)[-1]] = text
+            name = str(prompt or name_of(record)).rsplit("/", 1)[-1]
+            if form is None and (mark := next((mark for mark in THOUGHT_MARKS if mark in text), None)):
+                raise DataError(
+                    f"{path}: the answer to {name} holds the mark {mark!r}: give the thinking format by --thinking "
+                    f"({', '.join(PRESETS)}; none: it is part of the answer)"
+                )
+            answers[name] = form.answer_of(text) if form else text
     return answers
 
 
@@ -245,7 +256,7 @@ class Request(Options):
     api_key_env: str | None = None
     spend_cap: float | None = Field(None, description="dollars")
     concurrency: int | None = None
-    thinking: str | None = Field(None, description="the format of our answers, whose thought the judge is not shown")
+    thinking: str | None = Field(None, description="the format of thoughts: neither judged nor part of any length")
     seed: int = 0
     out: str = Field(description="<out>.json: figures; <out>.jsonl: every pair with its verdicts")
     cache: Cache = CACHE
@@ -253,11 +264,11 @@ class Request(Options):
 
 def judge(args: Request, progress: Progress) -> str:
     """Judge what is left, and write <out>.jsonl, <out>.json. Raises DataError."""
-    rows, left_out = pairs(args.questions, args.answers, args.baseline)
+    rows, left_out = pairs(args.questions, args.answers, args.baseline, args.thinking)
     out = Path(f"{args.out}.pairs.jsonl").absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, [line for line in map(encode, rows) if isinstance(line, bytes)])
-    names = ("model", "base_url", "api_key_env", "spend_cap", "seed", "thinking", "concurrency")
+    names = ("model", "base_url", "api_key_env", "spend_cap", "seed", "concurrency")
     steps = (
         pipeline.StepSpec(name="load", kind="load", params={"path": str(out)}),
         pipeline.StepSpec(

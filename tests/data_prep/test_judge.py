@@ -9,6 +9,7 @@ import making
 import numpy as np
 import pytest
 
+from data_prep.errors import DataError
 from data_prep.evaluation import judge
 from tests.fakes.openai_server import Finish, OpenAIServer
 
@@ -176,6 +177,25 @@ def test_a_file_of_questions_by_name(tmp_path):
     (row,), left_out = judge.pairs(file, *both)
     assert (row["prompt"][0]["content"], row["source"], row["completion"]) == ("A scene at sea.", "Adventure", "a")
     assert not left_out
+
+
+def test_thoughts_are_in_no_row_and_without_a_format_they_are_refused(tmp_path):
+    asked = making.write_jsonl(tmp_path / "q.jsonl", [{"id": "1", "prompt": ASKED}])
+    thought = "<think>\n" + "It may be Paris. " * 100 + "\n</think>\n\nParis."
+    ours = making.write_jsonl(tmp_path / "ours.jsonl", [{"id": "1", "completion": thought}])
+    theirs = making.write_jsonl(tmp_path / "theirs.jsonl", [{"id": "1", "completion": "It is Paris."}])
+    for order in ((ours, theirs), (theirs, ours)):
+        (row,), _ = judge.pairs(asked, *order, "think")
+        assert {row["completion"], row["references"][0]} == {"Paris.", "It is Paris."}
+        with pytest.raises(DataError, match=r"ours.jsonl: the answer to 1 holds the mark '<think>'.*--thinking"):
+            judge.pairs(asked, *order)
+    ours.write_text(json.dumps({"id": "1", "completion": "It may be Par"}))  # a truncated thought
+    (row,), _ = judge.pairs(asked, ours, theirs, "think_prefilled")
+    assert (row["completion"], row["references"]) == ("", ["It is Paris."])
+    making.write_jsonl(ours, [{"id": "1", "completion": thought}])
+    assert judge.pairs(asked, ours, theirs, "none")[0][0]["completion"] == thought
+    with pytest.raises(DataError, match="did you mean 'think'"):
+        judge.pairs(asked, ours, theirs, "thnk")
 
 
 def test_a_cap_on_the_cost_ends_it(tmp_path, capsys):
