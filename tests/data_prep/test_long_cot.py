@@ -117,6 +117,9 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
     entries += [
         {"messages": [{"role": "user", "content": "And one about rain?"}, {"role": "assistant", "content": "Drops…"}]},
         {"messages": [{"role": "assistant", "content": "Hello"}]},
+        {"messages": [{"role": "system", "content": "Answer in verse."}]},
+        {"messages": [{"role": "user", "content": "What is it?"}, {"role": "tool", "content": "42"}]},
+        {"instruction": "write a  haiku about the number 3."},
         {"text": "neither"},
     ]
     source = tmp_path / "prompts.json"
@@ -132,7 +135,8 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
     ]
     assert main(words) == 0
     out = capsys.readouterr()
-    assert "dropped 1: no turn of the user" in out.err
+    assert "dropped 3: no turn of the user at the end" in out.err
+    assert "dropped 1: the prompt of another entry" in out.err
     assert "dropped 1: neither instruction nor messages" in out.err
     train, held_out = (pq.read_table(path).to_pylist() for path in out.out.split())
     assert (len(train), len(held_out)) == (10, 3)
@@ -142,6 +146,16 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
     again = [path.read_bytes() for path in sorted((tmp_path / "data").iterdir())]
     assert main(words) == 0
     assert [path.read_bytes() for path in sorted((tmp_path / "data").iterdir())] == again
+
+
+@pytest.mark.parametrize("option", ["--num_validation_examples", "--num_examples"])
+def test_prepare_refuses_a_negative_number(tmp_path, capsys, option):
+    source = tmp_path / "prompts.json"
+    source.write_text(json.dumps([{"instruction": f"Write a haiku about the number {i}."} for i in range(12)]))
+    assert main(["prepare", "--input_json", str(source), "--local_dir", str(tmp_path / "data"), option, "-1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert option.removeprefix("--") in line
+    assert not (tmp_path / "data").exists()
 
 
 def test_prepare_says_in_one_line_what_is_wrong(tmp_path, capsys):

@@ -15,6 +15,7 @@ from data_prep.core.engine import Progress
 from data_prep.core.files import whole_file
 from data_prep.errors import DataError
 from data_prep.sources.files import read_json
+from data_prep.text.normalise import text_hash
 
 
 class Request(Options):
@@ -23,8 +24,8 @@ class Request(Options):
     input_json: Path = Field(description="a list of {instruction} or {messages}")
     data_source: str = Field("wildchat", description="names the files and the rows' source")
     local_dir: Path = Field(Path("data"), description="folder to write")
-    num_examples: int = Field(200_000, description="training prompts at most")
-    num_validation_examples: int = Field(1_000, description="prompts held out")
+    num_examples: int = Field(200_000, ge=1, description="training prompts at most")
+    num_validation_examples: int = Field(1_000, ge=0, description="prompts held out")
     seed: int = Field(42, description="of the shuffle")
 
 
@@ -39,12 +40,16 @@ def command(request: Request, progress: Progress) -> str:
 def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
     """Write <data_source>_{train,val}.parquet; returns them and the dropped entries by reason. Raises DataError."""
     entries = _read(request.input_json)
-    rows, drops = [], Counter[str]()
+    rows, drops, known = [], Counter[str](), set[bytes]()
     for number, entry in enumerate(entries):
         prompt = _prompt(entry)
         if isinstance(prompt, str):
             drops[prompt] += 1
             continue
+        if (text := text_hash({"prompt": prompt}, ("prompt",))) in known:  # it could be in both files
+            drops["the prompt of another entry"] += 1
+            continue
+        known.add(text)
         about = {key: str(entry[key]) for key in ("id", "source", "domain") if entry.get(key) is not None}
         rows.append({"index": number, "prompt": prompt, "about": about})
     random.Random(request.seed).shuffle(rows)  # noqa: S311 (an order, no secret)
@@ -78,8 +83,8 @@ def _prompt(entry: Any) -> list[dict[str, str]] | str:
         return "neither instruction nor messages"
     while messages and messages[-1]["role"] == "assistant":
         messages = messages[:-1]
-    if not messages or not messages[-1]["content"].strip():
-        return "no turn of the user"
+    if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
+        return "no turn of the user at the end"
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
