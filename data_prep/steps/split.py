@@ -4,21 +4,27 @@
 - split: {name: validation, inputs: [score], validation: 0.05, part: validation, seed: 1}
 
 validation: a share of the prompts (below 1), or how many prompts. All rows of a prompt are on one side, and so are
-prompts that differ in case and spacing only, whatever their ids are.
+prompts that differ in case and spacing only, whatever their ids are. Rows of the other part are counted as drops;
+those of validation lie in `validation.jsonl` in the directory of the train part.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from heapq import nsmallest
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from data_prep.core.files import whole_file
+from data_prep.core.rows import encode
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.text.normalise import text_hash
+
+HELD_OUT = "validation.jsonl"
 
 
 class SplitParams(Params):
@@ -55,9 +61,15 @@ class Split(Step):
             if len(ranks) <= count:
                 raise DataError(f"validation: {count:,} prompts of {len(ranks):,} leave none for training")
             limit = nsmallest(count, ranks)[-1] + 1
-        for row in rows:
-            part = "validation" if self._rank(row) < limit else "train"
-            yield row if part == given.part else Drop(f"of the {part} part", row["id"])
+        other = "train" if given.part == "validation" else "validation"
+        with whole_file(ctx.dir / HELD_OUT) if other == "validation" else nullcontext() as held_out:
+            for row in rows:
+                if ("validation" if self._rank(row) < limit else "train") == given.part:
+                    yield row
+                    continue
+                if held_out and isinstance(line := encode(row), bytes):
+                    held_out.write(line)
+                yield Drop(f"of the {other} part", row["id"])
 
     def _rank(self, row: Row) -> int:
         """A prompt's place in a shuffle, below 2**64."""

@@ -8,6 +8,7 @@ import pytest
 from data_prep.core import pipeline
 from data_prep.core.step import Row
 from data_prep.errors import DataError
+from data_prep.steps.split import HELD_OUT
 
 HERE = Path(__file__).parent
 PROBLEMS = ["Find $\\gcd(12, 18)$.", "Solve $2x = 8$.", "What is $7^2$?", "How many primes are below 20?"]
@@ -81,12 +82,16 @@ def test_train_and_validation_share_no_prompt(tmp_path: Path, validation: float,
     records = [{"id": f"q{n}-{k}", "prompt": text if k else text.upper(), "completion": f"{k}"}
                for n, text in enumerate(prompts) for k in range(2)]  # fmt: skip
     making.write_jsonl(tmp_path / "in.jsonl", records)
-    parts = {}
+    parts, validation_rows = {}, []
     for part in ("train", "validation"):
-        _, made = making.run(tmp_path, LOAD, ("split", {"validation": validation, "part": part, "seed": 3}))
+        chain = making.spec(tmp_path, LOAD, ("split", {"validation": validation, "part": part, "seed": 3}))
+        pipeline.run(chain)
+        made = list(pipeline.read_rows(pipeline.find(chain)))
+        validation_rows.append(made if part == "validation" else making.lines(pipeline.find(chain) / HELD_OUT))
         parts[part] = {row["prompt"][0]["content"].lower() for row in made}
         assert len(made) == 2 * len(parts[part])
     assert len(parts["validation"]) in held
+    assert validation_rows[0] == validation_rows[1]  # the train part keeps them in a file
     assert parts["train"].isdisjoint(parts["validation"])
     assert len(parts["train"] | parts["validation"]) == 200
 
