@@ -23,6 +23,9 @@ from rewards.errors import RewardError
 from rewards.model.http import SERVICE, server_url
 
 KEY = "${reward_model.url}"
+ELSEWHERE = {  # models that vLLM does not serve, and why
+    "RLHFlow/ArmoRM-Llama3-8B-v0.1": "its 19 objectives and their gating network are code of its own on the Hub",
+}
 
 
 def faults(resolved: Resolved, machines: Hardware, trains: bool = True) -> Iterator[Fault]:
@@ -60,6 +63,9 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
         node = f"a node of {resolved.recipe.hardware} has {machines.gpus_per_node}"
         left = f"{node}, which leaves none to train on" if beside else node
         yield resolved.fault(f"{name}.gpus", f"{given.gpus} GPUs for the reward model, and {left}")
+    if given.placement == "own_gpus" and given.model in ELSEWHERE:
+        remedy = "serve it by transformers, and set placement: endpoint and its url (recipes/long_cot/README.md)"
+        yield resolved.fault(f"{name}.model", f"vLLM does not serve {given.model}: {ELSEWHERE[given.model]}; {remedy}")
     if given.template is not None and not _template(resolved, name).is_file():
         yield resolved.fault(f"{name}.template", f"no such file: {_template(resolved, name)}")
     try:
