@@ -14,6 +14,7 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.inference.models import Model, find_model
 from data_prep.sources import tasks
+from data_prep.sources.files import read_json
 from launchers import harnesses
 from launchers.errors import Fault, UserError
 from launchers.machines.hardware import Hardware
@@ -70,8 +71,16 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
         yield resolved.fault(f"{name}.template", f"no such file: {_template(resolved, name)}")
     try:
         address(resolved, name)
+        folder = _model(resolved, name).path if given.placement == "own_gpus" else None
+        kinds = read_json(folder / "config.json").get("architectures") or [] if folder else []
     except UserError as error:
         yield from error.faults
+    except DataError as error:
+        yield resolved.fault(f"{name}.model", str(error))
+    else:
+        if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+            needed = "vLLM classifies by a checkpoint whose config.json names a …ForSequenceClassification"
+            yield resolved.fault(f"{name}.model", f"{' '.join(kinds)} is no reward model: {needed}")
 
 
 def _same_model(resolved: Resolved) -> bool:
