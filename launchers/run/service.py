@@ -3,8 +3,8 @@
     python -m launchers.run.service RUN/reward_model.json VLLM_PYTHON PHASE -- command…    (or RUN/second_judge.json)
 
 The server is vLLM's, on a free port and the last GPUs of the node, or an endpoint that runs already. The command finds
-its address in POSTTRAIN_REWARD_MODEL_URL. Before a training, eight conversations are scored by the server and by
-transformers; a difference refuses it (data_prep/inference/vllm/reward_check.py).
+its address in POSTTRAIN_REWARD_MODEL_URL. Before data are scored, and before a training, eight conversations are scored
+by the server and by transformers; a difference refuses it (data_prep/inference/vllm/reward_check.py).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         with _server(given, python, log) as (url, endpoint):
             seconds = round(time.monotonic() - began, 1)
             events.append(run, "service_start", service=file.stem, phase=phase, url=url, seconds=seconds)
-            if phase in ("train", "judge"):
+            if phase in ("data", "train", "judge"):
                 _verify(given, python, url)
             return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
     except DataError as error:

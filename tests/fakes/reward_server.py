@@ -126,6 +126,6 @@ class RewardServer:
     def _reply(self, path: str, body: dict[str, Any]) -> bytes:
         values = [self._value(text) for text in texts_of(body)]
         name = "probs" if path == "/classify" else "data"
-        data = [{"index": i, name: [value]} for i, value in enumerate(values)]
-        usage = {"prompt_tokens": 1}  # the order of data is by index
-        return json.dumps({"object": "list", "model": "rm", "data": data[::-1], "usage": usage}).encode()
+        data = [{"index": i, name: value if isinstance(value, list) else [value]} for i, value in enumerate(values)]
+        reply = {"object": "list", "model": "rm", "data": data[::-1], "usage": {"prompt_tokens": 9}}  # by index
+        return json.dumps(reply).encode()

@@ -14,13 +14,14 @@ import pytest
 
 from data_prep.core.guard import descendants
 from data_prep.core.manifest import read_rows
-from data_prep.inference.vllm.reward_check import problem
+from data_prep.inference.vllm.reward_check import Refused, problem, served
 from launchers.checks import preflight
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
 from tests.conftest import REPO, House
+from tests.fakes.reward_server import RewardServer
 from tests.launchers.test_llamafactory import _wait
 
 URL = '"${reward_model.url}"'
@@ -68,7 +69,7 @@ def test_a_data_step_is_scored_by_a_server_that_lives_as_long_as_the_step(house:
 def test_a_server_that_dies_ends_the_command_with_one_line(house: House, mini_rm: Path, vllm_python: Path) -> None:
     settings = {"model": str(mini_rm), "revision": None, "url": None, "gpus": 0, "template": None}
     file = house.write("run/reward_model.json", json.dumps(settings))
-    words = [house.python, "-m", "launchers.run.service", file, vllm_python, "data", "--", "sleep", "600"]
+    words = [house.python, "-m", "launchers.run.service", file, vllm_python, "eval", "--", "sleep", "600"]
     with subprocess.Popen(words, cwd=house.path, env=house.environ(), stdout=subprocess.PIPE, text=True) as beside:
         _wait(lambda: (house.path / "run/events.jsonl").exists(), 120)
         for pid in descendants(beside.pid):
@@ -108,6 +109,8 @@ def test_the_training_and_its_server_share_the_nodes_gpus(mini_rm: Path) -> None
         (["reward_model={model: %s, url: 'http://a:1'}"], "reward_model.url", "placement: endpoint only"),
         (["reward_model={model: %s, placement: colocated}"], "reward_model.placement", "own_gpus or endpoint"),
         (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none to train on"),
+        (["reward_model={model: RLHFlow/ArmoRM-Llama3-8B-v0.1}"], "reward_model.model", "set placement: endpoint"),
+        (["reward_model={model: ./recipes/mini/model}"], "reward_model.model", "Qwen2ForCausalLM is no reward model"),
         (["reward_model={model: ./nothing/here}"], "reward_model.model", "neither a folder here nor a Hub id"),
         (["reward_model={model: %s, template: none.jinja}"], "reward_model.template", "no such file"),
         ([], "reward.params", "the recipe has no reward_model"),
@@ -144,11 +147,35 @@ def test_a_server_is_refused_unless_it_scores_as_transformers_does(
     assert (found is None) if refusal is None else (found is not None and refusal in found)
 
 
-def test_a_language_model_is_no_reward_model(vllm_python: Path, mini_model: Path) -> None:
+TWO_LABELS = """
+import sys
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+source, out = sys.argv[1:]
+model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=2, ignore_mismatched_sizes=True)
+model.save_pretrained(out)
+AutoTokenizer.from_pretrained(source).save_pretrained(out)
+"""
+
+
+def test_a_model_without_a_head_of_one_label_is_no_reward_model(
+    vllm_python: Path, mini_model: Path, mini_rm: Path, tmp_path: Path
+) -> None:
     """OpenRLHF #1039, vllm #43062: a head that the checkpoint lacks would be drawn at random."""
-    code = f"from data_prep.inference.vllm.reward_check import computed; computed({str(mini_model)!r}, None, None)"
-    done = subprocess.run([str(vllm_python), "-c", code], cwd=REPO, capture_output=True, text=True)
-    assert "has no weights score.weight: it is no reward model" in done.stderr
+    words = [str(vllm_python), "-m", "data_prep.inference.vllm.reward_check"]
+    subprocess.run([str(vllm_python), "-c", TWO_LABELS, str(mini_rm), str(tmp_path)], check=True, capture_output=True)
+    for model, refusal in ((mini_model, "has no weights score.weight: it is no reward"), (tmp_path, "has 2 labels")):
+        done = subprocess.run([*words, str(model), "http://127.0.0.1:9"], cwd=REPO, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert refusal in done.stdout.splitlines()[-1]
+
+
+def test_an_endpoint_that_answers_with_probabilities_is_refused() -> None:
+    with RewardServer(value=lambda text: [0.1, 0.9]) as server, pytest.raises(Refused, match="gives 2 labels"):
+        served(server.url)
+    sigmoid = [(1 / (1 + 2.718**-score), tokens) for score, tokens in GOOD_AND_BAD]
+    assert "all scores lie between 0 and 1" in str(problem(sigmoid, []))
+    assert problem(GOOD_AND_BAD, []) is None
+    assert problem(sigmoid, sigmoid) is None  # small raw scores
 
 
 def test_a_server_that_prefers_bad_answers_is_refused() -> None:

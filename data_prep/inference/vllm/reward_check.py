@@ -3,8 +3,9 @@
     python -m data_prep.inference.vllm.reward_check MODEL URL [--revision COMMIT] [--template FILE] [--endpoint]
 
 Eight fixed conversations, a good and a bad answer to each of four questions, are scored by the server and in
-transformers. Refused: no chat template, weights that the checkpoint lacks, more than one BOS token, another number
-of tokens than transformers makes, scores that differ, a bad answer above its good one. Prints a line for each
+transformers. Refused: no chat template, weights that the checkpoint lacks, several labels, more than one BOS token,
+another number of tokens than transformers makes, scores that differ, an endpoint's probabilities instead of raw scores,
+a bad answer above its good one. Prints a line for each
 conversation, then the verdict.
 """
 
@@ -53,9 +54,12 @@ def served(url: str) -> list[tuple[float, int]]:
                 reply = client.post(f"{url.rstrip('/').removesuffix('/v1')}/classify", json=body)
                 reply.raise_for_status()
                 read = reply.json()
-                scores.append((float(read["data"][0]["probs"][-1]), int(read["usage"]["prompt_tokens"])))
+                labels = read["data"][0]["probs"]
+                scores.append((float(labels[-1]), int(read["usage"]["prompt_tokens"])))
             except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:
                 raise Refused(f"{url}/classify gives no score: {type(error).__name__}: {error}") from None
+            if len(labels) > 1:
+                raise Refused(f"{url}/classify gives {len(labels)} labels: a reward model has one, its raw score")
     return scores
 
 
@@ -74,6 +78,8 @@ def computed(model: str, revision: str | None, template: Path | None) -> tuple[l
     )
     if loaded["missing_keys"]:  # transformers would draw them at random
         raise Refused(f"{model} has no weights {', '.join(sorted(loaded['missing_keys']))}: it is no reward model")
+    if network.config.num_labels != 1:
+        raise Refused(f"{model} has {network.config.num_labels} labels: a reward model has one, its raw score")
     network = network.eval()
     scores = []
     for messages in conversations():
@@ -96,6 +102,11 @@ def problem(
             return f"conversation {number} has {tokens} tokens for the server and {count} for transformers (BOS twice?)"
         if abs(score - right) > tolerance * max(1.0, abs(right)):
             return f"conversation {number} scores {score:.4f} by the server and {right:.4f} by transformers"
+    if not expected and all(0 <= score <= 1 for score, _ in scores):
+        return (
+            "all scores lie between 0 and 1, as a sigmoid's or softmax's do, which hardly tell good answers apart: "
+            "serve raw scores (vLLM's /classify gives them to use_activation: false)"
+        )
     wrong = [PAIRS[i][0] for i in range(len(PAIRS)) if scores[2 * i][0] <= scores[2 * i + 1][0]]
     if len(wrong) > MOST_WRONG:
         return f"bad answers score above good ones in {len(wrong)} of {len(PAIRS)} pairs: {'; '.join(wrong)}"
@@ -112,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--endpoint", action="store_true", help="only the server's scores: its weights are elsewhere")
     args = parser.parse_args(argv)
     try:
-        scores = served(args.url)
         expected, tolerance = ([], TOLERANCE) if args.endpoint else computed(args.model, args.revision, args.template)
+        scores = served(args.url)
         for number, (score, tokens) in enumerate(scores):
             beside = f", by transformers {expected[number][0]:.4f}" if expected else ""
             print(f"{('good', 'bad')[number % 2]:<4} {score:8.4f}{beside} ({tokens} tokens): {PAIRS[number // 2][0]}")
