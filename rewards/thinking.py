@@ -198,8 +198,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "none": {},
     "think": _THINK,  # warm-started models: the answer follows </think>
     "think_prefilled": {**_THINK, "prefilled": True},
-    "zero": {**_THINK, **_RESPONSE, "outer": "\n"},  # "zero" models of RLMT (arXiv 2509.20357), with thinking
-    "zero_nothink": _RESPONSE,  # and without
+    # "zero" models of RLMT (arXiv 2509.20357), with thinking and without: base models, which may go on with a question of
+    # their own after the answer, so that the first one counts.
+    "zero": {**_THINK, **_RESPONSE, "outer": "\n", "at": "first"},
+    "zero_nothink": {**_RESPONSE, "at": "first"},
     "answer_tags": {**_THINK, "delimiter": "<answer>", "end": "</answer>", "outer": "\n"},  # DeepSeek-R1's tags
     "sky_t1": {
         "open": "<|begin_of_thought|>",

@@ -132,6 +132,19 @@ def test_first_or_last_delimiter_is_a_choice() -> None:
     assert thinking("think").parse(text).problems == ("no_open", "repeated")
 
 
+@pytest.mark.parametrize(
+    ("name", "completion"),
+    [("zero", "<think>a</think>\n<response>REAL</response>"), ("zero_nothink", "<response>REAL</response>")],
+)
+@pytest.mark.parametrize("invented", ["<think>b</think>\n<response>FAKE</response>", "<think>b</think>"])
+def test_a_question_that_a_zero_model_invents_has_no_part_in_its_answer(
+    name: str, completion: str, invented: str
+) -> None:
+    form = thinking(name)
+    assert form.answer_of(f"{completion}\n<query>\nmade up\n</query>\n{invented}") == "REAL"
+    assert "text_after" in form.parse(f"{completion}\n<query>\nmade up\n</query>\n{invented}").problems
+
+
 def test_strict_gives_the_chosen_text_for_malformed_ones() -> None:
     strict = thinking({"preset": "zero", "strict": True, "malformed": "[NULL]"})
     assert strict.answer_of("<think>a</think><response>b</response>") == "b"
