@@ -91,6 +91,11 @@ class Thinking(RewardParams):
         """The end of the prompt where the opening mark is prefilled."""
         return self.open + self.inner if self.prefilled else ""
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts at which sampling ends. They belong to the completion, since `parse` looks for them."""
+        return (self.end,) if self.end else ()
+
     def render(self, thought: str, answer: str) -> str:
         """The text a model writes: `prefill` + this is the whole. Outer white space of both parts is dropped.
 
@@ -198,8 +203,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "none": {},
     "think": _THINK,  # warm-started models: the answer follows </think>
     "think_prefilled": {**_THINK, "prefilled": True},
-    # "zero" models of RLMT (arXiv 2509.20357), with thinking and without: base models, which may go on with a question of
-    # their own after the answer, so that the first one counts.
+    # "zero" models of RLMT (arXiv 2509.20357), with thinking and without: base models, which may go on with a question
+    # of their own after the answer, so that the first one counts.
     "zero": {**_THINK, **_RESPONSE, "outer": "\n", "at": "first"},
     "zero_nothink": {**_RESPONSE, "at": "first"},
     "answer_tags": {**_THINK, "delimiter": "<answer>", "end": "</answer>", "outer": "\n"},  # DeepSeek-R1's tags

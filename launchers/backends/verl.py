@@ -35,6 +35,7 @@ from launchers.recipe.compose import Resolved
 from launchers.recipe.online import benchmark_params, is_online, with_thinking
 from launchers.recipe.schema import Recipe
 from launchers.render import template, yaml_value
+from rewards.thinking import thinking
 
 AGGREGATION = {
     "ppo_clip": "token-mean", "clip_higher": "token-mean", "sequence_mean": "seq-mean-token-mean",
@@ -104,6 +105,7 @@ class Verl(Backend):
             "algorithm": recipe.algorithm,
             "critic": _critic(recipe),
             "validation": recipe.validation,
+            "stop": thinking(recipe.thinking).stop if recipe.thinking else (),
             "hardware": job.hardware,
             "batch": job.batch,
             "model": recipe.model,

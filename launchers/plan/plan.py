@@ -28,6 +28,7 @@ from launchers.plan.pipelines import data_name, data_steps, make_spec, paths_of,
 from launchers.recipe.compose import Resolved, patched
 from launchers.recipe.online import benchmark_params, is_online
 from launchers.recipe.schema import OURS
+from rewards.thinking import thinking
 
 PARTS = ("data", "train", "eval", "report")
 PART_OF = {"merge": "train", "judge": "train"}  # phases that are not parts of their own
@@ -128,6 +129,8 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     others = {name: named for name, named in harnesses.by_harness(recipe.eval).items() if name != OURS}
     decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
     engines, workers = _side_by_side(resolved)
+    if recipe.thinking and (stop := thinking(recipe.thinking).stop):
+        decoding |= {"stop": stop, "sampling": {"include_stop_str_in_output": True}}
     generate = {"model": model, **decoding, **engines, **({"revision": revision} if revision else {})}
     load = Kind("load", _load(resolved, own, recipe.eval.limit))
     made = ({"load": load} if own else {}) | {

@@ -65,7 +65,8 @@ def _zero_copy(resolved: Resolved) -> Path | None:
     if recipe.zero is None:
         return None
     model = find_model(recipe.model, recipe.revision, REPO)
-    identity = value_hash([*model.identity().values(), (zero.TEMPLATES / f"{recipe.zero}.jinja").read_text("utf-8")])
+    template = (zero.TEMPLATES / f"{recipe.zero}.jinja").read_text("utf-8")
+    identity = value_hash([*model.identity().values(), template, zero.VERSION])
     return cache_dir() / "models" / f"{Path(recipe.model).name}-{recipe.zero}-{identity[:12]}"
 
 

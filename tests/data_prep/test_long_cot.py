@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -173,10 +174,20 @@ def test_a_zero_model_is_the_base_model_with_another_template_and_end_token(tmp_
     assert "<query>" in tokenizer["chat_template"]
     about = json.loads((out / "zero.json").read_text())
     assert about["stop"] == ["</response>"]
-    ids = {token["content"]: token["id"] for token in json.loads((out / "tokenizer.json").read_text())["added_tokens"]}
-    assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == ids[about["end_token"]]
     assert json.loads((mini_model / "tokenizer_config.json").read_text()) != tokenizer  # the base model stays as it was
     assert capsys.readouterr().out == f"{out}\n"
+
+
+def test_a_zero_model_ends_with_the_turn_and_where_its_base_model_ends(tmp_path, mini_model):
+    base = tmp_path / "base"
+    shutil.copytree(mini_model, base)
+    (turn, own) = (283, 282)  # <|im_end|>, <|endoftext|>
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads((base / name).read_text())
+        (base / name).write_text(json.dumps({**values, "eos_token_id": own}))
+    assert main(["zero", "--model", str(base), "--out", str(tmp_path / "zero")]) == 0
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "zero" / name).read_text())["eos_token_id"] == [turn, own]
 
 
 def test_a_zero_model_of_a_folder_without_weights_is_refused(tmp_path, capsys):

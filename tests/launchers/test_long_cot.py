@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from data_prep.inference.vllm.reward_check import HALF_TOLERANCE
 from launchers.plan import pipelines, plan
@@ -147,6 +148,18 @@ def test_a_twin_without_thoughts_differs_in_format_and_length_only(name: str) ->
     if name == "grpo_qwen_zero_think":  # the published files save and validate at other steps
         allowed |= {"train", "validation"}
     assert differs <= allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"), [("zero_think", ["</response>"]), ("zero_nothink", ["</response>"]), ("base_think", None)]
+)
+def test_sampling_ends_with_the_answers_mark(name: str, stop: list[str] | None) -> None:
+    resolved = compose.resolve(f"long_cot/grpo_llama_{name}")
+    (generate,) = (s.params for s in plan.eval_spec(resolved, "after", "m", None).steps if s.kind == "generate")
+    assert generate.get("sampling") == ({"include_stop_str_in_output": True} if stop else None)
+    assert generate.get("stop") == (stop and tuple(stop))
+    config = yaml.safe_load(directory.files(plan.build(resolved, Path("/run")))["train/verl.yaml"])
+    assert config["actor_rollout_ref"]["rollout"].get("custom") == (stop and {"stop": stop})
 
 
 def test_mini_recipes_claim_nothing() -> None:

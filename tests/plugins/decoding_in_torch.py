@@ -184,6 +184,35 @@ def test_what_would_not_be_honoured_is_refused(server: Any, model: Any, prompts:
     assert fine.token_ids
 
 
+def test_a_completion_ends_at_a_stop_text(server: Any, model: Any, prompts: list[tuple[int, ...]]) -> None:
+    asyncio.run(server.update_weights(model.state_dict(), 1))
+    (whole,) = _generate(server, prompts[1:2], temperature=0.0)
+    text = server.tokenizer.decode(whole.token_ids)
+    stop = text[2:9]  # several tokens, in the middle
+    (ended,) = _generate(server, prompts[1:2], temperature=0.0, stop=[stop], include_stop_str_in_output=True)
+    assert server.tokenizer.decode(ended.token_ids) == text[:9]
+    assert len(ended.log_probs) == len(ended.token_ids)
+    (refused,) = _generate(server, prompts[1:2], stop=[stop], include_stop_str_in_output=False)
+    assert "include_stop_str_in_output" in str(refused)
+
+
+def test_verls_agent_loop_passes_the_stop_texts_on() -> None:
+    from launchers.plugins.verl import stop_texts
+
+    class Loop:
+        rollout_config: dict[str, Any] = {}
+
+        async def run(self, sampling_params: dict[str, Any]) -> dict[str, Any]:
+            return sampling_params
+
+    stop_texts.install(types.SimpleNamespace(SingleTurnAgentLoop=Loop))  # type: ignore[arg-type]
+    loop = Loop()
+    assert asyncio.run(loop.run({"temperature": 1.0})) == {"temperature": 1.0}
+    loop.rollout_config = {"custom": {"stop": ["</response>"]}}
+    stop = {"stop": ["</response>"], "include_stop_str_in_output": True}
+    assert asyncio.run(loop.run({"temperature": 1.0})) == {"temperature": 1.0, **stop}
+
+
 def test_a_failure_reaches_everyone_who_waits(server: Any, model: Any, prompts: list[tuple[int, ...]]) -> None:
     asyncio.run(server.update_weights(model.state_dict(), 1))
     server.model.forward = None

@@ -1,4 +1,4 @@
-"""Zero models: a base model's copy that a chat template prompts into a thinking format, with its end token and stop.
+"""Zero models: a base model's copy that a chat template prompts into a thinking format, with its end tokens and stop.
 
 The weights are linked, not copied, where the file system can. `zero.json` in the copy says what it is.
 """
@@ -24,7 +24,9 @@ from rewards.thinking import PRESETS
 Format = Literal["zero", "zero_nothink"]
 TEMPLATES = REPO / "templates" / "chat"
 END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first that the tokenizer has ends a turn
+CONFIGS = ("config.json", "generation_config.json")
 DONE = "zero.json"
+VERSION = 2  # of what a copy holds: another one is another copy
 
 
 class Request(Options):
@@ -58,9 +60,10 @@ def write_copy(model: str, revision: str | None, format: Format, out: Path) -> P
     _replace(partial / "chat_template.jinja", template)
     tokenizer.pop("chat_template", None)
     _replace(partial / "tokenizer_config.json", _json({**tokenizer, "chat_template": template, "eos_token": end[0]}))
-    for name in ("config.json", "generation_config.json"):
-        values = _read(source / name) if (source / name).is_file() else {}
-        _replace(partial / name, _json({**values, "eos_token_id": end[1]}))
+    configs = {name: _read(source / name) for name in CONFIGS if (source / name).is_file()}
+    ends = list(dict.fromkeys([end[1], *(token for values in configs.values() for token in _ids(values))]))
+    for name in CONFIGS:
+        _replace(partial / name, _json({**configs.get(name, {}), "eos_token_id": ends}))
     about = {"model": model, "revision": revision, "format": format, "stop": [PRESETS[format].end], "end_token": end[0]}
     _replace(partial / DONE, _json(about))
     if out.exists():
@@ -92,6 +95,12 @@ def _end_token(source: Path, tokenizer: dict[str, Any]) -> tuple[str, int]:
         if token in ids:
             return str(token), ids[token]
     raise DataError(f"{source}/tokenizer.json: none of {', '.join(END_TOKENS)}, and its end token {own!r} has no id")
+
+
+def _ids(config: dict[str, Any]) -> list[int]:
+    """The tokens at which the base model ends: it goes on to emit them, whatever its new template says."""
+    own = config.get("eos_token_id")
+    return own if isinstance(own, list) else [] if own is None else [own]
 
 
 def _link(source: Path, target: Path) -> None:

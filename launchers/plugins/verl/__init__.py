@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 
 from launchers.plugins import trackers
-from launchers.plugins.verl import measures, planned, registry, stopping
+from launchers.plugins.verl import measures, planned, registry, stop_texts, stopping
 from launchers.plugins.verl.hooks import after_import
 
 after_import("verl.trainer.ppo.core_algos", registry.register)
 after_import("verl.trainer.ppo.ray_trainer", registry.hand_over_scores)
 after_import("verl.trainer.ppo.ray_trainer", measures.install)
+after_import("verl.experimental.agent_loop.single_turn_agent_loop", stop_texts.install)
 if "TRACKER_RUN" in os.environ:
     after_import("trackio", trackers.resume_trackio)
 if planned.FOLDER in os.environ:

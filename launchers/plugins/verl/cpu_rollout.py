@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
 QUIET_S = 0.03  # requests come one by one from verl's agent loops: a batch starts when none came for so long
 MOST_AT_ONCE = 512  # rows of one batch; bounds the memory of the KV cache
-KNOWN = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "logprobs", "seed", "stop_token_ids"}
-NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "n": 1, "ignore_eos": False}
+KNOWN = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "logprobs", "seed", "stop", "stop_token_ids"}
+NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "n": 1, "ignore_eos": False,
+           "include_stop_str_in_output": True}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TransformersServer:
     """The Ray actor. Requests are queued on its event loop and decoded in a thread, one batch at a time."""
 
     def __init__(self, config: Any, model_path: str, replica_rank: int) -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         torch.set_num_threads(int(os.environ.get("POSTTRAIN_ROLLOUT_THREADS", "1")))
         self.config, self.replica_rank = config, replica_rank
@@ -49,6 +50,7 @@ class TransformersServer:
         if os.path.exists(os.path.join(model_path, "generation_config.json")):
             stop = GenerationConfig.from_pretrained(model_path).eos_token_id
         self.stop = frozenset([stop] if isinstance(stop, int) else stop or [])
+        self.tokenizer = AutoTokenizer.from_pretrained(model_path)
         self.version: int | None = None
         self.loaded = False
         self.asked: Counter[tuple[int, ...]] = Counter()
@@ -112,7 +114,13 @@ class TransformersServer:
             top_p=float(params.get("top_p", 1.0)),
             seed=seed if params.get("seed") is None else seed_of(params["seed"], prompt, self.asked[prompt]),
             stop=(frozenset() if self.config.ignore_eos else self.stop) | frozenset(params.get("stop_token_ids") or ()),
+            ends=self._at_text(params["stop"]) if params.get("stop") else None,
         )
+
+    def _at_text(self, stop: Sequence[str]) -> Callable[[Sequence[int]], bool]:
+        """Whether the last token of a completion brought one of these texts about."""
+        longest = max(len(text.encode()) for text in stop)  # tokens: none is shorter than a byte
+        return lambda tokens: any(text in self.tokenizer.decode(tokens[-longest:]) for text in stop)
 
     async def _work(self) -> None:
         batch: list[Waiting] = []

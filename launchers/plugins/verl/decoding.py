@@ -7,7 +7,7 @@ happened to be decoded with it (beyond the rounding of matrix products of differ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Request:
     top_p: float = 1.0
     seed: int = 0
     stop: frozenset[int] = field(default_factory=frozenset)  # the token that ends a completion is part of it
+    ends: Callable[[Sequence[int]], bool] | None = None  # whether the tokens so far are a whole completion
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -172,7 +173,7 @@ def _append(
             completion, request = done[row], requests[row]
             completion.tokens.append(token)
             completion.log_probs.append(log_prob)
-            if token in request.stop:
+            if token in request.stop or (request.ends and request.ends(completion.tokens)):
                 completion.ended, grows = "stop", False
             elif len(completion.tokens) >= request.max_tokens:
                 grows = False
