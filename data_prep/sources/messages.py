@@ -234,7 +234,10 @@ def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
 
 
 def written(message: Message, thinking: str | None) -> Any:
-    """The text of one of our messages, its thought in the format `thinking`. Raises Unfit."""
+    """The text of one of our messages, its thought in the format `thinking`, or left out where that has none.
+
+    Raises Unfit.
+    """
     text, thought = message["content"], message.get("thought")
     if not thought or not isinstance(text, str):
         return text
@@ -246,7 +249,8 @@ def written(message: Message, thinking: str | None) -> Any:
     from rewards.thinking import thinking as format_of
 
     try:
-        return format_of(thinking).render(thought, text)
+        form = format_of(thinking)
+        return form.render(thought if form.close else "", text)
     except RewardError as error:
         raise Unfit("the thought does not fit the thinking format", str(error)) from None
 

@@ -59,7 +59,7 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
     """Conversion by the shape that each record shows. Raises DataError that lists the columns of `sample`.
 
     thinking: the format (rewards/thinking.py) that writes a message's `reasoning_content` and content into one
-    completion; without it such records are dropped.
+    completion, or the content alone where it has no thought; without a format such records are dropped.
     """
     try:
         named = _chat_of(sample) or _first(sample, CHOSEN) or any(isinstance(sample.get(name), str) for name in PROMPT)
@@ -94,7 +94,7 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     if None not in pair:
         prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
         refuse_thought(record)
-    elif last is not None:
+    elif last is not None and not _answered_anew(record):
         row["completion"] = written({"thought": thought_of(record), **last}, thinking)
     if not prompt:
         raise Unfit("empty prompt")
@@ -115,6 +115,11 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     short, longest = as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
     row["answer"] = short if isinstance(short, str) and len(short) <= longest else None  # no gold is that long
     return finish(row, meta)
+
+
+def _answered_anew(record: Record) -> bool:
+    """Whether `thought` and `response` hold another answer than the one that the conversation ends with."""
+    return "thought" in record and isinstance(record.get("response"), str)
 
 
 def _undesirable(label: Any) -> bool:

@@ -53,7 +53,7 @@ class LoadParams(Params):
     tasks: TaskNames = ()
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False  # read tasks from their mirror instead of the Hub
-    thinking: str | None = None  # format in which `reasoning_content` is the thought; null drops such rows
+    thinking: str | None = None  # format of rows with a thought (`reasoning_content`, `thought`); null drops them
     source: str | None = None
     note: str | None = None  # for people, shown by `plan`: where the rows are from, what they cost or save
     id_prefix: str | None = None  # put before the rows' own ids; those of tasks have the task's name

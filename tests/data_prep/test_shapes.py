@@ -195,6 +195,7 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
             {"messages": [ASKED, {**ANSWERED, "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}]},
             "reasoning_content",
         ),
+        ({"messages": [ASKED], "thought": "8 times 3", "response": GOOD}, "reasoning_content"),
         (
             {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
             "system message among the turns",
@@ -236,6 +237,36 @@ def test_a_flag_and_a_thought_that_the_answer_holds_lose_nothing(flag: object, t
     ]
     rows, drops = load(tmp_path, records)
     assert (len(rows), drops) == (2, {})
+
+
+@pytest.mark.parametrize(
+    ("thinking", "completion"),
+    [
+        ("think", f"<think>\n8 times 3\n</think>\n\n{GOOD}"),
+        ("none", GOOD),
+        ("zero_nothink", f"<response>\n{GOOD}\n</response>"),
+    ],
+)
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [ASKED, {**ANSWERED, "reasoning_content": "8 times 3"}]},
+        {"messages": [ASKED], "thought": "8 times 3", "response": GOOD},
+        {"messages": [ASKED, WRONG], "thought": "8 times 3", "response": GOOD},  # sampled anew
+        {"prompt": QUESTION, "thought": "8 times 3", "response": GOOD},
+    ],
+)
+def test_a_thought_is_left_out_where_the_format_has_none(
+    record: dict, thinking: str, completion: str, tmp_path: Path
+) -> None:
+    rows, drops = load(tmp_path, [record], thinking=thinking)
+    assert (drops, rows[0]["prompt"], rows[0]["completion"]) == ({}, [ASKED], completion)
+
+
+def test_a_column_map_keeps_the_thought_beside_the_answer(tmp_path: Path) -> None:
+    columns = {"prompt": "q", "completion": "a"}
+    rows, _ = load(tmp_path, [{"q": QUESTION, "a": GOOD, "thought": "8 times 3"}], columns=columns, thinking="think")
+    assert rows[0]["completion"] == f"<think>\n8 times 3\n</think>\n\n{GOOD}"
 
 
 def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path) -> None:
