@@ -1,4 +1,4 @@
-"""Published data in place of data that cost money: pipelines of `recipes/sky_t1/data.yaml` on rows of our own."""
+"""Published data in place of data that cost money: pipelines of recipes' data.yaml on rows of our own."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,11 @@ from data_prep.core import pipeline
 from data_prep.core.manifest import Manifest
 from data_prep.sources.tasks import ROOT
 
-PIPELINES = yaml.safe_load((ROOT / "recipes" / "sky_t1" / "data.yaml").read_text())
+PIPELINES = {
+    name: steps
+    for family in ("sky_t1", "long_cot")
+    for name, steps in yaml.safe_load((ROOT / "recipes" / family / "data.yaml").read_text()).items()
+}
 SYSTEM = "Your role as an assistant involves thoroughly exploring questions through a systematic thinking process."
 THOUGHT = "<|begin_of_thought|>\n\n{}\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n{}\n\n<|end_of_solution|>"
 QUESTION = "Return your final response within \\boxed{}. Evaluate $1 + 2 + \\dots + 100$."
@@ -22,13 +26,19 @@ SHORT = THOUGHT.format("Pair the terms.", "It is $\\boxed{5050}$.")
 BENCHMARK = "How many positive whole-number divisors does the integer 196 have, counting both 1 and the integer itself?"
 
 
-def run(folder: Path, name: str, records: list[dict[str, Any]]) -> tuple[list[Manifest], list[dict[str, Any]]]:
-    """A pipeline whose Hub data set is a local file, and whose benchmark is one problem."""
+def run(
+    folder: Path, name: str, records: list[dict[str, Any]], **recipe: str
+) -> tuple[list[Manifest], list[dict[str, Any]]]:
+    """A pipeline whose Hub data set is a local file, and whose benchmark is one problem.
+
+    recipe: values for parameters of its name that the recipe gives.
+    """
     (folder / "published.json").write_text(json.dumps(records))
     making.write_jsonl(folder / "math500.jsonl", [{"problem": BENCHMARK, "answer": "9", "level": 3, "subject": "x"}])
     items = []
     for kind, params in (next(iter(item.items())) for item in PIPELINES[name]):
         local = {key: value for key, value in params.items() if key not in ("hub", "revision")}
+        local |= {key: value for key, value in recipe.items() if key in local}
         if "hub" in params:
             local["path"] = "published.json"
         if kind == "decontaminate":
@@ -59,6 +69,27 @@ def test_sky_t1_flash(tmp_path: Path) -> None:
     _, rows = run(tmp_path, "sky_t1_flash_published", [record, record])
     assert [(row["completion"], row["rejected"]) for row in rows] == [(SHORT, LONG)]
     assert [message["content"] for message in rows[0]["prompt"]] == [SYSTEM, QUESTION]
+
+
+def test_rlmts_thoughts_and_answers(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Plan a rainy day in Edinburgh."}
+    answered = {"thought": "Indoors, cheap.", "response": "Visit a museum."}
+    earlier = {"role": "assistant", "content": "Stay in bed."}
+    records = [{"id": str(n), "source": "wildchat", "messages": messages, **answered}
+               for n, messages in enumerate(([asked], [asked, earlier]))]  # fmt: skip
+    think, nothink = (run(tmp_path, "sft_published", records, thinking=name)[1] for name in ("think", "none"))
+    assert [row["id"] for row in think] == [row["id"] for row in nothink] == ["0", "1"]
+    assert {row["completion"] for row in think} == {"<think>\nIndoors, cheap.\n</think>\n\nVisit a museum."}
+    assert {row["completion"] for row in nothink} == {"Visit a museum."}
+    assert [row["prompt"] for row in think] == [[asked]] * 2
+
+
+def test_rlmts_prompts(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": QUESTION}]
+    record = {"data_source": "wildchat", "prompt": asked, "ability": "chat",
+              "reward_model": {"style": "model"}, "extra_info": {"split": "train", "index": 0}}  # fmt: skip
+    _, rows = run(tmp_path, "wildchat_if_published", [record])
+    assert [row["prompt"] for row in rows] == [asked]
 
 
 def test_published_labels_stand_in_for_the_step_label(tmp_path: Path) -> None:
