@@ -13,7 +13,8 @@ Messages = list[dict[str, str]]
 # Marks that open and close turns in chat templates: in an answer they would forge a turn. (Not <s> and </s>: HTML has
 # them too, and no template opens a turn with them alone.)
 CONTROL_MARK = re.compile(
-    r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
+    r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|<\|(?:turn|channel)>|<(?:turn|channel)\|>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\]|<</?SYS>>"
 )
 _LAST = re.compile(rf"(?:{CONTROL_MARK.pattern}|</s>)\Z")
 _LONGEST = 64  # characters; no control mark is longer

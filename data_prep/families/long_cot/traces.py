@@ -18,6 +18,7 @@ from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.families.long_cot.prompts import MARKS
 from data_prep.inference.prompts import content_hash, render
 from rewards.errors import RewardError
+from rewards.model.chat import CONTROL_MARK
 from rewards.thinking import PRESETS, thinking
 
 REQUEST = "long_cot/plan"  # below templates/prompts
@@ -57,7 +58,7 @@ class TracesParams(Params):
 
 
 class Traces(Step):
-    """Well-formed traces as training rows: one thought, one answer, no marks inside either."""
+    """Well-formed traces as training rows: one thought, one answer, no marks (a chat template's included) inside either."""
 
     kind = "traces"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")
@@ -77,6 +78,8 @@ class Traces(Step):
                 thought, answer, reason = parts(row["completion"], reasoning)
             if not reason and meta.get("finish_reason") == "length":
                 reason = "truncated"
+            if not reason and CONTROL_MARK.search(f"{thought}\n{answer}"):
+                reason = "a chat template's mark inside"
             if reason:
                 yield Drop(reason, str(row["id"]), row["completion"][:200])
                 continue
@@ -93,14 +96,16 @@ def parts(completion: str, reasoning: str = "") -> tuple[str, str, str]:
 
     A closing mark that is missing at the end is tolerated; any other violation is a reason, as is a mark inside.
     """
-    text = completion.strip()
-    if reasoning.strip() and not any(mark in text for mark in MARKS):
-        marked = next((mark for mark in MARKS if mark in reasoning), None)
-        return (reasoning.strip(), text, f"a mark inside the thought: {marked}" if marked else "")
+    text, own = completion.strip(), reasoning.strip()
+    if own and ASKED.open not in text and ASKED.close not in text:  # the endpoint has taken the thought out
+        answer = text if ASKED.delimiter in text else f"{ASKED.delimiter}{text}{ASKED.end}"
+        text = f"{ASKED.open}{ASKED.close}{answer}"
     if text.count(ASKED.end) == 0 and ASKED.delimiter in text:
         text += ASKED.end
     parsed = ASKED.parse(text)
-    problems = [problem for problem in parsed.problems if problem != "empty_thought" or not reasoning]
+    problems = [problem for problem in parsed.problems if problem != "empty_thought" or not own]
     if problems:
         return "", "", f"not one thought and one answer: {problems[0]}"
-    return parsed.thought, parsed.answer, ""
+    thought = parsed.thought or own
+    marked = next((mark for mark in MARKS if mark in thought), None)
+    return thought, parsed.answer, f"a mark inside the thought: {marked}" if marked else ""
