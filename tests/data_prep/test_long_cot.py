@@ -205,6 +205,48 @@ def test_a_zero_model_ends_with_the_turn_and_where_its_base_model_ends(tmp_path,
         assert json.loads((tmp_path / "zero" / name).read_text())["eos_token_id"] == [turn, own]
 
 
+def _without_safetensors(base):
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+
+
+def _without_an_end_token(base):
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    (base / "tokenizer.json").write_text(json.dumps({**tokenizer, "added_tokens": []}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_without_safetensors, "no *.safetensors: its pickled weights are not loaded"),
+        (_without_an_end_token, "has no id"),
+        (lambda base: (base / "tokenizer_config.json").write_text("[]"), "an object is expected"),
+        (lambda base: (base / "tokenizer.json").unlink(), "tokenizer.json"),
+    ],
+)
+def test_a_base_model_that_cannot_be_copied_is_refused_and_leaves_nothing(spoil, message, tmp_path, mini_model, capsys):
+    base = tmp_path / "base"
+    shutil.copytree(mini_model, base)
+    spoil(base)
+    assert main(["zero", "--model", str(base), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_only_files_that_are_copied_are_fetched_from_the_hub(tmp_path, mini_model, monkeypatch):
+    asked = {}
+
+    def snapshot_download(model, **options):
+        asked.update(options)
+        return str(mini_model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert main(["zero", "--model", "meta-llama/Llama-3.1-8B", "--out", str(tmp_path / "out")]) == 0
+    assert asked["allow_patterns"] == ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+    assert asked["ignore_patterns"] == ["*/*"]  # other weights of the same model: original/, onnx/
+
+
 def test_a_zero_model_of_a_folder_without_weights_is_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["zero", "--model", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2

@@ -58,7 +58,7 @@ class TracesParams(Params):
 
 
 class Traces(Step):
-    """Well-formed traces as training rows: one thought, one answer, no marks (a chat template's included) inside either."""
+    """Well-formed traces as training rows: one thought, one answer, no marks (chat templates' included) inside."""
 
     kind = "traces"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")

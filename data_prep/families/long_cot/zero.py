@@ -24,6 +24,13 @@ from rewards.thinking import PRESETS
 Format = Literal["zero", "zero_nothink"]
 TEMPLATES = REPO / "templates" / "chat"
 END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first that the tokenizer has ends a turn
+FILES = [
+    "*.safetensors",
+    "*.json",
+    "*.model",
+    "*.txt",
+    "*.jinja",
+]  # at the top: folders hold other forms of the weights
 CONFIGS = ("config.json", "generation_config.json")
 DONE = "zero.json"
 VERSION = 2  # of what a copy holds: another one is another copy
@@ -48,20 +55,21 @@ def write_copy(model: str, revision: str | None, format: Format, out: Path) -> P
     if (out / DONE).is_file():
         return out
     source = _folder(model, revision)
+    if not any(source.glob("*.safetensors")):
+        raise DataError(f"model {model!r} has no *.safetensors: its pickled weights are not loaded; convert them first")
+    tokenizer = _read(source / "tokenizer_config.json")
+    end = _end_token(source, tokenizer)
+    configs = {name: _read(source / name) for name in CONFIGS if (source / name).is_file()}
+    ends = list(dict.fromkeys([end[1], *(token for values in configs.values() for token in _ids(values))]))
+    template = (TEMPLATES / f"{format}.jinja").read_text("utf-8")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for file in source.iterdir():
-        if file.is_file() and file.suffix in (".safetensors", ".json", ".model", ".txt", ".jinja"):
-            _link(file.resolve(), partial / file.name)
-    tokenizer = _read(source / "tokenizer_config.json")
-    end = _end_token(source, tokenizer)
-    template = (TEMPLATES / f"{format}.jinja").read_text("utf-8")
+    for file in (file for pattern in FILES for file in source.glob(pattern) if file.is_file()):
+        _link(file.resolve(), partial / file.name)
     _replace(partial / "chat_template.jinja", template)
     tokenizer.pop("chat_template", None)
     _replace(partial / "tokenizer_config.json", _json({**tokenizer, "chat_template": template, "eos_token": end[0]}))
-    configs = {name: _read(source / name) for name in CONFIGS if (source / name).is_file()}
-    ends = list(dict.fromkeys([end[1], *(token for values in configs.values() for token in _ids(values))]))
     for name in CONFIGS:
         _replace(partial / name, _json({**configs.get(name, {}), "eos_token_id": ends}))
     about = {"model": model, "revision": revision, "format": format, "stop": [PRESETS[format].end], "end_token": end[0]}
@@ -80,7 +88,7 @@ def _folder(model: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(model, revision=revision))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=FILES, ignore_patterns=["*/*"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise DataError(f"model {model!r} cannot be fetched: {str(error).splitlines()[0]}") from None
 
