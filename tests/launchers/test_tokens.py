@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,49 @@ def test_a_foreign_template_is_refused_by_name_before_and_by_its_tokens_otherwis
     (difference,) = [fault for fault in found["faults"] if "differ" in fault]
     assert "<start_of_turn>" in difference
     assert "<|start_header_id|>" in difference
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training by LlamaFactory's `template`, of a family's model whose chat template is edited: {text: instead}.
+
+    `says`: part of the only fault, or of a note; empty where there is neither.
+    """
+
+    template: str
+    says: str
+    family: str = "qwen2.5"
+    own: Mapping[str, str] = field(default_factory=dict)
+
+
+CASES = {
+    "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
+}
+
+
+def edited(out: Path, trained: Path, model: Path, case: Case) -> Path:
+    """A training's folder with the case's model and template."""
+    shutil.copytree(model, out / "model")
+    config = out / "model" / "tokenizer_config.json"
+    values = json.loads(config.read_text())
+    for text, instead in case.own.items():
+        assert text in values["chat_template"]
+        values["chat_template"] = values["chat_template"].replace(text, instead)
+    config.write_text(json.dumps(values))
+    shutil.copytree(trained, out / "train")
+    config = out / "train" / "llamafactory.yaml"
+    lines = [line for line in config.read_text().splitlines() if not line.startswith(("template:", "model_name_or_"))]
+    config.write_text("\n".join([*lines, f"template: {case.template}", f"model_name_or_path: {out / 'model'}"]))
+    return out / "train"
+
+
+def test_the_rows_as_trained_are_compared_with_the_prompts_of_evaluation(tmp_path: Path, small_models: Path) -> None:
+    trained = rendered(tmp_path / "runs", "llamafactory", small_models / "qwen2.5", rows_file(tmp_path))
+    folders = [edited(tmp_path / name, trained, small_models / case.family, case) for name, case in CASES.items()]
+    for (name, case), found in zip(CASES.items(), inspected("llamafactory", *folders), strict=True):
+        lines = [*found["faults"], *found["notes"]]
+        assert (bool(lines), len(found["faults"]) < 2) == (bool(case.says), True), (name, lines)
+        assert case.says in "".join(lines), (name, lines)
 
 
 def test_a_template_without_system_messages_is_refused_before_training(tmp_path: Path, small_models: Path) -> None:

@@ -39,7 +39,7 @@ def inspected(folder: Path) -> list[str]:
     plain, module = load_tokenizer(model_args)["tokenizer"], load_tokenizer(model_args)
     tokenizer = module["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
-    if template.replace_jinja_template or not plain.chat_template:
+    if not plain.chat_template:
         plain.chat_template = tokenizer.chat_template  # the trained model is saved with it
     rows = _get_merged_dataset(data_args.dataset, model_args, data_args, training_args, stage)
     options = tokens.settings(folder)
