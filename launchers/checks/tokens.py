@@ -185,7 +185,8 @@ class Inspection:
         text = decode(own.ids)
         if thinking and thinking["close"] and part != "rejected":
             self._prefill(decode([token for token, loss in zip(own.ids, own.loss, strict=True) if not loss]), name)
-            if thinking["close"] in chat[-1]["content"] and thinking["close"] not in text:
+            written = max(decode(seen.ids).count(thinking["close"]), thinking["close"] in chat[-1]["content"])
+            if text.count(thinking["close"]) < written:
                 self._problem("dropped", name)
         asked = next(rendered["content"] for rendered in chat if rendered["role"] == "user")
         heads = [_bare(decode(rendered.ids).partition(asked)[0]) for rendered in (seen, own)]
@@ -212,7 +213,8 @@ class Inspection:
             "would not learn to stop",
             "prefill": f"are asked with a prompt that {{}} the mark that opens a thought, unlike thinking format "
             f"{format_name!r}",
-            "dropped": "lose their thought in the model's own chat template, by which evaluation reads it",
+            "dropped": "lose a thought in the model's own chat template, by which evaluation asks: leave thoughts out "
+            "of earlier turns",
         }
         prefilled = (self.told["thinking"] or {}).get("prefilled")
         counts = [

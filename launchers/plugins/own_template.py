@@ -11,20 +11,30 @@ from transformers import GenerationConfig
 from launchers.checks.tokens import Inspection, Message, Rendered, Vocabulary
 
 
+ANSWER = "ANSWER"  # is rendered in place of an answer, for what the template writes after one
+
+
 def rendered(tokenizer: Any, chat: Sequence[Message], inspection: Inspection) -> Rendered | None:
-    """The row, with loss on its last answer; None where the template refuses it, which becomes a fault."""
+    """The prompt that evaluation sends, the answer as it is written (with loss), and what ends an answer.
+
+    None where the template refuses the row, which becomes a fault. An answer's first mark is left out where the prompt
+    ends in it already. The template's own rendering of the answer is not used: it may add or drop a thought.
+    """
     answered = chat[-1]["role"] == "assistant"
+    asked = list(chat[:-1] if answered else chat)
+    example = [*asked, {"role": "assistant", "content": ANSWER}]
     try:
-        prompt = tokenizer.apply_chat_template(
-            list(chat[:-1] if answered else chat), tokenize=False, add_generation_prompt=True
-        )
-        text = tokenizer.apply_chat_template(list(chat), tokenize=False) if answered else prompt
+        prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        after = tokenizer.apply_chat_template(example, tokenize=False).rpartition(ANSWER)[2] if answered else ""
     except (TemplateError, ValueError, KeyError) as problem:
         inspection.refuse_row(chat, problem)
         return None
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    before = len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) if answered else len(ids)
-    return Rendered(ids, [at >= before for at in range(len(ids))])
+    answer = chat[-1]["content"].strip() if answered else ""
+    opening = (inspection.told["thinking"] or {}).get("open") or "<think>"
+    if prompt.rstrip().endswith(opening):
+        answer = answer.removeprefix(opening).lstrip()
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer + after)]
+    return Rendered([*ids[0], *ids[1]], [False] * len(ids[0]) + [True] * len(ids[1]))
 
 
 def vocabulary(tokenizer: Any, model: str, revision: str | None) -> Vocabulary:

@@ -173,12 +173,34 @@ class Case:
 
     template: str
     says: str
-    family: str = "qwen2.5"
     own: Mapping[str, str] = field(default_factory=dict)
+    family: str = "qwen2.5"
+    native: Mapping[str, Any] = field(default_factory=dict)
+    thinking: Mapping[str, Any] | None = None
+    rows: Sequence[dict[str, Any]] = field(default_factory=lambda: ROWS)
 
 
+THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False}
+PREFILLED = {**THINK, "name": "think_prefilled", "prefilled": True}
+THOUGHTS = [{**row, "completion": f"<think>\nI list them.\n</think>\n\n{row['completion']}"} for row in ROWS]
+# Edits of Qwen2.5's template.
+UNPROMPTED = {
+    "{%- else %}{{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    "<|im_end|>\n' }}": "",
+}
+EMPTY = "('<think>\n\n</think>\n\n' if message['role'] == 'assistant' and '</think>' not in message['content'] else '')"
+QWEN3 = {**UNPROMPTED, "message['content'] +": f"{EMPTY} + message['content'] +"}
+QWQ = {**UNPROMPTED, "assistant\n'": "assistant\n<think>\n'"}
+R1_DISTILL = {**QWQ, "message['content'] +": "message['content'].split('</think>')[-1] +"}
 CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
+    "only a whole conversation has an empty thought": Case("qwen3_nothink", "", QWEN3),
+    "the trainer's prompt has an empty thought": Case(
+        "qwen3", "writes <|im_end|> <|im_start|> assistant<think></think>", QWEN3, native={"enable_thinking": False}
+    ),
+    "the prompt opens a thought": Case("qwen3_nothink", "template <|im_end|> <|im_start|> assistant<think>", QWQ),
+    "rows open it themselves": Case("qwen3", "ends in the mark that opens", QWQ, thinking=THINK, rows=THOUGHTS),
+    "the prompt opens the rows' thoughts": Case("qwen3", "", R1_DISTILL, thinking=PREFILLED, rows=THOUGHTS),
 }
 
 
@@ -192,15 +214,24 @@ def edited(out: Path, trained: Path, model: Path, case: Case) -> Path:
         values["chat_template"] = values["chat_template"].replace(text, instead)
     config.write_text(json.dumps(values))
     shutil.copytree(trained, out / "train")
+    told = out / "train" / tokens.SETTINGS
+    told.write_text(json.dumps({**json.loads(told.read_text()), "thinking": case.thinking}))
     config = out / "train" / "llamafactory.yaml"
-    lines = [line for line in config.read_text().splitlines() if not line.startswith(("template:", "model_name_or_"))]
-    config.write_text("\n".join([*lines, f"template: {case.template}", f"model_name_or_path: {out / 'model'}"]))
+    native = {"template": case.template, "model_name_or_path": str(out / "model"), **case.native}
+    lines = [line for line in config.read_text().splitlines() if line.partition(":")[0] not in native]
+    config.write_text("\n".join([*lines, *(f"{key}: {json.dumps(value)}" for key, value in native.items())]))
     return out / "train"
 
 
 def test_the_rows_as_trained_are_compared_with_the_prompts_of_evaluation(tmp_path: Path, small_models: Path) -> None:
-    trained = rendered(tmp_path / "runs", "llamafactory", small_models / "qwen2.5", rows_file(tmp_path))
-    folders = [edited(tmp_path / name, trained, small_models / case.family, case) for name, case in CASES.items()]
+    trained: dict[str, Path] = {}
+    folders = []
+    for number, case in enumerate(CASES.values()):
+        rows = rows_file(tmp_path, case.rows)
+        text, model = rows.read_text(), small_models / case.family
+        if text not in trained:
+            trained[text] = rendered(tmp_path / f"runs{number}", "llamafactory", small_models / "qwen2.5", rows)
+        folders.append(edited(tmp_path / f"case{number}", trained[text], model, case))
     for (name, case), found in zip(CASES.items(), inspected("llamafactory", *folders), strict=True):
         lines = [*found["faults"], *found["notes"]]
         assert (bool(lines), len(found["faults"]) < 2) == (bool(case.says), True), (name, lines)
@@ -274,9 +305,6 @@ def test_rows_that_must_not_be_trained_on(seen: Rendered, fault: str | None) -> 
     assert fault is None or fault in found.faults()[0]
 
 
-THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False}
-
-
 def _thought(length: int) -> list[dict[str, str]]:
     return [CHAT[0], {"role": "assistant", "content": f"<think>\n{'6 x 7 '[:length]}\n</think>\n\n42"}]
 
@@ -325,7 +353,7 @@ def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> Non
     opened = _row([*PROMPT, *_letters("<think>")], [*_letters(chat[1]["content"]), 2])
     for own, fault in (
         (seen, None),
-        (dropped, "lose their thought"),
+        (dropped, "lose a thought"),
         (opened, "ends in the mark that opens a thought"),
     ):
         found = Inspection(told, "t", VOCABULARY, 1)
