@@ -288,14 +288,16 @@ def pieces(seen: Rendered, vocabulary: Vocabulary) -> Iterator[tuple[str, bool, 
 def differences(chat: Sequence[Message], seen: Rendered, own: Rendered, vocabulary: Vocabulary) -> str | None:
     """How the trainer's rendering of a row and the model's own differ in marks and end token; None if they agree.
 
-    Compared are the first token, what stands between the last question and its answer, and what follows the answer.
-    White space and system messages may differ.
+    Compared are the first token, what stands between the last question and its answer, and the mark that follows the
+    answer: any at which evaluation stops will do. White space and system messages may differ.
     """
     ours, own_marks = _marks(chat, seen, vocabulary), _marks(chat, own, vocabulary)
+    ends = {(vocabulary.decode([token]).strip(), True) for token in vocabulary.ends}
     for name, trainer_mark, yours in zip(
         ("at its beginning", "before the answer", "after the answer"), ours, own_marks, strict=True
     ):
-        if trainer_mark != yours:
+        ended = name == "after the answer" and (trainer_mark[:1] == yours[:1] or ends.issuperset(trainer_mark[:1]))
+        if trainer_mark != yours and not ended:
             return f"{name} the trainer writes {_shown(trainer_mark)}, the model's own template {_shown(yours)}"
     return None
 

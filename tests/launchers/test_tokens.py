@@ -189,11 +189,13 @@ UNPROMPTED = {
     "<|im_end|>\n' }}": "",
 }
 EMPTY = "('<think>\n\n</think>\n\n' if message['role'] == 'assistant' and '</think>' not in message['content'] else '')"
+PHI3 = {**UNPROMPTED, "<|im_start|>assistant\n' }}": "<|im_start|>assistant\n' }}{%- else %}<|endoftext|>"}
 QWEN3 = {**UNPROMPTED, "message['content'] +": f"{EMPTY} + message['content'] +"}
 QWQ = {**UNPROMPTED, "assistant\n'": "assistant\n<think>\n'"}
 R1_DISTILL = {**QWQ, "message['content'] +": "message['content'].split('</think>')[-1] +"}
 CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
+    "more follows the answer's end": Case("qwen3_nothink", "", PHI3),
     "only a whole conversation has an empty thought": Case("qwen3_nothink", "", QWEN3),
     "the trainer's prompt has an empty thought": Case(
         "qwen3", "writes <|im_end|> <|im_start|> assistant<think></think>", QWEN3, native={"enable_thinking": False}
