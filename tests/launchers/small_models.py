@@ -18,8 +18,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama3": {
         "class": "PreTrainedTokenizerFast", "template": "llama", "bytes": True, "bos": "<|begin_of_text|>",
         "eos": "<|eot_id|>", "config": "LlamaConfig",
-        "special": ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-                    "<|eom_id|>"],
+        "special": ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
     },
     "qwen2.5": {
         "class": "Qwen2Tokenizer", "template": "qwen", "bytes": True, "bos": None, "eos": "<|im_end|>",

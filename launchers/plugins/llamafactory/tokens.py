@@ -49,12 +49,7 @@ def inspected(folder: Path) -> list[str]:
         own_template.vocabulary(tokenizer, model_args.model_name_or_path, model_args.model_revision),
         len(rows),
     )
-    vocabulary = _config(model_args).get("vocab_size")
-    if len(tokenizer) > len(plain) and vocabulary and len(tokenizer) > vocabulary and not model_args.resize_vocab:
-        added = ", ".join(repr(token) for token in tokenizer.get_added_vocab() if token not in plain.get_vocab())
-        inspection.refuse(
-            f"template {data_args.template!r} needs {added}, for which {options['model']!r} has no embedding"
-        )
+    embeddings = _config(model_args).get("vocab_size")
     processor = _get_dataset_processor(data_args, stage, template, tokenizer, module["processor"])
     for at in tokens.spread(len(rows)):
         row = rows[at]
@@ -65,6 +60,11 @@ def inspected(folder: Path) -> list[str]:
         system = [{"role": "system", "content": row["_system"]}] if row["_system"] else []
         for number, part in enumerate(("chosen", "rejected") if stage == "rm" else ("",)):
             ids, labels = encoded[2 * number : 2 * number + 2]
+            if embeddings and max(ids) >= embeddings and not model_args.resize_vocab:
+                needed = ", ".join(repr(tokenizer.decode([token])) for token in sorted({*ids}) if token >= embeddings)
+                inspection.refuse(
+                    f"template {data_args.template!r} needs {needed}, for which {options['model']!r} has no embedding"
+                )
             chat = [*system, *row["_prompt"], row["_response"][number]]
             own = own_template.rendered(plain, chat, inspection) if inspection.compares else None
             inspection.add(at, chat, Rendered(ids, [label != -100 for label in labels]), part, own)
