@@ -19,6 +19,7 @@ ROWS_CHECKED = 1000  # evenly spread over the file
 ROWS_SHOWN = 3
 TOKENS_SHOWN = 1500  # of a row
 _HEAD = 40  # characters of a completion that must open what is trained
+_EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as LlamaFactory's reasoning templates write them
 Message = Mapping[str, str]
 
 
@@ -114,7 +115,8 @@ class Inspection:
             self._prefill(vocabulary.decode(seen.ids), name)
         if own is not None and not (self.told["max_length"] and len(seen.ids) >= self.told["max_length"]):
             self.compared += 1
-            if difference := differences(chat, seen, own, vocabulary):
+            difference = differences(chat, seen, own, vocabulary)
+            if difference and name not in self.problems.get("empty", ()):
                 self._problem("template", f"{name}: {difference}")
             if not self.told["online"]:
                 self._own(name, part, chat, seen, own)
@@ -152,7 +154,8 @@ class Inspection:
             head, trained = _bare(answer)[:_HEAD], _bare(text)
             if not trained.startswith(head[: len(trained)]):
                 before = trained.find(head)
-                self._problem("prompt" if before > 0 or len(spans) < len(answers) else "altered", name)
+                kind = "prompt" if before > 0 or len(spans) < len(answers) else "altered"
+                self._problem("empty" if trained[: max(before, 0)] in _EMPTY_THOUGHTS else kind, name)
                 break
         ended = next((token for token in reversed(spans[-1]) if self.vocabulary.decode([token]).strip()), None)
         if not cut and ended not in self.vocabulary.ends:
@@ -209,6 +212,8 @@ class Inspection:
             "the step token_limit",
             "doubled": "begin with two BOS tokens",
             "prompt": "carry loss on the prompt: only completions are to be trained on",
+            "empty": f"are trained with an empty thought that template {self.template!r} adds to rows without one: take its "
+            "_nothink template (qwen3_nothink), or rows with thoughts",
             "endless": f"do not end in a trained token at which evaluation stops ({ends}): the model "
             "would not learn to stop",
             "prefill": f"are asked with a prompt that {{}} the mark that opens a thought, unlike thinking format "

@@ -197,6 +197,7 @@ CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
     "more follows the answer's end": Case("qwen3_nothink", "", PHI3),
     "only a whole conversation has an empty thought": Case("qwen3_nothink", "", QWEN3),
+    "the trainer adds an empty thought": Case("qwen3", "take its _nothink template", QWEN3),
     "the trainer's prompt has an empty thought": Case(
         "qwen3", "writes <|im_end|> <|im_start|> assistant<think></think>", QWEN3, native={"enable_thinking": False}
     ),
