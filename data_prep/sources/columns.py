@@ -241,6 +241,8 @@ def labels(record: Record) -> tuple[Row, dict[str, Any]]:
     # Other people's columns of these names may hold anything; ours hold what a row can.
     own = {name: record.get(name) for name in ("rejected", "references", "tests", "score", "outcome")}
     own["tests"] = decoded(own["tests"], "{")
+    given = record.get("reference") if own["references"] is None else own["references"]
+    own["references"] = [given] if isinstance(given, str) else given
     row.update({name: value for name, value in own.items() if isinstance(value, FIELDS[name])})
     if not all(isinstance(reference, str) for reference in row.get("references", ())):
         del row["references"]

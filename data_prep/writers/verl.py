@@ -29,7 +29,7 @@ def fault(row: Row, seen: dict[str, bytes], golds: bool = True) -> Drop | None:
     golds: whether the reward compares with something, so that a row without it is at fault.
     """
     name = prompt_of(row)
-    if golds and not any(row.get(gold) for gold in GOLDS):
+    if golds and not any(_is_given(row.get(gold)) for gold in GOLDS):
         return Drop("no gold", name, f"a reward compares with one of {', '.join(GOLDS)}", bad=True)
     prompt = hashlib.sha256(json.dumps(row["prompt"], sort_keys=True).encode()).digest()
     if name not in seen:
@@ -38,6 +38,13 @@ def fault(row: Row, seen: dict[str, bytes], golds: bool = True) -> Drop | None:
     if seen[name] == prompt:
         return Drop("another row of the same prompt", name)
     return Drop("id of another prompt", name, "samples are told apart by the ids of their prompts", bad=True)
+
+
+def _is_given(gold: Any) -> bool:
+    """Whether there is something to compare with: no blank text, nor a list of such."""
+    if isinstance(gold, list):
+        return any(map(_is_given, gold))
+    return bool(gold.strip() if isinstance(gold, str) else gold)
 
 
 def record(row: Row, index: int, split: Split) -> dict[str, Any]:

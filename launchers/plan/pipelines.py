@@ -1,7 +1,8 @@
 """What a recipe's `data` and `model` stand for: local paths, and the pipelines of its family.
 
-A pipeline is a list of steps in `recipes/<family>/data.yaml`; a path is a pipeline of one `load`. The launcher
-adds the step that writes the trainer's files.
+A pipeline is a list of steps in `recipes/<family>/data.yaml`; a path is a pipeline of one `load`, or in a family with
+a pipeline `file` the source in place of that of the recipe's own pipeline, whose other steps follow. The launcher adds
+the step that writes the trainer's files.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from launchers import envs
 from launchers.errors import Fault, UserError, did_you_mean
 from launchers.machines import hardware
 from launchers.plan import contamination, service
+from launchers.recipe import compose
 from launchers.recipe import positions as yaml_tree
-from launchers.recipe.compose import Resolved
+from launchers.recipe.compose import Overrides, Resolved
 from launchers.recipe.positions import Tree, dotted
 
 MAY_BE_NULL = ("revision",)  # of the recipe's values that a pipeline names: a local model has none
+FILE = "file"  # a family's pipeline for `data` that is a file
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -118,7 +121,7 @@ def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
 
 
 def preview(resolved: Resolved, export: dict[str, Any]) -> str | None:
-    """What the first records of a local file of `data` become for the trainer, None where `data` names a pipeline.
+    """What the first records of a local file of `data` become for the trainer, None where no `load` reads it.
 
     Raises UserError.
     """
@@ -126,6 +129,8 @@ def preview(resolved: Resolved, export: dict[str, Any]) -> str | None:
     if path is None:
         return None
     (step, *_), _ = pipeline.parse(data_name(resolved), _pipeline(resolved).plain())
+    if step.kind != Load.kind:
+        return None
     try:
         writer = Export(ExportParams.model_validate(export))
         return f"{path}: {Load(LoadParams.model_validate(step.params)).preview(resolved.folder, writer)}"
@@ -149,6 +154,8 @@ def _pipeline(resolved: Resolved) -> Tree:
     if path is not None:
         if not path.exists() and "*" not in str(path):
             raise UserError(resolved.fault("data", f"no such file: {path}"))
+        if instead := _in_place_of_source(resolved, path):
+            return instead
         params: dict[str, Any] = {"path": str(path)}
         if resolved.recipe.system_prompt in tasks.prompts():
             params["system"] = resolved.recipe.system_prompt
@@ -164,6 +171,25 @@ def _pipeline(resolved: Resolved) -> Tree:
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
     faults: list[Fault] = []
     tree = _substitute(_whole(known, name), resolved, faults)
+    if faults:
+        raise UserError(*faults)
+    return tree
+
+
+def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
+    """The family's pipeline `file` on this path, and the recipe's own steps after its source; None without those."""
+    known = family_pipelines(resolved)
+    settings = tuple(setting for setting in resolved.overrides.settings if setting[0] != "data")
+    own = compose.resolve(resolved.name, Overrides(resolved.scale, settings))
+    if FILE not in known.value or own.recipe.data not in known.value:
+        return None
+    source = _whole(known, FILE)
+    here = Resolved(
+        resolved.name, resolved.scale, resolved.recipe.model_copy(update={"data": str(path)}), resolved.tree,
+        resolved.overrides,
+    )  # fmt: skip
+    faults: list[Fault] = []
+    tree = _substitute(Tree([*source.value, *_whole(known, own.recipe.data).value[1:]], source.where), here, faults)
     if faults:
         raise UserError(*faults)
     return tree

@@ -158,6 +158,18 @@ def test_messages_stand_in_for_a_column_that_is_not_there_and_for_no_null_in_one
     assert (row["prompt"][0]["content"], row["references"]) == ("a?", ["b."])
 
 
+@pytest.mark.parametrize("column", ["references", "reference"])
+def test_a_file_may_have_references_of_its_own_and_conversations_as_prompts(tmp_path, column):
+    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2?"}]
+    given = [None, " ", "\f", [" "], ["\f"], "Four.", ["\f", "Four.", "It is 4."]]
+    rows = [{"id": str(at), "prompt": asked, column: references} for at, references in enumerate(given)]
+    making.write_jsonl(tmp_path / "mine.jsonl", rows)
+    outputs = list(Pool(PoolParams(path="mine.jsonl")).apply((), Context(tmp_path, tmp_path)))
+    assert [output.reason for output in outputs if isinstance(output, Drop)] == ["no reference gold"] * 5
+    kept = [(row["references"], row["prompt"]) for row in outputs if not isinstance(row, Drop)]
+    assert kept == [(["Four."], asked), (["Four.", "It is 4."], asked)]
+
+
 def test_a_hole_in_a_table_is_no_reference_and_the_word_null_is_one(tmp_path):
     """pandas reads both back as NaN from the CSV that the original keeps answers in."""
     (tmp_path / "pool.csv").write_text("id,prompt,ref_output_gold\na,What is None in SQL?,null\nb,And in C?,\n")

@@ -84,13 +84,14 @@ def test_rows_that_cannot_be_asked_are_drops(tmp_path):
     bad = [
         {"prompt": "no gold", "answer": ""},
         {"prompt": "no gold either", "answer": "", "references": []},
+        {"prompt": "blank references", "answer": " ", "references": [" ", "\f"]},
         {"prompt": [USER, {"role": "assistant", "content": "x"}], "answer": "1"},
         {"prompt": "q", "answer": "1", "meta": {"prompt_id": "same"}},
         {"prompt": "another q", "answer": "1", "meta": {"prompt_id": "same"}},
     ]
     manifest, path = export(tmp_path, good + bad)
-    assert manifest.drops == {"no gold": 2, "roles do not alternate": 1, "id of another prompt": 1}
-    assert manifest.bad == 4
+    assert manifest.drops == {"no gold": 3, "roles do not alternate": 1, "id of another prompt": 1}
+    assert manifest.bad == 5
     assert pq.read_metadata(path).num_rows == 201
     with pytest.raises(LimitPassed, match="5 no gold"):
         export(tmp_path, [{"prompt": f"q {n}", "completion": "c"} for n in range(5)])

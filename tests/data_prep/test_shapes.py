@@ -478,3 +478,8 @@ def test_the_same_ids_in_two_inputs_are_refused(tmp_path: Path) -> None:
     steps[1]["params"].pop("id_prefix")
     with pytest.raises(DataError, match=r'a row of id "0".*id_prefix'):
         pipeline.run(pipeline.Spec.model_validate(spec))
+
+
+def test_a_reference_by_itself_is_a_list_of_one(tmp_path: Path) -> None:
+    rows, _ = load(tmp_path, [{"prompt": "Hi", "references": "Hello."}, {"prompt": "Ho", "reference": "Hello."}])
+    assert [row["references"] for row in rows] == [["Hello."], ["Hello."]]

@@ -11,7 +11,7 @@ import yaml
 
 from launchers.backends.verl import leaves
 from launchers.checks import preflight
-from launchers.plan import estimate, plan
+from launchers.plan import estimate, pipelines, plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
@@ -147,6 +147,25 @@ def test_a_recipe_is_validated_and_evaluated_with_the_system_prompt_of_its_train
     loads = [step for step in steps if step.kind == "load"]
     assert len(loads) >= 2  # validation, and evaluation before and after
     assert {step.params.get("system") for step in loads} == {choice.params["system"]} == {"bleuberi_think"}
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "kinds"),
+    [
+        ("grpo", None, ["generate", "score", "choose_by_likeness", "export"]),
+        ("grpo", "mini", ["generate", "score", "choose_by_likeness", "export"]),
+        ("grpo_random", "mini", ["choose_by_likeness", "export"]),
+        ("sft_llama_init", None, ["references_sft", "export"]),
+    ],
+)
+def test_a_file_stands_in_for_the_pool_and_the_recipes_other_steps_follow(tmp_path, name, scale, kinds):
+    path = tmp_path / "wildchat.parquet"
+    path.touch()
+    given = Overrides(scale, (("data", str(path), "DATA"),))
+    made = plan.build(pipelines.with_local_model(compose.resolve(f"bleuberi/{name}", given)), Path("/run"))
+    (source, *steps), *_ = (spec.steps for spec in made.specs.values() if spec.steps[-1].kind == "export")
+    assert (source.kind, source.params["path"]) == ("reference_pool", str(path))
+    assert [step.kind for step in steps] == kinds
 
 
 def test_the_llama_run_begins_with_its_sft():

@@ -5,7 +5,8 @@
 
 The pool's columns are the original's: id, source, messages, optionally prompt, and `ref_output_<model>` for each
 reference model. Without the columns `prompt` and `ref_output_gold` the first user's and the first assistant's message
-serve; a null in a column that is there drops its row. The references of a row are gold, where it is asked for, and then the models in the order in which they are named.
+serve; a null in a column that is there drops its row. In place of `ref_output_gold` a file may have `references` or
+`reference`, a text or a list of texts. The references of a row are gold, where it is asked for, and then the models in the order in which they are named.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError, nearest
 from data_prep.sources.fetch import hub_records
 from data_prep.sources.files import read_records
+from data_prep.sources.messages import Unfit, chat
 from data_prep.sources.origins import Origin
 from data_prep.sources.taking import unique
 from data_prep.sources.tasks import Hub
@@ -29,6 +31,7 @@ from rewards.text.tokenise import tokens_13a
 
 PREFIX = "ref_output_"
 GOLD = "gold"
+OWN = ("references", "reference")  # columns of other files
 LOOK_AT = 1000  # records in which a column must occur
 
 
@@ -94,9 +97,10 @@ class Pool(Step):
         """Raises DataError, with the models that there are, for one without a column."""
         models = sorted(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
         for model in self.params.ordered:
-            if PREFIX + model not in columns and not (model == GOLD and "messages" in columns):
+            if PREFIX + model not in columns and not (model == GOLD and columns & {"messages", *OWN}):
                 raise DataError(
                     f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}"
+                    f"{f', nor {OWN[0]}' if model == GOLD else ''}"
                 )
 
     def _row(self, record: Mapping[str, Any], columns: set[str]) -> Row | Drop:
@@ -106,8 +110,17 @@ class Pool(Step):
         prompt = _text(given) or _first(given, "user")
         if not prompt:
             return Drop("no prompt", row_id, bad=True)
+        asked: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
+        if isinstance(given, list) and "prompt" in columns:  # a conversation: the reference answers its last message
+            try:
+                asked = chat(given)
+            except Unfit as unfit:
+                return Drop(unfit.reason, row_id, unfit.detail, bad=True)
+            if asked[-1]["role"] != "user":
+                return Drop("prompt does not end with the user", row_id, bad=True)
+        golds = _golds(record, columns)
+        gold = golds[0] if golds else ""
         answers = {model: _text(record.get(PREFIX + model)) for model in self.params.ordered}
-        gold = _text(record.get(PREFIX + GOLD)) if PREFIX + GOLD in columns else _first(messages, "assistant")
         if GOLD in answers:
             answers[GOLD] = gold
         for model, answer in answers.items():
@@ -117,8 +130,10 @@ class Pool(Step):
                 return Drop(f"reference {model} has no word", row_id, repr(answer[:20]))
         row: Row = {
             "id": row_id,
-            "prompt": [{"role": "user", "content": prompt}],
-            "references": list(answers.values()),
+            "prompt": asked,
+            "references": [
+                text for model, answer in answers.items() for text in (golds if model == GOLD else [answer])
+            ],
             "source": str(record.get("source") or "unknown"),
         }
         if gold:
@@ -131,6 +146,17 @@ class Pool(Step):
 def _text(value: Any) -> str:
     """A column's text, empty where it is null, NaN, blank or no text."""
     return value if isinstance(value, str) and value.strip() else ""
+
+
+def _golds(record: Mapping[str, Any], columns: set[str]) -> list[str]:
+    """The gold references with a word: one in the pool, any number in a file of its own."""
+    if PREFIX + GOLD in columns:
+        given = record.get(PREFIX + GOLD)
+    elif own := [name for name in OWN if name in columns]:
+        given = record.get(own[0])
+    else:
+        given = _first(record.get("messages"), "assistant")
+    return [text for text in (given if isinstance(given, list) else [given]) if _text(text) and tokens_13a(text)]
 
 
 def _first(messages: Any, role: str) -> str:
