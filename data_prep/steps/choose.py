@@ -6,8 +6,9 @@
 The original's (training/create_training_data.py): easy takes the n highest scores, hard the n lowest, medium the n in
 the middle, each sorted with the highest first and ties in the pool's order; random draws with numpy's legacy
 generator; without n, or with more than there are, all are taken. Rows whose score is missing (outcome error or timeout)
-are dropped. guarded leaves out rows whose answer is empty or truncated or got no value and whose references are tiny, and then takes the same share of each stratum, by
-source and by the shortest reference's length; `band` narrows each stratum to a range of its quantiles first.
+are dropped. guarded leaves out rows whose answer is empty or truncated or got no value and whose references are tiny,
+and then takes the same share of each stratum, by source and by the shortest reference's length; `band` narrows each
+stratum to a range of its quantiles first.
 """
 
 from __future__ import annotations

@@ -89,9 +89,7 @@ def words(text: str) -> list[str]:
     return [token if WORD.fullmatch(token) else _BREAK for token in TOKEN.findall(text.lower())]
 
 
-def phrases_of(
-    text: Sequence[str], longest: int, stop: frozenset[str] = STOP_WORDS
-) -> Iterator[tuple[str, ...]]:
+def phrases_of(text: Sequence[str], longest: int, stop: frozenset[str] = STOP_WORDS) -> Iterator[tuple[str, ...]]:
     """Runs of words that are no stop words, cut into pieces of at most `longest`."""
     run: list[str] = []
     for word in (*text, _BREAK):

@@ -4,8 +4,9 @@ harmonic mean of `bleu` and `rouge_l`.
     python -m rewards score --reward rouge_l --input rows.jsonl --output scored.jsonl
 
 ROUGE-L is the largest rougeL F-measure over the references of rouge-score (use_stemmer=False), which is what
-evaluate's rouge gives for one sample. Its tokens are runs of a-z and 0-9; where no reference has any ("你好，世界。"), it
-would give 0 to every text, and words and marks of any script are compared instead. Both are rewards of BLEUBERI (training/dataset.py).
+evaluate's rouge gives for one sample. Its tokens are runs of a-z and 0-9; where no reference has any ("не знаю"), it
+would give 0 to every text, and words and marks of any script are compared instead. Both are rewards of BLEUBERI
+(training/dataset.py).
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_selection_is_the_originals(mode, n):
 
 
 @pytest.mark.parametrize("mode", ["easy", "hard", "medium"])
-@pytest.mark.parametrize("fault", [{"outcome": "error"}, {"outcome": "timeout"}, {"score": None}, {"score": float("nan")}])
+@pytest.mark.parametrize("fault", [{"outcome": "error"}, {"outcome": "timeout"}, {"score": None}, {"score": np.nan}])
 def test_a_failed_score_is_a_missing_one(mode, fault):
     """A reward model's values are negative: the 0.0 of a failed request would be the highest."""
     rows = [*scored([-17.5, -9.0]), {**scored([0.0] * 3)[2], **fault}]
@@ -152,15 +152,16 @@ def test_messages_stand_in_for_a_column_that_is_not_there_and_for_no_null_in_one
     outputs = list(Pool(PoolParams(path=str(path))).apply((), Context(tmp_path, tmp_path)))
     assert [output.reason for output in outputs if isinstance(output, Drop)] == [reason, reason]
     assert len(outputs) == len(QUESTIONS)
-    without = Dataset.from_dict({"messages": [[{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b."}]]})
-    DatasetDict({"train": without}).save_to_disk(str(tmp_path / "bare"))
+    turns = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b."}]
+    DatasetDict({"train": Dataset.from_dict({"messages": [turns]})}).save_to_disk(str(tmp_path / "bare"))
     _, (row,) = making.run(tmp_path, ("reference_pool", {"path": "bare"}))
     assert (row["prompt"][0]["content"], row["references"]) == ("a?", ["b."])
 
 
 @pytest.mark.parametrize("column", ["references", "reference"])
 def test_a_file_may_have_references_of_its_own_and_conversations_as_prompts(tmp_path, column):
-    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2?"}]
+    turns = (("user", "Hi"), ("assistant", "Yes?"), ("user", "2+2?"))
+    asked = [{"role": role, "content": text} for role, text in turns]
     given = [None, " ", "\f", [" "], ["\f"], "Four.", ["\f", "Four.", "It is 4."]]
     rows = [{"id": str(at), "prompt": asked, column: references} for at, references in enumerate(given)]
     making.write_jsonl(tmp_path / "mine.jsonl", rows)
@@ -339,7 +340,8 @@ def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
     assert lines[-1] == "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
     assert build._lengths(folders, "easy") == lines[:-2]
     request = build.Request(metric="bleu", model="m/x", hf_dataset_path="o/d", num_examples=1)
-    card = build._card(request, request.spec().model_copy(update={"steps": request.spec().steps[2:]}), folders, tmp_path)
+    spec = request.spec()
+    card = build._card(request, spec.model_copy(update={"steps": spec.steps[2:]}), folders, tmp_path)
     for said in ("13a tokens", '"mode": "hard", "n": 1, "seed": 42', "![scores](scores.png)", '"variant": "nmt"'):
         assert said in card
     assert (tmp_path / "scores.png").stat().st_size > 3000

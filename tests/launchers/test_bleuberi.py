@@ -84,7 +84,7 @@ DIFFERENT = {
     },
     "grpo_one_gpu": {
         "trainer.n_gpus_per_node": 1,
-        "actor_rollout_ref.actor.fsdp_config.offload_policy": True,  # the only key that leaves them off during an update
+        "actor_rollout_ref.actor.fsdp_config.offload_policy": True,  # the only key that acts during an update
     },
     "grpo_rm": {"trainer.n_gpus_per_node": 4},  # the reward model has the others
     "grpo_bleu_rm": {"trainer.n_gpus_per_node": 4},

@@ -22,7 +22,9 @@ def test_a_text_that_is_its_reference_scores_1_in_any_script(text: str, variant:
 
 
 @pytest.mark.parametrize("name", ["rouge_l", "bleu_rouge_f1", "keywords"])
-@pytest.mark.parametrize("text", [*ALIKE.values(), "Yes", "No", "A", "Both", "It can be either.", "не знаю", "你好，世界。"])
+@pytest.mark.parametrize(
+    "text", [*ALIKE.values(), "Yes", "No", "A", "Both", "It can be either.", "не знаю", "你好，世界。"]
+)
 def test_every_reference_with_a_word_is_compared(name: str, text: str) -> None:
     """evaluate #256, #465: rouge-score's tokens are a-z and 0-9, and another script scores 0. No stop word is a key."""
     reward, other = rewards.load(name), "Οι γάτες κοιμούνται"

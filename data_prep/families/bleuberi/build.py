@@ -43,8 +43,8 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
 ANSWERED = "needed unless selection_mode is random"
 HISTOGRAM = "scores.png"
 SIGNATURES = {
-    "bleu": "sentence BLEU from 0 to 1 of 13a tokens, case kept, orders 1 to 4, one added to both counts of every order, "
-    "the shortest reference's length (evaluate's bleu with smooth=True)",
+    "bleu": "sentence BLEU from 0 to 1 of 13a tokens, case kept, orders 1 to 4, one added to both counts of every "
+    "order, the shortest reference's length (evaluate's bleu with smooth=True)",
     "rouge": "rougeL F1 from 0 to 1, no stemming, the best reference",
     "bleu_rouge_f1": "harmonic mean of bleu and rouge",
 }
@@ -198,7 +198,8 @@ def sft(request: SftRequest, progress: Progress) -> str:
         raise DataError(f"{source}: no data set with a split `train`, as `grpo` saves it")
     data = Dataset.load_from_disk(str(source / "train"))
     if lacking := [name for name in ("id", "prompt", "references") if name not in data.column_names]:
-        raise DataError(f"{source}: no column {lacking[0]}, as `grpo` saves it; there are {', '.join(data.column_names)}")
+        columns = ", ".join(data.column_names)
+        raise DataError(f"{source}: no column {lacking[0]}, as `grpo` saves it; there are {columns}")
     dropped: Counter[str] = Counter()
 
     def records() -> Iterator[dict[str, Any]]:

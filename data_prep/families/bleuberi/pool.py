@@ -6,7 +6,8 @@
 The pool's columns are the original's: id, source, messages, optionally prompt, and `ref_output_<model>` for each
 reference model. Without the columns `prompt` and `ref_output_gold` the first user's and the first assistant's message
 serve; a null in a column that is there drops its row. In place of `ref_output_gold` a file may have `references` or
-`reference`, a text or a list of texts. The references of a row are gold, where it is asked for, and then the models in the order in which they are named.
+`reference`, a text or a list of texts. The references of a row are gold, where it is asked for, and then the models in
+the order in which they are named.
 """
 
 from __future__ import annotations
