@@ -27,6 +27,7 @@ _RUN = re.compile(r"([^0-9])\1{39}")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*([0-9]+)")
 _TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)([\s})]*)\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
 _FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(?!!)(\s*[})]+\s*!)?")
+_FACTORIAL_OF_POWER = re.compile(r"\^\{[0-9]{2,}\} ?\)?!(?!!)")
 
 
 def screen(text: str) -> str | None:
@@ -44,7 +45,7 @@ def screen(text: str) -> str | None:
 
 def too_large(text: str) -> bool:
     """Whether the value of a text is too large to be computed."""
-    if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)):
+    if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)) or _FACTORIAL_OF_POWER.search(text):
         return True
     for m in _TOWER.finditer(text):
         inner, outer = int(m[1]), int(m[3])
@@ -77,7 +78,8 @@ _MACROS: dict[str, tuple[int, str]] = {
 _SYNONYMS = inverted(NOTATION["synonyms"])
 _WORDS = {word: f"\\{word}" for word in NOTATION["words"].split()} | inverted(NOTATION["word_synonyms"])
 _NEED_BRACKETS = frozenset(NOTATION["need_brackets"].split())
-_WRAPPED = {"exp": "e^{#1}", "abs": "|#1|", "cbrt": r"\sqrt[3]{#1}"}
+_WRAPPED = {"exp": "e^{#1}", "abs": "|#1|", "cbrt": r"\sqrt[3]{#1}", "factorial": "(#1)!"}
+_WRAPPED |= {"floor": r"\lfloor #1\rfloor ", "ceil": r"\lceil #1\rceil "}
 _VECTORS = frozenset((r"\mathbf", r"\vec", r"\overrightarrow", r"\boldsymbol", r"\bm"))
 _BETWEEN_POINTS = re.compile(r"[A-Z]{2}")
 _VECTOR_PRODUCTS = {r"\times": r"\otimes ", r"\cdot": r"\odot "}
@@ -169,6 +171,11 @@ class _Reader:
             return self.command("\\" + word)
         if word in _WRAPPED and (inside := self.bracketed()) is not None:
             return _WRAPPED[word].replace("#1", inside)
+        if word in ("binomial", "comb") and (inside := self.bracketed()) is not None and "," in inside:
+            return rf"\binom{{{inside.replace(',', '}{', 1)}}}"
+        if word == "log" and self.peek() in ("2", "10") and self.tokens[self.at + 1 : self.at + 2] == ["("]:
+            self.at += 1
+            return rf"\log_{{{self.tokens[self.at - 1]}}}"
         if word not in _WORDS or (word in _NEED_BRACKETS and follows != "("):
             return word
         return self.spaced(_WORDS[word])
@@ -201,6 +208,9 @@ class _Reader:
             text = template.replace("#0", name)
             for i in range(count):
                 text = text.replace(f"#{i + 1}", self.argument())
+            if name == "operatorname" or (text[1:-1] in _NEED_BRACKETS and self.skip_space() in ("(", r"\{")):
+                word = re.sub(r"\W|operatorname", "", text)  # \operatorname{sin}, \text{gcd}(4,6)
+                return self.spaced(_WORDS[word]) if word in _WORDS else text
             return text
         return self.spaced(_SYNONYMS.get(name, piece))
 
@@ -225,7 +235,6 @@ _ANGLE = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:[0-9]|\{-?[0-9]\}))?) ?(\((?:[^()]|\([^()]*\))*\)|\{(?:[^{}]|\{[^{}]*\})*\}"
     r"|(?:\\frac\{[^{}]*\}\{[^{}]*\}|[0-9.]+)?[A-Za-z]?)(\s*degrees?)?(?![A-Za-z])"
 )
-_AND_A_HALF = re.compile(r"(?<=[0-9])\s+and a half\b")
 _DEGREES, _RADIANS = re.compile(r"\s*degrees?"), r" \\cdot \\frac{\\pi}{180}"
 
 
@@ -259,8 +268,6 @@ def clean(text: str) -> str:
     if balanced(text):
         with contextlib.suppress(RecursionError):  # nested deeper than any answer: it stays as it is
             text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
-    if "half" in text:
-        text = _AND_A_HALF.sub(r"\\frac{1}{2}", text)
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)
     text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty").replace(r"\log_e", r"\ln")).strip()

@@ -93,6 +93,9 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
          lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
+        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
+        (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
+         lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
         (r"\\frac\{(?:d|\\partial) ?(\w)\}\{(?:d|\\partial) ?(\w)\}", lambda m: _symbol("derivative", *m.groups())),
         (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
@@ -197,8 +200,31 @@ def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
         return None
 
 
+class _OddRoot(sympy.Function):
+    """base^exponent where the exponent is a fraction with an odd denominator: the real value, as \\sqrt[3]{-8} = -2."""
+
+    @classmethod
+    def eval(cls, base: Any, exponent: Any) -> Any:
+        if isinstance(base, sympy.Abs) and exponent.p % 2 == 0:
+            return cls(base.args[0], exponent)
+        if base.is_negative and base.is_number:
+            return (-1) ** exponent.p * _sympy.Pow(-base, exponent)
+        return _sympy.Pow(base, exponent) if base.is_nonnegative and base.is_number else None
+
+
+def _odd_roots(value: Any) -> Any:
+    """Real odd roots in place of the principal ones, where no part is complex."""
+    if value.has(sympy.I):
+        return value
+    return value.replace(
+        lambda part: part.is_Pow and part.exp.is_Rational and part.exp.q % 2 and part.exp.q > 1,
+        lambda part: _OddRoot(*part.args),
+    )
+
+
 def same_values(a: Any, b: Any) -> bool | None:
     """Whether two expressions have the same values: constants to many digits, others at points; None if unknown."""
+    a, b = _odd_roots(a), _odd_roots(b)
     applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
     stand_ins = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
     a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)

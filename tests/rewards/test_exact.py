@@ -75,7 +75,7 @@ def test_what_is_folded_is_a_choice() -> None:
      ("12", "Final Answer: Mr. Lee needs to spend $12 on bread."), ("16", "#### 8 + 8 = 16"),
      ("18", r"The answer is $2 \times 9 = 18$."), ("3.33", "The answer is 10/3 = 3.33."),
      ("1500", "The answer is $1,000 + $500 = $1,500."), ("4", "The answer is 2 x 3 - 2 = 4."),
-     ("3.5", "The answer is 3½"), ("3.5", "The answer is 3 and a half."), ("7", "**Final Answer**\n\n7"), ("7", "# Answer\n\n$7$")],
+     ("3.5", "The answer is 3½"), ("7", "**Final Answer**\n\n7"), ("7", "# Answer\n\n$7$")],
 )  # fmt: skip
 def test_same_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 1.0
