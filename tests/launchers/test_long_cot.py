@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import yaml
 
 from data_prep.inference.vllm.reward_check import HALF_TOLERANCE
+from launchers.checks import preflight
 from launchers.plan import pipelines, plan
 from launchers.recipe import compose
-from launchers.recipe.compose import Overrides
+from launchers.recipe.compose import Overrides, parse_settings
 from launchers.run import directory
 
 FAMILY = sorted(name.split("/")[1] for name in compose.recipe_names() if name.startswith("long_cot/"))
@@ -44,6 +46,7 @@ ONLINE: dict[str, tuple[Any, ...]] = {
     "ppo_llama_base_think": (1e-6, 64, 0.7, 1.0, 896, 2, 55, "think", False),
     "ppo_llama_base_nothink": (1e-6, 64, 0.7, 1.0, 896, 2, 55, "none", False),
 }
+FORMAT = re.compile(r'"(?:thinking|format)": ?"(?!sharegpt|verl)(\w+)"')
 SFT = [f"sft_{model}_{kind}_{mode}" for model in ("llama", "qwen") for kind in ("base", "instruct")
        for mode in ("think", "nothink")]  # fmt: skip
 DPO = [name.replace("sft_", "dpo_") for name in SFT]
@@ -64,7 +67,7 @@ def test_online_recipes_have_the_published_values(name: str) -> None:
     assert algorithm
     assert ONLINE[name] == (
         train.learning_rate, rollout.prompts, rollout.temperature, rollout.top_p, rollout.max_prompt_length,
-        train.epochs, train.save_every, reward.params["thinking"], reward.params.get("strict", False),
+        train.epochs, train.save_every, recipe.thinking, reward.params.get("strict", False),
     )  # fmt: skip
     critic = name.startswith("ppo_")
     assert rollout.samples == (1 if critic else 8)
@@ -81,7 +84,6 @@ def test_online_recipes_have_the_published_values(name: str) -> None:
     assert recipe.reward_model
     assert recipe.reward_model.model == "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"
     assert recipe.eval
-    assert recipe.thinking == reward.params["thinking"]  # one format for reward and evaluation
     _, model, kind, mode = name.removesuffix("_as_published").split("_")
     assert recipe.model == MODELS[model, kind]
     assert recipe.model_of == (None if kind == "zero" else f"long_cot/sft_{model}_{kind}_{mode}")
@@ -99,6 +101,19 @@ def test_held_out_reward_and_evaluation_are_the_training_reward(name: str) -> No
     assert judged["params"]["url"] != trained["params"]["url"]
 
 
+@pytest.mark.parametrize("name", FAMILY)
+def test_one_word_swaps_the_format_of_data_reward_and_evaluation(name: str) -> None:
+    for scale in (None, "mini") if compose.scales_of(f"long_cot/{name}") else (None,):
+        given = Overrides(scale, tuple(parse_settings(["thinking=answer_tags"])))
+        resolved, faults = preflight.check(compose.resolve(f"long_cot/{name}", given))
+        assert faults == []
+        made = plan.build(resolved, Path("/run"))
+        texts = [spec.model_dump_json() for spec in made.specs.values()]
+        texts += [text for path, text in directory.files(made).items() if path.endswith(("reward.json", "judge.json"))]
+        formats = {match[1] for text in texts for match in FORMAT.finditer(text)}
+        assert formats == {"answer_tags"}
+
+
 @pytest.mark.parametrize("name", SFT)
 def test_sft_recipes_have_the_papers_values(name: str) -> None:
     recipe = compose.resolve(f"long_cot/{name}").recipe
@@ -108,7 +123,8 @@ def test_sft_recipes_have_the_papers_values(name: str) -> None:
     assert (train.adam_beta1, train.adam_beta2) == (0.9, 0.95)
     assert recipe.native["fsdp_config"] == "full_shard"
     _, model, kind, mode = name.split("_")
-    assert (recipe.model, recipe.data) == (MODELS[model, kind], f"sft_{mode}")
+    assert (recipe.model, recipe.data) == (MODELS[model, kind], "sft")
+    assert recipe.thinking == ("think" if mode == "think" else "none")
 
 
 @pytest.mark.parametrize("name", DPO)
