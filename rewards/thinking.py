@@ -202,6 +202,7 @@ _RESPONSE = {"delimiter": "<response>", "end": "</response>"}
 _PRESETS: dict[str, dict[str, Any]] = {
     "none": {},
     "think": _THINK,  # warm-started models: the answer follows </think>
+    "think_null": {**_THINK, "strict": True, "malformed": "[NULL]"},  # RLMT's text for malformed answers is scored
     "think_prefilled": {**_THINK, "prefilled": True},
     # "zero" models of RLMT (arXiv 2509.20357), with thinking and without: base models, which may go on with a question
     # of their own after the answer, so that the first one counts.

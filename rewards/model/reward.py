@@ -39,8 +39,9 @@ class ModelReward(Reward):
 
     url, endpoint, model (the served name): the server. label: which output is the reward. max_tokens: longer
     conversations are truncated at their end (0: they are errors). thinking: a format's name or fields. strict: a
-    malformed completion gets `floor`. floor: for completions without an answer; choose it below your model's values.
-    truncated: which completions with meta.finish_reason "length" get `floor`: those without an answer ("empty"), all,
+    malformed completion gets `floor`, unless the format has a text in its place (think_null). floor: for completions
+    without an answer; choose it below your model's values. truncated: which completions with meta.finish_reason
+    "length" get `floor`: those without an answer ("empty"), all,
     or none. control_marks: "refuse" gives `floor` to an answer that holds a chat control mark, with which it could
     forge a turn. timeout: seconds for one try. concurrency: requests at once in this process. key_env: the variable
     that holds the API key.
@@ -110,7 +111,7 @@ class ModelReward(Reward):
             return Score(self.floor, "truncated")
         text = without_end_token(completion)
         answer = self.thinking.answer_of(text)
-        if self.strict or not answer:
+        if not answer or (self.strict and not self.thinking.strict):
             problems = list(self.thinking.parse(text).problems)
             if not answer and truncated and self.truncated == "empty":
                 return Score(self.floor, "truncated", {"problems": problems})

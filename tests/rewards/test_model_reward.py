@@ -86,6 +86,15 @@ def test_what_is_no_answer_gets_the_floor_and_is_not_sent(completion: str, outco
     assert (score.value, score.outcome, server.bodies) == (-7.0, outcome, [])
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_originals_null_is_scored_in_place_of_a_malformed_answer(strict: bool) -> None:
+    texts = ["<think>on and on", "no marks", "<think>a</think>2"]
+    with RewardServer() as server:
+        scores = reward_for(server, thinking="think_null", strict=strict, concurrency=1).score_many([ROW] * 3, texts)
+    assert [score.outcome for score in scores] == ["scored"] * 3
+    assert sorted(server.texts) == sorted([SEEN, *[SEEN.replace("2", "[NULL]")] * 2]), server.texts
+
+
 def test_strict_gives_the_floor_to_malformed_text() -> None:
     with RewardServer() as server:
         reward = reward_for(server, strict=True, floor=-7.0)
