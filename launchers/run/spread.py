@@ -24,9 +24,8 @@ def histogram(values: Sequence[float], low: float, high: float) -> dict[str, Any
 
 
 def of_samples(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Pass rates (share of samples with a score of 1) and spreads (highest less lowest score) of questions.
-
-    None where no question has several samples.
+    """Spreads (highest less lowest score) of questions, and where all scores are 0 to 1 pass rates (share of samples
+    with a score of 1). None where no question has several samples.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -34,16 +33,21 @@ def of_samples(rows: Iterable[Row]) -> dict[str, Any] | None:
             scores[prompt_of(row)].append(float(row["score"]))
     if all(len(group) < 2 for group in scores.values()):
         return None
-    rates = [sum(score >= 1 for score in group) / len(group) for group in scores.values()]
     spreads = [max(group) - min(group) for group in scores.values()]
+    passed: dict[str, Any] = {}
+    if all(0 <= score <= 1 for group in scores.values() for score in group):  # a reward model's are on its own scale
+        rates = [sum(score == 1 for score in group) / len(group) for group in scores.values()]
+        passed = {
+            "pass_rate": sum(rates) / len(rates),
+            "all_right": sum(rate == 1 for rate in rates),
+            "none_right": sum(rate == 0 for rate in rates),
+            "pass_rates": histogram(rates, 0.0, 1.0),
+        }
     return {
         "questions": len(scores),
         "samples": sum(map(len, scores.values())),
-        "pass_rate": sum(rates) / len(rates),
-        "all_right": sum(rate == 1 for rate in rates),
-        "none_right": sum(rate == 0 for rate in rates),
         "no_spread": sum(spread == 0 for spread in spreads),
-        "pass_rates": histogram(rates, 0.0, 1.0),
+        **passed,
         "spreads": histogram(spreads, 0.0, max(1.0, *spreads)),
     }
 

@@ -32,6 +32,14 @@ def test_questions_by_their_pass_rate_and_spread() -> None:
     assert found["spreads"]["counts"] == [2, 0, 1, 0, 0, 0, 0, 0, 0, 1]
 
 
+def test_a_reward_models_scores_are_neither_right_nor_wrong() -> None:
+    found = spread.of_samples(samples({"a": [5, 2], "b": [-3, -8]}))
+    assert found is not None
+    assert (found["questions"], found["spreads"]["high"]) == (2, 5.0)
+    assert not {"pass_rate", "pass_rates", "all_right", "none_right"} & set(found)
+    assert report_spread._of_samples(found) == ["2 questions, 4 samples; all scores equal: 0."]
+
+
 def test_what_the_grader_could_not_judge_is_left_out() -> None:
     assert spread.of_samples([*samples(SCORES), *samples({"some": [0, 0]}, "timeout")]) == spread.of_samples(
         samples(SCORES)

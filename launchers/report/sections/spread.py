@@ -42,11 +42,13 @@ def section(run: Results) -> list[Json]:
 def _of_samples(spread: Json) -> list[str]:
     if not spread:
         return []
-    return [
-        f"{count(spread['questions'])} questions, {count(spread['samples'])} samples, "
-        f"{number(100 * spread['pass_rate'])}\u00a0% right. All samples right: {count(spread['all_right'])} questions; "
-        f"none right: {count(spread['none_right'])}; all scores equal: {count(spread['no_spread'])}."
-    ]
+    sampled = f"{count(spread['questions'])} questions, {count(spread['samples'])} samples"
+    if "pass_rate" in spread:
+        sampled += (
+            f", {number(100 * spread['pass_rate'])}\u00a0% right. All samples right: {count(spread['all_right'])} "
+            f"questions; none right: {count(spread['none_right'])}"
+        )
+    return [f"{sampled}; all scores equal: {count(spread['no_spread'])}."]
 
 
 def _of_choice(spread: Json) -> list[str]:
