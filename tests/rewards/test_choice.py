@@ -122,6 +122,7 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("The answer is C rather than D.", "C"), ("The answer is C instead of D.", "C"), ("Answer – C", "C"),
     ("[D] is correct", "D"), ("B。不是 A", "B"), ("Only C remains.", "C"), ("The most likely diagnosis is C.", "C"),
     ("The most appropriate treatment is (C) aspirin.", "C"), ("The most common error is C.", None),
+    ("The point closest to the origin is C.", None),
     ("The closest value is (C) 12.", "C"), ("The answer is 12, which corresponds to C.", "C"),
     ("The answer is 12, which does not correspond to C.", None), ("That matches option C: 12.", "C"),
     ("By elimination, C.", "C"), ("Option C is therefore correct.", "C"), ("C is the only option that works.", "C"),
