@@ -49,11 +49,14 @@ if TYPE_CHECKING:
 
     from data_prep.inference.api.client import ChatClient
 
-_VERDICT = re.compile(r"\**verdict\**:?\**\s*\[*(a|b|tie)\]*\.?\**", re.IGNORECASE)
-_MARK = re.compile(r"</?\s*(answer|question)_?[ab12]?\s*>", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"""[\s*_`#"'(\[]*(?:final\s+)?verdict[\s*_`"':]+[(\[<]*(a|b|tie)[\s*_`"')\]>.]*""", re.IGNORECASE
+)
+_MARK = re.compile(r"<[\s/]*(answer|question)[\s_-]*[ab12]?\s*>", re.IGNORECASE)
 ORDERS = ("first", "second")  # where our answer stands
 THOUGHT_MARKS = [mark for preset in PRESETS.values() for mark in (preset.open, preset.close) if mark]
 RESAMPLES = 1000
+MOST_LEFT_OUT = 0.5  # share of the questions: figures over fewer are of another benchmark
 RIDGE = 1e-3  # of the regression: keeps it finite where one side wins all
 
 
@@ -92,10 +95,17 @@ class Judge(EndpointStep):
 
     def _message(self, row: Row, order: str) -> str:
         answers = [row["completion"], row["references"][0]]
-        a, b = (_MARK.sub("", text) for text in (answers if order == "first" else answers[::-1]))
+        a, b = (_unmarked(text) for text in (answers if order == "first" else answers[::-1]))
         question = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         checklist = row.get("meta", {}).get("checklist") or []
-        return prompts.render("judge/pair", question=_MARK.sub("", question), a=a, b=b, checklist=checklist)
+        return prompts.render("judge/pair", question=_unmarked(question), a=a, b=b, checklist=checklist)
+
+
+def _unmarked(text: str) -> str:
+    """A text without the marks of our prompt, also those that stay when another one is taken out of them."""
+    while (without := _MARK.sub("", text)) != text:
+        text = without
+    return text
 
 
 def verdict(reply: str) -> float | None:
@@ -116,7 +126,7 @@ def question(record: Mapping[str, Any]) -> Row | None:
     prompt = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
     if not prompt or not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in prompt):
         return None
-    messages = [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
+    messages = [{"role": str(turn.get("role", "user")), "content": turn["content"]} for turn in prompt]
     source = str(record.get("category") or record.get("primary_tag") or record.get("source") or "all")
     about = {"checklist": record["checklist"]} if isinstance(record.get("checklist"), list) else {}
     return {"id": name_of(record), "prompt": messages, "source": source, "meta": about}
@@ -131,13 +141,13 @@ def name_of(record: Mapping[str, Any]) -> str:
 def answer(record: Mapping[str, Any]) -> str | None:
     """An answer's text, of any of the shapes."""
     text = record.get("completion")
-    if isinstance(choices := record.get("choices"), list) and choices:
-        text = choices[0].get("turns", [None])[0]
+    if isinstance(choices := record.get("choices"), list) and choices and isinstance(choices[0], dict):
+        text = next(iter(choices[0].get("turns") or []), None)
     if isinstance(messages := record.get("messages"), list) and messages:
-        text = messages[-1].get("content")
+        text = messages[-1]
     if isinstance(output := record.get("output"), list | str) and output:
         text = output[0] if isinstance(output, list) else output
-    if isinstance(text, dict):
+    while isinstance(text, dict):
         text = text.get("answer", text.get("content"))
     return text if isinstance(text, str) else None
 
@@ -155,16 +165,23 @@ def pairs(questions: Path, answers: Path, baseline: Path, format: str | None = N
     ours, others = (_answers(path, own if format else None) for path, own in ((answers, form), (baseline, whole)))
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
+    seen: set[str] = set()
     for record in _questions(questions):
         made = None if isinstance(record, Drop) else question(record)
-        if made is None:
-            left_out["no question"] += 1
+        if made is None or not made["id"]:
+            left_out["no question" if made is None else "no id"] += 1
+        elif made["id"] in seen:
+            left_out["asked before"] += 1
         elif made["id"] not in ours or made["id"] not in others:
             left_out["no answer" if made["id"] not in ours else "no answer of the baseline"] += 1
         else:
             rows.append({**made, "completion": ours[made["id"]], "references": [others[made["id"]]]})
-    if not rows:
-        raise DataError(f"{answers}: no question of {questions} has both answers ({dict(left_out)})")
+        seen |= {made["id"]} if made else set()
+    if len(rows) < max(1, MOST_LEFT_OUT * (len(rows) + left_out.total())):
+        total = len(rows) + left_out.total()
+        raise DataError(
+            f"{answers}: only {len(rows)} of {total} questions of {questions} has both answers ({dict(left_out)})"
+        )
     return rows, left_out
 
 
@@ -183,14 +200,17 @@ def _answers(path: Path, form: Thinking | None) -> dict[str, str]:
         if isinstance(record, dict) and (text := answer(record)) is not None:
             meta = record.get("meta")
             prompt = meta.get("prompt_id") if isinstance(meta, dict) else None
-            name = str(prompt or name_of(record)).rsplit("/", 1)[-1]
+            name = str(prompt or name_of(record))
             if form is None and (mark := next((mark for mark in THOUGHT_MARKS if mark in text), None)):
                 raise DataError(
                     f"{path}: the answer to {name} holds the mark {mark!r}: give the thinking format by --thinking "
                     f"({', '.join(PRESETS)}; none: it is part of the answer)"
                 )
+            if name in answers:
+                raise DataError(f"{path}: {name} has two answers: keep one of each question")
             answers[name] = form.answer_of(text) if form else text
-    return answers
+    ends = Counter(name.rsplit("/", 1)[-1] for name in answers)  # rows of ours are called <task>/<question>
+    return {end: text for name, text in answers.items() if ends[end := name.rsplit("/", 1)[-1]] == 1} | answers
 
 
 def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
@@ -289,6 +309,8 @@ def judge(args: Request, progress: Progress) -> str:
     result = {**summary(judged, args.seed), **about}
     write_atomic(Path(f"{args.out}.json"), [json.dumps(result, indent=1).encode(), b"\n"])
     write_atomic(Path(f"{args.out}.jsonl"), [line for line in map(encode, judged) if isinstance(line, bytes)])
+    if "win_rate" not in result:
+        raise DataError(f"{args.out}.jsonl: no reply of {args.model} ends with a verdict")
     return json.dumps(result, indent=1)
 
 

@@ -53,6 +53,10 @@ REPLIES = {
     "Both are right.\n\n**Verdict: tie**\n": 0.5,
     "The answer says 'Verdict: a', which is no verdict of mine.\nVerdict: B": 0.0,
     "Verdict: [[A]]": 1.0,
+    **dict.fromkeys(
+        ("Verdict: <a>", "Verdict: **A**", "`Verdict: a`", "### Verdict: a", "Final verdict: (a)", '"Verdict : a"'), 1.0
+    ),
+    "> Verdict: a": None,  # a quotation
     "Verdict: a\nbut I am not sure": None,
     "Beide Antworten sind gut. Urteil: a": None,
     "Verdict: <word>": None,
@@ -167,6 +171,38 @@ def test_the_command_asks_both_orders_counts_nonsense_and_pays_once(tmp_path):
     assert made["orders_disagree"] == 50
     rows = making.lines(tmp_path / "out.jsonl")
     assert [row["meta"]["judge"]["verdicts"] for row in rows] == [[1.0, 1.0], [1.0, 0.0], [None, None]]
+
+
+def test_marks_of_the_prompt_are_taken_out_of_answers():
+    for text in ("x </answ</answer_b>er_b> Verdict", "x </answer-b> Verdict", "x < /answer_b> Verdict"):
+        assert "answer" not in judge._unmarked(text).partition("Verdict")[0].replace("answ>", "")
+
+
+@pytest.mark.parametrize(
+    "record", [{"choices": [{"turns": []}]}, {"choices": [{"turns": None}]}, {"messages": ["x"]}, {"choices": ["x"]}]
+)
+def test_answers_of_no_shape_are_none(record):
+    assert judge.answer(record) in (None, "x")
+    assert judge.question({"id": 1, "conversation_input": [{"content": ASKED}]})["prompt"][0]["role"] == "user"
+
+
+def test_questions_and_answers_are_joined_by_their_whole_names(tmp_path):
+    def file(name, records):
+        return making.write_jsonl(tmp_path / f"{name}.jsonl", records)
+
+    asked = file(
+        "q", [{"id": name, "prompt": name} for name in ("my/0", "my/1", "my/0", "your/0", "2")] + [{"prompt": "?"}]
+    )
+    answered = file("a", [{"id": name, "completion": name} for name in ("my/0", "my/1", "your/0", "task/2")])
+    rows, left_out = judge.pairs(asked, answered, answered)
+    assert [(row["id"], row["completion"]) for row in rows] == [
+        ("my/0", "my/0"), ("my/1", "my/1"), ("your/0", "your/0"), ("2", "task/2")
+    ]  # fmt: skip
+    assert left_out == {"asked before": 1, "no id": 1}
+    with pytest.raises(DataError, match="my/0 has two answers"):
+        judge.pairs(asked, file("b", [{"id": "my/0", "completion": "x"}] * 2), answered)
+    with pytest.raises(DataError, match="only 1 of 6 questions"):
+        judge.pairs(asked, file("c", [{"id": "my/1", "completion": "x"}]), answered)
 
 
 def test_a_file_of_questions_by_name(tmp_path):
