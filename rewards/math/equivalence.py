@@ -46,6 +46,7 @@ MAX_ITEMS = 64
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
+_CHOICES = re.compile("A?B?C?D?E?F?")
 _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
     r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])"
     r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
@@ -53,8 +54,10 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(
     r"^(?:(?:[Pp]art )?\(?(?:[a-h]|i{1,3}|iv|v)\):? +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *"
-    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
+    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly|exactly|only|just) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
 )
+_TITLE = re.compile(r"[A-Z][a-z]{3,}(?: [a-z]+){0,3}: *(?=[-+.0-9(\\])")  # `Total cost: 5`
+_CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+|\\.)+?) ?\+ ?([cCkK])")  # of an integral
 _QUALIFIER = re.compile(
     r"(?:,|(?<=[\s)\]}])|\b)\s*"
     r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b.*$|where\b.*$"
@@ -78,7 +81,9 @@ _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
-_EMPTY_SET = frozenset({r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions"})
+_EMPTY_SET = frozenset(
+    {r"\emptyset", r"\{\}", r"\phi", *(f"{n}o{real}solution{s}" for n in "nN" for real in ("", "real") for s in ("", "s"))}
+)
 
 
 _exact = lru_cache(maxsize=4096)(rational)
@@ -176,7 +181,9 @@ def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
     """
     if not _APPROX.search(g) and not _APPROX.search(a):
         return _NEXT
-    sides_g, sides = ([side for side in split_top(text, _APPROX) if not NAME.fullmatch(side)] for text in (g, a))
+    sides_g, sides = (
+        [side for side in split_top(text, _APPROX) if side in (r"\pi", "e") or not NAME.fullmatch(side)] for text in (g, a)
+    )
     if not sides_g or not sides:
         return False
     verdict = _equal(sides_g[0], sides[0], leaf)
@@ -201,6 +208,11 @@ def _qualifier(text: str) -> re.Match[str] | None:
 def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
     """Drop a label before the answer and a qualifier behind it, unless both sides have different ones."""
     bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
+    if bool(_TITLE.match(bare_g)) != bool(_TITLE.match(bare_a)):
+        bare_g, bare_a = _TITLE.sub("", bare_g, 1), _TITLE.sub("", bare_a, 1)
+    constants = _CONSTANT.fullmatch(bare_g), _CONSTANT.fullmatch(bare_a)
+    if constants[0] and constants[1] and constants[0][2] == "C":
+        bare_a = f"{constants[1][1]}+C"
     qualifiers = [m for text in (bare_g, bare_a) if (m := _qualifier(text))]
     names = [m["name"] for m in qualifiers]
     if len(qualifiers) == 1 or (
@@ -359,13 +371,18 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
         return verdict
     if qg.percent:
         return y in (x, x / 100)
-    # The gold leaves the sign out: a share up to 1 is meant as such, a larger number is a number of percent.
-    return y == (x if abs(x) > 1 else 100 * x)
+    # The gold leaves the sign out: a share up to 1 is meant as such, a larger number is a number of percent, unless it
+    # is broken and small: \frac{5}{4} may be either.
+    shares = abs(x) <= 1 or (x.denominator > 1 and abs(x) < 10)
+    return (abs(x) > 1 and y == x) or (shares and y == 100 * x)
 
 
 def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
     letter, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
-    return letter[1] in given.groups() if letter and given else _NEXT
+    if letter and given:
+        return letter[1] in given.groups()
+    several = _CHOICES.fullmatch(g) and [_CHOICE.fullmatch(item) for item in top_items(a)]  # `A, C` for `AC`
+    return [m[1] for m in several if m] == list(g) or _NEXT if several and len(several) > 1 and all(several) else _NEXT
 
 
 def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -386,7 +403,9 @@ def _rule_ratios(g: str, a: str, leaf: Leaf) -> Ruling:
     return len(xs) == len(ys) and all(xs[0] * y == ys[0] * x for x, y in zip(xs, ys, strict=True))
 
 
-_PHRASES = {"dne": "does not exist", "no solutions": "no solution"}
+_PHRASES = {"dne": "does not exist"} | dict.fromkeys(
+    ("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"
+)
 
 
 def _words(text: str) -> str:

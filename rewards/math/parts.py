@@ -12,10 +12,11 @@ _OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]]) *U *(?=[(\[])")
 COMPARE = re.compile(r"\\(?:le|ge)(?![a-zA-Z])|<=|>=|[<>]")
 NAME = re.compile(
-    r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
+    r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:(?:\^\{-1\})?\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
 )
 IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 EQUALS = re.compile(r"(?<![<>!=])=+")
+_SIZE = re.compile(r"\|[A-Za-z]\|")
 _UNEQUAL = re.compile(r"(\\?[A-Za-z]+) ?\\ne ?(.+)")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
 _CASES = re.compile(
@@ -53,6 +54,8 @@ def span(text: str) -> Span | None:
     opening, closing = "()" if signs[0][1] else "[]"
     if len(sides) == 3 and NAME.fullmatch(sides[1]):
         return Span(opening, sides[0], sides[2], ")" if signs[1][1] else "]")
+    if len(sides) == 2 and _SIZE.fullmatch(sides[0]):
+        return Span("(" if signs[0][1] else "[", f"-({sides[1]})", sides[1], closing)
     if len(sides) == 2 and NAME.fullmatch(sides[0]) and not NAME.fullmatch(sides[1]):
         return Span("(", r"-\infty", sides[1], closing)
     if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
@@ -122,7 +125,7 @@ def with_holes(text: str) -> str:
     items = split_top(builder[1] if builder else text, COMMA)
     holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
     bounds = [item for item in items if not _UNEQUAL.fullmatch(item)]
-    if builder and not bounds:
+    if not bounds and (builder or len(holes) > 1):
         bounds = [r"(-\infty,\infty)"]
     interval = span(bounds[0]) if len({m[1] for m in holes}) == len(bounds) == 1 else None
     if interval is None or variable(bounds[0]) not in ("", holes[0][1]):

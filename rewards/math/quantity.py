@@ -33,10 +33,10 @@ _CHINESE = "|".join(
     )
 )
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
-_LETTERS = frozenset("mgsLlhVWJNKCF")
+_LETTERS = frozenset("mgsLlhVWJNKCFT")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
 _RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
-_FILLER = frozenset({"of", "the", "a", "an", "total", "about", "exactly", "only"})
+_FILLER = frozenset("of the a an total in about approx approximately exactly only altogether us".split())
 
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
@@ -46,6 +46,7 @@ _TRAILING = re.compile(
 )
 _MODULUS = re.compile(r"(-?[0-9]{1,100}) ?(\(?) ?(?:\\b|\b)mod ?(\w+) ?\)?")
 _POWER = re.compile(r"(?<=[A-Za-z])\s?\^\s?(?:\{\s?(-?[0-9])\s?\}|([0-9]))")
+_IN_BRACKETS = re.compile(r"(.*[^\s(\[]) ?[(\[] ?([^()\[\]0-9]+|[^()\[\]]+\^[0-9{}]+) ?[)\]]")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _WORD = re.compile(rf"[A-Za-zµ$€£¥₹¢%]+|{_CHINESE}|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
@@ -78,7 +79,7 @@ def _singular(word: str) -> str:
 def _unit_words(text: str) -> frozenset[str] | None:
     """Canonical words of a unit, `square cm` as `cm^2`; None if this is rather a product of variables."""
     words: list[str] = []
-    power = ""
+    power, filled = "", False
     for word in _WORD.findall(text):
         if word[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻":
             name, exponent = words.pop() if words else "", word.translate(_PLAIN_DIGITS)
@@ -94,11 +95,13 @@ def _unit_words(text: str) -> frozenset[str] | None:
             return None
         if name in ("square", "cubic"):
             power = "^2" if name == "square" else "^3"
-        elif name not in _FILLER:
+        elif name in _FILLER and (name != "in" or len(words) + filled == 0):
+            filled = True
+        else:
             words.append(name + power)
             power = ""
     if set(words) <= {"per"}:
-        return None
+        return None if words or not filled else frozenset()
     return frozenset(_RATES.get(" ".join(words), words))
 
 
@@ -136,15 +139,18 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
         return Quantity(text, unit)
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip(), unit, percent=True)
+    if m := _IN_BRACKETS.fullmatch(text):  # `5 [m/s]`
+        names = _unit_words(m[2])
+        text = f"{m[1]} {m[2]}" if names and all(name.partition("^")[0] in _MEASURES | {"per"} for name in names) else text
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
     m = _TRAILING.fullmatch(
-        marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm").replace(r"\mu ", "µ")
+        marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm").replace("k ohm", "kohm").replace(r"\mu ", "µ")
     )
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words, name = _unit_words(m["unit"]), m["unit"].strip()
     apart = bool(m["gap"]) or not name.isascii() or (len(name) > 1 and _canonical(name) in _MEASURES)
-    if not words or not all(_is_unit(word, apart, m["value"], letters) for word in words):
+    if words is None or not (apart or words) or not all(_is_unit(word, apart, m["value"], letters) for word in words):
         return Quantity(text, unit)
     if words == {"percent"}:
         return Quantity(m["value"].rstrip(), unit, percent=True)
