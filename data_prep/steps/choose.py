@@ -151,8 +151,9 @@ class Choose(Step):
 def _score(row: Row) -> float | None:
     """None where it could not be computed: what stands in its place then says nothing about the answer."""
     score = row.get("score")
-    known = isinstance(score, int | float) and math.isfinite(score) and row.get("outcome") not in FAULTY
-    return float(score) if known else None
+    if not isinstance(score, int | float) or not math.isfinite(score) or row.get("outcome") in FAULTY:
+        return None
+    return float(score)
 
 
 def _shortest(row: Row) -> int:

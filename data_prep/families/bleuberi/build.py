@@ -300,7 +300,7 @@ def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
     _, bins, _ = axes.hist(pool, bins=50, label=f"pool, {len(pool):,}", color="lightgrey")
-    axes.hist(chosen, bins=bins, label=f"chosen, {len(chosen):,}", color="tab:blue")
+    axes.hist(chosen, bins=list(bins), label=f"chosen, {len(chosen):,}", color="tab:blue")
     axes.set(xlabel=metric, ylabel="rows", yscale="log")
     axes.legend()
     figure.savefig(path, dpi=120)

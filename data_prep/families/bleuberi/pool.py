@@ -157,7 +157,8 @@ def _golds(record: Mapping[str, Any], columns: set[str]) -> list[str]:
         given = record.get(own[0])
     else:
         given = _first(record.get("messages"), "assistant")
-    return [text for text in (given if isinstance(given, list) else [given]) if _text(text) and tokens_13a(text)]
+    texts = map(_text, given if isinstance(given, list) else [given])
+    return [text for text in texts if tokens_13a(text)]
 
 
 def _first(messages: Any, role: str) -> str:
