@@ -223,6 +223,17 @@ def test_thought_and_answer_are_measured_by_the_recipes_format(tmp_path):
     assert {"Malformed", "Thought and answer"} <= set(panel_titles(tmp_path))
 
 
+@pytest.mark.parametrize(("name", "malformed"), [("zero_nothink", 50.0), ("none", 0.0)])
+def test_answers_without_thoughts_are_measured_too(tmp_path, name, malformed):
+    put(tmp_path / "resolved.json", {"thinking": name})
+    texts = {"<response>\nxy\n</response><|im_end|>": 2.0, "no marks": -1.0}
+    put(tmp_path / "train/samples/1.jsonl", [{"output": text, "score": score} for text, score in texts.items()])
+    found = {title: curves for title, _, curves in thoughts.curves(Results(tmp_path))}
+    assert found["Malformed"] == {"malformed": [(1, malformed)]}
+    assert list(found["Answer"]) == ["answer"]
+    assert found["Reward by form"]["well-formed"]
+
+
 def test_where_the_time_goes_by_hand():
     entries = [
         {"step": 1, "data": {"timing_s/step": 10, "timing_s/gen": 4, "timing_s/ref": 1, "timing_s/old_log_prob": 2}},

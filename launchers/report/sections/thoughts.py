@@ -19,25 +19,25 @@ Curves = dict[str, list[Point]]
 
 
 def curves(run: Results, folder: str = "train/samples") -> list[tuple[str, str, Curves]]:
-    """(title, unit, curves by name) of each panel; [] where the recipe has no thinking format with a thought."""
+    """(title, unit, curves by name) of each panel; [] where the recipe has no thinking format."""
     name = run.recipe.get("thinking")
-    if not name or not thinking(name).close:
+    if not name:
         return []
     form = thinking(name)
-    lengths: Curves = {"thought": [], "answer": []}
+    lengths: Curves = {"thought": [], "answer": []} if form.close else {"answer": []}
     malformed: Curves = {"malformed": []}
     rewards: Curves = {"well-formed": [], "malformed": []}
     for step, rows in scored(run, SHOWN, folder):
         parsed = [form.parse(without_end_token(str(row.get("output", "")))) for row in rows]
-        lengths["thought"].append((step, statistics.fmean(len(part.thought) for part in parsed)))
-        lengths["answer"].append((step, statistics.fmean(len(part.answer) for part in parsed)))
+        for part, points in lengths.items():
+            points.append((step, statistics.fmean(len(getattr(each, part)) for each in parsed)))
         broken = [bool(part.problems) for part in parsed]
         malformed["malformed"].append((step, 100 * sum(broken) / len(broken)))
         for kind, flag in (("well-formed", False), ("malformed", True)):
             if values := _scores(rows, broken, flag):
                 rewards[kind].append((step, statistics.fmean(values)))
     return [
-        ("Thought and answer", "mean characters", lengths),
+        ("Thought and answer" if form.close else "Answer", "mean characters", lengths),
         ("Malformed", f"% of completions that break the format {name}", malformed),
         ("Reward by form", "mean", {kind: points for kind, points in rewards.items() if points}),
     ]
