@@ -178,6 +178,19 @@ def test_sampling_ends_with_the_answers_mark(name: str, stop: list[str] | None) 
     assert config["actor_rollout_ref"]["rollout"].get("custom") == (stop and {"stop": stop})
 
 
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_papers_figures_stand_beside_ours(name: str) -> None:
+    """A trained model's evaluations by _eval_rules and _eval_alpaca have the paper's rows of its model."""
+    recipe = compose.resolve(f"long_cot/{name}").recipe
+    if "32b" not in name:  # not in the paper
+        row = {"sft": "SFT", "dpo": "GRPO", "ppo": "GRPO", "grpo": "GRPO"}[recipe.method]
+        model = recipe.model.partition("/")[2] + (" zero" if recipe.zero else "")
+        mode = "no thought" if recipe.thinking in ("none", "zero_nothink") else "thought"
+        assert {"alpaca_eval_lc", "popqa", "ifbench", "mmlu_redux_generative"} <= set(
+            recipe.reference[f"{model} {row}, {mode}"]
+        )
+
+
 def test_mini_recipes_claim_nothing() -> None:
     for name in FAMILY:
         if compose.scales_of(f"long_cot/{name}"):
