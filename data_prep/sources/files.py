@@ -228,7 +228,11 @@ def _csv(path: Path) -> Records:
         delimiter = "\t" if _kind(path) == ".tsv" else max(",;\t", key=names.count)  # a table program may write `;`
         # Other tools write quotes in TSV as they are, so that an open one would swallow the lines after it.
         tabs = _kind(path) == ".tsv"
-        form = {"delimiter": delimiter, "quoting": csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL, "strict": True}
+        form: dict[str, Any] = {
+            "delimiter": delimiter,
+            "quoting": csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+            "strict": True,
+        }
         header = [_unquoted(cell) if tabs else cell for cell in next(csv.reader([names], **form), [])]
         _refuse_twice(header, path)
         for number, record in enumerate(_csv_records(csv.DictReader(file, header, **form), path), 1):
@@ -277,12 +281,13 @@ def _arrow(path: Path) -> Records:
 
 def _plain(batch: Any, path: Path) -> list[Record]:
     """A batch's records, numbers of 32 bits as they were written (0.1, not 0.10000000149011612). Raises DataError."""
-    from pyarrow import float64, string, types
+    import pyarrow as arrow
 
     _refuse_twice(batch.schema.names, path)
     for index, field in enumerate(batch.schema):
-        if types.is_float32(field.type):  # type: ignore[no-untyped-call]
-            batch = batch.set_column(index, field.name, batch.column(index).cast(string()).cast(float64()))
+        if arrow.types.is_float32(field.type):
+            values = batch.column(index).cast(arrow.string()).cast(arrow.float64())
+            batch = batch.set_column(index, field.name, values)
     records: list[Record] = batch.to_pylist()
     return records
 

@@ -10,7 +10,8 @@ Each assert statement that runs is a test, which passes if it holds every time. 
 statement of the top level that raises fails: so do the asserts that never ran, or the statement is a failed test of its
 own. One with `raise`, `pytest.raises` or an assert inside `try` is a test where no assert in it runs. So is each
 method of a `unittest.TestCase`. Functions `test…` and classes `Test…` that nothing calls are run as pytest would, with
-its `parametrize`, its skips and the source's own fixtures; any other fixture is an error. Coroutines of the program run in its process, one after another.
+its `parametrize`, its skips and the source's own fixtures; any other fixture is an error. Coroutines of the program
+run in its process, one after another.
 
 Names that the tests use and do not define: those of `declarations`; modules of the standard library and numpy, where
 a name only stands before a dot; else the program's, of which there is only `function` if that is given.

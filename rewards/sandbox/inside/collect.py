@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from types import FunctionType
 from typing import Any
@@ -24,9 +25,9 @@ def collected(test: Any) -> Iterator[tuple[Call, bool]]:
     for name in _methods(test) if isinstance(test, type) else ():
         method = getattr(test, name)
         if hasattr(test, "debug"):
-            yield (lambda name=name: _case(test, name)), True
+            yield partial(_case, test, name), True
         else:
-            yield from _functions(lambda name=name: _bound(test, name), method, [*_marks(test), *_marks(method)])
+            yield from _functions(partial(_bound, test, name), method, [*_marks(test), *_marks(method)])
 
 
 def is_skip(raised: BaseException | None) -> bool:
@@ -50,7 +51,7 @@ def _functions(made: Callable[[], Any], function: Any, marks: list[Any]) -> Iter
         return
     for sets in product(*(_parameters(*mark.args[:2]) for mark in marks if mark.name == "parametrize")):
         given = {name: value for one in sets for name, value in one.items()}
-        yield (lambda given=given: _run(made(), given)), False
+        yield partial(_run, made, given), False
 
 
 def _parameters(names: Any, values: Any) -> Iterator[dict[str, Any]]:
@@ -67,7 +68,8 @@ def _bound(kind: type, name: str) -> Any:
     return getattr(own, name)
 
 
-def _run(function: Any, given: dict[str, Any]) -> None:
+def _run(made: Callable[[], Any], given: dict[str, Any]) -> None:
+    function = made()
     result = function(**_arguments(function, given))
     if inspect.iscoroutine(result):
         importlib.import_module("asyncio").run(result)  # slow to import
