@@ -191,14 +191,17 @@ class Inspection:
             written = max(decode(seen.ids).count(thinking["close"]), thinking["close"] in chat[-1]["content"])
             if text.count(thinking["close"]) < written:
                 self._problem("dropped", name)
-        asked = next(rendered["content"] for rendered in chat if rendered["role"] == "user")
-        heads = [_bare(decode(rendered.ids).partition(asked)[0]) for rendered in (seen, own)]
-        if heads[0] != heads[1]:
-            shorten = [decode(rendered.ids).partition(asked)[0].strip()[:160] for rendered in (seen, own)]
-            self.notes["head"] = (
-                f"before the user's text the trainer writes {shorten[0]!r} and the model's own template, by which "
-                f"evaluation asks, {shorten[1]!r}"
-            )
+        asked = next(message["content"] for message in chat if message["role"] == "user")
+        system = next((message["content"] for message in chat if message["role"] == "system"), "")
+        heads = [decode(rendered.ids).partition(asked)[0] for rendered in (seen, own)]
+        marks = [_bare(head).rpartition(_bare(system)) if system else ("", "", "") for head in heads]
+        shown = f"the trainer writes {heads[0].strip()[:160]!r} and the model's own template, by which evaluation "
+        shown += f"asks, {heads[1].strip()[:160]!r}"
+        # What some templates write before a system message (a date, for one) is no mark.
+        if marks[0][2] != marks[1][2] or not marks[1][0].startswith(marks[0][0]):
+            self._problem("template", f"{name}: around the system message {shown}")
+        elif _bare(heads[0]) != _bare(heads[1]):
+            self.notes["head"] = f"before the user's text {shown}"
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""

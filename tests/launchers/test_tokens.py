@@ -183,6 +183,7 @@ class Case:
 THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False}
 PREFILLED = {**THINK, "name": "think_prefilled", "prefilled": True}
 THOUGHTS = [{**row, "completion": f"<think>\nI list them.\n</think>\n\n{row['completion']}"} for row in ROWS]
+ASKED = [{**row, "prompt": [{"role": "system", "content": "Answer in a box."}, *row["prompt"]]} for row in ROWS]
 # Edits of Qwen2.5's template.
 UNPROMPTED = {
     "{%- else %}{{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -193,8 +194,16 @@ PHI3 = {**UNPROMPTED, "<|im_start|>assistant\n' }}": "<|im_start|>assistant\n' }
 QWEN3 = {**UNPROMPTED, "message['content'] +": f"{EMPTY} + message['content'] +"}
 QWQ = {**UNPROMPTED, "assistant\n'": "assistant\n<think>\n'"}
 R1_DISTILL = {**QWQ, "message['content'] +": "message['content'].split('</think>')[-1] +"}
+SYSTEM = "'<|im_start|>system\n' + messages[0]['content'] + '"
 CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
+    "a system message": Case("qwen", "", rows=ASKED),
+    "other marks of a system message": Case(
+        "qwen", "around the system message", {SYSTEM: SYSTEM.replace("system", "developer")}, rows=ASKED
+    ),
+    "a text of the model's own before the system message": Case(
+        "qwen", "before the user's text", {SYSTEM: SYSTEM.replace("\n'", "\nToday is Monday.\n'")}, rows=ASKED
+    ),
     "more follows the answer's end": Case("qwen3_nothink", "", PHI3),
     "only a whole conversation has an empty thought": Case("qwen3_nothink", "", QWEN3),
     "the trainer adds an empty thought": Case("qwen3", "take its _nothink template", QWEN3),
