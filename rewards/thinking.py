@@ -48,9 +48,9 @@ class Thinking(RewardParams):
     """A format. A mark that is "" does not occur in it; without `close` there is no thought.
 
     open, close: around the thought. delimiter, end: around the answer; without a delimiter the answer starts
-    behind `close`. prefilled: the opening mark is in the prompt, so completions lack it. at: which occurrence of the
-    mark before the answer counts. inner, outer: white space that `render` puts inside the marks, and between thought
-    and answer. strict: a text with problems has `malformed` as its answer. name: for messages.
+    behind `close`. prefilled: the chat template's prompt ends in the opening mark, so completions lack it. at: which
+    occurrence of the mark before the answer counts. inner, outer: white space that `render` puts inside the marks, and
+    between thought and answer. strict: a text with problems has `malformed` as its answer. name: for messages.
     """
 
     open: str = ""

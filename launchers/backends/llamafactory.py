@@ -148,10 +148,14 @@ def _environ(job: Job) -> tuple[tuple[str, str], ...]:
 
 
 def _template_faults(resolved: Resolved) -> list[Fault]:
-    """A chat template that nothing names, or that is another family's than the model's."""
+    """A chat template that nothing names, or that is another family's than the model's.
+
+    A local model's own that has no name, such as a zero model's, is parsed by LlamaFactory; the check of the tokens
+    compares both before it trains.
+    """
     given, model = resolved.recipe.native.get("template"), resolved.recipe.model
     own = models.template(model)
-    if own is None and given is None:
+    if own is None and given is None and not models.own_template(model):
         message = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
         return [resolved.fault("native.template", message)]
     if own is not None and given != own and given in known_keys("llamafactory")["template"]["choices"]:

@@ -39,7 +39,7 @@ def template(model: str) -> str | None:
     A local folder is recognised by the template of its own tokenizer, a Hub id by the catalogue or its family's name.
     """
     if Path(model).is_dir():
-        text = _own_template(Path(model))
+        text = own_template(model)
         return next((name for mark, name in catalogue()["marks"].items() if mark in text), None)
     if named := known(model).get("template"):
         return str(named)
@@ -48,8 +48,9 @@ def template(model: str) -> str | None:
     return str(catalogue()["families"][max(fitting, key=len)]) if fitting else None
 
 
-def _own_template(folder: Path) -> str:
+def own_template(model: str) -> str:
     """The chat template that lies in a model's folder, as text; empty where there is none."""
+    folder = Path(model)
     beside = folder / "chat_template.jinja"
     if beside.is_file():
         return beside.read_text()

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from data_prep.families.long_cot import zero
 from data_prep.inference.vllm.reward_check import HALF_TOLERANCE
 from launchers.checks import preflight
 from launchers.plan import pipelines, plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, parse_settings
 from launchers.run import directory
+from tests.conftest import REPO
 
 FAMILY = sorted(name.split("/")[1] for name in compose.recipe_names() if name.startswith("long_cot/"))
 MODELS = {
@@ -189,6 +191,28 @@ def test_the_papers_figures_stand_beside_ours(name: str) -> None:
         assert {"alpaca_eval_lc", "popqa", "ifbench", "mmlu_redux_generative"} <= set(
             recipe.reference[f"{model} {row}, {mode}"]
         )
+
+
+@pytest.mark.parametrize("thinking", ["zero", "zero_nothink"])
+def test_dpo_of_a_zero_model_samples_scores_and_trains_in_its_format(thinking: str, tmp_path: Path) -> None:
+    copy = zero.write_copy(str(REPO / "recipes/mini/model"), None, thinking, tmp_path / "copy")  # type: ignore[arg-type]
+    given = {"data": "dpo_prompted", "model": str(copy), "revision": "null", "model_of": "null", "thinking": thinking}
+    overrides = Overrides(settings=tuple((key, value, "--set") for key, value in given.items()))
+    resolved, faults = preflight.check(compose.resolve("long_cot/dpo_llama_base_think", overrides))
+    assert faults == []
+    built = plan.build(resolved, tmp_path / "run")
+    steps = {step.name: step.params for step in built.specs["data/train.json"].steps}
+    assert (steps["generate"]["model"], steps["generate"]["stop"]) == (str(copy), ["</response>"])
+    assert steps["score"]["params"]["thinking"] == thinking
+    assert yaml.safe_load(directory.files(built)["train/llamafactory.yaml"])["template"] is None  # the model's own
+
+
+def test_dpo_scores_samples_in_the_recipes_format() -> None:
+    """A model whose chat template opens the thought writes no opening mark: in another format all were malformed."""
+    overrides = Overrides(settings=(("thinking", "think_prefilled", "--set"),))
+    built = plan.build(compose.resolve("long_cot/dpo_llama_base_think", overrides), Path("/run"))
+    (score,) = (step.params for step in built.specs["data/train.json"].steps if step.kind == "score")
+    assert score["params"]["thinking"] == "think_prefilled"
 
 
 def test_mini_recipes_claim_nothing() -> None:
