@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from data_prep.core.rows import READ, decode, lines_of
 from data_prep.core.step import Drop
@@ -228,21 +228,19 @@ def _csv(path: Path) -> Records:
         delimiter = "\t" if _kind(path) == ".tsv" else max(",;\t", key=names.count)  # a table program may write `;`
         # Other tools write quotes in TSV as they are, so that an open one would swallow the lines after it.
         tabs = _kind(path) == ".tsv"
-        form: dict[str, Any] = {
-            "delimiter": delimiter,
-            "quoting": csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-            "strict": True,
-        }
-        header = [_unquoted(cell) if tabs else cell for cell in next(csv.reader([names], **form), [])]
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+        cells = next(csv.reader([names], delimiter=delimiter, quoting=quoting, strict=True), [])
+        header = [_unquoted(cell) if tabs else cell for cell in cells]
         _refuse_twice(header, path)
-        for number, record in enumerate(_csv_records(csv.DictReader(file, header, **form), path), 1):
+        reader = csv.DictReader(file, header, delimiter=delimiter, quoting=quoting, strict=True)
+        for number, record in enumerate(_csv_records(reader, path), 1):
             if None in record or None in record.values():
                 yield Drop("wrong number of columns", f"record {number}", bad=True)
             elif any("\udc80" <= char <= "\udcff" for text in record.values() for char in text if char > "\ud7ff"):
                 yield Drop("not UTF-8", f"record {number}", bad=True)
             else:
-                cells = ((name, _unquoted(text) if tabs else text) for name, text in record.items())
-                yield {name: None if text.strip().lower() == "nan" else text for name, text in cells}
+                texts = {name: _unquoted(text) if tabs else text for name, text in record.items()}
+                yield {name: None if text.strip().lower() == "nan" else text for name, text in texts.items()}
 
 
 def _unquoted(cell: str) -> str:
@@ -281,13 +279,12 @@ def _arrow(path: Path) -> Records:
 
 def _plain(batch: Any, path: Path) -> list[Record]:
     """A batch's records, numbers of 32 bits as they were written (0.1, not 0.10000000149011612). Raises DataError."""
-    import pyarrow as arrow
+    from pyarrow.lib import float32, float64, string
 
     _refuse_twice(batch.schema.names, path)
     for index, field in enumerate(batch.schema):
-        if arrow.types.is_float32(field.type):
-            values = batch.column(index).cast(arrow.string()).cast(arrow.float64())
-            batch = batch.set_column(index, field.name, values)
+        if field.type == float32():
+            batch = batch.set_column(index, field.name, batch.column(index).cast(string()).cast(float64()))
     records: list[Record] = batch.to_pylist()
     return records
 

@@ -241,7 +241,7 @@ def written(message: Message, thinking: str | None) -> Any:
     text, thought = message["content"], message.get("thought")
     if not thought or not isinstance(text, str):
         return text
-    if "".join(thought.split()) in "".join(text.split()):  # it is there already
+    if "".join(thought.split())[:200] in "".join(text.split()):  # it is there already, perhaps otherwise wrapped
         return text
     if thinking is None:
         raise Unfit("reasoning_content", "say `thinking: <format>` to keep it as the thought, e.g. think")
