@@ -21,7 +21,7 @@ KEPT = frozenset({
     "actor/pg_loss", "actor/kl_loss", "actor/reward_kl_penalty", "actor/entropy", "actor/entropy_loss",
     "actor/grad_norm", "actor/pg_clipfrac", "response_length/mean", "response_length/right", "response_length/wrong",
     "response_length/clip_ratio", "perf/throughput", "sampler/log_prob_difference",
-    "sampler/effective_sample_size", WAITED,
+    "sampler/effective_sample_size", "reward/length_correlation", WAITED,
 })  # fmt: skip
 KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
 VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)

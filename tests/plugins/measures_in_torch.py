@@ -46,6 +46,8 @@ def test_by_hand() -> None:
         "outcome/error": pytest.approx(1 / 6),
         "outcome/at_limit": pytest.approx(1 / 6),
         "groups/zero_variance": pytest.approx(2 / 3),
+        # of (1, 10), (0.5, 20), (0, 8), (0.5, 30): covariance 1, deviations 0.5 sqrt(2) and sqrt(308)
+        "reward/length_correlation": pytest.approx(1 / (0.5 * 2**0.5 * 308**0.5)),
         "response_length/right": 20.0,  # 10 and 30
         "response_length/wrong": 14.0,  # 20 (half right) and 8; the two that were not graded are neither
     }
@@ -53,7 +55,11 @@ def test_by_hand() -> None:
 
 def test_what_cannot_be_measured_is_absent() -> None:
     found = measured(SCORES, LENGTHS, 99, {"uid": UID})  # a reward function that is not ours
-    assert found == {"outcome/at_limit": 0.0, "groups/zero_variance": pytest.approx(2 / 3)}
+    correlation = float(np.corrcoef(SCORES, LENGTHS)[0, 1])
+    assert found == {
+        "outcome/at_limit": 0.0, "groups/zero_variance": pytest.approx(2 / 3), "reward/length_correlation": correlation,
+    }  # fmt: skip
+    assert "reward/length_correlation" not in measured(np.ones(6), LENGTHS, 99, {"uid": UID})
     all_right = {"uid": UID, "acc": np.ones(6)}
     assert "response_length/wrong" not in measured(SCORES, LENGTHS, 99, all_right)
     assert measured(SCORES, LENGTHS, 99, all_right)["response_length/right"] == 13.0

@@ -9,6 +9,7 @@
 | groups/zero_variance | share of the prompts whose completions all have one score; absent with one completion each |
 | sampler/log_prob_difference | mean over tokens of abs(log p of trainer - log p of sampler), before the update |
 | sampler/effective_sample_size | share of the completions that importance weights of trainer over sampler leave |
+| reward/length_correlation | Pearson's, of score and tokens: near 1 a reward is earned by length |
 | response_length/right, response_length/wrong | mean tokens of completions with full marks, and without |
 
 Those that could not be graded (outcomes error and timeout) are neither right nor wrong. A metric that nothing could be
@@ -88,19 +89,21 @@ def measured(
         if computed:
             metrics[f"reward/part/{key.removeprefix('part_')}"] = float(np.mean(computed))
     outcomes = np.asarray(extra.get("outcome", ()), dtype=object)
+    decided = ~np.isin(outcomes.astype(str), ("error", "timeout")) if len(outcomes) else np.ones(len(scores), bool)
+    if decided.any() and np.ptp(scores[decided]) and np.ptp(lengths[decided]):
+        metrics["reward/length_correlation"] = float(np.corrcoef(scores[decided], lengths[decided])[0, 1])
     if len(outcomes):
         metrics |= {f"outcome/{name}": float(np.mean(outcomes == name)) for name in OUTCOMES}
     if "acc" in extra:
-        metrics |= _by_accuracy(np.asarray(extra["acc"], dtype=float), outcomes, lengths)
+        metrics |= _by_accuracy(np.asarray(extra["acc"], dtype=float), decided, lengths)
     return metrics
 
 
-def _by_accuracy(acc: np.ndarray, outcomes: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+def _by_accuracy(acc: np.ndarray, decided: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
     values = {"accuracy/train": float(acc.mean())}
-    graded = ~np.isin(outcomes.astype(str), ("error", "timeout")) if len(outcomes) else np.ones(len(acc), bool)
     for name, chosen in (("right", acc >= FULL_MARKS), ("wrong", acc < FULL_MARKS)):
-        if (chosen & graded).any():
-            values[f"response_length/{name}"] = float(lengths[chosen & graded].mean())
+        if (chosen & decided).any():
+            values[f"response_length/{name}"] = float(lengths[chosen & decided].mean())
     return values
 
 

@@ -182,6 +182,7 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
     entropy = "nats per token" if "actor/entropy" in own.curves else per_token
     add("Entropy", entropy, runs("actor/entropy", "actor/entropy_loss"), zero=True)
     add("Response length", "tokens", lengths(run, looks), keys=True)
+    add("Reward against length", "correlation of a step's completions", runs("reward/length_correlation"))
     for title, unit, curves in thoughts.curves(run):
         add(title, unit, [_series(name, _tone(i, "", LINE), points) for i, (name, points) in enumerate(curves.items())],
             keys=len(curves) > 1)  # fmt: skip
