@@ -107,9 +107,11 @@ def last_box(text: str) -> str | None:
 # "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
 STATED = (
     r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
-    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|seems to be|appears to be|turns out to be)\b|(?:[-=]+>|[-–—]+|→)\s|[:：=])|<answer>"
+    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|(?:seems|appears|turns out) to be)\b"
+    r"|(?:[-=]+>|[-–—]+|→)\s|[:：=])|<answer>"
     r"|\banswer(?:[*_]{1,3} ?|(?<=# answer)|(?<=# final answer))\n\s{0,9}"
-    r"|(?:答案|正确选项|答え|正解|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta|Jawaban|Ответ)"
+    r"|(?:答案|正确选项|答え|正解|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta"
+    r"|Jawaban|Ответ)"
     r"(?: corr?ec?tt?[ae])?\s?(?:】|应该?是|应为|是|为|選|选|ist|est|es|è|é|은|는|は|は、|[:：]){1,3})[*_:：\s]{0,9}"
     r"(?:l?a (?:opción|opção|opzione) )?"
     r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
@@ -118,7 +120,7 @@ STATED = (
 _STATED = re.compile("(?i)" + STATED)
 # One of these occurs in what STATED matches, in lower case.
 STATED_WORDS = (
-    "answer 答 选项 回答 해답 정답 답 الإجابة الجواب antwort respuesta risposta réponse resposta jawaban ответ 正解 解答"
+    "answer 答 选项 回答 해답 정답 답 الإجابة الجواب antwort respuesta risposta réponse resposta jawaban ответ 正解"
 )
 
 

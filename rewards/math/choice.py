@@ -6,9 +6,9 @@ Three tiers of decisions; the highest tier that occurs counts, and within it the
 1. a box (`\boxed{C}`) or a stated answer ("the answer is (C)", "Answer: C", "I choose C", "答案：C", `<answer>`);
 2. a judgement of an option ("C is correct", "the correct option for this is (C)", "only (C) remains");
 3. a last line that is an option ("C", "(C) 42") or closes with one ("therefore (C)"), a first line, a bold letter.
-Two letters at once are no correct decision, unless the row's answer is such a list ("BD"). "A" before a word is an article. Rejected, conditional and merely listed
-options are no decisions. The text of a choice stands for its letter where the row has `choices`. See
-`rewards.extract.parts` for completions that continue with another question.
+Two letters at once are no correct decision, unless the row's answer is such a list ("BD"). "A" before a word is an
+article. Rejected, doubted, conditional and merely listed options are no decisions. The text of a choice stands for its
+letter where the row has `choices`. See `rewards.extract.parts` for completions that continue with another question.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ _STATED, _JUDGED = (
 _NONE = re.compile(
     r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
 )
-_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that|they)(?: is| are|['’]re|['’]s)(?:n['’]t| not| incorrect| wrong| mistaken)")
+_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that|they)(?: is| are|['’]re|['’]s)(?:n['’]t| not| incorrect| wrong)")
 _CONDITION = re.compile(  # "if the answer is A", "I don't think the answer is A", "One might think the answer is A"
     r"(?i)(?:\b(?:if|whether|suppose|assum\w+|unless|why|not|cannot|doubt|tempting|nobody)\b|\bat first(?: \w+)?,"
     r"|n['’]t (?:\w+ )?(?:think|believe|say|conclude|know|agree|be)\b"
-    r"|\b(?:one|some|many|most|few|you|people|students|others) (?:\w+ ){0,2}?(?:think|say|guess|believe|claim|expect)s?\b)"
+    r"|\b(?:one|some|many|most|few|you|people|students|others) (?:\w+ ){0,2}?"
+    r"(?:think|say|guess|believe|claim|expect)s?\b)"
     r"(?:(?!\b(?:but|so|therefore|hence)\b)[^.,;:!?\n])*$"
 )
 _REJECTION = re.compile(
@@ -93,12 +94,12 @@ _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
 _INTRODUCED = re.compile(r"^(?:(?:A|Ans\.?|Final) ?:|Ans\.|→|[-=]+>)\s*")
 _CLOSING = re.compile(
-    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|would|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)(?: is|['’]s)"
-    r"|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o"
-    r"|matches|corresponds to|elimination|i\.e\.|leaves|leaving(?: only)?),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
+    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|would|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)"
+    r"(?: is|['’]s)|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o|matches|corresponds to|elimination|i\.e\.|leaves"
+    r"|leaving(?: only)?),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
 )
 _VALUE_FIRST = re.compile(r"[-+.\d][^()]*\s\(([A-Z])\)\.?")  # a box such as "12 (C)"
-_SPECIES = re.compile(r"[A-Z]\. (?!it|he|she|they|this|that|there)[a-z]+ (?:is|are|was|were|has|have)\b")  # "E. coli is"
+_SPECIES = re.compile(r"[A-Z]\. (?!it|he|she|they|this|that|there)[a-z]+ (?:is|are|was|has|have)\b")  # "E. coli is"
 # What separates judgements: those of one line without a correction ("C is correct, and D is also correct") are a list.
 _BREAK = re.compile(r"(?i)\n|\b(?:no|not|wait|hmm|but|however|actually|rather|instead)\b|n['’]t\b")
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
@@ -157,7 +158,7 @@ class ChoiceReward(AnswerReward):
         return [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}", *texts]
 
     def _gold(self, row: Row) -> str:
-        """The row's letter, or letters in their order ("BD", "B, D"); maybe with its text ("(D) Alina"). "" for none."""
+        """The row's letter, maybe with its text ("(D) Alina"), or letters in their order ("BD", "B, D"); else ""."""
         answer, letters = row["answer"].strip(), self.letters
         if bare := re.fullmatch(r"\(?([A-Za-z])\)?[.:]?", answer):
             return bare[1].upper() if bare[1].upper() in letters else ""

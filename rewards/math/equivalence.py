@@ -54,10 +54,11 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(
     r"^(?:(?:[Pp]art )?\(?(?:[a-h]|i{1,3}|iv|v)\):? +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *"
-    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly|exactly|only|just) +(?=[-0-9\\])|= ?(?!=))(?=\S)"
+    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly|exactly|only|just) +(?=[-0-9\\])"
+    r"|= ?(?!=))(?=\S)"
 )
 _TITLE = re.compile(r"[A-Z][a-z]{3,}(?: [a-z]+){0,3}: *(?=[-+.0-9(\\])")  # `Total cost: 5`
-_CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+|\\.)+?) ?\+ ?([cCkK])")  # of an integral
+_CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+(?![A-Za-z])|\\[^A-Za-z])+?) ?\+ ?([cCkK])")  # of an integral
 _QUALIFIER = re.compile(
     r"(?:,|(?<=[\s)\]}])|\b)\s*"
     r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b.*$|where\b.*$"
@@ -82,7 +83,8 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 _EMPTY_SET = frozenset(
-    {r"\emptyset", r"\{\}", r"\phi", *(f"{n}o{real}solution{s}" for n in "nN" for real in ("", "real") for s in ("", "s"))}
+    {r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions", "norealsolution", "norealsolutions"}
+    | {"Nosolution", "Nosolutions", "Norealsolution", "Norealsolutions"}
 )
 
 
@@ -182,7 +184,8 @@ def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
     if not _APPROX.search(g) and not _APPROX.search(a):
         return _NEXT
     sides_g, sides = (
-        [side for side in split_top(text, _APPROX) if side in (r"\pi", "e") or not NAME.fullmatch(side)] for text in (g, a)
+        [side for side in split_top(text, _APPROX) if side in (r"\pi", "e") or not NAME.fullmatch(side)]
+        for text in (g, a)
     )
     if not sides_g or not sides:
         return False
@@ -291,8 +294,11 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand."""
-    if _IMPLIES.search(a) and not _IMPLIES.search(g):  # `2x = 10 \\Rightarrow x = 5`, but not `x = 6 \\Rightarrow x = 5`
+    """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand.
+
+    `2x = 10 \\Rightarrow x = 5` is `x = 5`, `x = 6 \\Rightarrow x = 5` is nothing.
+    """
+    if _IMPLIES.search(a) and not _IMPLIES.search(g):
         *steps, last = split_top(a, _IMPLIES) or [""]
         name, value = (_sides(last) or [""])[0], (_sides(last) or [""])[-1]
         same = (_sides(step) for step in steps)

@@ -36,7 +36,7 @@ _CHINESE = "|".join(
 _LETTERS = frozenset("mgsLlhVWJNKCFT")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
 _RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
-_FILLER = frozenset("of the a an total in about approx approximately exactly only altogether us".split())
+_FILLER = frozenset({"of", "the", "a", "an", "total", "in", "about", "approx", "exactly", "only", "altogether", "us"})
 
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
 # A value's end, then only what units are made of. Both halves are linear: no repeated group.
@@ -141,11 +141,11 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     if m := _IN_BRACKETS.fullmatch(text):  # `5 [m/s]`
         names = _unit_words(m[2])
-        text = f"{m[1]} {m[2]}" if names and all(name.partition("^")[0] in _MEASURES | {"per"} for name in names) else text
+        if names and all(name.partition("^")[0] in (*_MEASURES, "per") for name in names):
+            text = f"{m[1]} {m[2]}"
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
-    m = _TRAILING.fullmatch(
-        marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\Omega", "ohm").replace("k ohm", "kohm").replace(r"\mu ", "µ")
-    )
+    marked = marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\mu ", "µ")
+    m = _TRAILING.fullmatch(marked.replace(r"\Omega", "ohm").replace("k ohm", "kohm"))
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words, name = _unit_words(m["unit"]), m["unit"].strip()

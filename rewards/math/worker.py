@@ -70,6 +70,11 @@ def _length(start: str, end: str) -> Any:
     return parsed(f"{start} {end}")
 
 
+def _of_set(name: str, items: str) -> Any:
+    """The maximum, minimum or divisor of a set in braces."""
+    return parsed(rf"\{name}({items})")
+
+
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
     values = [parsed(part) for part in arguments.split(",")]
     return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
@@ -93,7 +98,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
          lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
-        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
+        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: _of_set(m[1], m[2])),
         (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
          lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
@@ -208,7 +213,7 @@ class _OddRoot(sympy.Function):
         if isinstance(base, sympy.Abs) and exponent.p % 2 == 0:
             return cls(base.args[0], exponent)
         if base.is_negative and base.is_number:
-            return (-1) ** exponent.p * _sympy.Pow(-base, exponent)
+            return (-1) ** abs(exponent.p) * _sympy.Pow(-base, exponent)
         return _sympy.Pow(base, exponent) if base.is_nonnegative and base.is_number else None
 
 

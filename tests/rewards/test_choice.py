@@ -113,8 +113,9 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("(C) or (D)", "C, D"), ("(C) and (D) are correct.", "C, D"), (r"\boxed{\text{(C) 12 and (D) 13}}", "C, D"),
     ("The answer is B) 12 or D) 14", "B, D"), (r"\boxed{A} \quad \text{or} \quad \boxed{D}", "A, D"),
     ("C is correct, and D is also correct.", "C, D"), ("Statement C is correct. Statement D is correct too.", "C, D"),
-    ("A is correct? No, C is correct.", "C"), ("I don't think the answer is C.", None), ("I think the answer is C.", "C"),
-    ("We cannot conclude that the answer is C.", None), ("One might think the answer is C.", None),
+    ("A is correct? No, C is correct.", "C"), ("I don't think the answer is C.", None),
+    ("I think the answer is C.", "C"), ("We cannot conclude that the answer is C.", None),
+    ("One might think the answer is C.", None),
     ("Most students say the answer is C, but they are wrong.", None), ("I'd say the answer is C.", "C"),
     ("At first glance, the answer is C, but it is B.", "B"), ("Many would pick B, but the answer is C.", "C"),
     ("The answer is C.\n\nI don't think the answer is D.", "C"), ("A. niger is a fungus.", None),
@@ -127,7 +128,8 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("The answer is 12, which does not correspond to C.", None), ("That matches option C: 12.", "C"),
     ("By elimination, C.", "C"), ("Option C is therefore correct.", "C"), ("C is the only option that works.", "C"),
     (r"\boxed{12\ (C)}", "C"), ("La respuesta correcta es C.", "C"), ("La respuesta es la opción C.", "C"),
-    ("A resposta correta é C", "C"), ("La risposta corretta è C", "C"), ("정답은 C입니다.", "C"), ("正解はCです。", "C"),
+    ("A resposta correta é C", "C"), ("La risposta corretta è C", "C"), ("정답은 C입니다.", "C"),
+    ("正解はCです。", "C"),
     ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", None), ("Die richtige Antwort ist B", "B"), ("答えは B", "B"),
 ]  # fmt: skip
 
@@ -191,7 +193,8 @@ def test_the_text_of_a_choice_stands_for_its_letter() -> None:
 
 @pytest.mark.parametrize(
     ("gold", "text", "value"),
-    [("BD", "故选：BD。", 1), ("B, D", r"\boxed{B, D}", 1), ("B、D", "故选B、D", 1), ("BD", "The answer is D and B.", 1),
+    [("BD", "故选：BD。", 1), ("B, D", r"\boxed{B, D}", 1), ("B、D", "故选B、D", 1),
+     ("BD", "The answer is D and B.", 1),
      ("BD", "故选：ABD。", 0), ("BD", "The answer is B.", 0), ("(D) Alina", "The answer is (D).", 1),
      ("D. Alina", "The answer is A.", 0), ("D) Alina", r"\boxed{\text{D) Alina}}", 1)],
 )  # fmt: skip

@@ -24,8 +24,8 @@ def value(reward: rewards.Reward, gold: Any, completion: str) -> float:
     [("Paris", "Paris"), ("Paris", " paris. "), ("Paris", r"It is \boxed{Paris}."), ("New  York", "new york"),
      ("½", "1⁄2"), ("café", "cafe\u0301"), ("it's", "It’s"), ("42", "42"), (42, "42"),
      (["Paris", "Paris, France"], "paris france"), ("+", "+"), ("?", "?"),
-     ("Paris", r"\boxed{\text{Paris}}"), ("Paris", "Paris!"), ("-5", "−5."), ("50%", "50 %"), ("well-known", "well known"),
-     ("C#", "**C#**"),
+     ("Paris", r"\boxed{\text{Paris}}"), ("Paris", "Paris!"), ("-5", "−5."), ("50%", "50 %"),
+     ("well-known", "well known"), ("C#", "**C#**"),
      ("Paris", "Paris\n\nQuestion: Capital of Italy?\nRome")],
 )  # fmt: skip
 def test_same_text(gold: Any, completion: str) -> None:
@@ -35,8 +35,8 @@ def test_same_text(gold: Any, completion: str) -> None:
 @pytest.mark.parametrize(
     ("gold", "completion"),
     [("Paris", "Paris or Rome"), ("Paris", "Pari s"), ("Paris", r"Paris \boxed{Rome}"), ("4.2", "42"), ("+", "-"),
-     ("-5", "5"), ("(-1)", "(1)"), ("5!", "5"), ("n!", "n"), ("C#", "C"), ("50%", "50"), ("1/2", "1 2"), ("3-5", "-3 5"),
-     ("3.14", "3 14"), (["a", "b"], "a b"), ("the end", "end"), ("Paris", "")],
+     ("-5", "5"), ("(-1)", "(1)"), ("5!", "5"), ("n!", "n"), ("C#", "C"), ("50%", "50"), ("1/2", "1 2"),
+     ("3-5", "-3 5"), ("3.14", "3 14"), (["a", "b"], "a b"), ("the end", "end"), ("Paris", "")],
 )  # fmt: skip
 def test_other_text(gold: Any, completion: str) -> None:
     assert value(EXACT, gold, completion) == 0.0
