@@ -115,10 +115,11 @@ class Inspection:
             self._prefill(vocabulary.decode(seen.ids), name)
         if own is not None and not (self.told["max_length"] and len(seen.ids) >= self.told["max_length"]):
             self.compared += 1
+            self._spaces(chat, vocabulary.decode(seen.ids), name)
             difference = differences(chat, seen, own, vocabulary)
             if difference and name not in self.problems.get("empty", ()):
                 self._problem("template", f"{name}: {difference}")
-            if not self.told["online"]:
+            if not self.told["online"] and "spaces" not in self.problems:
                 self._own(name, part, chat, seen, own)
         if len(self.shown) < ROWS_SHOWN:
             trained = sum(map(bool, seen.loss))
@@ -182,6 +183,14 @@ class Inspection:
         if opens != bool(thinking["prefilled"]):
             self._problem("prefill", name)
 
+    def _spaces(self, chat: Sequence[Message], text: str, name: str) -> None:
+        """Whether a row, as text, has its messages' words apart."""
+        words = " ".join(text.split())
+        for content in (message["content"] for message in chat):
+            if _bare(content) in _bare(text) and " ".join(content.split()) not in words:
+                self._problem("spaces", name)
+                break
+
     def _own(self, name: str, part: str, chat: Sequence[Message], seen: Rendered, own: Rendered) -> None:
         """What the model's own template, by which evaluation asks, makes of the row besides its marks."""
         decode, thinking = self.vocabulary.decode, self.told["thinking"]
@@ -214,6 +223,8 @@ class Inspection:
             "equal": f"have the same tokens on both sides: raise train.max_length ({longest}), or drop long pairs by "
             "the step token_limit",
             "doubled": "begin with two BOS tokens",
+            "spaces": f"lose spaces between words: the tokenizer_class of {self.told['model']!r} does not fit its "
+            "tokenizer.json; in a copy of the model set it to PreTrainedTokenizerFast",
             "prompt": "carry loss on the prompt: only completions are to be trained on",
             "empty": f"are trained with an empty thought that template {self.template!r} adds to rows without one: take its "
             "_nothink template (qwen3_nothink), or rows with thoughts",

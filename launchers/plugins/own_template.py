@@ -46,6 +46,6 @@ def vocabulary(tokenizer: Any, model: str, revision: str | None) -> Vocabulary:
     ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
     marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return Vocabulary(
-        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False)),
+        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
         frozenset({*tokenizer.all_special_ids, *marks}), frozenset(ends), tokenizer.bos_token_id,
     )  # fmt: skip

@@ -166,7 +166,7 @@ def test_a_foreign_template_is_refused_by_name_before_and_by_its_tokens_otherwis
 
 @dataclass(frozen=True)
 class Case:
-    """A training by LlamaFactory's `template`, of a family's model whose chat template is edited: {text: instead}.
+    """A training by LlamaFactory's `template`, of a Qwen2.5 whose chat template is edited: {text: instead}.
 
     `says`: part of the only fault, or of a note; empty where there is neither.
     """
@@ -174,8 +174,8 @@ class Case:
     template: str
     says: str
     own: Mapping[str, str] = field(default_factory=dict)
-    family: str = "qwen2.5"
     native: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
     thinking: Mapping[str, Any] | None = None
     rows: Sequence[dict[str, Any]] = field(default_factory=lambda: ROWS)
 
@@ -197,6 +197,7 @@ R1_DISTILL = {**QWQ, "message['content'] +": "message['content'].split('</think>
 SYSTEM = "'<|im_start|>system\n' + messages[0]['content'] + '"
 CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
+    "the tokenizer loses spaces": Case("qwen", "lose spaces between words", tokenizer={"tokenizer_class": "LlamaTokenizerFast"}),
     "a system message": Case("qwen", "", rows=ASKED),
     "other marks of a system message": Case(
         "qwen", "around the system message", {SYSTEM: SYSTEM.replace("system", "developer")}, rows=ASKED
@@ -224,7 +225,7 @@ def edited(out: Path, trained: Path, model: Path, case: Case) -> Path:
     for text, instead in case.own.items():
         assert text in values["chat_template"]
         values["chat_template"] = values["chat_template"].replace(text, instead)
-    config.write_text(json.dumps(values))
+    config.write_text(json.dumps({**values, **case.tokenizer}))
     shutil.copytree(trained, out / "train")
     told = out / "train" / tokens.SETTINGS
     told.write_text(json.dumps({**json.loads(told.read_text()), "thinking": case.thinking}))
@@ -240,9 +241,9 @@ def test_the_rows_as_trained_are_compared_with_the_prompts_of_evaluation(tmp_pat
     folders = []
     for number, case in enumerate(CASES.values()):
         rows = rows_file(tmp_path, case.rows)
-        text, model = rows.read_text(), small_models / case.family
+        text, model = rows.read_text(), small_models / "qwen2.5"
         if text not in trained:
-            trained[text] = rendered(tmp_path / f"runs{number}", "llamafactory", small_models / "qwen2.5", rows)
+            trained[text] = rendered(tmp_path / f"runs{number}", "llamafactory", model, rows)
         folders.append(edited(tmp_path / f"case{number}", trained[text], model, case))
     for (name, case), found in zip(CASES.items(), inspected("llamafactory", *folders), strict=True):
         lines = [*found["faults"], *found["notes"]]
