@@ -204,13 +204,21 @@ class Inspection:
         system = next((message["content"] for message in chat if message["role"] == "system"), "")
         heads = [decode(rendered.ids).partition(asked)[0] for rendered in (seen, own)]
         marks = [_bare(head).rpartition(_bare(system)) if system else ("", "", "") for head in heads]
-        shown = f"the trainer writes {heads[0].strip()[:160]!r} and the model's own template, by which evaluation "
-        shown += f"asks, {heads[1].strip()[:160]!r}"
+        shown = f"the trainer writes {heads[0][:160]!r} and the model's own template, by which evaluation "
+        shown += f"asks, {heads[1][:160]!r}"
         # What some templates write before a system message (a date, for one) is no mark.
         if marks[0][2] != marks[1][2] or not marks[1][0].startswith(marks[0][0]):
             self._problem("template", f"{name}: around the system message {shown}")
-        elif _bare(heads[0]) != _bare(heads[1]):
+        elif heads[0] != heads[1]:
             self.notes["head"] = f"before the user's text {shown}"
+        question = next(message["content"] for message in reversed(chat) if message["role"] == "user")[-_HEAD:].strip()
+        answer = chat[-1]["content"].strip()[:_HEAD]
+        gaps = [decode(rendered.ids).rpartition(question)[2].partition(answer)[0] for rendered in (seen, own)]
+        if gaps[0] != gaps[1] and _bare(gaps[0]) == _bare(gaps[1]):
+            self.notes["gap"] = (
+                f"between question and answer the trainer writes {gaps[0]!r} and the model's own template, by which "
+                f"evaluation asks, {gaps[1]!r}"
+            )
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""

@@ -205,6 +205,7 @@ CASES = {
     "a text of the model's own before the system message": Case(
         "qwen", "before the user's text", {SYSTEM: SYSTEM.replace("\n'", "\nToday is Monday.\n'")}, rows=ASKED
     ),
+    "white space of the model's own": Case("qwen", "between question and answer", {"assistant\n'": "assistant'"}),
     "more follows the answer's end": Case("qwen3_nothink", "", PHI3),
     "only a whole conversation has an empty thought": Case("qwen3_nothink", "", QWEN3),
     "the trainer adds an empty thought": Case("qwen3", "take its _nothink template", QWEN3),
