@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def needs_template(model: Model) -> bool:
     if model.path is None or any((model.path / f"chat_template.{end}").exists() for end in ("jinja", "json")):
         return False
     config = model.path / "tokenizer_config.json"
-    return config.is_file() and b'"chat_template"' not in config.read_bytes()
+    return config.is_file() and not json.loads(config.read_bytes()).get("chat_template")
 
 
 def check_hub(model: Model) -> None:

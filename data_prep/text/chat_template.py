@@ -36,8 +36,16 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str:
     if isinstance(template, list):  # named templates
         template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
     if not isinstance(template, str):
-        raise ValueError(f"{folder} has no chat template: neither chat_template.jinja nor one in tokenizer_config.json")
+        raise ValueError(no_template(str(folder)))
     return template
+
+
+def no_template(model: str) -> str:
+    """What to do about a model without a chat template."""
+    return (
+        f"{model} has no chat template: put chat_template.jinja into a copy of it and name that folder as `model`, or "
+        "take its instruct model"
+    )
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

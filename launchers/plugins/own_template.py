@@ -10,7 +10,6 @@ from transformers import GenerationConfig
 
 from launchers.checks.tokens import Inspection, Message, Rendered, Vocabulary
 
-
 ANSWER = "ANSWER"  # is rendered in place of an answer, for what the template writes after one
 
 

@@ -131,8 +131,8 @@ def test_a_base_model_is_asked_by_a_template_of_ones_own(mini_model: Path, vllm_
     base = tmp_path / "base"
     shutil.copytree(mini_model, base, ignore=shutil.ignore_patterns("chat_template*"))
     config = json.loads((base / "tokenizer_config.json").read_text())
-    template = config.pop("chat_template", None) or (mini_model / "chat_template.jinja").read_text()
-    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    template = config.get("chat_template") or (mini_model / "chat_template.jinja").read_text()
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": None}))
     params = {"model": str(base), "max_tokens": 16, "seed": 3}
     make_spec(tmp_path, [question(i) for i in range(4)], **params)
     refused = start(vllm_python, tmp_path)

@@ -87,14 +87,19 @@ def rendered(out: Path, trainer: str, model: Path, data: Path) -> Path:
     return run.path / run.plan.main.output
 
 
-def inspected(trainer: str, *folders: Path) -> list[dict[str, Any]]:
-    """tokens.json of each, by the trainer's own code in one process."""
+def inspection(trainer: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+    """By the trainer's own code in one process."""
     python = envs.ensure(trainer, "cpu")
     environ = {**QUIET, "PATH": "/usr/bin:/bin", "VERL_USE_EXTERNAL_MODULES": "launchers.plugins.verl", "HOME": "/tmp"}
     module = f"launchers.plugins.{trainer}.tokens"
-    done = subprocess.run(
+    return subprocess.run(
         [str(python), "-c", INSPECT, module, *map(str, folders)], env=environ, cwd=REPO, capture_output=True, text=True
     )
+
+
+def inspected(trainer: str, *folders: Path) -> list[dict[str, Any]]:
+    """tokens.json of each."""
+    done = inspection(trainer, *folders)
     assert all((folder / tokens.FILE).exists() for folder in folders), done.stdout[-3000:] + done.stderr[-3000:]
     return [json.loads((folder / tokens.FILE).read_text()) for folder in folders]
 
@@ -259,6 +264,19 @@ def test_a_template_without_system_messages_is_refused_before_training(tmp_path:
         if trainer != "torchtune":
             (found,) = inspected(trainer, rendered(tmp_path / trainer, trainer, small_models / "gemma", data))
             assert any("System role not supported" in fault for fault in found["faults"]), trainer
+
+
+@pytest.mark.parametrize("trainer", ["torchtune", "verl"])
+def test_a_model_without_a_chat_template_is_named_with_the_remedy(
+    tmp_path: Path, small_models: Path, trainer: str
+) -> None:
+    model = shutil.copytree(small_models / "qwen2.5", tmp_path / "base")
+    folder = rendered(tmp_path / "runs", trainer, model, rows_file(tmp_path))
+    config = model / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": None}))
+    done = inspection(trainer, folder)
+    remedy = "has no chat template: put chat_template.jinja into a copy of it"
+    assert [line for line in done.stdout.splitlines() if line.startswith(f"error: {model} {remedy}")], done.stderr
 
 
 def test_check_refuses_rows_that_are_made_and_must_not_be_trained_on(

@@ -96,7 +96,7 @@ def test_a_model_needs_a_chat_template_that_renders(
     template = "+actor_rollout_ref.model.custom_chat_template"
     [(key, message)] = training.faults(path)
     assert key == "actor_rollout_ref.model.path"
-    assert "has no chat template" in message
+    assert "has no chat template: put chat_template.jinja into a copy of it" in message
     assert training.faults(path, f"{template}='x'") == []
     refusing = training.faults(path, f"{template}=\"{{{{ raise_exception('no such role') }}}}\"")
     assert [key for key, _ in refusing] == ["data.train_files", "data.val_files"]

@@ -25,7 +25,10 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
     from torchtune import config as components
     from torchtune import data
 
-    tokenizer = components.instantiate(config.tokenizer)
+    try:
+        tokenizer = components.instantiate(config.tokenizer)
+    except ValueError as problem:
+        return [str(problem)]
     preference = "_dpo_" in config.posttrain.recipe
     given = {**config.dataset, **({} if preference else {"packed": False})}
     try:
@@ -41,7 +44,7 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
             ("", "messages"),)  # fmt: skip
         try:
             sample = dataset[at]
-        except jinja2.TemplateError as problem:
+        except (jinja2.TemplateError, ValueError) as problem:
             inspection.refuse_row(row[parts[0][1]], problem)
             break
         for part, column in parts:

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig
 
+from data_prep.text.chat_template import no_template
 from rewards import Reward, RewardError
 from rewards.code.reward import CodeReward
 from rewards.combine import CombineReward
@@ -67,7 +68,7 @@ def model(config: DictConfig, role: str) -> Model | NativeFault:
         return NativeFault(key, f"{path} cannot be loaded: {first_line(problem)}")
     tokenizer.chat_template = template or tokenizer.chat_template
     if not tokenizer.chat_template:
-        return NativeFault(key, f"{path} has no chat template: set {role}.model.custom_chat_template, or take another")
+        return NativeFault(key, no_template(path))
     return Model(loaded, tokenizer)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from data_prep.text.chat_template import no_template
 from launchers.checks import tokens
 from launchers.checks.tokens import Inspection, Rendered
 from launchers.plugins import own_template
@@ -25,6 +26,9 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
 
     place = str(config.actor_rollout_ref.model.path)
     tokenizer = hf_tokenizer(place)
+    tokenizer.chat_template = config.actor_rollout_ref.model.get("custom_chat_template") or tokenizer.chat_template
+    if not tokenizer.chat_template:
+        return [no_template(str(tokens.settings(folder)["model"]))]
     data = OmegaConf.merge(config.data, {"filter_overlong_prompts": False})
     rows = RLHFDataset(str(data.train_files), tokenizer, data)
     inspection = Inspection(
