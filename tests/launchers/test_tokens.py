@@ -203,6 +203,10 @@ SYSTEM = "'<|im_start|>system\n' + messages[0]['content'] + '"
 CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
     "the tokenizer loses spaces": Case("qwen", "lose spaces between words", tokenizer={"tokenizer_class": "LlamaTokenizerFast"}),
+    "another family's LoRA targets": Case(
+        "qwen", "without a module in the model: qkv_proj; it has down_proj",
+        native={"finetuning_type": "lora", "lora_target": "q_proj,qkv_proj"},
+    ),
     "a system message": Case("qwen", "", rows=ASKED),
     "other marks of a system message": Case(
         "qwen", "around the system message", {SYSTEM: SYSTEM.replace("system", "developer")}, rows=ASKED

@@ -103,5 +103,13 @@ def test_a_model_needs_a_chat_template_that_renders(
     assert refusing[0][1].endswith("no such role")
 
 
+def test_lora_targets_of_another_family_are_named(training: Training) -> None:
+    lora = ("actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=16")
+    assert training.faults(*lora, "actor_rollout_ref.model.target_modules=[q_proj,mlp.up_proj]") == []
+    [(key, message)] = training.faults(*lora, "actor_rollout_ref.model.target_modules=[q_proj,qkv_proj]")
+    assert key == "actor_rollout_ref.model.target_modules"
+    assert message.startswith("LoRA targets without a module in the model: qkv_proj; it has down_proj, ")
+
+
 def test_a_model_that_is_not_there_is_named(training: Training) -> None:
     assert training.faults("actor_rollout_ref.model.path=/nowhere/model")[0][0] == "actor_rollout_ref.model.path"

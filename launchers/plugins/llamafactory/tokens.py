@@ -30,8 +30,9 @@ def inspected(folder: Path) -> list[str]:
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
     from omegaconf import OmegaConf
+    from transformers import AutoConfig
 
-    from launchers.plugins import own_template
+    from launchers.plugins import lora, own_template
 
     given: Any = OmegaConf.to_container(OmegaConf.load(folder / "llamafactory.yaml"))
     model_args, data_args, training_args, finetuning_args, _ = get_train_args({**given, **_NOT_HERE})
@@ -49,7 +50,13 @@ def inspected(folder: Path) -> list[str]:
         own_template.vocabulary(tokenizer, model_args.model_name_or_path, model_args.model_revision),
         len(rows),
     )
-    embeddings = _config(model_args).get("vocab_size")
+    config = AutoConfig.from_pretrained(
+        model_args.model_name_or_path, revision=model_args.model_revision, trust_remote_code=model_args.trust_remote_code
+    )
+    embeddings = getattr(config.get_text_config(), "vocab_size", None)
+    if finetuning_args.finetuning_type == "lora":
+        if fault := lora.unmatched(config, [target for target in finetuning_args.lora_target if target != "all"]):
+            inspection.refuse(f"train.lora.targets: {fault}")
     processor = _get_dataset_processor(data_args, stage, template, tokenizer, module["processor"])
     for at in tokens.spread(len(rows)):
         row = rows[at]
@@ -69,14 +76,6 @@ def inspected(folder: Path) -> list[str]:
             own = own_template.rendered(plain, chat, inspection) if inspection.compares else None
             inspection.add(at, chat, Rendered(ids, [label != -100 for label in labels]), part, own)
     return inspection.write(folder)
-
-
-def _config(model_args: Any) -> dict[str, Any]:
-    from transformers import PretrainedConfig
-
-    config: dict[str, Any]
-    config, _ = PretrainedConfig.get_config_dict(model_args.model_name_or_path, revision=model_args.model_revision)
-    return config.get("text_config", config)  # type: ignore[no-any-return]
 
 
 def main(argv: Sequence[str]) -> int:

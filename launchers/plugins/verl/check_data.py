@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig
 
 from data_prep.text.chat_template import no_template
+from launchers.plugins import lora
 from rewards import Reward, RewardError
 from rewards.code.reward import CodeReward
 from rewards.combine import CombineReward
@@ -87,6 +88,9 @@ def of_model(given: DictConfig, config: Any) -> Faults:
         )
     elif longest and (limit or 0) > longest:
         yield NativeFault(f"{ROLLOUT}.max_model_len", f"{limit} is more than the model's {longest} positions")
+    targets, rank = (_at(given, f"actor_rollout_ref.model.{name}") for name in ("target_modules", "lora_rank"))
+    if rank and OmegaConf.is_list(targets) and (fault := lora.unmatched(config, targets)):
+        yield NativeFault("actor_rollout_ref.model.target_modules", fault)
     heads, tensor = text.num_attention_heads, _at(given, f"{ROLLOUT}.tensor_model_parallel_size")
     if heads % tensor:
         yield NativeFault(
