@@ -10,8 +10,11 @@ from transformers import AutoModelForCausalLM
 
 
 def unmatched(config: Any, targets: Sequence[str]) -> str | None:
-    """What is wrong with `targets` (names of modules) for a model's config; None if each has a module."""
-    if type(config) not in AutoModelForCausalLM._model_mapping:  # built by another class, or by the model's own code
+    """What is wrong with `targets` (names of modules) for a model's config; None if each has a module.
+
+    Models that AutoModelForCausalLM does not build (with images, of their own code) are not looked at.
+    """
+    if not targets or type(config) not in AutoModelForCausalLM._model_mapping:
         return None
     with torch.device("meta"):
         modules = dict(AutoModelForCausalLM.from_config(config).named_modules())

@@ -202,9 +202,12 @@ R1_DISTILL = {**QWQ, "message['content'] +": "message['content'].split('</think>
 SYSTEM = "'<|im_start|>system\n' + messages[0]['content'] + '"
 CASES = {
     "a general template in place of the model's own": Case("vicuna", "before the answer the trainer writes"),
-    "the tokenizer loses spaces": Case("qwen", "lose spaces between words", tokenizer={"tokenizer_class": "LlamaTokenizerFast"}),
+    "the tokenizer loses spaces": Case(
+        "qwen", "lose spaces between words", tokenizer={"tokenizer_class": "LlamaTokenizerFast"}
+    ),
     "another family's LoRA targets": Case(
-        "qwen", "without a module in the model: qkv_proj; it has down_proj",
+        "qwen",
+        "without a module in the model: qkv_proj; it has down_proj",
         native={"finetuning_type": "lora", "lora_target": "q_proj,qkv_proj"},
     ),
     "a system message": Case("qwen", "", rows=ASKED),

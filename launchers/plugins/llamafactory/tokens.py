@@ -50,13 +50,12 @@ def inspected(folder: Path) -> list[str]:
         own_template.vocabulary(tokenizer, model_args.model_name_or_path, model_args.model_revision),
         len(rows),
     )
-    config = AutoConfig.from_pretrained(
-        model_args.model_name_or_path, revision=model_args.model_revision, trust_remote_code=model_args.trust_remote_code
-    )
+    place, revision, trust = model_args.model_name_or_path, model_args.model_revision, model_args.trust_remote_code
+    config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=trust)
     embeddings = getattr(config.get_text_config(), "vocab_size", None)
-    if finetuning_args.finetuning_type == "lora":
-        if fault := lora.unmatched(config, [target for target in finetuning_args.lora_target if target != "all"]):
-            inspection.refuse(f"train.lora.targets: {fault}")
+    targets = finetuning_args.lora_target if finetuning_args.finetuning_type == "lora" else []
+    if fault := lora.unmatched(config, [target for target in targets if target != "all"]):
+        inspection.refuse(f"train.lora.targets: {fault}")
     processor = _get_dataset_processor(data_args, stage, template, tokenizer, module["processor"])
     for at in tokens.spread(len(rows)):
         row = rows[at]
