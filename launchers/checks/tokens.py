@@ -234,8 +234,8 @@ class Inspection:
             "spaces": f"lose spaces between words: the tokenizer_class of {self.told['model']!r} does not fit its "
             "tokenizer.json; in a copy of the model set it to PreTrainedTokenizerFast",
             "prompt": "carry loss on the prompt: only completions are to be trained on",
-            "empty": f"are trained with an empty thought that template {self.template!r} adds to rows without one: take its "
-            "_nothink template (qwen3_nothink), or rows with thoughts",
+            "empty": f"are trained with an empty thought, which template {self.template!r} adds to answers: take its "
+            "_nothink template where it has one (qwen3_nothink), or rows with thoughts",
             "endless": f"do not end in a trained token at which evaluation stops ({ends}): the model "
             "would not learn to stop",
             "prefill": f"are asked with a prompt that {{}} the mark that opens a thought, unlike thinking format "
