@@ -119,7 +119,13 @@ REFUSED_FORMS: list[tuple[int, Any]] = [
         {"error": {"message": "max_tokens=100000 cannot be greater than max_model_len=4096.", "param": "max_tokens"}},
     ),
     (400, {"error": {"message": "temperature: range: 0..1", "type": "invalid_request_error", "param": "temperature"}}),
-]
+    *((400, {"error": {"message": words}}) for words in (
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+        "max_tokens: Input should be less than or equal to 8192",
+        "Input validation error: `max_new_tokens` must be <= 512. Given: 1000",
+        "max_tokens exceeds the limit of this model: must be less than 8193",
+    )),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "body"), REFUSED_FORMS, ids=lambda value: json.dumps(value)[:60])
@@ -135,12 +141,14 @@ def test_a_refused_form_stops_before_the_second_request_in_the_providers_words(s
     assert "sk-pr" not in str(caught.value)
 
 
-def test_a_refusal_in_words_that_name_no_cause_is_decided_by_a_second_prompt() -> None:
-    with OpenAIServer(lambda request: Status(400)) as server:
+@pytest.mark.parametrize("words", ["scripted", "This prompt is not supported"])
+def test_a_refusal_in_words_that_name_no_cause_is_decided_by_a_second_prompt(words: str) -> None:
+    refused = Status(400, error={"message": words})
+    with OpenAIServer(lambda request: refused) as server:
         with pytest.raises(DataError, match="refuses the form"):
             ask(server, *"abcdef")
         assert len(server.requests) == 2
-    with OpenAIServer(lambda request: Status(400) if request.prompt == "a" else None) as server:
+    with OpenAIServer(lambda request: refused if request.prompt == "a" else None) as server:
         replies = ask(server, *"abcdef")
         assert [isinstance(reply, Failed) for reply in replies] == [True, *[False] * 5]
 
@@ -159,7 +167,27 @@ OF_THE_PROMPT: list[tuple[int, Any, str]] = [
     (400, {"error": {"message": "prompt is too long: 208310 tokens > 200000 maximum"}}, "too_long"),
     (400, [{"error": {"message": "The input token count (1200000) exceeds the maximum number of tokens"}}], "too_long"),
     (413, {"error": {"message": "Request too large for model"}}, "too_long"),
-]
+    *((400, {"error": {"message": words, "code": "invalid_argument"}}, "too_long") for words in (
+        "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",  # xAI
+        "Input is too long for requested model.",  # Bedrock
+        "The prompt (length 5000) is longer than the maximum model length of 4096.",  # vLLM
+        "max_tokens must be at least 1, got -904.",
+        "length of prompt_tokens (131075) must be less than max_seq_len (131072).",  # Fireworks
+        "Input validation error: `inputs` must have less than 1024 tokens. Given: 2048",  # TGI
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4090 `inputs` tokens",
+        "too many tokens: total number of tokens in the prompt cannot exceed 4081",  # Cohere
+        "Invalid request: Your request exceeded model token limit: 8192",  # Moonshot
+        "max_total_tokens (5000) must be less than or equal to max_seq_len (4096)",
+        "Prompt length (5000) exceeds maximum input length (4096).",  # TensorRT-LLM
+        "Invalid 'messages[0].content': string too long. Expected a string with maximum length 1048576",  # OpenAI
+        "This model supports at most 8192 input tokens, got 9000",
+        "Prompt must be at most 4096 tokens",
+        "Your input is over the limit of this model",
+        "The number of input tokens (9000) must not be larger than 8192",
+        "Prompt exceeds max length",  # Zhipu
+        "输入内容过长，请减少后重试",
+    )),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "body", "failure"), OF_THE_PROMPT)

@@ -37,11 +37,21 @@ LONGEST_RETRY_AFTER_S = 300.0
 VERSION = re.compile(r"[-@:](\d{3,}[\d-]*|latest|free)$")  # gpt-4o-2024-08-06, gpt-4-0613, claude-3-opus-latest
 
 # Providers have no common codes for these; each alternative stands in a provider's documentation or a public report.
-TOO_LONG = re.compile(
-    r"context[ _](length|window|size|limit)|prompt is too long|input token count|range of input length"
-    r"|at least 1, got 0|tokens exceed|reduce the length|string_above_max_length|too large for model|max_new_tokens`",
+# Words of all three kinds, the names of other limits left out, say that a prompt is too long.
+TOO_LONG = tuple(re.compile(words, re.IGNORECASE) for words in (
+    r"\b(prompts?|inputs?|messages?|request|conversation|sequence|text|content|query)\b|context|\b(input|prompt)_(tokens"
+    r"|length)|number of tokens|tokens? (in|limit|count|exceed)|total[ _]tokens|too many tokens|string_above"
+    r"|输入|提示|上下文|消息|文本|入力",
+    r"too (long|large|many|big)|exceed|surpass|longer|larger|greater|bigger|more than|less than|fewer|short|reduce"
+    r"|at most|up to|no more|not be|<=|>|limit|range|max|over|above|beyond|only [\d,]+|fit|超|[过過太]长|長すぎ|最大",
+    r"tokens?\b|length|\blong|short|size|char|context|window|words|large|limit of this model|长|長|字",
+))  # fmt: skip
+OTHER_LIMIT = re.compile(
+    r"max[_ ](new_|completion_|output_)?tokens|budget_tokens|(output|completion) (length|tokens)|stop sequences?"
+    r"|extra inputs?|invalid request|input (should|validation)|truncate_prompt_tokens|prompt_cache\w*",
     re.IGNORECASE,
 )
+NO_ROOM = re.compile(r"at least 1, got (0|-\d)")  # for an answer, beside the prompt
 MODERATED = re.compile(
     r"content[ _-]?(filter|management|policy|exists risk)|moderation|flagged|safety|inappropriate content"
     r"|data_inspection|usage polic|invalid_prompt|sensitive",
@@ -52,6 +62,7 @@ ABOUT_THE_FORM = re.compile(
     r"|greater than|less than|at most|too large|max_tokens|model|required|missing|deserialize|api key|deployment",
     re.IGNORECASE,
 )
+OF_A_PROMPT = re.compile(r"\b(prompts?|inputs?|conversation)\b", re.IGNORECASE)  # it may be at fault
 FINISH = {
     "max_tokens": "length",
     "model_length": "length",
@@ -97,6 +108,12 @@ class Answer:
     model: str | None = None
 
 
+def is_too_long(words: str) -> bool:
+    """Whether a provider's words say that a prompt leaves no room for an answer."""
+    others_left_out = OTHER_LIMIT.sub("", words)
+    return bool(NO_ROOM.search(words)) or all(kind.search(others_left_out) for kind in TOO_LONG)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """An error, in the provider's own words. `param`: the parameter that it names as the cause."""
@@ -113,7 +130,7 @@ class Refusal:
         if self.status in (408, 409) or self.status >= 500:
             return Failed("server_error", f"{self.status} {self.words}", retry_after(headers or {}))
         text = f"{self.code} {self.words}"
-        if TOO_LONG.search(text) or self.status == 413:
+        if self.status == 413 or is_too_long(text):
             return Failed("too_long", self.words)
         if MODERATED.search(text):
             return Failed("content_filter", self.words)
@@ -127,8 +144,11 @@ class Refusal:
     @property
     def is_about_the_form(self) -> bool:
         """Whether the request's parameters or model are named as the cause: no request of the same form can succeed."""
-        named = self.param and not self.param.startswith(("messages", "prompt"))
-        return self.status == 404 or bool(named or ABOUT_THE_FORM.search(f"{self.code} {self.words}"))
+        if self.status == 404 or (self.param and not self.param.startswith(("messages", "prompt", "input"))):
+            return True
+        if OF_A_PROMPT.search(OTHER_LIMIT.sub("", self.words)):
+            return False
+        return bool(ABOUT_THE_FORM.search(f"{self.code} {self.words}"))
 
 
 class _Message(BaseModel):
