@@ -1,20 +1,20 @@
 """What comes back from an endpoint: samples, or why there are none; and what it is billed as.
 
 Nothing that failed is ever returned as text. `PASSING` failures may pass and are tried again; the others are the
-request's own. HTTP and its errors are the SDK's; the SDK does not validate a body, so that is done here.
+request's own. HTTP and its errors are the SDK's; the SDK does not validate a body, so that is done here: leniently,
+since an answer is paid for however oddly the details beside it are written.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
-
-from pydantic import BaseModel, ValidationError
 
 from data_prep.core.step import Drop
 from data_prep.inference.sampling import Sample
@@ -151,103 +151,97 @@ class Refusal:
         return bool(ABOUT_THE_FORM.search(f"{self.code} {self.words}"))
 
 
-class _Message(BaseModel):
-    content: str | list[Any] | None = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    refusal: Any = None
-    tool_calls: Any = None
-
-
-class _Choice(BaseModel):
-    message: _Message = _Message()
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None  # vLLM sends them when asked
-    error: Any = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice] | None = None
-    model: str | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
 def read_answer(content: bytes) -> Answer:
-    """The reply in a body of status 200, and its usage where the body says it."""
+    """The reply in a body of status 200, and its usage where the body says it. Odd fields count as missing."""
+    text = content.decode("utf-8-sig", "replace")
     try:
-        body = _Completion.model_validate_json(content)
-    except ValidationError as error:
-        words = content.decode("utf-8", "replace").strip()[:100].replace("\n", " ")
-        message = error.errors(include_url=False, include_input=False)[0]["msg"]
-        return Answer(Failed("malformed", f"{message}; the body begins {words!r}"))
-    usage = body.usage
-    billed = usage and usage.prompt_tokens is not None and usage.completion_tokens is not None
-    if usage is None or not billed or usage.prompt_tokens < 0 or usage.completion_tokens < 0:  # type: ignore[operator]
-        return Answer(_reply(body), None, body.model)
-    return Answer(_reply(body), Usage(usage.prompt_tokens, usage.completion_tokens), body.model)  # type: ignore[arg-type]
+        body = json.loads(text, strict=False)  # some servers leave line ends in strings as they are
+        problem = "" if isinstance(body, dict) else f"not an object but {type(body).__name__}"
+    except (ValueError, RecursionError) as error:
+        problem = f"not JSON: {str(error) or 'nested too deeply'}"
+    if problem:
+        words = text.strip()[:100].replace("\n", " ")
+        return Answer(Failed("malformed", f"{problem}; the body begins {words!r}"))
+    usage, model = _object(body.get("usage")), body.get("model")
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    used = None if prompt is None or completion is None else Usage(prompt, completion)
+    return Answer(_reply(body, completion), used, model if isinstance(model, str) else None)
 
 
-def _reply(body: _Completion) -> Reply:
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens, None for what is none."""
+    try:
+        count = math.ceil(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return count if count >= 0 else None
+
+
+def _reply(body: Mapping[str, Any], completion_tokens: int | None) -> Reply:
     """Samples. Choices that were filtered or refused are left out where others are usable."""
-    if problem := body.error or next((choice.error for choice in body.choices or () if choice.error), None):
+    choices = [_object(choice) for choice in body["choices"]] if isinstance(body.get("choices"), list) else []
+    if problem := body.get("error") or next((choice["error"] for choice in choices if choice.get("error")), None):
         return _error_in_body(problem)
-    if not body.choices:
+    if not choices:
         return Failed("malformed", "no choices in it")
-    single = body.usage.completion_tokens if body.usage and len(body.choices) == 1 else None
-    results = [_sample(choice, single) for choice in body.choices]
+    results = [_sample(choice, completion_tokens if len(choices) == 1 else None) for choice in choices]
     samples = tuple(result for result in results if isinstance(result, Sample))
     failures = [result for result in results if isinstance(result, Failed)]
     passing = [result for result in failures if result.failure in PASSING]
     return passing[0] if passing else samples or failures[0]
 
 
-def _sample(choice: _Choice, completion_tokens: int | None) -> Sample | Failed:
+def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Sample | Failed:
     """A choice as a sample. One without text is final where a thought or the limit of tokens explains it."""
-    message = choice.message
-    reason = (choice.finish_reason or "unknown").casefold()
+    message, content = _object(choice.get("message")), _object(choice.get("message")).get("content")
+    given = choice.get("finish_reason")
+    reason = given.casefold() if isinstance(given, str) and given else "unknown"
     reason = FINISH.get(reason, reason)
     if reason == "content_filter":
         return Failed("content_filter", _refused(message))
-    text, thought = _parts(message.content)
+    text, thought = _parts(content)
     thought = thought or next(
-        (candidate for candidate in (message.reasoning_content, message.reasoning) if _is_text(candidate)), ""
+        (message[name] for name in ("reasoning_content", "reasoning") if _is_text(message.get(name))), ""
     )
-    if message.content is None:
-        if message.refusal:
+    if content is None:
+        if message.get("refusal"):
             return Failed("refusal", _refused(message))
-        if message.tool_calls:
+        if message.get("tool_calls"):
             return Failed("refusal", "it called a tool instead of answering")
         if reason != "length" and not thought:
-            return Failed("malformed", f"a choice without content, finish_reason {choice.finish_reason}")
-    tokens = completion_tokens if choice.token_ids is None else len(choice.token_ids)
-    return Sample(text, reason, tokens, thought)
+            return Failed("malformed", f"a choice without content, finish_reason {given}")
+    tokens = len(choice["token_ids"]) if isinstance(choice.get("token_ids"), list) else completion_tokens  # vLLM's
+    return Sample(_encodable(text), reason, tokens, _encodable(thought))
+
+
+def _encodable(text: str) -> str:
+    """The text with a replacement character in place of half a surrogate pair."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _refused(message: _Message) -> str:
-    return _one_line(message.refusal) if _is_text(message.refusal) else ""
+def _refused(message: Mapping[str, Any]) -> str:
+    return _one_line(message["refusal"]) if _is_text(message.get("refusal")) else ""
 
 
-def _parts(content: str | list[Any] | None) -> tuple[str, str]:
+def _parts(content: Any) -> tuple[str, str]:
     """Text and thought of a message's content, which may be a list of parts."""
     if not isinstance(content, list):
-        return content or "", ""
+        return content if isinstance(content, str) else "", ""
     texts, thoughts = [], []
     for part in content:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, dict):
             inner = part.get("thinking", part.get("reasoning"))
-            thoughts.append("".join(_parts(inner if isinstance(inner, (str, list)) else None)))
+            thoughts.append("".join(_parts(inner)))
             texts.append(part["text"] if isinstance(part.get("text"), str) else "")
     return "".join(texts), "".join(thoughts)
 
