@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def message(finish: str | None = "stop", **fields: Any) -> dict[str, Any]:
 
 THINKING = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Okay"}]
 # Bodies of public reports, each with its source, and what they are.
-FORMS: dict[str, tuple[dict[str, Any], Reply]] = {
+FORMS: Mapping[str, tuple[dict[str, Any], Reply]] = {
     "Birfy/agentdescent#11: all tokens went into the reasoning": (
         message("length", content=None, reasoning_content="So 6"), (Sample("", "length", None, "So 6"),)),
     "xorbitsai/xagent#626: the same with an empty string": (
@@ -237,6 +237,26 @@ FORMS: dict[str, tuple[dict[str, Any], Reply]] = {
     "a tool where none was offered": (
         message("tool_calls", content=None, tool_calls=[{"id": "x"}]),
         Failed("refusal", "it called a tool instead of answering")),
+    "the same in the old form, with an empty string": (
+        message("function_call", content="", function_call={"name": "f"}),
+        Failed("refusal", "it called a tool instead of answering")),
+    "a refusal beside an empty string": (message(content="", refusal="I can't."), Failed("refusal", "I can't.")),
+    "a refusal as a part": (
+        message(content=[{"type": "refusal", "refusal": "I can't."}]), Failed("refusal", "I can't.")),
+    "Anthropic's refusal after some words": (message("refusal", content="Sure, "), Failed("refusal")),
+    "a refusal by its finish_reason": (message("refusal", content=None), Failed("refusal")),
+    "Gemini's filter of personal data": (message("SPII", content=None), Failed("content_filter")),
+    "SGLang: aborted before the first word": (
+        message("abort", content=None), Failed("refusal", "a choice without text, finish_reason abort")),
+    "a reason of its own without text": (
+        message("guardrail_intervened", content=""),
+        Failed("refusal", "a choice without text, finish_reason guardrail_intervened")),
+    **{f"interrupted: {reason}": (
+        message(reason, content="half an ans"),
+        Failed("server_error", f"the answer was interrupted: finish_reason {reason}"))
+       for reason in ("insufficient_system_resource", "error", "abort", "network_error", "cancelled")},
+    "an error before the first word": (
+        message("error", content=None), Failed("server_error", "the answer was interrupted: finish_reason error")),
     "UKGovernmentBEIS/inspect_ai#1534: choices null beside an error": (
         {"choices": None, "error": {"message": "Provider returned error", "code": 429,
                                     "metadata": {"raw": "Too Many Requests"}}},

@@ -76,7 +76,9 @@ FINISH = {
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
     "sensitive": "content_filter",
+    "spii": "content_filter",
 }
+INTERRUPTED = re.compile(r"error|abort|cancel|interrupt|insufficient|overload|unavailable|timed?_?out|disconnect")
 
 
 @dataclass(frozen=True)
@@ -196,23 +198,27 @@ def _reply(body: Mapping[str, Any], completion_tokens: int | None) -> Reply:
 
 
 def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Sample | Failed:
-    """A choice as a sample. One without text is final where a thought or the limit of tokens explains it."""
-    message, content = _object(choice.get("message")), _object(choice.get("message")).get("content")
-    given = choice.get("finish_reason")
+    """A choice as a sample. One without text is final, unless it was interrupted or nothing explains it."""
+    message, given = _object(choice.get("message")), choice.get("finish_reason")
     reason = given.casefold() if isinstance(given, str) and given else "unknown"
     reason = FINISH.get(reason, reason)
-    if reason == "content_filter":
-        return Failed("content_filter", _refused(message))
-    text, thought = _parts(content)
+    text, thought, refusal = _parts(message.get("content"))
+    refusal = refusal or _one_line(message.get("refusal") or "")
+    if reason in ("content_filter", "refusal"):
+        return Failed("content_filter" if reason == "content_filter" else "refusal", refusal)
+    if INTERRUPTED.search(reason) and (text or reason != "abort"):  # an abort before the first word is a refusal
+        return Failed("server_error", f"the answer was interrupted: finish_reason {given}")
     thought = thought or next(
         (message[name] for name in ("reasoning_content", "reasoning") if _is_text(message.get(name))), ""
     )
-    if content is None:
-        if message.get("refusal"):
-            return Failed("refusal", _refused(message))
-        if message.get("tool_calls"):
+    if not text.strip():
+        if refusal:
+            return Failed("refusal", refusal)
+        if message.get("tool_calls") or message.get("function_call"):
             return Failed("refusal", "it called a tool instead of answering")
-        if reason != "length" and not thought:
+        if reason not in ("stop", "length", "unknown") and not thought:
+            return Failed("refusal", f"a choice without text, finish_reason {given}")
+        if not isinstance(message.get("content"), str | list) and reason != "length" and not thought:
             return Failed("malformed", f"a choice without content, finish_reason {given}")
     tokens = len(choice["token_ids"]) if isinstance(choice.get("token_ids"), list) else completion_tokens  # vLLM's
     return Sample(_encodable(text), reason, tokens, _encodable(thought))
@@ -227,23 +233,20 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _refused(message: Mapping[str, Any]) -> str:
-    return _one_line(message["refusal"]) if _is_text(message.get("refusal")) else ""
-
-
-def _parts(content: Any) -> tuple[str, str]:
-    """Text and thought of a message's content, which may be a list of parts."""
-    if not isinstance(content, list):
-        return content if isinstance(content, str) else "", ""
-    texts, thoughts = [], []
-    for part in content:
+def _parts(content: Any) -> tuple[str, str, str]:
+    """Text, thought and refusal of a message's content, which may be a list of parts."""
+    if isinstance(content, str):
+        return content, "", ""
+    texts, thoughts, refusals = [], [], []
+    for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, dict):
             inner = part.get("thinking", part.get("reasoning"))
             thoughts.append("".join(_parts(inner)))
-            texts.append(part["text"] if isinstance(part.get("text"), str) else "")
-    return "".join(texts), "".join(thoughts)
+            texts.append(part["text"] if _is_text(part.get("text")) else "")
+            refusals.append(_one_line(part.get("refusal")))
+    return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
 def _error_in_body(problem: Any) -> Failed:
