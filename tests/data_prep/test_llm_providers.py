@@ -268,6 +268,31 @@ FORMS: Mapping[str, tuple[dict[str, Any], Reply]] = {
         {"error": "Internal Server Error"},
         Failed("server_error", "status 200 with an error: 500 Internal Server Error")),
     "langchainjs#11417: no choices": ({"id": "x", "usage": None}, Failed("malformed", "no choices in it")),
+    **{f"an error without the word: {words}": (body, Failed("server_error", f"status 200 with an error: 500 {words}"))
+       for words, body in {
+           "Requests throttled": {"code": "Throttling", "message": "Requests throttled", "request_id": "x"},
+           "rate limit": {"id": "x", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
+           "Not authenticated": {"detail": "Not authenticated"},
+           "Open api qps limit": {"error_code": 18, "error_msg": "Open api qps limit"},
+           "No such plan": {"object": "error", "error": None, "Message": "No such plan", "choices": []},
+       }.items()},
+    "lmdeploy: a prompt too long": (
+        {"object": "error", "message": "This model maximum context length is 4096 tokens", "code": 40303},
+        Failed("too_long", "This model maximum context length is 4096 tokens")),
+    **{f"a thought in {name}": (message(content="42", **{name: thought}), (Sample("42", "stop", None, "6*7"),))
+       for name, thought in {
+           "reasoning_content": [{"type": "text", "text": "6*7"}],
+           "reasoning_details": [{"type": "reasoning.text", "text": "6*7", "format": "x", "index": 0}],
+           "thinking": "6*7",
+           "thinking_blocks": [{"type": "thinking", "thinking": "6*7", "signature": "x"}],
+           "reasoning": {"summary": [{"type": "summary_text", "text": "6*7"}]},
+       }.items()},
+    "a thought in a part's text": (
+        message(content=[{"type": "reasoning", "text": "6*7"}, {"type": "text", "text": "42"}]),
+        (Sample("42", "stop", None, "6*7"),)),
+    "an encrypted thought": (
+        message(content="42", reasoning_details=[{"type": "reasoning.encrypted", "data": "x"}]),
+        (Sample("42", "stop", None),)),
     "PowerShell/AIShell#350: no finish_reason": (
         {"choices": [{"message": {"content": "hi"}}]}, (Sample("hi", "unknown", None),)),
 }  # fmt: skip

@@ -12,12 +12,13 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from data_prep.core.step import Drop
 from data_prep.inference.sampling import Sample
+from data_prep.sources.messages import Unfit, is_thought, thought_of
 
 Failure = Literal[
     "rate_limited",
@@ -158,12 +159,16 @@ def read_answer(content: bytes) -> Answer:
     text = content.decode("utf-8-sig", "replace")
     try:
         body = json.loads(text, strict=False)  # some servers leave line ends in strings as they are
-        problem = "" if isinstance(body, dict) else f"not an object but {type(body).__name__}"
+        if isinstance(body, dict):
+            return _answer(body)
+        problem = f"not an object but {type(body).__name__}"
     except (ValueError, RecursionError) as error:
-        problem = f"not JSON: {str(error) or 'nested too deeply'}"
-    if problem:
-        words = text.strip()[:100].replace("\n", " ")
-        return Answer(Failed("malformed", f"{problem}; the body begins {words!r}"))
+        problem = f"not JSON: {error}"
+    words = text.strip()[:100].replace("\n", " ")
+    return Answer(Failed("malformed", f"{problem}; the body begins {words!r}"))
+
+
+def _answer(body: Mapping[str, Any]) -> Answer:
     usage, model = _object(body.get("usage")), body.get("model")
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     used = None if prompt is None or completion is None else Usage(prompt, completion)
@@ -189,7 +194,7 @@ def _reply(body: Mapping[str, Any], completion_tokens: int | None) -> Reply:
     if problem := body.get("error") or next((choice["error"] for choice in choices if choice.get("error")), None):
         return _error_in_body(problem)
     if not choices:
-        return Failed("malformed", "no choices in it")
+        return _error_in_body(body) if _words(body) else Failed("malformed", "no choices in it")
     results = [_sample(choice, completion_tokens if len(choices) == 1 else None) for choice in choices]
     samples = tuple(result for result in results if isinstance(result, Sample))
     failures = [result for result in results if isinstance(result, Failed)]
@@ -208,9 +213,7 @@ def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Sample 
         return Failed("content_filter" if reason == "content_filter" else "refusal", refusal)
     if INTERRUPTED.search(reason) and (text or reason != "abort"):  # an abort before the first word is a refusal
         return Failed("server_error", f"the answer was interrupted: finish_reason {given}")
-    thought = thought or next(
-        (message[name] for name in ("reasoning_content", "reasoning") if _is_text(message.get(name))), ""
-    )
+    thought = thought or _thought(message)
     if not text.strip():
         if refusal:
             return Failed("refusal", refusal)
@@ -229,8 +232,12 @@ def _encodable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+def _thought(fields: Mapping[str, Any]) -> str:
+    """The thought in a field of a message or part, whatever its name and shape; "" for one that is encrypted."""
+    try:
+        return thought_of(fields)
+    except Unfit:
+        return ""
 
 
 def _parts(content: Any) -> tuple[str, str, str]:
@@ -242,18 +249,21 @@ def _parts(content: Any) -> tuple[str, str, str]:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, dict):
-            inner = part.get("thinking", part.get("reasoning"))
-            thoughts.append("".join(_parts(inner)))
-            texts.append(part["text"] if _is_text(part.get("text")) else "")
+            kind = str(part.get("type")).replace(".", "_")  # thinking, reasoning.text
+            thoughts.append(_thought({kind: part, **part}))
+            texts.append(part["text"] if isinstance(part.get("text"), str) and not is_thought(kind) else "")
             refusals.append(_one_line(part.get("refusal")))
     return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
 def _error_in_body(problem: Any) -> Failed:
     """An error that came with status 200: its code stands for the status, where it has one."""
-    code = str(problem.get("code")) if isinstance(problem, dict) else ""
-    status = int(code) if code.isdigit() and 400 <= int(code) <= 599 else 500
-    failed = read_refusal(status, {"error": problem}).failed()
+    refusal = read_refusal(500, problem)
+    if refusal.code.isdigit() and 400 <= int(refusal.code) <= 599:
+        refusal = replace(refusal, status=int(refusal.code))
+    elif is_too_long(refusal.words):
+        refusal = replace(refusal, status=413)
+    failed = refusal.failed()
     return (
         failed
         if failed.failure != "server_error"
@@ -264,15 +274,24 @@ def _error_in_body(problem: Any) -> Failed:
 def read_refusal(status: int, body: Any) -> Refusal:
     """An error's status and body (parsed JSON, or text), whoever wrote it."""
     error = body[0] if isinstance(body, list) and body else body
-    error = error.get("error", error) if isinstance(error, dict) else error
+    error = (error.get("error") or error) if isinstance(error, dict) else error
     if not isinstance(error, dict):
         return Refusal(status, _one_line(error))
-    words = next((error[name] for name in ("message", "detail", "msg", "error") if error.get(name)), error)
+    words = _words(error) or error
     metadata = error.get("metadata")
     if isinstance(metadata, dict):  # OpenRouter: what the provider behind it answered, or why a prompt was flagged
         words = f"{words} ({metadata.get('raw') or metadata.get('reasons') or json.dumps(metadata)})"
     code, param = error.get("code") or error.get("type"), error.get("param")
     return Refusal(status, _one_line(words), str(code or ""), param if isinstance(param, str) else "")
+
+
+def _words(error: Mapping[str, Any]) -> Any:
+    """What says in an error what is wrong, at its top or within one of its objects; None without such a field."""
+    given = {name.casefold().replace("_", ""): value for name, value in error.items() if value}
+    for name in ("message", "errormessage", "detail", "details", "msg", "errormsg", "statusmsg", "error", "errors"):
+        if name in given:
+            return given[name]
+    return next(filter(None, (_words(value) for value in error.values() if isinstance(value, dict))), None)
 
 
 def _one_line(words: Any) -> str:
