@@ -11,11 +11,13 @@ from pydantic import ValidationError
 
 from data_prep.core import pipeline
 from data_prep.core.manifest import read_manifest
+from data_prep.core.totals import read_totals
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.params import EndpointParams
 from data_prep.inference.api.prices import Price, find_price
-from data_prep.inference.api.requests import Request
+from data_prep.inference.api.providers import Form
+from data_prep.inference.api.requests import Request, call
 from data_prep.inference.api.spend import dollars
 from data_prep.inference.sampling import Sampling
 from tests.fakes import openai_server
@@ -99,6 +101,36 @@ def test_errors_are_not_billed(tmp_path: Path) -> None:
     assert isinstance(replies[0], tuple)
 
 
+def test_reasoning_that_only_the_total_counts_is_paid(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 500}
+    body = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
+    with OpenAIServer([Raw(json.dumps(body).encode())]) as server:
+        client(server, journal=tmp_path / "replies" / "x" / "step.jsonl").ask(prompts(1), ONCE)
+    totals = read_totals(tmp_path / "step")
+    assert totals is not None
+    assert (totals.prompt_tokens, totals.completion_tokens) == (10, 490)
+
+
+@pytest.mark.parametrize(
+    ("extra", "prompt_tokens", "completion_tokens"),
+    [
+        ({}, 0, 1),
+        ({"tools": [{"description": "x" * 100_000}]}, 100_000, 1),
+        ({"max_completion_tokens": 100_000}, 0, 100_000),
+        ({"reasoning": {"max_tokens": 2000}}, 0, 2000),
+        ({"thinking": {"budget_tokens": 2000}}, 0, 2001),
+        ({"thinking_budget": 500, "max_new_tokens": 7, "reasoning_effort": "high"}, 0, 507),
+    ],
+)
+def test_further_fields_count_in_the_most_that_a_request_may_cost(
+    extra: dict[str, Any], prompt_tokens: int, completion_tokens: int
+) -> None:
+    request, sampling = Request([{"role": "user", "content": "q"}], 1), Sampling(n=3, max_tokens=1)
+    plain, asked = call("m", request, sampling), call("m", request, sampling, form=Form(extra_body=extra))
+    assert plain.prompt_tokens + prompt_tokens <= asked.prompt_tokens <= plain.prompt_tokens + prompt_tokens + 100
+    assert asked.completion_tokens == 3 * completion_tokens
+
+
 def test_a_cap_needs_a_price() -> None:
     with pytest.raises(ValidationError, match=r"'gpt-4o-mimi' has no price in configs/prices.yaml.*'gpt-4o-mini'"):
         EndpointParams(model="gpt-4o-mimi", base_url="http://x/v1", spend_cap=1.0)
@@ -109,6 +141,7 @@ def test_a_cap_needs_a_price() -> None:
 def test_prices_are_found_with_and_without_a_date() -> None:
     assert find_price("gpt-4o-mini") == find_price("gpt-4o-mini-2024-07-18")
     assert find_price("gpt-4o-mini") != find_price("gpt-4o")
+    assert find_price("gpt-4o-2024-05-13") != find_price("gpt-4o") == find_price("gpt-4o-2024-11-20")
     assert find_price("Qwen/Qwen2.5-7B-Instruct") is None
     price = find_price("gpt-4o-mini")
     assert price is not None

@@ -171,7 +171,9 @@ def read_answer(content: bytes) -> Answer:
 def _answer(body: Mapping[str, Any]) -> Answer:
     usage, model = _object(body.get("usage")), body.get("model")
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    used = None if prompt is None or completion is None else Usage(prompt, completion)
+    used = None
+    if prompt is not None and completion is not None:  # xAI and Gemini count reasoning in the total only
+        used = Usage(prompt, max(completion, (_count(usage.get("total_tokens")) or 0) - prompt))
     return Answer(_reply(body, completion), used, model if isinstance(model, str) else None)
 
 

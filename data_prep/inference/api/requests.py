@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +58,28 @@ def call(model: str, request: Request, sampling: Sampling, done: int = 0, form: 
     # Where no seed is sent, it still keeps the samples of one prompt apart.
     name = hashlib.sha256(canonical({**body, "seed": seed}) if "seed" in form.omit else sent).hexdigest()
     samples = 1 if "n" in form.omit else left
-    return Call(sent, name, most_tokens(request.messages), samples * sampling.max_tokens)
+    prompt_tokens = most_tokens(request.messages) + (len(canonical(form.extra_body)) if form.extra_body else 0)  # tools
+    return Call(sent, name, prompt_tokens, samples * _most_answered(sampling.max_tokens, form.extra_body))
 
 
 def most_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """A bound on a prompt's tokens: no token is shorter than a byte. (English has about four bytes to a token.)"""
     return sum(_bytes(message["content"]) + MESSAGE_TOKENS for message in messages) + MESSAGE_TOKENS
+
+
+def _most_answered(max_tokens: int, extra: Mapping[str, Any]) -> int:
+    """A bound on a completion's tokens: the largest limit, a further field's too, and budgets of thoughts on top."""
+    limits, budget = [max_tokens], 0
+    objects = [extra]
+    for fields in objects:
+        for name, value in ((name.casefold(), value) for name, value in fields.items()):
+            if isinstance(value, Mapping):
+                objects.append(value)
+            elif isinstance(value, int | float) and value > 0 and "max" in name and "token" in name:
+                limits.append(math.ceil(value))
+            elif isinstance(value, int | float) and value > 0 and "budget" in name:
+                budget += math.ceil(value)
+    return max(limits) + budget
 
 
 def _bytes(content: Any) -> int:
