@@ -6,7 +6,8 @@
 - generate: {model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}
 
 Row i of prompt p is called `p/i`; meta holds prompt_id, sample, finish_reason and tokens. A truncated sample
-has finish_reason "length" and is kept: `score` and `select` decide about it. Reasoning that an endpoint sends in a
+has finish_reason "length" and is kept: `score` and `select` decide about it. A prompt of which an endpoint refused or
+filtered some samples keeps the others. Reasoning that an endpoint sends in a
 field of its own is kept as `meta.reasoning`, or with `thinking: <format>` in the completion, in that format.
 """
 
@@ -82,7 +83,12 @@ class Generate(EndpointStep):
                 results = asker.run(asked, p.decoding)
                 refuse_failures(results, len(results), p, "prompts failed")
                 for row, result in zip(asked, results, strict=True):
-                    yield from [result] if isinstance(result, Drop) else sample_rows(row, result, form)
+                    if isinstance(result, Drop):
+                        yield result
+                        continue
+                    yield from sample_rows(row, result, form)
+                    for k in range(len(result), p.n):
+                        yield Drop("sample refused or filtered", f"{row['id']}/{k}")
 
             yield apply
 

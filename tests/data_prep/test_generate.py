@@ -23,7 +23,7 @@ from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.models import find_model
 from data_prep.inference.sampling import Sample
 from data_prep.steps.generate import Generate, GenerateParams, sample_rows, with_system
-from tests.fakes.openai_server import OpenAIServer, Request, Status
+from tests.fakes.openai_server import Finish, OpenAIServer, Request, Status
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -262,6 +262,17 @@ def test_an_endpoint_gives_rows_and_drops_and_no_key_is_written(
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"refused ***" in everything
     assert b"very-secret" not in everything
+
+
+def test_a_filtered_sample_is_counted_and_the_others_are_kept(tmp_path: Path) -> None:
+    def script(request: Request) -> Finish:
+        return Finish(most=3, content=None) if request.body["n"] == 4 else Finish("content_filter")
+
+    with OpenAIServer(script) as server:
+        spec = make_spec(tmp_path, [question(0)], model="m", base_url=server.url, n=4)
+        manifest = pipeline.run(spec)[-1]
+    assert [row["id"] for row in read_rows(generated(tmp_path))] == ["p0/0", "p0/1", "p0/2"]
+    assert manifest.drops == {"sample refused or filtered": 1}
 
 
 def test_too_many_failures_abort_and_the_next_run_asks_again(tmp_path: Path) -> None:

@@ -94,6 +94,24 @@ def test_samples_of_an_endpoint_without_n_and_seed_are_kept_apart_and_paid_once(
         assert len(server.requests) == 4
 
 
+@pytest.mark.parametrize("omit", [(), ("n",)], ids=["n in one request", "a request a sample"])
+def test_samples_beside_filtered_ones_are_kept_and_paid_once(omit: tuple[str, ...], tmp_path: Path) -> None:
+    def script(request: openai_server.Request) -> Fault:
+        n = request.body.get("n", 1)
+        filtered = n == 1 and (not omit or request.body["seed"] % 4 == 3)
+        choices = [{"finish_reason": "stop", "message": {"content": f"s{k}"}} for k in range(n)]
+        choices[-1] = {"finish_reason": "content_filter", "message": {}} if n > 1 or filtered else choices[-1]
+        return Raw(json.dumps({"choices": choices}).encode())
+
+    settings: dict[str, Any] = {"form": Form(omit=omit), "journal": tmp_path / "replies" / "x" / "step.jsonl"}
+    with OpenAIServer(script) as server:
+        first = ask(server, "a", sampling=Sampling(n=4, max_tokens=8), **settings)
+        assert [len(reply) for reply in first if isinstance(reply, tuple)] == [3]
+        before = len(server.requests)
+        assert ask(server, "a", sampling=Sampling(n=4, max_tokens=8), **settings) == first
+        assert len(server.requests) == before
+
+
 def test_what_a_preset_leaves_out_of_the_users_sampling_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer(providers.openai_reasoning) as server:
         ask(server, "a", sampling=WITH_TEMPERATURE, form=preset("openai_reasoning"))

@@ -26,7 +26,7 @@ from data_prep.inference.api.keys import NO_KEY
 from data_prep.inference.api.pace import ARRIVAL_S, FIRST_WAIT_S, WINDOW_S, Pace
 from data_prep.inference.api.prices import Price
 from data_prep.inference.api.providers import Form
-from data_prep.inference.api.replies import PASSING, Failed, Reply, as_drop
+from data_prep.inference.api.replies import PASSING, Failed, Reply, as_drop, is_final
 from data_prep.inference.api.requests import Call, Request, call
 from data_prep.inference.api.sending import Sender
 from data_prep.inference.api.spend import Spend
@@ -211,7 +211,10 @@ class ChatClient:
             )
 
     async def _complete(self, request: Request, sampling: Sampling, done: int) -> Reply:
-        """All n samples of one request, numbered from `done`; an endpoint that gives fewer is asked for the rest."""
+        """All n samples of one request, numbered from `done`; an endpoint that gives fewer is asked for the rest.
+
+        Fewer where the rest was filtered or refused: those are paid for.
+        """
         samples: tuple[Sample, ...] = ()
         extended = replace(sampling, n=done + sampling.n)
         async with self._slots:  # first come, first served
@@ -221,7 +224,7 @@ class ChatClient:
                     break
                 samples += reply
             self._count(reply)
-        return reply if isinstance(reply, Failed) else samples[: sampling.n]
+        return reply if isinstance(reply, Failed) and not (samples and is_final(reply)) else samples[: sampling.n]
 
     async def _once(self, api_call: Call) -> Reply:
         """The reply to a call: the journal's, which may be that of an equal call on its way, or a new one."""
@@ -272,10 +275,8 @@ async def _results(tasks: Sequence[asyncio.Task[Result]]) -> list[Result]:
 
 
 def _joined(parts: Sequence[Reply]) -> Reply:
-    """One reply of several, a failure where one of them is."""
-    samples: list[Sample] = []
-    for part in parts:
-        if isinstance(part, Failed):
-            return part
-        samples += part
-    return tuple(samples)
+    """One reply of several, a failure where one may be asked again or all were refused or filtered."""
+    failures = [part for part in parts if isinstance(part, Failed)]
+    samples = tuple(sample for part in parts if not isinstance(part, Failed) for sample in part)
+    again = next((failure for failure in failures if not is_final(failure)), None)
+    return again or samples or failures[0]
