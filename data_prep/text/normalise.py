@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_prep.core.step import Row
+from data_prep.text.tokens import numbers_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,7 @@ def normalised(row: Row, fields: Sequence[str]) -> str:
 
 def normalised_text(text: str) -> str:
     """Compatibility forms united, case and spacing gone."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", numbers_apart(text)).casefold().split())
 
 
 def text_hash(row: Row, fields: Sequence[str]) -> bytes:

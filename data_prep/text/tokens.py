@@ -26,6 +26,10 @@ _LAYOUT = re.compile(
 _TEXT = re.compile(r"\\(?:text\w*|mbox|operatorname|emph)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(rf"\\([{_LETTER}]+)")
 _SPACES = re.compile(r" *([+*^=<>]) *")
+_SUPERSCRIPTS = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
+_OTHER_FORMS = "¼-¾₀-₉⅐-⅟①-⒛"  # of digits
+_BESIDE_DIGITS = re.compile(rf"(?<=\d)(?=[{_OTHER_FORMS}])|(?<=[{_OTHER_FORMS}⁰¹²³⁴-⁹])(?=\d)")
+_POWER = re.compile(r"(?<=[0-9A-Za-z)|\]}])(?:\*\*| \*\* )(?=[0-9A-Za-z({\\-])")  # Python's; other ** are Markdown's
 _DIGIT_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,)(?=\d{3}(?!\d))")
 _split = str.split  # lists of words are easier to read in one string
 STOP_WORDS = frozenset(_split(
@@ -120,7 +124,9 @@ def plain(text: str) -> str:
     if "[asy]" in text:
         text = _DRAWING.sub(" ", text)
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
+        text = unicodedata.normalize("NFKC", numbers_apart(text)).translate(_SIGNS)
+    if "**" in text:
+        text = _POWER.sub("^", text)
     if "\\" in text:
         text = re.sub(r"\\[(\[]\s*|\s*\\[)\]]", "$", _TEXT.sub(r" \1 ", _LAYOUT.sub(" ", text)))
         for _ in range(4):  # fractions within fractions
@@ -129,6 +135,11 @@ def plain(text: str) -> str:
                 break
         text = _COMMAND.sub(_command, text)
     return _DIGIT_GROUPS.sub("", text) if "," in text else text
+
+
+def numbers_apart(text: str) -> str:
+    """The text with powers as ^, and a space beside other forms of digits: NFKC would make 99² 992, and 101₂ 1012."""
+    return _SUPERSCRIPTS.sub(r"^\g<0>", _BESIDE_DIGITS.sub(" ", text))
 
 
 def _command(match: re.Match[str]) -> str:

@@ -51,7 +51,14 @@ def reformatted(text: str) -> str:
     return text.replace(r"\frac", r"\dfrac").replace(r"\left( ", r"\bigl(").replace("+", " + ").replace(". ", ".\n")
 
 
+def with_superscripts(text: str) -> str:
+    raised = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return re.sub(r"\^\{?(\d+)\}?", lambda power: power[1].translate(raised), text)
+
+
 PLANTED = {
+    "superscripts": with_superscripts,
+    "powers as in Python": lambda text: text.replace("^", "**"),
     "verbatim": lambda text: text,
     "renamed": renamed,
     "reformatted": reformatted,
@@ -116,6 +123,8 @@ def test_tokens_are_words_numbers_operators_and_variables():
     )  # fmt: skip
     assert words(formula) == ["let", "4", "1", "3", "for", "3", "find", "floor", "10000", "at", "60"]
     assert words("A[asy]draw((0,0)--(3,4));[/asy]rea of $ABCD$") == ["rea", "of", "abcd"]
+    assert tokens("99²+2³⁵ 4") == tokens("$99^2+2^{35}$ 4") == tokens("99**2 + 2**35 4")
+    assert tokens("101₂ and 1½") == ["101", "2", "and", "1", "1", "/", "2"]
     assert tokens("三角形の面積は５") == ["3", "角", "形", "の", "面", "積", "は", "5"]
     assert tokens("a three-digit number and a half-line") == tokens("A 3-digit number and a half line")
 

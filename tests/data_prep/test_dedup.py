@@ -47,6 +47,19 @@ def test_exact_duplicates_after_normalising(tmp_path):
     assert manifest.examples["duplicate"][0] == {"row_id": "r1", "detail": "repeats r0: 'WHAT IS 2+2?'"}
 
 
+def test_powers_bases_and_mixed_numbers_are_no_longer_numbers(tmp_path):
+    prompts = [
+        "What is 10²?",
+        "What is 102?",
+        "Write 101₂.",
+        "Write 1012.",
+        "Double 1½.",
+        "Double 11⁄2.",
+        "What is 10^2?",
+    ]
+    assert dedup(tmp_path, prompts)[1] == ["r0", "r1", "r2", "r3", "r4", "r5"]
+
+
 def test_fields_decide_what_a_duplicate_is(tmp_path):
     rows = [{"prompt": "q", "completion": text} for text in ("a", "b", "a")]
     making.write_jsonl(tmp_path / "in.jsonl", rows)
