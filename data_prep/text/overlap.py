@@ -78,12 +78,15 @@ class Benchmark:
 
         self._questions, self._threshold = questions, threshold
         self._tokens = [tokens(text) for _, _, text in questions]
-        self._long = [len(plain(text).split()) >= PART_WORDS for _, _, text in questions]
         frequency = Counter(token for each in self._tokens for token in set(each))
         count = len(questions) + 1
         self._weights = {word: math.log(count / (n + 0.5)) / math.log(count / 1.5) for word, n in frequency.items()}
         self._hasher = NgramHasher()
         word_lists = [words(text) for _, _, text in questions]
+        self._long = [  # words of formulas, or of scripts without spaces
+            max(len(plain(text).split()), len(each)) >= PART_WORDS
+            for (_, _, text), each in zip(questions, word_lists, strict=True)
+        ]
         self._same_words: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for at, each in enumerate(word_lists):
             self._same_words[tuple(each)].append(at)

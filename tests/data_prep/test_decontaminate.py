@@ -83,6 +83,27 @@ def test_the_first_half_of_a_long_question_is_found(benchmark):
         assert repeated(benchmark, " ".join(half)) == name
 
 
+WITHOUT_SPACES = {
+    "zh": "在一次数学竞赛中，共有二十道选择题，评分标准是：答对一题得5分，不答得0分，答错一题扣2分。小华参加了"
+    "这次竞赛，他一共得了79分，并且已知他没有回答的题目数量恰好是答错的题目数量的2倍。请问小华在这次竞赛中答对了多少道题，"
+    "答错了多少道题，又有多少道题没有回答？",
+    "ja": "太郎さんは毎朝8時に家を出発して、3000メートル離れた学校に歩いて通っています。ある日、太郎さんが家を出発"
+    "してから15分後に、お母さんが太郎さんの忘れ物に気づき、自転車で太郎さんを追いかけました。太郎さんの歩く速さは毎分60"
+    "メートル、お母さんの自転車の速さは毎分210メートルです。お母さんが太郎さんに追いつくのは、家から何メートル離れた地点ですか。",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPACES)
+def test_the_first_half_of_a_long_question_without_spaces_is_found(name):
+    known = Benchmark([*QUESTIONS, *(("t", *each) for each in WITHOUT_SPACES.items())])
+    half = WITHOUT_SPACES[name][: len(WITHOUT_SPACES[name]) // 2]
+    assert repeated(known, half) == name
+    for number in re.finditer(r"\d+", half):
+        assert repeated(known, half[: number.start()] + str(int(number[0]) + 1) + half[number.end() :]) is None
+    start = half[: len(half) // 3]
+    assert repeated(known, f"{start}他今年13岁，有3个哥哥和2个妹妹，问他家一共有多少个孩子？") is None
+
+
 def test_a_part_that_another_question_goes_on_from_is_no_repeat(benchmark):
     meadow = BENCHMARK["fence"].split(" Posts")[0]
     assert repeated(benchmark, f"{meadow} He plants a tree in each corner of the meadow. How many meters?") is None
