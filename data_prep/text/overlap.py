@@ -21,7 +21,17 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher, distinct
-from data_prep.text.tokens import FUNCTIONS, QUANTITIES, STOP_WORDS, VARIABLE, plain, tokens, words
+from data_prep.text.tokens import (
+    FUNCTIONS,
+    NEGATIONS,
+    OR_EQUAL,
+    QUANTITIES,
+    STOP_WORDS,
+    VARIABLE,
+    plain,
+    tokens,
+    words,
+)
 
 SHOWN = 600  # characters of the texts of a match
 SIZE = 2  # words of the n-grams that candidates share
@@ -31,6 +41,7 @@ LIGHT = 0.1  # weight of words that nearly all questions have
 STEM = 6  # letters that forms of a word share
 RARE = 0.3  # weight of a word that another rare word at its place contradicts
 CONTENT = 0.75  # least share of a question's content tokens that stand in the text
+CLAUSE = 4  # a negation among more words that only one text has is part of a remark
 TINY = 5  # a question of fewer content tokens must stand in the text as it is, one without numbers alone
 PART_WORDS = 40  # a question of so many words is found by a part
 PART_TOKENS, PART_SHARE = 15, (0.3, 0.95)  # size of the part: least tokens; least and most share of the question
@@ -165,7 +176,7 @@ class Benchmark:
         tolerated = max(0, every // 20 - 1)
         signs = rare = 0
         for gap in _gaps(question, text, blocks):
-            if any(token[0].isdigit() for token in gap.question):
+            if any(token[0].isdigit() for token in gap.question) or _is_negated(gap):
                 return False
             inserted_number = gap.inner and any(token[0].isdigit() for token in gap.text)
             signs += inserted_number + _other_signs(gap) + _other_variables(gap)
@@ -289,12 +300,21 @@ def _gaps(question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block]
 
 
 def _other_signs(gap: _Gap) -> bool:
-    """Whether operators, functions or quantities differ: others on both sides, or a minus on one."""
+    """Whether operators, functions or quantities differ: others on both sides, or a minus or absolute value on one."""
     expected, present = (
-        [token for token in side if token[0] in "+-*/^=<>!" or token in FUNCTIONS or token in QUANTITIES]
+        [token for token in side if token[0] in "+-*/^=<>!|" or token in FUNCTIONS or token in QUANTITIES]
         for side in gap[:2]
     )
-    return bool(expected and present) or "-" in expected or (gap.inner and "-" in present)
+    one_sided = {*expected, *(present if gap.inner else ())} & {"-", "|"}
+    return bool(expected and present) or bool(one_sided)
+
+
+def _is_negated(gap: _Gap) -> bool:
+    """Whether a word such as "not" stands on one side, by itself and not in a sentence that the other leaves out."""
+    expected, present = ([token for token in side if token in NEGATIONS] for side in gap[:2])
+    if len(gap.question) > CLAUSE or len(gap.text) > CLAUSE or (present and not gap.inner):
+        return False
+    return bool(expected) != bool(present) or (OR_EQUAL in expected) != (OR_EQUAL in present)
 
 
 def _other_variables(gap: _Gap) -> bool:

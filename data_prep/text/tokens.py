@@ -15,7 +15,7 @@ CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _NUMBER = r"\d+(?:\.\d+)?"
 _WORD = re.compile(rf"[{CJK}]|[^\W\d_{CJK}]{{2,}}|{_NUMBER}")
 _ASCII_WORD = re.compile(rf"[a-z]{{2,}}|{_NUMBER}")  # the same of a text in small ASCII letters, in half the time
-_TOKEN = re.compile(rf"[{CJK}]|{_NUMBER}|[^\W\d_{CJK}]+|<=|>=|!=|[-+*/^=<>]")
+_TOKEN = re.compile(rf"[{CJK}]|{_NUMBER}|[^\W\d_{CJK}]+|<=|>=|!=|[-+*/^=<>|]")
 
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL | re.IGNORECASE)
 _BRACED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -29,6 +29,9 @@ _SPACES = re.compile(r" *([+*^=<>]) *")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
 _OTHER_FORMS = "¼-¾₀-₉⅐-⅟①-⒛"  # of digits
 _BESIDE_DIGITS = re.compile(rf"(?<=\d)(?=[{_OTHER_FORMS}])|(?<=[{_OTHER_FORMS}⁰¹²³⁴-⁹])(?=\d)")
+_TABLE = re.compile(r"^[ |:]*-{3,}[-| :]*$", re.MULTILINE)  # Markdown's line below the head
+_NOT = re.compile(r"(?<=can)(?:not|['’]t)\b|(?<=[a-z])(?<!ca)n['’]t\b", re.IGNORECASE)  # cannot, can't, isn't
+_OR_EQUAL = re.compile(r"\bor (?:is |are )?equals?(?: to)?\b", re.IGNORECASE)
 _POWER = re.compile(r"(?<=[0-9A-Za-z)|\]}])(?:\*\*| \*\* )(?=[0-9A-Za-z({\\-])")  # Python's; other ** are Markdown's
 _DIGIT_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,)(?=\d{3}(?!\d))")
 _split = str.split  # lists of words are easier to read in one string
@@ -45,6 +48,7 @@ _SIGNS = str.maketrans({
 _OPERATORS = {
     "cdot": "*", "times": "*", "div": "/", "pm": "+", "equiv": "=", "le": "<=", "leq": "<=", "leqslant": "<=",
     "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">", "not": "!",
+    "vert": "|", "lvert": "|", "rvert": "|", "mid": "|", "Vert": "||", "lVert": "||", "rVert": "||",
 }  # fmt: skip
 FUNCTIONS = frozenset(_split(
     "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln exp sqrt sum prod int lim max min sup inf gcd "
@@ -74,6 +78,11 @@ _NUMERALS = {
         "〇 0 零 0 二 2 两 2 兩 2 三 3 四 4 五 5 六 6 七 7 八 8 九 9 十 10 百 100 千 1000 万 10000 萬 10000",
     ) for word, number in zip(_split(line)[::2], _split(line)[1::2], strict=True)
 }  # fmt: skip
+OR_EQUAL = "orequal"  # a token
+# Words that make another question where they are left out or put in. Of Chinese and Japanese, those of one character.
+NEGATIONS = frozenset(_split(
+    f"not no never neither nor without except unless 不 没 沒 無 无 非 未 {OR_EQUAL}"
+))  # fmt: skip
 _FORMULA = frozenset("0123456789^_=+*/<>|{}$")  # beside few letters: they are variables
 
 
@@ -88,7 +97,9 @@ def tokens(text: str) -> list[str]:
     text = plain(text)
     if text.isupper():
         text = text.lower()
-    text = _SPACES.sub(r"\1", text)
+    text = _OR_EQUAL.sub(f" {OR_EQUAL} ", _NOT.sub(" not", _SPACES.sub(r"\1", text)))
+    if "|" in text and _TABLE.search(text):
+        text = text.replace("|", " ")
     matches = list(_TOKEN.finditer(text))
     result: list[str] = []
     for match, following in zip(matches, [*(m[0] for m in matches[1:]), ""], strict=True):

@@ -36,6 +36,32 @@ def test_the_same_template_with_other_numbers_or_words_is_no_repeat(benchmark, c
     assert repeated(benchmark, OTHERS[case]) is None
 
 
+NEGATED = [
+    ("How many integers between 100 and 200 are divisible by 7?", "divisible", "not divisible"),
+    ("What is the largest integer less than $\\sqrt{50}$?", "less than", "less than or equal to"),
+    ("Is the function $f(x)=3^{x^2-3}-|x|$ even, odd or neither?", "|x|", "x"),
+    ("How many ways are there to seat 8 people if 2 of them cannot sit together?", "cannot", "can"),
+    ("A box holds 5 red and 3 blue balls. Two are drawn without replacement. Find $P(\\text{both red})$.",
+     "without", "with"),
+    ("某班有40名学生，其中25人会游泳，18人会骑车，两样都不会的有5人，问两样都会的有多少人？", "都不会", "都会"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "part", "other"), NEGATED)
+def test_a_negation_is_another_question(text, part, other):
+    changed = text.replace(part, other, 1)
+    for question, row in ((text, changed), (changed, text)):
+        known = Benchmark([*QUESTIONS, ("t", "it", question)])
+        assert repeated(known, row) is None
+        assert repeated(known, f"{question} Do not use a calculator.") == "it"
+
+
+def test_spellings_of_a_negation_and_an_absolute_value_are_the_same():
+    known = Benchmark([("t", "it", NEGATED[3][0]), ("t", "abs", NEGATED[2][0])])
+    assert repeated(known, NEGATED[3][0].replace("cannot", "can't")) == "it"
+    assert repeated(known, NEGATED[2][0].replace("|x|", "\\left\\lvert x\\right\\rvert")) == "abs"
+
+
 def renamed(text: str) -> str:
     """With x as t and a as p, in formulas only."""
     rename = {"x": "t", "a": "p"}
