@@ -149,9 +149,10 @@ class Refusal:
         """Whether the request's parameters or model are named as the cause: no request of the same form can succeed."""
         if self.status == 404 or (self.param and not self.param.startswith(("messages", "prompt", "input"))):
             return True
-        if OF_A_PROMPT.search(OTHER_LIMIT.sub("", self.words)):
+        text = f"{self.code} {self.words}"
+        if is_too_long(text) or OF_A_PROMPT.search(OTHER_LIMIT.sub("", self.words)):
             return False
-        return bool(ABOUT_THE_FORM.search(f"{self.code} {self.words}"))
+        return bool(ABOUT_THE_FORM.search(text))
 
 
 def read_answer(content: bytes) -> Answer:
