@@ -150,7 +150,7 @@ def plain(text: str) -> str:
 
 def numbers_apart(text: str) -> str:
     """The text with powers as ^, and a space beside other forms of digits: NFKC would make 99² 992, and 101₂ 1012."""
-    return _SUPERSCRIPTS.sub(r"^\g<0>", _BESIDE_DIGITS.sub(" ", text))
+    return text if text.isascii() else _SUPERSCRIPTS.sub(r"^\g<0>", _BESIDE_DIGITS.sub(" ", text))
 
 
 def _command(match: re.Match[str]) -> str:
