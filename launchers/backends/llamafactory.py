@@ -66,7 +66,7 @@ class LlamaFactory(Backend):
         """train/llamafactory.yaml, and the DeepSpeed or FSDP file that it names."""
         recipe, files = job.resolved.recipe, inspection.files(job)
         native = {key: value for key, value in recipe.native.items() if value is not None}
-        native.setdefault("template", models.template(recipe.model))
+        native.setdefault("template", known_template(recipe.model))
         if "fsdp_config" in native:
             native.setdefault("fsdp", "full_shard auto_wrap")  # without it the config is ignored
         for key, folder in _SHORT_NAMES.items():
@@ -147,21 +147,34 @@ def _environ(job: Job) -> tuple[tuple[str, str], ...]:
     return memory
 
 
-def _template_faults(resolved: Resolved) -> list[Fault]:
-    """A chat template that nothing names, or that is another family's than the model's.
+def known_template(model: str) -> str | None:
+    """LlamaFactory's name of a model's chat template: by its own table of Hub ids, else as the model says it."""
+    named: dict[str, str] = known_keys("llamafactory")["template"]["models"]
+    return named.get(model) or models.template(model)
 
-    A local model's own that has no name, such as a zero model's, is parsed by LlamaFactory; the check of the tokens
-    compares both before it trains.
+
+def _template_faults(resolved: Resolved) -> list[Fault]:
+    """A chat template that nothing names, or that is another family's than the Hub model's.
+
+    Names within a family, and those of a local folder, are left to the comparison of tokens before a run. A local
+    model's own template that has no name, such as a zero model's, is parsed by LlamaFactory.
     """
     given, model = resolved.recipe.native.get("template"), resolved.recipe.model
-    own = models.template(model)
+    own = known_template(model)
     if own is None and given is None and not models.own_template(model):
         message = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
         return [resolved.fault("native.template", message)]
-    if own is not None and given != own and given in known_keys("llamafactory")["template"]["choices"]:
-        message = f"{given!r} is not the chat template of {model!r}, which is {own!r}: leave native.template out"
-        return [resolved.fault("native.template", message)]
-    return []
+    named = known_keys("llamafactory")["template"]["models"].values()  # less the general ones, such as chatml
+    if own is None or given not in named or Path(model).is_dir() or _is_same_family(given, own):
+        return []
+    message = f"{given!r} is not a chat template of {model!r}, which has {own!r}: leave native.template out"
+    return [resolved.fault("native.template", message)]
+
+
+def _is_same_family(first: str, second: str) -> bool:
+    """Whether two templates' names begin with the same word: qwen3_nothink and qwen, deepseekr1 and deepseek3."""
+    words = sorted(re.split(r"[^a-z]", name)[0] for name in (first, second))
+    return words[1].startswith(words[0])
 
 
 def _native_fault(key: str, value: Any) -> str | None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from launchers import envs
-from launchers.backends.llamafactory import LlamaFactory
+from launchers.backends.llamafactory import LlamaFactory, known_template
 from launchers.checks import preflight
 from launchers.plan import plan
-from launchers.recipe import compose, models
+from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
 from tests.conftest import REPO, House
@@ -97,7 +97,7 @@ def test_its_own_argument_classes_accept_every_rendered_config(tmp_path: Path, l
         assert one["learning_rate"] == recipe.train.learning_rate
         assert one["warmup_ratio"] == recipe.train.warmup_ratio
         assert one["beta2"] == recipe.train.adam_beta2
-        assert one["template"] == models.template(recipe.model)
+        assert one["template"] == known_template(recipe.model)
         assert one["lora_rank"] == (recipe.train.lora.rank if recipe.train.lora else None)
         assert one["packing"] == recipe.train.packing
         assert one["fsdp_version"] == (2 if recipe.native.get("fsdp_config") else None)

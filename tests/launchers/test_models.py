@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers.backends import llamafactory
 from launchers.checks import preflight
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
@@ -58,6 +59,41 @@ def test_lengths_beyond_the_models_positions_name_both() -> None:
     assert (
         len(_faults("min_o1/sft_long", "model=Qwen/Qwen2.5-Math-7B")) == 1
     )  # another model's extrapolation is not its
+
+
+# What the catalogue took another model's template for, refusing the right one.
+TEMPLATES = {
+    "google/gemma-2b-it": ("gemma", "llama3"),
+    "Qwen/Qwen3-4B-Instruct-2507": ("qwen3_nothink", "llama3"),
+    "Qwen/Qwen3-4B": ("qwen3_nothink", "mistral"),  # trained without thoughts
+    "microsoft/phi-4": ("phi4", "llama3"),
+    "01-ai/Yi-1.5-6B-Chat": ("yi", "qwen"),
+    "Qwen/Qwen2.5-1.5B": ("chatml", "gemma"),  # a general template, of no family
+}
+
+
+@pytest.mark.parametrize("model", TEMPLATES)
+def test_a_template_is_refused_where_it_is_another_familys(model: str) -> None:
+    right, foreign = (
+        _faults("min_o1/sft_short", f"model={model}", f"native.template={name}", "train.max_length=512")
+        for name in TEMPLATES[model]
+    )
+    assert right == []
+    assert [line.partition(": native.template: ")[2].split(":")[0] for line in foreign] == [
+        f"{TEMPLATES[model][1]!r} is not a chat template of {model!r}, which has {llamafactory.known_template(model)!r}"
+    ]
+
+
+def test_a_template_is_asked_for_where_the_name_says_none() -> None:
+    (fault,) = _faults("min_o1/sft_short", "model=microsoft/Phi-4-mini-instruct")
+    assert "nothing says which chat template 'microsoft/Phi-4-mini-instruct' has" in fault
+    assert _faults("min_o1/sft_short", "model=microsoft/Phi-4-mini-instruct", "native.template=phi4") == []
+
+
+def test_a_local_models_template_is_not_guessed_against_what_is_given(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "chat_template.jinja").write_text("{{ '<|im_start|>user<|im_sep|>' }}")
+    assert _faults("min_o1/sft_short", f"model={tmp_path}", "native.template=phi4") == []
 
 
 PIN = """

@@ -151,14 +151,8 @@ def test_every_trainer_takes_a_step_with_every_family(
     assert (progress.done, progress.planned) == (1, 1)
 
 
-def test_a_foreign_template_is_refused_by_name_before_and_by_its_tokens_otherwise(
-    tmp_path: Path, small_models: Path
-) -> None:
+def test_a_foreign_template_is_refused_by_its_tokens(tmp_path: Path, small_models: Path) -> None:
     data = rows_file(tmp_path)
-    pairs = [f"model={small_models / 'gemma'}", f"data={data}", "controls=null", "native.template=llama3"]
-    settings = tuple(compose.parse_settings(pairs))
-    _, faults = preflight.check(compose.resolve("min_o1/sft_short", Overrides("mini", settings)))
-    assert ["'llama3' is not the chat template" in fault.message for fault in faults] == [True]
     folder = rendered(tmp_path / "runs", "llamafactory", small_models / "gemma", data)
     config = folder / "llamafactory.yaml"
     config.write_text(config.read_text().replace('template: "gemma"', 'template: "llama3"'))

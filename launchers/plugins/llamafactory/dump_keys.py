@@ -2,7 +2,8 @@
 
     <llamafactory python> -m launchers.plugins.llamafactory.dump_keys > configs/native/llamafactory.json
 
-Key to {"type": bool|int|float|str|any, "choices": [...]}; a test compares the file with the installed version.
+Key to {"type": bool|int|float|str|any, "choices": [...]}, for `template` also "models": its own table, Hub id to
+template; a test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import types
 import typing
 
 from llamafactory.data.template import TEMPLATES
+from llamafactory.extras.constants import DEFAULT_TEMPLATE, SUPPORTED_MODELS, DownloadSource
 from llamafactory.hparams.parser import _TRAIN_ARGS
 
 
@@ -46,6 +48,8 @@ def keys() -> dict[str, dict[str, object]]:
             if field.init:
                 table[field.name] = describe(hints[field.name])
     table["template"]["choices"] = sorted(TEMPLATES)  # LlamaFactory itself looks only after loading the model
+    named = {SUPPORTED_MODELS[name][DownloadSource.DEFAULT]: text for name, text in DEFAULT_TEMPLATE.items()}
+    table["template"]["models"] = dict(sorted(named.items()))
     return dict(sorted(table.items()))
 
 
