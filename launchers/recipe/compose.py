@@ -25,6 +25,8 @@ from launchers.recipe.schema import SERVICES, Control, Recipe
 
 SCALES = ("mini",)
 ROOT = REPO / "recipes"
+# Options that take away what belonged to what they replace: they come before the others, in whichever order they stand.
+_REPLACING = ("model", "trainer", "reward.name", *(f"{name}.model" for name in SERVICES))
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
 
 
 def _lay(below: Tree, above: Tree) -> Tree:
-    """`above` laid over `below`; what belonged to a model or reward that `above` replaces goes with it."""
+    """`above` laid over `below`; what belonged to a model, trainer or reward that `above` replaces goes with it."""
+    if _replaces(below, above, "trainer"):
+        below = _pruned(below, ("native",))
     if _replaces(below, above, "model"):
         for key in (("revision",), ("positions",), ("native", "template")):
             below = _pruned(below, key)
@@ -332,8 +336,12 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     if overrides.scale:
         for layer in _scale_layers(name, overrides.scale):
             tree = _lay(tree, _load_layer(layer))
-    tree = _for_trainer(tree, overrides)
-    for key, text, option in overrides.settings:
+    settings = sorted(overrides.settings, key=lambda setting: setting[0] not in _REPLACING)
+    trainers = [setting for setting in settings if setting[0] == "trainer"]
+    for _, text, option in trainers:
+        tree = _override(tree, "trainer", Tree(text, option))
+    tree = _for_trainer(tree)
+    for key, text, option in (setting for setting in settings if setting not in trainers):
         if key == "eval" and text.endswith(".yaml"):
             tree = _lay(tree, _load_layer(_evaluation_file(name, text, option)))
             continue
@@ -354,13 +362,9 @@ def _evaluation_file(name: str, file: str, option: str) -> Path:
     return family / file
 
 
-def _for_trainer(tree: Tree, overrides: Overrides) -> Tree:
-    """The files' tree with what they say to the chosen trainer only; another one's native keys are taken away."""
-    named = tree.value.get("trainer")
-    trainers = [text for key, text, _ in overrides.settings if key == "trainer"]
-    chosen = trainers[-1] if trainers else named and named.value
-    if named is not None and chosen != named.value:
-        tree = Tree({key: child for key, child in tree.value.items() if key != "native"}, tree.where)
+def _for_trainer(tree: Tree) -> Tree:
+    """The tree with what it says to the chosen trainer only."""
+    chosen = _value_at(tree, ("trainer",))
     variants = tree.value.get("trainers")
     if variants is None or not isinstance(variants.value, dict) or chosen not in variants.value:
         return tree

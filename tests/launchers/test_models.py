@@ -96,6 +96,23 @@ def test_a_local_models_template_is_not_guessed_against_what_is_given(tmp_path: 
     assert _faults("min_o1/sft_short", f"model={tmp_path}", "native.template=phi4") == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "replaced"),
+    [
+        ("revision", "abc123", "model=Qwen/Qwen2.5-1.5B"),
+        ("native.template", "chatml", "model=Qwen/Qwen2.5-1.5B"),
+        ("native.batch_size", "4", "trainer=torchtune"),
+        ("reward.params", "{x: 1}", "reward.name=other"),
+    ],
+)
+def test_what_is_given_stays_whichever_option_comes_first(key: str, value: str, replaced: str) -> None:
+    for pairs in ((f"{key}={value}", replaced), (replaced, f"{key}={value}")):
+        overrides = Overrides(None, tuple(compose.parse_settings(("reward.name=math", *pairs))))
+        kept = compose.resolve("min_o1/grpo", overrides).tree.at(tuple(key.split(".")))
+        assert kept is not None
+        assert kept.where == f"--set {key}"
+
+
 PIN = """
 import sys
 from pathlib import Path

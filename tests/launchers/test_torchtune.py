@@ -181,6 +181,7 @@ trainers:
 def test_another_trainer_is_one_setting(house: House) -> None:
     house.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "2", "rejected": "3"}\n')
     house.write("recipes/x/y.yaml", SWITCHED)
+    house.write("recipes/x/theirs.yaml", "extends: [y.yaml]\ntrainer: llamafactory\n")
     ours = json.loads(house.launch("show", "x/y", "--json").stdout)["recipe"]
     assert (ours["trainer"], ours["native"], ours["train"]["micro_batch"]) == ("torchtune", {"compile": True}, 1)
     switched = ("--set", "trainer=llamafactory", "--set", "native.flash_attn=auto")
@@ -190,6 +191,8 @@ def test_another_trainer_is_one_setting(house: House) -> None:
     assert theirs["recipe"]["native"]["template"] == "chatml"
     assert theirs["recipe"]["native"]["flash_attn"] == "auto", "an option wins"
     assert "compile" not in theirs["recipe"]["native"]
+    inherited = json.loads(house.launch("show", "x/theirs", "--json").stdout)["recipe"]
+    assert {**inherited["native"], "flash_attn": "auto"} == theirs["recipe"]["native"]
     assert theirs["recipe"]["train"]["micro_batch"] == 2
     assert theirs["where"]["native.template"] == "recipes/x/y.yaml:9"
     run = Path(house.launch("render", "x/y", *switched).stdout.strip())
