@@ -66,7 +66,7 @@ class LlamaFactory(Backend):
         """train/llamafactory.yaml, and the DeepSpeed or FSDP file that it names."""
         recipe, files = job.resolved.recipe, inspection.files(job)
         native = {key: value for key, value in recipe.native.items() if value is not None}
-        native.setdefault("template", known_template(recipe.model))
+        native.setdefault("template", known_template(recipe.model, recipe.revision))
         if "fsdp_config" in native:
             native.setdefault("fsdp", "full_shard auto_wrap")  # without it the config is ignored
         for key, folder in _SHORT_NAMES.items():
@@ -147,10 +147,10 @@ def _environ(job: Job) -> tuple[tuple[str, str], ...]:
     return memory
 
 
-def known_template(model: str) -> str | None:
+def known_template(model: str, revision: str | None = None) -> str | None:
     """LlamaFactory's name of a model's chat template: by its own table of Hub ids, else as the model says it."""
     named: dict[str, str] = known_keys("llamafactory")["template"]["models"]
-    return named.get(model) or models.template(model)
+    return named.get(model) or models.template(model, revision)
 
 
 def _template_faults(resolved: Resolved) -> list[Fault]:
@@ -160,8 +160,8 @@ def _template_faults(resolved: Resolved) -> list[Fault]:
     model's own template that has no name, such as a zero model's, is parsed by LlamaFactory.
     """
     given, model = resolved.recipe.native.get("template"), resolved.recipe.model
-    own = known_template(model)
-    if own is None and given is None and not models.own_template(model):
+    own = known_template(model, resolved.recipe.revision)
+    if own is None and given is None and not (Path(model).is_dir() and models.own_template(model)):
         message = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
         return [resolved.fault("native.template", message)]
     named = known_keys("llamafactory")["template"]["models"].values()  # less the general ones, such as chatml

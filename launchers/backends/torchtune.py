@@ -63,7 +63,7 @@ class Torchtune(Backend):
             if (message := _native_fault(kind, key, value))
         ]
         try:
-            model = model_of(recipe.model)
+            model = model_of(recipe.model, recipe.revision)
         except Unsupported as problem:
             faults.append(resolved.fault("model", str(problem)))
         else:
@@ -105,7 +105,7 @@ class Torchtune(Backend):
         """torchtune.yaml, and what goes with it."""
         resolved, recipe, folder = job.resolved, job.resolved.recipe, job.output
         kind = stock_recipe(recipe, job.hardware.world)
-        model, known = model_of(recipe.model), known_keys("torchtune")["recipes"][kind]
+        model, known = model_of(recipe.model, recipe.revision), known_keys("torchtune")["recipes"][kind]
         values = {
             "name": resolved.name, "control": Path(job.folder).name, "recipe": recipe, "train": recipe.train,
             "batch": job.batch, "kind": kind, "cpu": job.hardware.device == "cpu",

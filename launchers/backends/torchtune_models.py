@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from launchers.recipe import models
@@ -44,12 +42,11 @@ class Adapters:
     output: bool
 
 
-def model_of(name: str) -> Model:
+def model_of(name: str, revision: str | None = None) -> Model:
     """The model of a recipe, a local folder or a Hub id. Raises Unsupported."""
-    config = Path(name) / "config.json"
-    if config.is_file():
-        return _from_config(json.loads(config.read_text()))
     entry = models.known(name).get("torchtune")
+    if entry is None and (folder := models.folder(name, revision)):
+        return _from_config(models.read_config(folder))
     if entry is None:
         named = ", ".join(sorted(key for key, value in models.catalogue()["models"].items() if "torchtune" in value))
         raise Unsupported(
@@ -63,6 +60,8 @@ def _from_config(config: dict[str, Any]) -> Model:
     kind = config.get("model_type")
     if kind not in ("qwen2", "llama"):
         raise Unsupported(f"torchtune's builders here are for qwen2 and llama, not {kind!r}: take trainer llamafactory")
+    if missing := [key for key in (*sorted(models.SIZES), "rms_norm_eps") if config.get(key) is None]:
+        raise Unsupported(f"its config.json has no {', '.join(missing)}")
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     if config.get("head_dim") not in (None, hidden // heads):
         raise Unsupported(f"its head_dim {config['head_dim']} is not hidden_size / heads, as torchtune takes it to be")

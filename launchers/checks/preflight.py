@@ -57,7 +57,10 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
     if not trains and recipe.eval is None:
         faults.append(resolved.fault("eval", "missing: there are no benchmarks to evaluate on"))
     if trains:
-        add(_training(resolved, machines))
+        try:
+            add(_training(resolved, machines))
+        except UserError as error:  # a file of the model's that cannot be read
+            add(list(error.faults))
     for name in recipe.controls if trains else ():
         try:
             add(_training(sources.with_local_model(patched(resolved, name)), machines), f"controls.{name}: ")
@@ -114,7 +117,7 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
 def _lengths(resolved: Resolved) -> Iterator[Fault]:
     """Sequences longer than the model has positions for."""
     recipe = resolved.recipe
-    positions = recipe.positions or models.positions(recipe.model)
+    positions = recipe.positions or models.positions(recipe.model, recipe.revision)
     rollout, given = recipe.rollout, recipe.eval
     lengths = {
         "train.max_length": None if "rope_scaling" in recipe.native else recipe.train.max_length,
@@ -219,8 +222,8 @@ def check_machine(made: Plan, parts: Sequence[str]) -> None:
 
 def _disk_needed(made: Plan) -> float:
     """Bytes: checkpoints (16 per parameter) that are kept, plus the final weights, for every training."""
-    sizes = estimate.model_sizes(made.resolved.recipe.model)
-    train = made.resolved.recipe.train
+    recipe = made.resolved.recipe
+    sizes, train = estimate.model_sizes(recipe.model, recipe.revision), recipe.train
     kept = train.keep_checkpoints + 1 if train.save_every else 0  # one more while the oldest is still there
     if train.save_every and (steps := made.steps()):
         kept = min(kept, steps // train.save_every + 1)  # the last step is saved, too

@@ -7,9 +7,7 @@ per parameter and token, 8 with recomputation (Kaplan et al. 2020, arXiv 2001.08
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from launchers.backends.base import Backend
 from launchers.backends.shared import leaves
@@ -23,15 +21,6 @@ PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % wit
 CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
 MANY_PASSES = 10  # published SFT takes 1 to 5, RL up to about 10
 REFERENCE_FREE = ("simpo", "orpo")
-
-_SIZES = {
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "vocab_size",
-    "max_position_embeddings",
-}
 
 
 @dataclass(frozen=True)
@@ -61,20 +50,19 @@ class Estimate:
         return self.state_gb + self.activations_gb
 
 
-def model_sizes(model: str) -> Model | None:
-    """From a local config.json or configs/models.yaml; None for a model we know nothing of."""
-    config = Path(model) / "config.json"
-    if config.is_file():
-        read = json.loads(config.read_text())
-        if not read.keys() >= _SIZES:
-            return None
-        hidden, layers = read["hidden_size"], read["num_hidden_layers"]
-        kv = read.get("num_key_value_heads", read["num_attention_heads"]) / read["num_attention_heads"]
-        block = hidden * hidden * (2 + 2 * kv) + 3 * hidden * read["intermediate_size"]
-        embeddings = read["vocab_size"] * hidden * (1 if read.get("tie_word_embeddings") else 2)
-        return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
-    entry = models.known(model)
-    return Model(**{field.name: entry[field.name] for field in fields(Model)}) if entry else None
+def model_sizes(model: str, revision: str | None = None) -> Model | None:
+    """From configs/models.yaml or the model's own config.json; None for a model we know nothing of."""
+    if entry := models.known(model):
+        return Model(**{field.name: entry[field.name] for field in fields(Model)})
+    place = models.folder(model, revision)
+    read = models.text_config(models.read_config(place)) if place else {}
+    if not all(isinstance(read.get(key), int) for key in models.SIZES):  # some families have a size for each layer
+        return None
+    hidden, layers, heads = read["hidden_size"], read["num_hidden_layers"], read["num_attention_heads"]
+    kv = (read.get("num_key_value_heads") or heads) / heads
+    block = hidden * hidden * (2 + 2 * kv) + 3 * hidden * read["intermediate_size"]
+    embeddings = read["vocab_size"] * hidden * (1 if read.get("tie_word_embeddings") else 2)
+    return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
 
 
 def _shards_weights(sharding: str) -> bool:
@@ -95,7 +83,7 @@ def _state_bytes(sharding: str, world: int) -> float:
 def estimate(plan: Plan) -> Estimate | None:
     """What the recipe's training will take on its hardware; None where the model's sizes are not known."""
     recipe, machines, backend = plan.resolved.recipe, plan.main.hardware, plan.backend
-    model = model_sizes(recipe.model)
+    model = model_sizes(recipe.model, recipe.revision)
     if model is None:
         return None
     train = recipe.train
@@ -127,7 +115,7 @@ def estimate(plan: Plan) -> Estimate | None:
 def unknown(plan: Plan) -> str | None:
     """Why there is no estimate, or none of the time; None where there is one."""
     recipe = plan.resolved.recipe
-    if model_sizes(recipe.model) is None:
+    if model_sizes(recipe.model, recipe.revision) is None:
         return f"none: the sizes of {recipe.model} are not known; add it to configs/models.yaml"
     if recipe.rollout is not None:
         return "the time depends on how long the policy's answers are"

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from launchers.envs import REPO
+from launchers.errors import fail
 from launchers.recipe import positions as yaml_tree
+
+# Keys of config.json that an estimate follows from.
+SIZES = frozenset({"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size",
+                   "max_position_embeddings"})  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -24,37 +29,89 @@ def known(model: str) -> dict[str, Any]:
     return entry
 
 
-def positions(model: str) -> int | None:
-    """Tokens that the model has positions for, from its config.json or the catalogue; None where nothing says it."""
-    config = Path(model) / "config.json"
-    if not config.is_file():
-        return known(model).get("positions")
-    read = json.loads(config.read_text())
-    return read.get("text_config", read).get("max_position_embeddings")  # type: ignore[no-any-return]
+def folder(model: str, revision: str | None = None) -> Path | None:
+    """Where a model's config.json lies on this machine: in its own folder, or in the Hub's cache; None without one."""
+    if Path(model).is_dir():
+        return Path(model) if (Path(model) / "config.json").is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    except HFValidationError:  # a path to nothing
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
-def template(model: str) -> str | None:
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json. Raises UserError where it cannot be read or a size in it is text."""
+    config = _read_object(folder / "config.json")
+    language = text_config(config)
+    if not isinstance(language, dict):
+        raise fail(f"text_config: an object is expected, not {language!r}", str(folder / "config.json"))
+    for key, value in language.items():
+        if key in SIZES and isinstance(value, str):
+            raise fail(f"{key}: a number is expected, not {value!r}", str(folder / "config.json"))
+    return config
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that is about the language model."""
+    return config.get("text_config") or config
+
+
+def positions(model: str, revision: str | None = None) -> int | None:
+    """Tokens that the model has positions for, from the catalogue or its config.json; None where nothing says it."""
+    if entry := known(model):
+        return entry.get("positions")
+    place = folder(model, revision)
+    return text_config(read_config(place)).get("max_position_embeddings") if place else None
+
+
+def template(model: str, revision: str | None = None) -> str | None:
     """The name of a model's chat template, or None where nothing says it.
 
-    A local folder is recognised by the template of its own tokenizer, a Hub id by the catalogue or its family's name.
+    A local folder is recognised by the template of its own tokenizer, a Hub id by the catalogue, its family's name, or
+    the tokenizer in the Hub's cache.
     """
-    if Path(model).is_dir():
-        text = own_template(model)
-        return next((name for mark, name in catalogue()["marks"].items() if mark in text), None)
-    if named := known(model).get("template"):
-        return str(named)
-    name = model.rpartition("/")[2]
-    fitting = [start for start in catalogue()["families"] if name.lower().startswith(start.lower())]
-    return str(catalogue()["families"][max(fitting, key=len)]) if fitting else None
+    if not Path(model).is_dir():
+        if named := known(model).get("template"):
+            return str(named)
+        name = model.rpartition("/")[2]
+        fitting = [start for start in catalogue()["families"] if name.lower().startswith(start.lower())]
+        if fitting:
+            return str(catalogue()["families"][max(fitting, key=len)])
+    text = own_template(model, revision)
+    return next((name for mark, name in catalogue()["marks"].items() if mark in text), None)
 
 
-def own_template(model: str) -> str:
+def own_template(model: str, revision: str | None = None) -> str:
     """The chat template that lies in a model's folder, as text; empty where there is none."""
-    folder = Path(model)
-    beside = folder / "chat_template.jinja"
-    if beside.is_file():
-        return beside.read_text()
-    config = folder / "tokenizer_config.json"
-    if not config.is_file():
+    place = folder(model, revision)
+    if place is None:
         return ""
-    return json.dumps(json.loads(config.read_text()).get("chat_template") or "", ensure_ascii=False)
+    beside = place / "chat_template.jinja"
+    if beside.is_file():
+        return _read_text(beside)
+    config = place / "tokenizer_config.json"
+    own = _read_object(config).get("chat_template") if config.is_file() else None
+    if isinstance(own, list):  # several by name
+        own = {entry["name"]: entry["template"] for entry in own}.get("default")
+    return own or ""
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise fail(f"cannot be read: {error}", str(file)) from None
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(_read_text(file))
+    except ValueError as error:
+        raise fail(f"not valid JSON: {error}", str(file)) from None
+    if not isinstance(read, dict):
+        raise fail(f"an object is expected, not a {type(read).__name__}", str(file))
+    return read

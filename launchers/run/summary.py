@@ -121,7 +121,7 @@ def _reward_model_facts(plan: Plan) -> dict[str, Any] | None:
     given = plan.resolved.recipe.reward_model
     if given is None:
         return None
-    sizes, gpus = model_sizes(given.model), given.gpus if plan.hardware.gpus_per_node else 0
+    sizes, gpus = model_sizes(given.model, given.revision), given.gpus if plan.hardware.gpus_per_node else 0
     weights = None if sizes is None else 2 * sizes.params / max(1, gpus) / 1e9
     beside = sorted({command.phase for command in plan.commands if command.service})
     return {"model": given.model, "placement": given.placement, "gpus": gpus, "weights_gb": weights, "beside": beside}

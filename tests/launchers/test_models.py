@@ -13,7 +13,8 @@ import pytest
 
 from launchers.backends import llamafactory
 from launchers.checks import preflight
-from launchers.recipe import compose
+from launchers.plan.estimate import model_sizes
+from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides
 from tests.conftest import House
 
@@ -94,6 +95,57 @@ def test_a_local_models_template_is_not_guessed_against_what_is_given(tmp_path: 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "chat_template.jinja").write_text("{{ '<|im_start|>user<|im_sep|>' }}")
     assert _faults("min_o1/sft_short", f"model={tmp_path}", "native.template=phi4") == []
+
+
+BROKEN = {  # a file of a model's folder, its text, and what is said of it
+    "unparsable": ("config.json", "{", "not valid JSON"),
+    "a list": ("config.json", "[]", "an object is expected, not a list"),
+    "text for a size": ("config.json", '{"max_position_embeddings": "4096"}', "a number is expected, not '4096'"),
+    "text for a part": ("config.json", '{"text_config": "x"}', "text_config: an object is expected, not 'x'"),
+    "an unparsable tokenizer": ("tokenizer_config.json", "x", "not valid JSON"),
+    "not UTF-8": ("tokenizer_config.json", '{"x": "\xe9"}', "cannot be read: 'utf-8' codec"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_models_file_that_cannot_be_read_is_one_line(tmp_path: Path, case: str) -> None:
+    file, text, message = BROKEN[case]
+    (tmp_path / "config.json").write_text('{"text_config": null}')
+    (tmp_path / file).write_text(text, encoding="latin-1")
+    pairs = ("train.max_length=512", "native.template=null") if file == "config.json" else ()
+    lines = [line for line in _faults("min_o1/sft_short", f"model={tmp_path}", *pairs) if message in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{tmp_path / file}: ")
+
+
+def test_torchtune_names_the_sizes_that_a_config_has_not(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 64}')
+    faults = _faults("skill_mix/sft_gold", f"model={tmp_path}")
+    assert any("its config.json has no intermediate_size, max_position_embeddings, num_att" in line for line in faults)
+
+
+def test_of_several_chat_templates_the_default_counts(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    named = [{"name": "tool_use", "template": "<|im_start|>"}, {"name": "default", "template": "[INST]"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert models.template(str(tmp_path)) == "mistral"
+
+
+def test_a_cached_hub_models_own_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--acme--odd-7b"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(COMMIT)
+    snapshot = repo / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+             "vocab_size": 300, "max_position_embeddings": 256}  # fmt: skip
+    (snapshot / "config.json").write_text(json.dumps(sizes))
+    (snapshot / "tokenizer_config.json").write_text('{"chat_template": "<|im_start|>"}')
+    (fault,) = _faults("min_o1/sft_short", "model=acme/odd-7b", "train.max_length=1024")
+    assert "'acme/odd-7b' has positions for, 256" in fault
+    assert model_sizes("acme/odd-7b") is not None
+    assert model_sizes("acme/odd-8b") is None
 
 
 @pytest.mark.parametrize(
