@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from launchers.recipe.schema import OURS
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 LITTLE = 5e7  # bytes of disk that any part of a run may take; data steps look at what they need themselves
 
 
@@ -38,6 +40,7 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
     recipe = resolved.recipe
     faults += _lineage(resolved)
     faults += _evaluation(resolved)
+    faults += _revision(resolved)
     faults += _caught(resolved, lambda: load_site(recipe.site, resolved.where("site")))
     try:
         machines = hardware.load(recipe.hardware, resolved.where("hardware"))
@@ -103,15 +106,29 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     """Faults of one training: the trainer's rules, the batch, the data."""
     recipe = resolved.recipe
     backend = backends.load(recipe.trainer)
-    faults = [*online.faults(resolved), *_preference(resolved), *backend.check(resolved, machines)]
+    faults = [*online.faults(resolved), *_preference(resolved), *model_faults(resolved, machines)]
     faults += _loggers(resolved, backend.env, machines.device)
-    faults += _lengths(resolved)
     if recipe.method not in backend.methods:
         known = ", ".join(backend.methods)
         faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
     if not any(fault.key == "train.global_batch" for fault in faults):
         faults += _caught(resolved, lambda: plan.derive_batch(resolved, machines))
     return faults + _caught(resolved, lambda: sources.check_data(resolved, backend.export(recipe)))
+
+
+def model_faults(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
+    """What the trainer and the model's own files, as far as they are here, say against a recipe. Raises UserError."""
+    return [*backends.load(resolved.recipe.trainer).check(resolved, machines), *_lengths(resolved)]
+
+
+def _revision(resolved: Resolved) -> Iterator[Fault]:
+    """A revision that is another model's."""
+    model, revision = resolved.recipe.model, resolved.recipe.revision
+    if revision and Path(model).is_dir():
+        yield resolved.fault("revision", f"is for a model of the Hub, and {model!r} is a local folder: set it to null")
+    elif revision and COMMIT.fullmatch(revision) and (others := compose.models_at(revision)) and model not in others:
+        other = ", ".join(map(repr, sorted(others)))
+        yield resolved.fault("revision", f"{revision} is a revision of {other}, not of {model!r}: set it to null")
 
 
 def _lengths(resolved: Resolved) -> Iterator[Fault]:

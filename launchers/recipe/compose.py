@@ -83,6 +83,17 @@ def recipe_names() -> list[str]:
     return names
 
 
+def models_at(commit: str) -> set[str]:
+    """The Hub models that the files of recipes/ pin at a commit."""
+    models = set()
+    for path in ROOT.glob("*/*.yaml"):
+        if commit in path.read_text():
+            tree = yaml_tree.load(path, shown(path))
+            pins = [keys for keys, leaf in tree.leaves() if keys[-1] == "revision" and leaf.value == commit]
+            models |= {model.value for keys in pins if (model := tree.at((*keys[:-1], "model")))}
+    return models
+
+
 def shown(path: Path) -> str:
     """A path as messages show it: relative to the repository where it lies inside."""
     path = Path(os.path.normpath(path))

@@ -6,6 +6,7 @@ command goes on with an unfinished run of the same hash; a finished one is left 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -19,10 +20,11 @@ from typing import Any
 
 from launchers import envs, targets
 from launchers.backends.shared import as_json
+from launchers.checks import preflight
 from launchers.errors import UserError, fail
 from launchers.plan import plan, service
 from launchers.plan.plan import Plan
-from launchers.recipe import compose
+from launchers.recipe import compose, models
 from launchers.recipe.compose import ROOT, Overrides, Resolved
 from launchers.recipe.positions import Tree
 from launchers.render import write
@@ -101,28 +103,57 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = Tr
 def pinned(run: Run) -> Run:
     """The run with its Hub model at a commit: the recipe's, else the one of the first contact, which run.json keeps.
 
-    Offline the model stays floating. Raises UserError where the Hub has no such model.
+    The first contact fetches the model's config and tokenizer settings and checks the recipe against them. Offline the
+    model stays floating. Raises UserError where the Hub has no such model or revision, or the model does not fit.
     """
     recipe = run.plan.resolved.recipe
-    if recipe.revision or Path(recipe.model).is_dir():
+    if Path(recipe.model).is_dir() or (recipe.revision and models.folder(recipe.model, recipe.revision)):
         return run
-    commit = _newest(recipe.model, run.plan.resolved)
+    commit = _commit(run.plan.resolved)
     if commit is None:
         return run
-    made = plan.build(_at_revision(run.plan.resolved, commit), run.path, run.plan.trains)
+    resolved = _at_revision(run.plan.resolved, commit)
+    _fetch_settings(recipe.model, commit)
+    if run.plan.trains and (faults := preflight.model_faults(resolved, run.plan.main.hardware)):
+        raise UserError(*faults)
+    if recipe.revision:
+        return run
+    made = plan.build(resolved, run.path, run.plan.trains)
     fixed = Run(run.path, made, run.finished)
     prepare(fixed)
     set_status(run.path, status(run.path), revision=commit)
     return fixed
 
 
-def _newest(model: str, resolved: Resolved) -> str | None:
+def _fetch_settings(model: str, commit: str) -> None:
+    """The small files of a model into the Hub's cache, as far as it has them and the network lasts."""
+    from httpx2 import HTTPError
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for file in ("config.json", "tokenizer_config.json", "chat_template.jinja"):
+        with contextlib.suppress(HfHubHTTPError, HTTPError, OSError):
+            hf_hub_download(model, file, revision=commit)
+
+
+def _commit(resolved: Resolved) -> str | None:
+    """The commit of the recipe's model at its revision, or the newest; None without the Hub. Raises UserError."""
     from httpx2 import HTTPError  # huggingface_hub's client
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
+    model, revision = resolved.recipe.model, resolved.recipe.revision
     try:
-        return HfApi().model_info(model, timeout=10).sha
+        return HfApi().model_info(model, revision=revision, timeout=10).sha
+    except RevisionNotFoundError:
+        message = f"the Hub's {model!r} has no revision {revision!r}: give one of its commits, or null for the newest"
+        raise UserError(resolved.fault("revision", message)) from None
     except GatedRepoError:
         raise UserError(resolved.fault("model", f"{model!r} is gated: accept its terms, and set HF_TOKEN")) from None
     except RepositoryNotFoundError:

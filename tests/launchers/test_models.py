@@ -22,16 +22,27 @@ COMMIT = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The part of the Hub's API that says a model's newest commit."""
+    """The part of the Hub's API that says a model's commits, and the model's config.json."""
 
     def do_GET(self) -> None:
-        found = self.path.startswith("/api/models/Qwen/Qwen2.5-1.5B")
-        self.send_response(200 if found else 404)
+        error, answer = "", {"id": "Qwen/Qwen2.5-1.5B", "sha": COMMIT}
+        if self.path == f"/Qwen/Qwen2.5-1.5B/resolve/{COMMIT}/config.json":
+            answer = {"max_position_embeddings": 1024}
+        elif not self.path.startswith("/api/models/Qwen/Qwen2.5-1.5B"):
+            error = "EntryNotFound" if "/resolve/" in self.path else "RepoNotFound"
+        elif "/revision/" in self.path and not self.path.endswith(COMMIT):
+            error = "RevisionNotFound"
+        body = json.dumps({} if error else answer).encode()
+        self.send_response(404 if error else 200)
+        for name, value in {"X-Error-Code": error, "ETag": '"1"', "X-Repo-Commit": COMMIT}.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
-        if not found:
-            self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(json.dumps({"id": "Qwen/Qwen2.5-1.5B", "sha": COMMIT} if found else {}).encode())
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -170,22 +181,24 @@ import sys
 from pathlib import Path
 from launchers import cli
 from launchers.run import directory
-run = cli._locate("min_o1/sft_short", cli._given(None, [f"model={sys.argv[2]}"], False), Path(sys.argv[1]))
+given = cli._given(None, [f"model={sys.argv[2]}", *sys.argv[3:]], False)
+run = cli._locate("min_o1/sft_short", given, Path(sys.argv[1]))
 print(directory.pinned(run).path)
 """
 
 
-def _pinned(house: House, hub: str, out: Path, model: str) -> subprocess.CompletedProcess[str]:
+def _pinned(house: House, hub: str, out: Path, model: str, *pairs: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(house.python), "-c", PIN, str(out), model], cwd=house.path, capture_output=True, text=True,
-        env={**house.environ(), "HF_ENDPOINT": hub},
+        [str(house.python), "-c", PIN, str(out), model, *pairs], cwd=house.path, capture_output=True, text=True,
+        env={**house.environ(), "HF_ENDPOINT": hub, "HF_HOME": str(out.parent / "hub")},
     )  # fmt: skip
 
 
 def test_a_hub_model_is_held_at_the_commit_of_the_first_contact(house: House, hub: str, tmp_path: Path) -> None:
-    line = ("min_o1/sft_short", "--out", str(tmp_path / "runs"), "--set", "model=Qwen/Qwen2.5-1.5B")
+    line = ("min_o1/sft_short", "--out", str(tmp_path / "runs"), "--set", "model=Qwen/Qwen2.5-1.5B", "--set")
+    line = (*line, "train.max_length=1024")
     assert "Qwen/Qwen2.5-1.5B has no revision" in house.launch("plan", *line).stdout
-    run = Path(_pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B").stdout.strip())
+    run = Path(_pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=1024").stdout.strip())
     assert json.loads((run / "run.json").read_text())["revision"] == COMMIT
     assert "has no revision" not in house.launch("plan", *line).stdout
     assert house.launch("render", *line).stdout.strip() == str(run)
@@ -195,6 +208,24 @@ def test_a_hub_model_is_held_at_the_commit_of_the_first_contact(house: House, hu
 def test_a_model_that_the_hub_has_not_is_said(house: House, hub: str, tmp_path: Path) -> None:
     done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.6B")
     assert "the Hub has no model 'Qwen/Qwen2.5-1.6B'" in done.stderr
+
+
+def test_a_model_is_checked_against_its_own_files_at_the_first_contact(house: House, hub: str, tmp_path: Path) -> None:
+    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=4096")
+    assert "4096 tokens are more than 'Qwen/Qwen2.5-1.5B' has positions for, 1024" in done.stderr
+
+
+def test_a_revision_that_the_hub_has_not_is_said(house: House, hub: str, tmp_path: Path) -> None:
+    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "revision=abc")
+    assert "revision: the Hub's 'Qwen/Qwen2.5-1.5B' has no revision 'abc'" in done.stderr
+
+
+def test_a_revision_of_another_model_names_both(tmp_path: Path) -> None:
+    (fault,) = _faults("min_o1/sft_short", "model=Qwen/Qwen2.5-7B", f"revision={COMMIT}")
+    assert "is a revision of 'Qwen/Qwen2.5-Math-1.5B', not of 'Qwen/Qwen2.5-7B'" in fault
+    (tmp_path / "config.json").write_text("{}")
+    (fault,) = _faults("min_o1/sft_short", f"model={tmp_path}", "revision=abc", "native.template=qwen")
+    assert f"is for a model of the Hub, and {str(tmp_path)!r} is a local folder" in fault
 
 
 @pytest.mark.parametrize("name", ["my rows #1.jsonl", "a=b.jsonl", "c 'd' $e.jsonl"])
