@@ -47,8 +47,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?`, or the whole list where nothing is near and the list is short."""
+    """`did you mean 'x'?`, or where nothing is near the list, its beginning if it is long."""
     words = sorted(known)
     if near := nearest(word, words):
         return f"did you mean {near!r}?"
-    return f"known: {', '.join(words)}" if len(words) <= 24 else ""
+    shown = words if len(words) <= 24 else [*words[:8], "…"]
+    return f"known: {', '.join(shown) or 'none'}"

@@ -114,6 +114,8 @@ MISTAKES = {
     "model": ("model: ./no/such/model", "y.yaml:2: model", "neither a folder here nor a Hub id"),
     "data file": ("data: nothing.jsonl", "y.yaml:2: data", "no such file"),
     "data name": ("data: math3k_ct", "y.yaml:2: data", "no pipeline 'math3k_ct'"),
+    "a template at the top": ("template: qwen", "y.yaml:2: template", "here it is native.template"),
+    "a chat template": ("chat_template: qwen", "y.yaml:2: chat_template", "here it is native.template"),
     "both ends": ("train: {steps: 5}", "train.epochs, train.steps", "both are given"),
     "batch": ("train: {micro_batch: 3}", "train.global_batch", "256 does not divide by micro_batch 3 × 4 GPUs = 12: "
               "train.global_batch 252 or 264, or train.micro_batch 1, 2, 4, 8"),
@@ -150,6 +152,12 @@ def test_a_mistake_is_one_line_with_place_key_and_remedy(house: House, mistake: 
     assert len(lines) == 1, lines
     assert key in lines[0]
     assert remedy in lines[0]
+
+
+@pytest.mark.parametrize("option", [".train=4", "native.template=", "zzz=1", "train.=1"])
+def test_a_mistake_without_a_hint_ends_without_a_semicolon(house: House, option: str) -> None:
+    (line,) = _faulty(house, GOOD, "--set", option)
+    assert not line.endswith((";", "; ", " "))
 
 
 def test_all_mistakes_are_told_at_once(house: House) -> None:
