@@ -5,6 +5,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
+# Variables of the command line: ours, and others of the environment (names with an underscore, such as HF_HUB_OFFLINE).
+VARIABLES := SCALE MODEL DATA HARDWARE SITE SET OUT FRESH RUN SEEDS SUBJECT ONLY STEP GRID DEVICE DRY_RUN SLURM ALLOW ARGS
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(filter-out $(VARIABLES) MAKE% SHELL -%,$v)))
+$(foreach v,$(GIVEN),$(if $(and $(findstring _,$v),$(filter-out DRY_%,$v)),,$(error $v: no such variable; known: $(VARIABLES))))
+
 override SCALE := $(value SCALE)
 override MODEL := $(value MODEL)
 override DATA := $(value DATA)

@@ -228,6 +228,14 @@ def test_a_revision_of_another_model_names_both(tmp_path: Path) -> None:
     assert f"is for a model of the Hub, and {str(tmp_path)!r} is a local folder" in fault
 
 
+def test_a_misspelt_make_variable_is_one_line(house: House) -> None:
+    done = house.make("show/min_o1/sft_short", "MODLE=/x", "HF_HUB_OFFLINE=1")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "MODLE: no such variable; known: SCALE MODEL" in line
+    assert "HF_HUB_OFFLINE" not in line
+
+
 @pytest.mark.parametrize("name", ["my rows #1.jsonl", "a=b.jsonl", "c 'd' $e.jsonl"])
 def test_make_and_set_take_any_path(house: House, name: str, tmp_path: Path) -> None:
     rows = tmp_path / name
