@@ -159,7 +159,8 @@ def _template_faults(resolved: Resolved) -> list[Fault]:
     Names within a family, and those of a local folder, are left to the comparison of tokens before a run. A local
     model's own template that has no name, such as a zero model's, is parsed by LlamaFactory.
     """
-    given, model = resolved.recipe.native.get("template"), resolved.recipe.model
+    given: Any = resolved.recipe.native.get("template")
+    model = resolved.recipe.model
     own = known_template(model, resolved.recipe.revision)
     if own is None and given is None and not (Path(model).is_dir() and models.own_template(model)):
         message = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"

@@ -85,7 +85,7 @@ def resolved(folder: Path, method: str, extra: str = "") -> Resolved:
     tree = compose._load_layer(path)
     if extra:
         tree = yaml_tree.merge(tree, yaml_tree.parse(extra, "extra"))
-    tree = compose._for_trainer(tree, Overrides())
+    tree = compose._for_trainer(tree)
     return sources.with_local_model(Resolved(f"x/{method}", None, compose.validate(tree), tree, Overrides()))
 
 
