@@ -179,9 +179,11 @@ def _pipeline(resolved: Resolved) -> Tree:
 def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
     """The family's pipeline `file` on this path, and the recipe's own steps after its source; None without those."""
     known = family_pipelines(resolved)
+    if FILE not in known.value:
+        return None
     settings = tuple(setting for setting in resolved.overrides.settings if setting[0] != "data")
     own = compose.resolve(resolved.name, Overrides(resolved.scale, settings))
-    if FILE not in known.value or own.recipe.data not in known.value:
+    if own.recipe.data not in known.value:
         return None
     source = _whole(known, FILE)
     here = Resolved(

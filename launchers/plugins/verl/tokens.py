@@ -46,6 +46,7 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
             return_dict=False,
             **(data.get("apply_chat_template_kwargs") or {}),
         )
+        inspection.counts["too_long"] += len(ids) > data.max_prompt_length
         seen = Rendered(ids, [False] * len(ids))
         inspection.add(at, chat, seen, own=own)
     return inspection.write(folder)

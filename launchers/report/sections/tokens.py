@@ -32,8 +32,11 @@ def _inspected(run: Results) -> dict[str, Json]:
 
 def _counts(row: Json) -> str:
     counts = row["counts"]
+    left = f"{count(counts.get('cut', 0))} truncated at max_length."
+    if (long := counts.get("too_long")) is not None:  # prompts of online RL
+        left = f"{count(long)} over data.max_prompt_length, which verl leaves out."
     return (
         f"{row['trainer']}, template {row['template']}: {count(counts['sequences'])} sequences inspected, "
         f"{count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; longest {count(counts['longest'])}, "
-        f"{count(counts.get('cut', 0))} truncated at max_length."
+        f"{left}"
     )
