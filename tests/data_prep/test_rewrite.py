@@ -182,7 +182,6 @@ def test_by_seam_alone(tmp_path):
         {"completion": "It is 42."},
         {"completion": "So\n\n\\boxed{42}", "meta": {"finish_reason": "length"}},
         {"completion": "I write <|end_of_thought|> and go on\n\n\\boxed{42}"},
-        {"completion": "  "},
     ]
     manifest, rows = rewrite(tmp_path, completions, system="boxed")
     assert [row["id"] for row in rows] == ["r0", "r1"]
@@ -192,7 +191,7 @@ def test_by_seam_alone(tmp_path):
     assert "boxed" in rows[0]["prompt"][0]["content"]
     assert rows[0]["meta"] == {"finish_reason": "stop", "rewritten_by": "seam"}
     assert manifest.counts == {"set out by seam": 2}
-    assert manifest.drops == {"no seam between thought and solution": 2, "truncated sample": 1, "nothing said": 1}
+    assert manifest.drops == {"no seam between thought and solution": 2, "truncated sample": 1}
 
 
 def test_a_thought_that_an_endpoint_has_set_out_needs_no_seam(tmp_path):
