@@ -177,11 +177,14 @@ def test_a_held_lock_is_said(tmp_path):
     assert said == ["slow"]
 
 
+COLUMNS = {"prompt": "prompt", "completion": "completion", "meta.index": "meta.index"}  # a map keeps an empty text
+
+
 def test_a_row_without_a_needed_field_stops_at_the_door(tmp_path):
     rows = making.rows(100)
     rows[18]["completion"] = ""
     making.write_jsonl(tmp_path / "in.jsonl", rows)
-    manifest, _ = making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {}))
+    manifest, _ = making.run(tmp_path, ("load", {"path": "in.jsonl", "columns": COLUMNS}), ("slow", {}))
     assert manifest.drops["empty completion"] == manifest.bad == 1
     only_prompts = {"path": "in.jsonl", "columns": {"prompt": "prompt", "meta.index": "meta.index"}}
     with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 missing completion\)"):
@@ -193,7 +196,7 @@ def test_too_many_bad_rows_abort_early_with_status_3(tmp_path):
     for row in rows[:30]:
         row["completion"] = ""
     making.write_jsonl(tmp_path / "in.jsonl", rows)
-    items = ("load", {"path": "in.jsonl"}), ("slow", {})
+    items = ("load", {"path": "in.jsonl", "columns": COLUMNS}), ("slow", {})
     with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 empty completion\)") as caught:
         making.run(tmp_path, *items)
     assert caught.value.status == 3
