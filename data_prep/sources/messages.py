@@ -241,7 +241,8 @@ def written(message: Message, thinking: str | None) -> Any:
     text, thought = message["content"], message.get("thought")
     if not thought or not isinstance(text, str):
         return text
-    if "".join(thought.split())[:200] in "".join(text.split()):  # it is there already, perhaps otherwise wrapped
+    before, held, after = "".join(text.split()).partition("".join(thought.split()))
+    if held and before.endswith((">", "]", "▷")) and after.startswith(("<", "[", "◁")):  # it is there, between marks
         return text
     if thinking is None:
         raise Unfit("reasoning_content", "say `thinking: <format>` to keep it as the thought, e.g. think")

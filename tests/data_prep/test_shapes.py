@@ -208,7 +208,7 @@ def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp
     assert drops == {reason: 1}
 
 
-@pytest.mark.parametrize("thought", ["8 times 3", "八乘以三。", "Multiplying."])
+@pytest.mark.parametrize("thought", ["8 times 3", "八乘以三。", "Multiplying.", GOOD, GOOD[:3]])
 @pytest.mark.parametrize(
     "record",
     [
