@@ -19,7 +19,7 @@ ROWS_CHECKED = 1000  # evenly spread over the file
 ROWS_SHOWN = 3
 TOKENS_SHOWN = 1500  # of a row
 _HEAD = 40  # characters of a completion that must open what is trained
-_EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as LlamaFactory's reasoning templates write them
+_EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as reasoning templates of trainers write them
 Message = Mapping[str, str]
 
 

@@ -89,7 +89,7 @@ def estimate(plan: Plan) -> Estimate | None:
     train = recipe.train
     sharding = str(recipe.native.get("deepspeed") or recipe.native.get("fsdp_config") or "")
     engine = 0.0
-    if recipe.rollout:  # FSDP2; verl's param_offload and optimizer_offload end while it trains, which is the peak
+    if recipe.rollout:  # FSDP2; param_offload and optimizer_offload end while it trains, which is the peak
         offload = dict(leaves(recipe.native)).get("actor_rollout_ref.actor.fsdp_config.offload_policy")
         sharding = "full_shard, offload" if offload else "full_shard"
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0

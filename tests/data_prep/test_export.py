@@ -14,10 +14,10 @@ USER = {"role": "user", "content": "2+2?\u2028é"}
 LONG = "step " * 40_000
 
 
-def export(folder, rows: list[dict], **params):
+def export(folder, rows: list[dict], load: dict | None = None, **params):
     folder.mkdir(exist_ok=True)
     making.write_jsonl(folder / "in.jsonl", rows)
-    chain = making.spec(folder, ("load", {"path": "in.jsonl"}), ("export", params))
+    chain = making.spec(folder, ("load", {"path": "in.jsonl"} | (load or {})), ("export", params))
     manifest = pipeline.run(chain)[-1]
     return manifest, pipeline.find(chain) / "export"
 
@@ -106,7 +106,8 @@ def test_rows_that_cannot_be_trained_on_are_drops(tmp_path):
         {"prompt": [SYSTEM, {"role": "assistant", "content": "x"}, USER], "completion": "c"},
         {"prompt": [USER, {"role": "assistant", "content": "x"}], "completion": "c"},
     ]
-    manifest, folder = export(tmp_path, good + bad)
+    kept = {"columns": {"prompt": "prompt", "completion": "completion"}}  # a map keeps an empty text
+    manifest, folder = export(tmp_path, good + bad, kept)
     assert manifest.drops == {"empty completion": 1, "roles do not alternate": 3}
     assert len((folder / "train.jsonl").read_bytes().split(b"\n")) == 101
 

@@ -34,7 +34,7 @@ def _counts(row: Json) -> str:
     counts = row["counts"]
     left = f"{count(counts.get('cut', 0))} truncated at max_length."
     if (long := counts.get("too_long")) is not None:  # prompts of online RL
-        left = f"{count(long)} over data.max_prompt_length, which verl leaves out."
+        left = f"{count(long)} over data.max_prompt_length, which are left out."
     return (
         f"{row['trainer']}, template {row['template']}: {count(counts['sequences'])} sequences inspected, "
         f"{count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; longest {count(counts['longest'])}, "
