@@ -33,6 +33,9 @@ class _Reply(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)  # more keys than asked for are the model's thoughts
 
 
+ReplyT = TypeVar("ReplyT", bound=_Reply)
+
+
 class Draft(_Reply):
     """An exercise."""
 
@@ -41,9 +44,6 @@ class Draft(_Reply):
     function_docstring: Text
     problem_statement: Text
     solution: Text
-
-    def as_json(self) -> str:
-        return self.model_dump_json()
 
 
 class Critique(_Reply):
@@ -57,9 +57,8 @@ class _Cases(_Reply):
     cases: list[Any] = Field(min_length=1, max_length=200)
 
 
-def _checked(model: type[T], text: str) -> T:
+def _checked(model: type[ReplyT], text: str) -> ReplyT:
     """The reply as `model`. Raises ReplyError."""
-    assert issubclass(model, BaseModel)
     try:
         return model.model_validate(found_object(text))
     except NoObject as error:
@@ -70,43 +69,39 @@ def _checked(model: type[T], text: str) -> T:
 
 
 def read_draft(text: str, language: Language) -> tuple[Draft, Signature]:
-    """An exercise whose parts fit together. Raises ReplyError."""
+    """An exercise whose parts fit together; nothing is run. Raises ReplyError."""
     draft = _checked(Draft, text)
+    if fence := FENCE.fullmatch(draft.solution):  # models put one around code even within JSON
+        draft = draft.model_copy(update={"solution": fence.group(1)})
     try:
         signature = read(draft.function_signature, language)
     except SignatureError as error:
         raise ReplyError([f"function_signature: {error}"]) from error
-    draft = draft.model_copy(update={"solution": unfenced(draft.solution)})
-    if problems := _misfits(draft, signature, language):
+    name = draft.function_name
+    problems = (_faults_of_cpp if language == "cpp" else _faults_of_python)(draft.solution, name)
+    if name != signature.name:
+        problems.insert(0, f"function_signature: it is of {signature.name!r}, and function_name is {name!r}")
+    if problems:
         raise ReplyError(problems)
     return draft, signature
 
 
-def _misfits(draft: Draft, signature: Signature, language: Language) -> list[str]:
-    """What does not fit together in an exercise; nothing is run."""
-    problems = []
-    name = draft.function_name
-    if name != signature.name:
-        problems.append(f"function_signature: it is of {signature.name!r}, and function_name is {name!r}")
-    if language == "cpp":
-        if not re.search(rf"\b{re.escape(name)}\s*\(", draft.solution):
-            problems.append(f"solution: no function {name!r} in it")
-        if re.search(r"\bmain\s*\(", draft.solution):
-            problems.append("solution: it must not have a main function")
-        return problems
+def _faults_of_cpp(solution: str, function: str) -> list[str]:
+    faults = []
+    if not re.search(rf"\b{re.escape(function)}\s*\(", solution):
+        faults.append(f"solution: no function {function!r} in it")
+    if re.search(r"\bmain\s*\(", solution):
+        faults.append("solution: it must not have a main function")
+    return faults
+
+
+def _faults_of_python(solution: str, function: str) -> list[str]:
     try:
-        tree = ast.parse(draft.solution)
+        body = ast.parse(solution).body
     except (SyntaxError, ValueError, RecursionError) as error:
-        return [*problems, f"solution: not Python: {error}"]
-    if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body):
-        problems.append(f"solution: no function {name!r} at its top level")
-    return problems
-
-
-def unfenced(code: str) -> str:
-    """Code without the fence that models put around it even within JSON."""
-    match = FENCE.fullmatch(code.strip())
-    return match.group(1) if match else code
+        return [f"solution: not Python: {error}"]
+    defined = any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)
+    return [] if defined else [f"solution: no function {function!r} at its top level"]
 
 
 def read_critique(text: str) -> Critique:
