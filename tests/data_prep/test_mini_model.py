@@ -1,4 +1,4 @@
-"""The shipped mini model is small, safe to load, and what its recipe makes."""
+"""The shipped mini models are small, safe to load, what their recipe makes, and right as often as their cards say."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.families.mini import build, curriculum, evaluate
 from data_prep.families.mini.worlds import WORLDS
+from rewards.thinking import thinking
 
 ROOT = Path(__file__).parents[2]
 ARITHMETIC = WORLDS["arithmetic"]
 SHIPPED = ROOT / ARITHMETIC.folder
-RECORD = json.loads((SHIPPED / "training.json").read_text())
+RECORDS = {name: json.loads((ROOT / world.folder / "training.json").read_text()) for name, world in WORLDS.items()}
+RECORD = RECORDS["arithmetic"]
+every_world = pytest.mark.parametrize("name", WORLDS)
 
 
 def tensors(path: Path) -> dict[str, list[int]]:
@@ -32,38 +35,66 @@ def tensors(path: Path) -> dict[str, list[int]]:
     return {name: tensor["shape"] for name, tensor in header.items()}
 
 
-def test_shipped_files_are_few_small_and_hold_no_pickle():
-    files = {path.name: path.stat().st_size for path in SHIPPED.iterdir()}
+@every_world
+def test_shipped_files_are_few_small_and_hold_no_pickle(name):
+    shipped = ROOT / WORLDS[name].folder
+    files = {path.name: path.stat().st_size for path in shipped.iterdir()}
     assert set(files) == {*build.AS_BUILT, build.WEIGHTS, "training.json", "README.md"}
     assert sum(files.values()) <= 2_500_000
+    parameters = {"arithmetic": 484_992, "functions": 493_184, "both": 501_376}[name]
+    shapes = tensors(shipped / build.WEIGHTS)
+    assert sum(math.prod(shape) for shape in shapes.values()) == parameters
+    assert shapes["model.embed_tokens.weight"] == [WORLDS[name].vocab, 128]
+    assert build.digest(shipped / build.WEIGHTS) == RECORDS[name]["sha256"]["trained"]
 
 
-def test_the_weights_are_those_of_the_shape():
-    shapes = tensors(SHIPPED / build.WEIGHTS)
-    assert sum(math.prod(shape) for shape in shapes.values()) == 484_992
-    assert shapes["model.embed_tokens.weight"] == [320, 128]
-    assert build.digest(SHIPPED / build.WEIGHTS) == RECORD["sha256"]["trained"]
+@every_world
+def test_the_card_and_the_record_are_those_of_this_world(name):
+    world, record = WORLDS[name], RECORDS[name]
+    assert (ROOT / world.folder / "README.md").read_text() == build.card(record, world)
+    assert (record["train"], record["stop"], record["batch"]) == (world.train, world.stop, world.batch)
+    assert record["mix"] == {str(level): share for level, share in world.mix.items()}
+    assert record.get("share", 0) == world.share
 
 
-def test_the_card_and_the_record_are_those_of_this_recipe():
-    assert (SHIPPED / "README.md").read_text() == build.card(RECORD, ARITHMETIC)
-    assert (RECORD["train"], RECORD["stop"], RECORD["batch"]) == (ARITHMETIC.train, ARITHMETIC.stop, ARITHMETIC.batch)
-    assert RECORD["mix"] == {str(level): share for level, share in ARITHMETIC.mix.items()}
+def means(levels: dict) -> dict[str, float]:
+    return {level: found["mean"] for level, found in levels.items()}
 
 
-def test_the_card_describes_a_model_worth_training_further():
-    by_level = {level: found["mean"] for level, found in RECORD["levels"].items()}
-    assert 25 <= by_level["3"] <= 70
-    assert by_level["5"] < 5
-    assert by_level["2"] > by_level["3"] > by_level["4"] > by_level["5"]
+def test_the_cards_describe_models_worth_training_further():
+    sums = means(RECORD["levels"])
+    assert 25 <= sums["3"] <= 70
+    assert sums["5"] < 5
+    assert sums["2"] > sums["3"] > sums["4"] > sums["5"]
+    for levels in (RECORDS["functions"]["levels"], RECORDS["functions"]["chains"]["long"]):
+        functions = means(levels)
+        assert functions["1"] > functions["2"] > functions["3"] > 10
+        assert 30 <= functions["2"] <= 55
+    sums, functions = means(RECORDS["both"]["levels"]), means(RECORDS["both"]["also"]["functions"])
+    assert 30 <= sums["3"] <= 55
+    assert functions["1"] > 50
+    assert 10 <= functions["2"] <= 55
 
 
-def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp_path):
-    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path), "--seed", "0"]
+@every_world
+def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp_path, name):
+    shipped = ROOT / WORLDS[name].folder
+    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path), "--subject", name]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    for name in build.AS_BUILT:
-        assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
-    assert tensors(tmp_path / build.WEIGHTS) == tensors(SHIPPED / build.WEIGHTS)
+    for file in build.AS_BUILT:
+        assert (tmp_path / file).read_bytes() == (shipped / file).read_bytes(), file
+    assert tensors(tmp_path / build.WEIGHTS) == tensors(shipped / build.WEIGHTS)
+
+
+def test_the_reasoners_tokenizer_knows_the_marks(llamafactory_python):
+    program = (
+        "import sys; from transformers import AutoTokenizer; "
+        "print(len(AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2])['input_ids']))"
+    )
+    text = thinking("sky_t1").render("1", "2")
+    command = [str(llamafactory_python), "-c", program, str(ROOT / WORLDS["both"].folder), text]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert int(done.stdout) <= 32, f"{len(text)} characters"
 
 
 @pytest.mark.parametrize("environment", ["llamafactory_python", "vllm_python"])
@@ -95,21 +126,15 @@ def test_the_first_steps_of_a_rebuild_repeat_the_recorded_losses(llamafactory_py
     assert build.losses(tmp_path)["10"] == pytest.approx(RECORD["losses"]["10"], abs=1e-3)
 
 
-def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_path):
-    asked = [
-        "data_prep.families.mini.evaluate",
-        str(SHIPPED),
-        "--levels",
-        "3:150,5:20",
-        "--samples",
-        "1",
-        "--seed",
-        "9",
-    ]
-    now = json.loads(build.call(llamafactory_python, asked, tmp_path / "log"))["levels"]
-    then = RECORD["levels"]
-    for level, tolerance in (("3", 4 * math.hypot(now["3"]["stderr"], then["3"]["stderr"])), ("5", 15)):
-        assert now[level]["mean"] == pytest.approx(then[level]["mean"], abs=tolerance)
+@pytest.mark.parametrize(("name", "counts"), [("arithmetic", "3:150,5:20"), ("functions", "2:80")])
+def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_path, name, counts):
+    world, then = WORLDS[name], RECORDS[name]["levels"]
+    options = f"--subject {name} --levels {counts} --samples 1 --seed 9 --max-tokens {world.max_tokens}".split()
+    command = ["data_prep.families.mini.evaluate", str(ROOT / world.folder), *options]
+    now = json.loads(build.call(llamafactory_python, command, tmp_path / "log"))["levels"]
+    for level, result in now.items():
+        tolerance = 15 if level == "5" else 4 * math.hypot(result["stderr"], then[level]["stderr"])
+        assert result["mean"] == pytest.approx(then[level]["mean"], abs=tolerance)
 
 
 @pytest.mark.parametrize(("target", "status", "evaluations"), [(0, 0, 1), (101, 3, 2)])
@@ -127,16 +152,7 @@ def test_training_stops_at_the_target_or_says_that_it_was_missed(
     held_out = curriculum.questions({3: 4}, "test")
     (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
     plugin = ["-m", "launchers.plugins.llamafactory.stop_on_accuracy", str(tmp_path / "train.yaml")]
-    options = [
-        "--rows",
-        str(tmp_path / "few.jsonl"),
-        "--target",
-        str(target),
-        "--every",
-        "2",
-        "--max-tokens",
-        "8",
-    ]
+    options = ["--rows", str(tmp_path / "few.jsonl"), "--target", str(target), "--every", "2", "--max-tokens", "8"]
     command = [str(llamafactory_python), *plugin, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -162,11 +178,22 @@ def test_accuracy_counts_the_last_box_by_level_and_prompt():
     assert found["3"]["mean"] == 0.0
 
 
+def test_functions_are_judged_by_their_tests_and_not_by_their_text():
+    (row,) = WORLDS["functions"].rows({2: 1}, "test", 0)
+    gold = row["completion"]
+    same = gold.replace("```python\n", "```python\n# the same\n")
+    answers = [gold, same, row["references"][0], gold.replace("return", "return None #"), ""]
+    assert evaluate.right([row] * len(answers), answers) == [True, True, False, False, False]
+
+
 @pytest.mark.full
-def test_a_rebuild_from_the_seed_gives_the_shipped_model(llamafactory_python, tmp_path):
-    record = build.build(tmp_path / "model", tmp_path / "work", llamafactory_python, RECORD["seed"], ARITHMETIC)
-    now, then = record["levels"]["3"], RECORD["levels"]["3"]
-    if record["sha256"]["untrained"] == RECORD["sha256"]["untrained"] and record["losses"] == RECORD["losses"]:
-        assert record["sha256"]["trained"] == RECORD["sha256"]["trained"]
-    assert record["steps"] == pytest.approx(RECORD["steps"], abs=60)
-    assert now["mean"] == pytest.approx(then["mean"], abs=15)
+@pytest.mark.parametrize(
+    ("name", "level", "steps"), [("arithmetic", "3", 60), ("functions", "2", 60), ("both", "3", 80)]
+)
+def test_a_rebuild_from_the_seed_gives_the_shipped_model(llamafactory_python, tmp_path, name, level, steps):
+    then = RECORDS[name]
+    now = build.build(tmp_path / "model", tmp_path / "work", llamafactory_python, then["seed"], WORLDS[name])
+    if now["sha256"]["untrained"] == then["sha256"]["untrained"] and now["losses"] == then["losses"]:
+        assert now["sha256"]["trained"] == then["sha256"]["trained"]
+    assert now["steps"] == pytest.approx(then["steps"], abs=steps)
+    assert now["levels"][level]["mean"] == pytest.approx(then["levels"][level]["mean"], abs=15)

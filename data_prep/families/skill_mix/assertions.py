@@ -40,7 +40,6 @@ _FUNCTIONS: Mapping[str, Callable[[float], float]] = {
     "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "log": math.log, "exp": math.exp, "fabs": abs,
 }  # fmt: skip
 _ATOM = re.compile(r"""::|[A-Za-z_"']|\.?\d""")  # the beginning of a name or a literal
-_BRACED = "{}"  # no name of C++
 _SIZE = "size()"  # the step of a path that names no part
 _LONGEST_LOOP = 1000
 
@@ -69,14 +68,14 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Value:
-    """kind: None where the source does not name the type."""
+    """data: of braces a list, whatever they are braces of. kind: None where the source does not name the type."""
 
     data: Any
     kind: Type | None = None
 
 
 _Name = _Place | _Value
-_INTEGER, _BOOL, _FLOAT = Type("int", cpp="long long"), Type("bool", cpp="bool"), Type("float", cpp="double")
+_INTEGER, _BOOL = Type("int", cpp="long long"), Type("bool", cpp="bool")
 
 
 def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
@@ -142,7 +141,7 @@ class _Test:
         return end + 1
 
     def _count(self, tokens: list[str]) -> int:
-        value = self._expression(tokens)
+        value = self._value(parsed(tokens))
         if isinstance(value, _Place):  # e.g. result.size(), which was asserted before
             value = _Value(value.call.facts.get(value.path, None))
         if not isinstance(value.data, int) or value.data > _LONGEST_LOOP:
@@ -166,14 +165,11 @@ class _Test:
         if end < 2 or not written or not WORD.fullmatch(first[end - 1]):
             raise NotConvertible(f"statement {' '.join(tokens)[:80]}")
         kind = None if written == ["auto"] else self._type(written)
-        for part in (first[end - 1 :], *others):
-            name, initial = part[0], part[1:]
-            initial = initial[1:] if initial[:1] == ["="] else initial
-            if not initial:
-                initial = ["{", "}"]
+        for name, *initial in (first[end - 1 :], *others):
+            initial = (initial[1:] if initial[:1] == ["="] else initial) or ["{", "}"]
             if kind is not None and initial[0] == "(":
                 initial = [" ".join(written), *initial]
-            value = self._expression(initial, kind)
+            value = self._value(_checked_braces(parsed(initial), kind))
             self.names[name] = value if isinstance(value, _Place) else _Value(value.data, kind or value.kind)
 
     def _type(self, words: Sequence[str]) -> Type:
@@ -183,7 +179,7 @@ class _Test:
 
     def _assertion(self, kind: str, parts: list[list[str]]) -> None:
         if kind == "THROW":
-            place = self._expression(parts[0])
+            place = self._value(parsed(parts[0]))
             name = "".join(parts[1])
             name = name if name.startswith("std::") else f"std::{name}"
             if not isinstance(place, _Place) or name not in RAISES:
@@ -192,11 +188,11 @@ class _Test:
         elif kind in ("TRUE", "FALSE"):
             self._truth(parts[0], kind == "TRUE")
         else:
-            margin = self._expression(parts[2]).data if kind == "NEAR" else None  # type: ignore[union-attr]
+            margin = self._data(parsed(parts[2])) if kind == "NEAR" else None
             self._equal(parts[0], parts[1], kind, margin)
 
     def _truth(self, tokens: list[str], expected: bool) -> None:
-        place = self._expression(tokens)
+        place = self._value(parsed(tokens))
         if not isinstance(place, _Place):
             raise NotConvertible(f"assertion of {' '.join(tokens)[:80]}")
         if place.path[-1] == _SIZE and place.kind is _BOOL:  # empty()
@@ -210,7 +206,7 @@ class _Test:
     def _equal(self, left: list[str], right: list[str], kind: str, margin: float | None) -> None:
         for side, other in ((left, right), (right, left)):
             if self._is_place(side):
-                place = self._expression(side)
+                place = self._value(parsed(side))
                 assert isinstance(place, _Place)
                 value = self._fitted(parsed(other), place.kind)
                 place.call.facts[place.path] = value
@@ -225,31 +221,46 @@ class _Test:
     def _is_place(self, tokens: Sequence[str]) -> bool:
         return tokens[0] == self.declaration.function or isinstance(self.names.get(tokens[0]), _Place)
 
-    def _expression(self, tokens: list[str], kind: Type | None = None) -> _Name:
-        return self._value(parsed(tokens), kind)
-
-    def _value(self, node: ast.expr, kind: Type | None = None) -> _Name:
-        """What an expression stands for; `kind`: the type that is wanted there."""
+    def _value(self, node: ast.expr) -> _Name:
+        """What an expression stands for."""
         match node:
-            case ast.Set() | ast.Dict(keys=[]):
-                return _Value(self._braces(node, kind), kind)
+            case ast.List(elts=parts):
+                return _Value([self._data(part) for part in parts])
             case ast.Name(id=word):
                 return self._word(word)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-                number = _number(self._value(operand, kind))
+                number = self._number(operand)
                 return _Value(-number if isinstance(node.op, ast.USub) else number)
             case ast.BinOp(left=left, right=right):
-                return _Value(_result(node.op, _number(self._value(left, kind)), _number(self._value(right, kind))))
-            case ast.Subscript(value=inner, slice=key):
-                container = self._value(inner, kind)
-                return _part(container, self._key(key, container))
+                return _Value(_result(node.op, self._number(left), self._number(right)))
+            case ast.Subscript(value=inner, slice=index):
+                key = self._data(index)
+                return _part(self._value(inner), tuple(key) if isinstance(key, list) else key)
             case ast.Attribute(value=inner, attr=name):
-                return _part(self._value(inner, kind), {"first": 0, "second": 1}.get(name, name))
-            case ast.Call(func=ast.Attribute(value=inner, attr=name), args=parts):
-                return self._member(self._value(inner, kind), name, parts)
+                return _part(self._value(inner), {"first": 0, "second": 1}.get(name, name))
+            case ast.Call(func=ast.Attribute(value=inner, attr="size" | "length" | "empty" as name)):
+                return _part(self._value(inner), _SIZE, name == "empty")
+            case ast.Call(func=ast.Attribute(value=inner, attr="count"), args=[key]):
+                # It says less than the value at the key, which has to be asserted too.
+                return _part(self._value(inner), ("count", ast.dump(key)))
             case ast.Call(func=ast.Name(id=name), args=parts):
-                return self._called(name, parts, kind)
-        raise NotConvertible(f"not understood: {type(node).__name__}")
+                return self._called(name, parts)
+        raise NotConvertible(f"not understood: {ast.unparse(node)[:80]}")
+
+    def _data(self, node: ast.expr) -> Any:
+        value = self._value(node)
+        if isinstance(value, _Place):
+            raise NotConvertible("a result is part of a value, or compared with another")
+        return value.data
+
+    def _fitted(self, node: ast.expr, kind: Type) -> Any:
+        return fitted(self._data(_checked_braces(node, kind)), kind, "value")
+
+    def _number(self, node: ast.expr) -> Any:
+        data = self._data(node)
+        if isinstance(data, list | dict | None):
+            raise NotConvertible("arithmetic with what is no literal")
+        return data
 
     def _word(self, word: str) -> _Name:
         """A literal, a variable or a constant."""
@@ -259,26 +270,22 @@ class _Test:
             return _Value(number_of(word))
         return self.names[word] if word in self.names else _Value(_CONSTANTS[word])
 
-    def _called(self, name: str, parts: list[ast.expr], kind: Type | None) -> _Name:
+    def _called(self, name: str, parts: list[ast.expr]) -> _Name:
         """The function, one of the library, or a type with its constructor's arguments."""
         plain = name.removeprefix("std::")
         if name == self.declaration.function:
             return self._call(parts)
         if plain in ("make_pair", "make_tuple"):
-            known = kind is not None and kind.kind == "tuple"
-            return _Value(self._each(parts, kind.args if kind and known else [None] * len(parts)))
+            return _Value([self._data(part) for part in parts])
         if plain in _FUNCTIONS:
-            return _Value(_FUNCTIONS[plain](*(float(self._data(part, _FLOAT)) for part in parts)))
-        if name == _BRACED:
-            assert isinstance(parts[0], ast.Name)
-            made = self._type([parts[0].id])
-            return _Value(self._braces(parts[1], made), made)
-        made = self._type([name])
-        if made.kind in ("tuple", "struct"):
-            return _Value(self._each(parts, made.args), made)
-        if len(parts) != 1 or made.kind == "list":
-            raise NotConvertible(f"constructor of a {made}")
-        return _Value(self._data(parts[0], made), made)
+            return _Value(_FUNCTIONS[plain](*(float(self._data(part)) for part in parts)))
+        kind = self._type([name])
+        data = [self._data(_checked_braces(part, kind)) for part in parts]
+        if len(parts) == 1 and (isinstance(parts[0], ast.List) or kind.kind not in ("list", "tuple", "struct")):
+            return _Value(data[0], kind)
+        if kind.kind in ("tuple", "struct"):
+            return _Value(data, kind)
+        raise NotConvertible(f"constructor of a {kind}")
 
     def _call(self, arguments: list[ast.expr]) -> _Place:
         declared = self.declaration
@@ -292,69 +299,46 @@ class _Test:
                 self.names[part.id] = _Place(call, (number,), param.type)
         return _Place(call, ("result",), declared.result)
 
-    def _fitted(self, node: ast.expr, kind: Type) -> Any:
-        return fitted(self._data(node, kind), kind, "value")
-
-    def _data(self, node: ast.expr, kind: Type | None) -> Any:
-        value = self._value(node, kind)
-        if isinstance(value, _Place):
-            raise NotConvertible("a result is part of a value, or compared with another")
-        return value.data
-
-    def _each(self, parts: list[ast.expr], kinds: Sequence[Type | None]) -> list[Any]:
-        return [self._data(part, kind) for part, kind in zip(parts, kinds, strict=True)]
-
-    def _braces(self, node: ast.expr, kind: Type | None) -> list[Any]:
-        parts = node.elts if isinstance(node, ast.Set) else []
-        if kind is not None and kind.kind in ("tuple", "struct"):
-            return self._each(parts, kind.args)
-        if kind is not None and kind.kind not in ("list", "set", "map"):
-            raise NotConvertible(f"braces of a {kind}")
-        member = kind and (Type("tuple", kind.args) if kind.kind == "map" else kind.args[0])
-        return self._each(parts, [member] * len(parts))
-
-    def _member(self, container: _Name, name: str, parts: list[ast.expr]) -> _Name:
-        if name in ("size", "length", "empty"):
-            return _part(container, _SIZE, name == "empty")
-        if name == "count" and parts:  # says less than the value at the key, which has to be asserted too
-            return _part(container, (name, ast.dump(parts[0])))
-        raise NotConvertible(f"member {name}")
-
-    def _key(self, node: ast.expr, container: _Name) -> Any:
-        key = self._data(
-            node,
-            container.kind.args[0] if container.kind is not None and container.kind.kind == "map" else _INTEGER,
-        )
-        return tuple(key) if isinstance(key, list) else key
-
 
 def parsed(tokens: Sequence[str]) -> ast.expr:
-    """The syntax tree of a C++ expression: names and literals are Names of their own text, braces are sets.
+    """The syntax tree of a C++ expression: names and literals are Names of their own text, braces are lists.
 
-    `type{…}` is a call of _BRACED with both. Raises NotConvertible.
+    `type{…}` is a call of the type with such a list. Raises NotConvertible.
     """
     words: list[str] = []  # names and literals, which Python's parser sees as _0, _1 …
     source: list[str] = []
-    ends: set[int] = set()
+    ends: set[int] = set()  # closing braces of `type{…}`
     for at, token in enumerate(tokens):
         if _ATOM.match(token):
-            braced = tokens[at + 1 : at + 2] == ["{"]
-            if braced:
-                ends.add(closing(tokens, at + 1))
-            source.append(f"braced(_{len(words)}," if braced else f"_{len(words)}")
+            source.append(f"_{len(words)}")
             words.append(token)
+            if tokens[at + 1 : at + 2] == ["{"]:
+                ends.add(closing(tokens, at + 1))
+                source.append("(")
         else:
-            source.append(f"{token})" if at in ends else token)
+            source += [{"{": "[", "}": "]"}.get(token, token), *(")" if at in ends else "")]
     try:
         tree = ast.parse(" ".join(source), mode="eval").body
     except SyntaxError as problem:
         raise NotConvertible(f"expression not understood: {' '.join(tokens)[:80]}") from problem
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            node.id = _BRACED if node.id == "braced" else words[int(node.id[1:])]
+            node.id = words[int(node.id[1:])]
         elif isinstance(node, ast.Attribute):
             node.attr = words[int(node.attr[1:])]
     return tree
+
+
+def _checked_braces(node: ast.expr, kind: Type | None) -> ast.expr:
+    """The expression. Raises NotConvertible for braces that could mean an absent value as well as an empty one."""
+    if kind is not None and _may_be_absent(kind) and any(isinstance(part, ast.List) for part in ast.walk(node)):
+        raise NotConvertible(f"braces of a {kind}")
+    return node
+
+
+def _may_be_absent(kind: Type) -> bool:
+    """Whether an optional of something that braces can stand for is in the type."""
+    return (kind.kind == "optional" and bool(kind.args[0].args)) or any(map(_may_be_absent, kind.args))
 
 
 def _result(operation: ast.operator, a: Any, b: Any) -> Any:
@@ -398,12 +382,6 @@ def _kind_of(kind: Type, step: Any) -> Type:
     raise NotConvertible(f"{step!r} of a {kind}")
 
 
-def _number(value: _Name) -> Any:
-    if isinstance(value, _Place) or isinstance(value.data, list | dict | type(None)):
-        raise NotConvertible("arithmetic with what is no literal")
-    return value.data
-
-
 def _case(call: _Call, declaration: Declaration) -> dict[str, Any]:
     if call.raises:
         return {"args": call.args, "raises": call.raises}
@@ -418,27 +396,24 @@ def _whole(facts: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...], kind: Ty
     if path in facts:
         return facts[path]
     size = facts.get((*path, _SIZE))
-    if kind.kind in ("list", "set", "map") and size == 0:
+    if size == 0 and kind.kind in ("list", "set", "map"):
         return []
     steps: list[Any] = []
-    if kind.kind == "tuple":
-        steps = list(range(len(kind.args)))
-    elif kind.kind == "struct":
-        steps = list(kind.fields)
-    elif kind.kind == "list" and size is not None:
-        steps = list(range(size))
-    elif kind.kind == "map" and size is not None:
-        below = {known[len(path)] for known in facts if known[: len(path)] == path and len(known) > len(path)}
-        steps = sorted((step for step in below if not _tells_size(step)), key=repr)
-        if len(steps) == size:
-            values = [_whole(facts, (*path, step), kind.args[1]) for step in steps]
-            pairs = [
-                [list(step) if isinstance(step, tuple) else step, value]
-                for step, value in zip(steps, values, strict=True)
-            ]
-            return fitted(pairs, kind, "expected")
-        steps = []
+    match kind.kind:
+        case "tuple":
+            steps = list(range(len(kind.args)))
+        case "struct":
+            steps = list(kind.fields)
+        case "list" if size is not None:
+            steps = list(range(size))
+        case "map":
+            below = {known[len(path)] for known in facts if known[: len(path)] == path and len(known) > len(path)}
+            steps = sorted((step for step in below if not _tells_size(step)), key=repr)
+            steps = steps if len(steps) == size else []
     if not steps:
         raise NotConvertible(f"assertions do not determine all of {'.'.join(map(str, path))}")
     parts = [_whole(facts, (*path, step), _kind_of(kind, step)) for step in steps]
+    if kind.kind == "map":
+        keys = [list(step) if isinstance(step, tuple) else step for step in steps]
+        return fitted(list(zip(keys, parts, strict=True)), kind, "expected")
     return dict(zip(kind.fields, parts, strict=True)) if kind.kind == "struct" else parts

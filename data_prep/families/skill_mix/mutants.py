@@ -10,9 +10,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
+from data_prep.families.skill_mix.cpp_tokens import NotConvertible, closing
 from data_prep.families.skill_mix.signatures import Language, SignatureError, read
 from rewards.code.cpp.declaration import Type
 
@@ -77,14 +80,14 @@ def mutants(gold: str, language: Language, seed: str) -> Iterator[Mutant]:
         for at, (token, alone) in enumerate(zip(tokens, _left_alone(gold, tokens, language), strict=True))
         if not alone and (new := _changed(gold, tokens, at, language))
     ]
-    changes.sort(key=lambda one: hashlib.sha256(f"{seed}:{one[0].start}".encode()).hexdigest())
-    lines: dict[int, int] = {}
-    ranked = []
-    for number, (token, new) in enumerate(changes):
+    changes.sort(key=lambda change: hashlib.sha256(f"{seed}:{change[0].start}".encode()).hexdigest())
+    earlier = Counter[int]()  # changes of each line
+    turns = []
+    for token, new in changes:
         line = gold.count("\n", 0, token.start) + 1
-        lines[line] = lines.get(line, 0) + 1
-        ranked.append((lines[line], number, line, token, new))
-    for _, _, line, token, new in sorted(ranked, key=lambda entry: entry[:2]):
+        turns.append((earlier[line], line, token, new))
+        earlier[line] += 1
+    for _, line, token, new in sorted(turns, key=itemgetter(0)):
         code = gold[: token.start] + new.strip() + gold[token.end :]
         if language == "cpp" or _is_python(code):
             yield Mutant(code, f"line {line}: {token.text} to {new.strip() or 'nothing'}")
@@ -174,38 +177,20 @@ def _default(kind: Type) -> str:
 def _cpp_stub(gold: str, function: str) -> str | None:
     """Every definition of a function of that name loses its body."""
     tokens = _tokens(gold)
+    texts = [token.text for token in tokens]
     made, upto = "", 0
-    for at, token in enumerate(tokens[:-1]):
-        if token.text != function or tokens[at + 1].text != "(" or token.start < upto:
+    for at, token in enumerate(tokens):
+        if texts[at : at + 2] != [function, "("] or token.start < upto:
             continue
-        opened = _body(tokens, at + 1)
-        closed = _closing(tokens, opened) if opened is not None else None
-        if opened is None or closed is None:
+        try:
+            opened = closing(texts, at + 1) + 1
+            while texts[opened] in ("const", "noexcept"):
+                opened += 1
+            closed = closing(texts, opened)
+        except (NotConvertible, IndexError):
             continue
-        empty = "{ }" if at and tokens[at - 1].text == "void" else "{ return {}; }"
-        made += gold[upto : tokens[opened].start] + empty
-        upto = tokens[closed].end
+        if texts[opened] == "{":  # else it is a call, or a declaration
+            empty = "{ }" if at and texts[at - 1] == "void" else "{ return {}; }"
+            made += gold[upto : tokens[opened].start] + empty
+            upto = tokens[closed].end
     return made + gold[upto:] if upto else None
-
-
-def _body(tokens: Sequence[_Token], opened: int) -> int | None:
-    """Where the body of a function begins whose parameters begin at `opened`; None if this is a call."""
-    closed = _closing(tokens, opened)
-    if closed is None:
-        return None
-    for at in range(closed + 1, len(tokens)):
-        if tokens[at].text == "{":
-            return at
-        if tokens[at].text not in ("const", "noexcept"):
-            return None
-    return None
-
-
-def _closing(tokens: Sequence[_Token], opened: int) -> int | None:
-    depth = 0
-    for at in range(opened, len(tokens)):
-        if tokens[at].kind == "sign":
-            depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(tokens[at].text, 0)
-        if not depth:
-            return at
-    return None
