@@ -1,21 +1,43 @@
-"""Runs steps of a pipeline in another environment's interpreter, as the launcher does between steps."""
+"""Runs steps of a pipeline in the interpreters that they need, as the launcher does between steps."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.core import pipeline
+from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.errors import DataError
 from data_prep.sources.tasks import ROOT
 
 GUARD = ROOT / "data_prep" / "core" / "guard.py"
 GRACE_S = 8.0
+
+
+def chain(name: str, cache: Path, steps: Sequence[Mapping[str, Any]], max_drop_share: float) -> pipeline.Spec:
+    """The pipeline of steps `{kind: params}`, each with the rows of the one before. Raises DataError."""
+    parsed, faults = pipeline.parse(name, list(steps))
+    if faults:
+        raise DataError("\n".join(map(str, faults)))
+    return pipeline.Spec(name=name, base=Path.cwd(), cache=cache, steps=tuple(parsed), max_drop_share=max_drop_share)
+
+
+def run_chain(spec: pipeline.Spec, progress: Progress, python: Path | None = None) -> dict[str, Path]:
+    """Run what is left of a pipeline, each step in the environment that it needs; the steps' folders by name.
+
+    python: the interpreter of steps that need another environment than this one. Raises DataError.
+    """
+    for step in pipeline.plan(spec):
+        if step.env == "core" or step.state == "done":
+            pipeline.run(spec, [step.name], progress)
+        else:
+            run_apart(spec, [step.name], python or environment(step.env))
+    return {step.name: step.dir for step in pipeline.plan(spec)}
 
 
 def run_apart(spec: pipeline.Spec, steps: Sequence[str], python: Path) -> None:

@@ -9,16 +9,12 @@ Exit status: 0 done, 2 user error, 3 a limit was passed (too many unusable rows)
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
 from data_prep.core.commands import run
 from data_prep.families.bleuberi import build
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and do what it says; returns the exit status."""
-    return run(__doc__ or "", {"grpo": (build.Request, build.grpo), "sft": (build.SftRequest, build.sft)}, argv)
-
+main = partial(run, __doc__, {"grpo": (build.Request, build.grpo), "sft": (build.SftRequest, build.sft)})
 
 if __name__ == "__main__":
     sys.exit(main())

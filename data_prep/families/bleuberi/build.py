@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 import rewards
 from data_prep.core import pipeline
@@ -23,11 +23,11 @@ from data_prep.core.engine import Progress
 from data_prep.core.files import locked, write_atomic
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import counts_line, read_manifest
-from data_prep.core.pipeline import Spec, StepSpec
+from data_prep.core.pipeline import Spec
 from data_prep.errors import DataError
 from data_prep.evaluation.agreement import FLOOR
 from data_prep.families.bleuberi.pool import messages_of
-from data_prep.inference.apart import environment, run_apart
+from data_prep.inference.apart import chain, run_chain
 from data_prep.inference.vllm import reward_check
 from data_prep.steps.choose import length_label
 from data_prep.steps.score import FAULTY
@@ -74,17 +74,10 @@ class Request(Options):
     workers: int = CPUS
     cache: Cache = CACHE
 
-    @field_validator("ref_models")
-    @classmethod
-    def _gold_first(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(value, key=lambda name: name != "gold"))
-
     @model_validator(mode="after")
     def _has_server(self) -> Self:
         if self.metric == "rm" and not self.reward_model_url:
-            raise ValueError(
-                f"metric rm asks a server: `vllm serve {self.reward_model}`, and give its --reward_model_url"
-            )
+            raise ValueError(f"metric rm asks a server: `vllm serve {self.reward_model}`; give its --reward_model_url")
         return self
 
     @property
@@ -98,39 +91,34 @@ class Request(Options):
         if not local.exists() and not HUB_ID.fullmatch(self.hf_dataset_path):
             raise DataError(f"{self.hf_dataset_path!r} is neither here nor a data set on the Hub (owner/name)")
         where = {"path": str(local.absolute())} if local.exists() else {"hub": self.hf_dataset_path}
-        steps = [StepSpec(name="pool", kind="reference_pool", params={**where, "ref_models": self.ref_models})]
+        steps: list[dict[str, Any]] = [{"reference_pool": {"name": "pool", **where, "ref_models": self.ref_models}}]
         if self.column:
             if not (self.metric and self.model):
                 raise DataError(f"selection_mode {self.selection_mode} needs both --model and --metric")
             folder = Path(self.model).expanduser()
+            model = str(folder.absolute()) if folder.is_dir() else self.model
             sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": self.inference_max_new_tokens}
-            answers = {
-                "model": str(folder.absolute()) if folder.is_dir() else self.model,
-                "seed": self.seed,
-                **sampling,
-            }
+            answers = {"model": model, "seed": self.seed, **sampling}
             if self.chat_template:
                 answers["chat_template"] = str(Path(self.chat_template).expanduser().absolute())
-            steps.append(StepSpec(name="answers", kind="generate", params=answers, inputs=("pool",)))
             reward, params = METRICS[self.metric]
             if self.metric == "rm":
                 params = {**params, "url": self.reward_model_url, "model": self.reward_model}
-            score = {"reward": reward, "params": params, "workers": self.workers}
-            steps.append(StepSpec(name="scores", kind="score", params=score, inputs=("answers",)))
+            steps.append({"generate": {"name": "answers", **answers}})
+            steps.append({"score": {"name": "scores", "reward": reward, "params": params, "workers": self.workers}})
         elif self.num_examples is None:
             raise DataError("selection_mode random needs --num_examples")
         choice = {"mode": self.selection_mode, "n": self.num_examples, "seed": self.seed, "guarded": self.guarded}
-        steps.append(StepSpec(name="choice", kind="choose_by_likeness", params=choice, inputs=(steps[-1].name,)))
-        if faults := pipeline.check(steps):
-            raise DataError("\n".join(map(str, faults)))
+        steps.append({"choose_by_likeness": {"name": "choice", **choice}})
         # A prompt that is too long for the model is one of the drops that count as bad rows.
-        return Spec(name="bleuberi", base=Path.cwd(), cache=self.cache, steps=tuple(steps), max_drop_share=0.2)
+        return chain("bleuberi", self.cache, steps, max_drop_share=0.2)
 
     def name(self, rows: int) -> str:
         """The data set's name, by default as the original makes it."""
         if self.output_dataset_name:
             return self.output_dataset_name
-        references = "".join(f"-{SHORT.get(model, model)}" for model in self.ref_models)
+        gold_first = sorted(self.ref_models, key=lambda model: model != "gold")
+        references = "".join(f"-{SHORT.get(model, model)}" for model in gold_first)
         scored = f"{self.metric}_{_basename(self.model or '')}_" if self.metric else ""
         mode = f"{self.selection_mode}{'_guarded' if self.guarded else ''}"
         return f"{_basename(self.hf_dataset_path)}_{scored}{len(self.ref_models)}ref{references}_{mode}_{rows}"
@@ -144,15 +132,9 @@ def _basename(path: str) -> str:
 def grpo(request: Request, progress: Progress) -> str:
     """Run what is left of the pipeline and save its rows. Raises DataError."""
     spec, column = request.spec(), request.column
-    steps = list(zip(spec.steps, pipeline.plan(spec), strict=True))
-    if any(step.name == "scores" and plan.state != "done" for step, plan in steps):
+    if any(step.name == "scores" and step.state != "done" for step in pipeline.plan(spec)):
         _check_server(request)  # before hours of answers
-    for step, plan in steps:
-        if plan.env == "core" or plan.state == "done":
-            pipeline.run(spec, [step.name], progress)
-        else:
-            run_apart(spec, [step.name], environment(plan.env))
-    folders = {plan.name: plan.dir for plan in pipeline.plan(spec)}
+    folders = run_chain(spec, progress)
     chosen = read_manifest(folders["choice"])
     assert chosen is not None
 
@@ -234,40 +216,33 @@ def sft(request: SftRequest, progress: Progress) -> str:
 def save(output: Path, records: Records, card: Card, key: str) -> None:
     """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
 
-    The same one, by its key, is kept; what a killed writer left is removed. Raises DataError where another one is, or
-    there is no row.
+    One writer at a time. A set that is there is kept if `key`, a hash of its rows, is the same. Raises DataError.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with locked(output.with_name(f".{output.name}.lock"), lambda: None):
-        _save(output, records, card, key)
-
-
-def _save(output: Path, records: Records, card: Card, key: str) -> None:
-    """With the lock of the output held."""
     from datasets.arrow_dataset import Dataset
     from datasets.dataset_dict import DatasetDict
     from datasets.utils.tqdm import disable_progress_bars
 
-    if output.exists():
-        made = output / MADE
-        if made.is_file() and json.loads(made.read_bytes()) == key:
-            return
-        raise DataError(f"{output}: there already, and made otherwise: remove it, or give another name or folder")
-    if next(records(), None) is None:
-        raise DataError(f"{output.name}: no row is left to save")
-    disable_progress_bars()
+    output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.writing")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        complete, name = folder / "whole", f"{key[:16]}"
-        data = Dataset.from_generator(records, cache_dir=str(folder / "cache"), fingerprint=name)
-        DatasetDict({"train": data}).save_to_disk(str(complete))
-        write_atomic(complete / "README.md", [card(complete).encode()])
-        write_atomic(complete / MADE, [json.dumps(key).encode()])
-        del data
-        shutil.move(complete, output)
-    finally:
+    with locked(output.with_name(f".{output.name}.lock"), lambda: None):
+        if output.exists():
+            if (output / MADE).is_file() and json.loads((output / MADE).read_bytes()) == key:
+                return
+            raise DataError(f"{output}: there already, and made otherwise: remove it, or give another name or folder")
+        if next(records(), None) is None:
+            raise DataError(f"{output.name}: no row is left to save")
+        disable_progress_bars()
         shutil.rmtree(folder, ignore_errors=True)
+        try:
+            complete = folder / "whole"
+            data = Dataset.from_generator(records, cache_dir=str(folder / "cache"), fingerprint=key[:16])
+            DatasetDict({"train": data}).save_to_disk(str(complete))
+            write_atomic(complete / "README.md", [card(complete).encode()])
+            write_atomic(complete / MADE, [json.dumps(key).encode()])
+            del data
+            shutil.move(complete, output)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _card(request: Request, spec: Spec, folders: dict[str, Path], output: Path) -> str:
@@ -299,8 +274,8 @@ def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
     chosen = [row["meta"]["likeness"] for row in pipeline.read_rows(folders["choice"])]
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
-    _, bins, _ = axes.hist(pool, bins=50, label=f"pool, {len(pool):,}", color="lightgrey")
-    axes.hist(chosen, bins=list(bins), label=f"chosen, {len(chosen):,}", color="tab:blue")
+    labels = [f"chosen, {len(chosen):,}", f"pool, {len(pool):,}"]
+    axes.hist([chosen, pool], bins=50, histtype="stepfilled", label=labels, color=["tab:blue", "lightgrey"])
     axes.set(xlabel=metric, ylabel="rows", yscale="log")
     axes.legend()
     figure.savefig(path, dpi=120)

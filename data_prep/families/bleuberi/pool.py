@@ -120,26 +120,23 @@ class Pool(Step):
             if asked[-1]["role"] != "user":
                 return Drop("prompt does not end with the user", row_id, bad=True)
         golds = _golds(record, columns)
-        gold = golds[0] if golds else ""
-        answers = {model: _text(record.get(PREFIX + model)) for model in self.params.ordered}
-        if GOLD in answers:
-            answers[GOLD] = gold
-        for model, answer in answers.items():
-            if not answer:
+        references: list[str] = []
+        for model in self.params.ordered:
+            answers = golds if model == GOLD else [_text(record.get(PREFIX + model))]
+            if not any(answers):
                 return Drop(f"no reference {model}", row_id)
-            if not tokens_13a(answer):
-                return Drop(f"reference {model} has no word", row_id, repr(answer[:20]))
+            if not tokens_13a(answers[0]):
+                return Drop(f"reference {model} has no word", row_id, repr(answers[0][:20]))
+            references += answers
         row: Row = {
             "id": row_id,
             "prompt": asked,
-            "references": [
-                text for model, answer in answers.items() for text in (golds if model == GOLD else [answer])
-            ],
+            "references": references,
             "source": str(record.get("source") or "unknown"),
         }
-        if gold:
-            row["answer"] = gold
-        if isinstance(messages, list) and messages != _conversation(prompt, gold):
+        if golds:
+            row["answer"] = golds[0]
+        if isinstance(messages, list) and messages != _conversation(prompt, *golds[:1]):
             row["meta"] = {"messages": messages}
         return row
 
@@ -163,13 +160,11 @@ def _golds(record: Mapping[str, Any], columns: set[str]) -> list[str]:
 
 def _first(messages: Any, role: str) -> str:
     """The first message of a role."""
-    turns = messages if isinstance(messages, list) else []
-    return next(
-        (_text(turn.get("content")) for turn in turns if isinstance(turn, dict) and turn.get("role") == role), ""
-    )
+    turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
+    return next((_text(turn.get("content")) for turn in turns if turn.get("role") == role), "")
 
 
-def _conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+def _conversation(prompt: str, answer: str = "") -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 

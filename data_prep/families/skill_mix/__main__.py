@@ -27,7 +27,7 @@ from data_prep.core.rows import encode
 from data_prep.core.step import Row
 from data_prep.errors import DataError, explain
 from data_prep.evaluation import metrics
-from data_prep.inference.apart import environment, run_apart
+from data_prep.inference.apart import chain, run_chain
 
 NAME = r"^[A-Za-z0-9_][\w.+-]*$"  # that can be a file's
 MAX_DROP_SHARE = 0.05
@@ -65,7 +65,7 @@ class Generate(Options):
             "max_tokens": self.max_tokens,
             "seed": self.seed,
         }
-        return _chain(self.cache, ("questions", source), ("generate", sampling))
+        return chain("generate", self.cache, [{"questions": source}, {"generate": sampling}], MAX_DROP_SHARE)
 
 
 class Score(Options):
@@ -85,24 +85,13 @@ class Score(Options):
         if given.suffix == ".jsonl":
             if questions is not None:
                 raise DataError(f"{given}: rows hold their own tests; leave --questions_path out")
-            source: tuple[str, dict[str, Any]] = ("load", {"path": str(given.absolute())})
+            source: dict[str, Any] = {"load": {"path": str(given.absolute())}}
         elif questions is None:
             raise DataError(f"{given}: the original's generations hold no tests; give --questions_path too")
         else:
-            source = ("questions", {"path": str(questions.absolute()), "generations": str(given.absolute())})
-        kept = {"workers": self.workers, "cache": not self.no_cache, "max_error_share": self.max_error_share}
-        return _chain(self.cache, source, ("score", {"reward": "code", **kept}))
-
-
-def _chain(cache: Path, *steps: tuple[str, dict[str, Any]]) -> pipeline.Spec:
-    """A pipeline of steps, each with the rows of the one before."""
-    made = [
-        pipeline.StepSpec(name=kind, kind=kind, params=params, inputs=(steps[at - 1][0],) if at else ())
-        for at, (kind, params) in enumerate(steps)
-    ]
-    return pipeline.Spec(
-        name=steps[-1][0], base=Path.cwd(), cache=cache, steps=tuple(made), max_drop_share=MAX_DROP_SHARE
-    )
+            source = {"questions": {"path": str(questions.absolute()), "generations": str(given.absolute())}}
+        limits = {"workers": self.workers, "cache": not self.no_cache, "max_error_share": self.max_error_share}
+        return chain("score", self.cache, [source, {"score": {"reward": "code", **limits}}], MAX_DROP_SHARE)
 
 
 def generate(request: Generate, progress: Progress) -> str:
@@ -110,27 +99,21 @@ def generate(request: Generate, progress: Progress) -> str:
 
     Raises DataError.
     """
-    spec = request.spec()
-    (last,) = (planned for planned in pipeline.plan(spec) if planned.name == "generate")
-    pipeline.run(spec, ["questions"], progress)
-    if last.state != "done":
-        run_apart(spec, ["generate"], request.python or environment("vllm"))
+    folder = run_chain(request.spec(), progress, request.python)["generate"]
     name = f"{request.task_name}_N={request.num_samples_per_question}{'_CoT' if request.CoT else ''}.jsonl"
     output = request.out / request.model_name / name
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain(error, output.parent) from error
-    rows = pipeline.read_rows(last.dir)
-    write_atomic(output, _lines({**row, "meta": {**row["meta"], "generated_by": last.dir.name}} for row in rows))
+    rows = pipeline.read_rows(folder)
+    write_atomic(output, _lines({**row, "meta": {**row["meta"], "generated_by": folder.name}} for row in rows))
     return str(output)
 
 
 def score(request: Score, progress: Progress) -> str:
     """Run what is left of the request, write its rows, and say what they show. Raises DataError."""
-    spec = request.spec()
-    pipeline.run(spec, progress=progress)
-    folder = pipeline.find(spec)
+    folder = run_chain(request.spec(), progress)["score"]
     given = request.generations_path
     output = request.output or given.with_name(f"{given.stem}.scored.jsonl")
     write_atomic(output, _lines(pipeline.read_rows(folder)))
