@@ -1,19 +1,18 @@
-"""GoogleTest assertions as test cases: what is read, what is refused, and that both grade programs alike."""
+"""GoogleTest assertions as test cases: what is read, and what is refused.
+
+That both grade programs alike is shown in tests/rewards/test_skill_mix_questions.py.
+"""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 import pytest
 
 from data_prep.families.skill_mix.assertions import cases
 from data_prep.families.skill_mix.cpp_tokens import NotConvertible
-from data_prep.families.skill_mix.mutants import mutants, stub
 from rewards.code.cpp.declaration import read_declaration
-from rewards.code.grade import Terms, grade_program
 from rewards.code.suites import read
-from rewards.sandbox import shared
 
 RUNS = "std::vector<std::pair<char, int>> runs(const std::string& text);"
 
@@ -77,52 +76,3 @@ def test_assertions_as_cases(declaration: str, body: str, expected: list[dict[st
 def test_other_tests_are_refused(body: str, reason: str) -> None:
     with pytest.raises(NotConvertible, match=reason):
         cases(f"TEST(A, B) {{ {body} }}", read_declaration("int add(int a, int b);"))
-
-
-GOLD = """
-#include <stdexcept>
-#include <string>
-#include <utility>
-#include <vector>
-using namespace std;
-vector<pair<char, int>> runs(const string& text) {
-  if (text == "!") throw std::invalid_argument("no text");
-  vector<pair<char, int>> found;
-  for (char c : text) {
-    if (found.empty() || found.back().first != c) found.push_back({c, 0});
-    found.back().second += 1;
-  }
-  return found;
-}
-"""
-TESTS = """
-#include <gtest/gtest.h>
-#include "../solution/solution.cpp"
-class RunsTest : public ::testing::Test { protected: void SetUp() override {} };
-TEST_F(RunsTest, Several) { vector<pair<char, int>> e{{'a', 2}, {'b', 1}}; EXPECT_EQ(runs("aab"), e); }
-TEST_F(RunsTest, Back) { auto r = runs("aba"); ASSERT_EQ(r.size(), 3u);
-  for (int i = 0; i < 3; i++) { EXPECT_EQ(r[i].second, 1); }
-  EXPECT_EQ(r[0].first, 'a'); EXPECT_EQ(r[1].first, 'b'); EXPECT_EQ(r[2].first, 'a'); }
-TEST_F(RunsTest, None) { EXPECT_TRUE(runs("").empty()); EXPECT_THROW(runs("!"), std::invalid_argument); }
-int main(int argc, char** argv) { ::testing::InitGoogleTest(&argc, argv); return RUN_ALL_TESTS(); }
-"""
-
-
-def test_source_and_calls_give_the_same_verdicts() -> None:
-    calls = {
-        "kind": "call", "language": "cpp", "declaration": RUNS, "function": "runs",
-        "cases": cases(TESTS, read_declaration(RUNS)),
-    }  # fmt: skip
-    programs = [
-        GOLD,
-        stub(GOLD, "cpp", "runs", RUNS) or "",
-        "",
-        *(m.code for m in islice(mutants(GOLD, "cpp", "s"), 3)),
-    ]
-    verdicts = []
-    for tests in (calls, {"kind": "gtest", "source": TESTS}):
-        graded = [grade_program(code, read(tests), Terms(cpu_s=1.0), shared()) for code in programs]
-        assert not any(each.failure for each in graded)
-        verdicts.append([bool(g.tests) and all(test.status == "passed" for test in g.tests) for g in graded])
-    assert verdicts[0] == verdicts[1]
-    assert verdicts[0][:3] == [True, False, False]

@@ -1,6 +1,6 @@
 """C++ questions as code-mix has them, as calls where they convert and as source: golds pass, stubs and mutants do not.
 
-Four questions are ours. The real ones are read where SKILL_MIX_QUESTIONS names their file, or where it lies beside
+Five questions are ours. The real ones are read where SKILL_MIX_QUESTIONS names their file, or where it lies beside
 the repository; a seeded sample of them runs always, all of them with `full`.
 """
 
@@ -65,6 +65,22 @@ OURS = {
         "TEST_F(MedianTest, Even) { EXPECT_NEAR(median({0.1, 0.2}), 0.15, 1e-9); }\n"
         "TEST_F(MedianTest, Empty) { EXPECT_THROW(median({}), std::invalid_argument); }\n"
         "int main(int argc, char** argv) { ::testing::InitGoogleTest(&argc, argv); return RUN_ALL_TESTS(); }\n",
+    ),
+    "streaks": question(
+        "vector<pair<char, int>> streaks(const string& text)",
+        "#include <stdexcept>\n#include <string>\n#include <utility>\n#include <vector>\nusing namespace std;\n"
+        "vector<pair<char, int>> streaks(const string& text) {\n"
+        '  if (text == "!") throw std::invalid_argument("no text");\n  vector<pair<char, int>> all;\n'
+        "  for (char c : text) {\n    if (all.empty() || all.back().first != c) all.push_back({c, 0});\n"
+        "    all.back().second += 1;\n  }\n  return all;\n}\n",
+        "class StreaksTest : public ::testing::Test { protected: void SetUp() override {} };\n"
+        "TEST_F(StreaksTest, Several) { vector<pair<char, int>> e{{'a', 2}, {'b', 1}};\n"
+        '  EXPECT_EQ(streaks("aab"), e); }\n'
+        'TEST_F(StreaksTest, Back) { auto r = streaks("aba"); ASSERT_EQ(r.size(), 3u);\n'
+        "  for (int i = 0; i < 3; i++) { EXPECT_EQ(r[i].second, 1); }\n"
+        "  EXPECT_EQ(r[0].first, 'a'); EXPECT_EQ(r[1].first, 'b'); EXPECT_EQ(r[2].first, 'a'); }\n"
+        'TEST_F(StreaksTest, None) { EXPECT_TRUE(streaks("").empty());\n'
+        '  EXPECT_THROW(streaks("!"), std::invalid_argument); }\n',
     ),
     "box": question(
         "Box around(const std::vector<Box>& boxes)",
@@ -139,7 +155,7 @@ def problems(records: dict[str, Record]) -> dict[str, str]:
 def test_our_questions() -> None:
     assert problems(OURS) == {}
     kinds = {name: as_question(name, record).tests["kind"] for name, record in OURS.items()}
-    assert kinds == {"runs": "gtest", "median": "gtest", "box": "call", "paths": "call"}
+    assert kinds == {"runs": "gtest", "median": "gtest", "streaks": "call", "box": "call", "paths": "call"}
 
 
 def test_a_weak_suite_is_found() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,10 @@ _CONSTANTS: Mapping[str, Any] = {
 }  # fmt: skip
 _FUNCTIONS: Mapping[str, Callable[[float], float]] = {
     "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "log": math.log, "exp": math.exp, "fabs": abs,
+}  # fmt: skip
+_OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.Div: lambda a, b: int(a / b) if isinstance(a, int) and isinstance(b, int) else a / b,
 }  # fmt: skip
 _ATOM = re.compile(r"""::|[A-Za-z_"']|\.?\d""")  # the beginning of a name or a literal
 _SIZE = "size()"  # the step of a path that names no part
@@ -113,32 +118,26 @@ class _Test:
     calls: list[_Call] = field(default_factory=list)
 
     def run(self, tokens: list[str]) -> None:
-        at = 0
-        while at < len(tokens):
-            if tokens[at] == "for":
-                at = self._loop(tokens, at)
-                continue
-            end = at
-            while end < len(tokens) and tokens[end] != ";":
-                end = closing(tokens, end) + 1 if tokens[end] in ("(", "[", "{") else end + 1
-            if end > at:
-                self._statement(tokens[at:end])
-            at = end + 1
+        for statement in split(tokens, ";"):
+            while statement[:1] == ["for"]:
+                statement = self._loop(statement)
+            if statement:
+                self._statement(statement)
 
-    def _loop(self, tokens: list[str], at: int) -> int:
-        """`for (size_t i = 0; i < n; ++i)` over what follows. Returns where that ends."""
-        closed = closing(tokens, at + 1)
-        clauses = split(tokens[at + 2 : closed], ";")
+    def _loop(self, tokens: list[str]) -> list[str]:
+        """`for (size_t i = 0; i < n; ++i) {…}`. Returns what follows it."""
+        closed = closing(tokens, 1)
+        clauses = split(tokens[2:closed], ";")
         if len(clauses) != 3 or clauses[0][-2:] != ["=", "0"] or clauses[1][1:2] != ["<"] or "++" not in clauses[2]:
-            raise NotConvertible(f"a loop: for ({' '.join(tokens[at + 2 : closed])[:60]})")
+            raise NotConvertible(f"a loop: for ({' '.join(tokens[2:closed])[:60]})")
         name, count = clauses[0][-3], self._count(clauses[1][2:])
-        if tokens[closed + 1] != "{":
+        if tokens[closed + 1 : closed + 2] != ["{"]:
             raise NotConvertible("a loop without braces")
         end = closing(tokens, closed + 1)
         for number in range(count):
             inner = _Test(self.declaration, {**self.names, name: _Value(number, _INTEGER)}, self.calls)
             inner.run(tokens[closed + 2 : end])
-        return end + 1
+        return tokens[end + 1 :]
 
     def _count(self, tokens: list[str]) -> int:
         value = self._value(parsed(tokens))
@@ -231,8 +230,8 @@ class _Test:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
                 number = self._number(operand)
                 return _Value(-number if isinstance(node.op, ast.USub) else number)
-            case ast.BinOp(left=left, right=right):
-                return _Value(_result(node.op, self._number(left), self._number(right)))
+            case ast.BinOp(left=left, right=right) if type(node.op) in _OPERATIONS:
+                return _Value(_OPERATIONS[type(node.op)](self._number(left), self._number(right)))
             case ast.Subscript(value=inner, slice=index):
                 key = self._data(index)
                 return _part(self._value(inner), tuple(key) if isinstance(key, list) else key)
@@ -258,8 +257,8 @@ class _Test:
 
     def _number(self, node: ast.expr) -> Any:
         data = self._data(node)
-        if isinstance(data, list | dict | None):
-            raise NotConvertible("arithmetic with what is no literal")
+        if not isinstance(data, int | float):
+            raise NotConvertible("arithmetic with what is no number")
         return data
 
     def _word(self, word: str) -> _Name:
@@ -339,19 +338,6 @@ def _checked_braces(node: ast.expr, kind: Type | None) -> ast.expr:
 def _may_be_absent(kind: Type) -> bool:
     """Whether an optional of something that braces can stand for is in the type."""
     return (kind.kind == "optional" and bool(kind.args[0].args)) or any(map(_may_be_absent, kind.args))
-
-
-def _result(operation: ast.operator, a: Any, b: Any) -> Any:
-    match operation:
-        case ast.Add():
-            return a + b
-        case ast.Sub():
-            return a - b
-        case ast.Mult():
-            return a * b
-        case ast.Div():
-            return int(a / b) if isinstance(a, int) and isinstance(b, int) else a / b
-    raise NotConvertible(f"not understood: {type(operation).__name__}")
 
 
 def _part(container: _Name, step: Any, empty: bool = False) -> _Name:

@@ -13,13 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from data_prep.families.skill_mix.signatures import Language, Signature
 from rewards.code.cpp.declaration import Type
 from rewards.code.cpp.values import fitted
-
-Raises = Literal["invalid_argument", "out_of_range", "overflow", "zero_division", "any"]
 
 TOLERANCE = 1e-6  # of floats: absolute for values up to 1, relative above
 # What a case may raise: (Python's classes, C++'s class).
@@ -91,37 +89,29 @@ def read_cases(given: Sequence[Any], signature: Signature) -> tuple[list[TestCas
     return cases, problems
 
 
-# Renderings
-
-
 def suite(function: str, signature: Signature, cases: Sequence[TestCase], language: Language) -> dict[str, Any]:
     """A row's `tests` (rewards/code/suites.py): calls; Python asserts for what JSON cannot hold."""
     calls: dict[str, Any] = {"kind": "call", "function": function}
     if language == "cpp":
-        typed = [_typed(case) for case in cases]
+        raises = {name: {"raises": cpp} for name, (_, cpp) in EXCEPTIONS.items()}
+        typed = [{**case.as_json(), **raises.get(case.raises, {})} for case in cases]
         calls |= {"language": "cpp", "declaration": signature.declaration, "cases": typed}
     elif _plain(signature, cases):
         calls["cases"] = [_call(case, signature) for case in cases]
     else:
-        return {"kind": "asserts", "source": to_asserts(function, signature, cases)}
+        return {"kind": "asserts", "source": _asserts(function, signature, cases)}
     return calls | ({"tolerance": TOLERANCE} if signature.result.holds("float") else {})
-
-
-def _typed(case: TestCase) -> dict[str, Any]:
-    outcome = {"raises": EXCEPTIONS[case.raises][1]} if case.raises else {"expected": case.expected}
-    return {"args": list(case.args), **outcome}
 
 
 def _plain(signature: Signature, cases: Sequence[TestCase]) -> bool:
     """Whether JSON can hold the calls: no exceptions, no sets, no tuples among arguments, keys that are texts."""
     kinds = [kind for _, kind in signature.params]
-    raises = any(case.raises for case in cases)
     plain = not any(kind.holds("set", "tuple") for kind in kinds) and not signature.result.holds("set")
-    return plain and not raises and not any(_odd_keys(kind) for kind in (*kinds, signature.result))
+    return plain and not any(case.raises for case in cases) and not any(map(_odd_keys, (*kinds, signature.result)))
 
 
 def _odd_keys(kind: Type) -> bool:
-    return (kind.kind == "map" and kind.args[0].kind not in ("str", "char")) or any(_odd_keys(arg) for arg in kind.args)
+    return (kind.kind == "map" and kind.args[0].kind not in ("str", "char")) or any(map(_odd_keys, kind.args))
 
 
 def _call(case: TestCase, signature: Signature) -> dict[str, Any]:
@@ -131,15 +121,14 @@ def _call(case: TestCase, signature: Signature) -> dict[str, Any]:
 
 def _as_json(value: Any, kind: Type) -> Any:
     """Pairs with text keys as an object."""
-    if value is None:
-        return None
+    if value is None or not kind.args:
+        return value
+    if kind.kind == "optional":
+        return _as_json(value, kind.args[0])
     if kind.kind == "map":
         return {key: _as_json(item, kind.args[1]) for key, item in value}
-    if kind.kind == "list":
-        return [_as_json(item, kind.args[0]) for item in value]
-    if kind.kind == "tuple":
-        return [_as_json(item, arg) for item, arg in zip(value, kind.args, strict=True)]
-    return _as_json(value, kind.args[0]) if kind.kind == "optional" else value
+    args = kind.args if kind.kind == "tuple" else kind.args * len(value)
+    return [_as_json(item, arg) for item, arg in zip(value, args, strict=True)]
 
 
 _RAISES = """
@@ -165,41 +154,36 @@ def _near(got, want):
 """
 
 
-def to_asserts(function: str, signature: Signature, cases: Sequence[TestCase]) -> str:
+def _asserts(function: str, signature: Signature, cases: Sequence[TestCase]) -> str:
     """Python assert statements, one a case, with the helpers that they need."""
-    lines = [_assertion(function, signature, case) for case in cases]
-    return _helpers(signature, cases) + "\n".join(f"assert {line}" for line in lines) + "\n"
-
-
-def _helpers(signature: Signature, cases: Sequence[TestCase]) -> str:
-    raises = _RAISES if any(case.raises for case in cases) else ""
-    near = _NEAR if signature.result.holds("float") else ""
-    return f"{raises}{near}\n" if raises or near else ""
+    helpers = _RAISES if any(case.raises for case in cases) else ""
+    helpers += _NEAR if signature.result.holds("float") else ""
+    lines = [f"assert {_assertion(function, signature, case)}\n" for case in cases]
+    return "".join([helpers and f"{helpers}\n", *lines])
 
 
 def _assertion(function: str, signature: Signature, case: TestCase) -> str:
-    args = (python_literal(value, kind) for value, (_, kind) in zip(case.args, signature.params, strict=True))
+    args = (_literal(value, kind) for value, (_, kind) in zip(case.args, signature.params, strict=True))
     call = f"{function}({', '.join(args)})"
     if case.raises:
         return f"_raises({EXCEPTIONS[case.raises][0]}, lambda: {call})"
-    expected = python_literal(case.expected, signature.result)
+    expected = _literal(case.expected, signature.result)
     return f"_near({call}, {expected})" if signature.result.holds("float") else f"{call} == {expected}"
 
 
-def python_literal(value: Any, kind: Type) -> str:
+def _literal(value: Any, kind: Type) -> str:
     """A value as Python source."""
     if value is None or not kind.args:
         return repr(value)
     if kind.kind == "optional":
-        return python_literal(value, kind.args[0])
+        return _literal(value, kind.args[0])
     if kind.kind == "map":
-        pairs = (f"{python_literal(key, kind.args[0])}: {python_literal(item, kind.args[1])}" for key, item in value)
+        pairs = (f"{_literal(key, kind.args[0])}: {_literal(item, kind.args[1])}" for key, item in value)
         return "{" + ", ".join(pairs) + "}"
     args = kind.args if kind.kind == "tuple" else kind.args * len(value)
-    parts = [python_literal(item, arg) for item, arg in zip(value, args, strict=True)]
-    inside = ", ".join(parts)
+    inside = ", ".join(_literal(item, arg) for item, arg in zip(value, args, strict=True))
     if kind.kind == "set":
-        return "{" + inside + "}" if parts else "set()"
+        return "{" + inside + "}" if value else "set()"
     if kind.kind == "tuple":
-        return f"({inside},)" if len(parts) == 1 else f"({inside})"
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
     return f"[{inside}]"

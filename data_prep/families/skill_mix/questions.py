@@ -56,7 +56,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "signature": ("function_signature", "signature"),
     "docstring": ("function_docstring", "docstring"),
     "statement": ("problem_statement", "statement"),
-    "gold": ("gold_solution", "solution"),
+    "gold": ("gold_solution", "solution", "references"),
 }
 WORDS: Mapping[Language, Mapping[str, str]] = {  # in prompts
     "python": {"language": "Python", "fence": "python", "include": "import"},
@@ -126,25 +126,21 @@ class Questions(Step):
     kind = "questions"
     scope = "source"
     unkeyed: ClassVar[tuple[str, ...]] = ("path", "generations")  # their content is in the fingerprint
-    growth = 4.0
     Params = QuestionsParams
     params: QuestionsParams
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The files and the prompts by content. Raises DataError when a file is missing."""
-        for name, path in self._files(base).items():
+        files = self._files(base)
+        for name, path in files.items():
             if not path.is_file():
                 raise DataError(f"no file {path}: `{name}` names a file of questions or of their samples")
-        files = {name: [file_hash(path), path.suffix] for name, path in self._files(base).items()}
-        return {"files": files, "prompts": prompts.content_hash("skill_mix")}
+        hashes = {name: [file_hash(path), path.suffix] for name, path in files.items()}
+        return {"files": hashes, "prompts": prompts.content_hash("skill_mix")}
 
     def reads(self, base: Path) -> str:
         """The files."""
         return ", ".join(map(str, self._files(base).values()))
-
-    def source_bytes(self, base: Path) -> int:
-        """Their size."""
-        return sum(path.stat().st_size for path in self._files(base).values())
 
     def _files(self, base: Path) -> dict[str, Path]:
         given = {"path": self.params.path, "generations": self.params.generations}
@@ -209,39 +205,44 @@ def read_question(record: Mapping[str, Any], name: str) -> Question | Drop:
 
 def _question(flat: Mapping[str, Any], name: str) -> Question:
     """Raises Unfit."""
-    given = str(flat.get("language") or "cpp").lower()
-    if given not in LANGUAGES:
-        raise Unfit("unknown language", f"{given!r}{nearest(given, LANGUAGES)}")
-    fields: dict[str, str] = {}
-    for field, names in NAMES.items():
-        value = next((flat[key] for key in names if flat.get(key)), None)
-        if field == "gold" and value is None and isinstance(references := flat.get("references"), list):
-            value = next(iter(references), None) or None
-        if value is None:
-            raise Unfit(f"missing {names[0]}", f"no {' or '.join(names)}")
-        if not isinstance(value, str) or not value.strip():
-            raise Unfit(f"{names[0]} is not a text", type(value).__name__)
-        fields[field] = value
-    skills = flat.get("skills")
-    skills = skills.split(",") if isinstance(skills, str) else skills
-    if (
-        not isinstance(skills, list)
-        or not all(isinstance(key, str) for key in skills)
-        or not any(map(str.strip, skills))
-    ):
-        raise Unfit("missing skills", "a list of names, or names with commas between")
+    written = str(flat.get("language") or "cpp").lower()
+    if written not in LANGUAGES:
+        raise Unfit("unknown language", f"{written!r}{nearest(written, LANGUAGES)}")
+    language = LANGUAGES[written]
+    texts = {field: _text(flat, names) for field, names in NAMES.items()}
     split = flat.get("split")
     return Question(
         id=name,
-        language=LANGUAGES[given],
-        skills=tuple(key.strip() for key in skills if key.strip()),
-        tests=_tests(flat, LANGUAGES[given], fields),
+        language=language,
+        skills=_skills(flat.get("skills")),
+        tests=_tests(flat, language, texts),
         split=split if split in ("train", "held_out") else "",
-        **fields,
+        **texts,
     )
 
 
-def _tests(flat: Mapping[str, Any], language: Language, fields: Mapping[str, str]) -> dict[str, Any]:
+def _text(flat: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Raises Unfit."""
+    key = next((key for key in names if flat.get(key)), "")
+    if not key:
+        raise Unfit(f"missing {names[0]}", f"no {' or '.join(names)}")
+    value = flat[key][0] if key == "references" and isinstance(flat[key], list) else flat[key]
+    if not isinstance(value, str) or not value.strip():
+        raise Unfit(f"{names[0]} is not a text", type(value).__name__)
+    return value
+
+
+def _skills(given: Any) -> tuple[str, ...]:
+    """Raises Unfit."""
+    names = given.split(",") if isinstance(given, str) else given
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    skills = tuple(filter(None, map(str.strip, names))) if texts else ()
+    if not skills:
+        raise Unfit("missing skills", "a list of names, or names with commas between")
+    return skills
+
+
+def _tests(flat: Mapping[str, Any], language: Language, texts: Mapping[str, str]) -> dict[str, Any]:
     """A suite. Raises Unfit."""
     tests = flat.get("tests")
     if tests is None and (source := flat.get("unit_tests")):
@@ -249,9 +250,9 @@ def _tests(flat: Mapping[str, Any], language: Language, fields: Mapping[str, str
             raise Unfit("unusable tests", f"unit_tests are {type(source).__name__}, not a text")
         kind = "gtest" if language == "cpp" else "asserts"
         tests = {"kind": kind, "language": language, "source": source}
-        tests = (_calls(source, fields) if language == "cpp" else None) or tests
-    if tests is None and flat.get("cases"):
-        tests = _from_cases(flat["cases"], language, fields)
+        tests = (_calls(source, texts) if language == "cpp" else None) or tests
+    elif tests is None and flat.get("cases"):
+        tests = _from_cases(flat["cases"], language, texts)
     if tests is None:
         raise Unfit("missing unit_tests", "no unit_tests, tests or cases")
     try:
@@ -263,38 +264,36 @@ def _tests(flat: Mapping[str, Any], language: Language, fields: Mapping[str, str
     return dict(tests)
 
 
-def _calls(source: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
+def _calls(source: str, texts: Mapping[str, str]) -> dict[str, Any] | None:
     """GoogleTest source as calls, None where it says more or less than values of calls."""
     structs = [
         match.group()
-        for match in re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", fields["gold"])
-        if re.search(rf"\b{match[1]}\b", fields["signature"])
+        for match in re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", texts["gold"])
+        if re.search(rf"\b{match[1]}\b", texts["signature"])
     ]
-    declaration = "\n".join([*structs, f"{fields['signature'].rstrip(';{ ')};"])
+    declaration = "\n".join([*structs, f"{texts['signature'].rstrip(';{ ')};"])
+    function = texts["function"]
     try:
         declared = read_declaration(declaration)
-        if declared.function != fields["function"]:
-            return None
         made = cases(source, declared)
     except (DeclarationError, NotConvertible):
         return None
-    return {
-        "kind": "call", "language": "cpp", "declaration": declaration, "function": fields["function"], "cases": made
-    }  # fmt: skip
+    calls = {"kind": "call", "language": "cpp", "declaration": declaration, "function": function, "cases": made}
+    return calls if declared.function == function else None
 
 
-def _from_cases(given: Any, language: Language, fields: Mapping[str, str]) -> dict[str, Any]:
+def _from_cases(given: Any, language: Language, texts: Mapping[str, str]) -> dict[str, Any]:
     """Raises Unfit."""
     if not isinstance(given, list):
         raise Unfit("unusable tests", "cases are not a list")
     try:
-        signature = read(fields["signature"], language)
+        signature = read(texts["signature"], language)
     except SignatureError as error:
         raise Unfit("unusable tests", f"function_signature: {error}") from None
     made, problems = read_cases(given, signature)
     if problems:
         raise Unfit("unusable tests", problems[0])
-    return suite(fields["function"], signature, made, language)
+    return suite(texts["function"], signature, made, language)
 
 
 def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]:

@@ -45,9 +45,6 @@ def read(text: str, language: Language) -> Signature:
     return _python(text) if language == "python" else _cpp(text)
 
 
-# Python
-
-
 def _python(text: str) -> Signature:
     head = text.strip().rstrip(":").strip()
     head = head if head.startswith(("def ", "async def ")) else f"def {head}"
@@ -61,12 +58,13 @@ def _python(text: str) -> Signature:
     if given.vararg or given.kwarg or given.kwonlyargs:
         raise SignatureError("only positional parameters can be tested: no *args, **kwargs or keyword-only ones")
     params = tuple(
-        (argument.arg, _annotated(argument.annotation, argument.arg)) for argument in (*given.posonlyargs, *given.args)
+        (argument.arg, _type(argument.annotation, argument.arg)) for argument in (*given.posonlyargs, *given.args)
     )
-    return Signature(definition.name, params, _annotated(definition.returns, "the result"))
+    return Signature(definition.name, params, _type(definition.returns, "the result"))
 
 
-def _annotated(node: ast.expr | None, what: str) -> Type:
+def _type(node: ast.expr | None, what: str) -> Type:
+    """An annotation as a type, a quoted one too. Raises SignatureError."""
     if node is None:
         raise SignatureError(f"{what} has no type; annotate it, such as `list[int]`")
     if isinstance(node, ast.Constant) and isinstance(text := node.value, str):
@@ -74,15 +72,11 @@ def _annotated(node: ast.expr | None, what: str) -> Type:
             node = ast.parse(text, mode="eval").body
         except (SyntaxError, ValueError) as error:
             raise SignatureError(f"{what}: not a type: {text[:60]!r}") from error
-    return _python_type(node, what)
-
-
-def _python_type(node: ast.expr, what: str) -> Type:
     shown = ast.unparse(node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        sides = [side for side in (node.left, node.right) if not _is_none(side)]
+        sides = [side for side in (node.left, node.right) if ast.unparse(side) != "None"]
         if len(sides) == 1:
-            return Type("optional", (_python_type(sides[0], what),))
+            return Type("optional", (_type(sides[0], what),))
     name = _last_name(node)
     if name in _PY_PLAIN:
         return Type(_PY_PLAIN[name])
@@ -91,29 +85,18 @@ def _python_type(node: ast.expr, what: str) -> Type:
         inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         endless = any(isinstance(item, ast.Constant) and item.value is ... for item in inside)
         if kind == "tuple" and endless and len(inside) == 2:
-            return Type("list", (_python_type(inside[0], what),))
+            return Type("list", (_type(inside[0], what),))
         if not endless and len(inside) == _ARITY.get(kind, len(inside)):
-            return _checked(Type(kind, tuple(_python_type(part, what) for part in inside)), shown)
+            made = Type(kind, tuple(_type(part, what) for part in inside))
+            if kind in ("map", "set") and made.args[0].kind not in ("int", "str", "bool", "char"):
+                raise SignatureError(f"type {shown!r}: keys and members of sets must be int, str, bool or char")
+            return made
     raise SignatureError(f"{what}: type {shown!r} cannot be tested by values; use {USABLE['python']}")
-
-
-def _checked(read: Type, shown: str) -> Type:
-    """Keys and members of sets must be plain: the languages agree on no others."""
-    if read.kind in ("map", "set") and read.args[0].kind not in ("int", "str", "bool", "char"):
-        raise SignatureError(f"type {shown!r}: keys and members of sets must be int, str, bool or char")
-    return read
-
-
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _last_name(node: ast.expr) -> str:
     """`List` of `typing.List`."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-# C++
 
 
 def _cpp(text: str) -> Signature:

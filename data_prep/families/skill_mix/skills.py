@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
@@ -30,6 +30,7 @@ from data_prep.sources.files import read_json
 
 Pair = tuple[str, str]
 SkillTuple = tuple[str, ...]
+SkillsT = TypeVar("SkillsT", bound=SkillTuple)
 
 MOST_TUPLES = 1_000_000  # that are listed
 _EXCLUSIONS = TypeAdapter(dict[str, list[str]])
@@ -93,14 +94,14 @@ class SkillTuples(Step):
         return {"id": f"{p.language}/{'+'.join(skills).replace(' ', '_')}", "source": "skill_mix", "meta": meta}
 
     def _read(self, base: Path) -> tuple[dict[str, str], frozenset[Pair]]:
-        skills = read_skills(list(self._files(base)))
+        skills = read_skills(self._files(base))
         if max(self.params.k) > len(skills):
             raise DataError(f"{self.reads(base)}: {len(skills)} skills, fewer than the {max(self.params.k)} of k")
         given = self.params.exclusions
         return skills, read_exclusions(base / given, skills) if given else frozenset()
 
-    def _files(self, base: Path) -> Iterator[Path]:
-        return (base / name for name in self.params.skills)
+    def _files(self, base: Path) -> list[Path]:
+        return [base / name for name in self.params.skills]
 
 
 def read_skills(paths: Sequence[Path]) -> dict[str, str]:
@@ -108,7 +109,13 @@ def read_skills(paths: Sequence[Path]) -> dict[str, str]:
     described: dict[str, str] = {}
     places: dict[str, str] = {}  # of names without case and spacing: two that differ in these would be one in ids
     for path in paths:
-        for number, line in enumerate(_text(path).splitlines(), 1):
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
+        except OSError as error:
+            raise explain(error, path) from error
+        for number, line in enumerate(lines, 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             name, _, description = (part.strip() for part in line.partition("|"))
@@ -130,15 +137,6 @@ def _fault(name: str, description: str, earlier: str | None) -> str:
     if not description:
         return f"{name!r} has no description; write `{name} | what a question about it asks for`"
     return f"{name!r} stands in {earlier} already; remove one of them" if earlier else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise explain(error, path) from error
 
 
 def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
@@ -167,17 +165,13 @@ def tuples(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int | Non
     if (total := math.comb(len(names), k)) > MOST_TUPLES:
         raise DataError(f"{total:,} tuples of {k} out of {len(names)} skills, more than {MOST_TUPLES:,}: lower k")
     fitting = [combination for combination in combinations(sorted(names), k) if not is_held_out(combination, excluded)]
-    return (
-        fitting
-        if n is None
-        else sorted(sorted(fitting, key=lambda combination: _rank(f"draw:{seed}", combination))[:n])
-    )
+    return fitting if n is None else sorted(_drawn(fitting, n, f"draw:{seed}"))
 
 
 def held_out_pairs(pairs: Iterable[Pair], share: float, seed: int) -> frozenset[Pair]:
     """The pairs kept for evaluation: `share` of them, at least one, those whose hash comes first."""
-    every = sorted(set(pairs), key=lambda one: _rank(f"held out:{seed}", one))
-    return frozenset(every[: max(1, round(share * len(every)))] if share else ())
+    every = set(pairs)
+    return frozenset(_drawn(every, max(1, round(share * len(every))), f"held out:{seed}") if share else ())
 
 
 def is_held_out(skills: SkillTuple, pairs: frozenset[Pair]) -> bool:
@@ -190,6 +184,10 @@ def pairs_of(skills: Iterable[str]) -> Iterator[Pair]:
     return combinations(sorted(skills), 2)
 
 
-def _rank(salt: str, skills: SkillTuple) -> str:
-    """A place in a shuffle; another salt for another purpose, or what is drawn would be what is held out."""
-    return hashlib.sha256(f"{salt}:{json.dumps(skills)}".encode()).hexdigest()
+def _drawn(candidates: Iterable[SkillsT], count: int, salt: str) -> list[SkillsT]:
+    """Those whose hashes come first; another salt for another purpose, or what is drawn would be what is held out."""
+
+    def rank(skills: SkillsT) -> str:
+        return hashlib.sha256(f"{salt}:{json.dumps(skills)}".encode()).hexdigest()
+
+    return sorted(candidates, key=rank)[:count]

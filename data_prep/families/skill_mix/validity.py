@@ -11,7 +11,6 @@ changes no verdict. What is refused is a drop with its reason (`gold fails its t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -24,6 +23,7 @@ import rewards
 from data_prep.core.step import Apply, Context, Drop, Params, Row, Step
 from data_prep.errors import reward_errors
 from data_prep.families.skill_mix.mutants import mutants, stub
+from data_prep.sources.messages import Unfit
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded, Tested
 from rewards.code.suites import Suite, read
@@ -86,20 +86,12 @@ class VerifyQuestions(Step):
         try:
             with reward_errors():
                 report = _Trial(row, suite, self.params, shared()).report()
-        except Refused as refused:
-            return Drop(refused.reason, row_id, refused.evidence[:500], bad=refused.reason == NOT_VERIFIED)
+        except Unfit as unfit:
+            return Drop(unfit.reason, row_id, unfit.detail[:500], bad=unfit.reason == NOT_VERIFIED)
         return {**row, "meta": {**row.get("meta", {}), "verified": report}}
 
 
 NOT_VERIFIED = "not verified"  # the sandbox could not say
-
-
-class Refused(Exception):
-    """Why a question is not valid, and what showed it."""
-
-    def __init__(self, reason: str, evidence: str) -> None:
-        super().__init__(f"{reason}: {evidence}")
-        self.reason, self.evidence = reason, evidence
 
 
 class _Trial:
@@ -111,28 +103,20 @@ class _Trial:
         self._longest = max(2 * demands.test_cpu_s, 2 * LEAST_CPU_S)  # CPU seconds after which a test never ends
 
     def report(self) -> dict[str, Any]:
-        """What was found of a valid question. Raises Refused."""
+        """What was found of a valid question. Raises Unfit."""
         tests, slowest = self._of_gold()
         # Most tests of what is no gold that need more CPU seconds than this never end.
         short = min(max(LEAST_CPU_S, SLOWER * slowest), self._longest)
         if not (empty := self._run("", short)).failure and passed(empty):
-            raise Refused("an empty solution passes", f"{len(empty.tests)} of {len(empty.tests)} tests")
-        own_main = self._suite.kind == "gtest" and re.search(r"\bint\s+main\s*\(", self._suite.source)
-        return {
-            "tests": tests,
-            "gold_runs": self._demands.runs,
-            **({"own_main": True} if own_main else {}),
-            "stub": self._of_stub(short),
-            "mutants": self._of_mutants(short),
-            "test_cpu_s_below": self._demands.test_cpu_s,
-        }
+            raise Unfit("an empty solution passes", f"{len(empty.tests)} of {len(empty.tests)} tests")
+        return {"tests": tests, "stub": self._of_stub(short), "mutants": self._of_mutants(short)}
 
     def _run(self, code: str, cpu_s: float, stop_early: bool = False, most_timeouts: int = 0) -> Graded:
         memory_mb = self._demands.memory_mb
         terms = Terms(cpu_s=cpu_s, memory_mb=memory_mb, stop_early=stop_early, most_timeouts=most_timeouts)
         graded = grade_program(code, self._suite, terms, self._engine)
         if graded.failure and not graded.failure.startswith("the tests:"):
-            raise Refused(NOT_VERIFIED, graded.failure)
+            raise Unfit(NOT_VERIFIED, graded.failure)
         return graded
 
     def _of_gold(self) -> tuple[int, float]:
@@ -142,24 +126,24 @@ class _Trial:
         for _ in range(demands.runs):
             graded = self._run(self._gold, self._longest, most_timeouts=1)
             if graded.failure:
-                raise Refused("tests do not compile", graded.failure.removeprefix("the tests: "))
+                raise Unfit("tests do not compile", graded.failure.removeprefix("the tests: "))
             if graded.compile_error is not None:
-                raise Refused("gold does not compile", graded.compile_error)
+                raise Unfit("gold does not compile", graded.compile_error)
             runs.append(graded)
             if any(test.status == "timeout" for test in graded.tests):
                 break  # once more would cost as much and tell nothing new
         tests = runs[0].tests
         if len({tuple(test.status == "passed" for test in run.tests) for run in runs}) > 1:
-            raise Refused("flaky test", _differing([run.tests for run in runs]))
+            raise Unfit("flaky test", _differing([run.tests for run in runs]))
         if not passed(runs[0]):
-            raise Refused("gold fails its tests", _failed(tests))
+            raise Unfit("gold fails its tests", _failed(tests))
         if len(tests) < demands.least_tests:
-            raise Refused("too few tests", f"{len(tests)}, and at least {demands.least_tests} are wanted")
+            raise Unfit("too few tests", f"{len(tests)}, and at least {demands.least_tests} are wanted")
         # Asserts of one program share processes, so that only their sum is known.
         slowest = max(max([test.cpu_s for test in run.tests] + [run.run_cpu_s / len(run.tests)]) for run in runs)
         if slowest > demands.test_cpu_s:
             limit = demands.test_cpu_s
-            raise Refused("slow test", f"a test of the gold takes {slowest:.2f} s of CPU, more than {limit:g} s")
+            raise Unfit("slow test", f"a test of the gold takes {slowest:.2f} s of CPU, more than {limit:g} s")
         return len(tests), round(slowest, 4)
 
     def _of_stub(self, cpu_s: float) -> str:
@@ -170,7 +154,7 @@ class _Trial:
             return "not made"  # no plain function of that name
         graded = self._run(code, cpu_s)
         if passed(graded):
-            raise Refused("a stub passes", code[:400])
+            raise Unfit("a stub passes", code[:400])
         return "does not compile" if graded.compile_error is not None or graded.failure else "fails"
 
     def _of_mutants(self, cpu_s: float) -> list[dict[str, Any]]:
@@ -185,10 +169,10 @@ class _Trial:
                 break
         killed = sum(died for _, died in tried)
         if not tried and demands.mutants:
-            raise Refused("no mutant to try", "nothing in the gold that a simple mutation changes")
+            raise Unfit("no mutant to try", "nothing in the gold that a simple mutation changes")
         if killed * demands.mutants < demands.killed * len(tried):
             alive = "; ".join(change for change, died in tried if not died)
-            raise Refused("mutants survive", f"{len(tried) - killed} of {len(tried)} pass all tests: {alive}")
+            raise Unfit("mutants survive", f"{len(tried) - killed} of {len(tried)} pass all tests: {alive}")
         return [{"change": change, "killed": died} for change, died in tried]
 
 
