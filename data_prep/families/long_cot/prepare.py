@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from data_prep.core.commands import Options
 from data_prep.core.engine import Progress
@@ -16,6 +16,16 @@ from data_prep.core.files import whole_file
 from data_prep.errors import DataError
 from data_prep.sources.files import read_json
 from data_prep.text.normalise import text_hash
+
+
+class Message(BaseModel):
+    """Of a chat; other fields are left out."""
+
+    role: str
+    content: str
+
+
+MESSAGES = TypeAdapter(list[Message])
 
 
 class Request(Options):
@@ -30,16 +40,10 @@ class Request(Options):
 
 
 def command(request: Request, progress: Progress) -> str:
-    """Write the files and return their paths; what was dropped is said on stderr. Raises DataError."""
-    paths, drops = prepare(request)
-    for reason, count in drops.most_common():
-        print(f"dropped {count:,}: {reason}", file=sys.stderr)
-    return "\n".join(map(str, paths))
-
-
-def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
-    """Write <data_source>_{train,val}.parquet; returns them and the dropped entries by reason. Raises DataError."""
-    entries = _read(request.input_json)
+    """Write <data_source>_{train,val}.parquet; their paths. Counts of drops go to stderr. Raises DataError."""
+    entries = read_json(request.input_json)
+    if not isinstance(entries, list):
+        raise DataError(f"{request.input_json}: a JSON list of entries is expected, not {type(entries).__name__}")
     rows, drops, known = [], Counter[str](), set[bytes]()
     for number, entry in enumerate(entries):
         prompt = _prompt(entry)
@@ -60,38 +64,27 @@ def prepare(request: Request) -> tuple[list[Path], Counter[str]]:
             f"{request.input_json}: {len(rows)} usable prompts, all of them for validation: "
             f"lower --num_validation_examples ({request.num_validation_examples})"
         )
-    written = [_write(request, "train", train), _write(request, "val", held_out)]
-    return written, drops
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise DataError(f"{path}: a JSON list of entries is expected, not {type(entries).__name__}")
-    return entries
+    for reason, count in drops.most_common():
+        print(f"dropped {count:,}: {reason}", file=sys.stderr)
+    return "\n".join(str(_write(request, split, part)) for split, part in (("train", train), ("val", held_out)))
 
 
 def _prompt(entry: Any) -> list[dict[str, str]] | str:
     """Chat messages that end with the user's, or why there are none."""
     if not isinstance(entry, dict):
         return "not an object"
-    if isinstance(entry.get("instruction"), str):
-        messages: Any = [{"role": "user", "content": entry["instruction"]}]
-    else:
-        messages = entry.get("messages")
-    if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
+    instruction, messages = entry.get("instruction"), entry.get("messages")
+    if isinstance(instruction, str):
+        messages = [{"role": "user", "content": instruction}]
+    try:
+        prompt = MESSAGES.validate_python(messages, strict=True)
+    except ValidationError:
         return "neither instruction nor messages"
-    while messages and messages[-1]["role"] == "assistant":
-        messages = messages[:-1]
-    if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
+    while prompt and prompt[-1].role == "assistant":
+        prompt.pop()
+    if not prompt or prompt[-1].role != "user" or not prompt[-1].content.strip():
         return "no turn of the user at the end"
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
-
-
-def _is_message(message: Any) -> bool:
-    return (
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-    )
+    return [message.model_dump() for message in prompt]
 
 
 def _write(request: Request, split: str, rows: list[dict[str, Any]]) -> Path:

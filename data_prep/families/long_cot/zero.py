@@ -24,13 +24,8 @@ from rewards.thinking import PRESETS
 Format = Literal["zero", "zero_nothink"]
 TEMPLATES = REPO / "templates" / "chat"
 END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first that the tokenizer has ends a turn
-FILES = [
-    "*.safetensors",
-    "*.json",
-    "*.model",
-    "*.txt",
-    "*.jinja",
-]  # at the top: folders hold other forms of the weights
+# At the top of the model's folder: folders below it hold other forms of the weights.
+FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 CONFIGS = ("config.json", "generation_config.json")
 DONE = "zero.json"
 VERSION = 2  # of what a copy holds: another one is another copy

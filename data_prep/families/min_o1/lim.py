@@ -23,9 +23,11 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from data_prep.core.fingerprint import file_hash, value_hash
@@ -147,15 +149,16 @@ def _sample(line: bytes | None) -> tuple[str, float] | str:
 
 def epochs(steps: Iterable[Rates]) -> list[Rates]:
     """The rates of each epoch: steps are joined until one asks a prompt again; the last is left out when shorter."""
-    passes: list[Rates] = []
-    lengths: list[int] = []
+    passes: list[list[Rates]] = []
+    asked: set[str] = set()
     for step in steps:
-        if not passes or not passes[-1].keys().isdisjoint(step):
-            passes.append({})
-            lengths.append(0)
-        passes[-1].update(step)
-        lengths[-1] += 1
-    return passes[:-1] if lengths and lengths[-1] < max(lengths) else passes
+        if not passes or not asked.isdisjoint(step):
+            passes.append([])
+            asked = set()
+        passes[-1].append(step)
+        asked |= step.keys()
+    whole = passes[:-1] if passes and len(passes[-1]) < max(map(len, passes)) else passes
+    return [{name: rate for step in epoch for name, rate in step.items()} for epoch in whole]
 
 
 def lim_scores(rates: Sequence[Rates]) -> Rates:
@@ -163,21 +166,14 @@ def lim_scores(rates: Sequence[Rates]) -> Rates:
 
     Where all prompts were always solved the formula is 0/0; each of them follows the mean exactly, and scores 1.
     """
-    curves = {name: [_filled(name, at, rates) for at in range(len(rates))] for name in set().union(*rates)}
-    complete = {
-        name: [rate for rate in curve if rate is not None] for name, curve in curves.items() if None not in curve
-    }
-    means = [math.fsum(column) / len(column) for column in zip(*complete.values(), strict=True)]
-    most = math.fsum((1 - mean) ** 2 for mean in means)
-    return {name: _score(curve, means, most) for name, curve in complete.items()}
-
-
-def _filled(name: str, at: int, rates: Sequence[Rates]) -> float | None:
-    later = rates[at + 1].get(name) if at + 1 < len(rates) else None
-    return rates[at].get(name, later)
-
-
-def _score(curve: Sequence[float], means: Sequence[float], most: float) -> float:
-    if most == 0:
-        return 1.0
-    return round(1 - math.fsum((rate - mean) ** 2 for rate, mean in zip(curve, means, strict=True)) / most, DIGITS)
+    names = sorted(set().union(*rates))
+    curves = np.array([[epoch.get(name, np.nan) for epoch in [*rates, {}]] for name in names])
+    if not names:
+        return {}
+    curves = np.where(np.isnan(curves), np.roll(curves, -1, axis=1), curves)[:, :-1]
+    complete = ~np.isnan(curves).any(axis=1)
+    curves = curves[complete]
+    means = curves.mean(axis=0) if complete.any() else np.zeros(len(rates))
+    most = np.sum((1 - means) ** 2)
+    scores = 1 - np.sum((curves - means) ** 2, axis=1) / (most or 1)
+    return dict(zip(compress(names, complete), np.round(scores, DIGITS).tolist(), strict=True))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from importlib import metadata
@@ -30,6 +29,8 @@ Row = dict[str, Any]
 BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 MAX_TOKENS = 128  # a short chain at level 5 takes about 110
 WORKERS = 2  # programs tested at once
+BATCH = 256  # completions sampled at once
+PACKAGES = ("llamafactory", "transformers", "torch")  # of which the card gives the versions
 
 
 def boxed(text: str) -> str | None:
@@ -38,15 +39,7 @@ def boxed(text: str) -> str | None:
     return answers[-1].strip() if answers else None
 
 
-def sample(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Row],
-    *,
-    seed: int,
-    max_tokens: int = MAX_TOKENS,
-    batch: int = 256,
-) -> list[str]:
+def sample(model: Any, tokenizer: Any, rows: Sequence[Row], *, seed: int, max_tokens: int) -> list[str]:
     """One completion per row at temperature 1, full distribution. The caller's random state is kept."""
     import torch
 
@@ -55,10 +48,10 @@ def sample(
     model.eval()
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        for start in range(0, len(rows), batch):
+        for start in range(0, len(rows), BATCH):
             texts = [
                 tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
-                for row in rows[start : start + batch]
+                for row in rows[start : start + BATCH]
             ]
             inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
             output = model.generate(
@@ -90,12 +83,6 @@ def accuracy(rows: Sequence[Row], completions: Sequence[str]) -> dict[str, dict[
     }
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Versions of those packages that are installed here."""
-    installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
-    return {name: installed[name] for name in packages if name in installed}
-
-
 def parse_levels(text: str) -> dict[int, int]:
     """`2:500,3:500` to {2: 500, 3: 500}. Raises ValueError."""
     return {int(level): int(count) for level, count in (pair.split(":") for pair in text.split(","))}
@@ -121,11 +108,8 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     completions = sample(model, tokenizer, rows, seed=options.seed, max_tokens=options.max_tokens)
-    result = {
-        "levels": accuracy(rows, completions),
-        "versions": versions("llamafactory", "transformers", "torch"),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    versions = {package: metadata.version(package) for package in PACKAGES}
+    print(json.dumps({"levels": accuracy(rows, completions), "versions": versions}))
 
 
 if __name__ == "__main__":
