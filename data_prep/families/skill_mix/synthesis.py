@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from data_prep.core.step import Apply, Context, Drop, Row
 from data_prep.families.skill_mix.cases import EXCEPTIONS, TestCase, suite
-from data_prep.families.skill_mix.questions import Question, render
+from data_prep.families.skill_mix.questions import read_question, render
 from data_prep.families.skill_mix.replies import (
     Critique,
     Draft,
@@ -144,18 +144,10 @@ class _Author:
             rounds += 1
         cases = self._cases(f"{name}:tests", draft, signature)
         self.chat = [*start, _message("assistant", draft.model_dump_json())]
-        question = Question(
-            id=name,
-            language=self.language,
-            skills=tuple(self.meta["skills"]),
-            function=draft.function_name,
-            signature=draft.function_signature,
-            docstring=draft.function_docstring,
-            statement=draft.problem_statement,
-            gold=draft.solution,
-            tests=suite(draft.function_name, signature, cases, self.language),
-            split=self.meta["split"],
-        )
+        tests = suite(draft.function_name, signature, cases, self.language)
+        question = read_question({**self.meta, **draft.model_dump(), "tests": tests}, name)
+        if isinstance(question, Drop):
+            raise Unusable(question.reason, question.detail)
         row = question.as_row("direct")
         how = {"cases": [case.as_json() for case in cases], "critic_rounds": rounds, "critic_passed": passed}
         return {**row, "meta": {**row["meta"], **how}}

@@ -134,7 +134,7 @@ class _Trial:
                 break  # once more would cost as much and tell nothing new
         tests = runs[0].tests
         if len({tuple(test.status == "passed" for test in run.tests) for run in runs}) > 1:
-            raise Unfit("flaky test", _differing([run.tests for run in runs]))
+            raise Unfit("flaky test", _differing(runs))
         if not passed(runs[0]):
             raise Unfit("gold fails its tests", _failed(tests))
         if len(tests) < demands.least_tests:
@@ -189,9 +189,7 @@ def _failed(tests: Sequence[Tested]) -> str:
     return f"{len(lines)} of {len(tests)}: " + "; ".join(lines)
 
 
-def _differing(runs: Sequence[Sequence[Tested]]) -> str:
-    lines = []
-    for number, statuses in enumerate(zip(*runs, strict=True), 1):
-        if len({test.status for test in statuses}) > 1:
-            lines.append(f"{statuses[0].name or f'test {number}'}: {', '.join(test.status for test in statuses)}")
-    return "; ".join(lines)
+def _differing(runs: Sequence[Graded]) -> str:
+    by_test = enumerate(zip(*(run.tests for run in runs), strict=True), 1)
+    ends = {tests[0].name or f"test {number}": [test.status for test in tests] for number, tests in by_test}
+    return "; ".join(f"{name}: {', '.join(statuses)}" for name, statuses in ends.items() if len(set(statuses)) > 1)
