@@ -57,18 +57,22 @@ def write_copy(model: str, revision: str | None, format: Format, out: Path) -> P
     configs = {name: _read(source / name) for name in CONFIGS if (source / name).is_file()}
     ends = list(dict.fromkeys([end[1], *(token for values in configs.values() for token in _ids(values))]))
     template = (TEMPLATES / f"{format}.jinja").read_text("utf-8")
+    about = {"model": model, "revision": revision, "format": format, "stop": [PRESETS[format].end], "end_token": end[0]}
+    objects = {
+        "tokenizer_config.json": {**tokenizer, "chat_template": template, "eos_token": end[0]},
+        **{name: {**configs.get(name, {}), "eos_token_id": ends} for name in CONFIGS},
+        DONE: about,
+    }
+    texts = {name: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for name, value in objects.items()}
+    texts["chat_template.jinja"] = template
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for file in (file for pattern in FILES for file in source.glob(pattern) if file.is_file()):
-        _link(file.resolve(), partial / file.name)
-    _replace(partial / "chat_template.jinja", template)
-    tokenizer.pop("chat_template", None)
-    _replace(partial / "tokenizer_config.json", _json({**tokenizer, "chat_template": template, "eos_token": end[0]}))
-    for name in CONFIGS:
-        _replace(partial / name, _json({**configs.get(name, {}), "eos_token_id": ends}))
-    about = {"model": model, "revision": revision, "format": format, "stop": [PRESETS[format].end], "end_token": end[0]}
-    _replace(partial / DONE, _json(about))
+        if file.name not in texts:
+            _link(file.resolve(), partial / file.name)
+    for name, text in texts.items():
+        (partial / name).write_text(text, "utf-8")
     if out.exists():
         shutil.rmtree(out)
     partial.rename(out)
@@ -113,17 +117,8 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _replace(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)  # a link's target is the source's own file
-    path.write_text(text, "utf-8")
-
-
 def _read(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{path}: an object is expected")
     return value
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

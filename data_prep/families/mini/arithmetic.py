@@ -59,14 +59,9 @@ def add(a: int, b: int) -> str:
     return f"{a}+{b}:{','.join(columns)}>{a + b}"
 
 
-def steps(terms: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The additions, from the first term on: the total so far and the next term."""
-    return list(zip(itertools.accumulate(terms), terms[1:], strict=False))
-
-
 def solve(problem: Problem, chain: Chain) -> str:
     """The gold completion. A long chain does each addition again the other way round before it answers."""
-    additions = steps(problem.terms)
+    additions = list(zip(itertools.accumulate(problem.terms), problem.terms[1:], strict=False))  # total, next term
     lines = [add(a, b) for a, b in additions]
     if chain == "long":
         lines += ["check", *(add(b, a) for a, b in additions), f"{problem.answer}={problem.answer}"]
