@@ -10,6 +10,10 @@ class RewardError(ValueError):
     """A reward that cannot be built or used as asked; the message is one line for the user."""
 
 
+class NotGraded(RewardError):
+    """A program that the grader could not decide on: the sandbox broke, or its tests cannot be run."""
+
+
 class TooManyFailures(RewardError):
     """The share of `error` or `timeout` outcomes passed its limit."""
 

@@ -84,7 +84,7 @@ _LARGE = 1 << 16  # bytes of a result that are not read before its length has be
 
 
 def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
-    """One program under all of a suite. Raises RewardError for tests that cannot be run."""
+    """One program under all of a suite. Raises RewardError for tests that cannot be run, or without a sandbox."""
     limits, building = terms.limits, replace(BUILD_LIMITS, cpu_s=float(terms.compile_cpu_s))
     if suite.language == "cpp" and len(code) > _LONGEST_CPP:
         return Graded(compile_error=f"the program is longer than {_LONGEST_CPP} characters", compile_status="exit")
@@ -113,8 +113,6 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Gra
         program = Program(None, engine.execute(binary, ["solution"], cases, limits, compare))
     if program.compile_error is not None:
         return Graded(compile_error=program.compile_error)
-    if broken := [ran.message for ran in program.runs if ran.status == "error"]:
-        return Graded(failure=f"the sandbox could not run a test: {broken[0]}")
     cpu_s = sum(test.cpu_s for test in tested)
     return Graded(tested + [Tested("not_run")] * (len(cases) - len(tested)), None, "", spent, cpu_s)
 
@@ -140,8 +138,8 @@ def case_of(item: Item, suite: Suite) -> Case:
 
 
 def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
-    """What one run is worth. An "error" is for `grade_program` to find."""
-    status, message = ENDINGS.get(ran.status, "not_run"), ran.message
+    """What one run is worth."""
+    status, message = ENDINGS.get(ran.status, "failed"), ran.message
     tolerance = terms.tolerance if item.tolerance is None else item.tolerance
     if ran.status == "ok" and suite.declaration is not None:
         status, message = _cpp_verdict(ran.result, item, suite.declaration, tolerance)

@@ -45,8 +45,7 @@ class Graded:
     """One program against all its tests, in their order.
 
     compile_error: the compiler's words; then there are no tests. compile_status: how the compiler ended where it was
-    not by itself: timeout, memory or output_limit. failure: why the grader itself could not decide
-    (the sandbox broke); then nothing here says anything about the program.
+    not by itself: timeout, memory or output_limit.
     """
 
     tests: list[Tested] = field(default_factory=list)
@@ -54,4 +53,3 @@ class Graded:
     compile_status: str = ""
     compile_cpu_s: float = 0.0
     run_cpu_s: float = 0.0
-    failure: str = ""

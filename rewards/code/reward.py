@@ -163,12 +163,10 @@ class CodeReward(Terms, Reward):
             "'call', or set allow_shared_isolation: true in the reward's params"
         )
 
-    def _job(self, row: Row, completion: Any, suites: _Suites) -> _Job | Score:
+    def _job(self, row: Row, completion: str, suites: _Suites) -> _Job | Score:
         suite = self._suite(row, suites)
         if isinstance(suite, Score):
             return deepcopy(suite)
-        if not isinstance(completion, str):
-            return error(f"the completion is {type(completion).__name__}, not a text")
         cut = self.truncated != "never" and cut_short(row)
         answer = self.thinking.answer_of(completion)
         fenced = blocks(answer)
@@ -195,18 +193,16 @@ class CodeReward(Terms, Reward):
         return suites[id(tests)][1]
 
     def _run(self, job: _Job, slots: int) -> Score:
+        details: dict[str, Any] = {"language": job.suite.language, "isolation": job.suite.isolation}
         try:
-            sandbox = shared()
+            details["sandbox"] = (sandbox := shared()).level
             with slot(slots):
                 graded = grade_program(job.code, job.suite, self._terms, sandbox)
-            return self._score(graded, job.suite, sandbox.level)
         except RewardError as problem:
-            return error(str(problem)[:_SHOWN_CHARS])
+            return Score(0.0, "error", {**details, "problem": str(problem)[:_SHOWN_CHARS]})
+        return self._score(graded, job.suite, details)
 
-    def _score(self, graded: Graded, suite: Suite, level: str) -> Score:
-        details: dict[str, Any] = {"sandbox": level, "language": suite.language, "isolation": suite.isolation}
-        if graded.failure:
-            return Score(0.0, "error", {**details, "problem": graded.failure[:_SHOWN_CHARS]})
+    def _score(self, graded: Graded, suite: Suite, details: dict[str, Any]) -> Score:
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}
         if graded.compile_error is not None:
             problem = graded.compile_error[:_SHOWN_CHARS]

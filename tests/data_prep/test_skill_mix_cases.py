@@ -18,9 +18,7 @@ from rewards.sandbox import shared
 
 
 def graded(code: str, tests: dict[str, Any]) -> Graded:
-    found = grade_program(code, read_suite(tests), Terms(cpu_s=2.0), shared())
-    assert not found.failure, found.failure
-    return found
+    return grade_program(code, read_suite(tests), Terms(cpu_s=2.0), shared())
 
 
 def statuses(code: str, tests: dict[str, Any]) -> list[str]:

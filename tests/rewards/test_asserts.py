@@ -160,7 +160,6 @@ def test_honest_tests_pass(name: str) -> None:
     code, tests = HONEST[name]
     graded = run(code, tests)
     assert graded.compile_error is None
-    assert not graded.failure
     assert {test.status for test in graded.tests} == {"passed"}, graded.tests
 
 

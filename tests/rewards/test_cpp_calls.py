@@ -28,9 +28,7 @@ def suite(declaration: str, cases: list[dict[str, Any]], **more: Any) -> dict[st
 
 
 def grade(code: str, tests: dict[str, Any], **limits: Any) -> Graded:
-    graded = grade_program(code, read(tests), Terms(**limits), shared())
-    assert not graded.failure, graded.failure
-    return graded
+    return grade_program(code, read(tests), Terms(**limits), shared())
 
 
 def statuses(code: str, tests: dict[str, Any], **limits: Any) -> list[str]:

@@ -27,6 +27,7 @@ from data_prep.sources.messages import Unfit
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded, Tested
 from rewards.code.suites import Suite, read
+from rewards.errors import NotGraded
 from rewards.sandbox import Sandbox, shared
 
 MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile
@@ -92,6 +93,7 @@ class VerifyQuestions(Step):
 
 
 NOT_VERIFIED = "not verified"  # the sandbox could not say
+TESTS = "the tests: "  # how a problem of the tests begins
 
 
 class _Trial:
@@ -107,17 +109,19 @@ class _Trial:
         tests, slowest = self._of_gold()
         # Most tests of what is no gold that need more CPU seconds than this never end.
         short = min(max(LEAST_CPU_S, SLOWER * slowest), self._longest)
-        if not (empty := self._run("", short)).failure and passed(empty):
+        if passed(empty := self._run("", short)):
             raise Unfit("an empty solution passes", f"{len(empty.tests)} of {len(empty.tests)} tests")
         return {"tests": tests, "stub": self._of_stub(short), "mutants": self._of_mutants(short)}
 
     def _run(self, code: str, cpu_s: float, stop_early: bool = False, most_timeouts: int = 0) -> Graded:
         memory_mb = self._demands.memory_mb
         terms = Terms(cpu_s=cpu_s, memory_mb=memory_mb, stop_early=stop_early, most_timeouts=most_timeouts)
-        graded = grade_program(code, self._suite, terms, self._engine)
-        if graded.failure and not graded.failure.startswith("the tests:"):
-            raise Unfit(NOT_VERIFIED, graded.failure)
-        return graded
+        try:
+            return grade_program(code, self._suite, terms, self._engine)
+        except NotGraded as problem:
+            if not str(problem).startswith(TESTS):
+                raise Unfit(NOT_VERIFIED, str(problem)) from None
+            return Graded(compile_error=str(problem))
 
     def _of_gold(self) -> tuple[int, float]:
         """How many tests there are, and the CPU seconds of the slowest."""
@@ -125,10 +129,9 @@ class _Trial:
         runs: list[Graded] = []
         for _ in range(demands.runs):
             graded = self._run(self._gold, self._longest, most_timeouts=1)
-            if graded.failure:
-                raise Unfit("tests do not compile", graded.failure.removeprefix("the tests: "))
             if graded.compile_error is not None:
-                raise Unfit("gold does not compile", graded.compile_error)
+                whose = "tests do" if graded.compile_error.startswith(TESTS) else "gold does"
+                raise Unfit(f"{whose} not compile", graded.compile_error.removeprefix(TESTS))
             runs.append(graded)
             if any(test.status == "timeout" for test in graded.tests):
                 break  # once more would cost as much and tell nothing new
@@ -155,7 +158,7 @@ class _Trial:
         graded = self._run(code, cpu_s)
         if passed(graded):
             raise Unfit("a stub passes", code[:400])
-        return "does not compile" if graded.compile_error is not None or graded.failure else "fails"
+        return "does not compile" if graded.compile_error is not None else "fails"
 
     def _of_mutants(self, cpu_s: float) -> list[dict[str, Any]]:
         demands = self._demands
@@ -163,7 +166,7 @@ class _Trial:
         made = mutants(self._gold, self._suite.language, self._row["id"])
         for mutant in islice(made, MOST_TRIED if demands.mutants else 0):
             graded = self._run(mutant.code, cpu_s, stop_early=True)
-            if graded.compile_error is None and not graded.failure:
+            if graded.compile_error is None:
                 tried.append((mutant.change, not passed(graded)))
             if len(tried) == demands.mutants:
                 break

@@ -19,9 +19,10 @@ import posixpath
 import re
 from dataclasses import replace
 
-from rewards.code.cpp.toolchain import HERE, LOG_CHARS, OWN_MAIN, build_program, encoded, toolchain
+from rewards.code.cpp.toolchain import HERE, OWN_MAIN, build_program, encoded, toolchain
 from rewards.code.results import Graded, Tested, Verdict
 from rewards.code.suites import Suite
+from rewards.errors import NotGraded
 from rewards.sandbox import Case, Limits, Ran, Sandbox
 
 _MESSAGE_CHARS = 500
@@ -37,13 +38,14 @@ _PRELUDE, _ASSERTS, _CALL_MAIN = ((HERE / f"{name}.h").read_text() for name in (
 def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandbox: Sandbox) -> Graded:
     """Every test of `suite.source` on the solution `source`, in the order in which they register.
 
-    run: limits of one test; build: of one compiler process. Raises RewardError if this machine has no g++.
+    run: limits of one test; build: of one compiler process. Raises NotGraded for tests that do not compile or lack a
+    test, RewardError if this machine has no g++.
     """
     tests, kind, declarations = suite.source, suite.kind, suite.declarations
     text, paths = _unit(tests, kind)
     outside = next((path for path in paths if path.startswith(("..", "/")) or "\0" in path), None)
     if outside:
-        return Graded(failure=f"the tests include {outside!r}, which lies outside of their folder")
+        raise NotGraded(f"the tests include {outside!r}, which lies outside of their folder")
     tools = toolchain()
     test = [
         [*tools.compile("tests"), "tests/test.cpp", "-o", "tests.o"],
@@ -57,7 +59,7 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
         files["given.cpp"] = OWN_MAIN + encoded(source)
         files["tests.o"], alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
         if alone.compile_error is not None:
-            return Graded(failure=f"the tests: {alone.compile_error}"[:LOG_CHARS], compile_cpu_s=alone.compile_cpu_s)
+            raise NotGraded(f"the tests: {alone.compile_error}")
         spent = alone.compile_cpu_s
         steps = [[*tools.compile(header), "given.cpp", "-o", "given.o"], tools.link(*objects, "given.o", "-lgtest")]
     else:
@@ -73,12 +75,8 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
     spent += built.compile_cpu_s
     if not binary:
         return replace(built, compile_cpu_s=spent)
-    names = _names(binary, tests, kind, run, sandbox)
-    if isinstance(names, Graded):
-        return names
-    tested = [_tested(binary, name, run, sandbox) for name in names]
-    failure = next((test.message for test in tested if test.status == "not_run"), "")
-    return Graded(tested, compile_cpu_s=spent, run_cpu_s=sum(test.cpu_s for test in tested), failure=failure)
+    tested = [_tested(binary, name, run, sandbox) for name in _names(binary, tests, kind, run, sandbox)]
+    return Graded(tested, compile_cpu_s=spent, run_cpu_s=sum(test.cpu_s for test in tested))
 
 
 def _unit(tests: str, kind: str) -> tuple[bytes, list[str]]:
@@ -96,9 +94,9 @@ def _unit(tests: str, kind: str) -> tuple[bytes, list[str]]:
     return f'{text}#line 1 "test.cpp"\n{source}\n'.encode(), paths
 
 
-def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox) -> list[str] | Graded:
+def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox) -> list[str]:
     """The tests that register themselves, without those that are not in the source of the tests, and with those that
-    have to be there.
+    have to be there. Raises NotGraded where there are none.
     """
     if kind == "asserts":
         return ["Asserts.main"]
@@ -110,8 +108,8 @@ def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox)
     names = [name for name in listed if set(re.findall(r"[A-Za-z_]\w*", name)) <= words]
     names += [name for name in expected if name not in names]
     names = [name for name in names if "DISABLED_" not in name]
-    if ran.status == "error" or not names:
-        return Graded(failure=f"the tests cannot be listed: {ran.message or 'there is no test in them'}")
+    if not names:
+        raise NotGraded(f"the tests cannot be listed: {ran.message or 'there is no test in them'}")
     return names
 
 
@@ -119,8 +117,8 @@ def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
     report, ran = _report(program, name, run, sandbox)
     if report == b"P":
         return Tested("passed", ran.cpu_s, name=name)
-    status: Verdict = "not_run" if ran.status == "error" else "runtime_error"
-    message = ran.message if ran.status == "error" else f"ended before the test did: {ran.message or 'exit code 0'}"
+    status: Verdict = "runtime_error"
+    message = f"ended before the test did: {ran.message or 'exit code 0'}"
     if report.startswith(b"F"):
         message = report[1:].decode("utf-8", "replace")
         status = "memory" if "std::bad_alloc" in message else "failed"
