@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import lru_cache
 from itertools import chain
 from typing import Literal
 
+from rewards.math import scalars
 from rewards.math.latex import GREEK, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
 from rewards.math.parts import (
     COMMA,
@@ -35,22 +35,16 @@ from rewards.math.parts import (
     variable,
     with_holes,
 )
-from rewards.math.quantity import based, quantity, same_unit
+from rewards.math.quantity import quantity, same_unit
 
 Verdict = bool | None
 Leaf = Callable[[str, str], Verdict]
+NEXT: Literal["next rule"] = "next rule"
 Ruling = Verdict | Literal["next rule"]  # of a rule, which may leave the decision to the next one
-_NEXT: Literal["next rule"] = "next rule"
 
 MAX_ITEMS = 64
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
-_CHOICE = re.compile(r"\(?([A-Z])\)?")
-_CHOICES = re.compile("A?B?C?D?E?F?")
-_CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
-    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])"
-    r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
-)
 # A label before the answer, and a qualifier behind it: they may be left out.
 _LEAD = re.compile(
     r"^(?:(?:[Pp]art )?\(?(?:[a-h]|i{1,3}|iv|v)\):? +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *"
@@ -78,31 +72,12 @@ _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
-_TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _GREEK = re.compile(rf"\\(?:{'|'.join(GREEK)})(?![a-zA-Z])")
-_LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 _EMPTY_SET = frozenset(
     {r"\emptyset", r"\{\}", r"\phi", "nosolution", "nosolutions", "norealsolution", "norealsolutions"}
     | {"Nosolution", "Nosolutions", "Norealsolution", "Norealsolutions"}
 )
-
-
-_exact = lru_cache(maxsize=4096)(rational)
-_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
-
-
-def fast(gold: str, answer: str) -> bool | None:
-    """Equal strings and rationals as they stand, else None."""
-    if gold == answer:
-        return True
-    value = _exact(gold) if len(answer) <= 100 else None
-    if value is None:
-        return None
-    if "," in answer and _GROUPED.fullmatch(answer):
-        answer = answer.replace(",", "")
-    given = rational(answer)
-    return None if given is None else value == given
 
 
 def equal(gold: str, answer: str, leaf: Leaf = lambda gold, answer: None) -> Verdict:
@@ -136,7 +111,7 @@ def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
     if x is not None and y is not None:
         return x == y
     for rule in _RULES:
-        if (ruling := rule(g, a, leaf)) != _NEXT:
+        if (ruling := rule(g, a, leaf)) != NEXT:
             return ruling
     return leaf(g, a)
 
@@ -182,7 +157,7 @@ def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
     may be the rounded one. `x \\approx 5` states 5.
     """
     if not _APPROX.search(g) and not _APPROX.search(a):
-        return _NEXT
+        return NEXT
     sides_g, sides = (
         [side for side in split_top(text, _APPROX) if side in (r"\pi", "e") or not NAME.fullmatch(side)]
         for text in (g, a)
@@ -219,7 +194,7 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
     qualifiers = [m for text in (bare_g, bare_a) if (m := _qualifier(text))]
     names = [m["name"] for m in qualifiers]
     if len(qualifiers) == 1 or (
-        qualifiers and (None not in names or len({_words(m.group()) for m in qualifiers}) == 1)
+        qualifiers and (None not in names or len({scalars.plain_words(m.group()) for m in qualifiers}) == 1)
     ):
         bare_g, bare_a = (
             text[: m.start()].rstrip(" ,") if (m := _qualifier(text)) else text for text in (bare_g, bare_a)
@@ -228,13 +203,13 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
             if re.search(rf"(?<![A-Za-z\\]){names[0]}(?![A-Za-z])", bare_a):
                 return False
             bare_a = re.sub(rf"(?<![A-Za-z\\]){names[1]}(?![A-Za-z])", names[0], bare_a)
-    return _equal(bare_g, bare_a, leaf) if (bare_g, bare_a) != (g, a) else _NEXT
+    return _equal(bare_g, bare_a, leaf) if (bare_g, bare_a) != (g, a) else NEXT
 
 
 def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = top_items(g), top_items(a)
     if len(gs) == 1 and len(as_) == 1:
-        return _NEXT
+        return NEXT
     for many, other, flip in ((gs, a, False), (as_, g, True)):
         value = IN.sub("", unlabelled(other))
         parts = unwrap(value)
@@ -251,7 +226,7 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = ranges(g), ranges(a)
     if len(gs) == 1 and len(as_) == 1:
-        return _NEXT
+        return NEXT
     return True if _unordered(gs, as_, leaf) is True else leaf(g, a)
 
 
@@ -274,13 +249,13 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
             return False
         compare = _unordered if parts_g[0] == r"\{" else _ordered
         return compare(top_items(parts_g[1]), top_items(parts_a[1]), leaf)
-    return _NEXT
+    return NEXT
 
 
 def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
     rows_g, rows_a = matrix(g), matrix(a)
     if rows_g is None and rows_a is None:
-        return _NEXT
+        return NEXT
     for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
         parts = unwrap(other)
         if rows and parts and parts[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
@@ -307,7 +282,7 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     if not sides_g or not sides_a:
         return False
     if len(sides_g) == 1 and len(sides_a) == 1:
-        return _NEXT
+        return NEXT
     named_g, named_a = _LABEL.fullmatch(sides_g[0]), _LABEL.fullmatch(sides_a[0])
     if len(sides_g) == 1:
         return _value_of(g, sides_a, leaf)
@@ -350,21 +325,13 @@ def _has_letters(text: str) -> bool:
     return bool(re.search(r"[A-Za-z]", _COMMAND.sub("", _GREEK.sub(" x", text))))
 
 
-def _rule_bases(g: str, a: str, leaf: Leaf) -> Ruling:
-    based_g, based_a = based(g), based(a)
-    if based_g and not based_a:
-        return squeeze(a).upper() == based_g[0]  # the base is understood from the question
-    value = int(*based_g) if based_g else rational(g)
-    return value == int(*based_a) if based_a and value is not None else _NEXT
-
-
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     qg, qa = quantity(g), quantity(a)
     if bool(qg.unit) != bool(qa.unit):  # `3h` for `3 hours`
         letters = "".join(unit for unit in qg.unit | qa.unit if len(unit) == 1)
         qg, qa = (quantity(text, letters) if not q.unit and letters else q for text, q in ((g, qg), (a, qa)))
     if (qg.value, qa.value) == (g, a) or not qg.value or not qa.value:
-        return _NEXT
+        return NEXT
     for degrees, other, flip in ((qg, qa, False), (qa, qg, True)):
         if degrees.unit == {"degree"} and other.unit <= {"rad"} and r"\pi" in other.value:
             radians = rf"({degrees.value})\cdot\frac{{\pi}}{{180}}"
@@ -383,73 +350,23 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
     return (abs(x) > 1 and y == x) or (shares and y == 100 * x)
 
 
-def _rule_choices(g: str, a: str, leaf: Leaf) -> Ruling:
-    letter, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
-    if letter and given:
-        return letter[1] in given.groups()
-    several = _CHOICES.fullmatch(g) and [_CHOICE.fullmatch(item) for item in top_items(a)]  # `A, C` for `AC`
-    return [m[1] for m in several if m] == list(g) or _NEXT if several and len(several) > 1 and all(several) else _NEXT
-
-
-def _rule_times(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
-    times = [m for m in (_TIME.fullmatch(g), _TIME.fullmatch(a)) if m]
-    halves = {m[3].lower() for m in times if m[3]}
-    return times[0].group(1, 2) == times[1].group(1, 2) and len(halves) < 2 if len(times) == 2 else _NEXT
-
-
-def _rule_ratios(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`2:3`, `2 to 3` and the fraction; a ratio of three terms equals no shorter one."""
-    parts = [[part.strip() for part in text.replace(" to ", ":").split(":")] for text in (g, a)]
-    xs, ys = ([x for part in own if (x := rational(part)) is not None] for own in parts)
-    if [len(xs), len(ys)] != list(map(len, parts)) or len(xs + ys) < 3:
-        return _NEXT
-    if len(xs + ys) == 3:
-        xs, ys = ([*own, Fraction(1)][:2] for own in (xs, ys))
-    return len(xs) == len(ys) and all(xs[0] * y == ys[0] * x for x, y in zip(xs, ys, strict=True))
-
-
-_PHRASES = {"dne": "does not exist"} | dict.fromkeys(
-    ("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"
-)
-
-
-def _words(text: str) -> str:
-    text = _PHRASES.get(text := re.sub(r"[^\w\s]", " ", text).casefold(), text)
-    return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
-
-
-def _rule_words(g: str, a: str, leaf: Leaf) -> Ruling:
-    """Words are compared as words: as products of letters, `even` would equal `neve`."""
-    if is_prose(g) or is_prose(a):
-        return bool(_words(g)) and _words(g) == _words(a)
-    if len(g) > 2 and g.isalpha() and g[0].lower() + g[1:] == a[0].lower() + a[1:]:
-        return True  # `Odd`, `odd`
-    return _NEXT
-
-
-def is_prose(text: str) -> bool:
-    """Whether a cleaned text is language rather than mathematics."""
-    if text.casefold() in ("yes", "no"):
-        return True
-    if _LETTERS_ONLY.fullmatch(text):
-        return bool(re.search(r"[^\W\d_]{4,}|[A-Z]{3,}|[^\W\d_]{3,} ", text))
-    bare = re.sub(r"\\[A-Za-z]+|\{[^{}]*matrix\}", " ", text)
-    return bool(re.search(r"[^\W\d_]{5,}", bare))
-
-
 def _rewritten(change: Callable[[str], str]) -> Callable[[str, str, Leaf], Ruling]:
     """The rule that compares what a rewriting makes of both sides, where it changes one."""
 
     def rule(g: str, a: str, leaf: Leaf) -> Ruling:
         sides = change(g), change(a)
-        return _equal(*sides, leaf) if sides != (g, a) else _NEXT
+        return _equal(*sides, leaf) if sides != (g, a) else NEXT
 
     return rule
 
 
+def _scalar(decide: Callable[[str, str], bool | None]) -> Callable[[str, str, Leaf], Ruling]:
+    """The rule that needs no leaf."""
+    return lambda g, a, leaf: NEXT if (same := decide(g, a)) is None else same
+
+
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
-    _rule_choices,
+    _scalar(scalars.choices),
     _rewritten(cases),
     _rule_additions,
     _rewritten(with_holes),
@@ -458,11 +375,11 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_lists,
     _rule_equations,
     _rewritten(unwrapped),
-    _rule_times,
-    _rule_ratios,
+    _scalar(scalars.times),
+    _scalar(scalars.ratios),
     _rule_brackets,
     _rule_matrices,
-    _rule_bases,
+    _scalar(scalars.bases),
     _rule_units,
-    _rule_words,
+    _scalar(scalars.words),
 )

@@ -18,9 +18,10 @@ from typing import Any, Literal
 from rewards.base import Row, Score
 from rewards.extract import TEXT_COMMAND, Fallback, gold_text, has_box
 from rewards.math.answer import SHOWN, Answer, BoxedReward
-from rewards.math.equivalence import equal, fast
+from rewards.math.equivalence import equal
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import quantity
+from rewards.math.scalars import fast
 
 Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
 

@@ -22,8 +22,9 @@ from rewards.base import Outcome, Row, Score
 from rewards.extract import gold_text
 from rewards.forks import lock
 from rewards.math.answer import SHOWN, Answer, BoxedReward
-from rewards.math.equivalence import equal, fast
+from rewards.math.equivalence import equal
 from rewards.math.latex import MAX_CHARS, clean, screen
+from rewards.math.scalars import fast
 from rewards.processes.pool import Answer as Reply
 from rewards.processes.pool import DeadlineError, WorkerError, shared
 

@@ -1,0 +1,105 @@
+"""Rules for answers without parts: letters of options, times of day, ratios, numbers in a base, words.
+
+A rule compares two cleaned texts, gold and answer: True or False, or None where it does not apply.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from rewards.math.latex import rational, squeeze
+from rewards.math.parts import top_items
+from rewards.math.quantity import based
+
+_exact = lru_cache(maxsize=4096)(rational)
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+_CHOICE = re.compile(r"\(?([A-Z])\)?")
+_CHOICES = re.compile("A?B?C?D?E?F?")
+_CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no letter
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])"
+    r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
+)
+_TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
+_LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
+
+
+def fast(gold: str, answer: str) -> bool | None:
+    """Equal strings and rationals as they stand, else None."""
+    if gold == answer:
+        return True
+    value = _exact(gold) if len(answer) <= 100 else None
+    if value is None:
+        return None
+    if "," in answer and _GROUPED.fullmatch(answer):
+        answer = answer.replace(",", "")
+    given = rational(answer)
+    return None if given is None else value == given
+
+
+def choices(g: str, a: str) -> bool | None:
+    """`(C) 42` for `C`; `A, C` for `AC`."""
+    letter, given = _CHOICE.fullmatch(g), _CHOICE_ANSWER.fullmatch(a)
+    if letter and given:
+        return letter[1] in given.groups()
+    several = _CHOICES.fullmatch(g) and [_CHOICE.fullmatch(item) for item in top_items(a)]
+    if several and len(several) > 1 and [m and m[1] for m in several] == list(g):
+        return True
+    return None
+
+
+def times(g: str, a: str) -> bool | None:
+    """`5:00 PM` and `5:00 p.m.`; which half of the day may be understood. Ratios look the same."""
+    gold, given = _TIME.fullmatch(g), _TIME.fullmatch(a)
+    if not gold or not given:
+        return None
+    return gold.group(1, 2) == given.group(1, 2) and len({m[3].lower() for m in (gold, given) if m[3]}) < 2
+
+
+def ratios(g: str, a: str) -> bool | None:
+    """`2:3`, `2 to 3` and the fraction; a ratio of three terms equals no shorter one."""
+    parts = [[part.strip() for part in text.replace(" to ", ":").split(":")] for text in (g, a)]
+    xs, ys = ([x for part in own if (x := rational(part)) is not None] for own in parts)
+    if [len(xs), len(ys)] != list(map(len, parts)) or len(xs + ys) < 3:
+        return None
+    if len(xs + ys) == 3:
+        xs, ys = ([*own, Fraction(1)][:2] for own in (xs, ys))
+    return len(xs) == len(ys) and all(xs[0] * y == ys[0] * x for x, y in zip(xs, ys, strict=True))
+
+
+_PHRASES = {"dne": "does not exist"} | dict.fromkeys(
+    ("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"
+)
+
+
+def plain_words(text: str) -> str:
+    text = _PHRASES.get(text := re.sub(r"[^\w\s]", " ", text).casefold(), text)
+    return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
+
+
+def words(g: str, a: str) -> bool | None:
+    """Words are compared as words: as products of letters, `even` would equal `neve`."""
+    if is_prose(g) or is_prose(a):
+        return bool(plain_words(g)) and plain_words(g) == plain_words(a)
+    capital = len(g) > 2 and g.isalpha() and g[0].lower() + g[1:] == a[0].lower() + a[1:]  # `Odd`, `odd`
+    return capital or None
+
+
+def is_prose(text: str) -> bool:
+    """Whether a cleaned text is language rather than mathematics."""
+    if text.casefold() in ("yes", "no"):
+        return True
+    if _LETTERS_ONLY.fullmatch(text):
+        return bool(re.search(r"[^\W\d_]{4,}|[A-Z]{3,}|[^\W\d_]{3,} ", text))
+    bare = re.sub(r"\\[A-Za-z]+|\{[^{}]*matrix\}", " ", text)
+    return bool(re.search(r"[^\W\d_]{5,}", bare))
+
+
+def bases(g: str, a: str) -> bool | None:
+    """`101_2` and `5`; the base that the gold states may be left out."""
+    based_g, based_a = based(g), based(a)
+    if based_g and not based_a:
+        return squeeze(a).upper() == based_g[0]
+    value = int(*based_g) if based_g else rational(g)
+    return value == int(*based_a) if based_a and value is not None else None
