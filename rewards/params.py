@@ -17,19 +17,16 @@ Seconds = Annotated[float, Field(ge=0.01, le=86400.0)]
 class RewardParams(BaseModel):
     """Base of all parameters. Types are strict, but a JSON list serves as a tuple and an int as a float.
 
-    renamed, removed: parameters of earlier versions, whose error names the new one, or says what to do instead.
+    removed: parameters of earlier versions, whose error says what to do instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    renamed: ClassVar[Mapping[str, str]] = {}
     removed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _names_are_known(cls, given: Any) -> Any:
         for name in given if isinstance(given, Mapping) else ():
-            if name in cls.renamed:
-                raise ValueError(f"parameter {name!r} is now called {cls.renamed[name]!r}")
             if name in cls.removed:
                 raise ValueError(f"parameter {name!r} was removed: {cls.removed[name]}")
             if name not in cls.model_fields:

@@ -12,8 +12,10 @@ the scored format. Parsing is a few passes of `str.find`.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, model_validator
@@ -197,27 +199,8 @@ class Thinking(RewardParams):
         return between, text[begin:stop], text[stop + len(self.end) if ended else stop :]
 
 
-_THINK = {"open": "<think>", "close": "</think>"}
-_RESPONSE = {"delimiter": "<response>", "end": "</response>"}
-_PRESETS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "think": _THINK,  # warm-started models: the answer follows </think>
-    "think_null": {**_THINK, "strict": True, "malformed": "[NULL]"},  # RLMT's text for malformed answers is scored
-    "think_prefilled": {**_THINK, "prefilled": True},
-    # "zero" models of RLMT (arXiv 2509.20357), with thinking and without: base models, which may go on with a question
-    # of their own after the answer, so that the first one counts.
-    "zero": {**_THINK, **_RESPONSE, "outer": "\n", "at": "first"},
-    "zero_nothink": {**_RESPONSE, "at": "first"},
-    "answer_tags": {**_THINK, "delimiter": "<answer>", "end": "</answer>", "outer": "\n"},  # DeepSeek-R1's tags
-    "sky_t1": {
-        "open": "<|begin_of_thought|>",
-        "close": "<|end_of_thought|>",
-        "delimiter": "<|begin_of_solution|>",
-        "end": "<|end_of_solution|>",
-        "inner": "\n\n",
-    },
-}
-PRESETS = {name: Thinking(name=name, **marks) for name, marks in _PRESETS.items()}
+_FILE = Path(__file__).with_suffix(".toml")
+PRESETS = {name: Thinking(name=name, **marks) for name, marks in tomllib.loads(_FILE.read_text("utf-8")).items()}
 
 
 def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:

@@ -132,21 +132,12 @@ class Pool:
                 self._slots.release()
             self._size = max(size, self._size)
 
-    def ask(self, request: Request, deadline: float) -> Reply:
-        """The worker's reply. deadline: CPU seconds that the worker may use for this request.
-
-        Raises DeadlineError, and WorkerError when two workers died on this request or none can be started.
-        """
-        reply = self.ask_each([request], deadline)[0]
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
     def ask_each(self, requests: Sequence[Request], deadline: float) -> list[Answer]:
-        """`ask` for several requests, sent to one worker at once: much cheaper than one after the other.
+        """Replies to requests that are sent to one worker at once: much cheaper than one after the other.
 
-        deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest. Several requests should
-        take at most 64 kB as JSON together. Raises WorkerError when no worker can be started.
+        deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest; one on which two workers
+        died is a WorkerError. Several requests should take at most 64 kB as JSON together. Raises WorkerError when no
+        worker can be started.
         """
         lines = [json.dumps(request).encode() + b"\n" for request in requests]
         replies: list[bytes | DeadlineError | WorkerError] = []

@@ -5,7 +5,9 @@ min-O1's trainer sends only such text: `<|im_start|>user\\n2+2?<|im_end|>\\n<|im
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rewards.errors import RewardError
@@ -19,18 +21,11 @@ class Marks(NamedTuple):
 
     user: str
     assistant: str
-    ends: tuple[str, ...]
+    ends: list[str]
 
 
-CHATS = {
-    "qwen": Marks("<|im_start|>user\n", "<|im_start|>assistant\n", ("<|im_end|>", "<|endoftext|>")),
-    "llama3": Marks(
-        "<|start_header_id|>user<|end_header_id|>",
-        "<|start_header_id|>assistant<|end_header_id|>",
-        ("<|eot_id|>", "<|end_of_text|>"),
-    ),
-    "deepseek": Marks("<｜User｜>", "<｜Assistant｜>", ("<｜end▁of▁sentence｜>",)),
-}
+_FILE = Path(__file__).with_name("chats.toml")
+CHATS = {name: Marks(**marks) for name, marks in tomllib.loads(_FILE.read_text("utf-8")).items()}
 
 
 class Prompts:

@@ -11,33 +11,18 @@ from __future__ import annotations
 
 import itertools
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Kind = Literal["int", "float", "bool", "str", "char", "list", "set", "tuple", "map", "optional", "struct", "void"]
 
-# Type -> smallest and largest value (LP64).
-_SIGNED = {"short": 16, "int": 32, "long": 64, "long long": 64, "std::ptrdiff_t": 64}
-_UNSIGNED = {"unsigned short": 16, "unsigned": 32, "unsigned long": 64, "unsigned long long": 64, "std::size_t": 64}
-_SIGNED |= {f"std::int{bits}_t": bits for bits in (8, 16, 32, 64)}
-_UNSIGNED |= {f"std::uint{bits}_t": bits for bits in (8, 16, 32, 64)}
-INTEGERS: Mapping[str, tuple[int, int]] = {
-    **{name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in _SIGNED.items()},
-    **{name: (0, 2**bits - 1) for name, bits in _UNSIGNED.items()},
-}
-_PLAIN: Mapping[str, Kind] = {
-    **dict.fromkeys(INTEGERS, "int"),
-    "double": "float", "float": "float", "long double": "float", "bool": "bool", "char": "char", "void": "void",
-    "std::string": "str", "std::string_view": "str",
-}  # fmt: skip
-# Template -> kind, fewest and most arguments.
-_GENERIC: Mapping[str, tuple[Kind, int, int]] = {
-    "std::vector": ("list", 1, 1), "std::list": ("list", 1, 1), "std::deque": ("list", 1, 1),
-    "std::array": ("list", 2, 2), "std::set": ("set", 1, 1), "std::unordered_set": ("set", 1, 1),
-    "std::pair": ("tuple", 2, 2), "std::tuple": ("tuple", 1, 16), "std::map": ("map", 2, 2),
-    "std::unordered_map": ("map", 2, 2), "std::optional": ("optional", 1, 1),
-}  # fmt: skip
+_TYPES = tomllib.loads(Path(__file__).with_name("types.toml").read_text("utf-8"))
+INTEGERS: Mapping[str, tuple[int, int]] = _TYPES["integers"]  # type -> smallest and largest value
+_PLAIN: Mapping[str, Kind] = {**dict.fromkeys(INTEGERS, "int"), **_TYPES["plain"]}
+_GENERIC: Mapping[str, tuple[Kind, int, int]] = _TYPES["generic"]  # template -> kind, fewest and most arguments
 _SPECIFIERS = frozenset({"const", "volatile", "constexpr", "inline", "static", "extern", "typename", "struct"})
 _NUMBER_WORDS = frozenset({"long", "short", "int", "signed", "unsigned", "char", "double"})
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*|\[\[.*?\]\]|\busing\s+namespace\s+std\s*;", re.S | re.M)

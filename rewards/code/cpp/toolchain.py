@@ -36,13 +36,7 @@ COMMON = ["-std=c++17", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=n
 _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
 _TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 
-# What solutions include most: loaded faster than <vector> is parsed. All of libstdc++ is 2.5 times as slow.
-USUAL = (
-    "vector", "string", "algorithm", "cmath", "limits", "queue", "map", "unordered_map", "set", "unordered_set",
-    "utility", "numeric", "climits", "iostream", "sstream", "stdexcept", "functional", "tuple", "array", "list",
-    "cstdint", "cstdlib", "cstring", "cctype", "iomanip", "stack", "deque", "memory", "optional", "bitset",
-)  # fmt: skip
-_USUAL = "".join(f"#include <{name}>\n" for name in USUAL)
+_USUAL = (HERE / "usual.h").read_text()
 # Precompiled headers by name, with the flag that decides whether g++ accepts them.
 HEADERS: Mapping[str, tuple[str, str]] = {
     "usual": ("-O0", f'{_USUAL}#include "call.h"\n'),
