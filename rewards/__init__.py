@@ -24,6 +24,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     for module in ("errors", "base", "registry") if name in __all__ else ():
-        if hasattr(found := importlib.import_module(f"rewards.{module}"), name):
-            return getattr(found, name)
+        if hasattr(loaded := importlib.import_module(f"rewards.{module}"), name):
+            return getattr(loaded, name)
     raise AttributeError(f"module 'rewards' has no attribute {name!r}")

@@ -8,8 +8,10 @@ correction replaces what it corrects.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -19,11 +21,9 @@ def cut_short(row: Mapping[str, Any]) -> bool:
     return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
 
+_PHRASES: dict[str, str] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 _END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|im_start)\|>")
-_NEXT_EXAMPLE = re.compile(
-    r"\n[^\S\n]*\n[^\S\n]*(?:[*#]{1,4} ?)?(?:(?:Question|Q|Exercise|Human|User)(?: ?[0-9]+)?\**[:：]|Problem:\**\s?\n"
-    r"|Instruction\b|(?<=# )(?:Question|Problem)\b[^\n]{0,20}\n|(?:问题|题目)[:：])"
-)
+_NEXT_EXAMPLE = re.compile(_PHRASES["next_example"])
 
 
 def parts(text: str) -> list[str]:
@@ -104,24 +104,8 @@ def last_box(text: str) -> str | None:
     return content
 
 
-# "The final answer is 5", "**Answer:** 5", "答案是 5", "<answer>5</answer>"; group 1 is the rest of the line.
-STATED = (
-    r"(?:\banswer\b(?: (?:to|for|of) [^.:=\n]{1,80}?)?[*_\s\"']{0,9}"
-    r"(?:(?:is|(?:would|should|must|has to)(?: \w+)? be|(?:seems|appears|turns out) to be)\b"
-    r"|(?:[-=]+>|[-–—]+|→)\s|[:：=])|<answer>"
-    r"|\banswer(?:[*_]{1,3} ?|(?<=# answer)|(?<=# final answer))\n\s{0,9}"
-    r"|(?:答案|正确选项|答え|正解|回答|解答|정답|답변|답|الإجابة|الجواب|Antwort|Respuesta|Risposta|Réponse|Resposta"
-    r"|Jawaban|Ответ)"
-    r"(?: corr?ec?tt?[ae])?\s?(?:】|应该?是|应为|是|为|選|选|ist|est|es|è|é|은|는|は|は、|[:：]){1,3})[*_:：\s]{0,9}"
-    r"(?:l?a (?:opción|opção|opzione) )?"
-    r"(?:(?:therefore|thus|hence|then|clearly|definitely|indeed|simply|most likely|probably|approximately|about"
-    r"|equal to)\b[,:\s]{0,9}){0,2}(?=([^\n]{1,400}))"
-)
+STATED, STATED_WORDS = _PHRASES["stated"], _PHRASES["stated_words"]
 _STATED = re.compile("(?i)" + STATED)
-# One of these occurs in what STATED matches, in lower case.
-STATED_WORDS = (
-    "answer 答 选项 回答 해답 정답 답 الإجابة الجواب antwort respuesta risposta réponse resposta jawaban ответ 正解"
-)
 
 
 def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) -> list[re.Match[str]]:
@@ -137,16 +121,8 @@ def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) ->
 
 
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
-_SENTENCE_END = re.compile(
-    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bft)(?<!pprox)[.!?]"
-    r"(?=\s+(?:[\"'(]?[A-Z0-9]|\(\w)|\\\]|[\s*`\"'$)\]}]*$)|[。！]|</|<eo|[，,](?:因为|所以)|,\s+so\b|;\s+(?:the|this|that|it|but)\b"
-    r"|,?\s+(?:because|since|I (?:think|believe)|which|as (?:the|we|it)|so (?:the|we|s?he|it|they|that))\b"
-)
-_NO_ANSWER = re.compile(  # "the answer is correct", "Answer: Let's see", "Final answer: How many are left?"
-    r"(?i)(?:not|correct|right|wrong|incorrect|helpful|clear|unknown|reasonable|consistent|as follows"
-    r"|let(?:['’]s| me| us)|we|to|if|find|calculate|how|what|who|when|where|which|why|would|is|are|does|did|do|can"
-    r"|could|will)\b"
-)
+_SENTENCE_END = re.compile(_PHRASES["sentence_end"])
+_NO_ANSWER = re.compile(_PHRASES["no_answer"])
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
 _VALUE = re.compile(r"[-+=$€£\\.0-9]")
 _NUMBER = re.compile(

@@ -274,14 +274,13 @@ def _lines(value: Any) -> Any:
     return value
 
 
-def from_livecodebench(row: Mapping[str, Any], private: bool = True) -> dict[str, Any]:
-    """Tests of a LiveCodeBench row: public_test_cases and, if asked for, private_test_cases (see unpack_text).
+def from_livecodebench(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Tests of a LiveCodeBench row: public_test_cases and private_test_cases (see unpack_text).
 
     A function to call stands in metadata.func_name; arguments are JSON values, one a line. Raises RewardError.
     """
-    cases = _livecodebench_cases(row.get("public_test_cases") or [])
-    if private:
-        cases += _livecodebench_cases(row.get("private_test_cases") or [])
+    names = ("public_test_cases", "private_test_cases")
+    cases = [case for name in names for case in _livecodebench_cases(row.get(name) or [])]
     metadata = row.get("metadata") or {}
     metadata = _json(metadata, "metadata") if isinstance(metadata, str) else metadata
     function = metadata.get("func_name") if isinstance(metadata, dict) else None

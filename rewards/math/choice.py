@@ -46,45 +46,13 @@ _STATED, _JUDGED = (
     {re.compile(phrase["pattern"] % _FRAGMENTS): phrase["words"] % _FRAGMENTS for phrase in _PHRASES[tier]}
     for tier in ("stated", "judged")
 )
-_NONE = re.compile(
-    r"(?i)(?:none of|no (?:option|answer|choice|correct)|not (?:listed|given|provided|among|available))\b"
-)
-_RETRACTED = re.compile(r"(?i)\bbut (?:this|it|that|they)(?: is| are|['’]re|['’]s)(?:n['’]t| not| incorrect| wrong)")
-_CONDITION = re.compile(  # "if the answer is A", "I don't think the answer is A", "One might think the answer is A"
-    r"(?i)(?:\b(?:if|whether|suppose|assum\w+|unless|why|not|cannot|doubt|tempting|nobody)\b|\bat first(?: \w+)?,"
-    r"|n['’]t (?:\w+ )?(?:think|believe|say|conclude|know|agree|be)\b"
-    r"|\b(?:one|some|many|most|few|you|people|students|others) (?:\w+ ){0,2}?"
-    r"(?:think|say|guess|believe|claim|expect)s?\b)"
-    r"(?:(?!\b(?:but|so|therefore|hence)\b)[^.,;:!?\n])*$"
-)
-_REJECTION = re.compile(
-    r"(?i)n['’]t\b|\b(?:not|cannot|neither|nor|or|and|never|than|unlike|wrong|incorrect|rul\w+ out)\b"
-    r"|\b(?:eliminat|exclud|discard|reject)|\b(?:eq|equation|part|case|step|figure|condition|property) *$"
-)
-# "(A) is wrong", "(A) means for all x": a sentence about a letter, unless it calls the option right.
-_SPEAKS_OF = re.compile(
-    r"\(?[A-Za-z]\)? (?:is(?:n['’]t)?|was|are|can(?:not|['’]t)?|could|would|does|has|seems|must|may|might|means?"
-    r"|denotes?|stands|represents?|implies|states?|says?|refers?|describes?|shows?|gives?|holds|fails)\b"
-    r"(?! (?:the )?(?:correct|right|best|closest|most)\b)"
-)
+_PATTERNS = {name: re.compile(pattern) for name, pattern in _PHRASES["patterns"].items()}
 _OPTION = re.compile(
     r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
     r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff\uac00-\ud7a3]|['’(]))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
-_NOT_BUT = re.compile(r"(?i)not (?:option )?\(?[A-Z]\)?,? but (?:rather )?")
-_ANOTHER = re.compile(  # a list goes on
-    r"\s*(?:[,;/&+、和]|\band\b|\bor\b)[\s,]*(?:and\b|or\b)?\s*[(\[]?(?P<letter>[A-Za-z])[)\]]?"
-    r"(?=\s*(?:$|[.,;/&)<、。]|和|选项|and\b|or\b|are (?:both )?(?:correct|right|true)\b))"
-)
-_JOINED = re.compile(  # "(C) 12 and (D) 13"
-    r"[^.;()\n]{0,60}?\b(?:and|or)\s+(?:\((?=[A-Z]\))|(?=[A-Z][).:]))(?P<letter>[A-Z])[).:](?!\s*(?:is|are|was|were)\b)"
-)
-_ENDED = re.compile(
-    r"\s*(?:$|[.,;:!)\]}<\n\u3000-\u9fff]|\\[\])]|[-–—(]\s|\((?!\w\))|[\uac00-\ud7a3]"
-    r"|(?:because|since|as|for|due|which|where|with|by|based|and not|rather than|instead of|over)\b)"
-)
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
 _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| - )")
 _LABELLED = re.compile(
@@ -92,16 +60,7 @@ _LABELLED = re.compile(
 )
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
-_INTRODUCED = re.compile(r"^(?:(?:A|Ans\.?|Final) ?:|Ans\.|→|[-=]+>)\s*")
-_CLOSING = re.compile(
-    r"(?:\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice|[Ll]etter|(?:must|should|would|has to) be|(?:[Ii]t|[Tt]hat|[Tt]his)"
-    r"(?: is|['’]s)|[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o|matches|corresponds to|elimination|i\.e\.|leaves"
-    r"|leaving(?: only)?),?\s+(?=(\(?[A-Z]\)?|\([a-z]\))[.!\s]*$)|\s(?=(\([A-Z]\))[.!\s]*$))"
-)
 _VALUE_FIRST = re.compile(r"[-+.\d][^()]*\s\(([A-Z])\)\.?")  # a box such as "12 (C)"
-_SPECIES = re.compile(r"[A-Z]\. (?!it|he|she|they|this|that|there)[a-z]+ (?:is|are|was|has|have)\b")  # "E. coli is"
-# What separates judgements: those of one line without a correction ("C is correct, and D is also correct") are a list.
-_BREAK = re.compile(r"(?i)\n|\b(?:no|not|wait|hmm|but|however|actually|rather|instead)\b|n['’]t\b")
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
 _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
 _MARKS = str.maketrans("", "", '*_`"“”$')
@@ -179,7 +138,7 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
             chosen = _read(content, letters) or ("" if by == "bold" else _by_text(content, letters, choices))
             if chosen:
                 return Decision(chosen, by)
-            if _NONE.match(content):
+            if _PATTERNS["none"].match(content):
                 return None
     return None
 
@@ -194,7 +153,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
     for _, content, by in sorted(stated, reverse=True):
         yield content, by
     for i, (at, content, by) in reversed(list(enumerate(judged))):
-        together = [earlier for start, earlier, _ in judged[:i] if not _BREAK.search(plain, start, at)]
+        together = [earlier for start, earlier, _ in judged[:i] if not _PATTERNS["break"].search(plain, start, at)]
         yield ", ".join(dict.fromkeys([*together, content])), by
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     for at, by in ((-1, "line"), (0, "first line")) if lines else ():
@@ -202,7 +161,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
             yield content, by
     for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1] if "**" in text else ():
         heads_line = m["before"] is not None and m["behind"].strip(" .:")
-        if not heads_line and not _SPEAKS_OF.match(_plain(m["inside"] + m["behind"])):
+        if not heads_line and not _PATTERNS["speaks_of"].match(_plain(m["inside"] + m["behind"])):
             yield m["inside"], "bold"
 
 
@@ -211,8 +170,9 @@ def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, st
     statements = []
     for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text, _BEFORE)[-_LAST:]):
         content = next(filter(None, m.groups()), "")
-        conditional = _CONDITION.search(text, max(0, m.start() - 60), m.start())
-        if not conditional and not _RETRACTED.search(content) and not _heads_list(m[0], content, text[m.end() :][:500]):
+        conditional = _PATTERNS["condition"].search(text, max(0, m.start() - 60), m.start())
+        retracted = _PATTERNS["retracted"].search(content)
+        if not (conditional or retracted or _heads_list(m[0], content, text[m.end() :][:500])):
             statements.append((m.start(), content, by))
     return statements
 
@@ -229,7 +189,7 @@ def _heads_list(cue: str, content: str, text: str) -> bool:
 
 def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -> str:
     """The option that the first or last line is, or that closes the last line; "" if neither, or in a list."""
-    line = _INTRODUCED.sub("", lines[at]).strip("' ")[:MAX_CHARS]
+    line = _PATTERNS["introduced"].sub("", lines[at]).strip("' ")[:MAX_CHARS]
     neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
     if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
         return ""
@@ -238,21 +198,21 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
     if at and ", " in _read(line, letters):
         return line
     label = _LABELLED.fullmatch(line)
-    if label and not _SPEAKS_OF.match(line) and not _SPECIES.match(line):
+    if label and not _PATTERNS["speaks_of"].match(line) and not _PATTERNS["species"].match(line):
         letter, text = label["letter"], _key(label["rest"])
         if text and any(_key(choice).startswith(text) for choice in choices[letters.find(letter.upper()) :][:1]):
             return letter
         short = len(label["rest"].split()) <= (12 if letter.isupper() else 4)
         return letter if short and (letter.isupper() or len(lines) == 1) else ""
-    closing = _CLOSING.search(line) if at else None
+    closing = _PATTERNS["closing"].search(line) if at else None
     clause = re.split(r"[.;!?,]\s", line[: closing.end()])[-1] if closing else ""
-    return next(filter(None, closing.groups()), "") if closing and not _REJECTION.search(clause) else ""
+    return next(filter(None, closing.groups()), "") if closing and not _PATTERNS["rejection"].search(clause) else ""
 
 
 def _read(content: str, letters: str) -> str:
     """The letter that a content begins with, all of them if it is a list, "" without one."""
-    content = _NOT_BUT.sub("", _plain(content).strip("' "), count=1)
-    if _SPEAKS_OF.match(content):
+    content = _PATTERNS["not_but"].sub("", _plain(content).strip("' "), count=1)
+    if _PATTERNS["speaks_of"].match(content):
         return ""
     labels = _LABEL.findall(content)
     if len(labels) > 2:  # a list of options
@@ -265,16 +225,16 @@ def _read(content: str, letters: str) -> str:
         return ""
     letter, rest = m["letter"], m["rest"]
     named, at = [letter.upper()], 0
-    while (another := _ANOTHER.match(rest, at)) and another["letter"].upper() in letters:
+    while (another := _PATTERNS["another"].match(rest, at)) and another["letter"].upper() in letters:
         named.append(another["letter"].upper())
         at = another.end()
-    if len(named) == 1 and (joined := _JOINED.match(rest)):
+    if len(named) == 1 and (joined := _PATTERNS["joined"].match(rest)):
         named += [joined["letter"]] * (joined["letter"] in letters)
     if len(set(named)) > 1:
         return ", ".join(named)
     if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
         return ""
-    return letter.upper() if m["open"] or m["close"] or _ENDED.match(rest, at) else ""
+    return letter.upper() if m["open"] or m["close"] or _PATTERNS["ended"].match(rest, at) else ""
 
 
 def _plain(content: str) -> str:

@@ -37,7 +37,6 @@ from rewards.serving.transcript import Prompts
 _LOG = logging.getLogger("uvicorn.error")
 CLIENT_GONE = 499  # nginx's status for a request whose client closed the connection; it is only counted
 SMALL = 1 << 16  # bytes of JSON that the event loop reads by itself
-PROMPT_S = 0.1  # a request that is graded within this time needs no look at whether its client is still there
 PATHS = "there is POST /get_reward, POST /score, GET /health and GET /metrics"
 Item = Score | tuple[dict[str, Any], str]  # one completion: what to grade, or the score of one that cannot be graded
 Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # a request: its items, and scores to an answer
@@ -183,21 +182,17 @@ class App:
         self._running.add(grading)
         grading.add_done_callback(self._running.discard)
         result: asyncio.Future[Any] = asyncio.wrap_future(grading)
-        watched: list[asyncio.Future[Any]] = [result]
+        gone = asyncio.ensure_future(_disconnected(receive))
+        seconds = self.settings.timeout
         try:
-            await asyncio.wait(watched, timeout=min(PROMPT_S, self.settings.timeout))
+            await asyncio.wait([result, gone], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not result.done():
-                watched.append(asyncio.ensure_future(_disconnected(receive)))
-                rest = max(0.0, self.settings.timeout - PROMPT_S)
-                await asyncio.wait(watched, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
-            if not result.done():
-                gone = watched[-1].done()
-                raise Refused(CLIENT_GONE) if gone else Refused(504, f"no score in {self.settings.timeout:g} s")
+                raise Refused(CLIENT_GONE) if gone.done() else Refused(504, f"no score in {seconds:g} s")
         except asyncio.CancelledError:  # by uvicorn, when `grace` is over
             raise Refused(503, "the server stopped before this was graded") from None
         finally:
-            for future in watched:
-                future.cancel()
+            result.cancel()
+            gone.cancel()
         failure = result.exception()
         if failure is None:
             scores, content = result.result()
