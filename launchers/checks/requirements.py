@@ -116,7 +116,7 @@ def _try_sandbox() -> None:
     """Raises RewardError where no programs can be run. What is tried is closed again: steps open their own."""
     from rewards.sandbox import Sandbox, environment
 
-    environment.packages(required=True)
+    environment.packages()
     Sandbox().close()
 
 

@@ -114,7 +114,8 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Gra
     if program.compile_error is not None:
         return Graded(compile_error=program.compile_error)
     cpu_s = sum(test.cpu_s for test in tested)
-    return Graded(tested + [Tested("not_run")] * (len(cases) - len(tested)), None, "", spent, cpu_s)
+    tested += [Tested("not_run")] * (len(cases) - len(tested))
+    return Graded(tested, compile_cpu_s=spent, run_cpu_s=cpu_s)
 
 
 def text_before(preamble: Preamble, code: str) -> str:

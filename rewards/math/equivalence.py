@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Literal
 
 from rewards.math import scalars
-from rewards.math.latex import GREEK, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
+from rewards.math.latex import GREEK, NOTATION, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
 from rewards.math.parts import (
     COMMA,
     EQUALS,
@@ -45,21 +45,8 @@ Ruling = Verdict | Literal["next rule"]  # of a rule, which may leave the decisi
 MAX_ITEMS = 64
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
 NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
-# A label before the answer, and a qualifier behind it: they may be left out.
-_LEAD = re.compile(
-    r"^(?:(?:[Pp]art )?\(?(?:[a-h]|i{1,3}|iv|v)\):? +|(?i:(?:the )?(?:(?:final|correct) )?answer(?: is\b)?) ?[:=]? *"
-    r"|(?:答案?(?:是|为|:)|[共约]) *|(?i:about|approximately|approx\.?|around|roughly|exactly|only|just) +(?=[-0-9\\])"
-    r"|= ?(?!=))(?=\S)"
-)
-_TITLE = re.compile(r"[A-Z][a-z]{3,}(?: [a-z]+){0,3}: *(?=[-+.0-9(\\])")  # `Total cost: 5`
+_LEAD, _TITLE, _QUALIFIER = (re.compile(NOTATION["additions"][name]) for name in ("lead", "title", "qualifier"))
 _CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+(?![A-Za-z])|\\[^A-Za-z])+?) ?\+ ?([cCkK])")  # of an integral
-_QUALIFIER = re.compile(
-    r"(?:,|(?<=[\s)\]}])|\b)\s*"
-    r"(?:for (?:any|all|every|each|some|arbitrary|integers?|real|positive|constants?)\b.*$|where\b.*$"
-    r"|(?:(?:for|with|where) |(?<=, )|(?<=\s)|(?=\())\(?(?P<name>[A-Za-z]) ?\\in ?"
-    r"(?:\\mathbb ?\{?[A-Z]|[ZNQR])(?:\\cdot|[^A-Za-z\\])*$)"
-    r"|\((?:with|where|since|because|rounded|to (?:the nearest|\w+ (?:decimal|significant)))\b.*\)$"
-)
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
     rf"{NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"

@@ -77,18 +77,15 @@ _VALUE_SIGN = re.compile(
 )
 
 
-def _kept(m: re.Match[str]) -> str:
-    """A sign as a character of private use, which is no punctuation."""
-    return f" {chr(0xE000 + ord(m[0].strip()))} "
-
-
 @lru_cache(maxsize=4096)
 def _folded(text: str, case: bool, punctuation: bool, articles: bool) -> str:
     text = TEXT_COMMAND.sub(r"\1", unicodedata.normalize("NFKC", text)).replace("−", "-")
     if not case:
         text = text.casefold()
     if not punctuation:
-        kept = (" " if unicodedata.category(c).startswith("P") else c for c in _VALUE_SIGN.sub(_kept, text))
+        # signs of a value become characters of private use, which are no punctuation
+        marked = _VALUE_SIGN.sub(lambda m: f" {chr(0xE000 + ord(m[0].strip()))} ", text)
+        kept = (" " if unicodedata.category(c).startswith("P") else c for c in marked)
         text = "".join(kept) if any(c.isalnum() for c in text) else text  # an answer may be a sign
     words = text.split()
     return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])

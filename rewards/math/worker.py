@@ -65,16 +65,6 @@ def _vector(start: str, end: str) -> Any:
     return _symbol("vector", start, end) if start < end else -_symbol("vector", end, start)
 
 
-def _length(start: str, end: str) -> Any:
-    """The segment between two points, which is also written without the line above."""
-    return parsed(f"{start} {end}")
-
-
-def _of_set(name: str, items: str) -> Any:
-    """The maximum, minimum or divisor of a set in braces."""
-    return parsed(rf"\{name}({items})")
-
-
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
     values = [parsed(part) for part in arguments.split(",")]
     return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
@@ -98,7 +88,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
          lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
-        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: _of_set(m[1], m[2])),
+        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
         (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
          lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
@@ -107,7 +97,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
         (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
         (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
-        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _length(m[1], m[2])),
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: parsed(f"{m[1]} {m[2]}")),  # also written AB
         (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
         (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
         (_OPERAND + "!!(?!!)", _double_factorial),

@@ -80,7 +80,11 @@ class ModelReward(Reward):
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
         # the longest first: conversations that are in work together are alike, and no long one is left over at the end
-        lengths = {at: _length(item) for at, item in enumerate(prepared) if not isinstance(item, Score)}
+        lengths = {
+            at: sum(len(message["content"]) for message in item)
+            for at, item in enumerate(prepared)
+            if not isinstance(item, Score)
+        }
         sent = sorted(lengths, key=lambda at: -lengths[at])
         run = map if len(sent) < 2 else self._client().threads.map
         graded = dict(zip(sent, run(self._asked, [cast(Messages, prepared[at]) for at in sent]), strict=True))
@@ -141,10 +145,6 @@ class ModelReward(Reward):
                 self._clients.clear()
                 self._clients[pid] = Client(self.url, self.timeout, self.retries, self.concurrency, _key(self.key_env))
             return self._clients[pid]
-
-
-def _length(conversation: Messages) -> int:
-    return sum(len(message["content"]) for message in conversation)
 
 
 def _key(variable: str) -> str:

@@ -185,7 +185,7 @@ def shared() -> Sandbox:
 
     Raises RewardError where no level can be used, and where the environment of Python programs is not built.
     """
-    environment.packages(required=True)
+    environment.packages()
     made = Sandbox()
     atexit.register(made.close)
     return made

@@ -29,23 +29,18 @@ def digest() -> str:
     return hashlib.sha256(_PYTHON.encode() + _LOCK.name.encode() + _LOCK.read_bytes()).hexdigest()[:12]
 
 
-def packages(required: bool = False) -> str | None:
-    """The folder to import from; None, or if it is required a RewardError that says what to do, where there is none.
-
-    There is none where the environment is not built, and for an interpreter of another version.
+def packages() -> str:
+    """The folder to import from. Raises RewardError, which says what to do, where the environment is not built, and for
+    an interpreter of another version.
     """
     cache = Path(os.environ.get("POSTTRAIN_CACHE") or _REPO / ".cache").absolute()
     folder = cache / "envs" / f"sandbox-{digest()}"
     version = "{}.{}".format(*sys.version_info)
     if version != _PYTHON:
-        problem = f"the packages of programs are for Python {_PYTHON}, and this is {version}"
-    elif (folder / ".complete").exists():
-        return os.path.realpath(folder / "lib" / f"python{_PYTHON}" / "site-packages")
-    else:
-        problem = f"the environment of programs is not built: run `{COMMAND}` in {_REPO}"
-    if required:
-        raise RewardError(f"sandbox: {problem}")
-    return None
+        raise RewardError(f"sandbox: the packages of programs are for Python {_PYTHON}, and this is {version}")
+    if not (folder / ".complete").exists():
+        raise RewardError(f"sandbox: the environment of programs is not built: run `{COMMAND}` in {_REPO}")
+    return os.path.realpath(folder / "lib" / f"python{_PYTHON}" / "site-packages")
 
 
 @lru_cache

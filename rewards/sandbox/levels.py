@@ -40,11 +40,13 @@ _SPARE_THREADS = 1024  # of test processes that run at once, where they share a 
 
 def python_start(level: Level) -> Start:
     """For Python solutions and compiled programs: system libraries, the standard library and our pinned packages."""
-    packages = environment.packages()
+    packages = ""
+    with contextlib.suppress(RewardError):  # programs run without
+        packages = environment.packages()
     files = [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
     files += [(packages, restrict.READ)] if packages else []
     library = _library() if level == "landlock" and os.geteuid() == 0 else ""
-    settings = {"packages": packages or "", "library": library, "scratch": "/scratch" if level == "namespaces" else ""}
+    settings = {"packages": packages, "library": library, "scratch": "/scratch" if level == "namespaces" else ""}
     folders = [*_LIBRARIES, _library(), os.path.dirname(_library())]
     return _start(level, ("python", "binary"), folders, restrict.READ, files, settings)
 
