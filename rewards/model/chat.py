@@ -36,8 +36,9 @@ def without_end_token(text: str, own: Collection[str] = ()) -> str:
         end = kept = start + mark.start()
 
 
-def prompt_messages(prompt: Any) -> Messages:
+def prompt_messages(row: Mapping[str, Any]) -> Messages:
     """A row's `prompt` as chat messages that do not end with the assistant. Raises RewardError if it is not such."""
+    prompt = row.get("prompt")
     if isinstance(prompt, str) and prompt:
         return [{"role": "user", "content": prompt}]
     if not isinstance(prompt, list) or not prompt:

@@ -107,7 +107,7 @@ class ModelReward(Reward):
     def _conversation(self, row: Row, completion: str) -> Messages | Score:
         """What the reward model reads, or the score of a completion that is not sent to it."""
         try:
-            messages = prompt_messages(row.get("prompt"))
+            messages = prompt_messages(row)
         except RewardError as problem:
             return error(str(problem))
         truncated = cut_short(row)

@@ -38,7 +38,7 @@ class Prompts:
         self._rows: dict[tuple[str, ...], dict[str, Any]] = {}
         for number, row in enumerate(rows, 1):
             try:
-                messages = prompt_messages(row.get("prompt"))
+                messages = prompt_messages(row)
             except RewardError as problem:
                 raise RewardError(f"row {number}: {problem}") from None
             turns = tuple(message["content"].strip() for message in messages if message["role"] == "user")

@@ -77,18 +77,18 @@ def _run(made: Callable[[], Any], given: dict[str, Any]) -> None:
 
 def _arguments(function: Any, given: dict[str, Any]) -> dict[str, Any]:
     """What a test or a fixture is called with: its parameters, and the source's own fixtures."""
-    found = {}
+    arguments = {}
     for name, parameter in inspect.signature(function).parameters.items():
         fixture = function.__globals__.get(name)
         if name in given:
-            found[name] = given[name]
+            arguments[name] = given[name]
         elif type(fixture).__name__ == "FixtureFunctionDefinition":
             made = inspect.unwrap(fixture)
             value = made(**_arguments(made, {}))
-            found[name] = next(value) if inspect.isgenerator(value) else value
+            arguments[name] = next(value) if inspect.isgenerator(value) else value
         elif parameter.default is parameter.empty and parameter.kind not in (2, 4):  # *args and **kwargs
             raise Unfit(f"{function.__name__} takes {name!r}, which the source does not define as a fixture")
-    return found
+    return arguments
 
 
 def _case(kind: Any, name: str) -> None:

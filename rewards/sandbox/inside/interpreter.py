@@ -72,7 +72,7 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
     except SystemExit as problem:
         status = int.__and__(problem.code, 255) if isinstance(problem.code, int) else int(problem.code is not None)
         if status and not isinstance(problem.code, int):
-            _say(str(problem.code))
+            _write_error(str(problem.code))
     except BaseException as problem:  # noqa: BLE001 - whatever it was, it is the program's
         last = _report(problem)
     _end(status, last)
@@ -88,7 +88,7 @@ def _end(status: int, last: str) -> NoReturn:
         last = _report(problem)
         status = status or 120  # as CPython does
     if last:
-        _say(last)
+        _write_error(last)
     os._exit(status)
 
 
@@ -165,11 +165,11 @@ def _report(problem: BaseException) -> str:
         lines = traceback.format_exception(type(problem), problem, own and own.tb_next, limit=-20)
     except BaseException as worse:  # noqa: BLE001 - e.g. a __str__ that raises
         lines = [type(worse).__name__]
-    _say("".join(lines))
+    _write_error("".join(lines))
     return lines[-1].strip()
 
 
-def _say(text: str) -> None:
+def _write_error(text: str) -> None:
     os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
 
 

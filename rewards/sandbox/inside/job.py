@@ -87,18 +87,18 @@ def run_binary(request: dict[str, Any], sock: socket.socket, payload: int, restr
 
 
 def _compiled(source: bytes, cpu_s: int, sock: socket.socket) -> CodeType | None:
-    """The program's code; None, after a message, if it is none. A bomb ends this process: the zygote tells."""
+    """The program's code; None, after a message, if it is none. A bomb ends this process, which the zygote reports."""
     own = {which: resource.getrlimit(which) for which in (resource.RLIMIT_CPU, resource.RLIMIT_AS)}
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, own[resource.RLIMIT_CPU][1]))
     resource.setrlimit(resource.RLIMIT_AS, (_SELF_MB << 20, own[resource.RLIMIT_AS][1]))
     try:
         code = compile(source.decode("utf-8", "surrogatepass"), "solution.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as problem:
-        _tell(sock, {"compile_error": f"{type(problem).__name__}: {problem}"[:2000]})
+        _send(sock, {"compile_error": f"{type(problem).__name__}: {problem}"[:2000]})
         return None
     for which, value in own.items():
         resource.setrlimit(which, value)
-    _tell(sock, {"compiled": True})
+    _send(sock, {"compiled": True})
     return code
 
 
@@ -125,7 +125,7 @@ def _serve(
             os.close(fd)
         report = watch(pid, case, began, sock, lambda pid=pid: _leave(pid, folder))  # type: ignore[misc]
         _clear(folder)
-        _tell(sock, report)
+        _send(sock, report)
 
 
 def _leave(pid: int, folder: str) -> NoReturn:
@@ -211,7 +211,7 @@ def watch(
     }
 
 
-def _tell(sock: socket.socket, message: dict[str, Any]) -> None:
+def _send(sock: socket.socket, message: dict[str, Any]) -> None:
     try:
         sock.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
     except OSError:

@@ -2,7 +2,7 @@
 
 Control messages are JSON on a SEQPACKET socket, descriptors beside them. One message starts one job (a
 solution): a forked process with a socket of its own, which restricts itself, compiles, and forks a test process per
-case. When a job's process ends, the zygote says how on that job's socket, so its death is never a riddle.
+case. When a job's process ends, the zygote reports how on that job's socket.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(register_at_fork: Callable[..., None]) -> NoReturn:
 
 
 def _serve(control: socket.socket, restrictions: job.Restrictions) -> None:
-    """Fork jobs, and say on their sockets how they ended, until the supervisor closes the control socket."""
+    """Fork jobs, and report on their sockets how they ended, until the supervisor closes the control socket."""
     poll, zygote = select.poll(), os.getpid()
     poll.register(control, select.POLLIN)
     jobs: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
