@@ -65,6 +65,11 @@ def _vector(start: str, end: str) -> Any:
     return _symbol("vector", start, end) if start < end else -_symbol("vector", end, start)
 
 
+def _parsed(text: str) -> Any:
+    """`parsed`, for the table of notation that it is itself made of."""
+    return parsed(text)
+
+
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
     values = [parsed(part) for part in arguments.split(",")]
     return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
@@ -88,7 +93,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
          lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
-        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
+        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: _parsed(rf"\{m[1]}({m[2]})")),
         (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
          lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
@@ -97,7 +102,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
         (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
         (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
-        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: parsed(f"{m[1]} {m[2]}")),  # also written AB
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _parsed(f"{m[1]} {m[2]}")),  # also written AB
         (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
         (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
         (_OPERAND + "!!(?!!)", _double_factorial),
