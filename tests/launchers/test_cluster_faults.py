@@ -1,4 +1,4 @@
-"""Known faults of launching on clusters, each in the smallest situation that shows it, with stand-ins for its tools."""
+"""Known faults of launching on clusters, each in the smallest situation that shows it, with stand-ins for Slurm."""
 
 from __future__ import annotations
 
@@ -6,282 +6,46 @@ import fcntl
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from launchers.checks import preflight
 from launchers.errors import RunError, UserError
-from launchers.plan import plan as planning
-from launchers.plan.plan import Plan
-from launchers.recipe import compose
-from launchers.recipe.compose import Overrides
-from launchers.run import attempts, events, failures, node, nodes, stage, submit
+from launchers.run import attempts, events, failures, stage, submit
 from launchers.run import directory as rundir
 from launchers.run import status as states
 from launchers.study import sweep
 from launchers.targets import slurm
 from tests.conftest import House
-
-Tool = Callable[[str, str], Path]
-
-
-@pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
-    """Puts a script of a name before everything on PATH."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    def write(name: str, text: str) -> Path:
-        path = folder / name
-        path.write_text(f"#!/usr/bin/env bash\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def allocation(tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two nodes, whose names are this host's loopback interface to itself."""
-    values = {"SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[0-1]", "SLURM_CPUS_PER_TASK": "3"}
-    values["POSTTRAIN_LOG"] = str(tmp_path / "train-after.log")
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    tool(
-        "scontrol",
-        'if [ "$2" = hostnames ]; then printf "n0\\nn1\\n"; else echo "NodeName=$3 NodeAddr=127.0.0.1 Port=1"; fi',
-    )
-
-
-EACH_NODE = """
-echo "srun $*" >&2
-while [ "${1#--}" != "$1" ]; do shift; done
-for id in 0 1; do SLURM_NODEID=$id "$@" & pids[id]=$!; done
-status=0; for id in 0 1; do wait "${pids[id]}" || status=$?; done; exit $status
-"""
-
-
-def test_torchrun_gets_rank_address_and_port_of_the_allocation_and_never_a_default(
-    allocation: None,
-    tool: Tool,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "^docker0")  # a form that Gloo does not take
-    tool("srun", EACH_NODE)
-    show = (
-        "import os; print({k: v for k, v in os.environ.items() if k.startswith(('PET_', 'GLOO_', 'VLLM_', 'NCCL_'))})"
-    )
-    assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", show]) == 0
-    said = capfd.readouterr()
-    for option in (
-        "--kill-on-bad-exit=1",
-        "--wait=0",
-        "--cpus-per-task=3",
-        "--ntasks-per-node=1",
-        "--export=ALL",
-        "--immediate=300",
-    ):
-        assert option in said.err
-    first = next(line for line in said.out.splitlines() if line.startswith("{"))
-    other = (tmp_path / "train-after.node1.log").read_text()
-    assert "'PET_NODE_RANK': '0'" in first
-    assert "'PET_NODE_RANK': '1'" in other
-    port = 20_000 + 77 * 20
-    for text in (first, other):
-        assert "'PET_MASTER_ADDR': '127.0.0.1'" in text
-        assert f"'PET_MASTER_PORT': '{port}'" in text
-        assert "'GLOO_SOCKET_IFNAME': 'lo'" in text
-        assert "'NCCL_SOCKET_IFNAME': '^docker0'" in text
-        assert "'VLLM_HOST_IP': '127.0.0.1'" in text
-
-
-def test_the_failure_of_another_node_is_shown_with_its_log(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tool("srun", EACH_NODE)
-    fails = "import os, sys; sys.exit('ValueError: bad node') if os.environ['PET_NODE_RANK'] == '1' else None"
-    assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", fails]) == 1
-    assert "ValueError: bad node" in capfd.readouterr().out
-
-
-def test_the_log_of_a_node_that_is_ended_for_anothers_failure_is_not(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    kills = EACH_NODE.replace("status=0;", 'wait "${pids[0]}"; kill -TERM -- "-${pids[1]}"; status=0;')
-    tool("srun", f'[ "${{!#}}" != true ] || exit 0\nset -m\n{kills}')
-    fails = """if True:
-        import os, sys, time
-        if os.environ["PET_NODE_RANK"] == "1":
-            print("SignalException", flush=True)
-            time.sleep(60)
-        while not os.path.exists(sys.argv[1]) or "Signal" not in open(sys.argv[1]).read():
-            time.sleep(0.1)
-        sys.exit("ValueError: bad row")"""
-    other = tmp_path / "train-after.node1.log"
-    assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", fails, str(other)]) == 1
-    assert "SignalException" in other.read_text()
-    assert "SignalException" not in capfd.readouterr().out
-
-
-def test_a_port_that_another_job_has_taken_is_passed_over(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tool("srun", EACH_NODE)
-    show = "import os; print('port', os.environ['PET_MASTER_PORT'])"
-    with socket.socket() as taken:
-        taken.bind(("", 20_000 + 77 * 20))
-        assert nodes.main(["torchrun", "2", "8", "--", sys.executable, "-c", show]) == 0
-    assert f"port {20_000 + 78 * 20}" in capfd.readouterr().out
-
-
-def test_a_node_that_starts_no_task_any_more_is_lost_and_its_job_starts_anew(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tool("srun", f'[ "${{!#}}" != true ] || exit 1\n{EACH_NODE}')
-    fails = [sys.executable, "-c", "import os, sys; sys.exit('connection closed by peer')"]
-    assert nodes.main(["torchrun", "2", "8", "--", *fails]) == nodes.LOST
-    assert capfd.readouterr().out.endswith("error: a node or Ray's head is lost\n")
-
-
-HEAD = """
-import socket, sys, time
-address = next(word for word in sys.argv if word.startswith("127.0.0.1:"))
-server = socket.create_server(("127.0.0.1", int(address.partition(":")[2])))
-time.sleep(float(sys.argv[1]))
-server.close()
-time.sleep(float(sys.argv[2]))
-"""
-READY = 'until (exec 3<>"/dev/tcp/${3/://}") 2>/dev/null; do sleep 0.1; done; exit 0'
-
-
-@pytest.mark.parametrize(("listens", "lives", "ready", "command", "status"), [
-    (60, 0, READY, "exit 3", 3), (60, 0, READY, "exit 0", 0), (3, 0, READY, "exec sleep 60", nodes.LOST),
-    (3, 60, READY, "sleep 4; exit 1", nodes.LOST), (2, 0, "exec sleep 60", "", 1),
-])  # fmt: skip
-def test_the_commands_exit_status_counts_and_a_lost_cluster_ends_it(
-    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str], listens: int, lives: int, ready: str,
-    command: str, status: int,
-) -> None:  # fmt: skip
-    head = shlex.join([sys.executable, "-c", HEAD, str(listens), str(lives)])
-    tool("srun", f'[ "${{!#}}" != true ] || exit 0\nexec {head} "$@"')
-    python = tool("python-with-ray", f'if [ "$2" = launchers.run.ray_ready ]; then {ready}; fi\n{command}')
-    began = time.monotonic()
-    assert nodes.main(["ray", "2", "8", "--", str(python), "-m", "training"]) == status
-    assert time.monotonic() - began < 30
-    said = capfd.readouterr().out
-    assert said.endswith("error: a node or Ray's head is lost\n") == (status == nodes.LOST)
-    assert ("the Ray cluster ended" in said) == (command in ("", "exec sleep 60"))
-    assert os.environ["RAY_AUTH_MODE"] == "token"
-
-
-def test_a_cluster_is_waited_for_by_looking_not_by_sleeping() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-    def listen() -> None:
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
-
-    threading.Timer(1.5, listen).start()
-    began = time.monotonic()
-    node.wait_for(f"127.0.0.1:{port}", 30)
-    assert 1 < time.monotonic() - began < 10
-    listener.close()
-    with pytest.raises(OSError, match="nothing answers at"):
-        node.wait_for(f"127.0.0.1:{port}", 1)
-
-
-def test_ray_is_told_every_count_and_port_and_its_sockets_stay_short(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
-    (tmp_path / "lib/python3.11/site-packages/grpc").mkdir(parents=True)
-    python = str(tmp_path / "bin/python")
-    words = {rank: node._ray_words(python, "10.0.0.1:23000", rank, f"10.0.0.{rank + 1}", "8") for rank in (0, 1)}
-    ports = [int(word.partition("=")[2]) for one in words.values() for word in one if "port=" in word]
-    assert len(set(ports)) == len(ports) == 1 + 2 * len(node.RAY_PORTS) - 1
-    assert all(20_000 <= port < 32_768 for port in ports)
-    assert not any("client" in word for word in node._ray_words(sys.executable, "10.0.0.1:23000", 0, "10.0.0.1", "8"))
-    for one in words.values():
-        assert {"--num-cpus=5", "--num-gpus=8", "--block", "--disable-usage-stats"} <= set(one)
-    assert "--node-ip-address=10.0.0.2" in words[1]
-    log = tmp_path / "log"
-    monkeypatch.setattr(node.tempfile, "tempdir", str(tmp_path / ("long" * 20)))
-    folder = node._temporary()
-    assert folder.startswith("/tmp/ray-")
-    show = [sys.executable, "-c", "import sys; sys.exit(int(sys.argv[1]))"]
-    for status in (0, 7):
-        assert node._ray_node([*show, str(status), f"--temp-dir={folder}"], None, dict(os.environ), log) == status
-        assert not Path(folder).exists()
-
-
-@pytest.mark.parametrize(("free", "megabytes", "bytes_"), [
-    (64e6, "200000", 1e8), (1e12, "20000", 0.3 * 20_000 * 2**20), (1e12, "", 0.3 * 2e10), (1e12, "999999", 2e10),
-])  # fmt: skip
-def test_rays_object_store_fits_into_the_jobs_memory_and_the_nodes_shared_memory(
-    monkeypatch: pytest.MonkeyPatch, free: float, megabytes: str, bytes_: float
-) -> None:
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", megabytes)
-    monkeypatch.setattr(node.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free)))
-    assert node._objects() == int(bytes_)
-
-
-@pytest.mark.parametrize(
-    ("limits", "files", "warned"), [("ulimit -Sn 256; ulimit -Hn 4096", "4096", False), ("ulimit -n 512", "512", True)]
-)
-def test_a_node_may_open_as_many_files_as_its_hard_limit_allows(limits: str, files: str, warned: bool) -> None:
-    code = "from launchers.run import node; import resource as r; node._more_files(); print(r.getrlimit(7)[0])"
-    done = subprocess.run(
-        ["bash", "-c", f"{limits}; exec {sys.executable} -c '{code}'"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.split()[-1] == files
-    assert ("this node allows 512 open files" in done.stdout) == warned
+from tests.launchers.conftest import Tool
+from tests.launchers.test_jobs import made
 
 
 def test_machines_of_another_world_size_are_another_run() -> None:
     """ZeRO's and verl's shards are written by rank, and cannot be read by another number of ranks."""
-    hashes = {rundir.run_hash(plan("bleuberi/grpo", f"hardware={name}")) for name in ("h100x8", "h100x8x2")}
+    hashes = {rundir.run_hash(made("bleuberi/grpo", f"hardware={name}")) for name in ("h100x8", "h100x8x2")}
     assert len(hashes) == 2
 
 
 def test_rows_are_tokenised_well_within_the_limit_that_other_ranks_wait() -> None:
-    config = yaml.safe_load(rundir.files(plan("sky_t1/sft_2x8"))["train/llamafactory.yaml"])
+    config = yaml.safe_load(rundir.files(made("sky_t1/sft_2x8"))["train/llamafactory.yaml"])
     assert (config["ddp_timeout"], config["preprocessing_num_workers"]) == (18_000, 8)
     assert Path(config["dataset_dir"]).name == "export"  # made by the job before
 
 
-def plan(name: str, *settings: str, run: Path = Path("/run")) -> Plan:
-    resolved, faults = preflight.check(compose.resolve(name, Overrides(None, tuple(compose.parse_settings(settings)))))
-    assert not faults
-    return planning.build(resolved, run)
-
-
 def test_verl_on_several_nodes_writes_to_absolute_paths_and_joins_the_jobs_cluster_only() -> None:
-    made = plan("bleuberi/grpo_2x8")
-    config = yaml.safe_load(rundir.files(made)["train/verl.yaml"])
+    files = rundir.files(made("bleuberi/grpo_2x8"))
+    config = yaml.safe_load(files["train/verl.yaml"])
     assert (config["trainer"]["nnodes"], config["trainer"]["n_gpus_per_node"]) == (2, 8)
     assert config["trainer"]["default_local_dir"].startswith("/run/")
     assert config["ray_kwargs"]["ray_init"] == {"address": "auto"}
-    assert "RAY_ADDRESS" in rundir.files(made)["local.sh"].split("for name in ")[1].split(";")[0]
+    assert "RAY_ADDRESS" in files["local.sh"].split("for name in ")[1].split(";")[0]
 
 
 def test_too_few_cpus_for_verls_workers_are_an_error_before_submission(house: House) -> None:
@@ -289,11 +53,6 @@ def test_too_few_cpus_for_verls_workers_are_an_error_before_submission(house: Ho
     house.write("configs/hardware/small.yaml", profile)
     done = house.launch("check", "bleuberi/grpo", "--set", "hardware=small")
     assert "a node has 16 CPUs, and verl's workers on its 8 GPUs take 25" in done.stderr
-
-
-@pytest.fixture
-def run(house: House) -> Path:
-    return Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
 
 
 def test_a_slurm_that_does_not_answer_is_not_taken_for_one_without_jobs(run: Path, tool: Tool, house: House) -> None:
@@ -476,12 +235,12 @@ def test_compute_nodes_without_a_network_need_a_staged_run(house: House, monkeyp
 def test_what_a_run_would_ask_beyond_its_nodes_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, settings: tuple[str, ...], said: str
 ) -> None:
-    made = plan(name, *settings, run=tmp_path)
+    online = made(name, *settings, run=tmp_path)
     (tmp_path / stage.STAGED).touch()
-    stage.check(made)
+    stage.check(online)
     monkeypatch.setattr(slurm, "site_of", lambda _: slurm.Site(offline=True))
     with pytest.raises(UserError, match=re.escape(said)):
-        stage.check(made)
+        stage.check(online)
 
 
 def test_a_running_command_counts_its_heartbeat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,14 +253,14 @@ def test_a_running_command_counts_its_heartbeat(run: Path, monkeypatch: pytest.M
 
 
 def test_models_to_fetch_are_those_of_training_and_rewards() -> None:
-    found = dict(stage.models(plan("long_cot/grpo_2x8")))
+    found = dict(stage.models(made("long_cot/grpo_2x8")))
     assert found["Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"] == "d4117fbfd81b72f41b96341238baa1e3e90a4ce1"
     assert found["Skywork/Skywork-Reward-V2-Llama-3.1-8B"] == "cba2f842f3f1af2f1b2f0d35e794d789976390c5"
     assert "meta-llama/Llama-3.1-8B-Instruct" in found
     assert "Skywork/Skywork-Reward-V2-Llama-3.1-8B" in found  # its second_judge
-    assert "minishlab/potion-base-8M" in dict(stage.models(plan("bleuberi/grpo_embedding")))
+    assert "minishlab/potion-base-8M" in dict(stage.models(made("bleuberi/grpo_embedding")))
     control = "controls.other.model=Qwen/Qwen3-0.6B"
-    assert ("Qwen/Qwen3-0.6B", None) in stage.models(plan("min_o1/sft_short", control))
+    assert ("Qwen/Qwen3-0.6B", None) in stage.models(made("min_o1/sft_short", control))
 
 
 def test_a_model_for_several_nodes_is_fetched_once_before_they_are_asked_for(house: House) -> None:

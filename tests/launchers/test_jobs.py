@@ -28,6 +28,7 @@ from launchers.run.node import free_ports, interface_of, own_address
 from launchers.targets import slurm
 from launchers.targets.jobs import JobPart, job_parts, seconds
 from tests.conftest import House
+from tests.launchers.conftest import Tool
 
 TWO_NODES = ("sky_t1/sft_2x8", "long_cot/grpo_2x8", "bleuberi/grpo_2x8")
 
@@ -201,11 +202,6 @@ def _attempt(run: Path, monkeypatch: pytest.MonkeyPatch, restarts: int, job: str
     return attempts.main([str(run), "5", "train"])
 
 
-@pytest.fixture
-def run(house: House) -> Path:
-    return Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
-
-
 def test_attempts_are_counted_and_end_after_the_sites_number(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for restarts in range(5):
         events.append(run, "train_step", label="after", step=restarts + 1, total=10)
@@ -276,17 +272,13 @@ def test_an_environment_is_copied_to_the_nodes_own_disk_once(tmp_path: Path, mon
     assert copied.parent.parent.stat().st_ctime_ns == first
 
 
-def test_a_container_gets_the_script_and_its_exit_status_comes_back(house: House, tmp_path: Path) -> None:
+def test_a_container_gets_the_script_and_its_exit_status_comes_back(house: House, tool: Tool, tmp_path: Path) -> None:
     house.write(
         "configs/sites/box.yaml", "container: {runtime: apptainer, image: '/images/my box.sif', mounts: ['/d:/d']}\n"
     )
     run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini", "--set", "site=box").stdout.strip())
-    stub = tmp_path / "bin" / "apptainer"
-    stub.parent.mkdir()
-    stub.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@" > "$OUT"\nexit 7\n')
-    stub.chmod(0o755)
+    tool("apptainer", 'printf "%s\\n" "$@" > "$OUT"\nexit 7')
     environ = {**house.environ(), "SLURM_JOB_ID": "1", "OUT": str(tmp_path / "said")}
-    environ["PATH"] = f"{stub.parent}:{environ['PATH']}"
     done = subprocess.run(["bash", run / "job.sbatch", "data"], env=environ, capture_output=True, text=True)
     assert done.returncode == 7, done.stderr
     words = (tmp_path / "said").read_text().splitlines()
@@ -295,16 +287,12 @@ def test_a_container_gets_the_script_and_its_exit_status_comes_back(house: House
     assert words[words.index("--bind") + 1].endswith(",/d:/d")
 
 
-def test_a_signal_before_the_time_limit_stops_the_script_and_says_so(house: House, tmp_path: Path) -> None:
-    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+def test_a_signal_before_the_time_limit_stops_the_script_and_says_so(run: Path, house: House, tool: Tool) -> None:
     (run / "local.sh").write_text(
         'trap "sleep 0.5; echo ended; exit 9" TERM\ntouch "$(dirname "$0")/started"\nsleep 60 & wait\n'
     )
-    stub = tmp_path / "squeue"
-    stub.write_text("#!/usr/bin/env bash\necho 2:30\n")
-    stub.chmod(0o755)
+    tool("squeue", "echo 2:30")
     environ = {**house.environ(), "SLURM_JOB_ID": "1"}
-    environ["PATH"] = f"{tmp_path}:{environ['PATH']}"
     text = (run / "job.sbatch").read_text().replace("{1..90}", "{1..2}")
     job = subprocess.Popen(
         ["bash", "-c", text, "job", "data"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
