@@ -102,9 +102,9 @@ def _engines(params: dict[str, Any], free: int) -> int:
     return each * int(params.get("replicas") or max(1, free // each))
 
 
-def environments(part: JobPart) -> list[str]:
-    """The environments that a job's commands use, beside core."""
-    used = {str(word) for command in part.commands for word in command.words if isinstance(word, EnvPython)}
+def environments(work: Plan | JobPart) -> list[str]:
+    """The environments that the commands of a run or of a job use, beside core."""
+    used = {str(word) for command in work.commands for word in command.words if isinstance(word, EnvPython)}
     return sorted(used - {"core"})
 
 

@@ -6,16 +6,13 @@ from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.plan.plan import PARTS, Plan
 from launchers.render import shell_word, template
-from launchers.targets.jobs import environments as job_environments
-from launchers.targets.jobs import job_parts
+from launchers.targets.jobs import environments, job_parts
 
 # On a CPU, tiny models are several times faster with one thread each, and nothing may reach for a GPU or a hub.
 _CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 # Bytecode is kept, whatever the user's shell says: it goes into our own environments, and saves seconds a process.
 _BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 _QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
-
-
 # Read by torchrun, Accelerate, DeepSpeed, Ray or Python itself: each would make a trainer wait for processes that are
 # not there, or import another's modules.
 _REPLACED = (
@@ -25,12 +22,6 @@ _REPLACED = (
 )  # fmt: skip
 _OF_A_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # of a run on several nodes that is started by hand
 _LONGEST_TMPDIR = 60  # characters: a Unix socket's path has 107, and Ray's and vLLM's add about 40
-
-
-def environments(plan: Plan) -> list[str]:
-    """The environments that the run's commands need, beside core."""
-    used = {str(word) for command in plan.commands for word in command.words if isinstance(word, EnvPython)}
-    return sorted(used - {"core"})
 
 
 def argument(word: str) -> str:
@@ -79,7 +70,7 @@ def local_script(plan: Plan) -> str:
             {
                 "name": job.name,
                 "gpus": job.gpus,
-                "envs": job_environments(job),
+                "envs": environments(job),
                 "commands": [command_words(command) for command in job.commands],
             }
             for job in jobs

@@ -9,7 +9,7 @@ import shlex
 from launchers.errors import UserError
 from launchers.plan.plan import Plan
 from launchers.render import template
-from launchers.targets.local import environments
+from launchers.targets.jobs import environments
 from launchers.targets.slurm import job_name
 
 FILE = "skypilot.yaml"

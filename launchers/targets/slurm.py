@@ -28,22 +28,7 @@ _PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, whic
 _VARIABLE = r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})"
 _LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
 _FOLDERS = ("POSTTRAIN_CACHE", "HF_HOME", "HF_HUB_CACHE")  # handed on, also where --export=NONE hides them
-_HINTS = {  # what sbatch says to what to change; the first that matches counts
-    "unable to contact|timed out|connection refused": "the controller does not answer, try again later (scontrol ping)",
-    "unrecognized option|invalid option": "extra in configs/sites (sbatch --help lists this Slurm's options)",
-    "qos policy|qos(max|min|grp)|assoc(max|grp)": "a limit of the account or the QOS (sacctmgr show assoc user=$USER, "
-    "sacctmgr show qos): let jobs end first, or choose another account or qos in configs/sites, or less HARDWARE=",
-    "gres|tres\\)": "gpu_type in configs/sites (sinfo -o '%P %G' lists GPUs)",
-    "feature": "constraint in configs/sites (sinfo -o '%P %f')",
-    "memory specification": "memory in configs/sites, or HARDWARE=: no node has as much (sinfo -o '%n %m')",
-    "cpu count": "cpus_per_task in configs/sites, or HARDWARE=: no node has as many (sinfo -o '%n %c')",
-    "node count": "HARDWARE=: the partition allows fewer nodes (scontrol show partition)",
-    "account": "account in configs/sites (sacctmgr show assoc user=$USER)",
-    "partition": "partition in configs/sites (sinfo lists the cluster's)",
-    "qos": "qos in configs/sites (sacctmgr show qos)",
-    "node configuration": "HARDWARE=: no node of the partition has what the profile asks for (sinfo -o '%n %G %c %m')",
-    "time limit": "time_limit: the partition allows less (sinfo -o '%P %l')",
-}
+REFUSALS = REPO / "configs" / "slurm_refusals.yaml"
 
 
 def _text(value: Any) -> Any:
@@ -273,7 +258,8 @@ def submit(line: Sequence[str], only_test: bool = False) -> str:
     if done.returncode:
         refusal = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
         refusal = refusal or f"exit {done.returncode}"
-        hint = next((f": {advice}" for pattern, advice in _HINTS.items() if re.search(pattern, refusal, re.I)), "")
+        hints = yaml_tree.load(REFUSALS, REFUSALS.name).plain()
+        hint = next((f": {advice}" for pattern, advice in hints.items() if re.search(pattern, refusal, re.I)), "")
         raise RunError(f"sbatch refused the job: {refusal}{hint}")
     return done.stdout.strip().partition(";")[0]  # with several clusters it adds the cluster's name
 
