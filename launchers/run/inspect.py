@@ -5,9 +5,6 @@ make data/<family>/<recipe> STEP=label        python -m launchers data <family>/
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from launchers.run import execute as running
 from launchers.run.directory import Run
 
 FIRST = 2  # rows that are shown
-LINES = 14  # of a row that are shown
+VALUES, CHARACTERS = 14, 80  # of a row and of a text that are shown
 
 
 def do(run: Run, step: str, where: str) -> Path:
@@ -74,52 +71,25 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def print_facts(step: str, folder: Path) -> None:
-    """For people: about a screen, each value cut to a line."""
+    """For people: about a screen, long values cut."""
+    from rich.pretty import pprint
+
     step_facts, files = facts(step, folder), [path.name for path in shard_paths(folder)]
     named = step if step == step_facts["kind"] else f"{step} ({step_facts['kind']})"
     taken = f"{step_facts['rows_in']:,} rows in, " if step_facts["rows_in"] else ""
+    shards = files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
     print(f"{visible(named)}: {taken}{step_facts['rows_out']:,} out")
-    print(f"rows      {shown(Path(step_facts['rows']))}: {_span(files)} (dropped ones beside them, *.drops.jsonl)")
+    print(f"rows      {shown(Path(step_facts['rows']))}: {shards} (dropped ones beside them, *.drops.jsonl)")
     print(f"manifest  {shown(Path(step_facts['manifest']))}")
-    for word in ("dropped", "counted"):
-        if counts := step_facts["drops" if word == "dropped" else "counts"]:
+    for word, counts in (("dropped", step_facts["drops"]), ("counted", step_facts["counts"])):
+        if counts:
             print(f"{word:<9} {visible(counts_line(counts))}")
     if step_facts["cost"]:
         print(f"cost      {', '.join(_paid(name, value) for name, value in step_facts['cost'].items())}")
-    width = shutil.get_terminal_size((100, 24)).columns
     for at, row in enumerate(step_facts["first"], 1):
         print(f"\nrow {at} of {step_facts['rows_out']:,}")
-        lines = list(_lines(row))
-        for name, text in lines[:LINES]:
-            print(_cut(f"  {_text(name):<20} {text}", width))
-        if len(lines) > LINES:
-            print(f"  … {len(lines) - LINES} more values")
+        pprint(row, indent_guides=False, expand_all=True, max_string=CHARACTERS, max_length=VALUES)
 
 
 def _paid(name: str, value: float) -> str:
     return f"{value:,.2f} dollars" if name == "usd" else f"{count(value)} {name.replace('_', ' ')}"
-
-
-def _span(files: Sequence[str]) -> str:
-    return files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
-
-
-def _lines(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """A row's values as (name, text): each message, and each value of an object, by itself."""
-    for name, value in row.items():
-        if name == "prompt":
-            yield from ((f"{name}: {message['role']}", _text(message["content"])) for message in value)
-        elif isinstance(value, dict):
-            yield from ((f"{name}.{key}", _text(inner)) for key, inner in value.items())
-        else:
-            yield name, _text(value)
-
-
-def _text(value: Any) -> str:
-    """In one line, the beginning of it."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(str(visible(text[:2000])).split())
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

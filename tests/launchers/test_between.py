@@ -51,9 +51,9 @@ def test_a_step_is_made_with_what_it_reads_and_its_rows_are_shown(house: House) 
     assert json.loads((house.path / manifest.split()[1]).read_text())["rows_out"] == 2
     assert dropped == "dropped   1 score below minimum"
     assert [line for line in lines if line.startswith("row ")] == ["row 1 of 2", "row 2 of 2"]
-    assert "  prompt: user         1+1? (0)" in lines
-    assert any(line.startswith("  completion           \ufffd[31mso so") and line.endswith("…") for line in lines)
-    assert max(map(len, lines[4:])) <= 100
+    assert "            'content': '1+1? (0)'" in lines
+    assert any(line.startswith("    'completion': '\\x1b[31mso so") and line.endswith("'+1434,") for line in lines)
+    assert max(map(len, lines[4:])) <= 120
     (run,) = house.path.glob("runs/x/y/*-*")
     assert json.loads((run / "run.json").read_text())["status"] == "partial"
 
@@ -107,6 +107,6 @@ def test_names_and_costs_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFix
     between.print_facts("load", folder)
     said = capsys.readouterr().out
     assert "cost      1.50 dollars, 2,000,000 answers, 7 prompt tokens" in said.splitlines()
-    assert '  meta.a b\ufffd[2J         {"x": 1}' in said.splitlines()
-    assert "  … 11 more values" in said.splitlines()
+    assert "        'a\\nb\\x1b[2J': {" in said.splitlines()
+    assert "        ... +7" in said.splitlines()
     assert "\x1b" not in said
