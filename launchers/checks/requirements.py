@@ -97,19 +97,25 @@ def _needs(step: StepSpec) -> Iterator[Need]:
 
 def _runs_programs(kind: str, params: Any) -> bool:
     if kind == "score":
-        return _reward_runs_programs(rewards.load(params.reward, **params.params))
-    if kind == "load" and params.check_gold:
-        return _reward_runs_programs(rewards.load(params.check_gold.name, **params.check_gold.params))
-    return kind == "verify_questions" or (kind == "gold" and bool(params.check))
-
-
-def _reward_runs_programs(reward: rewards.Reward) -> bool:
+        made = rewards.load(params.reward, **params.params)
+    elif kind == "load" and params.check_gold:
+        made = rewards.load(params.check_gold.name, **params.check_gold.params)
+    else:
+        return kind == "verify_questions" or (kind == "gold" and bool(params.check))
     from rewards.code.reward import CodeReward  # here, as below, for what a start need not pay for
+
+    return any(isinstance(reward, CodeReward) for reward in single_rewards(made))
+
+
+def single_rewards(reward: rewards.Reward) -> Iterator[rewards.Reward]:
+    """The reward itself, of a combined one its parts."""
     from rewards.combine import CombineReward
 
     if isinstance(reward, CombineReward):
-        return any(_reward_runs_programs(part.made) for part in reward.parts)
-    return isinstance(reward, CodeReward)
+        for part in reward.parts:
+            yield from single_rewards(part.made)
+    else:
+        yield reward
 
 
 def _try_sandbox() -> None:

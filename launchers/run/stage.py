@@ -15,6 +15,7 @@ from data_prep.core import pipeline
 from data_prep.core.registry import step_class
 from data_prep.inference.api.params import addresses
 from launchers import envs
+from launchers.checks.requirements import single_rewards
 from launchers.errors import Fault, UserError, fail
 from launchers.plan import plan as planning
 from launchers.plan import service
@@ -81,17 +82,7 @@ def rewards_of(plan: Plan) -> Iterator[Reward]:
         if (given := job.resolved.recipe.reward) is not None:
             named.append((given.name, service.filled(job.resolved, given.params)))
     for name, params in named:
-        yield from _parts(rewards.load(name, **params))
-
-
-def _parts(reward: Reward) -> Iterator[Reward]:
-    from rewards.combine import CombineReward  # costs an import that a start need not pay
-
-    if isinstance(reward, CombineReward):
-        for part in reward.parts:
-            yield from _parts(part.made)
-    else:
-        yield reward
+        yield from single_rewards(rewards.load(name, **params))
 
 
 def _fetch(model: str, revision: str | None) -> str:
@@ -107,8 +98,8 @@ def _fetch(model: str, revision: str | None) -> str:
 
 def check(plan: Plan) -> None:
     """Raises UserError where the site's compute nodes have no network, and the run still needs one."""
-    if slurm.site_of(plan).offline and (found := list(_faults(plan))):
-        raise UserError(*found)
+    if slurm.site_of(plan).offline and (faults := list(_faults(plan))):
+        raise UserError(*faults)
 
 
 def _faults(plan: Plan) -> Iterator[Fault]:
