@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from data_prep.core import guard
-from launchers.backends.base import Backend, Progress
+from launchers.backends.base import Backend
 from launchers.run import directory as rundir
 from launchers.run import events
 
@@ -33,6 +33,7 @@ _PR_SET_PDEATHSIG = 1
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _GRACE_S = "5"
 HEARTBEAT_S = 30.0
+LINE_S = 15.0  # between lines of a training's progress
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -101,7 +102,7 @@ def _training(run: Path, label: str) -> Training:
 
 
 class Watch(threading.Thread):
-    """Follows a running command: peak memory, and a training's steps as events and as a progress bar."""
+    """Follows a running command: peak memory, and a training's steps as events and, now and then, as a line."""
 
     def __init__(self, command: Guarded, run: Path, label: str, training: Training | None) -> None:
         super().__init__(daemon=True)
@@ -111,18 +112,16 @@ class Watch(threading.Thread):
         self._over = threading.Event()
         self._seen = -1
         self._beat, self._beats = -HEARTBEAT_S, 0
+        self._printed = 0.0
 
     def run(self) -> None:
-        bar = _Bar(self._label) if self._training else None
         pause = 0.1  # quick commands want to be seen too
         while not self._over.wait(pause):
-            self._look(bar)
+            self._look()
             pause = min(2 * pause, 1.0)
-        self._look(bar)
-        if bar:
-            bar.close()
+        self._look()
 
-    def _look(self, bar: _Bar | None) -> None:
+    def _look(self) -> None:
         self.peak = max(self.peak, self._command.look())
         if time.monotonic() > self._beat + HEARTBEAT_S:
             self._beat, self._beats = time.monotonic(), self._beats + 1
@@ -131,41 +130,14 @@ class Watch(threading.Thread):
             if now.done != self._seen:
                 self._seen = now.done
                 events.append(self._run, "train_step", label=self._label, step=now.done, total=now.planned, **now.facts)
-            if bar:
-                bar.update(now)
+            if time.monotonic() > self._printed + LINE_S:
+                self._printed = time.monotonic()
+                print(f"train {self._label}: step {now.done} of {now.planned}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Look once more, and end."""
         self._over.set()
         self.join()
-
-
-class _Bar:
-    """Steps done of steps planned: live on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, label: str) -> None:
-        self._label, self._live, self._told = label, None, 0.0
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._live = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._task = self._live.add_task(f"train {label}", total=None)
-            self._live.start()
-
-    def update(self, now: Progress) -> None:
-        if self._live:
-            self._live.update(self._task, completed=now.done, total=now.planned)
-        elif time.monotonic() - self._told > 15:
-            self._told = time.monotonic()
-            print(f"train {self._label}: step {now.done} of {now.planned}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._live:
-            self._live.stop()
 
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -216,14 +188,16 @@ def _supervise(
         offset = sink.tell()
         guarded = Guarded(command, environ)
 
+        def ended(status: int, **more: Any) -> None:
+            seconds, cpu_seconds = round(time.monotonic() - began, 2), round(guarded.cpu_seconds(), 1)
+            facts = {"status": status, "seconds": seconds, "cpu_seconds": cpu_seconds, **more}
+            events.append(run, "phase_end", phase=phase, label=label, **facts)
+
         def stop(signum: int, _frame: object) -> None:
             for number in STOPS:  # one is enough: a second would interrupt the wait for the first
                 signal.signal(number, signal.SIG_IGN)
             guarded.stop()
-            events.append(
-                run, "phase_end", phase=phase, label=label, status=-signum,
-                seconds=round(time.monotonic() - began, 2), cpu_seconds=round(guarded.cpu_seconds(), 1),
-            )  # fmt: skip
+            ended(-signum)
             os._exit(128 + signum)
 
         for number in STOPS:
@@ -235,11 +209,7 @@ def _supervise(
         status = guarded.process.wait()
         watch.stop()
     message = _verdict(status, training, log, offset)
-    events.append(
-        run, "phase_end", phase=phase, label=label, status=status, seconds=round(time.monotonic() - began, 2),
-        cpu_seconds=round(guarded.cpu_seconds(), 1), peak_rss_mb=round(watch.peak),
-        **({"error": message} if message else {}),
-    )  # fmt: skip
+    ended(status, peak_rss_mb=round(watch.peak), **({"error": message} if message else {}))
     if message:
         print(f"error: {phase}{' ' + label if label else ''}: {message}\n  log: {log}", file=sys.stderr)
     return (status or 1) if message else 0
