@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,32 +72,36 @@ def with_local_model(resolved: Resolved) -> Resolved:
     path = local_path(resolved, "model")
     if (path / "config.json").is_file():
         absolute = str(path.resolve())
-        made = resolved.recipe.model_copy(update={"model": absolute})
         value = {**resolved.tree.value, "model": Tree(absolute, resolved.where("model"))}
-        return Resolved(resolved.name, resolved.scale, made, Tree(value, resolved.tree.where), resolved.overrides)
+        recipe = resolved.recipe.model_copy(update={"model": absolute})
+        return replace(resolved, recipe=recipe, tree=Tree(value, resolved.tree.where))
     if HUB_ID.fullmatch(resolved.recipe.model) and not path.exists():
         return resolved
     why = "has no config.json" if path.is_dir() else "is neither a folder here nor a Hub id (owner/name)"
     raise UserError(resolved.fault("model", f"{resolved.recipe.model!r} {why}"))
 
 
-def _substitute(tree: Tree, resolved: Resolved, faults: list[Fault]) -> Tree:
-    """`${train.seed}` in a pipeline is the recipe's value."""
-    if isinstance(tree.value, dict):
-        return Tree({key: _substitute(child, resolved, faults) for key, child in tree.value.items()}, tree.where)
-    if isinstance(tree.value, list):
-        return Tree([_substitute(child, resolved, faults) for child in tree.value], tree.where)
-    if not (isinstance(tree.value, str) and tree.value.startswith("${") and tree.value.endswith("}")):
-        return tree
-    if tree.value == service.KEY and resolved.recipe.reward_model is not None:
-        return Tree(service.address(resolved), tree.where)
-    key = tree.value[2:-1]
-    value: Any = resolved.recipe
-    for part in key.split("."):
-        value = getattr(value, part, None)
-    if value is None and key not in MAY_BE_NULL:
-        faults.append(Fault(tree.where, tree.value, "the recipe has no value of that name"))
-    return Tree([Tree(item, tree.where) for item in value] if isinstance(value, list) else value, tree.where)
+def _substitute(tree: Tree, resolved: Resolved) -> Tree:
+    """`${train.seed}` in a pipeline is the recipe's value. Raises UserError for values that the recipe has not."""
+    faults: list[Fault] = []
+
+    def substituted(node: Tree) -> Tree:
+        if not (isinstance(node.value, str) and node.value.startswith("${") and node.value.endswith("}")):
+            return node
+        if node.value == service.KEY and resolved.recipe.reward_model is not None:
+            return Tree(service.address(resolved), node.where)
+        key = node.value[2:-1]
+        value: Any = resolved.recipe
+        for part in key.split("."):
+            value = getattr(value, part, None)
+        if value is None and key not in MAY_BE_NULL:
+            faults.append(Fault(node.where, node.value, "the recipe has no value of that name"))
+        return Tree([Tree(item, node.where) for item in value] if isinstance(value, list) else value, node.where)
+
+    filled = tree.mapped(substituted)
+    if faults:
+        raise UserError(*faults)
+    return filled
 
 
 def family_pipelines(resolved: Resolved) -> Tree:
@@ -169,11 +174,7 @@ def _pipeline(resolved: Resolved) -> Tree:
         file = known.where.rsplit(":", 1)[0]
         hint = f"{did_you_mean(name, known.value)} (a path to a file of rows works too)"
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
-    faults: list[Fault] = []
-    tree = _substitute(_whole(known, name), resolved, faults)
-    if faults:
-        raise UserError(*faults)
-    return tree
+    return _substitute(_whole(known, name), resolved)
 
 
 def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
@@ -186,15 +187,8 @@ def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
     if own.recipe.data not in known.value:
         return None
     source = _whole(known, FILE)
-    here = Resolved(
-        resolved.name, resolved.scale, resolved.recipe.model_copy(update={"data": str(path)}), resolved.tree,
-        resolved.overrides,
-    )  # fmt: skip
-    faults: list[Fault] = []
-    tree = _substitute(Tree([*source.value, *_whole(known, own.recipe.data).value[1:]], source.where), here, faults)
-    if faults:
-        raise UserError(*faults)
-    return tree
+    here = replace(resolved, recipe=resolved.recipe.model_copy(update={"data": str(path)}))
+    return _substitute(Tree([*source.value, *_whole(known, own.recipe.data).value[1:]], source.where), here)
 
 
 def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:

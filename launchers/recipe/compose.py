@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,15 @@ from launchers.recipe.schema import SERVICES, Control, Recipe
 
 SCALES = ("mini",)
 ROOT = REPO / "recipes"
-# Options that take away what belonged to what they replace: they come before the others, in whichever order they stand.
-_REPLACING = ("model", "trainer", "reward.name", *(f"{name}.model" for name in SERVICES))
+# Keys to those that belong to them: a layer that replaces the value of the first takes away the others' of the layers
+# below. Options that do so come before the other options.
+_BELONGINGS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
+    ("trainer",): (("native",),),
+    ("model",): (("revision",), ("positions",), ("native", "template"), ("trainers", "*", "native", "template")),
+    ("reward", "name"): (("reward", "params"), ("reward", "acc")),
+    **{(name, "model"): ((name, "revision"), (name, "template")) for name in SERVICES},
+}
+_REPLACING = {dotted(path) for path in _BELONGINGS}
 
 
 @dataclass(frozen=True)
@@ -125,38 +133,12 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
 
 def _lay(below: Tree, above: Tree) -> Tree:
     """`above` laid over `below`; what belonged to a model, trainer or reward that `above` replaces goes with it."""
-    if _replaces(below, above, "trainer"):
-        below = _pruned(below, ("native",))
-    if _replaces(below, above, "model"):
-        for key in (("revision",), ("positions",), ("native", "template")):
-            below = _pruned(below, key)
-        for trainer in _names(below, "trainers"):
-            below = _pruned(below, ("trainers", trainer, "native", "template"))
-    if _replaces(below, above, "reward", "name"):
-        below = _pruned(_pruned(below, ("reward", "params")), ("reward", "acc"))
-    for name in SERVICES:
-        if _replaces(below, above, name, "model"):
-            below = _pruned(_pruned(below, (name, "revision")), (name, "template"))
+    for path, belongings in _BELONGINGS.items():
+        old, new = below.at(path), above.at(path)
+        if old and new and old.value is not None and new.value not in (None, old.value):
+            for key in belongings:
+                below = _pruned(below, key)
     return yaml_tree.merge(below, above)
-
-
-def _replaces(below: Tree, above: Tree, *path: str) -> bool:
-    """Whether both say something at `path`, and not the same."""
-    old, new = _value_at(below, path), _value_at(above, path)
-    return old is not None and new is not None and old != new
-
-
-def _value_at(tree: Tree, path: Sequence[str]) -> Any:
-    for key in path:
-        if not isinstance(tree.value, dict) or key not in tree.value:
-            return None
-        tree = tree.value[key]
-    return tree.value
-
-
-def _names(tree: Tree, key: str) -> list[str]:
-    inner = _value_at(tree, (key,))
-    return list(inner) if isinstance(inner, dict) else []
 
 
 def _shorthand(layer: Tree) -> Tree:
@@ -169,24 +151,14 @@ def _shorthand(layer: Tree) -> Tree:
 
 def _parse_value(text: str, where: str) -> Tree:
     """An override's text as YAML, so that 2e-5 is a number and [a, b] a list; anything else stays text."""
-    if text == "":
-        return Tree("", where)
     try:
-        parsed = yaml_tree.parse(text, where)
+        parsed = yaml_tree.parse(text, where) if text else Tree("", where)
     except UserError:
         return Tree(text, where)
     plain = isinstance(parsed.value, str) and text.lstrip()[:1] not in "'\""  # as it is: ` #` starts no comment here
     if plain or (isinstance(parsed.value, dict) and not text.lstrip().startswith("{")):
         return Tree(text, where)
-    return _at(parsed, where)
-
-
-def _at(tree: Tree, where: str) -> Tree:
-    if isinstance(tree.value, dict):
-        return Tree({key: _at(child, where) for key, child in tree.value.items()}, where)
-    if isinstance(tree.value, list):
-        return Tree([_at(child, where) for child in tree.value], where)
-    return Tree(tree.value, where)
+    return parsed.mapped(lambda node: Tree(node.value, where))
 
 
 def _override(tree: Tree, key: str, value: Tree) -> Tree:
@@ -197,7 +169,7 @@ def _override(tree: Tree, key: str, value: Tree) -> Tree:
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
-    for name, _ in model.model_fields.items():
+    for name in model.model_fields:
         keys.append(prefix + name)
         if (inner := schema_at(model, (name,))) is not None:
             keys += _all_keys(inner, f"{prefix}{name}.")
@@ -237,10 +209,8 @@ def _message(error: Any) -> str:
     if kind == "literal_error":
         options = [option.strip("'") for option in ctx["expected"].replace(" or ", ", ").split(", ")]
         return f"{given!r} is not one of {', '.join(options)}; {did_you_mean(str(given), options)}"
-    message = error["msg"]
-    return f"{message[0].lower()}{message[1:].replace('input should be', 'must be')}, not {given!r}".replace(
-        "input should be", "must be"
-    )
+    text = error["msg"].replace("Input should be", "must be")
+    return f"{text[0].lower()}{text[1:]}, not {given!r}"
 
 
 def _refusal(path: tuple[str | int, ...], model: type[BaseModel]) -> str:
@@ -301,20 +271,16 @@ def _without_unknown(tree: Tree) -> Tree:
 
 
 def _pruned(tree: Tree, path: tuple[str | int, ...]) -> Tree:
-    if not isinstance(tree.value, dict):
+    """The tree without what is at a path; `*` stands for every key."""
+    if not path or not isinstance(tree.value, dict):
         return tree
-    head, rest = str(path[0]), path[1:]
-    kept = {key: child for key, child in tree.value.items() if rest or key != head}
-    if rest and head in kept:
-        kept[head] = _pruned(kept[head], rest)
+    head, *rest = path
+    kept = {
+        key: _pruned(child, tuple(rest)) if head in (key, "*") else child
+        for key, child in tree.value.items()
+        if rest or key != head
+    }
     return Tree(kept, tree.where)
-
-
-def _recipe_file(name: str) -> Path:
-    known = recipe_names()
-    if name not in known:
-        raise fail(f"no such recipe; {did_you_mean(name, known)} (`make list` shows them all)", key=name)
-    return ROOT / f"{name}.yaml"
 
 
 def _overlays(name: str, scale: str) -> list[Path]:
@@ -328,14 +294,16 @@ def scales_of(name: str) -> list[str]:
     return [scale for scale in SCALES if _overlays(name, scale)]
 
 
-def _scale_layers(name: str, scale: str) -> list[Path]:
-    family = name.split("/", maxsplit=1)[0]
-    if scale not in SCALES:
+def _layers(name: str, scale: str | None) -> list[Path]:
+    """A recipe's file and the scale's overlays. Raises UserError."""
+    if name not in (known := recipe_names()):
+        raise fail(f"no such recipe; {did_you_mean(name, known)} (`make list` shows them all)", key=name)
+    if scale and scale not in SCALES:
         raise fail(f"no such scale: {scale!r}; {did_you_mean(scale, SCALES)}", "SCALE")
-    overlays = _overlays(name, scale)
-    if not overlays:
-        raise fail(f"family {family!r} has no {scale}.yaml", "SCALE")
-    return overlays
+    overlays = _overlays(name, scale) if scale else []
+    if scale and not overlays:
+        raise fail(f"family {name.split('/', maxsplit=1)[0]!r} has no {scale}.yaml", "SCALE")
+    return [ROOT / f"{name}.yaml", *overlays]
 
 
 def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False) -> Resolved:
@@ -343,10 +311,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     overrides = overrides or Overrides()
     if "extends" in [key.split(".")[0] for key, _, _ in overrides.settings]:
         raise fail("cannot be overridden: it says what the recipe itself builds on", "--set", "extends")
-    tree = _load_layer(_recipe_file(name))
-    if overrides.scale:
-        for layer in _scale_layers(name, overrides.scale):
-            tree = _lay(tree, _load_layer(layer))
+    tree = reduce(_lay, map(_load_layer, _layers(name, overrides.scale)))
     settings = sorted(overrides.settings, key=lambda setting: setting[0] not in _REPLACING)
     trainers = [setting for setting in settings if setting[0] == "trainer"]
     for _, text, option in trainers:
@@ -375,41 +340,33 @@ def _evaluation_file(name: str, file: str, option: str) -> Path:
 
 def _for_trainer(tree: Tree) -> Tree:
     """The tree with what it says to the chosen trainer only."""
-    chosen = _value_at(tree, ("trainer",))
-    variants = tree.value.get("trainers")
-    if variants is None or not isinstance(variants.value, dict) or chosen not in variants.value:
-        return tree
-    variant = variants.value[chosen]
-    return yaml_tree.merge(tree, variant) if isinstance(variant.value, dict) else tree
+    chosen = tree.at(("trainer",))
+    variant = chosen and tree.at(("trainers", chosen.value))
+    return yaml_tree.merge(tree, variant) if variant and isinstance(variant.value, dict) else tree
 
 
 def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
     """With data of one's own, a control that differs in its data has nothing to be compared with."""
-    controls = tree.value.get("controls")
-    if (
-        controls is None
-        or "data" not in [key for key, _, _ in overrides.settings]
-        or not isinstance(controls.value, dict)
-    ):
-        return tree
-    kept = {
-        key: control
-        for key, control in controls.value.items()
-        if not isinstance(control.value, dict) or "data" not in control.value
-    }
-    return Tree({**tree.value, "controls": Tree(kept, controls.where)}, tree.where)
+    if "data" in [key for key, _, _ in overrides.settings]:
+        for name in _keys(tree, "controls"):
+            if tree.at(("controls", name, "data")):
+                tree = _pruned(tree, ("controls", name))
+    return tree
 
 
 def without_nulls(tree: Tree, keys: Sequence[str]) -> Tree:
     """null takes an inherited entry away from mappings that are filled as one likes, or the mapping itself."""
-    value = dict(tree.value)
     for key in keys:
-        if key in value and value[key].value is None:
-            del value[key]
-        elif key in value and isinstance(value[key].value, dict):
-            kept = {name: child for name, child in value[key].value.items() if child.value is not None}
-            value[key] = Tree(kept, value[key].where)
-    return Tree(value, tree.where)
+        for path in ((key,), *((key, name) for name in _keys(tree, key))):
+            if (node := tree.at(path)) and node.value is None:
+                tree = _pruned(tree, path)
+    return tree
+
+
+def _keys(tree: Tree, key: str) -> list[str]:
+    """The keys of the mapping at a key; [] where there is none."""
+    inner = tree.at((key,))
+    return list(inner.value) if inner and isinstance(inner.value, dict) else []
 
 
 def patched(resolved: Resolved, control: str) -> Resolved:
@@ -422,7 +379,7 @@ def patched(resolved: Resolved, control: str) -> Resolved:
     except UserError as error:
         named = [Fault(f.where, f"controls.{control}.{f.key}", f.message) for f in error.faults]
         raise UserError(*named) from None
-    return Resolved(resolved.name, resolved.scale, recipe, tree, resolved.overrides)
+    return replace(resolved, recipe=recipe, tree=tree)
 
 
 def parse_settings(pairs: Sequence[str], option: str = "--set") -> list[tuple[str, str, str]]:

@@ -7,7 +7,7 @@ and non-text keys, and never constructs objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,15 @@ class Tree:
             except (KeyError, IndexError, TypeError):
                 return None
         return node
+
+    def mapped(self, change: Callable[[Tree], Tree]) -> Tree:
+        """The tree with `change` applied to every value of it, inner ones first."""
+        value = self.value
+        if isinstance(value, dict):
+            value = {key: child.mapped(change) for key, child in value.items()}
+        elif isinstance(value, list):
+            value = [child.mapped(change) for child in value]
+        return change(Tree(value, self.where))
 
     def where_of(self, path: tuple[str | int, ...]) -> str:
         """Where the value at `path` was written, or the nearest that encloses it."""
