@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,13 +46,7 @@ FromMake = Annotated[bool, typer.Option("--make-variables", hidden=True)]
 RUNS = REPO / "runs"
 
 
-@dataclass(frozen=True)
-class _Given:
-    scale: str | None
-    settings: list[tuple[str, str, str]]
-
-
-def _given(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> _Given:
+def overrides(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> Overrides:
     """Options, with make's SCALE, MODEL, DATA, HARDWARE, SITE and SET (read from the environment, never by a shell)."""
     settings = compose.parse_settings(pairs or ())
     if from_make:
@@ -67,7 +61,7 @@ def _given(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> _
         except ValueError as error:
             raise fail(f"cannot be split into key=value words: {error}", "SET=") from None
         settings = [*named, *compose.parse_settings(words, "SET="), *settings]
-    return _Given(scale, [(key, _absolute(key, text), option) for key, text, option in settings])
+    return Overrides(scale, tuple((key, _absolute(key, text), option) for key, text, option in settings))
 
 
 def _absolute(key: str, text: str) -> str:
@@ -77,18 +71,17 @@ def _absolute(key: str, text: str) -> str:
     return str(Path(text).absolute()) if may_be_path and "\0" not in text and Path(text).exists() else text
 
 
-def _resolve(name: str, given: _Given, trains: bool = True) -> Resolved:
+def _resolve(name: str, given: Overrides, trains: bool = True) -> Resolved:
     """A recipe, resolved and checked; raises UserError with all faults."""
     from launchers.checks import preflight
 
-    overrides = Overrides(given.scale, tuple(given.settings))
     recipe_faults: tuple[Fault, ...] = ()
     try:
-        resolved = compose.resolve(name, overrides)
+        resolved = compose.resolve(name, given)
     except UserError as error:
         recipe_faults = error.faults
         try:  # unknown keys need not hide what else is wrong
-            resolved = compose.resolve(name, overrides, lenient=True)
+            resolved = compose.resolve(name, given, lenient=True)
         except UserError:
             raise error from None
     resolved, faults = preflight.check(resolved, trains)
@@ -97,28 +90,27 @@ def _resolve(name: str, given: _Given, trains: bool = True) -> Resolved:
     return resolved
 
 
-def _locate(
-    name: str, given: _Given, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse",
+def locate(
+    name: str, given: Overrides, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse",
     trains: bool = True,
 ) -> Run:  # fmt: skip
     """The run of a recipe (to go on with or to make), or the run directory that `name` is.
 
     `first`: what to do with a run that the recipe starts from and that is not done yet.
     """
-    from launchers.run import directory as rundir
-    from launchers.run import upstream as lineage
+    from launchers.run import directory, upstream
 
-    if not rundir.is_run(name):
+    if not directory.is_run(name):
         resolved = _resolve(name, given, trains)
         if first != "pass":
-            (lineage.do_first if first == "do" else lineage.refuse_untrained)(resolved, out)
-        return rundir.locate(lineage.begun(resolved, out) if trains else resolved, out, fresh, trains)
+            (upstream.do_first if first == "do" else upstream.refuse_untrained)(resolved, out)
+        return directory.locate(upstream.begun(resolved, out) if trains else resolved, out, fresh, trains)
     if given.scale or given.settings or fresh:
         raise fail("a run directory is what it is: options go with a recipe's name", name)
-    return rundir.at(Path(name))
+    return directory.at(Path(name))
 
 
-def _refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
+def refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
     """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set.
 
     parts: what is to run here; what this machine lacks for them is reported in the same error.
@@ -129,22 +121,18 @@ def _refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
     text = estimate.oversize(run.plan)
     if not text or os.environ.get("ALLOW") == "oom":
         return
-    lacking: tuple[Fault, ...] = ()
+    fault = run.plan.resolved.fault("train.micro_batch", text)
     try:
         preflight.check_machine(run.plan, parts)
     except UserError as error:
-        lacking = tuple(error.faults)
-    raise UserError(*lacking, run.plan.resolved.fault("train.micro_batch", text))
+        raise UserError(*error.faults, fault) from None
+    raise UserError(fault)
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def _answer(as_json: bool, value: Any, people: Callable[[], object]) -> None:
+def answer(as_json: bool, value: Any, people: Callable[[], object]) -> None:
     """Print a value as JSON, or let `people` print it."""
     if as_json:
-        _print_json(value)
+        print(json.dumps(value, indent=1, ensure_ascii=False))
     else:
         people()
 
@@ -152,21 +140,20 @@ def _answer(as_json: bool, value: Any, people: Callable[[], object]) -> None:
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """All recipes, with what each claims."""
-    from launchers.recipe import catalogue as show
+    from launchers.recipe import catalogue
 
-    rows = show.catalogue()
-    _answer(as_json, rows, lambda: show.print_catalogue(rows))
+    rows = catalogue.catalogue()
+    answer(as_json, rows, lambda: catalogue.print_catalogue(rows))
 
 
 @app.command()
 def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False) -> None:
     """The resolved recipe, each value with the file and line it came from."""
-    from launchers.recipe import catalogue as showing
+    from launchers.recipe import catalogue
 
-    given = _given(scale, set_, from_make)
-    resolved = compose.resolve(name, Overrides(given.scale, tuple(given.settings)))
-    shown_recipe = {"recipe": resolved.recipe.model_dump(mode="json"), "where": showing.origins(resolved)}
-    _answer(as_json, shown_recipe, lambda: showing.print_origins(resolved))
+    resolved = compose.resolve(name, overrides(scale, set_, from_make))
+    values = {"recipe": resolved.recipe.model_dump(mode="json"), "where": catalogue.origins(resolved)}
+    answer(as_json, values, lambda: catalogue.print_origins(resolved))
 
 
 @app.command()
@@ -180,13 +167,10 @@ def check(
     """
     from launchers import backends
     from launchers.plan import pipelines
-    from launchers.run import directory as rundir
-    from launchers.run import stage as staging
-    from launchers.run import tokens as inspecting
-    from launchers.run import upstream as lineage
+    from launchers.run import directory, stage, tokens, upstream
     from launchers.targets import slurm
 
-    given = _given(scale, set_, from_make)
+    given = overrides(scale, set_, from_make)
     chosen = [(name, given)] if name else [
         (recipe, replace(given, scale=size)) for recipe in compose.recipe_names()
         for size in (None, *compose.scales_of(recipe)) if given.scale in (None, size)
@@ -199,21 +183,18 @@ def check(
             if name:
                 export = backends.load(resolved.recipe.trainer).export(resolved.recipe)
                 previews += filter(None, [pipelines.preview(resolved, export)])
-                faults += inspecting.faults(resolved)
+                faults += tokens.faults(resolved)
                 if slurm.load_site(resolved.recipe.site, resolved.where("site")).offline:
-                    staging.check(rundir.locate(lineage.begun(resolved, out), out).plan)
+                    stage.check(directory.locate(upstream.begun(resolved, out), out).plan)
         except UserError as error:
             faults += error.faults
     faults = list(dict.fromkeys(faults))
-    if as_json:
-        data = {"data": previews} if previews else {}
-        _print_json({"checked": len(chosen), "faults": [vars(fault) for fault in faults], **data})
+    summary = {"checked": len(chosen), "faults": [vars(fault) for fault in faults]}
+    if as_json or not faults:
+        lines = [*previews, f"{len(chosen)} checked, no faults"]
+        answer(as_json, summary | ({"data": previews} if previews else {}), lambda: print("\n".join(lines)))
     if faults:
-        if as_json:
-            raise typer.Exit(2)
-        raise UserError(*faults)
-    if not as_json:
-        print("\n".join([*previews, f"{len(chosen)} checked, no faults"]))
+        raise typer.Exit(2) if as_json else UserError(*faults)
 
 
 @app.command()
@@ -222,11 +203,11 @@ def plan(
     fresh: Fresh = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """What would be done: steps cached or to do, batch, optimiser steps, memory and time, exact command lines."""
-    from launchers.run import summary as planned
+    from launchers.run import summary
 
-    run = _locate(name, _given(scale, set_, from_make), out, fresh, first="pass")
-    facts = planned.facts(run.plan)
-    _answer(as_json, facts, lambda: planned.print_facts(run, facts))
+    run = locate(name, overrides(scale, set_, from_make), out, fresh, first="pass")
+    facts = summary.facts(run.plan)
+    answer(as_json, facts, lambda: summary.print_facts(run, facts))
 
 
 @app.command()
@@ -236,35 +217,34 @@ def render(
 ) -> None:  # fmt: skip
     """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
     from launchers.render import write
-    from launchers.run import directory as rundir
+    from launchers.run import directory
     from launchers.targets import skypilot
 
-    run = _locate(name, _given(scale, set_, from_make), out, first="refuse" if target == "slurm" else "pass")
+    run = locate(name, overrides(scale, set_, from_make), out, first="refuse" if target == "slurm" else "pass")
     task = skypilot.skypilot_task(run.plan) if target == "skypilot" else None
-    rundir.prepare(run)
+    directory.prepare(run)
     if task is not None:
         write(run.path / skypilot.FILE, task)
-    _answer(as_json, {"run": str(run.path), "files": sorted(rundir.files(run.plan))}, lambda: print(run.path))
+    answer(as_json, {"run": str(run.path), "files": sorted(directory.files(run.plan))}, lambda: print(run.path))
 
 
 def _execute(
-    name: str, parts: Sequence[str], given: _Given, out: Path, fresh: bool, as_json: bool, trains: bool = True
+    name: str, parts: Sequence[str], given: Overrides, out: Path, fresh: bool, as_json: bool, trains: bool = True
 ) -> None:
-    from launchers.run import directory as rundir
-    from launchers.run import execute as running
+    from launchers.run import directory, execute
 
-    run = _locate(name, given, out, fresh, first="do" if "report" in parts and trains else "refuse", trains=trains)
-    run = rundir.pinned(run)
+    run = locate(name, given, out, fresh, first="do" if "report" in parts and trains else "refuse", trains=trains)
+    run = directory.pinned(run)
     if run.finished:
         print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
     else:
         if "train" in parts:
-            _refuse_oversize(run, parts)
-        running.execute(run, parts)
-    summary = running.summary(run)
+            refuse_oversize(run, parts)
+        execute.execute(run, parts)
+    summary = execute.summary(run)
     if "report" in summary and not as_json:
         _print_headline(run.path)
-    _answer(as_json, summary, lambda: print(summary.get("report", run.path)))
+    answer(as_json, summary, lambda: print(summary.get("report", run.path)))
 
 
 def _print_headline(path: Path) -> None:
@@ -277,13 +257,6 @@ def _print_headline(path: Path) -> None:
         print(line, file=sys.stderr)
 
 
-def _look(name: str, step: str, option: str, given: _Given, out: Path, fresh: bool, as_json: bool) -> None:
-    from launchers.run import inspect as between
-
-    folder = between.do(_locate(name, given, out, fresh), step, option)
-    _answer(as_json, between.facts(step, folder), lambda: between.print_facts(step, folder))
-
-
 def _part(part: str, about: str) -> None:
     def command(
         name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
@@ -292,7 +265,7 @@ def _part(part: str, about: str) -> None:
         from launchers.plan.plan import PARTS
 
         parts = PARTS if part == "run" else (part,)
-        _execute(name, parts, _given(scale, set_, from_make), out, fresh, as_json)
+        _execute(name, parts, overrides(scale, set_, from_make), out, fresh, as_json)
 
     command.__doc__ = about
     app.command(part)(command)
@@ -309,13 +282,11 @@ def evaluate(
     from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """Only evaluate: a trained run, or with --model any model on the recipe's benchmarks with its decoding."""
-    given = _given(scale, set_, from_make)
+    given = overrides(scale, set_, from_make)
     if model is not None:
-        given.settings.append(("model", _absolute("model", model), "--model"))
-    if any(option in ("MODEL=", "--model") for _, _, option in given.settings):
-        _execute(name, ("eval", "report"), given, out, fresh, as_json, trains=False)
-    else:
-        _execute(name, ("eval",), given, out, fresh, as_json)
+        given = replace(given, settings=(*given.settings, ("model", _absolute("model", model), "--model")))
+    trains = not any(option in ("MODEL=", "--model") for _, _, option in given.settings)
+    _execute(name, ("eval",) if trains else ("eval", "report"), given, out, fresh, as_json, trains)
 
 
 @app.command()
@@ -324,14 +295,16 @@ def data(
     fresh: Fresh = False, to: To = None, from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """Only make the training data, all of them or up to one of the pipeline's steps."""
-    given = _given(scale, set_, from_make)
-    by_make = os.environ.get("STEP") if from_make else None
-    if to is not None:
-        _look(name, to, "--to", given, out, fresh, as_json)
-    elif by_make:
-        _look(name, by_make, "STEP=", given, out, fresh, as_json)
-    else:
+    from launchers.run import inspect
+
+    given, option = overrides(scale, set_, from_make), "--to"
+    if to is None and from_make:
+        to, option = os.environ.get("STEP") or None, "STEP="
+    if to is None:
         _execute(name, ("data",), given, out, fresh, as_json)
+        return
+    step, folder = to, inspect.do(locate(name, given, out, fresh), to, option)
+    answer(as_json, inspect.facts(step, folder), lambda: inspect.print_facts(step, folder))
 
 
 @app.command()
@@ -340,11 +313,11 @@ def tokens(
     fresh: Fresh = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """The first training rows as the trainer sees them, by its own code: tokens with and without loss."""
-    from launchers.run import tokens as inspecting
+    from launchers.run import tokens
 
-    rows = inspecting.inspect(_locate(name, _given(scale, set_, from_make), out, fresh))
-    _answer(as_json, rows, lambda: inspecting.print_all(rows))
-    inspecting.refuse(rows)
+    rows = tokens.inspect(locate(name, overrides(scale, set_, from_make), out, fresh))
+    answer(as_json, rows, lambda: tokens.print_all(rows))
+    tokens.refuse(rows)
 
 
 @app.command()
@@ -355,16 +328,13 @@ def study(
     only: Annotated[str | None, typer.Option("--only", help="these cells, and what they need: cell,cell")] = None,
 ) -> None:  # fmt: skip
     """An experiment made of runs: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
-    from launchers.study import run as studying
-    from launchers.study import spec as study_file
+    from launchers.study import run, spec
 
-    given = _given(scale, set_, from_make)
-    asked = study_file.load(
-        family, given.scale, study_file.parse_seeds(seeds), only and only.split(","), given.settings
-    )
-    record = studying.execute(asked, out)
-    _answer(as_json, record, lambda: print(record["report"]))
-    studying.verdict(record)
+    given = overrides(scale, set_, from_make)
+    study = spec.load(family, given.scale, spec.parse_seeds(seeds), only and only.split(","), given.settings)
+    record = run.execute(study, out)
+    answer(as_json, record, lambda: print(record["report"]))
+    run.verdict(record)
 
 
 @app.command()
@@ -373,10 +343,10 @@ def status(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Runs: state, step, last heartbeat, job, logs."""
-    from launchers.run import status as states
+    from launchers.run import status
 
-    states_found = states.of_all(out, name)
-    _answer(as_json, states.as_json(states_found), lambda: states.print_all(states_found))
+    states = status.of_all(out, name)
+    answer(as_json, status.as_json(states), lambda: status.print_all(states))
 
 
 @app.command()
@@ -395,18 +365,15 @@ def report(
         path = reporting.build(run)
     else:
         raise fail("not a run directory (it has no resolved.json)", str(run))
-    _answer(as_json, {"report": str(path)}, lambda: print(path))
+    answer(as_json, {"report": str(path)}, lambda: print(path))
 
 
 @app.command(hidden=True)
 def schema(markdown: Annotated[bool, typer.Option("--markdown", help="as configs/README.md")] = False) -> None:
     """The JSON schema of recipes, for configs/recipe.schema.json."""
-    from launchers.recipe import schema_docs as recipes
+    from launchers.recipe import schema_docs
 
-    if markdown:
-        print(recipes.markdown(), end="")
-    else:
-        _print_json(recipes.json_schema())
+    answer(not markdown, schema_docs.json_schema(), lambda: print(schema_docs.markdown(), end=""))
 
 
 def main() -> None:

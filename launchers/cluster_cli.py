@@ -18,11 +18,11 @@ from launchers.cli import (
     Out,
     Scale,
     Set,
-    _given,
-    _locate,
-    _print_json,
-    _refuse_oversize,
+    answer,
     app,
+    locate,
+    overrides,
+    refuse_oversize,
 )
 from launchers.errors import UserError, fail
 
@@ -39,40 +39,35 @@ def submit(
     from launchers.checks import requirements
     from launchers.plan import estimate
     from launchers.plan.plan import PARTS
-    from launchers.run import directory as rundir
-    from launchers.run import stage as staging
-    from launchers.run import status as states
-    from launchers.run import submit as submitting
+    from launchers.run import directory, stage, status, submit
     from launchers.targets import slurm
 
-    run = _locate(name, _given(scale, set_, from_make), out, first="pass" if dry_run else "refuse")
+    run = locate(name, overrides(scale, set_, from_make), out, first="pass" if dry_run else "refuse")
     if dry_run:
         if text := estimate.oversize(run.plan):
             print(f"warning: {text}", file=sys.stderr)
-        rundir.prepare(run)
+        directory.prepare(run)
         lines = [shlex.join(line) for line in slurm.submit_lines(run.plan)]
-        if as_json:
-            _print_json({"run": str(run.path), "submitted": False, "jobs": [{"line": line} for line in lines]})
-        else:
-            print("\n".join(lines))
+        plan = {"run": str(run.path), "submitted": False, "jobs": [{"line": line} for line in lines]}
+        answer(as_json, plan, lambda: print("\n".join(lines)))
         return
     if run.finished:
         raise fail("this run is finished: nothing to submit", str(run.path))
-    if states.is_locked(run.path):
+    if status.is_locked(run.path):
         raise fail("this run is being worked on by another process", str(run.path))
     if missing := requirements.faults(run.plan, PARTS):
         raise UserError(*missing)
-    staging.check(run.plan)
-    _refuse_oversize(run)
-    run = rundir.pinned(run)
+    stage.check(run.plan)
+    refuse_oversize(run)
+    run = directory.pinned(run)
     if run.plan.hardware.nodes > 1:  # ranks that download side by side need locks that a shared disk may not have
-        staging.fetch_models(run.plan)
-    rundir.prepare(run)
-    jobs = submitting.submit(run)
-    if as_json:
-        _print_json({"run": str(run.path), "submitted": True, "jobs": [vars(job) for job in jobs]})
-    for job in () if as_json else jobs:
-        print(f"{job.job} {job.name}" + (f" (after job {job.after[-1]} of the same run)" if job.after else ""))
+        stage.fetch_models(run.plan)
+    directory.prepare(run)
+    jobs = submit.submit(run)
+    lines = [f"{job.job} {job.name}" + (f" (after job {job.after[-1]} of the same run)" if job.after else "")
+             for job in jobs]  # fmt: skip
+    record = {"run": str(run.path), "submitted": True, "jobs": [vars(job) for job in jobs]}
+    answer(as_json, record, lambda: print("\n".join(lines)))
 
 
 @app.command()
@@ -81,30 +76,28 @@ def stage(
     from_make: FromMake = False,
 ) -> None:  # fmt: skip
     """On a login node: fetch environments, models and rows for compute nodes without a network."""
-    from launchers.run import directory as rundir
-    from launchers.run import stage as staging
+    from launchers.run import directory, stage
 
-    run = rundir.pinned(_locate(name, _given(scale, set_, from_make), out))
-    rundir.prepare(run)
-    lines = staging.stage(run)
-    if as_json:
-        _print_json({"run": str(run.path), "staged": lines})
-    else:
-        print("\n".join(lines))
+    run = directory.pinned(locate(name, overrides(scale, set_, from_make), out))
+    directory.prepare(run)
+    lines = stage.stage(run)
+    answer(as_json, {"run": str(run.path), "staged": lines}, lambda: print("\n".join(lines)))
+
+
+def _require_run(run: Path) -> None:
+    if not (run / "run.json").is_file():
+        raise fail("not a run directory (it has no run.json)", str(run))
 
 
 @app.command()
 def cancel(run: RunDir, as_json: Json = False) -> None:
     """Cancel the Slurm jobs of a run."""
-    from launchers.run import submit as submitting
+    from launchers.run import submit
 
-    if not (run / "run.json").is_file():
-        raise fail("not a run directory (it has no run.json)", str(run))
-    jobs = submitting.cancel(run)
-    if as_json:
-        _print_json({"run": str(run), "cancelled": jobs})
-    else:
-        print(f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no job of this run")
+    _require_run(run)
+    jobs = submit.cancel(run)
+    text = f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no job of this run"
+    answer(as_json, {"run": str(run), "cancelled": jobs}, lambda: print(text))
 
 
 @app.command()
@@ -115,13 +108,9 @@ def logs(
     """The ends of a run's newest logs, and the usual failures recognised in them with what to change."""
     from launchers.run import failures
 
-    if not (run / "run.json").is_file():
-        raise fail("not a run directory (it has no run.json)", str(run))
+    _require_run(run)
     report = failures.as_json(run, lines)
-    if as_json:
-        _print_json(report)
-    else:
-        failures.print_all(report)
+    answer(as_json, report, lambda: failures.print_all(report))
 
 
 @app.command()
@@ -132,21 +121,18 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
 ) -> None:  # fmt: skip
     """Every combination of the values, with every seed (seed=1,2,3), and one page that compares them."""
-    from launchers.study import run as studying
-    from launchers.study import sweep as sweeping
+    from launchers.study import run, sweep
 
-    given = _given(scale, set_, from_make)
+    given = overrides(scale, set_, from_make)
     words = grid or (shlex.split(os.environ.get("GRID", "")) if from_make else [])
-    asked = sweeping.study_of(name, words, given.scale, given.settings)
+    study = sweep.study_of(name, words, given.scale, given.settings)
     if not on_slurm and not dry_run:
-        record = studying.execute(asked, out)
-        _print_json(record) if as_json else print(record["report"])
-        studying.verdict(record)
+        record = run.execute(study, out)
+        answer(as_json, record, lambda: print(record["report"]))
+        run.verdict(record)
         return
-    prepared = sweeping.prepare(asked, out)
+    prepared = sweep.prepare(study, out)
     lines = [shlex.join(line) for line in prepared.lines]
-    jobs = [] if dry_run else sweeping.submit(prepared)
-    if as_json:
-        _print_json({"study": str(prepared.path), "lines": lines, "jobs": jobs})
-    else:
-        print("\n".join(lines if dry_run else [*jobs, str(prepared.path)]))
+    jobs = [] if dry_run else sweep.submit(prepared)
+    plan = {"study": str(prepared.path), "lines": lines, "jobs": jobs}
+    answer(as_json, plan, lambda: print("\n".join(lines if dry_run else [*jobs, str(prepared.path)])))

@@ -181,8 +181,8 @@ import sys
 from pathlib import Path
 from launchers import cli
 from launchers.run import directory
-given = cli._given(None, [f"model={sys.argv[2]}", *sys.argv[3:]], False)
-run = cli._locate("min_o1/sft_short", given, Path(sys.argv[1]))
+given = cli.overrides(None, [f"model={sys.argv[2]}", *sys.argv[3:]], False)
+run = cli.locate("min_o1/sft_short", given, Path(sys.argv[1]))
 print(directory.pinned(run).path)
 """
 
