@@ -34,13 +34,14 @@ def shell_word(value: object) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of shells and YAML; pages escape theirs in an overlay of it (launchers/report/page.py)."""
     import jinja2  # only what renders pays for it
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(REPO / "templates"),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701  # shells and YAML, not HTML: the report has its own environment
+        autoescape=False,  # noqa: S701  # shells and YAML, not HTML
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -51,7 +52,7 @@ def _environment() -> jinja2.Environment:
 
 def template(name: str) -> jinja2.Template:
     """A template below templates/."""
-    return _environment().get_template(name)
+    return environment().get_template(name)
 
 
 def write(path: Path, text: str, executable: bool = False) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_prep.core.files import write_atomic
 from launchers.recipe.compose import shown
+from launchers.render import environment
 from launchers.report import format as figures
 from launchers.report import plots
 from launchers.report.format import count
@@ -28,7 +29,6 @@ from launchers.report.sections import tokens as report_tokens
 from launchers.report.sections import training as report_training
 from launchers.report.verdict import metric, verdict, within
 
-TEMPLATES = Path(__file__).parents[2] / "templates"
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
 OPEN_LIMIT = 400  # characters shown before the reader asks for more
 
@@ -52,14 +52,9 @@ def render(run: Results) -> str:
 
 def from_template(name: str, values: Json) -> str:
     """A page of templates/, its text escaped."""
-    import jinja2  # only `report` pays for it
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=figures.visible,
-    )  # fmt: skip
-    environment.filters.update(figures.FILTERS)
-    return environment.get_template(name).render(values) + "\n"
+    pages = environment().overlay(autoescape=True, finalize=figures.visible, keep_trailing_newline=False)
+    pages.filters.update(figures.FILTERS)
+    return pages.get_template(name).render(values) + "\n"
 
 
 def page(run: Results) -> Json:
@@ -75,7 +70,7 @@ def page(run: Results) -> Json:
         "within": within(run),
         "tiles": tiles(run),
         "facts": facts(run),
-        "commands": [_line(c) for c in run.plan.get("commands") or []],
+        "commands": [command["line"] for command in run.plan.get("commands") or []],
         "warnings": [str(line) for line in run.plan.get("warnings") or []],
         "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
         "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
@@ -143,30 +138,22 @@ def decodings(run: Results) -> list[tuple[list[str], str]]:
 def facts(run: Results) -> list[tuple[str, str]]:
     """What ran, as (term, description); what is not known is left out."""
     plan, recipe, train = run.plan, run.recipe, run.recipe.get("train") or {}
-    trainer, rate, length = (
-        plan.get("trainer") or recipe.get("trainer"),
-        train.get("learning_rate"),
-        train.get("max_length"),
-    )
-    steps = plan.get("steps")
-    planned = steps.get("planned") if isinstance(steps, dict) else steps
-    online = run.online.get("train")
-    planned = (online and online.planned) or planned
+    rate, length, online = train.get("learning_rate"), train.get("max_length"), run.online.get("train")
+    planned = (online and online.planned) or (plan.get("steps") or {}).get("planned")
     done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
+    steps = _join(planned and f"{count(planned)} planned", done and f"{count(done)} done")
     terms = {
-        "Model": _model(str(plan.get("model") or recipe.get("model") or "")),
+        "Model": _model(str(recipe.get("model") or "")),
         "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
-        "Trainer": _join(" ", trainer, _trainer_version(run, trainer)),
-        "Method": _join(", ", plan.get("method") or recipe.get("method"), "LoRA" if train.get("lora") else None),
-        "Preference": _preference(recipe) if recipe.get("method") == "dpo" else None,
-        "Hardware": hardware(plan.get("hardware") or recipe.get("hardware")),
+        "Trainer": _trainer(run),
+        "Method": _join(recipe.get("method"), "LoRA" if train.get("lora") else None),
+        "Preference": _preference(recipe.get("preference") or {}) if recipe.get("method") == "dpo" else None,
+        "Hardware": hardware(plan.get("hardware") or {}),
         "Effective batch": effective_batch(plan.get("batch") or {}),
         "Packing": train.get("packing") and "rows share sequences, and do not see each other",
-        f"{'Rollout' if online else 'Optimizer'} steps": _join(
-            ", ", planned and f"{count(planned)} planned", done and f"{count(done)} done"
-        ),
+        f"{'Rollout' if online else 'Optimizer'} steps": steps,
         "Training rows": plan.get("rows") and count(plan["rows"]),
-        "Learning rate": rate and _join(", ", f"{rate:g}", train.get("schedule")),
+        "Learning rate": rate and _join(f"{rate:g}", train.get("schedule")),
         "Epochs": train.get("epochs") and f"{train['epochs']:g}",
         "Longest sequence": length and f"{count(length)} tokens",
         "Precision": train.get("precision"),
@@ -181,31 +168,26 @@ def _model(name: str) -> str:
     return shown(Path(name)) if Path(name).is_absolute() else name
 
 
-def _preference(recipe: Json) -> str:
+def _trainer(run: Results) -> str:
+    """The trainer with its version, where its environment has been recorded."""
+    name = str(run.recipe.get("trainer") or "")
+    tables = (run.run.get("versions") or {}).values()
+    return " ".join([name, *(str(table[name]) for table in tables if name in table)][:2])
+
+
+def _preference(preference: Json) -> str:
     """The loss of DPO in words."""
-    preference = recipe.get("preference") or {}
     smoothing = preference.get("label_smoothing")
-    return _join(
-        ", ",
-        preference.get("loss") or "sigmoid",
-        f"beta {preference.get('beta', 0.1):g}",
-        smoothing and f"label smoothing {smoothing:g}",
-    )
+    loss, beta = preference.get("loss") or "sigmoid", preference.get("beta", 0.1)
+    return _join(loss, f"beta {beta:g}", smoothing and f"label smoothing {smoothing:g}")
 
 
-def hardware(profile: Any) -> str:
-    """A hardware profile in words; a bare name stays as it is."""
-    if not isinstance(profile, dict):
-        return str(profile or "")
+def hardware(profile: Json) -> str:
+    """A hardware profile in words."""
     gpus = (profile.get("gpus_per_node") or 0) * (profile.get("nodes") or 1)
     device = str(profile.get("accelerator") or profile.get("device") or "")
-    memory = profile.get("memory_gb")
-    return _join(
-        ", ",
-        f"{gpus} × {device}" if gpus else device,
-        memory and f"{memory:g} GB{' each' if gpus > 1 else ''}",
-        gpus > 1 and profile.get("interconnect"),
-    )
+    memory = profile.get("memory_gb") and f"{profile['memory_gb']:g} GB{' each' if gpus > 1 else ''}"
+    return _join(f"{gpus} × {device}" if gpus else device, memory, gpus > 1 and profile.get("interconnect"))
 
 
 def effective_batch(batch: Json) -> str:
@@ -217,14 +199,7 @@ def effective_batch(batch: Json) -> str:
     return f"{count(batch['global'])} = {micro} per process × {accumulation} accumulated × {world} {processes}"
 
 
-def _line(command: Any) -> str:
-    """A command line of the plan: {phase, label, line}, the line itself, or its words."""
-    if isinstance(command, dict):
-        return str(command.get("line", ""))
-    return command if isinstance(command, str) else " ".join(map(str, command))
-
-
-def _join(separator: str, *parts: Any) -> str:
+def _join(*parts: Any, separator: str = ", ") -> str:
     return separator.join(str(part) for part in parts if part)
 
 
@@ -287,18 +262,20 @@ def levels(run: Results) -> list[Json]:
     """Per task that has levels: a plot and a table of accuracy by level and evaluation."""
     levels_of_tasks = []
     for i, task in enumerate(run.tasks):
-        by = {n: (run.result(n, task).get("by") or {}).get("level") or {} for n in run.evals}
-        by = {name: table for name, table in by.items() if table}
+        by = {n: table for n in run.evals if (table := (run.result(n, task).get("by") or {}).get("level"))}
         names = list(dict.fromkeys(level for table in by.values() for level in table))
-        if not names:
-            continue
-        lines = [(n, [_whisker(lv, look(run, n), r) for lv, r in table.items()]) for n, table in by.items()]
         rows = [
             (lv, max(t[lv]["prompts"] for t in by.values() if lv in t), [t.get(lv) for t in by.values()])
             for lv in names
         ]
-        plot = plots.by_level(f"level{i}", f"Accuracy on {task} by level", names, lines)
-        levels_of_tasks.append({"task": task, "plot": plot, "labels": [(n, look(run, n)) for n in by], "rows": rows})
+        groups = [
+            (f"level {lv}", [_whisker(n, look(run, n), table[lv]) for n, table in by.items() if lv in table])
+            for lv in names
+        ]
+        if names:
+            plot = plots.whiskers(f"level{i}", f"Accuracy on {task} by level", groups, "accuracy, %")
+            labels = [(name, look(run, name)) for name in by]
+            levels_of_tasks.append({"task": task, "plot": plot, "labels": labels, "rows": rows})
     return levels_of_tasks
 
 
@@ -335,10 +312,8 @@ def _text(value: Any) -> tuple[str, str]:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= OPEN_LIMIT + 100:
         return text, ""
-    full = (
-        text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}\n… {count(len(text) - TEXT_LIMIT)} more characters"
-    )
-    return text[:OPEN_LIMIT] + " …", full
+    more = f"\n… {count(len(text) - TEXT_LIMIT)} more characters" if len(text) > TEXT_LIMIT else ""
+    return text[:OPEN_LIMIT] + " …", text[:TEXT_LIMIT] + more
 
 
 def times(run: Results) -> list[Json]:
@@ -347,7 +322,7 @@ def times(run: Results) -> list[Json]:
     for event in run.events:
         if event.get("event") not in ("phase_start", "phase_end"):
             continue
-        name = _join(" · ", event.get("phase"), event.get("label"))
+        name = _join(event.get("phase"), event.get("label"), separator=" · ")
         entry = phases.setdefault(
             name, {"name": name, "seconds": None, "peak": None, "started": 0, "ended": 0, "error": None}
         )
@@ -359,11 +334,6 @@ def times(run: Results) -> list[Json]:
             entry["peak"] = max(entry["peak"] or 0, event.get("peak_rss_mb") or 0) or None
     longest = max((e["seconds"] or 0 for e in phases.values()), default=0) or 1
     return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in phases.values()]
-
-
-def _trainer_version(run: Results, trainer: Any) -> str | None:
-    tables = (run.run.get("versions") or {}).values()
-    return next((str(table[trainer]) for table in tables if trainer in table), None)
 
 
 def versions(run: Results) -> list[tuple[str, str]]:

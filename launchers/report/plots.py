@@ -188,30 +188,6 @@ def whiskers(
     return _both(key, title, draw, lambda _: height)
 
 
-def by_level(key: str, title: str, levels: Sequence[str], lines: Sequence[tuple[str, Sequence[Whisker]]]) -> Markup:
-    """Accuracy over levels, one line per evaluation: a whisker per level, aligned with `levels`."""
-
-    def draw(ax: Axes, width: float) -> None:
-        for i, (_, whisks) in enumerate(lines):
-            shift = (i - (len(lines) - 1) / 2) * 0.1  # so that intervals do not hide each other
-            points = [(levels.index(w.name) + shift, w) for w in whisks]
-            look = whisks[0].look
-            colour = _COLOUR[look.tone]
-            ax.plot([x for x, _ in points], [w.values[0] for _, w in points], color=colour, linewidth=1, alpha=0.5)
-            for x, w in points:
-                if w.low is not None and w.high is not None:
-                    ax.plot([x, x], [w.low, w.high], color=colour, linewidth=1.6)
-                ax.plot([x], [w.values[0]], **_marker(look))
-        ax.set_xticks(range(len(levels)), [_short(level, width) for level in levels])
-        ax.set_xlim(-0.5, len(levels) - 0.5)
-        ax.set_ylim(-3, 103)
-        ax.set_xlabel("level")
-        ax.set_ylabel("accuracy, %")
-        ax.grid(axis="y")
-
-    return _both(key, title, draw, lambda width: 215 if width == WIDE else 190)
-
-
 def against_cost(
     key: str, points: Sequence[tuple[float, Whisker]], start: float | None, unit: str, ylabel: str
 ) -> Markup:

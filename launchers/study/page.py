@@ -7,11 +7,13 @@ holds zero, the sentence says that no difference can be shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from data_prep.core.files import write_atomic
+from launchers.backends.shared import leaves
 from launchers.report import plots
 from launchers.report.format import figure, heading, measured, points, signed, span
 from launchers.report.page import from_template
@@ -42,7 +44,6 @@ def page(numbers: Numbers) -> Json:
     """Everything the template shows, as plain values and finished plots."""
     record = numbers.record
     runs = record["runs"]
-    lost = numbers.lost()
     return {
         "family": record["family"],
         "scale": record["scale"] or "full",
@@ -52,7 +53,7 @@ def page(numbers: Numbers) -> Json:
         "warnings": record["warnings"],
         "notes": numbers.notes,
         "done": sum(entry["status"] == "done" for entry in runs),
-        "lost": lost,
+        "lost": [entry for entry in runs if entry["status"] in ("failed", "blocked")],
         "runs": runs,
         "seeds": record["seeds"],
         "created": str(record["created"]).replace("T", " ").replace("+00:00", " UTC"),
@@ -91,9 +92,8 @@ def _question(numbers: Numbers, index: int, question: Json) -> Json:
 
 def without(missing: Sequence[str]) -> str:
     """Which cells an answer had to do without."""
-    return (
-        f" Without {_listed(missing)}: no run of {'it' if len(missing) == 1 else 'them'} finished." if missing else ""
-    )
+    them = "it" if len(missing) == 1 else "them"
+    return f" Without {_listed(missing)}: no run of {them} finished." if missing else ""
 
 
 def can_show(numbers: Numbers, cells: Sequence[str]) -> str:
@@ -114,57 +114,49 @@ def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
     """Which cell is best by score, by pass@k and by its cost, and what can be told apart: a sentence each."""
     if not cells:
         return ["No answer yet: none of these cells has finished."]
-    metric, unit = numbers.metric, points(numbers.metric)
+    metric, unit, k = numbers.metric, points(numbers.metric), numbers.k
     first = "is the most accurate" if numbers.is_accuracy else f"has the best {metric['name']}"
     gains = "gains" if numbers.direction > 0 else "lowers it"
 
     def shown(e: Estimate) -> str:
         return f"{measured(e.mean, metric)} ({span(e.ci95, metric)})"
 
-    def per_cost(name: str, e: Estimate) -> str:
-        amount = f"{signed(e.mean, metric)} {unit}".rstrip()
-        interval = span(e.ci95, metric)
-        return f"For its training {name} {gains} the most, {amount} ({interval}) per 1,000 {numbers.unit}"
+    def gained(e: Estimate) -> str:
+        return f"{signed(e.mean, metric)} {unit}".rstrip() + f" ({span(e.ci95, metric)}) per 1,000 {numbers.unit}"
 
-    parts = [_best(numbers, cells, numbers.score, numbers.difference, lambda name, e: f"{name} {first}, {shown(e)}")]
-    if numbers.k > 1:
-        parts.append(_best(
-            numbers, cells, lambda name: numbers.score(name, numbers.k),
-            lambda a, b: numbers.difference(a, b, numbers.k),
-            lambda name, e: f"By pass@{numbers.k} it is {name}, {shown(e)}",
-        ))  # fmt: skip
-    parts.append(
-        _best(numbers, cells, numbers.efficiency, numbers.efficiency_difference, per_cost, f"{unit} per 1,000".lstrip())
-    )
+    parts = [_best(numbers, cells, numbers.score, numbers.difference, unit, lambda n, e: f"{n} {first}, {shown(e)}")]
+    if k > 1:
+        score, difference = partial(numbers.score, k=k), partial(numbers.difference, k=k)
+        parts.append(_best(numbers, cells, score, difference, unit, lambda n, e: f"By pass@{k} it is {n}, {shown(e)}"))
+    parts.append(_best(
+        numbers, cells, numbers.efficiency, numbers.efficiency_difference, f"{unit} per 1,000".lstrip(),
+        lambda n, e: f"For its training {n} {gains} the most, {gained(e)}",
+    ))  # fmt: skip
     return [part for part in parts if part]
 
 
 def _best(
     numbers: Numbers, cells: Sequence[str], value: Callable[[str], Estimate | None],
-    difference: Callable[[str, str], Estimate | None], sentence: Callable[[str, Estimate], str],
-    unit: str | None = None,
+    difference: Callable[[str, str], Estimate | None], unit: str, sentence: Callable[[str, Estimate], str],
 ) -> str:  # fmt: skip
     """A sentence about the best of some estimates, and which others are shown to be worse."""
     metric, direction = numbers.metric, numbers.direction
-    unit, side = points(metric) if unit is None else unit, "above" if direction > 0 else "below"
     known = {name: estimate for name in cells if (estimate := value(name))}
     if not known:
         return ""
     best, *others = sorted(known, key=lambda name: -direction * known[name].mean)
-    text = sentence(best, known[best])
-    apart, same = [], []
+    worse, same = [], []
     for name in others:
         estimate = difference(best, name)
-        if estimate and direction * estimate.sign > 0:
-            amount = " ".join(filter(None, (figure(abs(estimate.mean), metric), unit, side)))
-            apart.append(f"{amount} {name} ({span(sorted(map(abs, estimate.ci95)), metric)})")
-        elif estimate:
-            same.append(f"{name} ({signed(estimate.mean, metric)}, {span(estimate.ci95, metric)})")
-        else:
+        if estimate is None:
             same.append(f"{name} (no seed in common)")
-    text += f", {_listed(apart)}" if apart else ""
-    text += f"; no difference from {_listed(same)} can be shown" if same else ""
-    return f"{text}."
+        elif direction * estimate.sign > 0:
+            amount = f"{figure(abs(estimate.mean), metric)} {unit}".rstrip() + (" above" if direction > 0 else " below")
+            worse.append(f"{amount} {name} ({span(sorted(map(abs, estimate.ci95)), metric)})")
+        else:
+            same.append(f"{name} ({signed(estimate.mean, metric)}, {span(estimate.ci95, metric)})")
+    text = sentence(best, known[best]) + (f", {_listed(worse)}" if worse else "")
+    return f"{text}{f'; no difference from {_listed(same)} can be shown' if same else ''}."
 
 
 def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
@@ -213,13 +205,10 @@ def _row(numbers: Numbers, cell: str, look: Look) -> Json:
 
 def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estimate]]:
     """Every two cells of a question, the better one first."""
-    differences = [(a, b, numbers.difference(a, b)) for a, b in combinations(cells, 2)]
-    known = [(a, b, e) for a, b, e in differences if e]
     return [
-        (a, b, e)
-        if numbers.direction * e.mean >= 0
-        else (b, a, Estimate(-e.mean, -e.high, -e.low, e.seeds, e.questions))
-        for a, b, e in known
+        (a, b, e) if numbers.direction * e.mean >= 0 else (b, a, -e)
+        for a, b in combinations(cells, 2)
+        if (e := numbers.difference(a, b))
     ]
 
 
@@ -265,14 +254,12 @@ def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
 def groups(numbers: Numbers) -> Json:
     """Score of every cell by level (or benchmark): heads, and a line per cell with what it was trained on."""
     heads = numbers.groups if len(numbers.groups) > 1 else []
-    first = next((name for name in numbers.cells if numbers.seeds(name)), None)
     rows = []
     for name in numbers.cells if heads else ():
         if numbers.seeds(name):
-            scores = [numbers.score(name, 1, [group]) for group in heads]
-            rows.append((name, [(e, group in numbers.trained(name)) for e, group in zip(scores, heads, strict=True)]))
+            rows.append((name, [(numbers.score(name, 1, [head]), head in numbers.trained(name)) for head in heads]))
     counts = [sum(numbers.group(numbers.answers[key]) == head for key in numbers.questions) for head in heads]
-    return {"heads": heads, "counts": counts, "rows": rows if first else []}
+    return {"heads": heads, "counts": counts, "rows": rows}
 
 
 def settings(numbers: Numbers) -> Json:
@@ -283,32 +270,28 @@ def settings(numbers: Numbers) -> Json:
     shared = [(key, next(iter(flat.values()))[key]) for key in keys if key not in own]
     cells = []
     for name, cell in numbers.cells.items():
-        parts = [("recipe", cell["recipe"])]
-        parts += [("starts from the model of", cell["model_of"])] if cell["model_of"] else []
-        parts += [("chooses data by the run of", cell["from_run"])] if cell["from_run"] else []
-        if cell["trained_levels"]:
-            parts.append(("trained on levels", ", ".join(map(str, cell["trained_levels"]))))
-        values = [(key, flat[name][key]) for key in sorted(own) if key in flat[name]]
-        if cell["model_of"]:
-            values = [(key, value) for key, value in values if key not in ("model", "revision")]
-        cells.append((name, parts, values))
+        terms = {
+            "recipe": cell["recipe"],
+            "starts from the model of": cell["model_of"],
+            "chooses data by the run of": cell["from_run"],
+            "trained on levels": ", ".join(map(str, cell["trained_levels"] or ())),
+        }
+        follows = ("model", "revision") if cell["model_of"] else ()
+        values = [(key, flat[name][key]) for key in sorted(own) if key in flat[name] and key not in follows]
+        cells.append((name, [(term, value) for term, value in terms.items() if value], values))
     return {"shared": shared, "cells": cells}
 
 
-_NOT_SHOWN = ("train.seed", "eval.before", "from_run", "extends", "expect", "reference", "controls")
+_NOT_SHOWN = ("eval.before", "expect", "extends", "from_run", "reference", "controls", "train.seed")
 
 
-def _flat(settings: Json, prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if name in _NOT_SHOWN or value is None or value in ({}, []):
-            continue
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{name}.")
-        else:
-            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else _plain(value)
-    return flat
+def _flat(settings: Json) -> dict[str, str]:
+    """Dotted keys and values as text, without those that are not set."""
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else _plain(value)
+        for key, value in leaves(settings)
+        if value not in (None, {}, []) and not key.startswith(_NOT_SHOWN)
+    }
 
 
 def _plain(value: Any) -> str:

@@ -15,7 +15,6 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from data_prep.evaluation.intervals import pass_at_k
 from data_prep.evaluation.metrics import natural
@@ -53,28 +52,21 @@ class Outcome:
 def read_run(path: Path) -> Outcome | None:
     """A run's outcome; None where its evaluation is not there."""
     run = Results(path)
-    after = _answers(run, "after")
-    if not after:
-        return None
+    after, before = _answers(run, "after"), _answers(run, "before")
     device = str((run.plan.get("hardware") or {}).get("device") or "cpu")
     processes = int((run.plan.get("batch") or {}).get("world") or 1)
-    return Outcome(
-        after=after,
-        before=_answers(run, "before"),
-        cost=training_cost(run.events, processes, device == "cpu"),
-        device=device,
-        notes=tuple(run.notes),
-    )
+    cost = training_cost(run.events, processes, device == "cpu")
+    return Outcome(after, before, cost, device, tuple(run.notes)) if after else None
 
 
 def _answers(run: Results, label: str) -> dict[Key, Answer]:
     answers = {}
     for line in run.lines(f"eval/{label}.prompts.jsonl"):
-        level = line.get("level")
-        task, samples, right, mean = str(line["task"]), int(line["samples"]), int(line["right"]), line["mean"] / 100
+        task, level = str(line["task"]), line.get("level")
         answers[task, str(line["prompt_id"])] = Answer(
-            task, None if level is None else str(level), samples, right, mean, line.get("tokens")
-        )
+            task, None if level is None else str(level), int(line["samples"]), int(line["right"]), line["mean"] / 100,
+            line.get("tokens"),
+        )  # fmt: skip
     return answers
 
 
@@ -122,16 +114,21 @@ class Numbers:
                 self.outcomes[entry["cell"]][entry["seed"]] = outcome
                 self.notes += [f"{entry['cell']} seed {entry['seed']}: {note}" for note in outcome.notes]
 
+    @property
+    def finished(self) -> list[Outcome]:
+        """The outcomes of all cells and seeds."""
+        return [outcome for seeds in self.outcomes.values() for outcome in seeds.values()]
+
     @cached_property
     def questions(self) -> list[Key]:
         """Questions that every evaluation holds."""
-        sets = [set(o.after) for seeds in self.outcomes.values() for o in seeds.values()]
+        sets = [set(outcome.after) for outcome in self.finished]
         return sorted(set.intersection(*sets)) if sets else []
 
     @cached_property
     def answers(self) -> dict[Key, Answer]:
         """Any evaluation's answers, for what they say of the questions."""
-        return next((o.after for seeds in self.outcomes.values() for o in seeds.values()), {})
+        return next((outcome.after for outcome in self.finished), {})
 
     @property
     def is_accuracy(self) -> bool:
@@ -150,8 +147,8 @@ class Numbers:
 
     @cached_property
     def _bounded(self) -> bool:
-        outcomes = [o for seeds in self.outcomes.values() for o in seeds.values()]
-        return all(0 <= a.mean <= 1 for o in outcomes for answers in (o.after, o.before) for a in answers.values())
+        answers = [answer for o in self.finished for answer in (*o.after.values(), *o.before.values())]
+        return all(0 <= answer.mean <= 1 for answer in answers)
 
     @property
     def k(self) -> int:
@@ -161,14 +158,12 @@ class Numbers:
     @property
     def samples(self) -> int:
         """Samples of a question that every evaluation has."""
-        counts = [a.samples for seeds in self.outcomes.values() for o in seeds.values() for a in o.after.values()]
-        return min(counts, default=1)
+        return min((answer.samples for o in self.finished for answer in o.after.values()), default=1)
 
     @property
     def unit(self) -> str:
         """What training is counted in."""
-        devices = {o.device for seeds in self.outcomes.values() for o in seeds.values()}
-        return "GPU-seconds" if "cuda" in devices else "CPU-seconds"
+        return "GPU-seconds" if "cuda" in {outcome.device for outcome in self.finished} else "CPU-seconds"
 
     def seeds(self, *cells: str) -> list[int]:
         """Seeds that all these cells have finished with."""
@@ -229,11 +224,11 @@ class Numbers:
         starts = [(seed, root[seed].before) for seed in self.seeds(cell) if seed in root]
         return [(seed, before) for seed, before in starts if set(self.questions) <= set(before)]
 
-    def difference(self, a: str, b: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
+    def difference(self, a: str, b: str, k: int = 1) -> Estimate | None:
         """Score of a less that of b, question by question and seed by seed."""
         left, right = self.outcomes[a], self.outcomes[b]
         return self._change({
-            seed: _less(self._row(left[seed].after, k, groups), self._row(right[seed].after, k, groups))
+            seed: _less(self._row(left[seed].after, k, None), self._row(right[seed].after, k, None))
             for seed in self.seeds(a, b)
         })  # fmt: skip
 
@@ -300,10 +295,6 @@ class Numbers:
         left, right = self._efficiencies(a), self._efficiencies(b)
         largest = max([*self._rates(a).values(), *self._rates(b).values()], default=1.0)
         return self._change({seed: _less(left[seed], right[seed]) for seed in left if seed in right}, largest)
-
-    def lost(self) -> list[dict[str, Any]]:
-        """Runs that did not finish."""
-        return [entry for entry in self.record["runs"] if entry["status"] in ("failed", "blocked")]
 
 
 def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:

@@ -15,11 +15,11 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from data_prep.errors import DataError
@@ -27,7 +27,6 @@ from launchers import envs
 from launchers.errors import RunError, UserError
 from launchers.recipe.compose import Resolved
 from launchers.render import write
-from launchers.report.format import clock
 from launchers.run import directory as rundir
 from launchers.run import events, upstream
 from launchers.run.directory import Run
@@ -79,7 +78,7 @@ def execute(study: Study, out: Path) -> dict[str, Any]:
     for line in warnings(study):
         print(f"warning: {line}", file=sys.stderr)
     with only_one(path, "study"):
-        work = _Work(study, out, path, _record(study, resolved, path))
+        work = _Work(study, out, path, head(study, resolved, path))
         try:
             work.all()
         except KeyboardInterrupt:
@@ -88,8 +87,8 @@ def execute(study: Study, out: Path) -> dict[str, Any]:
         return work.record("failed" if any(e.status != "done" for e in work.entries) else "done")
 
 
-def _record(study: Study, resolved: dict[str, Resolved], path: Path) -> dict[str, Any]:
-    """study.json's head: what is asked, and what each cell's recipe became."""
+def head(study: Study, resolved: dict[str, Resolved], path: Path) -> dict[str, Any]:
+    """study.json without its runs: what is asked, and what each cell's recipe became."""
     cells = {}
     for name in study.order():
         settings = resolved[name].recipe.model_dump(mode="json")
@@ -115,6 +114,21 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(record.read_text())) if record.is_file() else {}
 
 
+def save(path: Path, head: dict[str, Any], status: str, entries: list[Entry]) -> dict[str, Any]:
+    """Write study.json; returns what is in it."""
+    record = {**head, "status": status, "runs": [asdict(entry) for entry in entries]}
+    write(path / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return record
+
+
+def publish(path: Path, head: dict[str, Any], status: str, entries: list[Entry]) -> dict[str, Any]:
+    """Write study.json, and the report of what there is; returns the record with both paths."""
+    from launchers.study import page
+
+    record = save(path, head, status, entries)
+    return {"study": str(path), "report": str(page.build(path)), **record}
+
+
 class _Work:
     """The runs of a study, in order: seed by seed, so that what is there early covers all cells."""
 
@@ -125,20 +139,10 @@ class _Work:
         before = {(run["cell"], run["seed"]): run["seconds"] for run in _read(path).get("runs", [])}
         for entry in self.entries:
             entry.seconds = before.get((entry.cell, entry.seed))
-        self.board = _Board(self.entries)
 
     def record(self, status: str) -> dict[str, Any]:
         """Write study.json, and the report of what there is."""
-        from launchers.study import page as study_report
-
-        saved = self._save(status)
-        study_report.build(self.path)
-        return {"study": str(self.path), "report": str(self.path / "report.html"), **saved}
-
-    def _save(self, status: str) -> dict[str, Any]:
-        record = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
-        write(self.path / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        return record
+        return publish(self.path, self.head, status, self.entries)
 
     def all(self) -> None:
         """Every run, also after another one failed."""
@@ -148,12 +152,19 @@ class _Work:
                 entry.reason = f"it needs {' and '.join(missing)} of seed {entry.seed}, which did not finish"
             else:
                 try:
-                    self._one(entry)
+                    self._do(entry)
                 except (UserError, DataError, RunError) as error:
                     self._failed(entry, str(error))
-            self.board.end(entry)
+            self._print(entry, f"{entry.status}: {entry.reason}" if entry.reason else entry.status)
 
-    def _one(self, entry: Entry) -> None:
+    def _print(self, entry: Entry, text: str) -> None:
+        """A line for a run that begins or ends, with how far the study is."""
+        count = Counter(other.status for other in self.entries)
+        left = count["waiting"] + count["running"]
+        counts = f"{count['done']} done, {count['failed']} failed, {count['blocked']} blocked, {left} left"
+        print(f"study: {entry} {text} ({counts})", file=sys.stderr, flush=True)
+
+    def _do(self, entry: Entry) -> None:
         """One run: found finished, or done in a process of its own."""
         cell = self.study.file.cells[entry.cell]
         model = source = None
@@ -168,8 +179,8 @@ class _Work:
         entry.run = os.path.relpath(run.path, self.path)
         if not run.finished:
             entry.status = "running"
-            self._save("running")
-            self.board.start(entry)
+            save(self.path, self.head, "running", self.entries)
+            self._print(entry, "starts")
             self._start(entry, run)
         if rundir.finished(run.plan):
             entry.status = "done"
@@ -199,54 +210,15 @@ class _Work:
                 raise
         entry.seconds = round((entry.seconds or 0) + time.monotonic() - began, 1)
         if status:
-            errors = [e["error"] for e in list(events.read(run.path))[past:] if e.get("error")]
-            error_lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-            reason = (
-                errors[-1] if errors else error_lines[-1].removeprefix("error: ") if error_lines else f"exit {status}"
-            )
+            lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+            events_after = list(events.read(run.path))[past:]
+            errors = [*lines, *(event["error"] for event in events_after if event.get("error"))]
+            reason = errors[-1].removeprefix("error: ") if errors else f"exit {status}"
             self._failed(entry, f"{reason} (log: {log})")
 
     def _failed(self, entry: Entry, reason: str) -> None:
-        line = " ".join(reason.split())
-        entry.status, entry.reason = "failed", line if len(line) <= _REASON else line[: _REASON - 1] + "…"
+        entry.status, entry.reason = "failed", textwrap.shorten(reason, _REASON, placeholder="…")
         self.record("running")
-
-
-class _Board:
-    """How far the study is: a line for each run that begins or ends."""
-
-    def __init__(self, entries: list[Entry]) -> None:
-        self._entries = entries
-
-    def start(self, entry: Entry) -> None:
-        """A run begins."""
-        self._say(f"{entry} starts")
-
-    def end(self, entry: Entry) -> None:
-        """A run has ended, or need not or cannot be started."""
-        took = f" in {clock(entry.seconds)}" if entry.status == "done" and entry.seconds else ""
-        self._say(f"{entry} {entry.status}{took}{f': {entry.reason}' if entry.reason else ''}")
-
-    def _say(self, line: str) -> None:
-        count = Counter(entry.status for entry in self._entries)
-        left = count["waiting"] + count["running"]
-        counts = {"done": count["done"], "failed": count["failed"], "blocked": count["blocked"], "left": left}
-        stand = ", ".join(f"{n} {status}" for status, n in counts.items() if n or status == "done")
-        ahead = self._ahead()
-        stand += f", about {clock(ahead)} to go" if ahead and left else ""
-        print(f"study: {line} ({stand})", file=sys.stderr, flush=True)
-
-    def _ahead(self) -> float | None:
-        """Seconds that the runs left will take: what their cell took so far, or a cell on average."""
-        known: dict[str, list[float]] = {}
-        for entry in self._entries:
-            if entry.status == "done" and entry.seconds:
-                known.setdefault(entry.cell, []).append(entry.seconds)
-        if not known:
-            return None
-        mean = fmean(fmean(seconds) for seconds in known.values())
-        left = [entry for entry in self._entries if entry.status in ("waiting", "running")]
-        return sum(fmean(known[entry.cell]) if entry.cell in known else mean for entry in left)
 
 
 def verdict(record: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, variance
 
 from data_prep.evaluation.intervals import t_quantile, wilson
@@ -29,6 +29,10 @@ class Estimate:
     high: float
     seeds: int
     questions: int
+
+    def __neg__(self) -> Estimate:
+        """The same difference the other way round."""
+        return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
 
     @property
     def ci95(self) -> list[float]:

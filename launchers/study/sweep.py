@@ -88,12 +88,7 @@ def prepare(study: Study, out: Path) -> Sweep:
     for entry, run in zip(entries, runs, strict=True):
         entry.run = os.path.relpath(run.path, path)
         rundir.prepare(run)
-    record = {
-        **studying._record(study, resolved, path),
-        "status": "submitted",
-        "runs": [vars(item) for item in entries],
-    }
-    write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    studying.save(path, studying.head(study, resolved, path), "submitted", entries)
     write(path / RUNS, "".join(f"{run.path}\n" for run in runs))
     (path / "logs").mkdir(exist_ok=True)
     options = re.findall(r"^#SBATCH --(?!job-name|output).*$", (runs[0].path / "job.sbatch").read_text(), re.MULTILINE)
@@ -137,7 +132,6 @@ def submit(sweep: Sweep) -> list[str]:
 def collect(path: Path) -> dict[str, Any]:
     """Bring a sweep's record up to what its runs have left, and write its page."""
     from launchers.run import failures
-    from launchers.study import page
 
     record = json.loads((path / studying.RECORD).read_text())
     for entry in record["runs"]:
@@ -145,10 +139,9 @@ def collect(path: Path) -> dict[str, Any]:
         entry["status"] = "done" if rundir.at(run).finished else "failed"
         failures_seen = failures.of_run(run) if entry["status"] == "failed" else []
         entry["reason"] = "; ".join(f"{failure.name}: {failure.change}" for failure in failures_seen) or None
-    record["status"] = "done" if all(entry["status"] == "done" for entry in record["runs"]) else "failed"
-    write(path / studying.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    page.build(path)
-    return {"study": str(path), "report": str(path / "report.html"), **record}
+    status = "done" if all(entry["status"] == "done" for entry in record["runs"]) else "failed"
+    entries = [studying.Entry(**entry) for entry in record["runs"]]
+    return studying.publish(path, record, status, entries)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ PLAN = {
     "batch": {"global": 64, "micro": 16, "accumulation": 4, "world": 1},
     "steps": {"planned": 136},
     "commands": [
-        ["llamafactory-cli", "train", "train/config.yaml"],
-        "python -m data_prep run data/math.json",
+        {"phase": "train", "label": "after", "line": "llamafactory-cli train train/config.yaml"},
         {"phase": "eval", "label": "after", "line": "python -m data_prep.evaluation.metrics evaluate --label after"},
     ],
 }
@@ -118,7 +117,7 @@ def full_run(run: Path) -> None:
     model = {"model": "Qwen/Qwen2.5-Math-1.5B", "scale": None, "hardware": hardware, "batch": batch}
     put(run / "plan.json", {**PLAN, **model})
     put(run / "run.json", {**RUN, "scale": None, "overrides": []})
-    put(run / "resolved.json", {**RESOLVED, "eval": {"tasks": TASKS}, "controls": {}})
+    put(run / "resolved.json", {**RESOLVED, "model": model["model"], "eval": {"tasks": TASKS}, "controls": {}})
     evaluate(run, "before", (0.3, 0.2), TASKS, prompts=100, k=1)
     evaluate(run, "after", (0.7, 0.4), TASKS, prompts=100, k=1)
     compare(run, "after", "before")

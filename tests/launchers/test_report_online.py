@@ -74,7 +74,7 @@ def test_only_numbers_at_numbered_steps_are_points():
 def test_the_page_says_what_was_optimised_and_what_came_of_it(page):
     words = Outline(page).words
     for said in (
-        "60 of 80", "60 done", "16 prompts × 8 completions = 128, 2 updates", "0.0002, constant",
+        "80 planned, 60 done", "16 prompts × 8 completions = 128, 2 updates", "0.0002, constant",
         "clip_higher: clipped ratios with more room above, mean over tokens; ratios within 0.8 and 1.28",
         "reward less its group's mean, over the group's standard deviation",
         "to the initial model, k3 in the loss, coefficient 0.01", "have −1 added to their reward",

@@ -6,6 +6,7 @@ run did not log: that panel or line is left out.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 
@@ -101,39 +102,35 @@ def _from_to(training: Training) -> str:
 
 def facts(run: Results) -> list[tuple[str, str]]:
     """What was optimised and how, as (term, description); what is not known is left out."""
-    recipe, own = run.recipe, run.online.get("train")
+    recipe = run.recipe
     rollout, train, algorithm = (recipe.get(key) or {} for key in ("rollout", "train", "algorithm"))
-    terms = []
-    if own:
-        planned = own.planned or (run.plan.get("steps") or {}).get("planned")
-        terms.append(("Steps", f"{count(own.last)} of {count(planned)}" if planned else count(own.last)))
+    step = ""
     if rollout.get("prompts") and rollout.get("samples"):
         completions = rollout["prompts"] * rollout["samples"]
         updates = completions // train["global_batch"] if train.get("global_batch") else 0
-        asked = f"{rollout['prompts']} prompts × {rollout['samples']} completions = {count(completions)}"
-        terms.append(("A step", asked + (f", {updates} update{'s' * (updates > 1)}" if updates else "")))
-    if train.get("learning_rate"):
-        terms.append(("Learning rate", f"{train['learning_rate']:g}, {train.get('schedule') or ''}".strip(", ")))
-    if reward := (recipe.get("reward") or {}).get("name"):
-        terms.append(("Reward", str(reward)))
-    if algorithm.get("loss"):
-        low, high = algorithm.get("clip_low"), algorithm.get("clip_high")
-        clip = f"; ratios within {1 - low:g} and {1 + high:g}" if low is not None and high is not None else ""
-        terms.append(("Loss", LOSSES.get(algorithm["loss"], str(algorithm["loss"])) + clip))
-    if algorithm.get("advantages"):
-        terms.append(("Advantages", ADVANTAGES.get(algorithm["advantages"], str(algorithm["advantages"]))))
-    if algorithm.get("kl"):
-        terms.append(("KL", _kl(algorithm)))
-    if algorithm.get("truncated"):
-        penalty = f"{algorithm.get('truncated_penalty') or 0:+g}".replace("-", "\N{MINUS SIGN}")
-        words = {
-            "keep": "count like any other",
-            "mask": "are left out of the loss",
-            "penalise": f"have {penalty} added to their reward",
-        }
-        what = words.get(algorithm["truncated"], str(algorithm["truncated"]))
-        terms.append(("At the limit", f"completions that reach the limit {what}"))
-    return terms
+        step = f"{rollout['prompts']} prompts × {rollout['samples']} completions = {count(completions)}"
+        step += f", {updates} update{'s' * (updates > 1)}" if updates else ""
+    loss, low, high = (algorithm.get(key) for key in ("loss", "clip_low", "clip_high"))
+    clip = f"; ratios within {1 - low:g} and {1 + high:g}" if low is not None and high is not None else ""
+    terms = {
+        "A step": step,
+        "Reward": (recipe.get("reward") or {}).get("name"),
+        "Loss": loss and LOSSES.get(loss, str(loss)) + clip,
+        "Advantages": ADVANTAGES.get(algorithm.get("advantages"), algorithm.get("advantages")),
+        "KL": algorithm.get("kl") and _kl(algorithm),
+        "At the limit": algorithm.get("truncated") and _truncated(algorithm),
+    }
+    return [(term, str(value)) for term, value in terms.items() if value]
+
+
+def _truncated(algorithm: Json) -> str:
+    penalty = f"{algorithm.get('truncated_penalty') or 0:+g}".replace("-", "\N{MINUS SIGN}")
+    words = {
+        "keep": "count like any other",
+        "mask": "are left out of the loss",
+        "penalise": f"have {penalty} added to their reward",
+    }
+    return f"completions that reach the limit {words.get(algorithm['truncated'], algorithm['truncated'])}"
 
 
 def _kl(algorithm: Json) -> str:
@@ -172,7 +169,11 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
     for task in dict.fromkeys(task for t in run.online.values() for task in t.validation_rewards):
         series = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
         add(f"Reward on {task}", "mean, validation", series)
-    add("Second judge", "mean, the validation's samples", _dots(run, looks, "second_judge"))
+    add(
+        "Second judge",
+        "mean, the validation's samples",
+        [_series(name, looks[name], training.first_of("second_judge")) for name, training in run.online.items()],
+    )
     reward = (run.recipe.get("reward") or {}).get("name")
     unit = f"{reward}, mean of a step's completions" if reward else "mean of a step's completions"
     add("Reward", unit, runs("critic/score/mean", "critic/rewards/mean"))
@@ -201,10 +202,6 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
     return drawn, flat
 
 
-def _dots(run: Results, looks: dict[str, Look], metric: str) -> list[Series]:
-    return [_series(name, looks[name], training.first_of(metric)) for name, training in run.online.items()]
-
-
 def _series(name: str, look: Look, points: Sequence[Point], scale: float = 1) -> Series:
     return Series(label(name), look, [x for x, _ in points], [scale * y for _, y in points])
 
@@ -220,17 +217,14 @@ def accuracy(run: Results, looks: dict[str, Look]) -> list[tuple[str, str, list[
     if list(run.online) == ["train"]:
         curves = run.online["train"].validations
         dots = [_series(task, _tone(i, "o", "●", 1), curves[task], 100) for i, task in enumerate(tasks)]
-        return [("Accuracy", "%", [replaced(line, "training") for line in training] + dots, False, True)]
+        return [
+            ("Accuracy", "%", [dataclasses.replace(line, name="training") for line in training] + dots, False, True)
+        ]
     panels_of = [("Accuracy on training prompts", "%", training, False, False)]
     for task in tasks:
         lines = [_series(n, looks[n], t.validations.get(task, []), 100) for n, t in run.online.items()]
         panels_of.append((f"Accuracy on {task}", "%, validation", lines, False, False))
     return panels_of
-
-
-def replaced(line: Series, name: str) -> Series:
-    """The same curve under another name."""
-    return Series(name, line.look, line.x, line.y)
 
 
 def _tone(i: int, marker: str, glyph: str, first: int = 0) -> Look:
