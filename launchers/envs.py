@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,8 +133,7 @@ def _uv(environ: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _locked(name: str, folder: Path | None = None) -> Iterator[None]:
-    folder = folder or cache_dir() / "envs"
+def _locked(name: str, folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -158,7 +157,7 @@ def add_trackers(name: str, device: str | None = None) -> None:
     """Install the trackers of a built environment that its lock lacks, unless they are there."""
     lock, layer, target = lock_file(name, device), tracker_lock(name), env_dir(name, device)
     done = target / f".trackers-{hashlib.sha256(layer.read_bytes()).hexdigest()[:12]}"
-    with _locked(lock.stem):
+    with _locked(lock.stem, target.parent):
         if not done.exists():
             environ, options = _environ(lock, target)
             print(f"adding {layer.relative_to(REPO)} to environment {lock.stem}", file=sys.stderr)
@@ -174,28 +173,36 @@ def ensure(name: str, device: str | None = None) -> Path:
     """
     if name == "core":
         ensure("sandbox")
-    target = env_dir(name, device)
-    python = target / "bin" / "python"
-    if is_built(name, device):
-        return python
-    lock = lock_file(name, device)
-    with _locked(lock.stem):
-        if is_built(name, device):
-            return python
-        environ, options = _environ(lock, target)
-        uv = _uv(environ)
-        print(f"building environment {lock.stem} from {lock.relative_to(REPO)}", file=sys.stderr)
-        shutil.rmtree(target, ignore_errors=True)
-        _run([uv, "venv", "--quiet", "--python", PYTHON, str(target)], environ, "uv venv")
-        sync = [uv, "pip", "sync", str(lock), *options]
-        if name in ("sandbox", "ray"):  # whose programs cannot write bytecode; whose agents have 15 s to start
-            sync.append("--compile-bytecode")
-        _run(sync, environ, f"uv pip sync {lock.name}")
-        _add_overlay(lock, target)
-        if name == "core":
-            _write_bytecode(python, environ)
-        (target / ".complete").touch()
-    return python
+    lock, target = lock_file(name, device), env_dir(name, device)
+    _once(target, lock.stem, lambda: _build(name, lock, target))
+    return target / "bin" / "python"
+
+
+def _build(name: str, lock: Path, target: Path) -> None:
+    environ, options = _environ(lock, target)
+    uv = _uv(environ)
+    print(f"building environment {lock.stem} from {lock.relative_to(REPO)}", file=sys.stderr)
+    _run([uv, "venv", "--quiet", "--python", PYTHON, str(target)], environ, "uv venv")
+    sync = [uv, "pip", "sync", str(lock), *options]
+    if name in ("sandbox", "ray"):  # whose programs cannot write bytecode; whose agents have 15 s to start
+        sync.append("--compile-bytecode")
+    _run(sync, environ, f"uv pip sync {lock.name}")
+    if (files := overlay(lock)).is_dir():
+        packages = next((target / "lib").glob("python*/site-packages"))
+        shutil.copytree(files, packages, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    if name == "core":
+        _write_bytecode(target / "bin" / "python", environ)
+
+
+def _once(target: Path, lock: str, build: Callable[[], object]) -> None:
+    """Build a folder unless it stands, whole: one process at a time, and what a killed one has left is removed."""
+    done = target / ".complete"
+    if not done.exists():
+        with _locked(lock, target.parent):
+            if not done.exists():
+                shutil.rmtree(target, ignore_errors=True)
+                build()
+                done.touch()
 
 
 def local_copy(python: Path) -> Path:
@@ -208,12 +215,8 @@ def local_copy(python: Path) -> Path:
     if not scratch or not (source / ".complete").exists():
         return python
     target = Path(scratch) / "envs" / source.name
-    if not (target / ".complete").exists():
-        with _locked(source.name, target.parent):
-            if not (target / ".complete").exists():
-                shutil.rmtree(target, ignore_errors=True)
-                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(".complete"))
-                (target / ".complete").touch()
+    marker = shutil.ignore_patterns(".complete")
+    _once(target, source.name, lambda: shutil.copytree(source, target, symlinks=True, ignore=marker))
     return target / "bin" / "python"
 
 
@@ -225,13 +228,6 @@ def _write_bytecode(python: Path, environ: Mapping[str, str]) -> None:
         "launchers.run.execute, launchers.run.supervise, jinja2"
     )
     _run([str(python), "-c", verbs], writing, "importing the launcher")
-
-
-def _add_overlay(lock: Path, target: Path) -> None:
-    source = overlay(lock)
-    if source.is_dir():
-        packages = next((target / "lib").glob("python*/site-packages"))
-        shutil.copytree(source, packages, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def main(argv: list[str] | None = None) -> int:
