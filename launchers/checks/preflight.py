@@ -187,8 +187,8 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
         key = f"eval.paths.{name}"
         if name not in named:
             yield resolved.fault(key, f"not among eval.tasks; {did_you_mean(name, named)}")
-        elif not sources.local_path(resolved, key).exists():
-            yield resolved.fault(key, f"no such file: {sources.local_path(resolved, key)}")
+        elif not resolved.path(key).exists():
+            yield resolved.fault(key, f"no such file: {resolved.path(key)}")
     for key in recipe.expect:
         if key not in (*known, *named):
             yield resolved.fault(f"expect.{key}", f"no task of that name; {did_you_mean(key, known)}")

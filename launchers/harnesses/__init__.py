@@ -2,23 +2,59 @@
 
 A task of configs/tasks is ours: generated and scored by our own steps. Any other name in `eval.tasks` is a task of
 `eval.harness`, and `<harness>/<task>` one of that harness, whatever else has its name.
+
+A harness makes prompts and grades completions. Between the two the recipe's model is sampled as for our own tasks, so
+that decoding, engines, resuming and thinking format are the same. The scored rows become the same figures and report.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from data_prep.sources import tasks
 from data_prep.sources.tasks import Metric
-from launchers.harnesses.base import Harness
+from launchers.errors import Fault
+from launchers.recipe.compose import Resolved
 from launchers.recipe.schema import HARNESSES, OURS, Eval
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A data step's kind and its parameters."""
+
+    kind: str
+    params: dict[str, Any]
+
+
+def chosen(resolved: Resolved) -> dict[str, Any]:
+    """Parameters of a harness's prompts that follow from the recipe: how many are drawn, and the system prompt."""
+    given, system = resolved.eval, resolved.recipe.system_prompt
+    drawn = {"limit": given.limit, "seed": given.seed} if given.limit else {}
+    return drawn | ({"system": system} if system else {})
+
+
+class Harness(Protocol):
+    """One harness: the functions of its module."""
+
+    def faults(self, resolved: Resolved, names: Sequence[str]) -> Iterator[Fault]:
+        """What is wrong with the recipe where these of `eval.tasks` are the harness's."""
+        ...
+
+    def prompts(self, resolved: Resolved, names: Sequence[str]) -> Kind:
+        """The step that makes rows whose `source` is one of these names."""
+        ...
+
+    def grade(self, resolved: Resolved, names: Sequence[str]) -> Kind:
+        """The step that scores completions of those rows."""
+        ...
 
 
 def load(name: str) -> Harness:
     """The harness of this name."""
-    return cast(Harness, importlib.import_module(f"launchers.harnesses.{name}").HARNESS)
+    return cast(Harness, importlib.import_module(f"launchers.harnesses.{name}"))
 
 
 def harness_of(given: Eval, task: str) -> str:
@@ -32,9 +68,9 @@ def harness_of(given: Eval, task: str) -> str:
 def by_harness(given: Eval | None) -> dict[str, list[str]]:
     """The tasks of an evaluation, by who evaluates them."""
     tasks_of: dict[str, list[str]] = {}
-    for task in given.tasks if given else ():
-        assert given is not None
-        tasks_of.setdefault(harness_of(given, task), []).append(task)
+    if given is not None:
+        for task in given.tasks:
+            tasks_of.setdefault(harness_of(given, task), []).append(task)
     return tasks_of
 
 

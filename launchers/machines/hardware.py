@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data_prep.core.shards import IN_PROCESSES, Execution
 from launchers.envs import REPO
-from launchers.errors import Fault, UserError, did_you_mean
-from launchers.recipe import positions as yaml_tree
-from launchers.recipe.compose import faults_of
+from launchers.errors import did_you_mean, fail
+from launchers.recipe import positions
+from launchers.recipe.compose import validated
 from launchers.recipe.schema import Strict
 
 FOLDER = REPO / "configs" / "hardware"
@@ -55,11 +55,5 @@ def load(name: str, where: str = "") -> Hardware:
     """The profile `name`. Raises UserError for an unknown name or a faulty file."""
     path = FOLDER / f"{name}.yaml"
     if name not in names():
-        raise UserError(
-            Fault(where, "hardware", f"no profile {name!r} in configs/hardware; {did_you_mean(name, names())}")
-        )
-    tree = yaml_tree.load(path, f"configs/hardware/{path.name}")
-    try:
-        return Hardware.model_validate(tree.plain())
-    except ValidationError as error:
-        raise UserError(*faults_of(error, tree, Hardware)) from None
+        raise fail(f"no profile {name!r} in configs/hardware; {did_you_mean(name, names())}", where, "hardware")
+    return validated(positions.load(path, f"configs/hardware/{path.name}"), Hardware)

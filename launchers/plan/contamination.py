@@ -39,16 +39,15 @@ def _part(hub: Hub) -> tuple[str | None, str | None, tuple[str, ...]]:
     return hub.config, hub.split, hub.files
 
 
-def _task(name: str) -> Source:
+def _task(name: str, filter_: Mapping[str, Any] | None = None) -> Source:
     task = tasks.read(name)
-    return Source(name, task.hub, task.filter, task.is_test)
+    return Source(name, task.hub, filter_ or task.filter, task.is_test)
 
 
 def _loaded(given: LoadParams) -> Iterator[Source]:
     """The tasks and Hub data sets that a step `load` reads."""
     for name in given.names:
-        task = _task(name)
-        yield Source(name, task.hub, given.filter or task.filter, task.is_test)
+        yield _task(name, given.filter)
     if given.hub and given.revision:
         hub = Hub(id=given.hub, revision=given.revision, split=given.part, config=given.config, files=given.files)
         yield Source(given.hub, hub, given.filter, hub.is_test)
@@ -56,22 +55,23 @@ def _loaded(given: LoadParams) -> Iterator[Source]:
 
 def trained(spec: Spec) -> set[str]:
     """Names of the steps whose rows reach the last one, the trainer's export; other steps are not trained on."""
-    inputs = {step.name: step.inputs for step in spec.steps}
-    names: set[str] = set()
-    pending = [spec.steps[-1].name]
-    while pending:
-        name = pending.pop()
-        if name not in names:
-            names.add(name)
-            pending += inputs[name]
+    names = {spec.steps[-1].name}
+    for step in reversed(spec.steps):  # inputs come before the steps that read them
+        if step.name in names:
+            names |= set(step.inputs)
     return names
 
 
 def warnings(specs: Iterable[Spec]) -> list[str]:
     """A line for each test split in the pipelines of training data."""
-    steps = (step for spec in specs for step in spec.steps if step.kind == "load" and step.name in trained(spec))
-    given = (LoadParams.model_validate(step.params) for step in steps)
-    sources = {source.name: source for params in given for source in _loaded(params) if source.is_test}
+    sources = {
+        source.name: source
+        for spec in specs
+        for step in spec.steps
+        if step.kind == "load" and step.name in trained(spec)
+        for source in _loaded(LoadParams.model_validate(step.params))
+        if source.is_test
+    }
     return [
         f"{name}: trained on its test split; do not evaluate on {source.hub.id if source.hub else name} afterwards"
         for name, source in sources.items()
@@ -80,9 +80,8 @@ def warnings(specs: Iterable[Spec]) -> list[str]:
 
 def clash(given: LoadParams, evaluated: Sequence[str]) -> str | None:
     """Why a training pipeline must not load this when these tasks are evaluated on, or None."""
-    loaded = list(_loaded(given))
-    for name in evaluated if loaded else ():
-        for source in loaded:
+    for source in _loaded(given) if evaluated else ():
+        for name in evaluated:
             if name in tasks.names() and source.holds(_task(name)):
                 which = "" if name == source.name else f" as {name}"
                 return f"trains on {source.name}, which eval.tasks holds{which}: leave one of the two out"

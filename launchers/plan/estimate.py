@@ -93,14 +93,13 @@ def estimate(plan: Plan) -> Estimate | None:
         offload = dict(leaves(recipe.native)).get("actor_rollout_ref.actor.fsdp_config.offload_policy")
         sharding = "full_shard, offload" if offload else "full_shard"
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
-    held = _state_bytes(sharding, machines.world)
-    if train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
-        held = 0.02 * held + 2 / (machines.world if _shards_weights(sharding) else 1)
-    elif backend.reference_beside and _has_reference(recipe) and "offload" not in sharding:
-        held += 2 / (machines.world if _shards_weights(sharding) else 1)  # adapters need none, they are switched off
-    state = model.params * held
+    state, frozen = _state_bytes(sharding, machines.world), 2 / (machines.world if _shards_weights(sharding) else 1)
     if backend.pure_bf16 and train.precision == "bf16":
-        state = _pure_bf16(recipe, model, machines)
+        state = _pure_bf16(recipe) / machines.world
+    elif train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
+        state = 0.02 * state + frozen
+    elif backend.reference_beside and _has_reference(recipe) and "offload" not in sharding:
+        state += frozen  # adapters need none, they are switched off
     tokens = train.micro_batch * _length(recipe)
     if recipe.method == "dpo":
         tokens *= 2  # both completions of a pair
@@ -109,7 +108,7 @@ def estimate(plan: Plan) -> Estimate | None:
     hours = _hours(plan, model, machines)
     rate = machines.usd_per_gpu_hour
     usd = hours * plan.hardware.world * rate if hours is not None and rate else None
-    return Estimate(state / 1e9 + engine, activations / 1e9, hours, usd)
+    return Estimate(model.params * state / 1e9 + engine, activations / 1e9, hours, usd)
 
 
 def unknown(plan: Plan) -> str | None:
@@ -129,10 +128,8 @@ def oversize(plan: Plan) -> str | None:
     needed, limit = estimate(plan), plan.main.hardware.memory_gb
     if needed is None or needed.memory_gb <= limit:
         return None
-    advice = "smaller train.micro_batch, or more sharding"
-    return (
-        f"does not fit: about {needed.memory_gb:.0f} GB needed of {limit:g} GB per device ({advice}; ALLOW=oom runs it)"
-    )
+    needs = f"does not fit: about {needed.memory_gb:.0f} GB needed of {limit:g} GB per device"
+    return f"{needs} (smaller train.micro_batch, or more sharding; ALLOW=oom runs it)"
 
 
 def passes(plan: Plan) -> float | None:
@@ -174,14 +171,14 @@ def _logit_bytes(recipe: Recipe, backend: Backend) -> int:
     return 0 if recipe.native.get("enable_liger_kernel") else 6
 
 
-def _pure_bf16(recipe: Recipe, model: Model, machines: Hardware) -> float:
-    """Bytes: weights, gradients and moments in bf16, sharded over the GPUs, without a master copy.
+def _pure_bf16(recipe: Recipe) -> float:
+    """Bytes per parameter: weights, gradients and moments in bf16, without a master copy.
 
     Full DPO holds the reference model beside it; adapters need none, they are switched off.
     """
     trained = 0.02 if recipe.train.lora else 1.0
     reference = 2 if recipe.method == "dpo" and not recipe.train.lora else 0
-    return model.params * (2 + reference + 6 * trained) / machines.world
+    return 2 + reference + 6 * trained
 
 
 def _length(recipe: Recipe) -> int:
@@ -212,10 +209,9 @@ def _hours(plan: Plan, model: Model, machines: Hardware) -> float | None:
     length = tokens_per_row(plan)
     if steps is None or length is None:
         return None
-    per_parameter = 8 if train.gradient_checkpointing else 6
-    sequences = 1
+    per_parameter, sequences = (8 if train.gradient_checkpointing else 6), 1
     if plan.resolved.recipe.method == "dpo":
-        sequences = 2  # both completions
-        per_parameter += 2 if _has_reference(plan.resolved.recipe) else 0  # the reference looks at them, too
+        sequences = 2  # both completions, which the reference model looks at too
+        per_parameter += 2 if _has_reference(plan.resolved.recipe) else 0
     flops = sequences * per_parameter * model.params * steps * train.global_batch * length
     return flops / (machines.peak_bf16_tflops * 1e12 * PEAK_SHARE * machines.world) / 3600

@@ -20,7 +20,7 @@ from data_prep.sources import tasks
 from data_prep.steps.export import Export, ExportParams
 from data_prep.steps.load import Load, LoadParams
 from launchers import envs
-from launchers.errors import Fault, UserError, did_you_mean
+from launchers.errors import Fault, UserError, did_you_mean, fail
 from launchers.machines import hardware
 from launchers.plan import contamination, service
 from launchers.recipe import compose
@@ -38,7 +38,7 @@ def data_path(resolved: Resolved) -> Path | None:
     text = resolved.recipe.data
     if "/" not in text and "." not in text and "*" not in text:
         return None
-    return local_path(resolved, "data")
+    return resolved.path("data")
 
 
 def data_name(resolved: Resolved) -> str:
@@ -47,29 +47,15 @@ def data_name(resolved: Resolved) -> str:
     return resolved.recipe.data if path is None else path.stem
 
 
-def local_path(resolved: Resolved, key: str) -> Path:
-    """A path that a recipe (relative to its folder, then to the repository) or an option (to here) holds."""
-    value = resolved.tree.at(tuple(key.split(".")))
-    assert value is not None
-    path = Path(str(value.value)).expanduser()
-    if path.is_absolute():
-        return path
-    file = value.where.rsplit(":", 1)[0]
-    if file.endswith((".yaml", ".yml")):
-        beside = (envs.REPO / file).parent / path
-        return beside if beside.exists() else envs.REPO / path
-    return path.absolute() if path.exists() else envs.REPO / path
-
-
 def paths_of(resolved: Resolved, names: Iterable[str]) -> dict[str, str]:
     """The local files that `eval.paths` gives in place of these tasks' own."""
-    given = resolved.recipe.eval
-    return {name: str(local_path(resolved, f"eval.paths.{name}")) for name in names if given and name in given.paths}
+    given = resolved.recipe.eval.paths if resolved.recipe.eval else {}
+    return {name: str(resolved.path(f"eval.paths.{name}")) for name in names if name in given}
 
 
 def with_local_model(resolved: Resolved) -> Resolved:
     """The recipe with a local model's path made absolute. Raises UserError where there is no such folder."""
-    path = local_path(resolved, "model")
+    path = resolved.path("model")
     if (path / "config.json").is_file():
         absolute = str(path.resolve())
         value = {**resolved.tree.value, "model": Tree(absolute, resolved.where("model"))}
@@ -122,7 +108,7 @@ def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
                     raise DataError(f"step {job.name!r} {why}", job.name)
                 step.peek(spec.base)
     except DataError as error:
-        raise UserError(Fault(_step_where(_pipeline(resolved), error.step), spec.name, str(error))) from None
+        raise fail(str(error), _step_where(_pipeline(resolved), error.step), spec.name) from None
 
 
 def preview(resolved: Resolved, export: dict[str, Any]) -> str | None:
@@ -161,12 +147,10 @@ def _pipeline(resolved: Resolved) -> Tree:
             raise UserError(resolved.fault("data", f"no such file: {path}"))
         if instead := _in_place_of_source(resolved, path):
             return instead
-        params: dict[str, Any] = {"path": str(path)}
-        if resolved.recipe.system_prompt in tasks.prompts():
-            params["system"] = resolved.recipe.system_prompt
-        if resolved.recipe.thinking:
-            params["thinking"] = resolved.recipe.thinking
-        load = {key: Tree(value, where) for key, value in params.items()}
+        recipe = resolved.recipe
+        system = recipe.system_prompt if recipe.system_prompt in tasks.prompts() else None
+        params = {"path": str(path), "system": system, "thinking": recipe.thinking}
+        load = {key: Tree(value, where) for key, value in params.items() if value}
         return Tree([Tree({"load": Tree(load, where)}, where)], where)
     known = family_pipelines(resolved)
     name = resolved.recipe.data
@@ -199,10 +183,10 @@ def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
         return own_tree
     other = first.value["pipeline"]
     if other.value in (*chain, name):
-        raise UserError(Fault(other.where, f"{name}.pipeline", f"begins with itself: {' -> '.join((*chain, name))}"))
+        raise fail(f"begins with itself: {' -> '.join((*chain, name))}", other.where, f"{name}.pipeline")
     if not isinstance(other.value, str) or other.value not in known.value:
         hint = did_you_mean(str(other.value), known.value)
-        raise UserError(Fault(other.where, f"{name}.pipeline", f"no pipeline {other.value!r} here; {hint}"))
+        raise fail(f"no pipeline {other.value!r} here; {hint}", other.where, f"{name}.pipeline")
     begun = _whole(known, other.value, (*chain, name))
     if not isinstance(begun.value, list):
         return begun  # no pipeline: reported where it is read

@@ -19,8 +19,8 @@ from data_prep.errors import DataError
 from data_prep.sources import tasks
 from launchers import backends, envs, harnesses
 from launchers.backends.base import Backend, Batch, Command, EnvPython, InRun, Job
-from launchers.errors import Fault, UserError
-from launchers.harnesses.base import Kind
+from launchers.errors import UserError, fail
+from launchers.harnesses import Kind
 from launchers.machines import hardware
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
@@ -109,30 +109,26 @@ def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
     if micros:
         closest = sorted(sorted(micros, key=lambda m: abs(m - train.micro_batch))[:4])
         advice += f", or train.micro_batch {', '.join(map(str, closest))}"
-    raise UserError(
-        resolved.fault(
-            "train.global_batch",
-            f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}: "
-            f"{advice}",
-        )
+    why = (
+        f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}: {advice}"
     )
+    raise UserError(resolved.fault("train.global_batch", why))
 
 
 def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) -> Spec:
     """Load benchmarks, generate (the model is loaded once for all), score: a branch per reward that the tasks name."""
-    recipe = resolved.recipe
-    assert recipe.eval is not None
-    own = harnesses.ours(recipe.eval)
+    recipe, given = resolved.recipe, resolved.eval
+    own = harnesses.ours(given)
     by_reward: dict[str, list[str]] = {}
     for name in own:
         by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
-    others = {name: named for name, named in harnesses.by_harness(recipe.eval).items() if name != OURS}
-    decoding = recipe.eval.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
+    others = {name: named for name, named in harnesses.by_harness(given).items() if name != OURS}
+    decoding = given.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
     engines, workers = _side_by_side(resolved)
     if recipe.thinking and (stop := thinking(recipe.thinking).stop):
         decoding |= {"stop": stop, "sampling": {"include_stop_str_in_output": True}}
     generate = {"model": model, **decoding, **engines, **({"revision": revision} if revision else {})}
-    load = Kind("load", _load(resolved, own, recipe.eval.limit))
+    load = Kind("load", _load(resolved, own, given.limit))
     made = ({"load": load} if own else {}) | {
         f"load_{name}": harnesses.load(name).prompts(resolved, named) for name, named in others.items()
     }
@@ -159,8 +155,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
 
 def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
     """How an evaluation fills its machine: the engines' parameters, and how many processes grade."""
-    given = resolved.recipe.eval
-    assert given is not None
+    given = resolved.eval
     machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
     gpus = machines.gpus_per_node
     if given.tensor_parallel > max(1, gpus):
@@ -172,24 +167,19 @@ def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
 
 def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[str, Any]:
     """Parameters of the step that loads benchmarks."""
-    assert resolved.recipe.eval is not None
-    given = resolved.recipe.eval
-    paths = paths_of(resolved, names)
     prompt = resolved.recipe.system_prompt  # a task's own then stands at the head of the question
     system = {"system": prompt, "instructions": "user"} if prompt else {}
-    return {"tasks": names, "paths": paths, **system} | ({"limit": limit, "seed": given.seed} if limit else {})
+    drawn = {"limit": limit, "seed": resolved.eval.seed} if limit else {}
+    return {"tasks": names, "paths": paths_of(resolved, names), **system, **drawn}
 
 
 def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
     """The benchmarks, as rows that the trainer validates on."""
-    recipe = resolved.recipe
-    assert recipe.eval is not None
-    assert recipe.validation is not None
+    assert resolved.recipe.validation is not None
     written = {**export, "dataset": "validation", "split": "validation"}
+    load = _load(resolved, harnesses.ours(resolved.eval), resolved.recipe.validation.limit)
     steps = [
-        StepSpec(
-            name="load", kind="load", params=_load(resolved, harnesses.ours(recipe.eval), recipe.validation.limit)
-        ),
+        StepSpec(name="load", kind="load", params=load),
         StepSpec(name="export", kind="export", params=written, inputs=("load",)),
     ]
     return make_spec("validation", resolved, steps)
@@ -206,52 +196,37 @@ def step_commands(spec: Spec, file: str, phase: str, label: str, across: tuple[s
         name = cls(cls.Params.model_validate(step.params)).env()
         return "ray" if name == "core" and spec.execution.engine == "ray" else name  # core, and Ray with it
 
-    return [
-        Command(
-            (
-                EnvPython(name),
-                "-m",
-                "data_prep",
-                "run",
-                InRun(file),
-                "--steps",
-                ",".join(step.name for step in group),
-            ),
-            phase,
-            label,
-            service="reward_model" if any(service.asked_in(step.params) for step in group) else "",
-            across=across if name == "ray" else (),
-        )
-        for name, group in ((name, list(steps)) for name, steps in groupby(spec.steps, key=env))
-    ]
+    commands = []
+    for name, group in groupby(spec.steps, key=env):
+        steps = list(group)
+        argv = (
+            EnvPython(name), "-m", "data_prep", "run", InRun(file), "--steps", ",".join(step.name for step in steps),
+        )  # fmt: skip
+        asks = any(service.asked_in(step.params) for step in steps)
+        nodes = across if name == "ray" else ()
+        commands.append(Command(argv, phase, label, service="reward_model" if asks else "", across=nodes))
+    return commands
 
 
-def _metrics_commands(resolved: Resolved, label: str, model: str, trains: bool) -> list[Command]:
-    assert resolved.recipe.eval is not None
-    decoding = resolved.recipe.eval.model_dump_json(include={"n", "temperature", "top_p", "max_tokens", "seed"})
-    return [
-        Command(
-            (EnvPython("core"), "-m", "data_prep.evaluation.metrics", "evaluate",
-             "--spec", InRun(f"eval/{label}.spec.json"),
-             "--label", label, "--model", model, "--decoding", decoding, "--out", InRun(f"eval/{label}.json"),
-             *(() if trains else ("--all-rows",))),
-            "eval",
-            label,
-        )
-    ]  # fmt: skip
+def _metrics_command(resolved: Resolved, label: str, model: str, trains: bool) -> Command:
+    decoding = resolved.eval.model_dump_json(include={"n", "temperature", "top_p", "max_tokens", "seed"})
+    argv = (
+        EnvPython("core"), "-m", "data_prep.evaluation.metrics", "evaluate", "--spec", InRun(f"eval/{label}.spec.json"),
+        "--label", label, "--model", model, "--decoding", decoding, "--out", InRun(f"eval/{label}.json"),
+        *(() if trains else ("--all-rows",)),
+    )  # fmt: skip
+    return Command(argv, "eval", label)
 
 
 def _evaluations(jobs: Sequence[Job], trains: bool) -> list[tuple[str, Resolved, str | InRun, str | None]]:
     """(label, recipe, model, revision) of every evaluation, in the order they can be done."""
-    main = jobs[0].resolved
-    if main.recipe.eval is None:
+    recipe = jobs[0].resolved.recipe
+    if recipe.eval is None:
         return []
-    if not trains:
-        return [("after", main, main.recipe.model, main.recipe.revision)]
-    evaluations: list[tuple[str, Resolved, str | InRun, str | None]] = []
-    if main.recipe.eval.before:
-        evaluations.append(("before", main, main.recipe.model, main.recipe.revision))
-    return evaluations + [(job.label, job.resolved, job.model, None) for job in jobs]
+    trained = [(job.label, job.resolved, job.model, None) for job in jobs if trains]
+    untrained = "before" if trains else "after"
+    as_it_is = [(untrained, jobs[0].resolved, recipe.model, recipe.revision)]
+    return [*(as_it_is if recipe.eval.before or not trains else []), *trained]
 
 
 def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
@@ -291,7 +266,7 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
         file = f"eval/{label}.spec.json"
         specs[file] = eval_spec(version, label, where, revision)
         evaluations += step_commands(specs[file], file, "eval", label)
-        evaluations += _metrics_commands(version, label, where, trains)
+        evaluations.append(_metrics_command(version, label, where, trains))
     for label in [job.label for job in jobs[1:]] + (["before"] if "eval/before.spec.json" in specs else []):
         if "eval/after.spec.json" in specs:
             evaluations.append(_compare(label))
@@ -316,7 +291,7 @@ def _export_dir(spec: Spec) -> Path:
     try:
         return pipeline.jobs(spec)[-1].dir / "export"
     except DataError as error:
-        raise UserError(Fault(f"pipeline {spec.name}", "", str(error))) from None
+        raise fail(str(error), f"pipeline {spec.name}") from None
 
 
 def _compare(label: str) -> Command:

@@ -67,8 +67,8 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
     if given.placement == "own_gpus" and given.model in ELSEWHERE:
         remedy = "serve it by transformers, and set placement: endpoint and its url (recipes/long_cot/README.md)"
         yield resolved.fault(f"{name}.model", f"vLLM does not serve {given.model}: {ELSEWHERE[given.model]}; {remedy}")
-    if given.template is not None and not _template(resolved, name).is_file():
-        yield resolved.fault(f"{name}.template", f"no such file: {_template(resolved, name)}")
+    if given.template is not None and not (template := resolved.path(f"{name}.template")).is_file():
+        yield resolved.fault(f"{name}.template", f"no such file: {template}")
     try:
         address(resolved, name)
         folder = _model(resolved, name).path if given.placement == "own_gpus" else None
@@ -135,16 +135,8 @@ def identities(resolved: Resolved) -> dict[str, Any]:
 def _model(resolved: Resolved, name: str) -> Model:
     given = _given(resolved, name)
     assert given is not None
-    from launchers.plan.pipelines import local_path
-
-    folder = local_path(resolved, f"{name}.model")
+    folder = resolved.path(f"{name}.model")
     return find_model(str(folder) if folder.is_dir() else given.model, given.revision, Path.cwd())
-
-
-def _template(resolved: Resolved, name: str) -> Path:
-    from launchers.plan.pipelines import local_path
-
-    return local_path(resolved, f"{name}.template")
 
 
 def filled(resolved: Resolved, params: Any) -> Any:
@@ -179,5 +171,5 @@ def _settings(resolved: Resolved, machines: Hardware, name: str, given: RewardMo
     return {
         "model": model.source, "revision": model.revision, "url": given.url,
         "gpus": given.gpus if machines.gpus_per_node and given.placement == "own_gpus" else 0,
-        "template": str(_template(resolved, name)) if given.template else None,
+        "template": str(resolved.path(f"{name}.template")) if given.template else None,
     }  # fmt: skip

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 from launchers.errors import UserError
-from launchers.recipe import compose
+from launchers.recipe import compose, positions
 from launchers.recipe.compose import ROOT, Resolved
-from launchers.recipe.positions import dotted
-from launchers.recipe.schema import Recipe
+from launchers.recipe.positions import Tree, dotted
 
 
 def _claim(name: str) -> str:
@@ -25,12 +24,7 @@ def catalogue() -> list[dict[str, Any]]:
         row: dict[str, Any] = {"recipe": name, "about": _claim(name), "scales": compose.scales_of(name)}
         try:
             recipe = compose.resolve(name).recipe
-            row |= {
-                "trainer": recipe.trainer,
-                "model": recipe.model,
-                "hardware": recipe.hardware,
-                "expect": recipe.expect,
-            }
+            row |= recipe.model_dump(include={"trainer", "model", "hardware", "expect"})
         except UserError as error:
             row["fault"] = str(error.faults[0])
         rows.append(row)
@@ -52,28 +46,10 @@ def origins(resolved: Resolved) -> dict[str, str]:
 
 def print_origins(resolved: Resolved) -> None:
     """The whole recipe, a line a value."""
-    places = origins(resolved)
-    values = {dotted(path): leaf.value for path, leaf in resolved.tree.leaves()}
-    values |= {
-        key: value
-        for key, value in _defaults(resolved.recipe).items()
-        if key not in values and not _inside(key, values)
-    }
-    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-    wide, long = max(map(len, texts)), min(48, max(map(len, texts.values())))
-    for key in sorted(texts):
-        print(f"{key:<{wide}}  {texts[key]:<{long}}  {places.get(key, 'default')}")
-
-
-def _inside(key: str, values: dict[str, Any]) -> bool:
-    return any(other.startswith((f"{key}.", f"{key}[")) for other in values)
-
-
-def _defaults(recipe: Recipe) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in recipe.model_dump(mode="json").items():
-        if isinstance(value, dict) and value:
-            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
-        else:
-            flat[key] = value
-    return flat
+    plain = json.dumps(resolved.recipe.model_dump(mode="json"))
+    defaults = positions.parse(plain, "default").mapped(lambda node: Tree(node.value, "default"))
+    leaves = dict(positions.merge(defaults, resolved.tree).leaves())
+    lines = {dotted(path): (json.dumps(leaf.value, ensure_ascii=False), leaf.where) for path, leaf in leaves.items()}
+    wide, long = max(map(len, lines)), min(48, max(len(text) for text, _ in lines.values()))
+    for key, (text, where) in sorted(lines.items()):
+        print(f"{key:<{wide}}  {text:<{long}}  {where}")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,8 +22,9 @@ from launchers.errors import Fault, UserError, did_you_mean, fail, nearest
 from launchers.recipe import positions as yaml_tree
 from launchers.recipe.names import derived, our_name
 from launchers.recipe.positions import Tree, dotted
-from launchers.recipe.schema import SERVICES, Control, Recipe
+from launchers.recipe.schema import SERVICES, Control, Eval, Recipe
 
+Model = TypeVar("Model", bound=BaseModel)
 SCALES = ("mini",)
 ROOT = REPO / "recipes"
 # Keys to those that belong to them: a layer that replaces the value of the first takes away the others' of the layers
@@ -71,9 +72,26 @@ class Resolved:
         given = any(key == "model" for key, _, _ in self.overrides.settings)
         return None if given else self.recipe.model_of
 
+    @property
+    def eval(self) -> Eval:
+        """The evaluation of a recipe that has one."""
+        assert self.recipe.eval is not None
+        return self.recipe.eval
+
     def where(self, key: str) -> str:
         """file:line (or option) of a dotted key."""
         return self.tree.where_of(tuple(key.split(".")))
+
+    def path(self, key: str) -> Path:
+        """A path that a recipe (relative to its folder, then to the repository) or an option (to here) holds."""
+        value = self.tree.at(tuple(key.split(".")))
+        assert value is not None
+        path = Path(str(value.value)).expanduser()
+        if path.is_absolute():
+            return path
+        file = value.where.rsplit(":", 1)[0]
+        beside = (REPO / file).parent / path if file.endswith((".yaml", ".yml")) else path.absolute()
+        return beside if beside.exists() else REPO / path
 
     def fault(self, key: str, message: str) -> Fault:
         """A fault at a dotted key."""
@@ -236,26 +254,28 @@ def faults_of(error: ValidationError, tree: Tree, model: type[BaseModel]) -> lis
     return faults
 
 
+def validated(tree: Tree, model: type[Model]) -> Model:
+    """The tree as a model. Raises UserError with every fault found."""
+    try:
+        return model.model_validate(tree.plain())
+    except ValidationError as error:
+        raise UserError(*faults_of(error, tree, model)) from None
+
+
 def validate(tree: Tree) -> Recipe:
     """The tree as a Recipe. Raises UserError with every fault found."""
-    plain = tree.plain()
-    try:
-        recipe = Recipe.model_validate(plain)
-    except ValidationError as error:
-        raise UserError(*faults_of(error, tree, Recipe)) from None
+    recipe = validated(tree, Recipe)
     for name in ("after", "before"):
         if name in recipe.controls:
-            where = tree.where_of(("controls", name))
-            raise UserError(
-                Fault(where, f"controls.{name}", "an evaluation of this name is the recipe's own: choose another")
-            )
+            reason = "an evaluation of this name is the recipe's own: choose another"
+            raise fail(reason, tree.where_of(("controls", name)), f"controls.{name}")
     train = recipe.train
     if (train.epochs is None) == (train.steps is None):
         reason = "both are given: keep one" if train.epochs else "neither is given: say one"
         hint = " (`--set train.epochs=null` takes an inherited one away)" if train.epochs else ""
-        raise UserError(Fault(tree.where_of(("train", "steps")), "train.epochs, train.steps", reason + hint))
+        raise fail(reason + hint, tree.where_of(("train", "steps")), "train.epochs, train.steps")
     if train.max_length is None and recipe.method in ("sft", "dpo"):
-        raise UserError(Fault(tree.where_of(("train",)), "train.max_length", "missing: tokens per sequence"))
+        raise fail("missing: tokens per sequence", tree.where_of(("train",)), "train.max_length")
     return recipe
 
 

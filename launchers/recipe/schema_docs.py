@@ -51,15 +51,8 @@ def markdown() -> str:
     ]
     sections = {name: part for name, part in tree["$defs"].items() if "properties" in part}
     for name, part in {"Recipe": tree, **sections}.items():
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            _one_line(part.get("description", "")),
-            "",
-            "| key | type | default | meaning |",
-        ]
-        lines += ["|---|---|---|---|"]
+        lines += ["", f"## {name}", "", _one_line(part.get("description", "")), ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         for key, field in part["properties"].items():
             default = f"`{json.dumps(field['default'])}`" if field.get("default") not in (None, {}, []) else ""
             lines.append(f"| `{key}` | {_type(field)} | {default} | {_one_line(field.get('description', ''))} |")

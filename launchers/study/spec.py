@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data_prep.sources import tasks
 from launchers import harnesses
@@ -25,11 +25,11 @@ from launchers.checks import preflight
 from launchers.errors import Fault, UserError, did_you_mean, fail
 from launchers.recipe import compose
 from launchers.recipe import positions as yaml_tree
-from launchers.recipe.compose import Overrides, Resolved, faults_of, shown
+from launchers.recipe.compose import Overrides, Resolved, shown
 from launchers.recipe.positions import Tree, dotted
 from launchers.recipe.schema import ControlName, Strict
 
-Setting = tuple[str, str, str]  # dotted key, text, option that said it
+Setting = tuple[str, str, str]  # dotted key, text, option that gives it
 # How cells are judged must not differ; completions may be of different lengths.
 _LIKE = ("tasks", "paths", "n", "temperature", "top_p", "seed", "limit")
 _OWN = {
@@ -99,8 +99,8 @@ class Study:
         needed: set[str] = set()
         ahead = list(names)
         while ahead:
-            above = {other for other in self.upstream(ahead.pop()) if other in self.file.cells}
-            ahead += above - needed
+            above = {other for other in self.upstream(ahead.pop()) if other in self.file.cells} - needed
+            ahead += above
             needed |= above
         return needed
 
@@ -145,7 +145,7 @@ class Study:
         return resolved
 
     def placed(self, name: str, fault: Fault) -> Fault:
-        """A fault of a cell's recipe, at the line of the study file that said so where one did."""
+        """A fault of a cell's recipe, at the line of the study file that causes it, where one does."""
         places = {option: option for _, _, option in self.extra}
         for tree in reversed(self._sets(name)):
             places = {f"--set {dotted(path)}": leaf.where for path, leaf in _leaves(tree)} | places
@@ -217,20 +217,16 @@ def load(
         if not over.is_file():
             raise fail(f"the study of {family!r} has no {over.name}", "SCALE")
         tree = compose.without_nulls(yaml_tree.merge(tree, yaml_tree.load(over, shown(over))), ("cells",))
-    try:
-        file = StudyFile.model_validate(tree.plain())
-    except ValidationError as error:
-        raise UserError(*faults_of(error, tree, StudyFile)) from None
-    study = Study(family, scale, file, tree, tuple(extra))
+    study = Study(family, scale, compose.validated(tree, StudyFile), tree, tuple(extra))
     if faults := [*_names(study), *_cycles(study), *_set_faults(study)]:
         raise UserError(*faults)
     if seeds is not None:
-        study = replace(study, file=file.model_copy(update={"seeds": list(seeds)}))
+        study = replace(study, file=study.file.model_copy(update={"seeds": list(seeds)}))
     return study if only is None else _narrowed(study, only)
 
 
 def _names(study: Study) -> Iterator[Fault]:
-    """Names of cells and recipes that there are not, and what is said twice."""
+    """Names of cells and recipes that there are not, and what is given twice."""
     cells, recipes = study.file.cells, compose.recipe_names()
     for name in study.file.recipes:
         if name not in recipes:
@@ -257,11 +253,10 @@ def _names(study: Study) -> Iterator[Fault]:
 
 def _cycles(study: Study) -> Iterator[Fault]:
     """Cells that need themselves."""
-    cells = study.file.cells
-    for start in cells:
-        if start in study.ancestors(start):
-            key = "model_of" if cells[start].model_of else "from_run"
-            yield _fault(study, ("cells", start, key), "this cell needs itself, through the cells that it names")
+    for name, cell in study.file.cells.items():
+        if name in study.ancestors(name):
+            place = ("cells", name, "model_of" if cell.model_of else "from_run")
+            yield _fault(study, place, "this cell needs itself, through the cells that it names")
 
 
 def _set_faults(study: Study) -> Iterator[Fault]:
@@ -288,10 +283,8 @@ def _narrowed(study: Study, only: Sequence[str]) -> Study:
     if unknown := [name for name in only if name not in cells]:
         raise UserError(*(Fault("--only", "", f"no cell {n!r}; {did_you_mean(n, cells)}") for n in unknown))
     kept = {*only, *study.ancestors(*only)}
-    questions = []
-    for question in study.file.questions:
-        if left := [name for name in question.compare if name in kept]:
-            questions.append(question.model_copy(update={"compare": left}))
+    left = [(question, [name for name in question.compare if name in kept]) for question in study.file.questions]
+    questions = [question.model_copy(update={"compare": names}) for question, names in left if names]
     chosen = {name: cell for name, cell in cells.items() if name in kept}
     return replace(study, file=study.file.model_copy(update={"cells": chosen, "questions": questions}))
 
@@ -306,47 +299,41 @@ def check(study: Study, out: Path) -> dict[str, Resolved]:
     faults: list[Fault] = []
     cells: dict[str, Resolved] = {}
     for name in study.order():
-        cell, run = study.file.cells[name], None
+        cell, seed, run = study.file.cells[name], study.file.seeds[0], None
         if cell.from_run:
             run = out.absolute() / study.file.cells[cell.from_run].recipe / f"(the run of {cell.from_run})"
         try:
-            cells[name] = study.resolve(name, study.file.seeds[0], run=run)
+            cells[name] = study.resolve(name, seed, run=run)
         except UserError as error:
-            missing = [f for f in error.faults if run is None or str(run) not in f.message]
-            faults += [f for f in missing if f not in faults]
+            missing = [fault for fault in error.faults if run is None or str(run) not in fault.message]
+            faults += [fault for fault in missing if fault not in faults]
             if not missing:  # whole but for that run
-                overrides = study.overrides(name, study.file.seeds[0], run=run)
-                cells[name] = compose.resolve(cell.recipe, overrides)
-    faults += _judged_alike(study, cells)
-    if faults:
+                cells[name] = compose.resolve(cell.recipe, study.overrides(name, seed, run=run))
+    if faults := [*faults, *_judged_alike(study, cells)]:
         raise UserError(*faults)
     return cells
 
 
 def metric_of(resolved: Resolved) -> tasks.Metric:
     """What the first of a recipe's benchmarks measures. All of a study's measure the same."""
-    assert resolved.recipe.eval is not None
-    return harnesses.measured(resolved.recipe.eval.tasks)
+    return harnesses.measured(resolved.eval.tasks)
 
 
 def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
     """Cells whose evaluations could not be compared."""
-    first = next(iter(cells), None)
+    first = next(iter(cells), "")
     for name, resolved in cells.items():
         if resolved.recipe.eval is None:
-            yield Fault(
-                study.tree.where_of(("cells", name)), f"cells.{name}", "its recipe has no `eval`: nothing to compare"
-            )
+            yield _fault(study, ("cells", name), "its recipe has no `eval`: nothing to compare")
             continue
-        for task in resolved.recipe.eval.tasks if name == first else ():
+        for task in resolved.eval.tasks if name == first else ():
             if (other_metric := harnesses.measured([task])) != (metric := metric_of(resolved)):
-                differs = f"{task} measures {other_metric.name}, {resolved.recipe.eval.tasks[0]} {metric.name}"
+                differs = f"{task} measures {other_metric.name}, {resolved.eval.tasks[0]} {metric.name}"
                 message = f"{differs}: a study compares one metric (the study's own `set`)"
                 yield study.placed(name, resolved.fault("eval.tasks", message))
-        other = cells[first].recipe.eval if first else None
+        other = cells[first].recipe.eval
         for key in _LIKE if other else ():
-            value, first_value = getattr(resolved.recipe.eval, key), getattr(other, key)
-            if value != first_value:
-                difference = f"{value!r}, but {first_value!r} for cell {first!r}"
-                message = f"{difference}: cells must be judged alike (the study's own `set`)"
-                yield study.placed(name, resolved.fault(f"eval.{key}", message))
+            value, expected = getattr(resolved.eval, key), getattr(other, key)
+            if value != expected:
+                message = f"{value!r}, but {expected!r} for cell {first!r}: cells must be judged alike"
+                yield study.placed(name, resolved.fault(f"eval.{key}", f"{message} (the study's own `set`)"))
