@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Point = tuple[float, float]  # step, value
 # Metrics that a report shows, and how they begin where there are several. The others, some hundred in a step, are not
@@ -54,19 +54,10 @@ class Training:
         """Curves by what follows the prefix in their metric's name."""
         return {key.removeprefix(prefix): points for key, points in self.curves.items() if key.startswith(prefix)}
 
-    @property
-    def validations(self) -> dict[str, list[Point]]:
-        """Share of right answers by benchmark."""
-        return self._validations("acc")
-
-    @property
-    def validation_rewards(self) -> dict[str, list[Point]]:
-        """Mean reward by benchmark, of benchmarks whose reward is no accuracy."""
-        return self._validations("reward")
-
-    def _validations(self, kind: str) -> dict[str, list[Point]]:
+    def validations(self, measure: Literal["acc", "reward"] = "acc") -> dict[str, list[Point]]:
+        """By benchmark the share of right answers, or the mean reward of benchmarks whose reward is no accuracy."""
         matches = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
-        return {match[1]: points for match, points in matches if match and match[2] == kind}
+        return {match[1]: points for match, points in matches if match and match[2] == measure}
 
 
 def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
@@ -109,8 +100,6 @@ def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
 
 def number(value: Any) -> float | None:
     """A JSON number as a float (infinite beyond a float's range); None for everything else."""
-    if type(value) is float:
-        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -40,14 +40,19 @@ def build(run_dir: Path) -> Path:
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir}: no such run directory")
-    path = run_dir / "report.html"
-    write_atomic(path, [render(Results(run_dir)).encode("utf-8", errors="replace")])
-    return path
+    return write_page(run_dir, render(Results(run_dir)))
 
 
 def render(run: Results) -> str:
     """The page as text."""
     return from_template("report.html.j2", page(run))
+
+
+def write_page(folder: Path, text: str) -> Path:
+    """Write a page as `report.html` into a folder; returns its path."""
+    path = folder / "report.html"
+    write_atomic(path, [text.encode("utf-8", errors="replace")])
+    return path
 
 
 def from_template(name: str, values: Json) -> str:
@@ -263,16 +268,13 @@ def levels(run: Results) -> list[Json]:
     levels_of_tasks = []
     for i, task in enumerate(run.tasks):
         by = {n: table for n in run.evals if (table := (run.result(n, task).get("by") or {}).get("level"))}
-        names = list(dict.fromkeys(level for table in by.values() for level in table))
-        rows = [
-            (lv, max(t[lv]["prompts"] for t in by.values() if lv in t), [t.get(lv) for t in by.values()])
-            for lv in names
-        ]
-        groups = [
-            (f"level {lv}", [_whisker(n, look(run, n), table[lv]) for n, table in by.items() if lv in table])
-            for lv in names
-        ]
-        if names:
+        rows, groups = [], []
+        for level in dict.fromkeys(level for table in by.values() for level in table):
+            results = {name: table.get(level) for name, table in by.items()}
+            rows.append((level, max(r["prompts"] for r in results.values() if r), list(results.values())))
+            whiskers = [_whisker(name, look(run, name), r) for name, r in results.items() if r]
+            groups.append((f"level {level}", whiskers))
+        if rows:
             plot = plots.whiskers(f"level{i}", f"Accuracy on {task} by level", groups, "accuracy, %")
             labels = [(name, look(run, name)) for name in by]
             levels_of_tasks.append({"task": task, "plot": plot, "labels": labels, "rows": rows})
@@ -319,21 +321,21 @@ def _text(value: Any) -> tuple[str, str]:
 def times(run: Results) -> list[Json]:
     """Seconds and peak memory of each phase, attempts added up, and why the last one failed if it did."""
     phases: dict[str, Json] = {}
+    empty = {"seconds": None, "peak": None, "started": 0, "ended": 0, "error": None}
     for event in run.events:
         if event.get("event") not in ("phase_start", "phase_end"):
             continue
         name = _join(event.get("phase"), event.get("label"), separator=" · ")
-        entry = phases.setdefault(
-            name, {"name": name, "seconds": None, "peak": None, "started": 0, "ended": 0, "error": None}
-        )
-        entry["started"] += event["event"] == "phase_start"
-        if event["event"] == "phase_end":
-            entry["ended"] += 1
-            entry["error"] = event.get("error")
-            entry["seconds"] = (entry["seconds"] or 0) + (event.get("seconds") or 0)
-            entry["peak"] = max(entry["peak"] or 0, event.get("peak_rss_mb") or 0) or None
-    longest = max((e["seconds"] or 0 for e in phases.values()), default=0) or 1
-    return [{**e, "width": round(100 * (e["seconds"] or 0) / longest, 2)} for e in phases.values()]
+        phase = phases.setdefault(name, {"name": name, **empty})
+        if event["event"] == "phase_start":
+            phase["started"] += 1
+        else:
+            phase["ended"] += 1
+            phase["error"] = event.get("error")
+            phase["seconds"] = (phase["seconds"] or 0) + (event.get("seconds") or 0)
+            phase["peak"] = max(phase["peak"] or 0, event.get("peak_rss_mb") or 0) or None
+    longest = max((phase["seconds"] or 0 for phase in phases.values()), default=0) or 1
+    return [{**phase, "width": round(100 * (phase["seconds"] or 0) / longest, 2)} for phase in phases.values()]
 
 
 def versions(run: Results) -> list[tuple[str, str]]:

@@ -114,7 +114,7 @@ def panel(
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")))
         ax.grid(axis="y")
 
-    return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
+    return _panel(key, title, draw)
 
 
 def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Markup:
@@ -133,6 +133,10 @@ def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Mar
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.grid(axis="y")
 
+    return _panel(key, title, draw)
+
+
+def _panel(key: str, title: str, draw: Callable[[Any, float], None]) -> Markup:
     return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
 
 

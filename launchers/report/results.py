@@ -25,6 +25,7 @@ from launchers.report.curves import Point, Training
 
 Json = dict[str, Any]
 _ORDER = re.compile(r"^\d+-")
+PREFERENCES = {"margin": "rewards/margins", "accuracy": "accuracy"}  # to the trainer's own names
 FIRST = {"before": 0, "after": 2}  # controls stand between
 
 
@@ -45,18 +46,11 @@ class Results:
         order = {task: i for i, task in enumerate(self.tasks)}
         pairs = [c for c in self.parse("compare.json") or [] if isinstance(c, dict)]
         self.comparisons = sorted(pairs, key=lambda c: order.get(c["task"], len(order)))
-        self.losses: dict[str, list[Point]] = {}
-        self.held_out: dict[str, list[Point]] = {}
-        logs = {"train": "train/trainer_log.jsonl"}
-        logs |= {Path(p).parts[1]: p for p in self.paths("controls/*/train/trainer_log.jsonl")}
-        for name, path in logs.items():
-            entries = self.lines(path)
-            if points := self.curve(name, entries, "loss"):
-                self.losses[name] = points
-            if points := self.curve(name, entries, "eval_loss"):
-                self.held_out[name] = points
         folders = {"train": "train"} | {Path(p).parts[1]: p for p in self.paths("controls/*/train")}
-        pairs_of = {name: self.preferences(name, folder) for name, folder in folders.items()}
+        logs = {name: self.lines(f"{folder}/trainer_log.jsonl") for name, folder in folders.items()}
+        self.losses = {name: points for name, log in logs.items() if (points := self.curve(name, log, "loss"))}
+        self.held_out = {name: points for name, log in logs.items() if (points := self.curve(name, log, "eval_loss"))}
+        pairs_of = {name: self.preferences(name, folder, logs[name]) for name, folder in folders.items()}
         self.pairs = {name: measures for name, measures in pairs_of.items() if measures}
         online = {name: self.training(name, folder) for name, folder in folders.items()}
         self.online = {name: training for name, training in online.items() if training.curves}
@@ -117,19 +111,13 @@ class Results:
             self.notes.append(f"{key} of {name} was not finite at {broken} of {len(points)} logged steps.")
         return sorted((step, value) for step, value in points.items() if math.isfinite(value))
 
-    def preferences(self, name: str, folder: str) -> dict[str, list[Point]]:
+    def preferences(self, name: str, folder: str, log: list[Json]) -> dict[str, list[Point]]:
         """Reward margin and accuracy of a DPO training; the margin may be in trainer_state.json only."""
         history = self.object(f"{folder}/trainer_state.json").get("log_history")
-        history_steps = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-        entries = [
-            *self.lines(f"{folder}/trainer_log.jsonl"),
-            *({**entry, "current_steps": entry.get("step")} for entry in history_steps),
-        ]
-        measures = {
-            "margin": self.curve(name, entries, "rewards/margins"),
-            "accuracy": self.curve(name, entries, "accuracy"),
-        }
-        return {key: points for key, points in measures.items() if points}
+        steps = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+        entries = [*log, *({**entry, "current_steps": entry.get("step")} for entry in steps)]
+        curves_of = {key: self.curve(name, entries, of) for key, of in PREFERENCES.items()}
+        return {key: points for key, points in curves_of.items() if points}
 
     def training(self, name: str, folder: str) -> Training:
         """An online RL training's log, attempts merged; empty when the folder holds none."""

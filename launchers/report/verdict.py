@@ -20,8 +20,8 @@ def verdict(run: Results) -> str:
     task, result = next(iter(after.items()))
     if task not in changes:
         scores = [
-            f"{_named(r)}{measured(r['mean'], r.get('metric'))} on {t} ({span(r['ci95'], r.get('metric'))})"
-            for t, r in after.items()
+            f"{_named(r)}{measured(r['mean'], r.get('metric'))} on {name} ({span(r['ci95'], r.get('metric'))})"
+            for name, r in after.items()
         ]
         if run.plan.get("trains") is False:
             return f"The model as it is: {', '.join(scores)}."
@@ -59,15 +59,13 @@ def _against(c: Json) -> str:
 
 
 def _of_many(changes: dict[str, Json]) -> str:
-    words = {1: "rose on", -1: "fell on", 0: "did not measurably change on"}
     parts = []
-    for sign, word in words.items():
-        tasks = [f"{t} ({_named(c)}{_amount(c)})" for t, c in changes.items() if _sign(c) == sign]
-        parts += [f"{word} {', '.join(tasks)}"] if tasks else []
-    text = "; ".join(parts)
+    for sign, word in {1: "rose on", -1: "fell on", 0: "did not measurably change on"}.items():
+        if tasks := [f"{t} ({_named(c)}{_amount(c)})" for t, c in changes.items() if _sign(c) == sign]:
+            parts.append(f"{word} {', '.join(tasks)}")
     names = {(c.get("metric") or ACCURACY)["name"] for c in changes.values()}
     what = "Accuracy" if names == {"accuracy"} else "The score"
-    return f"{what} {text}; a change counts when its 95 % interval excludes zero."
+    return f"{what} {'; '.join(parts)}; a change counts when its 95 % interval excludes zero."
 
 
 def _sign(change: Json) -> int:
@@ -95,15 +93,13 @@ def metric(run: Results, task: str) -> Json:
 
 def within(run: Results) -> list[str]:
     """For each benchmark with an expected number, whether it lies within this run's 95 % interval."""
-    tasks_within = []
+    lines = []
     for task, value in (run.recipe.get("expect") or {}).items():
         result = run.result("after", task)
         if result and run.comparable:
             low, high = result["ci95"]
             side = "within" if low <= value <= high else "below" if value < low else "above"
-            kind = metric(run, task)
-            interval, published_at = span(result["ci95"], kind), measured(value, kind)
-            tasks_within.append(
-                f"{task}: the published {published_at} lies {side} the 95 % interval of this run ({interval})"
-            )
-    return tasks_within
+            published = measured(value, kind := metric(run, task))
+            interval = f"the 95 % interval of this run ({span(result['ci95'], kind)})"
+            lines.append(f"{task}: the published {published} lies {side} {interval}")
+    return lines

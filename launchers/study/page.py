@@ -12,11 +12,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from data_prep.core.files import write_atomic
 from launchers.backends.shared import leaves
 from launchers.report import plots
 from launchers.report.format import figure, heading, measured, points, signed, span
-from launchers.report.page import from_template
+from launchers.report.page import from_template, write_page
 from launchers.report.plots import Look, Whisker
 from launchers.report.results import Json
 from launchers.study.results import Numbers
@@ -30,9 +29,7 @@ LOOKS = (
 
 def build(path: Path) -> Path:
     """Write `report.html` into a study's folder and return its path."""
-    page = path / "report.html"
-    write_atomic(page, [render(Numbers(path)).encode("utf-8", errors="replace")])
-    return page
+    return write_page(path, render(Numbers(path)))
 
 
 def render(numbers: Numbers) -> str:

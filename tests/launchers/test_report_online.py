@@ -54,7 +54,7 @@ def test_a_later_attempt_holds_from_its_first_step_on():
     again = [{"step": 4, "data": {"val-core/t/acc/mean@1": 0.5}}, {"step": 5, "data": {score: 50}}]
     found = curves.merged([first, [], again])
     assert found.curves[score] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 50)]  # 6 and 7 are no part of what came out
-    assert found.validations == {"t": [(4, 0.5)]}
+    assert found.validations() == {"t": [(4, 0.5)]}
     assert (found.resumed, found.last) == ([4], 5)
 
 

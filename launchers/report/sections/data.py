@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from launchers.report.format import count
 from launchers.report.results import Json
 
-TOLD = ("label", "difficulty", "rewrite", "length_pairs")  # steps whose counts are worth a line
+COUNTS_SHOWN = ("label", "difficulty", "rewrite", "length_pairs")  # steps whose counts are worth a line
 COUNTED = ("answers", "prompt_tokens", "completion_tokens")  # of a manifest's cost
 
 
@@ -33,7 +33,7 @@ def _line(manifest: Json, widest: int) -> Json:
             (why, n, [flagged_pair(e) if flagged else _example(e) for e in examples.get(why, [])])
             for why, n in Counter(drops).most_common()
         ],
-        "said": _said(manifest),
+        "summary": _summary(manifest),
         "mixture": mixture(manifest),
     }
 
@@ -53,13 +53,13 @@ def _example(example: Json) -> str:
     return " · ".join(str(part) for part in parts if part)[:160]
 
 
-def _said(manifest: Json) -> list[str]:
+def _summary(manifest: Json) -> list[str]:
     """What a step says of its rows in numbers: who labelled or rewrote them, and what that cost."""
     counts, cost = manifest.get("counts") or {}, manifest.get("cost") or {}
     parts = [", ".join(f"{count(n)} {what}" for what, n in Counter(counts).most_common())]
     paid = [f"{cost['usd']:,.2f} dollars"] if "usd" in cost else []
     paid += [f"{count(cost[name])} {name.replace('_', ' ')}" for name in COUNTED if name in cost]
-    return [*(parts if manifest.get("kind") in TOLD and counts else []), *([", ".join(paid)] if paid else [])]
+    return [*(parts if manifest.get("kind") in COUNTS_SHOWN and counts else []), *([", ".join(paid)] if paid else [])]
 
 
 def difficulty(steps: Sequence[Json]) -> str:

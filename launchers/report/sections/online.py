@@ -94,7 +94,7 @@ def _from_to(training: Training) -> str:
         if curve:
             first, last = (scale * value for value in ends(curve, 10))
             parts.append(f"{name} {number(first, digits)} → {number(last, digits)}{' %' * (scale == 100)}")
-    for task, curve in training.validations.items():
+    for task, curve in training.validations().items():
         (_, first), (_, last) = curve[0], curve[-1]
         parts.append(f"{task} {number(100 * first)} → {number(100 * last)} %")
     return ", ".join(parts)
@@ -110,13 +110,13 @@ def facts(run: Results) -> list[tuple[str, str]]:
         updates = completions // train["global_batch"] if train.get("global_batch") else 0
         step = f"{rollout['prompts']} prompts × {rollout['samples']} completions = {count(completions)}"
         step += f", {updates} update{'s' * (updates > 1)}" if updates else ""
-    loss, low, high = (algorithm.get(key) for key in ("loss", "clip_low", "clip_high"))
+    loss, advantages, low, high = (algorithm.get(key) for key in ("loss", "advantages", "clip_low", "clip_high"))
     clip = f"; ratios within {1 - low:g} and {1 + high:g}" if low is not None and high is not None else ""
     terms = {
         "A step": step,
         "Reward": (recipe.get("reward") or {}).get("name"),
         "Loss": loss and LOSSES.get(loss, str(loss)) + clip,
-        "Advantages": ADVANTAGES.get(algorithm.get("advantages"), algorithm.get("advantages")),
+        "Advantages": advantages and ADVANTAGES.get(advantages, advantages),
         "KL": algorithm.get("kl") and _kl(algorithm),
         "At the limit": algorithm.get("truncated") and _truncated(algorithm),
     }
@@ -166,8 +166,8 @@ def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]
     summed = algorithm.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
     for panel in accuracy(run, looks):
         add(*panel)
-    for task in dict.fromkeys(task for t in run.online.values() for task in t.validation_rewards):
-        series = [_series(n, looks[n], t.validation_rewards.get(task, [])) for n, t in run.online.items()]
+    for task in dict.fromkeys(task for t in run.online.values() for task in t.validations("reward")):
+        series = [_series(n, looks[n], t.validations("reward").get(task, [])) for n, t in run.online.items()]
         add(f"Reward on {task}", "mean, validation", series)
     add(
         "Second judge",
@@ -213,16 +213,16 @@ def _curve(look: Look) -> Look:
 def accuracy(run: Results, looks: dict[str, Look]) -> list[tuple[str, str, list[Series], bool, bool]]:
     """Training accuracy and each benchmark's validations: together in one panel, or with controls in one each."""
     training = [_series(n, _curve(looks[n]), t.first_of("accuracy/train"), 100) for n, t in run.online.items()]
-    tasks = list(dict.fromkeys(task for t in run.online.values() for task in t.validations))
+    tasks = list(dict.fromkeys(task for t in run.online.values() for task in t.validations()))
     if list(run.online) == ["train"]:
-        curves = run.online["train"].validations
+        curves = run.online["train"].validations()
         dots = [_series(task, _tone(i, "o", "●", 1), curves[task], 100) for i, task in enumerate(tasks)]
         return [
             ("Accuracy", "%", [dataclasses.replace(line, name="training") for line in training] + dots, False, True)
         ]
     panels_of = [("Accuracy on training prompts", "%", training, False, False)]
     for task in tasks:
-        lines = [_series(n, looks[n], t.validations.get(task, []), 100) for n, t in run.online.items()]
+        lines = [_series(n, looks[n], t.validations().get(task, []), 100) for n, t in run.online.items()]
         panels_of.append((f"Accuracy on {task}", "%, validation", lines, False, False))
     return panels_of
 

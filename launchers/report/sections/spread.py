@@ -19,11 +19,11 @@ PANELS = {
 
 
 def section(run: Results) -> list[Json]:
-    """For each pipeline: its name, what is said of it, and its panels."""
+    """For each pipeline: its name, sentences about it, and its panels."""
     return [
         {
             "name": name,
-            "said": [
+            "summary": [
                 *_of_samples(spread.get("samples") or {}),
                 *_of_choice(spread),
                 *_of_pairs(spread.get("pairs") or {}),

@@ -40,7 +40,7 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
         ("Pairs in order", "%", order),
     ]
     return {
-        "runs": [(label(name), looks[name], _said(run, name)) for name in names],
+        "runs": [(label(name), looks[name], _summary(run, name)) for name in names],
         "panels": [_panel(f"training{at}", *panel) for at, panel in enumerate(panels) if panel[2]],
     }
 
@@ -56,7 +56,7 @@ def _panel(key: str, title: str, unit: str, lines: Sequence[Series]) -> Json:
     return {"title": title, "unit": unit, "plot": plot}
 
 
-def _said(run: Results, name: str) -> str:
+def _summary(run: Results, name: str) -> str:
     """First and last value of a training in a line, each the mean over a twentieth of the log."""
     curves = {"loss": run.losses.get(name), **run.pairs.get(name, {})}
     parts = []
@@ -66,9 +66,8 @@ def _said(run: Results, name: str) -> str:
         ("accuracy", "in order", 100, 1),
     ):
         if points := curves.get(key):
-            first, last = ends(points)
-            unit = " %" * (scale == 100)
-            parts.append(f"{word} {number(scale * first, digits)} → {number(scale * last, digits)}{unit}")
+            first, last = (number(scale * mean, digits) for mean in ends(points))
+            parts.append(f"{word} {first} → {last}{' %' * (scale == 100)}")
     steps = f" in {count(run.losses[name][-1][0])} steps" if name in run.losses else ""
     return f"{', '.join(parts)}{steps}"
 
@@ -76,5 +75,4 @@ def _said(run: Results, name: str) -> str:
 def ends(points: Sequence[Point], share: int = 20) -> tuple[float, float]:
     """Means over the first and the last `share`-th of a curve."""
     few = max(1, len(points) // share)
-    first, last = (fmean(y for _, y in part) for part in (points[:few], points[-few:]))
-    return first, last
+    return fmean(y for _, y in points[:few]), fmean(y for _, y in points[-few:])
