@@ -7,7 +7,9 @@ of their own, since nothing separates the words of these scripts.
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
+from pathlib import Path
 
 VARIABLE = "·"  # begins a token that is a variable; its own letter follows
 _LETTER = "a-zA-Z"
@@ -34,55 +36,18 @@ _NOT = re.compile(r"(?<=can)(?:not|['’]t)\b|(?<=[a-z])(?<!ca)n['’]t\b", re.I
 _OR_EQUAL = re.compile(r"\bor (?:is |are )?equals?(?: to)?\b", re.IGNORECASE)
 _POWER = re.compile(r"(?<=[0-9A-Za-z)|\]}])(?:\*\*| \*\* )(?=[0-9A-Za-z({\\-])")  # Python's; other ** are Markdown's
 _DIGIT_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,)(?=\d{3}(?!\d))")
-_split = str.split  # lists of words are easier to read in one string
-STOP_WORDS = frozenset(_split(
-    "a an the of to in is are be was were and or if then that this it its as at by for from on with has have had will "
-    "can may each all any there their them they he she his her you your we our i what which how many much find compute "
-    "determine evaluate calculate simplify value express answer let given such so when where do does did into than "
-    "following form not no"
-))  # fmt: skip
-_SIGNS = str.maketrans({
-    "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "⁄": "/", "≤": "<=", "≥": ">=", "≠": "!=", "π": " pi ",
-    "√": " sqrt ", "∑": " sum ", "∫": " int ",
-})  # fmt: skip
-_OPERATORS = {
-    "cdot": "*", "times": "*", "div": "/", "pm": "+", "equiv": "=", "le": "<=", "leq": "<=", "leqslant": "<=",
-    "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">", "not": "!",
-    "vert": "|", "lvert": "|", "rvert": "|", "mid": "|", "Vert": "||", "lVert": "||", "rVert": "||",
-}  # fmt: skip
-FUNCTIONS = frozenset(_split(
-    "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln exp sqrt sum prod int lim max min sup inf gcd "
-    "lcm binom pi infty cup cap det deg mod floor ceil triangle angle"
-))  # fmt: skip
-QUANTITIES = frozenset(_split(
-    "sum product difference quotient remainder area perimeter volume radius diameter circumference length width height "
-    "smallest largest even odd positive negative more less first last mean median mode increasing decreasing prime "
-    "integer rational real complex factors multiples rows columns"
-))  # fmt: skip
-_SYNONYMS = {
-    "least": "smallest", "minimum": "smallest", "greatest": "largest", "maximum": "largest", "fewer": "less",
-    "greater": "more", "average": "mean", "integers": "integer", "primes": "prime",
-}  # fmt: skip
-_SAME = {"dbinom": "binom", "tbinom": "binom", "choose": "binom", "bmod": "mod", "pmod": "mod",
-         "lfloor": "floor", "lceil": "ceil"}  # fmt: skip
-_GREEK = dict(zip(_split(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
-    "ell varepsilon varphi"
-), "αβγδεζηθικλμνξρστυφχψωℓεφ", strict=True))  # fmt: skip
-_NUMERALS = {
-    word: number for line in (
-        "zero 0 two 2 three 3 four 4 five 5 six 6 seven 7 eight 8 nine 9 ten 10 eleven 11 twelve 12 thirteen 13",
-        "fourteen 14 fifteen 15 sixteen 16 seventeen 17 eighteen 18 nineteen 19 twenty 20 thirty 30 forty 40 fifty 50",
-        "sixty 60 seventy 70 eighty 80 ninety 90 hundred 100 thousand 1000 million 1000000 twice 2 double 2 triple 3",
-        "third 3 fourth 4 fifth 5 sixth 6 seventh 7 eighth 8 ninth 9 tenth 10",
-        "〇 0 零 0 二 2 两 2 兩 2 三 3 四 4 五 5 六 6 七 7 八 8 九 9 十 10 百 100 千 1000 万 10000 萬 10000",
-    ) for word, number in zip(_split(line)[::2], _split(line)[1::2], strict=True)
-}  # fmt: skip
 OR_EQUAL = "orequal"  # a token
-# Words that make another question where they are left out or put in. Of Chinese and Japanese, those of one character.
-NEGATIONS = frozenset(_split(
-    f"not no never neither nor without except unless 不 没 沒 無 无 非 未 {OR_EQUAL}"
-))  # fmt: skip
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+STOP_WORDS, FUNCTIONS, QUANTITIES = (
+    frozenset(_TABLES[name].split()) for name in ("stop_words", "functions", "quantities")
+)
+NEGATIONS = frozenset([*_TABLES["negations"].split(), OR_EQUAL])
+_SIGNS = str.maketrans(_TABLES["signs"])
+_OPERATORS, _SYNONYMS, _SAME, _NUMERALS = (
+    {word: meaning for meaning, words in _TABLES[name].items() for word in words.split()}
+    for name in ("operators", "synonyms", "commands", "numerals")
+)
+_GREEK = dict(zip(_TABLES["greek"]["names"].split(), _TABLES["greek"]["letters"], strict=True))
 _FORMULA = frozenset("0123456789^_=+*/<>|{}$")  # beside few letters: they are variables
 
 

@@ -11,9 +11,11 @@ import json
 import math
 import re
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from data_prep.core.step import Drop
@@ -37,49 +39,13 @@ PASSING: frozenset[Failure] = frozenset({"rate_limited", "server_error", "timeou
 LONGEST_RETRY_AFTER_S = 300.0
 VERSION = re.compile(r"[-@:](\d{3,}[\d-]*|latest|free)$")  # gpt-4o-2024-08-06, gpt-4-0613, claude-3-opus-latest
 
-# Providers have no common codes for these; each alternative stands in a provider's documentation or a public report.
-# Words of all three kinds, the names of other limits left out, say that a prompt is too long.
-TOO_LONG = tuple(re.compile(words, re.IGNORECASE) for words in (
-    r"\b(prompts?|inputs?|messages?|request|conversation|sequence|text|content|query)\b|context|\b(input|prompt)_(tokens"
-    r"|length)|number of tokens|tokens? (in|limit|count|exceed)|total[ _]tokens|too many tokens|string_above"
-    r"|输入|提示|上下文|消息|文本|入力",
-    r"too (long|large|many|big)|exceed|surpass|longer|larger|greater|bigger|more than|less than|fewer|short|reduce"
-    r"|at most|up to|no more|not be|<=|>|limit|range|max|over|above|beyond|only [\d,]+|fit|超|[过過太]长|長すぎ|最大",
-    r"tokens?\b|length|\blong|short|size|char|context|window|words|large|limit of this model|长|長|字",
-))  # fmt: skip
-OTHER_LIMIT = re.compile(
-    r"max[_ ](new_|completion_|output_)?tokens|budget_tokens|(output|completion) (length|tokens)|stop sequences?"
-    r"|extra inputs?|invalid request|input (should|validation)|truncate_prompt_tokens|prompt_cache\w*",
-    re.IGNORECASE,
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+TOO_LONG = [re.compile("|".join(words), re.IGNORECASE) for words in _TABLES["too_long"].values()]
+OTHER_LIMIT, NO_ROOM, MODERATED, ABOUT_THE_FORM, OF_A_PROMPT, INTERRUPTED = (
+    re.compile("|".join(_TABLES["patterns"][name]), re.IGNORECASE)
+    for name in ("other_limit", "no_room", "moderated", "about_the_form", "of_a_prompt", "interrupted")
 )
-NO_ROOM = re.compile(r"at least 1, got (0|-\d)")  # for an answer, beside the prompt
-MODERATED = re.compile(
-    r"content[ _-]?(filter|management|policy|exists risk)|moderation|flagged|safety|inappropriate content"
-    r"|data_inspection|usage polic|invalid_prompt|sensitive",
-    re.IGNORECASE,
-)
-ABOUT_THE_FORM = re.compile(
-    r"unsupported|support|unrecognized|unknown|unexpected|extra|permitted|allowed|invalid|not valid|must be|should be"
-    r"|greater than|less than|at most|too large|max_tokens|model|required|missing|deserialize|api key|deployment",
-    re.IGNORECASE,
-)
-OF_A_PROMPT = re.compile(r"\b(prompts?|inputs?|conversation)\b", re.IGNORECASE)  # it may be at fault
-FINISH = {
-    "max_tokens": "length",
-    "model_length": "length",
-    "max_output_tokens": "length",
-    "end_turn": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "safety": "content_filter",
-    "recitation": "content_filter",
-    "prohibited_content": "content_filter",
-    "blocklist": "content_filter",
-    "sensitive": "content_filter",
-    "spii": "content_filter",
-}
-INTERRUPTED = re.compile(r"error|abort|cancel|interrupt|insufficient|overload|unavailable|timed?_?out|disconnect")
+FINISH = {word: reason for reason, words in _TABLES["finish_reason"].items() for word in words}
 
 
 @dataclass(frozen=True)
