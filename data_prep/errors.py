@@ -1,4 +1,4 @@
-"""What goes wrong in data work and is the user's to mend: a clear message and an exit status."""
+"""User-facing errors: bad input, parameters or environment, each with a message and an exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rewards.errors import RewardError
 
 
 class DataError(Exception):
-    """Input, parameters or surroundings are at fault. The message says where, what, and what to do."""
+    """Input, parameters or the environment are at fault. The message says where, what, and what to do."""
 
     status = 2
 
@@ -35,11 +35,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def explain(error: OSError, path: Path | None = None) -> DataError:
-    """An operating system's refusal as one line; a full disk says so in words."""
+    """An OSError as one line; a full disk says so in words."""
     where = error.filename or path or "?"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(f"{where}: the disk is full; free some space and run the same command again")
     return DataError(f"{where}: {error.strerror or error}")
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError as this package's error."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
 
 
 @contextmanager

@@ -1,10 +1,16 @@
-"""YAML documents composed by libyaml, which is an order of magnitude faster than PyYAML's own parser."""
+"""YAML documents, composed by libyaml, which is an order of magnitude faster than PyYAML's own parser."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
+
+from data_prep.errors import DataError, os_errors
+
+Model = TypeVar("Model", bound=BaseModel)
 
 DEEPEST = 100  # levels of mappings and lists: libyaml's composer recurses in C, without a bound of its own
 Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -20,3 +26,27 @@ def compose(text: str, loader: Any = Loader) -> yaml.Node | None:
                 mark: Any = event.start_mark
                 raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} levels", problem_mark=mark)
     return yaml.compose(text, Loader=loader)
+
+
+def read_yaml(path: Path) -> Any:
+    """The value in a YAML file. Raises DataError."""
+    with os_errors(path):
+        content = path.read_bytes()
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
+        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def read_models(path: Path, model: type[Model]) -> dict[str, Model]:
+    """The entries of a YAML file that maps names to a model's fields. Raises DataError."""
+    entries, models = read_yaml(path), dict[str, Model]()
+    for name, fields in (entries if isinstance(entries, dict) else {}).items():
+        try:
+            models[str(name)] = model.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, (name, *first["loc"])))
+            known = ", ".join(model.model_fields)
+            raise DataError(f"{path}: {where}: {first['msg']}; an entry holds {known}") from error
+    return models

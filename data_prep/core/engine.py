@@ -30,7 +30,7 @@ from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
 from data_prep.core.step import Step
 from data_prep.core.stored import StoredRows
 from data_prep.core.totals import read_totals
-from data_prep.errors import DataError, LimitPassed, explain
+from data_prep.errors import DataError, LimitPassed, os_errors
 
 
 class Progress:
@@ -55,23 +55,13 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
     Raises DataError (status 2), or LimitPassed (status 3) when too many rows are bad or `verdict` objects.
     """
     progress = progress or Progress()
-    try:
+    with os_errors(job.dir):
         job.dir.mkdir(parents=True, exist_ok=True)
         with locked(job.dir / "lock", lambda: progress.waiting(job)):
             os.utime(job.dir / "lock")  # the last use, for `prune`
-            if manifest := read_manifest(job.dir):
-                progress.finish(job, manifest, True)
-                return manifest
-            if manifest := _reuse(job):
-                progress.finish(job, manifest, True)
-                return manifest
-            job.shards.mkdir(exist_ok=True)  # under the lock: its holder may be emptying it
-            sweep(job.dir)
-            sweep(job.shards)
-            manifest = _complete(job, progress)
-    except OSError as error:
-        raise explain(error, job.dir) from error
-    progress.finish(job, manifest, False)
+            finished = read_manifest(job.dir) or _reuse(job)
+            manifest = finished or _complete(job, progress)
+    progress.finish(job, manifest, cached=finished is not None)
     return manifest
 
 
@@ -110,6 +100,10 @@ def _link_content(job: Job) -> None:
 
 
 def _complete(job: Job, progress: Progress) -> Manifest:
+    """Do what is left of the step; the lock is held."""
+    job.shards.mkdir(exist_ok=True)
+    sweep(job.dir)
+    sweep(job.shards)
     step, inputs = job.step(), Inputs.of(job)
     total = None if step.scope == "source" else inputs.rows
     size = step.source_bytes(job.base) if total is None else inputs.size

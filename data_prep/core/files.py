@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from data_prep.errors import DataError, explain
+from data_prep.errors import DataError, os_errors
 
 MARGIN_BYTES = 64_000_000  # left free on top of what a step is expected to write
 
@@ -33,57 +33,48 @@ def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool 
     """
     paths = [path for path, _ in files]
     asides = [aside_of(path) for path in paths]
-    folder = paths[-1].parent
-    try:
-        with ExitStack() as stack:
-            opened = [stack.enter_context(aside.open("wb")) for aside in asides]
+    with os_errors(paths[-1]), ExitStack() as stack:
+        for aside in asides:
+            stack.callback(aside.unlink, missing_ok=True)
+        with ExitStack() as written:
+            opened = [written.enter_context(aside.open("wb")) for aside in asides]
             for file, (_, blocks) in zip(opened, files, strict=True):
                 file.writelines(blocks)
                 file.flush()
-            for file in (
-                opened if durable else ()
-            ):  # once all are written, as one sync then does much of the next's work
-                os.fsync(file.fileno())
-        for aside, path in zip(asides[:-1], paths[:-1], strict=True):
+            if durable:
+                for file in opened:  # once all are written, as one sync then does much of the next's work
+                    os.fsync(file.fileno())
+        *earlier, last = zip(asides, paths, strict=True)
+        for aside, path in earlier:
             aside.rename(path)
-        if durable and len(paths) > 1:
-            sync_dir(folder)
-        asides[-1].rename(paths[-1])
+        if durable and earlier:
+            sync_dir(last[1].parent)
+        last[0].rename(last[1])
         if durable:
-            sync_dir(folder)
-    except OSError as error:
-        for aside in asides:
-            aside.unlink(missing_ok=True)
-        raise explain(error, paths[-1]) from error
+            sync_dir(last[1].parent)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which stands at `path` once all is written, and not if that fails. Raises DataError."""
     aside = aside_of(path)
-    try:
+    with os_errors(path), ExitStack() as stack:
+        stack.callback(aside.unlink, missing_ok=True)
         with aside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         aside.rename(path)
         sync_dir(path.parent)
-    except OSError as error:
-        raise explain(error, path) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> None:
     """Make all files of a folder durable, with their names. Raises DataError."""
-    path = folder
-    try:
+    with os_errors(folder):
         for path in folder.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         sync_dir(folder)
-    except OSError as error:
-        raise explain(error, path) from error
 
 
 def sync_dir(path: Path) -> None:

@@ -22,7 +22,7 @@ from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_pa
 from data_prep.core.registry import STEPS, is_known, place_of, step_class
 from data_prep.core.shards import Execution, Job
 from data_prep.core.validation import Place, explained
-from data_prep.errors import DataError, explain, nearest
+from data_prep.errors import DataError, explain, nearest, os_errors
 
 __all__ = ["Fault", "Spec", "StepPlan", "StepSpec", "parse", "plan", "read_manifest", "read_rows", "run"]
 
@@ -63,9 +63,8 @@ class Spec(BaseModel):
     def read(cls, path: Path) -> Spec:
         """A spec from its JSON file. Raises DataError."""
         try:
-            spec = cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise explain(error, path) from error
+            with os_errors(path):
+                spec = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise DataError("\n".join(f"{path}: {line}" for line in _lines(error))) from error
         faults = check(spec.steps)

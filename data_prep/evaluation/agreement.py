@@ -20,15 +20,15 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 import rewards
 from data_prep.core.commands import CPUS, Options, run
+from data_prep.core.documents import read_yaml
 from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.step import Drop
-from data_prep.errors import DataError, explain
+from data_prep.errors import DataError
 from data_prep.evaluation.intervals import interval
 from data_prep.sources.files import read_records
 from rewards.errors import RewardError
@@ -208,13 +208,8 @@ def report(args: Request, progress: Progress) -> str:
 
 def _paper(path: Path) -> dict[str, float]:
     """Published figures by reward. Raises DataError."""
-    try:
-        read = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise explain(error, path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
-    figures = read.get("agreement") if isinstance(read, dict) else None
+    document = read_yaml(path)
+    figures = document.get("agreement") if isinstance(document, dict) else None
     if not isinstance(figures, dict) or not all(isinstance(value, int | float) for value in figures.values()):
         raise DataError(f"{path}: give `agreement`, which maps rewards to published figures in %")
     return figures

@@ -10,7 +10,6 @@ ones, and of mathematics the wrong ones that it grades as equal.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -23,11 +22,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import Field, Json
+
+import rewards
+from data_prep.core import pipeline
+from data_prep.core.commands import Options, run
+from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
+from data_prep.core.manifest import read_rows
+from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import interval, majority, paired, paired_ratio, pass_at_k, percent
-
-Row = dict[str, Any]
+from data_prep.sources import tasks as task_files
+from data_prep.sources.files import read_json, read_records
 
 SHOWN = 6  # rows of each kind, right and wrong, that `evaluate` keeps for the report
 
@@ -144,17 +151,13 @@ def _ballots(prompts: Sequence[Sequence[Sample]], same: Same | None) -> list[lis
 
 def same_answers(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     """Whether the reward `math` accepts the second answer where the first is the reference."""
-    import rewards
-
     rows = [{"prompt": [], "answer": a} for a, _ in pairs]
     return [score.value == 1 for score in rewards.load("math").score_many(rows, [f"\\boxed{{{b}}}" for _, b in pairs])]
 
 
 def _comparison(task: str) -> Same | None:
     """How answers of a task are compared: as its reward does, where it is `math`."""
-    from data_prep.sources import tasks
-
-    return same_answers if task in tasks.names() and tasks.read(task).reward.name == "math" else None
+    return same_answers if task in task_files.names() and task_files.read(task).reward.name == "math" else None
 
 
 def _grouped(
@@ -233,20 +236,22 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
 
 def metric_of(task: str) -> dict[str, Any]:
     """Name, unit and direction of what a task measures; accuracy where no task of that name is known."""
-    from data_prep.sources import tasks
-
-    return (tasks.read(task).measured if task in tasks.names() else tasks.Metric()).model_dump()
+    measured = task_files.read(task).measured if task in task_files.names() else task_files.Metric()
+    return measured.model_dump()
 
 
 def in_unit(result: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
     """A task's result in percent as its metric counts: pass@k and maj@k are of accuracies only."""
-    converted = {**result, "metric": metric}
-    if metric["unit"] != "%":
-        converted |= {key: round(result[key] / 100, 6) for key in ("mean", "stderr")}
-        converted["ci95"] = [round(end / 100, 6) for end in result["ci95"]]
-    if metric["name"] != "accuracy":
-        converted |= {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
-    return converted
+    accuracies = {} if metric["name"] == "accuracy" else {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
+    return {**result, **accuracies, **_scaled(result, metric, "mean")}
+
+
+def _scaled(figures: dict[str, Any], metric: dict[str, Any], name: str) -> dict[str, Any]:
+    """The figure `name` in percent, with its error and interval, in the metric's unit; of percent in points."""
+    if metric["unit"] == "%":
+        return {**figures, "metric": metric}
+    scaled = {key: round(figures[key] / 100, 6) for key in (name, "stderr")}
+    return {**figures, **scaled, "ci95": [round(end / 100, 6) for end in figures["ci95"]], "metric": metric}
 
 
 def compare(a: Path, b: Path) -> list[dict[str, Any]]:
@@ -258,23 +263,19 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
     shared = sorted(left.keys() & right.keys())
     if not shared:
         raise DataError(f"{a} and {b} have no task in common: {sorted(left)} and {sorted(right)}")
-    labels = {"a": _read(a)["label"], "b": _read(b)["label"]}
+    labels = {"a": read_json(a)["label"], "b": read_json(b)["label"]}
     long, short = _of_prompts(a, "tokens"), _of_prompts(b, "tokens")
     lengths = {task: {"tokens": paired_ratio(long[task], short[task])} for task in long.keys() & short.keys()}
-    units = {task: result.get("metric") or metric_of(task) for task, result in _read(a)["tasks"].items()}
+    units = {task: result.get("metric") or metric_of(task) for task, result in read_json(a)["tasks"].items()}
     return [
-        {**labels, "task": task, **_difference(left[task], right[task], units[task]), **lengths.get(task, {})}
+        {
+            **labels,
+            "task": task,
+            **_scaled(paired(left[task], right[task]), units[task], "difference"),
+            **lengths.get(task, {}),
+        }
         for task in shared
     ]
-
-
-def _difference(a: dict[str, float], b: dict[str, float], metric: dict[str, Any]) -> dict[str, Any]:
-    """Paired difference in the metric's unit; of percent in points."""
-    difference = paired(a, b)
-    if metric["unit"] != "%":
-        difference |= {key: round(difference[key] / 100, 6) for key in ("difference", "stderr")}
-        difference["ci95"] = [round(end / 100, 6) for end in difference["ci95"]]
-    return {**difference, "metric": metric}
 
 
 def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -310,22 +311,10 @@ def _of_prompts(path: Path, field: str) -> dict[str, dict[str, float]]:
 
 def _rows(paths: Iterable[Path]) -> Iterator[Row]:
     for path in paths:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}:{number}: not JSON ({error.msg})") from None
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}:{number}: not a row (a JSON object)")
-                yield row
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+        for record in read_records(path):
+            if isinstance(record, Drop):
+                raise DataError(f"{path}: {record.row_id}: {record.reason} ({record.detail})")
+            yield record
 
 
 def _write(path: Path, text: str) -> None:
@@ -337,47 +326,30 @@ def _jsonl(rows: Iterable[Row]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.evaluation.metrics", description="Count scored rows.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    verb = commands.add_parser("evaluate", help="scored rows to an evaluation")
-    source = verb.add_mutually_exclusive_group(required=True)
-    source.add_argument("--rows", type=Path, nargs="+", help="scored rows, JSONL")
-    source.add_argument(
-        "--spec", type=Path, help="a finished pipeline: rows of its score steps, facts of its manifests"
+class Evaluation(Options):
+    """Scored rows to an evaluation: `rows` of files, or those of the score steps of a finished pipeline."""
+
+    rows: tuple[Path, ...] = Field((), description="scored rows, JSONL")
+    spec: Path | None = Field(None, description="a finished pipeline, whose manifests tell further facts")
+    label: str = Field(description="before, after, or a control's name")
+    model: str
+    decoding: Json[dict[str, Any]] = Field({}, description="JSON: n, temperature, seed …")
+    all_rows: bool = Field(
+        False, json_schema_extra={"flag": "--all-rows"}, description="also every row, as sent and answered: .rows.jsonl"
     )
-    verb.add_argument("--label", required=True, help="before, after, or a control's name")
-    verb.add_argument("--model", required=True)
-    verb.add_argument("--decoding", type=json.loads, default={}, help="JSON: n, temperature, seed …")
-    verb.add_argument("--all-rows", action="store_true", help="also every row, as sent and answered: OUT's .rows.jsonl")
-    verb.add_argument("--out", type=Path, required=True, help="beside it: .prompts.jsonl, .samples.jsonl")
-    two = commands.add_parser("compare", help="paired difference of two evaluations, merged into OUT")
-    two.add_argument("--a", type=Path, required=True)
-    two.add_argument("--b", type=Path, required=True)
-    two.add_argument("--out", type=Path, required=True)
-    return parser
+    out: Path = Field(description="beside it: .prompts.jsonl, .samples.jsonl")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 with one line on stderr when the input cannot be counted."""
-    args = _parser().parse_args(argv)
-    try:
-        if args.command == "evaluate":
-            _evaluate_files(args)
-        else:
-            old = _read(args.out) if args.out.exists() else []
-            merged = merge(old, compare(args.a, args.b))
-            _write(args.out, json.dumps(merged, indent=1) + "\n")
-    except (DataError, OSError, ValueError) as error:
-        print(f"metrics {args.command}: {error}", file=sys.stderr)
-        return 2
-    return 0
+class Comparison(Options):
+    """Paired difference of two evaluations, merged into `out`."""
+
+    a: Path
+    b: Path
+    out: Path
 
 
 def _finished(path: Path) -> tuple[list[Path], dict[str, Any]]:
     """Steps with scored rows of a finished pipeline, and what it says of the evaluation. Raises DataError."""
-    from data_prep.core import pipeline
-
     scored: list[Path] = []
     spec = pipeline.Spec.read(path)
     read = {name for step in spec.steps for name in step.inputs}
@@ -394,9 +366,9 @@ def _finished(path: Path) -> tuple[list[Path], dict[str, Any]]:
     return scored, facts
 
 
-def _evaluate_files(args: argparse.Namespace) -> None:
-    from data_prep.core.manifest import read_rows
-
+def _evaluate_files(args: Evaluation, progress: Progress) -> str:
+    if bool(args.rows) == bool(args.spec):
+        raise DataError("give one of --rows, --spec")
     steps, facts = _finished(args.spec) if args.spec else ([], {})
 
     def rows() -> Iterator[Row]:
@@ -409,7 +381,22 @@ def _evaluate_files(args: argparse.Namespace) -> None:
     if args.all_rows:
         write_atomic(args.out.with_suffix(".rows.jsonl"), (f"{json.dumps(row)}\n".encode() for row in rows()))
     _write(args.out, json.dumps(result, indent=1) + "\n")
+    return f"{args.out}: {', '.join(tasks)}"
+
+
+def _compare_files(args: Comparison, progress: Progress) -> str:
+    old = read_json(args.out) if args.out.exists() else []
+    merged = merge(old, compare(args.a, args.b))
+    _write(args.out, json.dumps(merged, indent=1) + "\n")
+    return f"{args.out}: {len(merged)} comparisons"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    return run(
+        __doc__ or "", {"evaluate": (Evaluation, _evaluate_files), "compare": (Comparison, _compare_files)}, argv
+    )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from data_prep.core.rows import READ, decode, lines_of
 from data_prep.core.step import Drop
-from data_prep.errors import DataError, explain
+from data_prep.errors import DataError, os_errors
 
 Record = dict[str, Any]
 Records = Iterator[Record | Drop]
@@ -49,13 +49,12 @@ _CHATS = ("messages", "conversations", "prompt", "chosen", "rejected")  # lists 
 
 def read_records(path: Path) -> Records:
     """Records of a file, or of a folder of files, such as one that `datasets` saved. Raises DataError."""
-    try:
-        for file in files_of(path):
-            yield from _READERS[suffix(file)](file)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: not a whole compressed file: {error}") from error
-    except OSError as error:
-        raise explain(error, path) from error
+    with os_errors(path):
+        try:
+            for file in files_of(path):
+                yield from _READERS[suffix(file)](file)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}: not a whole compressed file: {error}") from error
 
 
 def files_of(path: Path) -> list[Path]:
@@ -151,11 +150,10 @@ def _json_lines(file: BinaryIO) -> Records:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises DataError."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise DataError(f"{path}: too large to be read at once")
-        return json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise explain(error, path) from error
+        with os_errors(path):
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise DataError(f"{path}: too large to be read at once")
+            return json.loads(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
     except (ValueError, RecursionError) as error:

@@ -9,12 +9,11 @@ one file and a `kill -9` loses one line; incomplete lines are ignored. The folde
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from data_prep.errors import explain
+from data_prep.errors import os_errors
 from rewards import Score
 
 DIGITS = 2
@@ -27,10 +26,8 @@ class ScoreCache:
         self._folder = folder
         self._known: dict[str, bytes] = {}
         self._read_to: dict[str, int] = defaultdict(int)  # bytes of each file that have been read
-        try:
+        with os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise explain(error, folder) from error
 
     def get(self, key: str) -> Score | None:
         """The verdict of this key, None if there is none yet. Raises DataError."""
@@ -46,14 +43,8 @@ class ScoreCache:
                 continue
             line = json.dumps({"key": key, "score": score.as_json()}, separators=(",", ":")).encode()
             path = self._file(key[:DIGITS])
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-                try:
-                    os.write(descriptor, b"\n" + line + b"\n")  # the first one ends the line of a killed writer
-                finally:
-                    os.close(descriptor)
-            except OSError as error:
-                raise explain(error, path) from error
+            with os_errors(path), path.open("ab", buffering=0) as file:
+                file.write(b"\n" + line + b"\n")  # the first one ends the line of a killed writer
             self._known[key] = line
 
     def _file(self, start: str) -> Path:
@@ -62,14 +53,11 @@ class ScoreCache:
     def _read_new(self, start: str) -> None:
         """Read the complete lines that were appended to a file since the last time."""
         path = self._file(start)
-        try:
-            with path.open("rb") as file:
-                file.seek(self._read_to[start])
-                new = file.read()
-        except FileNotFoundError:
+        if not path.exists():
             return
-        except OSError as error:
-            raise explain(error, path) from error
+        with os_errors(path), path.open("rb") as file:
+            file.seek(self._read_to[start])
+            new = file.read()
         complete = new[: new.rfind(b"\n") + 1]
         self._read_to[start] += len(complete)
         for line in complete.splitlines():

@@ -43,10 +43,14 @@ STOP_WORDS, FUNCTIONS, QUANTITIES = (
 )
 NEGATIONS = frozenset([*_TABLES["negations"].split(), OR_EQUAL])
 _SIGNS = str.maketrans(_TABLES["signs"])
-_OPERATORS, _SYNONYMS, _SAME, _NUMERALS = (
-    {word: meaning for meaning, words in _TABLES[name].items() for word in words.split()}
-    for name in ("operators", "synonyms", "commands", "numerals")
-)
+
+
+def _by_word(table: str) -> dict[str, str]:
+    """Each word of a table's lists with the key that it stands under."""
+    return {word: key for key, words in _TABLES[table].items() for word in words.split()}
+
+
+_OPERATORS, _SYNONYMS, _SAME, _NUMERALS = map(_by_word, ("operators", "synonyms", "commands", "numerals"))
 _GREEK = dict(zip(_TABLES["greek"]["names"].split(), _TABLES["greek"]["letters"], strict=True))
 _FORMULA = frozenset("0123456789^_=+*/<>|{}$")  # beside few letters: they are variables
 

@@ -151,7 +151,7 @@ def test_prices_are_found_with_and_without_a_date() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("m: {input: 1}", "m.output: Field required; a line holds input, output, date, source"),
+        ("m: {input: 1}", "m.output: Field required; an entry holds input, output, date, source"),
         ("m: {input: -1, output: 1, date: 2026-01-01, source: x}", "m.input: Input should be greater"),
         ("m: [", "not YAML"),
     ],

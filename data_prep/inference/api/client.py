@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,12 +23,11 @@ from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.connections import http_client
 from data_prep.inference.api.journal import Journal, Memory
 from data_prep.inference.api.keys import NO_KEY
-from data_prep.inference.api.pace import ARRIVAL_S, FIRST_WAIT_S, WINDOW_S, Pace
+from data_prep.inference.api.pace import ARRIVAL_S, WINDOW_S, Pace
 from data_prep.inference.api.prices import Price
-from data_prep.inference.api.providers import Form
 from data_prep.inference.api.replies import PASSING, Failed, Reply, as_drop, is_final
 from data_prep.inference.api.requests import Call, Request, call
-from data_prep.inference.api.sending import Sender
+from data_prep.inference.api.sending import Sender, Settings
 from data_prep.inference.api.spend import Spend
 from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 
@@ -41,19 +40,11 @@ CLOSED = "the client was closed: another part of the step has failed"
 
 
 @dataclass
-class ChatClient:
+class ChatClient(Settings):
     """A client of one model; `with` keeps connections and counts from one call to the next. Threads may share it."""
 
-    base_url: str | Sequence[str]  # several are replicas of one server: each request goes to the least busy
-    model: str
-    api_keys: Sequence[str] = ()
     concurrency: int = 64
-    timeout: float = 600.0  # seconds for one attempt, all of it: a trickle counts as silence
-    tries: int = 6
-    form: Form = field(default_factory=Form)
     longest: int | None = None  # tokens of a completion that the endpoint accepts as max_tokens
-    exact_model: bool = False  # another model's name in a reply ends the run
-    first_wait: float = FIRST_WAIT_S
     give_up: int | None = None  # after so many requests in a row that failed in all their tries
     requests_per_minute: int | None = None  # of each key
     tokens_per_minute: int | None = None
@@ -61,7 +52,6 @@ class ChatClient:
     journal: Path | None = None  # file that answers are kept in
     price: Price | None = None
     spend_cap: float | None = None  # dollars; needs a price
-    name: str = "endpoint"  # of the step, for what is printed about its cost
     rows: int | None = None  # that the step gets in all
     watch: Watch | None = None  # runs beside the requests; when it raises (a server has died), so do they
 
@@ -81,10 +71,7 @@ class ChatClient:
             pace = Pace(keys, *limits, first_wait=self.first_wait, window=self.window)
             for sent in self._journal.sent.values():
                 pace.recall(sent.key, time.time() - sent.at, sent.tokens)
-            self._sender = Sender(
-                self._urls, self.model, http_client(self._urls), self.form, pace, self._spend, self._journal,
-                self.api_keys, self.name, self.timeout, self.tries, self.first_wait, self.exact_model,
-            )  # fmt: skip
+            self._sender = Sender(self, self._urls, http_client(self._urls), pace, self._spend, self._journal)
             self._asked, self._done, self._missed, self._suspects = False, 0, 0, 0
             self._equal: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of calls on their way
             self._slots, self._trial = asyncio.Semaphore(self.concurrency), asyncio.Lock()

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.totals import Totals, whole_lines
-from data_prep.errors import explain
+from data_prep.errors import explain, os_errors
 from data_prep.inference.api.replies import Failed, Reply
 from data_prep.inference.sampling import Sample
 
@@ -90,7 +90,7 @@ class Journal(Memory):
         self._others: list[int] = []  # descriptors of the journals of other steps
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
-        try:
+        with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             for other in sorted(path.parent.glob("*.jsonl")):
                 if other != path:
@@ -98,8 +98,6 @@ class Journal(Memory):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._end = self._read(time.time() - recent)
             os.ftruncate(self._file, self._end)  # of a record that a killed process did not finish
-        except OSError as error:
-            raise explain(error, path) from error
 
     def _read(self, since: float) -> int:
         """Take in all whole records; returns where they end."""
@@ -145,11 +143,9 @@ class Journal(Memory):
     def note(self, *records: Mapping[str, Any]) -> None:
         lines = [json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records]
         data = memoryview(b"".join(lines))
-        try:
+        with os_errors(self.path):
             while data:
                 data = data[os.write(self._file, data) :]
-        except OSError as error:
-            raise explain(error, self.path) from error
         for record, line in zip(records, lines, strict=True):
             self._take(record, self._end, len(line))
             self._end += len(line)

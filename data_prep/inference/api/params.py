@@ -31,7 +31,7 @@ from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 from data_prep.inference.vllm.settings import EngineOptions, check_names, locked_version, template_file
 
 if TYPE_CHECKING:
-    from data_prep.inference.api.client import ChatClient, Watch
+    from data_prep.inference.api.client import ChatClient
 
 Url = Annotated[str, Field(pattern=r"^https?://")]
 Key = TypeVar("Key")
@@ -43,6 +43,10 @@ UNKEYED = (
     "max_error_share", "model_name",
 )  # fmt: skip
 SERVED_UNKEYED = ("tensor_parallel", "gpu_memory_utilization", "replicas")  # and of a server here
+
+# Parameters that only one of both has: an endpoint elsewhere, or servers here.
+ELSEWHERE = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
+SERVED = ("replicas", "engine", "sampling", "chat_template", "revision", "max_model_len", "gpu_memory_utilization")
 
 SERVED_TIMEOUT_S = 86_400.0  # a server here is watched, and requests wait in its queue
 GIVE_UP = 256  # requests in a row without an answer: a large shard's end need not be waited for
@@ -66,9 +70,7 @@ class CallParams(Params):
     requests_per_minute: int | None = Field(None, ge=1)
     tokens_per_minute: int | None = Field(None, ge=1)  # of prompts and completions
     timeout: float = Field(600.0, gt=0)  # seconds for one attempt, all of it
-    spend_cap: float | None = Field(
-        None, gt=0
-    )  # dollars this step may cost in all its runs; needs a price of the model
+    spend_cap: float | None = Field(None, gt=0)  # dollars for all runs of this step; the model needs a price
     max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's rows that may fail after all retries
 
     @model_validator(mode="after")
@@ -112,9 +114,7 @@ class EndpointParams(CallParams):
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
     replicas: int | None = Field(None, ge=1)  # servers side by side; without it, as many as the machine's GPUs allow
     engine: dict[str, JsonValue] = Field(default_factory=dict)  # further arguments of vLLM's engine, by its own names
-    sampling: dict[str, JsonValue] = Field(
-        default_factory=dict
-    )  # further fields of its requests, likewise: {min_p: 0.1}
+    sampling: dict[str, JsonValue] = Field(default_factory=dict)  # further fields of requests, likewise: {min_p: 0.1}
     chat_template: str | None = None  # a Jinja file, for models whose tokenizer has no template
 
     @field_validator("base_url")
@@ -136,25 +136,13 @@ class EndpointParams(CallParams):
 
     @model_validator(mode="after")
     def _elsewhere(self) -> Self:
-        own_keys = (
-            "replicas",
-            "engine",
-            "sampling",
-            "chat_template",
-            "revision",
-            "max_model_len",
-            "gpu_memory_utilization",
-        )
-        other_keys = ("api_key_env", "spend_cap", "provider", "rename", "omit", "extra_body")
-        for name in other_keys if self.base_url is None else own_keys:
+        for name in ELSEWHERE if self.base_url is None else SERVED:
             if getattr(self, name):
-                other = "sampling" if name == "extra_body" else "extra_body" if name == "sampling" else ""
                 which = (
-                    "an endpoint elsewhere: give its base_url"
-                    if name in other_keys
-                    else "servers here, without base_url"
+                    "servers here, without base_url" if self.base_url else "an endpoint elsewhere: give its base_url"
                 )
-                raise ValueError(f"{name} is for {which}{other and f'; {other} is meant'}, or leave {name} out")
+                other = {"extra_body": "; sampling is meant", "sampling": "; extra_body is meant"}.get(name, "")
+                raise ValueError(f"{name} is for {which}{other}, or leave {name} out")
         for url in addresses(self.base_url):
             self.form(url)
         for name in ("engine", "sampling"):
@@ -264,11 +252,33 @@ def endpoint(
     `fields` are further ones of each request's body. Servers here get as many requests as keep them busy, whatever
     `concurrency` is for others.
     """
+    from data_prep.inference.api.client import ChatClient
+
     form = Form(extra_body={**(fields or {}), **params.sampling})
+
+    def client(urls: Sequence[str], name: str, form: Form, concurrency: int, **served: Any) -> ChatClient:
+        """name: what answers are kept under, the same from run to run (a server here has another port)."""
+        return ChatClient(
+            urls,
+            params.model,
+            read_keys(params.api_key_env, ctx.base),
+            **{"timeout": params.timeout, **served},
+            form=form,
+            concurrency=concurrency,
+            exact_model=params.model_name == "exact",
+            requests_per_minute=params.requests_per_minute,
+            tokens_per_minute=params.tokens_per_minute,
+            give_up=GIVE_UP if params.max_error_share < 1 else None,
+            journal=journal_path(ctx.dir, name),
+            price=find_price(params.model),
+            spend_cap=params.spend_cap,
+            name=ctx.dir.name,
+            rows=ctx.rows,
+        )
+
     if urls := addresses(params.base_url):
-        name, form = urls[0].rstrip("/"), params.form(urls[0]).merged(form)
-        with _client(urls, name, params, ctx, form, params.concurrency) as client:
-            yield client
+        with client(urls, urls[0].rstrip("/"), params.form(urls[0]).merged(form), params.concurrency) as asker:
+            yield asker
         return
     from data_prep.inference.vllm.server import serve  # costs imports that a launcher need not pay
 
@@ -284,42 +294,9 @@ def endpoint(
     ) as server:
         form = find_form("vllm", "", params.model).merged(form)
         most = max(params.concurrency, -(-server.sequences * 9 // 8) // samples)  # some wait in the server's queue
-        with _client(server.base_urls, name, params, ctx, form, most, server.max_model_len, server.watch) as client:
-            yield client
-
-
-def _client(
-    base_urls: Sequence[str],
-    endpoint_name: str,
-    params: CallParams,
-    ctx: Context,
-    form: Form,
-    concurrency: int,
-    longest: int | None = None,
-    watch: Watch | None = None,
-) -> ChatClient:
-    """endpoint_name: what its answers are kept under, the same from run to run (a server here has another port)."""
-    from data_prep.inference.api.client import ChatClient
-
-    return ChatClient(
-        base_urls,
-        params.model,
-        read_keys(params.api_key_env, ctx.base),
-        concurrency=concurrency,
-        timeout=params.timeout if watch is None else SERVED_TIMEOUT_S,
-        form=form,
-        longest=longest,
-        exact_model=params.model_name == "exact",
-        requests_per_minute=params.requests_per_minute,
-        tokens_per_minute=params.tokens_per_minute,
-        give_up=GIVE_UP if params.max_error_share < 1 else None,
-        journal=journal_path(ctx.dir, endpoint_name),
-        price=find_price(params.model),
-        spend_cap=params.spend_cap,
-        name=ctx.dir.name,
-        rows=ctx.rows,
-        watch=watch,
-    )
+        served = {"timeout": SERVED_TIMEOUT_S, "longest": server.max_model_len, "watch": server.watch}
+        with client(server.base_urls, name, form, most, **served) as asker:
+            yield asker
 
 
 def refuse_failures(outputs: Sequence[Any], total: int, params: EndpointParams, what: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from data_prep.errors import DataError, explain, nearest
+from data_prep.core.documents import read_models
+from data_prep.errors import nearest
 from data_prep.inference.api.replies import VERSION
 
 PRICES = Path(__file__).parents[3] / "configs" / "prices.yaml"
@@ -32,7 +32,7 @@ class Price(BaseModel):
 
 def find_price(model: str, path: Path = PRICES) -> Price | None:
     """A model's price, None when it has no line. Raises DataError for a file that holds no prices."""
-    prices = _read(path)
+    prices = read_models(path, Price)
     return prices.get(model) or prices.get(VERSION.sub("", model))
 
 
@@ -40,26 +40,6 @@ def need_price(model: str, path: Path = PRICES) -> Price:
     """A model's price. Raises ValueError when it has none."""
     price = find_price(model, path)
     if price is None:
-        near = nearest(model, _read(path))
+        near = nearest(model, read_models(path, Price))
         raise ValueError(f"spend_cap: {model!r} has no price in configs/{path.name}: add a line for it{near}")
     return price
-
-
-def _read(path: Path) -> dict[str, Price]:
-    import yaml  # costs an import that a step without an endpoint need not pay
-
-    try:
-        lines: Any = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise explain(error, path) from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    prices = {}
-    for model, fields in (lines if isinstance(lines, dict) else {}).items():
-        try:
-            prices[str(model)] = Price.model_validate(fields)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, (model, *first["loc"])))
-            raise DataError(f"{path}: {where}: {first['msg']}; a line holds input, output, date, source") from error
-    return prices

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from data_prep.errors import DataError, explain, nearest
+from data_prep.core.documents import read_models
+from data_prep.errors import nearest
 from data_prep.inference.sampling import Sampling
 
 PROVIDERS = Path(__file__).parents[3] / "configs" / "providers.yaml"
@@ -63,7 +64,7 @@ class Provider(Form):
 
 def find_form(name: str | None, base_url: str, model: str) -> Form:
     """The preset `name`, or the one for an address and a model; an empty one where none is. Raises ValueError."""
-    providers = _read(PROVIDERS)
+    providers = _presets()
     if name is not None:
         if name not in providers:
             raise ValueError(f"provider: no {name!r} in configs/{PROVIDERS.name}{nearest(name, providers)}")
@@ -77,13 +78,5 @@ def find_form(name: str | None, base_url: str, model: str) -> Form:
 
 
 @cache
-def _read(path: Path) -> dict[str, Provider]:
-    import yaml  # costs an import that a step without an endpoint need not pay
-
-    try:
-        presets: Any = yaml.safe_load(path.read_bytes())
-        return {str(name): Provider.model_validate(fields) for name, fields in presets.items()}
-    except OSError as error:
-        raise explain(error, path) from error
-    except (yaml.YAMLError, ValidationError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
+def _presets() -> dict[str, Provider]:
+    return read_models(PROVIDERS, Provider)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from data_prep.errors import DataError
 from data_prep.inference.api import replies
 from data_prep.inference.api.journal import Memory, reply_json
-from data_prep.inference.api.pace import LONGEST_WAIT_S, Grant, Key, Pace
+from data_prep.inference.api.pace import FIRST_WAIT_S, LONGEST_WAIT_S, Grant, Key, Pace
 from data_prep.inference.api.providers import Form
 from data_prep.inference.api.replies import PASSING, Failed, Reply
 from data_prep.inference.api.requests import Call
@@ -30,22 +30,30 @@ RATE_PATIENCE = 2  # tries of each key that end in 429, to one of others: limits
 
 
 @dataclass
+class Settings:
+    """An endpoint, and how one call to it is sent."""
+
+    base_url: str | Sequence[str]  # several are replicas of one server: each request goes to the least busy
+    model: str
+    api_keys: Sequence[str] = ()
+    timeout: float = 600.0  # seconds for one attempt, all of it: a trickle counts as silence
+    tries: int = 6
+    form: Form = field(default_factory=Form)
+    exact_model: bool = False  # another model's name in a reply ends the run
+    first_wait: float = FIRST_WAIT_S
+    name: str = "endpoint"  # of the step, for what is printed about its cost
+
+
+@dataclass
 class Sender:
     """Sends calls to one endpoint, or to the least busy of its replicas."""
 
+    settings: Settings
     urls: Sequence[str]
-    model: str
     http: AsyncClient
-    form: Form
     pace: Pace
     spend: Spend
     journal: Memory
-    secrets: Sequence[str]
-    name: str
-    timeout: float
-    tries: int
-    first_wait: float
-    exact_model: bool
     accepted: bool = False  # whether an answer has shown that the form of requests is accepted
     _warned: set[str] = field(default_factory=set)
     _busy: Counter[str] = field(default_factory=Counter)
@@ -57,7 +65,7 @@ class Sender:
         from openai import AsyncOpenAI
 
         if (url, key.name) not in self._sdks:
-            headers = {name: value.replace("{key}", key.secret) for name, value in self.form.headers.items()}
+            headers = {name: value.replace("{key}", key.secret) for name, value in self.settings.form.headers.items()}
             address, _, query = url.partition("?")
             self._sdks[url, key.name] = AsyncOpenAI(
                 api_key=key.secret, base_url=address, http_client=self.http, max_retries=0, timeout=None,
@@ -67,8 +75,8 @@ class Sender:
 
     async def send(self, call: Call) -> Reply:
         """The reply to a call, tried again where its failure may pass. Raises DataError, and LimitPassed at the cap."""
-        wait, failures, refusals = self.first_wait, 0, 0
-        patience = RATE_PATIENCE * self.tries * len(self.pace.keys)
+        wait, failures, refusals = self.settings.first_wait, 0, 0
+        patience = RATE_PATIENCE * self.settings.tries * len(self.pace.keys)
         while True:
             reply = await self._attempt(call)
             if not isinstance(reply, Failed) or reply.failure not in PASSING:
@@ -79,7 +87,7 @@ class Sender:
                     return reply
                 continue
             failures += 1
-            if failures == self.tries:
+            if failures == self.settings.tries:
                 return reply
             # Full jitter: clients that failed together do not come back together.
             spread = random.uniform(wait / 2, wait)  # noqa: S311 - no secret depends on it
@@ -103,7 +111,7 @@ class Sender:
             try:
                 answer = await self._post(call, grant.key)
             except TimeoutError:
-                return Failed("timeout", f"no answer within {self.timeout:g} s")
+                return Failed("timeout", f"no answer within {self.settings.timeout:g} s")
             except APIStatusError as error:
                 self.pace.settle(grant)
                 self.journal.note({"free": number})
@@ -145,7 +153,7 @@ class Sender:
         url = min(ready, key=self._busy.__getitem__)
         self._busy[url] += 1
         try:
-            async with asyncio.timeout(self.timeout):  # wait_for swallows a cancellation that meets an error
+            async with asyncio.timeout(self.settings.timeout):  # wait_for swallows a cancellation that meets an error
                 return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=call.body)
         except APIConnectionError:
             self._rests[url] = time.monotonic() + REST_S
@@ -168,7 +176,9 @@ class Sender:
                 )
             failed = Failed("rate_limited", "another key is tried")
         elif refusal.status == 404:
-            raise DataError(f"{self.urls[0]}: no model {self.model!r} there, or no such path ({failed.detail})")
+            raise DataError(
+                f"{self.urls[0]}: no model {self.settings.model!r} there, or no such path ({failed.detail})"
+            )
         if failed.failure == "rate_limited":
             self.pace.cool(grant, failed.wait)
         elif failed.failure == "bad_request" and not self.accepted and refusal.is_about_the_form:
@@ -184,22 +194,21 @@ class Sender:
 
     def _check_model(self, answered: str | None) -> None:
         """Warn once of each other model that answers. Raises DataError where none may."""
-        if not answered or replies.is_same_model(self.model, answered):
+        model = self.settings.model
+        if not answered or replies.is_same_model(model, answered):
             return
-        if self.exact_model:
-            raise DataError(
-                f"{self.urls[0]}: {answered[:100]!r} answered, {self.model!r} was asked (model_name: exact)"
-            )
-        self.warn(f"{answered[:100]!r} answers for {self.model!r}")
+        if self.settings.exact_model:
+            raise DataError(f"{self.urls[0]}: {answered[:100]!r} answered, {model!r} was asked (model_name: exact)")
+        self.warn(f"{answered[:100]!r} answers for {model!r}")
 
     def warn(self, text: str) -> None:
         """Print a warning, once."""
         if text not in self._warned:
             self._warned.add(text)
-            print(f"{self.name}: {self.urls[0]}: {text}", file=sys.stderr)
+            print(f"{self.settings.name}: {self.urls[0]}: {text}", file=sys.stderr)
 
     def _hide(self, text: str) -> str:
         """Text from the server, which may repeat a key, or parts of it around asterisks."""
-        for secret in self.secrets:
+        for secret in self.settings.api_keys:
             text = text.replace(secret, "***")
         return " ".join("***" if "**" in word else word for word in text.split(" "))
