@@ -14,6 +14,7 @@ from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -21,7 +22,7 @@ from weakref import WeakValueDictionary
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.connections import http_client
-from data_prep.inference.api.journal import Journal, Memory
+from data_prep.inference.api.journal import Journal
 from data_prep.inference.api.keys import NO_KEY
 from data_prep.inference.api.pace import ARRIVAL_S, WINDOW_S, Pace
 from data_prep.inference.api.prices import Price
@@ -49,7 +50,7 @@ class ChatClient(Settings):
     requests_per_minute: int | None = None  # of each key
     tokens_per_minute: int | None = None
     window: float = WINDOW_S  # the minute that limits are for
-    journal: Path | None = None  # file that answers are kept in
+    journal: Path | None = None  # file that answers are kept in; without one, until the client closes
     price: Price | None = None
     spend_cap: float | None = None  # dollars; needs a price
     rows: int | None = None  # that the step gets in all
@@ -64,7 +65,8 @@ class ChatClient(Settings):
     def __enter__(self) -> Self:
         self._closed = False
         with ExitStack() as stack:
-            self._journal = Journal(self.journal, self.window + ARRIVAL_S) if self.journal else Memory()
+            path = self.journal or Path(stack.enter_context(TemporaryDirectory())) / "journal.jsonl"
+            self._journal = Journal(path, self.window + ARRIVAL_S)
             stack.callback(self._journal.close)
             self._spend = Spend(self._journal.totals, self.price, self.spend_cap, self.name)
             keys, limits = self.api_keys or [NO_KEY], (self.requests_per_minute, self.tokens_per_minute)
@@ -74,7 +76,7 @@ class ChatClient(Settings):
             self._sender = Sender(self, self._urls, http_client(self._urls), pace, self._spend, self._journal)
             self._asked, self._done, self._missed, self._suspects = False, 0, 0, 0
             self._equal: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of calls on their way
-            self._slots, self._trial = asyncio.Semaphore(self.concurrency), asyncio.Lock()
+            self._slots = asyncio.Semaphore(1)  # more once `_accept` has been called
             self._loop = asyncio.new_event_loop()
             stack.callback(self._loop.close)
             self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
@@ -217,21 +219,17 @@ class ChatClient(Settings):
         """The reply to a call: the journal's, which may be that of an equal call on its way, or a new one."""
         lock = self._equal.setdefault(api_call.name, asyncio.Lock())
         async with lock:
-            return self._journal.get(api_call.name) or await self._first_alone(api_call)
+            return self._journal.get(api_call.name) or await self._sent(api_call)
 
-    async def _first_alone(self, api_call: Call) -> Reply:
-        """The reply to a call, sent beside others once an answer has shown that their form is accepted."""
-        if not self._sender.accepted:
-            await self._trial.acquire()
-            if self._fatal.done():
-                self._fatal.result()
-            if not self._sender.accepted:
-                return await self._try_form(api_call)
-            self._trial.release()
-        return await self._sender.send(api_call)
+    async def _sent(self, api_call: Call) -> Reply:
+        """The reply to a call, one at a time until an answer has shown that the form of all is accepted.
 
-    async def _try_form(self, api_call: Call) -> Reply:
-        """The reply to a call that is sent alone. Raises DataError where its form is refused."""
+        Raises DataError where it is refused.
+        """
+        if self._fatal.done():
+            self._fatal.result()
+        if self._sender.accepted:
+            return await self._sender.send(api_call)
         timer = self._loop.call_later(FORM_CHECK_S, self._accept)
         try:
             reply = await self._sender.send(api_call)
@@ -248,13 +246,13 @@ class ChatClient(Settings):
             raise
         finally:
             timer.cancel()
-            if not self._sender.accepted:
-                self._trial.release()
 
     def _accept(self) -> None:
+        """Let as many requests go at once as `concurrency` says."""
         if not self._sender.accepted:
             self._sender.accepted = True
-            self._trial.release()
+            for _ in range(self.concurrency - 1):
+                self._slots.release()
 
 
 async def _results(tasks: Sequence[asyncio.Task[Result]]) -> list[Result]:

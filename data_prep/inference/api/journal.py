@@ -44,48 +44,15 @@ class Sent:
     tokens: int
 
 
-class Memory:
-    """A journal that nothing outlives, for clients that belong to no step."""
-
-    def __init__(self) -> None:
-        self.totals = Totals()
-        self.sent: dict[int, Sent] = {}
-        self._last = 0
-
-    def number(self) -> int:
-        """A number for the next request, that none has had."""
-        self._last += 1
-        return self._last
-
-    def get(self, name: str) -> Reply | None:
-        """The reply to the request of this name, None when there is none yet."""
-        return None
-
-    def note(self, *records: Mapping[str, Any]) -> None:
-        """Write records: they outlive a kill, and may not outlive a power cut."""
-        for record in records:
-            self._take(record, 0, 0)
-
-    async def keep(self, *records: Mapping[str, Any]) -> None:
-        """Write records, and return when they are on disk."""
-        self.note(*records)
-
-    def close(self) -> None:
-        """Write no more."""
-
-    def _take(self, record: Mapping[str, Any], place: int, length: int) -> None:
-        self.totals.take(record)
-        if "sent" in record:
-            self._last = max(self._last, record["sent"])
-
-
-class Journal(Memory):
+class Journal:
     """The journal in a file, open for one process at a time: the step's lock is held. Raises DataError."""
 
     def __init__(self, path: Path, recent: float = 0.0) -> None:
         """`recent` is for how many seconds back `sent` tells."""
-        super().__init__()
         self.path = path
+        self.totals = Totals()
+        self.sent: dict[int, Sent] = {}
+        self._last = 0  # number of a request
         self._places: dict[str, tuple[int, int, int]] = {}  # file, offset and length of each answer's record
         self._others: list[int] = []  # descriptors of the journals of other steps
         self._waiting: list[asyncio.Future[None]] = []
@@ -124,23 +91,29 @@ class Journal(Memory):
                 place += len(line)
 
     def _take(self, record: Mapping[str, Any], place: int, length: int) -> None:
-        super()._take(record, place, length)
+        self.totals.take(record)
+        self._last = max(self._last, record.get("sent", 0))
         if "got" in record:
             self._places[record["name"]] = (OWN, place, length)
 
+    def number(self) -> int:
+        """A number for the next request, that none has had."""
+        self._last += 1
+        return self._last
+
     def get(self, name: str) -> Reply | None:
+        """The reply to the request of this name, None when there is none yet."""
         place = self._places.get(name)
         if place is None:
             return None
         file, offset, length = place
         reply = json.loads(os.pread(self._file if file == OWN else file, length, offset))["reply"]
-        return (
-            Failed(reply["failure"], reply["detail"])
-            if isinstance(reply, dict)
-            else tuple(Sample(*fields) for fields in reply)
-        )
+        if isinstance(reply, dict):
+            return Failed(reply["failure"], reply["detail"])
+        return tuple(Sample(*fields) for fields in reply)
 
     def note(self, *records: Mapping[str, Any]) -> None:
+        """Write records: they outlive a kill, and may not outlive a power cut."""
         lines = [json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records]
         data = memoryview(b"".join(lines))
         with os_errors(self.path):
@@ -151,6 +124,7 @@ class Journal(Memory):
             self._end += len(line)
 
     async def keep(self, *records: Mapping[str, Any]) -> None:
+        """Write records, and return when they are on disk."""
         self.note(*records)
         written = asyncio.get_running_loop().create_future()
         self._waiting.append(written)
@@ -174,6 +148,7 @@ class Journal(Memory):
         self._syncing = None
 
     def close(self) -> None:
+        """Write no more."""
         for descriptor in (self._file, *self._others):
             os.close(descriptor)
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from data_prep.errors import DataError
 from data_prep.inference.api import replies
-from data_prep.inference.api.journal import Memory, reply_json
+from data_prep.inference.api.journal import Journal, reply_json
 from data_prep.inference.api.pace import FIRST_WAIT_S, LONGEST_WAIT_S, Grant, Key, Pace
 from data_prep.inference.api.providers import Form
 from data_prep.inference.api.replies import PASSING, Failed, Reply
@@ -53,7 +53,7 @@ class Sender:
     http: AsyncClient
     pace: Pace
     spend: Spend
-    journal: Memory
+    journal: Journal
     accepted: bool = False  # whether an answer has shown that the form of requests is accepted
     _warned: set[str] = field(default_factory=set)
     _busy: Counter[str] = field(default_factory=Counter)
@@ -99,15 +99,14 @@ class Sender:
         from openai import APIConnectionError, APIStatusError
 
         most = self.spend.most(call)
-        async with self.spend.reserved(most) as written:
-            try:
-                grant = await self.pace.acquire(call.tokens)
-            except DataError as error:
-                raise DataError(f"{self.urls[0]}: {error}") from None
+        try:
+            grant = await self.pace.acquire(call.tokens)
+        except DataError as error:
+            raise DataError(f"{self.urls[0]}: {error}") from None
+        async with self.spend.room_for(most):
             number = self.journal.number()
             sent = {"sent": number, "at": round(time.time(), 3), "key": grant.key.name, "most": call.tokens}
             self.journal.note(sent if most is None else {**sent, "usd": most})
-            written()
             try:
                 answer = await self._post(call, grant.key)
             except TimeoutError:

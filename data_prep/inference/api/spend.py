@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from data_prep.core.totals import Totals
@@ -28,8 +28,7 @@ class Spend:
     def __init__(self, totals: Totals, price: Price | None, cap: float | None, step: str = "") -> None:
         self.price, self.cap = price, cap
         self._totals, self._step = totals, step
-        self._held = 0.0  # for requests that no record says yet
-        self._flying = 0
+        self._on_their_way = 0
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._said, self._before = time.monotonic(), totals.usd
@@ -45,45 +44,32 @@ class Spend:
     @property
     def room(self) -> float:
         """Dollars that may still be spent, everything on its way counted at its most."""
-        return float("inf") if self.cap is None else self.cap - self._totals.at_most - self._held
+        return float("inf") if self.cap is None else self.cap - self._totals.at_most
 
     @asynccontextmanager
-    async def reserved(self, usd: float | None) -> AsyncIterator[Callable[[], None]]:
-        """Hold so many dollars, waiting for room. Call what it yields once a record says that they may be spent.
+    async def room_for(self, usd: float | None) -> AsyncIterator[None]:
+        """Wait until so many dollars may be spent. The block begins with the record that says they may be.
 
         Raises LimitPassed when nothing is on its way that could make room.
         """
-        held = usd or 0.0
         async with self._turn:
-            while held > self.room + ROUNDING:
-                if not self._flying:
-                    raise self.reached(held)
+            while (usd or 0.0) > self.room + ROUNDING:
+                if not self._on_their_way:
+                    raise self.reached(usd or 0.0)
                 self._freed.clear()
                 await self._freed.wait()
-            self._held += held
-            self._flying += 1
-        written = False
-
-        def write() -> None:
-            nonlocal written
-            written = True
-            self._held -= held
-
+            self._on_their_way += 1
         try:
-            yield write
+            yield  # nothing else runs between the look at the room and the record, which takes it
         finally:
-            self._flying -= 1
-            if not written:
-                self._held -= held
+            self._on_their_way -= 1
             self._freed.set()
 
     def reached(self, next_usd: float) -> LimitPassed:
         """The error for when the cap has no room for the next request."""
-        lost = (
-            f", of it up to {dollars(self._totals.lost_usd)} for answers that never arrived"
-            if self._totals.lost
-            else ""
-        )
+        lost = ""
+        if self._totals.lost:
+            lost = f", of it up to {dollars(self._totals.lost_usd)} for answers that never arrived"
         return LimitPassed(
             f"spend_cap {dollars(self.cap or 0)} is reached: {self._totals.answers:,} answers cost at most "
             f"{dollars(self._totals.at_most)}{lost}, and the next may cost {dollars(next_usd)}; all answers are kept: "
@@ -96,11 +82,9 @@ class Spend:
             return
         prompts = self.price.usd(sum(call.prompt_tokens for call in calls), 0)
         most = sum(self.most(call) or 0.0 for call in calls)
-        total = (
-            f"; at most {dollars(most * rows / len(calls))} for {rows:,} rows, asked once each"
-            if rows and rows > len(calls)
-            else ""
-        )
+        total = ""
+        if rows and rows > len(calls):
+            total = f"; at most {dollars(most * rows / len(calls))} for {rows:,} rows, asked once each"
         self._say(
             f"{len(calls):,} requests will cost at most {dollars(most)} (prompts {dollars(prompts)} of it){total}"
             + (f"; {dollars(self._totals.at_most)} may have been paid before" if self._totals.answers else "")
@@ -116,9 +100,9 @@ class Spend:
         if not late and not now:
             return
         paid = self._totals.usd - self._before
-        projection = (
-            f", about {dollars(paid * rows / asked)} for {rows:,} rows" if rows and asked and rows > asked else ""
-        )
+        projection = ""
+        if rows and asked and rows > asked:
+            projection = f", about {dollars(paid * rows / asked)} for {rows:,} rows"
         self._say(
             f"{dollars(self._totals.usd)} for {self._totals.answers:,} answers ({self._totals.prompt_tokens:,} + "
             f"{self._totals.completion_tokens:,} tokens){projection}"
