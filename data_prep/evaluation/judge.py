@@ -33,7 +33,7 @@ from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.manifest import read_manifest
-from data_prep.core.rows import encode
+from data_prep.core.rows import encode, with_meta
 from data_prep.core.step import Drop, Output, Row
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import percent
@@ -86,12 +86,9 @@ class Judge(EndpointStep):
             values = [verdicts.get((at, order)) for order in ORDERS]
             known = [value for value in values if value is not None]
             about = {"verdicts": values} | ({"problem": problems[at]} if at in problems else {})
-            yield {
-                **row,
-                "score": sum(known) / 2 if len(known) == 2 else 0.0,
-                "outcome": "scored" if len(known) == 2 else "error",
-                "meta": {**row.get("meta", {}), "judge": about},
-            }
+            whole = len(known) == len(ORDERS)
+            score, outcome = sum(known) / 2 if whole else 0.0, "scored" if whole else "error"
+            yield with_meta({**row, "score": score, "outcome": outcome}, judge=about)
 
     def _message(self, row: Row, order: str) -> str:
         answers = [row["completion"], row["references"][0]]

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, cast
 from pydantic import Field
 
 from data_prep.core.files import write_atomic
+from data_prep.core.rows import with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.inference.api.keys import NO_KEY, KeySource, read_keys
@@ -138,11 +139,5 @@ def _check_whole(questions: int) -> None:
 
 
 def _scored(row: Row, source: str, metric: str, value: float) -> Row:
-    metric_of = {"name": metric, "higher_is_better": True}
-    return {
-        **row,
-        "source": source,
-        "score": value,
-        "outcome": "scored",
-        "meta": {**row.get("meta", {}), "metric": metric_of},
-    }
+    scored = {**row, "source": source, "score": value, "outcome": "scored"}
+    return with_meta(scored, metric={"name": metric, "higher_is_better": True})

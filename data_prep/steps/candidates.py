@@ -18,14 +18,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_prep.core.rows import prompt_of
+from data_prep.core.rows import META_OF_A_COMPLETION, prompt_of, without
 from data_prep.core.step import Drop, Params, Row, Step
 from data_prep.core.validation import Outcomes
 from rewards.code.fences import LANGUAGES, blocks, choose
 from rewards.extract import cut_short
 from rewards.thinking import thinking
 
-OF_A_SAMPLE = ("sample", "finish_reason", "tokens", "score_details")  # fields of meta
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -154,7 +153,7 @@ def pair(chosen: Candidate, rejected: Candidate, **more: Any) -> Row:
 
 def about(row: Row, **more: Any) -> dict[str, Any]:
     """The question's own meta, without one sample's marks, and what is new."""
-    return {name: value for name, value in row.get("meta", {}).items() if name not in OF_A_SAMPLE} | more
+    return without(row.get("meta", {}), META_OF_A_COMPLETION) | more
 
 
 def language_of(row: Row) -> str:

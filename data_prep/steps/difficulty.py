@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.core.rows import prompt_of
+from data_prep.core.rows import prompt_of, with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import Table, number_of
 
@@ -69,4 +69,4 @@ class Difficulty(Step):
             stays = given.fill == "missing" and given.field in meta
             level = {given.field: meta[given.field] if stays else measured}
             by = {f"{given.field}_by": "label" if stays else "pass_rate"}
-            yield {**row, "meta": {**meta, "pass_rate": rate, **level, **by}}
+            yield with_meta(row, pass_rate=rate, **level, **by)

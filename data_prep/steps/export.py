@@ -95,7 +95,7 @@ class Export(Step):
         if given.format == "sharegpt":
             info = {given.dataset: llamafactory.entry(path.name, given.preference)}
             write_atomic(folder / "dataset_info.json", [json.dumps(info, indent=2).encode(), b"\n"])
-            return _json_lines(path, llamafactory.Records(given.preference))
+            return _json_lines(path, llamafactory.records(given.preference))
         if given.format == "torchtune":
             return _json_lines(path, torchtune.pair if given.preference else torchtune.chat)
         if given.format == "huggingface":

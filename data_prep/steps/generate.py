@@ -19,14 +19,13 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from data_prep.core.rows import OF_A_COMPLETION, with_meta, without
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.inference.api.params import SHARD_SAMPLES, EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.sampling import Sample, Sampling
 from data_prep.text.thoughts import FormatName
 from rewards.errors import RewardError
 from rewards.thinking import Thinking, thinking
-
-OF_ANOTHER_COMPLETION = ("completion", "rejected", "score", "outcome")
 
 
 class GenerateParams(EndpointParams):
@@ -103,7 +102,7 @@ def with_system(row: Row, system: str | None) -> Row:
 
 def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = None) -> Iterator[Row | Drop]:
     """One row per sample, with all that the prompt's row held but another completion's marks."""
-    kept = {name: value for name, value in row.items() if name not in OF_ANOTHER_COMPLETION}
+    kept = without(row, OF_A_COMPLETION)
     for k, sample in enumerate(samples):
         about: dict[str, Any] = {"prompt_id": row["id"], "sample": k, "finish_reason": sample.finish_reason}
         if sample.tokens is not None:
@@ -117,7 +116,7 @@ def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = Non
             except RewardError as error:
                 yield Drop("the thought does not fit the thinking format", f"{row['id']}/{k}", str(error))
                 continue
-        yield {**kept, "id": f"{row['id']}/{k}", "completion": text, "meta": {**row.get("meta", {}), **about}}
+        yield with_meta({**kept, "id": f"{row['id']}/{k}", "completion": text}, **about)
 
 
 def with_thought(sample: Sample, form: Thinking) -> str:

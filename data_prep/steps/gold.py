@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import rewards
+from data_prep.core.rows import OF_A_COMPLETION, without
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import reward_errors
 from data_prep.steps import candidates
 
-OF_A_COMPLETION = ("rejected", "score", "outcome")
 BATCH = 256  # references that are held and run at a time
 
 
@@ -72,10 +72,9 @@ class Gold(Step):
 def _gold(name: str, row: Row, reference: str) -> Row | Drop:
     if not reference.strip():
         return Drop("empty gold", name, bad=True)
-    kept = {field: value for field, value in row.items() if field not in OF_A_COMPLETION}
     is_program = "tests" in row or "language" in row.get("meta", {})
     completion = candidates.fenced(reference, candidates.language_of(row)) if is_program else reference
-    return {**kept, "id": name, "completion": completion, "meta": candidates.about(row)}
+    return {**without(row, OF_A_COMPLETION), "id": name, "completion": completion, "meta": candidates.about(row)}
 
 
 def _fault(name: str, score: rewards.Score) -> Drop | None:

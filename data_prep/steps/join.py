@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from data_prep.core.rows import with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.text.normalise import normalised_text, text_of
@@ -53,7 +54,7 @@ class Join(Step):
         fields = {name: value for name, value in zip(self.params.fields, values, strict=True) if value is not None}
         if len(fields) < len(values):
             return Drop("problem without a label", row["id"])
-        return {**row, "meta": {**row.get("meta", {}), **fields}}
+        return with_meta(row, **fields)
 
 
 def _texts(row: Row) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
+from data_prep.core.rows import with_meta
 from data_prep.core.step import Output, Row
 from data_prep.inference import prompts
 from data_prep.inference.api.objects import NoObject, found_object
@@ -58,7 +59,7 @@ class Label(EndpointStep):
         labels, failed = self.params.ask(asker, ids, lambda at: self._message(rows[at]), self._read)
         refuse_failures(list(failed.values()), len(rows), self.params, "rows had no reply")
         for at, row in enumerate(rows):
-            yield failed.get(at) or self._with(row, labels.get(at))
+            yield failed.get(at) or (with_meta(row, **{self.params.field: labels[at]}) if at in labels else row)
 
     def _message(self, row: Row) -> str:
         least, most = self.params.least, self.params.most
@@ -74,8 +75,3 @@ class Label(EndpointStep):
             level = int(level)
         fits = isinstance(level, int) and not isinstance(level, bool)
         return level if fits and self.params.least <= level <= self.params.most else None
-
-    def _with(self, row: Row, label: int | None) -> Row:
-        if label is None:
-            return row
-        return {**row, "meta": {**row.get("meta", {}), self.params.field: label}}

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from data_prep.core.fingerprint import file_hash
+from data_prep.core.rows import with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.inference import prompts
@@ -251,4 +252,4 @@ def _scored(row: Row, answer: str, filtered: str, values: dict[str, Any], counte
     metrics = {key: value for key, value in values.items() if isinstance(value, bool | int | float | list)}
     metric = {"name": counted["name"], "higher_is_better": counted["higher_is_better"]}
     about = {"score_details": {"answer": filtered, "metrics": metrics}, "metric": metric}
-    return {**row, "score": counted["value"], "outcome": outcome, "meta": {**row["meta"], **about}}
+    return with_meta({**row, "score": counted["value"], "outcome": outcome}, **about)

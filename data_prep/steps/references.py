@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from data_prep.core.rows import prompt_of
+from data_prep.core.rows import META_OF_A_COMPLETION, OF_A_COMPLETION, prompt_of, without
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from rewards.text.tokenise import tokens_13a
-
-OF_A_SAMPLE = ("prompt_id", "sample", "finish_reason", "tokens", "score_details")  # fields of meta
 
 
 def without_sample(row: Row) -> Row:
     """The prompt's own row, without the completion that was sampled for it."""
-    kept = {name: value for name, value in row.items() if name not in ("completion", "score", "outcome")}
-    meta = {name: value for name, value in row.get("meta", {}).items() if name not in OF_A_SAMPLE}
-    return {**kept, "id": prompt_of(row), "meta": meta}
+    meta = without(row.get("meta", {}), ("prompt_id", *META_OF_A_COMPLETION))
+    return {**without(row, OF_A_COMPLETION), "id": prompt_of(row), "meta": meta}
 
 
 class AddReference(Step):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 import rewards
+from data_prep.core.rows import without
 from data_prep.core.step import Apply, Context, Drop, Output, Row
 from data_prep.core.validation import checked
 from data_prep.inference import prompts
@@ -114,7 +115,7 @@ class Rewrite(EndpointStep):
     def _by_seam(self, row: Row, form: Thinking) -> Row | Drop:
         """The row set out, or why its text alone does not allow it."""
         if not row["completion"].strip():
-            return Drop("nothing said", row["id"])
+            return Drop("empty completion", row["id"])
         if cut_short(row):
             return Drop("truncated sample", row["id"])
         code = "tests" in row
@@ -173,7 +174,7 @@ class Rewrite(EndpointStep):
         return self._with(row, form.render(parsed.thought, parsed.answer), "model")
 
     def _with(self, row: Row, text: str, by: str) -> Row:
-        meta = {name: value for name, value in row.get("meta", {}).items() if name not in OF_THE_SAMPLE}
+        meta = without(row.get("meta", {}), OF_THE_SAMPLE)
         done = {**row, "completion": text, "meta": {**meta, "rewritten_by": by}}
         system = prompts.head(self.params.system)
         if system is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from pydantic import Field, JsonValue, model_validator
 
 import rewards
+from data_prep.core.rows import with_meta
 from data_prep.core.step import Apply, Context, Params, Row, Step
 from data_prep.errors import reward_errors
 from data_prep.steps.score_cache import ScoreCache
@@ -124,9 +125,8 @@ class ScoreStep(Step):
 
 def _scored(row: Row, score: rewards.Score) -> Row:
     done = {**row, "score": score.value, "outcome": score.outcome}
-    if details := _short(score.details):
-        done["meta"] = {**row.get("meta", {}), "score_details": details}
-    return done
+    details = _short(score.details)
+    return with_meta(done, score_details=details) if details else done
 
 
 def _short(details: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ LlamaFactory does not read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from data_prep.core.step import Row
@@ -22,27 +23,22 @@ def entry(file_name: str, pairs: bool) -> dict[str, Any]:
     return {"file_name": file_name, "formatting": "sharegpt", "columns": columns, "tags": TAGS, **ranking}
 
 
-class Records:
-    """Rows as records, all of which have the columns `category` and `source` that the first one has.
+def records(pairs: bool) -> Callable[[Row], dict[str, Any]]:
+    """Makes records of rows, all of which have the columns `category` and `source` that the first one has.
 
     Arrow wants the same columns in all rows, and a text in the first that it sees: where a later row lacks one, null.
     """
+    columns: list[str] | None = None
 
-    def __init__(self, pairs: bool) -> None:
-        self._pairs, self._columns = pairs, list[str]()
-        self._first = True
-
-    def __call__(self, row: Row) -> dict[str, Any]:
+    def record(row: Row) -> dict[str, Any]:
+        nonlocal columns
         values = {"category": row.get("meta", {}).get("category"), "source": row.get("source")}
         texts = {name: value for name, value in values.items() if isinstance(value, str)}
-        if self._first:
-            self._columns, self._first = list(texts), False
-        return _record(row, self._pairs) | {name: texts.get(name) for name in self._columns}
+        if columns is None:
+            columns = list(texts)
+        messages = conversation(row, row["completion"])
+        rejected = {"role": "assistant", "content": row.get("rejected")}
+        pair = {"messages": messages[:-1], "chosen": messages[-1], "rejected": rejected}
+        return (pair if pairs else {"messages": messages}) | {name: texts.get(name) for name in columns}
 
-
-def _record(row: Row, pairs: bool) -> dict[str, Any]:
-    messages = conversation(row, row["completion"])
-    if not pairs:
-        return {"messages": messages}
-    rejected = {"role": "assistant", "content": row["rejected"]}
-    return {"messages": messages[:-1], "chosen": messages[-1], "rejected": rejected}
+    return record

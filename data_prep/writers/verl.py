@@ -12,14 +12,14 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from data_prep.core.rows import prompt_of
+from data_prep.core.rows import META_OF_A_COMPLETION, prompt_of
 from data_prep.core.step import Drop, Row
 
 Split = Literal["train", "validation"]
 
 GOLDS = ("answer", "tests", "references")
 FOR_REWARDS = ("prompt", *GOLDS, "source")
-OF_A_COMPLETION = frozenset({"prompt_id", "sample", "finish_reason", "tokens", "score_details"})  # fields of meta
+NO_LABELS = frozenset({"prompt_id", *META_OF_A_COMPLETION})  # fields of meta
 LONGEST_LABEL = 200  # characters; what is longer in meta is no label, and would travel with every sample
 
 
@@ -71,6 +71,5 @@ def for_rewards(row: Row) -> Row:
 
 
 def _is_label(name: str, value: Any) -> bool:
-    if isinstance(value, str):
-        return name not in OF_A_COMPLETION and len(value) <= LONGEST_LABEL
-    return name not in OF_A_COMPLETION and isinstance(value, bool | int | float)
+    short = len(value) <= LONGEST_LABEL if isinstance(value, str) else isinstance(value, bool | int | float)
+    return short and name not in NO_LABELS

@@ -53,7 +53,7 @@ def write_training(
     """A data set of LlamaFactory's and the configuration train.yaml, which trains `work / model` on it."""
     data = work / "data"
     data.mkdir(parents=True, exist_ok=True)
-    (data / f"{name}.json").write_text(json.dumps(list(map(llamafactory.Records(pairs), rows))))
+    (data / f"{name}.json").write_text(json.dumps(list(map(llamafactory.records(pairs), rows))))
     (data / "dataset_info.json").write_text(json.dumps({name: llamafactory.entry(f"{name}.json", pairs)}))
     paths = {
         "dataset": name,
