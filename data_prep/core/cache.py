@@ -6,15 +6,13 @@ python -m data_prep prune [.cache/steps] --unused-days 30 [--dry-run]
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.files import size_text
+from data_prep.core.files import locked, size_text
 from data_prep.core.totals import REPLIES
 from data_prep.errors import DataError
 
@@ -29,7 +27,6 @@ class Entry:
     kind: str
     size: int
     used: float
-    finished: bool
 
 
 def entries(cache: Path) -> list[Entry]:
@@ -45,7 +42,7 @@ def _entry(path: Path) -> Entry:
     kind = path.name if path.name in BESIDE else path.name.rpartition("-")[0]
     lock = path / "lock"
     used = (lock if lock.exists() else path).stat().st_mtime
-    return Entry(path, kind, sum(file.stat().st_size for file in files), used, (path / "manifest.json").exists())
+    return Entry(path, kind, sum(file.stat().st_size for file in files), used)
 
 
 def size_table(cache: Path) -> list[str]:
@@ -85,14 +82,10 @@ def prune(cache: Path, unused_days: float, dry_run: bool = False) -> list[Entry]
 
 def _remove(path: Path) -> bool:
     """Remove a step's folder unless a process holds its lock."""
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(path / "lock"):
+            (path / "manifest.json").unlink(missing_ok=True)  # first: what a kill leaves is no finished step
+            shutil.rmtree(path)
     except BlockingIOError:
         return False
-    else:
-        (path / "manifest.json").unlink(missing_ok=True)  # first: what a kill leaves is no finished step
-        shutil.rmtree(path)
-        return True
-    finally:
-        os.close(descriptor)
+    return True

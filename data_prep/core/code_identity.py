@@ -12,23 +12,24 @@ import hashlib
 import importlib.util
 import json
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from data_prep.core.files import write_atomic
 from rewards.base import DATA_FILES
 
 PACKAGES = ("data_prep", "rewards")
 NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its kind names its module in `modules`
 _KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
 _PARSING = threading.Lock()  # threads share what is known; ast.parse in several at once can fail (CPython 3.11)
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  # what may begin with a docstring
 _Parsed = tuple[str, tuple[str, ...]]  # hash of the syntax tree, names that the module imports
 
 
 @dataclass
-class _Known:
+class KnownCode:
     """Results of parsing, kept on disk: parsing all modules takes half a second of CPU time."""
 
     path: Path | None
@@ -52,14 +53,12 @@ class _Known:
 
     def save(self) -> None:
         if self.path and self.added and self.path.parent.is_dir():
-            aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")  # threads may do this at once
-            with _PARSING:  # no other thread adds an entry meanwhile
-                aside.write_text(json.dumps(self.entries))
-                aside.replace(self.path)
+            with _PARSING:  # no other thread adds an entry, or does this, meanwhile
+                write_atomic(self.path, [json.dumps(self.entries).encode()])
                 self.added = False
 
 
-_known = cache(_Known)
+_known = cache(KnownCode)
 
 
 def code_hash(modules: Iterable[str], cache_folder: Path | None = None) -> str:
@@ -72,20 +71,15 @@ def code_hash(modules: Iterable[str], cache_folder: Path | None = None) -> str:
 
 @cache
 def _hash(modules: tuple[str, ...], cache_folder: Path | None) -> str:
-    known = _known(cache_folder / _KNOWN) if cache_folder else _Known(None)
+    known = _known(cache_folder / _KNOWN) if cache_folder else KnownCode(None)
     digest = hashlib.sha256()
-    for module, content in sorted(_closure(modules, known)):
+    for module, content in sorted(closure(modules, known)):
         digest.update(f"{module} {content}\n".encode())
     known.save()
     return digest.hexdigest()
 
 
-def imported_modules(module: str) -> list[str]:
-    """Names of a module and of all first-party modules that it imports, directly or not."""
-    return sorted(name for name, _ in _closure((module,), _Known(None)))
-
-
-def _closure(modules: tuple[str, ...], known: _Known) -> Iterator[tuple[str, str]]:
+def closure(modules: tuple[str, ...], known: KnownCode) -> Iterator[tuple[str, str]]:
     """(module, hash of its code) for all that `modules` reach."""
     packages = {*PACKAGES, *(name.partition(".")[0] for name in modules)}
     folders = {_folder(package) for package in packages.difference(PACKAGES)} - {None}
@@ -112,14 +106,9 @@ def _parse(source: bytes, module: str, package: bool) -> _Parsed:
     tree = ast.parse(source)
     imports = tuple(sorted(set(imports_of(tree, module if package else module.rpartition(".")[0]))))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
-
-
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    first = node.body[0] if node.body else None
-    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
 def imports_of(tree: ast.Module, package: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from data_prep.core.validation import explained
 from data_prep.errors import DataError
 from rewards import RewardError
 
+POSITIONAL: Any = {"positional": True}
 Verb = Callable[[Any, Lines], str]  # does what its options say; what it returns is printed
 
 
@@ -30,7 +31,8 @@ CPUS: Any = Field(default_factory=lambda: os.cpu_count() or 1, description="proc
 
 
 class Options(BaseModel):
-    """Options of one command. A description is its help; json_schema_extra={"flag": "-n"} is a shorter name."""
+    """Options of one command. A description is its help; json_schema_extra={"flag": "-n"} is a shorter name, and
+    json_schema_extra=POSITIONAL makes an argument of an option."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -51,7 +53,10 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
     model, work = verbs[given.pop("verb", "")]
     progress = Live() if sys.stderr.isatty() else Lines()
     try:
-        print(work(_checked(model, given), progress))
+        if result := work(_checked(model, given), progress):
+            print(result)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
     except (DataError, RewardError) as error:
         print(error, file=sys.stderr)
         return error.status if isinstance(error, DataError) else 2
@@ -68,13 +73,16 @@ def _add(parser: argparse.ArgumentParser, model: type[Options]) -> None:
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         default = "" if field.is_required() else f" (default: {field.get_default(call_default_factory=True)})"
-        how: dict[str, Any] = {"required": field.is_required(), "default": argparse.SUPPRESS}
+        how: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{field.description or ''}{default}".strip()}
+        if extra.get("positional"):
+            parser.add_argument(name, nargs=None if field.is_required() else "?", **how)
+            continue
         if field.annotation is bool:
             how["action"] = "store_true"
         elif get_origin(field.annotation) is tuple:
             how["nargs"] = "*"
-        flags = [*filter(None, [extra.get("flag")]), f"--{name}"]
-        parser.add_argument(*map(str, flags), dest=name, help=f"{field.description or ''}{default}".strip(), **how)
+        flags = dict.fromkeys([str(extra.get("flag", f"--{name}")), f"--{name}", f"--{name.replace('_', '-')}"])
+        parser.add_argument(*flags, dest=name, required=field.is_required(), **how)
 
 
 def _checked(model: type[Options], given: Mapping[str, Any]) -> Options:

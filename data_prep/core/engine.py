@@ -32,6 +32,8 @@ from data_prep.core.stored import StoredRows
 from data_prep.core.totals import read_totals
 from data_prep.errors import DataError, LimitPassed, os_errors
 
+COUNTED = ("rows_in", "rows_out", "bad", "drops", "examples", "counts", "sha256")  # what a manifest has of statistics
+
 
 class Progress:
     """What the engine tells while it works; this one says nothing."""
@@ -85,8 +87,12 @@ def _reuse(job: Job) -> Manifest | None:
             target.unlink(missing_ok=True)
             target.symlink_to(Path("..", source.name, entry.name))
     manifest = replace(manifest, name=job.name, key=job.key, inputs=list(job.input_keys))
-    write_atomic(job.dir / "manifest.json", [json.dumps(asdict(manifest), indent=1).encode(), b"\n"])
+    _store(job, manifest)
     return manifest
+
+
+def _store(job: Job, manifest: Manifest) -> None:
+    write_atomic(job.dir / "manifest.json", [json.dumps(asdict(manifest), indent=1).encode(), b"\n"])
 
 
 def _link_content(job: Job) -> None:
@@ -272,29 +278,19 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 def _write_manifest(job: Job, stats: Stats) -> Manifest:
     paid = read_totals(job.dir)
+    about_job = {name: getattr(job, name) for name in ("kind", "name", "key", "params", "fingerprint", "code")}
+    counted = {name: getattr(stats, name) for name in COUNTED}
     manifest = Manifest(
-        kind=job.kind,
-        name=job.name,
-        key=job.key,
-        params=job.params,
-        fingerprint=job.fingerprint,
-        code=job.code,
+        **about_job,
+        **counted,
         inputs=list(job.input_keys),
-        rows_in=stats.rows_in,
-        rows_out=stats.rows_out,
-        bad=stats.bad,
-        drops=stats.drops,
-        examples=stats.examples,
-        counts=stats.counts,
         shards=len(shard_paths(job.dir)),
-        sha256=stats.sha256,
         seconds=round(stats.seconds, 3),
         versions=_versions(job.step().packages),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         cost=paid.summary() if paid else {},
     )
-    text = json.dumps(asdict(manifest), indent=1, ensure_ascii=True)
-    write_atomic(job.dir / "manifest.json", [text.encode(), b"\n"])
+    _store(job, manifest)
     if job.input_dirs:
         _link_content(job)
     return manifest

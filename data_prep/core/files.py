@@ -93,16 +93,18 @@ def sweep(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock file for one process at a time; the kernel frees it when its holder dies.
 
-    `waiting` is called once when another process holds it.
+    `waiting` is called once when another process holds it; without it, that raises BlockingIOError.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if waiting is None:
+                raise
             waiting()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -6,8 +6,12 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from data_prep.core.files import write_atomic
+from data_prep.errors import DataError
 
 REPO = Path(__file__).resolve().parents[2]
 SMALL = 1 << 20  # bytes: reading fewer is quicker than looking for a note
@@ -32,20 +36,14 @@ def file_hash(path: Path) -> str:
     cache = Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "hashes"
     state: list[Any] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     note = cache / f"{value_hash(state)[:24]}.json"
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # not noted, or not whole: the file itself is the truth
         kept = json.loads(note.read_text())
         if kept["of"] == state:
             return str(kept["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not noted, or not whole: the file itself is the truth
     digest = _read_hash(path)
-    try:
+    with suppress(OSError, DataError):  # a cache that cannot be written only costs the next run a read
         cache.mkdir(parents=True, exist_ok=True)
-        aside = note.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps({"of": state, "sha256": digest}))
-        aside.rename(note)
-    except OSError:
-        pass  # a cache that cannot be written only costs the next run a read
+        write_atomic(note, [json.dumps({"of": state, "sha256": digest}).encode()])
     return digest
 
 

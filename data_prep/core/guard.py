@@ -17,11 +17,27 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 PAUSE_S, LOOK_EVERY_S = 0.02, 0.5
+GRACE_S = 8.0  # from the request to stop until the kill
+
+
+@contextmanager
+def guarded(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends, with all that it started, when the block does or this process dies. options: of Popen."""
+    whole = [sys.executable, __file__, str(GRACE_S), *command]
+    with subprocess.Popen(whole, stdin=subprocess.PIPE, **options) as process:
+        try:
+            yield process
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()  # what the guard waits for
+            process.wait()
 
 
 def descendants(of: int) -> list[int]:

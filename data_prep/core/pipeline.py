@@ -21,7 +21,7 @@ from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
 from data_prep.core.registry import STEPS, is_known, place_of, step_class
 from data_prep.core.shards import Execution, Job
-from data_prep.core.validation import Place, explained
+from data_prep.core.validation import Place, find_faults
 from data_prep.errors import DataError, explain, nearest, os_errors
 
 __all__ = ["Fault", "Spec", "StepPlan", "StepSpec", "parse", "plan", "read_manifest", "read_rows", "run"]
@@ -66,10 +66,11 @@ class Spec(BaseModel):
             with os_errors(path):
                 spec = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise DataError("\n".join(f"{path}: {line}" for line in _lines(error))) from error
-        faults = check(spec.steps)
-        if faults:
-            raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+            details = error.errors(include_url=False)
+            lines = (f"{'.'.join(map(str, at['loc']))}: {at['msg'].removeprefix('Value error, ')}" for at in details)
+            raise DataError("\n".join(f"{path}: {line}" for line in lines)) from error
+        if wrong := check(spec.steps):
+            raise DataError("\n".join(f"{path}: {fault}" for fault in wrong))
         return spec
 
 
@@ -183,17 +184,8 @@ def _input_faults(step: StepSpec, where: Place, before: set[str], everyone: set[
 
 
 def _param_faults(step: StepSpec, where: Place) -> Iterator[Fault]:
-    model = step_class(step.kind).Params
-    try:
-        model.model_validate(step.params)
-    except ValidationError as error:
-        for place, message in explained(model, error, step.params, "parameter"):
-            yield Fault((*where, *place), message)
-
-
-def _lines(error: ValidationError) -> Iterator[str]:
-    for detail in error.errors(include_url=False):
-        yield f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}"
+    for place, message in find_faults(step_class(step.kind).Params, step.params, "parameter"):
+        yield Fault((*where, *place), message)
 
 
 def jobs(spec: Spec) -> list[Job]:
@@ -280,10 +272,8 @@ def run(spec: Spec, names: Sequence[str] | None = None, progress: Progress | Non
 
     Raises DataError (status 2), or LimitPassed (status 3) when too many rows are bad.
     """
-    known = [step.name for step in spec.steps]
     for name in names or ():
-        if name not in known:
-            raise DataError(f"pipeline {spec.name!r} has no step {name!r}{nearest(name, known)}")
+        named(spec, name)
     manifests = []
     for item, job in zip(spec.steps, jobs(spec), strict=True):
         if names is not None and item.name not in names:

@@ -55,6 +55,14 @@ def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: 
             yield place, _joined(reasons)
 
 
+def find_faults(model: type[BaseModel], given: Any, noun: str) -> Iterator[tuple[Place, str]]:
+    """`explained` of what `model` refuses of a document; nothing where it accepts it."""
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        yield from explained(model, error, given, noun)
+
+
 def _place(given: Any, loc: Place, missing: bool) -> Place:
     """`loc` without pydantic's labels for the branches of a union, which are nowhere in the document."""
     place: list[str | int] = []

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -73,10 +73,9 @@ def _pair(record: dict[str, Any]) -> Pair | str:
         return "responses are not two texts"
     if record.get("winner") not in (0, 1, "tie") or isinstance(record.get("winner"), bool):
         return "winner is not 0, 1 or tie"
-    given = (
-        [text for text in references if isinstance(text, str) and text.strip()] if isinstance(references, list) else []
-    )
-    return Pair(messages, (responses[0], responses[1]), record["winner"], given) if given else "no reference"
+    references = references if isinstance(references, list) else []
+    texts = [text for text in references if isinstance(text, str) and text.strip()]
+    return Pair(messages, (responses[0], responses[1]), record["winner"], texts) if texts else "no reference"
 
 
 def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int | None, workers: int) -> Scores:
@@ -139,23 +138,21 @@ def measure(
     none.
     """
     most = min(MOST_REFERENCES, max(len(pair.references) for pair in pairs))
-    asked: dict[str, Callable[[], Scores]] = {}
-    for count in range(1, most + 1):
-        name = f"bleu, {count} reference{'s' if count > 1 else ''}"
-        asked[name] = lambda count=count: scored(pairs, "bleu", {"variant": "nmt"}, count, workers)  # type: ignore[misc]
-    for reward in ("rouge_l", "bleu_rouge_f1", "chrf", "keywords"):
-        asked[reward] = lambda reward=reward: scored(pairs, reward, {}, 1, workers)  # type: ignore[misc]
-    if encoder != "":
-        asked["embedding"] = lambda: scored(pairs, "embedding", {"model": encoder} if encoder else {}, 1, workers)
-    asked["length"] = lambda: [(float(len(a.split())), float(len(b.split()))) for a, b in (p.responses for p in pairs)]
+    table: list[tuple[str, str, dict[str, Any], int]] = [
+        (f"bleu, {count} reference{'s' if count > 1 else ''}", "bleu", {"variant": "nmt"}, count)
+        for count in range(1, most + 1)
+    ]
+    table += [(name, name, {}, 1) for name in ("rouge_l", "bleu_rouge_f1", "chrf", "keywords")]
     unmeasured: dict[str, dict[str, Any]] = {}
-    if encoder is None:
-        try:
+    try:
+        if encoder is None:  # its default model may be missing; one that was named must be there
             rewards.load("embedding").check_ready()
-        except RewardError as error:  # only its default model: one that was named is an error
-            del asked["embedding"]
-            unmeasured["embedding"] = {"pairs": 0, "left_out": len(pairs), "reason": str(error)}
-    made = {name: score() for name, score in asked.items()}
+    except RewardError as error:
+        unmeasured["embedding"] = {"pairs": 0, "left_out": len(pairs), "reason": str(error)}
+    else:
+        table += [("embedding", "embedding", {"model": encoder} if encoder else {}, 1)] if encoder != "" else []
+    made = {name: scored(pairs, reward, params, count, workers) for name, reward, params, count in table}
+    made["length"] = [(float(len(a.split())), float(len(b.split()))) for a, b in (pair.responses for pair in pairs)]
     for model, url in reward_models:
         name = model.rsplit("/", 1)[-1]
         params = {"url": url, "model": model, "thinking": "none", "floor": FLOOR}
@@ -185,17 +182,14 @@ def report(args: Request, progress: Progress) -> str:
     lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
     lines += ["| reward | pairs | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|---|"]
     for name, own in figures.items():
-        values = (
-            f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}"
-            if own["pairs"]
-            else "— | — | —"
-        )
+        values = "— | — | —"
+        if own["pairs"]:
+            values = f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}"
         lines.append(f"| {name} | {own['pairs']:,} | {values} | {paper.get(name, '—')} |")
     if faults:
         lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
     for name, own in figures.items():
-        if reason := own.get("reason"):
-            lines += ["", f"{name}: not measured: {reason}"]
+        lines += ["", f"{name}: not measured: {own['reason']}"] if "reason" in own else []
     table = "\n".join(lines) + "\n"
     write_atomic(
         out.with_suffix(".json"),

@@ -1,4 +1,4 @@
-"""Statistics of evaluations: pass@k, majority votes, intervals over prompts, paired differences. Standard library only.
+"""Statistics of evaluations: pass@k, majority votes, intervals over prompts, paired differences.
 
 Prompts are the unit of chance: k samples of one prompt are k looks at one question, so they are averaged first and
 the spread is taken over prompts (clustered standard errors: Miller 2024, arXiv 2411.00640). Figures that leave this
@@ -43,29 +43,20 @@ def majority(votes: Sequence[tuple[str | None, float]]) -> float:
 
 
 @lru_cache(maxsize=256)
-def t_quantile(df: int, p: float = 0.975) -> float:
-    """Quantile of Student's t for whole degrees of freedom, from the finite series of its distribution
-    function (Abramowitz & Stegun 26.7.3 and 26.7.4), by bisection. Above 1000 the normal's, off by < 0.003.
+def t_quantile(df: int) -> float:
+    """The 97.5 % quantile of Student's t, by bisection of its distribution function (Abramowitz & Stegun 26.7.1).
+
+    Above 1000 degrees of freedom the normal's, off by < 0.003.
     """
     if df > 1000:
-        return NormalDist().inv_cdf(p)
-
-    def inside(t: float) -> float:  # P(|T| < t)
-        angle = math.atan2(t, math.sqrt(df))
-        cos2 = math.cos(angle) ** 2
-        odd = df % 2
-        term = total = math.cos(angle) if odd else 1.0
-        for j in range(2 + odd, df - 1, 2):
-            term *= cos2 * (j - 1) / j
-            total += term
-        if odd:
-            return 2 / math.pi * (angle + math.sin(angle) * (total if df > 1 else 0.0))
-        return math.sin(angle) * total
+        return NormalDist().inv_cdf(0.975)
+    import mpmath  # type: ignore[import-untyped]  # comes with sympy
 
     low, high = 0.0, 1e4
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < 2 * p - 1 else (low, middle)
+    for _ in range(60):
+        t = (low + high) / 2
+        outside = mpmath.betainc(df / 2, 0.5, 0, df / (df + t * t), regularized=True)  # P(|T| > t)
+        low, high = (t, high) if outside > 0.05 else (low, t)
     return high
 
 

@@ -71,7 +71,7 @@ def sample(row: Row) -> Sample:
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         raise DataError(f"row {row.get('id')!r} has score {score!r}: run the score step first")
     details = meta.get("score_details") or {}
-    vote = details.get("answer")
+    vote, level = details.get("answer"), meta.get("level", meta.get("k"))
     outcome = str(row.get("outcome") or "scored")
     return Sample(
         task=str(row["source"]),
@@ -83,13 +83,9 @@ def sample(row: Row) -> Sample:
         votes_known=vote is not None or outcome != "scored",
         truncated=meta.get("finish_reason") == "length" or outcome == "truncated",
         tokens=meta.get("tokens"),
-        level=_text(meta.get("level", meta.get("k"))),
+        level=None if level is None else str(level),
         skills=", ".join(map(str, meta["skills"])) if isinstance(meta.get("skills"), list) else None,
     )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 Same = Callable[[Sequence[tuple[str, str]]], list[bool]]  # for pairs of answers, whether they are equal
@@ -242,8 +238,10 @@ def metric_of(task: str) -> dict[str, Any]:
 
 def in_unit(result: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
     """A task's result in percent as its metric counts: pass@k and maj@k are of accuracies only."""
-    accuracies = {} if metric["name"] == "accuracy" else {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
-    return {**result, **accuracies, **_scaled(result, metric, "mean")}
+    converted = _scaled(result, metric, "mean")
+    if metric["name"] != "accuracy":
+        converted |= {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
+    return converted
 
 
 def _scaled(figures: dict[str, Any], metric: dict[str, Any], name: str) -> dict[str, Any]:
@@ -259,23 +257,30 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
 
     `tokens` is the change of the completions' mean length, where both know it.
     """
-    left, right = _of_prompts(a, "mean"), _of_prompts(b, "mean")
-    shared = sorted(left.keys() & right.keys())
-    if not shared:
+    left, right = _by_task(a), _by_task(b)
+    if not (shared := sorted(left.keys() & right.keys())):
         raise DataError(f"{a} and {b} have no task in common: {sorted(left)} and {sorted(right)}")
-    labels = {"a": read_json(a)["label"], "b": read_json(b)["label"]}
-    long, short = _of_prompts(a, "tokens"), _of_prompts(b, "tokens")
-    lengths = {task: {"tokens": paired_ratio(long[task], short[task])} for task in long.keys() & short.keys()}
-    units = {task: result.get("metric") or metric_of(task) for task, result in read_json(a)["tasks"].items()}
-    return [
-        {
-            **labels,
-            "task": task,
-            **_scaled(paired(left[task], right[task]), units[task], "difference"),
-            **lengths.get(task, {}),
-        }
-        for task in shared
-    ]
+    labels, results = {"a": read_json(a)["label"], "b": read_json(b)["label"]}, read_json(a)["tasks"]
+    comparisons = []
+    for task in shared:
+        means, tokens = ([_figures(rows, name) for rows in (left[task], right[task])] for name in ("mean", "tokens"))
+        metric = results[task].get("metric") or metric_of(task)
+        comparison = {**labels, "task": task, **_scaled(paired(*means), metric, "difference")}
+        comparisons.append(comparison | ({"tokens": paired_ratio(*tokens)} if all(tokens) else {}))
+    return comparisons
+
+
+def _by_task(path: Path) -> dict[str, list[Row]]:
+    """Lines of an evaluation's .prompts.jsonl."""
+    tasks: dict[str, list[Row]] = {}
+    for row in _rows([_prompts_path(path)]):
+        tasks.setdefault(row["task"], []).append(row)
+    return tasks
+
+
+def _figures(prompts: Sequence[Row], name: str) -> dict[str, float]:
+    """The figure by prompt, where it is known."""
+    return {row["prompt_id"]: row[name] for row in prompts if row.get(name) is not None}
 
 
 def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -298,15 +303,6 @@ def _prompts_path(path: Path) -> Path:
 def _tokens(group: Sequence[Sample]) -> float | None:
     known = [s.tokens for s in group if s.tokens is not None]
     return round(fmean(known), 4) if known else None
-
-
-def _of_prompts(path: Path, field: str) -> dict[str, dict[str, float]]:
-    """By task and prompt, where the prompt has that field."""
-    tasks: dict[str, dict[str, float]] = {}
-    for row in _rows([_prompts_path(path)]):
-        if row.get(field) is not None:
-            tasks.setdefault(row["task"], {})[row["prompt_id"]] = row[field]
-    return tasks
 
 
 def _rows(paths: Iterable[Path]) -> Iterator[Row]:
@@ -334,9 +330,7 @@ class Evaluation(Options):
     label: str = Field(description="before, after, or a control's name")
     model: str
     decoding: Json[dict[str, Any]] = Field({}, description="JSON: n, temperature, seed …")
-    all_rows: bool = Field(
-        False, json_schema_extra={"flag": "--all-rows"}, description="also every row, as sent and answered: .rows.jsonl"
-    )
+    all_rows: bool = Field(False, description="also every row, as sent and answered: .rows.jsonl")
     out: Path = Field(description="beside it: .prompts.jsonl, .samples.jsonl")
 
 

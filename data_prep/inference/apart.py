@@ -7,16 +7,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from data_prep.core import pipeline
 from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
+from data_prep.core.guard import guarded
 from data_prep.errors import DataError
 from data_prep.sources.tasks import ROOT
-
-GUARD = ROOT / "data_prep" / "core" / "guard.py"
-GRACE_S = 8.0
 
 
 def chain(name: str, cache: Path, steps: Sequence[Mapping[str, Any]], max_drop_share: float) -> pipeline.Spec:
@@ -46,15 +43,9 @@ def run_apart(spec: pipeline.Spec, steps: Sequence[str], python: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{pipeline.jobs(spec)[-1].key[:12]}.json"
     write_atomic(path, [spec.model_dump_json().encode()])
-    command = [sys.executable, str(GUARD), str(GRACE_S), str(python), "-m", "data_prep", "run", str(path)]
-    environ: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, "--steps", ",".join(steps)], stdin=subprocess.PIPE, cwd=ROOT, env=environ)
-    try:
+    command = [str(python), "-m", "data_prep", "run", str(path), "--steps", ",".join(steps)]
+    with guarded(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         status = process.wait()
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()  # what the guard waits for
-        process.wait()
     if status:
         done = ", ".join(steps)
         raise DataError(f"{done} ended with status {status}; what is above says why, and finished shards are kept")

@@ -132,7 +132,8 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
                 raise absent_value(target, str(path), record)
             elif target == "prompt":
                 value = unpacked(value)
-                row["prompt"] = chat(value) if is_chat(value) else _as_prompt(value)
+                plain = [{"role": "user", "content": value}] if isinstance(value, str) else value
+                row["prompt"] = chat(value) if is_chat(value) else plain
             elif target in ("completion", "rejected"):
                 row[target] = completion(unpacked(value), thinking, thought if target == "completion" else "")
             else:
@@ -257,10 +258,6 @@ def decoded(value: Any, start: str) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return None
-
-
-def _as_prompt(value: Any) -> Any:
-    return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
 def finish(row: Row, meta: dict[str, Any]) -> Row:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from data_prep.core.files import require_space, sync_dir
+from data_prep.core.files import require_space, whole_file
 from data_prep.core.fingerprint import file_hash, git_blob
 from data_prep.errors import DataError
 from data_prep.sources.tasks import Hub, Remote
 
-TIMEOUT_S = 60
+REQUEST: Any = {"timeout": 60, "follow_redirects": True, "headers": {"Accept-Encoding": "identity"}}
 TRIES = 3
 
 
@@ -38,44 +35,36 @@ def fetch(remote: Remote, folder: Path) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        _download(remote.url, temporary)
-        digest = file_hash(temporary) if remote.sha256 else git_blob(temporary)
+    with whole_file(path) as file:
+        _download(remote.url, file)
+        digest = file_hash(Path(file.name)) if remote.sha256 else git_blob(Path(file.name))
         if digest != pin:
             raise DataError(f"{remote.url}: the content is not what was pinned ({digest} instead of {pin})")
-        temporary.rename(path)
-        sync_dir(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
-def _download(url: str, path: Path) -> None:
+def _download(url: str, file: BinaryIO) -> None:
+    import httpx2
+
     for attempt in range(1, TRIES + 1):
+        file.seek(0)
+        file.truncate()
         try:
-            _download_once(url, path)
+            with httpx2.stream("GET", url, **REQUEST) as response:
+                response.raise_for_status()
+                require_space(Path(file.name).parent, int(response.headers.get("Content-Length") or 0), url)
+                for block in response.iter_raw(1 << 20):
+                    file.write(block)
+            file.flush()
             return
-        except urllib.error.HTTPError as error:
-            if error.code < 500 or attempt == TRIES:
-                raise Unreachable(f"{url}: the server answers {error.code} {error.reason}") from error
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        except httpx2.HTTPStatusError as error:
+            status = error.response.status_code
+            if status < 500 or attempt == TRIES:
+                raise Unreachable(f"{url}: the server answers {status} {error.response.reason_phrase}") from error
+        except httpx2.RequestError as error:
             if attempt == TRIES:
-                raise Unreachable(f"{url}: cannot be fetched ({getattr(error, 'reason', error)})") from error
+                raise Unreachable(f"{url}: cannot be fetched ({error})") from error
         time.sleep(2**attempt / 2)
-
-
-def _download_once(url: str, path: Path) -> None:
-    # The scheme is http or https (`Remote.url`), and the content is verified against its pin.
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:  # noqa: S310
-        length = int(response.headers.get("Content-Length") or 0)
-        require_space(path.parent, length, url)
-        while block := response.read(1 << 20):
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-        if length and file.tell() != length:
-            raise ConnectionError(f"ended after {file.tell():,} of {length:,} bytes")
 
 
 @contextmanager

@@ -94,7 +94,8 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     if None not in pair:
         prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
         refuse_thought(record)
-    elif last is not None and not _answered_anew(record):
+    # `thought` and `response` may hold another answer than the one that the conversation ends with.
+    elif last is not None and not ("thought" in record and isinstance(record.get("response"), str)):
         row["completion"] = written({"thought": thought_of(record), **last}, thinking)
     if not prompt:
         raise Unfit("empty prompt")
@@ -115,11 +116,6 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     short, longest = as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
     row["answer"] = short if isinstance(short, str) and len(short) <= longest else None  # no gold is that long
     return finish(row, meta)
-
-
-def _answered_anew(record: Record) -> bool:
-    """Whether `thought` and `response` hold another answer than the one that the conversation ends with."""
-    return "thought" in record and isinstance(record.get("response"), str)
 
 
 def _undesirable(label: Any) -> bool:

@@ -18,7 +18,7 @@ import rewards
 from data_prep.core import documents
 from data_prep.core.registry import STEPS, is_known, step_class
 from data_prep.core.step import Step
-from data_prep.core.validation import Place, checked, explained
+from data_prep.core.validation import Place, checked, explained, find_faults
 from data_prep.errors import DataError, explain, nearest
 from data_prep.sources.columns import AnswerFrom, ColumnMap, Columns
 from data_prep.sources.files import suffix
@@ -49,11 +49,10 @@ def _files() -> dict[str, Path]:
     return files
 
 
-def known(name: str) -> str:
-    """The name itself. Raises ValueError naming the nearest task when there is no such one."""
+def known(name: str) -> None:
+    """Raise ValueError naming the nearest task when there is none of this name."""
     if name not in names():
         raise ValueError(f"no task {name!r} in configs/tasks{nearest(name, names())}")
-    return name
 
 
 def prompts() -> list[str]:
@@ -61,11 +60,10 @@ def prompts() -> list[str]:
     return sorted(path.stem for path in PROMPTS.glob("*.txt"))
 
 
-def known_prompt(name: str) -> str:
-    """The name itself. Raises ValueError naming the nearest prompt when there is no such one."""
+def known_prompt(name: str) -> None:
+    """Raise ValueError naming the nearest prompt when there is none of this name."""
     if name not in prompts():
         raise ValueError(f"no prompt {name!r} in templates/prompts{nearest(name, prompts())}")
-    return name
 
 
 TaskName = Annotated[str | None, checked(known)]
@@ -266,21 +264,21 @@ def read(name: str) -> Task:
     if name not in files:
         raise DataError(f"no task {name!r} in configs/tasks{nearest(name, files)}")
     path = files[name]
-    document, faults = _document(path)
+    document, lines = _document(path)
     try:
         task = Task.model_validate(document)
     except ValidationError as error:
-        faults += _lines(explained(Task, error, document, "key"))
-    faults += _lines(_step_faults(document.get("step")))
-    if faults:
-        raise DataError("\n".join(f"{path}: {fault}" for fault in faults))
+        lines += _lines(explained(Task, error, document, "key"))
+    lines += _lines(_step_faults(document.get("step")))
+    if lines:
+        raise DataError("\n".join(f"{path}: {line}" for line in lines))
     if task.path is not None:
         task = task.model_copy(update={"path": str(path.parent / task.path)})
     return task
 
 
-def _lines(faults: Iterable[tuple[Place, str]]) -> list[str]:
-    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in faults]
+def _lines(refused: Iterable[tuple[Place, str]]) -> list[str]:
+    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in refused]
 
 
 def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
@@ -290,12 +288,8 @@ def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
             sources = [name for name in STEPS if step_class(name).scope == "source"]
             yield ("step", kind), f"no step of that kind makes rows{nearest(str(kind), sources)}"
             continue
-        model = step_class(kind).Params
-        try:
-            model.model_validate(params)
-        except ValidationError as error:
-            for place, message in explained(model, error, params, "parameter"):
-                yield ("step", kind, *place), message
+        for place, message in find_faults(step_class(kind).Params, params, "parameter"):
+            yield ("step", kind, *place), message
 
 
 def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:

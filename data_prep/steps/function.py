@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Annotated, Any, ClassVar
 
@@ -50,7 +50,6 @@ class FunctionParams(Params):
 class _OfFunction(Step):
     Params = FunctionParams
     params: FunctionParams
-    shard_rows = 1000
 
     def modules(self) -> tuple[str, ...]:
         """The function's."""
@@ -65,10 +64,10 @@ class _OfFunction(Step):
             except Exception as error:  # a user's function may raise anything: it is raised again, with the row
                 error.add_note(f"{self.params.function} was called with row {row['id']!r}")
                 raise
-            yield from self.outputs(row, result)
+            yield self.output(row, result)
 
-    def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
-        """The rows and drops that the function's result stands for."""
+    def output(self, row: Row, result: Any) -> Row | Drop:
+        """The row or drop that the function's result stands for."""
         raise NotImplementedError
 
 
@@ -77,12 +76,13 @@ class Map(_OfFunction):
 
     kind = "map"
 
-    def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
+    def output(self, row: Row, result: Any) -> Row | Drop:
         """The new row, with the id of the old one unless it has another."""
         if result is not None and not isinstance(result, dict):
             raise DataError(f"{self.params.function} must return a row or None, got {type(result).__name__}")
-        reason = f"{self.params.function} returned None"
-        yield Drop(reason, row["id"]) if result is None else {"id": row["id"], **result}
+        if result is None:
+            return Drop(f"{self.params.function} returned None", row["id"])
+        return {"id": row["id"], **result}
 
 
 class Filter(_OfFunction):
@@ -91,8 +91,8 @@ class Filter(_OfFunction):
     kind = "filter"
     passes: ClassVar[bool] = True
 
-    def outputs(self, row: Row, result: Any) -> Iterator[Row | Drop]:
+    def output(self, row: Row, result: Any) -> Row | Drop:
         """The row, unchanged, or a drop."""
         if not isinstance(result, bool):
             raise DataError(f"{self.params.function} must return True or False, got {type(result).__name__}")
-        yield row if result else Drop(f"{self.params.function} returned False", row["id"])
+        return row if result else Drop(f"{self.params.function} returned False", row["id"])

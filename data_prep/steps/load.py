@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 import rewards
 from data_prep.core.manifest import counts_line
-from data_prep.core.rows import FIELDS, MAX_TEXT_BYTES, check, check_size
+from data_prep.core.rows import FIELDS, MAX_TEXT_BYTES, check, check_size, without
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.inference import prompts
@@ -164,61 +164,45 @@ class Load(Step):
 
     def origins(self, base: Path) -> list[Origin]:
         """What the parameters name, tasks resolved. Raises DataError."""
-        if self.params.names:
-            return [self._task_origin(name, base) for name in self.params.names]
-        given = self.params
-        place: Place
-        if given.path:
-            place, source = base / Path(given.path).expanduser(), Path(given.path).stem
-        elif given.hub:
-            part = {"split": given.part, "config": given.config, "files": given.files}
-            place = Hub.model_validate({"id": given.hub, "revision": given.revision, **part})
-            source = given.hub
-        else:
-            place = Remote(url=str(given.url), sha256=given.sha256, git_blob=given.git_blob)
-            source = Path(urlsplit(place.url).path).stem
-        return [
-            Origin(
-                source=given.source or source,
-                place=place,
-                columns=(given.columns,) if given.columns else (),
-                filter=given.filter,
-                answer_from=given.answer_from,
-                unanswered=given.unanswered or "bad",
-                system=given.system,
-                thinking=given.thinking,
-            )
-        ]
+        return [self._origin(name, base) for name in self.params.names or (None,)]
 
-    def _task_origin(self, name: str, base: Path) -> Origin:
-        task, given = tasks.read(name), self.params
-        above = given.instructions == "user"
+    def _origin(self, name: str | None, base: Path) -> Origin:
+        """That of a task, or of the place that the parameters name."""
+        given, task = self.params, tasks.read(name) if name else None
         local = base / given.paths[name] if name in given.paths else None
-        place: Place | None = (
-            (given.mirror and task.mirror) or task.hub or task.file or (task.path and Path(task.path)) or None
-        )
-        if task.step:
-            ((_, params),) = task.step.items()
-            path = {"path": str(local or tasks.ROOT / params["path"])} if "path" in params else {}
-            place = task.made(**path)
-        elif local:
-            place = local
-        assert place
-        columns = tuple(each for each in (task.columns, task.mirror and task.mirror.columns) if each)
+        place, source = (_place(task, local, given.mirror), name) if task else self._own_place(base)
+        maps = (given.columns,) if given.columns or not task else (task.columns, task.mirror and task.mirror.columns)
+        above = given.instructions == "user"
+
+        def of_task(field: str, default: Any = None) -> Any:
+            return getattr(task, field, default)
+
         return Origin(
-            source=given.source or name,
+            source=given.source or str(source),
             place=place,
-            columns=(given.columns,) if given.columns else columns,
-            filter=given.filter or task.filter,
-            answer_from=given.answer_from or task.answer_from,
-            unanswered=given.unanswered or task.unanswered,
-            system=given.system or (None if above else task.system),
-            instructions=task.system if above and task.system != given.system else None,
-            programs=task.programs,
-            choices=task.choices,
-            task=name,
+            columns=tuple(columns for columns in maps if columns),
+            filter=given.filter or of_task("filter", {}),
+            answer_from=given.answer_from or of_task("answer_from"),
+            unanswered=given.unanswered or of_task("unanswered", "bad"),
+            system=given.system or (None if above else of_task("system")),
+            instructions=of_task("system") if above and of_task("system") != given.system else None,
+            programs=of_task("programs"),
+            choices=of_task("choices"),
+            task=name or "",
+            thinking=None if task else given.thinking,
             foreign=local is not None and not given.columns,
         )
+
+    def _own_place(self, base: Path) -> tuple[Place, str]:
+        """The path, Hub id or URL, and the source that its rows are of."""
+        given = self.params
+        if given.path:
+            return base / Path(given.path).expanduser(), Path(given.path).stem
+        if given.hub:
+            part = {"split": given.part, "config": given.config, "files": given.files}
+            return Hub.model_validate({"id": given.hub, "revision": given.revision, **part}), given.hub
+        remote = Remote(url=str(given.url), sha256=given.sha256, git_blob=given.git_blob)
+        return remote, Path(urlsplit(remote.url).path).stem
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """All origins' rows, one after the other; `rows` is empty."""
@@ -262,9 +246,20 @@ class Load(Step):
         """The drop of a row with a string that is too long; a program's tests may have longer ones."""
         if "tests" not in row:
             return check_size(row, self.params.max_text_bytes)
-        rest = {name: value for name, value in row.items() if name != "tests"}
-        tests = {"id": row.get("id", ""), "tests": row.get("tests")}
-        return check_size(rest, self.params.max_text_bytes) or check_size(tests, self.params.max_test_bytes)
+        tests = {"id": row.get("id", ""), "tests": row["tests"]}
+        text_fault = check_size(without(row, ("tests",)), self.params.max_text_bytes)
+        return text_fault or check_size(tests, self.params.max_test_bytes)
+
+
+def _place(task: tasks.Task, local: Path | None, mirror: bool) -> Place:
+    """Where a task's rows are, or are to be read from instead."""
+    if task.step:
+        ((_, params),) = task.step.items()
+        path = {"path": str(local or tasks.ROOT / params["path"])} if "path" in params else {}
+        return task.made(**path)
+    place = local or (mirror and task.mirror) or task.hub or task.file or (task.path and Path(task.path))
+    assert place
+    return place
 
 
 def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
@@ -274,11 +269,8 @@ def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
     grader = rewards.load(reward.name, **reward.params)
 
     def fault(row: Row) -> Drop | None:
-        problem = grader.gold_problem(row)
-        return (
-            Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
-            if problem
-            else None
-        )
+        if problem := grader.gold_problem(row):
+            return Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
+        return None
 
     return fault

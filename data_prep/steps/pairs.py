@@ -57,7 +57,8 @@ class Pairs(Builder):
             if len({item.score for item in kept}) < 2:
                 yield Drop("question without spread", name, _scores(kept))
                 continue
-            fitting = [pair for pair in _pairs(kept) if self._fits(pair)]
+            pairs = (Pair(a, b) for a in kept for b in kept if a.score > b.score)
+            fitting = [pair for pair in pairs if self._fits(pair)]
             if not fitting:
                 yield Drop("question without a pair within bounds", name, _scores(kept))
             for pair in self._chosen(fitting):
@@ -85,10 +86,6 @@ class Pairs(Builder):
             left.remove(best)
             used.update((best.chosen, best.rejected))
             yield best
-
-
-def _pairs(samples: Sequence[Candidate]) -> Iterator[Pair]:
-    return (Pair(a, b) for a in samples for b in samples if a.score > b.score)
 
 
 def _scores(samples: Sequence[Candidate]) -> str:

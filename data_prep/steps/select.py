@@ -139,7 +139,7 @@ class Select(Step):
         for field, span in spans.items():
             if meta.get(field) is None:
                 return f"no {field}"
-            if not _within(_number(meta[field]), span):
+            if not span[0] <= _number(meta[field]) <= span[1]:
                 return f"{field} outside range"
         for field, values in params.meta.items():
             if meta.get(field) not in values:
@@ -222,10 +222,6 @@ def _value(row: Row, by: str) -> float:
     """The score or a field of meta as a number, nan where there is none."""
     value = row.get("score") if by == "score" else row.get("meta", {}).get(by.removeprefix("meta."))
     return _number(value)
-
-
-def _within(value: float, span: tuple[float, float]) -> bool:
-    return span[0] <= value <= span[1]
 
 
 def number_of(text: str) -> int:

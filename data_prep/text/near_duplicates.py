@@ -33,12 +33,6 @@ COMPARED = 32  # earlier texts at most that one is compared with, those that sha
 _WORD = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
-def near_duplicates(texts: Sequence[str], threshold: float, ngram: int) -> Iterator[tuple[int, int, float]]:
-    """`alike` of some texts, with their n-grams counted and cut here."""
-    counted = common_buckets([buckets(texts[:: stride(len(texts))], ngram)])
-    yield from alike(texts, [prefixes(texts, counted, threshold, ngram)], threshold, ngram)
-
-
 def stride(count: int) -> int:
     """Of `count` texts, the distance between those in the sample."""
     return -(-count // SAMPLE) or 1

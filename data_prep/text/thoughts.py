@@ -75,7 +75,10 @@ def split(text: str, code: bool, shortest: float) -> Parts | None:
     parts = Parts(text[:seam].strip(), text[seam:].strip()) if seam is not None else None
     if not parts or not parts.thought or not parts.solution:
         return None
-    return parts if (_is_whole(parts) if code else _is_mostly_thought(parts, shortest)) else None
+    if code:
+        return parts if _is_whole(parts) else None
+    thought, explained = len(parts.thought), len(explanation(parts.solution))
+    return parts if thought >= shortest * (thought + explained) else None
 
 
 def explanation(solution: str) -> str:
@@ -113,11 +116,6 @@ def _is_whole(parts: Parts) -> bool:
     end = _last_end(parts.solution)
     prose = f"{_FENCED.sub('', parts.solution[:end])}{parts.solution[end:]}".strip()
     return program >= NEARLY * max(others, default=0) and len(prose) <= program
-
-
-def _is_mostly_thought(parts: Parts, shortest: float) -> bool:
-    thought, explained = len(parts.thought), len(explanation(parts.solution))
-    return thought >= shortest * (thought + explained)
 
 
 def _answer(text: str) -> int | None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
@@ -88,7 +88,9 @@ def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple
     if given["url"]:
         yield given["url"], None
         return
-    options = EngineOptions(_precision(given["model"]), None, max(1, given["gpus"]), chat_template=given["template"])
+    options = EngineOptions(
+        dtype=_precision(given["model"]), tensor_parallel=max(1, given["gpus"]), chat_template=given["template"]
+    )
     port = int(os.environ.get("POSTTRAIN_SERVICE_PORT") or 0)
     with serve(
         given["model"], revision=given["revision"], python=python, options=options, log=log, port=port
@@ -96,7 +98,7 @@ def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple
         yield endpoint.base_url.removesuffix("/v1"), endpoint
 
 
-def _precision(model: str) -> str:
+def _precision(model: str) -> Literal["auto", "float32"]:
     """vLLM's dtype: of a local float32 model its own, which vLLM would halve; a reward's differences are small."""
     config = Path(model) / "config.json"
     read = json.loads(config.read_text()) if config.is_file() else {}

@@ -170,14 +170,14 @@ def reward_model(folder: Path) -> None:
     costs: dict[int, list[tuple[float, float]]] = {1: [], 32: [], 128: []}  # CPU and wall seconds by requests at once
     values: dict[int, list[float]] = {}
     with serve(
-        str(model), python=envs.ensure("vllm"), options=EngineOptions("float32"), log=folder / "log"
+        str(model), python=envs.ensure("vllm"), options=EngineOptions(dtype="float32"), log=folder / "log"
     ) as endpoint:
         for _ in range(4):
             for at_once, taken in costs.items():
                 reward = rewards.load("model", url=endpoint.base_url, thinking="none", concurrency=at_once)
-                began, used = time.monotonic(), family_cpu(endpoint.process.pid) + cpu_now()
+                began, used = time.monotonic(), family_cpu(endpoint.servers[0].process.pid) + cpu_now()
                 values[at_once] = [score.value for score in reward.score_many(rows, answers)]
-                cpu = family_cpu(endpoint.process.pid) + cpu_now() - used
+                cpu = family_cpu(endpoint.servers[0].process.pid) + cpu_now() - used
                 taken.append((cpu, time.monotonic() - began))
     best = {at_once: (min(c for c, _ in taken[1:]), min(w for _, w in taken[1:])) for at_once, taken in costs.items()}
     differ = max(abs(a - b) for a, b in zip(values[1], values[32], strict=True))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import BENCHMARK
 
-from data_prep.text.near_duplicates import jaccard, near_duplicates, shingles
+from data_prep.text.near_duplicates import alike, buckets, common_buckets, jaccard, prefixes, shingles, stride
 from data_prep.text.normalise import normalised
 
 INSTRUCTIONS = (
@@ -23,6 +23,12 @@ INSTRUCTIONS = (
 NAMES = ("Ana", "Bruno", "Chiara", "Dmitri", "Elif", "Farid", "Greta", "Hiro", "Ines", "Jonas", "Kofi", "Leila", "Mei")
 THINGS = ("apples", "marbles", "stamps", "pencils", "tickets", "candles", "bottles", "coins", "ribbons", "nails")
 PLACES = ("at the market", "in a drawer", "from her aunt", "at the station", "in the garage", "on the ferry")
+
+
+def near_duplicates(texts: list[str], threshold: float, ngram: int):
+    """The pairs among some texts, in one shard."""
+    counted = common_buckets([buckets(texts[:: stride(len(texts))], ngram)])
+    return alike(texts, [prefixes(texts, counted, threshold, ngram)], threshold, ngram)
 
 
 def story(rng: random.Random) -> str:

@@ -144,9 +144,11 @@ def test_real_server_answers_alike_for_a_seed_and_its_death_is_noticed(
             assert len(samples) == 2
             assert all(0 < (one.tokens or 0) <= 40 for one in samples)
         engines = [
-            pid for pid in descendants(endpoint.process.pid) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()
+            pid
+            for pid in descendants(endpoint.servers[0].process.pid)
+            if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()
         ]
-        shared = shared_memory(descendants(endpoint.process.pid))
+        shared = shared_memory(descendants(endpoint.servers[0].process.pid))
         assert shared
         os.kill(engines[0], signal.SIGKILL)
         started = time.monotonic()
@@ -172,7 +174,7 @@ from pathlib import Path
 from data_prep.inference.vllm.server import serve
 python, log = Path({str(vllm_python)!r}), Path({str(tmp_path / "log")!r})
 with serve({str(mini_model)!r}, python=python, log=log) as endpoint:
-    print(endpoint.base_url, endpoint.process.pid, flush=True)
+    print(endpoint.base_url, endpoint.servers[0].process.pid, flush=True)
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", program], cwd=REPO, stdout=subprocess.PIPE, text=True) as parent:

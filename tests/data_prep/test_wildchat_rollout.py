@@ -49,7 +49,7 @@ def prompts(folder: Path) -> Path:
 def test_every_prompt_is_scored_or_dropped_by_a_reason(tmp_path: Path, vllm_python: Path) -> None:
     sampled = {"model": str(REPO / "recipes/mini/model"), "temperature": 0.7, "max_tokens": 64, "seed": 1}
     served = REPO / "recipes/mini/reward_model"
-    options = EngineOptions("float32")
+    options = EngineOptions(dtype="float32")
     with serve(str(served), python=vllm_python, options=options, log=tmp_path / "log") as endpoint:
         reward = {"url": endpoint.base_url.removesuffix("/v1"), "model": str(served), "thinking": "none"}
         steps = [

@@ -101,21 +101,14 @@ class CallParams(Params):
         return find_form(self.provider, base_url, self.model).merged(own)
 
 
-class EndpointParams(CallParams):
+class EndpointParams(CallParams, EngineOptions):
     """Where the model is asked: at `base_url`, or at the least busy of several replicas that are listed there; without
     one, at vLLM servers that run here during the step."""
 
     base_url: Url | Annotated[tuple[Url, ...], Field(min_length=1)] | None = None
-    # of servers here
-    revision: str | None = None
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(None, ge=1)  # tokens, prompt and completion together
-    tensor_parallel: int = Field(1, ge=1)  # GPUs per server
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    revision: str | None = None  # of a model that is served here
     replicas: int | None = Field(None, ge=1)  # servers side by side; without it, as many as the machine's GPUs allow
-    engine: dict[str, JsonValue] = Field(default_factory=dict)  # further arguments of vLLM's engine, by its own names
     sampling: dict[str, JsonValue] = Field(default_factory=dict)  # further fields of requests, likewise: {min_p: 0.1}
-    chat_template: str | None = None  # a Jinja file, for models whose tokenizer has no template
 
     @field_validator("base_url")
     @classmethod
@@ -148,13 +141,6 @@ class EndpointParams(CallParams):
         for name in ("engine", "sampling"):
             check_names(name, getattr(self, name), PARAMETERS if name == "sampling" else ())
         return self
-
-    @property
-    def options(self) -> EngineOptions:
-        return EngineOptions(
-            self.dtype, self.max_model_len, self.tensor_parallel, self.gpu_memory_utilization,
-            self.replicas, self.engine, self.chat_template,
-        )  # fmt: skip
 
     @property
     def env(self) -> str:
@@ -290,7 +276,7 @@ def endpoint(
     settings = [params.dtype, params.max_model_len, *([params.engine] if params.engine else [])]
     name = canonical([params.identity(ctx.base), *settings]).decode()
     with serve(
-        params.model, revision=params.revision, base=ctx.base, options=params.options, log=ctx.dir / "vllm.log"
+        params.model, revision=params.revision, base=ctx.base, options=params, log=ctx.dir / "vllm.log"
     ) as server:
         form = find_form("vllm", "", params.model).merged(form)
         most = max(params.concurrency, -(-server.sequences * 9 // 8) // samples)  # some wait in the server's queue

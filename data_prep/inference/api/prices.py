@@ -36,10 +36,10 @@ def find_price(model: str, path: Path = PRICES) -> Price | None:
     return prices.get(model) or prices.get(VERSION.sub("", model))
 
 
-def need_price(model: str, path: Path = PRICES) -> Price:
+def need_price(model: str) -> Price:
     """A model's price. Raises ValueError when it has none."""
-    price = find_price(model, path)
+    price = find_price(model)
     if price is None:
-        near = nearest(model, read_models(path, Price))
-        raise ValueError(f"spend_cap: {model!r} has no price in configs/{path.name}: add a line for it{near}")
+        near = nearest(model, read_models(PRICES, Price))
+        raise ValueError(f"spend_cap: {model!r} has no price in configs/{PRICES.name}: add a line for it{near}")
     return price

@@ -7,15 +7,18 @@ prints an address for each, of which a step takes one as its `base_url`, and ser
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from data_prep.core.commands import POSITIONAL, Options, run
 from data_prep.core.executors.ray import connect
+from data_prep.core.progress import Lines
 from data_prep.errors import DataError
 from data_prep.inference.vllm.server import serve
 from data_prep.inference.vllm.settings import EngineOptions
@@ -77,27 +80,25 @@ def urls(actors: Sequence[Any]) -> list[str]:
     return [str(url) for url in ray.get([each.url.remote() for each in actors])]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.on_ray", description="Serve a model on Ray.")
-    parser.add_argument("model", help="Hub id or folder")
-    parser.add_argument("--revision")
-    parser.add_argument("--python", type=Path, required=True, help="interpreter of the vLLM environment, on all nodes")
-    parser.add_argument("--servers", type=int, default=1)
-    parser.add_argument("--gpus", type=int, default=0, help="of each server")
-    args = parser.parse_args(argv)
-    try:
-        with served(args.model, args.python, args.servers, args.gpus, args.revision) as actors:
-            print("\n".join(urls(actors)), flush=True)
+class Request(Options):
+    """What is served."""
+
+    model: str = Field(json_schema_extra=POSITIONAL, description="Hub id or folder")
+    revision: str | None = None
+    python: Path = Field(description="interpreter of the vLLM environment, on all nodes")
+    servers: int = 1
+    gpus: int = Field(0, description="of each server")
+
+
+def serve_until_stopped(args: Request, progress: Lines) -> str:
+    """Print the addresses, and serve until Ctrl-C. Raises DataError when a server has died."""
+    with served(args.model, args.python, args.servers, args.gpus, args.revision) as actors:
+        print("\n".join(urls(actors)), flush=True)
+        with suppress(KeyboardInterrupt):
             while urls(actors):
                 time.sleep(CHECK_EVERY_S)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return ""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__ or "", {"": (Request, serve_until_stopped)}))

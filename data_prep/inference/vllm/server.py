@@ -28,22 +28,12 @@ from typing import Any
 from data_prep.core import guard
 from data_prep.errors import DataError
 from data_prep.inference.models import Model, check_hub, find_model
-from data_prep.inference.vllm.settings import (
-    GPU_MAX_SEQS,
-    Device,
-    EngineOptions,
-    device_of,
-    engine_args,
-    environ,
-    gpu_groups,
-    template_file,
-)
+from data_prep.inference.vllm import settings
+from data_prep.inference.vllm.settings import Device, EngineOptions
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 1800.0  # a 32B model from a cold network disk takes its minutes
-GRACE_S = 8.0
 LOOK_EVERY_S = 0.1
-GUARD = Path(guard.__file__)
 FORKED = Path(__file__).with_name("forked.py")
 # A request must mean the same here as offline: vLLM would else apply a model's own sampling defaults to it.
 NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
@@ -84,11 +74,6 @@ class Endpoint:
         """The first server's."""
         return self.base_urls[0]
 
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The first server's."""
-        return self.servers[0].process
-
     def check(self) -> None:
         """Raise DataError when a server has died."""
         for server in self.servers:
@@ -112,7 +97,6 @@ def serve(
     python: Path | None = None,
     options: EngineOptions | None = None,
     log: Path | None = None,
-    start_timeout: float = START_TIMEOUT_S,
 ) -> Iterator[Endpoint]:
     """Serve `model` with the vLLM of the interpreter `python` (default: this one) while the block runs.
 
@@ -124,46 +108,30 @@ def serve(
     local = find_model(model, revision, base)
     check_hub(local)
     python = python or Path(sys.executable)
-    device = device_of(python.absolute().parent.parent)
-    template = template_file(options.chat_template, base) if options.chat_template else None
+    device = settings.device_of(python.absolute().parent.parent)
+    template = settings.template_file(options.chat_template, base) if options.chat_template else None
     if log is None:
         handle, name = tempfile.mkstemp(prefix="vllm-", suffix=".log")
         os.close(handle)
         log = Path(name)
-    args = engine_args(local, options, device)
-    variables = {**os.environ, **environ(local, device), "VLLM_LOGGING_LEVEL": "INFO"}
+    args = settings.engine_args(local, options, device)
+    variables = {**os.environ, **settings.environ(local, device), "VLLM_LOGGING_LEVEL": "INFO"}
     with ExitStack() as stack:
         servers = []
-        for at, gpus in enumerate(gpu_groups(options, device)):
+        for at, gpus in enumerate(settings.gpu_groups(options, device)):
             chosen = free_port(port + at if port else 0, host)
             command = server_command(local, python, chosen, args, device, template, host)
             file = log if at == 0 else log.with_suffix(f".{at}{log.suffix}")
             visible = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
-            process = stack.enter_context(_guarded(command, file, {**variables, **visible}))
+            out, own_variables = stack.enter_context(file.open("wb")), {**variables, **visible}
+            process = stack.enter_context(
+                guard.guarded(command, stdout=out, stderr=subprocess.STDOUT, env=own_variables, start_new_session=True)
+            )
             servers.append(Server(f"http://{host}:{chosen}", model, file, process))
         for server in servers:
-            _await_health(server, start_timeout)
-        most = int(args.get("max_num_seqs", GPU_MAX_SEQS))
+            _await_health(server)
+        most = int(args.get("max_num_seqs", settings.GPU_MAX_SEQS))
         yield Endpoint(servers, most * len(servers), _max_model_len(servers[0]))
-
-
-@contextmanager
-def _guarded(command: Sequence[str], log: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends, with all that it started, when the block does or this process dies."""
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            [sys.executable, str(GUARD), str(GRACE_S), *command],
-            stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
-            env=variables, start_new_session=True,
-        ) as process,
-    ):  # fmt: skip
-        try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()  # what the guard waits for
-            process.wait()
 
 
 def server_command(
@@ -207,9 +175,9 @@ def free_port(port: int, host: str = HOST) -> int:
         return int(probe.getsockname()[1])
 
 
-def _await_health(server: Server, timeout: float) -> None:
+def _await_health(server: Server) -> None:
     """Return when the server answers. Raises DataError when it dies, or has not come up in time."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
             with _DIRECT.open(f"{server.url}/health", timeout=2) as answer:
@@ -223,7 +191,8 @@ def _await_health(server: Server, timeout: float) -> None:
             continue
         server.check()
     raise DataError(
-        f"vLLM serving {server.model} did not answer within {timeout:g} s: {last_line(server.log)}; log: {server.log}"
+        f"vLLM serving {server.model} did not answer within {START_TIMEOUT_S:g} s: {last_line(server.log)}; "
+        f"log: {server.log}"
     )
 
 

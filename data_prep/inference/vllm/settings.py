@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field, JsonValue
+
+from data_prep.core.step import Params
 from data_prep.errors import DataError, nearest
 from data_prep.inference.models import Model
 from data_prep.sources.tasks import ROOT
@@ -30,17 +32,18 @@ OWN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class EngineOptions:
+class EngineOptions(Params):
     """How an engine is set up; None leaves a value to vLLM."""
 
-    dtype: str = "auto"
-    max_model_len: int | None = None  # tokens, prompt and completion together
-    tensor_parallel: int = 1
-    gpu_memory_utilization: float | None = None
-    replicas: int | None = 1  # servers side by side; None is as many as the visible GPUs allow
-    engine: Mapping[str, Any] = field(default_factory=dict)  # further arguments of vLLM's engine
-    chat_template: str | None = None  # a Jinja file
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)  # tokens, prompt and completion together
+    tensor_parallel: int = Field(default=1, ge=1)  # GPUs per server
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    replicas: int | None = Field(
+        default=1, ge=1
+    )  # servers side by side; without it, as many as the machine's GPUs allow
+    engine: dict[str, JsonValue] = Field(default_factory=dict)  # further arguments of vLLM's engine, by its own names
+    chat_template: str | None = None  # a Jinja file, for models whose tokenizer has no template
 
 
 def device_of(prefix: Path) -> Device:
