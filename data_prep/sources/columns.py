@@ -15,20 +15,8 @@ from data_prep.core.rows import FIELDS
 from data_prep.core.step import Drop, Row
 from data_prep.core.validation import checked
 from data_prep.errors import DataError
-from data_prep.sources.messages import (
-    PLACEHOLDER,
-    Message,
-    Unfit,
-    chat,
-    completion,
-    is_blank,
-    is_chat,
-    refuse_media,
-    refuse_thought,
-    thought_of,
-    unpacked,
-    with_system,
-)
+from data_prep.sources import messages
+from data_prep.sources.messages import Message, Unfit, is_blank, is_chat
 
 Record = Mapping[str, Any]
 Convert = Callable[[Record], Row | Drop]
@@ -36,17 +24,7 @@ Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) ->
 AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
 SOURCE = ("source", "data_source")
-SYSTEM = re.compile(r"sys(tem)?(_?(prompt|message|instruction)s?)?", re.IGNORECASE)
-# Columns that a row has no place for by the reason of the drop; nothing is lost where the row has their texts anyway.
-UNHELD = {
-    "tools": r"(\w+_)?tools?(_?(definition|description|json|list|schema|spec)s?)*|tool_calls?"
-    r"|(available_|api_)?functions?(_(calls?|definitions?|descriptions?|json|list|schemas?|specs?))*",
-    "documents": r"(\w+_)?(document|passage|context|paragraph|article)s?(_(text|list))?",
-    "choices": r"((answer|multiple)_)?(choice|option)s?(_(list|text)|_?\d|_?[a-j])?|distractors?_?\d*|endings"
-    r"|op[a-e]|(?-i:[A-J])",
-    "history": r"(\w+_)?history",
-}
-_UNHELD = {reason: re.compile(pattern, re.IGNORECASE) for reason, pattern in UNHELD.items()}
+UNHELD = messages.patterns("unheld")  # columns that a row has no place for by the reason of the drop
 _INSIDE = ("input", "chat_template_kwargs")  # columns that hold an object of such columns
 LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -120,8 +98,8 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
     def convert(record: Record) -> Row | Drop:
         row, meta = labels(record)
         if "rejected" in columns:
-            refuse_thought(record, used)
-        thought = thought_of(record, used) if "completion" in columns else ""
+            messages.refuse_thought(record, used)
+        thought = messages.thought_of(record, used) if "completion" in columns else ""
         for target, path in columns.items():
             value: Any = pick(record, path) if isinstance(path, str) else None
             if target == "references" and not isinstance(value, list):
@@ -131,11 +109,13 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
             elif value in (None, [None]):
                 raise absent_value(target, str(path), record)
             elif target == "prompt":
-                value = unpacked(value)
+                value = messages.unpacked(value)
                 plain = [{"role": "user", "content": value}] if isinstance(value, str) else value
-                row["prompt"] = chat(value) if is_chat(value) else plain
+                row["prompt"] = messages.chat(value) if is_chat(value) else plain
             elif target in ("completion", "rejected"):
-                row[target] = completion(unpacked(value), thinking, thought if target == "completion" else "")
+                row[target] = messages.completion(
+                    messages.unpacked(value), thinking, thought if target == "completion" else ""
+                )
             else:
                 row[target] = value
         if isinstance(row.get("prompt"), list):
@@ -159,7 +139,7 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
     """The record converted, NaN, with which tables say that a value is missing, as null; a drop for an unfit one."""
     record = {name: value if type(value) is str else _without_nan(value) for name, value in record.items()}
     try:
-        refuse_media(record)
+        messages.refuse_media(record)
         row = convert(record)
         if isinstance(row, dict):
             _refuse_lost(record, row)
@@ -180,7 +160,7 @@ def _refuse_lost(record: Record, row: Row) -> None:
     """Raise Unfit for what the record has and the row cannot hold: images in its text, or columns such as tools."""
     for message in row.get("prompt") or ():
         text = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
-        if isinstance(text, str) and "<" in text and (mark := PLACEHOLDER.search(text)):
+        if isinstance(text, str) and "<" in text and (mark := messages.PLACEHOLDER.search(text)):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
     inside = (record[name] for name in _INSIDE if isinstance(record.get(name), Mapping))
     held: str | None = None
@@ -196,7 +176,7 @@ def _refuse_lost(record: Record, row: Row) -> None:
 @cache
 def _unheld(column: str) -> str | None:
     """The reason for which a column of this name drops its row."""
-    return next((reason for reason, pattern in _UNHELD.items() if pattern.fullmatch(column)), None)
+    return next((reason for reason, pattern in UNHELD.items() if pattern.fullmatch(column)), None)
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -210,7 +190,7 @@ def _leaves(value: Any) -> Iterator[str]:
 
 @cache
 def _is_system(column: str) -> bool:
-    return SYSTEM.fullmatch(column) is not None
+    return messages.SYSTEM.fullmatch(column) is not None
 
 
 def after_system(record: Record, prompt: list[Message]) -> list[Message]:
@@ -222,9 +202,9 @@ def after_system(record: Record, prompt: list[Message]) -> list[Message]:
             continue
         if not isinstance(value, str) and not is_chat(value):
             raise Unfit("system prompt is not a text", f"found {type(value).__name__}")
-        systems += [{"role": "system", "content": value}] if isinstance(value, str) else chat(value)
+        systems += [{"role": "system", "content": value}] if isinstance(value, str) else messages.chat(value)
     start = 1 if systems and prompt and prompt[0]["role"] == "system" else 0
-    return with_system([*systems, *prompt[:start]], prompt[start:]) if systems else prompt
+    return messages.with_system([*systems, *prompt[:start]], prompt[start:]) if systems else prompt
 
 
 def absent_value(field: str, path: str, record: Record) -> Unfit:

@@ -8,41 +8,30 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from ast import literal_eval
 from collections.abc import Collection, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
 
-ROLES = {
-    "human": "user", "user": "user", "prompter": "user",
-    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
-    "ai": "assistant", "bard": "assistant", "bing": "assistant",
-    "system": "system", "developer": "system",
-}  # fmt: skip
-TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response")
-# Names of a message's or record's thought, and of its parts.
-THOUGHT = re.compile(
-    r"(complex_)?(reasoning|thinking|think|thoughts?|cot|chain_of_thought)"
-    r"(_(content|details?|blocks?|chain|parts?|process|summary|text|traces?|trajector(y|ies)))?",
-    re.IGNORECASE,
-)
+_NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
+
+
+def patterns(table: str) -> dict[str, re.Pattern[str]]:
+    """The patterns of a table of names.toml, a long one in parts; they are matched whole."""
+    return {name: re.compile("".join(parts), re.IGNORECASE) for name, parts in _NAMES[table].items()}
+
+
+ROLES = {name: role for role, names in _NAMES["roles"].items() for name in names}
+SYSTEM, THOUGHT, MEDIA, TOOL_CALLS, WEIGHT, MASKED = patterns("fields").values()
 FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
 WRITTEN = re.compile(r"""\s*\[?\{\s*['"](role|from)['"]\s*:\s*['"]""")  # the start of messages as a text
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
-# What texts cannot hold, and the names of the columns, and of a message's fields, that hold it.
-MEDIA = re.compile(
-    r"(\w+_)?(image|img|picture|photo|screenshot|video|audio|attachment)s?(_?(\d+|array|base64|b64|bytes|data|file(name)?"
-    r"|list|name|path|ur[il])s?)*|media|jpe?g|png|((base64|image|key|video)_?)?frames?|pixel_values",
-    re.IGNORECASE,
-)
 # A place in a text that an image stands at; with a closing tag it is code about one.
 PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
-TOOL_CALLS = re.compile(r"(tool|function)_?calls?", re.IGNORECASE)
-# Fields of a message that say whether it has loss, and those that say that it has none.
-WEIGHT = re.compile(r"(is_)?(weight|loss|learn|train(able|ed|ing)?)(_?(details?|flag|mask|on|weight))?", re.IGNORECASE)
-MASKED = re.compile(r"(is_)?(mask(ed)?|ignored?)|(mask|ignore|no|skip)_?loss|loss_masked", re.IGNORECASE)
 
 
 class Unfit(Exception):
@@ -97,13 +86,13 @@ def _message(given: Any) -> Message:
     if not isinstance(given, Mapping):
         raise Unfit("prompt is not chat messages", f"found {type(given).__name__}")
     role = given.get("role", given.get("from"))
-    role = role.strip().lower() if isinstance(role, str) else role
+    role = ROLES.get(role.strip().lower(), role.strip().lower()) if isinstance(role, str) else role
     beside = {name: value for name, value in given.items() if _is_notable(name)}
-    if any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in beside.items()) or role in TOOL_ROLES:
+    if any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in beside.items()) or role == "tool":
         raise Unfit("tool calls", "rows hold texts only")
     refuse_media(beside)
     text, thought = _parts(given.get("content", given.get("value")))
-    message: Message = {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": text}
+    message: Message = {"role": role, "content": text}
     if message["role"] == "assistant":
         if _without_loss(beside):
             raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")

@@ -15,34 +15,9 @@ from typing import Any
 from data_prep.core.rows import MAX_TEXT_BYTES
 from data_prep.core.step import Row
 from data_prep.errors import DataError
-from data_prep.sources.columns import (
-    Convert,
-    Record,
-    absent_value,
-    after_system,
-    among,
-    as_text,
-    decoded,
-    final_answer,
-    finish,
-    fitting,
-    labels,
-    pick,
-)
-from data_prep.sources.messages import (
-    Message,
-    Unfit,
-    answer,
-    chat,
-    completion,
-    is_blank,
-    is_chat,
-    refuse_thought,
-    thought_of,
-    unpacked,
-    with_system,
-    written,
-)
+from data_prep.sources import columns, messages
+from data_prep.sources.columns import Convert, Record, pick
+from data_prep.sources.messages import Message, Unfit, is_blank, is_chat, unpacked
 
 PROMPT = ("prompt", "question", "problem", "query", "instruction", "input")
 BESIDE = ("query", "input", "context")  # texts that follow the prompt; `query` as LlamaFactory names it
@@ -71,51 +46,51 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
         )
     learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
-    return lambda record: fitting(lambda message: _recognised(message, thinking, learnt), record)
+    return lambda record: columns.fitting(lambda message: _recognised(message, thinking, learnt), record)
 
 
 def _first(record: Record, names: tuple[str, ...]) -> Any:
     """The first value that is there, messages in JSON text as messages."""
-    values = (pick(record, name) for name in among(record, names))
+    values = (pick(record, name) for name in columns.among(record, names))
     return next((unpacked(value) for value in values if value not in (None, [], [None])), None)
 
 
 def _chat_of(record: Record) -> tuple[str, Any] | None:
     """The column of a record's conversation, and that; None without one."""
-    values = ((name, unpacked(pick(record, name))) for name in among(record, CHATS))
+    values = ((name, unpacked(pick(record, name))) for name in columns.among(record, CHATS))
     return next(((name, value) for name, value in values if isinstance(value, list) and value), None)
 
 
 def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row:
     """learnt: the column that other records of the file have their completion or answer in."""
-    row, meta = labels(record)
+    row, meta = columns.labels(record)
     prompt, last = _conversation(record)
     pair = _first(record, CHOSEN), _first(record, REJECTED)
     if None not in pair:
         prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
-        refuse_thought(record)
+        messages.refuse_thought(record)
     # `thought` and `response` may hold another answer than the one that the conversation ends with.
     elif last is not None and not ("thought" in record and isinstance(record.get("response"), str)):
-        row["completion"] = written({"thought": thought_of(record), **last}, thinking)
+        row["completion"] = messages.written({"thought": messages.thought_of(record), **last}, thinking)
     if not prompt:
         raise Unfit("empty prompt")
-    row["prompt"] = after_system(record, prompt)
+    row["prompt"] = columns.after_system(record, prompt)
     given = _first(record, COMPLETION)
     if "completion" not in row and given is not None and (not isinstance(given, str) or given.strip()):
-        row["completion"] = completion(given, thinking, thought_of(record))
+        row["completion"] = messages.completion(given, thinking, messages.thought_of(record))
     if None in pair and "completion" in row and any(_undesirable(record[name]) for name in LABELLED if name in record):
         raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
     given = _first(record, ANSWER)
     if isinstance(given, str) and "####" in given:  # GSM8K: the solution and its number
         row.setdefault("completion", given)
-        given = final_answer({"answer": given}, "gsm8k")
-    listed = decoded(given, '["')  # a list of texts as JSON
+        given = columns.final_answer({"answer": given}, "gsm8k")
+    listed = columns.decoded(given, '["')  # a list of texts as JSON
     given = given if listed is None else listed
     if given is None and "completion" not in row and learnt is not None:
-        raise absent_value("completion" if learnt in COMPLETION else "answer", learnt, record)
-    short, longest = as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
+        raise columns.absent_value("completion" if learnt in COMPLETION else "answer", learnt, record)
+    short, longest = columns.as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
     row["answer"] = short if isinstance(short, str) and len(short) <= longest else None  # no gold is that long
-    return finish(row, meta)
+    return columns.finish(row, meta)
 
 
 def _undesirable(label: Any) -> bool:
@@ -127,10 +102,10 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
     if (named := _chat_of(record)) is not None:
         given = unpacked(record.get("completion")) if named[0] == "prompt" else None
         answered = given if is_chat(given) and isinstance(given, list) else []
-        messages = chat([*named[1], *answered])
-        if (answered or named[0] not in ("prompt", "input")) and messages and messages[-1]["role"] == "assistant":
-            return messages[:-1], messages[-1]
-        return messages, None
+        dialogue = messages.chat([*named[1], *answered])
+        if (answered or named[0] not in ("prompt", "input")) and dialogue and dialogue[-1]["role"] == "assistant":
+            return dialogue[:-1], dialogue[-1]
+        return dialogue, None
     texts = [name for name in PROMPT if isinstance(record.get(name), str)]
     name = next((name for name in texts if record[name].strip()), texts[0] if texts else None)
     if name is None:
@@ -156,7 +131,7 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
 def _history(turns: Any) -> list[Message]:
     """Alpaca's earlier turns, pairs of texts, or messages. Raises Unfit."""
     if is_blank(turns) or is_chat(turns):
-        return [] if is_blank(turns) else chat(turns)
+        return [] if is_blank(turns) else messages.chat(turns)
     pairs = isinstance(turns, list) and all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns)
     if not pairs or not all(isinstance(text, str) for turn in turns for text in turn):
         raise Unfit("history is not pairs of texts")
@@ -172,30 +147,30 @@ def _preference(prompt: list[Message], pair: tuple[Any, Any], thinking: str | No
     return sides[0][0], [text for _, text in sides]
 
 
-def _turns(messages: list[Message]) -> list[Message]:
-    return [message for message in messages if message["role"] != "system"]
+def _turns(dialogue: list[Message]) -> list[Message]:
+    return [message for message in dialogue if message["role"] != "system"]
 
 
 def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list[Message], Any]:
     """One answer of a preference, and the messages that it answers."""
     if is_chat(value):
-        messages = chat(value)
-        last, before = answer(messages), messages[:-1]
-        if messages[0]["role"] == "assistant":  # it goes on from the prompt
+        dialogue = messages.chat(value)
+        last, before = messages.answer(dialogue), dialogue[:-1]
+        if dialogue[0]["role"] == "assistant":  # it goes on from the prompt
             before = [*prompt, *before]
         elif prompt and _turns(prompt) != _turns(before):
             raise Unfit("the prompt is not what chosen answers")
         systems = [message for message in (*prompt, *before) if message["role"] == "system"]
-        return with_system(systems, _turns(before)), written(last, thinking)
+        return messages.with_system(systems, _turns(before)), messages.written(last, thinking)
     if not isinstance(value, str):
         raise Unfit("chosen or rejected is neither a text nor messages", f"found {type(value).__name__}")
     if prompt:
-        return prompt, completion(value, thinking)
+        return prompt, messages.completion(value, thinking)
     if value.startswith("\n\nHuman:"):  # Anthropic's HH: the whole conversation as one text
         parts = _HH_TURN.split(value)[1:]
         turns: list[Message] = [
             {"role": "user" if speaker == "Human" else "assistant", "content": text.strip()}
             for speaker, text in zip(parts[::2], parts[1::2], strict=True)
         ]
-        return turns[:-1], answer(turns)["content"]
+        return turns[:-1], messages.answer(turns)["content"]
     raise Unfit("missing prompt", "chosen and rejected are texts, and nothing says what they answer")
