@@ -69,9 +69,8 @@ def prune(cache: Path, unused_days: float, dry_run: bool = False) -> list[Entry]
     linked = {link.resolve().parent for entry in kept for link in entry.path.iterdir() if link.is_symlink()}
     removed = []
     for entry in everything:
-        if entry.used >= before or entry.path.resolve() in linked:
-            continue
-        if dry_run or _remove(entry.path):
+        unused = entry.used < before and entry.path.resolve() not in linked
+        if unused and (dry_run or _remove(entry.path)):
             removed.append(entry)
     if not dry_run:
         for link in (cache / "contents").glob("*"):

@@ -218,9 +218,9 @@ def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, fl
     for place, name in enumerate(names):
         low, high = figures[name]["ci95"]
         axes.plot([low, high], [place, place], color="tab:blue")
-        axes.plot(figures[name]["mean"], place, "o", color="tab:blue", label="here" if place == 0 else None)
+        axes.plot(figures[name]["mean"], place, "o", color="tab:blue")
         if name in paper:
-            axes.plot(paper[name], place, "x", color="tab:orange", label=None)
+            axes.plot(paper[name], place, "x", color="tab:orange")
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="agreement with people, % (○ here, × the paper)")
     axes.axvline(50, color="lightgrey", zorder=0)
     figure.savefig(path, dpi=120)

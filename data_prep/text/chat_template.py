@@ -17,17 +17,14 @@ class ChatTemplate:
 
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        self.tokens = {name: _text(config.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        given = {name: config.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        self.tokens = {name: text.get("content") if isinstance(text, dict) else text for name, text in given.items()}
         self._template = _environment().from_string(_template(folder, config))
 
     def render(self, chat: Sequence[Mapping[str, str]], ask: bool = False) -> str:
         """A conversation as text; `ask` opens the assistant's turn. Raises jinja2's TemplateError."""
         known = {name: text for name, text in self.tokens.items() if text is not None}
         return self._template.render(messages=list(chat), add_generation_prompt=ask, **known)
-
-
-def _text(token: Any) -> str | None:
-    return token.get("content") if isinstance(token, dict) else token
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str:

@@ -21,17 +21,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher, distinct
-from data_prep.text.tokens import (
-    FUNCTIONS,
-    NEGATIONS,
-    OR_EQUAL,
-    QUANTITIES,
-    STOP_WORDS,
-    VARIABLE,
-    plain,
-    tokens,
-    words,
-)
+from data_prep.text.tokens import FUNCTIONS, NEGATIONS, OR_EQUAL, QUANTITIES, STOP_WORDS, VARIABLE, plain, tokens, words
 
 SHOWN = 600  # characters of the texts of a match
 SIZE = 2  # words of the n-grams that candidates share
