@@ -120,11 +120,12 @@ bench/chat:  ## choosing 5,000 of 50,000, preparing prompts (ARGS=<parquet of ch
 	@$(CORE) -m tests.bench.chat $(ARGS)
 bench/scale:  ## engines on 10,000 to 1,000,000 rows and more workers, and save_every under preemption (ARGS="preemption 12 90 300 6 2000")
 	@PYTHONPATH=. $(CORE) tests/bench/scale.py $(ARGS)
-check:  ## ruff, mypy, shellcheck over rendered scripts, every recipe, and its native config by the trainer's own parser
-	@python3 tests/system_packages.py && $(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check \
-	  && $(CORE) -m pytest -q tests/launchers/test_scripts.py tests/launchers/test_verl_checks_recipes.py \
-	    tests/launchers/test_llamafactory.py tests/plugins/test_torchtune.py \
-	    -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
+lint:  ## ruff, mypy and every recipe
+	@python3 tests/system_packages.py && $(CORE) -m ruff check . && $(CORE) -m ruff format --check . && $(CORE) -m mypy && $(LAUNCH) check
+check: lint  ## lint, shellcheck over rendered scripts, and every native config by the trainer's own parser (in `make test`, too)
+	@$(CORE) -m pytest -q tests/launchers/test_scripts.py tests/launchers/test_verl_checks_recipes.py \
+	  tests/launchers/test_llamafactory.py tests/plugins/test_torchtune.py \
+	  -k 'test_scripts or verls_own_checks or own_argument_classes or torchtune_accepts'
 fix:  ## let ruff format and mend
 	@$(CORE) -m ruff check --fix . ; $(CORE) -m ruff format .
 schema:  ## write configs/recipe.schema.json, configs/data.schema.json and configs/README.md again
