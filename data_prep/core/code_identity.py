@@ -45,7 +45,7 @@ class KnownCode:
         name = _bytes_hash(path, module)
         if name not in self.entries:
             with _PARSING:
-                tree, imports = _parse(path.read_bytes(), module, path.name == "__init__.py")
+                tree, imports = _parse(path, module)
                 self.entries[name] = [tree, list(imports)]
                 self.added = True
         tree, imports = self.entries[name]  # type: ignore[assignment]
@@ -102,9 +102,11 @@ def closure(modules: tuple[str, ...], known: KnownCode) -> Iterator[tuple[str, s
         todo += _parents(name)
 
 
-def _parse(source: bytes, module: str, package: bool) -> _Parsed:
-    tree = ast.parse(source)
-    imports = tuple(sorted(set(imports_of(tree, module if package else module.rpartition(".")[0]))))
+@cache
+def _parse(path: Path, module: str) -> _Parsed:
+    tree = ast.parse(path.read_bytes())
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    imports = tuple(sorted(set(imports_of(tree, package))))
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
