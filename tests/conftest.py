@@ -1,4 +1,4 @@
-"""Fixtures that tests share: interpreters of the pinned environments, the shipped model, a scratch house."""
+"""Fixtures that tests share: interpreters of the pinned environments, the shipped model, a copy of the repository."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTER_MAKE = (
     "ONLY",
 )  # fmt: skip
 LONGEST = ("plugins", "launchers")  # folders of tests, by the time of their longest files
-ROOMS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
+FOLDERS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +50,8 @@ def mini_model() -> Path:
 
 
 @dataclass(frozen=True)
-class House:
-    """A copy of the rooms that a test may write recipes into; environments are shared with the repository."""
+class Repo:
+    """A copy of the repository that a test may write recipes into; environments are shared with the repository."""
 
     path: Path
     python: Path
@@ -87,29 +87,29 @@ def code() -> Path:
 
 
 @pytest.fixture
-def make_house(core_python: Path, code: Path) -> Callable[[Path], House]:
-    def build(folder: Path) -> House:
-        for room in ROOMS:
-            if (code / room).is_dir():
-                shutil.copytree(code / room, folder / room)
+def make_repo(core_python: Path, code: Path) -> Callable[[Path], Repo]:
+    def build(folder: Path) -> Repo:
+        for name in FOLDERS:
+            if (code / name).is_dir():
+                shutil.copytree(code / name, folder / name)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(code / room, folder / room)
+                shutil.copy2(code / name, folder / name)
         cache = folder / ".cache"
         cache.mkdir()
         (cache / "envs").symlink_to(envs.cache_dir() / "envs")
         if (known := envs.cache_dir() / "code.json").is_file():  # by the hash of a file's bytes
             shutil.copy2(known, cache / "code.json")
-        return House(folder, core_python)
+        return Repo(folder, core_python)
 
     return build
 
 
 @pytest.fixture
-def house(tmp_path: Path, make_house: Callable[[Path], House]) -> House:
-    return make_house(tmp_path / "house")
+def repo(tmp_path: Path, make_repo: Callable[[Path], Repo]) -> Repo:
+    return make_repo(tmp_path / "repo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with long tests first: two workers then end together, neither with a trainer's whole file left to do."""
-    items.sort(key=lambda item: LONGEST.index(room) if (room := item.path.parent.name) in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: LONGEST.index(folder) if (folder := item.path.parent.name) in LONGEST else len(LONGEST))

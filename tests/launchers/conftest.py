@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import House
+from tests.conftest import Repo
 
 Tool = Callable[[str, str], Path]
 
 
 @pytest.fixture
-def run(house: House) -> Path:
-    return Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+def run(repo: Repo) -> Path:
+    return Path(repo.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.core import pipeline
 from launchers.run import inspect as between
-from tests.conftest import House
+from tests.conftest import Repo
 
 GOOD = (
     "extends: [../min_o1/_sft.yaml]\ndata: mine\nhardware: cpu\nnative: {template: qwen, deepspeed: null}\n"
@@ -25,70 +25,70 @@ mine:
 """
 
 
-def _house(house: House) -> House:
+def _repo(repo: Repo) -> Repo:
     # The second answer is wrong; the third tries to reach the terminal.
     texts = ["so \\boxed{2}", "so \\boxed{3}", "\x1b[31m" + "so " * 500 + "\\boxed{2}"]
     rows = [{"prompt": f"1+1? ({n})", "completion": text, "answer": "2"} for n, text in enumerate(texts)]
-    house.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    house.write("recipes/x/others.jsonl", '{"prompt": "2+2?", "completion": "4"}\n')
-    house.write("recipes/x/y.yaml", GOOD)
-    house.write("recipes/x/data.yaml", PIPELINE)
-    return house
+    repo.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    repo.write("recipes/x/others.jsonl", '{"prompt": "2+2?", "completion": "4"}\n')
+    repo.write("recipes/x/y.yaml", GOOD)
+    repo.write("recipes/x/data.yaml", PIPELINE)
+    return repo
 
 
-def _done(house: House) -> set[str]:
-    return {json.loads(path.read_text())["name"] for path in house.path.glob(".cache/steps/*/manifest.json")}
+def _done(repo: Repo) -> set[str]:
+    return {json.loads(path.read_text())["name"] for path in repo.path.glob(".cache/steps/*/manifest.json")}
 
 
-def test_a_step_is_made_with_what_it_reads_and_its_rows_are_shown(house: House) -> None:
+def test_a_step_is_made_with_what_it_reads_and_its_rows_are_shown(repo: Repo) -> None:
     elsewhere = ("HARDWARE=h100x8", "SET=train.global_batch=32")  # whose GPUs these steps do not need
-    done = _house(house).make("data/x/y", "STEP=right", *elsewhere)
+    done = _repo(repo).make("data/x/y", "STEP=right", *elsewhere)
     assert done.returncode == 0, done.stderr
-    assert _done(house) == {"load", "score", "right"}
+    assert _done(repo) == {"load", "score", "right"}
     head, rows, manifest, dropped, *_ = lines = done.stdout.splitlines()
     assert head == "right (select): 3 rows in, 2 out"
-    assert (house.path / rows.split()[1].rstrip(":") / "00000.jsonl").is_file()
-    assert json.loads((house.path / manifest.split()[1]).read_text())["rows_out"] == 2
+    assert (repo.path / rows.split()[1].rstrip(":") / "00000.jsonl").is_file()
+    assert json.loads((repo.path / manifest.split()[1]).read_text())["rows_out"] == 2
     assert dropped == "dropped   1 score below minimum"
     assert [line for line in lines if line.startswith("row ")] == ["row 1 of 2", "row 2 of 2"]
     assert "            'content': '1+1? (0)'" in lines
     assert any(line.startswith("    'completion': '\\x1b[31mso so") and line.endswith("'+1434,") for line in lines)
     assert max(map(len, lines[4:])) <= 120
-    (run,) = house.path.glob("runs/x/y/*-*")
+    (run,) = repo.path.glob("runs/x/y/*-*")
     assert json.loads((run / "run.json").read_text())["status"] == "partial"
 
 
-def test_what_stands_is_not_made_again_and_the_last_step_brings_the_export(house: House) -> None:
-    _house(house).launch("data", "x/y", "--to", "right")
-    before = {path: path.stat().st_mtime_ns for path in house.path.glob(".cache/steps/*/manifest.json")}
-    found = json.loads(house.launch("data", "x/y", "--to", "dedup", "--json").stdout)
+def test_what_stands_is_not_made_again_and_the_last_step_brings_the_export(repo: Repo) -> None:
+    _repo(repo).launch("data", "x/y", "--to", "right")
+    before = {path: path.stat().st_mtime_ns for path in repo.path.glob(".cache/steps/*/manifest.json")}
+    found = json.loads(repo.launch("data", "x/y", "--to", "dedup", "--json").stdout)
     assert (found["kind"], found["rows_in"], found["rows_out"], len(found["first"])) == ("dedup", 3, 3, 2)
     assert Path(found["manifest"]).is_file()
-    assert _done(house) == {"load", "score", "right", "others", "dedup", "export"}
+    assert _done(repo) == {"load", "score", "right", "others", "dedup", "export"}
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    (run,) = house.path.glob("runs/x/y/*-*")
+    (run,) = repo.path.glob("runs/x/y/*-*")
     ran = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     steps = [event["command"][-1] for event in ran if event["event"] == "phase_start"]
     assert steps == ["load,score,right", "others,dedup,export"]
-    again = house.launch("data", "x/y", "--to", "score")
+    again = repo.launch("data", "x/y", "--to", "score")
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout.startswith("score: 3 rows in, 3 out\n")
 
 
-def test_an_unknown_step_is_one_line_with_all_that_there_are(house: House) -> None:
-    house = _house(house)
+def test_an_unknown_step_is_one_line_with_all_that_there_are(repo: Repo) -> None:
+    repo = _repo(repo)
     hostile = "rigth'; touch pwned; $(touch pwned)"
     for done, option in (
-        (house.make("data/x/y", f"STEP={hostile}"), "STEP="),
-        (house.launch("data", "x/y", "--to", hostile), "--to"),
+        (repo.make("data/x/y", f"STEP={hostile}"), "STEP="),
+        (repo.launch("data", "x/y", "--to", hostile), "--to"),
     ):
         (line,) = (line for line in done.stderr.splitlines() if not line.startswith("make: ***"))
         assert line.startswith(f"error: {option}: pipeline 'mine' has no step ")
         assert line.endswith("Its steps, in order: load, score, right, others, dedup, export")
         assert done.returncode == 2
-    assert "did you mean 'right'?" in house.launch("data", "x/y", "--to", "rigth").stderr
-    assert not list(house.path.rglob("pwned"))
-    planned = house.launch("plan", "x/y").stdout
+    assert "did you mean 'right'?" in repo.launch("data", "x/y", "--to", "rigth").stderr
+    assert not list(repo.path.rglob("pwned"))
+    planned = repo.launch("plan", "x/y").stdout
     assert [line.split()[0] for line in planned.split("data/train.json\n")[1].split("\n\n")[0].splitlines()] == [
         "load", "score", "right", "others", "dedup", "export"
     ]  # fmt: skip

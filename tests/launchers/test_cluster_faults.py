@@ -22,7 +22,7 @@ from launchers.run import directory as rundir
 from launchers.run import status as states
 from launchers.study import sweep
 from launchers.targets import slurm
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.launchers.conftest import Tool
 from tests.launchers.test_jobs import made
 
@@ -48,26 +48,26 @@ def test_verl_on_several_nodes_writes_to_absolute_paths_and_joins_the_jobs_clust
     assert "RAY_ADDRESS" in files["local.sh"].split("for name in ")[1].split(";")[0]
 
 
-def test_too_few_cpus_for_verls_workers_are_an_error_before_submission(house: House) -> None:
-    profile = (house.path / "configs/hardware/h100x8x2.yaml").read_text().replace("cpus: 96", "cpus: 16")
-    house.write("configs/hardware/small.yaml", profile)
-    done = house.launch("check", "bleuberi/grpo", "--set", "hardware=small")
+def test_too_few_cpus_for_verls_workers_are_an_error_before_submission(repo: Repo) -> None:
+    profile = (repo.path / "configs/hardware/h100x8x2.yaml").read_text().replace("cpus: 96", "cpus: 16")
+    repo.write("configs/hardware/small.yaml", profile)
+    done = repo.launch("check", "bleuberi/grpo", "--set", "hardware=small")
     assert "a node has 16 CPUs, and verl's workers on its 8 GPUs take 25" in done.stderr
 
 
-def test_a_slurm_that_does_not_answer_is_not_taken_for_one_without_jobs(run: Path, tool: Tool, house: House) -> None:
+def test_a_slurm_that_does_not_answer_is_not_taken_for_one_without_jobs(run: Path, tool: Tool, repo: Repo) -> None:
     rundir.add_job(run, "5", "train")
     tool("sacct", "exit 1")
     tool("sbatch", "echo 6")
     tool("squeue", 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1')
     assert (states.status(run).state, states.status(run).scheduler) == ("unknown", [])
     for words in (("cancel", str(run)), ("submit", "min_o1/sft_long", "--scale", "mini")):
-        done = house.launch(*words)
+        done = repo.launch(*words)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
         assert "squeue failed: slurm_load_jobs error: Unable to contact slurm controller" in done.stderr
     tool("squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
     assert states.status(run).state == "new"
-    assert house.launch("cancel", str(run)).stdout.strip() == "Slurm has no job of this run"
+    assert repo.launch("cancel", str(run)).stdout.strip() == "Slurm has no job of this run"
 
 
 def test_how_forgotten_jobs_ended_is_in_slurms_accounts(run: Path, tool: Tool) -> None:
@@ -141,18 +141,18 @@ def test_what_slurm_says_comes_with_what_to_change(tool: Tool, said: str, hint: 
         slurm.submit(["sbatch", "--parsable", "job.sbatch"])
 
 
-def test_two_submissions_of_a_run_at_the_same_time_are_one(run: Path, house: House) -> None:
+def test_two_submissions_of_a_run_at_the_same_time_are_one(run: Path, repo: Repo) -> None:
     (run / ".submit").mkdir()
     with (run / ".submit/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        refused = house.launch("submit", "min_o1/sft_long", "--scale", "mini")
+        refused = repo.launch("submit", "min_o1/sft_long", "--scale", "mini")
     assert (refused.returncode, "this submission is being worked on" in refused.stderr) == (2, True)
 
 
 def test_gpus_of_another_kind_are_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, house: House, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repo: Repo, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Path(house.launch("render", "min_o1/sft_short").stdout.strip())
+    run = Path(repo.launch("render", "min_o1/sft_short").stdout.strip())
     for kind, warned in (("NVIDIA H800", False), ("NVIDIA A100-SXM4-40GB", True)):
         driver = tmp_path / kind / "0000:00:00.0"
         driver.mkdir(parents=True)
@@ -162,9 +162,9 @@ def test_gpus_of_another_kind_are_told(
         assert ("A100-SXM4-40GB, and h800x4 says H800" in capsys.readouterr().out) == warned
 
 
-def test_a_read_only_shared_disk_is_one_line_of_the_jobs_log(run: Path, house: House) -> None:
+def test_a_read_only_shared_disk_is_one_line_of_the_jobs_log(run: Path, repo: Repo) -> None:
     mounts = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec bash "$1/job.sbatch" data'
-    environ = {**house.environ(), "SLURM_JOB_ID": "1"}
+    environ = {**repo.environ(), "SLURM_JOB_ID": "1"}
     words = ["unshare", "--mount", "bash", "-c", mounts, "job", str(run)]
     done = subprocess.run(words, env=environ, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
@@ -175,14 +175,14 @@ def test_a_read_only_shared_disk_is_one_line_of_the_jobs_log(run: Path, house: H
 
 @pytest.mark.parametrize("array", [False, True])
 def test_with_chain_a_job_requeues_itself_by_the_number_of_its_own_task(
-    house: House, tool: Tool, tmp_path: Path, array: bool
+    repo: Repo, tool: Tool, tmp_path: Path, array: bool
 ) -> None:
     words = ("min_o1/sft_long", "--scale", "mini", "--set", "chain=true")
-    run = Path(house.launch("render", *words).stdout.strip())
+    run = Path(repo.launch("render", *words).stdout.strip())
     (run / "local.sh").write_text('touch "$(dirname "$0")/started"\nsleep 60 & wait\n')
     tool("squeue", "echo 2:30")
     tool("scontrol", f'echo "$*" > {tmp_path}/asked; kill -KILL $PPID')
-    environ = {**house.environ(), "SLURM_JOB_ID": "8"}
+    environ = {**repo.environ(), "SLURM_JOB_ID": "8"}
     environ |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"} if array else {}
     text = (run / "job.sbatch").read_text().replace("{1..90}", "{1..1}")
     job = subprocess.Popen(["bash", "-c", text, "job", "data"], env=environ, stderr=subprocess.PIPE)
@@ -210,20 +210,20 @@ def test_a_grid_that_says_nothing_or_too_much_is_refused(grid: str, said: str) -
         sweep.study_of("min_o1/sft_short", grid.split())
 
 
-def test_compute_nodes_without_a_network_need_a_staged_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.write("configs/sites/dark.yaml", "offline: true\n")
+def test_compute_nodes_without_a_network_need_a_staged_run(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.write("configs/sites/dark.yaml", "offline: true\n")
     words = ("min_o1/sft_long", "--scale", "mini", "--set", "site=dark")
     for verb in ("check", "submit"):
-        refused = house.launch(verb, *words)
+        refused = repo.launch(verb, *words)
         assert refused.returncode == 2
         assert "compute nodes have no network: make stage/min_o1/sft_long on a login node first" in refused.stderr
-    staged = house.launch("stage", *words, "--json")
+    staged = repo.launch("stage", *words, "--json")
     assert staged.returncode == 0, staged.stderr
     told = json.loads(staged.stdout)
     assert any(line.startswith("environment llamafactory: ") for line in told["staged"])
     assert "rows of eval/after.spec.json: load" in told["staged"]
-    assert house.launch("check", *words).returncode == 0
-    again = house.launch("submit", *words, PATH="/nowhere")
+    assert repo.launch("check", *words).returncode == 0
+    again = repo.launch("submit", *words, PATH="/nowhere")
     assert "sbatch is not on PATH" in again.stderr
 
 
@@ -263,9 +263,9 @@ def test_models_to_fetch_are_those_of_training_and_rewards() -> None:
     assert ("Qwen/Qwen3-0.6B", None) in stage.models(made("min_o1/sft_short", control))
 
 
-def test_a_model_for_several_nodes_is_fetched_once_before_they_are_asked_for(house: House) -> None:
+def test_a_model_for_several_nodes_is_fetched_once_before_they_are_asked_for(repo: Repo) -> None:
     for hardware, fetched in (("h100x8", False), ("h100x8x2", True)):
         words = ("bleuberi/grpo", "--set", f"hardware={hardware}")
-        done = house.launch("submit", *words, HF_HUB_OFFLINE="1", PATH="/nowhere")
+        done = repo.launch("submit", *words, HF_HUB_OFFLINE="1", PATH="/nowhere")
         assert ("model Qwen/Qwen2.5-7B: cannot be fetched" in done.stderr) == fetched, done.stderr
         assert done.returncode != 0

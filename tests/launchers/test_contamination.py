@@ -11,7 +11,7 @@ import pytest
 from data_prep.sources import tasks
 from data_prep.steps.load import LoadParams
 from launchers.plan import contamination
-from tests.conftest import House
+from tests.conftest import Repo
 
 APPS = "21e74ddf8de1a21436da12e3e653065c5213e9d1"
 RECIPE = (
@@ -27,29 +27,29 @@ def test_tasks_that_benchmarks_test_with_are_known() -> None:
     ]  # fmt: skip
 
 
-def _house(house: House, evaluated: str) -> House:
-    house.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "so 2", "answer": "2"}\n')
-    house.write("recipes/x/y.yaml", RECIPE + f"eval: {{tasks: [{evaluated}]}}\n")
-    house.write("recipes/x/data.yaml", "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n")
-    return house
+def _repo(repo: Repo, evaluated: str) -> Repo:
+    repo.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "so 2", "answer": "2"}\n')
+    repo.write("recipes/x/y.yaml", RECIPE + f"eval: {{tasks: [{evaluated}]}}\n")
+    repo.write("recipes/x/data.yaml", "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n")
+    return repo
 
 
-def test_a_warning_is_in_the_plan_the_data_run_and_the_report(house: House) -> None:
-    _house(house, "math500")
-    assert f"warning  {WARNING}" in house.launch("plan", "x/y").stdout.splitlines()
-    made = house.launch("data", "x/y")
+def test_a_warning_is_in_the_plan_the_data_run_and_the_report(repo: Repo) -> None:
+    _repo(repo, "math500")
+    assert f"warning  {WARNING}" in repo.launch("plan", "x/y").stdout.splitlines()
+    made = repo.launch("data", "x/y")
     assert made.returncode == 0, made.stderr
     assert made.stderr.splitlines().count(f"warning: {WARNING}") == 1
-    (run,) = house.path.glob("runs/x/y/*-*")
-    assert house.launch("report", str(run)).returncode == 0
+    (run,) = repo.path.glob("runs/x/y/*-*")
+    assert repo.launch("report", str(run)).returncode == 0
     data = (run / "report.html").read_text().split("<h2>Data</h2>")[1]
     assert data.index(WARNING) < data.index("<h3>mine</h3>")
-    house.write("recipes/x/data.yaml", "mine:\n  - load: {path: rows.jsonl}\n")
-    assert WARNING not in json.loads(house.launch("plan", "x/y", "--json").stdout)["warnings"]
+    repo.write("recipes/x/data.yaml", "mine:\n  - load: {path: rows.jsonl}\n")
+    assert WARNING not in json.loads(repo.launch("plan", "x/y", "--json").stdout)["warnings"]
 
 
-def test_evaluating_on_the_same_data_is_an_error(house: House) -> None:
-    done = _house(house, "math500, gsm8k").launch("plan", "x/y")
+def test_evaluating_on_the_same_data_is_an_error(repo: Repo) -> None:
+    done = _repo(repo, "math500, gsm8k").launch("plan", "x/y")
     assert (done.returncode, done.stderr) == (
         2,
         "error: recipes/x/data.yaml:2: mine: step 'load' trains on gsm8k, which eval.tasks holds: "
@@ -57,35 +57,35 @@ def test_evaluating_on_the_same_data_is_an_error(house: House) -> None:
     )
 
 
-def test_steps_that_do_not_reach_the_export_are_not_trained_on(house: House) -> None:
-    _house(house, "gsm8k")
+def test_steps_that_do_not_reach_the_export_are_not_trained_on(repo: Repo) -> None:
+    _repo(repo, "gsm8k")
     beside = "mine:\n  - load: {task: gsm8k, paths: {gsm8k: rows.jsonl}}\n  - load: {path: rows.jsonl, name: ours}\n"
-    house.write("recipes/x/data.yaml", beside)
-    done = house.launch("plan", "x/y", "--json")
+    repo.write("recipes/x/data.yaml", beside)
+    done = repo.launch("plan", "x/y", "--json")
     assert done.returncode == 0, done.stderr
     assert "trains on gsm8k" not in done.stdout + done.stderr
-    house.write(
+    repo.write(
         "recipes/x/data.yaml", beside + "  - mix: {inputs: [load, ours], parts: {x: {sources: [gsm8k, rows]}}}\n"
     )
-    assert "step 'load' trains on gsm8k" in house.launch("plan", "x/y").stderr
+    assert "step 'load' trains on gsm8k" in repo.launch("plan", "x/y").stderr
 
 
-def test_the_report_shows_flagged_pairs_side_by_side(house: House) -> None:
+def test_the_report_shows_flagged_pairs_side_by_side(repo: Repo) -> None:
     question = "In how many ways can the letters of CASCADE be arranged, if both As stand at the ends of the word?"
     copy = f"Hello! {question} Thanks."
     rows = [
         {"id": "a", "prompt": copy, "completion": "60"},
         {"id": "b", "prompt": "What is 12 - 7?", "completion": "5"},
     ]
-    house.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    house.write("recipes/x/bench.jsonl", json.dumps({"id": "q7", "problem": question, "answer": "60"}))
-    house.write("recipes/x/y.yaml", RECIPE + "eval: {tasks: [math500]}\n")
+    repo.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    repo.write("recipes/x/bench.jsonl", json.dumps({"id": "q7", "problem": question, "answer": "60"}))
+    repo.write("recipes/x/y.yaml", RECIPE + "eval: {tasks: [math500]}\n")
     steps = "  - load: {path: rows.jsonl}\n  - decontaminate: {against: [math500], paths: {math500: bench.jsonl}}\n"
-    house.write("recipes/x/data.yaml", "mine:\n" + steps)
-    made = house.launch("data", "x/y")
+    repo.write("recipes/x/data.yaml", "mine:\n" + steps)
+    made = repo.launch("data", "x/y")
     assert made.returncode == 0, made.stderr
-    (run,) = house.path.glob("runs/x/y/*-*")
-    assert house.launch("report", str(run)).returncode == 0
+    (run,) = repo.path.glob("runs/x/y/*-*")
+    assert repo.launch("report", str(run)).returncode == 0
     row, benchmark = re.findall(r"<td><small>(.*?)</td>", (run / "report.html").read_text())[:2]
     assert row.endswith(copy)
     assert benchmark == f"math500/q7, 100% of the question</small><br>{question}"

@@ -13,7 +13,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
-from tests.conftest import House
+from tests.conftest import Repo
 
 INHERITED = {
     "RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "10.9.8.7", "MASTER_PORT": "29500",
@@ -23,7 +23,7 @@ INHERITED = {
 ROWS = "".join(f'{{"prompt": "{at}+1=?", "completion": "{at + 1}", "answer": "{at + 1}"}}\n' for at in range(8))
 
 
-def test_a_training_runs_as_if_alone_whatever_it_inherits(house: House, tmp_path: Path) -> None:
+def test_a_training_runs_as_if_alone_whatever_it_inherits(repo: Repo, tmp_path: Path) -> None:
     rows, temporary = tmp_path / "rows.jsonl", tmp_path / ("t" * 90)
     temporary.mkdir()
     rows.write_text(ROWS)
@@ -37,7 +37,7 @@ def test_a_training_runs_as_if_alone_whatever_it_inherits(house: House, tmp_path
     ]
     said = [word for pair in words for word in ("--set", pair)]
     line = ["run", "min_o1/sft_short", "--scale", "mini", "--json", "--out", str(tmp_path / "runs"), *said]
-    done = house.launch(*line, **{**INHERITED, "TMPDIR": str(temporary), "PYTHONPATH": str(house.path)})
+    done = repo.launch(*line, **{**INHERITED, "TMPDIR": str(temporary), "PYTHONPATH": str(repo.path)})
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
     notes = (next(run.glob("logs/*/environment.log"))).read_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launchers import envs
-from tests.conftest import House
+from tests.conftest import Repo
 
 LOCKS = sorted(envs.LOCKS.glob("*.txt"))
 
@@ -57,14 +57,14 @@ def _without(text: str, package: str) -> str:
 
 
 @pytest.mark.full
-def test_a_built_environment_is_reused_and_a_changed_lock_is_another(core_python: Path, house: House) -> None:
+def test_a_built_environment_is_reused_and_a_changed_lock_is_another(core_python: Path, repo: Repo) -> None:
     assert envs.ensure("core") == core_python
-    before = house.make("-s", "python").stdout.strip()
-    lock = house.path / "configs" / "envs" / "core.txt"
+    before = repo.make("-s", "python").stdout.strip()
+    lock = repo.path / "configs" / "envs" / "core.txt"
     lock.write_text(_without(lock.read_text(), "mypy"))
-    (house.path / ".cache" / "envs").unlink()
-    (house.path / ".cache" / "envs").mkdir()
-    built = house.make("-s", "python")
+    (repo.path / ".cache" / "envs").unlink()
+    (repo.path / ".cache" / "envs").mkdir()
+    built = repo.make("-s", "python")
     assert built.returncode == 0, built.stderr
     after = built.stdout.strip()
     assert before != after
@@ -72,21 +72,21 @@ def test_a_built_environment_is_reused_and_a_changed_lock_is_another(core_python
     assert subprocess.run([after, "-c", "import mypy"], capture_output=True).returncode == 1
 
 
-def test_an_unknown_environment_is_one_line(house: House) -> None:
-    done = house.make("env/vlm")
+def test_an_unknown_environment_is_one_line(repo: Repo) -> None:
+    done = repo.make("env/vlm")
     assert done.returncode != 0
     assert "no environment 'vlm'" in done.stderr
     assert "llamafactory" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_half_built_environment_is_built_again(house: House) -> None:
-    (house.path / ".cache" / "envs").unlink()
-    lock = house.path / "configs" / "envs" / "core.txt"
+def test_a_half_built_environment_is_built_again(repo: Repo) -> None:
+    (repo.path / ".cache" / "envs").unlink()
+    lock = repo.path / "configs" / "envs" / "core.txt"
     whole = lock.read_text()
     lock.write_text(f"{whole}no-such-package-of-this-name==0.0.1\n")
-    failed = house.make("-s", "python")
+    failed = repo.make("-s", "python")
     assert failed.returncode != 0
     assert "uv pip sync core.txt failed" in failed.stderr
     lock.write_text(whole)
-    assert house.make("-s", "python").returncode == 0
+    assert repo.make("-s", "python").returncode == 0

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 BACKEND = '''
 """A trainer that copies its base model."""
@@ -56,18 +56,18 @@ train: {global_batch: 1, micro_batch: 1, learning_rate: 1.0e-5, steps: 1, max_le
 """
 
 
-def test_a_fourth_trainer_is_one_module_and_a_folder_of_templates(house: House) -> None:
-    house.write("launchers/backends/copier.py", BACKEND)
-    house.write("templates/copier/copier.json.j2", '{"model": {{ model | yaml }}, "out": {{ out | yaml }}}\n')
-    house.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}"}\n')
-    house.write("recipes/x/y.yaml", RECIPE)
-    done = house.launch("run", "x/y", "--json")
+def test_a_fourth_trainer_is_one_module_and_a_folder_of_templates(repo: Repo) -> None:
+    repo.write("launchers/backends/copier.py", BACKEND)
+    repo.write("templates/copier/copier.json.j2", '{"model": {{ model | yaml }}, "out": {{ out | yaml }}}\n')
+    repo.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}"}\n')
+    repo.write("recipes/x/y.yaml", RECIPE)
+    done = repo.launch("run", "x/y", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (Path(result["run"]) / "train/merged/config.json").is_file()
     assert result["status"] == "done"
     assert "copier" in Path(result["report"]).read_text()
-    faulty = house.launch("check", "x/y", "--set", "trainer=copyer")
+    faulty = repo.launch("check", "x/y", "--set", "trainer=copyer")
     assert "did you mean 'copier'" in faulty.stderr
 
 

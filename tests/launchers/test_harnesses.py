@@ -16,7 +16,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, parse_settings
 from rewards.thinking import PRESETS
-from tests.conftest import House
+from tests.conftest import Repo
 
 
 def resolved(*settings: str, name: str = "long_cot/sft_llama_base_think") -> compose.Resolved:
@@ -131,16 +131,16 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 """
 
 
-def test_a_run_has_both_kinds_of_tasks_in_one_report(house: House, tmp_path: Path) -> None:
+def test_a_run_has_both_kinds_of_tasks_in_one_report(repo: Repo, tmp_path: Path) -> None:
     """The mini model as it is, on sums of ours and on a task file of the harness's format."""
     sums = [{"problem": f"{a}+{b}=?", "answer": str(a + b)} for a, b in [(14, 52), (22, 30), (83, 53), (27, 22)]]
-    data = house.write("tasks/sums.jsonl", "".join(json.dumps(row) + "\n" for row in sums))
-    file = house.write("tasks/sums500.yaml", TASK.format(file=data))
+    data = repo.write("tasks/sums.jsonl", "".join(json.dumps(row) + "\n" for row in sums))
+    file = repo.write("tasks/sums500.yaml", TASK.format(file=data))
     words = ["eval.harness=lm_eval", "eval.tasks=[arithmetic, sums500]", "eval.limit=4", f"eval.paths.sums500={file}"]
     given = " ".join(f"'{word}'" for word in words)
-    done = house.make("eval/min_o1/sft_short", "SCALE=mini", "MODEL=recipes/mini/model", f"SET={given}")
+    done = repo.make("eval/min_o1/sft_short", "SCALE=mini", "MODEL=recipes/mini/model", f"SET={given}")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    run = next(house.path.glob("runs/min_o1/sft_short/*/eval/after.json")).parents[1]
+    run = next(repo.path.glob("runs/min_o1/sft_short/*/eval/after.json")).parents[1]
     made = json.loads((run / "eval/after.json").read_text())["tasks"]
     assert {task: one["prompts"] for task, one in made.items()} == {"arithmetic": 4, "sums500": 4}
     assert made["sums500"]["metric"]["name"] == "exact_match"

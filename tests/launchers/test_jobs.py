@@ -27,7 +27,7 @@ from launchers.run import directory as rundir
 from launchers.run.node import free_ports, interface_of, own_address
 from launchers.targets import slurm
 from launchers.targets.jobs import JobPart, job_parts, seconds
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.launchers.conftest import Tool
 
 TWO_NODES = ("sky_t1/sft_2x8", "long_cot/grpo_2x8", "bleuberi/grpo_2x8")
@@ -97,10 +97,10 @@ def test_scripts_of_two_nodes_pass_shellcheck(name: str, tmp_path: Path) -> None
     assert f"-m launchers.run.nodes {start} " in files["local.sh"]
 
 
-def test_lines_are_linked_by_names_and_ask_for_the_site(house: House) -> None:
-    house.write("configs/sites/here.yaml", "cpu_partition: cpu\npartition: gpu\ncpus_per_task: 64\nmemory: 512G\n")
-    house.write("recipes/min_o1/odd name.yaml", "extends: [sft_short.yaml]\n")
-    done = house.make("sbatch/min_o1/odd name", "DRY_RUN=1", "SITE=here")
+def test_lines_are_linked_by_names_and_ask_for_the_site(repo: Repo) -> None:
+    repo.write("configs/sites/here.yaml", "cpu_partition: cpu\npartition: gpu\ncpus_per_task: 64\nmemory: 512G\n")
+    repo.write("recipes/min_o1/odd name.yaml", "extends: [sft_short.yaml]\n")
+    done = repo.make("sbatch/min_o1/odd name", "DRY_RUN=1", "SITE=here")
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line) for line in done.stdout.splitlines()]
     options = [dict(word[2:].partition("=")[::2] for word in line if word.startswith("--")) for line in lines]
@@ -113,13 +113,13 @@ def test_lines_are_linked_by_names_and_ask_for_the_site(house: House) -> None:
 
 
 def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
-    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     box = "container: {runtime: %s, image: 'my image.sif', mounts: ['/data:/data']}\nscratch: /scratch\noffline: true\n"
     for runtime in ("pyxis", "apptainer"):
-        house.write(f"configs/sites/{runtime}.yaml", "modules: [cuda]\n" + box % runtime)
-        folders = {"HF_HOME": "/hub of 'me'", "POSTTRAIN_CACHE": str(house.path / ".cache")}
-        done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE=runtime, **folders)
+        repo.write(f"configs/sites/{runtime}.yaml", "modules: [cuda]\n" + box % runtime)
+        folders = {"HF_HOME": "/hub of 'me'", "POSTTRAIN_CACHE": str(repo.path / ".cache")}
+        done = repo.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE=runtime, **folders)
         script = Path(done.stdout.splitlines()[0].split()[-2])
         text = script.read_text()
         checked = subprocess.run(["shellcheck", "--severity=style", script], capture_output=True, text=True)
@@ -131,7 +131,7 @@ def test_a_site_of_the_users_is_the_default_and_containers_wrap_the_script(
         assert "HF_DATASETS_CACHE" not in text  # what `make stage` has fetched stays in view
         assert "/scratch/posttrain-$UID" in text
         assert ("--container-image=my image.sif" if runtime == "pyxis" else "'my image.sif'") in text
-    done = house.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE="nowhere")
+    done = repo.launch("submit", "min_o1/grpo", "--dry-run", POSTTRAIN_SITE="nowhere")
     assert "POSTTRAIN_SITE: site: no profile 'nowhere'" in done.stderr
 
 
@@ -156,11 +156,11 @@ def test_site_values_that_cannot_work_are_refused(
 @pytest.mark.parametrize(("scratch", "expanded"), [
     ("$TMPDIR", "/tmp of me"), ("/local/$SLURM_JOB_ID", "/local/7"), ("${TMPDIR}/it's", "/tmp of me/it's"),
 ])  # fmt: skip
-def test_scratch_is_expanded_on_the_node_and_numbers_are_text(house: House, scratch: str, expanded: str) -> None:
+def test_scratch_is_expanded_on_the_node_and_numbers_are_text(repo: Repo, scratch: str, expanded: str) -> None:
     site = f'scratch: "{scratch}"\nmemory: 512000\naccount: 1234\nenviron: {{OMP_NUM_THREADS: 8}}\n'
-    house.write("configs/sites/odd.yaml", site)
+    repo.write("configs/sites/odd.yaml", site)
     words = ("min_o1/sft_long", "--scale", "mini", "--set", "site=odd")
-    text = (Path(house.launch("render", *words).stdout.strip()) / "job.sbatch").read_text()
+    text = (Path(repo.launch("render", *words).stdout.strip()) / "job.sbatch").read_text()
     assert "export OMP_NUM_THREADS=8\n" in text
     assert "#SBATCH --account=1234\n" in text
     assert "#SBATCH --mem=512000\n" in text
@@ -224,8 +224,8 @@ def test_a_control_that_trains_after_the_recipe_is_progress(run: Path, monkeypat
         assert _attempt(run, monkeypatch, restarts) == 0
 
 
-def test_an_allocation_of_too_few_nodes_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Path(house.launch("render", "sky_t1/sft_2x8").stdout.strip())
+def test_an_allocation_of_too_few_nodes_is_refused(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(repo.launch("render", "sky_t1/sft_2x8").stdout.strip())
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
     assert _attempt(run, monkeypatch, 0) == 2
 
@@ -239,12 +239,12 @@ def test_addresses_follow_routes_and_ports_that_are_taken_are_passed_over() -> N
         assert free_ports(3, 20_000, 20)[0] > first[0]
 
 
-def test_status_shows_pace_and_metrics(run: Path, house: House) -> None:
+def test_status_shows_pace_and_metrics(run: Path, repo: Repo) -> None:
     for step, second in ((1, 0), (2, 10), (3, 20)):
         event = {"time": f"2026-01-01T00:00:{second:02}.000+00:00", "event": "train_step", "label": "after"}
         with (run / "events.jsonl").open("a") as log:
             log.write(json.dumps({**event, "step": step, "total": 10, "loss": 0.5}) + "\n")
-    (found,) = json.loads(house.launch("status", "--json").stdout)
+    (found,) = json.loads(repo.launch("status", "--json").stdout)
     assert (found["eta_s"], found["metrics"], found["scheduler"]) == (70.0, {"loss": 0.5}, [])
 
 
@@ -272,13 +272,13 @@ def test_an_environment_is_copied_to_the_nodes_own_disk_once(tmp_path: Path, mon
     assert copied.parent.parent.stat().st_ctime_ns == first
 
 
-def test_a_container_gets_the_script_and_its_exit_status_comes_back(house: House, tool: Tool, tmp_path: Path) -> None:
-    house.write(
+def test_a_container_gets_the_script_and_its_exit_status_comes_back(repo: Repo, tool: Tool, tmp_path: Path) -> None:
+    repo.write(
         "configs/sites/box.yaml", "container: {runtime: apptainer, image: '/images/my box.sif', mounts: ['/d:/d']}\n"
     )
-    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini", "--set", "site=box").stdout.strip())
+    run = Path(repo.launch("render", "min_o1/sft_long", "--scale", "mini", "--set", "site=box").stdout.strip())
     tool("apptainer", 'printf "%s\\n" "$@" > "$OUT"\nexit 7')
-    environ = {**house.environ(), "SLURM_JOB_ID": "1", "OUT": str(tmp_path / "said")}
+    environ = {**repo.environ(), "SLURM_JOB_ID": "1", "OUT": str(tmp_path / "said")}
     done = subprocess.run(["bash", run / "job.sbatch", "data"], env=environ, capture_output=True, text=True)
     assert done.returncode == 7, done.stderr
     words = (tmp_path / "said").read_text().splitlines()
@@ -287,12 +287,12 @@ def test_a_container_gets_the_script_and_its_exit_status_comes_back(house: House
     assert words[words.index("--bind") + 1].endswith(",/d:/d")
 
 
-def test_a_signal_before_the_time_limit_stops_the_script_and_says_so(run: Path, house: House, tool: Tool) -> None:
+def test_a_signal_before_the_time_limit_stops_the_script_and_says_so(run: Path, repo: Repo, tool: Tool) -> None:
     (run / "local.sh").write_text(
         'trap "sleep 0.5; echo ended; exit 9" TERM\ntouch "$(dirname "$0")/started"\nsleep 60 & wait\n'
     )
     tool("squeue", "echo 2:30")
-    environ = {**house.environ(), "SLURM_JOB_ID": "1"}
+    environ = {**repo.environ(), "SLURM_JOB_ID": "1"}
     text = (run / "job.sbatch").read_text().replace("{1..90}", "{1..2}")
     job = subprocess.Popen(
         ["bash", "-c", text, "job", "data"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -16,7 +16,7 @@ from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, parse_settings
 from launchers.recipe.schema import SERVICES
 from launchers.run import judge
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.fakes.openai_server import Status
 from tests.fakes.reward_server import RewardServer
 
@@ -61,9 +61,9 @@ def test_too_many_failures_of_the_judge_choose_nothing(tmp_path: Path, capsys: p
     assert not (tmp_path / judge.JUDGED).exists()
 
 
-def test_a_judge_without_samples_to_judge_is_refused(house: House) -> None:
+def test_a_judge_without_samples_to_judge_is_refused(repo: Repo) -> None:
     for change in ("validation=null", "eval.tasks=[math500]"):
-        done = house.launch("plan", "long_cot/grpo_llama_base_think", "--set", change)
+        done = repo.launch("plan", "long_cot/grpo_llama_base_think", "--set", change)
         assert done.returncode == 2
         assert "second_judge: scores validation samples of online RL whose benchmark's reward is `model`" in done.stderr
 
@@ -88,10 +88,10 @@ def test_a_judge_that_is_the_reward_model_is_refused(settings: list[str], refuse
     assert all("second_judge.model: is the reward model" in fault for fault in faults)
 
 
-def test_a_reward_model_without_a_revision_is_a_warning(house: House) -> None:
+def test_a_reward_model_without_a_revision_is_a_warning(repo: Repo) -> None:
     line = ("plan", "long_cot/grpo_llama_base_think")
-    assert "has no revision" not in house.launch(*line).stdout
-    printed = house.launch(*line, "--set", f"reward_model.model={V2}", "--set", f"second_judge.model={V02}").stdout
+    assert "has no revision" not in repo.launch(*line).stdout
+    printed = repo.launch(*line, "--set", f"reward_model.model={V2}", "--set", f"second_judge.model={V02}").stdout
     for model, key in ((V2, "reward_model"), (V02, "second_judge")):
         assert re.search(rf"{model} has no revision.*`{key}.revision`", printed.replace("\n", " ")), printed
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conftest import House
+from tests.conftest import Repo
 
 ROWS = "".join(f'{{"prompt": "{i}+1?", "completion": "\\\\boxed{{{i + 1}}}"}}\n' for i in range(8))
 FIRST = """
@@ -23,14 +23,14 @@ eval: null
 
 
 @pytest.fixture
-def family(house: House) -> House:
-    house.write("recipes/x/rows.jsonl", ROWS)
-    house.write("recipes/x/first.yaml", FIRST)
-    house.write("recipes/x/second.yaml", "extends: [first.yaml]\nmodel_of: x/first\n")
-    return house
+def family(repo: Repo) -> Repo:
+    repo.write("recipes/x/rows.jsonl", ROWS)
+    repo.write("recipes/x/first.yaml", FIRST)
+    repo.write("recipes/x/second.yaml", "extends: [first.yaml]\nmodel_of: x/first\n")
+    return repo
 
 
-def test_what_comes_first_is_done_first_and_once(family: House) -> None:
+def test_what_comes_first_is_done_first_and_once(family: Repo) -> None:
     planned = family.launch("plan", "x/second")
     assert "begins   with the model that x/first is still to train" in planned.stdout, planned.stderr
     refused = family.launch("train", "x/second")
@@ -55,7 +55,7 @@ def test_what_comes_first_is_done_first_and_once(family: House) -> None:
 
 
 @pytest.mark.full
-def test_a_study_begins_each_seed_with_the_recipe_that_comes_first(family: House) -> None:
+def test_a_study_begins_each_seed_with_the_recipe_that_comes_first(family: Repo) -> None:
     family.write("recipes/x/first.yaml", FIRST.replace("eval: null", "eval: {tasks: [arithmetic], limit: 8, n: 1}"))
     family.write(
         "recipes/x/study.yaml",
@@ -69,7 +69,7 @@ def test_a_study_begins_each_seed_with_the_recipe_that_comes_first(family: House
     assert models == {str(first / "train")}
 
 
-def test_mistakes_in_what_comes_first(family: House) -> None:
+def test_mistakes_in_what_comes_first(family: Repo) -> None:
     family.write("recipes/x/second.yaml", "extends: [first.yaml]\nmodel_of: x/frist\n")
     (line,) = family.launch("check", "x/second").stderr.splitlines()
     assert line.startswith("error: recipes/x/second.yaml:2: model_of: no recipe 'x/frist'; did you mean 'x/first'?")

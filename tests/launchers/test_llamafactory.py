@@ -20,7 +20,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 PARSE = """
 import json, os, sys
@@ -121,9 +121,9 @@ SMALL = [
 ]  # fmt: skip
 
 
-def _rows(house: House, count: int = 64) -> Path:
+def _rows(repo: Repo, count: int = 64) -> Path:
     rows = [{"prompt": f"{n}+{n}=?", "solution": f"\\boxed{{{2 * n}}}", "answer": str(2 * n)} for n in range(count)]
-    return house.write("rows of 'mine' $(x).jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return repo.write("rows of 'mine' $(x).jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _losses(run: Path) -> dict[int, float]:
@@ -152,15 +152,15 @@ def _wait(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_training_resumes_to_the_same_losses(house: House) -> None:
-    data = f"data={_rows(house)}"
-    whole = house.launch("run", "min_o1/sft_short", *SMALL, "--set", data, "--out", "whole runs", "--json")
+def test_a_killed_training_resumes_to_the_same_losses(repo: Repo) -> None:
+    data = f"data={_rows(repo)}"
+    whole = repo.launch("run", "min_o1/sft_short", *SMALL, "--set", data, "--out", "whole runs", "--json")
     assert whole.returncode == 0, whole.stderr
     straight = Path(json.loads(whole.stdout)["run"])
     assert sorted(_losses(straight)) == list(range(1, 9))
 
     words = [
-        str(house.python),
+        str(repo.python),
         "-m",
         "launchers",
         "run",
@@ -171,16 +171,16 @@ def test_a_killed_training_resumes_to_the_same_losses(house: House) -> None:
         "--out",
         "killed",
     ]
-    process = subprocess.Popen(words, cwd=house.path, env=house.environ(), stderr=subprocess.DEVNULL)
-    _wait(lambda: list(house.path.glob("killed/min_o1/sft_short/*/train/checkpoint-3/trainer_state.json")), 300)
+    process = subprocess.Popen(words, cwd=repo.path, env=repo.environ(), stderr=subprocess.DEVNULL)
+    _wait(lambda: list(repo.path.glob("killed/min_o1/sft_short/*/train/checkpoint-3/trainer_state.json")), 300)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _wait(lambda: not _processes_of(str(house.path / "killed")), 15)
-    (run,) = house.path.glob("killed/min_o1/sft_short/*-*")
+    _wait(lambda: not _processes_of(str(repo.path / "killed")), 15)
+    (run,) = repo.path.glob("killed/min_o1/sft_short/*-*")
     assert not (run / "train" / "train_results.json").exists(), "killed too late to prove anything"
 
     (run / "train" / "checkpoint-999").mkdir()  # what a kill in the middle of saving leaves
-    again = house.launch("run", "min_o1/sft_short", *SMALL, "--set", data, "--out", "killed", "--json")
+    again = repo.launch("run", "min_o1/sft_short", *SMALL, "--set", data, "--out", "killed", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["run"] == str(run), "the same command goes on with the same run"
     assert _losses(run) == _losses(straight)
@@ -188,13 +188,13 @@ def test_a_killed_training_resumes_to_the_same_losses(house: House) -> None:
     assert "Resuming training from" in log
 
 
-def test_two_processes_train_as_one(house: House) -> None:
+def test_two_processes_train_as_one(repo: Repo) -> None:
     """torchrun and gloo on a CPU: the same global batch, half the accumulation."""
-    profile = (house.path / "configs" / "hardware" / "cpu.yaml").read_text()
-    house.write("configs/hardware/cpu2.yaml", profile.replace("gpus_per_node: 0", "gpus_per_node: 2"))
-    options = [*SMALL, "--set", f"data={_rows(house)}", "--set", "train.steps=2", "--json"]
-    one = json.loads(house.launch("run", "min_o1/sft_short", *options).stdout)
-    done = house.launch("run", "min_o1/sft_short", *options, "--set", "hardware=cpu2")
+    profile = (repo.path / "configs" / "hardware" / "cpu.yaml").read_text()
+    repo.write("configs/hardware/cpu2.yaml", profile.replace("gpus_per_node: 0", "gpus_per_node: 2"))
+    options = [*SMALL, "--set", f"data={_rows(repo)}", "--set", "train.steps=2", "--json"]
+    one = json.loads(repo.launch("run", "min_o1/sft_short", *options).stdout)
+    done = repo.launch("run", "min_o1/sft_short", *options, "--set", "hardware=cpu2")
     assert done.returncode == 0, done.stderr
     two = json.loads(done.stdout)
     assert "--nproc-per-node 2" in (Path(two["run"]) / "local.sh").read_text()
@@ -205,16 +205,16 @@ def test_two_processes_train_as_one(house: House) -> None:
     assert all(abs(first[step] - second[step]) < 0.25 * first[step] for step in first)  # rows are dealt differently
 
 
-def test_two_nodes_read_their_rank_from_the_environment(house: House) -> None:
-    profile = (house.path / "configs" / "hardware" / "cpu.yaml").read_text()
+def test_two_nodes_read_their_rank_from_the_environment(repo: Repo) -> None:
+    profile = (repo.path / "configs" / "hardware" / "cpu.yaml").read_text()
     profile = profile.replace("gpus_per_node: 0", "gpus_per_node: 1").replace("nodes: 1", "nodes: 2")
-    house.write("configs/hardware/nodes2.yaml", profile)
-    options = [*SMALL, "--set", f"data={_rows(house)}", "--set", "train.steps=1", "--set", "hardware=nodes2"]
-    rendered = house.launch("render", "min_o1/sft_short", *options)
+    repo.write("configs/hardware/nodes2.yaml", profile)
+    options = [*SMALL, "--set", f"data={_rows(repo)}", "--set", "train.steps=1", "--set", "hardware=nodes2"]
+    rendered = repo.launch("render", "min_o1/sft_short", *options)
     assert rendered.returncode == 0, rendered.stderr
     run = Path(rendered.stdout.strip())
     alone = subprocess.run(
-        ["bash", run / "local.sh", "data", "train"], env=house.environ(), capture_output=True, text=True
+        ["bash", run / "local.sh", "data", "train"], env=repo.environ(), capture_output=True, text=True
     )
     assert alone.returncode != 0
     assert "2 nodes are needed: submit it (make sbatch/…), or start it on each with NODE_RANK" in alone.stderr
@@ -224,7 +224,7 @@ def test_two_nodes_read_their_rank_from_the_environment(house: House) -> None:
     nodes = []
     for rank in ("0", "1"):
         with (run / f"node{rank}.txt").open("wb") as said:
-            environ = {**house.environ(), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environ = {**repo.environ(), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             words = ["bash", run / "local.sh", "data", "train"]
             nodes.append(subprocess.Popen(words, env=environ, stdout=said, stderr=said))
     _wait(lambda: any(node.poll() for node in nodes) or all(node.poll() == 0 for node in nodes), 300)
@@ -233,38 +233,38 @@ def test_two_nodes_read_their_rank_from_the_environment(house: House) -> None:
     assert json.loads((run / "train" / "trainer_state.json").read_text())["global_step"] == 1
 
 
-def test_a_finished_run_is_left_alone_unless_asked(house: House) -> None:
+def test_a_finished_run_is_left_alone_unless_asked(repo: Repo) -> None:
     words = [
         "run",
         "min_o1/sft_short",
         *SMALL,
         "--set",
-        f"data={_rows(house)}",
+        f"data={_rows(repo)}",
         "--set",
         "train.steps=1",
         "--json",
     ]
-    first = json.loads(house.launch(*words).stdout)
-    again = house.launch(*words)
+    first = json.loads(repo.launch(*words).stdout)
+    again = repo.launch(*words)
     assert "finished already" in again.stderr
     assert json.loads(again.stdout)["run"] == first["run"]
     assert first["status"] == "done"
 
 
-def test_a_failing_training_is_one_line_that_names_the_log(house: House) -> None:
+def test_a_failing_training_is_one_line_that_names_the_log(repo: Repo) -> None:
     words = [
         *SMALL,
         "--set",
-        f"data={_rows(house)}",
+        f"data={_rows(repo)}",
         "--set",
         "native.mask_history=true",
         "--set",
         "train.packing=true",
     ]
-    broken = house.path / "model"
+    broken = repo.path / "model"
     subprocess.run(["cp", "-r", str(REPO / "recipes" / "mini" / "model"), str(broken)], check=True)
     (broken / "model.safetensors").write_bytes(b"not weights")
-    done = house.launch("run", "min_o1/sft_short", *words, "--set", f"model={broken}")
+    done = repo.launch("run", "min_o1/sft_short", *words, "--set", f"model={broken}")
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert errors[0].startswith("error: train after: ")
@@ -302,8 +302,8 @@ def test_the_reason_is_the_line_that_helps(log: str) -> None:
     assert LlamaFactory().reason(log).startswith(LOGS[log])
 
 
-def test_rendering_again_gives_the_same_bytes_and_no_secret(house: House) -> None:
-    done = house.launch("render", "min_o1/sft_short", HF_TOKEN="hf_secret", OPENAI_API_KEY="sk-secret")
+def test_rendering_again_gives_the_same_bytes_and_no_secret(repo: Repo) -> None:
+    done = repo.launch("render", "min_o1/sft_short", HF_TOKEN="hf_secret", OPENAI_API_KEY="sk-secret")
     run = Path(done.stdout.strip())
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert before
@@ -311,32 +311,32 @@ def test_rendering_again_gives_the_same_bytes_and_no_secret(house: House) -> Non
     for path in before:
         if path.name not in ("run.json", "written.json"):
             path.unlink()
-    again = house.launch("render", str(run))
+    again = repo.launch("render", str(run))
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_directory_stands_by_itself(house: House) -> None:
+def test_a_run_directory_stands_by_itself(repo: Repo) -> None:
     """The recipe may change, the directory may be asked from elsewhere: the run stays what it was."""
-    house.write("mine/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "answer": "2"}\n')
-    (house.path / "mine").chmod(0o755)
-    render = [str(house.python), "-m", "launchers", "render", "min_o1/sft_short", "--set", "data=rows.jsonl"]
-    done = subprocess.run(render, cwd=house.path / "mine", env=house.environ(), capture_output=True, text=True)
+    repo.write("mine/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "answer": "2"}\n')
+    (repo.path / "mine").chmod(0o755)
+    render = [str(repo.python), "-m", "launchers", "render", "min_o1/sft_short", "--set", "data=rows.jsonl"]
+    done = subprocess.run(render, cwd=repo.path / "mine", env=repo.environ(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = Path(done.stdout.strip())
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    recipe = house.path / "recipes" / "min_o1" / "sft_short.yaml"
+    recipe = repo.path / "recipes" / "min_o1" / "sft_short.yaml"
     recipe.write_text(recipe.read_text().replace("1.0e-5", "3.0e-5"))
-    assert house.launch("render", str(run)).returncode == 0
+    assert repo.launch("render", str(run)).returncode == 0
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert json.loads(house.launch("plan", str(run), "--json").stdout)["run"] == str(run)
-    refused = house.launch("plan", str(run), "--scale", "mini")
+    assert json.loads(repo.launch("plan", str(run), "--json").stdout)["run"] == str(run)
+    refused = repo.launch("plan", str(run), "--scale", "mini")
     assert (refused.returncode, "a run directory is what it is" in refused.stderr) == (2, True)
 
 
-def test_adapters_are_merged_into_a_whole_model(house: House) -> None:
-    lora = [*SMALL, "--set", f"data={_rows(house)}", "--set", "train.steps=2", "--set", "train.lora={rank: 4}"]
-    done = house.launch("run", "min_o1/sft_short", *lora, "--json")
+def test_adapters_are_merged_into_a_whole_model(repo: Repo) -> None:
+    lora = [*SMALL, "--set", f"data={_rows(repo)}", "--set", "train.steps=2", "--set", "train.lora={rank: 4}"]
+    done = repo.launch("run", "min_o1/sft_short", *lora, "--json")
     assert done.returncode == 0, done.stderr
     train = Path(json.loads(done.stdout)["run"]) / "train"
     assert (train / "adapter_model.safetensors").is_file()
@@ -347,8 +347,8 @@ def test_adapters_are_merged_into_a_whole_model(house: House) -> None:
     assert (merged / "model.safetensors").read_bytes() != (shipped / "model.safetensors").read_bytes()
 
 
-def test_locks_name_what_a_run_used(house: House) -> None:
-    run = Path(house.launch("render", "min_o1/sft_short").stdout.strip())
+def test_locks_name_what_a_run_used(repo: Repo) -> None:
+    run = Path(repo.launch("render", "min_o1/sft_short").stdout.strip())
     locks = json.loads((run / "run.json").read_text())["locks"]
     assert set(locks) == {"core.txt", "llamafactory-cuda.txt", "vllm-cuda.txt"}
     assert envs.lock_file("llamafactory", "cuda").name in locks

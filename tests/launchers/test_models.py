@@ -16,7 +16,7 @@ from launchers.checks import preflight
 from launchers.plan.estimate import model_sizes
 from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides
-from tests.conftest import House
+from tests.conftest import Repo
 
 COMMIT = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
 
@@ -187,36 +187,36 @@ print(directory.pinned(run).path)
 """
 
 
-def _pinned(house: House, hub: str, out: Path, model: str, *pairs: str) -> subprocess.CompletedProcess[str]:
+def _pinned(repo: Repo, hub: str, out: Path, model: str, *pairs: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(house.python), "-c", PIN, str(out), model, *pairs], cwd=house.path, capture_output=True, text=True,
-        env={**house.environ(), "HF_ENDPOINT": hub, "HF_HOME": str(out.parent / "hub")},
+        [str(repo.python), "-c", PIN, str(out), model, *pairs], cwd=repo.path, capture_output=True, text=True,
+        env={**repo.environ(), "HF_ENDPOINT": hub, "HF_HOME": str(out.parent / "hub")},
     )  # fmt: skip
 
 
-def test_a_hub_model_is_held_at_the_commit_of_the_first_contact(house: House, hub: str, tmp_path: Path) -> None:
+def test_a_hub_model_is_held_at_the_commit_of_the_first_contact(repo: Repo, hub: str, tmp_path: Path) -> None:
     line = ("min_o1/sft_short", "--out", str(tmp_path / "runs"), "--set", "model=Qwen/Qwen2.5-1.5B", "--set")
     line = (*line, "train.max_length=1024")
-    assert "Qwen/Qwen2.5-1.5B has no revision" in house.launch("plan", *line).stdout
-    run = Path(_pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=1024").stdout.strip())
+    assert "Qwen/Qwen2.5-1.5B has no revision" in repo.launch("plan", *line).stdout
+    run = Path(_pinned(repo, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=1024").stdout.strip())
     assert json.loads((run / "run.json").read_text())["revision"] == COMMIT
-    assert "has no revision" not in house.launch("plan", *line).stdout
-    assert house.launch("render", *line).stdout.strip() == str(run)
+    assert "has no revision" not in repo.launch("plan", *line).stdout
+    assert repo.launch("render", *line).stdout.strip() == str(run)
     assert f'model_revision: "{COMMIT}"' in (run / "train" / "llamafactory.yaml").read_text()
 
 
-def test_a_model_that_the_hub_has_not_is_said(house: House, hub: str, tmp_path: Path) -> None:
-    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.6B")
+def test_a_model_that_the_hub_has_not_is_said(repo: Repo, hub: str, tmp_path: Path) -> None:
+    done = _pinned(repo, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.6B")
     assert "the Hub has no model 'Qwen/Qwen2.5-1.6B'" in done.stderr
 
 
-def test_a_model_is_checked_against_its_own_files_at_the_first_contact(house: House, hub: str, tmp_path: Path) -> None:
-    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=4096")
+def test_a_model_is_checked_against_its_own_files_at_the_first_contact(repo: Repo, hub: str, tmp_path: Path) -> None:
+    done = _pinned(repo, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=4096")
     assert "4096 tokens are more than 'Qwen/Qwen2.5-1.5B' has positions for, 1024" in done.stderr
 
 
-def test_a_revision_that_the_hub_has_not_is_said(house: House, hub: str, tmp_path: Path) -> None:
-    done = _pinned(house, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "revision=abc")
+def test_a_revision_that_the_hub_has_not_is_said(repo: Repo, hub: str, tmp_path: Path) -> None:
+    done = _pinned(repo, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "revision=abc")
     assert "revision: the Hub's 'Qwen/Qwen2.5-1.5B' has no revision 'abc'" in done.stderr
 
 
@@ -228,8 +228,8 @@ def test_a_revision_of_another_model_names_both(tmp_path: Path) -> None:
     assert f"is for a model of the Hub, and {str(tmp_path)!r} is a local folder" in fault
 
 
-def test_a_misspelt_make_variable_is_one_line(house: House) -> None:
-    done = house.make("show/min_o1/sft_short", "MODLE=/x", "HF_HUB_OFFLINE=1")
+def test_a_misspelt_make_variable_is_one_line(repo: Repo) -> None:
+    done = repo.make("show/min_o1/sft_short", "MODLE=/x", "HF_HUB_OFFLINE=1")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "MODLE: no such variable; known: SCALE MODEL" in line
@@ -237,12 +237,12 @@ def test_a_misspelt_make_variable_is_one_line(house: House) -> None:
 
 
 @pytest.mark.parametrize("name", ["my rows #1.jsonl", "a=b.jsonl", "c 'd' $e.jsonl"])
-def test_make_and_set_take_any_path(house: House, name: str, tmp_path: Path) -> None:
+def test_make_and_set_take_any_path(repo: Repo, name: str, tmp_path: Path) -> None:
     rows = tmp_path / name
     rows.write_text('{"prompt": "1+1=?", "completion": "2", "answer": "2"}\n')
     for done in (
-        house.make("show/min_o1/sft_short", "SCALE=mini", f"DATA={rows}"),
-        house.launch("show", "min_o1/sft_short", "--scale", "mini", "--set", f"data={rows}"),
+        repo.make("show/min_o1/sft_short", "SCALE=mini", f"DATA={rows}"),
+        repo.launch("show", "min_o1/sft_short", "--scale", "mini", "--set", f"data={rows}"),
     ):
         assert done.returncode == 0, done.stderr
         assert name in done.stdout

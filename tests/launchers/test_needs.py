@@ -11,7 +11,7 @@ from data_prep.core.pipeline import Spec, StepSpec, run
 from data_prep.sources import tasks
 from launchers.checks import requirements as needs
 from launchers.checks.requirements import Need
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.fakes.openai_server import Finish, OpenAIServer
 
 RECIPE = (
@@ -26,58 +26,58 @@ TOKENLESS = (
 )
 
 
-def _house(house: House, steps: str, evaluated: str = "tasks: [gpqa_diamond]") -> House:
+def _repo(repo: Repo, steps: str, evaluated: str = "tasks: [gpqa_diamond]") -> Repo:
     rows = [{"id": str(n), "prompt": f"{n}+1?", "completion": "so 2", "answer": "2"} for n in range(4)]
-    house.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    house.write("recipes/x/y.yaml", RECIPE + f"eval: {{{evaluated}}}\n")
-    house.write("recipes/x/data.yaml", f"mine:\n  - load: {{path: rows.jsonl}}\n{steps}")
-    return house
+    repo.write("recipes/x/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    repo.write("recipes/x/y.yaml", RECIPE + f"eval: {{{evaluated}}}\n")
+    repo.write("recipes/x/data.yaml", f"mine:\n  - load: {{path: rows.jsonl}}\n{steps}")
+    return repo
 
 
-def _told(house: House, part: str, **environ: str) -> list[str]:
+def _told(repo: Repo, part: str, **environ: str) -> list[str]:
     """The lines of a part that is refused."""
-    bare = {"HF_TOKEN": "", "HF_HOME": str(house.path / "hub"), "ALLOW": "oom", **environ}
-    done = house.launch(part, "x/y", **bare)
+    bare = {"HF_TOKEN": "", "HF_HOME": str(repo.path / "hub"), "ALLOW": "oom", **environ}
+    done = repo.launch(part, "x/y", **bare)
     assert done.returncode == 2, done.stderr
     return done.stderr.splitlines()
 
 
-def test_all_that_is_lacking_is_told_at_once_and_nothing_is_started(house: House) -> None:
+def test_all_that_is_lacking_is_told_at_once_and_nothing_is_started(repo: Repo) -> None:
     steps = (
         f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"
         f"  - rewrite: {{format: sky_t1, model: m, base_url: '{NOWHERE}', api_key_env: ./keys.txt}}\n"
         "  - decontaminate: {against: [gpqa_diamond]}\n"
     )
-    _house(house, steps)
-    house.write("recipes/x/keys.txt", "sk-höchst-geheim\n")
-    told = _told(house, "run")
+    _repo(repo, steps)
+    repo.write("recipes/x/keys.txt", "sk-höchst-geheim\n")
+    told = _told(repo, "run")
     data = "error: recipes/x/y.yaml:2: mine: step"
     assert told[:3] == [
         f"{data} 'label': {KEYLESS}",
-        f"{data} 'rewrite': api_key_env: {house.path}/recipes/x/keys.txt holds something that is no key: "
+        f"{data} 'rewrite': api_key_env: {repo.path}/recipes/x/keys.txt holds something that is no key: "
         "a key is printable ASCII",
         f"{data} 'decontaminate': {TOKENLESS}",
     ]
     assert len(told) == 3, "the evaluation needs the same token"
     assert "geheim" not in "".join(told)
-    assert not list(house.path.glob(".cache/steps/*"))
-    assert not list(house.path.glob("runs/x/y/*/logs"))
+    assert not list(repo.path.glob(".cache/steps/*"))
+    assert not list(repo.path.glob("runs/x/y/*/logs"))
 
 
-def test_only_the_parts_that_are_asked_for_count(house: House) -> None:
-    _house(house, "  - score: {reward: math}\n")
-    assert _told(house, "run") == [f"error: recipes/x/y.yaml:6: eval-after: step 'load': {TOKENLESS}"]
-    made = house.launch("data", "x/y", HF_TOKEN="", HF_HOME=str(house.path / "hub"))
+def test_only_the_parts_that_are_asked_for_count(repo: Repo) -> None:
+    _repo(repo, "  - score: {reward: math}\n")
+    assert _told(repo, "run") == [f"error: recipes/x/y.yaml:6: eval-after: step 'load': {TOKENLESS}"]
+    made = repo.launch("data", "x/y", HF_TOKEN="", HF_HOME=str(repo.path / "hub"))
     assert made.returncode == 0, made.stderr
 
 
-def test_what_is_done_needs_no_key_any_more(house: House) -> None:
+def test_what_is_done_needs_no_key_any_more(repo: Repo) -> None:
     with OpenAIServer(lambda request: Finish(content='{"difficulty": 4}')) as server:
-        _house(house, f"  - label: {{model: m, base_url: '{server.url}', api_key_env: NO_SUCH_KEY}}\n")
-        assert _told(house, "data") == [f"error: recipes/x/y.yaml:2: mine: step 'label': {KEYLESS}"]
-        done = house.launch("data", "x/y", NO_SUCH_KEY="sk-1")
+        _repo(repo, f"  - label: {{model: m, base_url: '{server.url}', api_key_env: NO_SUCH_KEY}}\n")
+        assert _told(repo, "data") == [f"error: recipes/x/y.yaml:2: mine: step 'label': {KEYLESS}"]
+        done = repo.launch("data", "x/y", NO_SUCH_KEY="sk-1")
         assert done.returncode == 0, done.stderr
-    again = house.launch("data", "x/y")
+    again = repo.launch("data", "x/y")
     assert again.returncode == 0, again.stderr
 
 
@@ -90,26 +90,26 @@ def test_what_is_done_needs_no_key_any_more(house: House) -> None:
     ],
 )
 def test_a_gated_task_needs_a_token_unless_a_file_stands_in(
-    house: House, evaluated: str, environ: dict[str, str]
+    repo: Repo, evaluated: str, environ: dict[str, str]
 ) -> None:
     lacking = f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"  # so that nothing starts
-    assert len(_told(_house(house, lacking, evaluated), "run", **environ)) == 1
+    assert len(_told(_repo(repo, lacking, evaluated), "run", **environ)) == 1
 
 
-def test_the_hubs_own_file_of_the_token_will_do(house: House) -> None:
+def test_the_hubs_own_file_of_the_token_will_do(repo: Repo) -> None:
     lacking = f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n"
-    _house(house, lacking)
-    assert len(_told(house, "run")) == 2
-    house.write("hub/token", "hf_x\n")
-    assert len(_told(house, "run")) == 1
+    _repo(repo, lacking)
+    assert len(_told(repo, "run")) == 2
+    repo.write("hub/token", "hf_x\n")
+    assert len(_told(repo, "run")) == 1
 
 
-def test_what_the_hubs_cache_holds_is_not_fetched_again(house: House) -> None:
+def test_what_the_hubs_cache_holds_is_not_fetched_again(repo: Repo) -> None:
     hub = tasks.read("gpqa_diamond").hub
     assert hub is not None
-    _house(house, f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n")
-    house.write(f"hub/hub/datasets--Idavidrein--gpqa/snapshots/{hub.revision}/README.md", "")
-    assert len(_told(house, "run")) == 1
+    _repo(repo, f"  - label: {{model: m, base_url: '{NOWHERE}', api_key_env: NO_SUCH_KEY}}\n")
+    repo.write(f"hub/hub/datasets--Idavidrein--gpqa/snapshots/{hub.revision}/README.md", "")
+    assert len(_told(repo, "run")) == 1
 
 
 def test_what_stands_before_a_model_still_to_be_trained_is_known_to_stand(tmp_path: Path) -> None:

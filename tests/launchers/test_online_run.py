@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from launchers import envs
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.launchers.test_llamafactory import _wait
 from tests.launchers.test_whole_run import _assert_nothing_is_left, _json, _make, _run_of, _started
 
@@ -33,8 +33,8 @@ DRIVER, TASK, WORKER, REWARD = (
 RAYLET, ENGINE = r".*/raylet/raylet ", "VLLM::EngineCore"
 
 
-def _titles(house: House) -> dict[int, str]:
-    mark, found = f"PYTHONPATH={house.path}\0".encode(), {}
+def _titles(repo: Repo) -> dict[int, str]:
+    mark, found = f"PYTHONPATH={repo.path}\0".encode(), {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -45,16 +45,16 @@ def _titles(house: House) -> dict[int, str]:
     return found
 
 
-def _kill_one(house: House, title: str) -> None:
-    pids = [pid for pid, words in _titles(house).items() if re.match(title, words)]
-    assert pids, f"no process {title}: {sorted(_titles(house).values())}"
+def _kill_one(repo: Repo, title: str) -> None:
+    pids = [pid for pid, words in _titles(repo).items() if re.match(title, words)]
+    assert pids, f"no process {title}: {sorted(_titles(repo).values())}"
     os.kill(pids[0], signal.SIGKILL)
 
 
-def _shared_memory(house: House) -> set[Path]:
-    """The files of vLLM's and Ray's shared memory that processes of the house have open."""
+def _shared_memory(repo: Repo) -> set[Path]:
+    """The files of vLLM's and Ray's shared memory that processes of the repo have open."""
     found: set[Path] = set()
-    for pid in _titles(house):
+    for pid in _titles(repo):
         with suppress(OSError):  # it has just ended
             opened = re.findall(r"/dev/shm/(?:psm_|plasma)\S+$", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE)
             found |= set(map(Path, opened))
@@ -75,7 +75,7 @@ def _metrics(run: Path) -> list[tuple[str, list[int]]]:
     return found
 
 
-def _logits(model: Path, house: House) -> Any:
+def _logits(model: Path, repo: Repo) -> Any:
     """Of the merged model, read by transformers in verl's environment."""
     script = (
         "import sys, json, torch\nfrom transformers import AutoModelForCausalLM\n"
@@ -91,61 +91,57 @@ def _logits(model: Path, house: House) -> Any:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("victim", [DRIVER])
 @pytest.mark.full
-def test_a_training_killed_between_checkpoints_goes_on_from_the_last(
-    house: House, victim: str, mini_model: Path
-) -> None:
-    _killed_and_finished(house, victim, mini_model)
+def test_a_training_killed_between_checkpoints_goes_on_from_the_last(repo: Repo, victim: str, mini_model: Path) -> None:
+    _killed_and_finished(repo, victim, mini_model)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("victim", [TASK, WORKER, REWARD, RAYLET], ids=["task", "worker", "reward", "raylet"])
-def test_a_training_survives_the_death_of_any_process(house: House, victim: str, mini_model: Path) -> None:
-    _killed_and_finished(house, victim, mini_model)
+def test_a_training_survives_the_death_of_any_process(repo: Repo, victim: str, mini_model: Path) -> None:
+    _killed_and_finished(repo, victim, mini_model)
 
 
-def _killed_and_finished(house: House, victim: str, mini_model: Path, settings: str = TINY) -> None:
+def _killed_and_finished(repo: Repo, victim: str, mini_model: Path, settings: str = TINY) -> None:
     words = (RUN, "SCALE=mini", f"SET={settings}")
-    with _started(house, *words) as process:
-        _wait(
-            lambda: process.poll() is not None or any(_last(run) >= 2 for run in house.path.glob("runs/*/*/*-*")), 700
-        )
-        assert process.poll() is None, (house.path / "make.log").read_text()[-3000:]
-        shared = _shared_memory(house)
-        _kill_one(house, victim)
+    with _started(repo, *words) as process:
+        _wait(lambda: process.poll() is not None or any(_last(run) >= 2 for run in repo.path.glob("runs/*/*/*-*")), 700)
+        assert process.poll() is None, (repo.path / "make.log").read_text()[-3000:]
+        shared = _shared_memory(repo)
+        _kill_one(repo, victim)
         assert process.wait(200) != 0  # a death is a failure with a reason, never a hang
-    _assert_nothing_is_left(house)
+    _assert_nothing_is_left(repo)
     assert not [path for path in shared if path.exists()]
-    run = _run_of(house, RUN)
+    run = _run_of(repo, RUN)
     saved = _last(run)
     noted = run / "train" / "ray.json"
     rays = Path(_json(noted)["folder"]) if noted.exists() else None  # whom the kill left the time, has cleaned up
-    done = _make(house, *words)
+    done = _make(repo, *words)
     assert done.returncode == 0, done.stderr[-3000:]
-    _assert_nothing_is_left(house)
+    _assert_nothing_is_left(repo)
     assert not noted.exists()
     assert rays is None or not rays.exists()
     (_, first), (_, second) = _metrics(run)
     assert (first[0], second[0], second[-1]) == (1, saved + 1, 16)
     assert _json(run / "train" / "merged" / "done.json") == {"step": 16}
-    assert _logits(run / "train" / "merged", house) != _logits(mini_model, house)
+    assert _logits(run / "train" / "merged", repo) != _logits(mini_model, repo)
     page = (run / "report.html").read_text()
     assert "training went on after an interruption" in page
     assert "KL to the initial model" in page
-    again = _make(house, *words)
+    again = _make(repo, *words)
     assert "finished already" in again.stderr
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1200)
-def test_a_dead_engine_ends_the_training_and_it_resumes(house: House, mini_model: Path) -> None:
+def test_a_dead_engine_ends_the_training_and_it_resumes(repo: Repo, mini_model: Path) -> None:
     """With vLLM itself as rollout engine."""
-    _killed_and_finished(house, ENGINE, mini_model, f"{TINY} rollout.engine=vllm")
+    _killed_and_finished(repo, ENGINE, mini_model, f"{TINY} rollout.engine=vllm")
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_a_ray_that_somebody_left_running_is_not_joined(house: House, tmp_path: Path) -> None:
+def test_a_ray_that_somebody_left_running_is_not_joined(repo: Repo, tmp_path: Path) -> None:
     ray = envs.ensure("verl", "cpu").parent / "ray"
     environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{ray.parent}:{os.environ['PATH']}"}
     start = [str(ray), "start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false", "--block"]
@@ -155,9 +151,9 @@ def test_a_ray_that_somebody_left_running_is_not_joined(house: House, tmp_path: 
     ):
         try:
             _wait(lambda: "Ray runtime started" in (tmp_path / "ray.log").read_text(), 60)
-            done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=2")
+            done = _make(repo, RUN, "SCALE=mini", f"SET={TINY} train.steps=2")
             assert done.returncode == 0, done.stderr[-3000:]
-            (said,) = _run_of(house, RUN).glob("logs/*/train-after.log")
+            (said,) = _run_of(repo, RUN).glob("logs/*/train-after.log")
             assert "Started a local Ray instance" in said.read_text()
             assert other.poll() is None, "the other's cluster still stands"
         finally:
@@ -167,11 +163,11 @@ def test_a_ray_that_somebody_left_running_is_not_joined(house: House, tmp_path: 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_ppo_trains_a_critic(house: House) -> None:
+def test_ppo_trains_a_critic(repo: Repo) -> None:
     gae = "method=ppo algorithm.advantages=gae algorithm.critic.learning_rate=1e-3 algorithm.truncated=keep"
-    done = _make(house, RUN, "SCALE=mini", f"SET={TINY} train.steps=3 {gae} algorithm.truncated_penalty=0")
+    done = _make(repo, RUN, "SCALE=mini", f"SET={TINY} train.steps=3 {gae} algorithm.truncated_penalty=0")
     assert done.returncode == 0, done.stderr[-3000:]
-    (metrics,) = (_run_of(house, RUN) / "train" / "metrics").glob("*.jsonl")
+    (metrics,) = (_run_of(repo, RUN) / "train" / "metrics").glob("*.jsonl")
     last = json.loads(metrics.read_text().splitlines()[-1])["data"]
     assert last["critic/vf_loss"] > 0
     assert last["critic/grad_norm"] > 0
@@ -180,14 +176,14 @@ def test_ppo_trains_a_critic(house: House) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.full
-def test_adapters_are_in_the_model_that_is_evaluated(house: House, mini_model: Path) -> None:
+def test_adapters_are_in_the_model_that_is_evaluated(repo: Repo, mini_model: Path) -> None:
     settings = TINY.replace("steps=16", "steps=2").split()
     words = [word for setting in settings for word in ("--set", setting)]
     lora = ("--set", "train.lora={rank: 8, alpha: 32}", "--set", "train.learning_rate=0.01")
     for verb in ("data", "train"):
-        done = house.launch(verb, RUN, "--scale", "mini", *words, *lora)
+        done = repo.launch(verb, RUN, "--scale", "mini", *words, *lora)
         assert done.returncode == 0, done.stderr[-3000:]
-    merged = _run_of(house, RUN) / "train" / "merged"
+    merged = _run_of(repo, RUN) / "train" / "merged"
     assert not (merged / "lora_adapter").exists()
-    trained, untrained = _logits(merged, house), _logits(mini_model, house)
+    trained, untrained = _logits(merged, repo), _logits(mini_model, repo)
     assert max(abs(one - other) for one, other in zip(trained, untrained, strict=True)) > 1e-3

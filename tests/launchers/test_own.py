@@ -12,7 +12,7 @@ from data_prep.evaluation import metrics
 from launchers.report import page
 from launchers.report.results import Results
 from launchers.run import events
-from tests.conftest import House
+from tests.conftest import Repo
 
 REWARD = '''"""A reward for short answers."""
 
@@ -42,16 +42,16 @@ expect: {shop: -10.6}
 SHOP = '{"prompt": "A pen costs 2 dollars. What do 3 cost?", "answer": "6"}\n'
 
 
-def _own(house: House) -> None:
-    house.write("recipes/x/brevity.py", REWARD)
-    house.write("recipes/x/tasks/shop.yaml", TASK)
-    house.write("recipes/x/tasks/shop.jsonl", SHOP)
-    house.write("recipes/x/y.yaml", RECIPE)
+def _own(repo: Repo) -> None:
+    repo.write("recipes/x/brevity.py", REWARD)
+    repo.write("recipes/x/tasks/shop.yaml", TASK)
+    repo.write("recipes/x/tasks/shop.jsonl", SHOP)
+    repo.write("recipes/x/y.yaml", RECIPE)
 
 
-def test_a_model_is_evaluated_as_it_is_on_a_benchmark_of_ones_own(house: House, mini_model: Path) -> None:
-    _own(house)
-    done = house.launch("eval", "x/y", "--model", str(mini_model), "--json")
+def test_a_model_is_evaluated_as_it_is_on_a_benchmark_of_ones_own(repo: Repo, mini_model: Path) -> None:
+    _own(repo)
+    done = repo.launch("eval", "x/y", "--model", str(mini_model), "--json")
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
     result = json.loads((run / "eval/after.json").read_text())
@@ -63,24 +63,24 @@ def test_a_model_is_evaluated_as_it_is_on_a_benchmark_of_ones_own(house: House, 
     assert row["meta"]["tokens"] <= 16
     text = (run / "report.html").read_text()
     assert "shop: the published −10.6 points lies below the 95 % interval of this run" in text
-    (line,) = house.launch("status").stdout.splitlines()
+    (line,) = repo.launch("status").stdout.splitlines()
     assert line.startswith("done       x/y")
 
 
-def test_a_reward_of_ones_own_that_cannot_be_imported_is_one_line(house: House) -> None:
-    _own(house)
-    house.write("recipes/x/tasks/shop.yaml", TASK.replace("brevity:Brevity", "brevity:Brevty"))
-    done = house.launch("check", "x/y")
+def test_a_reward_of_ones_own_that_cannot_be_imported_is_one_line(repo: Repo) -> None:
+    _own(repo)
+    repo.write("recipes/x/tasks/shop.yaml", TASK.replace("brevity:Brevity", "brevity:Brevty"))
+    done = repo.launch("check", "x/y")
     assert done.returncode == 2
     assert "reward 'recipes.x.brevity:Brevty': module 'recipes.x.brevity' has no attribute 'Brevty'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_status_says_what_each_run_is_doing(house: House) -> None:
-    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+def test_status_says_what_each_run_is_doing(repo: Repo) -> None:
+    run = Path(repo.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
 
     def state() -> dict[str, object]:
-        (found,) = json.loads(house.launch("status", "--json").stdout)
+        (found,) = json.loads(repo.launch("status", "--json").stdout)
         return dict(found)
 
     assert (state()["state"], state()["recipe"]) == ("new", "min_o1/sft_long")
@@ -88,7 +88,7 @@ def test_status_says_what_each_run_is_doing(house: House) -> None:
     with (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = state()
-        refused = house.launch("submit", "min_o1/sft_long", "--scale", "mini")
+        refused = repo.launch("submit", "min_o1/sft_long", "--scale", "mini")
     assert (running["state"], running["step"], running["steps"]) == ("running", 40, 130)
     assert "being worked on by another process" in refused.stderr
     assert state()["state"] == "stopped"
@@ -115,24 +115,24 @@ def test_a_named_metric_has_its_unit_in_results_differences_and_report(tmp_path:
     assert "Accuracy" not in text
 
 
-def test_an_estimate_says_what_does_not_fit_what_is_unknown_and_how_often_rows_are_seen(house: House) -> None:
-    house.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
+def test_an_estimate_says_what_does_not_fit_what_is_unknown_and_how_often_rows_are_seen(repo: Repo) -> None:
+    repo.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
     words = ("min_o1/sft_long", "--set", "train.micro_batch=64", "--set", "train.max_length=16384", "--set",
-             f"data={house.path}/recipes/x/rows.jsonl")  # fmt: skip
-    refused = house.launch("run", *words)
+             f"data={repo.path}/recipes/x/rows.jsonl")  # fmt: skip
+    refused = repo.launch("run", *words)
     assert (refused.returncode, "does not fit: about" in refused.stderr) == (2, True)
     assert "ALLOW=oom" in refused.stderr
-    dry = house.launch("submit", *words, "--dry-run")
+    dry = repo.launch("submit", *words, "--dry-run")
     assert (dry.returncode, "warning: does not fit" in dry.stderr) == (0, True)
-    unknown = house.launch("plan", "min_o1/sft_long", "--set", "model=someone/new-1b", "--set", "native.template=qwen")
+    unknown = repo.launch("plan", "min_o1/sft_long", "--set", "model=someone/new-1b", "--set", "native.template=qwen")
     assert "the sizes of someone/new-1b are not known; add it to configs/models.yaml" in unknown.stdout
 
 
-def test_few_rows_for_many_steps_bring_a_warning(house: House) -> None:
-    house.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
-    words = ("min_o1/sft_long", "--scale", "mini", "--set", f"data={house.path}/recipes/x/rows.jsonl")
-    assert json.loads(house.launch("plan", *words, "--json").stdout)["passes"] is None
-    assert house.launch("data", *words).returncode == 0
-    found = json.loads(house.launch("plan", *words, "--json").stdout)
+def test_few_rows_for_many_steps_bring_a_warning(repo: Repo) -> None:
+    repo.write("recipes/x/rows.jsonl", SHOP.replace('"answer"', '"completion"'))
+    words = ("min_o1/sft_long", "--scale", "mini", "--set", f"data={repo.path}/recipes/x/rows.jsonl")
+    assert json.loads(repo.launch("plan", *words, "--json").stdout)["passes"] is None
+    assert repo.launch("data", *words).returncode == 0
+    found = json.loads(repo.launch("plan", *words, "--json").stdout)
     assert found["passes"] == found["steps"]["planned"] * 32
     assert any("training rows is seen" in warning for warning in found["warnings"])

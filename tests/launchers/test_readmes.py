@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launchers.recipe import compose, schema_docs
-from tests.conftest import OUTER_MAKE, REPO, House
+from tests.conftest import OUTER_MAKE, REPO, Repo
 
 GUIDES = ("README.md", "recipes/README.md", "launchers/README.md")
 COMMAND = re.compile(r"^    make ([^#\n]+?)\s*(?:#.*)?$", re.MULTILINE)
@@ -18,25 +18,25 @@ PARTS = ("data", "train", "eval", "show", "plan", "render", "sbatch", "stage", "
 COMMANDS = sorted({match[1] for guide in GUIDES for match in COMMAND.finditer((REPO / guide).read_text())})
 
 
-def _written(house: House) -> None:
+def _written(repo: Repo) -> None:
     for match in FILE.finditer((REPO / "recipes/README.md").read_text()):
-        house.write(match[1], match[2])
-    house.write("recipes/first/tasks/shop.jsonl", '{"prompt": "A pen costs 2 dollars. 3 pens?", "answer": "6"}\n')
+        repo.write(match[1], match[2])
+    repo.write("recipes/first/tasks/shop.jsonl", '{"prompt": "A pen costs 2 dollars. 3 pens?", "answer": "6"}\n')
 
 
-def test_the_first_recipe_of_the_guide_passes_its_checks(house: House) -> None:
-    _written(house)
-    done = house.make("plan/first/sums")
+def test_the_first_recipe_of_the_guide_passes_its_checks(repo: Repo) -> None:
+    _written(repo)
+    done = repo.make("plan/first/sums")
     assert done.returncode == 0, done.stderr
     assert "steps    4" in done.stdout
-    own = house.launch("check", "first/sums", "--set", "eval.tasks=[shop]", "--set", "expect={shop: -2.5}")
+    own = repo.launch("check", "first/sums", "--set", "eval.tasks=[shop]", "--set", "expect={shop: -2.5}")
     assert own.returncode == 0, own.stderr
 
 
 @pytest.mark.full
-def test_the_first_recipe_of_the_guide_runs(house: House) -> None:
-    _written(house)
-    done = house.make("first/sums")
+def test_the_first_recipe_of_the_guide_runs(repo: Repo) -> None:
+    _written(repo)
+    done = repo.make("first/sums")
     assert done.returncode == 0, done.stderr
     assert "on arithmetic" in done.stderr  # the headline
     assert Path(done.stdout.strip()).name == "report.html"

@@ -13,7 +13,7 @@ from launchers.checks import preflight
 from launchers.plan import plan
 from launchers.recipe import compose, schema_docs
 from launchers.recipe.compose import Overrides
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 BASE = "extends: [../min_o1/_sft.yaml]\n"
 GOOD = BASE + (
@@ -54,16 +54,16 @@ def test_what_stands_in_a_thought_is_no_answer() -> None:
     assert "thinking" not in plan.eval_spec(plain, "after", "model", None).steps[-1].params["params"]
 
 
-def test_a_pipeline_names_the_recipes_values(house: House) -> None:
-    house.write("recipes/x/rows.jsonl", ROW)
+def test_a_pipeline_names_the_recipes_values(repo: Repo) -> None:
+    repo.write("recipes/x/rows.jsonl", ROW)
     steps = '- load: {path: rows.jsonl}\n  - decontaminate: {against: "${eval.tasks}", paths: {math500: rows.jsonl}}\n'
     generate = '- generate: {model: "${model}", revision: "${revision}"}\n'
-    house.write("recipes/x/data.yaml", f"clean:\n  {steps}  {generate}")
-    house.write("recipes/x/y.yaml", GOOD.replace("data: rows.jsonl", "data: clean") + "eval: {tasks: [math500]}\n")
-    local = house.launch("check", "x/y", "--set", f"model={REPO / 'recipes/mini/model'}", "--set", "revision=null")
+    repo.write("recipes/x/data.yaml", f"clean:\n  {steps}  {generate}")
+    repo.write("recipes/x/y.yaml", GOOD.replace("data: rows.jsonl", "data: clean") + "eval: {tasks: [math500]}\n")
+    local = repo.launch("check", "x/y", "--set", f"model={REPO / 'recipes/mini/model'}", "--set", "revision=null")
     assert local.returncode == 0, local.stderr
-    house.write("recipes/x/data.yaml", 'clean:\n  - lim: {run: "${from_run}"}\n')
-    (line,) = house.launch("check", "x/y").stderr.splitlines()
+    repo.write("recipes/x/data.yaml", 'clean:\n  - lim: {run: "${from_run}"}\n')
+    (line,) = repo.launch("check", "x/y").stderr.splitlines()
     assert line == "error: recipes/x/data.yaml:2: ${from_run}: the recipe has no value of that name"
 
 
@@ -71,19 +71,19 @@ def test_schema_file_is_current() -> None:
     assert json.loads((REPO / "configs" / "recipe.schema.json").read_text()) == schema_docs.json_schema()
 
 
-def test_numbers_that_yaml_1_1_takes_for_words_are_numbers(house: House) -> None:
-    house.write("recipes/x/rows.jsonl", ROW)
-    house.write("recipes/x/y.yaml", GOOD)
-    shown = json.loads(house.launch("show", "x/y", "--json").stdout)
+def test_numbers_that_yaml_1_1_takes_for_words_are_numbers(repo: Repo) -> None:
+    repo.write("recipes/x/rows.jsonl", ROW)
+    repo.write("recipes/x/y.yaml", GOOD)
+    shown = json.loads(repo.launch("show", "x/y", "--json").stdout)
     assert shown["recipe"]["train"]["learning_rate"] == 1e-5
     assert shown["where"]["train.learning_rate"] == "recipes/x/y.yaml:3"
     assert shown["where"]["eval.tasks[0]"] == "recipes/min_o1/_base.yaml:11"
 
 
-def _faulty(house: House, text: str, *words: str) -> list[str]:
-    house.write("recipes/x/rows.jsonl", ROW)
-    house.write("recipes/x/y.yaml", text)
-    done = house.launch("check", "x/y", *words)
+def _faulty(repo: Repo, text: str, *words: str) -> list[str]:
+    repo.write("recipes/x/rows.jsonl", ROW)
+    repo.write("recipes/x/y.yaml", text)
+    done = repo.launch("check", "x/y", *words)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()
@@ -145,69 +145,69 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_with_place_key_and_remedy(house: House, mistake: str) -> None:
+def test_a_mistake_is_one_line_with_place_key_and_remedy(repo: Repo, mistake: str) -> None:
     text, key, remedy = MISTAKES[mistake]
-    house.write("recipes/x/_good.yaml", GOOD)
-    lines = _faulty(house, f"extends: [_good.yaml]\n{text}\n")
+    repo.write("recipes/x/_good.yaml", GOOD)
+    lines = _faulty(repo, f"extends: [_good.yaml]\n{text}\n")
     assert len(lines) == 1, lines
     assert key in lines[0]
     assert remedy in lines[0]
 
 
 @pytest.mark.parametrize("option", [".train=4", "native.template=", "zzz=1", "train.=1"])
-def test_a_mistake_without_a_hint_ends_without_a_semicolon(house: House, option: str) -> None:
-    (line,) = _faulty(house, GOOD, "--set", option)
+def test_a_mistake_without_a_hint_ends_without_a_semicolon(repo: Repo, option: str) -> None:
+    (line,) = _faulty(repo, GOOD, "--set", option)
     assert not line.endswith((";", "; ", " "))
 
 
-def test_all_mistakes_are_told_at_once(house: House) -> None:
+def test_all_mistakes_are_told_at_once(repo: Repo) -> None:
     text = GOOD.replace("data: rows.jsonl", "data: rows.jsonl\nhardwar: h800x4\nmodell: x")
     text = text.replace("learning_rate: 1e-5", "lr: 1e-5")
-    lines = _faulty(house, text)
+    lines = _faulty(repo, text)
     assert [line.split(": ")[2] for line in lines] == ["train.learning_rate", "train.lr", "hardwar", "modell"]
 
 
-def test_faults_of_pipelines_and_native_keys_come_together(house: House) -> None:
-    house.write("recipes/x/data.yaml", "mine:\n  - laod: {path: a}\n  - select: {min_scor: 1}\n")
+def test_faults_of_pipelines_and_native_keys_come_together(repo: Repo) -> None:
+    repo.write("recipes/x/data.yaml", "mine:\n  - laod: {path: a}\n  - select: {min_scor: 1}\n")
     text = GOOD.replace("data: rows.jsonl", "data: mine\nhardwar: cpu") + "native: {tempalte: qwen}\n"
-    lines = _faulty(house, text)
+    lines = _faulty(repo, text)
     assert any("hardwar: unknown key; did you mean 'hardware'?" in line for line in lines)
     assert any("recipes/x/data.yaml:2: mine[0].laod" in line and "'load'" in line for line in lines)
     assert any("recipes/x/data.yaml:3: mine[1].select.min_scor" in line and "'min_score'" in line for line in lines)
     assert any("native.tempalte" in line and "'template'" in line for line in lines)
 
 
-def test_yaml_syntax_is_told_with_its_line(house: House) -> None:
-    assert "recipes/x/y.yaml:2: not valid YAML" in _faulty(house, "a: 1\nb: [1, 2\nc: 3\n")[0].replace(":3:", ":2:")
+def test_yaml_syntax_is_told_with_its_line(repo: Repo) -> None:
+    assert "recipes/x/y.yaml:2: not valid YAML" in _faulty(repo, "a: 1\nb: [1, 2\nc: 3\n")[0].replace(":3:", ":2:")
 
 
-def test_a_key_written_twice_is_refused(house: House) -> None:
-    (line,) = _faulty(house, GOOD + "data: other.jsonl\n")
+def test_a_key_written_twice_is_refused(repo: Repo) -> None:
+    (line,) = _faulty(repo, GOOD + "data: other.jsonl\n")
     assert line.endswith("recipes/x/y.yaml:4: data: written twice (first in line 2): keep one")
 
 
-def test_python_tags_are_not_constructed(house: House) -> None:
-    (line,) = _faulty(house, GOOD + "site: !!python/object/apply:os.system [id]\n")
+def test_python_tags_are_not_constructed(repo: Repo) -> None:
+    (line,) = _faulty(repo, GOOD + "site: !!python/object/apply:os.system [id]\n")
     assert "recipes/x/y.yaml:4" in line
 
 
-def test_cyclic_extends_is_refused(house: House) -> None:
-    house.write("recipes/x/_a.yaml", "extends: [_b.yaml]\n")
-    house.write("recipes/x/_b.yaml", "extends: [_a.yaml]\n")
-    (line,) = _faulty(house, "extends: [_a.yaml]\n")
+def test_cyclic_extends_is_refused(repo: Repo) -> None:
+    repo.write("recipes/x/_a.yaml", "extends: [_b.yaml]\n")
+    repo.write("recipes/x/_b.yaml", "extends: [_a.yaml]\n")
+    (line,) = _faulty(repo, "extends: [_a.yaml]\n")
     assert "extends itself: recipes/x/_a.yaml -> recipes/x/_b.yaml -> recipes/x/_a.yaml" in line
 
 
-def test_missing_extends_names_the_nearest(house: House) -> None:
-    (line,) = _faulty(house, GOOD.replace("_sft.yaml", "_stf.yaml"))
+def test_missing_extends_names_the_nearest(repo: Repo) -> None:
+    (line,) = _faulty(repo, GOOD.replace("_sft.yaml", "_stf.yaml"))
     assert "recipes/x/y.yaml:1: extends: no such file" in line
     assert "'_sft.yaml'" in line
 
 
-def test_an_unknown_recipe_verb_and_scale_are_one_line(house: House) -> None:
-    assert "did you mean 'min_o1/sft_short'" in house.launch("plan", "min_o1/sft_shrt").stderr
-    assert "'mini'" in house.launch("plan", "min_o1/sft_short", "--scale", "min").stderr
-    done = house.launch("pln", "min_o1/sft_short")
+def test_an_unknown_recipe_verb_and_scale_are_one_line(repo: Repo) -> None:
+    assert "did you mean 'min_o1/sft_short'" in repo.launch("plan", "min_o1/sft_shrt").stderr
+    assert "'mini'" in repo.launch("plan", "min_o1/sft_short", "--scale", "min").stderr
+    done = repo.launch("pln", "min_o1/sft_short")
     assert (done.returncode, "'plan'" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
@@ -219,61 +219,61 @@ PEEKED = {
 
 
 @pytest.mark.parametrize("case", PEEKED)
-def test_local_rows_are_looked_at_before_anything_starts(house: House, case: str) -> None:
+def test_local_rows_are_looked_at_before_anything_starts(repo: Repo, case: str) -> None:
     name, text, told = PEEKED[case]
-    rows = house.write(name, text)
-    done = house.launch("check", "min_o1/sft_short", "--set", f"data={rows}")
+    rows = repo.write(name, text)
+    done = repo.launch("check", "min_o1/sft_short", "--set", f"data={rows}")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert told in done.stderr
 
 
 @pytest.mark.parametrize("out", ["rows.jsonl", "/proc/nowhere"])
-def test_a_root_for_runs_that_cannot_be_one_is_refused(house: House, out: str) -> None:
-    house.write("rows.jsonl", ROW)
-    done = house.launch("render", "min_o1/sft_short", "--out", out)
+def test_a_root_for_runs_that_cannot_be_one_is_refused(repo: Repo, out: str) -> None:
+    repo.write("rows.jsonl", ROW)
+    done = repo.launch("render", "min_o1/sft_short", "--out", out)
     assert (done.returncode, len(done.stderr.splitlines()), "Traceback" in done.stderr) == (2, 1, False)
 
 
-def test_a_pipeline_may_begin_with_another(house: House) -> None:
-    house.write("recipes/x/rows.jsonl", ROW * 3)
-    house.write("recipes/x/y.yaml", GOOD.replace("rows.jsonl", "part"))
+def test_a_pipeline_may_begin_with_another(repo: Repo) -> None:
+    repo.write("recipes/x/rows.jsonl", ROW * 3)
+    repo.write("recipes/x/y.yaml", GOOD.replace("rows.jsonl", "part"))
     pipelines = "whole:\n  - load: {path: rows.jsonl}\npart:\n  - pipeline: whole\n  - select: {n: 1}\n"
-    house.write("recipes/x/data.yaml", pipelines)
-    found = json.loads(house.launch("plan", "x/y", "--json").stdout)["pipelines"]["data/train.json"]
+    repo.write("recipes/x/data.yaml", pipelines)
+    found = json.loads(repo.launch("plan", "x/y", "--json").stdout)["pipelines"]["data/train.json"]
     assert [step["step"] for step in found] == ["load", "select", "export"]
     for wrong, words in {"whoel": "did you mean 'whole'?", "part": "begins with itself: part"}.items():
-        house.write("recipes/x/data.yaml", pipelines.replace("pipeline: whole", f"pipeline: {wrong}"))
-        done = house.launch("check", "x/y")
+        repo.write("recipes/x/data.yaml", pipelines.replace("pipeline: whole", f"pipeline: {wrong}"))
+        done = repo.launch("check", "x/y")
         assert done.stderr.startswith("error: recipes/x/data.yaml:4: part.pipeline: "), done.stderr
         assert words in done.stderr
 
 
-def test_a_site_or_hardware_profile_is_checked_like_a_recipe(house: House) -> None:
-    house.write("configs/sites/bad.yaml", 'partitoin: gpu\nenviron: {"A;touch pwned": x}\n')
-    done = house.launch("check", "min_o1/sft_short", "--set", "site=bad")
+def test_a_site_or_hardware_profile_is_checked_like_a_recipe(repo: Repo) -> None:
+    repo.write("configs/sites/bad.yaml", 'partitoin: gpu\nenviron: {"A;touch pwned": x}\n')
+    done = repo.launch("check", "min_o1/sft_short", "--set", "site=bad")
     assert "configs/sites/bad.yaml:1: partitoin: unknown key; did you mean 'partition'?" in done.stderr
     assert "configs/sites/bad.yaml:2: environ" in done.stderr
-    house.write("configs/hardware/bad.yaml", "device: gpu\n")
-    done = house.launch("check", "min_o1/sft_short", "--set", "hardware=bad")
+    repo.write("configs/hardware/bad.yaml", "device: gpu\n")
+    done = repo.launch("check", "min_o1/sft_short", "--set", "hardware=bad")
     assert "configs/hardware/bad.yaml:1: device: 'gpu' is not one of cpu, cuda" in done.stderr
     assert "nodes: missing" in done.stderr
 
 
-def test_overrides_win_and_say_who_they_are(house: House) -> None:
+def test_overrides_win_and_say_who_they_are(repo: Repo) -> None:
     words = ("--set", "train.learning_rate=2e-5", "--set", "eval=[gsm8k]", "--set", "data=min_o1: x;$(id)")
-    shown = json.loads(house.launch("show", "min_o1/sft_short", *words, "--json").stdout)
+    shown = json.loads(repo.launch("show", "min_o1/sft_short", *words, "--json").stdout)
     assert shown["recipe"]["train"]["learning_rate"] == 2e-5
     assert shown["recipe"]["eval"]["tasks"] == ["gsm8k"]
     assert shown["recipe"]["data"] == "min_o1: x;$(id)"
     assert shown["where"]["data"] == "--set data"
 
 
-def test_make_passes_hostile_values_untouched(house: House) -> None:
+def test_make_passes_hostile_values_untouched(repo: Repo) -> None:
     hostile = "a b'\"; touch pwned; $(shell touch pwned) $$(touch pwned) `touch pwned`"
-    done = house.make("plan/min_o1/sft_short", f"MODEL={hostile}", "SCALE=mini")
+    done = repo.make("plan/min_o1/sft_short", f"MODEL={hostile}", "SCALE=mini")
     assert done.returncode != 0
     assert "is neither a folder here nor a Hub id" in done.stderr
-    assert not (house.path / "pwned").exists()
+    assert not (repo.path / "pwned").exists()
 
 
 @pytest.mark.parametrize("verb", ["list", "show", "check", "plan"])

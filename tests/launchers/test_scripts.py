@@ -21,7 +21,7 @@ from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
 from launchers.targets import slurm
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 GOLDEN = Path(__file__).parent / "golden"
 # One of each template and kind of machine; what differs between recipes is checked as values in another file.
@@ -77,13 +77,13 @@ def test_rendered_scripts_pass_shellcheck(name: str, scale: str | None, tmp_path
             assert done.returncode == 0, done.stdout
 
 
-def test_hostile_values_stay_values_in_every_rendered_file(house: House, mini_model: Path) -> None:
-    model = house.path / HOSTILE / "model"
+def test_hostile_values_stay_values_in_every_rendered_file(repo: Repo, mini_model: Path) -> None:
+    model = repo.path / HOSTILE / "model"
     shutil.copytree(mini_model, model)
-    rows = house.write(f"{HOSTILE}/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}"}\n')
-    runs = house.path / HOSTILE / "runs"
+    rows = repo.write(f"{HOSTILE}/rows.jsonl", '{"prompt": "1+1?", "completion": "\\\\boxed{2}"}\n')
+    runs = repo.path / HOSTILE / "runs"
     options = ["--scale", "mini", "--set", f"model={model}", "--set", f"data={rows}", "--out", str(runs)]
-    done = house.launch("render", "min_o1/sft_short", *options)
+    done = repo.launch("render", "min_o1/sft_short", *options)
     assert done.returncode == 0, done.stderr
     run = Path(done.stdout.rstrip("\n"))
     for script in ("local.sh", "job.sbatch"):
@@ -91,19 +91,19 @@ def test_hostile_values_stay_values_in_every_rendered_file(house: House, mini_mo
         assert checked.returncode == 0, checked.stdout
     ran = subprocess.run(
         ["bash", run / "local.sh", "data"],
-        cwd=house.path,
-        env=house.environ(),
+        cwd=repo.path,
+        env=repo.environ(),
         capture_output=True,
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    assert not list(house.path.rglob("pwned"))
+    assert not list(repo.path.rglob("pwned"))
     assert json.loads((run / "resolved.json").read_text())["model"] == str(model)
 
 
-def test_the_script_runs_without_the_launcher_and_refuses_unknown_parts(house: House) -> None:
-    run = Path(house.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
-    environ = {key: value for key, value in house.environ().items() if key != "PYTHONPATH"}
+def test_the_script_runs_without_the_launcher_and_refuses_unknown_parts(repo: Repo) -> None:
+    run = Path(repo.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
+    environ = {key: value for key, value in repo.environ().items() if key != "PYTHONPATH"}
     ran = subprocess.run(["bash", run / "local.sh", "data"], cwd="/", env=environ, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "export: 4,800 in" in ran.stderr
@@ -111,8 +111,8 @@ def test_the_script_runs_without_the_launcher_and_refuses_unknown_parts(house: H
     assert (wrong.returncode, "no part 'tain'" in wrong.stderr) == (2, True)
 
 
-def test_dry_run_prints_the_exact_submit_lines(house: House) -> None:
-    done = house.make("sbatch/min_o1/sft_short", "DRY_RUN=1", "SET=site=example time_limit=1:00:00")
+def test_dry_run_prints_the_exact_submit_lines(repo: Repo) -> None:
+    done = repo.make("sbatch/min_o1/sft_short", "DRY_RUN=1", "SET=site=example time_limit=1:00:00")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[:2] + line[-1:] for line in lines] == [
@@ -125,8 +125,8 @@ def test_dry_run_prints_the_exact_submit_lines(house: House) -> None:
     assert "module load cuda/13.0\n" in text
 
 
-def test_a_site_cannot_smuggle_lines_into_the_header(house: House) -> None:
-    house.write("configs/sites/bad.yaml", 'partition: "gpu\\n#SBATCH --wrap=id"\n')
-    done = house.launch("check", "min_o1/sft_short", "--set", "site=bad")
+def test_a_site_cannot_smuggle_lines_into_the_header(repo: Repo) -> None:
+    repo.write("configs/sites/bad.yaml", 'partition: "gpu\\n#SBATCH --wrap=id"\n')
+    done = repo.launch("check", "min_o1/sft_short", "--set", "site=bad")
     assert done.returncode == 2
     assert "configs/sites/bad.yaml:1: partition" in done.stderr

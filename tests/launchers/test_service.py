@@ -20,7 +20,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 from tests.fakes.reward_server import RewardServer
 from tests.launchers.test_llamafactory import _wait
 
@@ -41,37 +41,37 @@ def _events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
 
 
-def _scored(house: House, mini_rm: Path) -> None:
-    house.write("recipes/x/rows.jsonl", ROWS)
-    house.write("recipes/x/data.yaml", f"scored:\n  - load: {{path: rows.jsonl}}\n  - score: {{reward: model, params: "
+def _scored(repo: Repo, mini_rm: Path) -> None:
+    repo.write("recipes/x/rows.jsonl", ROWS)
+    repo.write("recipes/x/data.yaml", f"scored:\n  - load: {{path: rows.jsonl}}\n  - score: {{reward: model, params: "
                 f"{{url: {URL}}}}}\n")  # fmt: skip
     layers = "../min_o1/sft_long.yaml, ../min_o1/mini.yaml, ../min_o1/sft_long.mini.yaml"
-    house.write("recipes/x/y.yaml", f"extends: [{layers}]\ndata: scored\nreward_model: {{model: {mini_rm}}}\n")
+    repo.write("recipes/x/y.yaml", f"extends: [{layers}]\ndata: scored\nreward_model: {{model: {mini_rm}}}\n")
 
 
-def test_a_data_step_is_scored_by_a_server_that_lives_as_long_as_the_step(house: House, mini_rm: Path) -> None:
-    _scored(house, mini_rm)
-    done = house.launch("data", "x/y", "--json")
+def test_a_data_step_is_scored_by_a_server_that_lives_as_long_as_the_step(repo: Repo, mini_rm: Path) -> None:
+    _scored(repo, mini_rm)
+    done = repo.launch("data", "x/y", "--json")
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
-    (score,) = house.path.glob(".cache/steps/score-*")
+    (score,) = repo.path.glob(".cache/steps/score-*")
     good, bad = (row["score"] for row in read_rows(score))
     assert good > 0 > bad
     names = [event["event"] for event in _events(run)]
     assert names == ["phase_start", "service_start", "service_end", "phase_end"]
     started = next(event for event in _events(run) if event["event"] == "service_start")
-    house.launch("data", "x/y")
+    repo.launch("data", "x/y")
     assert [event["event"] for event in _events(run)][4:] == ["phase_start", "phase_end"]  # all done: no server
     assert list(run.glob("logs/*/reward_model-data.log"))
     assert started["url"].startswith("http://127.0.0.1:")
 
 
-def test_a_server_that_dies_ends_the_command_with_one_line(house: House, mini_rm: Path, vllm_python: Path) -> None:
+def test_a_server_that_dies_ends_the_command_with_one_line(repo: Repo, mini_rm: Path, vllm_python: Path) -> None:
     settings = {"model": str(mini_rm), "revision": None, "url": None, "gpus": 0, "template": None}
-    file = house.write("run/reward_model.json", json.dumps(settings))
-    words = [house.python, "-m", "launchers.run.service", file, vllm_python, "eval", "--", "sleep", "600"]
-    with subprocess.Popen(words, cwd=house.path, env=house.environ(), stdout=subprocess.PIPE, text=True) as beside:
-        _wait(lambda: (house.path / "run/events.jsonl").exists(), 120)
+    file = repo.write("run/reward_model.json", json.dumps(settings))
+    words = [repo.python, "-m", "launchers.run.service", file, vllm_python, "eval", "--", "sleep", "600"]
+    with subprocess.Popen(words, cwd=repo.path, env=repo.environ(), stdout=subprocess.PIPE, text=True) as beside:
+        _wait(lambda: (repo.path / "run/events.jsonl").exists(), 120)
         for pid in descendants(beside.pid):
             if b"served-model-name" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
@@ -183,12 +183,12 @@ def test_a_server_that_prefers_bad_answers_is_refused() -> None:
     assert "bad answers score above good ones in 4 of 4 pairs" in str(problem(wrong, wrong))
 
 
-def test_other_weights_in_the_reward_models_folder_make_another_run(house: House, mini_rm: Path) -> None:
-    copy = house.path / "rm"
+def test_other_weights_in_the_reward_models_folder_make_another_run(repo: Repo, mini_rm: Path) -> None:
+    copy = repo.path / "rm"
     settings = (*ONLINE, f"reward_model={{model: {copy}}}")
     hashes = set()
     for name in ("reward_model", "second_judge"):
         shutil.copytree(mini_rm.parent / name, copy, dirs_exist_ok=True)
         resolved = compose.resolve("min_o1/grpo", Overrides("mini", tuple(compose.parse_settings(settings))))
-        hashes.add(rundir.run_hash(plan.build(resolved, house.path / "run")))
+        hashes.add(rundir.run_hash(plan.build(resolved, repo.path / "run")))
     assert len(hashes) == 2

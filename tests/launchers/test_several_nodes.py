@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launchers.run import events
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.slurm_cluster import cluster, finish, start_again, state
 
 
@@ -22,15 +22,15 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield environ
 
 
-def two_nodes(house: House, extra: str = "", cpus: int = 8) -> None:
+def two_nodes(repo: Repo, extra: str = "", cpus: int = 8) -> None:
     """A profile of two nodes without GPUs, a process on each."""
-    profile = (house.path / "configs/hardware/cpu.yaml").read_text().replace("nodes: 1", "nodes: 2")
-    house.write("configs/hardware/cpu_x2.yaml", profile.replace("cpus: 2", f"cpus: {cpus}") + extra)
+    profile = (repo.path / "configs/hardware/cpu.yaml").read_text().replace("nodes: 1", "nodes: 2")
+    repo.write("configs/hardware/cpu_x2.yaml", profile.replace("cpus: 2", f"cpus: {cpus}") + extra)
 
 
-def submit(house: House, slurm: dict[str, str], *words: str) -> tuple[Path, dict[str, str]]:
+def submit(repo: Repo, slurm: dict[str, str], *words: str) -> tuple[Path, dict[str, str]]:
     """Run directory, and the name of each submitted job to its number."""
-    done = house.launch("submit", *words, "--json", SLURM_CONF=slurm["SLURM_CONF"])
+    done = repo.launch("submit", *words, "--json", SLURM_CONF=slurm["SLURM_CONF"])
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     return Path(told["run"]), {one["name"]: one["job"] for one in told["jobs"]}
@@ -48,11 +48,11 @@ def trainings(run: Path) -> list[Path]:
 
 
 @pytest.mark.full
-def test_llamafactory_trains_on_two_nodes(slurm: dict[str, str], house: House) -> None:
-    two_nodes(house)
+def test_llamafactory_trains_on_two_nodes(slurm: dict[str, str], repo: Repo) -> None:
+    two_nodes(repo)
     small = "eval=null train.steps=2 train.global_batch=8 train.micro_batch=4 hardware=cpu_x2"
     words = [word for one in small.split() for word in ("--set", one)]
-    run, jobs = submit(house, slurm, "min_o1/sft_long", "--scale", "mini", *words)
+    run, jobs = submit(repo, slurm, "min_o1/sft_long", "--scale", "mini", *words)
     assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
     assert json.loads((run / "train/trainer_state.json").read_text())["global_step"] == 2
     (other,) = run.glob("logs/*/train-after.node1.log")
@@ -63,13 +63,13 @@ def test_llamafactory_trains_on_two_nodes(slurm: dict[str, str], house: House) -
 
 @pytest.mark.full
 def test_torchtune_trains_on_two_nodes_and_needs_nothing_of_the_submitting_shell(
-    slurm: dict[str, str], house: House
+    slurm: dict[str, str], repo: Repo
 ) -> None:
-    two_nodes(house)
-    house.write("configs/sites/bare.yaml", f"extra: [--export=NONE]\nenviron: {{SLURM_CONF: {slurm['SLURM_CONF']}}}\n")
+    two_nodes(repo)
+    repo.write("configs/sites/bare.yaml", f"extra: [--export=NONE]\nenviron: {{SLURM_CONF: {slurm['SLURM_CONF']}}}\n")
     small = "trainer=torchtune train.steps=4 train.global_batch=8 train.micro_batch=4 hardware=cpu_x2 site=bare"
     words = [word for one in small.split() for word in ("--set", one)]
-    run, jobs = submit(house, slurm, "min_o1/sft_long", "--scale", "mini", "--set", "eval=null", *words)
+    run, jobs = submit(repo, slurm, "min_o1/sft_long", "--scale", "mini", "--set", "eval=null", *words)
     assert finish(jobs["report"], slurm, 500) == "COMPLETED", logs(run)
     assert json.loads((run / "train/merged/done.json").read_text())["step"] == 4
     assert [len(list(run.glob(f"logs/*/train-after{node}.log"))) for node in ("", ".node1")] == [1, 1]
@@ -77,14 +77,14 @@ def test_torchtune_trains_on_two_nodes_and_needs_nothing_of_the_submitting_shell
 
 
 @pytest.mark.full
-def test_verl_trains_on_a_ray_cluster_of_two_nodes(slurm: dict[str, str], house: House) -> None:
-    two_nodes(house)
+def test_verl_trains_on_a_ray_cluster_of_two_nodes(slurm: dict[str, str], repo: Repo) -> None:
+    two_nodes(repo)
     small = (
         "eval=null validation=null stop=null train.steps=2 train.global_batch=16 train.micro_batch=8 rollout.prompts=4 "
         "rollout.samples=4 hardware=cpu_x2"
     )
     words = [word for one in small.split() for word in ("--set", one)]
-    run, jobs = submit(house, slurm, "min_o1/grpo", "--scale", "mini", *words)
+    run, jobs = submit(repo, slurm, "min_o1/grpo", "--scale", "mini", *words)
     assert finish(jobs["report"], slurm, 580) == "COMPLETED", logs(run)
     assert json.loads((run / "train/merged/done.json").read_text())["step"] == 2
     assert len(list(run.glob("train/checkpoints/global_step_2/actor/model_world_size_2_rank_*.pt"))) == 2
@@ -106,9 +106,9 @@ def steps(run: Path) -> int:
 
 @pytest.mark.full
 def test_a_requeued_training_resumes_and_ends_with_the_losses_of_an_undisturbed_one(
-    slurm: dict[str, str], house: House
+    slurm: dict[str, str], repo: Repo
 ) -> None:
-    run, jobs = submit(house, slurm, *LONG)
+    run, jobs = submit(repo, slurm, *LONG)
     end = time.monotonic() + 300
     while steps(run) < 45:
         assert time.monotonic() < end, logs(run)
@@ -124,25 +124,25 @@ def test_a_requeued_training_resumes_and_ends_with_the_losses_of_an_undisturbed_
     ]
     assert [int(step) for of_attempt in saved for step in of_attempt] == [20, 40, 60, 80, 100, 120]
     assert all(saved), "each attempt saved some"
-    (house.path / "runs").rename(house.path / "disturbed")
-    done = house.launch("run", *LONG, "--json")
+    (repo.path / "runs").rename(repo.path / "disturbed")
+    done = repo.launch("run", *LONG, "--json")
     assert done.returncode == 0, done.stderr
-    (disturbed,) = house.path.glob("disturbed/min_o1/sft_long/*")
+    (disturbed,) = repo.path.glob("disturbed/min_o1/sft_long/*")
     assert losses(disturbed) == losses(Path(json.loads(done.stdout)["run"]))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("chain", "limit"), [("true", "00:05:00"), ("false", "00:03:00")])
 def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
-    slurm: dict[str, str], house: House, chain: str, limit: str
+    slurm: dict[str, str], repo: Repo, chain: str, limit: str
 ) -> None:
-    house.write("configs/sites/short.yaml", "signal_s: 100\n")
+    repo.write("configs/sites/short.yaml", "signal_s: 100\n")
     settings = ("site=short", f"time_limit={limit}", f"chain={chain}", "train.steps=6000")
     words = [*LONG, *(word for one in settings for word in ("--set", one))]
-    run, jobs = submit(house, slurm, *words)
+    run, jobs = submit(repo, slurm, *words)
     if chain == "false":
         assert finish(jobs["train"], slurm, 400) == "FAILED", logs(run)
-        shown = house.launch("logs", str(run), "--json", SLURM_CONF=slurm["SLURM_CONF"])
+        shown = repo.launch("logs", str(run), "--json", SLURM_CONF=slurm["SLURM_CONF"])
         assert "time limit" in {one["name"] for one in json.loads(shown.stdout)["failures"]}
         return
     end = time.monotonic() + 200
@@ -157,15 +157,15 @@ def test_a_time_limit_ends_a_training_or_with_chain_starts_its_next_attempt(
     assert {event["job"] for event in attempts} == {jobs["train"]}
     assert attempts[1]["step"] > 20
     assert state(jobs["report"], slurm) == "PENDING"
-    assert house.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
+    assert repo.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
 
 
 @pytest.mark.full
-def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], house: House) -> None:
+def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], repo: Repo) -> None:
     small = ("train.steps=2", "train.global_batch=8", "train.micro_batch=8", "eval.limit=8", "eval.n=1")
     words = ["--scale", "mini", *(word for one in small for word in ("--set", one)), "--slurm", "--json"]
     grid = "train.learning_rate=1e-4,1e-3"
-    done = house.launch("sweep", "min_o1/sft_long", grid, *words, SLURM_CONF=slurm["SLURM_CONF"])
+    done = repo.launch("sweep", "min_o1/sft_long", grid, *words, SLURM_CONF=slurm["SLURM_CONF"])
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     study = Path(told["study"])
@@ -180,10 +180,10 @@ def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], h
 
 @pytest.mark.full
 @pytest.mark.timeout(3000)
-def test_a_second_recipe_begins_with_what_the_first_one_trained(slurm: dict[str, str], house: House) -> None:
-    first, jobs = submit(house, slurm, "sky_t1/7b_sft", "--scale", "mini")
+def test_a_second_recipe_begins_with_what_the_first_one_trained(slurm: dict[str, str], repo: Repo) -> None:
+    first, jobs = submit(repo, slurm, "sky_t1/7b_sft", "--scale", "mini")
     assert finish(jobs["report"], slurm, 1200) == "COMPLETED", logs(first)
-    second, jobs = submit(house, slurm, "sky_t1/7b", "--scale", "mini")
+    second, jobs = submit(repo, slurm, "sky_t1/7b", "--scale", "mini")
     assert finish(jobs["report"], slurm, 1500) == "COMPLETED", logs(second)
     assert json.loads((second / "resolved.json").read_text())["model"] == str(first / "train")
     assert len(list(first.parent.iterdir())) == 1  # the first recipe was not done again

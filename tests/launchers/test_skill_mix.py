@@ -11,7 +11,7 @@ import pytest
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 FAMILY = [name for name in compose.recipe_names() if name.startswith("skill_mix/")]
 LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-14B-Instruct"
@@ -67,7 +67,7 @@ def test_the_readme_has_a_row_for_every_recipe_and_names_none_that_is_not():
     assert named == set(FAMILY)
 
 
-def test_no_held_out_pair_of_skills_is_trained_on(house: House):
+def test_no_held_out_pair_of_skills_is_trained_on(repo: Repo):
     """The pipelines' questions and the benchmark's, as rows: no pair of the one in that order in the other."""
     from data_prep.families.mini import curriculum, functions
 
@@ -92,10 +92,10 @@ def results(run: Path) -> dict[str, dict]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["best_of_n", "dpo"])
-def test_pass_at_1_on_held_out_questions_rises(house: House, name: str):
-    done = house.make(f"skill_mix/{name}", "SCALE=mini", "SET=controls=null")
+def test_pass_at_1_on_held_out_questions_rises(repo: Repo, name: str):
+    done = repo.make(f"skill_mix/{name}", "SCALE=mini", "SET=controls=null")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (run,) = (house.path / "runs" / "skill_mix" / name).iterdir()
+    (run,) = (repo.path / "runs" / "skill_mix" / name).iterdir()
     (compared,) = json.loads((run / "compare.json").read_text())
     assert compared["ci95"][0] > 0, compared
     assert results(run)["after"]["by"]["skills"]

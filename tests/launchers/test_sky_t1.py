@@ -15,7 +15,7 @@ from launchers.plan import pipelines as sources
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 FAMILY = sorted(name for name in compose.recipe_names() if name.startswith("sky_t1/"))
 ORIGINAL = {  # batch, learning rate, epochs, longest sequence, as the repository's configs have them
@@ -72,30 +72,30 @@ def test_every_recipe_has_a_mini_scale_that_claims_nothing(name: str) -> None:
     assert not recipe.comparable
 
 
-def a_tenth(house: House) -> None:
+def a_tenth(repo: Repo) -> None:
     """The family's mini pipelines with a tenth of their questions."""
-    path = house.path / "recipes/sky_t1/data.yaml"
+    path = repo.path / "recipes/sky_t1/data.yaml"
     head, mini = path.read_text().split("mini_sources:")
     mini = re.sub(r"(?<=\d: )(\d+)0\b|(?<=n: )(\d+)0\b", lambda m: m[1] or m[2], mini)
     path.write_text(f"{head}mini_sources:{mini.replace('least: 0.7', 'least: 0.3')}")
 
 
-def ran(house: House, name: str, *words: str) -> tuple[Path, dict[tuple[str, str], Any]]:
+def ran(repo: Repo, name: str, *words: str) -> tuple[Path, dict[tuple[str, str], Any]]:
     """The run of a recipe at mini scale, and its comparisons of after and before by task."""
-    done = house.make(f"sky_t1/{name}", "SCALE=mini", *words)
+    done = repo.make(f"sky_t1/{name}", "SCALE=mini", *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (run,) = (house.path / "runs" / "sky_t1" / name).iterdir()
+    (run,) = (repo.path / "runs" / "sky_t1" / name).iterdir()
     return run, {(one["task"], one["b"]): one for one in json.loads((run / "compare.json").read_text())}
 
 
 @pytest.mark.full
-def test_the_whole_pipeline_on_a_tenth_of_the_questions(house: House) -> None:
-    a_tenth(house)
+def test_the_whole_pipeline_on_a_tenth_of_the_questions(repo: Repo) -> None:
+    a_tenth(repo)
     few = "SET=controls=null train.steps=4 train.save_every=null eval.limit=20"
-    looked = house.make("data/sky_t1/sft", "SCALE=mini", few, "STEP=still_2")
+    looked = repo.make("data/sky_t1/sft", "SCALE=mini", few, "STEP=still_2")
     assert looked.returncode == 0, looked.stderr
     assert "<|begin_of_thought|>" in looked.stdout
-    run, _ = ran(house, "sft", few)
+    run, _ = ran(repo, "sft", few)
     manifests = {
         one["name"]: one for path in (run / "manifests").rglob("*.json") for one in [json.loads(path.read_text())]
     }
@@ -103,7 +103,7 @@ def test_the_whole_pipeline_on_a_tenth_of_the_questions(house: House) -> None:
     assert set(manifests["difficulty"]["counts"]) == {"by pass rate"}
     assert manifests["rewrite"]["counts"]["set out by seam"] > 300
     assert {label.split(": ")[0] for label in manifests["mix"]["counts"]} == {"code", "math", "science and puzzles"}
-    (file,) = (house.path / ".cache/steps").glob("export-*/export/train.jsonl")
+    (file,) = (repo.path / ".cache/steps").glob("export-*/export/train.jsonl")
     rows = list(read_jsonl(file))
     marks = ("<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>")
     for row in rows:
@@ -116,12 +116,12 @@ def test_the_whole_pipeline_on_a_tenth_of_the_questions(house: House) -> None:
 
 
 @pytest.mark.full
-def test_distillation_beats_ungraded_samples_and_flash_shortens_without_loss(house: House) -> None:
-    _, compared = ran(house, "sft")
+def test_distillation_beats_ungraded_samples_and_flash_shortens_without_loss(repo: Repo) -> None:
+    _, compared = ran(repo, "sft")
     for task in ("arithmetic", "functions_plan"):
         assert compared[task, "ungraded"]["ci95"][0] > 0
     assert compared["arithmetic", "before"]["ci95"][0] > 0
-    _, shortened = ran(house, "flash")
+    _, shortened = ran(repo, "flash")
     found = shortened["arithmetic", "before"]
     assert found["tokens"]["ci95"][1] < -4  # percent
     assert found["ci95"][1] >= 0  # no loss that could be shown
@@ -136,8 +136,8 @@ def last_loss(folder: Path) -> float:
 
 
 @pytest.mark.full
-def test_packed_rows_are_learnt_as_well_as_padded_ones(house: House) -> None:
-    run, compared = ran(house, "sft_fast")
+def test_packed_rows_are_learnt_as_well_as_padded_ones(repo: Repo) -> None:
+    run, compared = ran(repo, "sft_fast")
     packed, padded = last_loss(run / "train"), last_loss(run / "controls/padded/train")
     assert packed == pytest.approx(padded, rel=LIKE)
     for task in ("arithmetic", "functions_plan"):
@@ -146,7 +146,7 @@ def test_packed_rows_are_learnt_as_well_as_padded_ones(house: House) -> None:
 
 
 @pytest.mark.full
-def test_rl_goes_on_from_sft(house: House) -> None:
-    run, compared = ran(house, "7b")
-    assert json.loads((run / "resolved.json").read_text())["model"].startswith(str(house.path / "runs/sky_t1/7b_sft"))
+def test_rl_goes_on_from_sft(repo: Repo) -> None:
+    run, compared = ran(repo, "7b")
+    assert json.loads((run / "resolved.json").read_text())["model"].startswith(str(repo.path / "runs/sky_t1/7b_sft"))
     assert compared["arithmetic", "before"]["ci95"][0] > 0

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from launchers import envs
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 
 # SkyPilot's own schemas (0.14.1), as sky.utils.schemas gives them out; jsonschema is in the environment `ray`.
 SCHEMAS = REPO / "configs" / "native" / "skypilot.json"
@@ -26,8 +26,8 @@ for mount in task["file_mounts"].values():
 """
 
 
-def render(house: House, *words: str) -> tuple[dict[str, Any], str]:
-    done = house.launch("render", *words, "--target", "skypilot")
+def render(repo: Repo, *words: str) -> tuple[dict[str, Any], str]:
+    done = repo.launch("render", *words, "--target", "skypilot")
     assert done.returncode == 0, done.stderr
     text = (Path(done.stdout.strip()) / "skypilot.yaml").read_text()
     task = yaml.safe_load(text)
@@ -40,8 +40,8 @@ def render(house: House, *words: str) -> tuple[dict[str, Any], str]:
     ("sky_t1/sft_2x8",),
     ("long_cot/grpo_llama_instruct_think",),
 ])  # fmt: skip
-def test_skypilots_own_schema_takes_the_task(house: House, words: tuple[str, ...], tmp_path: Path) -> None:
-    task, text = render(house, *words)
+def test_skypilots_own_schema_takes_the_task(repo: Repo, words: tuple[str, ...], tmp_path: Path) -> None:
+    task, text = render(repo, *words)
     python, given = envs.ensure("ray"), json.dumps(task)
     done = subprocess.run([python, "-c", VALIDATE, SCHEMAS], input=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_skypilots_own_schema_takes_the_task(house: House, words: tuple[str, ...
     assert subprocess.run([python, "-c", VALIDATE, SCHEMAS], input=wrong, capture_output=True, text=True).returncode
     names = [
         mount["name"]
-        for mount in (task["file_mounts"]["/posttrain"], render(house, *words)[0]["file_mounts"]["/posttrain"])
+        for mount in (task["file_mounts"]["/posttrain"], render(repo, *words)[0]["file_mounts"]["/posttrain"])
     ]
     assert re.fullmatch(r"posttrain-[a-z0-9-]{1,40}-[0-9a-f]{10}", names[0])
     assert names[0] == names[1]  # a second rendering of the run resumes it
@@ -67,8 +67,8 @@ def test_skypilots_own_schema_takes_the_task(house: House, words: tuple[str, ...
         assert checked.returncode == 0, checked.stdout
 
 
-def test_each_node_of_a_task_does_its_share(house: House, tmp_path: Path) -> None:
-    task, _ = render(house, "sky_t1/sft_2x8")
+def test_each_node_of_a_task_does_its_share(repo: Repo, tmp_path: Path) -> None:
+    task, _ = render(repo, "sky_t1/sft_2x8")
     assert (task["num_nodes"], task["resources"]["accelerators"]) == (2, "H100:8")
     script = task["run"].replace("/posttrain", str(tmp_path))
     stub = 'python3() { echo launcher; }\nlauncher() { echo "$NODE_RANK $MASTER_ADDR: $*"; }\n'
@@ -83,6 +83,6 @@ def test_each_node_of_a_task_does_its_share(house: House, tmp_path: Path) -> Non
     assert said == [first, ["1 10.0.0.1: -m launchers train"]]
 
 
-def test_what_skypilot_cannot_start_is_said_before(house: House) -> None:
-    done = house.launch("render", "bleuberi/grpo_2x8", "--target", "skypilot")
+def test_what_skypilot_cannot_start_is_said_before(repo: Repo) -> None:
+    done = repo.launch("render", "bleuberi/grpo_2x8", "--target", "skypilot")
     assert (done.returncode, "a Ray cluster on several nodes is for Slurm" in done.stderr) == (2, True)

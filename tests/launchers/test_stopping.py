@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.core import guard
-from tests.conftest import House
+from tests.conftest import Repo
 
 LONGEST_S = 10.0
 TERM, INT = signal.SIGTERM, signal.SIGINT
@@ -46,16 +46,16 @@ def _alive(pids: Sequence[int]) -> list[int]:
     return found
 
 
-def _tried(house: House, phase: str, pattern: str) -> float:
+def _tried(repo: Repo, phase: str, pattern: str) -> float:
     """Start a run, wait until the phase works, signal it; seconds until nothing of it is left."""
     said, log, mark = PHASES[phase]
     recipe, *settings = said.split()
-    (house.path / "rows.jsonl").write_text(ROWS)
+    (repo.path / "rows.jsonl").write_text(ROWS)
     words = [word for setting in settings for word in ("--set", setting)]
-    out = house.path / f"runs-{phase}-{time.monotonic_ns()}"
+    out = repo.path / f"runs-{phase}-{time.monotonic_ns()}"
     launcher = subprocess.Popen(
-        [str(house.python), "-m", "launchers", "run", recipe, "--scale", "mini", "--out", str(out), *words],
-        cwd=house.path, env=house.environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [str(repo.python), "-m", "launchers", "run", recipe, "--scale", "mini", "--out", str(out), *words],
+        cwd=repo.path, env=repo.environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
     ends = time.monotonic() + 400
@@ -80,15 +80,15 @@ def _tried(house: House, phase: str, pattern: str) -> float:
 
 
 @pytest.mark.parametrize("pattern", ["two signals", "Ctrl-C twice", "one, to the launcher"])
-def test_a_stopped_training_leaves_nothing(house: House, pattern: str) -> None:
-    assert _tried(house, "llamafactory", pattern) < LONGEST_S
+def test_a_stopped_training_leaves_nothing(repo: Repo, pattern: str) -> None:
+    assert _tried(repo, "llamafactory", pattern) < LONGEST_S
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_stopped_phase_leaves_nothing_twenty_times(
-    phase: str, tmp_path: Path, make_house: Callable[[Path], House]
+    phase: str, tmp_path: Path, make_repo: Callable[[Path], Repo]
 ) -> None:
-    house = make_house(tmp_path / "house")
-    taken = [(pattern, _tried(house, phase, pattern)) for pattern in (*PATTERNS,) * 5]
+    repo = make_repo(tmp_path / "repo")
+    taken = [(pattern, _tried(repo, phase, pattern)) for pattern in (*PATTERNS,) * 5]
     assert [one for one in taken if one[1] >= LONGEST_S] == []

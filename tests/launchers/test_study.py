@@ -39,13 +39,13 @@ none:
 
 
 @pytest.fixture
-def lab(house):
-    """A house whose min_o1 has a small study with a cell that fails and one that needs it."""
-    house.write("recipes/min_o1/study.yaml", STUDY)
-    house.write("recipes/min_o1/study.mini.yaml", "by: level\n")
-    data = house.path / "recipes/min_o1/data.yaml"
+def lab(repo):
+    """A repo whose min_o1 has a small study with a cell that fails and one that needs it."""
+    repo.write("recipes/min_o1/study.yaml", STUDY)
+    repo.write("recipes/min_o1/study.mini.yaml", "by: level\n")
+    data = repo.path / "recipes/min_o1/data.yaml"
     data.write_text(data.read_text() + DATA)
-    return house
+    return repo
 
 
 def refused(lab, *words):

@@ -18,7 +18,7 @@ from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.recipe.schema import Lora
 from launchers.run import directory as rundir
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.plugins.torchtune_run import render, resolved
 
 KINDS = {
@@ -148,16 +148,16 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_with_place_key_and_remedy(house: House, mistake: str) -> None:
+def test_a_mistake_is_one_line_with_place_key_and_remedy(repo: Repo, mistake: str) -> None:
     text, key, remedy = MISTAKES[mistake]
-    house.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "2", "rejected": "3"}\n')
-    house.write(
+    repo.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "2", "rejected": "3"}\n')
+    repo.write(
         "recipes/x/_good.yaml",
         "extends: [../_base/sft_torchtune.yaml]\nmodel: recipes/mini/model\nhardware: cpu\ndata: rows.jsonl\n"
         "train: {global_batch: 8, micro_batch: 1, learning_rate: 1e-5, epochs: 3, max_length: 64}\n",
     )
-    house.write("recipes/x/y.yaml", f"extends: [_good.yaml]\n{text}\n")
-    done = house.launch("check", "x/y")
+    repo.write("recipes/x/y.yaml", f"extends: [_good.yaml]\n{text}\n")
+    done = repo.launch("check", "x/y")
     lines = [line for line in done.stderr.splitlines() if key in line]
     assert done.returncode == 2, done.stdout
     assert "Traceback" not in done.stderr
@@ -178,27 +178,27 @@ trainers:
 """
 
 
-def test_another_trainer_is_one_setting(house: House) -> None:
-    house.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "2", "rejected": "3"}\n')
-    house.write("recipes/x/y.yaml", SWITCHED)
-    house.write("recipes/x/theirs.yaml", "extends: [y.yaml]\ntrainer: llamafactory\n")
-    ours = json.loads(house.launch("show", "x/y", "--json").stdout)["recipe"]
+def test_another_trainer_is_one_setting(repo: Repo) -> None:
+    repo.write("recipes/x/rows.jsonl", '{"prompt": "1+1?", "completion": "2", "rejected": "3"}\n')
+    repo.write("recipes/x/y.yaml", SWITCHED)
+    repo.write("recipes/x/theirs.yaml", "extends: [y.yaml]\ntrainer: llamafactory\n")
+    ours = json.loads(repo.launch("show", "x/y", "--json").stdout)["recipe"]
     assert (ours["trainer"], ours["native"], ours["train"]["micro_batch"]) == ("torchtune", {"compile": True}, 1)
     switched = ("--set", "trainer=llamafactory", "--set", "native.flash_attn=auto")
-    assert house.launch("check", "x/y").returncode == 0
-    assert house.launch("check", "x/y", *switched).returncode == 0
-    theirs = json.loads(house.launch("show", "x/y", *switched, "--json").stdout)
+    assert repo.launch("check", "x/y").returncode == 0
+    assert repo.launch("check", "x/y", *switched).returncode == 0
+    theirs = json.loads(repo.launch("show", "x/y", *switched, "--json").stdout)
     assert theirs["recipe"]["native"]["template"] == "chatml"
     assert theirs["recipe"]["native"]["flash_attn"] == "auto", "an option wins"
     assert "compile" not in theirs["recipe"]["native"]
-    inherited = json.loads(house.launch("show", "x/theirs", "--json").stdout)["recipe"]
+    inherited = json.loads(repo.launch("show", "x/theirs", "--json").stdout)["recipe"]
     assert {**inherited["native"], "flash_attn": "auto"} == theirs["recipe"]["native"]
     assert theirs["recipe"]["train"]["micro_batch"] == 2
     assert theirs["where"]["native.template"] == "recipes/x/y.yaml:9"
-    run = Path(house.launch("render", "x/y", *switched).stdout.strip())
+    run = Path(repo.launch("render", "x/y", *switched).stdout.strip())
     said = yaml.safe_load((run / "train" / "llamafactory.yaml").read_text())
     assert (said["stage"], said["pref_beta"], said["pref_loss"], said["pref_ftx"]) == ("dpo", 0.1, "sigmoid", 0.0)
-    again = house.launch("render", str(run))
+    again = repo.launch("render", str(run))
     assert again.returncode == 0, again.stderr
     assert yaml.safe_load((run / "train" / "llamafactory.yaml").read_text()) == said, "the run is what it was made as"
 

@@ -15,7 +15,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.targets import local_script
-from tests.conftest import House
+from tests.conftest import Repo
 
 NAMES = {"llamafactory": "min_o1/sft_short", "verl": "min_o1/grpo", "torchtune": "min_o1/sft_short"}
 
@@ -77,13 +77,13 @@ def test_packages_of_trackers_change_nothing_that_is_pinned() -> None:
         ("verl", "wandb,tensorboard,trackio"),
     ],
 )
-def test_a_resumed_training_goes_on_with_its_run_in_each_tracker(house: House, trainer: str, loggers: str) -> None:
+def test_a_resumed_training_goes_on_with_its_run_in_each_tracker(repo: Repo, trainer: str, loggers: str) -> None:
     short = f"trainer={trainer} loggers=[{loggers}] controls=null validation=null stop=null"
     short += " train.steps=4 train.epochs=null train.save_every=2 train.log_every=1"
     words = [word for setting in short.split() for word in ("--set", setting)]
     for attempt, verb in enumerate(("data", "train", "train")):
         if attempt == 2:  # killed after its first checkpoint
-            train = next(house.path.glob(f"runs/{NAMES[trainer]}/*/train"))
+            train = next(repo.path.glob(f"runs/{NAMES[trainer]}/*/train"))
             for path in [*train.glob("*checkpoint*-4"), *train.glob("*/global_step_4"), *train.glob("step_4")]:
                 shutil.rmtree(path)
             shutil.rmtree(train / "merged", ignore_errors=True)
@@ -91,7 +91,7 @@ def test_a_resumed_training_goes_on_with_its_run_in_each_tracker(house: House, t
                 (train / name).unlink(missing_ok=True)
             if (last := train / "checkpoints" / "latest_checkpointed_iteration.txt").exists():
                 last.write_text("2")
-        done = house.launch(verb, NAMES[trainer], "--scale", "mini", *words, WANDB_MODE="offline")
+        done = repo.launch(verb, NAMES[trainer], "--scale", "mini", *words, WANDB_MODE="offline")
         assert done.returncode == 0, done.stderr[-3000:]
     name = f"{train.parent.name}-after"
     offline = [path.name for path in train.glob("**/wandb/offline-run-*")]

@@ -20,7 +20,7 @@ import pytest
 
 from data_prep.core.rows import read_jsonl
 from launchers.report.format import number
-from tests.conftest import House
+from tests.conftest import Repo
 from tests.launchers.test_llamafactory import _losses, _wait
 
 # A generation shard has 256 prompts: the first is whole while the second is being made.
@@ -48,19 +48,19 @@ PROCESSES = {
 
 
 @pytest.fixture
-def few_house(house: House) -> House:
-    _add_few(house)
-    return house
+def few_repo(repo: Repo) -> Repo:
+    _add_few(repo)
+    return repo
 
 
-def _add_few(house: House) -> None:
-    path = house.path / "recipes" / "min_o1" / "data.yaml"
+def _add_few(repo: Repo) -> None:
+    path = repo.path / "recipes" / "min_o1" / "data.yaml"
     path.write_text(path.read_text() + FEW)
 
 
-def _processes(house: House) -> dict[int, str]:
-    """Arguments, by process id, of everything that was started from this house: all inherit its PYTHONPATH."""
-    mark, found = f"PYTHONPATH={house.path}\0".encode(), {}
+def _processes(repo: Repo) -> dict[int, str]:
+    """Arguments, by process id, of everything that was started from this repo: all inherit its PYTHONPATH."""
+    mark, found = f"PYTHONPATH={repo.path}\0".encode(), {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -72,18 +72,18 @@ def _processes(house: House) -> dict[int, str]:
     return found
 
 
-def _assert_nothing_is_left(house: House) -> None:
+def _assert_nothing_is_left(repo: Repo) -> None:
     """No process of a run that has been killed lives on: a trainer has five seconds to end by itself."""
-    _wait(lambda: not _processes(house), 15)
+    _wait(lambda: not _processes(repo), 15)
 
 
-def _pid(house: House, who: str) -> int | None:
-    return next((pid for pid, words in _processes(house).items() if re.match(PROCESSES[who], words)), None)
+def _pid(repo: Repo, who: str) -> int | None:
+    return next((pid for pid, words in _processes(repo).items() if re.match(PROCESSES[who], words)), None)
 
 
-def _kill(house: House, who: str) -> bool:
+def _kill(repo: Repo, who: str) -> bool:
     """kill -9 of one process of a run; whether there was one."""
-    pid = _pid(house, who)
+    pid = _pid(repo, who)
     if pid is None:
         return False
     try:
@@ -94,27 +94,27 @@ def _kill(house: House, who: str) -> bool:
 
 
 @contextmanager
-def _started(house: House, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def _started(repo: Repo, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A run in the background, whose launcher is killed at the end if it still works."""
-    with (house.path / "make.log").open("ab") as log:
-        environ = {**house.environ(), **SECRETS}
-        process = subprocess.Popen(["make", *words], cwd=house.path, env=environ, stdout=log, stderr=log)
+    with (repo.path / "make.log").open("ab") as log:
+        environ = {**repo.environ(), **SECRETS}
+        process = subprocess.Popen(["make", *words], cwd=repo.path, env=environ, stdout=log, stderr=log)
     try:
         yield process
     finally:
-        _kill(house, "launcher")
+        _kill(repo, "launcher")
         process.wait(60)
 
 
-def _make(house: House, *words: str) -> subprocess.CompletedProcess[str]:
-    environ = {**house.environ(), **SECRETS}
+def _make(repo: Repo, *words: str) -> subprocess.CompletedProcess[str]:
+    environ = {**repo.environ(), **SECRETS}
     return subprocess.run(
-        ["make", *words], cwd=house.path, env=environ, capture_output=True, text=True, timeout=1500, check=False
+        ["make", *words], cwd=repo.path, env=environ, capture_output=True, text=True, timeout=1500, check=False
     )
 
 
-def _run_of(house: House, name: str = RUN) -> Path:
-    (run,) = house.path.glob(f"runs/{name}/*-*")
+def _run_of(repo: Repo, name: str = RUN) -> Path:
+    (run,) = repo.path.glob(f"runs/{name}/*-*")
     return run
 
 
@@ -127,18 +127,18 @@ def _events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _steps(house: House, run: Path) -> dict[str, tuple[dict[str, Any], list[Path]]]:
+def _steps(repo: Repo, run: Path) -> dict[str, tuple[dict[str, Any], list[Path]]]:
     """Manifest and shards of every data step of a run, by pipeline and step, in order."""
     found = {}
     for path in sorted((run / "manifests").glob("*/*.json")):
         said = _json(path)
-        folder = house.path / ".cache" / "steps" / f"{said['kind']}-{said['key'][:12]}"
+        folder = repo.path / ".cache" / "steps" / f"{said['kind']}-{said['key'][:12]}"
         found[f"{path.parent.name}/{path.stem}"] = said, sorted(folder.glob("shards/[0-9]*[0-9].jsonl"))
     return found
 
 
-def _assert_rows_are_accounted_for(house: House, run: Path) -> None:
-    steps, rows_before, pipeline = _steps(house, run), 0, ""
+def _assert_rows_are_accounted_for(repo: Repo, run: Path) -> None:
+    steps, rows_before, pipeline = _steps(repo, run), 0, ""
     assert {said["kind"] for said, _ in steps.values()} >= {"generate", "score", "export"}
     for name, (said, shards) in steps.items():
         samples = said["params"]["n"] if said["kind"] == "generate" else 1
@@ -149,35 +149,35 @@ def _assert_rows_are_accounted_for(house: House, run: Path) -> None:
         pipeline, rows_before = name.split("/")[0], said["rows_out"]
 
 
-def _assert_no_secret(house: House) -> None:
-    folders = [house.path / "runs", *(p for p in (house.path / ".cache").iterdir() if p.name != "envs")]
+def _assert_no_secret(repo: Repo) -> None:
+    folders = [repo.path / "runs", *(p for p in (repo.path / ".cache").iterdir() if p.name != "envs")]
     written = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if b"never-to-be-written" in path.read_bytes()]
 
 
-def test_a_run_killed_while_it_generates_is_finished_by_the_same_command(few_house: House) -> None:
-    house, words = few_house, (RUN, "SCALE=mini", f"SET={TINY}")
+def test_a_run_killed_while_it_generates_is_finished_by_the_same_command(few_repo: Repo) -> None:
+    repo, words = few_repo, (RUN, "SCALE=mini", f"SET={TINY}")
 
     def shards() -> list[Path]:
-        return list(house.path.glob(".cache/steps/generate-*/shards/00000.jsonl"))
+        return list(repo.path.glob(".cache/steps/generate-*/shards/00000.jsonl"))
 
-    with _started(house, *words) as process:
+    with _started(repo, *words) as process:
         _wait(shards, 120)
-        assert _kill(house, "launcher")
+        assert _kill(repo, "launcher")
         assert process.wait(30) != 0
-    _assert_nothing_is_left(house)
+    _assert_nothing_is_left(repo)
     (shard,) = shards()
     made = shard.stat().st_mtime_ns
     assert not (shard.parents[1] / "manifest.json").exists(), "killed too late to prove anything"
 
-    done = _make(house, *words)
+    done = _make(repo, *words)
     assert done.returncode == 0, done.stderr
-    _assert_nothing_is_left(house)
+    _assert_nothing_is_left(repo)
     assert shard.stat().st_mtime_ns == made, "a finished shard is not made again"
-    run = _run_of(house)
-    _assert_rows_are_accounted_for(house, run)
-    _assert_no_secret(house)
+    run = _run_of(repo)
+    _assert_rows_are_accounted_for(repo, run)
+    _assert_no_secret(repo)
     assert sorted(_losses(run)) == list(range(1, 7))
 
     ended = [event for event in _events(run) if event["event"] == "phase_end" and event["status"] == 0]
@@ -195,28 +195,28 @@ def test_a_run_killed_while_it_generates_is_finished_by_the_same_command(few_hou
     assert re.search(rf"{number(result['mean'])}\s%", report.read_text())
 
     before = (run / "events.jsonl").read_bytes()
-    again = _make(house, *words)
+    again = _make(repo, *words)
     assert again.returncode == 0
     assert "finished already" in again.stderr
     assert again.stdout.strip() == str(report)
     assert (run / "events.jsonl").read_bytes() == before, "a finished run is left alone"
 
 
-def test_one_run_is_worked_on_by_one_launcher(few_house: House) -> None:
-    house, words = few_house, (RUN, "SCALE=mini", f"SET={TINY}")
-    with _started(house, *words):
-        _wait(lambda: list(house.path.glob("runs/*/*/*/events.jsonl")), 30)
-        second = _make(house, *words)
-    _assert_nothing_is_left(house)
+def test_one_run_is_worked_on_by_one_launcher(few_repo: Repo) -> None:
+    repo, words = few_repo, (RUN, "SCALE=mini", f"SET={TINY}")
+    with _started(repo, *words):
+        _wait(lambda: list(repo.path.glob("runs/*/*/*/events.jsonl")), 30)
+        second = _make(repo, *words)
+    _assert_nothing_is_left(repo)
     assert second.returncode == 2
     error, *rest = second.stderr.splitlines()
-    assert error == f"error: {_run_of(house)}: this run is being worked on by another process"
+    assert error == f"error: {_run_of(repo)}: this run is being worked on by another process"
     assert all(line.startswith("make: ") for line in rest)
 
 
-def _data(house: House) -> Path:
+def _data(repo: Repo) -> Path:
     rows = [{"prompt": f"{n}+1=?", "solution": f"\\boxed{{{n + 1}}}", "answer": str(n + 1)} for n in range(40)]
-    return house.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return repo.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _only_error(done: subprocess.CompletedProcess[str]) -> str:
@@ -226,60 +226,60 @@ def _only_error(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_a_phase_whose_script_is_gone_starts_nothing(house: House) -> None:
+def test_a_phase_whose_script_is_gone_starts_nothing(repo: Repo) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    words = [str(house.python), "-m", "launchers.run.supervise", str(house.path), "data", "", "--", "touch", "started"]
+    words = [str(repo.python), "-m", "launchers.run.supervise", str(repo.path), "data", "", "--", "touch", "started"]
     for script, status in ((gone.pid, -signal.SIGTERM), (os.getpid(), 0)):
-        environ = {**house.environ(), "SCRIPT_PID": str(script)}
-        assert subprocess.run(words, cwd=house.path, env=environ, check=False).returncode == status
-        assert (house.path / "started").exists() == (status == 0)
+        environ = {**repo.environ(), "SCRIPT_PID": str(script)}
+        assert subprocess.run(words, cwd=repo.path, env=environ, check=False).returncode == status
+        assert (repo.path / "started").exists() == (status == 0)
 
 
-def test_a_killed_command_is_not_explained_by_its_last_words(house: House) -> None:
-    words = [str(house.python), "-m", "launchers.run.supervise", str(house.path), "data", "", "--"]
+def test_a_killed_command_is_not_explained_by_its_last_words(repo: Repo) -> None:
+    words = [str(repo.python), "-m", "launchers.run.supervise", str(repo.path), "data", "", "--"]
     done = subprocess.run(
         [*words, "sh", "-c", "echo all is well; kill -9 $$"],
-        cwd=house.path, env=house.environ(), capture_output=True, text=True, check=False,
+        cwd=repo.path, env=repo.environ(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 137
     assert "error: data: killed by signal 9, by hand or because memory ran out\n  log: " in done.stderr
 
 
-def test_a_full_disk_is_said_before_anything_starts(house: House) -> None:
-    model = house.path / "enormous"
-    shutil.copytree(house.path / "recipes" / "mini" / "model", model)
+def test_a_full_disk_is_said_before_anything_starts(repo: Repo) -> None:
+    model = repo.path / "enormous"
+    shutil.copytree(repo.path / "recipes" / "mini" / "model", model)
     config = _json(model / "config.json")
     (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**12}))  # 10^17 bytes and more
     line = _only_error(
-        house.launch("run", RUN, "--scale", "mini", "--set", f"data={_data(house)}", "--set", f"model={model}",
+        repo.launch("run", RUN, "--scale", "mini", "--set", f"data={_data(repo)}", "--set", f"model={model}",
                      "--set", "eval=null", "--out", "elsewhere", ALLOW="oom")
     )  # fmt: skip
     assert re.search(r"error: .*: [\d.]+ GB free, about [\d.]+ GB needed: free some, or choose --out$", line)
-    assert not (house.path / "elsewhere").exists()
+    assert not (repo.path / "elsewhere").exists()
 
 
-def test_data_that_vanish_before_training_are_named(house: House) -> None:
-    data = _data(house)
+def test_data_that_vanish_before_training_are_named(repo: Repo) -> None:
+    data = _data(repo)
     words = [RUN, "--scale", "mini", "--set", "eval=null", "--set", "data=rows.jsonl"]
-    made = house.launch("data", *words)
+    made = repo.launch("data", *words)
     assert made.returncode == 0, made.stderr
     text = data.read_text()
     data.unlink()
-    assert _only_error(house.launch("train", *words)).endswith(f"no such file: {data}")
+    assert _only_error(repo.launch("train", *words)).endswith(f"no such file: {data}")
     data.write_text(text)
-    shutil.rmtree(house.path / ".cache" / "steps")
-    assert f"the training data have not been made yet: make data/{RUN}" in _only_error(house.launch("train", *words))
+    shutil.rmtree(repo.path / ".cache" / "steps")
+    assert f"the training data have not been made yet: make data/{RUN}" in _only_error(repo.launch("train", *words))
 
 
-def test_a_model_folder_without_a_config_is_named(house: House) -> None:
-    (house.path / "my model").mkdir()
-    done = _make(house, RUN, "SCALE=mini", "MODEL=my model")
+def test_a_model_folder_without_a_config_is_named(repo: Repo) -> None:
+    (repo.path / "my model").mkdir()
+    done = _make(repo, RUN, "SCALE=mini", "MODEL=my model")
     assert done.returncode == 2
     error, *rest = done.stderr.splitlines()
     assert error == "error: MODEL=: model: 'my model' has no config.json"
     assert all(line.startswith("make: ") for line in rest)
-    assert not (house.path / "runs").exists()
+    assert not (repo.path / "runs").exists()
 
 
 @dataclass(frozen=True)
@@ -291,17 +291,17 @@ class Strike:
     wait: float  # seconds since then
 
 
-def _commands(run: Path, house: House) -> list[list[str]]:
-    """Commands of the phases that have started, in order, without what differs between houses and runs."""
+def _commands(run: Path, repo: Repo) -> list[list[str]]:
+    """Commands of the phases that have started, in order, without what differs between copies and runs."""
     found = []
     for event in _events(run):
         if event["event"] == "phase_start":
-            words = (word.replace(str(run), "RUN").replace(str(house.path), "HOUSE") for word in event["command"])
+            words = (word.replace(str(run), "RUN").replace(str(repo.path), "COPY") for word in event["command"])
             found.append(list(words))
     return found
 
 
-def _strikes(straight: House, run: Path, seed: int) -> list[Strike]:
+def _strikes(straight: Repo, run: Path, seed: int) -> list[Strike]:
     """Eight launchers at any moment of the whole run, and before them one of every other process in what it does."""
     commands = _commands(run, straight)
     seconds = [event["seconds"] for event in _events(run) if event["event"] == "phase_end"]
@@ -315,24 +315,24 @@ def _strikes(straight: House, run: Path, seed: int) -> list[Strike]:
     return [Strike(who, commands[index:], rng.uniform(0, 0.5) * seconds[index]) for who, index in chosen]
 
 
-def _strike(house: House, strike: Strike, words: tuple[str, ...]) -> bool:
+def _strike(repo: Repo, strike: Strike, words: tuple[str, ...]) -> bool:
     """Start the run (again), and kill one of its processes at the moment; False if the run was over before.
 
     Most start at once, while what the last kill has left may still be ending.
     """
     if strike.who != "launcher":  # whose process should not be taken for this run's
-        _assert_nothing_is_left(house)
-    known = sum(len(_commands(run, house)) for run in house.path.glob(f"runs/{RUN}/*-*"))
+        _assert_nothing_is_left(repo)
+    known = sum(len(_commands(run, repo)) for run in repo.path.glob(f"runs/{RUN}/*-*"))
 
     def reached() -> bool:
-        begun = [one for run in house.path.glob(f"runs/{RUN}/*-*") for one in _commands(run, house)]
+        begun = [one for run in repo.path.glob(f"runs/{RUN}/*-*") for one in _commands(run, repo)]
         return process.poll() is not None or any(one in strike.begun for one in begun[known:])
 
-    with _started(house, *words) as process:
+    with _started(repo, *words) as process:
         _wait(reached, 300)
         time.sleep(strike.wait)
         while process.poll() is None:
-            if _kill(house, strike.who):
+            if _kill(repo, strike.who):
                 assert process.wait(60) != 0
                 return True
             time.sleep(0.05)
@@ -341,11 +341,11 @@ def _strike(house: House, strike: Strike, words: tuple[str, ...]) -> bool:
 
 @pytest.mark.full
 @pytest.mark.timeout(2400)
-def test_a_storm_of_kills_changes_nothing(tmp_path: Path, make_house: Callable[[Path], House]) -> None:
+def test_a_storm_of_kills_changes_nothing(tmp_path: Path, make_repo: Callable[[Path], Repo]) -> None:
     words = (RUN, "SCALE=mini", f"SET={STORM}")
-    straight, stormy = make_house(tmp_path / "straight"), make_house(tmp_path / "stormy")
-    for house in (straight, stormy):
-        _add_few(house)
+    straight, stormy = make_repo(tmp_path / "straight"), make_repo(tmp_path / "stormy")
+    for repo in (straight, stormy):
+        _add_few(repo)
     done = _make(straight, *words)
     assert done.returncode == 0, done.stderr
     whole = _run_of(straight)
@@ -369,8 +369,8 @@ def test_a_storm_of_kills_changes_nothing(tmp_path: Path, make_house: Callable[[
     assert _numbers(run) == _numbers(whole)
 
 
-def _all_rows(house: House, run: Path) -> dict[str, bytes]:
-    return {name: b"".join(map(Path.read_bytes, shards)) for name, (_, shards) in _steps(house, run).items()}
+def _all_rows(repo: Repo, run: Path) -> dict[str, bytes]:
+    return {name: b"".join(map(Path.read_bytes, shards)) for name, (_, shards) in _steps(repo, run).items()}
 
 
 def _numbers(run: Path) -> dict[str, Any]:
@@ -386,11 +386,11 @@ def _numbers(run: Path) -> dict[str, Any]:
 
 @pytest.mark.full
 @pytest.mark.timeout(2400)
-def test_the_demo_beats_its_model_and_its_control(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_beats_its_model_and_its_control(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    done = _make(house, "demo")
+    done = _make(repo, "demo")
     assert done.returncode == 0, done.stderr
-    run, online, minutes = _run_of(house), _run_of(house, "min_o1/grpo"), (time.monotonic() - began) / 60
+    run, online, minutes = _run_of(repo), _run_of(repo, "min_o1/grpo"), (time.monotonic() - began) / 60
     found = {(one["a"], one["b"]): one for one in _json(run / "compare.json")}
     (learnt,) = _json(online / "compare.json")
     with capsys.disabled():
@@ -403,7 +403,7 @@ def test_the_demo_beats_its_model_and_its_control(house: House, capsys: pytest.C
     assert found["after", "ungraded"]["ci95"][0] > 0
     assert learnt["difference"] >= 15
     assert learnt["ci95"][0] > 0
-    _assert_rows_are_accounted_for(house, run)
+    _assert_rows_are_accounted_for(repo, run)
 
 
 def _peak_gb(run: Path) -> float:
@@ -412,11 +412,11 @@ def _peak_gb(run: Path) -> float:
 
 @pytest.mark.full
 @pytest.mark.timeout(2400)
-def test_long_chains_are_learnt_whole(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_chains_are_learnt_whole(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    done = _make(house, "min_o1/sft_long", "SCALE=mini")
+    done = _make(repo, "min_o1/sft_long", "SCALE=mini")
     assert done.returncode == 0, done.stderr
-    run = _run_of(house, "min_o1/sft_long")
+    run = _run_of(repo, "min_o1/sft_long")
     losses = list(_losses(run).values())
     before, after = (_json(run / "eval" / f"{label}.json")["tasks"]["arithmetic"] for label in ("before", "after"))
     with capsys.disabled():

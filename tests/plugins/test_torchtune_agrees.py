@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from launchers import envs
-from tests.conftest import REPO, House
+from tests.conftest import REPO, Repo
 from tests.plugins.torchtune_run import QUIET
 
 TOLERANCE = 1e-5
@@ -79,18 +79,18 @@ def _log(run: Path) -> list[dict[str, float]]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_the_same_rows_and_the_same_losses(house: House, method: str, llamafactory_python: Path) -> None:
+def test_the_same_rows_and_the_same_losses(repo: Repo, method: str, llamafactory_python: Path) -> None:
     lines = []
     for n in range(24):
         row = {"id": f"r{n}", "source": "sums", "prompt": [{"role": "user", "content": f"{n + 10}+{2 * n + 10}=?"}]}
         if n % 3 == 0:
             row["prompt"].insert(0, {"role": "system", "content": "12"})
         lines.append({**row, "completion": f"\\boxed{{{3 * n + 20}}}", "rejected": f"\\boxed{{{n}}}"})
-    house.write("recipes/x/rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    house.write("recipes/x/y.yaml", RECIPE.format(method=method))
+    repo.write("recipes/x/rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    repo.write("recipes/x/y.yaml", RECIPE.format(method=method))
     runs = {}
     for trainer in ("torchtune", "llamafactory"):
-        done = house.launch("run", "x/y", "--set", f"trainer={trainer}", "--json", OMP_NUM_THREADS="1")
+        done = repo.launch("run", "x/y", "--set", f"trainer={trainer}", "--json", OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
         runs[trainer] = Path(json.loads(done.stdout)["run"])
         assert "Nothing has been evaluated" in (runs[trainer] / "report.html").read_text()
