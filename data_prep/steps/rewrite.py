@@ -4,7 +4,7 @@ r"""Sets a reasoning model's free text out as thought and solution, in the forma
 - rewrite: {format: sky_t1, model: gpt-4o-mini, base_url: …, api_key_env: KEY}     a model writes the others
 - rewrite: {format: sky_t1, model: Qwen/Qwen2.5-7B-Instruct}                       the same, served here by vLLM
 
-`explained: 20` asks of a solution that a seam shows for 20 words besides its heading and box, so that a bare
+`explained: 20` asks of a solution that a boundary shows for 20 words besides its heading and box, so that a bare
 "**Final Answer** \boxed{42}" does not teach that form of answer; a program is its own explanation.
 
 A model's rewriting is used only if it ended by itself, holds the format's marks once and in order, and keeps the
@@ -39,15 +39,15 @@ from rewards.thinking import Thinking, thinking
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient
 
-NO_SEAM, BARE = "no seam between thought and solution", "solution without explanation"  # a model may help
+NO_BOUNDARY, BARE = "no boundary between thought and solution", "solution without explanation"  # a model may help
 OF_THE_SAMPLE = ("tokens", "score_details", "reasoning")  # fields of meta that are of the text as it was
 
 
 class RewriteParams(RepeatedParams):
-    """format: a thinking format by name; the rest is for the model that sets out what shows no seam."""
+    """format: a thinking format by name; the rest is for the model that sets out what shows no boundary."""
 
     format: Annotated[str, checked(known_format)] = "sky_t1"
-    explained: int = Field(0, ge=0)  # words that a seam's solution must have besides its heading and box
+    explained: int = Field(0, ge=0)  # words that a boundary's solution must have besides its heading and box
     system: tasks.PromptName = (
         None  # a file of templates/prompts, in place of the system message that the sampler was given
     )
@@ -60,7 +60,7 @@ class RewriteParams(RepeatedParams):
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         if self.base_url is not None and not self.model:
-            raise ValueError("base_url: say which model rewrites there; without one, only seams are used")
+            raise ValueError("base_url: say which model rewrites there; without one, only boundaries are used")
         return self
 
 
@@ -102,7 +102,7 @@ class Rewrite(EndpointStep):
         todo: list[int] = []
         for at, row in enumerate(rows):
             rewritten = self._by_seam(row, form)
-            if asker is not None and isinstance(rewritten, Drop) and rewritten.reason in (NO_SEAM, BARE):
+            if asker is not None and isinstance(rewritten, Drop) and rewritten.reason in (NO_BOUNDARY, BARE):
                 todo.append(at)
             else:
                 outputs[at] = rewritten
@@ -122,11 +122,11 @@ class Rewrite(EndpointStep):
         thought = row.get("meta", {}).get("reasoning")  # an endpoint has set it out already
         parts = Parts(thought, row["completion"]) if thought else split(row["completion"], code, self.params.shortest)
         if parts is None:
-            return Drop(NO_SEAM, row["id"])
+            return Drop(NO_BOUNDARY, row["id"])
         if not code and (count := words(explanation(parts.solution))) < self.params.explained:
             return Drop(BARE, row["id"], f"{count} words besides heading and box")
         try:
-            return self._with(row, form.render(*parts), "seam")
+            return self._with(row, form.render(*parts), "boundary")
         except rewards.RewardError as problem:
             return Drop("marks inside the text", row["id"], str(problem))
 

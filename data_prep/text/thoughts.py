@@ -1,13 +1,13 @@
-r"""Splits what a reasoning model wrote into thought and solution, where the text itself shows the seam.
+r"""Splits what a reasoning model wrote into thought and solution, where the text itself shows the boundary.
 
     split("Let me see ... so 42.\n\n**Final Answer**\n\\boxed{42}", code=False, shortest=0.6)  # Parts(…, …)
 
-A seam is, in this order: a thinking format's marks; for code, the last program in a fence; else the last heading such
-as "Final Answer" that the answer's box follows, or the last paragraph (of a text of one, the last line) if the box is
-in it. A text without one, or with nothing before it, gives None.
+A boundary is, in this order: a thinking format's marks; for code, the last program in a fence; else the last heading
+such as "Final Answer" that the answer's box follows, or the last paragraph (of a text of one, the last line) if the
+box is in it. A text without one, or with nothing before it, gives None.
 
-So does a text whose seam is in doubt: an example or a piece often follows the program that is meant, thinking goes on
-below a program, and a heading may open the thinking itself.
+So does a text whose boundary is in doubt: an example or a piece often follows the program that is meant, thinking goes
+on below a program, and a heading may open the thinking itself.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def split(text: str, code: bool, shortest: float) -> Parts | None:
             return Parts(parsed.thought, parsed.answer)
     if any(mark in text for form in forms for mark in form.marks):
         return None
-    seam = _program(text) if code else _answer(text)
-    parts = Parts(text[:seam].strip(), text[seam:].strip()) if seam is not None else None
+    boundary = _program(text) if code else _answer(text)
+    parts = Parts(text[:boundary].strip(), text[boundary:].strip()) if boundary is not None else None
     if not parts or not parts.thought or not parts.solution:
         return None
     if code:
@@ -110,7 +110,7 @@ def _is_whole(parts: Parts) -> bool:
     """Whether the solution is the program that is meant: none is much longer, and it is not thought about any more."""
     before, after = blocks(parts.thought), blocks(parts.solution)
     if not after or not all(block.closed for block in (*before, after[0])):
-        return False  # the seam is inside a fence of another kind
+        return False  # the boundary is inside a fence of another kind
     program = len(after[0].code)
     others = [len(block.code) for block in (*before, *after) if not block.language or block.language in _OF_KNOWN]
     end = _last_end(parts.solution)
@@ -127,7 +127,7 @@ def _answer(text: str) -> int | None:
     headings = [match for match in _HEADING.finditer(text) if match.end() <= last]
     if headings:
         return headings[-1].start()
-    seam = "\n\n" if "\n\n" in text.strip() else "\n"  # a text of one paragraph: its last line
-    begins, follows = text.rfind(seam, 0, last), text.find(seam, last)
+    boundary = "\n\n" if "\n\n" in text.strip() else "\n"  # a text of one paragraph: its last line
+    begins, follows = text.rfind(boundary, 0, last), text.find(boundary, last)
     is_last = follows < 0 or not text[follows:].strip()  # nothing comes after it
     return begins if begins >= 0 and is_last else None

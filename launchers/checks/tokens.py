@@ -78,7 +78,7 @@ def tell(faults: Sequence[str]) -> int:
 class Inspection:
     """Collects rows as a trainer tokenised them. `template`: the trainer's name of its template."""
 
-    told: Mapping[str, Any]
+    settings: Mapping[str, Any]
     template: str
     vocabulary: Vocabulary
     rows: int
@@ -109,17 +109,17 @@ class Inspection:
         vocabulary = self.vocabulary
         if vocabulary.bos is not None and list(seen.ids[:2]) == [vocabulary.bos] * 2:
             self._problem("doubled", name)
-        if not self.told["online"]:
+        if not self.settings["online"]:
             self._trained(name, part, chat, seen)
-        elif self.told["thinking"]:
+        elif self.settings["thinking"]:
             self._prefill(vocabulary.decode(seen.ids), name)
-        if own is not None and not (self.told["max_length"] and len(seen.ids) >= self.told["max_length"]):
+        if own is not None and not (self.settings["max_length"] and len(seen.ids) >= self.settings["max_length"]):
             self.compared += 1
             self._spaces(chat, vocabulary.decode(seen.ids), name)
             difference = differences(chat, seen, own, vocabulary)
             if difference and name not in self.problems.get("empty", ()):
                 self._problem("template", f"{name}: {difference}")
-            if not self.told["online"] and "spaces" not in self.problems:
+            if not self.settings["online"] and "spaces" not in self.problems:
                 self._own(name, part, chat, seen, own)
         if len(self.shown) < ROWS_SHOWN:
             trained = sum(map(bool, seen.loss))
@@ -137,7 +137,7 @@ class Inspection:
         """The model's own chat template does not take a row."""
         system = next((message["content"] for message in chat if message["role"] == "system"), None)
         hint = f"; it has the system message {system[:60]!r}: give that in the user's text" if system else ""
-        self.refuse(f"the chat template of {self.told['model']!r} refuses a row ({problem}){hint}")
+        self.refuse(f"the chat template of {self.settings['model']!r} refuses a row ({problem}){hint}")
 
     def _problem(self, kind: str, name: str) -> None:
         self.problems.setdefault(kind, []).append(name)
@@ -148,7 +148,7 @@ class Inspection:
             self._problem("untrained", name)
             return
         texts = [self.vocabulary.decode(span) for span in spans]
-        limit = self.told["max_length"]
+        limit = self.settings["max_length"]
         cut = bool(limit) and len(seen.ids) >= limit and _bare(answers[-1]) not in _bare(texts[-1])
         self.counts["cut"] += cut
         for text, answer in zip(texts, answers, strict=False):
@@ -165,7 +165,7 @@ class Inspection:
             self.chosen = spans
         elif part == "rejected" and spans == self.chosen:
             self._problem("equal", name)
-        if thinking := self.told["thinking"]:
+        if thinking := self.settings["thinking"]:
             opened = thinking["prefilled"] or not thinking["open"] or thinking["open"] in answers[-1]
             if thinking["close"] and not (opened and thinking["close"] in answers[-1]):
                 if part != "rejected":  # a rejected answer may be malformed
@@ -178,7 +178,7 @@ class Inspection:
             )
 
     def _prefill(self, prompt: str, name: str) -> None:
-        thinking = self.told["thinking"]
+        thinking = self.settings["thinking"]
         opens = bool(thinking["open"]) and prompt.rstrip().endswith(thinking["open"])
         if opens != bool(thinking["prefilled"]):
             self._problem("prefill", name)
@@ -193,7 +193,7 @@ class Inspection:
 
     def _own(self, name: str, part: str, chat: Sequence[Message], seen: Rendered, own: Rendered) -> None:
         """What the model's own template, by which evaluation asks, makes of the row besides its marks."""
-        decode, thinking = self.vocabulary.decode, self.told["thinking"]
+        decode, thinking = self.vocabulary.decode, self.settings["thinking"]
         text = decode(own.ids)
         if thinking and thinking["close"] and part != "rejected":
             self._prefill(decode([token for token, loss in zip(own.ids, own.loss, strict=True) if not loss]), name)
@@ -222,8 +222,8 @@ class Inspection:
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""
-        checked, longest, limit = self.counts["sequences"], self.told["max_length"], float(self.told["limit"])
-        format_name = (self.told["thinking"] or {}).get("name")
+        checked, longest, limit = self.counts["sequences"], self.settings["max_length"], float(self.settings["limit"])
+        format_name = (self.settings["thinking"] or {}).get("name")
         ends = " or ".join(sorted(repr(self.vocabulary.decode([token])) for token in self.vocabulary.ends))
         lines = {
             "untrained": f"have no token with loss: raise train.max_length ({longest}), or drop their long prompts in "
@@ -231,7 +231,7 @@ class Inspection:
             "equal": f"have the same tokens on both sides: raise train.max_length ({longest}), or drop long pairs by "
             "the step token_limit",
             "doubled": "begin with two BOS tokens",
-            "spaces": f"lose spaces between words: the tokenizer_class of {self.told['model']!r} does not fit its "
+            "spaces": f"lose spaces between words: the tokenizer_class of {self.settings['model']!r} does not fit its "
             "tokenizer.json; in a copy of the model set it to PreTrainedTokenizerFast",
             "prompt": "carry loss on the prompt: only completions are to be trained on",
             "empty": f"are trained with an empty thought, which template {self.template!r} adds to answers: take its "
@@ -243,7 +243,7 @@ class Inspection:
             "dropped": "lose a thought in the model's own chat template, by which evaluation asks: leave thoughts out "
             "of earlier turns",
         }
-        prefilled = (self.told["thinking"] or {}).get("prefilled")
+        prefilled = (self.settings["thinking"] or {}).get("prefilled")
         counts = [
             f"{_rows(self.problems[kind], checked)} {line.format('does not end in' if prefilled else 'ends in')}"
             for kind, line in lines.items()
@@ -259,7 +259,7 @@ class Inspection:
                 counts.append(f"{_rows(self.problems[kind], checked)} {line} (more than limits.thoughts, {limit:g})")
         if differing := self.problems.get("template"):
             counts.append(
-                f"the trainer's template {self.template!r} and the chat template of {self.told['model']!r} differ: "
+                f"the trainer's template {self.template!r} and the chat template of {self.settings['model']!r} differ: "
                 f"{differing[0]}"
             )
         return [*self.problems.get("other", ()), *counts]
@@ -269,17 +269,17 @@ class Inspection:
         notes = dict(self.notes)
         if altered := self.problems.get("altered"):
             notes["altered"] = f"{_rows(altered, self.counts['sequences'])} do not decode to the text that was written"
-        asked = [text for text in self.told["systems"] if text]
-        if asked and not self.told["online"] and not set(self.systems) & set(asked):
+        asked = [text for text in self.settings["systems"] if text]
+        if asked and not self.settings["online"] and not set(self.systems) & set(asked):
             usual = self.systems.most_common(1)[0][0] if self.systems else ""
             notes["system"] = (
                 f"rows are trained with the system prompt {usual[:80]!r}, and benchmarks are asked with "
                 f"{asked[0][:80]!r}"
             )
         return {
-            "trainer": self.told["trainer"], "model": self.told["model"], "template": self.template,
-            "max_length": self.told["max_length"], "rows": self.rows, "counts": dict(self.counts),
-            "thinking": (self.told["thinking"] or {}).get("name"),
+            "trainer": self.settings["trainer"], "model": self.settings["model"], "template": self.template,
+            "max_length": self.settings["max_length"], "rows": self.rows, "counts": dict(self.counts),
+            "thinking": (self.settings["thinking"] or {}).get("name"),
             "faults": self.faults(), "notes": list(notes.values()), "shown": self.shown,
         }  # fmt: skip
 

@@ -29,7 +29,7 @@ def rendered(tokenizer: Any, chat: Sequence[Message], inspection: Inspection) ->
         inspection.refuse_row(chat, problem)
         return None
     answer = chat[-1]["content"].strip() if answered else ""
-    opening = (inspection.told["thinking"] or {}).get("open") or "<think>"
+    opening = (inspection.settings["thinking"] or {}).get("open") or "<think>"
     if prompt.rstrip().endswith(opening):
         answer = answer.removeprefix(opening).lstrip()
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer + after)]

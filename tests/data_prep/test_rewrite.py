@@ -1,4 +1,4 @@
-"""Thought and solution: by the text's own seam, by a model over HTTP behind its gates, and graded as rewritten."""
+"""Thought and solution: by the text's own boundary, by a model over HTTP behind its gates, and graded as rewritten."""
 
 import random
 import time
@@ -96,8 +96,8 @@ def test_a_seam_without_doubt(text, code):
 
 def test_how_short_a_thought_may_be_is_said_once_for_seams_and_models(tmp_path):
     rows = [{"completion": "one two three\n\nfour five \\boxed{42}"}]
-    assert rewrite(tmp_path, rows, shortest=0.5)[0].counts == {"set out by seam": 1}
-    with pytest.raises(DataError, match="leaves no rows of 1: 1 no seam between thought and solution"):
+    assert rewrite(tmp_path, rows, shortest=0.5)[0].counts == {"set out by boundary": 1}
+    with pytest.raises(DataError, match="leaves no rows of 1: 1 no boundary between thought and solution"):
         rewrite(tmp_path, rows, shortest=0.9)
 
 
@@ -127,7 +127,7 @@ def test_a_bare_answer_goes_to_the_model_where_an_explanation_is_asked_for(tmp_p
     with OpenAIServer(lambda request: Finish(content=SKY.render(THOUGHT, told))) as server:
         _, found = rewrite(tmp_path, rows, explained=5, model="m", base_url=server.url)
         assert len(server.answered) == 1
-    assert [row["meta"]["rewritten_by"] for row in found] == ["model", "seam", "seam"]
+    assert [row["meta"]["rewritten_by"] for row in found] == ["model", "boundary", "boundary"]
     assert SKY.parse(found[0]["completion"]).answer == told
 
 
@@ -189,16 +189,16 @@ def test_by_seam_alone(tmp_path):
     assert SKY.parse(rows[1]["completion"]) == ("Hm.", PROGRAM, ())
     assert rows[0]["prompt"][0]["role"] == "system"
     assert "boxed" in rows[0]["prompt"][0]["content"]
-    assert rows[0]["meta"] == {"finish_reason": "stop", "rewritten_by": "seam"}
-    assert manifest.counts == {"set out by seam": 2}
-    assert manifest.drops == {"no seam between thought and solution": 2, "truncated sample": 1}
+    assert rows[0]["meta"] == {"finish_reason": "stop", "rewritten_by": "boundary"}
+    assert manifest.counts == {"set out by boundary": 2}
+    assert manifest.drops == {"no boundary between thought and solution": 2, "truncated sample": 1}
 
 
 def test_a_thought_that_an_endpoint_has_set_out_needs_no_seam(tmp_path):
     rows = [{"completion": "It is \\boxed{42}.", "meta": {"reasoning": "So 6*7."}}]
     _, (row,) = rewrite(tmp_path, rows)
     assert SKY.parse(row["completion"]) == ("So 6*7.", "It is \\boxed{42}.", ())
-    assert row["meta"] == {"rewritten_by": "seam"}
+    assert row["meta"] == {"rewritten_by": "boundary"}
 
 
 THOUGHT = " ".join(f"step{n}" for n in range(100))
@@ -232,7 +232,7 @@ def test_a_models_rewriting_passes_the_gates_or_is_a_drop_with_its_reason(tmp_pa
         rows = [{"completion": f"{THOUGHT} and so it is 42"}, {"completion": "6*7\n\n\\boxed{42}"}]
         manifest, found = rewrite(tmp_path, rows, **given)
     kept = reason is None or case.startswith("fixed")
-    assert [row["meta"]["rewritten_by"] for row in found] == (["model", "seam"] if kept else ["seam"])
+    assert [row["meta"]["rewritten_by"] for row in found] == (["model", "boundary"] if kept else ["boundary"])
     assert manifest.drops == ({} if kept else {reason: 1})
     assert len(asked) == (1 if reason is None else 2)
     assert THOUGHT in asked[0].prompt
