@@ -27,7 +27,6 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from data_prep.core.fingerprint import file_hash, value_hash
@@ -166,6 +165,8 @@ def lim_scores(rates: Sequence[Rates]) -> Rates:
 
     Where all prompts were always solved the formula is 0/0; each of them follows the mean exactly, and scores 1.
     """
+    import numpy as np
+
     names = sorted(set().union(*rates))
     curves = np.array([[epoch.get(name, np.nan) for epoch in [*rates, {}]] for name in names])
     if not names:
