@@ -100,7 +100,7 @@ mini-model:  ## train a shipped mini model again, from nothing (SUBJECT=arithmet
 	  --subject $(call q,$(or $(SUBJECT),arithmetic))
 
 test:  ## everything, real trainers included, at the smallest size that proves it (two files of tests at a time)
-	@python3 tests/system_packages.py && $(CORE) -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
+	@python3 tests/system_packages.py && $(CORE) -m pytest -m 'not full' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 test-full:  ## the longer proofs too: kill storms, full mini recipes, rebuilding the models
 	@python3 tests/system_packages.py && $(CORE) -m pytest $(ARGS)
 bench: bench/launcher bench/rewards bench/verl bench/skill_mix bench/data_prep bench/chat bench/scale  ## how fast the launcher starts, rewards grade and RL steps, beside the alternatives

@@ -121,6 +121,7 @@ def test_mini_lim_takes_the_96_best(tmp_path: Path) -> None:
     assert all(scores[name] == score for name, score in found.items())
 
 
+@pytest.mark.full
 def test_mini_passrate_asks_the_real_model(tmp_path: Path, vllm_python: Path) -> None:
     spec = make_spec(tmp_path, "mini_passrate")
     run(spec, vllm_python, "curriculum,generate")

@@ -200,6 +200,7 @@ def test_kill_9_of_the_parent_leaves_no_process_no_memory_and_a_free_port(
         pass
 
 
+@pytest.mark.full
 def test_steps_ask_a_server_of_their_own(vllm_python: Path, tmp_path: Path) -> None:
     """Teacher, labeller and rewriter: each step starts its server, asks it, and leaves none behind."""
     model = str(REPO / "recipes" / "mini" / "reasoner")

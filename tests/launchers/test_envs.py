@@ -80,6 +80,7 @@ def test_an_unknown_environment_is_one_line(repo: Repo) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_a_half_built_environment_is_built_again(repo: Repo) -> None:
     (repo.path / ".cache" / "envs").unlink()
     lock = repo.path / "configs" / "envs" / "core.txt"

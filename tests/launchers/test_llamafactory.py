@@ -188,6 +188,7 @@ def test_a_killed_training_resumes_to_the_same_losses(repo: Repo) -> None:
     assert "Resuming training from" in log
 
 
+@pytest.mark.full
 def test_two_processes_train_as_one(repo: Repo) -> None:
     """torchrun and gloo on a CPU: the same global batch, half the accumulation."""
     profile = (repo.path / "configs" / "hardware" / "cpu.yaml").read_text()
@@ -205,6 +206,7 @@ def test_two_processes_train_as_one(repo: Repo) -> None:
     assert all(abs(first[step] - second[step]) < 0.25 * first[step] for step in first)  # rows are dealt differently
 
 
+@pytest.mark.full
 def test_two_nodes_read_their_rank_from_the_environment(repo: Repo) -> None:
     profile = (repo.path / "configs" / "hardware" / "cpu.yaml").read_text()
     profile = profile.replace("gpus_per_node: 0", "gpus_per_node: 1").replace("nodes: 1", "nodes: 2")

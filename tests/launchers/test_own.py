@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.evaluation import metrics
+from data_prep.evaluation.intervals import paired
 from launchers.report import page
 from launchers.report.results import Results
 from launchers.run import events
@@ -106,7 +107,7 @@ def test_a_named_metric_has_its_unit_in_results_differences_and_report(tmp_path:
         (tmp_path / "eval").mkdir(exist_ok=True)
         task = {**found, "prompts": 100, "samples": 1, "outcomes": {}, "truncated": 0.0, "mean_tokens": None}
         (tmp_path / f"eval/{label}.json").write_text(json.dumps({"label": label, "tasks": {"tulu": task}}))
-    difference = metrics._difference({"p": 21.4, "q": 21.4}, {"p": 14.1, "q": 14.3}, bleu)
+    difference = metrics._scaled(paired({"p": 21.4, "q": 21.4}, {"p": 14.1, "q": 14.3}), bleu, "difference")
     assert difference["difference"] == pytest.approx(0.072)
     (tmp_path / "compare.json").write_text(json.dumps([{"a": "after", "b": "before", "task": "tulu", **difference}]))
     text = page.render(Results(tmp_path))

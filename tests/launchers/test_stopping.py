@@ -79,7 +79,7 @@ def _tried(repo: Repo, phase: str, pattern: str) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("pattern", ["two signals", "Ctrl-C twice", "one, to the launcher"])
+@pytest.mark.parametrize("pattern", ["two signals", "one, to the launcher"])
 def test_a_stopped_training_leaves_nothing(repo: Repo, pattern: str) -> None:
     assert _tried(repo, "llamafactory", pattern) < LONGEST_S
 
