@@ -13,11 +13,10 @@ from typing import Any
 
 from launchers.backends import shared
 from launchers.backends.base import Backend, Command, EnvPython, InRun, Job, Progress, torchrun
-from launchers.backends.shared import known_keys, owned_fault, unknown, value_fault
+from launchers.backends.shared import backwards, known_keys, owned_fault, read_json, unknown, value_fault
 from launchers.checks import inspection
 from launchers.envs import REPO
 from launchers.errors import Fault, did_you_mean
-from launchers.files import read_json, read_lines
 from launchers.machines.hardware import Hardware
 from launchers.recipe import models
 from launchers.recipe.compose import Resolved
@@ -124,7 +123,7 @@ class LlamaFactory(Backend):
         """From trainer_state.json once the training has ended, else from the log."""
         if (state := read_json(output / "trainer_state.json")) is not None:
             return Progress(state["global_step"], state["max_steps"])
-        last = next(read_lines(output / "trainer_log.jsonl", newest_first=True), None)
+        last = next(backwards(output / "trainer_log.jsonl"), None)
         return Progress(last["current_steps"], last["total_steps"]) if last else None
 
     def reason(self, log: str) -> str:

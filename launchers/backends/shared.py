@@ -1,4 +1,4 @@
-"""What the backends have in common: native keys and their types, and the line of a log that tells most."""
+"""What the backends have in common: native keys and their types, JSON files, and the line of a log that tells most."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from launchers.envs import REPO
@@ -97,3 +98,28 @@ def reason(log: str) -> str:
     raised = [match[1] for line in lines if (match := _EXCEPTION.match(line))]
     own = [line for line in raised if not any(name in line.split(":")[0] for name in _ABOUT_A_CHILD)]
     return (own or raised or lines or ["no output"])[-1]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """An object of a file, None where there is none or it is half-written."""
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file that may be growing, the newest first."""
+    for line in reversed(path.read_text().splitlines() if path.exists() else []):
+        try:
+            read = json.loads(line)
+        except ValueError:
+            continue  # a line that is being written
+        if isinstance(read, dict):
+            yield read
+
+
+def as_json(value: Any) -> str:
+    """A value as the text of a file."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from launchers.backends.base import Backend, Command, EnvPython, Job, Progress, torchrun
-from launchers.backends.shared import known_keys, leaves, origins, owned_fault, unknown, value_fault
+from launchers.backends.shared import (
+    as_json,
+    backwards,
+    known_keys,
+    leaves,
+    origins,
+    owned_fault,
+    read_json,
+    unknown,
+    value_fault,
+)  # fmt: skip
 from launchers.backends.torchtune_models import Unsupported, adapters, model_of
 from launchers.checks import inspection
 from launchers.errors import Fault
-from launchers.files import as_json, read_json, read_lines
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
 from launchers.recipe.schema import Preference, Recipe
@@ -135,7 +144,7 @@ class Torchtune(Backend):
         done = read_json(output / "merged" / "done.json")
         if done is not None:
             return Progress(done["step"], done["step"])
-        last = next(read_lines(output / "trainer_log.jsonl", newest_first=True), None)
+        last = next(backwards(output / "trainer_log.jsonl"), None)
         if last is None:
             return None
         facts = {ours: last[name] for ours, name in _PROGRESS.items() if name in last}

@@ -1,6 +1,6 @@
-"""verl: online RL (GRPO, PPO) with our rewards and our advantages, on GPUs or, through our plugin, on a CPU.
+"""verl: online RL (GRPO, PPO) with our rewards and our policy losses, on GPUs or, through our plugin, on a CPU.
 
-A training's folder holds verl.yaml (the production config), cpu.yaml and native.json (layers over it, where there is
+A training's folder holds verl.yaml (the production config), cpu.yaml and native.yaml (layers over it, where there is
 something to say), reward.json, stop.json, model.json (the Hub revision, for which verl has no key) and origins.json
 (verl's key to ours). plugins/verl/train.py takes it from there, in verl's environment.
 """
@@ -8,6 +8,7 @@ something to say), reward.json, stop.json, model.json (the Hub revision, for whi
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,25 @@ from typing import Any
 from data_prep.sources import tasks
 from launchers import harnesses
 from launchers.backends.base import Backend, Command, EnvPython, Job, Progress
-from launchers.backends.shared import known_keys, leaves, origins, owned_fault, unknown, value_fault
+from launchers.backends.shared import (
+    as_json,
+    backwards,
+    known_keys,
+    leaves,
+    origins,
+    owned_fault,
+    read_json,
+    unknown,
+    value_fault,
+)  # fmt: skip
 from launchers.checks import inspection
 from launchers.errors import Fault
-from launchers.files import as_json, read_json, read_lines
 from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
 from launchers.recipe.online import benchmark_params, is_online, with_thinking
-from launchers.recipe.schema import Critic, Recipe
-from launchers.render import template
+from launchers.recipe.schema import Recipe
+from launchers.render import template, yaml_value
 from rewards.thinking import thinking
 
 AGGREGATION = {
@@ -83,22 +93,27 @@ class Verl(Backend):
         assert recipe.rollout
         assert recipe.reward
         assert recipe.algorithm
+        half = {"bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}[recipe.train.precision]
         train_file = str(job.dataset / "train.parquet")
-        sections = ("train", "rollout", "reward", "algorithm", "validation", "model")
-        values: dict[str, Any] = {name: getattr(recipe, name) for name in sections} | {
+        values: dict[str, Any] = {
             "name": resolved.name,
             "control": Path(job.folder).name,
             "recipe": recipe,
-            "critic": (recipe.algorithm.critic or Critic()) if recipe.algorithm.advantages == "gae" else None,
+            "train": recipe.train,
+            "rollout": recipe.rollout,
+            "reward": recipe.reward,
+            "algorithm": recipe.algorithm,
+            "critic": _critic(recipe),
+            "validation": recipe.validation,
             "stop": thinking(recipe.thinking).stop if recipe.thinking else (),
             "hardware": job.hardware,
             "batch": job.batch,
+            "model": recipe.model,
             "train_file": train_file,
             "validation_file": str(job.validation / "validation.parquet") if job.validation else train_file,
-            "loss_mode": "gspo" if recipe.algorithm.loss == "gspo" else "vanilla",
             "aggregation": AGGREGATION[recipe.algorithm.loss],
             "estimator": "gae" if recipe.algorithm.advantages == "gae" else f"adv_{recipe.algorithm.advantages}",
-            "precision": {"param_dtype": recipe.train.precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+            "precision": {"param_dtype": half, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
             "loggers": ["console", *dict.fromkeys(["file", *recipe.loggers])],
             "reward_file": str(run / folder / "reward.json"),
             "checkpoints": str(run / folder / "checkpoints"),
@@ -115,7 +130,7 @@ class Verl(Backend):
             values |= {"world": job.hardware.world, "precision": recipe.train.precision}
             files[f"{folder}/cpu.yaml"] = template("verl/cpu.yaml.j2").render(values)
         if recipe.native:
-            files[f"{folder}/native.json"] = as_json(dict(leaves(recipe.native)))
+            files[f"{folder}/native.yaml"] = yaml_value(_nested(recipe.native)) + "\n"
         if recipe.revision:
             files[f"{folder}/model.json"] = as_json({"model": recipe.model, "revision": recipe.revision})
         if recipe.second_judge:
@@ -141,6 +156,8 @@ class Verl(Backend):
                 "VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda", "RAY_worker_niceness": "0",
                 "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             }  # fmt: skip
+            if job.resolved.recipe.rollout and job.resolved.recipe.rollout.engine == "transformers":
+                environ["POSTTRAIN_ROLLOUT"] = "transformers"
         argv = (EnvPython(self.env), "-m", "launchers.plugins.verl.train", job.output)
         train = Command(argv, "train", job.label, tuple(environ.items()), across=job.hardware.across("ray"))
         if job.resolved.recipe.second_judge is None:
@@ -168,13 +185,11 @@ class Verl(Backend):
         planned, stopped = read_json(output / "planned.json"), read_json(output / "stopped.json")
         if planned is None:
             return None
-        attempts = sorted((output / "metrics").glob("*.jsonl"), reverse=True)
-        entries = (entry for path in attempts for entry in read_lines(path, newest_first=True))
-        steps = (entry for entry in entries if entry.get("data", {}).get("training/global_step") is not None)
-        last = next(steps, None)
-        done, data = (int(last["step"]), last["data"]) if last else (0, {})
+        last = next((entry for path in _attempts(output) for entry in _backwards(path)), None)
+        done = int(last["step"]) if last else 0
+        data = {} if last is None else last["data"]
         facts = {ours: data[key] for ours, key in _PROGRESS.items() if key in data}
-        return Progress(done, done if stopped and done else int(planned["steps"]), facts)
+        return Progress(done, done if stopped and last else int(planned["steps"]), facts)
 
 
 _PROGRESS = {
@@ -190,6 +205,20 @@ def last_checkpoint(output: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
+
+
+def _attempts(output: Path) -> list[Path]:
+    return sorted((output / "metrics").glob("*.jsonl"), reverse=True)
+
+
+def _backwards(path: Path) -> Iterator[dict[str, Any]]:
+    return (read for read in backwards(path) if read.get("data", {}).get("training/global_step") is not None)
+
+
+def _critic(recipe: Any) -> Any:
+    from launchers.recipe.schema import Critic
+
+    return (recipe.algorithm.critic or Critic()) if recipe.algorithm.advantages == "gae" else None
 
 
 def _reward(resolved: Resolved) -> dict[str, Any]:
@@ -218,6 +247,17 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
             for name, graded_by in graded.items()
         }
     return settings
+
+
+def _nested(native: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in leaves(native):
+        *path, last = key.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree
 
 
 def _native_fault(key: str, value: Any) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from data_prep.sources import tasks
 from launchers import harnesses
 from launchers.backends.base import Job
 from launchers.checks.tokens import SETTINGS
-from launchers.files import as_json
 from launchers.recipe.online import is_online
 from rewards.thinking import thinking
 
@@ -23,4 +24,4 @@ def files(job: Job) -> dict[str, str]:
                                "prefilled": marks.prefilled},
         "systems": sorted({(tasks.PROMPTS / f"{name}.txt").read_text().strip() if name else "" for name in named}),
     }  # fmt: skip
-    return {f"{job.output}/{SETTINGS}": as_json(settings)}
+    return {f"{job.output}/{SETTINGS}": json.dumps(settings, indent=1, ensure_ascii=False) + "\n"}

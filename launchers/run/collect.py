@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from data_prep.core import pipeline
 from data_prep.core.manifest import read_rows
 from data_prep.core.pipeline import StepPlan
 from data_prep.errors import DataError
-from launchers.files import write_json
 from launchers.render import write
 from launchers.run import directory as rundir
-from launchers.run import spread, summary
+from launchers.run import spread
+from launchers.run import summary as planned
 
 _SPREADS = (
     ("score", "samples", spread.of_samples), ("score", "pool", spread.of_scores),
@@ -37,15 +38,15 @@ def collect(run: Path) -> None:
                 write(folder / f"{number:02}-{step.name}.json", manifest.read_text())
         if not file.startswith(("eval/", "controls/")):
             _spread(steps, run / "spreads" / f"{folder.name}.json")
-    write_json(run / "plan.json", summary.facts(made))
+    write(run / "plan.json", json.dumps(planned.facts(made), indent=1, ensure_ascii=False) + "\n")
 
 
 def _spread(steps: Sequence[StepPlan], path: Path) -> None:
     """What the last scored samples and pairs of a pipeline look like, where it has any."""
     spreads = {}
     for step in steps:
-        for kind, name, spread_of in _SPREADS if (step.dir / "manifest.json").exists() else ():
-            if kind == step.kind and (facts := spread_of(read_rows(step.dir))):
+        for kind, name, summary in _SPREADS if (step.dir / "manifest.json").exists() else ():
+            if kind == step.kind and (facts := summary(read_rows(step.dir))):
                 spreads[name] = facts
     if spreads:
-        write_json(path, spreads)
+        write(path, json.dumps(spreads, indent=1) + "\n")

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from launchers import envs, targets
+from launchers.backends.shared import as_json
 from launchers.checks import preflight
 from launchers.errors import UserError, fail
-from launchers.files import as_json, read_json, write_json
 from launchers.plan import plan, service
 from launchers.plan.plan import Plan
 from launchers.recipe import compose, models
@@ -29,7 +29,7 @@ from launchers.recipe.compose import ROOT, Overrides, Resolved
 from launchers.recipe.positions import Tree
 from launchers.render import write
 
-SCRIPT, RECORD = "local.sh", "run.json"
+SCRIPT = "local.sh"
 # Keys that cannot change a result: with others, the same run is resumed.
 DECIDES_NOTHING: dict[str, Any] = {
     "site": True, "time_limit": True, "chain": True, "loggers": True, "expect": True, "reference": True,
@@ -52,14 +52,18 @@ class Run:
 
 def run_hash(made: Plan) -> str:
     """Hash of all that decides the result: the resolved recipe, the identity of its data and of its reward models."""
-    resolved = made.resolved
-    identity: dict[str, Any] = {"name": resolved.name, "scale": resolved.scale, **service.identities(resolved)}
-    if made.trains:
-        identity["recipe"] = resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING)
-        identity["data"] = [str(job.dataset) for job in made.jobs]
-    else:
+    if not made.trains:
         only = {"model", "revision", "eval", "system_prompt", "limits", "reward_model"}
-        identity |= resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
+        identity = made.resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
+        identity |= {"name": made.resolved.name, "scale": made.resolved.scale, **service.identities(made.resolved)}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    identity = {
+        "name": made.resolved.name,
+        "scale": made.resolved.scale,
+        "recipe": made.resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING),
+        "data": [str(job.dataset) for job in made.jobs],
+        **service.identities(made.resolved),
+    }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -77,12 +81,10 @@ def finished(made: Plan) -> bool:
 
 def status(path: Path) -> str:
     """The label in run.json: new, running, failed, stopped, partial or done. `finished` looks at the files."""
-    return str(_record(path).get("status", "new"))
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """run.json, empty where there is none yet."""
-    return read_json(path / RECORD) or {}
+    try:
+        return str(json.loads((path / "run.json").read_text())["status"])
+    except (OSError, ValueError, KeyError):
+        return "new"
 
 
 def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = True) -> Run:
@@ -94,7 +96,7 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = Tr
     folders = sorted(root.glob(f"*-{digest}")) if not fresh else []
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = folders[-1] if folders else root / f"{stamp}-{digest}"
-    made = plan.build(_at_revision(resolved, _record(path).get("revision")), path, trains)
+    made = plan.build(_at_revision(resolved, _recorded(path)), path, trains)
     return Run(path, made, bool(folders) and finished(made))
 
 
@@ -162,6 +164,14 @@ def _commit(resolved: Resolved) -> str | None:
         return None
 
 
+def _recorded(path: Path) -> str | None:
+    try:
+        recorded = json.loads((path / "run.json").read_text()).get("revision")
+    except (OSError, ValueError):
+        return None
+    return recorded if isinstance(recorded, str) else None
+
+
 def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
     """The recipe at a commit of its model; unchanged where it names one, or none is known."""
     if commit is None or resolved.recipe.revision:
@@ -195,8 +205,9 @@ def prepare(run: Run) -> None:
     (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
     for name, text in files(run.plan).items():
         write(run.path / name, text, executable=name == SCRIPT)
-    if not (run.path / RECORD).exists():
-        write_json(run.path / RECORD, _facts(run))
+    record = run.path / "run.json"
+    if not record.exists():
+        write(record, as_json(_facts(run)))
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -220,17 +231,20 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def set_status(path: Path, value: str, **more: Any) -> None:
     """Record how the run stands."""
-    write_json(path / RECORD, {**_record(path), "status": value, **more})
+    record = path / "run.json"
+    facts = json.loads(record.read_text())
+    write(record, as_json({**facts, "status": value, **more}))
 
 
 def add_job(path: Path, job: str, name: str) -> None:
     """Record the number of a job that was handed to the scheduler, and what of the run it does."""
-    write_json(path / RECORD, {**_record(path), "slurm_jobs": {**jobs(path), job: name}})
+    record = path / "run.json"
+    write(record, as_json({**json.loads(record.read_text()), "slurm_jobs": {**jobs(path), job: name}}))
 
 
 def jobs(path: Path) -> dict[str, str]:
     """Number to name of the jobs that were handed to the scheduler, oldest first."""
-    return dict(_record(path).get("slurm_jobs", {}))
+    return dict(json.loads((path / "run.json").read_text()).get("slurm_jobs", {}))
 
 
 def newest_jobs(jobs: Mapping[str, str]) -> list[str]:
@@ -280,6 +294,6 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
 
 def at(path: Path) -> Run:
     """A run directory that is there already. Raises UserError."""
-    trains = (read_json(path / WRITTEN) or {}).get("trains", True)
+    trains = json.loads((path / WRITTEN).read_text()).get("trains", True) if is_run(str(path)) else True
     made = plan.build(stored(path), path.absolute(), trains)
     return Run(path.absolute(), made, finished(made))

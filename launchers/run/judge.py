@@ -10,6 +10,7 @@ steps with a checkpoint can be the best.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import rewards
-from launchers.files import write_json
 from rewards.base import Score
 
 JUDGED = "judged.json"
@@ -48,7 +48,9 @@ def main(argv: Sequence[str]) -> int:
     saved = [step for step in means if (folder / "checkpoints" / f"global_step_{step}" / "actor").is_dir()]
     best = max(saved, key=lambda step: means[step], default=None)
     print(f"best checkpoint: step {best} of {', '.join(map(str, saved))}" if saved else "no validated checkpoint")
-    write_json(folder / JUDGED, {"means": means, "samples": samples, "best_step": best})
+    partial = folder / f"{JUDGED}.partial"
+    partial.write_text(json.dumps({"means": means, "samples": samples, "best_step": best}))
+    os.replace(partial, folder / JUDGED)
     return 0
 
 

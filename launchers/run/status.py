@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError
 from launchers.errors import RunError, UserError
-from launchers.files import read_json
 from launchers.recipe.compose import shown
 from launchers.report.format import clock
 from launchers.run import directory as rundir
@@ -35,17 +35,17 @@ class Status:
     """
 
     recipe: str
+    scale: str
     state: str
+    step: int | None
+    steps: int | None
+    heartbeat: str
+    jobs: list[str]
+    scheduler: list[tuple[str, str, str, str]]
+    eta_s: float | None
+    metrics: dict[str, float]
     logs: str
     run: str
-    scale: str = ""
-    step: int | None = None
-    steps: int | None = None
-    heartbeat: str = ""
-    jobs: list[str] = field(default_factory=list)
-    scheduler: list[tuple[str, str, str, str]] = field(default_factory=list)
-    eta_s: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def status(run: Path) -> Status:
@@ -65,14 +65,19 @@ def of_runs(runs: Sequence[Path]) -> list[Status]:
 
 
 def _record(run: Path) -> dict[str, Any] | None:
-    record = read_json(run / rundir.RECORD) or {}
-    return record if "recipe" in record and isinstance(record.get("slurm_jobs", {}), dict) else None
+    try:
+        record = json.loads((run / "run.json").read_text())
+        readable = isinstance(record, dict) and "recipe" in record and isinstance(record.get("slurm_jobs", {}), dict)
+        return record if readable else None
+    except (OSError, ValueError):
+        return None
 
 
 def _status(run: Path, record: dict[str, Any] | None, slurm_states: dict[str, tuple[str, str]] | None) -> Status:
     """`record`: run.json, None where it cannot be read. `slurm_states`: None where Slurm does not answer."""
     if record is None:
-        return Status("/".join(run.parts[-3:-1]), "unreadable", str(run / "logs"), str(run))
+        name = "/".join(run.parts[-3:-1])
+        return Status(name, "", "unreadable", None, None, "", [], [], None, {}, str(run / "logs"), str(run))
     happened = list(events.read(run))
     steps = [event for event in happened if event["event"] == "train_step" and event.get("label") == "after"]
     attempts = sorted((path for path in (run / "logs").glob("*") if path.is_dir()), reverse=True)
@@ -152,7 +157,7 @@ def is_locked(run: Path) -> bool:
 def of_all(out: Path, recipe: str | None = None) -> list[Status]:
     """Every run below `out`, newest heartbeat first."""
     statuses = of_runs([path.parent for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))])
-    return sorted(statuses, key=lambda run: run.heartbeat, reverse=True)
+    return sorted(statuses, key=lambda one: one.heartbeat, reverse=True)
 
 
 def print_all(statuses: Sequence[Status]) -> None:

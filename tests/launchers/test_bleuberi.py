@@ -96,7 +96,7 @@ DIFFERENT = {
 def test_a_variant_differs_in_nothing_else(name):
     files = rendered(name)
     expected = PUBLISHED | DIFFERENT.get(name, {})
-    assert {key: (files["verl.yaml"] | files.get("native.json", {})).get(key) for key in expected} == expected
+    assert {key: (files["verl.yaml"] | files.get("native.yaml", {})).get(key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", FAMILY)

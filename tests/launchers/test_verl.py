@@ -131,7 +131,7 @@ def test_production_config_says_what_decides_learning() -> None:
     actor, rollout = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["rollout"]
     assert config["data"]["train_batch_size"] == 64
     assert actor["ppo_mini_batch_size"] * rollout["n"] == 256
-    assert (actor["policy_loss"]["loss_mode"], actor["loss_agg_mode"]) == ("vanilla", "token-mean")
+    assert (actor["policy_loss"]["loss_mode"], actor["loss_agg_mode"]) == ("ppo_clip", "token-mean")
     assert (actor["clip_ratio_low"], actor["clip_ratio_high"], actor["use_kl_loss"]) == (0.2, 0.2, False)
     assert config["algorithm"] | {"rollout_correction": None} == {
         "adv_estimator": "adv_group_then_batch", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": True, "kl_penalty": "k1",
@@ -164,7 +164,6 @@ def test_each_loss_brings_its_aggregation(loss: str) -> None:
     actor = rendered(f"algorithm.loss={loss}")["verl.yaml"]["actor_rollout_ref"]["actor"]
     wanted = {"ppo_clip": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}.get(loss, "seq-mean-token-mean")
     assert actor["loss_agg_mode"] == wanted
-    assert actor["policy_loss"]["loss_mode"] == ("gspo" if loss == "gspo" else "vanilla")
     assert actor["loss_scale_factor"] == (1024 if loss == "dr_grpo" else None)
 
 
@@ -185,7 +184,7 @@ def test_ppo_brings_a_critic() -> None:
 
 def test_native_keys_become_a_layer_and_keep_their_origin() -> None:
     files = rendered("native.trainer.balance_batch=false", "native.data.image_key=pictures")
-    assert files["native.json"] == {"trainer.balance_batch": False, "data.image_key": "pictures"}
+    assert files["native.yaml"] == {"trainer": {"balance_batch": False}, "data": {"image_key": "pictures"}}
     assert files["origins.json"]["trainer.balance_batch"][0] == "native.trainer.balance_batch"
 
 

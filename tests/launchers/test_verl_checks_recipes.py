@@ -19,12 +19,11 @@ from tests.launchers.test_verl import ONLINE
 CHECK = """
 import json, sys
 from pathlib import Path
-from launchers.plugins.native_faults import explain
 from launchers.plugins.verl import check
 for folder in map(Path, sys.argv[1:]):
-    config = check.compose(folder)
-    origins = json.loads((folder / "origins.json").read_text())
-    print("checked " + json.dumps([str(folder), explain(check.faults(config, data=False), origins, "verl")]))
+    config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+    found = check.explain(check.faults(config, data=False), json.loads((folder / "origins.json").read_text()))
+    print("checked " + json.dumps([str(folder), found]))
 """
 VARIANTS = {
     "as written": (),

@@ -78,10 +78,11 @@ def test_a_completion_does_not_depend_on_its_batch(model: Any, requests: list[Re
 def test_completions_end_with_the_stop_token_or_at_the_limit(model: Any, requests: list[Request]) -> None:
     limits = [replace(request, max_tokens=(5, 60)[i % 2]) for i, request in enumerate(requests)]
     found = decode(model, limits)
-    assert {done.tokens[-1] == END for done in found} == {True, False}
+    assert {done.ended for done in found} == {"stop", "length"}
     for request, done in zip(limits, found, strict=True):
+        assert (done.ended == "stop") == (done.tokens[-1] == END)
         assert END not in done.tokens[:-1]
-        assert len(done.tokens) == request.max_tokens or done.tokens[-1] == END
+        assert len(done.tokens) == request.max_tokens or done.ended == "stop"
         assert len(done.tokens) == len(done.log_probs)
 
 

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from launchers import envs
 from tests.plugins import verl_run
 from tests.plugins.verl_run import POLICY, ROLLOUT, Watched
 
 LIMIT_GB = {"transformers": 4.5, "vllm": 7.0}
+
+
+@pytest.fixture(scope="module")
+def verl_python() -> Path:
+    return envs.ensure("verl", "cpu")
 
 
 @pytest.fixture
@@ -34,10 +40,12 @@ def test_grpo_with_kl_in_the_loss_validates_saves_and_resumes(verl_python: Path,
     words = [
         *verl_run.overrides(data, data / "out", mini_model, ranks=1),
         *(f"{POLICY}.use_kl_loss=True", f"{POLICY}.kl_loss_type=k3", f"{POLICY}.kl_loss_coef=0.01"),
-        f"{ROLLOUT}.name=transformers",
         *("trainer.save_freq=1", "trainer.test_freq=2", "trainer.resume_mode=auto"),
     ]
-    run = verl_run.train(verl_python, data, data / "out", [*words, "trainer.total_training_steps=2"])
+    transformers = {"POSTTRAIN_ROLLOUT": "transformers"}  # while the config says vllm, as in production
+    run = verl_run.train(
+        verl_python, data, data / "out", [*words, "trainer.total_training_steps=2"], None, **transformers
+    )
     _healthy(run)
     first, second = run.metrics[1], run.metrics[2]
     assert first["actor/kl_loss"] == pytest.approx(0, abs=1e-6)  # the reference is where the policy starts
@@ -45,7 +53,9 @@ def test_grpo_with_kl_in_the_loss_validates_saves_and_resumes(verl_python: Path,
     assert first["actor/ppo_kl"] == pytest.approx(0, abs=1e-5)
     assert second["training/rollout_probs_diff_max"] < 1e-3  # rollouts were sampled with the updated weights
     assert "val-core/arithmetic/acc/mean@1" in second
-    again = verl_run.train(verl_python, data, data / "out", [*words, "trainer.total_training_steps=3"])
+    again = verl_run.train(
+        verl_python, data, data / "out", [*words, "trainer.total_training_steps=3"], None, **transformers
+    )
     _healthy(again)
     assert [step for step in again.metrics if step] == [3]
     assert again.metrics[3]["actor/kl_loss"] > second["actor/kl_loss"] / 100

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers import envs
 from launchers.backends.verl import Verl
 from rewards import OUTCOMES
 from tests.fakes.openai_server import Status
@@ -31,6 +32,15 @@ GATED = {
     "acc": "math",
     "validation": {"level_2": {"reward": "math"}},
 }
+
+
+@pytest.fixture(scope="module")
+def verl_python() -> Path:
+    return envs.ensure("verl", "cpu")
+
+
+def test_by_hand(verl_python: Path) -> None:
+    verl_rewarded.in_verls_environment(verl_python, "measures_in_torch.py")
 
 
 @pytest.mark.full

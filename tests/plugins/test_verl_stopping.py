@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from launchers import envs
 from tests.plugins import verl_rewarded
 
 SAME_FOR_ALL = {"reward": "length", "params": {"high": 100_000}}
+
+
+@pytest.fixture(scope="module")
+def verl_python() -> Path:
+    return envs.ensure("verl", "cpu")
+
+
+def test_by_hand(verl_python: Path) -> None:
+    verl_rewarded.in_verls_environment(verl_python, "stopping_in_torch.py")
 
 
 @pytest.mark.full

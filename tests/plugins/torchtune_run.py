@@ -61,9 +61,13 @@ class Training:
         log = (self.folder / "log.txt").open("ab")
         return subprocess.Popen(self.command, cwd=REPO, env={**os.environ, **QUIET}, stdout=log, stderr=log)
 
-    def do(self) -> subprocess.CompletedProcess[str]:
+    def do(self, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command, cwd=REPO, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False
+            [*self.command, *options],
+            cwd=REPO,
+            env={**os.environ, **QUIET},
+            capture_output=True,
+            text=True,
         )
 
     def log(self) -> list[dict[str, Any]]:

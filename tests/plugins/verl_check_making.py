@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from launchers.plugins.verl import check
 
@@ -48,8 +46,9 @@ class Training:
     def rows(self, name: str, content: list[dict[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(content), self.path / name)
 
-    def faults(self, *settings: str) -> list[tuple[str, str]]:
-        return found_in(check.compose(self.path), settings)
+    def faults(self, *overrides: str, name: str = "verl") -> list[tuple[str, str]]:
+        found = check.faults(check.compose(self.path, name, overrides))
+        return [(one.key, one.message) for one in found]
 
 
 def production(path: Path) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def production(path: Path) -> dict[str, Any]:
             "model": {"path": str(MODEL), "use_remove_padding": True},
             "actor": {
                 "strategy": "fsdp2", "optim": {"lr": 1e-3}, "ppo_mini_batch_size": 4,
-                "ppo_micro_batch_size_per_gpu": 4, "policy_loss": {"loss_mode": "vanilla"},
+                "ppo_micro_batch_size_per_gpu": 4, "policy_loss": {"loss_mode": "ppo_clip"},
             },
             "ref": {"log_prob_micro_batch_size_per_gpu": 4},
             "rollout": {
@@ -108,13 +107,23 @@ CRITIC = (
 
 
 def made(path: Path) -> Training:
-    training = Training(path)
-    training.write("verl.yaml", production(path))
-    training.write("reward.json", json.dumps({"reward": "math"}))
-    training.rows("train.parquet", rows(40))
-    training.rows("val.parquet", rows(4, "test"))
-    training.rows("mixed.parquet", rows(37) + rows(3, question=LONG))
-    return training
+    one = Training(path)
+    one.write("verl.yaml", production(path))
+    one.write("cpu.yaml", CPU)
+    one.write("reward.json", json.dumps({"reward": "math"}))
+    one.write("broken.parquet", "PAR1")
+    one.rows("train.parquet", rows(40))
+    one.rows("val.parquet", rows(4, "test"))
+    one.rows("long.parquet", rows(40, question=LONG))
+    one.rows("mixed.parquet", rows(37) + rows(3, question=LONG))
+    one.rows("rowless.parquet", [{**row, "extra_info": {**row["extra_info"], "row": "{}"}} for row in rows(4)])
+    one.rows("goldless.parquet", [{**row, "reward_model": "7"} for row in rows(4)])
+    one.rows("texts.parquet", [{**row, "prompt": "3 + 4 = ?"} for row in rows(4)])
+    one.rows(
+        "other.parquet",
+        [{"promt" if key == "prompt" else key: value for key, value in row.items()} for row in rows(4)],
+    )
+    return one
 
 
 @pytest.fixture
@@ -125,12 +134,10 @@ def training(tmp_path: Path) -> Training:
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
     """A config without a fault, composed once: composing takes longer than checking."""
-    return check.compose(made(tmp_path_factory.mktemp("good")).path)
+    return check.compose(made(tmp_path_factory.mktemp("good")).path, "verl")
 
 
-def found_in(good: DictConfig, settings: Sequence[str]) -> list[tuple[str, str]]:
-    """The faults of a config that is changed by hydra's overrides."""
+def found_in(good: DictConfig, overrides: tuple[str, ...]) -> list[tuple[str, str]]:
     config = copy.deepcopy(good)
-    for setting in OverridesParser.create().parse_overrides(list(settings)):
-        OmegaConf.update(config, setting.key_or_group, setting.value(), merge=False, force_add=True)
-    return [tuple(fault) for fault in check.faults(config)]
+    check.override(config, [word.replace("HERE", str(Path(good.data.train_files).parent)) for word in overrides])
+    return [(one.key, one.message) for one in check.faults(config)]

@@ -11,24 +11,32 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import types
 import typing
 
 from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import DEFAULT_TEMPLATE, SUPPORTED_MODELS, DownloadSource
 from llamafactory.hparams.parser import _TRAIN_ARGS
 
-from launchers.plugins.annotations import alternatives, scalar
+
+def _kinds(annotation: object) -> list[object]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    return [annotation]
 
 
 def describe(annotation: object) -> dict[str, object]:
     """One argument's type, as far as YAML can tell types apart."""
-    kinds = alternatives(annotation)
+    kinds = _kinds(annotation)
     enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
     if enums and all(kind in enums or kind is str for kind in kinds):
         return {"type": "str", "choices": [str(member.value) for member in enums[0]]}
-    if len(kinds) == 1 and typing.get_origin(kinds[0]) is typing.Literal:
-        return {"type": "any", "choices": list(typing.get_args(kinds[0]))}
-    return {"type": scalar(annotation)}
+    if len(kinds) == 1:
+        if typing.get_origin(kinds[0]) is typing.Literal:
+            return {"type": "any", "choices": list(typing.get_args(kinds[0]))}
+        if kinds[0] in (bool, int, float, str):
+            return {"type": kinds[0].__name__}  # type: ignore[union-attr]
+    return {"type": "any"}
 
 
 def keys() -> dict[str, dict[str, object]]:

@@ -2,7 +2,7 @@
 
 For tasks where the ability comes suddenly and at no fixed step. Every N steps the model answers the held-out
 prompts at temperature 1; `\\boxed{}` is compared with the answer as text. Training stops at the target
-(LlamaFactory then saves as it always does), and accuracy.jsonl has a line per evaluation.
+(LlamaFactory then saves as it always does), and a log of one JSON object per evaluation is written.
 
 A high learning rate brings the ability on but leaves the weights restless. With `--settle-at` the rate falls
 to a tenth over `--settle-steps` once that accuracy is seen, and stays there until the target is reached.
@@ -27,7 +27,6 @@ from omegaconf import OmegaConf
 from transformers import TrainerCallback
 
 from data_prep.families.mini import evaluate
-from launchers.files import append
 
 Row = dict[str, Any]
 BELOW_TARGET = 3
@@ -57,7 +56,7 @@ class StopOnAccuracy(TrainerCallback):
             kwargs["model"],
             kwargs["processing_class"],
             self.rows,
-            seed=0,
+            seed=self.options.seed,
             max_tokens=self.options.max_tokens,
         )
         by_level = {level: accuracy["mean"] for level, accuracy in evaluate.accuracy(self.rows, completions).items()}
@@ -68,7 +67,8 @@ class StopOnAccuracy(TrainerCallback):
             "loss": losses[-1] if losses else None,
             "accuracy": by_level,
         }
-        append(self.options.log, entry)
+        with self.options.log.open("a") as log:
+            log.write(json.dumps(entry) + "\n")
         print(json.dumps(entry), flush=True)
         if by_level[self.options.level] >= self.options.target:
             self.reached = True
@@ -96,9 +96,11 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="no evaluation before this step")
     parser.add_argument("--stop-at", type=int, help="stop at this step in any case; the schedule does not change")
     parser.add_argument("--max-tokens", type=int, default=evaluate.MAX_TOKENS)
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--log", type=Path, help="default: accuracy.jsonl in the training's output_dir")
     options = parser.parse_args()
     config: Any = OmegaConf.to_container(OmegaConf.load(options.config), resolve=True)
-    options.log = Path(config["output_dir"]) / "accuracy.jsonl"
+    options.log = options.log or Path(config["output_dir"]) / "accuracy.jsonl"
     rows = [json.loads(line) for line in options.rows.read_text(encoding="utf-8").splitlines() if line]
     if options.level not in {str(row["meta"]["level"]) for row in rows}:
         parser.error(f"{options.rows}: no row has meta.level {options.level}")

@@ -1,19 +1,18 @@
-"""What is wrong with a config's components before anything is loaded; keys of the recipe are checked when rendered.
+"""What is wrong with a config before anything is loaded: `tune validate`, and what it lets pass.
 
-`tune validate` binds a component's arguments to its signature, but not those of a component of a component.
+It binds a component's arguments to its signature and looks at nothing else: a misspelt key of the recipe itself
+(`batch_sizes`) passes, and so does a component of a component.
 """
 
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from launchers.errors import nearest
-from launchers.plugins.native_faults import NativeFault
 
 OURS = "posttrain"  # the section that we read
 # Read by the recipes through torchtune's CheckpointClient and its config parser.
@@ -40,12 +39,22 @@ def top_level_keys(path: Path) -> frozenset[str]:
     return frozenset(keys) | ALSO | HARMLESS
 
 
-def faults(config: Any) -> list[NativeFault]:
-    """Everything that is wrong."""
-    return [*_component_faults(config, ""), *_device_faults(config)]
+def faults(config: Any) -> list[tuple[str, str]]:
+    """(dotted key, message) of everything that is wrong."""
+    from launchers.plugins.torchtune import stock
+
+    name = config[OURS]["recipe"]
+    known = top_level_keys(stock.recipe_file(name))
+    problems = []
+    for key in config:
+        if key != OURS and key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append((str(key), f"{name} does not read this key{hint}"))
+    return [*problems, *_component_faults(config, ""), *_device_faults(config)]
 
 
-def _component_faults(node: Any, prefix: str) -> Iterator[NativeFault]:
+def _component_faults(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
     """What torchtune.config.validate says, for each component by itself and for those inside of others."""
     from omegaconf import DictConfig
 
@@ -60,26 +69,35 @@ def _component_faults(node: Any, prefix: str) -> Iterator[NativeFault]:
             try:
                 component = _get_component_from_path(value["_component_"])
             except (InstantiationError, ImportError, AttributeError, ValueError) as problem:
-                yield NativeFault(f"{place}._component_", " ".join(str(problem).split()))
+                yield f"{place}._component_", " ".join(str(problem).split())
                 continue
             yield from _argument_faults(place, component, value)
         yield from _component_faults(value, f"{place}.")
 
 
-def _argument_faults(place: str, component: Any, given: Mapping[str, Any]) -> Iterator[NativeFault]:
+def _argument_faults(place: str, component: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     signature = inspect.signature(component)
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for key in given:
         if key != "_component_" and key not in signature.parameters and not free:
-            near = nearest(key, signature.parameters)
-            hint = f"; did you mean {near!r}?" if near else ""
-            yield NativeFault(f"{place}.{key}", f"{component.__name__} has no such argument{hint}")
+            near = difflib.get_close_matches(key, signature.parameters, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{place}.{key}", f"{component.__name__} has no such argument{hint}"
 
 
-def _device_faults(config: Any) -> Iterator[NativeFault]:
+def _device_faults(config: Any) -> Iterator[tuple[str, str]]:
     """torchtune trains on the CPU where `cuda` finds none, and says nothing."""
     import torch
 
     if str(config.device).startswith("cuda") and not torch.cuda.is_available():
-        message = "cuda, and this machine shows torch no GPU: torchtune would train on the CPU and say nothing"
-        yield NativeFault("device", message)
+        yield "device", "cuda, and this machine shows torch no GPU: torchtune would train on the CPU and say nothing"
+
+
+def explain(problems: list[tuple[str, str]], origins: Mapping[str, list[str]]) -> list[str]:
+    """A line per fault: where the recipe says it, our key, torchtune's, what is wrong."""
+    lines = []
+    for native_key, message in problems:
+        ours, where = origins.get(native_key) or origins.get(native_key.split(".")[0]) or ["", ""]
+        place = f"{where}: {ours}: " if ours else ""
+        lines.append(f"{place}torchtune's {native_key}: {message}")
+    return lines

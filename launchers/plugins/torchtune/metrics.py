@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launchers import files
-from launchers.render import write
-
 LOG = "trainer_log.jsonl"
 _COMPONENTS = {"tensorboard": "TensorBoardLogger", "wandb": "WandBLogger"}
 
@@ -45,7 +42,7 @@ class Metrics:
         line = {"current_steps": step, "total_steps": self.plan.steps, "epoch": round(passes, 4), **values}
         if "rewards/accuracies" in values:
             line["accuracy"] = values["rewards/accuracies"]
-        files.append(self._path, line)
+        append(self._path, line)
         print(f"step {step} of {self.plan.steps}: loss {values.get('loss', float('nan')):.4f}", flush=True)
         for other in self._others:
             other.log_dict(values, step)
@@ -56,9 +53,28 @@ class Metrics:
             other.close()
 
 
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line by one write, so that a kill leaves whole lines."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (json.dumps(line) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
 def cut(folder: Path, step: int) -> None:
     """Drop what a killed attempt logged after the step that is resumed from."""
     path = folder / LOG
-    if path.exists():
-        kept = [line for line in files.read_lines(path) if line["current_steps"] <= step]
-        write(path, "".join(json.dumps(line) + "\n" for line in kept))
+    if not path.exists():
+        return
+    kept = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # torn by the kill
+        if line["current_steps"] <= step:
+            kept.append(text + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    partial.replace(path)

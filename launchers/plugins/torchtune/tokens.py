@@ -40,15 +40,18 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
     )
     for at in tokens.spread(len(dataset)):
         row = dataset._data[at]
+        parts = (("chosen", "chosen_conversations"), ("rejected", "rejected_conversations")) if preference else (
+            ("", "messages"),)  # fmt: skip
         try:
             sample = dataset[at]
         except (jinja2.TemplateError, ValueError) as problem:
-            inspection.refuse_row(row["chosen_conversations" if preference else "messages"], problem)
+            inspection.refuse_row(row[parts[0][1]], problem)
             break
-        for part in ("chosen", "rejected") if preference else ("",):
-            chat = row[f"{part}_conversations" if part else "messages"]
-            ids = sample[f"{part}_input_ids" if part else "tokens"]
-            labels = sample[f"{part}_labels" if part else "labels"]
+        for part, column in parts:
+            ids, labels = (sample[f"{part}_{name}" if part else name] for name in (
+                ("input_ids", "labels") if part else ("tokens", "labels")
+            ))  # fmt: skip
+            chat = row[column]
             own = _own(tokenizer, chat) if inspection.compares else None
             inspection.add(
                 at, chat, Rendered(ids, [label != data.CROSS_ENTROPY_IGNORE_IDX for label in labels]), part, own
@@ -72,12 +75,11 @@ def _vocabulary(tokenizer: Any, path: str) -> Vocabulary:
 
 def main(argv: Sequence[str]) -> int:
     """Inspect one training's folder."""
-    from launchers.plugins import hub
     from launchers.plugins.torchtune import train
 
     folder = Path(argv[0]).resolve()
     config = train.compose(folder)
-    config.tokenizer.path = hub.fetched(config.tokenizer.path, config.posttrain.revision, train.TOKENIZER)
+    config.tokenizer.path = train.fetched(config.tokenizer.path, config.posttrain.revision, weights=False)
     return tokens.tell(inspected(folder, config))
 
 

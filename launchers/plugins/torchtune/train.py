@@ -1,13 +1,14 @@
 """One training in torchtune's environment: check the config, run the stock recipe, leave a whole model folder.
 
-    python -m launchers.plugins.torchtune.train FOLDER          (below torchrun for the distributed recipes)
+    python -m launchers.plugins.torchtune.train FOLDER [--check]          (below torchrun for the distributed recipes)
 
 FOLDER holds what launchers/backends/torchtune.py renders. The same command goes on after a kill, from the last whole
-checkpoint.
+checkpoint. --check looks at the config and the device and ends.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,34 +18,35 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from launchers.checks.tokens import tell
-from launchers.files import read_json, write_json
-from launchers.plugins.hub import fetched
 
-TOKENIZER = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
-PATTERNS = ("*.safetensors", *TOKENIZER)
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit status 2 for a config that cannot work, with a line for each fault."""
-    folder = Path(argv[0]).resolve()
+    folder, only_check = Path(argv[0]).resolve(), "--check" in argv
     first = os.environ.get("RANK", "0") == "0"
-    if (folder / "merged" / "done.json").exists():
+    if (folder / "merged" / "done.json").exists() and not only_check:
         return 0
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; the log has a line per step
     config = compose(folder)
-    from launchers.plugins.native_faults import explain
     from launchers.plugins.torchtune import check
 
-    if problems := check.faults(config):
-        tell(explain(problems, read_json(folder / "origins.json") or {}, "torchtune") if first else ())
+    problems = check.faults(config)
+    if only_check:  # where it is checked need not be where it runs
+        problems = [fault for fault in problems if fault[0] != "device"]
+    if problems:
+        for line in check.explain(problems, json.loads((folder / "origins.json").read_text())) if first else ():
+            print(f"error: {line}", flush=True)
         return 2
-    return _train(folder, config, first)
+    return 0 if only_check else _train(folder, config, first)
 
 
 def compose(folder: Path) -> DictConfig:
     """The rendered config with the recipe's `native` keys over it; null takes a key away."""
     config = OmegaConf.load(folder / "torchtune.yaml")
-    overrides = read_json(folder / "native.json") or {}
+    native = folder / "native.json"
+    overrides: dict[str, Any] = json.loads(native.read_text()) if native.exists() else {}
     for key, value in overrides.items():
         if key.endswith("._component_") and OmegaConf.select(config, key) != value:
             _fit(config, key.removesuffix("._component_"), overrides)
@@ -73,7 +75,7 @@ def _train(folder: Path, config: DictConfig, first: bool) -> int:
     trackers.prepare(folder)
     if config.device == "cpu":
         cpu.install()
-    place = fetched(config.checkpointer.checkpoint_dir, config.posttrain.revision, PATTERNS)
+    place = fetched(config.checkpointer.checkpoint_dir, config.posttrain.revision)
     for key in ("checkpointer.checkpoint_dir", "ref_checkpointer.checkpoint_dir", "tokenizer.path"):
         if OmegaConf.select(config, key) is not None:
             OmegaConf.update(config, key, place)
@@ -97,14 +99,29 @@ def _train(folder: Path, config: DictConfig, first: bool) -> int:
     try:
         recipe.setup(cfg=config)
     except stock.BadRows as problem:
-        tell([str(problem)] if first else ())
+        if first:
+            print(f"error: {problem}", flush=True)
         return 2
     recipe.train()
     recipe.cleanup()
     if first:
-        write_json(folder / "merged" / "done.json", {"step": recipe._plan.steps})
+        done = json.dumps({"step": recipe._plan.steps})
+        partial = folder / "merged" / "done.partial"
+        partial.write_text(done)
+        partial.rename(folder / "merged" / "done.json")
         print(f"trained {recipe._plan.steps} steps: {folder / 'merged'}", flush=True)
     return 0
+
+
+def fetched(model: str, revision: str | None, weights: bool = True) -> str:
+    """The model's folder; one from the Hub at its revision (torchtune's own download takes what is newest)."""
+    if Path(model).is_dir():
+        return model
+    from huggingface_hub import constants, snapshot_download
+
+    offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
+    patterns = PATTERNS if weights else PATTERNS[1:]
+    return snapshot_download(model, revision=revision, allow_patterns=list(patterns), local_files_only=offline)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Checks a verl config in verl's environment, without a GPU and before Ray starts.
 
 A training's folder holds verl.yaml, a hydra config on top of verl's ppo_trainer, and layers over it: cpu.yaml, which
-turns the production config into one for a CPU, and native.json, the keys that a recipe passes through.
+turns the production config into one for a CPU, and native.yaml, what a recipe passes through. A fault is one line, with
+the recipe's key and line where origins.json knows them.
 """
 
 from __future__ import annotations
@@ -12,25 +13,28 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("VERL_USE_EXTERNAL_MODULES", "launchers.plugins.verl")  # our advantages
+os.environ.setdefault("VERL_USE_EXTERNAL_MODULES", "launchers.plugins.verl")  # our losses and advantages
 
 import hydra
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from launchers.files import read_json
-from launchers.plugins.native_faults import NativeFault
 from launchers.plugins.verl import check_data
-from launchers.plugins.verl.check_data import ACTOR, REF, ROLLOUT
+from launchers.plugins.verl.check_data import ACTOR, REF, ROLLOUT, NativeFault
 from launchers.plugins.verl.dump_keys import ADDED
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
+__all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults", "override"]
+
+LAYERS = {"verl": ("native",), "cpu": ("cpu", "native")}
 # What verl's own checks raise for a mistake of the user's.
 REFUSALS = (
     AssertionError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError,
@@ -39,22 +43,53 @@ REFUSALS = (
 # Trees that become dataclasses once a run is under way. verl rewrites the reference policy's own tree before, and
 # never makes `reward` or `global_profiler` into theirs, which could not be made.
 DATACLASSES = ("algorithm", ACTOR, f"{REF}.fsdp_config", ROLLOUT, "skip", "critic")
+Origins = Mapping[str, Sequence[str]]
 
 
-def compose(folder: Path) -> DictConfig:
-    """The config of a folder: verl.yaml, over it cpu.yaml and native.json.
+class CannotCompose(ValueError):
+    """A config that cannot be read at all; the message is one line and begins with the file."""
 
-    hydra cannot do this with a defaults list: it takes hydra.searchpath, which verl.yaml needs, from the primary config
-    only. Keys that verl does not have are `faults`' to find.
+
+def compose(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The config `name` of a folder: verl.yaml with its layers, and hydra's overrides on top. Raises CannotCompose.
+
+    A layer is plain YAML that is merged key by key; keys that verl does not have are `faults`' to find. hydra cannot
+    do this with a defaults list: it takes hydra.searchpath, which verl.yaml needs, from the primary config only.
     """
-    with hydra.initialize_config_dir(str(folder.resolve()), version_base=None):
-        config = hydra.compose("verl")
-    OmegaConf.set_struct(config, False)
-    if (layer := folder / "cpu.yaml").exists():
-        config.merge_with(OmegaConf.load(layer))
-    for key, value in (read_json(folder / "native.json") or {}).items():
-        OmegaConf.update(config, key, value, force_add=True)
+    path = folder / "verl.yaml"
+    try:
+        with hydra.initialize_config_dir(str(folder.resolve()), version_base=None):
+            config = hydra.compose("verl")
+        OmegaConf.set_struct(config, False)
+        for layer in LAYERS[name]:
+            path = folder / f"{layer}.yaml"
+            if path.exists():
+                config = _over(config, path)
+        path = Path("overrides")
+        override(config, overrides)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as problem:
+        raise CannotCompose(f"{path.name}: {' '.join(str(problem).split())}") from problem
     return config
+
+
+def override(config: DictConfig, words: Sequence[str]) -> None:
+    """Change a config by hydra's overrides; whether verl has their keys is for `faults` to find."""
+    for word in OverridesParser.create().parse_overrides(list(words)):
+        if word.is_delete():
+            OmegaConf.update(config, word.key_or_group, None)
+        else:
+            OmegaConf.update(config, word.key_or_group, word.value(), merge=False, force_add=True)
+
+
+def _over(config: DictConfig, path: Path) -> DictConfig:
+    layer = OmegaConf.load(path)
+    if not isinstance(layer, DictConfig):
+        raise CannotCompose(f"{path.name}: a mapping of verl's keys is expected")
+    for own in ("defaults", "hydra"):
+        layer.pop(own, None)
+    merged = OmegaConf.merge(config, layer)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:
@@ -136,3 +171,18 @@ def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
     named = [key for key in keys if key.rpartition(".")[2] in words]
     named.sort(key=lambda key: (not key.startswith("actor_rollout_ref."), len(key)))
     return NativeFault(named[0] if named else tree, f"verl refuses it: {' '.join(problem.split())}")
+
+
+def explain(problems: Iterable[NativeFault], origins: Origins) -> list[str]:
+    """One line for each fault: `file:line: our key: message` if origins knows the key or one above, else verl's key."""
+    return [_explained(problem, origins) for problem in problems]
+
+
+def _explained(fault: NativeFault, origins: Origins) -> str:
+    above = [key for key in origins if fault.key == key or fault.key.startswith(f"{key}.")]
+    if not above:
+        return f"verl.yaml: {fault.key}: {fault.message}"
+    key = max(above, key=len)
+    ours, where = origins[key]
+    native = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
+    return f"{where}: {ours}: {fault.message}{native}"

@@ -14,7 +14,6 @@ from transformers import AutoConfig
 
 from data_prep.text.chat_template import no_template
 from launchers.plugins import lora
-from launchers.plugins.native_faults import NativeFault
 from rewards import Reward, RewardError
 from rewards.code.reward import CodeReward
 from rewards.combine import CombineReward
@@ -28,6 +27,14 @@ UNUSED = "127.0.0.1:9"  # with an address, the adapter does not wait for a serve
 GOLDS_CHECKED = 2000  # different ones; algebra takes about 1 ms each
 # Rewards whose check of a reference answer needs no program, server or model.
 CHECKED = ("math", "choice", "exact", "numeric", "bleu", "rouge_l", "bleu_rouge_f1", "chrf", "keywords")
+
+
+@dataclass(frozen=True)
+class NativeFault:
+    """One mistake: verl's dotted key, and what is wrong, the nearest valid value, what to do."""
+
+    key: str
+    message: str
 
 
 Faults = Iterator[NativeFault]
@@ -68,15 +75,27 @@ def model(config: DictConfig, role: str) -> Model | NativeFault:
 
 def of_model(given: DictConfig, config: Any) -> Faults:
     """What a model cannot do that the config asks of it."""
-    text, limit = config.get_text_config(), _at(given, f"{ROLLOUT}.max_model_len") or 0
-    if (longest := getattr(text, "max_position_embeddings", limit)) < limit:
+    text = config.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None)
+    prompt, response, limit = (_at(given, key) for key in (
+        "data.max_prompt_length", "data.max_response_length", f"{ROLLOUT}.max_model_len"
+    ))  # fmt: skip
+    if longest and prompt + response > longest:
+        yield NativeFault(
+            "data.max_response_length",
+            f"{prompt} prompt + {response} response tokens are more than the model's {longest} positions: "
+            f"take at most {max(longest - prompt, 0)}",
+        )
+    elif longest and (limit or 0) > longest:
         yield NativeFault(f"{ROLLOUT}.max_model_len", f"{limit} is more than the model's {longest} positions")
     targets, rank = (_at(given, f"actor_rollout_ref.model.{name}") for name in ("target_modules", "lora_rank"))
     if rank and OmegaConf.is_list(targets) and (fault := lora.unmatched(config, targets)):
         yield NativeFault("actor_rollout_ref.model.target_modules", fault)
-    heads, tensor = text.num_attention_heads, f"{ROLLOUT}.tensor_model_parallel_size"
-    if heads % _at(given, tensor):
-        yield NativeFault(tensor, f"{_at(given, tensor)} does not divide the model's {heads} attention heads")
+    heads, tensor = text.num_attention_heads, _at(given, f"{ROLLOUT}.tensor_model_parallel_size")
+    if heads % tensor:
+        yield NativeFault(
+            f"{ROLLOUT}.tensor_model_parallel_size", f"{tensor} does not divide the model's {heads} attention heads"
+        )
 
 
 def reward(config: DictConfig) -> NativeFault | adapter.Grader:
@@ -108,6 +127,9 @@ def prompts(config: DictConfig, policy: Model) -> Faults:
         counts = [len(ids) for ids in policy.tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
         over = sum(count > limit for count in counts)
         print(f"{split} prompts over the limit: {over} of {len(texts)}", flush=True)
+        if over and not _at(config, "data.filter_overlong_prompts"):
+            why = f"must be true: {over} of {len(texts)} prompts would be truncated from the left"
+            yield NativeFault("data.filter_overlong_prompts", why)
         if len(texts) - over < required:
             named = "data.max_prompt_length" if over else key if required == 1 else "data.train_batch_size"
             remedy = f"take {max(counts)}, or other rows" if over else "add rows, or take a smaller batch"

@@ -1,20 +1,23 @@
 """A CPU as verl's accelerator: a platform through verl's own registry, and three patches of torch and transformers.
 
 VERL_PLATFORM=cpu chooses the platform; VERL_ENGINE_DEVICE=cuda makes verl look its FSDP engine up under the only
-device names it knows. `rollout.name=transformers` is registered beside verl's own engines (cpu_rollout.py).
+device names it knows. `rollout.name=transformers` is registered beside verl's own engines (cpu_rollout.py); with
+POSTTRAIN_ROLLOUT=transformers a config that says `vllm` is served by it too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import torch
 import torch.distributed.fsdp
-from wrapt import register_post_import_hook
 
+from launchers.plugins.verl.hooks import after_import
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 BACKEND = "gloo"
@@ -66,15 +69,23 @@ class CpuPlatform(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, *_: Any, **__: Any) -> None:
-        """As the others below, there is nothing to do."""
+    def set_device(self, device_index: int) -> None:
+        return
 
-    synchronize = set_allocator_settings = empty_cache = profiler_start = profiler_stop = cudart = set_device
+    def synchronize(self, device_index: int | None = None) -> None:
+        return
 
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    manual_seed_all = manual_seed
+    def manual_seed_all(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def set_allocator_settings(self, settings: str) -> None:
+        return
+
+    def empty_cache(self) -> None:
+        return
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None
@@ -85,8 +96,15 @@ class CpuPlatform(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CUDA_VISIBLE_DEVICES"
 
-    def nvtx_range(self, msg: str) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:
+        yield
+
+    def profiler_start(self) -> None:
+        return
+
+    def profiler_stop(self) -> None:
+        return
 
     def ray_resource_name(self) -> str:
         return "GPU"  # a number that Ray only counts: ray_init.num_gpus = ranks. verl's placement asks for it by name
@@ -97,14 +115,17 @@ class CpuPlatform(PlatformBase):
     def is_ipc_supported(self) -> bool:
         return False  # weights reach vLLM through shared memory
 
+    def cudart(self) -> None:
+        return None
+
 
 def install() -> None:
     """Patch what has no setting, and offer the transformers rollout; called in each process."""
     _name_each_device_once()
     _do_not_pin_memory()
-    register_post_import_hook(_attention_without_flash, "transformers.modeling_utils")
-    register_post_import_hook(_offer_adapter, "verl.workers.rollout.base")
-    register_post_import_hook(_offer_replica, "verl.workers.rollout.replica")
+    after_import("transformers.modeling_utils", _attention_without_flash)
+    after_import("verl.workers.rollout.base", _offer_adapter)
+    after_import("verl.workers.rollout.replica", _offer_replica)
 
 
 def _name_each_device_once() -> None:
@@ -142,8 +163,14 @@ def _attention_without_flash(modeling: ModuleType) -> None:
     model._check_and_adjust_attn_implementation = sdpa_instead
 
 
+def rollout_names() -> list[str]:
+    """The values of rollout.name that transformers serves."""
+    return ["transformers", *(["vllm"] if os.environ.get("POSTTRAIN_ROLLOUT") == "transformers" else [])]
+
+
 def _offer_adapter(base: ModuleType) -> None:
-    base._ROLLOUT_REGISTRY[("transformers", "async")] = "launchers.plugins.verl.cpu_rollout.TransformersAdapter"
+    for name in rollout_names():
+        base._ROLLOUT_REGISTRY[(name, "async")] = "launchers.plugins.verl.cpu_rollout.TransformersAdapter"
 
 
 def _offer_replica(replica: ModuleType) -> None:
@@ -152,4 +179,5 @@ def _offer_replica(replica: ModuleType) -> None:
 
         return TransformersReplica
 
-    replica.RolloutReplicaRegistry.register("transformers", load)
+    for name in rollout_names():
+        replica.RolloutReplicaRegistry.register(name, load)

@@ -148,16 +148,34 @@ class TransformersServer:
 
     # The rest of verl's contract: there is no GPU memory to give back, and nothing runs between steps
 
-    async def wake_up(self, *_: Any, **__: Any) -> None:
+    async def wake_up(self, tags: list[str] | None = None) -> None:
         return
 
-    sleep = clear_kv_cache = release_kv_cache = resume_kv_cache = resume_generation = wake_up
-    start_profile = stop_profile = wake_up
+    async def sleep(self) -> None:
+        return
+
+    async def clear_kv_cache(self) -> None:
+        return
+
+    async def release_kv_cache(self) -> None:
+        return
+
+    async def resume_kv_cache(self) -> None:
+        return
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
         if self.waiting or (self.worker and not self.worker.done()):
             raise RuntimeError("transformers rollouts cannot be interrupted; use the synchronous trainer")
         return {}
+
+    async def resume_generation(self) -> None:
+        return
+
+    async def start_profile(self, **_: Any) -> None:
+        return
+
+    async def stop_profile(self) -> None:
+        return
 
 
 def server_name(replica_rank: int) -> str:
@@ -174,10 +192,11 @@ class TransformersAdapter(BaseRollout):
         super().__init__(config, model_config, device_mesh)
         self.replica_rank = int(os.environ["RANK"]) if replica_rank == -1 else replica_rank
 
-    async def resume(self, *_: Any, **__: Any) -> None:
+    async def resume(self, tags: list[str]) -> None:
         return
 
-    release = resume
+    async def release(self) -> None:
+        return
 
     async def update_weights(
         self, weights: Weights, wire_format: str = "named_tensors", global_steps: int | None = None, **_: Any

@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from wrapt import register_post_import_hook
+
+from launchers.plugins.verl.hooks import after_import
 
 
 def install() -> None:
     """Arrange that the engine's weights can be overwritten and its memory is not left behind; in each process."""
-    register_post_import_hook(_keep_weights, "vllm.model_executor.layers.utils")
-    register_post_import_hook(_name_no_longer_than_needed, "vllm.distributed.device_communicators.shm_broadcast")
+    after_import("vllm.model_executor.layers.utils", _keep_weights)
+    after_import("vllm.distributed.device_communicators.shm_broadcast", _name_no_longer_than_needed)
 
 
 def _keep_weights(layers: ModuleType) -> None:

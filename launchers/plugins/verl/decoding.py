@@ -41,10 +41,14 @@ class Request:
 
 @dataclass
 class Completion:
-    """Sampled tokens, and the log-probability (nats) of each under the distribution it was drawn from."""
+    """Sampled tokens, the log-probability (nats) of each under the distribution it was drawn from, why it ended.
+
+    `ended` is "stop" or "length".
+    """
 
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    ended: str = "length"
 
 
 def seed_of(*parts: object) -> int:
@@ -169,7 +173,9 @@ def _append(
             completion, request = done[row], requests[row]
             completion.tokens.append(token)
             completion.log_probs.append(log_prob)
-            stopped = token in request.stop or (request.ends is not None and request.ends(completion.tokens))
-            grows = not stopped and len(completion.tokens) < request.max_tokens
+            if token in request.stop or (request.ends and request.ends(completion.tokens)):
+                completion.ended, grows = "stop", False
+            elif len(completion.tokens) >= request.max_tokens:
+                grows = False
         still.append(grows)
     return torch.tensor(still)

@@ -77,8 +77,8 @@ def measured(
 ) -> dict[str, float]:
     """Our metrics of B completions.
 
-    scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. extra: columns of B values: `uid`,
-    the completion's prompt, and what the reward function reports: acc, outcome, part_<name> (None: not computed).
+    scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. told: columns of B values: `uid`,
+    the completion's prompt, and what the reward function said: acc, outcome, part_<name> (None: not computed).
     """
     metrics = {"outcome/at_limit": float(np.mean(lengths >= allowed))}
     same = zero_variance(scores, extra["uid"])

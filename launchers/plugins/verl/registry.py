@@ -1,6 +1,17 @@
-"""Gives our advantages (`advantages.py`) to verl by name, and checks what its losses and estimators are given.
+"""Gives the losses and advantages of `policy_loss.py` to verl, under the names that a config asks for.
 
-`algorithm.adv_estimator` is adv_none, adv_group or adv_group_then_batch, or verl's own gae.
+| name | goes into | needs |
+|---|---|---|
+| ppo_clip | actor.policy_loss.loss_mode | loss_agg_mode=token-mean, clip_ratio_low = clip_ratio_high |
+| clip_higher | the same | loss_agg_mode=token-mean, clip_ratio_low < clip_ratio_high |
+| sequence_mean | the same | loss_agg_mode=seq-mean-token-mean |
+| dr_grpo | the same | loss_agg_mode=seq-mean-token-sum-norm, loss_scale_factor=<max response length> |
+| gspo | the same; replaces verl's own gspo | loss_agg_mode=seq-mean-token-mean |
+| adv_none, adv_group, adv_group_then_batch | algorithm.adv_estimator | |
+
+verl adds entropy and KL to a loss with `actor.loss_agg_mode`, so that key must say what the loss's name says; a
+config in which they differ is refused. KL: none; k1 in reward (algorithm.use_kl_in_reward=True kl_penalty=k1
+kl_ctrl.kl_coef); k3 in loss (actor.use_kl_loss=True kl_loss_type=k3 kl_loss_coef).
 
 Truncated completions: +algorithm.truncated=keep, mask (advantage 0) or penalise (+algorithm.truncated_penalty is added
 to the score), with +algorithm.truncated_limit=${data.max_response_length}. A masked completion adds nothing to the
@@ -22,9 +33,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from launchers.plugins.verl import advantages as ours
+from launchers.plugins.verl import policy_loss as ours
 
-LOSSES = ("vanilla", "gspo")  # those of verl's that launchers/backends/verl.py asks for
+AGGREGATION: dict[ours.Reduction, str] = {
+    "token_mean": "token-mean",
+    "sequence_mean": "seq-mean-token-mean",
+    "fixed_length": "seq-mean-token-sum-norm",
+}
+LOSSES: dict[str, ours.Reduction] = {
+    "ppo_clip": "token_mean",
+    "clip_higher": "token_mean",
+    "sequence_mean": "sequence_mean",
+    "dr_grpo": "fixed_length",
+    "gspo": "sequence_mean",
+}
 ESTIMATORS: dict[str, tuple[ours.Scaling, bool]] = {
     "adv_none": ("none", False),
     "adv_group": ("group", False),
@@ -33,22 +55,55 @@ ESTIMATORS: dict[str, tuple[ours.Scaling, bool]] = {
 
 
 def register(core_algos: ModuleType) -> None:
-    """Register our estimators with verl; called in each process once `verl.trainer.ppo.core_algos` is imported."""
-    for name in LOSSES:
-        core_algos.register_policy_loss(name)(_checked(name, core_algos.get_policy_loss_fn(name)))
+    """Register all names with verl; called in each process once `verl.trainer.ppo.core_algos` is imported."""
+    for name, reduction in LOSSES.items():
+        core_algos.register_policy_loss(name)(_loss(name, reduction))
     for name, (scaling, over_batch) in ESTIMATORS.items():
         core_algos.register_adv_est(name)(_estimator(scaling, over_batch))
 
 
-def _checked(name: str, loss: Callable[..., tuple[Tensor, dict[str, Any]]]) -> Callable[..., Any]:
-    """verl's loss, which ends the training at a NaN: verl itself leaves such updates out and goes on."""
+def clip_range(name: str, config: Any) -> tuple[float, float]:
+    """How far below and above 1 the ratio may go. Raises ValueError where the range is not what the name says."""
+    low, high = float(config.clip_ratio_low), float(config.clip_ratio_high)
+    if name == "clip_higher" and not low < high:
+        raise ValueError(f"clip_higher needs clip_ratio_low < clip_ratio_high, not {low:g} and {high:g}")
+    if name == "ppo_clip" and low != high:
+        raise ValueError(f"ppo_clip has one clip range; clip_ratio_low {low:g} and clip_ratio_high {high:g} differ")
+    return low, high
 
-    @functools.wraps(loss)
-    def finite_loss(*args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
-        total, metrics = loss(*args, **kwargs)
+
+def _loss(name: str, reduction: ours.Reduction) -> Callable[..., tuple[Tensor, dict[str, float]]]:
+    def loss(
+        old_log_prob: Tensor,
+        log_prob: Tensor,
+        advantages: Tensor,
+        response_mask: Tensor,
+        loss_agg_mode: str,
+        config: Any,
+        rollout_is_weights: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, float]]:
+        if loss_agg_mode != AGGREGATION[reduction]:
+            raise ValueError(
+                f"loss_mode {name} needs actor.loss_agg_mode={AGGREGATION[reduction]}, not {loss_agg_mode}"
+            )
+        low, high = clip_range(name, config)
+        if name == "gspo":
+            losses = ours.gspo(log_prob, old_log_prob, advantages, low, high, response_mask)
+            ratio = ours.sequence_log_ratio(log_prob, old_log_prob, response_mask).exp()[:, None].expand_as(log_prob)
+        else:
+            losses = ours.ppo_clip(log_prob, old_log_prob, advantages, low, high)
+            ratio = ours.log_ratio(log_prob, old_log_prob).exp()
+        if rollout_is_weights is not None:  # verl's correction for a rollout engine that computes differently
+            losses = losses * rollout_is_weights
+        parts = config.global_batch_info
+        scope = ours.Whole(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
+        total = ours.reduce_loss(losses, response_mask, reduction, scope, config.loss_scale_factor)
+        below, above = ours.clip_shares(ratio, advantages, low, high, response_mask).tolist()
+        drift = ours.masked_mean(ours.kl_k1(old_log_prob, log_prob), response_mask).item()
+        metrics = {"actor/pg_clipfrac": above, "actor/pg_clipfrac_lower": below, "actor/ppo_kl": drift}
         return ours.finite(f"loss {name}", total), metrics
 
-    return finite_loss
+    return loss
 
 
 # The scores of the batch whose advantages are being computed; see hand_over_scores.

@@ -1,7 +1,5 @@
 """Ends a training in verl early, as stop.json in the training's folder says, and notes one that learned nothing.
 
-planned.json says how many steps verl is going to do: it knows once it has left out the prompts that are too long.
-
 stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop) and the benchmarks' metric; without it
 only the note is taken. The validation score is the mean over the benchmarks of val-core/<benchmark>/acc/mean@<n> as
 verl logs it, or of reward/mean@<n> where a benchmark's reward is no accuracy, in the metric's unit (of percent in
@@ -21,10 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from launchers.files import read_json, write_json
 from launchers.plugins.verl.measures import scores_of, zero_variance
+from launchers.plugins.verl.planned import FOLDER
 
-FOLDER = "POSTTRAIN_TRAINING"  # the variable that names the training's folder
 SCORE = re.compile(r"val-core/.+/(?:acc|reward)/mean@\d+")
 ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True}
 NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which a group of equal scores still says something
@@ -68,7 +65,7 @@ class Rules:
             return None
         step, last = validations[-1]
         sign = 1 if self.metric["higher_is_better"] else -1
-        best_step, best = max(validations, key=lambda point: sign * point[1])
+        best_step, best = max(validations, key=lambda one: sign * one[1])
         if self.collapse is not None and sign * (best - last) > self.collapse:
             return Verdict(
                 f"{self._shown(best, last)}, more than stop.collapse {self.collapse:g} worse than the best "
@@ -108,17 +105,12 @@ class Stopping:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._rules = Rules(**(read_json(folder / "stop.json") or {}))
+        self._rules = Rules(**(_read(folder / "stop.json") or {}))
         self._validations: dict[int, float] = {}
         self._zero_variance: dict[int, float] = {}
         self._share: float | None = None  # of the step that is being done
         self._saved: int | None = None
         self.stopped = False
-
-    def planned(self, trainer: Any) -> None:
-        """verl has counted its steps."""
-        steps = {"steps": trainer.total_training_steps, "steps_per_pass": len(trainer.train_dataloader)}
-        write_json(self._folder / "planned.json", steps)
 
     def start(self) -> None:
         """Forget that an earlier attempt ended: this one may have other rules."""
@@ -127,7 +119,7 @@ class Stopping:
 
     def resumed(self, step: int) -> None:
         """Take up what earlier attempts saw up to `step` (0: from the beginning), and drop what came after it."""
-        kept = read_json(self._folder / "validations.json") or {}
+        kept = _read(self._folder / "validations.json") or {}
         self._validations = _until(step, kept.get("validations", {}))
         self._zero_variance = _until(step, kept.get("zero_variance", {}))
 
@@ -159,23 +151,25 @@ class Stopping:
             trainer.checkpoint_manager.sleep_replicas()  # as when verl saves: the rollouts' memory is free
             trainer._save_checkpoint()
         best = {} if verdict.best_step is None else {"best_step": verdict.best_step}
-        write_json(self._folder / "stopped.json", {"step": step, "why": verdict.why, **best})
+        _write(self._folder / "stopped.json", {"step": step, "why": verdict.why, **best})
         self.stopped = True
 
     def ended(self, by_group: bool) -> None:
         """The training is over. by_group: its advantages compare the completions of a prompt."""
         path = self._folder / "notes.json"
-        before = json.loads(path.read_text()) if path.exists() else []
+        before = _read(path) or []
         notes = [note for note in before if not note.startswith(NOTHING)]
         if by_group and self._zero_variance and all(share == 1 for share in self._zero_variance.values()):
             notes.append(f"{NOTHING}in all {len(self._zero_variance)} steps the rewards of every group were equal")
             print(notes[-1], flush=True)
         if notes != before:
-            write_json(path, notes)
+            _write(path, notes)
 
     def _keep(self) -> None:
-        content = {"validations": self._validations, "zero_variance": self._zero_variance}
-        write_json(self._folder / "validations.json", content)
+        _write(
+            self._folder / "validations.json",
+            {"validations": self._validations, "zero_variance": self._zero_variance},
+        )
 
 
 class Batches:
@@ -200,7 +194,7 @@ class Batches:
 
 
 def install(ray_trainer: ModuleType) -> None:
-    """Watch verl's trainer: what it plans, scores, validates, saves and resumes from, and the end of each step."""
+    """Watch verl's trainer: what it scores, validates, saves and resumes from, and where each of its steps ends."""
     stopping, trainer = Stopping(Path(os.environ[FOLDER])), ray_trainer.RayPPOTrainer
     compute, fit = ray_trainer.compute_advantage, trainer.fit
 
@@ -217,7 +211,6 @@ def install(ray_trainer: ModuleType) -> None:
         stopping.ended(self.config.algorithm.adv_estimator not in NOT_BY_GROUP)
 
     ray_trainer.compute_advantage, trainer.fit = compute_and_note, fit_until_stopped
-    _after(trainer, "_create_dataloader", lambda self, _: stopping.planned(self))
     _after(trainer, "_load_checkpoint", lambda self, _: stopping.resumed(self.global_steps))
     _after(trainer, "_validate", lambda self, metrics: stopping.validated(self.global_steps, metrics))
     _after(trainer, "_save_checkpoint", lambda self, _: stopping.saved(self.global_steps))
@@ -240,3 +233,13 @@ def _after(cls: type, name: str, action: Callable[[Any, Any], None]) -> None:
 
 def _until(step: int, entries: Mapping[str, float]) -> dict[int, float]:
     return {int(at): value for at, value in entries.items() if int(at) <= step}
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _write(path: Path, value: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     from launchers.plugins.verl import check, train
 
     folder = Path(argv[0]).resolve()
-    config = check.compose(folder)
+    config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
     train.pin_model(folder, config)
     return tokens.tell(inspected(folder, config))
 

@@ -1,6 +1,6 @@
 """One online RL training in verl's environment: check the config, train in verl's own trainer, merge the checkpoint.
 
-    python -m launchers.plugins.verl.train FOLDER
+    python -m launchers.plugins.verl.train FOLDER [--check]
 
 FOLDER holds what launchers/backends/verl.py renders. The same command goes on after a kill, from the last whole
 checkpoint; once verl has done its last step only the merge is left, and then nothing.
@@ -23,11 +23,8 @@ from typing import Any
 
 from data_prep.core.guard import descendants
 from launchers.checks.tokens import tell
-from launchers.files import read_json, write_json
 from launchers.plugins import trackers
-from launchers.plugins.hub import fetched
-from launchers.plugins.native_faults import explain
-from launchers.plugins.verl.stopping import FOLDER
+from launchers.plugins.verl.planned import FOLDER
 from launchers.run.judge import JUDGED
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
@@ -49,10 +46,16 @@ def main(argv: Sequence[str]) -> int:
     if not _ended(folder):
         from launchers.plugins.verl import check, tokens
 
-        config = check.compose(folder)
+        try:
+            config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+        except check.CannotCompose as problem:
+            print(f"error: {problem}", flush=True)
+            return 2
         pin_model(folder, config)
         if problems := check.faults(config):
-            return tell(explain(problems, _facts(folder / "origins.json"), "verl"))
+            for line in check.explain(problems, json.loads((folder / "origins.json").read_text())):
+                print(f"error: {line}", flush=True)
+            return 2
         if faults := tokens.inspected(folder, config):
             return tell(faults)
         (folder / JUDGED).unlink(missing_ok=True)
@@ -64,17 +67,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 def pin_model(folder: Path, config: Any) -> None:
-    """Take a Hub model at the recipe's revision."""
-    if pinned := read_json(folder / "model.json"):
-        path = fetched(pinned["model"], pinned["revision"])
-        for role in (config.actor_rollout_ref, config.critic):
-            role.model.path = path
+    """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
+    if not (pinned := _read(folder / "model.json")):
+        return
+    from huggingface_hub import constants, snapshot_download
+
+    offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
+    path = snapshot_download(pinned["model"], revision=pinned["revision"], local_files_only=offline)
+    for role in (config.actor_rollout_ref, config.critic):
+        role.model.path = path
 
 
 def _ended(folder: Path) -> bool:
     """Whether verl has saved its last step: resuming from there would do one more."""
     last = _last_step(folder)
-    planned, stopped = _facts(folder / "planned.json"), _facts(folder / "stopped.json")
+    planned, stopped = _read(folder / "planned.json"), _read(folder / "stopped.json")
     return last > 0 and (last >= planned.get("steps", last + 1) or last >= stopped.get("step", last + 1))
 
 
@@ -104,7 +111,7 @@ def _train(folder: Path, config: Any) -> None:
                 run_ppo(config, task_runner_class=TaskRunner)
         finally:
             ray.shutdown()
-    if stopped := _facts(folder / "stopped.json"):
+    if stopped := _read(folder / "stopped.json"):
         print(f"stopped early: {stopped['why']}", flush=True)
 
 
@@ -146,7 +153,7 @@ def _is_engine(pid: int) -> bool:
 def _ray_folder(folder: Path) -> Iterator[Path]:
     """A folder for Ray's sockets and logs that is gone afterwards; noted, so that after a kill the next start can."""
     made = Path(tempfile.mkdtemp(prefix="ray-", dir=RAY_ROOT))
-    write_json(folder / "ray.json", {"folder": str(made)})
+    (folder / "ray.json").write_text(json.dumps({"folder": str(made)}))
     try:
         yield made
     finally:
@@ -157,7 +164,7 @@ def _ray_folder(folder: Path) -> Iterator[Path]:
 
 
 def _clean(folder: Path) -> None:
-    noted = _facts(folder / "ray.json").get("folder")
+    noted = _read(folder / "ray.json").get("folder")
     if noted and Path(noted).parent == RAY_ROOT and Path(noted).name.startswith("ray-"):
         shutil.rmtree(noted, ignore_errors=True)
     (folder / "ray.json").unlink(missing_ok=True)
@@ -188,7 +195,7 @@ def _merge(folder: Path) -> None:
     merger.cleanup()
     if (partial / "lora_adapter").is_dir():
         _merge_adapters(partial)
-    write_json(partial / "done.json", {"step": step})
+    (partial / "done.json").write_text(json.dumps({"step": step}))
     partial.rename(merged)
     print(f"merged step {step} into {merged}", flush=True)
 
@@ -215,19 +222,23 @@ def _merge_adapters(folder: Path) -> None:
 
 
 def _chosen(folder: Path) -> int:
-    best = _facts(folder / JUDGED).get("best_step") or _facts(folder / "stopped.json").get("best_step")
+    best = _read(folder / JUDGED).get("best_step") or _read(folder / "stopped.json").get("best_step")
     if best and (folder / "checkpoints" / f"global_step_{best}" / "actor").is_dir():
         return int(best)
     return _last_step(folder)
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    return read_json(path) or {}
-
-
 def _last_step(folder: Path) -> int:
     path = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
     return int(path.read_text()) if path.exists() else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ part_data() {
 
 part_train() {
   VERL=$(python3 -m launchers.envs verl --device cpu)
-  phase train after -- VERL_USE_EXTERNAL_MODULES=launchers.plugins.verl RAY_USAGE_STATS_ENABLED=0 VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda RAY_worker_niceness=0 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind "$VERL" -m launchers.plugins.verl.train "$RUN"/train
+  phase train after -- VERL_USE_EXTERNAL_MODULES=launchers.plugins.verl RAY_USAGE_STATS_ENABLED=0 VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda RAY_worker_niceness=0 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind POSTTRAIN_ROLLOUT=transformers "$VERL" -m launchers.plugins.verl.train "$RUN"/train
 }
 
 part_eval() {

@@ -1,0 +1,222 @@
+"""Policy losses, advantages and KL estimates for online RL, in plain torch; `registry.py` gives them to verl by name.
+
+    $(python3 -m launchers.envs verl --device cpu) -m pytest tests/plugins/policy_loss_in_torch.py
+
+Shapes: B rows (one completion each) by T tokens. Log-probabilities are in nats. A mask is 1 on the tokens of a
+completion and 0 on padding; None means that every token counts, as for packed rows of shape (1, tokens).
+Losses are minimised: they are the negative of the objectives in the papers.
+
+| method | loss | advantages | KL | clip | truncated |
+|---|---|---|---|---|---|
+| GRPO, DeepSeekMath 2402.03300 | sequence_mean | group | k3 in loss, 0.04 | 0.2 | kept |
+| Minimum O1's course trainer | ppo_clip | group_then_batch | k1 in reward, 0.01 | 0.2 | scored -1 by its reward |
+| DAPO 2503.14476 | clip_higher | group | none | 0.2, 0.28 | masked (or penalised, its soft form) |
+| Dr. GRPO 2503.20783 | dr_grpo | none | none | 0.2 | kept |
+| GSPO 2507.18071 | gspo | group | none | 3e-4, 4e-4 | kept |
+| PPO 1707.06347 | ppo_clip | verl's gae, with a critic | k1 in reward | 0.2 | kept |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["token_mean", "sequence_mean", "fixed_length"]
+Scaling = Literal["none", "group"]
+Truncation = Literal["keep", "mask", "penalise"]
+
+LOG_RATIO_LIMIT = 20.0  # keeps exp() finite when two policies have drifted far apart; e^20 is clipped in any case
+GROUP_EPSILON = 1e-8  # the course's, below any spread of a real reward
+ADVANTAGE_LIMIT = 10.0  # the course clamps group z-scores to this
+VARIANCE_FLOOR = 1e-8  # OpenRLHF's, for the normalisation over a batch
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a micro batch is a part of. The parts' losses add up to the whole batch's loss; None: it is all there is.
+
+    `ranks`: data-parallel processes. Their gradients are averaged afterwards, so each loss is multiplied by it.
+    """
+
+    tokens: float | None = None
+    sequences: float | None = None
+    ranks: int = 1
+
+
+ALONE = Whole()
+
+
+def _mask(like: Tensor, mask: Tensor | None) -> Tensor:
+    return torch.ones_like(like) if mask is None else mask.to(like.dtype)
+
+
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the tokens that count; 0 when none does."""
+    weights = _mask(values, mask)
+    return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def reduce_loss(
+    losses: Tensor,
+    mask: Tensor | None = None,
+    how: Reduction = "token_mean",
+    scope: Whole = ALONE,
+    length: float | None = None,
+) -> Tensor:
+    """(B, T) losses to a scalar.
+
+    token_mean: every token weighs the same, so long completions weigh more (DAPO, eq. 8).
+    sequence_mean: mean over a completion's tokens, then over completions (DeepSeekMath, eq. 3).
+    fixed_length: sum over tokens by the constant `length`, then mean over completions: no length bias (Dr. GRPO, 3.1).
+    Completions without any token are no part of a mean. Raises ValueError for fixed_length without `length`.
+    """
+    weights = _mask(losses, mask)
+    if how == "token_mean":
+        return (losses * weights).sum() / _at_least_one(scope.tokens, weights.sum()) * scope.ranks
+    per_row, tokens = (losses * weights).sum(-1), weights.sum(-1)
+    if how == "sequence_mean":
+        per_row = per_row / tokens.clamp(min=1)
+    elif length is None:
+        raise ValueError("fixed_length needs the length to divide by (verl: actor.loss_scale_factor)")
+    else:
+        per_row = per_row / length
+    return per_row.sum() / _at_least_one(scope.sequences, (tokens > 0).sum()) * scope.ranks
+
+
+def _at_least_one(given: float | Tensor | None, counted: Tensor) -> float | Tensor:
+    return counted.clamp(min=1) if given is None else given
+
+
+def log_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
+    """ln of new over old probability of each token, (B, T)."""
+    return (log_probs - old_log_probs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+
+
+def clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """-min(r A, clip(r, 1 - low, 1 + high) A) per token (PPO 1707.06347, eq. 7)."""
+    return -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+
+
+def ppo_clip(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """(B, T) losses of PPO; with high > low it is DAPO's clip-higher (2503.14476, eq. 10)."""
+    return clipped(log_ratio(log_probs, old_log_probs).exp(), advantages, low, high)
+
+
+def gspo(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, low: float, high: float, mask: Tensor | None = None
+) -> Tensor:
+    """(B, T) losses with one ratio per completion, the geometric mean of its tokens' (GSPO 2507.18071, eq. 7).
+
+    In its token form (eq. 14): the value is the sequence's ratio, the gradient flows through each token's own
+    log-probability, so advantages may differ between tokens. With equal ones both forms have the same gradient.
+    """
+    ratio = sequence_log_ratio(log_probs, old_log_probs, mask).detach()[:, None]
+    return clipped((ratio + log_probs - log_probs.detach()).exp(), advantages, low, high)
+
+
+def sequence_log_ratio(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(B,) mean over a completion's tokens of their log-ratio."""
+    weights = _mask(log_probs, mask)
+    return (log_ratio(log_probs, old_log_probs) * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+
+
+def clip_shares(ratio: Tensor, advantages: Tensor, low: float, high: float, mask: Tensor | None = None) -> Tensor:
+    """Shares of tokens whose gradient the clip cuts off, below and above: a tensor of two."""
+    below = (ratio < 1 - low) & (advantages < 0)
+    above = (ratio > 1 + high) & (advantages > 0)
+    return torch.stack([masked_mean(which.to(ratio.dtype), mask) for which in (below, above)])
+
+
+def kl_k1(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """Per-token estimate ln p - ln p_ref: unbiased, of either sign; for the reward (Schulman, "Approximating KL")."""
+    return log_probs - ref_log_probs
+
+
+def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """Per-token estimate r - 1 - ln r with r = p_ref / p: never negative; for the loss (DeepSeekMath, eq. 4)."""
+    difference = log_ratio(ref_log_probs, log_probs)
+    return difference.exp() - 1 - difference
+
+
+def truncated_rows(mask: Tensor, limit: int) -> Tensor:
+    """(B,) completions that used every token they were allowed: the test of verl's response_length/clip_ratio.
+
+    One that ended by itself exactly at the limit counts too: the mask does not tell them apart.
+    """
+    return mask.sum(-1) >= limit
+
+
+def group_advantages(scores: Tensor, groups: Sequence[Hashable], scaling: Scaling) -> Tensor:
+    """(B,) scores minus the mean of their group (the completions of one prompt).
+
+    none: not scaled (Dr. GRPO). group: divided by the group's unbiased standard deviation and clamped to ±10
+    (DeepSeekMath 4.1.2 and the course). Equal scores, and a completion without others, have advantage 0.
+    """
+    result = torch.zeros_like(scores)
+    for rows in _rows_by_group(groups).values():
+        of_group = scores[rows]
+        if len(rows) < 2 or bool((of_group == of_group[0]).all()):  # else rounding of the mean is blown up to ±1
+            continue
+        centred = of_group - of_group.mean()
+        if scaling == "group":
+            centred = (centred / (of_group.std() + GROUP_EPSILON)).clamp(-ADVANTAGE_LIMIT, ADVANTAGE_LIMIT)
+        result[rows] = centred
+    return result
+
+
+def _rows_by_group(groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    rows: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    return rows
+
+
+def normalise_over_batch(advantages: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(B, T) to mean 0 and variance 1 over all tokens that count, 0 elsewhere (OpenRLHF; the course's second step)."""
+    weights = _mask(advantages, mask)
+    centred = (advantages - masked_mean(advantages, weights)) * weights
+    return centred * masked_mean(centred.square(), weights).clamp(min=VARIANCE_FLOOR).rsqrt()
+
+
+def reward_to_go(rewards: Tensor) -> Tensor:
+    """(B, T) sum of this and all later tokens' rewards, undiscounted."""
+    return rewards.flip(-1).cumsum(-1).flip(-1)
+
+
+def advantages(
+    scores: Tensor,
+    groups: Sequence[Hashable],
+    mask: Tensor,
+    scaling: Scaling = "group",
+    over_batch: bool = False,
+    penalties: Tensor | None = None,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """(B, T) advantages from one score per completion.
+
+    The group-relative score stands on every token. `penalties` (B, T), e.g. minus beta times k1, come after the
+    scaling, each token bearing its own and all later ones (the course's trainer). `over_batch` then normalises over
+    all tokens. Rows where `counted` (B,) is False have advantage 0 and no part in the batch's mean and variance; they
+    still belong to their group, as in DAPO. Rows without any token belong to none.
+    """
+    weights = mask.to(scores.dtype)
+    result = torch.zeros_like(weights)
+    rows = (weights.sum(-1) > 0).nonzero()[:, 0]
+    result[rows] = group_advantages(scores[rows], [groups[row] for row in rows], scaling)[:, None] * weights[rows]
+    if penalties is not None:
+        result = result + reward_to_go(penalties * weights) * weights
+    if counted is not None:
+        weights = weights * counted[:, None].to(weights.dtype)
+    return normalise_over_batch(result, weights) if over_batch else result * weights
+
+
+def finite(name: str, value: Tensor) -> Tensor:
+    """The value itself. Raises ValueError when it holds a NaN or an infinity: one step on it would ruin the weights."""
+    if not math.isfinite(float(value.detach().abs().sum())):
+        raise ValueError(f"{name} is not finite; the scores or log-probabilities of this batch hold a NaN or infinity")
+    return value
