@@ -126,6 +126,7 @@ def test_the_first_steps_of_a_rebuild_repeat_the_recorded_losses(llamafactory_py
     assert build.losses(tmp_path)["10"] == pytest.approx(RECORD["losses"]["10"], abs=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "counts"), [("arithmetic", "3:150,5:20"), ("functions", "2:80")])
 def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_path, name, counts):
     world, then = WORLDS[name], RECORDS[name]["levels"]

@@ -30,6 +30,7 @@ def family(repo: Repo) -> Repo:
     return repo
 
 
+@pytest.mark.full
 def test_what_comes_first_is_done_first_and_once(family: Repo) -> None:
     planned = family.launch("plan", "x/second")
     assert "begins   with the model that x/first is still to train" in planned.stdout, planned.stderr
