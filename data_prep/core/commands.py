@@ -42,7 +42,9 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
 
     Returns the exit status: 0 done, 2 user error, 3 a limit was passed, 130 interrupted.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=_program(), description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     if "" in verbs:
         _add(parser, verbs[""][0])
     else:
@@ -67,6 +69,12 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
         if isinstance(progress, Live):
             progress.stop()
     return 0
+
+
+def _program() -> str | None:
+    """The command as a user writes it, not argparse's `__main__.py`; None, argparse's own choice, for a script."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
 
 def _add(parser: argparse.ArgumentParser, model: type[Options]) -> None:

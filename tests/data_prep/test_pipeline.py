@@ -276,6 +276,7 @@ def test_the_command_line(tmp_path):
     path.write_text(making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("dedup", {})).model_dump_json())
     early = command("rows", path)
     assert (early.returncode, early.stdout) == (2, "")
+    assert command("rows", "--help").stdout.startswith("usage: python -m data_prep rows ")
     done = command("run", path, "--steps", "load,dedup")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("load: 5 in · 5 out")

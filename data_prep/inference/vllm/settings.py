@@ -39,9 +39,7 @@ class EngineOptions(Params):
     max_model_len: int | None = Field(default=None, ge=1)  # tokens, prompt and completion together
     tensor_parallel: int = Field(default=1, ge=1)  # GPUs per server
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    replicas: int | None = Field(
-        default=1, ge=1
-    )  # servers side by side; without it, as many as the machine's GPUs allow
+    replicas: int | None = Field(default=1, ge=1)  # servers side by side; null: as many as the GPUs allow
     engine: dict[str, JsonValue] = Field(default_factory=dict)  # further arguments of vLLM's engine, by its own names
     chat_template: str | None = None  # a Jinja file, for models whose tokenizer has no template
 
