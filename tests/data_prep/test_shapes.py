@@ -1,6 +1,5 @@
 """Rows of other people's data sets: each public shape is read whole, or dropped with the reason."""
 
-import gzip
 import json
 from datetime import date
 from pathlib import Path
@@ -9,8 +8,6 @@ import making
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
-from pyarrow import feather
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
@@ -356,25 +353,6 @@ def test_values_of_tables_are_texts_as_they_were_written(tmp_path: Path) -> None
     assert (rows[0]["answer"], rows[0]["meta"]) == ("0.1", {"level": "2024-01-01"})
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
-def test_a_column_that_stands_twice_is_not_overwritten(name: str, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"prompt": "1+1?", "completion": "2", "prompt": "2+2?"}\n' * 2)
-    (tmp_path / "a.csv").write_text("prompt,completion,completion\n1+1?,2,3\n")
-    columns = [pa.array([QUESTION]), pa.array([GOOD]), pa.array([BAD])]
-    pq.write_table(pa.Table.from_arrays(columns, ["prompt", "completion", "completion"]), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"2 not JSON|several columns are named completion"):
-        read(tmp_path, name)
-
-
-def test_quotes_do_not_swallow_lines(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text('prompt,completion\nq1,a1\nq2,"a2\nq3,a3\n')
-    with pytest.raises(DataError, match=r"a\.csv: a quote that is not closed.* begins at line 3"):
-        read(tmp_path, "a.csv")
-    (tmp_path / "a.tsv").write_text('prompt\tcompletion\n"Hi" she said.\t"a ""b"""\nq2\t"a2\nq3\ta3\n')
-    _, rows = making.run(tmp_path, ("load", {"path": "a.tsv"}))
-    assert [row["completion"] for row in rows] == ['a "b"', '"a2', "a3"]
-
-
 def test_the_shape_may_show_late(tmp_path: Path) -> None:
     for other in ({"prompt": None}, {"text": "x"}):
         rows, drops = load(tmp_path, [other] * 150 + [{"prompt": QUESTION, "completion": GOOD}])
@@ -394,71 +372,6 @@ def test_references_come_from_several_columns(tmp_path: Path) -> None:
     assert rows[0]["references"] == ["Hello.", "Good day."]
     with pytest.raises(DataError, match=r"no column reply_\*"):
         load(tmp_path, [record], columns={"prompt": "prompt", "references": ["reply_*"]})
-
-
-def read(folder: Path, path: str) -> int:
-    spec = making.spec(folder, ("load", {"path": path}))
-    return pipeline.run(spec)[0].rows_out
-
-
-def test_files_compressed_in_folders_and_by_globs(tmp_path: Path) -> None:
-    line = json.dumps({"messages": [ASKED, ANSWERED]}) + "\n"
-    (tmp_path / "all").mkdir()
-    (tmp_path / "all" / "A.JSONL").write_text(line)
-    (tmp_path / "all" / "b.ndjson.gz").write_bytes(gzip.compress((line * 2).encode()))
-    (tmp_path / "c.tsv").write_text(f"question\tanswer\n{QUESTION}\t24\n")
-    (tmp_path / "d.json").write_text(json.dumps({"version": 1, "data": [{"messages": [ASKED, ANSWERED]}] * 3}))
-    (tmp_path / "e.csv").write_text(f"prompt;completion\r\n{QUESTION};24\r\n")  # as table programs write it
-    (tmp_path / "f.jsonl").write_text(json.dumps([{"messages": [ASKED, ANSWERED]}] * 2, indent=1))  # JSON, not lines
-    (tmp_path / "g.json").write_text(json.dumps({"prompt": [QUESTION] * 2, "completion": [GOOD, BAD]}))
-    pretty = json.dumps({"messages": [ASKED, ANSWERED]}, indent=1)
-    (tmp_path / "h.jsonl").write_text(f"{pretty}\n{pretty}\n")
-    (tmp_path / "i.jsonl").write_text(f"\ufeff[{pretty}]")
-    row = {"row_idx": 0, "row": {"messages": [ASKED, ANSWERED]}, "truncated_cells": []}
-    (tmp_path / "j.json").write_text(json.dumps({"features": [{"name": "messages"}], "rows": [row]}))
-    paths = ("all", "all/*.gz", "c.tsv", "d.json", "e.csv", "f.jsonl", "g.json", "h.jsonl", "i.jsonl", "j.json")
-    assert [read(tmp_path, path) for path in paths] == [3, 2, 1, 3, 1, 2, 2, 2, 1, 1]
-
-
-def test_a_folder_of_several_splits_is_refused(tmp_path: Path) -> None:
-    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        making.write_jsonl(tmp_path / "data" / f"{name}.jsonl", [{"messages": [ASKED, ANSWERED]}])
-    with pytest.raises(DataError, match=r"several splits \(train, validation\)"):
-        read(tmp_path, "data")
-    assert read(tmp_path, "data/train*") == 2
-
-
-def test_arrow_files_and_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
-    table = pa.table({"problem": [QUESTION] * 3, "solution": [GOOD] * 3})
-    Dataset(table).save_to_disk(tmp_path / "saved")
-    feather.write_feather(table, tmp_path / "a.feather")
-    (tmp_path / "copy" / "data").mkdir(parents=True)
-    (tmp_path / "copy" / "dataset_infos.json").write_text('{"default": {"features": {}}}')
-    (tmp_path / "copy" / "README.md").write_text("# A card")
-    pq.write_table(table, tmp_path / "copy" / "data" / "train-00000-of-00001.parquet")
-    assert [read(tmp_path, path) for path in ("saved", "a.feather", "copy")] == [3, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*git lfs pull"),
-        ('{"a": 1}\n'.encode("utf-16"), "UTF-16.*iconv"),
-        ('{"a": 1}\n'.encode("utf-16-le"), "UTF-16.*iconv"),
-        (gzip.compress(b'{"a": 1}\n', mtime=0), "gzip data: let its name end in .gz"),
-        (b"PAR1\x15\x04", "a Parquet file"),
-        (b'<?xml version="1.0"?><Error/>', "XML, mostly a server's error"),
-        (b"<!DOCTYPE html><html></html>", "a web page"),
-        (b"\xef\xbb\xbf<!-- Sign in -->\n<head></head>", "a web page"),
-    ],
-)
-def test_files_that_are_something_else_are_named(content: bytes, what: str, tmp_path: Path) -> None:
-    for name in ("in.jsonl", "in.jsonl.gz", "in.csv.zst"):
-        (tmp_path / name).write_bytes(content)
-        if name == "in.jsonl" or content.lower().startswith((b"version", b"<!", b"\xef\xbb\xbf<")):
-            with pytest.raises(DataError, match=what):
-                read(tmp_path, name)
 
 
 def test_the_same_ids_in_two_inputs_are_refused(tmp_path: Path) -> None:

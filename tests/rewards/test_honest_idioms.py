@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from rewards import RewardError
 from rewards.code.grade import Preamble, text_before
-from rewards.sandbox import LEVELS, Case, Limits, Sandbox
+from rewards.sandbox import Case, Limits, Sandbox
 
 # name: (program, stdin, stdout)
 FAST = """import os, sys
@@ -270,15 +268,6 @@ CALLS = {
     "none": ("def f(x): x.sort()", "f", [[2, 1]], None),
     "text": ("def f(s): return s + '\\x00\\u2028😀\"\\\\'", "f", ["ß"], 'ß\x00\u2028😀"\\'),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=LEVELS)
-def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    try:
-        with Sandbox(request.param) as sandbox:
-            yield sandbox
-    except RewardError as problem:
-        pytest.skip(str(problem))
 
 
 @pytest.mark.parametrize("name", IDIOMS)
