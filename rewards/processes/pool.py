@@ -144,7 +144,7 @@ class Pool:
         deadly = -1  # the request on which a worker died
         with self._slots:
             while len(replies) < len(lines):
-                worker, kept = self._take(), False
+                worker, kept = self._take(fresh=deadly == len(replies)), False
                 try:
                     worker.sock.settimeout(WALL_BASE)
                     worker.sock.sendall(b"".join(lines[len(replies) :]))
@@ -180,10 +180,13 @@ class Pool:
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _take(self) -> _Worker:
+    def _take(self, fresh: bool) -> _Worker:
+        """An idle worker or a new one. fresh: a new one, since whatever killed a worker may have killed idle ones."""
         with self._lock:
+            if fresh and self._idle:
+                self._end(self._idle.pop())
             try:
-                return self._idle.pop() if self._idle else self._fork()
+                return self._idle.pop() if self._idle and not fresh else self._fork()
             except OSError:  # the fork server was killed: start another, once
                 self.close()
             try:
@@ -196,11 +199,14 @@ class Pool:
         with self._lock:
             if kept and worker.served < REQUESTS_PER_WORKER:
                 self._idle.append(worker)
-                return
-            worker.sock.close()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
-            self._dead.append(worker.pid)
+            else:
+                self._end(worker)
+
+    def _end(self, worker: _Worker) -> None:
+        worker.sock.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
+        self._dead.append(worker.pid)
 
     def _fork(self) -> _Worker:
         control = self._control or self._start()

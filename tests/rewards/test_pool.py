@@ -152,6 +152,18 @@ def test_a_worker_killed_from_outside_costs_one_retry() -> None:
     pool.close()
 
 
+def test_a_retry_runs_on_a_fresh_worker_since_idle_ones_may_be_dead_too() -> None:
+    pool = Pool("rewards.math.worker", 2)
+    request = {"gold": "x+1", "answer": "1+x"}
+    workers = [pool._take(fresh=False) for _ in range(2)]
+    for worker in workers:
+        pool._return(worker, kept=True)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    assert ask(pool, request, 10)["equal"] is True
+    pool.close()
+
+
 def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     reward = rewards.load("math", workers=2, deadline=10.0)
     golds = [f"(x+{i})(x-{i})" for i in range(400)]
