@@ -33,7 +33,8 @@ def read_yaml(path: Path) -> Any:
     with os_errors(path):
         content = path.read_bytes()
     try:
-        return yaml.safe_load(content)
+        node = compose(content.decode(), Loader)
+        return node and Loader("").construct_document(node)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 

@@ -7,7 +7,8 @@ which reward grades it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -39,10 +40,15 @@ def names() -> list[str]:
     return sorted(_files())
 
 
-def _files() -> dict[str, Path]:
+def _files() -> Mapping[str, Path]:
     """Task files by name. Raises DataError where two have the same name."""
+    return _files_of(TASKS, FAMILIES)
+
+
+@cache
+def _files_of(ours: Path, families: Path) -> Mapping[str, Path]:
     files: dict[str, Path] = {}
-    for path in (*TASKS.glob("*.yaml"), *FAMILIES.glob("*/tasks/*.yaml")):
+    for path in (*ours.glob("*.yaml"), *families.glob("*/tasks/*.yaml")):
         if other := files.get(path.stem):
             raise DataError(f"two tasks are named {path.stem!r}: {other} and {path}; rename one")
         files[path.stem] = path
@@ -259,11 +265,15 @@ class Task(Model):
 
 
 def read(name: str) -> Task:
-    """The task called `name`. Raises DataError with all that is wrong in its file, a line for each fault."""
+    """The task called `name`, read once a process. Raises DataError with all that is wrong, a line for each fault."""
     files = _files()
     if name not in files:
         raise DataError(f"no task {name!r} in configs/tasks{nearest(name, files)}")
-    path = files[name]
+    return _read(files[name])
+
+
+@cache
+def _read(path: Path) -> Task:
     document, lines = _document(path)
     try:
         task = Task.model_validate(document)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from data_prep.core import pipeline
+from data_prep.core.manifest import read_manifest
 from data_prep.core.pipeline import Spec, StepSpec
 from data_prep.core.registry import step_class
 from data_prep.errors import DataError
@@ -61,7 +63,13 @@ class Plan:
         """Rows of a training (by default the recipe's own), known once the data have been made."""
         if not self.trains:
             return None
-        return pipeline.plan(self.specs[data_file((job or self.main).folder)])[-1].rows_out
+        made = read_manifest(self._data_folders[(job or self.main).folder])
+        return made.rows_out if made else None
+
+    @cached_property
+    def _data_folders(self) -> dict[str, Path]:
+        """Where each training's rows are or will be, found once: reading what a pipeline's key follows from is slow."""
+        return {job.folder: pipeline.find(self.specs[data_file(job.folder)]) for job in self.jobs}
 
     def steps(self, job: Job | None = None) -> int | None:
         """Optimiser steps, None while that depends on data that do not exist yet, or on packing."""

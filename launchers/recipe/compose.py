@@ -100,13 +100,13 @@ class Resolved:
 
 def recipe_names() -> list[str]:
     """Every recipe of the tree, as <family>/<recipe>."""
-    names = []
-    for path in sorted(ROOT.glob("*/*.yaml")):
-        overlay = path.stem in SCALES or path.stem.rsplit(".", 1)[-1] in SCALES
-        hidden = path.stem.startswith("_") or path.parent.name.startswith(("_", ".")) or not path.is_file()
-        if not hidden and path.name not in ("data.yaml", "study.yaml") and not overlay:
-            names.append(f"{path.parent.name}/{path.stem}")
-    return names
+    return [f"{path.parent.name}/{path.stem}" for path in sorted(ROOT.glob("*/*.yaml")) if _is_recipe(path)]
+
+
+def _is_recipe(path: Path) -> bool:
+    overlay = path.stem in SCALES or path.stem.rsplit(".", 1)[-1] in SCALES
+    hidden = path.stem.startswith("_") or path.parent.name.startswith(("_", "."))
+    return not (hidden or overlay or path.name in ("data.yaml", "study.yaml")) and path.is_file()
 
 
 def models_at(commit: str) -> set[str]:
@@ -316,14 +316,15 @@ def scales_of(name: str) -> list[str]:
 
 def _layers(name: str, scale: str | None) -> list[Path]:
     """A recipe's file and the scale's overlays. Raises UserError."""
-    if name not in (known := recipe_names()):
-        raise fail(f"no such recipe; {did_you_mean(name, known)} (`make list` shows them all)", key=name)
+    file = ROOT / f"{name}.yaml"
+    if f"{file.parent.name}/{file.stem}" != name or not _is_recipe(file):
+        raise fail(f"no such recipe; {did_you_mean(name, recipe_names())} (`make list` shows them all)", key=name)
     if scale and scale not in SCALES:
         raise fail(f"no such scale: {scale!r}; {did_you_mean(scale, SCALES)}", "SCALE")
     overlays = _overlays(name, scale) if scale else []
     if scale and not overlays:
         raise fail(f"family {name.split('/', maxsplit=1)[0]!r} has no {scale}.yaml", "SCALE")
-    return [ROOT / f"{name}.yaml", *overlays]
+    return [file, *overlays]
 
 
 def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False) -> Resolved:

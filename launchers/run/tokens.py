@@ -54,11 +54,15 @@ def _device() -> str | None:
 
 
 def _is_tokenizer_here(resolved: Resolved) -> bool:
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants
 
     model, revision = resolved.recipe.model, resolved.recipe.revision
     if Path(model).is_dir():
         return True
+    if not Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}").is_dir():
+        return False  # most often so, and known without the import of an HTTP client
+    from huggingface_hub import try_to_load_from_cache
+
     return isinstance(try_to_load_from_cache(model, "tokenizer_config.json", revision=revision), str)
 
 

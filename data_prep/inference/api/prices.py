@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,14 +33,19 @@ class Price(BaseModel):
 
 def find_price(model: str, path: Path = PRICES) -> Price | None:
     """A model's price, None when it has no line. Raises DataError for a file that holds no prices."""
-    prices = read_models(path, Price)
+    prices = _prices(path)
     return prices.get(model) or prices.get(VERSION.sub("", model))
+
+
+@cache
+def _prices(path: Path) -> dict[str, Price]:
+    return read_models(path, Price)
 
 
 def need_price(model: str) -> Price:
     """A model's price. Raises ValueError when it has none."""
     price = find_price(model)
     if price is None:
-        near = nearest(model, read_models(PRICES, Price))
+        near = nearest(model, _prices(PRICES))
         raise ValueError(f"spend_cap: {model!r} has no price in configs/{PRICES.name}: add a line for it{near}")
     return price
