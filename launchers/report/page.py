@@ -56,9 +56,13 @@ def write_page(folder: Path, text: str) -> Path:
 
 
 def from_template(name: str, values: Json) -> str:
-    """A page of templates/, its text escaped."""
-    pages = environment().overlay(autoescape=True, finalize=figures.visible, keep_trailing_newline=False)
-    pages.filters.update(figures.FILTERS)
+    """A page of templates/, its text escaped. A value that its folder lacks is empty."""
+    from jinja2 import ChainableUndefined  # only what renders pays for it
+
+    pages = environment().overlay(
+        autoescape=True, finalize=figures.visible, keep_trailing_newline=False, undefined=ChainableUndefined
+    )
+    pages.filters.update(figures.FILTERS, shown=lambda path: shown(Path(path)))
     return pages.get_template(name).render(values) + "\n"
 
 
@@ -74,7 +78,10 @@ def page(run: Results) -> Json:
         "verdict": verdict(run).replace(" %", "\u00a0%"),
         "within": within(run),
         "tiles": tiles(run),
-        "facts": facts(run),
+        "run": run.run,
+        "recipe": run.recipe,
+        "plan": run.plan,
+        **steps(run),
         "commands": [command["line"] for command in run.plan.get("commands") or []],
         "warnings": [str(line) for line in run.plan.get("warnings") or []],
         "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
@@ -131,6 +138,17 @@ def tiles(run: Results) -> list[Json]:
     ]
 
 
+def steps(run: Results) -> Json:
+    """Steps that were planned and that were done, None where a count is not known."""
+    online, planned = run.online.get("train"), (run.plan.get("steps") or {}).get("planned")
+    done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
+    return {
+        "rolls_out": online is not None,
+        "steps_planned": (online and online.planned) or planned,
+        "steps_done": done,
+    }
+
+
 def decodings(run: Results) -> list[tuple[list[str], str]]:
     """Evaluations by how they decoded: (labels, the settings in words)."""
     labels_by_text: dict[str, list[str]] = {}
@@ -138,74 +156,6 @@ def decodings(run: Results) -> list[tuple[list[str], str]]:
         if settings := evaluation.get("decoding"):
             labels_by_text.setdefault(", ".join(f"{k} {v}" for k, v in settings.items()), []).append(name)
     return [(labels, settings) for settings, labels in labels_by_text.items()]
-
-
-def facts(run: Results) -> list[tuple[str, str]]:
-    """What ran, as (term, description); what is not known is left out."""
-    plan, recipe, train = run.plan, run.recipe, run.recipe.get("train") or {}
-    rate, length, online = train.get("learning_rate"), train.get("max_length"), run.online.get("train")
-    planned = (online and online.planned) or (plan.get("steps") or {}).get("planned")
-    done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
-    steps = _join(planned and f"{count(planned)} planned", done and f"{count(done)} done")
-    terms = {
-        "Model": _model(str(recipe.get("model") or "")),
-        "Begins with": recipe.get("model_of") and f"what {recipe['model_of']} trained",
-        "Trainer": _trainer(run),
-        "Method": _join(recipe.get("method"), "LoRA" if train.get("lora") else None),
-        "Preference": _preference(recipe.get("preference") or {}) if recipe.get("method") == "dpo" else None,
-        "Hardware": hardware(plan.get("hardware") or {}),
-        "Effective batch": effective_batch(plan.get("batch") or {}),
-        "Packing": train.get("packing") and "rows share sequences, and do not see each other",
-        f"{'Rollout' if online else 'Optimizer'} steps": steps,
-        "Training rows": plan.get("rows") and count(plan["rows"]),
-        "Learning rate": rate and _join(f"{rate:g}", train.get("schedule")),
-        "Epochs": train.get("epochs") and f"{train['epochs']:g}",
-        "Longest sequence": length and f"{count(length)} tokens",
-        "Precision": train.get("precision"),
-        "Git commit": run.run.get("git_commit"),
-        "Started": str(run.run.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
-    }
-    return [(term, str(value)) for term, value in terms.items() if value]
-
-
-def _model(name: str) -> str:
-    """A Hub id as it is, a folder relative to the repository where it lies inside."""
-    return shown(Path(name)) if Path(name).is_absolute() else name
-
-
-def _trainer(run: Results) -> str:
-    """The trainer with its version, where its environment has been recorded."""
-    name = str(run.recipe.get("trainer") or "")
-    tables = (run.run.get("versions") or {}).values()
-    return " ".join([name, *(str(table[name]) for table in tables if name in table)][:2])
-
-
-def _preference(preference: Json) -> str:
-    """The loss of DPO in words."""
-    smoothing = preference.get("label_smoothing")
-    loss, beta = preference.get("loss") or "sigmoid", preference.get("beta", 0.1)
-    return _join(loss, f"beta {beta:g}", smoothing and f"label smoothing {smoothing:g}")
-
-
-def hardware(profile: Json) -> str:
-    """A hardware profile in words."""
-    gpus = (profile.get("gpus_per_node") or 0) * (profile.get("nodes") or 1)
-    device = str(profile.get("accelerator") or profile.get("device") or "")
-    memory = profile.get("memory_gb") and f"{profile['memory_gb']:g} GB{' each' if gpus > 1 else ''}"
-    return _join(f"{gpus} × {device}" if gpus else device, memory, gpus > 1 and profile.get("interconnect"))
-
-
-def effective_batch(batch: Json) -> str:
-    """global = micro × accumulation × processes; empty when the plan does not say."""
-    if not batch.get("global"):
-        return ""
-    micro, accumulation, world = (batch.get(k) or "?" for k in ("micro", "accumulation", "world"))
-    processes = "process" if world == 1 else "processes"
-    return f"{count(batch['global'])} = {micro} per process × {accumulation} accumulated × {world} {processes}"
-
-
-def _join(*parts: Any, separator: str = ", ") -> str:
-    return separator.join(str(part) for part in parts if part)
 
 
 def eval_plots(run: Results) -> list[str]:
@@ -325,7 +275,7 @@ def times(run: Results) -> list[Json]:
     for event in run.events:
         if event.get("event") not in ("phase_start", "phase_end"):
             continue
-        name = _join(event.get("phase"), event.get("label"), separator=" · ")
+        name = " · ".join(str(part) for part in (event.get("phase"), event.get("label")) if part)
         phase = phases.setdefault(name, {"name": name, **empty})
         if event["event"] == "phase_start":
             phase["started"] += 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launchers.report.sections import spread as report_spread
+from launchers.report import page
 from launchers.run import spread
+from tests.launchers.made_up_run import put
+from tests.launchers.test_report import Outline
 
 SCORES = {"all": [1, 1], "none": [0, 0.25], "some": [1, 0.5, 0, 0], "alike": [0.5, 0.5]}
 
@@ -22,6 +25,12 @@ def samples(scores: dict[str, list[float]], outcome: str = "scored") -> list[dic
     ]
 
 
+def words_of(run: Path, told: dict[str, Any]) -> str:
+    put(run / "spreads/00-x.json", told)
+    words: str = Outline(page.build(run).read_text()).words
+    return words
+
+
 def test_questions_by_their_pass_rate_and_spread() -> None:
     found = spread.of_samples(samples(SCORES))
     assert found is not None
@@ -32,12 +41,12 @@ def test_questions_by_their_pass_rate_and_spread() -> None:
     assert found["spreads"]["counts"] == [2, 0, 1, 0, 0, 0, 0, 0, 0, 1]
 
 
-def test_a_reward_models_scores_are_neither_right_nor_wrong() -> None:
+def test_a_reward_models_scores_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     found = spread.of_samples(samples({"a": [5, 2], "b": [-3, -8]}))
     assert found is not None
     assert (found["questions"], found["spreads"]["high"]) == (2, 5.0)
     assert not {"pass_rate", "pass_rates", "all_right", "none_right"} & set(found)
-    assert report_spread._of_samples(found) == ["2 questions, 4 samples; all scores equal: 0."]
+    assert "2 questions, 4 samples; all scores equal: 0." in words_of(tmp_path, {"samples": found})
 
 
 def test_what_the_grader_could_not_judge_is_left_out() -> None:
@@ -65,7 +74,7 @@ def test_pairs_by_margin_and_length() -> None:
     assert spread.of_pairs([{"completion": "no pair"}]) is None
 
 
-def test_a_choice_by_likeness_beside_its_pool() -> None:
+def test_a_choice_by_likeness_beside_its_pool(tmp_path: Path) -> None:
     pool = [{"score": score, "outcome": "scored"} for score in (0.0, 0.1, 0.2, 0.9)] + [
         {"score": 0, "outcome": "error"}
     ]
@@ -75,9 +84,9 @@ def test_a_choice_by_likeness_beside_its_pool() -> None:
     assert found["pool"] is not None
     assert found["pool"]["rows"] == 4
     assert found["pool"]["scores"]["counts"] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]
-    (said,) = report_spread._of_choice(found)
-    assert "2 prompts chosen of 4 (mean score 0.300), mean score 0.050." in said
-    assert "For 50.0\u00a0% of them the answer's length alone may explain the score" in said
+    words = words_of(tmp_path, found)
+    assert "2 prompts chosen of 4 (mean score 0.300), mean score 0.050." in words
+    assert "For 50.0 % of them the answer's length alone may explain the score: 50.0 % answer empty, 50.0 % " in words
     assert spread.of_scores(samples(SCORES | {"some": [1, 0]})) is not None
     assert spread.of_scores(samples({"right": [1, 0]})) is None
     assert spread.of_choice(pool) is None

@@ -20,6 +20,7 @@ from launchers.checks.tokens import Inspection, Rendered, Vocabulary
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
+from launchers.report import page
 from launchers.report.results import Results
 from launchers.report.sections import tokens as report_tokens
 from launchers.run import directory as rundir
@@ -27,6 +28,7 @@ from launchers.run import summary
 from launchers.run.directory import Run
 from launchers.targets import local
 from tests.conftest import REPO
+from tests.launchers.test_report import Outline
 
 ROWS = [
     {"id": "1", "prompt": [{"role": "user", "content": "How many primes are below 20?"}],
@@ -110,11 +112,11 @@ def test_every_trainer_tokenises_every_family_as_its_own_template_does(
 ) -> None:
     data = rows_file(tmp_path)
     folders = [rendered(tmp_path / "runs", trainer, small_models / family, data) for family in CELLS[trainer]]
-    for family, found in zip(CELLS[trainer], inspected(trainer, *folders), strict=True):
+    for family, folder, found in zip(CELLS[trainer], folders, inspected(trainer, *folders), strict=True):
         assert found["faults"] == [], family
         assert found["counts"]["sequences"] == 2
         left = "2 over data.max_prompt_length" if trainer == "verl" else "0 truncated at max_length"
-        assert left in report_tokens._counts(found)
+        assert left in Outline(page.render(Results(folder.parent))).words
         shown = found["shown"][0]["tokens"]
         if trainer != "verl":
             trained = "".join(text for text, loss, _ in shown if loss)

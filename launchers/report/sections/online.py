@@ -22,19 +22,6 @@ LINE, DASHES = "━", "┅"  # as the legend shows a curve
 TONES = ("after", "c1", "c2", "c3", "c4", "before")
 
 FEW_EFFECTIVE = 0.5  # share of the completions below which the report warns
-LOSSES = {
-    "ppo_clip": "ppo_clip: clipped ratios, mean over tokens",
-    "clip_higher": "clip_higher: clipped ratios with more room above, mean over tokens",
-    "sequence_mean": "sequence_mean: clipped ratios, mean over a completion's tokens, then over completions",
-    "dr_grpo": "dr_grpo: clipped ratios, summed over tokens and divided by a constant",
-    "gspo": "gspo: one clipped ratio for a whole completion",
-}
-ADVANTAGES = {
-    "none": "reward less its group's mean",
-    "group": "reward less its group's mean, over the group's standard deviation",
-    "group_then_batch": "by group (mean and standard deviation), then over the batch",
-    "gae": "generalised estimation with a critic",
-}
 PARTS_OF_A_STEP = (  # name, tone, the trainer's timers
     ("rollout", "after", ("gen",)),
     ("reward", "c3", ("reward",)),
@@ -54,7 +41,6 @@ def section(run: Results, looks: dict[str, Look]) -> Json | None:
     drawn, flat = panels(run, looks)
     return {
         "runs": [(label(name), looks[name], _from_to(training)) for name, training in run.online.items()],
-        "facts": facts(run),
         "panels": drawn,
         "flat": flat,
         "smoothed": max((len(t.first_of("critic/score/mean")) for t in run.online.values()), default=0) >= 24,
@@ -98,46 +84,6 @@ def _from_to(training: Training) -> str:
         (_, first), (_, last) = curve[0], curve[-1]
         parts.append(f"{task} {number(100 * first)} → {number(100 * last)} %")
     return ", ".join(parts)
-
-
-def facts(run: Results) -> list[tuple[str, str]]:
-    """What was optimised and how, as (term, description); what is not known is left out."""
-    recipe = run.recipe
-    rollout, train, algorithm = (recipe.get(key) or {} for key in ("rollout", "train", "algorithm"))
-    step = ""
-    if rollout.get("prompts") and rollout.get("samples"):
-        completions = rollout["prompts"] * rollout["samples"]
-        updates = completions // train["global_batch"] if train.get("global_batch") else 0
-        step = f"{rollout['prompts']} prompts × {rollout['samples']} completions = {count(completions)}"
-        step += f", {updates} update{'s' * (updates > 1)}" if updates else ""
-    loss, advantages, low, high = (algorithm.get(key) for key in ("loss", "advantages", "clip_low", "clip_high"))
-    clip = f"; ratios within {1 - low:g} and {1 + high:g}" if low is not None and high is not None else ""
-    terms = {
-        "A step": step,
-        "Reward": (recipe.get("reward") or {}).get("name"),
-        "Loss": loss and LOSSES.get(loss, str(loss)) + clip,
-        "Advantages": advantages and ADVANTAGES.get(advantages, advantages),
-        "KL": algorithm.get("kl") and _kl(algorithm),
-        "At the limit": algorithm.get("truncated") and _truncated(algorithm),
-    }
-    return [(term, str(value)) for term, value in terms.items() if value]
-
-
-def _truncated(algorithm: Json) -> str:
-    penalty = f"{algorithm.get('truncated_penalty') or 0:+g}".replace("-", "\N{MINUS SIGN}")
-    words = {
-        "keep": "count like any other",
-        "mask": "are left out of the loss",
-        "penalise": f"have {penalty} added to their reward",
-    }
-    return f"completions that reach the limit {words.get(algorithm['truncated'], algorithm['truncated'])}"
-
-
-def _kl(algorithm: Json) -> str:
-    if algorithm["kl"] == "none":
-        return "none: the distance to the initial model is neither charged nor measured"
-    where = {"reward": "k1 in the reward", "loss": "k3 in the loss"}.get(algorithm["kl"], str(algorithm["kl"]))
-    return f"to the initial model, {where}, coefficient {algorithm.get('kl_coef') or 0:g}"
 
 
 def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]:
