@@ -167,7 +167,7 @@ def check(
     """
     from launchers import backends
     from launchers.plan import pipelines
-    from launchers.run import directory, stage, tokens, upstream
+    from launchers.run import directory, tokens, upstream
     from launchers.targets import slurm
 
     given = overrides(scale, set_, from_make)
@@ -185,6 +185,8 @@ def check(
                 previews += filter(None, [pipelines.preview(resolved, export)])
                 faults += tokens.faults(resolved)
                 if slurm.load_site(resolved.recipe.site, resolved.where("site")).offline:
+                    from launchers.run import stage
+
                     stage.check(directory.locate(upstream.begun(resolved, out), out).plan)
         except UserError as error:
             faults += error.faults

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,9 @@ from data_prep.sources import tasks
 from data_prep.steps.dedup import Field_
 from data_prep.steps.load import Load, LoadParams
 from data_prep.text.normalise import text_of
-from data_prep.text.overlap import Benchmark, Match
+
+if TYPE_CHECKING:
+    from data_prep.text.overlap import Benchmark, Match
 
 RENAMED = dict.fromkeys(("any_of", "of", "share", "near"), "overlap_threshold")  # parameters of earlier versions
 
@@ -87,6 +89,8 @@ class Decontaminate(Step):
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Read the benchmarks once for all shards. Raises DataError for one that has no questions."""
+        from data_prep.text.overlap import Benchmark  # here, for what reading a pipeline need not pay for
+
         questions = [
             (str(row["source"]), str(row["id"]), text_of(row, ("prompt",)))
             for row in self.params.benchmarks.apply((), ctx)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal, overload
 from pydantic import Field
 
 from data_prep.core.step import Drop, Output, Params, Row, Spread, Step
-from data_prep.text import near_duplicates
 from data_prep.text.normalise import as_numbers, first_equal, normalised, text_hash, text_of
 
 if TYPE_CHECKING:
@@ -80,10 +79,14 @@ class Dedup(Step):
 
     def buckets(self, rows: Sequence[Row], stride: int) -> NDArray[np.uint32]:
         """N-grams of a sample of the rows."""
+        from data_prep.text import near_duplicates  # here and below, for what reading a pipeline need not pay for
+
         return near_duplicates.buckets(self._texts(rows[::stride]), self.params.ngram)
 
     def prefixes(self, rows: Sequence[Row], counted: Counts) -> Prefixes:
         """The rarest n-grams of the rows."""
+        from data_prep.text import near_duplicates
+
         assert self.params.near is not None
         return near_duplicates.prefixes(self._texts(rows), counted, self.params.near, self.params.ngram)
 
@@ -93,6 +96,8 @@ class Dedup(Step):
     def decide(self, rows: Sequence[Row], spread: Spread) -> Iterator[Repeat | None]:
         """For each row the first of its text, or with `near` of texts alike, if that is another one."""
         import numpy as np
+
+        from data_prep.text import near_duplicates
 
         earlier = first_equal(as_numbers(b"".join(spread("hashes", None))))
         similarities: dict[int, float] = {}

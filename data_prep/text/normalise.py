@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_prep.core.step import Row
-from data_prep.text.tokens import numbers_apart
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_SUPERSCRIPTS = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
+_OTHER_FORMS = "¼-¾₀-₉⅐-⅟①-⒛"  # of digits
+_BESIDE_DIGITS = re.compile(rf"(?<=\d)(?=[{_OTHER_FORMS}])|(?<=[{_OTHER_FORMS}⁰¹²³⁴-⁹])(?=\d)")
 
 
 def text_of(row: Row, fields: Sequence[str]) -> str:
@@ -34,6 +38,11 @@ def normalised(row: Row, fields: Sequence[str]) -> str:
 def normalised_text(text: str) -> str:
     """Compatibility forms united, case and spacing gone."""
     return " ".join(unicodedata.normalize("NFKC", numbers_apart(text)).casefold().split())
+
+
+def numbers_apart(text: str) -> str:
+    """The text with powers as ^, and a space beside other forms of digits: NFKC would make 99² 992, and 101₂ 1012."""
+    return text if text.isascii() else _SUPERSCRIPTS.sub(r"^\g<0>", _BESIDE_DIGITS.sub(" ", text))
 
 
 def text_hash(row: Row, fields: Sequence[str]) -> bytes:

@@ -11,6 +11,8 @@ import tomllib
 import unicodedata
 from pathlib import Path
 
+from data_prep.text.normalise import numbers_apart
+
 VARIABLE = "·"  # begins a token that is a variable; its own letter follows
 _LETTER = "a-zA-Z"
 CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
@@ -28,9 +30,6 @@ _LAYOUT = re.compile(
 _TEXT = re.compile(r"\\(?:text\w*|mbox|operatorname|emph)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(rf"\\([{_LETTER}]+)")
 _SPACES = re.compile(r" *([+*^=<>]) *")
-_SUPERSCRIPTS = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
-_OTHER_FORMS = "¼-¾₀-₉⅐-⅟①-⒛"  # of digits
-_BESIDE_DIGITS = re.compile(rf"(?<=\d)(?=[{_OTHER_FORMS}])|(?<=[{_OTHER_FORMS}⁰¹²³⁴-⁹])(?=\d)")
 _TABLE = re.compile(r"^[ |:]*-{3,}[-| :]*$", re.MULTILINE)  # Markdown's line below the head
 _NOT = re.compile(r"(?<=can)(?:not|['’]t)\b|(?<=[a-z])(?<!ca)n['’]t\b", re.IGNORECASE)  # cannot, can't, isn't
 _OR_EQUAL = re.compile(r"\bor (?:is |are )?equals?(?: to)?\b", re.IGNORECASE)
@@ -115,11 +114,6 @@ def plain(text: str) -> str:
                 break
         text = _COMMAND.sub(_command, text)
     return _DIGIT_GROUPS.sub("", text) if "," in text else text
-
-
-def numbers_apart(text: str) -> str:
-    """The text with powers as ^, and a space beside other forms of digits: NFKC would make 99² 992, and 101₂ 1012."""
-    return text if text.isascii() else _SUPERSCRIPTS.sub(r"^\g<0>", _BESIDE_DIGITS.sub(" ", text))
 
 
 def _command(match: re.Match[str]) -> str:

@@ -76,12 +76,12 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
 
 def _lineage(resolved: Resolved) -> Iterator[Fault]:
     """What is wrong with the recipes that are to be done first (their own checks come when they are)."""
-    chain, current, known = [resolved.name], resolved, compose.recipe_names()
+    chain, current = [resolved.name], resolved
     while (name := current.begins_with) is not None:
         if name in chain:
             yield current.fault("model_of", f"begins with itself: {' -> '.join((*chain, name))}")
             return
-        if name not in known:
+        if name not in (known := compose.recipe_names()):
             yield current.fault("model_of", f"no recipe {name!r}; {did_you_mean(name, known)}")
             return
         chain.append(name)

@@ -22,9 +22,6 @@ from rewards.base import Outcome, Row, Score
 from rewards.extract import gold_text
 from rewards.forks import lock
 from rewards.math.answer import SHOWN, Answer, BoxedReward
-from rewards.math.equivalence import equal
-from rewards.math.latex import MAX_CHARS, clean, screen
-from rewards.math.scalars import fast
 from rewards.processes.pool import Answer as Reply
 from rewards.processes.pool import DeadlineError, WorkerError, shared
 
@@ -102,6 +99,10 @@ class MathReward(BoxedReward):
 
     def _cheap(self, gold: str, answer: str, structure: bool = True) -> Verdict | None:
         """The verdict of everything but algebra."""
+        from rewards.math.equivalence import equal  # here, for what reading parameters need not pay for
+        from rewards.math.latex import MAX_CHARS, screen
+        from rewards.math.scalars import fast
+
         if (same := fast(gold, answer)) is not None:
             return float(same), "scored", {"by": "exact"}
         if not answer:
@@ -140,6 +141,8 @@ class MathReward(BoxedReward):
 @lru_cache(maxsize=4096)
 def _is_blank(gold: str) -> bool:
     r"""Whether a reference is nan or nothing but blanks and marks: `\text{ }`, `$nan$`, `{}`, `.`, `-`."""
+    from rewards.math.latex import clean
+
     return not re.search("[0-9]", gold) and _MARKS.sub("", clean(gold)).casefold() in ("", "nan")
 
 

@@ -23,7 +23,6 @@ from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.keys import KeySource, read_keys
 from data_prep.inference.api.prices import find_price, need_price
 from data_prep.inference.api.providers import PARAMETERS, Form, find_form
-from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
 from data_prep.inference.models import find_model, needs_template
 from data_prep.inference.prompts import content_hash
@@ -180,6 +179,8 @@ class RepeatedParams(EndpointParams):
 
         A key whose reply makes None is asked again with another seed, which comes from its row's id in `ids`.
         """
+        from data_prep.inference.api.replies import Failed, as_drop  # here: reading a pipeline pays for none of it
+
         values: dict[Key, Value] = {}
         failed: dict[Key, Drop] = {}
         for attempt in range(self.tries):

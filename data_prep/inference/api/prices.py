@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_prep.core.documents import read_models
 from data_prep.errors import nearest
-from data_prep.inference.api.replies import VERSION
 
 PRICES = Path(__file__).parents[3] / "configs" / "prices.yaml"
 MILLION = 1_000_000
+VERSION = re.compile(r"[-@:](\d{3,}[\d-]*|latest|free)$")  # gpt-4o-2024-08-06, gpt-4-0613, claude-3-opus-latest
 
 
 class Price(BaseModel):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_prep.core.step import Drop
+from data_prep.inference.api.prices import VERSION
 from data_prep.inference.sampling import Sample
 from data_prep.sources.messages import Unfit, is_thought, thought_of
 
@@ -37,7 +38,6 @@ Failure = Literal[
 PASSING: frozenset[Failure] = frozenset({"rate_limited", "server_error", "timeout", "connection", "malformed"})
 
 LONGEST_RETRY_AFTER_S = 300.0
-VERSION = re.compile(r"[-@:](\d{3,}[\d-]*|latest|free)$")  # gpt-4o-2024-08-06, gpt-4-0613, claude-3-opus-latest
 
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 TOO_LONG = [re.compile("|".join(words), re.IGNORECASE) for words in _TABLES["too_long"].values()]

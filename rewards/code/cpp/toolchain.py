@@ -19,14 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from rewards.code.cpp.declaration import Declaration
 from rewards.code.results import Graded
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, Sandbox
 from rewards.sandbox.levels import toolchain_folder
+
+if TYPE_CHECKING:
+    import jinja2
 
 HERE = Path(__file__).resolve().parent
 LOG_CHARS = 2000
@@ -46,7 +48,6 @@ HEADERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-_SHIM = jinja2.Template((HERE / "shim.j2").read_text("utf-8"), trim_blocks=True, lstrip_blocks=True)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]*\{")
 
@@ -124,9 +125,17 @@ def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbo
     steps = [compile_it, tools.link("solution.o", tools.object("driver"))]
     plain = _COMMENT.sub(" ", source)
     given = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
-    shim = _SHIM.render(vars(declaration), method=_SOLUTION.search(plain))
+    shim = _shim().render(vars(declaration), method=_SOLUTION.search(plain))
     unit = given.encode() + OWN_MAIN + encoded(f"{source}\n\n{shim}")
     return build_program({"solution.cpp": unit}, steps, build, sandbox)
+
+
+@cache
+def _shim() -> jinja2.Template:
+    import jinja2  # only what compiles calls pays for it
+
+    text = (HERE / "shim.j2").read_text("utf-8")
+    return jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(text)  # noqa: S701  # C++, not HTML
 
 
 def _defines(source: str, name: str) -> bool:
