@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from launchers.envs import REPO
 from launchers.report.format import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE, NARROW = 660.0, 268.0  # points: the page's text column on a desktop and on a phone 390 px wide
-FONT = 9.0  # points
 PANEL = (316.0, 134.0)  # points: one of several plots beside and below each other
 PANEL_EDGES = (41.0, 12.0, 32.0, 6.0)  # points left, right, below and above its axes, so that axes stand in line
 HEAD = 1.45  # lines that a group's name takes, with the room below the group
@@ -65,7 +65,8 @@ class Whisker:
     high: float | None = None
 
 
-# Each tone is drawn in a colour that nothing else has, and renamed to its CSS variable in the SVG's text.
+# Each tone is drawn in a colour that nothing else has, and renamed to its CSS variable in the SVG's text. The first
+# three stand in templates/report.mplstyle, too.
 _TONES = (INK, MUTED, GRID, PAGE, "after", "before", "c1", "c2", "c3", "c4", "right", "wrong")
 _COLOUR = {tone: f"#0{i:x}fe0{i:x}" for i, tone in enumerate(_TONES)}
 
@@ -170,7 +171,7 @@ def whiskers(
             if head:
                 ax.annotate(
                     _short(head, width), (0, y - 0.05), (2, 0), ("axes fraction", "data"), "offset points",
-                    va="center", fontweight="bold", fontsize=FONT, color=_COLOUR[INK],
+                    va="center", fontweight="bold", color=_COLOUR[INK],
                     bbox={"facecolor": _COLOUR[PAGE], "edgecolor": "none", "pad": 1},
                 )  # fmt: skip
                 y += 0.95
@@ -255,32 +256,10 @@ def _svg(
     edges: tuple[float, float, float, float] | None = None,
 ) -> Markup:
     """edges: points left, right, below and above the axes; None leaves it to matplotlib."""
-    import matplotlib
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "report",  # ids, and so the file, are the same every time
-        "text.parse_math": False,  # names are other people's: a $ is a $
-        "font.size": FONT,
-        "axes.edgecolor": _COLOUR[MUTED],
-        "axes.labelcolor": _COLOUR[MUTED],
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "axes.linewidth": 0.7,
-        "xtick.color": _COLOUR[MUTED],
-        "ytick.color": _COLOUR[MUTED],
-        "xtick.labelcolor": _COLOUR[INK],
-        "ytick.labelcolor": _COLOUR[INK],
-        "xtick.major.width": 0.7,
-        "ytick.major.width": 0.7,
-        "grid.color": _COLOUR[GRID],
-        "grid.linewidth": 0.7,
-    }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own matplotlibrc does not reach the report
-        matplotlib.rcParams.update(style)
+    with style.context(REPO / "templates" / "report.mplstyle", after_reset=True):  # no user's own matplotlibrc
         figure = Figure(figsize=(width / 72, height / 72), layout=None if edges else "constrained", frameon=False)
         axes = figure.add_subplot(facecolor="none")
         if edges:
