@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +48,10 @@ class CpuModule(ModuleType):
         return getattr(torch.cpu, name)
 
 
+def _nothing(self: Any, *_: Any) -> None:
+    """What only an accelerator has to do, or can tell."""
+
+
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
     """What verl asks of an accelerator, answered by a CPU."""
@@ -56,6 +59,8 @@ class CpuPlatform(PlatformBase):
     device_name = "cpu"
     vendor_name = "cpu"
     device_module = CpuModule()
+    set_device = synchronize = set_allocator_settings = empty_cache = _nothing
+    profiler_start = profiler_stop = cudart = _nothing
 
     def is_available(self) -> bool:
         return True
@@ -69,23 +74,10 @@ class CpuPlatform(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        return
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        return
-
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    def set_allocator_settings(self, settings: str) -> None:
-        return
-
-    def empty_cache(self) -> None:
-        return
+    manual_seed_all = manual_seed
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None
@@ -96,15 +88,8 @@ class CpuPlatform(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CUDA_VISIBLE_DEVICES"
 
-    @contextlib.contextmanager
-    def nvtx_range(self, msg: str) -> Iterator[None]:
-        yield
-
-    def profiler_start(self) -> None:
-        return
-
-    def profiler_stop(self) -> None:
-        return
+    def nvtx_range(self, msg: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def ray_resource_name(self) -> str:
         return "GPU"  # a number that Ray only counts: ray_init.num_gpus = ranks. verl's placement asks for it by name
@@ -114,9 +99,6 @@ class CpuPlatform(PlatformBase):
 
     def is_ipc_supported(self) -> bool:
         return False  # weights reach vLLM through shared memory
-
-    def cudart(self) -> None:
-        return None
 
 
 def install() -> None:

@@ -35,6 +35,10 @@ class Waiting:
     answer: asyncio.Future[Completion]
 
 
+async def _nothing(self: Any, *_: Any, **__: Any) -> None:
+    """There is no GPU memory to give back, and nothing runs between steps."""
+
+
 class TransformersServer:
     """The Ray actor. Requests are queued on its event loop and decoded in a thread, one batch at a time."""
 
@@ -146,36 +150,15 @@ class TransformersServer:
             count = len(self.waiting)
             await asyncio.sleep(QUIET_S)
 
-    # The rest of verl's contract: there is no GPU memory to give back, and nothing runs between steps
+    # The rest of verl's contract
 
-    async def wake_up(self, tags: list[str] | None = None) -> None:
-        return
-
-    async def sleep(self) -> None:
-        return
-
-    async def clear_kv_cache(self) -> None:
-        return
-
-    async def release_kv_cache(self) -> None:
-        return
-
-    async def resume_kv_cache(self) -> None:
-        return
+    wake_up = sleep = clear_kv_cache = release_kv_cache = resume_kv_cache = _nothing
+    resume_generation = start_profile = stop_profile = _nothing
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
         if self.waiting or (self.worker and not self.worker.done()):
             raise RuntimeError("transformers rollouts cannot be interrupted; use the synchronous trainer")
         return {}
-
-    async def resume_generation(self) -> None:
-        return
-
-    async def start_profile(self, **_: Any) -> None:
-        return
-
-    async def stop_profile(self) -> None:
-        return
 
 
 def server_name(replica_rank: int) -> str:
@@ -192,11 +175,7 @@ class TransformersAdapter(BaseRollout):
         super().__init__(config, model_config, device_mesh)
         self.replica_rank = int(os.environ["RANK"]) if replica_rank == -1 else replica_rank
 
-    async def resume(self, tags: list[str]) -> None:
-        return
-
-    async def release(self) -> None:
-        return
+    resume = release = _nothing
 
     async def update_weights(
         self, weights: Weights, wire_format: str = "named_tensors", global_steps: int | None = None, **_: Any
