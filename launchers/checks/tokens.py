@@ -8,6 +8,7 @@ training refuses to start while it holds faults. Standard library only: every tr
 from __future__ import annotations
 
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ ROWS_SHOWN = 3
 TOKENS_SHOWN = 1500  # of a row
 _HEAD = 40  # characters of a completion that must open what is trained
 _EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as reasoning templates of trainers write them
+_MESSAGES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 Message = Mapping[str, str]
 
 
@@ -222,41 +224,26 @@ class Inspection:
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""
-        checked, longest, limit = self.counts["sequences"], self.settings["max_length"], float(self.settings["limit"])
-        format_name = (self.settings["thinking"] or {}).get("name")
-        ends = " or ".join(sorted(repr(self.vocabulary.decode([token])) for token in self.vocabulary.ends))
-        lines = {
-            "untrained": f"have no token with loss: raise train.max_length ({longest}), or drop their long prompts in "
-            "the pipeline",
-            "equal": f"have the same tokens on both sides: raise train.max_length ({longest}), or drop long pairs by "
-            "the step token_limit",
-            "doubled": "begin with two BOS tokens",
-            "spaces": f"lose spaces between words: the tokenizer_class of {self.settings['model']!r} does not fit its "
-            "tokenizer.json; in a copy of the model set it to PreTrainedTokenizerFast",
-            "prompt": "carry loss on the prompt: only completions are to be trained on",
-            "empty": f"are trained with an empty thought, which template {self.template!r} adds to answers: take its "
-            "_nothink template where it has one (qwen3_nothink), or rows with thoughts",
-            "endless": f"do not end in a trained token at which evaluation stops ({ends}): the model "
-            "would not learn to stop",
-            "prefill": f"are asked with a prompt that {{}} the mark that opens a thought, unlike thinking format "
-            f"{format_name!r}",
-            "dropped": "lose a thought in the model's own chat template, by which evaluation asks: leave thoughts out "
-            "of earlier turns",
+        checked, share = self.counts["sequences"], float(self.settings["limit"])
+        thinking = self.settings["thinking"] or {}
+        values = {
+            "model": self.settings["model"],
+            "template": self.template,
+            "max_length": self.settings["max_length"],
+            "thinking": thinking.get("name"),
+            "prompt_ends": "does not end in" if thinking.get("prefilled") else "ends in",
+            "ends": " or ".join(sorted(repr(self.vocabulary.decode([token])) for token in self.vocabulary.ends)),
         }
-        prefilled = (self.settings["thinking"] or {}).get("prefilled")
         counts = [
-            f"{_rows(self.problems[kind], checked)} {line.format('does not end in' if prefilled else 'ends in')}"
-            for kind, line in lines.items()
-            if kind in self.problems
+            f"{_rows(names, checked)} {text.format_map(values)}"
+            for kind, text in _MESSAGES["refused"].items()
+            if (names := self.problems.get(kind, []))
         ]
-        for kind, line in {
-            "thoughts": f"have their thought truncated by train.max_length ({longest}): raise it, or drop long rows by "
-            "the step token_limit",
-            "unformatted": f"lack the marks of thinking format {format_name!r}, which the rewards read: set "
-            "`thinking`, or rewrite the rows",
-        }.items():
-            if len(self.problems.get(kind, ())) > limit * checked:
-                counts.append(f"{_rows(self.problems[kind], checked)} {line} (more than limits.thoughts, {limit:g})")
+        counts += [
+            f"{_rows(names, checked)} {text.format_map(values)} (more than limits.thoughts, {share:g})"
+            for kind, text in _MESSAGES["refused_beyond_a_share"].items()
+            if len(names := self.problems.get(kind, [])) > share * checked
+        ]
         if differing := self.problems.get("template"):
             counts.append(
                 f"the trainer's template {self.template!r} and the chat template of {self.settings['model']!r} differ: "

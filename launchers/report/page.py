@@ -234,25 +234,18 @@ def levels(run: Results) -> list[Json]:
 def samples(run: Results) -> list[Json]:
     """Scored rows of the last evaluation, right ones first, with their text cut to what a page can hold."""
     label = "after" if run.paths("eval/after.samples.jsonl") else next(reversed(run.evals), "")
-    blocks = []
-    for row in run.lines(f"eval/{label}.samples.jsonl"):
-        meta, prompt = row.get("meta") or {}, row.get("prompt") or []
-        score = row.get("score")
-        blocks.append({
+    return [
+        {
+            **row,
             "label": label,
-            "right": isinstance(score, int | float) and score >= 1,
-            "score": score,
-            "outcome": row.get("outcome"),
-            "task": row.get("source"),
-            "level": meta.get("level"),
-            "tokens": meta.get("tokens"),
-            "finish": meta.get("finish_reason"),
-            "prompt": [(str(m.get("role")), _text(m.get("content"))) for m in prompt if isinstance(m, dict)],
+            "right": isinstance(score := row.get("score"), int | float) and score >= 1,
+            "prompt": [
+                (str(m.get("role")), _text(m.get("content"))) for m in row.get("prompt") or [] if isinstance(m, dict)
+            ],
             "completion": _text(row.get("completion")),
-            "answer": row.get("answer"),
-            "extracted": (meta.get("score_details") or {}).get("extracted"),
-        })  # fmt: skip
-    return blocks
+        }
+        for row in run.lines(f"eval/{label}.samples.jsonl")
+    ]
 
 
 def _folded(rollout: Json) -> Json:
