@@ -72,9 +72,7 @@ def page(run: Results) -> Json:
     parts: Json = {
         "name": name if not family or "/" in name else f"{family}/{name}",
         "scale": run.scale,
-        "status": run.run.get("status"),
         "comparable": run.comparable,
-        "overrides": [str(o) for o in run.run.get("overrides") or []],
         "verdict": verdict(run).replace(" %", "\u00a0%"),
         "within": within(run),
         "tiles": tiles(run),
@@ -82,8 +80,6 @@ def page(run: Results) -> Json:
         "recipe": run.recipe,
         "plan": run.plan,
         **steps(run),
-        "commands": [command["line"] for command in run.plan.get("commands") or []],
-        "warnings": [str(line) for line in run.plan.get("warnings") or []],
         "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
         "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
         "spreads": report_spread.section(run),

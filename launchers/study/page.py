@@ -40,27 +40,12 @@ def render(numbers: Numbers) -> str:
 def page(numbers: Numbers) -> Json:
     """Everything the template shows, as plain values and finished plots."""
     record = numbers.record
-    runs = record["runs"]
     return {
-        "family": record["family"],
-        "scale": record["scale"] or "full",
-        "status": record["status"],
-        "comparable": record["scale"] != "mini",
-        "overrides": record["overrides"],
-        "warnings": record["warnings"],
-        "notes": numbers.notes,
-        "done": sum(entry["status"] == "done" for entry in runs),
-        "lost": [entry for entry in runs if entry["status"] in ("failed", "blocked")],
-        "runs": runs,
-        "seeds": record["seeds"],
-        "created": str(record["created"]).replace("T", " ").replace("+00:00", " UTC"),
-        "prompts": len(numbers.questions),
-        "samples": numbers.samples,
-        "k": numbers.k,
-        "metric": numbers.metric,
+        "numbers": numbers,
+        "record": record,
+        "done": sum(entry["status"] == "done" for entry in record["runs"]),
+        "lost": [entry for entry in record["runs"] if entry["status"] in ("failed", "blocked")],
         "measure": _capital(numbers.metric["name"]),
-        "unit": numbers.unit,
-        "by": record["by"],
         "questions": [_question(numbers, i, entry) for i, entry in enumerate(record["questions"])],
         "groups": groups(numbers),
         **settings(numbers),
@@ -80,7 +65,7 @@ def _question(numbers: Numbers, index: int, question: Json) -> Json:
         "can_show": "" if unseen else can_show(numbers, cells),
         "looks": looks,
         "unseen": unseen,
-        "rows": [_row(numbers, name, looks[name]) for name in cells],
+        "cells": cells,
         "plot": (_gain_plot if unseen else _score_plot)(numbers, index, cells, looks),
         "cost_plot": "" if unseen else _cost_plot(numbers, index, cells, looks),
         "pairs": [] if unseen else pairs(numbers, cells),
@@ -180,24 +165,6 @@ def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _row(numbers: Numbers, cell: str, look: Look) -> Json:
-    """A cell's line in the table of a question."""
-    return {
-        "name": cell,
-        "look": look,
-        "seeds": len(numbers.seeds(cell)),
-        "score": numbers.score(cell),
-        "best_of": numbers.score(cell, numbers.k) if numbers.k > 1 else None,
-        "gain": numbers.gain(cell),
-        "tokens": numbers.tokens(cell),
-        "cost": numbers.mean_cost(cell),
-        "efficiency": numbers.efficiency(cell),
-        "trained": numbers.gain(cell, numbers.trained(cell)),
-        "untrained": numbers.gain(cell, numbers.untrained(cell)),
-        "levels": numbers.trained(cell),
-    }
 
 
 def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estimate]]:
