@@ -46,6 +46,7 @@ _LISTED = re.compile(
     rf"\}}(?:{_BLANK}*{_AND}(?:{_BLANK}|{_AND})*|(?P<blank>(?:(?!\n){_BLANK})*))"
     r"(?:[A-Za-z](?:_(?:\w|\{\w+\}))? ?= ?)?\\(?:boxed|fbox)\s*\{$"
 )
+_REJECTED = re.compile(r"\b(?:not|instead of|rather than)[\s$]*\\(?:boxed|fbox)\s*\{$")
 _GAP = 80  # characters between two boxes of one list
 
 
@@ -92,6 +93,8 @@ def last_box(text: str) -> str | None:
     span = box_span(text)
     if span is None:
         return None
+    if m := _REJECTED.search(text, max(0, span[0] - _GAP), span[0]):  # `\boxed{6}, not \boxed{5}`
+        return last_box(text[: m.start()])
     content, start, count = text[span[0] : span[1]], span[0], 1
     while count < MAX_BOXES and "}" in (gap := text[max(0, start - _GAP) : start]) and (listed := _LISTED.search(gap)):
         stop = start - len(gap) + listed.start()

@@ -41,7 +41,7 @@ _LAST = 100  # matches of a pattern that are looked at, from the last on
 _Patterns = dict[re.Pattern[str], str]  # and words of which one must occur, in lower case
 _PHRASES = tomllib.loads(Path(__file__).with_name("choice.toml").read_text("utf-8"))
 _FRAGMENTS = {**_PHRASES["fragments"], "stated_words": STATED_WORDS}
-_FRAGMENTS["stated"] = STATED.replace(r"\banswer\b", rf"(?<!wrong )\b{_FRAGMENTS['noun']}\b")
+_FRAGMENTS["stated"] = STATED.replace(r"\banswer\b", rf"{_FRAGMENTS['other']}\b{_FRAGMENTS['noun']}\b")
 _STATED, _JUDGED = (
     {re.compile(phrase["pattern"] % _FRAGMENTS): phrase["words"] % _FRAGMENTS for phrase in _PHRASES[tier]}
     for tier in ("stated", "judged")
@@ -138,8 +138,10 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
             chosen = _read(content, letters) or ("" if by == "bold" else _by_text(content, letters, choices))
             if chosen:
                 return Decision(chosen, by)
-            if _PATTERNS["none"].match(content):
-                return None
+            if _PATTERNS["none"].match(content):  # "none of these, so (D)"
+                closing = _PATTERNS["closing"].search(content)
+                letter = next(filter(None, closing.groups()), "") if closing else ""
+                return Decision(_read(letter, letters), by) if letter else None
     return None
 
 
@@ -211,15 +213,15 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
 
 def _read(content: str, letters: str) -> str:
     """The letter that a content begins with, all of them if it is a list, "" without one."""
-    content = _PATTERNS["not_but"].sub("", _plain(content).strip("' "), count=1)
-    if _PATTERNS["speaks_of"].match(content):
+    content = _PATTERNS["not_but"].sub("", _plain(content).lstrip("' "), count=1)
+    if _PATTERNS["speaks_of"].match(content) or _PATTERNS["species"].match(content):
         return ""
     labels = _LABEL.findall(content)
     if len(labels) > 2:  # a list of options
         return ", ".join(labels)
     several = _LETTERS.match(content)
-    if several and set(several[1]) <= set(letters) and list(several[1]) == sorted(set(several[1])):
-        return ", ".join(several[1])
+    if several and len(distinct := set(several[1])) == len(several[1]) and distinct <= set(letters):
+        return ", ".join(several[1]) if _PATTERNS["ended"].match(content, several.end()) else ""
     m = _OPTION.match(content)
     if m is None or m["letter"].upper() not in letters:
         return ""

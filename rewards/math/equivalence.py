@@ -20,10 +20,13 @@ from typing import Literal
 from rewards.math import scalars
 from rewards.math.latex import GREEK, NOTATION, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
 from rewards.math.parts import (
+    AND,
     COMMA,
+    COMPARE,
     EQUALS,
     IN,
     NAME,
+    OR,
     by_name,
     cases,
     matrix,
@@ -57,6 +60,7 @@ _LABEL = re.compile(
 _OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
+_PADDED = re.compile(r"(?<![0-9.])0[0-9]")  # 000, of which no list is made
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
@@ -83,7 +87,7 @@ def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
         a = a.replace(", ", "")
     joined_g, joined_a = join_thousands(g), join_thousands(a)
     verdict = _equal(joined_g, joined_a, leaf)
-    if verdict is not True and (joined_g != g) != (joined_a != a):
+    if verdict is not True and (joined_g != g) != (joined_a != a) and not _PADDED.search(f"{g} {a}"):
         # `100,200` against `100, 200`: a list after all, if item follows item
         listed = _ordered(split_top(g, COMMA), split_top(a, COMMA), leaf)
         return verdict if listed is False else listed
@@ -207,6 +211,9 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
                 return False  # an interval, or what may be one
             compare, items = (_ordered if kind == "()" else _unordered), named or many
             return compare(inside, items, leaf) if flip else compare(items, inside, leaf)
+    joined = {(len(split_top(text, OR)) > 1, len(split_top(text, AND)) > 1) for text in (g, a)}
+    if COMPARE.search(g) and joined == {(True, False), (False, True)}:
+        return False  # either condition, both conditions
     return _unordered(gs, as_, leaf)
 
 
@@ -354,6 +361,7 @@ def _scalar(decide: Callable[[str, str], bool | None]) -> Callable[[str, str, Le
 
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _scalar(scalars.choices),
+    _scalar(scalars.amounts),
     _rewritten(cases),
     _rule_additions,
     _rewritten(with_holes),

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
 from rewards.base import Row, Score
-from rewards.extract import TEXT_COMMAND, Fallback, gold_text, has_box
+from rewards.extract import Fallback, gold_text, has_box
 from rewards.math.answer import SHOWN, Answer, BoxedReward
 from rewards.math.equivalence import equal
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import quantity
-from rewards.math.scalars import fast
+from rewards.math.scalars import fast, folded
 
 Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
 
@@ -61,7 +60,7 @@ class ExactReward(BoxedReward):
         return Score(float(same), "scored", {"answer": text[:SHOWN], "found": source})
 
     def _key(self, text: str) -> str:
-        return _folded(text, self.case, self.punctuation, self.articles)
+        return folded(text, self.case, self.punctuation, self.articles)
 
 
 def _golds(answer: Any) -> list[str]:
@@ -69,26 +68,6 @@ def _golds(answer: Any) -> list[str]:
     golds = list(answer) if isinstance(answer, (list, tuple)) else [answer]
     usable = all(isinstance(gold, (str, int, float)) and not isinstance(gold, bool) for gold in golds)
     return [str(gold) for gold in golds] if usable else []
-
-
-# Punctuation that makes another value of what stands beside it: -5, 5!, C#, 50%, 1/2, 3.14, 3-5.
-_VALUE_SIGN = re.compile(
-    r"(?<!\w)-(?=[(.]?\d)|(?<=[\d)])!|(?<=\b[^\W\d])!|(?<=\w)#|(?<=\d)\s?%|(?<=[\w)])/(?=[\w(])|(?<=\d)[-.*](?=\d)"
-)
-
-
-@lru_cache(maxsize=4096)
-def _folded(text: str, case: bool, punctuation: bool, articles: bool) -> str:
-    text = TEXT_COMMAND.sub(r"\1", unicodedata.normalize("NFKC", text)).replace("−", "-")
-    if not case:
-        text = text.casefold()
-    if not punctuation:
-        # signs of a value become characters of private use, which are no punctuation
-        marked = _VALUE_SIGN.sub(lambda m: f" {chr(0xE000 + ord(m[0].strip()))} ", text)
-        kept = (" " if unicodedata.category(c).startswith("P") else c for c in marked)
-        text = "".join(kept) if any(c.isalnum() for c in text) else text  # an answer may be a sign
-    words = text.split()
-    return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])
 
 
 class NumericReward(BoxedReward):

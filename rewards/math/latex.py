@@ -186,6 +186,8 @@ class _Reader:
 
     def command(self, piece: str) -> str:
         name = piece[1:]
+        if name == "exp" and (inside := self.bracketed()) is not None:
+            return f"e^{{{inside}}}"
         if name == "sqrt":
             root = ""
             if self.skip_space() == "[":
@@ -222,6 +224,9 @@ _LAYOUT = re.compile(
     r"\\(?:begin|end)\{(?:aligned|align\*?|gather(?:ed)?\*?|equation\*?|split|center)\}|\\!\s*"
     r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
 )
+# `]0,1[`, as it is written in French, and unit vectors.
+_REVERSED = re.compile(r"(^|\\cup|\\in) ?([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
+_UNIT_VECTOR = re.compile(r"\\(?:wide)?hat *(?:\{ *\\?([ijk])(?:math)? *\}|([ijk])(?![A-Za-z]))")
 _ONE_CELL = re.compile(r"\\begin\{array\}\{[lcr]\}([^&\\]*)\\end\{array\}")
 _EMPHASIS = re.compile(r"^\*+([^*]+)\*+\.?$")
 _DOUBLED = re.compile(r"\\\\(?:[A-Za-z]{2}|[{}%,$!])")
@@ -261,7 +266,7 @@ def clean(text: str) -> str:
     if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
         text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
     text = _BLANK_AFTER_COMMA.sub(",", _UNIT_FRACTION.sub(r" \1/\2\3", text.replace("...", r"\ldots ")))
-    text = _LAYOUT.sub("", text)
+    text = _UNIT_VECTOR.sub(r"\1\2", _LAYOUT.sub("", text))
     if "$" in text:
         money = "\\$" in text or text.count("$") % 2
         text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)
@@ -271,6 +276,8 @@ def clean(text: str) -> str:
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)
     text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty").replace(r"\log_e", r"\ln")).strip()
+    if "]" in text or "[" in text:
+        text = _REVERSED.sub(lambda m: m[1] + "(["[m[2] == "["] + m[3] + ")]"[m[4] == "]"], text)
     while text.endswith((".", ",", ";")):
         text = text[:-1].rstrip()
     return r"\mathbb{R}" if _SET_OF_REALS.match(text) else text

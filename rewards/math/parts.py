@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from rewards.math.latex import split_top, unwrap
 
 COMMA = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
-_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])")
+OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])")
+AND = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])|\\(?:land|wedge)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]]) *U *(?=[(\[])")
 COMPARE = re.compile(r"\\(?:le|ge)(?![a-zA-Z])|<=|>=|[<>]")
 NAME = re.compile(
     r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:(?:\^\{-1\})?\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
 )
+_POINT = re.compile(r"^([A-Z]'?) ?(?=\([^()]*,[^()]*\)$)")  # A(1,2) is A = (1,2)
 IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
 EQUALS = re.compile(r"(?<![<>!=])=+")
 _SIZE = re.compile(r"\|[A-Za-z]\|")
@@ -72,14 +74,14 @@ def variable(text: str) -> str:
 
 def ranges(text: str) -> list[str]:
     """Parts of a union, also where it is written `x < 1 or x > 2`."""
-    parts = split_top(text, _OR)
+    parts = split_top(text, OR)
     names = {variable(part) for part in parts}
     return parts if len(parts) > 1 and len(names) == 1 and names != {""} else split_top(text, _CUP)
 
 
 def unwrapped(text: str) -> str:
     r"""Without `x \in`, braces that only group, and round brackets around one thing."""
-    text = IN.sub("", text)
+    text = _POINT.sub(r"\1=", IN.sub("", text))
     builder = _SET_BUILDER.fullmatch(text)
     if builder and (COMPARE.search(builder[1]) or "=" in builder[1]):
         return builder[1].strip()
@@ -122,7 +124,9 @@ def by_name(items: list[str]) -> list[str] | None:
 def with_holes(text: str) -> str:
     r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
     builder = _SET_BUILDER.fullmatch(text)
-    items = split_top(builder[1] if builder else text, COMMA)
+    if split_top(inside := builder[1].strip() if builder else text, OR) != [inside.strip()]:
+        return inside
+    items = split_top(inside, COMMA)
     holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
     bounds = [item for item in items if not _UNEQUAL.fullmatch(item)]
     if not bounds and (builder or len(holes) > 1):
@@ -137,6 +141,8 @@ def with_holes(text: str) -> str:
 def matrix(text: str) -> list[list[str]] | None:
     """Rows of cells."""
     m = _MATRIX.fullmatch(text)
+    if text.startswith("(") and text.endswith(("^T", "^{T}")) and (column := unwrap(text.rpartition("^")[0].strip())):
+        return [[item] for item in split_top(column[1], COMMA)]
     if not m and text.startswith("[["):  # as programs write it
         lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
         return [split_top(line[1], COMMA) for line in lines if line] if all(lines) else None

@@ -52,7 +52,7 @@ _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _WORD = re.compile(rf"[A-Za-zµ$€£¥₹¢%]+|{_CHINESE}|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
-    r"([0-9A-Fa-f]{1,60})_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
+    r"\(?([0-9A-Fa-f]{1,60})\)?_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
 )
 
 
@@ -148,19 +148,29 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
     m = _TRAILING.fullmatch(marked.replace(r"\Omega", "ohm").replace("k ohm", "kohm"))
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
-    words, name = _unit_words(m["unit"]), m["unit"].strip()
+    words, name, number = _unit_words(m["unit"]), m["unit"].strip(), m["value"].rstrip().replace("·", r"\cdot")
     apart = bool(m["gap"]) or not name.isascii() or (len(name) > 1 and _canonical(name) in _MEASURES)
     if words is None or not (apart or words) or not all(_is_unit(word, apart, m["value"], letters) for word in words):
         return Quantity(text, unit)
     if words == {"percent"}:
-        return Quantity(m["value"].rstrip(), unit, percent=True)
+        return Quantity(number, unit, percent=True)
     scales = [word for word in words if word in _SCALES]
     if not scales or _RATE.search(m["unit"]):
-        return Quantity(m["value"].rstrip(), unit | words)
-    value = rational(m["value"].rstrip())
+        return Quantity(number, unit | words)
+    value = rational(number)
     if value is None:
         return Quantity(text, unit)
     return Quantity(str(value * math.prod(map(_SCALES.__getitem__, scales))), unit | words.difference(scales))
+
+
+_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)\.?(?:,? and |, ?| |$)")
+
+
+def compound(text: str) -> dict[str, Fraction] | None:
+    """{unit: number} of an amount of several units of measurement, such as `2 hours 30 minutes`, else None."""
+    pieces = _AMOUNT.findall(text) if not _AMOUNT.sub("", text) else []
+    amount = {_canonical(unit): Fraction(number) for number, unit in pieces}
+    return amount if 1 < len(pieces) == len(amount) and amount.keys() <= _MEASURES else None
 
 
 def _looks_like_value(text: str) -> bool:

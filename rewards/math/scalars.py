@@ -6,12 +6,14 @@ A rule compares two cleaned texts, gold and answer: True or False, or None where
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
+from rewards.extract import TEXT_COMMAND
 from rewards.math.latex import rational, squeeze
 from rewards.math.parts import top_items
-from rewards.math.quantity import based
+from rewards.math.quantity import based, compound
 
 _exact = lru_cache(maxsize=4096)(rational)
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
@@ -73,9 +75,30 @@ _PHRASES = {"dne": "does not exist"} | dict.fromkeys(
 )
 
 
+# Punctuation that makes another value of what stands beside it: -5, 5!, C#, 50%, 1/2, 3.14, 3-5, 10:30, x_1, 15'.
+_VALUE_SIGN = re.compile(
+    r"(?<!\w)-(?=[(.]?\d)|(?<=[\d)])!|(?<=\b[^\W\d])!|(?<=\w)#|(?<=\d)\s?%|(?<=[\w)])/(?=[\w(])|(?<=\d)[-.*:](?=\d)"
+    r"|(?<=\w)_(?=\w)|(?<=[\d)'])'|(?<=\b[^\W\d])'(?!\w)"
+)
+
+
+@lru_cache(maxsize=4096)
+def folded(text: str, case: bool = False, punctuation: bool = False, articles: bool = False) -> str:
+    """A text without what makes no difference, unless it is named: capitals, punctuation, a, an and the."""
+    text = TEXT_COMMAND.sub(r"\1", unicodedata.normalize("NFKC", text)).replace("−", "-")
+    if not case:
+        text = text.casefold()
+    if not punctuation:
+        # signs of a value become characters of private use, which are no punctuation
+        marked = _VALUE_SIGN.sub(lambda m: f" {chr(0xE000 + ord(m[0].strip()))} ", text)
+        kept = (" " if unicodedata.category(c).startswith("P") else c for c in marked)
+        text = "".join(kept) if any(c.isalnum() for c in text) else text  # an answer may be a sign
+    words = text.split()
+    return " ".join(words if articles else [word for word in words if word.lower() not in ("a", "an", "the")])
+
+
 def plain_words(text: str) -> str:
-    text = _PHRASES.get(text := re.sub(r"[^\w\s]", " ", text).casefold(), text)
-    return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
+    return _PHRASES.get(text := folded(text), text)
 
 
 def words(g: str, a: str) -> bool | None:
@@ -94,6 +117,12 @@ def is_prose(text: str) -> bool:
         return bool(re.search(r"[^\W\d_]{4,}|[A-Z]{3,}|[^\W\d_]{3,} ", text))
     bare = re.sub(r"\\[A-Za-z]+|\{[^{}]*matrix\}", " ", text)
     return bool(re.search(r"[^\W\d_]{5,}", bare))
+
+
+def amounts(g: str, a: str) -> bool | None:
+    """`2 hours 30 minutes`, `2 h 30 min`: amounts of several units."""
+    gold, given = compound(g), compound(a)
+    return gold == given if gold and given else None
 
 
 def bases(g: str, a: str) -> bool | None:

@@ -26,9 +26,10 @@ from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import AppliedUndef
+from sympy.matrices.exceptions import NonSquareMatrixError
 
 from rewards.math.equivalence import NEAR, equal
-from rewards.math.latex import GREEK, MAX_EXPONENT, NOTATION, squeeze, too_large
+from rewards.math.latex import GREEK, MAX_EXPONENT, MAX_FACTORIAL, NOTATION, squeeze, too_large
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
@@ -42,7 +43,10 @@ _WHOLE = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # of whole
 _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with what they hold, up to two deeper
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
-_HUGE = re.compile(_FREE + r"([0-9]+|[A-Za-z])(?:\^(?:\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}|([0-9]))|!)")
+_GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+_HUGE = re.compile(_FREE + rf"([0-9]+|[A-Za-z])(?:\^(?:{_GROUP}|([0-9]))|!)")
+_UNKNOWN = re.compile(r"(?<![\\A-Za-z])(?!e\^)[A-Za-z]|\\(?!pi)[a-z]")
+_TOWER = re.compile(r"\^\{[^{}]*\^")
 # Factors without a sign between them: the grammar would read `2(3)` as 2 + 3, and `1/2 x` as 1/(2x).
 _FACTOR = re.compile(
     r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])"
@@ -52,6 +56,7 @@ _TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # which the grammar wou
 _CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
+_BASE = "base "  # of a power that is too large: the start of its symbol's name
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no meaning
 
@@ -75,6 +80,14 @@ def _applied(name: str, arguments: str) -> sympy.Basic | None:
     return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
 
 
+def _grown(function: Any, *texts: str) -> Any:
+    """A function that grows as a factorial does, a symbol where it is too large to compute."""
+    values = [parsed(text) for text in texts]
+    if any(isinstance(value, sympy.Rational) and abs(value) > MAX_FACTORIAL for value in values[:1]):
+        return _symbol(str(function), *map(str, values))
+    return None if None in values else function(*values)
+
+
 def _double_factorial(m: re.Match[str]) -> sympy.Basic | None:
     value = parsed(m[1])
     return sympy.factorial2(value) if isinstance(value, sympy.Expr) else None
@@ -94,6 +107,8 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
         (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: _parsed(rf"\{m[1]}({m[2]})")),
+        (rf"\\binom{_GROUP}{_GROUP}", lambda m: _grown(sympy.binomial, m[1], m[2])),
+        (r"\\Gamma" + _INSIDE, lambda m: _grown(sympy.gamma, m[1])),
         (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
          lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
@@ -125,7 +140,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     text = _BEFORE_PRIMED.sub(r"\g<0> ", text)
     for pattern, build in _NOTATION:
         text = pattern.sub(lambda m, build=build: hide(build(m)), text)  # type: ignore[misc]
-    if too_large(text):
+    if too_large(text) or _TOWER.search(text):
         text = _HUGE.sub(lambda m: hide(value) if (value := _huge(m)) else m[0], text)
     text = _FACTORIAL_POWER.sub(r"(\1)^", text)
     if None in objects.values() or "'" in text or "!!" in text or _TWO_NUMBERS.search(text) or too_large(text):
@@ -134,22 +149,41 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         return None
     expression: Any = exact(_by_grammar(_FACTOR.sub(r"\1\2\\cdot ", text), is_real=not should_treat_as_complex(text)))
     if isinstance(expression, sympy.Expr) and not expression.has(*_OPEN):
-        expression = cast(Any, expression).doit()  # the grammar leaves 2^{100} as a power
+        try:
+            expression = cast(Any, expression).doit()  # the grammar leaves 2^{100} as a power
+        except NonSquareMatrixError:
+            return None  # the power of a vector
     if not objects or not isinstance(expression, sympy.Basic):
         return None if objects else expression
-    return expression.xreplace({s: objects[s.name] for s in expression.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-any-return, no-untyped-call]
+    expression = expression.xreplace({s: objects[s.name] for s in expression.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-untyped-call]
+    return cast("sympy.Basic", expression.xreplace(dict(map(_settled, expression.atoms(sympy.Symbol, sympy.Pow)))))
 
 
-def _huge(m: re.Match[str]) -> sympy.Basic | None:
-    """A power or factorial that is too large to compute, as a symbol; None for another."""
+def _settled(part: Any) -> tuple[Any, Any]:
+    """A part, and what it stands for: of a power of a `_BASE`, its value, or a symbol if it is still too large."""
+    base, exponent = part.as_base_exp()
+    if not base.is_Symbol or not base.name.startswith(_BASE):
+        return part, part
+    large = not exponent.is_Integer or abs(exponent) > MAX_EXPONENT
+    name = base.name.removeprefix(_BASE)
+    return part, _symbol(name, str(exponent)) if large else sympy.Integer(name) ** exponent
+
+
+def _huge(m: re.Match[str]) -> Any:
+    """A power or factorial that is too large to compute, as a symbol or a symbol's power; None for another."""
     exponent = m[2] or m[3]
     if not exponent:
         return _symbol(m[0]) if too_large(m[0]) else None
-    value = None if too_large(exponent) else parsed(exponent)
-    if isinstance(value, sympy.Rational):
+    value: Any = None if too_large(exponent) else parsed(exponent)
+    if isinstance(value, sympy.Expr) and value.is_number and value.is_real:
         root, times = (m[1].isdecimal() and _sympy.perfect_power(int(m[1]))) or (m[1], 1)
-        return None if abs(value) <= MAX_EXPONENT else _symbol(str(root), str(times * value))
-    return _symbol(m[0]) if too_large(m[0]) else None
+        if abs(value) <= MAX_EXPONENT:
+            return None
+        if isinstance(value, sympy.Integer) and m[1].isdecimal() and abs(value) < 10**100:
+            return _sympy.Symbol(f"{_BASE}{root}", positive=True) ** (times * value)  # 10^{1000000}/10^{999999} is 10
+        return _symbol(str(root), str(times * value))
+    of_symbol = isinstance(value, sympy.Symbol) and not _UNKNOWN.search(exponent)  # which is itself too large
+    return _symbol(m[0]) if of_symbol or too_large(m[0]) else None
 
 
 def _by_grammar(text: str, is_real: bool) -> Any:
@@ -222,6 +256,21 @@ def _odd_roots(value: Any) -> Any:
     )
 
 
+def _same_open(a: Any, b: Any) -> bool | None:
+    """Whether two constants with sums or integrals are equal: by name or by 30 digits; None if only more can tell."""
+    try:
+        if a.as_dummy() == b.as_dummy():
+            return True
+        values = [value.evalf(30, maxn=30) for value in (a, b)]
+        if not all(value.is_number and value.is_finite for value in values):
+            return False
+        if abs(values[0] - values[1]) > _sympy.Float(10) ** -24 * (1 + abs(values[0])):
+            return False
+        return True if (a - b).doit() == 0 else None
+    except _NO_VALUE:
+        return False  # one of them diverges
+
+
 def same_values(a: Any, b: Any) -> bool | None:
     """Whether two expressions have the same values: constants to many digits, others at points; None if unknown."""
     a, b = _odd_roots(a), _odd_roots(b)
@@ -230,7 +279,8 @@ def same_values(a: Any, b: Any) -> bool | None:
     a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
-        return _same_value(a, b, real=False, digits=1000)
+        same = _same_open(a, b) if a.has(*_OPEN) or b.has(*_OPEN) else None
+        return _same_value(a, b, real=False, digits=1000) if same is None else same
     agreed, integral = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
     for k, start in enumerate(_POINTS):
         values = [

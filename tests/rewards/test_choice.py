@@ -130,7 +130,8 @@ DECISIONS: list[tuple[str, str | None]] = [
     (r"\boxed{12\ (C)}", "C"), ("La respuesta correcta es C.", "C"), ("La respuesta es la opción C.", "C"),
     ("A resposta correta é C", "C"), ("La risposta corretta è C", "C"), ("정답은 C입니다.", "C"),
     ("正解はCです。", "C"),
-    ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", None), ("Die richtige Antwort ist B", "B"), ("答えは B", "B"),
+    ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", "D, A, B"), ("Die richtige Antwort ist B", "B"),
+    ("答えは B", "B"),
 ]  # fmt: skip
 
 

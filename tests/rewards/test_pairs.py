@@ -24,7 +24,10 @@ ONE_SIDED = {
 
 
 # Answers to one gold each, by kind of notation: from public bug reports and tests of other graders, and our own.
-ANSWERS = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text("utf-8").splitlines()]
+ANSWERS, COMPLETIONS = (
+    [json.loads(line) for line in (Path(__file__).parent / name).read_text("utf-8").splitlines()]
+    for name in ("answers.jsonl", "completions.jsonl")
+)
 
 
 def graded(gold: str, answer: str) -> rewards.Score:
@@ -79,3 +82,11 @@ def test_answers_of_a_kind(kind: str) -> None:
     wrong = [pair for pair, score in zip(labelled, scores, strict=True) if score.value != pair[2]]
     assert not wrong
     assert {score.outcome for score in scores} <= {"scored", "bad_format"}
+
+
+@pytest.mark.parametrize("name", sorted({row["reward"] for row in COMPLETIONS}))
+def test_completions(name: str) -> None:
+    rows = [row for row in COMPLETIONS if row["reward"] == name]
+    scores = [rewards.load(name, **row["params"]).score(row["row"], row["completion"]) for row in rows]
+    assert not [row for row, score in zip(rows, scores, strict=True) if score.value != row["value"]]
+    assert {score.outcome for score in scores} <= {"scored", "bad_format", "no_answer"}
