@@ -139,9 +139,8 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
             if chosen:
                 return Decision(chosen, by)
             if _PATTERNS["none"].match(content):  # "none of these, so (D)"
-                closing = _PATTERNS["closing"].search(content)
-                letter = next(filter(None, closing.groups()), "") if closing else ""
-                return Decision(_read(letter, letters), by) if letter else None
+                letter = _read(_closing(content), letters)
+                return Decision(letter, by) if letter else None
     return None
 
 
@@ -206,7 +205,12 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
             return letter
         short = len(label["rest"].split()) <= (12 if letter.isupper() else 4)
         return letter if short and (letter.isupper() or len(lines) == 1) else ""
-    closing = _PATTERNS["closing"].search(line) if at else None
+    return _closing(line) if at else ""
+
+
+def _closing(line: str) -> str:
+    """The option with which a line closes: "therefore (C)"."""
+    closing = _PATTERNS["closing"].search(line)
     clause = re.split(r"[.;!?,]\s", line[: closing.end()])[-1] if closing else ""
     return next(filter(None, closing.groups()), "") if closing and not _PATTERNS["rejection"].search(clause) else ""
 

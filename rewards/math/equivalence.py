@@ -211,14 +211,14 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
                 return False  # an interval, or what may be one
             compare, items = (_ordered if kind == "()" else _unordered), named or many
             return compare(inside, items, leaf) if flip else compare(items, inside, leaf)
-    joined = {(len(split_top(text, OR)) > 1, len(split_top(text, AND)) > 1) for text in (g, a)}
-    if COMPARE.search(g) and joined == {(True, False), (False, True)}:
-        return False  # either condition, both conditions
     return _unordered(gs, as_, leaf)
 
 
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = ranges(g), ranges(a)
+    joined = {(len(split_top(text, OR)) > 1, len(split_top(text, AND)) > 1) for text in (g, a)}
+    if COMPARE.search(g) and joined == {(True, False), (False, True)}:
+        return False  # either condition, both conditions
     if len(gs) == 1 and len(as_) == 1:
         return NEXT
     return True if _unordered(gs, as_, leaf) is True else leaf(g, a)

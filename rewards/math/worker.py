@@ -83,7 +83,7 @@ def _applied(name: str, arguments: str) -> sympy.Basic | None:
 def _grown(function: Any, *texts: str) -> Any:
     """A function that grows as a factorial does, a symbol where it is too large to compute."""
     values = [parsed(text) for text in texts]
-    if any(isinstance(value, sympy.Rational) and abs(value) > MAX_FACTORIAL for value in values[:1]):
+    if all(isinstance(value, sympy.Rational) and abs(value) > MAX_FACTORIAL for value in values):
         return _symbol(str(function), *map(str, values))
     return None if None in values else function(*values)
 
