@@ -40,6 +40,7 @@ def pick(record: Record, path: str) -> Any:
     if not parts or parts[0][0] not in record:
         return None
     for name, index in parts:
+        value = decoded(value, "{")
         if name and isinstance(value, dict):
             value = value.get(name)
         elif index and isinstance(value, list) and int(index) < len(value):
@@ -200,9 +201,10 @@ def after_system(record: Record, prompt: list[Message]) -> list[Message]:
     for value in (*values, pick(record, "chat_template_kwargs.custom_instructions")):
         if is_blank(value):
             continue
-        if not isinstance(value, str) and not is_chat(value):
+        parts = isinstance(value, list) and isinstance(value[0], Mapping)  # such as Anthropic's
+        if not isinstance(value, str) and not parts and not is_chat(value):
             raise Unfit("system prompt is not a text", f"found {type(value).__name__}")
-        systems += [{"role": "system", "content": value}] if isinstance(value, str) else messages.chat(value)
+        systems += messages.chat(value if is_chat(value) else {"role": "system", "content": value})
     start = 1 if systems and prompt and prompt[0]["role"] == "system" else 0
     return messages.with_system([*systems, *prompt[:start]], prompt[start:]) if systems else prompt
 

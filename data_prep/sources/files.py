@@ -205,6 +205,12 @@ def _unwrapped(values: Any, path: Path) -> list[Any]:
     if {"features", "rows"} <= values.keys() and all("row" in row for row in values["rows"]):  # the Hub's own server
         cut = Drop("truncated by the Hub's server", detail="download the file itself", bad=True)
         return [cut if row.get("truncated_cells") else row["row"] for row in values["rows"]]
+    if values and all(isinstance(value, dict) and value for value in values.values()):  # as pandas writes a table
+        records = list(values.values())
+        if "0" in values:  # orient="index"
+            return records
+        if all("0" in column for column in records):
+            values = {name: list(column.values()) for name, column in values.items()}
     lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if not lists and values and all(isinstance(value, list) for value in values.values()):  # a table by its columns
         if len({len(value) for value in values.values()}) > 1:
@@ -214,8 +220,7 @@ def _unwrapped(values: Any, path: Path) -> list[Any]:
         return [values]  # one record
     if len(lists) > 1:
         raise DataError(f"{path}: several keys hold records ({', '.join(lists)}): write the one you mean to a file")
-    records: list[Any] = values[lists[0]]
-    return records
+    return cast(list[Any], values[lists[0]])
 
 
 def _csv(path: Path) -> Records:
@@ -283,7 +288,7 @@ def _plain(batch: Any, path: Path) -> list[Record]:
     for index, field in enumerate(batch.schema):
         if field.type == float32():
             batch = batch.set_column(index, field.name, batch.column(index).cast(string()).cast(float64()))
-    records: list[Record] = batch.to_pylist()
+    records: list[Record] = batch.to_pylist(maps_as_pydicts="strict")
     return records
 
 

@@ -28,7 +28,10 @@ def patterns(table: str) -> dict[str, re.Pattern[str]]:
 ROLES = {name: role for role, names in _NAMES["roles"].items() for name in names}
 SYSTEM, THOUGHT, MEDIA, TOOL_CALLS, WEIGHT, MASKED = patterns("fields").values()
 FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
-WRITTEN = re.compile(r"""\s*\[?\{\s*['"](role|from)['"]\s*:\s*['"]""")  # the start of messages as a text
+# Messages as a text that is neither JSON nor Python, such as numpy's `array([{'content': …, 'role': …} {…}])`.
+WRITTEN = re.compile(
+    r"""\s*(array\()?\[?\{\s*['"]((role|from)|(content|value)['"]\s*:.*?['"](role|from))['"]\s*:""", re.DOTALL
+)
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 # A place in a text that an image stands at; with a closing tag it is code about one.
 PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
@@ -45,12 +48,12 @@ class Unfit(Exception):
 def is_chat(value: Any) -> bool:
     """Whether a value is a list of messages, or one message by itself."""
     first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, dict) and ({"role", "content"} <= first.keys() or {"from", "value"} <= first.keys())
+    return isinstance(first, dict) and bool(first.keys() & {"role", "from"} and first.keys() & {"content", "value"})
 
 
 def unpacked(value: Any) -> Any:
     """Messages written as text, JSON's or Python's, as tables hold them; anything else as it is. Raises Unfit."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{")):
+    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{", "array([{")):
         return value
     for read in (json.loads, literal_eval):
         try:
@@ -199,7 +202,7 @@ def _parts(content: Any) -> tuple[Any, str]:
         part = {"text": part} if isinstance(part, str) else part if isinstance(part, Mapping) else {}
         refuse_media(part)
         kind = str(part.get("type", "text"))
-        text = _thought(part) if is_thought(kind) else part.get("text", part.get(kind))
+        text = _thought(part) if is_thought(kind) else part.get("text", part.get(kind, part.get("value")))
         if not (kind in TEXTS or is_thought(kind)) or not isinstance(text, str):
             media = any(word in kind for word in ("image", "video", "audio"))
             raise Unfit("images, video or audio" if media else "content that is no text", f"a part of type {kind!r}")

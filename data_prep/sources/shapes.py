@@ -21,12 +21,15 @@ from data_prep.sources.messages import Message, Unfit, is_blank, is_chat, unpack
 
 PROMPT = ("prompt", "question", "problem", "query", "instruction", "input")
 BESIDE = ("query", "input", "context")  # texts that follow the prompt; `query` as LlamaFactory names it
-COMPLETION = ("completion", "response", "solution", "output")
-ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth")
+# A model's text comes before a `solution`, which is mostly the problem's own.
+COMPLETION = ("completion", "response", "output", "generated_solution", "attempt", "solution")
+ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reference_answer", "reward_model.ground_truth")
 CHATS = ("messages", "conversations", "conversation", "prompt", "input", "input.messages")
 CHOSEN = ("chosen", "chosen_response", "preferred_output")
 REJECTED = ("rejected", "rejected_response", "non_preferred_output")
+OTHER_GOLDS = ("references", "tests")
 LABELLED = ("label", "kto_tag")  # KTO: whether the completion is desirable
+HH = "\n\nHuman:"  # the start of a conversation of Anthropic's HH
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -56,9 +59,10 @@ def _first(record: Record, names: tuple[str, ...]) -> Any:
 
 
 def _chat_of(record: Record) -> tuple[str, Any] | None:
-    """The column of a record's conversation, and that; None without one."""
+    """The column of a record's conversation, and that; None without one. Objects of another kind are none."""
     values = ((name, unpacked(pick(record, name))) for name in columns.among(record, CHATS))
-    return next(((name, value) for name, value in values if isinstance(value, list) and value), None)
+    lists = (item for item in values if isinstance(item[1], list) and item[1])
+    return next((item for item in lists if is_chat(item[1]) or not isinstance(item[1][0], dict)), None)
 
 
 def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row:
@@ -90,6 +94,8 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
         raise columns.absent_value("completion" if learnt in COMPLETION else "answer", learnt, record)
     short, longest = columns.as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
     row["answer"] = short if isinstance(short, str) and len(short) <= longest else None  # no gold is that long
+    if isinstance(given, list | dict) and short is given and given and not row.keys() & {"completion", *OTHER_GOLDS}:
+        raise Unfit("answer is not one text", f"{str(given)[:80]}: `columns: {{references: …}}` reads a list of texts")
     return columns.finish(row, meta)
 
 
@@ -110,7 +116,8 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
     name = next((name for name in texts if record[name].strip()), texts[0] if texts else None)
     if name is None:
         absent = next((name for name in (*CHATS, *PROMPT) if name in record), None)
-        if _first(record, CHOSEN) is not None and (absent is None or record[absent] is None):
+        chosen = _first(record, CHOSEN)
+        if is_chat(chosen) or (chosen is not None and (absent is None or record[absent] is None)):
             return [], None
         if absent and record[absent] is not None:
             if is_blank(record[absent]):
@@ -118,6 +125,8 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
             raise Unfit("prompt is neither a text nor messages", f"found {type(record[absent]).__name__}")
         raise Unfit("null prompt" if absent else "missing prompt", f"column {absent or 'prompt'}")
     text = record[name]
+    if text.startswith(HH):
+        return [turn for turn in _hh_turns(text) if turn["content"]], None
     for extra in BESIDE:
         given = record.get(extra)
         if is_blank(given) or extra == name or (extra == "query" and name != "prompt"):
@@ -137,6 +146,13 @@ def _history(turns: Any) -> list[Message]:
         raise Unfit("history is not pairs of texts")
     roles = ("user", "assistant")
     return [{"role": role, "content": text} for turn in turns for role, text in zip(roles, turn, strict=True)]
+
+
+def _hh_turns(text: str) -> list[Message]:
+    """The turns of Anthropic's HH, a whole conversation as one text."""
+    parts, roles = _HH_TURN.split(text)[1:], {"Human": "user", "Assistant": "assistant"}
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": roles[speaker], "content": content.strip()} for speaker, content in pairs]
 
 
 def _preference(prompt: list[Message], pair: tuple[Any, Any], thinking: str | None) -> tuple[list[Message], list[Any]]:
@@ -166,11 +182,7 @@ def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list
         raise Unfit("chosen or rejected is neither a text nor messages", f"found {type(value).__name__}")
     if prompt:
         return prompt, messages.completion(value, thinking)
-    if value.startswith("\n\nHuman:"):  # Anthropic's HH: the whole conversation as one text
-        parts = _HH_TURN.split(value)[1:]
-        turns: list[Message] = [
-            {"role": "user" if speaker == "Human" else "assistant", "content": text.strip()}
-            for speaker, text in zip(parts[::2], parts[1::2], strict=True)
-        ]
-        return turns[:-1], messages.answer(turns)["content"]
+    if value.startswith(HH):
+        *before, last = _hh_turns(value)
+        return before, messages.answer([last])["content"]
     raise Unfit("missing prompt", "chosen and rejected are texts, and nothing says what they answer")

@@ -149,6 +149,8 @@ class Load(Step):
             for at, row in enumerate(outputs):
                 if not isinstance(row, Drop):
                     outputs[at] = export.fault(unique(dict(row), seen), prompts) or row
+        if not outputs:
+            raise DataError(f"{self.reads(base)} holds no records")
         rows = [output for output in outputs if not isinstance(output, Drop)]
         drops = Counter(output.reason for output in outputs if isinstance(output, Drop))
         dropped = f"; dropped: {counts_line(drops)}" if drops else ""

@@ -14,6 +14,7 @@ from test_shapes import ANSWERED, ASKED, BAD, GOOD, QUESTION
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
+from data_prep.sources.files import read_records
 
 
 def read(folder: Path, path: str) -> int:
@@ -98,3 +99,27 @@ def test_files_that_are_something_else_are_named(content: bytes, what: str, tmp_
         if name == "in.jsonl" or content.lower().startswith((b"version", b"<!", b"\xef\xbb\xbf<")):
             with pytest.raises(DataError, match=what):
                 read(tmp_path, name)
+
+
+TABLE = {"prompt": {"0": "1 + 1?", "1": "2 + 2?"}, "completion": {"0": "2", "1": "4"}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(TABLE),
+        json.dumps({at: {name: column[at] for name, column in TABLE.items()} for at in ("0", "1")}),
+        '\ufeff{"prompt": "1 + 1?", "completion": "2"}\n\ufeff{"prompt": "2 + 2?", "completion": "4"}\n',
+    ],
+    ids=["pandas", "pandas by index", "two files with byte order marks"],
+)
+def test_tables_of_other_tools(content: str, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text(content, "utf-8")
+    expected = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": "2 + 2?", "completion": "4"}]
+    assert list(read_records(tmp_path / "in.json")) == expected
+
+
+def test_maps_are_objects(tmp_path: Path) -> None:
+    messages = pa.array([[[("role", "user"), ("content", "1 + 1?")]]], pa.list_(pa.map_(pa.string(), pa.string())))
+    pq.write_table(pa.table({"messages": messages}), tmp_path / "in.parquet")
+    assert list(read_records(tmp_path / "in.parquet")) == [{"messages": [{"role": "user", "content": "1 + 1?"}]}]

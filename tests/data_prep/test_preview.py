@@ -43,6 +43,8 @@ def test_a_file_of_which_nothing_becomes_a_row_is_an_error(tmp_path):
     path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("", "It is 4.")] * 3)
     with pytest.raises(DataError, match=r"none of the first 3 records becomes a row; dropped: 3 empty prompt"):
         preview(path)
+    with pytest.raises(DataError, match="holds no records"):
+        preview(making.write_jsonl(path, []))
 
 
 ASKED, ANSWERED = {"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "It is 4."}

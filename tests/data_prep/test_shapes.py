@@ -45,6 +45,12 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         {"input": {"messages": [ASKED], "tools": []}, "preferred_output": [ANSWERED], "non_preferred_output": [WRONG]},
         {"instruction": QUESTION, "chosen_response": GOOD, "rejected_response": BAD},
         {"system": "", "input": QUESTION, "chosen": GOOD, "rejected": BAD, "history": None},
+        {
+            "conversation": [{"input": QUESTION, "output": GOOD}],
+            "chosen": [ASKED, ANSWERED],
+            "rejected": [ASKED, WRONG],
+        },
+        {"prompt": f"\n\nHuman: {QUESTION}\n\nAssistant:", "chosen": GOOD, "rejected": BAD},
         {"prompt": json.dumps([ASKED]), "chosen": json.dumps([ANSWERED]), "rejected": json.dumps([WRONG])},
     ],
     ids=[
@@ -58,6 +64,8 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         "openai",
         "argilla",
         "argilla's orca pairs",
+        "capybara",
+        "hh with a prompt",
         "json",
     ],
 )
@@ -89,6 +97,10 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"messages": [], "prompt": QUESTION, "completion": GOOD},
         {"messages": str([ASKED, ANSWERED])},
         {"conversations": [{"from": "human ", "value": QUESTION}, {"from": "AI", "value": GOOD}]},
+        {"question": QUESTION, "solution": "24", "attempt": GOOD},
+        {"input": QUESTION, "output": GOOD, "solution": "print(3 * 8)"},
+        {"problem": QUESTION, "generated_solution": GOOD, "expected_answer": "24"},
+        {"messages": [{**ASKED, "content": [{"type": "text", "value": QUESTION}], "loss_weight": 0.0}, ANSWERED]},
         {"prompt": QUESTION, "response": GOOD, "id": {"$oid": "5f"}, "references": [{"title": "x"}], "label": 1},
     ],
 )
@@ -110,8 +122,19 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
     assert (rows[0]["completion"], rows[0]["answer"]) == ("1000-10=990\n#### 990", "990")
     rows, _ = load(tmp_path, [{"question": QUESTION, "answer": "3*8=24\n#### 24", "completion": GOOD}])
     assert (rows[0]["completion"], rows[0]["answer"]) == (GOOD, "24")
-    rows, _ = load(tmp_path, [{"prompt": QUESTION, "reward_model": {"ground_truth": '["24"]'}}])
-    assert rows[0]["answer"] == "24"
+
+
+@pytest.mark.parametrize("given", [["24"], '["24"]', 24.0, "24"])
+def test_a_gold_inside_an_object_or_its_json_text(given: object, tmp_path: Path) -> None:
+    gold = {"ground_truth": given, "style": "rule"}
+    rows, _ = load(tmp_path, [{"prompt": QUESTION, "reward_model": value} for value in (gold, json.dumps(gold))])
+    assert [row["answer"] for row in rows] == ["24", "24"]
+
+
+def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
+    system = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    rows, _ = load(tmp_path, [{"system": system, "messages": [ASKED, ANSWERED]}])
+    assert rows[0]["prompt"] == [{"role": "system", "content": "Be brief."}, ASKED]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +167,17 @@ def test_gsm8k_is_a_solution_and_its_number(tmp_path: Path) -> None:
         ({"messages": [ASKED, {**ANSWERED, "content": " \n"}]}, "empty answer"),
         ({"messages": [ASKED, {**ANSWERED, "content": ""}, ASKED, ANSWERED]}, "empty answer"),
         ({"messages": "[{'role': 'user', 'content': 'Hi'}\n {'role': 'assistant'"}, "messages that are no JSON"),
+        *(
+            ({"prompt": text, "completion": GOOD}, "messages that are no JSON")
+            for text in (
+                "[{'content': 'Hi', 'role': 'user'}\n {'content'",
+                "array([{'content': 'Hi', 'role': 'user'}])",
+            )
+        ),
+        *(
+            ({"prompt": QUESTION, "reward_model": {"ground_truth": golds}}, "answer is not one text")
+            for golds in (["24", "24.0"], '["24", "24.0"]', {"target": ["24"]})
+        ),
         *(
             ({"prompt": QUESTION, "completion": BAD, "label": label}, "undesirable completion")
             for label in (0, "undesirable", "False")
