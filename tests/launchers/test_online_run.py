@@ -133,6 +133,23 @@ def _killed_and_finished(repo: Repo, victim: str, mini_model: Path, settings: st
 
 
 @pytest.mark.full
+def test_a_training_that_is_asked_to_stop_saves_its_step_and_resumes_there(repo: Repo) -> None:
+    small = f"{TINY} train.steps=3 train.save_every=5".split()
+    words = (RUN, "--scale", "mini", *(word for setting in small for word in ("--set", setting)))
+    run = Path(repo.launch("render", *words).stdout.strip())
+    (run / "stop").touch()
+    stopped = repo.launch("run", *words)
+    assert (stopped.returncode, "stopped after 1 of 3 steps" in stopped.stderr) == (1, True), stopped.stderr
+    assert (_last(run), (run / "train" / "merged").exists()) == (1, False)
+    (run / "stop").unlink()
+    done = repo.launch("run", *words)
+    assert done.returncode == 0, done.stderr
+    assert [steps for _, steps in _metrics(run)] == [[1], [2, 3]]
+    assert _json(run / "train" / "merged" / "done.json") == {"step": 3}
+    _assert_nothing_is_left(repo)
+
+
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_a_dead_engine_ends_the_training_and_it_resumes(repo: Repo, mini_model: Path) -> None:
     """With vLLM itself as rollout engine."""

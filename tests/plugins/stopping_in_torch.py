@@ -177,6 +177,21 @@ def test_the_planned_last_step_is_no_early_end(tmp_path: Path) -> None:
     assert not (tmp_path / "stopped.json").exists()
 
 
+def test_a_job_about_to_end_saves_its_step_and_has_not_ended_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUN", str(tmp_path))
+    stopping, last, early = in_folder(tmp_path, idle=2), trainer(100), trainer(3)
+    stopping.step_ended(early)
+    assert (stopping.stopped, early.did) == (False, [])
+    (tmp_path / "stop").touch()
+    stopping.step_ended(last)
+    assert (stopping.stopped, last.did) == (False, [])
+    stopping.step_ended(early)
+    assert (stopping.stopped, early.did) == (True, ["sleep", "save"])
+    assert not (tmp_path / "stopped.json").exists()
+
+
 def test_a_resumed_run_knows_what_came_before_its_checkpoint_and_nothing_after(tmp_path: Path) -> None:
     first = in_folder(tmp_path, patience=3)
     for step in (0, 10, 20):

@@ -143,6 +143,32 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path, name: st
     assert kept == ["step_10", "step_8"], "keep_checkpoints is 2, and the last step is the model"
 
 
+STOPPED = [("full_finetune_single_device", 5), *(pytest.param(name, 2, marks=LONG) for name in RECIPES)]
+
+
+@pytest.mark.parametrize(("name", "save_every"), STOPPED)
+def test_a_training_that_is_asked_to_stop_saves_its_step_and_resumes_there(
+    tmp_path: Path, name: str, save_every: int
+) -> None:
+    """Asked all the time, it does a step in each attempt, with the losses of one that is not asked."""
+    method, processes, extra = RECIPES[name]
+    lora = extra and ", lora: {rank: 4, alpha: 8, dropout: 0.1}"
+    keys = f"train: {{epochs: 1, save_every: {save_every}{lora}}}\n"
+    straight, asked = (render(tmp_path / run, method, 25, processes, keys) for run in ("straight", "asked"))
+    done = straight.do()
+    assert done.returncode == 0, done.stderr[-3000:]
+    (asked.run / "stop").touch()
+    for step in (1, 2, 3, 4):
+        done = asked.do()
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert (f"stopped as asked, with a checkpoint of step {step}" in done.stdout) == (step < 4), done.stdout
+        assert Torchtune().finished(asked.folder) == (step == 4)
+        assert (asked.folder / f"checkpoints/step_{step}/state.pt").exists() == (step < 4)
+    assert asked.curve("current_steps") == [1, 2, 3, 4]
+    assert asked.curve() == straight.curve()
+    assert asked.curve("lr") == straight.curve("lr")
+
+
 def _children(pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():

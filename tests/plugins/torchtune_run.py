@@ -56,16 +56,20 @@ class Training:
                 words.append(str(self.run / word) if isinstance(word, InRun) else word)
         return words
 
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, **QUIET, "RUN": str(self.run)}
+
     def start(self) -> subprocess.Popen[bytes]:
         """The training's process, its output in a file."""
         log = (self.folder / "log.txt").open("ab")
-        return subprocess.Popen(self.command, cwd=REPO, env={**os.environ, **QUIET}, stdout=log, stderr=log)
+        return subprocess.Popen(self.command, cwd=REPO, env=self.environ, stdout=log, stderr=log)
 
     def do(self, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.command, *options],
             cwd=REPO,
-            env={**os.environ, **QUIET},
+            env=self.environ,
             capture_output=True,
             text=True,
         )

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     # To resume, ranks on CPUs load the optimiser to their device "cpu:0", a place that torch.load does not know.
     serialization.register_package(100, lambda _: None, lambda storage, place: storage if place[:4] == "cpu:" else None)
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
-    run_exp(callbacks=stop_when_asked.callbacks())
+    run_exp(callbacks=[stop_when_asked.StopWhenAsked()])
     return 0
 
 

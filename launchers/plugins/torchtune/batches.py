@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -53,11 +52,9 @@ class Plan:
         cuts = [at * share + min(at, extra) for at in range(count + 1)]
         return [list(taken[low:high]) for low, high in itertools.pairwise(cuts)]
 
-    def micro_batches(self, segment: int, rank: int) -> Iterator[list[int]]:
-        """Rows of a rank's micro batches through one segment."""
-        first = segment * self.every
-        for step in range(first, min(first + self.every, self.steps)):
-            yield from self.slots(step)[rank :: self.world]
+    def micro_batches(self, step: int, rank: int) -> list[list[int]]:
+        """Rows of a rank's micro batches of one step (from 0)."""
+        return self.slots(step)[rank :: self.world]
 
 
 def steps_per_pass(rows: int, batch: int) -> int:

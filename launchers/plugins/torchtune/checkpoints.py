@@ -3,7 +3,7 @@
 torchtune's own saves weights and state apart, the state of the last pass not at all, and a kill between the two leaves
 weights that are a pass ahead of their state. Here a checkpoint is one folder that gets its name once it is whole.
 
-checkpoints/step_<n>/state.pt    weights (with LoRA only the adapters), optimizer, segments done
+checkpoints/step_<n>/state.pt    weights (with LoRA only the adapters), optimizer
 merged/                          Hugging Face folder: weights (LoRA merged), tokenizer, config; done.json
 """
 
@@ -28,7 +28,9 @@ DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
 
 
 class Checkpointer(FullModelHFCheckpointer):
-    """FullModelHFCheckpointer's conversion of weights, with folders of ours. `every`: optimiser steps of a segment."""
+    """FullModelHFCheckpointer's conversion of weights, with folders of ours. `loader` counts the steps; set it before a save."""
+
+    loader: Any
 
     def __init__(
         self,
@@ -36,13 +38,12 @@ class Checkpointer(FullModelHFCheckpointer):
         output_dir: str,
         model_type: str,
         dtype: str,
-        every: int | None,
         keep: int,
         should_load_recipe_state: bool = False,
     ) -> None:
         super().__init__(checkpoint_dir, weight_files(Path(checkpoint_dir)), model_type, output_dir)
         self._config.setdefault("tie_word_embeddings", False)
-        self._resuming, self._every, self._keep, self._dtype = should_load_recipe_state, every, keep, dtype
+        self._resuming, self._keep, self._dtype = should_load_recipe_state, keep, dtype
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The model's weights; in a resumed training those of the last whole checkpoint, with its state."""
@@ -65,12 +66,11 @@ class Checkpointer(FullModelHFCheckpointer):
     def save_checkpoint(
         self, state_dict: dict[str, Any], epoch: int, intermediate_checkpoint: bool = False, adapter_only: bool = False
     ) -> None:
-        """`epoch` counts segments from 0. A checkpoint to resume from, or at the end the trained model."""
+        """A checkpoint to resume from, or at the end the trained model."""
         if not intermediate_checkpoint:
             self._finish(state_dict)
             return
-        assert self._every
-        step = (epoch + 1) * self._every
+        step = self.loader.step
         state = {key: value for key, value in state_dict.items() if key != training.ADAPTER_CONFIG}
         folder = self._output_dir / "checkpoints" / f"step_{step}{PARTIAL}"
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,8 @@
 """torchtune's stock recipe files, whose training loops run as they are, with what goes around them adapted.
 
 - every row is trained on, in an order that follows from the seed, in any number of steps (batches.py);
-- what torchtune calls an epoch is a segment of train.save_every steps, so that it saves and resumes at steps;
+- what torchtune calls an epoch is a segment of train.save_every steps, so that it saves and resumes at steps; a segment
+  ends early, with a checkpoint, when the job is about to end (launchers/plugins/stop_asked.py);
 - the two LoRA DPO recipes clip gradients, and log what a step was, not its last micro batch or the sum over ranks.
 """
 
@@ -12,6 +13,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 import torchtune
+from launchers.plugins.stop_asked import stop_asked
 from launchers.plugins.torchtune import batches
 from launchers.plugins.torchtune.batches import Plan
 from torchtune import config, data
@@ -33,6 +36,10 @@ CLASSES = {
     "full_dpo_distributed": "FullDPORecipeDistributed",
 }
 CLIPS_ITSELF = frozenset(CLASSES) - {"lora_dpo_single_device", "lora_dpo_distributed"}
+
+
+class Stopped(Exception):
+    """The training has ended early, as asked, with a checkpoint."""
 
 
 class BadRows(Exception):
@@ -60,26 +67,38 @@ def adapted(name: str) -> type[Any]:
 
 
 class Loader:
-    """What a stock loop takes for its dataloader and its sampler: the micro batches of a segment, for one rank."""
+    """What a stock loop takes for its dataloader and its sampler: the micro batches of a segment, for one rank.
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any], plan: Plan, rank: int) -> None:
-        self.dataset, self.plan, self.sampler = dataset, plan, self
-        self._collate, self._rank, self._segment = collate, rank, 0
+    step: the steps done. stop: asked after each of them whether the segment ends there.
+    """
+
+    def __init__(
+        self, dataset: Any, collate: Callable[[list[Any]], Any], plan: Plan, rank: int, step: int,
+        stop: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.dataset, self.plan, self.sampler, self.step, self.stopped = dataset, plan, self, step, False
+        self._collate, self._rank, self._stop, self._end = collate, rank, stop, 0
 
     def set_epoch(self, segment: int) -> None:
-        """Go to a segment, with the random numbers that belong to it: dropout is the same after a resumption."""
-        self._segment = segment
-        torch.manual_seed((self.plan.seed * 1_000_003 + segment * 1009 + self._rank) % 2**63)
+        """Go to a segment. Raises Stopped where the one before has ended early."""
+        if self.stopped:
+            raise Stopped
+        self._end = min((segment + 1) * self.plan.every, self.plan.steps)
 
     def __len__(self) -> int:
         return self.plan.every * self.plan.accumulation
 
     def __iter__(self) -> Iterator[Any]:
-        for rows in self.plan.micro_batches(self._segment, self._rank):
-            yield self._collate([self.dataset[row] for row in rows])
+        while self.step < self._end and not self.stopped:
+            # Random numbers belong to a step: dropout is the same after a resumption.
+            torch.manual_seed((self.plan.seed * 1_000_003 + self.step * 1009 + self._rank) % 2**63)
+            for rows in self.plan.micro_batches(self.step, self._rank):
+                yield self._collate([self.dataset[row] for row in rows])
+            self.step += 1
+            self.stopped = self.step < self.plan.steps and self._stop()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: a segment says it all."""
+        """Nothing: the step says it all."""
         return {}
 
 
@@ -116,8 +135,22 @@ class Around:
         if getattr(self, "_metric_logger", None) is not None:
             this._metric_logger.plan = self._plan
             this._metric_logger.corrections = self._corrections
-        loader = Loader(dataset, self._collate(packed, preference), self._plan, rank)
+        done, collate = self._ours.step, self._collate(packed, preference)
+        loader = self.loader = Loader(dataset, collate, self._plan, rank, done, self._stop_asked)
+        client = getattr(self, "_checkpoint_client", None)
+        (client._get_checkpointer() if client else this._checkpointer).loader = loader
         return (loader, loader) if preference else loader
+
+    def _stop_asked(self) -> bool:
+        this: Any = self
+        asked = stop_asked(this._device)
+        this.total_epochs += asked  # of the last segment, too, torchtune then writes a checkpoint
+        return asked
+
+    def train(self) -> None:
+        """To the end, or until the loader has `stopped`."""
+        with suppress(Stopped):
+            super().train()  # type: ignore[misc]
 
     def _collate(self, packed: bool, preference: bool) -> Callable[[list[Any]], Any]:
         this: Any = self
@@ -158,7 +191,7 @@ class Around:
     def _setup_lr_scheduler(self, cfg_lr_scheduler: Any, num_training_steps: int, last_epoch: int) -> Any:
         """With the steps there are, from the step that is resumed from."""
         this: Any = self
-        this.global_step = this.epochs_run * self._plan.every
+        this.global_step, this.epochs_run = self._ours.step, self._ours.step // self._plan.every
         if self.recipe not in CLIPS_ITSELF:
             this._loss_fn.register_forward_hook(lambda _, __, made: self._rewards.append((made[1], made[2])))
         return super()._setup_lr_scheduler(  # type: ignore[misc]

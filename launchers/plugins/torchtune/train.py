@@ -83,7 +83,7 @@ def _train(folder: Path, config: DictConfig, first: bool) -> int:
         return tell(faults)
     last = checkpoints.last(folder)
     config.resume_from_checkpoint = last is not None
-    step = int(last.name.removeprefix("step_")) if last else 0
+    step = config.posttrain.step = int(last.name.removeprefix("step_")) if last else 0
     if first:
         metrics.cut(folder, step)
         (folder / "resolved.yaml").write_text(OmegaConf.to_yaml(config))
@@ -104,7 +104,9 @@ def _train(folder: Path, config: DictConfig, first: bool) -> int:
         return 2
     recipe.train()
     recipe.cleanup()
-    if first:
+    if first and recipe.loader.stopped:
+        print(f"stopped as asked, with a checkpoint of step {recipe.loader.step}", flush=True)
+    elif first:
         done = json.dumps({"step": recipe._plan.steps})
         partial = folder / "merged" / "done.partial"
         partial.write_text(done)

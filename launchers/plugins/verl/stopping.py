@@ -1,4 +1,5 @@
-"""Ends a training in verl early, as stop.json in the training's folder says, and notes one that learned nothing.
+"""Ends a training in verl early, as stop.json in the training's folder says or because its job is about to end
+(launchers/plugins/stop_asked.py), and notes one that learned nothing.
 
 stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop) and the benchmarks' metric; without it
 only the note is taken. The validation score is the mean over the benchmarks of val-core/<benchmark>/acc/mean@<n> as
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from launchers.plugins.stop_asked import stop_asked
 from launchers.plugins.verl.measures import scores_of, zero_variance
 from launchers.plugins.verl.planned import FOLDER
 
@@ -145,13 +147,16 @@ class Stopping:
             self._zero_variance[step] = self._share
             self._keep()
         verdict = self._rules.verdict(self._validations, self._zero_variance)
-        if verdict is None or step >= trainer.total_training_steps:
+        if step >= trainer.total_training_steps or not (verdict or stop_asked()):
             return
         if self._saved != step:
             trainer.checkpoint_manager.sleep_replicas()  # as when verl saves: the rollouts' memory is free
             trainer._save_checkpoint()
-        best = {} if verdict.best_step is None else {"best_step": verdict.best_step}
-        _write(self._folder / "stopped.json", {"step": step, "why": verdict.why, **best})
+        if verdict:
+            best = {} if verdict.best_step is None else {"best_step": verdict.best_step}
+            _write(self._folder / "stopped.json", {"step": step, "why": verdict.why, **best})
+        else:
+            print(f"stopped as asked, with a checkpoint of step {step}", flush=True)
         self.stopped = True
 
     def ended(self, by_group: bool) -> None:

@@ -28,7 +28,7 @@ from launchers.plugins.verl.planned import FOLDER
 from launchers.run.judge import JUDGED
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
-HANDED_ON = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "TRACKIO_DIR")
+HANDED_ON = ("RUN", "VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "TRACKIO_DIR")
 ENDING_S = 10
 GRACE_S = 60.0
 ENGINE = b"VLLM::EngineCore"  # the title of its process
@@ -60,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
             return tell(faults)
         (folder / JUDGED).unlink(missing_ok=True)
         _train(folder, config)
+        if not _ended(folder):
+            return 0  # asked to stop: a later start goes on from its checkpoint
     if (folder / "judge.json").exists() and not (folder / JUDGED).exists():
         return 0  # launchers.run.judge chooses the checkpoint
     _merge(folder)
