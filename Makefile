@@ -70,9 +70,9 @@ sbatch/%:  ## submit to Slurm, a job for each part (DRY_RUN=1 only prints the su
 	@$(LAUNCH) submit $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(DRY_RUN),--dry-run)
 stage/%:  ## on a login node: fetch environments, models and rows for compute nodes without a network
 	@$(LAUNCH) stage $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT")
-study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell)
+study/%:  ## an experiment: the family's cells × seeds, one report (SEEDS=0,1,2 ONLY=cell,cell; SLURM=1, DRY_RUN=1)
 	@$(LAUNCH) study $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") \
-	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY")
+	  $(if $(SEEDS),--seeds "$$SEEDS") $(if $(ONLY),--only "$$ONLY") $(if $(SLURM),--slurm) $(if $(DRY_RUN),--dry-run)
 sweep/%:  ## GRID="train.learning_rate=1e-6,3e-6 seed=1,2,3": every combination, one page (SLURM=1: as arrays; DRY_RUN=1)
 	@$(LAUNCH) sweep $(call q,$*) --make-variables $(if $(OUT),--out "$$OUT") $(if $(SLURM),--slurm) $(if $(DRY_RUN),--dry-run)
 agreement/%:  ## DATA=<pairs>: how often each reward prefers what people prefer (OUT=<path>, ARGS="--reward_models name=url")

@@ -328,12 +328,21 @@ def study(
     scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
     seeds: Annotated[str | None, typer.Option("--seeds", help="in place of the study's own, e.g. 0,1,2")] = None,
     only: Annotated[str | None, typer.Option("--only", help="these cells, and what they need: cell,cell")] = None,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="as jobs; otherwise here, one after another")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
 ) -> None:  # fmt: skip
     """An experiment made of runs: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
-    from launchers.study import run, spec
+    from launchers.study import jobs, run, spec
 
     given = overrides(scale, set_, from_make)
     study = spec.load(family, given.scale, spec.parse_seeds(seeds), only and only.split(","), given.settings)
+    if on_slurm or dry_run:
+        prepared = jobs.prepare(study, out)
+        numbers = [] if dry_run else jobs.submit(prepared)
+        lines = [shlex.join(line) for line in prepared.lines.values()]
+        plan = {"study": str(prepared.path), "lines": lines, "jobs": numbers}
+        answer(as_json, plan, lambda: print("\n".join(lines if dry_run else [*numbers, str(prepared.path)])))
+        return
     record = run.execute(study, out)
     answer(as_json, record, lambda: print(record["report"]))
     run.verdict(record)

@@ -18,6 +18,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,13 @@ def publish(path: Path, head: dict[str, Any], status: str, entries: list[Entry])
     return {"study": str(path), "report": str(page.build(path)), **record}
 
 
+def after(study: Study, name: str, seed: int, needed: Mapping[str, Run]) -> Resolved:
+    """A cell's recipe, with what the finished runs of the cells that it needs have left. Raises UserError."""
+    cell = study.file.cells[name]
+    model = needed[cell.model_of].path / needed[cell.model_of].plan.main.model if cell.model_of else None
+    return study.resolve(name, seed, model, needed[cell.from_run].path if cell.from_run else None)
+
+
 class _Work:
     """The runs of a study, in order: seed by seed, so that what is there early covers all cells."""
 
@@ -166,14 +174,8 @@ class _Work:
 
     def _do(self, entry: Entry) -> None:
         """One run: found finished, or done in a process of its own."""
-        cell = self.study.file.cells[entry.cell]
-        model = source = None
-        if cell.model_of:
-            made = self._runs[cell.model_of, entry.seed]
-            model = made.path / made.plan.main.model
-        if cell.from_run:
-            source = self._runs[cell.from_run, entry.seed].path
-        resolved = self.study.resolve(entry.cell, entry.seed, model, source)
+        needed = {name: self._runs[name, entry.seed] for name in self.study.upstream(entry.cell)}
+        resolved = after(self.study, entry.cell, entry.seed, needed)
         upstream.do_first(resolved, self.out)  # the recipe's own model_of, the same run for every seed
         run = rundir.locate(upstream.begun(resolved, self.out), self.out)
         entry.run = os.path.relpath(run.path, self.path)

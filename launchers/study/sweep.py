@@ -90,11 +90,17 @@ def prepare(study: Study, out: Path) -> Sweep:
         rundir.prepare(run)
     studying.save(path, studying.head(study, resolved, path), "submitted", entries)
     write(path / RUNS, "".join(f"{run.path}\n" for run in runs))
-    (path / "logs").mkdir(exist_ok=True)
-    options = re.findall(r"^#SBATCH --(?!job-name|output).*$", (runs[0].path / "job.sbatch").read_text(), re.MULTILINE)
-    output = slurm.output_option(path / "logs" / "slurm-%A_%a.out")
-    write(path / SCRIPT, template("sweep.sbatch.j2").render(header=options, output=output, path=path, repo=REPO))
+    write_script(path, SCRIPT, (runs[0].path / "job.sbatch").read_text())
     return Sweep(path, runs, _lines(path, runs[0].plan, chains[0], len(runs)))
+
+
+def write_script(path: Path, name: str, job: str, cell: str | None = None) -> None:
+    """The script of a sweep's arrays, or of a study's cell, with the header of a run's job.sbatch."""
+    (path / "logs").mkdir(parents=True, exist_ok=True)
+    options = re.findall(r"^#SBATCH --(?!job-name|output).*$", job, re.MULTILINE)
+    output = slurm.output_option(path / "logs" / ("slurm-%x-%j.out" if cell else "slurm-%A_%a.out"))
+    text = template("sweep.sbatch.j2").render(header=options, output=output, path=path, repo=REPO, cell=cell)
+    write(path / name, text)
 
 
 def _lines(path: Path, plan: Plan, jobs: Sequence[JobPart], count: int) -> list[list[str]]:
@@ -135,6 +141,8 @@ def collect(path: Path) -> dict[str, Any]:
 
     record = json.loads((path / studying.RECORD).read_text())
     for entry in record["runs"]:
+        if entry["status"] == "blocked":
+            continue
         run = (path / entry["run"]).resolve()
         entry["status"] = "done" if rundir.at(run).finished else "failed"
         failures_seen = failures.of_run(run) if entry["status"] == "failed" else []

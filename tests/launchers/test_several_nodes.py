@@ -178,6 +178,47 @@ def test_a_sweep_is_an_array_of_each_part_with_one_page(slurm: dict[str, str], r
     assert (study / "report.html").is_file()
 
 
+STUDY = """\
+seeds: [0]
+set: {eval: {limit: 8, n: 1}, train: {steps: 2, global_batch: 8, micro_batch: 8}}
+cells:
+  onward: {recipe: min_o1/sft_long, model_of: start}
+  start: {recipe: min_o1/sft_long}
+  broken: {recipe: min_o1/sft_short, set: {data: none}}
+  blocked: {recipe: min_o1/sft_short, model_of: broken}
+questions:
+  - {ask: Which is best?, compare: [start, onward, broken, blocked]}
+"""
+
+
+@pytest.mark.full
+def test_a_studys_cells_start_from_what_others_have_trained(slurm: dict[str, str], repo: Repo) -> None:
+    repo.write("recipes/min_o1/study.yaml", STUDY)
+    repo.write("recipes/min_o1/study.mini.yaml", "{}\n")
+    with (repo.path / "recipes/min_o1/data.yaml").open("a") as pipelines:  # no sum has nine numbers
+        pipelines.write(
+            "none:\n  - curriculum: {split: train, levels: {2: 64}, seed: 1}\n  - select: {level: [9, 9]}\n"
+        )
+    words = ("min_o1", "--scale", "mini", "--slurm", "--json")
+    done = repo.launch("study", *words, SLURM_CONF=slurm["SLURM_CONF"])
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    study = Path(told["study"])
+    assert finish(told["jobs"][-1], slurm, 580) == "FAILED", "not all cells are done"
+    said = "\n".join(path.read_text() for path in study.glob("logs/*"))
+    entries = {entry["cell"]: entry for entry in json.loads((study / "study.json").read_text())["runs"]}
+    assert {cell: entry["status"] for cell, entry in entries.items()} == {
+        "start": "done", "onward": "done", "broken": "failed", "blocked": "blocked",
+    }, said  # fmt: skip
+    resolved = json.loads((study / entries["onward"]["run"] / "resolved.json").read_text())
+    assert Path(resolved["model"]) == (study / entries["start"]["run"]).resolve() / "train"
+    assert entries["blocked"]["reason"] == "it needs broken of seed 0, which did not finish"
+    assert (study / "report.html").is_file()
+    again = json.loads(repo.launch("study", *words, "--dry-run").stdout)
+    assert [line for line in again["lines"] if "-start-" in line or "-onward-" in line] == [], "they are done"
+    assert len(again["lines"]) == 9
+
+
 @pytest.mark.full
 @pytest.mark.timeout(3000)
 def test_a_second_recipe_begins_with_what_the_first_one_trained(slurm: dict[str, str], repo: Repo) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -177,6 +178,38 @@ def test_a_later_null_takes_a_cell_away(lab):
 
 def _records(lab):
     return [json.loads(path.read_text()) for path in lab.path.glob("runs/studies/min_o1/*-*/study.json")]
+
+
+def submit_lines(repo, *words):
+    """Of a study's dry run: the jobs that each job waits for."""
+    done = repo.launch("study", "min_o1", "--scale", "mini", "--dry-run", *words, PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    options = [dict(word.partition("=")[::2] for word in shlex.split(line)) for line in done.stdout.splitlines()]
+    return {option["--job-name"]: option.get("--dependency", "") for option in options}
+
+
+def test_a_study_on_slurm_submits_each_cell_after_those_that_it_needs(lab):
+    waits = submit_lines(lab)
+    parts = [
+        f"min_o1-{cell}-{seed}-{part}"
+        for seed in (0, 1)
+        for cell in ("good", "bad", "onward", "stuck")
+        for part in ("data", "train", "eval", "report")
+    ]
+    assert list(waits) == [*parts, "min_o1-page"]
+    assert (waits["min_o1-good-1-data"], waits["min_o1-bad-1-data"]) == ("", "")
+    assert waits["min_o1-good-1-train"] == "afterok:min_o1-good-1-data"
+    assert waits["min_o1-onward-1-data"] == "afterok:min_o1-good-1-report"
+    assert waits["min_o1-stuck-0-data"] == "afterok:min_o1-bad-0-report"
+    assert waits["min_o1-page"].startswith("afterany:min_o1-good-0-report:")
+    scripts = sorted(str(path) for path in lab.path.glob("runs/studies/min_o1/*/*.sbatch"))
+    assert [Path(path).name for path in scripts] == ["bad.sbatch", "good.sbatch", "onward.sbatch", "stuck.sbatch"]
+    assert subprocess.run(["shellcheck", *scripts], capture_output=True, text=True).stdout == ""
+
+
+def test_a_cell_that_reads_another_ones_samples_waits_for_them(repo):
+    waits = submit_lines(repo, "--only", "lim", "--seeds", "3")
+    assert waits["min_o1-lim-3-data"] == "afterok:min_o1-grpo-3-report"
 
 
 def test_a_failed_cell_is_named_and_blocks_only_those_that_need_it(lab):

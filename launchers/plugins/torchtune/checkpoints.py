@@ -28,7 +28,7 @@ DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
 
 
 class Checkpointer(FullModelHFCheckpointer):
-    """FullModelHFCheckpointer's conversion of weights, with folders of ours. `loader` counts the steps; set it before a save."""
+    """FullModelHFCheckpointer's conversion of weights, with folders of ours. `loader`, to be set, counts steps."""
 
     loader: Any
 
