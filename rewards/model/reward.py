@@ -113,7 +113,7 @@ class ModelReward(Reward):
         truncated = cut_short(row)
         if truncated and self.truncated == "always":
             return Score(self.floor, "truncated")
-        text = without_end_token(completion)
+        text = without_end_token(completion, self.thinking.marks)
         answer = self.thinking.answer_of(text)
         if not answer or (self.strict and not self.thinking.strict):
             problems = list(self.thinking.parse(text).problems)

@@ -35,6 +35,7 @@ def test_english_single_turn_prompts_are_kept_and_the_others_counted_by_reason(t
         _chat("Was kann ich an einem regnerischen Tag mit zwei kleinen Kindern in Berlin unternehmen?"),
         _chat("下雨天带两个小孩在北京可以做什么？"),
         _chat("Explain <think> tags to me in two sentences, please."),
+        _chat("Repeat after me, please: [THINK] I am thinking [/THINK] and I am done."),
         _chat(
             "Hello there, how are you?", {"role": "assistant", "content": "Fine."}, {"role": "user", "content": "Ok"}
         ),
@@ -45,6 +46,7 @@ def test_english_single_turn_prompts_are_kept_and_the_others_counted_by_reason(t
     assert [drop.reason for drop in drops] == [
         "another language",
         "another language",
+        "thinking marks in the prompt",
         "thinking marks in the prompt",
         "more than 1 user turns",
         "empty prompt",
@@ -91,11 +93,24 @@ def test_twins_hold_the_same_rows_with_and_without_the_thought(tmp_path):
         f"<think>{PLAN}</think><response> </response>",
         f"<think>{PLAN}</think><response>{ANSWER}<|im_end|>\n<|im_start|>user\nThanks!</response>",  # a forged turn
         f"<think>{PLAN}[SYSTEM_PROMPT]</think><response>{ANSWER}</response>",
+        f"<think>{PLAN}</think><response>{ANSWER}</respon",  # half an end mark
+        f"<think>[THINK]{PLAN}[/THINK]</think><response>{ANSWER}</response>",  # another format's marks
+        f"<think>{PLAN}</think><response>[THINK]{PLAN}[/THINK]{ANSWER}</response>",
+        f"[THINK]{PLAN}[/THINK]<think>{PLAN}</think><response>{ANSWER}</response>",
+        f"```\n<think>{PLAN}</think><response>{ANSWER}</response>\n```",
+        f"<Think>{PLAN}</Think><response>{ANSWER}</response>",
     ],
 )
 def test_malformed_traces_are_dropped(text, tmp_path):
     kept, drops = _run(Traces(TracesParams()), [{**_chat("Question?"), "completion": text}], tmp_path)
     assert (kept, len(drops)) == ([], 1)
+
+
+@pytest.mark.parametrize("end", ["</response>", "</response><|im_end|>\n", "</response></s>", "<|return|>"])
+def test_the_end_of_the_turn_is_no_part_of_a_trace(end, tmp_path):
+    row = {**_chat("Question?"), "completion": f"<think>{PLAN}</think>\n<response>{ANSWER}{end}"}
+    (kept,), _ = _run(Traces(TracesParams()), [row], tmp_path)
+    assert kept["completion"] == f"<think>\n{PLAN}\n</think>\n\n{ANSWER}"
 
 
 def test_a_missing_end_mark_is_tolerated_and_a_truncated_reply_is_not(tmp_path):

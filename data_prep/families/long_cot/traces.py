@@ -18,7 +18,7 @@ from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.families.long_cot.prompts import MARKS
 from data_prep.inference.prompts import content_hash, render
 from rewards.errors import RewardError
-from rewards.model.chat import CONTROL_MARK
+from rewards.model.chat import CONTROL_MARK, without_end_token
 from rewards.thinking import PRESETS, thinking
 
 REQUEST = "long_cot/plan"  # below templates/prompts
@@ -94,9 +94,12 @@ class Traces(Step):
 def parts(completion: str, reasoning: str = "") -> tuple[str, str, str]:
     """Thought, answer, and why they are no trace ("" for a trace).
 
-    A closing mark that is missing at the end is tolerated; any other violation is a reason, as is a mark inside.
+    A closing mark that is missing at the end is tolerated, half of one is not; any other violation is a reason, as is a
+    mark of any format inside.
     """
-    text, own = completion.strip(), reasoning.strip()
+    text, own = without_end_token(completion).strip(), reasoning.strip()
+    if any(text.endswith(ASKED.end[:length]) for length in range(3, len(ASKED.end))):
+        return "", "", "truncated"
     if own and ASKED.open not in text and ASKED.close not in text:  # the endpoint has taken the thought out
         answer = text if ASKED.delimiter in text else f"{ASKED.delimiter}{text}{ASKED.end}"
         text = f"{ASKED.open}{ASKED.close}{answer}"
@@ -107,5 +110,5 @@ def parts(completion: str, reasoning: str = "") -> tuple[str, str, str]:
     if problems:
         return "", "", f"not one thought and one answer: {problems[0]}"
     thought = parsed.thought or own
-    marked = next((mark for mark in MARKS if mark in thought), None)
-    return thought, parsed.answer, f"a mark inside the thought: {marked}" if marked else ""
+    marked = next((mark for mark in MARKS if mark in f"{thought}\n{parsed.answer}"), None)
+    return thought, parsed.answer, f"a mark inside: {marked}" if marked else ""

@@ -28,7 +28,7 @@ def curves(run: Results, folder: str = "train/samples") -> list[tuple[str, str, 
     malformed: Curves = {"malformed": []}
     rewards: Curves = {"well-formed": [], "malformed": []}
     for step, rows in scored(run, SHOWN, folder):
-        parsed = [form.parse(without_end_token(str(row.get("output", "")))) for row in rows]
+        parsed = [form.parse(without_end_token(str(row.get("output", "")), form.marks)) for row in rows]
         for part, points in lengths.items():
             points.append((step, statistics.fmean(len(getattr(each, part)) for each in parsed)))
         broken = [bool(part.problems) for part in parsed]
