@@ -67,7 +67,7 @@ class Job:
     batch: Batch
     folder: str  # "" for the recipe itself, "controls/<name>" for a control
     dataset: Path  # the export step's folder
-    validation: Path | None = None  # the same of the benchmarks, where training looks at them
+    validation: Path | None = None  # the same of rows that training is validated on
     in_place: bool = False  # whether the whole model is written into the trainer's own folder
 
     @property
@@ -117,6 +117,8 @@ class Backend(ABC):
     """Whether bf16 training keeps weights, gradients and moments in bf16, without a master copy."""
     reference_beside = False
     """Whether full training on pairs holds the reference model beside the trained one, in 2 bytes per weight."""
+    held_out_loss = False
+    """Whether training outside of online RL measures its loss on rows that a pipeline holds out."""
     pair_logits_fp32 = False
     """Whether training on pairs keeps logits in fp32, without a fused loss."""
 

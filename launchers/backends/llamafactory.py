@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from data_prep.writers.llamafactory import entry
 from launchers.backends import shared
 from launchers.backends.base import Backend, Command, EnvPython, InRun, Job, Progress, torchrun
 from launchers.backends.shared import backwards, known_keys, owned_fault, read_json, unknown, value_fault
@@ -37,6 +38,7 @@ class LlamaFactory(Backend):
     methods = ("sft", "dpo")
     reference_beside = True
     pair_logits_fp32 = True
+    held_out_loss = True
 
     def in_place(self, recipe: Recipe) -> bool:
         """Adapters are merged elsewhere."""
@@ -75,11 +77,18 @@ class LlamaFactory(Backend):
                 name = f"{job.output}/{source.name}"
                 files[name] = source.read_text()
                 native[key] = str(run / name)
+        data = job.dataset
+        if job.validation:  # LlamaFactory takes one folder's data sets
+            parts = {"train": job.dataset, "validation": job.validation}
+            pairs = recipe.method == "dpo"
+            info = {part: entry(str(folder / f"{part}.jsonl"), pairs) for part, folder in parts.items()}
+            files[f"{job.output}/dataset_info.json"], data = shared.as_json(info), run / job.output
         files[f"{job.output}/llamafactory.yaml"] = template("llamafactory/train.yaml.j2").render(
             name=job.resolved.name, control=Path(job.folder).name, recipe=recipe, train=recipe.train, batch=job.batch,
             preference=recipe.preference or Preference(),
             loggers=[name for name in recipe.loggers if name != "file"], native=native,
-            cpu=job.hardware.device == "cpu", dataset_dir=str(job.dataset), output_dir=str(run / job.output),
+            cpu=job.hardware.device == "cpu", dataset_dir=str(data), validation=job.validation,
+            output_dir=str(run / job.output),
         )  # fmt: skip
         if recipe.train.lora:
             files[f"{job.output}/merge.yaml"] = template("llamafactory/merge.yaml.j2").render(

@@ -21,11 +21,14 @@ def faults(resolved: Resolved) -> Iterator[Fault]:
     """What is wrong between the keys of one recipe; each key by itself is right already."""
     recipe = resolved.recipe
     if not is_online(recipe):
+        scored = recipe.reward is not None and recipe.reward_model is not None and recipe.reward.name == "model"
         for name in SECTIONS:
-            if getattr(recipe, name) is not None:
+            if getattr(recipe, name) is not None and not (name == "reward" and scored):
                 yield resolved.fault(
                     name, f"says something about online RL, and method is {recipe.method}: leave it out"
                 )
+        if scored:
+            yield from _reward(resolved)
         return
     for name in ("rollout", "reward", "algorithm"):
         if getattr(recipe, name) is None:

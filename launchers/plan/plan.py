@@ -181,16 +181,23 @@ def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[s
     return {"tasks": names, "paths": paths_of(resolved, names), **system, **drawn}
 
 
-def validation_spec(resolved: Resolved, export: dict[str, Any]) -> Spec:
-    """The benchmarks, as rows that the trainer validates on."""
-    assert resolved.recipe.validation is not None
-    written = {**export, "dataset": "validation", "split": "validation"}
-    load = _load(resolved, harnesses.ours(resolved.eval), resolved.recipe.validation.limit)
-    steps = [
-        StepSpec(name="load", kind="load", params=load),
-        StepSpec(name="export", kind="export", params=written, inputs=("load",)),
-    ]
-    return make_spec("validation", resolved, steps)
+def validation_spec(resolved: Resolved, backend: Backend) -> Spec | None:
+    """Rows that the trainer validates on, None without: in online RL the benchmarks, else what a `split` at the end of
+    the pipeline holds out. Its last two steps are what the training's own pipeline has not done."""
+    recipe, export = resolved.recipe, backend.export(resolved.recipe) | {"dataset": "validation"}
+    if is_online(recipe):
+        if not (recipe.validation and recipe.eval):
+            return None
+        load = _load(resolved, harnesses.ours(resolved.eval), recipe.validation.limit)
+        steps = [StepSpec(name="load", kind="load", params=load)]
+        export |= {"split": "validation"}
+    else:
+        steps = data_steps(resolved, export)[:-1]
+        if not backend.held_out_loss or steps[-1].kind != "split" or steps[-1].params.get("part") != "train":
+            return None
+        steps[-1] = steps[-1].model_copy(update={"params": {**steps[-1].params, "part": "validation"}})
+    written = StepSpec(name="export", kind="export", params=export, inputs=(steps[-1].name,))
+    return make_spec("validation", resolved, [*steps, written])
 
 
 def step_commands(spec: Spec, file: str, phase: str, label: str, across: tuple[str, ...] = ()) -> list[Command]:
@@ -257,17 +264,18 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
     for folder, version in versions:
         file = data_file(folder)
         specs[file] = make_spec(data_name(version), version, data_steps(version, backend.export(version.recipe)))
-        validation = None
-        if version.recipe.validation and version.recipe.eval:
-            held_out = data_file(folder, "validation")
-            specs[held_out] = validation_spec(version, backend.export(version.recipe))
-            validation = _export_dir(specs[held_out])
+        held_out, validation = validation_spec(version, backend), None
+        if held_out:
+            specs[data_file(folder, "validation")] = held_out
+            validation = _export_dir(held_out)
         left = service.training_machines(version, machines)
         job = Job(version, left, derive_batch(version, left), folder, _export_dir(specs[file]), validation,
                   backend.in_place(version.recipe))  # fmt: skip
         jobs.append(job)
-        for name in (file, held_out) if validation else (file,):
-            commands += step_commands(specs[name], name, "data", job.label if folder else "", machines.across("ray"))
+        own = held_out and held_out.model_copy(update={"steps": held_out.steps[-2:]})
+        for name, spec in ((file, specs[file]), (data_file(folder, "validation"), own)):
+            label = job.label if folder else ""
+            commands += step_commands(spec, name, "data", label, machines.across("ray")) if spec else []
     trainings = [_in_run(job, command, run) for job in jobs for command in backend.commands(job) if trains]
     for label, version, model, revision in _evaluations(jobs, trains):
         where = str(run / model) if isinstance(model, InRun) else model

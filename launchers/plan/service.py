@@ -19,6 +19,7 @@ from launchers import harnesses
 from launchers.errors import Fault, UserError
 from launchers.machines.hardware import Hardware
 from launchers.recipe.compose import Resolved
+from launchers.recipe.online import is_online
 from launchers.recipe.schema import SERVICES, Recipe, RewardModel
 from rewards.errors import RewardError
 from rewards.model.http import SERVICE, server_url
@@ -106,7 +107,7 @@ def _given(resolved: Resolved, name: str) -> RewardModel | None:
 
 def training_asks(recipe: Recipe) -> bool:
     """Whether the reward of online RL asks the server; before other trainings it has scored their data and ended."""
-    return recipe.reward is not None and asked_in(recipe.reward.params)
+    return is_online(recipe) and recipe.reward is not None and asked_in(recipe.reward.params)
 
 
 def training_machines(resolved: Resolved, machines: Hardware) -> Hardware:

@@ -350,6 +350,7 @@ class Recipe(Strict):
     preference: Preference | None = None
     rollout: Rollout | None = None
     reward: Reward | None = None
+    """Of online RL. Of another method only the reward `model`: how its evaluation scores answers."""
     reward_model: RewardModel | None = None
     second_judge: RewardModel | None = None
     """Another reward model, which scores the validation samples after online RL. Of the checkpoints that are kept, the

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
+from data_prep.inference.vllm import reward_check
 from data_prep.inference.vllm.server import Endpoint, serve
 from data_prep.inference.vllm.settings import EngineOptions
 from launchers.run import events
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
             seconds = round(time.monotonic() - began, 1)
             events.append(run, "service_start", service=file.stem, phase=phase, url=url, seconds=seconds)
             if phase in ("data", "train", "judge"):
-                _verify(given, python, url)
+                named = {key: given[key] for key in ("revision", "template") if given[key]}
+                reward_check.verify(python, given["model"], url, bool(given["url"]), **named)
             return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
     except DataError as error:
         print(f"error: reward model: {error}", flush=True)
@@ -103,18 +105,6 @@ def _precision(model: str) -> Literal["auto", "float32"]:
     config = Path(model) / "config.json"
     read = json.loads(config.read_text()) if config.is_file() else {}
     return "float32" if read.get("dtype", read.get("torch_dtype")) == "float32" else "auto"
-
-
-def _verify(given: Mapping[str, Any], python: Path, url: str) -> None:
-    """Raises DataError unless the server scores as transformers does."""
-    check = [str(python), "-m", "data_prep.inference.vllm.reward_check", given["model"], url]
-    check += [f"--revision={given['revision']}"] if given["revision"] else []
-    check += [f"--template={given['template']}"] if given["template"] else []
-    check += ["--endpoint"] if given["url"] else []
-    done = subprocess.run(check, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, end="", flush=True)
-    if done.returncode:
-        raise DataError((done.stdout.strip().splitlines() or ["the check of its scores failed"])[-1])
 
 
 def _run_beside(command: Sequence[str], environ: Mapping[str, str], endpoint: Endpoint | None) -> int:

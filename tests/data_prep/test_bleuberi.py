@@ -19,6 +19,7 @@ from data_prep.errors import DataError
 from data_prep.families.bleuberi import build
 from data_prep.families.bleuberi.__main__ import main
 from data_prep.families.bleuberi.pool import Pool, PoolParams
+from data_prep.inference.vllm.reward_check import PAIRS
 from data_prep.steps.choose import Choose, ChooseParams, length_label
 from launchers.recipe import compose
 from tests.fakes.reward_server import RewardServer
@@ -301,6 +302,19 @@ def test_the_reward_models_server_is_checked_before_anything_is_generated(tmp_pa
         assert main(["grpo", *words, *served]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_reward_models_server_is_compared_with_transformers(tmp_path, capfd, vllm_python):
+    """Its scores are in order, but of other tokens than the model's own template makes: of a doubled BOS, say."""
+    model = str(REPO / "recipes/mini/reward_model")
+    good = tuple(answer for _, answer, _ in PAIRS)
+    with RewardServer(value=lambda text: 3.0 if text.endswith(good) else -3.0, model=model) as server:
+        words = ["--hf_dataset_path", str(pool(tmp_path)), "--cache", str(tmp_path / "cache"), "--model", "no/such"]
+        served = ["--metric", "rm", "--reward_model", model, "--reward_model_url", server.url]
+        assert main(["grpo", *words, *served]) == 2
+        assert "conversation 1 has 9 tokens for the server and" in capfd.readouterr().err
+        given = {"metric": "rm", "model": "no/such", "reward_model": model, "reward_model_url": server.url}
+        build._check_server(build.Request(**given, reward_model_elsewhere=True))  # by its own scores only
 
 
 def test_a_blank_answer_is_below_any_value_of_a_reward_model():

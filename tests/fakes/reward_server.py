@@ -34,6 +34,7 @@ class RewardServer:
         script: Iterable[Fault | None] | Callable[[dict[str, Any]], Fault | None] = (),
         value: Callable[[str], Any] = len,
         port: int = 0,
+        model: str = "rm",
     ) -> None:
         self._script = script if callable(script) else None
         self._faults = iter(()) if callable(script) else iter(script)
@@ -50,7 +51,7 @@ class RewardServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                models = {"object": "list", "data": [{"id": "rm"}]}
+                models = {"object": "list", "data": [{"id": model}]}
                 known = {"/health": b"", "/v1/models": json.dumps(models).encode()}
                 _send(self, 200 if self.path in known else 404, known.get(self.path, b"{}"), {})
 

@@ -142,6 +142,34 @@ def test_dpo_recipes_have_the_papers_values(name: str) -> None:
     assert (batch.micro, batch.accumulation, batch.world) == (1, 16, 8)  # the reward server has ended by then
 
 
+@pytest.mark.parametrize("scale", [None, "mini"])
+@pytest.mark.parametrize("name", DPO)
+def test_dpo_measures_its_loss_on_the_prompts_that_its_data_hold_out(name: str, scale: str | None) -> None:
+    made = plan.build(pipelines.with_local_model(compose.resolve(f"long_cot/{name}", Overrides(scale))), Path("/run"))
+    trained, held_out = (made.specs[f"data/{part}.json"].steps for part in ("train", "validation"))
+    assert trained[:-2] == held_out[:-2]
+    assert {**trained[-2].params, "part": "validation"} == held_out[-2].params
+    files = directory.files(made)
+    config = yaml.safe_load(files["train/llamafactory.yaml"])
+    assert (config["dataset"], config["eval_dataset"], config["eval_steps"]) == ("train", "validation", 0.1)
+    assert config["dataset_dir"] == "/run/train"
+    info = json.loads(files["train/dataset_info.json"])
+    assert info["validation"]["ranking"]
+    assert {Path(entry["file_name"]).parent for entry in info.values()} == {made.main.dataset, made.main.validation}
+    (command,) = (c for c in made.commands if "data/validation.json" in c.argv)
+    assert command.argv[-1] == "split,export"  # the samples and their scores are the training's
+
+
+@pytest.mark.parametrize("name", DPO)
+def test_dpo_is_evaluated_as_the_online_recipe_of_its_name(name: str) -> None:
+    scored = [
+        [step.params for step in made.specs["eval/after.spec.json"].steps if step.params.get("reward") == "model"]
+        for recipe in (name, name.replace("dpo_", "grpo_"))
+        for made in [plan.build(compose.resolve(f"long_cot/{recipe}"), Path("/run"))]
+    ]
+    assert scored[0] == scored[1] != []
+
+
 @pytest.mark.parametrize(
     ("name", "limit", "margin"),
     [*((name, 4096, HALF_TOLERANCE) for name in DPO), ("dpo_llama_base_think_as_published", 8192, 0.0)],

@@ -27,7 +27,7 @@ from data_prep.core.pipeline import Spec
 from data_prep.errors import DataError
 from data_prep.evaluation.agreement import FLOOR
 from data_prep.families.bleuberi.pool import messages_of
-from data_prep.inference.apart import chain, run_chain
+from data_prep.inference.apart import chain, environment, run_chain
 from data_prep.inference.vllm import reward_check
 from data_prep.steps.choose import length_label
 from data_prep.steps.score import FAULTY
@@ -71,6 +71,7 @@ class Request(Options):
     guarded: bool = Field(False, description="leave out what is hard by its length only (choose.py)")
     reward_model: str = Field("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", description="of metric rm")
     reward_model_url: str | None = Field(None, description="its server, of metric rm")
+    reward_model_elsewhere: bool = Field(False, description="its weights are not here: no comparison with transformers")
     workers: int = CPUS
     cache: Cache = CACHE
 
@@ -151,7 +152,7 @@ def grpo(request: Request, progress: Progress) -> str:
 
 
 def _check_server(request: Request) -> None:
-    """Raises RewardError or DataError unless metric rm's server serves the model and prefers good answers to bad."""
+    """Raises RewardError or DataError unless metric rm's server serves the model, and scores as transformers does."""
     if request.metric == "rm" and request.reward_model_url:
         url = request.reward_model_url
         rewards.load("model", url=url, model=request.reward_model).check_ready()
@@ -161,6 +162,8 @@ def _check_server(request: Request) -> None:
             why = str(refused)
         if why:
             raise DataError(f"--reward_model_url: {why}")
+        if not request.reward_model_elsewhere:
+            reward_check.verify(environment("vllm"), request.reward_model, url, endpoint=False)
 
 
 class SftRequest(Options):

@@ -12,10 +12,14 @@ conversation, then the verdict.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from data_prep.errors import DataError
+from data_prep.sources.tasks import ROOT
 
 TOLERANCE = 1e-2  # absolute below 1, relative above
 HALF_TOLERANCE = 5e-2  # of bf16 and fp16 weights: a bf16 logit of 20 has steps of 0.125, and kernels round differently
@@ -111,6 +115,23 @@ def problem(
     if len(wrong) > MOST_WRONG:
         return f"bad answers score above good ones in {len(wrong)} of {len(PAIRS)} pairs: {'; '.join(wrong)}"
     return None
+
+
+def verify(python: Path, model: str, url: str, endpoint: bool, **options: str) -> None:
+    """The check in the environment of `python`. Raises DataError where the server is refused."""
+    words = [
+        str(python),
+        "-m",
+        "data_prep.inference.vllm.reward_check",
+        model,
+        url,
+        *(["--endpoint"] if endpoint else []),
+    ]
+    words += [f"--{name}={value}" for name, value in options.items()]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    print(done.stdout, end="", file=sys.stderr, flush=True)
+    if done.returncode:
+        raise DataError((done.stdout.strip().splitlines() or ["the check of its scores failed"])[-1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
