@@ -1,10 +1,11 @@
-"""Policy losses, advantages and KL estimates for online RL, in plain torch; `registry.py` gives them to verl by name.
+"""Policy losses and advantages for online RL, in plain torch; `registry.py` gives them to verl by name.
 
     $(python3 -m launchers.envs verl --device cpu) -m pytest tests/plugins/policy_loss_in_torch.py
 
 Shapes: B rows (one completion each) by T tokens. Log-probabilities are in nats. A mask is 1 on the tokens of a
 completion and 0 on padding; None means that every token counts, as for packed rows of shape (1, tokens).
-Losses are minimised: they are the negative of the objectives in the papers.
+Losses are minimised: they are the negative of the objectives in the papers. KL estimates are verl's own
+(core_algos.kl_penalty).
 
 | method | loss | advantages | KL | clip | truncated |
 |---|---|---|---|---|---|
@@ -28,7 +29,6 @@ from torch import Tensor
 
 Reduction = Literal["token_mean", "sequence_mean", "fixed_length"]
 Scaling = Literal["none", "group"]
-Truncation = Literal["keep", "mask", "penalise"]
 
 LOG_RATIO_LIMIT = 20.0  # keeps exp() finite when two policies have drifted far apart; e^20 is clipped in any case
 GROUP_EPSILON = 1e-8  # the course's, below any spread of a real reward
@@ -130,17 +130,6 @@ def clip_shares(ratio: Tensor, advantages: Tensor, low: float, high: float, mask
     below = (ratio < 1 - low) & (advantages < 0)
     above = (ratio > 1 + high) & (advantages > 0)
     return torch.stack([masked_mean(which.to(ratio.dtype), mask) for which in (below, above)])
-
-
-def kl_k1(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
-    """Per-token estimate ln p - ln p_ref: unbiased, of either sign; for the reward (Schulman, "Approximating KL")."""
-    return log_probs - ref_log_probs
-
-
-def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
-    """Per-token estimate r - 1 - ln r with r = p_ref / p: never negative; for the loss (DeepSeekMath, eq. 4)."""
-    difference = log_ratio(ref_log_probs, log_probs)
-    return difference.exp() - 1 - difference
 
 
 def truncated_rows(mask: Tensor, limit: int) -> Tensor:

@@ -99,7 +99,7 @@ def _loss(name: str, reduction: ours.Reduction) -> Callable[..., tuple[Tensor, d
         scope = ours.Whole(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
         total = ours.reduce_loss(losses, response_mask, reduction, scope, config.loss_scale_factor)
         below, above = ours.clip_shares(ratio, advantages, low, high, response_mask).tolist()
-        drift = ours.masked_mean(ours.kl_k1(old_log_prob, log_prob), response_mask).item()
+        drift = ours.masked_mean(old_log_prob - log_prob, response_mask).item()  # k1
         metrics = {"actor/pg_clipfrac": above, "actor/pg_clipfrac_lower": below, "actor/ppo_kl": drift}
         return ours.finite(f"loss {name}", total), metrics
 
