@@ -61,6 +61,7 @@ _OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
 _PADDED = re.compile(r"(?<![0-9.])0[0-9]")  # 000, of which no list is made
+_NOT = re.compile(r"(?:neither|not|never)(?![A-Za-z])")  # before an answer: what it is not
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
@@ -77,7 +78,9 @@ def equal(gold: str, answer: str, leaf: Leaf = lambda gold, answer: None) -> Ver
         return False
     try:
         g, a = clean(gold), clean(answer)
-        return _whole(g, a, leaf) if g and a else False
+        if not g or not a or bool(_NOT.match(g)) != bool(_NOT.match(a)):
+            return False
+        return _whole(g, a, leaf)
     except RecursionError:
         return False  # wrapped in more layers than any answer has
 

@@ -27,7 +27,7 @@ _RUN = re.compile(r"([^0-9])\1{39}")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*([0-9]+)")
 _TOWER = re.compile(r"\^[\s{(]*[-+]?([0-9]+)([\s})]*)\^[\s{(]*[-+]?([0-9]+)([\s})]*\^)?")
 _FACTORIAL = re.compile(r"([0-9]+)\s*[})]*\s*!(?!!)(\s*[})]+\s*!)?")
-_FACTORIAL_OF_POWER = re.compile(r"\^\{[0-9]{2,}\} ?\)?!(?!!)")
+_FACTORIAL_OF_POWER = re.compile(r"\^(?:\{[0-9]{2,}\}|[4-9]) ?\)?!(?!!)")
 
 
 def screen(text: str) -> str | None:
