@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
@@ -137,8 +136,7 @@ def _texts(record: Record, paths: tuple[str, ...]) -> Iterator[str]:
 
 
 def fitting(convert: Convert, record: Record) -> Row | Drop:
-    """The record converted, NaN, with which tables say that a value is missing, as null; a drop for an unfit one."""
-    record = {name: value if type(value) is str else _without_nan(value) for name, value in record.items()}
+    """The record converted; a drop for an unfit one."""
     try:
         messages.refuse_media(record)
         row = convert(record)
@@ -149,21 +147,13 @@ def fitting(convert: Convert, record: Record) -> Row | Drop:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: item if type(item) is str else _without_nan(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [item if type(item) is str else _without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def _refuse_lost(record: Record, row: Row) -> None:
     """Raise Unfit for what the record has and the row cannot hold: images in its text, or columns such as tools."""
     for message in row.get("prompt") or ():
         text = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
         if isinstance(text, str) and "<" in text and (mark := messages.PLACEHOLDER.search(text)):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
-    inside = (record[name] for name in _INSIDE if isinstance(record.get(name), Mapping))
+    inside = (record[name] for name in _INSIDE if isinstance(record.get(name), dict))
     held: str | None = None
     for name, value in (item for columns in (record, *inside) for item in columns.items()):
         reason = _unheld(name)
@@ -222,13 +212,15 @@ def labels(record: Record) -> tuple[Row, dict[str, Any]]:
     row: Row = {"id": record.get("id")}
     row["source"] = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
     # Other people's columns of these names may hold anything; ours hold what a row can.
-    own = {name: record.get(name) for name in ("rejected", "references", "tests", "score", "outcome")}
-    own["tests"] = decoded(own["tests"], "{")
-    given = record.get("reference") if own["references"] is None else own["references"]
-    own["references"] = [given] if isinstance(given, str) else given
-    row.update({name: value for name, value in own.items() if isinstance(value, FIELDS[name])})
-    if not all(isinstance(reference, str) for reference in row.get("references", ())):
-        del row["references"]
+    for name in ("rejected", "references", "tests", "score", "outcome"):
+        given = record.get(name)
+        if name == "references":
+            given = record.get("reference") if given is None else given
+            given = [given] if isinstance(given, str) else given
+            given = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else None
+        value = decoded(given, "{") if name == "tests" else given
+        if value is not None and isinstance(value, FIELDS[name]):
+            row[name] = value
     return row, meta
 
 
@@ -256,6 +248,8 @@ def as_text(value: Any) -> Any:
     """A scalar as text, whole floats without their point (27.0 is "27"); lists of one as their item."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if value is None or isinstance(value, str):
+        return value and value.strip()
     if isinstance(value, bool):
         return str(value)
     value = float(value) if isinstance(value, Decimal) else value
@@ -263,7 +257,7 @@ def as_text(value: Any) -> Any:
         return str(int(value))
     if isinstance(value, int | float):
         return repr(value)
-    return value.strip() if isinstance(value, str) else value
+    return value
 
 
 def final_answer(row: Row, how: AnswerFrom) -> str | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from data_prep.core.files import require_space, whole_file
 from data_prep.core.fingerprint import file_hash, git_blob
 from data_prep.errors import DataError
+from data_prep.sources.files import without_nan
 from data_prep.sources.tasks import Hub, Remote
 
 REQUEST: Any = {"timeout": 60, "follow_redirects": True, "headers": {"Accept-Encoding": "identity"}}
@@ -92,10 +94,8 @@ def hub_records(hub: Hub, streaming: bool = False) -> Iterator[dict[str, Any]]:
         from datasets.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-        if streaming:
-            yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision, streaming=True)
-        else:
-            yield from load_dataset(hub.id, hub.config, split=hub.split, revision=hub.revision)
+        load = partial(load_dataset, hub.id, hub.config, split=hub.split, revision=hub.revision)
+        yield from map(without_nan, load(streaming=True) if streaming else load())
 
 
 def hub_files(hub: Hub) -> list[Path]:

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -288,8 +289,16 @@ def _plain(batch: Any, path: Path) -> list[Record]:
     for index, field in enumerate(batch.schema):
         if field.type == float32():
             batch = batch.set_column(index, field.name, batch.column(index).cast(string()).cast(float64()))
-    records: list[Record] = batch.to_pylist(maps_as_pydicts="strict")
-    return records
+    return [without_nan(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
+
+
+def without_nan(value: Any) -> Any:
+    """A table's value with null for NaN, which says there that a value is missing."""
+    if isinstance(value, dict):
+        return {name: item if type(item) is str else without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [item if type(item) is str else without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _refuse_twice(names: Sequence[str], path: Path) -> None:

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.core.rows import ROLES as OURS
+
 Message = dict[str, Any]
 
 _NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
@@ -86,18 +88,20 @@ def with_system(system: list[Message], rest: list[Message]) -> list[Message]:
 
 
 def _message(given: Any) -> Message:
-    if not isinstance(given, Mapping):
+    if not isinstance(given, dict):
         raise Unfit("prompt is not chat messages", f"found {type(given).__name__}")
     role = given.get("role", given.get("from"))
-    role = ROLES.get(role.strip().lower(), role.strip().lower()) if isinstance(role, str) else role
+    if isinstance(role, str) and role not in OURS:
+        role = ROLES.get(role.strip().lower(), role.strip().lower())
     beside = {name: value for name, value in given.items() if _is_notable(name)}
-    if any(TOOL_CALLS.fullmatch(name) and not is_blank(value) for name, value in beside.items()) or role == "tool":
+    if role == "tool" or (beside and any(TOOL_CALLS.fullmatch(name) and not is_blank(beside[name]) for name in beside)):
         raise Unfit("tool calls", "rows hold texts only")
-    refuse_media(beside)
+    if beside:
+        refuse_media(beside)
     text, thought = _parts(given.get("content", given.get("value")))
     message: Message = {"role": role, "content": text}
-    if message["role"] == "assistant":
-        if _without_loss(beside):
+    if role == "assistant":
+        if beside and _without_loss(beside):
             raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")

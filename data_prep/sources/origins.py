@@ -174,7 +174,7 @@ def look(records: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]
         head.append(record)
         if isinstance(record, Drop):
             continue
-        sample.update({name: value for name, value in record.items() if sample.get(name) in (None, [], "")})
+        sample.update({name: value for name, value in record.items() if is_blank(sample.get(name))})
         looked += 1
         if looked == LOOK_AT:
             break

@@ -220,3 +220,19 @@ def test_errors_name_what_to_change(tmp_path):
     for name, value in {"any_of": 13, "of": 8, "share": 0.7, "near": None}.items():
         with pytest.raises(DataError, match=f"parameter '{name}' is gone: use 'overlap_threshold'"):
             decontaminate(tmp_path, ["b"], **{name: value})
+
+
+TOM = "Tom has 3 boxes with 12 apples each and gives 7 of his apples to Mary. How many apples does Tom have left?"
+PERSONS = [
+    ("t", str(n), f"Tom, Ann and Mary walk {n} miles a day. How many miles does Tom walk in {n + 3} days?")
+    for n in range(20, 36)
+]
+
+
+@pytest.mark.parametrize("names", [("Ann", "Mary"), ("Mary", "Tom"), ("Zoe", "Mary")])
+def test_another_name_for_a_common_one_is_a_rewording_where_the_numbers_agree(names):
+    known = Benchmark([*PERSONS, ("t", "it", TOM)])
+    swapped = re.sub("Tom|Mary", lambda name: names[name[0] == "Mary"], TOM)
+    assert repeated(known, swapped) == "it"
+    for number in ("3", "12", "7"):
+        assert repeated(known, swapped.replace(number, "5", 1)) is None
