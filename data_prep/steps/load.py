@@ -132,8 +132,13 @@ class Load(Step):
     def peek(self, base: Path) -> None:
         """Look at the first records of local files. Raises DataError where they cannot become rows."""
         for origin in self.origins(base):
-            if isinstance(origin.place, Path) and origin.look(read_records(origin.place))[2] is None:
-                raise DataError(f"{origin.name} holds no records", "load")
+            if not isinstance(origin.place, Path):
+                continue
+            first, _, convert = origin.look(read_records(origin.place))
+            if convert is None:
+                drop = first[0] if first else None  # all are drops, or there are none
+                why = f": {drop.row_id}: {drop.reason} ({drop.detail})" if isinstance(drop, Drop) else ""
+                raise DataError(f"{origin.name} holds no records{why}", "load")
 
     def preview(self, base: Path, export: Export | None = None) -> str:
         """What the first records of local files become: rows that `export` writes, their fields, and drops by reason.

@@ -45,6 +45,9 @@ def test_a_file_of_which_nothing_becomes_a_row_is_an_error(tmp_path):
         preview(path)
     with pytest.raises(DataError, match="holds no records"):
         preview(making.write_jsonl(path, []))
+    path.write_text("Entry not found")
+    with pytest.raises(DataError, match=r"holds no records: line 1: not JSON .*Entry not found"):
+        Load(LoadParams(path=str(path))).peek(tmp_path)
 
 
 ASKED, ANSWERED = {"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "It is 4."}
