@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_a_training_runs_as_if_alone_whatever_it_inherits(repo: Repo, tmp_path: 
     rows, temporary = tmp_path / "rows.jsonl", tmp_path / ("t" * 90)
     temporary.mkdir()
     rows.write_text(ROWS)
+    home = tmp_path / "home" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    home.mkdir(parents=True)
+    for package in ("yaml", "torch"):
+        (home / f"{package}.py").write_text("raise ImportError('a package of the home folder')\n")
     words = [
         "data=" + str(rows),
         "controls=null",
@@ -37,7 +42,15 @@ def test_a_training_runs_as_if_alone_whatever_it_inherits(repo: Repo, tmp_path: 
     ]
     said = [word for pair in words for word in ("--set", pair)]
     line = ["run", "min_o1/sft_short", "--scale", "mini", "--json", "--out", str(tmp_path / "runs"), *said]
-    done = repo.launch(*line, **{**INHERITED, "TMPDIR": str(temporary), "PYTHONPATH": str(repo.path)})
+    done = repo.launch(
+        *line,
+        **{
+            **INHERITED,
+            "TMPDIR": str(temporary),
+            "PYTHONPATH": str(repo.path),
+            "PYTHONUSERBASE": str(tmp_path / "home"),
+        },
+    )
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
     notes = (next(run.glob("logs/*/environment.log"))).read_text()

@@ -189,6 +189,23 @@ def test_a_killed_training_resumes_to_the_same_losses(repo: Repo) -> None:
 
 
 @pytest.mark.full
+def test_a_training_that_is_asked_to_stop_saves_its_step_and_resumes_there(repo: Repo) -> None:
+    words = ("min_o1/sft_short", *SMALL, "--set", f"data={_rows(repo)}")
+    run = Path(repo.launch("render", *words).stdout.strip())
+    (run / "stop").touch()
+    stopped = repo.launch("run", *words)
+    assert (stopped.returncode, "stopped after 1 of 8 steps" in stopped.stderr) == (1, True), stopped.stderr
+    assert [path.name for path in (run / "train").glob("checkpoint-*")] == ["checkpoint-1"]
+    (run / "stop").unlink()
+    done = repo.launch("run", *words)
+    assert done.returncode == 0, done.stderr
+    assert sorted(_losses(run)) == list(range(1, 9))
+    logs = [path.read_text() for path in sorted(run.glob("logs/*/train-after.log"))]
+    assert "stopped as asked, with a checkpoint of step 1" in logs[0]
+    assert "Resuming training from" in logs[1]
+
+
+@pytest.mark.full
 def test_two_processes_train_as_one(repo: Repo) -> None:
     """torchrun and gloo on a CPU: the same global batch, half the accumulation."""
     profile = (repo.path / "configs" / "hardware" / "cpu.yaml").read_text()

@@ -60,6 +60,7 @@ def test_torchrun_gets_rank_address_and_port_of_the_allocation_and_never_a_defau
         "--ntasks-per-node=1",
         "--export=ALL",
         "--immediate=300",
+        "--mem=0",
     ):
         assert option in said.err
     first = next(line for line in said.out.splitlines() if line.startswith("{"))
@@ -123,6 +124,19 @@ def test_a_node_that_starts_no_task_any_more_is_lost_and_its_job_starts_anew(
     assert capfd.readouterr().out.endswith("error: a node or Ray's head is lost\n")
 
 
+def test_nodes_are_asked_beside_a_step_that_holds_all_memory(tool: Tool, tmp_path: Path) -> None:
+    tool("srun", f'echo "$*" > {tmp_path}/asked')
+    assert nodes._all_answer(2)
+    assert {"--overlap", "--mem=0"} <= set((tmp_path / "asked").read_text().split())
+
+
+def test_cpus_are_those_that_a_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    count = "from launchers.run import node; print(node._cpus())"
+    cpu = str(min(os.sched_getaffinity(0)))
+    assert subprocess.run(["taskset", "-c", cpu, sys.executable, "-c", count], capture_output=True).stdout == b"1\n"
+
+
 HEAD = """
 import socket, sys, time
 address = next(word for word in sys.argv if word.startswith("127.0.0.1:"))
@@ -131,11 +145,12 @@ time.sleep(float(sys.argv[1]))
 server.close()
 time.sleep(float(sys.argv[2]))
 """
+SAME_ADDRESS = 'test "${RAY_ADDRESS%:*}" = "$VLLM_HOST_IP" && exit 3'
 READY = 'until (exec 3<>"/dev/tcp/${3/://}") 2>/dev/null; do sleep 0.1; done; exit 0'
 
 
 @pytest.mark.parametrize(("listens", "lives", "ready", "command", "status"), [
-    (60, 0, READY, "exit 3", 3), (60, 0, READY, "exit 0", 0), (3, 0, READY, "exec sleep 60", nodes.LOST),
+    (60, 0, READY, SAME_ADDRESS, 3), (60, 0, READY, "exit 0", 0), (3, 0, READY, "exec sleep 60", nodes.LOST),
     (3, 60, READY, "sleep 4; exit 1", nodes.LOST), (2, 0, "exec sleep 60", "", 1),
 ])  # fmt: skip
 def test_the_commands_exit_status_counts_and_a_lost_cluster_ends_it(

@@ -207,6 +207,25 @@ def test_a_study_on_slurm_submits_each_cell_after_those_that_it_needs(lab):
     assert subprocess.run(["shellcheck", *scripts], capture_output=True, text=True).stdout == ""
 
 
+def test_jobs_without_a_dependency_are_held_until_all_are_submitted(lab, tool, tmp_path):
+    """A job that has ended before those that wait for it are submitted makes Slurm refuse them."""
+    log = tmp_path / "asked"
+    tool("sbatch", f'echo "sbatch $*" >> {log}; grep -c ^sbatch {log}')
+    tool("scontrol", f'echo "scontrol $*" >> {log}')
+    done = lab.launch("study", "min_o1", "--scale", "mini", "--seeds", "0", "--only", "onward", "--slurm", "--json")
+    assert done.returncode == 0, done.stderr
+    *submitted, released = log.read_text().splitlines()
+    waits = [re.findall(r"--hold|(?<=--dependency=)\S+", line) for line in submitted]
+    assert waits == [["--hold"], *([f"afterok:{job}"] for job in range(1, 8)), ["afterany:4:8"]]
+    assert (json.loads(done.stdout)["jobs"], released) == ([str(job) for job in range(1, 10)], "scontrol release 1")
+    tool("sbatch", "[[ $* != *onward* ]] || exit 1; echo 7")
+    tool("scancel", f'echo "scancel $*" >> {log}')
+    assert (
+        lab.launch("study", "min_o1", "--scale", "mini", "--seeds", "0", "--only", "onward", "--slurm").returncode == 1
+    )
+    assert log.read_text().splitlines()[-1] == "scancel 7 7 7 7"
+
+
 def test_a_cell_that_reads_another_ones_samples_waits_for_them(repo):
     waits = submit_lines(repo, "--only", "lim", "--seeds", "3")
     assert waits["min_o1-lim-3-data"] == "afterok:min_o1-grpo-3-report"
