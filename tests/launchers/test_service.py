@@ -21,6 +21,7 @@ from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
 from tests.conftest import REPO, Repo
+from tests.fakes.openai_server import Status
 from tests.fakes.reward_server import RewardServer
 from tests.launchers.test_llamafactory import _wait
 
@@ -167,6 +168,30 @@ def test_a_model_without_a_head_of_one_label_is_no_reward_model(
         done = subprocess.run([*words, str(model), "http://127.0.0.1:9"], cwd=REPO, capture_output=True, text=True)
         assert done.returncode == 1
         assert refusal in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("template", "refusal"), [("", "has no chat template"), ("{{ bos_token }}" * 2, "writes 2 BOS tokens")]
+)
+def test_a_template_that_is_missing_or_writes_bos_twice_is_refused(
+    vllm_python: Path, mini_rm: Path, tmp_path: Path, template: str, refusal: str
+) -> None:
+    """reward-bench #164, trl #3853: the tokens begin with one BOS, by their ids."""
+    model = shutil.copytree(mini_rm, tmp_path / "rm")
+    config = model / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bos_token": "<|endoftext|>"}))
+    (model / "chat_template.jinja").write_text(template and template + (mini_rm / "chat_template.jinja").read_text())
+    words = [str(vllm_python), "-m", "data_prep.inference.vllm.reward_check", str(model), "http://127.0.0.1:9"]
+    done = subprocess.run(words, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert refusal in done.stdout.splitlines()[-1], done.stdout
+
+
+def test_a_server_that_cannot_classify_is_refused_in_one_line() -> None:
+    """vllm #30312: a server whose task is another one has no /classify."""
+    with RewardServer(script=lambda body: Status(404)) as server, pytest.raises(Refused, match="gives no score") as told:
+        served(server.url)
+    assert "\n" not in str(told.value)
 
 
 def test_an_endpoint_that_answers_with_probabilities_is_refused() -> None:

@@ -61,7 +61,8 @@ def served(url: str) -> list[tuple[float, int]]:
                 labels = read["data"][0]["probs"]
                 scores.append((float(labels[-1]), int(read["usage"]["prompt_tokens"])))
             except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:
-                raise Refused(f"{url}/classify gives no score: {type(error).__name__}: {error}") from None
+                why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                raise Refused(f"{url}/classify gives no score: {why}") from None
             if len(labels) > 1:
                 raise Refused(f"{url}/classify gives {len(labels)} labels: a reward model has one, its raw score")
     return scores
