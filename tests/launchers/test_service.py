@@ -189,7 +189,7 @@ def test_a_template_that_is_missing_or_writes_bos_twice_is_refused(
 
 def test_a_server_that_cannot_classify_is_refused_in_one_line() -> None:
     """vllm #30312: a server whose task is another one has no /classify."""
-    with RewardServer(script=lambda body: Status(404)) as server, pytest.raises(Refused, match="gives no score") as told:
+    with RewardServer(script=lambda _: Status(404)) as server, pytest.raises(Refused, match="gives no score") as told:
         served(server.url)
     assert "\n" not in str(told.value)
 
