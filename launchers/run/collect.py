@@ -36,7 +36,7 @@ def collect(run: Path) -> None:
             manifest = step.dir / "manifest.json"
             if manifest.exists():
                 write(folder / f"{number:02}-{step.name}.json", manifest.read_text())
-        if not file.startswith(("eval/", "controls/")):
+        if not file.startswith(("eval/", "controls/", "data/validation")):  # whose samples are the training's
             _spread(steps, run / "spreads" / f"{folder.name}.json")
     write(run / "plan.json", json.dumps(planned.facts(made), indent=1, ensure_ascii=False) + "\n")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launchers import envs
+from tests.conftest import REPO
 from tests.plugins import verl_rewarded, verl_run
 from tests.plugins.verl_run import POLICY, ROLLOUT, Watched
 
@@ -109,6 +110,29 @@ def test_vllm_samples_with_the_weights_of_each_update(verl_python: Path, data: P
     for step in (1, 2, 3):
         assert run.metrics[step]["training/rollout_probs_diff_max"] < 1e-2
         assert run.metrics[step]["training/rollout_probs_diff_mean"] < 3e-4
+
+
+@pytest.mark.full
+def test_verls_own_reward_model_server_is_asked_through_its_router(
+    verl_python: Path, tmp_path: Path, mini_model: Path
+) -> None:
+    """Its server has a pool of its own; our function has no url, and takes the router's address from verl."""
+    given = {"enable": True, "enable_resource_pool": True, "n_gpus_per_node": 1, "nnodes": 1,
+             "model_path": REPO / "recipes/mini/reward_model"}  # fmt: skip
+    engine = {"name": "vllm", "tensor_model_parallel_size": 1, "dtype": "float32", "free_cache_engine": False,
+              "max_model_len": 128, "max_num_seqs": 64, "max_num_batched_tokens": 512}  # fmt: skip
+    words = [
+        *verl_rewarded.prepare(tmp_path, mini_model, {"reward": "model", "params": {"thinking": {"close": " so "}}}),
+        *(f"reward.reward_model.{key}={value}" for key, value in given.items()),
+        *(f"reward.reward_model.rollout.{key}={value}" for key, value in engine.items()),
+        *("+reward.reward_model.rollout.enable_sleep_mode=False", "trainer.total_training_steps=2"),
+        "ray_kwargs.ray_init.num_gpus=2",
+    ]
+    run = verl_rewarded.train(verl_python, tmp_path, words)
+    _healthy(run, "vllm")
+    assert run.metrics[2]["outcome/scored"] + run.metrics[2].get("outcome/no_answer", 0) == pytest.approx(1)
+    scores = {row["score"] for row in verl_rewarded.samples(tmp_path, "samples", 2)}
+    assert len(scores - {-10.0}) > 4  # raw scores, no answer's floor
 
 
 @pytest.mark.full
