@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import making
 import pyarrow.parquet as pq
 import pytest
 
@@ -51,6 +52,17 @@ def test_english_single_turn_prompts_are_kept_and_the_others_counted_by_reason(t
         "more than 1 user turns",
         "empty prompt",
     ]
+
+
+def test_who_asked_is_in_no_row_of_wildchat(tmp_path):
+    """WildChat-1M's card: hashed addresses and browser headers stand in each row and in each turn of the user."""
+    who = {"hashed_ip": "5f2e81", "header": {"user-agent": "Mozilla/5.0"}, "country": "Scotland"}
+    asked = {"role": "user", "content": "What should I do on a rainy day in Edinburgh?", **who}
+    row = {"conversation_hash": "ab12", "conversation": [asked, {"role": "assistant", "content": ANSWER}], **who}
+    making.write_jsonl(tmp_path / "wildchat.jsonl", [row])
+    _, (kept,) = making.run(tmp_path, ("load", {"path": "wildchat.jsonl"}), ("chat_prompts", {}))
+    assert kept["prompt"] == [{"role": "user", "content": asked["content"]}]
+    assert not any(text in json.dumps(kept) for text in ("5f2e81", "Mozilla", "Scotland"))
 
 
 def test_the_request_is_asked_and_is_in_no_training_row(tmp_path):
