@@ -291,7 +291,7 @@ def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
 @pytest.mark.parametrize(
     ("value", "model", "said"),
     [
-        (lambda text: -17.5, "rm", "--reward_model_url: bad answers score above good ones in 4 of 4 pairs"),
+        (lambda text: -17.5, "rm", "bad answers score above good ones in 4 of 4 pairs"),
         (len, "another", "does not serve 'another'"),
     ],
 )
@@ -299,7 +299,7 @@ def test_the_reward_models_server_is_checked_before_anything_is_generated(tmp_pa
     with RewardServer(value=value) as server:
         words = ["--hf_dataset_path", str(pool(tmp_path)), "--cache", str(tmp_path / "cache"), "--model", "no/such"]
         served = ["--metric", "rm", "--reward_model", model, "--reward_model_url", server.url]
-        assert main(["grpo", *words, *served]) == 2
+        assert main(["grpo", *words, *served, "--reward_model_elsewhere"]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 
@@ -314,7 +314,7 @@ def test_the_reward_models_server_is_compared_with_transformers(tmp_path, capfd,
         assert main(["grpo", *words, *served]) == 2
         assert "conversation 1 has 9 tokens for the server and" in capfd.readouterr().err
         given = {"metric": "rm", "model": "no/such", "reward_model": model, "reward_model_url": server.url}
-        build._check_server(build.Request(**given, reward_model_elsewhere=True))  # by its own scores only
+        build._check_server(build.Request(**given, reward_model_elsewhere=True))
 
 
 def test_a_blank_answer_is_below_any_value_of_a_reward_model():

@@ -113,26 +113,30 @@ def test_vllm_samples_with_the_weights_of_each_update(verl_python: Path, data: P
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("pooled", [True, False])
 def test_verls_own_reward_model_server_is_asked_through_its_router(
-    verl_python: Path, tmp_path: Path, mini_model: Path
+    verl_python: Path, tmp_path: Path, mini_model: Path, pooled: bool
 ) -> None:
-    """Its server has a pool of its own; our function has no url, and takes the router's address from verl."""
-    given = {"enable": True, "enable_resource_pool": True, "n_gpus_per_node": 1, "nnodes": 1,
+    """On GPUs of its own or the policy's. Our function has no url, and takes the router's address from verl."""
+    given = {"enable": True, "enable_resource_pool": pooled, "n_gpus_per_node": 1, "nnodes": 1,
              "model_path": REPO / "recipes/mini/reward_model"}  # fmt: skip
     engine = {"name": "vllm", "tensor_model_parallel_size": 1, "dtype": "float32", "free_cache_engine": False,
-              "max_model_len": 128, "max_num_seqs": 64, "max_num_batched_tokens": 512}  # fmt: skip
+              "max_model_len": 128, "max_num_seqs": 64, "max_num_batched_tokens": 512,
+              "prompt_length": 64, "response_length": 64}  # fmt: skip
     words = [
-        *verl_rewarded.prepare(tmp_path, mini_model, {"reward": "model", "params": {"thinking": {"close": " so "}}}),
+        *verl_rewarded.prepare(tmp_path, mini_model, {"reward": "model", "params": {"thinking": "none"}}),
+        *verl_run.VLLM,
+        f"{ROLLOUT}.name=vllm",
         *(f"reward.reward_model.{key}={value}" for key, value in given.items()),
         *(f"reward.reward_model.rollout.{key}={value}" for key, value in engine.items()),
-        *("+reward.reward_model.rollout.enable_sleep_mode=False", "trainer.total_training_steps=2"),
-        "ray_kwargs.ray_init.num_gpus=2",
+        *("+reward.reward_model.rollout.enable_sleep_mode=False", "trainer.total_training_steps=1"),
     ]
-    run = verl_rewarded.train(verl_python, tmp_path, words)
-    _healthy(run, "vllm")
-    assert run.metrics[2]["outcome/scored"] + run.metrics[2].get("outcome/no_answer", 0) == pytest.approx(1)
-    scores = {row["score"] for row in verl_rewarded.samples(tmp_path, "samples", 2)}
-    assert len(scores - {-10.0}) > 4  # raw scores, no answer's floor
+    ray = {"+ray_kwargs.ray_init.num_gpus=1": f"+ray_kwargs.ray_init.num_gpus={1 + pooled}"}
+    run = verl_rewarded.train(verl_python, tmp_path, [ray.get(word, word) for word in words])
+    assert run.status == 0, run.log[-6000:]
+    assert run.left == []
+    assert run.metrics[1]["outcome/scored"] == 1
+    assert len({row["score"] for row in verl_rewarded.samples(tmp_path, "samples", 1)}) > 4  # raw scores
 
 
 @pytest.mark.full

@@ -156,14 +156,7 @@ def _check_server(request: Request) -> None:
     if request.metric == "rm" and request.reward_model_url:
         url = request.reward_model_url
         rewards.load("model", url=url, model=request.reward_model).check_ready()
-        try:
-            why = reward_check.problem(reward_check.served(url), [])
-        except reward_check.Refused as refused:
-            why = str(refused)
-        if why:
-            raise DataError(f"--reward_model_url: {why}")
-        if not request.reward_model_elsewhere:
-            reward_check.verify(environment("vllm"), request.reward_model, url, endpoint=False)
+        reward_check.verify(environment("vllm"), request.reward_model, url, request.reward_model_elsewhere)
 
 
 class SftRequest(Options):
