@@ -46,7 +46,7 @@ help:  ## this text
 list:  ## every recipe, with its trainer, model and hardware
 	@$(LAUNCH) list
 
-demo:  ## the main job for real on a CPU: rejection sampling and SFT, then GRPO, each to a report (about 9 minutes)
+demo:  ## the main job for real on a CPU: rejection sampling and SFT, then GRPO, each to a report (about 10 minutes)
 	@for recipe in min_o1/sft_short min_o1/grpo; do \
 	  SCALE=mini $(LAUNCH) run $$recipe --make-variables $(if $(OUT),--out "$$OUT") $(if $(FRESH),--fresh); done
 
