@@ -16,7 +16,7 @@ from data_prep.core.files import locked, size_text
 from data_prep.core.totals import REPLIES
 from data_prep.errors import DataError
 
-BESIDE = (REPLIES, "downloads", "contents")  # folders of the cache that are no step's
+BESIDE = (REPLIES, "scores", "downloads", "contents")  # folders of the cache that are no step's
 
 
 @dataclass(frozen=True)

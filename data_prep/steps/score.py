@@ -1,16 +1,16 @@
 """Grades completions with a reward: `score`, `outcome` and, where short, `meta.score_details`.
 
 - score: {reward: math, workers: 4}
-- score: {reward: code, workers: 8}
+- score: {reward: code, workers: 8, cache: true}      programs that were graded before are not run again (`score_cache`)
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -18,7 +18,11 @@ import rewards
 from data_prep.core.rows import with_meta
 from data_prep.core.step import Apply, Context, Params, Row, Step
 from data_prep.errors import reward_errors
+from data_prep.steps.score_cache import ScoreCache
 from rewards.scorer import score_rows
+
+if TYPE_CHECKING:
+    from rewards.code.reward import CodeReward
 
 MAX_DETAILS = 2000  # characters of JSON; longer fields stay out of the row
 CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill loses less, and 64 rows keep all workers busy
@@ -32,10 +36,13 @@ class ScoreParams(Params):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_error_share: float = Field(0.02, ge=0, le=1)  # of rows whose outcome is error or timeout
     workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
+    cache: bool = False  # reward code only: do not rerun programs that were run before under the same tests
 
     @model_validator(mode="after")
     def _loads(self) -> Self:
         rewards.reward_class(self.reward).create(self.reward, self.params)
+        if self.cache and self.reward != "code":
+            raise ValueError(f"cache keeps verdicts of reward code only, not of {self.reward}: leave it out")
         return self
 
 
@@ -44,7 +51,7 @@ class ScoreStep(Step):
 
     kind = "score"
     present: ClassVar[tuple[str, ...]] = ("completion",)  # may be empty: an empty completion is scored, too
-    unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share")
+    unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share", "cache")
     packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
     shard_rows: int = 500
     Params = ScoreParams
@@ -88,16 +95,32 @@ class ScoreStep(Step):
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Check once for all shards that what the reward depends on (a server, a sandbox) works. Raises DataError."""
+        cache = ScoreCache(ctx.dir.parent / "scores") if self.params.cache else None
         workers = ctx.workers if self._reward.grouped else 1  # each shard has a process of its own already
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
             with reward_errors():
-                scores = score_rows(self._reward, rows, workers)
-            return (_scored(row, score) for row, (score,) in zip(rows, scores, strict=True))
+                scores = self._scores(rows, workers, cache)
+            return (_scored(row, score) for row, score in zip(rows, scores, strict=True))
 
         with reward_errors():
             self._reward.check_ready()
         yield apply
+
+    def _scores(self, rows: Sequence[Row], workers: int, cache: ScoreCache | None) -> list[rewards.Score]:
+        """Each row's score, from the cache where it is known."""
+
+        def score(some: Sequence[Row]) -> list[rewards.Score]:
+            return [own for (own,) in score_rows(self._reward, some, workers)]
+
+        if cache is None:
+            return score(rows)
+        keys = cast("CodeReward", self._reward).identities(rows, [row["completion"] for row in rows])
+        known = {key: verdict for key in keys if key and (verdict := cache.get(key))}
+        missing = [at for at, key in enumerate(keys) if key not in known]
+        new = dict(zip(missing, score([rows[at] for at in missing]), strict=True))
+        cache.put({key: verdict for at, verdict in new.items() if (key := keys[at])})
+        return [new[at] if at in new else known[str(key)] for at, key in enumerate(keys)]
 
 
 def _scored(row: Row, score: rewards.Score) -> Row:

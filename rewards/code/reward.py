@@ -10,7 +10,9 @@ outcome `error` is the grader's own.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -20,7 +22,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.base import Reward, Row, Score, error
+from rewards.base import Reward, Row, Score, code_hash, error
+from rewards.code.cpp.toolchain import toolchain
 from rewards.code.fences import blocks, choose
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
@@ -28,7 +31,7 @@ from rewards.code.suites import Suite, read
 from rewards.errors import RewardError
 from rewards.extract import cut_short
 from rewards.processes.slots import slot
-from rewards.sandbox import shared
+from rewards.sandbox import environment, shared
 from rewards.thinking import PRESETS, ThinkingFormat
 
 _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
@@ -109,6 +112,26 @@ class CodeReward(Terms, Reward):
             with ThreadPoolExecutor(min(slots, len(jobs))) as threads:
                 results = dict(zip(jobs, threads.map(run, jobs), strict=True))
         return [deepcopy(results[job]) if isinstance(job, _Job) else job for job in prepared]
+
+    def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
+        """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
+
+        None where nothing would be run. Raises RewardError as `check_ready` does.
+        """
+        terms = {**self.model_dump(), "workers": 0, "level": shared().level}
+        machine = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
+        suites: _Suites = {}
+        hashes: list[str | None] = []
+        for row, text in zip(rows, completions, strict=True):
+            job = self._job(row, text, suites)
+            if not isinstance(job, _Job):
+                hashes.append(None)
+                continue
+            if job.suite.language == "cpp" and not machine["cpp"]:
+                machine["cpp"] = machine["python"] + toolchain().version
+            parts = [machine[job.suite.language], job.key, job.code]
+            hashes.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
+        return hashes
 
     def gold_problem(self, row: Row) -> str:
         """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""

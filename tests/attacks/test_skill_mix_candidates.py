@@ -142,7 +142,7 @@ def test_a_batch_of_candidates_gets_what_each_has_earned(tmp_path: Path, source:
         {"name": "load", "kind": "load", "params": {"path": "in.jsonl"}},
         {
             "name": "score", "kind": "score", "inputs": ["load"],
-            "params": {"reward": "code", "params": limits, "workers": 2, "max_error_share": 0},
+            "params": {"reward": "code", "params": limits, "workers": 2, "cache": True, "max_error_share": 0},
         },
     ]  # fmt: skip
     spec = pipeline.Spec.model_validate(

@@ -29,6 +29,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from data_prep.core.step import Row
+from data_prep.steps.score_cache import ScoreCache
 from rewards import Score
 from rewards.code.reward import CodeReward
 from tests.bench.cpp_reward import whole
@@ -175,12 +176,21 @@ def main(count: int | None, loaded_count: int) -> None:
             scores += reward.score_many(*rows(one, codes), AT_ONCE)
         with theirs.counted():
             scratch += from_scratch(one, codes, by_wall=False)
+    again = Cost()
+    with tempfile.TemporaryDirectory() as folder:
+        asked = [rows(one, candidates(name, one)) for name, one in questions.items()]
+        keys = [key for pair in asked for key in reward.identities(*pair)]
+        ScoreCache(Path(folder)).put({key: score for key, score in zip(keys, scores, strict=True) if key})
+        with again.counted():
+            cache = ScoreCache(Path(folder))
+            hits = sum(cache.get(str(key)) is not None for pair in asked for key in reward.identities(*pair))
     total = len(scores)
     show(
         f"{total} candidates of {len(questions)} questions{'' if real() else ' of ours'}, {AT_ONCE} at a time",
         [
             line("from scratch for each", theirs, total),
             line("the reward code", ours, total, theirs),
+            line(f"again, {hits} of them from the score cache", again, total, theirs),
         ],
     )
     values = [score.value for score in scores]
