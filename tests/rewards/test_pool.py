@@ -34,7 +34,7 @@ def ask(pool: Pool, request: dict[str, Any], deadline: float) -> dict[str, Any]:
     return reply
 
 
-ENDLESS = ({"answer": r"\sqrt{2}+x"}, r"\boxed{\binom{10^9}{5\cdot 10^8}}")
+ENDLESS = ({"answer": r"\sqrt{2}+x"}, r"\boxed{\int_0^{\infty} \frac{\sin(x^3) e^{-x^2}}{1+x^7} dx}")
 
 
 def test_an_answer_that_never_ends_is_a_timeout_and_the_next_one_is_graded() -> None:
@@ -119,7 +119,7 @@ def test_no_orphan_outlives_a_killed_host() -> None:
 import rewards, sys, threading
 reward = rewards.load("math", deadline=600.0)
 reward.score({"answer": "x+1"}, r"\boxed{1+x}")
-endless = {"answer": r"\sqrt{2}+x"}, r"\boxed{\binom{10^9}{5\cdot 10^8}}"
+endless = {"answer": r"\sqrt{2}+x"}, r"\boxed{\int_0^{\infty} \frac{\sin(x^3) e^{-x^2}}{1+x^7} dx}"
 threading.Thread(target=reward.score, args=endless).start()
 print("up", flush=True)
 threading.Event().wait()
