@@ -80,7 +80,10 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
         raise Unfit("empty prompt")
     row["prompt"] = columns.after_system(record, prompt)
     given = _first(record, COMPLETION)
-    if "completion" not in row and given is not None and (not isinstance(given, str) or given.strip()):
+    if "completion" not in row and isinstance(given, str) and not given.strip():
+        if "finish_reason" in meta:  # a model's sample, which is graded, empty or not
+            row["completion"] = given
+    elif "completion" not in row and given is not None:
         row["completion"] = messages.completion(given, thinking, messages.thought_of(record))
     if None in pair and "completion" in row and any(_undesirable(record[name]) for name in LABELLED if name in record):
         raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")

@@ -430,3 +430,11 @@ def test_the_same_ids_in_two_inputs_are_refused(tmp_path: Path) -> None:
 def test_a_reference_by_itself_is_a_list_of_one(tmp_path: Path) -> None:
     rows, _ = load(tmp_path, [{"prompt": "Hi", "references": "Hello."}, {"prompt": "Ho", "reference": "Hello."}])
     assert [row["references"] for row in rows] == [["Hello."], ["Hello."]]
+
+
+def test_an_empty_sample_is_kept_to_be_graded_and_an_empty_answer_is_none(tmp_path: Path) -> None:
+    others = [{"prompt": QUESTION, "completion": GOOD, "meta": {"finish_reason": "stop"}}] * 3
+    empty = {"prompt": QUESTION, "completion": ""}
+    rows, drops = load(tmp_path, [*others, {**empty, "meta": {"finish_reason": "stop"}}, empty])
+    assert [row["completion"] for row in rows] == [GOOD, GOOD, GOOD, ""]
+    assert sum(drops.values()) == 1
