@@ -14,23 +14,12 @@ from typing import Any
 
 import pytest
 
-from rewards import RewardError
-from rewards.sandbox import Sandbox
+from tests.isolation import LEVELS, require
+from tests.isolation import box as box
 
 REPO = Path(__file__).resolve().parent.parent.parent
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 USERS = ["self", "nobody"] if os.geteuid() == 0 else ["self"]
-UPPER_LEVELS = ["namespaces", "landlock"]
-
-
-@lru_cache
-def why_not(level: str) -> str:
-    """Why this machine cannot have a level; nothing if it can."""
-    try:
-        Sandbox(level).close()  # type: ignore[arg-type]
-    except RewardError as problem:
-        return str(problem)
-    return ""
 
 
 @lru_cache
@@ -64,10 +53,9 @@ def user(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=UPPER_LEVELS)
+@pytest.fixture(params=LEVELS)
 def level(request: pytest.FixtureRequest) -> str:
-    if why_not(request.param):
-        pytest.skip(why_not(request.param))
+    require(request.param)
     return str(request.param)
 
 

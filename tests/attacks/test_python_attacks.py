@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,6 @@ import pytest
 
 from rewards.sandbox import Case, Limits, Ran, Sandbox
 from tests.attacks import programs
-
-
-@pytest.fixture(scope="module", params=["namespaces", "landlock"])
-def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    from tests.attacks.conftest import why_not
-
-    if why_not(request.param):
-        pytest.skip(why_not(request.param))
-    with Sandbox(request.param) as sandbox:
-        yield sandbox
 
 
 def run(box: Sandbox, code: str, case: Case = Case(), limits: Limits = Limits(cpu_s=5, wall_s=20)) -> Ran:  # noqa: B008

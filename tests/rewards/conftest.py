@@ -1,19 +1,3 @@
-"""Both isolation levels of the sandbox, for tests that hold on each."""
+"""Fixtures of the tests of rewards."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
-import pytest
-
-from rewards import RewardError
-from rewards.sandbox import Sandbox
-
-
-@pytest.fixture(scope="module", params=["namespaces", "landlock"])
-def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    try:
-        with Sandbox(request.param) as sandbox:
-            yield sandbox
-    except RewardError as problem:
-        pytest.skip(str(problem))
+from tests.isolation import box as box
