@@ -91,10 +91,11 @@ def _require_run(run: Path) -> None:
 
 @app.command()
 def cancel(run: RunDir, as_json: Json = False) -> None:
-    """Cancel the Slurm jobs of a run."""
+    """Cancel the Slurm jobs of a run, or of a study or sweep."""
     from launchers.run import submit
 
-    _require_run(run)
+    if not (run / "study.json").is_file():
+        _require_run(run)
     jobs = submit.cancel(run)
     text = f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no job of this run"
     answer(as_json, {"run": str(run), "cancelled": jobs}, lambda: print(text))

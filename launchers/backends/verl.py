@@ -1,7 +1,7 @@
 """verl: online RL (GRPO, PPO) with our rewards and our policy losses, on GPUs or, through our plugin, on a CPU.
 
 A training's folder holds verl.yaml (the production config), cpu.yaml and native.yaml (layers over it, where there is
-something to say), reward.json, stop.json, model.json (the Hub revision, for which verl has no key) and origins.json
+something to say), reward.json, stop.json, models.json (Hub revisions, for which verl has no keys) and origins.json
 (verl's key to ours). plugins/verl/train.py takes it from there, in verl's environment.
 """
 
@@ -105,6 +105,7 @@ class Verl(Backend):
             "algorithm": recipe.algorithm,
             "critic": _critic(recipe),
             "validation": recipe.validation,
+            "reward_model": service.colocated(resolved, job.hardware),
             "stop": thinking(recipe.thinking).stop if recipe.thinking else (),
             "hardware": job.hardware,
             "batch": job.batch,
@@ -131,8 +132,8 @@ class Verl(Backend):
             files[f"{folder}/cpu.yaml"] = template("verl/cpu.yaml.j2").render(values)
         if recipe.native:
             files[f"{folder}/native.yaml"] = yaml_value(_nested(recipe.native)) + "\n"
-        if recipe.revision:
-            files[f"{folder}/model.json"] = as_json({"model": recipe.model, "revision": recipe.revision})
+        if pinned := list(_pinned(recipe)):
+            files[f"{folder}/models.json"] = as_json(pinned)
         if recipe.second_judge:
             own = {"url": service.address(resolved, "second_judge")}
             params = {key: value for key, value in benchmark_params(recipe, "model", own).items() if key not in SERVED}
@@ -213,6 +214,17 @@ def _attempts(output: Path) -> list[Path]:
 
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:
     return (read for read in backwards(path) if read.get("data", {}).get("training/global_step") is not None)
+
+
+def _pinned(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Models that verl would take from the Hub as they are now, their revisions, and the keys that name them."""
+    if recipe.revision:
+        keys = ["actor_rollout_ref.model.path", "critic.model.path"]
+        yield {"model": recipe.model, "revision": recipe.revision, "keys": keys}
+    given = recipe.reward_model
+    if given is not None and given.placement == "colocated" and given.revision:
+        keys = ["reward.reward_model.model_path"]
+        yield {"model": given.model, "revision": given.revision, "keys": keys}
 
 
 def _critic(recipe: Any) -> Any:

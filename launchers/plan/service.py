@@ -49,9 +49,8 @@ def judged_tasks(resolved: Resolved) -> list[str]:
 
 
 def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> Iterator[Fault]:
-    if given.placement == "colocated":
-        why = "the trainer would start the server itself, where it cannot be checked first"
-        yield resolved.fault(f"{name}.placement", f"colocated is not supported: {why}; take own_gpus or endpoint")
+    if given.placement == "colocated" and (why := _not_colocated(resolved, machines, name, given)):
+        yield resolved.fault(f"{name}.placement", f"colocated {why}; take own_gpus or endpoint")
     if (given.placement == "endpoint") != (given.url is not None):
         needed = "missing: the address of the endpoint" if given.url is None else "is for placement: endpoint only"
         yield resolved.fault(f"{name}.url", needed)
@@ -65,14 +64,14 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
         node = f"a node of {resolved.recipe.hardware} has {machines.gpus_per_node}"
         left = f"{node}, which leaves none to train on" if beside else node
         yield resolved.fault(f"{name}.gpus", f"{given.gpus} GPUs for the reward model, and {left}")
-    if given.placement == "own_gpus" and given.model in ELSEWHERE:
+    if given.placement != "endpoint" and given.model in ELSEWHERE:
         remedy = "serve it by transformers, and set placement: endpoint and its url (recipes/long_cot/README.md)"
         yield resolved.fault(f"{name}.model", f"vLLM does not serve {given.model}: {ELSEWHERE[given.model]}; {remedy}")
     if given.template is not None and not (template := resolved.path(f"{name}.template")).is_file():
         yield resolved.fault(f"{name}.template", f"no such file: {template}")
     try:
         address(resolved, name)
-        folder = _model(resolved, name).path if given.placement == "own_gpus" else None
+        folder = _model(resolved, name).path if given.placement != "endpoint" else None
         kinds = read_json(folder / "config.json").get("architectures") or [] if folder else []
     except UserError as error:
         yield from error.faults
@@ -82,6 +81,18 @@ def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardMode
         if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
             needed = "vLLM classifies by a checkpoint whose config.json names a …ForSequenceClassification"
             yield resolved.fault(f"{name}.model", f"{' '.join(kinds)} is no reward model: {needed}")
+
+
+def _not_colocated(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> str | None:
+    """Why the trainer cannot serve the model on its own GPUs, which it does while it asks it."""
+    if name != "reward_model" or not training_asks(resolved.recipe):
+        return "is for the reward model that online RL asks"
+    rollout = resolved.recipe.rollout
+    if rollout is not None and rollout.engine != "vllm":
+        return f"shares the GPUs with vLLM's rollouts, and rollout.engine is {rollout.engine}"
+    if max(1, machines.gpus_per_node) % given.gpus:
+        return f"has engines on {given.gpus} GPUs each, which do not divide the node's {machines.gpus_per_node}"
+    return None
 
 
 def _same_model(resolved: Resolved) -> bool:
@@ -160,6 +171,14 @@ def asked_in(params: Any) -> bool:
     return isinstance(params, str) and (params == KEY or params.startswith(SERVICE))
 
 
+def colocated(resolved: Resolved, machines: Hardware) -> dict[str, Any] | None:
+    """The reward model that the trainer serves itself, as `settings` have it; None without one."""
+    given = resolved.recipe.reward_model
+    if given is None or given.placement != "colocated":
+        return None
+    return _settings(resolved, machines, "reward_model", given)
+
+
 def settings(resolved: Resolved, machines: Hardware) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and content of the files that launchers/run/service.py reads: reward_model.json, second_judge.json."""
     for name in SERVICES:
@@ -169,8 +188,12 @@ def settings(resolved: Resolved, machines: Hardware) -> Iterator[tuple[str, dict
 
 def _settings(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> dict[str, Any]:
     model = _model(resolved, name)
+    config = read_json(model.path / "config.json") if model.path else {}
+    # vLLM would halve a local float32 model, and a reward's differences are small
+    fp32 = config.get("dtype", config.get("torch_dtype")) == "float32"
     return {
-        "model": model.source, "revision": model.revision, "url": given.url,
-        "gpus": given.gpus if machines.gpus_per_node and given.placement == "own_gpus" else 0,
+        "model": model.source, "dtype": "float32" if fp32 else "auto", "revision": model.revision, "url": given.url,
+        "gpus": given.gpus if machines.gpus_per_node and given.placement != "endpoint" else 0,
+        "colocated": given.placement == "colocated",
         "template": str(resolved.path(f"{name}.template")) if given.template else None,
     }  # fmt: skip

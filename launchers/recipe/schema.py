@@ -134,9 +134,10 @@ class RewardModel(Strict):
     """The Hub revision of the model, a commit."""
     placement: Literal["own_gpus", "endpoint", "colocated"] = "own_gpus"
     """own_gpus: the launcher serves it with vLLM, on GPUs of the node that online RL leaves free. endpoint: a server
-    that runs already. colocated: on the training's own GPUs."""
+    that runs already. colocated: verl serves it on the training's own GPUs, between rollouts and updates; data,
+    second judge and evaluation are served as with own_gpus."""
     gpus: Positive = 1
-    """GPUs of own_gpus; they share one engine."""
+    """GPUs of one engine."""
     url: str | None = None
     """The address of an endpoint."""
     template: str | None = None

@@ -243,8 +243,9 @@ def add_job(path: Path, job: str, name: str) -> None:
 
 
 def jobs(path: Path) -> dict[str, str]:
-    """Number to name of the jobs that were handed to the scheduler, oldest first."""
-    return dict(json.loads((path / "run.json").read_text()).get("slurm_jobs", {}))
+    """Number to name of the jobs that were handed to the scheduler, oldest first; a study's folder has none."""
+    record = path / "run.json"
+    return dict(json.loads(record.read_text()).get("slurm_jobs", {})) if record.is_file() else {}
 
 
 def newest_jobs(jobs: Mapping[str, str]) -> list[str]:

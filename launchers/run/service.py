@@ -4,7 +4,8 @@
 
 The server is vLLM's, on a free port and the last GPUs of the node, or an endpoint that runs already. The command finds
 its address in POSTTRAIN_REWARD_MODEL_URL. Before data are scored, and before a training, eight conversations are scored
-by the server and by transformers; a difference refuses it (data_prep/inference/vllm/reward_check.py).
+by the server and by transformers; a difference refuses it (data_prep/inference/vllm/reward_check.py). A training with
+a colocated reward model serves it itself: the server here has ended, after that check, before the training begins.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     name = f"{file.stem}-{phase}{f'.node{node}' if node != '0' else ''}.log"
     log = run / "logs" / os.environ.get("ATTEMPT", "manual") / name
     log.parent.mkdir(parents=True, exist_ok=True)
+    inherited = dict(os.environ)
     rest = _take_gpus(given["gpus"])
     try:
         with _server(given, python, log) as (url, endpoint):
@@ -49,7 +51,9 @@ def main(argv: Sequence[str]) -> int:
             if phase in ("data", "train", "judge"):
                 named = {key: given[key] for key in ("revision", "template") if given[key]}
                 reward_check.verify(python, given["model"], url, bool(given["url"]), **named)
-            return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
+            if not (given["colocated"] and phase == "train"):
+                return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
+        return subprocess.run(command, env=inherited, check=False).returncode
     except DataError as error:
         print(f"error: reward model: {error}", flush=True)
         return 1
@@ -91,20 +95,13 @@ def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple
         yield given["url"], None
         return
     options = EngineOptions(
-        dtype=_precision(given["model"]), tensor_parallel=max(1, given["gpus"]), chat_template=given["template"]
+        dtype=given["dtype"], tensor_parallel=max(1, given["gpus"]), chat_template=given["template"]
     )
     port = int(os.environ.get("POSTTRAIN_SERVICE_PORT") or 0)
     with serve(
         given["model"], revision=given["revision"], python=python, options=options, log=log, port=port
     ) as endpoint:
         yield endpoint.base_url.removesuffix("/v1"), endpoint
-
-
-def _precision(model: str) -> Literal["auto", "float32"]:
-    """vLLM's dtype: of a local float32 model its own, which vLLM would halve; a reward's differences are small."""
-    config = Path(model) / "config.json"
-    read = json.loads(config.read_text()) if config.is_file() else {}
-    return "float32" if read.get("dtype", read.get("torch_dtype")) == "float32" else "auto"
 
 
 def _run_beside(command: Sequence[str], environ: Mapping[str, str], endpoint: Endpoint | None) -> int:

@@ -157,7 +157,24 @@ def is_locked(run: Path) -> bool:
 def of_all(out: Path, recipe: str | None = None) -> list[Status]:
     """Every run below `out`, newest heartbeat first."""
     statuses = of_runs([path.parent for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))])
+    if recipe is None:
+        statuses += filter(None, map(_submitted_study, sorted(out.glob("studies/*/*/study.json"))))
     return sorted(statuses, key=lambda one: one.heartbeat, reverse=True)
+
+
+def _submitted_study(record: Path) -> Status | None:
+    """A study or sweep with jobs in Slurm, some of whose runs may have no directory yet; None of any other."""
+    from launchers.run import submit  # only Slurm's users pay for its import
+
+    try:
+        read = json.loads(record.read_text())
+        jobs = submit.alive_by_comment(record.parent.name) if read["status"] == "submitted" else []
+    except (OSError, ValueError, KeyError, RunError):
+        return None
+    if not jobs:
+        return None
+    where, name = record.parent, f"studies/{read['family']}"
+    return Status(name, read["scale"] or "", "queued", None, None, "", jobs, [], None, {}, str(where / "logs"), str(where))
 
 
 def print_all(statuses: Sequence[Status]) -> None:

@@ -37,10 +37,21 @@ def alive(run: Path) -> list[str]:
     known = [
         job for job, (state, why) in slurm.states(list(rundir.jobs(run))).items() if state in ALIVE and why != NEVER
     ]
+    return sorted({*known, *alive_by_comment(run.name)}, key=lambda job: int(job.partition("_")[0]))
+
+
+def alive_by_comment(name: str) -> list[str]:
+    """Jobs that can still start and carry the name of a run or a study. Raises RunError."""
     listed = slurm.ask("squeue", "--noheader", "--me", "--format=%i|%r|%k")
     rows = [line.strip().split("|", 2) for line in listed.splitlines()]
-    named = [job for job, why, text in rows if text == run.name and why != NEVER]
-    return sorted({*known, *named}, key=lambda job: int(job.partition("_")[0]))
+    return [job for job, why, text in rows if text == name and why != NEVER]
+
+
+def refuse_second(study: Path) -> None:
+    """Raises RunError where Slurm still has jobs of a study or a sweep, whose runs would be done twice at once."""
+    if jobs := alive_by_comment(study.name):
+        count = f"{len(jobs)} job{'s' * (len(jobs) > 1)} ({', '.join(jobs[:5])}{', …' if len(jobs) > 5 else ''})"
+        raise RunError(f"{study} is submitted, and Slurm has {count} of it: wait, or make cancel RUN={study}")
 
 
 def submit(run: Run) -> list[Submitted]:

@@ -151,7 +151,8 @@ def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
     if plan_facts["passes"] is not None:
         print(f"passes   {plan_facts['passes']:.1f} over the rows")
     if service := plan_facts["reward_model"]:
-        where = "an endpoint" if service["placement"] == "endpoint" else f"{service['gpus']} GPUs of its own"
+        owned = "the training's GPUs" if service["placement"] == "colocated" else f"{service['gpus']} GPUs of its own"
+        where = "an endpoint" if service["placement"] == "endpoint" else owned
         weights = f", about {service['weights_gb']:.1f} GB of weights on each" if service["weights_gb"] else ""
         print(f"service  reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}")
     estimated = _estimate_text(plan_facts) if plan_facts["estimate"] else ""

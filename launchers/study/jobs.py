@@ -26,6 +26,7 @@ from launchers.recipe.compose import Overrides, Resolved
 from launchers.run import directory as rundir
 from launchers.run import upstream
 from launchers.run.directory import Run
+from launchers.run.submit import refuse_second
 from launchers.study import run as studying
 from launchers.study import spec, sweep
 from launchers.study.spec import Study
@@ -116,6 +117,7 @@ def submit(jobs: Jobs) -> list[str]:
 
     Those that wait for no other are held until all are there: a dependency on a job that has ended can be refused.
     """
+    refuse_second(jobs.path)
     for recipe in jobs.recipes:
         upstream.refuse_untrained(recipe, jobs.path.parents[2])
     numbers, roots = dict[str, str](), list[str]()

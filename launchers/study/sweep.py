@@ -28,6 +28,7 @@ from launchers.render import template, write
 from launchers.run import directory as rundir
 from launchers.run import upstream
 from launchers.run.directory import Run
+from launchers.run.submit import refuse_second
 from launchers.study import run as studying
 from launchers.study import spec
 from launchers.study.spec import Setting, Study, StudyFile
@@ -120,6 +121,7 @@ def submit(sweep: Sweep) -> list[str]:
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", slurm.tool("scontrol", "show", "config") or "")
     if limit and len(sweep.runs) > int(limit[1]):
         raise fail(f"{len(sweep.runs)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")
+    refuse_second(sweep.path)
     upstream.refuse_untrained(sweep.runs[0].plan.resolved, sweep.path.parents[2])
     jobs: list[str] = []
     try:

@@ -39,6 +39,7 @@ from rewards.base import OUTCOMES, FailureLimit, FailureMonitor, Reward, Score, 
 from rewards.combine import NO_GROUP, CombineReward
 from rewards.errors import RewardError, TooManyFailures, nearest
 from rewards.forks import once_per_process
+from rewards.model.http import SERVICE
 from rewards.params import Count, RewardParams, Seconds, Share, checked
 from rewards.processes.slots import share_among_siblings
 from rewards.registry import ACCURACIES, load
@@ -315,9 +316,9 @@ def _written(path: str) -> dict[str, Any]:
 
 
 def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:
-    """`params` with verl's reward-model router as the server of every `model` part without `url`."""
+    """`params` with verl's reward-model router as the server of every `model` part that names no other."""
     if reward == "model":
-        return {"url": url, **params}
+        return {**params, "url": url} if str(params.get("url", "")).startswith(SERVICE) else {"url": url, **params}
     if reward == "bleu_rm":
         return {**params, "model": _routed("model", params.get("model", {}), url)}
     parts = params.get("parts")

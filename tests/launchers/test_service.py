@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from data_prep.core.guard import descendants
 from data_prep.core.manifest import read_rows
@@ -68,7 +69,8 @@ def test_a_data_step_is_scored_by_a_server_that_lives_as_long_as_the_step(repo: 
 
 
 def test_a_server_that_dies_ends_the_command_with_one_line(repo: Repo, mini_rm: Path, vllm_python: Path) -> None:
-    settings = {"model": str(mini_rm), "revision": None, "url": None, "gpus": 0, "template": None}
+    settings = {"model": str(mini_rm), "revision": None, "url": None, "gpus": 0, "template": None,
+                "dtype": "float32", "colocated": False}  # fmt: skip
     file = repo.write("run/reward_model.json", json.dumps(settings))
     words = [repo.python, "-m", "launchers.run.service", file, vllm_python, "eval", "--", "sleep", "600"]
     with subprocess.Popen(words, cwd=repo.path, env=repo.environ(), stdout=subprocess.PIPE, text=True) as beside:
@@ -108,7 +110,11 @@ def test_the_training_and_its_server_share_the_nodes_gpus(mini_rm: Path) -> None
     [
         (["reward_model={model: %s, placement: endpoint}"], "reward_model.url", "missing"),
         (["reward_model={model: %s, url: 'http://a:1'}"], "reward_model.url", "placement: endpoint only"),
-        (["reward_model={model: %s, placement: colocated}"], "reward_model.placement", "own_gpus or endpoint"),
+        (["reward_model={model: %s, placement: colocated}", "rollout.engine=transformers"], "reward_model.placement",
+         "rollout.engine is transformers; take own_gpus or endpoint"),
+        (["reward_model={model: %s, placement: colocated, gpus: 3}"], "reward_model.placement", "do not divide"),
+        (["reward={name: math}", "reward_model={model: %s, placement: colocated}"], "reward_model.placement",
+         "is for the reward model that online RL asks"),
         (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none to train on"),
         (["reward_model={model: RLHFlow/ArmoRM-Llama3-8B-v0.1}"], "reward_model.model", "set placement: endpoint"),
         (["reward_model={model: ./recipes/mini/model}"], "reward_model.model", "Qwen2ForCausalLM is no reward model"),
@@ -121,6 +127,38 @@ def test_a_mistake_in_a_reward_model_is_named(mini_rm: Path, settings: list[str]
     pairs = compose.parse_settings([*ONLINE, *(text.replace("%s", str(mini_rm)) for text in settings)])
     _, faults = preflight.check(compose.resolve("min_o1/grpo", Overrides(None, tuple(pairs))))
     assert (key, True) in {(fault.key, remedy in fault.message) for fault in faults}, faults
+
+
+def test_a_colocated_reward_model_takes_no_gpu_of_the_training(mini_rm: Path) -> None:
+    words = "hardware=h100x8 rollout.tensor_parallel=1 train.global_batch=64 train.micro_batch=8 rollout.prompts=64"
+    template = REPO / "recipes/mini/model/chat_template.jinja"
+    given = f"reward_model={{model: {mini_rm}, gpus: 2, placement: colocated, template: {template}}}"
+    resolved = compose.resolve(
+        "min_o1/grpo", Overrides(None, tuple(compose.parse_settings([*ONLINE, given, *words.split()])))
+    )
+    resolved, faults = preflight.check(resolved)
+    assert faults == []
+    made = plan.build(resolved, Path("/run"))
+    files = rundir.files(made)
+    assert made.main.hardware.gpus_per_node == 8
+    served = yaml.safe_load(files["train/verl.yaml"])["reward"]["reward_model"]
+    assert (served["enable"], served["enable_resource_pool"], served["model_path"]) == (True, False, str(mini_rm))
+    assert served["rollout"] == {"name": "vllm", "dtype": "float32", "tensor_model_parallel_size": 2,
+                                 "engine_kwargs": {"vllm": {"chat_template": str(template)}}}  # fmt: skip
+    settings = json.loads(files["reward_model.json"])
+    assert (settings["gpus"], settings["colocated"]) == (2, True)  # of the server that is compared with transformers
+
+
+def test_a_colocated_model_of_the_hub_is_pinned() -> None:
+    given = "reward_model.placement=colocated"
+    resolved = compose.resolve(
+        "long_cot/grpo_llama_base_think", Overrides(None, tuple(compose.parse_settings([given])))
+    )
+    files = rundir.files(plan.build(resolved, Path("/run")))
+    pinned = json.loads(files["train/models.json"])[-1]
+    asked = resolved.recipe.reward_model
+    assert asked is not None
+    assert pinned == {"model": asked.model, "revision": asked.revision, "keys": ["reward.reward_model.model_path"]}
 
 
 @pytest.mark.parametrize(("recipe", "gpus", "fits"), [("dpo", 8, True), ("dpo", 9, False), ("grpo", 8, False)])

@@ -262,12 +262,14 @@ def test_a_hub_model_is_taken_at_its_revision(tmp_path: Path, mini_model: Path) 
     snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / revision
     snapshot.parent.mkdir(parents=True)
     snapshot.symlink_to(mini_model)
-    (tmp_path / "model.json").write_text(json.dumps({"model": "some/model", "revision": revision}))
+    pinned = [{"model": "some/model", "revision": revision, "keys": ["actor_rollout_ref.model.path", "critic.model.path"]}]
+    (tmp_path / "models.json").write_text(json.dumps(pinned))
     script = (
-        "import pathlib, sys\nfrom types import SimpleNamespace as N\n"
-        "from launchers.plugins.verl.train import pin_model\n"
-        "config = N(actor_rollout_ref=N(model=N(path='some/model')), critic=N(model=N(path='some/model')))\n"
-        "pin_model(pathlib.Path(sys.argv[1]), config)\n"
+        "import pathlib, sys\nfrom omegaconf import OmegaConf\n"
+        "from launchers.plugins.verl.train import pin_models\n"
+        "model = {'model': {'path': 'some/model'}}\n"
+        "config = OmegaConf.create({'actor_rollout_ref': model, 'critic': model})\n"
+        "pin_models(pathlib.Path(sys.argv[1]), config)\n"
         "print(config.actor_rollout_ref.model.path, config.critic.model.path)\n"
     )
     done = subprocess.run(
@@ -275,8 +277,8 @@ def test_a_hub_model_is_taken_at_its_revision(tmp_path: Path, mini_model: Path) 
         env={**os.environ, "PYTHONPATH": str(REPO), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert done.stdout.split() == [str(snapshot), str(snapshot)]
-    assert rendered()["model.json"] == {"model": "Qwen/Qwen2.5-Math-1.5B", "revision": revision}
-    assert "model.json" not in rendered(scale="mini")
+    assert rendered()["models.json"] == [{**pinned[0], "model": "Qwen/Qwen2.5-Math-1.5B"}]
+    assert "models.json" not in rendered(scale="mini")
 
 
 ENGINE_DIES = """

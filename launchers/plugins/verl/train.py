@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         except check.CannotCompose as problem:
             print(f"error: {problem}", flush=True)
             return 2
-        pin_model(folder, config)
+        pin_models(folder, config)
         if problems := check.faults(config):
             for line in check.explain(problems, json.loads((folder / "origins.json").read_text())):
                 print(f"error: {line}", flush=True)
@@ -68,16 +68,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def pin_model(folder: Path, config: Any) -> None:
-    """Take the model from the Hub at its revision: verl's own download takes whatever is newest."""
-    if not (pinned := _read(folder / "model.json")):
+def pin_models(folder: Path, config: Any) -> None:
+    """Take models from the Hub at their revisions: verl's own download takes whatever is newest."""
+    if not (file := folder / "models.json").exists():
         return
     from huggingface_hub import constants, snapshot_download
+    from omegaconf import OmegaConf
 
     offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
-    path = snapshot_download(pinned["model"], revision=pinned["revision"], local_files_only=offline)
-    for role in (config.actor_rollout_ref, config.critic):
-        role.model.path = path
+    for pinned in json.loads(file.read_text()):
+        path = snapshot_download(pinned["model"], revision=pinned["revision"], local_files_only=offline)
+        for key in pinned["keys"]:
+            OmegaConf.update(config, key, path)
 
 
 def _ended(folder: Path) -> bool:
