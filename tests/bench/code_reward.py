@@ -16,7 +16,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
@@ -119,9 +118,9 @@ def end_sandbox() -> None:
     """Let the sandbox end by itself: the kernel forgets the CPU seconds of a process namespace that is killed."""
     zygote = shared()._programs._zygote
     assert zygote is not None
+    assert zygote._process is not None
     zygote.control.shutdown(socket.SHUT_RDWR)
-    while not zygote.gone():
-        time.sleep(0.01)
+    zygote._process.wait()
     shared().close()
     with contextlib.suppress(ChildProcessError):
         while True:

@@ -149,6 +149,20 @@ def test_a_colocated_reward_model_takes_no_gpu_of_the_training(mini_rm: Path) ->
     assert (settings["gpus"], settings["colocated"]) == (2, True)  # of the server that is compared with transformers
 
 
+@pytest.mark.full
+def test_a_colocated_reward_model_is_checked_and_then_served_by_the_trainer(repo: Repo, mini_rm: Path) -> None:
+    settings = ("reward_model.placement=colocated", "rollout.engine=vllm", "train.steps=2", "second_judge=null",
+                "eval=null", "validation=null")  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = repo.launch("run", "long_cot/grpo_llama_base_think", "--scale", "mini", *words, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = Path(json.loads(done.stdout)["run"])
+    names = [event["event"] for event in _events(run) if event.get("phase") == "train" or event["event"] == "train_step"]
+    assert names.index("service_start") < names.index("train_step")  # the server that is compared with transformers
+    scores = [json.loads(line)["score"] for line in (run / "train/samples/2.jsonl").read_text().splitlines()]
+    assert len(set(scores)) > 4
+
+
 def test_a_colocated_model_of_the_hub_is_pinned() -> None:
     given = "reward_model.placement=colocated"
     resolved = compose.resolve(
