@@ -173,8 +173,8 @@ def _submitted_study(record: Path) -> Status | None:
         return None
     if not jobs:
         return None
-    where, name = record.parent, f"studies/{read['family']}"
-    return Status(name, read["scale"] or "", "queued", None, None, "", jobs, [], None, {}, str(where / "logs"), str(where))
+    head = (f"studies/{read['family']}", read["scale"] or "", "queued")
+    return Status(*head, None, None, "", jobs, [], None, {}, str(record.parent / "logs"), str(record.parent))
 
 
 def print_all(statuses: Sequence[Status]) -> None:

@@ -55,12 +55,9 @@ def refuse_second(study: Path) -> None:
 
 
 def submit(run: Run) -> list[Submitted]:
-    """Submit all jobs of a run, behind those of it that are still there. Raises RunError with none of them left.
-
-    The first is held until all are there: a dependency on a job that has ended already can be refused.
-    """
+    """Submit all jobs of a run, behind those of it that are still there. Raises RunError with none of them left."""
     with only_one(run.path / ".submit", "submission"):
-        jobs, done = job_parts(run.plan), list[Submitted]()
+        jobs, lines = job_parts(run.plan), slurm.submit_lines(run.plan)
         for job in jobs:  # before gigabytes of environments are built
             slurm.submit(slurm.submit_command(run.plan, job), only_test=True)
         cancel(run.path, only_dead=True)
@@ -69,19 +66,38 @@ def submit(run: Run) -> list[Submitted]:
             envs.ensure(env, run.plan.hardware.device)
             if env == run.plan.backend.env and run.plan.adds_trackers:
                 envs.add_trackers(env, run.plan.hardware.device)
-        try:
-            for job in jobs:
-                after, kind = ([done[-1].job], "afterok") if done else (before, "afterany")
-                line = slurm.submit_command(run.plan, job, after, kind)
-                number = slurm.submit(line if done else [*line[:1], "--hold", *line[1:]])
-                done.append(Submitted(number, job.name, () if done else tuple(before)))
-                rundir.add_job(run.path, number, job.name)
-        except RunError:
-            _scancel([submitted.job for submitted in done])
-            raise
-        if slurm.tool("scontrol", "release", done[0].job) is None:
-            raise RunError(f"job {done[0].job} is submitted, but held: scontrol release {done[0].job}")
-    return done
+        numbers = submit_all([slurm.submit_command(run.plan, jobs[0], before, "afterany"), *lines[1:]])
+        for number, job in zip(numbers, jobs, strict=True):
+            rundir.add_job(run.path, number, job.name)
+    return [
+        Submitted(number, job.name, () if at else tuple(before))
+        for at, (number, job) in enumerate(zip(numbers, jobs, strict=True))
+    ]
+
+
+def submit_all(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Submit lines whose dependencies are names of jobs before them; returns their numbers.
+
+    Those that wait for no other of them are held until all are there: a dependency on a job that has ended already can
+    be refused. Raises RunError with none of them left.
+    """
+    numbers, held = dict[str, str](), list[str]()
+    try:
+        for line in lines:
+            options = {name: value for name, _, value in (word.partition("=") for word in line)}
+            kind, *after = options.get("--dependency", "").split(":")
+            depends = f"--dependency={':'.join([kind, *(numbers.get(name, name) for name in after)])}"
+            words = [depends if word.startswith("--dependency=") else word for word in line]
+            waits = bool(numbers.keys() & set(after))
+            number = slurm.submit(words if waits else [*words[:1], "--hold", *words[1:]])
+            numbers[options["--job-name"]] = number
+            held += [] if waits else [number]
+    except RunError:
+        _scancel(list(numbers.values()))
+        raise
+    if slurm.tool("scontrol", "release", ",".join(held)) is None:
+        raise RunError(f"all jobs are submitted, but held: scontrol release {','.join(held)}")
+    return list(numbers.values())
 
 
 def cancel(run: Path, only_dead: bool = False) -> list[str]:

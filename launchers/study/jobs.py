@@ -26,7 +26,7 @@ from launchers.recipe.compose import Overrides, Resolved
 from launchers.run import directory as rundir
 from launchers.run import upstream
 from launchers.run.directory import Run
-from launchers.run.submit import refuse_second
+from launchers.run.submit import refuse_second, submit_all
 from launchers.study import run as studying
 from launchers.study import spec, sweep
 from launchers.study.spec import Study
@@ -113,30 +113,11 @@ def _renamed(line: Sequence[str], label: str, path: Path, *script: str) -> list[
 
 
 def submit(jobs: Jobs) -> list[str]:
-    """Submit all; returns their numbers. Raises UserError, or RunError with none of them left.
-
-    Those that wait for no other are held until all are there: a dependency on a job that has ended can be refused.
-    """
+    """Submit all; returns their numbers. Raises UserError, or RunError with none of them left."""
     refuse_second(jobs.path)
     for recipe in jobs.recipes:
         upstream.refuse_untrained(recipe, jobs.path.parents[2])
-    numbers, roots = dict[str, str](), list[str]()
-    try:
-        for label, line in jobs.lines.items():
-            at = next((at for at, word in enumerate(line) if word.startswith("--dependency=")), None)
-            if at is None:
-                numbers[label] = slurm.submit([*line[:1], "--hold", *line[1:]])
-                roots.append(numbers[label])
-            else:
-                kind, *after = line[at].split(":")
-                depends = ":".join([kind, *(numbers[name] for name in after)])
-                numbers[label] = slurm.submit([*line[:at], depends, *line[at + 1 :]])
-    except RunError:
-        slurm.tool("scancel", *numbers.values())
-        raise
-    if slurm.tool("scontrol", "release", ",".join(roots)) is None:
-        raise RunError(f"the study's jobs are submitted, but held: scontrol release {','.join(roots)}")
-    return list(numbers.values())
+    return submit_all(list(jobs.lines.values()))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.envs import REPO
-from launchers.errors import RunError, fail
+from launchers.errors import fail
 from launchers.plan.plan import Plan
 from launchers.recipe import compose
 from launchers.recipe import positions as yaml_tree
@@ -28,7 +28,7 @@ from launchers.render import template, write
 from launchers.run import directory as rundir
 from launchers.run import upstream
 from launchers.run.directory import Run
-from launchers.run.submit import refuse_second
+from launchers.run.submit import refuse_second, submit_all
 from launchers.study import run as studying
 from launchers.study import spec
 from launchers.study.spec import Setting, Study, StudyFile
@@ -123,14 +123,7 @@ def submit(sweep: Sweep) -> list[str]:
         raise fail(f"{len(sweep.runs)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")
     refuse_second(sweep.path)
     upstream.refuse_untrained(sweep.runs[0].plan.resolved, sweep.path.parents[2])
-    jobs: list[str] = []
-    try:
-        for line in sweep.lines:
-            after = rf"\1:{jobs[-1]}" if jobs else ""
-            jobs.append(slurm.submit([re.sub(r"^(--dependency=\w+):.*", after, word) for word in line]))
-    except RunError:
-        slurm.tool("scancel", *jobs)
-        raise
+    jobs = submit_all(sweep.lines)
     for index, run in enumerate(sweep.runs):
         for job, line in zip(jobs, sweep.lines[:-1], strict=False):
             rundir.add_job(run.path, f"{job}_{index}", line[-1])

@@ -141,6 +141,27 @@ def test_what_slurm_says_comes_with_what_to_change(tool: Tool, said: str, hint: 
         slurm.submit(["sbatch", "--parsable", "job.sbatch"])
 
 
+def test_the_first_job_is_held_until_all_that_wait_for_it_are_submitted(tool: Tool, repo: Repo, tmp_path: Path) -> None:
+    """A dependency on a job that has ended by then is refused, or never satisfied."""
+    asked = tmp_path / "asked"
+    tool("sbatch", f'[[ $* = *--test-only* ]] && exit; echo "sbatch $*" >> {asked}; grep -c ^sbatch {asked}')
+    tool("scontrol", f'[[ $1 = show ]] || echo "scontrol $*" >> {asked}')
+    tool("squeue", "exit 0")
+    assert repo.launch("submit", "min_o1/sft_long", "--scale", "mini").returncode == 0
+    *jobs, released = asked.read_text().splitlines()
+    waits = [re.findall(r"--hold|(?<=--dependency=)\S+", line) for line in jobs]
+    assert waits == [["--hold"], ["afterok:1"], ["afterok:2"], ["afterok:3"]]
+    assert released == "scontrol release 1"
+    asked.unlink()
+    sweep = repo.launch("sweep", "min_o1/sft_long", "train.steps=1,2", "--scale", "mini", "--slurm")
+    assert sweep.returncode == 0, sweep.stderr
+    *arrays, released = asked.read_text().splitlines()
+    waits = [re.findall(r"--hold|--array=\S+|(?<=--dependency=)\S+", line) for line in arrays]
+    assert waits[:2] == [["--hold", "--array=0-1"], ["--array=0-1", "aftercorr:1"]]
+    assert (waits[-1], released) == (["afterany:4"], "scontrol release 1")
+    assert "--gpus-per-task" not in str(arrays)  # which would hide peers: a task of a node sees all its GPUs
+
+
 def test_two_submissions_of_a_run_at_the_same_time_are_one(run: Path, repo: Repo) -> None:
     (run / ".submit").mkdir()
     with (run / ".submit/.lock").open("w") as lock:

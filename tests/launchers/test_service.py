@@ -110,11 +110,17 @@ def test_the_training_and_its_server_share_the_nodes_gpus(mini_rm: Path) -> None
     [
         (["reward_model={model: %s, placement: endpoint}"], "reward_model.url", "missing"),
         (["reward_model={model: %s, url: 'http://a:1'}"], "reward_model.url", "placement: endpoint only"),
-        (["reward_model={model: %s, placement: colocated}", "rollout.engine=transformers"], "reward_model.placement",
-         "rollout.engine is transformers; take own_gpus or endpoint"),
+        (
+            ["reward_model={model: %s, placement: colocated}", "rollout.engine=transformers"],
+            "reward_model.placement",
+            "rollout.engine is transformers; take own_gpus or endpoint",
+        ),
         (["reward_model={model: %s, placement: colocated, gpus: 3}"], "reward_model.placement", "do not divide"),
-        (["reward={name: math}", "reward_model={model: %s, placement: colocated}"], "reward_model.placement",
-         "is for the reward model that online RL asks"),
+        (
+            ["reward={name: math}", "reward_model={model: %s, placement: colocated}"],
+            "reward_model.placement",
+            "is for the reward model that online RL asks",
+        ),
         (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none to train on"),
         (["reward_model={model: RLHFlow/ArmoRM-Llama3-8B-v0.1}"], "reward_model.model", "set placement: endpoint"),
         (["reward_model={model: ./recipes/mini/model}"], "reward_model.model", "Qwen2ForCausalLM is no reward model"),
@@ -157,7 +163,7 @@ def test_a_colocated_reward_model_is_checked_and_then_served_by_the_trainer(repo
     done = repo.launch("run", "long_cot/grpo_llama_base_think", "--scale", "mini", *words, "--json")
     assert done.returncode == 0, done.stderr[-3000:]
     run = Path(json.loads(done.stdout)["run"])
-    names = [event["event"] for event in _events(run) if event.get("phase") == "train" or event["event"] == "train_step"]
+    names = [event["event"] for event in _events(run)]
     assert names.index("service_start") < names.index("train_step")  # the server that is compared with transformers
     scores = [json.loads(line)["score"] for line in (run / "train/samples/2.jsonl").read_text().splitlines()]
     assert len(set(scores)) > 4

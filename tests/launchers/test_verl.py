@@ -262,7 +262,8 @@ def test_a_hub_model_is_taken_at_its_revision(tmp_path: Path, mini_model: Path) 
     snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / revision
     snapshot.parent.mkdir(parents=True)
     snapshot.symlink_to(mini_model)
-    pinned = [{"model": "some/model", "revision": revision, "keys": ["actor_rollout_ref.model.path", "critic.model.path"]}]
+    keys = ["actor_rollout_ref.model.path", "critic.model.path"]
+    pinned = [{"model": "some/model", "revision": revision, "keys": keys}]
     (tmp_path / "models.json").write_text(json.dumps(pinned))
     script = (
         "import pathlib, sys\nfrom omegaconf import OmegaConf\n"
