@@ -180,6 +180,16 @@ def test_humaneval() -> None:
         prepare(CHECK)
 
 
+def test_a_function_that_is_named_like_a_builtin_is_the_programs() -> None:
+    """MBPP/126: the sum of the common divisors."""
+    check = "def check(candidate):\n    assert candidate(100, 150) == 93\n    assert candidate(4, 6) == 3\n"
+    tests = {"kind": "asserts", "source": check, "function": "sum"}
+    right = "def sum(a, b):\n    return a % 7 and (93 if a > 4 else 3)"
+    for code, value in ((right, 1.0), ("def total(a, b): return 3", 0.0)):
+        result = rewards.load("code").score({"tests": tests}, f"```python\n{code}\n```")
+        assert (result.value, result.outcome) == (value, "scored"), result
+
+
 def test_humaneval_declares_what_its_prompt_defines() -> None:
     prompt = (
         "import math\n\ndef poly(xs, x):\n    return sum(c * math.pow(x, i) for i, c in enumerate(xs))\n\n"

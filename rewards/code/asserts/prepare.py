@@ -56,7 +56,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         declarations += _star_imports(tree)
         tree.body = [new for node in tree.body for new in _without_program_imports(node)]
         _call_tests(tree, function)
-        free = _free_names(tree) or _own_builtin(tree)
+        free = _free_names(tree, function) or _own_builtin(tree)
         modules = tuple(sorted(_modules(tree, free).items()))
         rewrite = _Rewrite(calls=not any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree)))
         tree.body = [_statement(node, rewrite) for node in tree.body]
@@ -119,10 +119,10 @@ def _calls(node: ast.stmt, names: set[str]) -> bool:
     return isinstance(node, (ast.If, ast.Expr)) and not names.isdisjoint(calls)
 
 
-def _free_names(tree: ast.Module) -> set[str]:
-    """Global names that the code uses and nowhere binds, builtins aside."""
+def _free_names(tree: ast.Module, function: str) -> set[str]:
+    """Global names that the code uses and nowhere binds, builtins other than `function` aside."""
     top = symtable.symtable(ast.unparse(tree), "tests.py", "exec")
-    used, bound = set(), set(dir(builtins)) | {"__name__", "__file__", "__posttrain__"}
+    used, bound = set(), set(dir(builtins)) - {function} | {"__name__", "__file__", "__posttrain__"}
     for table in _tables(top):
         for symbol in table.get_symbols():
             if table is top or symbol.is_global():
