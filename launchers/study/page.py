@@ -106,6 +106,8 @@ def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
     def gained(e: Estimate) -> str:
         return f"{signed(e.mean, metric)} {unit}".rstrip() + f" ({span(e.ci95, metric)}) per 1,000 {numbers.unit}"
 
+    if len(cells) == 1 and (alone := numbers.score(cells[0])):
+        return [f"No answer yet: only {cells[0]} has finished, with {metric['name']} {shown(alone)}."]
     parts = [_best(numbers, cells, numbers.score, numbers.difference, unit, lambda n, e: f"{n} {first}, {shown(e)}")]
     if k > 1:
         score, difference = partial(numbers.score, k=k), partial(numbers.difference, k=k)

@@ -67,6 +67,8 @@ def test_answers_claim_what_intervals_show(study):
     assert "By pass@4 it is" in text
     assert "twin gains the most, +250.0 points" in text
     assert study_report.answers(numbers, [])[0].startswith("No answer yet")
+    alone = "No answer yet: only rich has finished, with accuracy 87.5 % (82.9 to 91.0)."
+    assert study_report.answers(numbers, ["rich"]) == [alone]
     carried = study_report.carries_over(numbers, ["poor", "rich"])
     assert carried.startswith("Accuracy rose where a cell was not trained with rich (+50.0 points on level 3, ")
     assert "no change can be shown with poor (0.0 points on level 3, −" in carried
