@@ -21,7 +21,7 @@ from pydantic import Field
 from data_prep.core.rows import META_OF_A_COMPLETION, prompt_of, without
 from data_prep.core.step import Drop, Params, Row, Step
 from data_prep.core.validation import Outcomes
-from rewards.code.fences import LANGUAGES, blocks, choose
+from rewards.code.fences import LANGUAGES, blocks, choose, language_named
 from rewards.extract import cut_short
 from rewards.thinking import thinking
 
@@ -160,7 +160,7 @@ def language_of(row: Row) -> str:
     """The language of a row's programs: what its meta says, else its tests; Python where neither does."""
     named = row.get("meta", {}).get("language") or row.get("tests", {}).get("language")
     if isinstance(named, str) and named:
-        return next((name for name, marks in LANGUAGES.items() if named.lower() in marks), named.lower())
+        return language_named(named) or named.lower()
     return "cpp" if row.get("tests", {}).get("kind") == "gtest" else "python"
 
 

@@ -16,7 +16,7 @@ import re
 from typing import Annotated, NamedTuple
 
 from data_prep.core.validation import checked
-from rewards.code.fences import LANGUAGES, blocks
+from rewards.code.fences import blocks, language_named
 from rewards.errors import RewardError
 from rewards.extract import box_span
 from rewards.thinking import thinking
@@ -33,7 +33,6 @@ _HEADING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BOX = re.compile(r"\\f?boxed\b")
-_OF_KNOWN = frozenset[str]().union(*LANGUAGES.values())
 NEARLY = 0.8  # of the longest program's length: the last one, polished, may be somewhat shorter than a draft
 
 
@@ -97,7 +96,7 @@ def words(text: str) -> int:
 def _program(text: str) -> int | None:
     """Where the last fenced program starts: of those marked as code of a language we know, else of those unmarked."""
     fenced = [match for match in _FENCED.finditer(text, 0, _last_end(text)) if match[2].strip()]
-    chosen = [block for block in fenced if block[1].lower() in _OF_KNOWN] or [block for block in fenced if not block[1]]
+    chosen = [block for block in fenced if language_named(block[1])] or [block for block in fenced if not block[1]]
     return chosen[-1].start() if chosen else None
 
 
@@ -112,7 +111,7 @@ def _is_whole(parts: Parts) -> bool:
     if not after or not all(block.closed for block in (*before, after[0])):
         return False  # the boundary is inside a fence of another kind
     program = len(after[0].code)
-    others = [len(block.code) for block in (*before, *after) if not block.language or block.language in _OF_KNOWN]
+    others = [len(block.code) for block in (*before, *after) if not block.language or language_named(block.language)]
     end = _last_end(parts.solution)
     prose = f"{_FENCED.sub('', parts.solution[:end])}{parts.solution[end:]}".strip()
     return program >= NEARLY * max(others, default=0) and len(prose) <= program

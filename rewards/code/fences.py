@@ -1,12 +1,13 @@
 r"""Takes the program out of a completion: the blocks between ``` or ~~~ marks, as Markdown has them.
 
-CommonMark's fenced code blocks, with two leniencies that models need: a block may open at the end of a line
-of text ("Here it is: ```python"), and a block that is never closed is closed by the next opening mark with a
-language, or by the end of the text.
+CommonMark's fenced code blocks, with three leniencies that models need: a block may open at the end of a line
+of text ("Here it is: ```python") and close at the end of a line of code ("print(1)```"), and a block that is never
+closed is closed by the next opening mark with a language, or by the end of the text.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -15,9 +16,16 @@ Choice = Literal["prefer", "require", "any"]
 Which = Literal["last", "first", "longest"]
 
 LANGUAGES: dict[str, frozenset[str]] = {
-    "python": frozenset({"python", "py", "python3", "py3", "python2", "pypy", "pypy3", "cpython"}),
-    "cpp": frozenset({"cpp", "c++", "cc", "cxx", "hpp", "h", "c", "c++11", "c++14", "c++17", "c++20", "cpp17"}),
+    "python": frozenset({"python", "py", "pypy", "cpython"}),
+    "cpp": frozenset({"cpp", "c++", "gnu++", "cc", "cxx", "hpp", "h", "c"}),
 }
+_MARK = re.compile(r"([a-z+]+)(?:[0-9][\w.]*)?(?::.*)?")  # perhaps with a version or a file: c++20, python:solution.py
+
+
+def language_named(mark: str) -> str:
+    """The key of LANGUAGES that a block's mark means, "" if none."""
+    name = _MARK.fullmatch(mark.lower())
+    return next((key for key, names in LANGUAGES.items() if name and name[1] in names), "")
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,10 @@ def blocks(text: str) -> list[Block]:
         elif (new := _opening(line)) and new.starts_line and new.language and opened.meets(new.mark, new.indent):
             end(closed=False)
             opened = new
+        elif mark.endswith(opened.mark) and (code := mark.rstrip(mark[-1])) and opened.mark not in code:
+            lines.append(line.rstrip().rstrip(mark[-1]))
+            end(closed=True)
+            opened = None
         else:
             lines.append(line)
     end(closed=False)
@@ -80,7 +92,7 @@ def choose(
     unclosed: whether a block that the end of the text truncates may be taken.
     """
     usable = [block for block in fenced if block.code.strip() and (block.closed or unclosed)]
-    marked = [block for block in usable if block.language in LANGUAGES[language]]
+    marked = [block for block in usable if language_named(block.language) == language]
     if choice == "prefer":
         usable = marked or [block for block in usable if not block.language] or usable
     elif choice == "require":

@@ -29,6 +29,9 @@ def code_of(text: str, language: str = "python", choice: Choice = "prefer") -> s
         f"```{{.python .numberLines}}\n{CODE}\n```",
         f"Here it is: ```python\n{CODE}\n```",
         f"```python\n{CODE}",
+        f"```python\n{CODE}```\nIt prints\n```\n5\n```",
+        f"```python:solution.py\n{CODE}\n```\n```\n5\n```",
+        f"```python3.11\n{CODE}\n```\n```pycon\n>>> f(5)\n5\n```",
         f"```python\nbroken(\n```python\n{CODE}\n```",
         f"```python\nold\n```\nBetter:\n```python\n{CODE}\n```",
         f"```python\n{CODE}\n```\nIt prints\n```\n5\n```\nor\n```text\n6\n```\n```bash\npython x.py\n```",
@@ -57,8 +60,9 @@ def test_no_code(text: str) -> None:
 
 
 def test_the_language_decides_where_the_text_has_several() -> None:
-    text = "```cpp\nint f();\n```\n```python\nf()\n```\n```\n5\n```"
-    assert code_of(text, "cpp") == "int f();"
+    for mark in ("cpp", "C++", "c++2b", "gnu++20", "cpp:main.cpp"):
+        text = f"```{mark}\nint f();\n```\n```python\nf()\n```\n```\n5\n```"
+        assert code_of(text, "cpp") == "int f();", mark
     assert code_of(text, "python") == "f()"
     assert code_of(text, "python", "any") == "5"
     assert code_of("```java\nx\n```", "python") == "x"
