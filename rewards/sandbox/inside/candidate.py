@@ -20,7 +20,7 @@ _FUNCTIONS: dict[str, Any] = {
     "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
     "await_all": lambda generator: _FUNCTIONS["await"](_items(generator)),
     **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, getattr, setattr, delattr)},
-    **{f.__name__: f for f in (hash, int, float, copy.copy, copy.deepcopy)},
+    **{f.__name__: f for f in (hash, int, float, round, format, pow, copy.copy, copy.deepcopy)},
 }  # fmt: skip
 
 
@@ -71,12 +71,16 @@ class _Program:
         return ["handle", number, _LAZY.get(type(value), "")]
 
     def _decode(self, node: Node) -> Any:
-        kind, name = node
+        kind, name, *about = node
         if kind == "handle":
             return self._alive[name]
         if kind == "name" and name not in self._own:
             raise NameError(f"name {name!r} is not defined")
-        return self._own[name] if kind == "name" else lambda *args, **kwargs: self._call_back(name, args, kwargs)
+        if kind == "name":
+            return self._own[name]
+        function = lambda *args, **kwargs: self._call_back(name, args, kwargs)  # noqa: E731
+        function.__name__ = about[0]
+        return function
 
     def _call_back(self, number: int, args: Any, kwargs: Any) -> Any:
         message, _, _ = self.peer.request("callback", (number, *args), kwargs)

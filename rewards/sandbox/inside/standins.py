@@ -148,15 +148,15 @@ class Program:
 
     def _encode(self, value: Any) -> Node:
         if type(value) is Handle:
-            return ["handle", value._number]
+            return ["handle", value._standin_number]
         if type(value) is Named:
-            return ["name", value._name]
+            return ["name", value._standin_name]
         if isinstance(value, type):
             if self.classes.get(value.__name__) is value or value.__name__ in self.exceptions:
                 return ["name", value.__name__]
         elif callable(value):
             self._functions.append(value)
-            return ["callback", len(self._functions) - 1]
+            return ["callback", len(self._functions) - 1, str(getattr(value, "__name__", ""))]
         raise Unfit(f"the tests give the program a {type(value).__name__}: define its class in tests.declarations")
 
     def _decode(self, node: Node) -> Any:
@@ -177,85 +177,89 @@ class Program:
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
     with contextlib.suppress(StopIteration):
-        sent = yield handle._request("next")
+        sent = yield handle._standin_request("next")
         while True:
-            sent = yield handle._request("next") if sent is None else handle._request("send", sent)
+            sent = yield handle._standin_request("next") if sent is None else handle._standin_request("send", sent)
 
 
 async def _coroutine(handle: Handle) -> Any:
-    return handle._request("await")
+    return handle._standin_request("await")
 
 
 async def _async_generator(handle: Handle) -> Any:
-    for item in handle._request("await_all"):
+    for item in handle._standin_request("await_all"):
         yield item
 
 
 class Handle:
     """Stands for an object that stays in the program's process.
 
-    It never equals plain data, and of arithmetic and order with plain data it has multiplication only: an object of
-    the program does not decide what it is compared with.
+    It never equals plain data, and of arithmetic and order with plain data it has products and powers only: an object
+    of the program does not decide what it is compared with.
     """
 
     def __init__(self, program: Program, number: int) -> None:
-        vars(self).update(_program=program, _number=number)
+        vars(self).update(_standin_program=program, _standin_number=number)
 
-    def _request(self, name: str, *args: Any) -> Any:
-        return self._program.request(name, self, *args)
+    def _standin_request(self, name: str, *args: Any) -> Any:
+        return self._standin_program.request(name, self, *args)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._program.request("call", self, *args, **kwargs)
+        return self._standin_program.request("call", self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("__") and name != "__name__":  # a protocol that some library asks for
             raise AttributeError(name)
-        return self._request("getattr", name)
+        return self._standin_request("getattr", name)
 
     def __enter__(self) -> Any:
-        return self._request("getattr", "__enter__")()
+        return self._standin_request("getattr", "__enter__")()
 
     def __exit__(self, *_: object) -> Any:
-        return self._request("getattr", "__exit__")(None, None, None)
+        return self._standin_request("getattr", "__exit__")(None, None, None)
 
     def __instancecheck__(self, instance: Any) -> bool:
-        return isinstance(instance, Handle) and bool(instance._request("isinstance", self))
+        return isinstance(instance, Handle) and bool(instance._standin_request("isinstance", self))
 
     def __mro_entries__(self, bases: Any) -> Any:
         raise Unfit("the tests subclass a class of the program, which is in another process")
 
     def __eq__(self, other: object) -> Any:
-        return self is other or (isinstance(other, Handle) and self._request("eq", other))
+        return self is other or (isinstance(other, Handle) and self._standin_request("eq", other))
 
     def __ne__(self, other: object) -> Any:
-        return self is not other and (not isinstance(other, Handle) or self._request("ne", other))
+        return self is not other and (not isinstance(other, Handle) or self._standin_request("ne", other))
 
     def __rmul__(self, other: object) -> Any:
-        return self._request("mul", other) if isinstance(other, Handle) else self._program.request("mul", other, self)
+        return self._standin_program.request("mul", other, self)
 
 
 def _forward(name: str, handles_only: bool = False) -> Callable[..., Any]:
     def method(self: Handle, *args: Any) -> Any:
         fits = not handles_only or isinstance(args[0], Handle)
-        return self._request(name, *args) if fits else NotImplemented
+        return self._standin_request(name, *args) if fits else NotImplemented
 
     return method
 
 
 _OF_ITSELF = (
     "setattr", "delattr", "getitem", "setitem", "delitem", "len", "iter", "next", "bool", "str", "repr", "hash", "int",
-    "float", "neg", "abs", "copy", "mul",
+    "float", "index", "round", "format", "neg", "pos", "abs", "invert", "copy", "mul", "pow",
 )  # fmt: skip
 for _name in _OF_ITSELF:
     setattr(Handle, f"__{_name}__", _forward(_name))
-Handle.__deepcopy__ = lambda self, _: self._request("deepcopy")  # type: ignore[attr-defined]
+Handle.__deepcopy__ = lambda self, _: self._standin_request("deepcopy")  # type: ignore[attr-defined]
 # With plain data the program would decide what it is compared with: `abs(f(1) - 2) < 1e-6`, `f(1) / 2 == 1`.
-for _name in ("lt", "le", "gt", "ge", "add", "sub", "truediv", "matmul"):
-    setattr(Handle, f"__{_name}__", _forward(_name, handles_only=True))
+_WITH_ANOTHER = "lt le gt ge add sub truediv floordiv mod matmul and or xor lshift rshift"
+for _name in _WITH_ANOTHER.split():
+    setattr(Handle, f"__{_name}__", _forward(f"__{_name}__", handles_only=True))
 
 
 class Named(Handle):
     """Stands for a function or class of the program, or for a name that it lacks."""
 
     def __init__(self, program: Program, name: str) -> None:
-        vars(self).update(_program=program, _name=name, __name__=name)
+        vars(self).update(_standin_program=program, _standin_name=name)
+
+
+Handle.__doc__ = Named.__doc__ = property(lambda self: self._standin_request("getattr", "__doc__"))  # type: ignore[assignment]

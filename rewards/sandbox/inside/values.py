@@ -12,6 +12,7 @@ import datetime
 import decimal
 import fractions
 import itertools
+import pathlib
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
@@ -54,6 +55,7 @@ _ATOMS: dict[str, tuple[Any, Callable[[Any], Sequence[Any]], Callable[..., Any]]
     "date": (datetime.date, lambda v: (v.isoformat(),), datetime.date.fromisoformat),
     "time": (datetime.time, lambda v: (v.isoformat(),), datetime.time.fromisoformat),
     "timedelta": (datetime.timedelta, lambda v: (v.days, v.seconds, v.microseconds), datetime.timedelta),
+    "Path": (pathlib.PurePath, lambda v: (str(v),), pathlib.Path),
     "ellipsis": (type(...), lambda v: (), lambda: ...),
 }
 _TAGS: dict[Any, str] = {
