@@ -359,10 +359,13 @@ def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
     """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names it, and the tests may
-    use what the prompt defines before it. A program without the entry point continues the prompt. Raises RewardError.
+    use what the prompt defines before it. A program without the entry point continues the prompt; an entry point may
+    also be a method, "Solution().twoSum", as LeetCodeDataset has it. Raises RewardError.
     """
-    function, prompt = _text(row, "entry_point"), row.get("prompt") or ""
-    tests = {"kind": "asserts", "source": _text(row, "test"), "function": function, "prefix": prompt}
+    function, prompt, source = _text(row, "entry_point"), row.get("prompt") or "", _text(row, "test")
+    tests = {"kind": "asserts", "source": source, "function": function, "prefix": prompt}
+    if not function.isidentifier():
+        tests = {"kind": "asserts", "source": f"{source}\ncheck({function})\n"}
     try:
         body = ast.parse(prompt).body
     except (SyntaxError, ValueError, TypeError, RecursionError) as problem:

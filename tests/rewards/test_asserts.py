@@ -210,6 +210,24 @@ def test_humaneval_declares_what_its_prompt_defines() -> None:
         assert (result.value, result.outcome) == (value, "scored"), result
 
 
+def test_the_entry_point_may_be_a_method() -> None:
+    check = "def check(candidate):\n    assert same(candidate(head = node([1, 2])), node([2, 1]))\n"
+    prompt = (
+        "from typing import *\nclass ListNode:\n    def __init__(self, val=0, next=None):\n"
+        "        self.val, self.next = val, next\n"
+        "def node(values): return ListNode(values[0], node(values[1:])) if values else None\n"
+        "def same(a, b): return a is b if None in (a, b) else a.val == b.val and same(a.next, b.next)\n"
+    )
+    tests = from_humaneval({"prompt": prompt, "entry_point": "Solution().reverse", "test": check})
+    method = "class Solution:\n    def reverse(self, head: Optional[ListNode]) -> Optional[ListNode]:\n"
+    right = "        last = None\n        while head: head.next, last, head = last, head, head.next\n"
+    right += "        return last"
+    cheat = "def same(a, b): return True\nListNode.__eq__ = lambda a, b: True\n"
+    for code, value in ((f"{method}{right}", 1.0), (f"{cheat}{method}        return head", 0.0)):
+        result = rewards.load("code").score({"tests": tests}, f"```python\n{code}\n```")
+        assert (result.value, result.outcome) == (value, "scored"), result
+
+
 def test_each_assert_has_its_verdict() -> None:
     code = "def f(x):\n    if x == 1: 1 / 0\n    if x == 2: raise MemoryError\n    return x"
     tests = "".join(f"assert f({n}) == {n % 4}\n" for n in range(5))
