@@ -146,6 +146,11 @@ IDIOMS: dict[str, tuple[str, str, str]] = {
         "",
         "100000\n",
     ),
+    "a thread that asks for 512 MB": (
+        "import threading\nthreading.stack_size(512 * 1024 * 1024)\nthreading.Thread(target=print, args=(1,)).start()",
+        "",
+        "1\n",
+    ),
     "thread that is not joined": (
         "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.05), print('done'))).start()",
         "",

@@ -36,8 +36,9 @@ RESULT_FD = 3
 CHANNEL_FD = 4  # of a candidate and a judge
 _OWN_FRAMES = 40  # below what a candidate is asked to call
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
+_THREAD_STACK = 256 << 20  # at most: half of the usual memory limit, which counts a stack that is not used
 _STREAM_PATH = re.compile(r"/dev/std(in|out|err)|(?:/dev|/proc/self)/fd/([012])")
-_plain_open = open
+_plain_open, _plain_stack_size = open, threading.stack_size
 _quote = json.encoder.encode_basestring_ascii
 
 
@@ -184,10 +185,13 @@ def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def prepare() -> None:
-    """What every test process needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules."""
+    """What every test process needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules, and
+    the stacks of threads that fit: programs ask for 512 MB.
+    """
     builtins.open = io.open = _open
     builtins.exit = Quitter("exit", "Ctrl-D (i.e. EOF)")
     builtins.quit = Quitter("quit", "Ctrl-D (i.e. EOF)")
+    threading.stack_size = lambda size=0: _plain_stack_size(min(size, _THREAD_STACK))
     sys.argv[:] = ["solution.py"]
     sys.orig_argv[:] = ["python", "solution.py"]
     if hasattr(sys, "set_int_max_str_digits"):
