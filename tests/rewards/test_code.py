@@ -358,6 +358,8 @@ def test_cpp_programs() -> None:
     found = score(CPP, tests, "cpp")
     assert (found.value, found.details["language"]) == (1.0, "cpp"), found
     assert found.details["compile_cpu_s"] > 0
+    judged = '#ifndef ONLINE_JUDGE\nfreopen("input.txt", "r", stdin);\n#endif\n'
+    assert score(CPP.replace("int a, b;", f"int a, b;\n{judged}"), tests, "cpp").value == 1.0
     assert status("int main() {", tests, "cpp") == "compile_error"
     assert status("int main() { for (volatile int x = 0;; ) x; }", tests, "cpp", cpu_s=0.3, value="all") == "timeout"
     assert status("int main() { return 3; }", tests, "cpp") == "runtime_error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -63,6 +64,13 @@ ACCEPTED = {
     "default argument": "int add(int a, int b, int c = 0) { return a + b + c; }",
     "namespace": "namespace solution { int add(int a, int b) { return a + b; } }\nusing namespace solution;",
     "class Solution": "class Solution {\npublic:\n  int add(int a, int b) { return a + b; }\n};",
+    "class Solution beside it": "class Solution {\npublic:\n"
+                               "  int sum(int a, int b) { return b == '}' ? a + b : b + a; }\n};\n"
+                               "int add(int a, int b) { Solution s; return s.sum(a, b); }",
+    "rvalue references": "int add(int&& a, int&& b) { return a + b; }",
+    "rvalue references of a method": "struct Solution { static int add(int&& a, int&& b) { return a + b; } };",
+    "extensions of GNU": "#include <type_traits>\nstatic_assert(std::is_integral_v<__int128>);\n"
+                         "int add(int a, int b) { typeof(a) c = a + b; return c; }",
     "no includes": "vector<int> both;\n"
                    "int add(int a, int b) { both = {a, b}; return accumulate(both.begin(), both.end(), 0); }",
     "all of the library": "#include <bits/stdc++.h>\nusing namespace std;\nint add(int a, int b) { return a + b; }",
@@ -160,6 +168,20 @@ def test_every_kind_of_value() -> None:
     own = "struct Point { long x, y; Point(long a, long b) : x(a), y(b) {} bool operator<(const Point&) const; };\n"
     own += "struct Line { Point from; Point to; vector<string> names; };\n"
     assert statuses(code.replace(head, own + head), tests) == ["passed", "passed"]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "typedef struct { int x; int y; } P;",
+        "typedef struct point\n{\n  int x, y;\n} P, *Ptr;",
+        "// struct P { int x, y; };",
+        "#define T int\n#define v vector\n#define in cin\n",
+    ],
+)
+def test_the_declared_struct_or_one_of_its_own(own: str) -> None:
+    tests = suite("struct P { int x, y; }; P swapped(const P& p);", [{"args": [[1, 2]], "expected": [2, 1]}])
+    assert statuses(f"{own}\nP swapped(const P& p) {{ return {{p.y, p.x}}; }}", tests) == ["passed"]
 
 
 def test_floats_are_exact_unless_a_tolerance_is_given() -> None:
@@ -325,6 +347,11 @@ def test_values_survive_packing() -> None:
 def test_programs_and_results_that_are_too_large_are_answered_at_once() -> None:
     assert statuses("/* " * 80_000, suite(ADD, CASES)) == ["compile_error"]
     assert "longer than 262144 characters" in str(grade("/* " * 90_000, suite(ADD, CASES)).compile_error)
+    structs = suite("struct P { int x; }; int f(P p);", [{"args": [[1]], "expected": 1}])
+    began = time.process_time()
+    for piece in ("typedef ", "struct P ", "class Solution f ", '"\\', "'\\"):
+        assert statuses(piece * (200_000 // len(piece)), structs) == ["compile_error"]
+    assert time.process_time() - began < 5
     tests = suite("std::vector<int> f(int n);", [{"args": [10**6], "expected": [1]}])
     graded = grade("#include <vector>\nstd::vector<int> f(int n) { return std::vector<int>(n, 1); }", tests)
     assert (graded.tests[0].status, graded.tests[0].message) == ("failed", "a result much larger than the expected one")

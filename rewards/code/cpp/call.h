@@ -59,6 +59,12 @@ template <class Declared, class T> void put_result(Out& out, T&& value) {
   put_item<Declared>(out, converted);
 }
 
+// Calls with the arguments, as variables; only where none of that fits (`vector<int>&&`), as values.
+template <class Fits, class Call, class... T> void call(Fits, Call made, T&... args) {
+  if constexpr (std::is_invocable_v<Fits, T...> && !std::is_invocable_v<Fits, T&...>) made(std::move(args)...);
+  else made(args...);
+}
+
 template <class T> struct Codec<T, std::enable_if_t<std::is_integral_v<T>>> {
   static T get(In& in) {
     in.skip(' ');

@@ -34,7 +34,11 @@ HERE = Path(__file__).resolve().parent
 LOG_CHARS = 2000
 # A main function of the candidate's gets another name: the driver or the harness has the program's.
 OWN_MAIN = b'#define main graded_own_main\n#line 1 "solution.cpp"\n'
-COMMON = ["-std=c++17", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5", "-pipe"]
+# As judges of contests compile: with GNU extensions, and with ONLINE_JUDGE, without which programs read an input.txt.
+COMMON = [
+    "-std=gnu++17", "-DONLINE_JUDGE", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5",
+    "-pipe",
+]  # fmt: skip
 _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
 _TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 
@@ -48,8 +52,9 @@ HEADERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
-_SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]*\{")
+# Comments and literals. These patterns run on hostile text in our process: none may take more than linear time.
+_NO_CODE = re.compile(r"""//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])'""", re.DOTALL)
+_SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]{0,200}\{")
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,9 @@ def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbo
     header = "everything" if "bits/stdc++.h" in source else "usual"
     compile_it = [*tools.compile(header), "solution.cpp", "-o", "solution.o"]
     steps = [compile_it, tools.link("solution.o", tools.object("driver"))]
-    plain = _COMMENT.sub(" ", source)
+    plain = _NO_CODE.sub(" ", source)
     given = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
-    shim = _shim().render(vars(declaration), method=_SOLUTION.search(plain))
+    shim = _shim().render(vars(declaration), method=_has_method(plain, declaration.function))
     unit = given.encode() + OWN_MAIN + encoded(f"{source}\n\n{shim}")
     return build_program({"solution.cpp": unit}, steps, build, sandbox)
 
@@ -140,8 +145,22 @@ def _shim() -> jinja2.Template:
 
 def _defines(source: str, name: str) -> bool:
     """Whether the source brings its own struct or alias of that name."""
-    named = rf"\b(?:(?:struct|class|union)\s+{name}\b[^;{{()]*\{{|using\s+{name}\s*=|typedef\b[^;]*\b{name}\s*;)"
+    named = (
+        rf"\b(?:struct|class|union)\s+{name}\b[^;{{()]{{0,200}}\{{|\busing\s+{name}\s*="
+        rf"|\btypedef\b[^;{{}}]{{0,200}}\b{name}\s*;|\}}\s*{name}\s*[;,]"
+    )
     return re.search(named, source) is not None
+
+
+def _has_method(source: str, function: str) -> bool:
+    """Whether a class Solution has a member of that name."""
+    opening = _SOLUTION.search(source)
+    depth = 1
+    for mark in re.finditer(rf"[{{}}]|\b{function}\b", source[opening.end() :] if opening else ""):
+        depth += {"{": 1, "}": -1}.get(mark.group(), 0)
+        if depth == 0 or (depth == 1 and mark.group() == function):
+            return depth == 1
+    return False
 
 
 @cache
