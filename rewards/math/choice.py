@@ -48,15 +48,15 @@ _STATED, _JUDGED = (
 )
 _PATTERNS = {name: re.compile(pattern) for name, pattern in _PHRASES["patterns"].items()}
 _OPTION = re.compile(
-    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
-    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff\uac00-\ud7a3]|['’(]))\s*(?P<rest>.*)",
+    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+|(?:选项|答案)[是为:\s]*)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
+    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff\uac00-\ud7a3]|['’]|\((?![\u3000-\u9fff])))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
-_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| - )")
+_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| [-–—] )")
 _LABELLED = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| - )\s*(?P<rest>[^\s.)].*)", re.DOTALL
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| [-–—] )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
@@ -173,7 +173,8 @@ def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, st
         content = next(filter(None, m.groups()), "")
         conditional = _PATTERNS["condition"].search(text, max(0, m.start() - 60), m.start())
         retracted = _PATTERNS["retracted"].search(content)
-        if not (conditional or retracted or _heads_list(m[0], content, text[m.end() :][:500])):
+        other = _PATTERNS["not_meant"].search(text, max(0, m.start() - 30), m.start())
+        if not (conditional or retracted or other or _heads_list(m[0], content, text[m.end() :][:500])):
             statements.append((m.start(), content, by))
     return statements
 
@@ -254,7 +255,7 @@ def _plain(content: str) -> str:
 def _unmarked(text: str) -> str:
     for bracket in (r"\(", r"\)", r"\[", r"\]"):
         text = text.replace(bracket, "")
-    return text.translate(_MARKS)
+    return text.translate(_MARKS).replace("[[", "[").replace("]]", "]")
 
 
 def _by_text(content: str, letters: str, choices: Sequence[str]) -> str:

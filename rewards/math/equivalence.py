@@ -365,6 +365,7 @@ def _scalar(decide: Callable[[str, str], bool | None]) -> Callable[[str, str, Le
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _scalar(scalars.choices),
     _scalar(scalars.amounts),
+    _scalar(scalars.thousands),
     _rewritten(cases),
     _rule_additions,
     _rewritten(with_holes),

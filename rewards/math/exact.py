@@ -123,7 +123,7 @@ _AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
 _FIRST_CLAUSE = re.compile(r".*?(?=[;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
 # Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
 _ANY_NUMBER = re.compile(
-    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:[½⅓⅔¼¾]|\s?%|[A-Za-z^]+"
+    r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:[½⅓⅔¼¾]|\s?[%万亿]|[A-Za-z^]+"
     r"|\s(?:and a half|dozen|hundred|[a-z]*illion|thousand)s?\b)?"
 )
 _SUM = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?: ?[-+*×x] ?[0-9]+(?:\.[0-9]+)?)+")

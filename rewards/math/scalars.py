@@ -24,6 +24,7 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
     r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
 )
 _TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
+_THOUSANDS = re.compile(r"(?:\\\$ ?)?(-?[0-9]{1,9}(?:\.[0-9]{1,9})?) ?[kK]")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 
 
@@ -123,6 +124,12 @@ def amounts(g: str, a: str) -> bool | None:
     """`2 hours 30 minutes`, `2 h 30 min`: amounts of several units."""
     gold, given = compound(g), compound(a)
     return gold == given if gold and given else None
+
+
+def thousands(g: str, a: str) -> bool | None:
+    """`70k` for 70000; the letter may also be a unit or a variable."""
+    given, value = _THOUSANDS.fullmatch(a), rational(g.removeprefix(r"\$"))
+    return True if given and value == 1000 * Fraction(given[1]) else None
 
 
 def bases(g: str, a: str) -> bool | None:

@@ -92,7 +92,7 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("The answer is (C) is not possible.", None), ("The path goes from A to B.", None),
     ("Blood group A is rare.", None),
     ("The closest answer is (B), but it is not the correct one. Answer: None of the above.", None),
-    ("7. **Heart rate**: B", None), ("Is the answer A? Let me check.", None), ("Both A and B are correct.", None),
+    ("7. **Heart rate**: B", None), ("Is the answer A? Let me check.", None), ("Both A and B are correct.", "A, B"),
     # what a base model writes after its answer
     ("The answer is (B).\n\nQuestion: What is 2+2?\nOptions:\nA. 1\nB. 4\nThe answer is (A).", "B"),
     (" (B).\n\nQ: Next?\nA: Let's think step by step. So the answer is (A).", "B"),
@@ -131,7 +131,22 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("A resposta correta é C", "C"), ("La risposta corretta è C", "C"), ("정답은 C입니다.", "C"),
     ("正解はCです。", "C"),
     ("ABD", "A, B, D"), ("A、B、D", "A, B, D"), ("DAB", "D, A, B"), ("Die richtige Antwort ist B", "B"),
-    ("答えは B", "B"),
+    ("答えは B", "B"), ("Jawaban yang benar adalah B.", "B"), ("Đáp án đúng là B.", "B"), ("Doğru cevap: B", "B"),
+    ("सही उत्तर: B", "B"), ("উত্তর: B", "B"), ("Odpowiedź: B", "B"), ("الإجابة الصحيحة هي B", "B"), ("Jibu: B", "B"),
+    ("La bonne réponse est la B.", "B"), ("正确答案：B（氧气）", "B"), (r"\boxed{\text{选项B}}", "B"),
+    ("正确的是 B、C 两项。", "B, C"),
+    # answers that are not meant, or only under a condition
+    ("The least likely answer is C.", None), ("The next best answer is C.", None), ("The trap answer is C.", None),
+    ("The least likely option is C, the most likely is D.", "D"), ("最不可能的答案是A", None),
+    ("第二好的答案是A，最好的答案是B。", "B"), ("错误的答案是A", None), ("如果答案是C，那么矛盾。", None),
+    ("C would be the correct answer if friction were ignored.", None), ("假设选C，则有矛盾。", None), ("不应选C", None),
+    ("C is the correct answer if we ignore friction.\nIt matters.", None), ("The answer is C... no wait.", None),
+    # more forms of plain decisions
+    ("C is not the answer; B is.", "B"), ("It is AC.", "A, C"), ("Options B and D are correct.", "B, D"),
+    ("Statements (B) and (D) are true.", "B, D"), ("All of A, B and D are correct.", "A, B, D"),
+    ("Both A and B are wrong.", None), ("**B** – because the reaction is exothermic.", "B"), ("[[B]]", "B"),
+    ("So B is our answer.", "B"), ("We are left with B.", "B"), ("This rules out D, making B the right choice.", "B"),
+    ("The answer is B.\n\nThe following are multiple choice questions.\n\nWhat is g?\nA. 1\nAnswer: D", "B"),
 ]  # fmt: skip
 
 

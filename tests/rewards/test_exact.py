@@ -75,7 +75,8 @@ def test_what_is_folded_is_a_choice() -> None:
      ("12", "Final Answer: Mr. Lee needs to spend $12 on bread."), ("16", "#### 8 + 8 = 16"),
      ("18", r"The answer is $2 \times 9 = 18$."), ("3.33", "The answer is 10/3 = 3.33."),
      ("1500", "The answer is $1,000 + $500 = $1,500."), ("4", "The answer is 2 x 3 - 2 = 4."),
-     ("3.5", "The answer is 3½"), ("7", "**Final Answer**\n\n7"), ("7", "# Answer\n\n$7$")],
+     ("3.5", "The answer is 3½"), ("7", "**Final Answer**\n\n7"), ("7", "# Answer\n\n$7$"),
+     ("70000", "#### 70k"), ("70000", "The answer is $70K."), ("360000", "答案是36万。"), ("36", "答案：36元")],
 )  # fmt: skip
 def test_same_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 1.0
@@ -95,7 +96,7 @@ def test_same_number(gold: Any, completion: str) -> None:
      ("93", "Final Answer: How many DVDs can you buy with 93 dollars?\nYou can buy 93 DVDs."),
      ("8", "Final Answer: If the base is 8 cm, find its height.\nIt is 4 cm."),
      ("10", "The answer is 10 birds and 7 storks."), ("23", "The answer is 23 and a half."),
-     ("3", "The answer is 3½")],
+     ("3", "The answer is 3½"), ("36", "答案是36万。"), ("70", "#### 70k"), ("7000", "#### 70k")],
 )  # fmt: skip
 def test_another_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 0.0
