@@ -54,7 +54,7 @@ _OPTION = re.compile(
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
-_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}\(?(?P<letter>[A-Za-z])(?:[).:]| [-–—] )")
+_OPTION_LINE = re.compile(r"[\s*_>-]{0,9}(?:[Oo]ption |[Cc]hoice )?\(?(?P<letter>[A-Za-z])(?:[).:]| [-–—] )")
 _LABELLED = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| [-–—] )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
@@ -200,7 +200,8 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
     if at and ", " in _read(line, letters):
         return line
     label = _LABELLED.fullmatch(line)
-    if label and not _PATTERNS["speaks_of"].match(line) and not _PATTERNS["species"].match(line):
+    about = any(_PATTERNS[name].match(line) for name in ("speaks_of", "species", "plural"))
+    if label and not about:
         letter, text = label["letter"], _key(label["rest"])
         if text and any(_key(choice).startswith(text) for choice in choices[letters.find(letter.upper()) :][:1]):
             return letter
@@ -239,7 +240,7 @@ def _read(content: str, letters: str) -> str:
         named += [joined["letter"]] * (joined["letter"] in letters)
     if len(set(named)) > 1:
         return ", ".join(named)
-    if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
+    if _PATTERNS["plural"].match(rest) or (letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)")):
         return ""
     return letter.upper() if m["open"] or m["close"] or _PATTERNS["ended"].match(rest, at) else ""
 

@@ -144,7 +144,7 @@ DECISIONS: list[tuple[str, str | None]] = [
     # more forms of plain decisions
     ("C is not the answer; B is.", "B"), ("It is AC.", "A, C"), ("Options B and D are correct.", "B, D"),
     ("Statements (B) and (D) are true.", "B, D"), ("All of A, B and D are correct.", "A, B, D"),
-    ("Both A and B are wrong.", None), ("**B** – because the reaction is exothermic.", "B"), ("[[B]]", "B"),
+    ("(A) and (B) are wrong.", None), ("**B** – because the reaction is exothermic.", "B"), ("[[B]]", "B"),
     ("So B is our answer.", "B"), ("We are left with B.", "B"), ("This rules out D, making B the right choice.", "B"),
     ("The answer is B.\n\nThe following are multiple choice questions.\n\nWhat is g?\nA. 1\nAnswer: D", "B"),
 ]  # fmt: skip
