@@ -36,6 +36,11 @@ logging.disable(logging.WARNING)  # both libraries warn, once per process, that 
 _sympy: Any = sympy  # most of it has no types
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
+# The values of several names are in no simple relation: at equal distances a - b were b - c, and \binom{n}{n-1} is n.
+_WHOLE_POINTS = (
+    (3, 7, 2, 11, 5), (8, 3, 6, 4, 10), (4, 9, 5, 2, 7), (10, 4, 7, 3, 6), (5, 6, 11, 8, 3), (7, 2, 4, 9, 12),
+    (6, 10, 3, 5, 8),
+)  # fmt: skip
 _STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
 _OPEN = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # may take long to do
 _WHOLE = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # of whole numbers
@@ -284,7 +289,10 @@ def same_values(a: Any, b: Any) -> bool | None:
     agreed, integral = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
     for k, start in enumerate(_POINTS):
         values = [
-            k + 3 + i if integral else sympy.Rational(int(start * 1000) + 137 * i, 991) for i in range(len(names))
+            _WHOLE_POINTS[k][i % 5] + 6 * (i // 5)
+            if integral
+            else sympy.Rational(int(start * 1000) + (pow(3, 11 * i + 5 * k, 2003) if i else 0), 991)
+            for i in range(len(names))
         ]
         point = dict(zip(names, map(sympy.sympify, values), strict=True))
         try:
