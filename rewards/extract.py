@@ -46,7 +46,7 @@ _LISTED = re.compile(
     rf"\}}(?:{_BLANK}*{_AND}(?:{_BLANK}|{_AND})*|(?P<blank>(?:(?!\n){_BLANK})*))"
     r"(?:[A-Za-z](?:_(?:\w|\{\w+\}))? ?= ?)?\\(?:boxed|fbox)\s*\{$"
 )
-_REJECTED = re.compile(r"\b(?:not|instead of|rather than)[\s$]*\\(?:boxed|fbox)\s*\{$")
+_REJECTED = re.compile(r"\b(?:[Nn]ot|instead of|rather than)[\s$]*\\(?:boxed|fbox)\s*\{$")
 _GAP = 80  # characters between two boxes of one list
 
 

@@ -59,6 +59,8 @@ _LABEL = re.compile(
 # An expression in one unknown, which is another value than the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
 _OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
+_INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are the values of x
+_INNER_DEGREES = re.compile(r" ?degree(?= ?[-+)}])")  # 90^\circ - A
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
 _PADDED = re.compile(r"(?<![0-9.])0[0-9]")  # 000, of which no list is made
 _NOT = re.compile(r"(?:neither|not|never)(?![A-Za-z])")  # before an answer: what it is not
@@ -217,6 +219,14 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
     return _unordered(gs, as_, leaf)
 
 
+def _rule_membership(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`q \\in [2, \\infty)` is no answer for `a \\in [2, \\infty)`; `f(x)` may be called `y`."""
+    members = IN.match(g), IN.match(a)
+    names = [m["name"] if m else variable(text) for m, text in zip(members, (g, a), strict=True)]
+    differ = any(members) and all(names) and squeeze(names[0]) != squeeze(names[1])
+    return False if differ and "(" not in "".join(names) else NEXT
+
+
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     gs, as_ = ranges(g), ranges(a)
     joined = {(len(split_top(text, OR)) > 1, len(split_top(text, AND)) > 1) for text in (g, a)}
@@ -241,6 +251,8 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
     if len(sets) == 1 and len(top_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
         # a set of one thing is often given as that thing
         return _equal(sets[0][1], a, leaf) if parts_g in sets else _equal(g, sets[0][1], leaf)
+    if sets and (span_g or span_a):
+        return False  # two numbers, and all between them
     if parts_g and parts_a:
         if (parts_g[0], parts_g[2]) != (parts_a[0], parts_a[2]):
             return False
@@ -280,13 +292,15 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
         return False
     if len(sides_g) == 1 and len(sides_a) == 1:
         return NEXT
+    if len(sides_g) > 1 and len(sides_a) > 1 and "mod" in g and "mod" not in a:
+        return False  # a residue class, one number
     named_g, named_a = _LABEL.fullmatch(sides_g[0]), _LABEL.fullmatch(sides_a[0])
     if len(sides_g) == 1:
         return _value_of(g, sides_a, leaf)
     if len(sides_a) == 1:
         return _equal(sides_g[-1], a, leaf) if named_g else False
     if named_g and named_a:
-        if squeeze(sides_g[0]) == squeeze(sides_a[0]):
+        if squeeze(sides_g[0]) in (squeeze(sides_a[0]), _INDEX.sub("", squeeze(sides_a[0]))):
             return _equal(sides_g[-1], sides_a[-1], leaf)
         if not (_has_letters(sides_g[-1]) and _has_letters(sides_a[-1])):
             return False
@@ -370,6 +384,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_additions,
     _rewritten(with_holes),
     _rule_approximation,
+    _rule_membership,
     _rule_unions,
     _rule_lists,
     _rule_equations,
@@ -379,6 +394,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rule_brackets,
     _rule_matrices,
     _scalar(scalars.bases),
+    _rewritten(lambda text: _INNER_DEGREES.sub("", text)),
     _rule_units,
     _scalar(scalars.words),
 )

@@ -159,11 +159,12 @@ class _Reader:
             sign = self.skip_space() if self.peek() in ("-", "+", "*") else ""
             self.at += bool(sign)
             inside = sign if sign == "*" else sign + self.argument(whole_number=True)
-        if inside in (r"\circ", "degree"):
+        if inside in (r"\circ", "degree", "o"):
             return " degree "
         if inside and not inside.strip("'"):
             return inside
-        return f"{mark}{inside}" if len(inside) == 1 and inside != "*" else f"{mark}{{{inside}}}"
+        bare = len(inside) == 1 and inside != "*" and not self.peek().isdecimal()  # \log_{9}4 is not \log_94
+        return f"{mark}{inside}" if bare else f"{mark}{{{inside}}}"
 
     def word(self, word: str) -> str:
         follows = next((piece for piece in self.tokens[self.at : self.at + 2] if not piece.isspace()), "")
@@ -228,6 +229,8 @@ _LAYOUT = re.compile(
 _REVERSED = re.compile(r"(^|\\cup|\\in) ?([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
 _UNIT_VECTOR = re.compile(r"\\(?:wide)?hat *(?:\{ *\\?([ijk])(?:math)? *\}|([ijk])(?![A-Za-z]))")
 _ONE_CELL = re.compile(r"\\begin\{array\}\{[lcr]\}([^&\\]*)\\end\{array\}")
+# Between lines outside a matrix: one equation goes on, or another follows.
+_NEXT_SIDE, _NEXT_LINE = re.compile(r"\\\\,?\s*(?=&?\s*=)"), re.compile(r"\\\\(?:\[\w+\])?(?=[\s,]|$)")
 _EMPHASIS = re.compile(r"^\*+([^*]+)\*+\.?$")
 _DOUBLED = re.compile(r"\\\\(?:[A-Za-z]{2}|[{}%,$!])")
 _SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?:\\\\)*(?!\\)")
@@ -267,6 +270,8 @@ def clean(text: str) -> str:
         text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
     text = _BLANK_AFTER_COMMA.sub(",", _UNIT_FRACTION.sub(r" \1/\2\3", text.replace("...", r"\ldots ")))
     text = _UNIT_VECTOR.sub(r"\1\2", _LAYOUT.sub("", text))
+    if "\\\\" in text and "\\begin" not in text:
+        text = _NEXT_LINE.sub(", ", _NEXT_SIDE.sub(" ", text)).replace("&", "")
     if "$" in text:
         money = "\\$" in text or text.count("$") % 2
         text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)

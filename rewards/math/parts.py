@@ -16,7 +16,7 @@ NAME = re.compile(
     r"\\angle ?[A-Za-z]+|\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:(?:\^\{-1\})?\([\w, ]*\))?|\([A-Za-z]\w*(?:, *[A-Za-z]\w*)+\)"
 )
 _POINT = re.compile(r"^([A-Z]'?) ?(?=\([^()]*,[^()]*\)$)")  # A(1,2) is A = (1,2)
-IN = re.compile(r"^\s*\\?[A-Za-z]+\s*\\in(?![a-zA-Z])\s*")
+IN = re.compile(rf"^\s*(?P<name>{NAME.pattern})\s*\\in(?![a-zA-Z])\s*")
 EQUALS = re.compile(r"(?<![<>!=])=+")
 _SIZE = re.compile(r"\|[A-Za-z]\|")
 _UNEQUAL = re.compile(r"(\\?[A-Za-z]+) ?\\ne ?(.+)")
@@ -126,7 +126,7 @@ def with_holes(text: str) -> str:
     builder = _SET_BUILDER.fullmatch(text)
     if split_top(inside := builder[1].strip() if builder else text, OR) != [inside.strip()]:
         return inside
-    items = split_top(inside, COMMA)
+    items = top_items(inside)
     holes = [m for item in items if (m := _UNEQUAL.fullmatch(item))]
     bounds = [item for item in items if not _UNEQUAL.fullmatch(item)]
     if not bounds and (builder or len(holes) > 1):

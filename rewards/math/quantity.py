@@ -54,6 +54,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
     r"\(?([0-9A-Fa-f]{1,60})\)?_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
 )
+_HEXADECIMAL = re.compile(r"0x([0-9A-Fa-f]{2,60})")
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,9 @@ def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
 
 
 def based(text: str) -> tuple[str, int] | None:
-    """(digits, base) of `1210_3`, `1F_{16}` or `101 (base 2)`, None for anything else."""
+    """(digits, base) of `1210_3`, `1F_{16}`, `0x1F` or `101 (base 2)`, None for anything else."""
+    if m := _HEXADECIMAL.fullmatch(text):
+        return m[1].upper(), 16
     m = _BASE.fullmatch(text.replace(" _", "_").replace(" ", "") if "_" in text else text)
     if not m:
         return None

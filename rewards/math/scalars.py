@@ -75,6 +75,7 @@ _PHRASES = {"dne": "does not exist"} | dict.fromkeys(
     ("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"
 )
 
+_EXISTENCE = re.compile("^(?:there (?:is|are|exists?) (?=no )|(?:the )?limit (?=does not exist))")
 
 # Punctuation that makes another value of what stands beside it: -5, 5!, C#, 50%, 1/2, 3.14, 3-5, 10:30, x_1, 15'.
 _VALUE_SIGN = re.compile(
@@ -99,7 +100,8 @@ def folded(text: str, case: bool = False, punctuation: bool = False, articles: b
 
 
 def plain_words(text: str) -> str:
-    return _PHRASES.get(text := folded(text), text)
+    text = _EXISTENCE.sub("", folded(text))
+    return _PHRASES.get(text, text)
 
 
 def words(g: str, a: str) -> bool | None:
@@ -137,5 +139,7 @@ def bases(g: str, a: str) -> bool | None:
     based_g, based_a = based(g), based(a)
     if based_g and not based_a:
         return squeeze(a).upper() == based_g[0]
+    if based_g and based_a and based_g[1] != based_a[1]:
+        return False
     value = int(*based_g) if based_g else rational(g)
     return value == int(*based_a) if based_a and value is not None else None

@@ -49,7 +49,7 @@ _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
-_HUGE = re.compile(_FREE + rf"([0-9]+|[A-Za-z])(?:\^(?:{_GROUP}|([0-9]))|!)")
+_HUGE = re.compile(rf"((?<![0-9.])[0-9]+|{_FREE}[A-Za-z])(?:\^(?:{_GROUP}|([0-9]))|!)")
 _UNKNOWN = re.compile(r"(?<![\\A-Za-z])(?!e\^)[A-Za-z]|\\(?!pi)[a-z]")
 _TOWER = re.compile(r"\^\{[^{}]*\^")
 # Factors without a sign between them: the grammar would read `2(3)` as 2 + 3, and `1/2 x` as 1/(2x).
@@ -116,6 +116,8 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (r"\\Gamma" + _INSIDE, lambda m: _grown(sympy.gamma, m[1])),
         (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
          lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
+        (r"(?:\{\} ?|(?<![\w)}\]]))[_^](?:\{([0-9]{1,4})\}|([0-9])) ?C_(?:\{([0-9]{1,4})\}|([0-9]))",
+         lambda m: _sympy.binomial(*map(int, filter(None, m.groups())))),
         (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
         (r"\\frac\{(?:d|\\partial) ?(\w)\}\{(?:d|\\partial) ?(\w)\}", lambda m: _symbol("derivative", *m.groups())),
         (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
@@ -161,7 +163,19 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     if not objects or not isinstance(expression, sympy.Basic):
         return None if objects else expression
     expression = expression.xreplace({s: objects[s.name] for s in expression.atoms(sympy.Symbol) if s.name in objects})  # type: ignore[no-untyped-call]
+    if any(symbol.name.startswith(_BASE) for symbol in expression.free_symbols):
+        expression = _sympy.expand_log(expression).replace(lambda part: part.is_Mul, _absorbed)
     return cast("sympy.Basic", expression.xreplace(dict(map(_settled, expression.atoms(sympy.Symbol, sympy.Pow)))))
+
+
+def _absorbed(product: Any) -> Any:
+    """2 * 2^{999999} as 2^{1000000}."""
+    factor, rest = product.as_coeff_Mul()
+    for base in (s for s in rest.free_symbols if s.name.startswith(_BASE) and s.name != f"{_BASE}e"):
+        number = int(base.name.removeprefix(_BASE))
+        times = _sympy.multiplicity(number, factor)
+        factor, rest = factor / sympy.Integer(number) ** times, rest * base**times
+    return factor * rest
 
 
 def _settled(part: Any) -> tuple[Any, Any]:
@@ -171,7 +185,8 @@ def _settled(part: Any) -> tuple[Any, Any]:
         return part, part
     large = not exponent.is_Integer or abs(exponent) > MAX_EXPONENT
     name = base.name.removeprefix(_BASE)
-    return part, _symbol(name, str(exponent)) if large else sympy.Integer(name) ** exponent
+    number = _sympy.E if name == "e" else sympy.Integer(name)
+    return part, _symbol(name, str(exponent)) if large else number**exponent
 
 
 def _huge(m: re.Match[str]) -> Any:
@@ -184,7 +199,7 @@ def _huge(m: re.Match[str]) -> Any:
         root, times = (m[1].isdecimal() and _sympy.perfect_power(int(m[1]))) or (m[1], 1)
         if abs(value) <= MAX_EXPONENT:
             return None
-        if isinstance(value, sympy.Integer) and m[1].isdecimal() and abs(value) < 10**100:
+        if m[1] == "e" or (isinstance(value, sympy.Integer) and m[1].isdecimal() and abs(value) < 10**100):
             return _sympy.Symbol(f"{_BASE}{root}", positive=True) ** (times * value)  # 10^{1000000}/10^{999999} is 10
         return _symbol(str(root), str(times * value))
     of_symbol = isinstance(value, sympy.Symbol) and not _UNKNOWN.search(exponent)  # which is itself too large
@@ -266,6 +281,8 @@ def _same_open(a: Any, b: Any) -> bool | None:
     try:
         if a.as_dummy() == b.as_dummy():
             return True
+        if any(_sympy.oo in product.limits[0] for side in (a, b) for product in side.atoms(sympy.Product)):
+            return False  # sympy may take minutes for an infinite one
         values = [value.evalf(30, maxn=30) for value in (a, b)]
         if not all(value.is_number and value.is_finite for value in values):
             return False
