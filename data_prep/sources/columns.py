@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
@@ -171,7 +172,8 @@ def _unheld(column: str) -> str | None:
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers inside a value, with single spaces."""
+    """The texts and numbers inside a value, or the JSON text of pairs, with single spaces."""
+    value = value if (listed := decoded(value, "[[")) is None else listed
     if isinstance(value, Mapping | list):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _leaves(item)
@@ -191,6 +193,7 @@ def after_system(record: Record, prompt: list[Message]) -> list[Message]:
     for value in (*values, pick(record, "chat_template_kwargs.custom_instructions")):
         if is_blank(value):
             continue
+        value = value.get("parts", value) if isinstance(value, Mapping) else value  # Gemini's
         parts = isinstance(value, list) and isinstance(value[0], Mapping)  # such as Anthropic's
         if not isinstance(value, str) and not parts and not is_chat(value):
             raise Unfit("system prompt is not a text", f"found {type(value).__name__}")
@@ -256,7 +259,7 @@ def as_text(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, int | float):
-        return repr(value)
+        return repr(value) if math.isfinite(value) else None  # 1e400, which JSON reads as infinity
     return value
 
 

@@ -27,13 +27,20 @@ def patterns(table: str) -> dict[str, re.Pattern[str]]:
     return {name: re.compile("".join(parts), re.IGNORECASE) for name, parts in _NAMES[table].items()}
 
 
-ROLES = {name: role for role, names in _NAMES["roles"].items() for name in names}
+def names(table: str) -> dict[str, tuple[str, ...]]:
+    """The names of a table of names.toml, as they are."""
+    return {kind: tuple(given) for kind, given in _NAMES[table].items()}
+
+
+ROLES = {name: role for role, given in names("roles").items() for name in given}
 SYSTEM, THOUGHT, MEDIA, TOOL_CALLS, WEIGHT, MASKED = patterns("fields").values()
 FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
 # Messages as a text that is neither JSON nor Python, such as numpy's `array([{'content': …, 'role': …} {…}])`.
 WRITTEN = re.compile(
     r"""\s*(array\()?\[?\{\s*['"]((role|from)|(content|value)['"]\s*:.*?['"](role|from))['"]\s*:""", re.DOTALL
 )
+CONTENT = {"content", "value", "parts"}  # names of what a message says
+PACKED = re.compile(r'\s*"?(array\()?\[?(\s|\\n)*\{')  # how messages in a text begin
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 # A place in a text that an image stands at; with a closing tag it is code about one.
 PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
@@ -50,16 +57,28 @@ class Unfit(Exception):
 def is_chat(value: Any) -> bool:
     """Whether a value is a list of messages, or one message by itself."""
     first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, dict) and bool(first.keys() & {"role", "from"} and first.keys() & {"content", "value"})
+    return isinstance(first, dict) and bool(first.keys() & {"role", "from"} and first.keys() & CONTENT)
 
 
 def unpacked(value: Any) -> Any:
-    """Messages written as text, JSON's or Python's, as tables hold them; anything else as it is. Raises Unfit."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{", "array([{")):
+    """Messages as tables hold them: as text (JSON's or Python's), a list of such texts, or an object of lists.
+
+    Anything else as it is. Raises Unfit.
+    """
+    if isinstance(value, list) and value and isinstance(value[0], str) and PACKED.match(value[0]):
+        items = [unpacked(item) for item in value]
+        return items if all(map(is_chat, items)) else value
+    if isinstance(value, dict) and is_chat(value) and isinstance(value.get("role", value.get("from")), list):
+        fields = {name: items for name, items in value.items() if items is not None}
+        try:
+            return [dict(zip(fields, items, strict=True)) for items in zip(*fields.values(), strict=True)]
+        except (TypeError, ValueError):
+            raise Unfit("messages of different lengths", f"fields {', '.join(fields)}") from None
+    if not isinstance(value, str) or not PACKED.match(value):
         return value
     for read in (json.loads, literal_eval):
         try:
-            messages = read(value.strip())
+            messages = unpacked(read(value.strip()))  # it may be encoded twice
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return messages if is_chat(messages) else value
@@ -81,6 +100,20 @@ def chat(value: Any) -> list[Message]:
     return with_system(messages[:start], messages[start:])
 
 
+def by_turns(turns: Any) -> Any:
+    """Messages of turns without roles: texts of user and assistant by turns, pairs of them, or inputs with outputs."""
+    if not isinstance(turns, list) or is_chat(turns):
+        return turns
+    pairs = [
+        list(turn.values()) if isinstance(turn, dict) and [*turn] == ["input", "output"] else turn for turn in turns
+    ]
+    if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        pairs = [text for pair in pairs for text in pair]
+    if not all(isinstance(text, str) for text in pairs):
+        return turns
+    return [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(pairs)]
+
+
 def with_system(system: list[Message], rest: list[Message]) -> list[Message]:
     """The messages after one system message of all the texts in `system`, each once."""
     texts = dict.fromkeys(message["content"] for message in system if message["content"])
@@ -98,7 +131,9 @@ def _message(given: Any) -> Message:
         raise Unfit("tool calls", "rows hold texts only")
     if beside:
         refuse_media(beside)
-    text, thought = _parts(given.get("content", given.get("value")))
+    if given.get("channel") in ("analysis", "commentary"):
+        raise Unfit("reasoning_content", "a message of its own: write it as `reasoning_content` of the answer")
+    text, thought = _parts(given.get("content", given.get("value", given.get("parts"))))
     message: Message = {"role": role, "content": text}
     if role == "assistant":
         if beside and _without_loss(beside):
@@ -153,9 +188,12 @@ def is_thought(name: str) -> bool:
 def thought_of(given: Mapping[str, Any], used: Collection[str] = ()) -> str:
     """The thought that stands in a field of its own, not in `used`; "" without one. Raises Unfit."""
     fields = {name: value for name, value in given.items() if is_thought(name) and name not in used}
-    for value in fields.values():
-        if text := _thought(value):
-            return text
+    texts = [text for value in fields.values() if (text := _thought(value))]
+    longest = max(texts, key=len, default="")
+    if any(" ".join(text.split()) not in " ".join(longest.split()) for text in texts if text is not longest):
+        raise Unfit("reasoning_content", f"several thoughts ({', '.join(fields)}): write the one you mean")
+    if longest:
+        return longest
     if name := next((name for name, value in fields.items() if isinstance(value, Mapping | list) and _says(value)), ""):
         raise Unfit("reasoning_content", f"no text in {name}: write the thought as one text")
     return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 from data_prep.core.rows import MAX_TEXT_BYTES
@@ -19,17 +20,12 @@ from data_prep.sources import columns, messages
 from data_prep.sources.columns import Convert, Record, pick
 from data_prep.sources.messages import Message, Unfit, is_blank, is_chat, unpacked
 
-PROMPT = ("prompt", "question", "problem", "query", "instruction", "input")
-BESIDE = ("query", "input", "context")  # texts that follow the prompt; `query` as LlamaFactory names it
-# A model's text comes before a `solution`, which is mostly the problem's own.
-COMPLETION = ("completion", "response", "output", "generated_solution", "attempt", "solution")
-ANSWER = ("answer", "final_answer", "ground_truth", "expected_answer", "reference_answer", "reward_model.ground_truth")
-CHATS = ("messages", "conversations", "conversation", "prompt", "input", "input.messages")
-CHOSEN = ("chosen", "chosen_response", "preferred_output")
-REJECTED = ("rejected", "rejected_response", "non_preferred_output")
+_COLUMNS = messages.names("columns")
+PROMPT, BESIDE, COMPLETION, ANSWER, CHATS, CHOSEN, REJECTED, LABELLED, _ = _COLUMNS.values()
+SINGLE = ("prompt", "input")  # columns that may be a text, and whose messages end with the user
 OTHER_GOLDS = ("references", "tests")
-LABELLED = ("label", "kto_tag")  # KTO: whether the completion is desirable
 HH = "\n\nHuman:"  # the start of a conversation of Anthropic's HH
+OURS = frozenset(columns.root(name) for names in _COLUMNS.values() for name in names)
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -39,6 +35,7 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
     thinking: the format (rewards/thinking.py) that writes a message's `reasoning_content` and content into one
     completion, or the content alone where it has no thought; without a format such records are dropped.
     """
+    sample = respelled(sample)
     try:
         named = _chat_of(sample) or _first(sample, CHOSEN) or any(isinstance(sample.get(name), str) for name in PROMPT)
     except Unfit:  # each record says it for itself
@@ -49,7 +46,20 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
         )
     learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
-    return lambda record: columns.fitting(lambda message: _recognised(message, thinking, learnt), record)
+    return lambda record: columns.fitting(lambda message: _recognised(message, thinking, learnt), respelled(record))
+
+
+def respelled(record: Record) -> Record:
+    """The record with columns such as `Question` and `Final Answer` under the names that are known here."""
+    names = _spellings(tuple(record))
+    return {names.get(name, name): value for name, value in record.items()} if names else record
+
+
+@lru_cache(4096)
+def _spellings(given: tuple[str, ...]) -> dict[str, str]:
+    """The known names of columns in another spelling; none for one that stands there already."""
+    plain = {name.strip().lower().replace(" ", "_"): name for name in reversed(given)}
+    return {name: known for known, name in plain.items() if known in OURS and known not in given}
 
 
 def _first(record: Record, names: tuple[str, ...]) -> Any:
@@ -60,7 +70,8 @@ def _first(record: Record, names: tuple[str, ...]) -> Any:
 
 def _chat_of(record: Record) -> tuple[str, Any] | None:
     """The column of a record's conversation, and that; None without one. Objects of another kind are none."""
-    values = ((name, unpacked(pick(record, name))) for name in columns.among(record, CHATS))
+    values: Any = ((name, unpacked(pick(record, name))) for name in columns.among(record, CHATS))
+    values = ((name, value if name.startswith(SINGLE) else messages.by_turns(value)) for name, value in values)
     lists = (item for item in values if isinstance(item[1], list) and item[1])
     return next((item for item in lists if is_chat(item[1]) or not isinstance(item[1][0], dict)), None)
 
@@ -70,6 +81,10 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
     row, meta = columns.labels(record)
     prompt, last = _conversation(record)
     pair = _first(record, CHOSEN), _first(record, REJECTED)
+    if pair[0] is None and isinstance(
+        pair[1], str | list | dict
+    ):  # the record's answer is the chosen one, as ms-swift writes pairs
+        pair = [last] if last else _first(record, COMPLETION), pair[1]
     if None not in pair:
         prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
         messages.refuse_thought(record)
@@ -80,6 +95,9 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
         raise Unfit("empty prompt")
     row["prompt"] = columns.after_system(record, prompt)
     given = _first(record, COMPLETION)
+    if "completion" not in row and given is None:  # a thought and the answer that it led to
+        names = columns.among(record, ("content", "answer") if thinking else ("content",))
+        given = _first(record, names) if names and messages.thought_of(record) else None
     if "completion" not in row and isinstance(given, str) and not given.strip():
         if "finish_reason" in meta:  # a model's sample, which is graded, empty or not
             row["completion"] = given
@@ -112,7 +130,7 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
         given = unpacked(record.get("completion")) if named[0] == "prompt" else None
         answered = given if is_chat(given) and isinstance(given, list) else []
         dialogue = messages.chat([*named[1], *answered])
-        if (answered or named[0] not in ("prompt", "input")) and dialogue and dialogue[-1]["role"] == "assistant":
+        if (answered or named[0] not in SINGLE) and dialogue and dialogue[-1]["role"] == "assistant":
             return dialogue[:-1], dialogue[-1]
         return dialogue, None
     texts = [name for name in PROMPT if isinstance(record.get(name), str)]
@@ -128,6 +146,8 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
             raise Unfit("prompt is neither a text nor messages", f"found {type(record[absent]).__name__}")
         raise Unfit("null prompt" if absent else "missing prompt", f"column {absent or 'prompt'}")
     text = record[name]
+    if isinstance(columns.decoded(text, '["'), list):
+        raise Unfit("prompt is a list of texts", text[:60])
     if text.startswith(HH):
         return [turn for turn in _hh_turns(text) if turn["content"]], None
     for extra in BESIDE:
@@ -141,14 +161,11 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
 
 
 def _history(turns: Any) -> list[Message]:
-    """Alpaca's earlier turns, pairs of texts, or messages. Raises Unfit."""
+    """Alpaca's earlier turns, pairs of texts, or messages, as a list or its JSON text. Raises Unfit."""
+    turns = messages.by_turns(columns.decoded(turns, "["))
     if is_blank(turns) or is_chat(turns):
         return [] if is_blank(turns) else messages.chat(turns)
-    pairs = isinstance(turns, list) and all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns)
-    if not pairs or not all(isinstance(text, str) for turn in turns for text in turn):
-        raise Unfit("history is not pairs of texts")
-    roles = ("user", "assistant")
-    return [{"role": role, "content": text} for turn in turns for role, text in zip(roles, turn, strict=True)]
+    raise Unfit("history is not pairs of texts")
 
 
 def _hh_turns(text: str) -> list[Message]:
@@ -177,7 +194,7 @@ def _side(value: Any, prompt: list[Message], thinking: str | None) -> tuple[list
         last, before = messages.answer(dialogue), dialogue[:-1]
         if dialogue[0]["role"] == "assistant":  # it goes on from the prompt
             before = [*prompt, *before]
-        elif prompt and _turns(prompt) != _turns(before):
+        elif any(turn not in before for turn in _turns(prompt)):  # it may be one of several turns
             raise Unfit("the prompt is not what chosen answers")
         systems = [message for message in (*prompt, *before) if message["role"] == "system"]
         return messages.with_system(systems, _turns(before)), messages.written(last, thinking)

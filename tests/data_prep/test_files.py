@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import date
 from pathlib import Path
 
 import making
@@ -123,3 +124,36 @@ def test_maps_are_objects(tmp_path: Path) -> None:
     messages = pa.array([[[("role", "user"), ("content", "1 + 1?")]]], pa.list_(pa.map_(pa.string(), pa.string())))
     pq.write_table(pa.table({"messages": messages}), tmp_path / "in.parquet")
     assert list(read_records(tmp_path / "in.parquet")) == [{"messages": [{"role": "user", "content": "1 + 1?"}]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "params"),
+    [
+        ({"answer": float("nan")}, {}),
+        ({"answer": [float("nan")]}, {}),
+        ({"reward_model": {"ground_truth": float("nan")}}, {}),
+        ({"s": {"a": float("nan")}}, {"columns": {"prompt": "problem", "answer": "s.a"}}),
+    ],
+)
+def test_nan_is_a_missing_value(value: dict, params: dict, tmp_path: Path) -> None:
+    good = json.loads(json.dumps(value).replace("NaN", "0.1"))
+    table = pa.Table.from_pylist([{"problem": QUESTION, **each} for each in (value, good)])
+    pq.write_table(table, tmp_path / "in.parquet")
+    (tmp_path / "in.csv").write_text("problem,answer\n1+1?,nan\n2+2?,0.1\n")
+    for path, given in (("in.parquet", params), ("in.csv", {})):
+        spec = making.spec(tmp_path, ("load", {"path": path, **given}), max_drop_share=1.0)
+        assert pipeline.run(spec)[0].drops == {"null answer": 1}
+        assert [row["answer"] for row in pipeline.read_rows(pipeline.find(spec))] == ["0.1"]
+
+
+def test_values_of_tables_are_texts_as_they_were_written(tmp_path: Path) -> None:
+    table = {"problem": [QUESTION], "answer": pa.array([0.1], pa.float32()), "level": [date(2024, 1, 1)]}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    _, rows = making.run(tmp_path, ("load", {"path": "in.parquet"}))
+    assert (rows[0]["answer"], rows[0]["meta"]) == ("0.1", {"level": "2024-01-01"})
+
+
+def test_a_number_too_large_for_a_float_is_no_gold(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"problem": "10^400?", "answer": 1e400}\n')
+    _, rows = making.run(tmp_path, ("load", {"path": "in.jsonl"}))
+    assert "answer" not in rows[0]

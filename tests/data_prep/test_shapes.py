@@ -1,12 +1,9 @@
 """Rows of other people's data sets: each public shape is read whole, or dropped with the reason."""
 
 import json
-from datetime import date
 from pathlib import Path
 
 import making
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from data_prep.core import pipeline
@@ -52,6 +49,10 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         },
         {"prompt": f"\n\nHuman: {QUESTION}\n\nAssistant:", "chosen": GOOD, "rejected": BAD},
         {"prompt": json.dumps([ASKED]), "chosen": json.dumps([ANSWERED]), "rejected": json.dumps([WRONG])},
+        {"messages": [ASKED, ANSWERED], "rejected_response": BAD},
+        {"query": QUESTION, "response": GOOD, "rejected_response": BAD},
+        {"messages": [ASKED, ANSWERED], "rejected_messages": [ASKED, WRONG]},
+        {"chosen_conversations": [ASKED, ANSWERED], "rejected_conversations": [ASKED, WRONG]},
     ],
     ids=[
         "texts",
@@ -67,6 +68,10 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         "capybara",
         "hh with a prompt",
         "json",
+        "ms-swift",
+        "ms-swift's query",
+        "ms-swift's messages",
+        "torchtune",
     ],
 )
 def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
@@ -102,6 +107,14 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"problem": QUESTION, "generated_solution": GOOD, "expected_answer": "24"},
         {"messages": [{**ASKED, "content": [{"type": "text", "value": QUESTION}], "loss_weight": 0.0}, ANSWERED]},
         {"prompt": QUESTION, "response": GOOD, "id": {"$oid": "5f"}, "references": [{"title": "x"}], "label": 1},
+        {"Question": QUESTION, " RESPONSE": GOOD},
+        {"inputs": QUESTION, "targets": GOOD},
+        {"conversations": [QUESTION, GOOD], "source": "stackexchange"},
+        {"conversation": [{"input": QUESTION, "output": GOOD}]},
+        {"contents": [{"role": "user", "parts": [{"text": QUESTION}]}, {"role": "model", "parts": [{"text": GOOD}]}]},
+        {"messages": {"role": ["User", "Chatbot"], "content": [QUESTION, GOOD], "name": None}},
+        {"messages": [json.dumps(ASKED), json.dumps(ANSWERED)]},
+        {"messages": json.dumps(json.dumps([ASKED, ANSWERED], indent=1))},
     ],
 )
 def test_conversations_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
@@ -109,8 +122,9 @@ def test_conversations_of_all_public_shapes(record: dict, tmp_path: Path) -> Non
     assert (rows[0]["prompt"], rows[0]["completion"]) == ([ASKED], GOOD)
 
 
-def test_a_history_stays_in_the_prompt(tmp_path: Path) -> None:
-    record = {"instruction": QUESTION, "output": GOOD, "system": "Be brief.", "history": [["Hi", "Hello."]]}
+@pytest.mark.parametrize("history", [[["Hi", "Hello."]], '[["Hi", "Hello."]]'])
+def test_a_history_stays_in_the_prompt(history: object, tmp_path: Path) -> None:
+    record = {"instruction": QUESTION, "output": GOOD, "system": "Be brief.", "history": history}
     rows, _ = load(tmp_path, [record])
     assert [message["role"] for message in rows[0]["prompt"]] == ["system", "user", "assistant", "user"]
 
@@ -227,6 +241,13 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
             "reasoning_content",
         ),
         ({"messages": [ASKED], "thought": "8 times 3", "response": GOOD}, "reasoning_content"),
+        ({"messages": [ASKED, {**WRONG, "channel": "analysis"}, ANSWERED]}, "reasoning_content"),
+        ({"prompt": QUESTION, "gemini_cot": "3 × 8", "r1_cot": "8 × 3", "response": GOOD}, "reasoning_content"),
+        ({"prompt": json.dumps([QUESTION, "And four?"]), "response": GOOD}, "prompt is a list of texts"),
+        ({"messages": {"role": ["user", "assistant"], "content": [QUESTION]}}, "messages of different lengths"),
+        ({"contents": [{"role": "user", "parts": [{"functionCall": {"name": "f"}}]}]}, "content that is no text"),
+        ({"Question": QUESTION, "Correct Answer": "24", "Incorrect Answer 1": "18"}, "choices"),
+        ({"prompt": QUESTION, "prefill": "8 × 3", "chosen": "= 24", "rejected": "= 18"}, "the answer's beginning"),
         (
             {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
             "system message among the turns",
@@ -250,6 +271,9 @@ def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp
         lambda thought: {"messages": [ASKED, {**ANSWERED, "thinking_blocks": [{"thinking": thought}]}]},
         lambda thought: {"prompt": QUESTION, "response": GOOD, "thought": thought, "reasoning": "off"},
         lambda thought: {"prompt": [ASKED], "completion": [ANSWERED], "Reasoning_Trace": thought},
+        lambda thought: {"input": QUESTION, "reasoning_content": thought, "content": GOOD},
+        lambda thought: {"messages": [ASKED], "reasoning": thought, "answer": GOOD},
+        lambda thought: {"problem": QUESTION, "deepseek_reasoning": thought, "deepseek_solution": GOOD},
     ],
 )
 def test_a_thought_is_kept_in_the_thinking_format(record: object, thought: str, tmp_path: Path) -> None:
@@ -320,8 +344,9 @@ def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path)
         {"input": [ASKED], "output": GOOD, "system_prompt": "Be brief.", "reasoning": "off"},
         {"messages": [ASKED, ANSWERED], "chat_template_kwargs": {"custom_instructions": "Be brief.", "xml_tools": []}},
         {"prompt": QUESTION, "chosen": [{"role": "system", "content": "Be brief."}, ASKED, ANSWERED], "rejected": BAD},
+        {"messages": [ASKED, ANSWERED], "systemInstruction": {"parts": [{"text": "Be brief."}]}},
     ],
-    ids=["openorca", "system_message", "nemotron", "smoltalk2", "chosen alone has it"],
+    ids=["openorca", "system_message", "nemotron", "smoltalk2", "chosen alone has it", "gemini"],
 )
 def test_a_system_prompt_is_kept_wherever_it_stands(record: dict, tmp_path: Path) -> None:
     if "chosen" in record:
@@ -360,37 +385,17 @@ def test_an_answer_that_looks_like_json_is_a_text(tmp_path: Path) -> None:
     assert rows[0]["completion"] == '[{"legs": 8}]'
 
 
-@pytest.mark.parametrize(
-    ("value", "params"),
-    [
-        ({"answer": float("nan")}, {}),
-        ({"answer": [float("nan")]}, {}),
-        ({"reward_model": {"ground_truth": float("nan")}}, {}),
-        ({"s": {"a": float("nan")}}, {"columns": {"prompt": "problem", "answer": "s.a"}}),
-    ],
-)
-def test_nan_is_a_missing_value(value: dict, params: dict, tmp_path: Path) -> None:
-    good = json.loads(json.dumps(value).replace("NaN", "0.1"))
-    table = pa.Table.from_pylist([{"problem": QUESTION, **each} for each in (value, good)])
-    pq.write_table(table, tmp_path / "in.parquet")
-    (tmp_path / "in.csv").write_text("problem,answer\n1+1?,nan\n2+2?,0.1\n")
-    for path, given in (("in.parquet", params), ("in.csv", {})):
-        spec = making.spec(tmp_path, ("load", {"path": path, **given}), max_drop_share=1.0)
-        assert pipeline.run(spec)[0].drops == {"null answer": 1}
-        assert [row["answer"] for row in pipeline.read_rows(pipeline.find(spec))] == ["0.1"]
-
-
-def test_values_of_tables_are_texts_as_they_were_written(tmp_path: Path) -> None:
-    table = {"problem": [QUESTION], "answer": pa.array([0.1], pa.float32()), "level": [date(2024, 1, 1)]}
-    pq.write_table(pa.table(table), tmp_path / "in.parquet")
-    _, rows = making.run(tmp_path, ("load", {"path": "in.parquet"}))
-    assert (rows[0]["answer"], rows[0]["meta"]) == ("0.1", {"level": "2024-01-01"})
-
-
 def test_the_shape_may_show_late(tmp_path: Path) -> None:
     for other in ({"prompt": None}, {"text": "x"}):
         rows, drops = load(tmp_path, [other] * 150 + [{"prompt": QUESTION, "completion": GOOD}])
         assert (len(rows), sum(drops.values())) == (1, 150)
+
+
+def test_the_prompt_of_a_pair_may_be_one_of_its_turns(tmp_path: Path) -> None:
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}, ASKED]
+    pair = {"chosen": [*before, ANSWERED], "rejected": [*before, WRONG]}
+    rows, _ = load(tmp_path, [{"prompt": prompt, **pair} for prompt in ("Hi", QUESTION)])
+    assert [(row["prompt"], row["rejected"]) for row in rows] == [(before, BAD)] * 2
 
 
 def test_both_system_messages_of_a_pair_are_kept(tmp_path: Path) -> None:
