@@ -168,7 +168,7 @@ def _refuse_lost(record: Record, row: Row) -> None:
 @cache
 def _unheld(column: str) -> str | None:
     """The reason for which a column of this name drops its row."""
-    return next((reason for reason, pattern in UNHELD.items() if pattern.fullmatch(column)), None)
+    return next((reason for reason, pattern in UNHELD.items() if pattern.fullmatch(messages.plain(column))), None)
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _leaves(value: Any) -> Iterator[str]:
 
 @cache
 def _is_system(column: str) -> bool:
-    return messages.SYSTEM.fullmatch(column) is not None
+    return messages.SYSTEM.fullmatch(messages.plain(column)) is not None
 
 
 def after_system(record: Record, prompt: list[Message]) -> list[Message]:

@@ -46,6 +46,11 @@ TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
 
 
+def plain(name: str) -> str:
+    """A column's name without blanks, as the patterns have it."""
+    return name.strip().replace(" ", "_")
+
+
 class Unfit(Exception):
     """Why a record is dropped: `reason` is what drops are counted by."""
 
@@ -182,7 +187,7 @@ def is_blank(value: Any) -> bool:
 @cache
 def is_thought(name: str) -> bool:
     """Whether a field, column or part of this name holds a thought."""
-    return THOUGHT.fullmatch(name) is not None
+    return THOUGHT.fullmatch(plain(name)) is not None
 
 
 def thought_of(given: Mapping[str, Any], used: Collection[str] = ()) -> str:
@@ -224,7 +229,7 @@ def _says(value: Any) -> bool:
 @cache
 def is_media(name: str) -> bool:
     """Whether a column or field of this name holds images, video or audio."""
-    return MEDIA.fullmatch(name) is not None
+    return MEDIA.fullmatch(plain(name)) is not None
 
 
 def refuse_media(fields: Mapping[str, Any]) -> None:

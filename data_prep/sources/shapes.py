@@ -58,7 +58,7 @@ def respelled(record: Record) -> Record:
 @lru_cache(4096)
 def _spellings(given: tuple[str, ...]) -> dict[str, str]:
     """The known names of columns in another spelling; none for one that stands there already."""
-    plain = {name.strip().lower().replace(" ", "_"): name for name in reversed(given)}
+    plain = {messages.plain(name).lower(): name for name in reversed(given)}
     return {name: known for known, name in plain.items() if known in OURS and known not in given}
 
 

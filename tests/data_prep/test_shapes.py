@@ -248,6 +248,7 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ({"contents": [{"role": "user", "parts": [{"functionCall": {"name": "f"}}]}]}, "content that is no text"),
         ({"Question": QUESTION, "Correct Answer": "24", "Incorrect Answer 1": "18"}, "choices"),
         ({"prompt": QUESTION, "prefill": "8 × 3", "chosen": "= 24", "rejected": "= 18"}, "the answer's beginning"),
+        ({"definition": "Count legs.", "inputs": "three spiders", "targets": "24"}, "definition"),
         (
             {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
             "system message among the turns",
@@ -340,7 +341,7 @@ def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path)
     "record",
     [
         {"system_prompt": "Be brief.", "question": QUESTION, "response": GOOD},
-        {"messages": [ASKED, ANSWERED], "System_Message": "Be brief.", "system": None},
+        {"messages": [ASKED, ANSWERED], "System Message": "Be brief.", "system": None},
         {"input": [ASKED], "output": GOOD, "system_prompt": "Be brief.", "reasoning": "off"},
         {"messages": [ASKED, ANSWERED], "chat_template_kwargs": {"custom_instructions": "Be brief.", "xml_tools": []}},
         {"prompt": QUESTION, "chosen": [{"role": "system", "content": "Be brief."}, ASKED, ANSWERED], "rejected": BAD},
