@@ -160,7 +160,11 @@ class Load(Step):
         drops = Counter(output.reason for output in outputs if isinstance(output, Drop))
         dropped = f"; dropped: {counts_line(drops)}" if drops else ""
         if not rows:
-            raise DataError(f"{self.reads(base)}: none of the first {len(outputs):,} records becomes a row{dropped}")
+            detail = next(
+                (f" ({output.detail})" for output in outputs if isinstance(output, Drop) and output.detail), ""
+            )
+            count = f"{len(outputs):,}"
+            raise DataError(f"{self.reads(base)}: none of the first {count} records becomes a row{dropped}{detail}")
         fields = ", ".join(name for name in FIELDS if any(name in row for row in rows))
         return f"of the first {len(outputs):,} records {len(rows):,} become rows with {fields}{dropped}"
 
