@@ -141,8 +141,7 @@ def _message(given: Any) -> Message:
     text, thought = _parts(given.get("content", given.get("value", given.get("parts"))))
     message: Message = {"role": role, "content": text}
     if role == "assistant":
-        if beside and _without_loss(beside):
-            raise Unfit("an answer of weight 0", "trainers give loss to all answers of a conversation")
+        refuse_weight(beside)
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
         if not text.strip():
@@ -158,8 +157,20 @@ def _is_notable(name: str) -> bool:
     return any(pattern.fullmatch(name) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED))
 
 
+@cache
+def is_weight(name: str) -> bool:
+    """Whether a column or field of this name says whether, or how much, an answer is trained on."""
+    return any(pattern.fullmatch(plain(name)) for pattern in (WEIGHT, MASKED))
+
+
+def refuse_weight(fields: Mapping[str, Any]) -> None:
+    """Raise Unfit where a record or a message is not to be trained on, or with another weight than 1."""
+    if fields and _without_loss(fields):
+        raise Unfit("an answer of weight 0", "trainers give the same loss to all answers of a conversation")
+
+
 def _without_loss(fields: Mapping[str, Any]) -> bool:
-    """Whether a message, or a part of it, is not to be trained on, or with another weight than 1."""
+    """Whether these fields, or those of a part, say that it is not to be trained on, or with another weight than 1."""
     for name, value in fields.items():
         marked = MASKED.fullmatch(name)
         if not marked and not WEIGHT.fullmatch(name):
@@ -215,7 +226,7 @@ def _thought(value: Any) -> str:
     if isinstance(value, Mapping):
         value = [part for name, part in value.items() if name in (*TEXTS, "content", "summary") or is_thought(name)]
     if isinstance(value, list):
-        return "".join(map(_thought, value))
+        return ("\n" if all(isinstance(part, str) for part in value) else "").join(map(_thought, value))
     return value if isinstance(value, str) and _says(value) else ""
 
 

@@ -199,7 +199,6 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ({"messages": [ASKED, {**ANSWERED, "content": None, "refusal": "I cannot."}]}, "refusal"),
         ({"prompt": QUESTION, "completion": BAD, "label": False}, "undesirable completion"),
         ({"messages": [ASKED, WRONG], "kto_tag": False}, "undesirable completion"),
-        ({"prompt": QUESTION, "response": GOOD, "reasoning_content": "8 times 3"}, "reasoning_content"),
         (
             {"prompt": QUESTION, "chosen": [{**ANSWERED, "reasoning": "8 × 3"}], "rejected": [WRONG]},
             "reasoning_content",
@@ -210,7 +209,12 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ({"prompt": QUESTION, "response": GOOD, "image_path": "a.png"}, "images, video or audio"),
         ({"messages": [ASKED, {**ANSWERED, "training": False}, ASKED, ANSWERED]}, "an answer of weight 0"),
         ({"messages": [ASKED, ANSWERED], "chat_template_kwargs": {"xml_tools": ["search"]}}, "tools"),
-        ({"messages": [ASKED, ANSWERED], "documents": [{"text": "On spiders."}]}, "documents"),
+        *(
+            ({"messages": [ASKED, ANSWERED], name: [{"text": "On spiders."}]}, "documents")
+            for name in ("documents", "search_results", "Evidence", "retrieved_docs")
+        ),
+        ({"messages": [ASKED, ANSWERED], "sample_weight": 0.5}, "an answer of weight 0"),
+        ({"prompt": QUESTION, "response": GOOD, "starter_code": "def legs():"}, "starter code"),
         ({"messages": [ASKED, ANSWERED], "system": ["Be brief."]}, "system prompt is not a text"),
         ({"messages": [ASKED, ANSWERED], "reasoning_content": "8 times 3"}, "reasoning_content"),
         ({"prompt": QUESTION, "chosen": GOOD, "rejected": BAD, "reasoning_content": "8 × 3"}, "reasoning_content"),
@@ -226,7 +230,7 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ({"prompt": f"<image>\n{QUESTION}", "response": GOOD}, "images, video or audio"),
         *(
             ({"messages": [ASKED, ANSWERED], name: '[{"name": "search"}]'}, "tools")
-            for name in ("available_tools", "Tools", "tool", "tool_definitions", "function", "function_description")
+            for name in ("available_tools", "Tools", "tool", "tool_definitions", "function", "plugins")
         ),
         *(
             ({"question": QUESTION, name: ["18", "24"], "answer": 1}, "choices")
@@ -242,12 +246,12 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ),
         ({"messages": [ASKED], "thought": "8 times 3", "response": GOOD}, "reasoning_content"),
         ({"messages": [ASKED, {**WRONG, "channel": "analysis"}, ANSWERED]}, "reasoning_content"),
-        ({"prompt": QUESTION, "gemini_cot": "3 × 8", "r1_cot": "8 × 3", "response": GOOD}, "reasoning_content"),
+        ({"prompt": QUESTION, "scratchpad": "3 × 8", "qwq_cot": "8 × 3", "response": GOOD}, "reasoning_content"),
         ({"prompt": json.dumps([QUESTION, "And four?"]), "response": GOOD}, "prompt is a list of texts"),
         ({"messages": {"role": ["user", "assistant"], "content": [QUESTION]}}, "messages of different lengths"),
         ({"contents": [{"role": "user", "parts": [{"functionCall": {"name": "f"}}]}]}, "content that is no text"),
         ({"Question": QUESTION, "Correct Answer": "24", "Incorrect Answer 1": "18"}, "choices"),
-        ({"prompt": QUESTION, "prefill": "8 × 3", "chosen": "= 24", "rejected": "= 18"}, "the answer's beginning"),
+        ({"prompt": QUESTION, "prefill": "8 × 3", "chosen": "= 24", "rejected": "= 18"}, "prefill"),
         ({"definition": "Count legs.", "inputs": "three spiders", "targets": "24"}, "definition"),
         (
             {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
