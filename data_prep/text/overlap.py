@@ -21,7 +21,18 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher, distinct
-from data_prep.text.tokens import FUNCTIONS, NEGATIONS, OR_EQUAL, QUANTITIES, STOP_WORDS, VARIABLE, plain, tokens, words
+from data_prep.text.tokens import (
+    FUNCTIONS,
+    NEGATIONS,
+    OPPOSITES,
+    OR_EQUAL,
+    QUANTITIES,
+    STOP_WORDS,
+    VARIABLE,
+    plain,
+    tokens,
+    words,
+)
 
 SHOWN = 600  # characters of the texts of a match
 SIZE = 2  # words of the n-grams that candidates share
@@ -166,7 +177,7 @@ class Benchmark:
         tolerated = max(0, every // 20 - 1)
         signs = rare = 0
         for gap in _gaps(question, text, blocks):
-            if any(token[0].isdigit() for token in gap.question) or _is_negated(gap):
+            if any(token[0].isdigit() for token in gap.question) or _is_negated(gap) or _is_opposed(gap):
                 return False
             inserted_number = gap.inner and any(token[0].isdigit() for token in gap.text)
             signs += inserted_number + _other_signs(gap) + _other_variables(gap)
@@ -305,6 +316,15 @@ def _is_negated(gap: _Gap) -> bool:
     if len(gap.question) > CLAUSE or len(gap.text) > CLAUSE or (present and not gap.inner):
         return False
     return bool(expected) != bool(present) or (OR_EQUAL in expected) != (OR_EQUAL in present)
+
+
+def _is_opposed(gap: _Gap) -> bool:
+    """Whether one side has the opposite of a word of the other: "buys" for "sells", "hours" for "minutes"."""
+    near = gap.text if gap.inner else gap.text[: len(gap.question) + 1]
+    expected, present = (
+        dict(OPPOSITES[token] for token in side if token in OPPOSITES) for side in (gap.question, near)
+    )
+    return any(present.get(kind, side) != side for kind, side in expected.items())
 
 
 def _other_variables(gap: _Gap) -> bool:

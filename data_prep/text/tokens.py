@@ -41,6 +41,9 @@ STOP_WORDS, FUNCTIONS, QUANTITIES = (
     frozenset(_TABLES[name].split()) for name in ("stop_words", "functions", "quantities")
 )
 NEGATIONS = frozenset([*_TABLES["negations"].split(), OR_EQUAL])
+OPPOSITES = {  # word -> what it is about, and which side of that
+    word: (kind, side) for kind, sides in _TABLES["opposites"].items() for side in sides for word in side.split()
+}
 _SIGNS = str.maketrans(_TABLES["signs"])
 
 

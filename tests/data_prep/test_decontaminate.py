@@ -43,12 +43,14 @@ NEGATED = [
     ("How many ways are there to seat 8 people if 2 of them cannot sit together?", "cannot", "can"),
     ("A box holds 5 red and 3 blue balls. Two are drawn without replacement. Find $P(\\text{both red})$.",
      "without", "with"),
+    ("A bakery sells 36 rolls in the first 3 hours and 15 rolls in the last 2. How many rolls an hour is that?",
+     "hours", "days"),
     ("某班有40名学生，其中25人会游泳，18人会骑车，两样都不会的有5人，问两样都会的有多少人？", "都不会", "都会"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "part", "other"), NEGATED)
-def test_a_negation_is_another_question(text, part, other):
+def test_a_negation_or_an_opposite_is_another_question(text, part, other):
     changed = text.replace(part, other, 1)
     for question, row in ((text, changed), (changed, text)):
         known = Benchmark([*QUESTIONS, ("t", "it", question)])
