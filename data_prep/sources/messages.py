@@ -40,6 +40,7 @@ WRITTEN = re.compile(
     r"""\s*(array\()?\[?\{\s*['"]((role|from)|(content|value)['"]\s*:.*?['"](role|from))['"]\s*:""", re.DOTALL
 )
 CONTENT = {"content", "value", "parts"}  # names of what a message says
+OF_A_TURN = {"system": "system", "input": "user", "output": "assistant"}  # XTuner's and Capybara's
 PACKED = re.compile(r'\s*"?(array\()?\[?(\s|\\n)*\{')  # how messages in a text begin
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 # A place in a text that an image stands at; with a closing tag it is code about one.
@@ -109,14 +110,14 @@ def by_turns(turns: Any) -> Any:
     """Messages of turns without roles: texts of user and assistant by turns, pairs of them, or inputs with outputs."""
     if not isinstance(turns, list) or is_chat(turns):
         return turns
-    pairs = [
-        list(turn.values()) if isinstance(turn, dict) and [*turn] == ["input", "output"] else turn for turn in turns
-    ]
-    if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        pairs = [text for pair in pairs for text in pair]
-    if not all(isinstance(text, str) for text in pairs):
+    if all(isinstance(turn, dict) and "input" in turn and turn.keys() <= OF_A_TURN.keys() for turn in turns):
+        parts = ((role, turn.get(name)) for turn in turns for name, role in OF_A_TURN.items())
+        return [{"role": role, "content": text} for role, text in parts if text not in (None, "")]
+    pairs = all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns)
+    texts = [text for pair in turns for text in pair] if pairs else turns
+    if not all(isinstance(text, str) for text in texts):
         return turns
-    return [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(pairs)]
+    return [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(texts)]
 
 
 def with_system(system: list[Message], rest: list[Message]) -> list[Message]:

@@ -110,7 +110,7 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"Question": QUESTION, " RESPONSE": GOOD},
         {"inputs": QUESTION, "targets": GOOD},
         {"conversations": [QUESTION, GOOD], "source": "stackexchange"},
-        {"conversation": [{"input": QUESTION, "output": GOOD}]},
+        {"conversation": [{"system": "", "input": QUESTION, "output": GOOD}]},
         {"contents": [{"role": "user", "parts": [{"text": QUESTION}]}, {"role": "model", "parts": [{"text": GOOD}]}]},
         {"messages": {"role": ["User", "Chatbot"], "content": [QUESTION, GOOD], "name": None}},
         {"messages": [json.dumps(ASKED), json.dumps(ANSWERED)]},
