@@ -154,8 +154,8 @@ def _refuse_lost(record: Record, row: Row) -> None:
         text = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
         if isinstance(text, str) and "<" in text and (mark := messages.PLACEHOLDER.search(text)):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
-    kept = row.get("meta", ())
-    messages.refuse_weight({name: record[name] for name in record if messages.is_weight(name) and name not in kept})
+    if weights := messages.weights_among(tuple(record)):
+        messages.refuse_weight({name: record[name] for name in weights if name not in row.get("meta", ())})
     inside = (record[name] for name in _INSIDE if isinstance(record.get(name), dict))
     held: str | None = None
     for name, value in (item for columns in (record, *inside) for item in columns.items()):

@@ -11,7 +11,7 @@ import re
 import tomllib
 from ast import literal_eval
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,13 @@ def _message(given: Any) -> Message:
         raise Unfit("tool calls", "rows hold texts only")
     if beside:
         refuse_media(beside)
-    if given.get("channel") in ("analysis", "commentary"):
-        raise Unfit("reasoning_content", "a message of its own: write it as `reasoning_content` of the answer")
+        if beside.get("channel") in ("analysis", "commentary"):  # of OpenAI's harmony
+            raise Unfit("reasoning_content", "a message of its own: write it as `reasoning_content` of the answer")
     text, thought = _parts(given.get("content", given.get("value", given.get("parts"))))
     message: Message = {"role": role, "content": text}
     if role == "assistant":
-        refuse_weight(beside)
+        if beside:
+            refuse_weight(beside)
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
         if not text.strip():
@@ -155,18 +156,18 @@ def _message(given: Any) -> Message:
 @cache
 def _is_notable(name: str) -> bool:
     """Whether a message's field of this name may hold more than its text."""
-    return any(pattern.fullmatch(name) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED))
+    return name == "channel" or any(pattern.fullmatch(name) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED))
 
 
-@cache
-def is_weight(name: str) -> bool:
-    """Whether a column or field of this name says whether, or how much, an answer is trained on."""
-    return any(pattern.fullmatch(plain(name)) for pattern in (WEIGHT, MASKED))
+@lru_cache(4096)
+def weights_among(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that say whether, or how much, an answer is trained on."""
+    return tuple(name for name in names if any(pattern.fullmatch(plain(name)) for pattern in (WEIGHT, MASKED)))
 
 
 def refuse_weight(fields: Mapping[str, Any]) -> None:
     """Raise Unfit where a record or a message is not to be trained on, or with another weight than 1."""
-    if fields and _without_loss(fields):
+    if _without_loss(fields):
         raise Unfit("an answer of weight 0", "trainers give the same loss to all answers of a conversation")
 
 
@@ -205,6 +206,8 @@ def is_thought(name: str) -> bool:
 def thought_of(given: Mapping[str, Any], used: Collection[str] = ()) -> str:
     """The thought that stands in a field of its own, not in `used`; "" without one. Raises Unfit."""
     fields = {name: value for name, value in given.items() if is_thought(name) and name not in used}
+    if not fields:
+        return ""
     texts = [text for value in fields.values() if (text := _thought(value))]
     longest = max(texts, key=len, default="")
     if any(" ".join(text.split()) not in " ".join(longest.split()) for text in texts if text is not longest):
