@@ -47,6 +47,8 @@ def checked(cls: type[P], given: Mapping[str, Any], where: str) -> P:
     """`cls` from untyped parameters. Raises RewardError with `where`, the parameter and the nearest known one."""
     try:
         return cls.model_validate(given)
+    except TypeError as problem:  # of an `__init__` of a user's own
+        raise RewardError(f"{where}: {problem}; its parameters are fields with defaults") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         place = ": ".join([where, *filter(None, [".".join(map(str, first["loc"]))])])

@@ -7,6 +7,7 @@ from typing import Any
 
 from rewards.base import Reward
 from rewards.errors import RewardError, nearest
+from rewards.imports import imported
 
 REGISTRY = {
     "bertscore": "rewards.text.bertscore:BertScore",
@@ -46,10 +47,8 @@ def reward_class(name: str) -> type[Reward]:
     """The class registered as `name`, or at `module:Class`. Raises RewardError, naming the nearest reward."""
     module, _, attribute = place_of(name).partition(":")
     try:
-        reward = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        if name in REGISTRY:
-            raise
+        reward = getattr(importlib.import_module(module), attribute) if name in REGISTRY else imported(name)
+    except ValueError as error:
         raise RewardError(f"reward {name!r}: {error}") from None
     if not (isinstance(reward, type) and issubclass(reward, Reward)):
         raise RewardError(f"reward {name!r} is not a subclass of rewards.base.Reward")

@@ -19,7 +19,7 @@ from data_prep.core.code_identity import code_hash
 from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
-from data_prep.core.registry import STEPS, is_known, place_of, step_class
+from data_prep.core.registry import kind_fault, place_of, step_class
 from data_prep.core.shards import Execution, Job
 from data_prep.core.validation import Place, find_faults
 from data_prep.errors import DataError, explain, nearest, os_errors
@@ -134,8 +134,8 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
     ((kind, params),) = item.items()
     if kind == "pipeline":
         return Fault((index, kind), "the steps of another pipeline come first: only the first item may name one")
-    if not is_known(kind):
-        return Fault((index, str(kind)), f"no such kind of step: {kind!r}{nearest(str(kind), STEPS)}")
+    if fault := kind_fault(str(kind)):
+        return Fault((index, str(kind)), fault)
     if params is not None and not isinstance(params, dict):
         return Fault((index, kind), f"parameters of {kind} must be a mapping, not {type(params).__name__}")
     rest = dict(params or {})
@@ -158,8 +158,8 @@ def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault
     names: set[str] = set()
     everyone = {step.name for step in steps}
     for step, where in zip(steps, places or [("steps", step.name) for step in steps], strict=True):
-        if not is_known(step.kind):
-            faults.append(Fault(where, f"no such kind of step: {step.kind!r}{nearest(step.kind, STEPS)}"))
+        if fault := kind_fault(step.kind):
+            faults.append(Fault(where, fault))
             continue
         if step.name in names:
             faults.append(Fault((*where, "name"), f"two steps are called {step.name!r}; give one a `name`"))

@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from data_prep.core.registry import STEPS, is_known, step_class
-from data_prep.errors import DataError, nearest
+from data_prep.core.registry import STEPS, kind_fault, step_class
+from data_prep.errors import DataError
 
 SUBSTITUTED = {"type": "string", "pattern": r"^\$\{.+\}$"}  # a value of the recipe, such as ${train.seed}
 NAMED = {
@@ -39,8 +39,8 @@ def listing() -> str:
 
 def reference(kind: str) -> str:
     """What a step does, examples, and its parameters with types, defaults and meanings. Raises DataError."""
-    if not is_known(kind):
-        raise DataError(f"no such kind of step: {kind!r}{nearest(kind, STEPS)}")
+    if fault := kind_fault(kind):
+        raise DataError(fault)
     cls = step_class(kind)
     text = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
     about = inspect.cleandoc(cls.Params.__doc__ or "")

@@ -11,6 +11,8 @@ import importlib
 from pathlib import Path
 
 from data_prep.core.step import Step
+from data_prep.errors import nearest
+from rewards.imports import imported
 
 GENERAL = {
     "load": "data_prep.steps.load:Load",
@@ -58,21 +60,20 @@ def place_of(kind: str) -> str:
     return kind if ":" in kind else STEPS[kind]
 
 
-def is_known(kind: str) -> bool:
-    """Whether a kind is registered, or names a class that can be imported and is a step."""
+def kind_fault(kind: str) -> str | None:
+    """What is wrong with a kind: it is not registered, or names nothing that can be imported and is a step."""
     if ":" not in kind:
-        return kind in STEPS
+        return None if kind in STEPS else f"no such kind of step: {kind!r}{nearest(kind, STEPS)}"
     try:
         load_class(kind)
-    except (ImportError, AttributeError, AssertionError, ValueError):
-        return False
-    return True
+    except ValueError as error:
+        return f"no such kind of step: {kind!r}: {error}"
+    return None
 
 
 def load_class(place: str) -> type[Step]:
-    """The step at `module:Class`."""
-    module, name = place.split(":")
-    target = getattr(importlib.import_module(module), name)
-    assert isinstance(target, type)
-    assert issubclass(target, Step)
+    """The step at `module:Class`. Raises ValueError."""
+    target = imported(place)
+    if not (isinstance(target, type) and issubclass(target, Step)):
+        raise ValueError("not a subclass of data_prep.core.step.Step")
     return target

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 import rewards
 from data_prep.core import documents
-from data_prep.core.registry import STEPS, is_known, step_class
+from data_prep.core.registry import STEPS, kind_fault, step_class
 from data_prep.core.step import Step
 from data_prep.core.validation import Place, checked, explained, find_faults
 from data_prep.errors import DataError, explain, nearest
@@ -294,7 +294,7 @@ def _lines(refused: Iterable[tuple[Place, str]]) -> list[str]:
 def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
     """What is wrong with the kind and the parameters of a task's step."""
     for kind, params in given.items() if isinstance(given, dict) else ():
-        if not is_known(str(kind)) or step_class(str(kind)).scope != "source":
+        if kind_fault(str(kind)) or step_class(str(kind)).scope != "source":
             sources = [name for name in STEPS if step_class(name).scope == "source"]
             yield ("step", kind), f"no step of that kind makes rows{nearest(str(kind), sources)}"
             continue

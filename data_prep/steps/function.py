@@ -9,7 +9,6 @@ Its module's code, and what that imports of its own package and folder, counts f
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,16 +20,16 @@ from pydantic import Field, JsonValue
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.core.validation import checked
 from data_prep.errors import DataError
+from rewards.imports import imported
 
 
 def function(place: str) -> Callable[..., Any]:
     """The function at `package.module:name`; the working directory is searched too. Raises ValueError."""
-    module, name = place.split(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        value = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        value = imported(place)
+    except ValueError as error:
         raise ValueError(f"{place} cannot be imported: {error}") from None
     if not callable(value):
         raise ValueError(f"{place} is no function")

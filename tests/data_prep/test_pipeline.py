@@ -300,6 +300,14 @@ def test_the_command_line(tmp_path):
             '{"name": "a", "base": "/b", "cache": "/c", "steps": [{"name": "x", "kind": "loda"}]}',
             "steps.x: no such kind of step: 'loda'; did you mean 'load'?",
         ),
+        (
+            '{"name": "a", "base": "/b", "cache": "/c", "steps": [{"name": "x", "kind": "data_prep.core.pipeline:Spec"}]}',
+            "no such kind of step: 'data_prep.core.pipeline:Spec': not a subclass of data_prep.core.step.Step",
+        ),
+        (
+            '{"name": "a", "base": "/b", "cache": "/c", "steps": [{"name": "x", "kind": "nowhere:Shout"}]}',
+            "no such kind of step: 'nowhere:Shout': No module named 'nowhere'",
+        ),
     ],
 )
 def test_a_bad_spec_is_said_without_a_traceback(tmp_path, text, message):

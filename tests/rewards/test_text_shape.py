@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +148,22 @@ def test_a_reward_of_ones_own_is_named_by_module_and_class() -> None:
     ):  # fmt: skip
         with pytest.raises(rewards.RewardError, match=message):
             rewards.load(name)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("class Mine(Reward)\n    pass\n", r"expected ':' (mine.py, line 2)"),
+        ("scale = numpyy.pi\n", "name 'numpyy' is not defined (mine.py, line 2)"),
+        ("raise SystemExit(3)\n", "3 (mine.py, line 2)"),
+        ("class Mine(Reward):\n    def __init__(self, scale):\n        pass\n", "its parameters are fields"),
+    ],
+)
+def test_a_reward_of_ones_own_that_fails_to_load_is_one_line(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(f"from rewards.base import Reward\n{code}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(rewards.RewardError, match=re.escape(message)):
+        rewards.load("mine:Mine")

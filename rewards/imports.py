@@ -1,0 +1,20 @@
+"""Code that is named as `package.module:name`, a user's own: importing it may fail in any way."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+
+def imported(place: str) -> Any:
+    """What stands at a place. Raises ValueError with the reason, and the line of the user's that is at fault."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # it is said, never swallowed
+        last = extract_tb(error.__traceback__)[-1]
+        inside = not isinstance(error, SyntaxError) and not last.filename.startswith("<") and last.filename != __file__
+        line = f" ({Path(last.filename).name}, line {last.lineno})" if inside else ""
+        raise ValueError(f"{error or type(error).__name__}{line}") from None
