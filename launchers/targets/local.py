@@ -11,7 +11,8 @@ from launchers.targets.jobs import environments, job_parts
 # On a CPU, tiny models are several times faster with one thread each, and nothing may reach for a GPU or a hub.
 _CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 # Bytecode is kept, whatever the user's shell says: it goes into our own environments, and saves seconds a process.
-_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+# Files are UTF-8, whatever LANG says.
+_PYTHON = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONUTF8": "1"}
 _QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 # Read by torchrun, Accelerate, DeepSpeed, Ray or Python itself: each would make a trainer wait for processes that are
 # not there, or import another's modules.
@@ -35,7 +36,7 @@ def argument(word: str) -> str:
 
 def environ(plan: Plan) -> dict[str, str]:
     """What every process of the run finds in its environment. No secrets: those are inherited, never written."""
-    variables = {"PYTHONPATH": str(envs.REPO), **_BYTECODE, **_QUIET}
+    variables = {"PYTHONPATH": str(envs.REPO), **_PYTHON, **_QUIET}
     return variables | (_CPU if plan.hardware.device == "cpu" else {}) | plan.hardware.environ
 
 

@@ -68,6 +68,13 @@ def test_a_training_runs_as_if_alone_whatever_it_inherits(repo: Repo, tmp_path: 
         assert name in done.stderr
 
 
+def test_files_are_utf8_whatever_the_locale_says(repo: Repo, tmp_path: Path) -> None:
+    line = ("render", "min_o1/sft_short", "--scale", "mini", "--out", str(tmp_path / "läufe"))
+    done = repo.launch(*line, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "·" in (Path(done.stdout.strip()) / "recipe.yaml").read_text("utf-8")
+
+
 def _script(tmp_path: Path, *pairs: str) -> Path:
     made = plan.build(
         compose.resolve("min_o1/sft_short", Overrides(None, tuple(compose.parse_settings(pairs)))), tmp_path

@@ -27,6 +27,7 @@ if [ -n "${TMPDIR-}" ] && { [ -n "${TMPDIR:60}" ] || [ ! -w "$TMPDIR" ]; }; then
 fi
 export PYTHONPATH=<repo>
 export PYTHONDONTWRITEBYTECODE=''
+export PYTHONUTF8=1
 export HF_HUB_DISABLE_TELEMETRY=1
 export DO_NOT_TRACK=1
 export VLLM_NO_USAGE_STATS=1
