@@ -301,8 +301,8 @@ def test_the_command_line(tmp_path):
             "steps.x: no such kind of step: 'loda'; did you mean 'load'?",
         ),
         (
-            '{"name": "a", "base": "/b", "cache": "/c", "steps": [{"name": "x", "kind": "data_prep.core.pipeline:Spec"}]}',
-            "no such kind of step: 'data_prep.core.pipeline:Spec': not a subclass of data_prep.core.step.Step",
+            '{"name": "a", "base": "/b", "cache": "/c", "steps": [{"name": "x", "kind": "pathlib:Path"}]}',
+            "no such kind of step: 'pathlib:Path': not a subclass of data_prep.core.step.Step",
         ),
         (
             '{"name": "a", "base": "/b", "cache": "/c", "steps": [{"name": "x", "kind": "nowhere:Shout"}]}',
