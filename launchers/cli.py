@@ -44,6 +44,7 @@ To = Annotated[str | None, typer.Option("--to", metavar="STEP", help="up to this
 Target = Annotated[Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: its task file, too")]
 FromMake = Annotated[bool, typer.Option("--make-variables", hidden=True)]
 RUNS = REPO / "runs"
+WHICH_RUN = ": give one with RUN=, `make status` shows them"
 
 
 def overrides(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> Overrides:
@@ -56,12 +57,16 @@ def overrides(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -
             for name in ("MODEL", "DATA", "HARDWARE", "SITE")
             if os.environ.get(name)
         ]
-        try:
-            words = shlex.split(os.environ.get("SET", ""))
-        except ValueError as error:
-            raise fail(f"cannot be split into key=value words: {error}", "SET=") from None
-        settings = [*named, *compose.parse_settings(words, "SET="), *settings]
+        settings = [*named, *compose.parse_settings(make_words("SET"), "SET="), *settings]
     return Overrides(scale, tuple((key, _absolute(key, text), option) for key, text, option in settings))
+
+
+def make_words(variable: str) -> list[str]:
+    """The key=value words of a make variable. Raises UserError."""
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise fail(f"cannot be split into key=value words: {error}", f"{variable}=") from None
 
 
 def _absolute(key: str, text: str) -> str:
@@ -375,7 +380,7 @@ def report(
         collect.collect(run)
         path = reporting.build(run)
     else:
-        raise fail("not a run directory (it has no resolved.json)", str(run))
+        raise fail(f"not a run directory (it has no resolved.json){WHICH_RUN}", str(run))
     answer(as_json, {"report": str(path)}, lambda: print(path))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from launchers.cli import (
     RUNS,
+    WHICH_RUN,
     FromMake,
     Json,
     Name,
@@ -21,6 +21,7 @@ from launchers.cli import (
     answer,
     app,
     locate,
+    make_words,
     overrides,
     refuse_oversize,
 )
@@ -86,7 +87,7 @@ def stage(
 
 def _require_run(run: Path) -> None:
     if not (run / "run.json").is_file():
-        raise fail("not a run directory (it has no run.json)", str(run))
+        raise fail(f"not a run directory (it has no run.json){WHICH_RUN}", str(run))
 
 
 @app.command()
@@ -125,7 +126,7 @@ def sweep(
     from launchers.study import run, sweep
 
     given = overrides(scale, set_, from_make)
-    words = grid or (shlex.split(os.environ.get("GRID", "")) if from_make else [])
+    words = grid or (make_words("GRID") if from_make else [])
     study = sweep.study_of(name, words, given.scale, given.settings)
     if not on_slurm and not dry_run:
         record = run.execute(study, out)

@@ -43,7 +43,8 @@ def study_of(name: str, grid: Sequence[str], scale: str | None = None, extra: Se
     axes: dict[str, list[str]] = {}
     for key, text, _ in compose.parse_settings(grid, "GRID"):
         values = [text] if text[:1] in "[{" else [value.strip() for value in text.split(",")]
-        if key in axes or not all(values) or len(set(values)) < len(values):
+        plain = [yaml_tree.parse(value, "GRID").plain() for value in values]
+        if key in axes or not all(values) or any(value in plain[:at] for at, value in enumerate(plain)):
             raise fail(f"{key}={text}: each key once, and its values once each", "GRID")
         axes[key] = values
     seeds = [axes.pop(key) for key in SEED if key in axes]

@@ -224,6 +224,7 @@ def test_a_grid_larger_than_the_clusters_arrays_is_refused(tool: Tool, tmp_path:
 @pytest.mark.parametrize(("grid", "said"), [
     ("seed=1,2", "name what varies"),
     ("train.steps=1,1", "its values once each"),
+    ("train.learning_rate=1e-5,0.00001", "its values once each"),
     ("train.steps=1 train.steps=2", "each key once"),
 ])  # fmt: skip
 def test_a_grid_that_says_nothing_or_too_much_is_refused(grid: str, said: str) -> None:
