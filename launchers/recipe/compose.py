@@ -20,9 +20,9 @@ from data_prep.core.validation import schema_at
 from launchers.envs import REPO
 from launchers.errors import Fault, UserError, did_you_mean, fail, nearest
 from launchers.recipe import positions as yaml_tree
-from launchers.recipe.names import derived, our_name
+from launchers.recipe.names import derived, is_native, our_name
 from launchers.recipe.positions import Tree, dotted
-from launchers.recipe.schema import SERVICES, Control, Eval, Recipe
+from launchers.recipe.schema import SERVICES, TRAINERS, Control, Eval, Recipe
 
 Model = TypeVar("Model", bound=BaseModel)
 SCALES = ("mini",)
@@ -194,19 +194,21 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _unknown_key(path: tuple[str | int, ...]) -> str:
+def _unknown_key(path: tuple[str | int, ...], trainer: str) -> str:
     key = str(path[-1])
     if why := derived(key):
         return f"cannot be set: {why}"
     level = schema_at(Recipe, path[:-1])
-    if ours := our_name(key):
+    if ours := our_name(dotted(path)):
         return f"another trainer's name; here it is {ours}"
-    everywhere = _all_keys(Recipe)
-    if level is not None and (near := nearest(key, level.model_fields)):
-        return f"unknown key; did you mean {dotted((*path[:-1], near))!r}?"
+    everywhere = [known for known in _all_keys(Recipe) if not dotted(path).startswith(f"{known}.")]
     same = [k for k in everywhere if k.rsplit(".", 1)[-1] == key]
     if same:
         return f"unknown key here; did you mean {same[0]!r}?"
+    if trainer in TRAINERS and is_native(trainer, key):
+        return f"{trainer}'s own keys are written under native: native.{key}"
+    if level is not None and (near := nearest(key, level.model_fields)):
+        return f"unknown key; did you mean {dotted((*path[:-1], near))!r}?"
     if near := nearest(dotted(path), everywhere):
         return f"unknown key; did you mean {near!r}?"
     return f"unknown key; {did_you_mean(key, level.model_fields)}" if level is not None else "unknown key"
@@ -215,7 +217,7 @@ def _unknown_key(path: tuple[str | int, ...]) -> str:
 _WANTED = {
     "string_type": "text is expected", "int_type": "a whole number is expected",
     "int_from_float": "a whole number is expected", "float_type": "a number is expected",
-    "bool_type": "true or false is expected", "list_type": "a list is expected",
+    "bool_type": "true or false is expected", "list_type": "a list is expected, e.g. [a, b]",
     "dict_type": "a mapping is expected", "model_type": "a mapping is expected",
 }  # fmt: skip
 
@@ -226,18 +228,20 @@ def _message(error: Any) -> str:
         return f"{_WANTED[kind]}, not {given!r}"
     if kind == "literal_error":
         options = [option.strip("'") for option in ctx["expected"].replace(" or ", ", ").split(", ")]
-        return f"{given!r} is not one of {', '.join(options)}; {did_you_mean(str(given), options)}"
+        near = nearest(str(given), options)
+        return f"{given!r} is not one of {', '.join(options)}" + (f"; did you mean {near!r}?" if near else "")
     text = error["msg"].replace("Input should be", "must be")
     return f"{text[0].lower()}{text[1:]}, not {given!r}"
 
 
-def _refusal(path: tuple[str | int, ...], model: type[BaseModel]) -> str:
+def _refusal(path: tuple[str | int, ...], model: type[BaseModel], tree: Tree) -> str:
     if model is not Recipe:
         level = schema_at(model, path[:-1])
         return f"unknown key; {did_you_mean(str(path[-1]), level.model_fields if level else ())}"
     if path[0] == "controls" and path[-1] in Recipe.model_fields:
         return f"a control cannot differ in this, only in {', '.join(Control.model_fields)}"
-    return _unknown_key(path)
+    trainer = tree.at(("trainer",))
+    return _unknown_key(path, str(trainer and trainer.value))
 
 
 def faults_of(error: ValidationError, tree: Tree, model: type[BaseModel]) -> list[Fault]:
@@ -246,7 +250,7 @@ def faults_of(error: ValidationError, tree: Tree, model: type[BaseModel]) -> lis
     for item in error.errors(include_url=False):
         path = tuple(part for part in item["loc"] if part != "[key]")
         if item["type"] == "extra_forbidden":
-            faults.append(Fault(tree.where_of(path), dotted(path), _refusal(path, model)))
+            faults.append(Fault(tree.where_of(path), dotted(path), _refusal(path, model, tree)))
         elif item["type"] == "missing":
             faults.append(Fault(tree.where_of(path[:-1]), dotted(path), "missing: this key has no default"))
         else:

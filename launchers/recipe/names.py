@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from launchers.envs import REPO
@@ -22,6 +23,12 @@ def our_name(key: str) -> str | None:
     return next(
         (ours for ours, native_names in _tables()[0].items() if bare in native_names or key in native_names), None
     )
+
+
+def is_native(trainer: str, key: str) -> bool:
+    """Whether a trainer has a key, or a group of keys, of this name."""
+    text = (REPO / "configs" / "native" / f"{trainer}.json").read_text()
+    return re.search(rf'^ *"{re.escape(key)}["."]', text, re.MULTILINE) is not None
 
 
 def derived(key: str) -> str | None:
