@@ -157,9 +157,13 @@ def _environ(job: Job) -> tuple[tuple[str, str], ...]:
 
 
 def known_template(model: str, revision: str | None = None) -> str | None:
-    """LlamaFactory's name of a model's chat template: by its own table of Hub ids, else as the model says it."""
+    """LlamaFactory's name of a model's chat template: by its own table of Hub ids, else as the model says it, else that
+    of another owner's model of the same name (unsloth/phi-4)."""
     named: dict[str, str] = known_keys("llamafactory")["template"]["models"]
-    return named.get(model) or models.template(model, revision)
+    if own := named.get(model) or models.template(model, revision):
+        return own
+    copies = {known.partition("/")[2].lower(): template for known, template in named.items()}
+    return None if Path(model).is_dir() else copies.get(model.partition("/")[2].lower())
 
 
 def _template_faults(resolved: Resolved) -> list[Fault]:
@@ -203,7 +207,7 @@ def _value_fault(key: str, value: Any, spec: dict[str, Any]) -> str | None:
     if key in _SHORT_NAMES and isinstance(value, str):
         names = sorted(path.stem for path in _SHORT_NAMES[key].glob("*.json"))
         folder = _SHORT_NAMES[key].relative_to(REPO)
-        return None if value in names else f"no {value}.json in {folder}; {did_you_mean(value, names)}"
+        return None if value in names else f"no {value!r} in {folder}; {did_you_mean(Path(value).stem, names)}"
     return value_fault(value, spec, "LlamaFactory")
 
 

@@ -12,6 +12,7 @@ import rewards
 from data_prep.errors import DataError
 from data_prep.inference.vllm.settings import count_gpus
 from data_prep.sources import tasks
+from data_prep.steps.load import Load, LoadParams
 from launchers import backends, envs, harnesses
 from launchers.checks import online
 from launchers.checks import requirements as needs
@@ -118,7 +119,18 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
 
 def model_faults(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     """What the trainer and the model's own files, as far as they are here, say against a recipe. Raises UserError."""
-    return [*backends.load(resolved.recipe.trainer).check(resolved, machines), *_lengths(resolved)]
+    faults = backends.load(resolved.recipe.trainer).check(resolved, machines)
+    return [*faults, *_lengths(resolved), *_quantised(resolved)]
+
+
+def _quantised(resolved: Resolved) -> Iterator[Fault]:
+    """Weights that no trainer can train. LlamaFactory turns those of FP8 and MXFP4 into bf16."""
+    recipe = resolved.recipe
+    place = models.folder(recipe.model, recipe.revision)
+    given = models.read_config(place).get("quantization_config") if place else None
+    method = given.get("quant_method", "quantised") if isinstance(given, dict) else None
+    if method and not (recipe.trainer == "llamafactory" and method in ("fp8", "mxfp4")):
+        yield resolved.fault("model", f"the weights of {recipe.model!r} are quantised ({method}): give those in bf16")
 
 
 def _revision(resolved: Resolved) -> Iterator[Fault]:
@@ -180,9 +192,19 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
             yield from harnesses.load(harness).faults(resolved, asked)
             continue
         for name in asked:
+            key = f"eval.tasks.{named.index(name)}"
             if name not in known:
                 hint = f"{did_you_mean(name, known)} (eval.harness says whose the others are)"
-                yield resolved.fault(f"eval.tasks.{named.index(name)}", f"no task {name!r} in configs/tasks; {hint}")
+                yield resolved.fault(key, f"no task {name!r} in configs/tasks; {hint}")
+                continue
+            paths = sources.paths_of(resolved, [name])
+            if all(Path(path).exists() for path in paths.values()):
+                try:  # its file on this machine, where it has one
+                    Load(LoadParams(task=name, paths=paths)).peek(resolved.folder)
+                except DataError as error:
+                    yield resolved.fault(key, str(error))
+    for name in {name for name in named if named.count(name) > 1}:
+        yield resolved.fault("eval.tasks", f"{name!r} is named {named.count(name)} times: keep one")
     for name in recipe.eval.paths if recipe.eval else ():
         key = f"eval.paths.{name}"
         if name not in named:

@@ -140,11 +140,12 @@ def _step_where(items: Tree, step: str | None) -> str:
 
 def _pipeline(resolved: Resolved) -> Tree:
     """The steps that `data` stands for: a pipeline of the family, or just loading a local file."""
-    where = resolved.where("data")
+    where, text = resolved.where("data"), resolved.recipe.data
     path = data_path(resolved)
     if path is not None:
         if not path.exists() and "*" not in str(path):
-            raise UserError(resolved.fault("data", f"no such file: {path}"))
+            hub = f"; a pipeline loads a Hub data set: `load: {{hub: {text}, …}}`" if HUB_ID.fullmatch(text) else ""
+            raise UserError(resolved.fault("data", f"no such file: {path}{hub}"))
         if instead := _in_place_of_source(resolved, path):
             return instead
         recipe = resolved.recipe
@@ -157,6 +158,8 @@ def _pipeline(resolved: Resolved) -> Tree:
     if name not in known.value:
         file = known.where.rsplit(":", 1)[0]
         hint = f"{did_you_mean(name, known.value)} (a path to a file of rows works too)"
+        if (own := (envs.REPO / where).parent / "data.yaml") != resolved.folder / "data.yaml" and own.is_file():
+            hint = f"copy it from {compose.shown(own)}, give data of this family's, or put the recipe there"
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
     return _substitute(_whole(known, name), resolved)
 

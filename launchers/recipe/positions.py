@@ -154,6 +154,8 @@ def parse(text: str, file: str) -> Tree:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         details = " ".join(part for part in (error.problem, error.context) if part)
+        if "\t" in "".join(text.splitlines()[line - 1 : line]):
+            details = "a tab: indent with spaces"
         raise fail(f"not valid YAML: {details}", f"{file}:{line}") from None
     except yaml.YAMLError as error:
         raise fail(f"not valid YAML: {str(error).splitlines()[0]}", f"{file}:1") from None

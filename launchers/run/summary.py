@@ -64,7 +64,9 @@ def facts(plan: Plan) -> dict[str, Any]:
             "world": batch.world, "packed_rows": packed_rows(plan),
         },
         "rollout": _rollout_facts(plan),
+        "data": resolved.recipe.data,
         "rows": plan.rows(),
+        "eval": resolved.eval.tasks if resolved.recipe.eval else [],
         "steps": {"planned": plan.steps()},
         "estimate": None if sizes is None else {
             "memory_gb": sizes.memory_gb, "state_gb": sizes.state_gb, "activations_gb": sizes.activations_gb,
@@ -145,9 +147,11 @@ def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
         updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
         product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
         print(f"rollout  {product} = {rollout['completions']}, {updates}")
+    print(f"data     {plan_facts['data']}")
     rows = plan_facts["rows"] if plan_facts["rows"] is not None else "known once the data are made"
     print(f"rows     {rows}")
     print(f"steps    {steps if steps is not None else 'known once the data are made'}")
+    print(f"eval     {', '.join(plan_facts['eval']) or 'none'}")
     if plan_facts["passes"] is not None:
         print(f"passes   {plan_facts['passes']:.1f} over the rows")
     if service := plan_facts["reward_model"]:

@@ -80,6 +80,7 @@ TEMPLATES = {
     "Qwen/Qwen3-4B": ("qwen3_nothink", "mistral"),  # trained without thoughts
     "microsoft/phi-4": ("phi4", "llama3"),
     "01-ai/Yi-1.5-6B-Chat": ("yi", "qwen"),
+    "unsloth/phi-4": ("phi4", "llama3"),  # another owner's copy
     "Qwen/Qwen2.5-1.5B": ("chatml", "gemma"),  # a general template, of no family
 }
 
@@ -127,6 +128,15 @@ def test_a_models_file_that_cannot_be_read_is_one_line(tmp_path: Path, case: str
     lines = [line for line in _faults("min_o1/sft_short", f"model={tmp_path}", *pairs) if message in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"{tmp_path / file}: ")
+
+
+@pytest.mark.parametrize(("method", "refused"), [("awq", True), ("mxfp4", False)])
+def test_quantised_weights_are_refused_where_the_trainer_cannot_turn_them_into_bf16(
+    tmp_path: Path, method: str, refused: bool
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    lines = _faults("min_o1/sft_short", f"model={tmp_path}", "native.template=qwen")
+    assert any(f"are quantised ({method}): give those in bf16" in line for line in lines) is refused
 
 
 def test_torchtune_names_the_sizes_that_a_config_has_not(tmp_path: Path) -> None:
@@ -234,6 +244,21 @@ def test_a_misspelt_make_variable_is_one_line(repo: Repo) -> None:
     (line,) = done.stderr.splitlines()
     assert "MODLE: no such variable; known: SCALE MODEL" in line
     assert "HF_HUB_OFFLINE" not in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("min_o1/sft_short", "DRY_RUN=1"), "DRY_RUN: min_o1/sft_short does not read it"),
+        (("plan/min_o1/sft_short", "STEP=load"), "STEP: plan/min_o1/sft_short does not read it"),
+        (("sbatch/min_o1/sft_short", "FRESH=1"), "FRESH: sbatch/min_o1/sft_short does not read it"),
+        (("sweep/min_o1/sft_short", "GRID=seed='1"), "GRID=: cannot be split into key=value words"),
+    ],
+)
+def test_a_make_variable_that_a_target_does_not_read_is_refused(repo: Repo, words: tuple[str, str], said: str) -> None:
+    done = repo.make(*words)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize("name", ["my rows #1.jsonl", "a=b.jsonl", "c 'd' $e.jsonl"])

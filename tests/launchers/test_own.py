@@ -77,6 +77,21 @@ def test_a_reward_of_ones_own_that_cannot_be_imported_is_one_line(repo: Repo) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [("", "shop.jsonl holds no records"), ('{"frage": "1+1?"}\n', "cannot tell the prompt among the columns frage")],
+)
+def test_a_benchmarks_own_rows_are_looked_at_before_anything_starts(repo: Repo, rows: str, said: str) -> None:
+    _own(repo)
+    repo.write("recipes/x/y.yaml", RECIPE.replace("tasks/shop.jsonl", "rows.jsonl"))
+    repo.write("recipes/x/rows.jsonl", SHOP)
+    repo.write("recipes/x/tasks/shop.jsonl", rows)
+    done = repo.launch("check", "x/y")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: recipes/x/y.yaml:5: eval.tasks.0: ")
+    assert said in done.stderr
+
+
 def test_status_says_what_each_run_is_doing(repo: Repo) -> None:
     run = Path(repo.launch("render", "min_o1/sft_long", "--scale", "mini").stdout.strip())
 

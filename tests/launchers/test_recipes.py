@@ -126,6 +126,14 @@ MISTAKES = {
     "a secret": ("native: {hub_token: hf_x}", "native.hub_token", "export it in the environment"),
     "both shardings": ("native: {fsdp_config: full_shard}", "native.deepspeed", "exclude each other"),
     "rows chosen by the trainer": ("native: {max_samples: 2}", "native.max_samples", "choose rows in the pipeline"),
+    "a native key at the top": ("neftune_noise_alpha: 5", "y.yaml:2", "under native: native.neftune_noise_alpha"),
+    "TRL's name of online RL": ("num_generations: 8", "y.yaml:2: num_generations", "here it is rollout.samples"),
+    "PEFT's name": ("train: {lora: {r: 8}}", "y.yaml:2: train.lora.r", "here it is train.lora.rank"),
+    "a package that is not there": ("native: {use_unsloth: true}", "native.use_unsloth", "environment has no unsloth"),
+    "a path for DeepSpeed": ("native: {deepspeed: my/zero3.json}", "native.deepspeed", "did you mean 'zero3'"),
+    "a Hub data set": ("data: acme/rows", "y.yaml:2: data", "a pipeline loads a Hub data set: `load: {hub: acme/rows"),
+    "a tab": ("eval:\n\ttasks: [gsm8k]", "y.yaml:3", "indent with spaces"),
+    "a task twice": ("eval: [gsm8k, gsm8k]", "eval.tasks", "'gsm8k' is named 2 times: keep one"),
     "no tasks": ("eval: []", "eval.tasks", "at least 1"),
     "a reserved control": ("controls: {after: {}}", "controls.after", "choose another"),
     "a control that is a path": ("controls: {../x: {}}", "controls", "should match pattern"),
@@ -232,6 +240,11 @@ def test_a_root_for_runs_that_cannot_be_one_is_refused(repo: Repo, out: str) -> 
     repo.write("rows.jsonl", ROW)
     done = repo.launch("render", "min_o1/sft_short", "--out", out)
     assert (done.returncode, len(done.stderr.splitlines()), "Traceback" in done.stderr) == (2, 1, False)
+
+
+def test_a_pipeline_of_another_family_is_found_for_the_recipe_that_extends_it(repo: Repo) -> None:
+    (line,) = _faulty(repo, "extends: [../min_o1/sft_short.yaml]\n")
+    assert "no pipeline 'math3k_cot' in recipes/x/data.yaml; copy it from recipes/min_o1/data.yaml" in line
 
 
 def test_a_pipeline_may_begin_with_another(repo: Repo) -> None:
