@@ -361,7 +361,11 @@ def status(
     """Runs: state, step, last heartbeat, job, logs."""
     from launchers.run import status
 
+    if out.exists() and not out.is_dir():
+        raise fail(f"{str(out)!r} is not a folder", "--out")
     states = status.of_all(out, name)
+    if name and not states and name not in (known := compose.recipe_names()):
+        raise fail(f"no such recipe, and no runs of it; {did_you_mean(name, known)}", key=name)
     answer(as_json, status.as_json(states), lambda: status.print_all(states))
 
 

@@ -295,6 +295,7 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
 
 def at(path: Path) -> Run:
     """A run directory that is there already. Raises UserError."""
-    trains = json.loads((path / WRITTEN).read_text()).get("trains", True) if is_run(str(path)) else True
-    made = plan.build(stored(path), path.absolute(), trains)
+    resolved = stored(path)
+    trains = json.loads((path / WRITTEN).read_text()).get("trains", True)
+    made = plan.build(resolved, path.absolute(), trains)
     return Run(path.absolute(), made, finished(made))

@@ -267,10 +267,17 @@ def _set_faults(study: Study) -> Iterator[Fault]:
         tree = study.tree.at(path) or Tree({}, study.tree.where)
         starts_elsewhere = path in of_cells and file.cells[path[1]].model_of is not None
         for keys, leaf in _leaves(tree):
-            key = dotted(keys)
-            own = next((k for k in _OWN if key == k or key.startswith(f"{k}.")), None)
+            own = _own(dotted(keys))
             if own and (own not in ("model", "revision") or starts_elsewhere):
-                yield Fault(leaf.where, dotted((*path, key)), f"cannot be set: {_OWN[own]}")
+                yield Fault(leaf.where, dotted((*path, dotted(keys))), f"cannot be set: {_OWN[own]}")
+    for key, _, option in study.extra:
+        if (own := _own(key)) not in ("", "model", "revision"):
+            yield Fault(option, key, f"cannot be set: {_OWN[own]}")
+
+
+def _own(key: str) -> str:
+    """The study's own key that a key is, or is below; "" for any other."""
+    return next((own for own in _OWN if key == own or key.startswith(f"{own}.")), "")
 
 
 def _fault(study: Study, path: tuple[str | int, ...], message: str) -> Fault:

@@ -112,6 +112,15 @@ def test_status_says_what_each_run_is_doing(repo: Repo) -> None:
     assert state()["state"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("min_o1/sft_shrt",), "did you mean 'min_o1/sft_short'?"), (("--out", "Makefile"), "'Makefile' is not a folder")],
+)
+def test_the_status_of_what_is_not_there_is_refused(repo: Repo, words: tuple[str, ...], said: str) -> None:
+    done = repo.launch("status", *words)
+    assert (done.returncode, said in done.stderr) == (2, True)
+
+
 def test_a_named_metric_has_its_unit_in_results_differences_and_report(tmp_path: Path) -> None:
     shares = metrics.in_unit({"mean": 62.5, "stderr": 1.0, "ci95": [60.0, 65.0]}, metrics.metric_of("gsm8k"))
     assert (shares["mean"], shares["metric"]["name"]) == (62.5, "accuracy")

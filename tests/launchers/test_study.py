@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers.errors import UserError
 from launchers.recipe import compose
 from launchers.recipe.compose import SCALES
 from launchers.study import spec as study_file
@@ -65,6 +66,11 @@ def test_every_study_of_the_tree_is_whole(tmp_path):
             study = study_file.load(family, scale)
             assert set(study_file.check(study, tmp_path)) == set(study.file.cells)
             assert len(study.file.seeds) >= 3
+
+
+def test_what_a_study_sets_itself_is_refused_from_the_command_line():
+    with pytest.raises(UserError, match=r"^--set train.seed: train.seed: cannot be set: the study's `seeds` say it$"):
+        study_file.load("min_o1", extra=[("train.seed", "3", "--set train.seed")])
 
 
 def test_a_study_is_no_recipe(lab):
