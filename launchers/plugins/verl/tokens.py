@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
     folder = Path(argv[0]).resolve()
     config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
-    train.pin_model(folder, config)
+    train.pin_models(folder, config)
     return tokens.tell(inspected(folder, config))
 
 
