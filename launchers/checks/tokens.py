@@ -209,7 +209,8 @@ class Inspection:
         shown = f"the trainer writes {heads[0][:160]!r} and the model's own template, by which evaluation "
         shown += f"asks, {heads[1][:160]!r}"
         # What some templates write before a system message (a date, for one) is no mark.
-        if marks[0][2] != marks[1][2] or not marks[1][0].startswith(marks[0][0]):
+        extra = marks[1][0].removeprefix(marks[0][0])
+        if marks[0][2] != marks[1][2] or not marks[1][0].startswith(marks[0][0]) or "<|" in extra:
             self._problem("template", f"{name}: around the system message {shown}")
         elif heads[0] != heads[1]:
             self.notes["head"] = f"before the user's text {shown}"
@@ -224,7 +225,7 @@ class Inspection:
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""
-        checked, share = self.counts["sequences"], float(self.settings["limit"])
+        checked, share, trainer = self.counts["sequences"], float(self.settings["limit"]), self.settings["trainer"]
         thinking = self.settings["thinking"] or {}
         values = {
             "model": self.settings["model"],
@@ -247,7 +248,7 @@ class Inspection:
         if differing := self.problems.get("template"):
             counts.append(
                 f"the trainer's template {self.template!r} and the chat template of {self.settings['model']!r} differ: "
-                f"{differing[0]}"
+                f"{differing[0]}" + ("; native.template names another" if trainer == "llamafactory" else "")
             )
         return [*self.problems.get("other", ()), *counts]
 

@@ -152,6 +152,24 @@ def test_of_several_chat_templates_the_default_counts(tmp_path: Path) -> None:
     assert models.template(str(tmp_path)) == "mistral"
 
 
+# What the templates of local models hold (microsoft/phi-4, Llama-2, Mistral-Nemo, Mistral-7B v0.3, GLM-4, R1-Distill).
+MARKS = {
+    "{{'<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>'}}": "phi4",
+    "{{ bos_token + '[INST] ' + '<<SYS>>\n' + content }}": "llama2",
+    '{{- "[INST]" + message["content"] + "[/INST]" }}': "ministral",
+    '{{- "[INST] " + message["content"] + "[/INST]" }}': "mistral",
+    "[gMASK]<sop>{% for item in messages %}<|user|>": "glm4",
+    "{{'<｜Assistant｜><think>\\n'}}": "deepseekr1",
+}
+
+
+@pytest.mark.parametrize("text", MARKS)
+def test_a_local_models_template_is_known_by_its_marks(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "chat_template.jinja").write_text(text)
+    assert models.template(str(tmp_path)) == MARKS[text]
+
+
 def test_a_cached_hub_models_own_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repo = tmp_path / "models--acme--odd-7b"

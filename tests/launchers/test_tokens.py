@@ -212,6 +212,9 @@ CASES = {
     "other marks of a system message": Case(
         "qwen", "around the system message", {SYSTEM: SYSTEM.replace("system", "developer")}, rows=ASKED
     ),
+    "a mark that only the model's own template writes": Case(
+        "qwen", "around the system message", {SYSTEM: SYSTEM.replace("\n'", "\n<|system|>\n'")}, rows=ASKED
+    ),
     "a text of the model's own before the system message": Case(
         "qwen", "before the user's text", {SYSTEM: SYSTEM.replace("\n'", "\nToday is Monday.\n'")}, rows=ASKED
     ),

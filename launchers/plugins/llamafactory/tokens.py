@@ -39,7 +39,11 @@ def inspected(folder: Path) -> list[str]:
     stage = "rm" if finetuning_args.stage == "dpo" else "sft"
     plain, module = load_tokenizer(model_args)["tokenizer"], load_tokenizer(model_args)
     tokenizer = module["tokenizer"]
-    template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    try:
+        template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    except ValueError as problem:  # it parses what the tokenizer has, where no template is named
+        found = f"LlamaFactory cannot parse the chat template of {model_args.model_name_or_path!r} ({problem})"
+        return [f"{found}: name one of its own in native.template"]
     if not plain.chat_template:
         plain.chat_template = tokenizer.chat_template  # the trained model is saved with it
     rows = _get_merged_dataset(data_args.dataset, model_args, data_args, training_args, stage)
