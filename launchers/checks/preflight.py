@@ -200,7 +200,7 @@ def _evaluation(resolved: Resolved) -> Iterator[Fault]:
             paths = sources.paths_of(resolved, [name])
             if all(Path(path).exists() for path in paths.values()):
                 try:  # its file on this machine, where it has one
-                    Load(LoadParams(task=name, paths=paths)).peek(resolved.folder)
+                    Load(LoadParams.model_validate({"task": name, "paths": paths})).peek(resolved.folder)
                 except DataError as error:
                     yield resolved.fault(key, str(error))
     for name in {name for name in named if named.count(name) > 1}:
