@@ -3,9 +3,9 @@
 - decontaminate: {against: "${eval.tasks}"}                     every task that the recipe is evaluated on
 - decontaminate: {against: [math500, aime24], fields: [prompt, completion]}
 
-`data_prep.text.overlap` says what a repeat is. Where all numbers agree, other variables, or another name for one
-that the benchmark often has ("Ann has 3 apples" for "Tom has 3 apples"), are a rewording: the answer is the same.
-Another number, an opposite ("sells" for "buys"), or another word for one that is rare in the benchmark, is another
+`data_prep.text.overlap` says what a repeat is. Where all numbers agree, other variables, or other names of persons
+("Ann has 3 apples" for "Tom has 3 apples"), are a rewording: the answer is the same. Another number, another person
+asked about, an opposite ("sells" for "buys"), or another word for one that is rare in the benchmark, is another
 question. A drop's reason names the task; its detail has three lines: the question's id with how much of it is found,
 the row's text and the question's. The manifest counts drops and has a few of each task for the report;
 `shards/*.drops.jsonl` has them all.

@@ -7,14 +7,15 @@ Candidates are the questions that share word bigrams with the text; bigrams of m
 evidence. Each candidate is aligned with the text (longest common subsequence). It is repeated where the aligned tokens
 carry most of the question's weight (inverse document frequency in the benchmark) and nothing contradicts: another
 number, operator, variable or rare word in the same place means another question of the same template. Variables may be
-renamed consistently.
+renamed consistently, and so may persons where there are numbers to compare.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ STEM = 6  # letters that forms of a word share
 RARE = 0.3  # weight of a word that another rare word at its place contradicts
 CONTENT = 0.75  # least share of a question's content tokens that stand in the text
 CLAUSE = 4  # a negation among more words that only one text has is part of a remark
+NUMBERS = 2  # in a question whose persons may have other names
+NAME, SMALL = re.compile(r"\b[A-Z][a-z]{2,}\b"), re.compile(r"\b[a-z]{2,}\b")
 TINY = 5  # a question of fewer content tokens must stand in the text as it is, one without numbers alone
 PART_WORDS = 40  # a question of so many words is found by a part
 PART_TOKENS, PART_SHARE = 15, (0.3, 0.95)  # size of the part: least tokens; least and most share of the question
@@ -94,6 +97,8 @@ class Benchmark:
         count = len(questions) + 1
         self._weights = {word: math.log(count / (n + 0.5)) / math.log(count / 1.5) for word, n in frequency.items()}
         self._hasher = NgramHasher()
+        self._small = {word for _, _, text in questions for word in SMALL.findall(text)}
+        self._persons = {name for _, _, text in questions for name in self._names(text)}
         word_lists = [words(text) for _, _, text in questions]
         self._long = [  # words of formulas, or of scripts without spaces
             max(len(plain(text).split()), len(each)) >= PART_WORDS
@@ -133,25 +138,45 @@ class Benchmark:
         return result
 
     def _match(self, text: str, candidates: Sequence[int]) -> Match | None:
-        text_tokens = tokens(text)
+        text_tokens, names = tokens(text), self._names(text)
         for place in candidates:
             question = self._tokens[place]
             for start, end in _windows(question, text_tokens):
-                how = self._repeats(question, text_tokens[start:end])
+                how = self._repeats(question, text_tokens[start:end], names)
                 if how or (self._long[place] and (how := self._part(question, text_tokens))):
                     task, name, question_text = self._questions[place]
                     excerpt = text[len(text) * start // max(1, len(text_tokens)) :]
                     return Match(task, name, _line(question_text), how, _line(excerpt))
         return None
 
-    def _repeats(self, question: Sequence[str], text: Sequence[str]) -> str | None:
+    def _names(self, text: str) -> set[str]:
+        """Words that stand in capitals only, such as names of persons."""
+        return {name.lower() for name in NAME.findall(text)} - self._small - STOP_WORDS - OPPOSITES.keys()
+
+    def _repeats(self, question: Sequence[str], given: Sequence[str], names: Collection[str]) -> str | None:
         """How much of a question the text repeats, or None where it is another question."""
-        blocks, text = _aligned(question, text)
+        blocks, text = _aligned(question, given)
         if not blocks:
             return None
+        if names and sum(token[0].isdigit() for token in question) >= NUMBERS:
+            pairs = self._renamed(question, text, blocks, names)
+            new = dict(pairs)
+            if not len(pairs) == len(new) == len(set(new.values())):  # not each name stands for one other
+                return None
+            if new:
+                blocks, text = _aligned(question, [new.get(token, token) for token in text])
+                if any(name in question for name, _ in self._renamed(question, text, blocks, names)):
+                    return None
         share = self._weight(_tokens_of(question, blocks)) / self._weight(question)
         agrees = share >= self._threshold and self._agrees(question, text, blocks)
         return f"{share:.0%} of the question" if agrees else None
+
+    def _renamed(
+        self, question: Sequence[str], text: Sequence[str], blocks: Sequence[_Block], names: Collection[str]
+    ) -> set[tuple[str, str]]:
+        """(name in the text, name in the question that has its place)."""
+        pairs = (pair for gap in _gaps(question, text, blocks) for pair in zip(gap.text, gap.question, strict=False))
+        return {(name, old) for name, old in pairs if name in names and old in self._persons}
 
     def _weight(self, some: Iterable[str]) -> float:
         return sum(map(self._weight_of, some))

@@ -231,10 +231,12 @@ PERSONS = [
 ]
 
 
-@pytest.mark.parametrize("names", [("Ann", "Mary"), ("Mary", "Tom"), ("Zoe", "Mary")])
-def test_another_name_for_a_common_one_is_a_rewording_where_the_numbers_agree(names):
-    known = Benchmark([*PERSONS, ("t", "it", TOM)])
+@pytest.mark.parametrize("names", [("Ann", "Mary"), ("Mary", "Tom"), ("Zoe", "Mary"), ("Zoe", "Ingrid")])
+@pytest.mark.parametrize("others", [PERSONS, QUESTIONS])
+def test_another_name_is_a_rewording_where_the_numbers_agree(names, others):
+    known = Benchmark([*others, ("t", "it", TOM)])
     swapped = re.sub("Tom|Mary", lambda name: names[name[0] == "Mary"], TOM)
     assert repeated(known, swapped) == "it"
     for number in ("3", "12", "7"):
         assert repeated(known, swapped.replace(number, "5", 1)) is None
+    assert repeated(known, swapped.replace(f"does {names[0]}", f"does {names[1]}")) is None
