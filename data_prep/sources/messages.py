@@ -78,8 +78,8 @@ def unpacked(value: Any) -> Any:
         fields = {name: items for name, items in value.items() if items is not None}
         try:
             return [dict(zip(fields, items, strict=True)) for items in zip(*fields.values(), strict=True)]
-        except (TypeError, ValueError):
-            raise Unfit("messages of different lengths", f"fields {', '.join(fields)}") from None
+        except (TypeError, ValueError):  # not one item for each message
+            return value
     if not isinstance(value, str) or not PACKED.match(value):
         return value
     for read in (json.loads, literal_eval):

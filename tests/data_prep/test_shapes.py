@@ -248,7 +248,7 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ({"messages": [ASKED, {**WRONG, "channel": "analysis"}, ANSWERED]}, "reasoning_content"),
         ({"prompt": QUESTION, "scratchpad": "3 × 8", "qwq_cot": "8 × 3", "response": GOOD}, "reasoning_content"),
         ({"prompt": json.dumps([QUESTION, "And four?"]), "response": GOOD}, "prompt is a list of texts"),
-        ({"messages": {"role": ["user", "assistant"], "content": [QUESTION]}}, "messages of different lengths"),
+        ({"messages": {"role": ["user"], "content": []}}, "prompt is neither a text nor messages"),
         ({"contents": [{"role": "user", "parts": [{"functionCall": {"name": "f"}}]}]}, "content that is no text"),
         ({"Question": QUESTION, "Correct Answer": "24", "Incorrect Answer 1": "18"}, "choices"),
         ({"prompt": QUESTION, "prefill": "8 × 3", "chosen": "= 24", "rejected": "= 18"}, "prefill"),
