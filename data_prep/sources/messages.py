@@ -228,7 +228,7 @@ def refuse_thought(given: Mapping[str, Any], used: Collection[str] = ()) -> None
 def _thought(value: Any) -> str:
     """The text of a thought, or of its parts; "" of a flag ("reasoning": "off")."""
     if isinstance(value, Mapping):
-        value = [part for name, part in value.items() if name in (*TEXTS, "content", "summary") or is_thought(name)]
+        value = [part for name, part in value.items() if name in (*TEXTS, *CONTENT, "summary") or is_thought(name)]
     if isinstance(value, list):
         return ("\n" if all(isinstance(part, str) for part in value) else "").join(map(_thought, value))
     return value if isinstance(value, str) and _says(value) else ""

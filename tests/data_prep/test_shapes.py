@@ -52,7 +52,7 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         {"messages": [ASKED, ANSWERED], "rejected_response": BAD},
         {"query": QUESTION, "response": GOOD, "rejected_response": BAD},
         {"messages": [ASKED, ANSWERED], "rejected_messages": [ASKED, WRONG]},
-        {"chosen_conversations": [ASKED, ANSWERED], "rejected_conversations": [ASKED, WRONG]},
+        {"chosen_messages": [ASKED, ANSWERED], "rejected_conversations": [ASKED, WRONG]},
     ],
     ids=[
         "texts",
@@ -379,8 +379,9 @@ def test_a_column_map_cuts_nothing_away_either(tmp_path: Path) -> None:
     assert drops == {"images, video or audio": 1, "tools": 1, "several answers in one completion": 1}
 
 
-def test_a_thinking_part_is_the_thought(tmp_path: Path) -> None:
-    parts = [{"type": "thinking", "thinking": "8 times 3"}, {"type": "text", "text": GOOD}]
+@pytest.mark.parametrize("field", ["thinking", "value"])
+def test_a_thinking_part_is_the_thought(field: str, tmp_path: Path) -> None:
+    parts = [{"type": "thinking", field: "8 times 3"}, {"type": "text", "text": GOOD}]
     rows, _ = load(tmp_path, [{"messages": [ASKED, {"role": "assistant", "content": parts}]}], thinking="think")
     assert rows[0]["completion"] == f"<think>\n8 times 3\n</think>\n\n{GOOD}"
 
