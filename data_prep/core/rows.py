@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -150,11 +150,11 @@ def encode(row: Row) -> bytes | Drop:
         return _bad("not a JSON value", str(row.get("id", "")), str(error))
 
 
-def decode(line: bytes) -> dict[str, Any] | Drop:
-    """One line of JSON as an object, or a Drop that says why it is none."""
+def decode(line: bytes, wrap: Callable[[Any], Any] = lambda value: value) -> dict[str, Any] | Drop:
+    """One line of JSON as an object, or a Drop that says why it is none. `wrap` may make an object of another value."""
     line = line.strip()
     try:
-        value = READ.decode(line.decode("utf-8"))
+        value = wrap(READ.decode(line.decode("utf-8")))
     except UnicodeDecodeError as error:
         return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
     except ValueError as error:

@@ -163,7 +163,9 @@ def _refuse_lost(record: Record, row: Row) -> None:
         if reason is None or is_blank(value) or (reason != "choices" and isinstance(value, int | float)):
             continue
         held = held or " ".join(_leaves(row))
-        if not all(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", held) for text in _leaves(value)):
+        leaves, gold = list(_leaves(value)), str(row.get("answer", ""))
+        index = reason == "choices" and gold.isdecimal() and int(gold) <= len(leaves)  # of one of them
+        if index or not all(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", held) for text in leaves):
             raise Unfit(reason, f"column {name}: rows hold messages only; `columns: {{meta.{name}: {name}}}` keeps it")
 
 

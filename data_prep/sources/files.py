@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Literal, cast
 from data_prep.core.rows import READ, decode, lines_of
 from data_prep.core.step import Drop
 from data_prep.errors import DataError, os_errors
+from data_prep.sources.messages import is_chat
 
 Record = dict[str, Any]
 Records = Iterator[Record | Drop]
@@ -144,8 +145,13 @@ def _json_lines(file: BinaryIO) -> Records:
         if line is None:
             yield Drop("line too long", f"line {number}", bad=True)
             continue
-        record = decode(line)
+        record = decode(line, _as_record)
         yield Drop(record.reason, f"line {number}", record.detail, bad=True) if isinstance(record, Drop) else record
+
+
+def _as_record(value: Any) -> Any:
+    """A conversation that stands by itself as a record."""
+    return {"messages": value} if isinstance(value, list) and is_chat(value) else value
 
 
 def read_json(path: Path) -> Any:
@@ -179,7 +185,7 @@ def _json(path: Path) -> Records:
         yield from _json_lines(io.BytesIO(text))
         return
     for index, value in enumerate(_unwrapped(values, path)):
-        if isinstance(value, dict | Drop):
+        if isinstance(value := _as_record(value), dict | Drop):
             yield value
         else:
             yield Drop("not an object", f"item {index}", f"a JSON {type(value).__name__}", bad=True)

@@ -40,11 +40,13 @@ WRITTEN = re.compile(
     r"""\s*(array\()?\[?\{\s*['"]((role|from)|(content|value)['"]\s*:.*?['"](role|from))['"]\s*:""", re.DOTALL
 )
 CONTENT = {"content", "value", "parts"}  # names of what a message says
-OF_A_TURN = {"system": "system", "input": "user", "output": "assistant"}  # XTuner's and Capybara's
+OF_A_TURN = {**ROLES, "input": "user", "output": "assistant"}  # names of a turn's texts
 PACKED = re.compile(r'\s*"?(array\()?\[?(\s|\\n)*\{')  # how messages in a text begin
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
-# A place in a text that an image stands at; with a closing tag it is code about one.
-PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)", re.DOTALL | re.IGNORECASE)
+# A place in a text that an image stands at; with a closing tag it is code about one, or Qwen-VL's own tag.
+PLACEHOLDER = re.compile(
+    r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)|<(img|audio|video)>[^\s<]+</\3>", re.DOTALL | re.IGNORECASE
+)
 
 
 def plain(name: str) -> str:
@@ -110,8 +112,8 @@ def by_turns(turns: Any) -> Any:
     """Messages of turns without roles: texts of user and assistant by turns, pairs of them, or inputs with outputs."""
     if not isinstance(turns, list) or is_chat(turns):
         return turns
-    if all(isinstance(turn, dict) and "input" in turn and turn.keys() <= OF_A_TURN.keys() for turn in turns):
-        parts = ((role, turn.get(name)) for turn in turns for name, role in OF_A_TURN.items())
+    if all(isinstance(turn, dict) and turn.keys() <= OF_A_TURN.keys() for turn in turns):
+        parts = ((OF_A_TURN[name], text) for turn in turns for name, text in turn.items())
         return [{"role": role, "content": text} for role, text in parts if text not in (None, "")]
     pairs = all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns)
     texts = [text for pair in turns for text in pair] if pairs else turns
@@ -278,6 +280,7 @@ def completion(value: Any, thinking: str | None, thought: str = "") -> Any:
     thought: of an answer that has none of its own. Raises Unfit.
     """
     if not is_chat(value):
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if isinstance(value, str) and value.isspace():
             raise Unfit("empty answer", "only white space")
         return written({"content": value, "thought": thought}, thinking)

@@ -95,6 +95,8 @@ def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row
         raise Unfit("empty prompt")
     row["prompt"] = columns.after_system(record, prompt)
     given = _first(record, COMPLETION)
+    if isinstance(given, list) and len(given) > 1 and isinstance(given[0], str) and _first(record, ANSWER) is not None:
+        given = None  # several solutions of a problem with one answer
     if "completion" not in row and given is None:  # a thought and the answer that it led to
         names = columns.among(record, ("content", "answer") if thinking else ("content",))
         given = _first(record, names) if names and messages.thought_of(record) else None

@@ -57,8 +57,10 @@ def test_files_compressed_in_folders_and_by_globs(tmp_path: Path) -> None:
     (tmp_path / "i.jsonl").write_text(f"\ufeff[{pretty}]")
     row = {"row_idx": 0, "row": {"messages": [ASKED, ANSWERED]}, "truncated_cells": []}
     (tmp_path / "j.json").write_text(json.dumps({"features": [{"name": "messages"}], "rows": [row]}))
-    paths = ("all", "all/*.gz", "c.tsv", "d.json", "e.csv", "f.jsonl", "g.json", "h.jsonl", "i.jsonl", "j.json")
-    assert [read(tmp_path, path) for path in paths] == [3, 2, 1, 3, 1, 2, 2, 2, 1, 1]
+    making.write_jsonl(tmp_path / "k.jsonl", [[ASKED, ANSWERED]] * 2)  # conversations by themselves
+    (tmp_path / "l.json").write_text(json.dumps([[ASKED, ANSWERED]] * 2))
+    paths = ("all", "all/*.gz", *(next(tmp_path.glob(f"{name}.*")).name for name in "cdefghijkl"))
+    assert [read(tmp_path, path) for path in paths] == [3, 2, 1, 3, 1, 2, 2, 2, 1, 1, 2, 2]
 
 
 def test_a_folder_of_several_splits_is_refused(tmp_path: Path) -> None:
