@@ -87,7 +87,7 @@ def unpacked(value: Any) -> Any:
     for read in (json.loads, literal_eval):
         try:
             messages = unpacked(read(value.strip()))  # it may be encoded twice
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         return messages if is_chat(messages) else value
     if WRITTEN.match(value):

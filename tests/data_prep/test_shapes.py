@@ -326,9 +326,10 @@ def test_a_column_map_cuts_nothing_away_either(tmp_path: Path) -> None:
     assert drops == {"images, video or audio": 1, "tools": 1, "several answers in one completion": 1}
 
 
-def test_an_answer_that_looks_like_json_is_a_text(tmp_path: Path) -> None:
-    rows, _ = load(tmp_path, [{"prompt": "As JSON, please.", "completion": '[{"legs": 8}]'}])
-    assert rows[0]["completion"] == '[{"legs": 8}]'
+@pytest.mark.parametrize("text", ['[{"legs": 8}]', "{[8, 3], [1, 2]}", "{8, 3}"])
+def test_a_text_that_looks_like_json_or_python_is_a_text(text: str, tmp_path: Path) -> None:
+    rows, _ = load(tmp_path, [{"prompt": text, "completion": text}])
+    assert (rows[0]["prompt"][0]["content"], rows[0]["completion"]) == (text, text)
 
 
 def test_the_shape_may_show_late(tmp_path: Path) -> None:
