@@ -111,15 +111,16 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
                 raise absent_value(target, str(path), record)
             elif target == "prompt":
                 value = messages.unpacked(value)
-                plain = [{"role": "user", "content": value}] if isinstance(value, str) else value
-                row["prompt"] = messages.chat(value) if is_chat(value) else plain
+                if not isinstance(value, str) and not is_chat(value):
+                    raise Unfit("prompt is neither a text nor messages", f"found {type(value).__name__}")
+                row["prompt"] = messages.chat(value if is_chat(value) else {"role": "user", "content": value})
             elif target in ("completion", "rejected"):
                 row[target] = messages.completion(
                     messages.unpacked(value), thinking, thought if target == "completion" else ""
                 )
             else:
                 row[target] = value
-        if isinstance(row.get("prompt"), list):
+        if "prompt" in row:
             row["prompt"] = after_system(record, row["prompt"])
         return finish(row, meta)
 
@@ -263,7 +264,7 @@ def as_text(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, int | float):
-        return repr(value) if math.isfinite(value) else None  # 1e400, which JSON reads as infinity
+        return None if value in (math.inf, -math.inf) else repr(value)  # 1e400, which JSON reads as infinity
     return value
 
 

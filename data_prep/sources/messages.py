@@ -50,8 +50,8 @@ PLACEHOLDER = re.compile(
 
 
 def plain(name: str) -> str:
-    """A column's name without blanks, as the patterns have it."""
-    return name.strip().replace(" ", "_")
+    """A name without blanks, as the patterns have it."""
+    return str(name).strip().replace(" ", "_")  # keys of Parquet's maps may be numbers
 
 
 class Unfit(Exception):
@@ -142,6 +142,8 @@ def _message(given: Any) -> Message:
         if beside.get("channel") in ("analysis", "commentary"):  # of OpenAI's harmony
             raise Unfit("reasoning_content", "a message of its own: write it as `reasoning_content` of the answer")
     text, thought = _parts(given.get("content", given.get("value", given.get("parts"))))
+    if not isinstance(text, str | None):
+        raise Unfit("content that is no text", f"found {type(text).__name__}")
     message: Message = {"role": role, "content": text}
     if role == "assistant":
         if beside:
@@ -158,7 +160,9 @@ def _message(given: Any) -> Message:
 @cache
 def _is_notable(name: str) -> bool:
     """Whether a message's field of this name may hold more than its text."""
-    return name == "channel" or any(pattern.fullmatch(name) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED))
+    return name == "channel" or any(
+        pattern.fullmatch(plain(name)) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED)
+    )
 
 
 @lru_cache(4096)
@@ -176,8 +180,8 @@ def refuse_weight(fields: Mapping[str, Any]) -> None:
 def _without_loss(fields: Mapping[str, Any]) -> bool:
     """Whether these fields, or those of a part, say that it is not to be trained on, or with another weight than 1."""
     for name, value in fields.items():
-        marked = MASKED.fullmatch(name)
-        if not marked and not WEIGHT.fullmatch(name):
+        marked = MASKED.fullmatch(plain(name))
+        if not marked and not WEIGHT.fullmatch(plain(name)):
             continue
         values = value if isinstance(value, list) else [value]
         texts = {str(item).strip().lower().removesuffix(".0") for item in values if not isinstance(item, Mapping)}

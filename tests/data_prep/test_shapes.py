@@ -5,9 +5,14 @@ from pathlib import Path
 
 import making
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep.core import pipeline
+from data_prep.core.step import Drop
 from data_prep.errors import DataError
+from data_prep.sources.columns import mapped
+from data_prep.sources.shapes import recognised
 
 ASKED = {"role": "user", "content": "How many legs have three spiders?"}
 ANSWERED = {"role": "assistant", "content": "A spider has 8 legs, so 3 spiders have 24."}
@@ -390,3 +395,34 @@ def test_an_empty_sample_is_kept_to_be_graded_and_an_empty_answer_is_none(tmp_pa
     rows, drops = load(tmp_path, [*others, {**empty, "meta": {"finish_reason": "stop"}}, empty])
     assert [row["completion"] for row in rows] == [GOOD, GOOD, GOOD, ""]
     assert sum(drops.values()) == 1
+
+
+FIELDS = ("role", "content", "from", "value", "parts", "text", "type", "input", "output", "weight", "reasoning")
+COLUMNS = (
+    "prompt",
+    "messages",
+    "completion",
+    "answer",
+    "chosen",
+    "rejected",
+    "system",
+    "history",
+    "cot",
+    "weight",
+    "tools",
+)
+TEXTS = st.sampled_from(("", "[]", "user", "assistant", "system", QUESTION, '[{"role": "user"}]', "{[1], 2}", "\ud800"))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(COLUMNS), VALUES), st.sampled_from((None, "think")))
+def test_no_record_ends_the_load(record: dict, thinking: str | None) -> None:
+    for convert in (
+        recognised({"prompt": QUESTION}, "in.jsonl", thinking),
+        mapped({"prompt": "prompt", "completion": "completion", "answer": "answer"}, COLUMNS, "in.jsonl", thinking),
+    ):
+        assert isinstance(convert(record), dict | Drop)
