@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ def read_records(path: Path) -> Records:
         try:
             for file in files_of(path):
                 yield from _READERS[suffix(file)](file)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path}: not a whole compressed file: {error}") from error
 
 
@@ -239,7 +240,10 @@ def _csv(path: Path) -> Records:
         # Other tools write quotes in TSV as they are, so that an open one would swallow the lines after it.
         tabs = _kind(path) == ".tsv"
         quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-        cells = next(csv.reader([names], delimiter=delimiter, quoting=quoting, strict=True), [])
+        try:
+            cells = next(csv.reader([names], delimiter=delimiter, quoting=quoting, strict=True), [])
+        except csv.Error as error:
+            raise DataError(f"{path}: a quote that is not closed, or not doubled, in the header: {error}") from error
         header = [_unquoted(cell) if tabs else cell for cell in cells]
         _refuse_twice(header, path)
         reader = csv.DictReader(file, header, delimiter=delimiter, quoting=quoting, strict=True)
@@ -322,7 +326,9 @@ def _arrow_file(path: Path, kind: str) -> Iterator[None]:
         _refuse_foreign(file.read(200), path, NOT_DATA)
     try:
         yield
-    except ArrowInvalid as error:
+    except (ArrowInvalid, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the file system, not of what the file holds
+            raise
         raise DataError(f"{path}: not {kind}: {' '.join(str(error).split())}") from error
 
 

@@ -104,6 +104,25 @@ def test_files_that_are_something_else_are_named(content: bytes, what: str, tmp_
                 read(tmp_path, name)
 
 
+def changed(content: bytes, at: int) -> bytes:
+    return content[:at] + b"\xff" + content[at + 1 :]
+
+
+def test_damaged_files_are_named_in_one_line(tmp_path: Path) -> None:
+    table = pa.table({"prompt": [QUESTION] * 50, "completion": [GOOD] * 50})
+    pq.write_table(table, tmp_path / "whole.parquet", compression="none")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "text.parquet").write_bytes(changed(whole, whole.index(b"spiders")))
+    (tmp_path / "footer.parquet").write_bytes(whole[:-200] + b"\x00" * 100 + whole[-100:])
+    packed = gzip.compress(json.dumps([QUESTION, GOOD] * 50).encode())
+    (tmp_path / "in.jsonl.gz").write_bytes(changed(packed, len(packed) // 2))
+    (tmp_path / "head.csv").write_text('prompt,"completion\n')
+    for name in ("text.parquet", "footer.parquet", "in.jsonl.gz", "head.csv"):
+        with pytest.raises(DataError, match=rf"^.*{name}: (not|a quote).*$") as caught:
+            read(tmp_path, name)
+        assert "\n" not in str(caught.value)
+
+
 TABLE = {"prompt": {"0": "1 + 1?", "1": "2 + 2?"}, "completion": {"0": "2", "1": "4"}}
 
 
