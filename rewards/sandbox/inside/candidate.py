@@ -19,7 +19,7 @@ _FUNCTIONS: dict[str, Any] = {
     "send": lambda generator, value: generator.send(value),
     "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
     "await_all": lambda generator: _FUNCTIONS["await"](_items(generator)),
-    **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, getattr, setattr, delattr)},
+    **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, issubclass, getattr, setattr, delattr)},
     **{f.__name__: f for f in (hash, int, float, round, format, pow, copy.copy, copy.deepcopy)},
 }  # fmt: skip
 
@@ -83,11 +83,10 @@ class _Program:
         return function
 
     def _call_back(self, number: int, args: Any, kwargs: Any) -> Any:
-        message, _, _ = self.peer.request("callback", (number, *args), kwargs)
-        objects = self.peer.values.decode(message["nodes"])
+        message, nodes, objects = self.peer.request("callback", (number, *args), kwargs)
         if "raised" in message:
-            raise RuntimeError(f"the tests' function raised {message['raised'][0]}: {message['text']}")
-        return self.peer.value(message, objects)
+            raise self.peer.raised(message, {name: own for name, own in self._own.items() if _raises(own)})
+        return self.peer.value(message, self.peer.values.decode([*nodes, *message["nodes"]], objects))
 
 
 def _raises(value: Any) -> bool:

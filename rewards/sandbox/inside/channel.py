@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -113,7 +114,34 @@ class Peer:
             root, nodes, text = [0], [["tuple", [[1], [2]]], ["tuple", []], ["dict", [], []]], ""
         return {"raised": exception_names(type(problem)), "text": text, "value": root, "nodes": nodes}
 
+    def raised(self, message: dict[str, Any], exceptions: dict[str, type[BaseException]]) -> BaseException:
+        """The exception of a reply. exceptions: see exception_class. Raises ValueError and its like."""
+        args, attributes = self.value(message, self.values.decode(message["nodes"]))
+        kind, text = exception_class(message["raised"], exceptions), str(message["text"])
+        problem = kind.__new__(kind, *args)
+        if str(problem) != text:
+            kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
+            problem = kind.__new__(kind, *args)
+        if isinstance(problem, SystemExit):
+            SystemExit.__init__(problem, *args)  # which sets its code
+        vars(problem).update((name, value) for name, value in attributes.items() if type(name) is str)
+        return problem
+
 
 def exception_names(kind: type) -> list[list[str]]:
     """Module and name of a class and of those above it."""
     return [[above.__module__, above.__name__] for above in kind.__mro__]
+
+
+def exception_class(names: list[list[str]], exceptions: dict[str, type[BaseException]]) -> type[BaseException]:
+    """A class of the same name below the same class of the standard library: one of `exceptions`, or a new one, which
+    is added to them.
+    """
+    own = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
+    module, name = names[len(own)]
+    kind = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, RAISED)):
+        raise ValueError("no exception")  # a forged answer: anything could be named here, exec too
+    for name in reversed(own):
+        kind = exceptions.setdefault(name, type(name, (kind,), {}))
+    return kind

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .channel import RAISED, Closed, Peer, TooLarge
+from .channel import RAISED, Closed, Peer, TooLarge, exception_class
 from .values import MUTABLE, Node, Values, fill
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
@@ -85,7 +84,7 @@ class Program:
         try:
             if "raised" not in message:
                 return self._value(message, nodes, objects)
-            raised = self.raised = self._raised(message)
+            raised = self.raised = self._peer.raised(message, self.exceptions)
         except _UNREADABLE as problem:
             raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
         if isinstance(raised, StopIteration) and name not in ("next", "send"):
@@ -123,31 +122,8 @@ class Program:
             except _UNREADABLE as problem:
                 raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
-    def _raised(self, message: dict[str, Any]) -> BaseException:
-        args, attributes = self._peer.value(message, self._peer.values.decode(message["nodes"]))
-        kind, text = self._exception(message["raised"]), str(message["text"])
-        problem = kind.__new__(kind, *args)
-        if str(problem) != text:
-            kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
-            problem = kind.__new__(kind, *args)
-        if isinstance(problem, SystemExit):
-            SystemExit.__init__(problem, *args)  # which sets its code
-        vars(problem).update((name, value) for name, value in attributes.items() if type(name) is str)
-        return problem
-
-    def _exception(self, names: list[list[str]]) -> type[BaseException]:
-        """A class of the same name below the same class of the standard library; the tests' own, if they declare it."""
-        own = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
-        module, name = names[len(own)]
-        kind = getattr(sys.modules.get(module), name, None)
-        if not (isinstance(kind, type) and issubclass(kind, RAISED)):
-            raise ValueError("no exception")  # a forged answer: anything could be named here, exec too
-        for name in reversed(own):
-            kind = self.exceptions.setdefault(name, type(name, (kind,), {}))
-        return kind
-
     def _encode(self, value: Any) -> Node:
-        if type(value) is Handle:
+        if type(value) in (Handle, Mixed):
             return ["handle", value._standin_number]
         if type(value) is Named:
             return ["name", value._standin_name]
@@ -161,7 +137,7 @@ class Program:
 
     def _decode(self, node: Node) -> Any:
         if node[0] == "exception":
-            return self._exception(node[1])
+            return exception_class(node[1], self.exceptions)
         if node[0] == "callback":
             return self._functions[node[1]]
         if node[0] == "name":
@@ -194,8 +170,8 @@ async def _async_generator(handle: Handle) -> Any:
 class Handle:
     """Stands for an object that stays in the program's process.
 
-    It never equals plain data, and of arithmetic and order with plain data it has products and powers only: an object
-    of the program does not decide what it is compared with.
+    It never equals plain data, has no order with it, and what arithmetic with a number makes of it is an object, never
+    a number (Mixed), products and powers aside: an object of the program does not decide what it is compared with.
     """
 
     def __init__(self, program: Program, number: int) -> None:
@@ -220,6 +196,9 @@ class Handle:
 
     def __instancecheck__(self, instance: Any) -> bool:
         return isinstance(instance, Handle) and bool(instance._standin_request("isinstance", self))
+
+    def __subclasscheck__(self, subclass: Any) -> bool:
+        return isinstance(subclass, Handle) and bool(subclass._standin_request("issubclass", self))
 
     def __mro_entries__(self, bases: Any) -> Any:
         raise Unfit("the tests subclass a class of the program, which is in another process")
@@ -249,10 +228,39 @@ _OF_ITSELF = (
 for _name in _OF_ITSELF:
     setattr(Handle, f"__{_name}__", _forward(_name))
 Handle.__deepcopy__ = lambda self, _: self._standin_request("deepcopy")  # type: ignore[attr-defined]
-# With plain data the program would decide what it is compared with: `abs(f(1) - 2) < 1e-6`, `f(1) / 2 == 1`.
-_WITH_ANOTHER = "lt le gt ge add sub truediv floordiv mod matmul and or xor lshift rshift"
-for _name in _WITH_ANOTHER.split():
-    setattr(Handle, f"__{_name}__", _forward(f"__{_name}__", handles_only=True))
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(Handle, f"__{_name}__", _forward(_name, handles_only=True))
+
+
+class Mixed(Handle):
+    """What arithmetic with a number made of an object: it has a text, attributes and items, but is no number itself.
+
+    Else an object could pass `abs(f(1) - 2) < 1e-6` and `round(f(1) / 2) == 1`, whatever they compare it with.
+    """
+
+
+for _name in ("abs", "int", "float", "index", "round", "format", "bool", "neg", "pos", "invert", "mul", "rmul", "pow"):
+    setattr(Mixed, f"__{_name}__", None)
+
+
+def _arithmetic(name: str, reflected: bool) -> Callable[..., Any]:
+    def method(self: Handle, other: Any) -> Any:
+        number = type(other) in (int, float)
+        if not number and not isinstance(other, Handle):
+            return NotImplemented
+        pair = (other, self) if reflected else (self, other)
+        result = self._standin_program.request(name, *pair)
+        if not number and Mixed not in (type(self), type(other)):
+            return result
+        fits = type(result) in (Handle, Mixed)
+        return Mixed(self._standin_program, result._standin_number) if fits else NotImplemented
+
+    return method
+
+
+for _name in ("add", "sub", "truediv", "floordiv", "mod", "matmul", "and", "or", "xor", "lshift", "rshift"):
+    setattr(Handle, f"__{_name}__", _arithmetic(f"__{_name}__", reflected=False))
+    setattr(Handle, f"__r{_name}__", _arithmetic(f"__{_name}__", reflected=True))
 
 
 class Named(Handle):
