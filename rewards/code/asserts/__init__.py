@@ -18,11 +18,12 @@ a name only stands before a dot; else the program's, of which there is only `fun
 
 Objects of the program's own classes stay with it: the tests reach their attributes, methods and items through
 stand-ins, compare two of them by the program's `__eq__`, but never one with plain data, and cannot subclass its
-classes. What arithmetic with a number makes of one (`Clock(8) + 5`) is no number to them. Instances of classes in `declarations` are copied either way. What a call changes in its arguments is seen at
-once if it returns None, in the next statement if it returns a number or a text or its result is not kept, else after
-the next assert: `r = f(data); assert r == sorted(data)` must not be passed by a program that empties its argument. If
-the program's process ends, every later question to it fails as that one did, and so does every later test where the
-tests catch that; `sys.exit` in a call only raises SystemExit.
+classes. What arithmetic with a number makes of one (`Clock(8) + 5`) is no number to them. Instances of classes in
+`declarations` are copied either way. What a call changes in its arguments is seen at once if it returns None, in the
+next statement if it returns a number or a text or its result is not kept, else when it is given to the program again,
+at the next assert that mentions no result of the program, or after any: `r = f(data); assert r == sorted(data)` must
+not be passed by a program that empties its argument. If the program's process ends, every later question to it fails
+as that one did, and so does every later test where the tests catch that; `sys.exit` in a call only raises SystemExit.
 
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.

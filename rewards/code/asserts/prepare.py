@@ -58,7 +58,8 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         _call_tests(tree, function)
         free = _free_names(tree, function) or _own_builtin(tree)
         modules = tuple(sorted(_modules(tree, free).items()))
-        rewrite = _Rewrite(calls=not any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree)))
+        tests_calls = not any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree))
+        rewrite = _Rewrite(tests_calls, _results(tree, free))
         tree.body = [_statement(node, rewrite) for node in tree.body]
         text = ast.unparse(ast.fix_missing_locations(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
@@ -91,7 +92,7 @@ def _call_tests(tree: ast.Module, function: str) -> None:
     imported = [node.names for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
     main = {"unittest.main", *(alias.name for names in imported for alias in names if alias.name == "main")}
     tree.body = [node for node in tree.body if not _calls(node, main)]
-    mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    mentioned = _mentioned(tree)
     cases = {"TestCase", "unittest.TestCase", "unittest.IsolatedAsyncioTestCase"}
     known = {"object", *cases}
     for node in list(tree.body):
@@ -149,6 +150,29 @@ def _own_builtin(tree: ast.Module) -> set[str]:
     return set(calls) if len(set(calls)) == 1 and hasattr(builtins, calls[0]) else set()
 
 
+def _results(tree: ast.Module, free: set[str]) -> set[str]:
+    """Names that may hold what the program gave, or something made of it: the free ones, parameters, and all that is
+    set by what mentions such a name.
+    """
+    results = free | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    sets: list[tuple[set[str], set[str]]] = []  # names, and those that what sets them mentions
+    for node in ast.walk(tree):
+        source = next((getattr(node, part) for part in ("value", "iter", "context_expr") if hasattr(node, part)), None)
+        if isinstance(node, _DEFINITIONS):
+            sets.append(({node.name}, _mentioned(node)))
+        elif isinstance(node, ast.Assign):
+            sets.append((set().union(*map(_mentioned, node.targets)), _mentioned(node.value)))
+        elif source is not None and (target := getattr(node, "target", getattr(node, "optional_vars", None))):
+            sets.append((_mentioned(target), _mentioned(source)))
+    while new := set().union(*(names for names, by in sets if not by.isdisjoint(results))) - results:
+        results |= new
+    return results
+
+
+def _mentioned(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
 def _modules(tree: ast.Module, free: set[str]) -> dict[str, str]:
     """The free names that only stand before a dot and are names of the standard library's modules, or of numpy."""
     owners = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -185,10 +209,11 @@ class _Rewrite(ast.NodeTransformer):
     """Numbers the asserts, and marks where a statement begins. raises: there are `raise`, `pytest.raises` or both.
 
     calls: a call by itself is a test (`numpy.testing.assert_equal(f(1), 2)`), in code that asserts and raises nothing.
+    results: names that may hold what the program gave.
     """
 
-    def __init__(self, calls: bool) -> None:
-        self.asserts, self.raises, self._guarded, self.calls = 0, False, False, calls
+    def __init__(self, calls: bool, results: set[str]) -> None:
+        self.asserts, self.raises, self._guarded, self.calls, self._results = 0, False, False, calls, results
 
     def block(self, body: Iterable[ast.stmt]) -> list[ast.stmt]:
         """Statements, and before each a call that shows what the one before it changed."""
@@ -196,7 +221,8 @@ class _Rewrite(ast.NodeTransformer):
         for node in body:
             text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             if not isinstance(node, _IN_PLACE) and not text:
-                new.append(_call("settle"))
+                of_no_result = isinstance(node, ast.Assert) and self._results.isdisjoint(_mentioned(node))
+                new.append(_call("settle", ast.Constant(of_no_result)))
             made = self.visit(node)
             new += made if isinstance(made, list) else [made]
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from .channel import RAISED, Closed, Peer, TooLarge, exception_class
@@ -60,7 +60,8 @@ class Program:
     def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the program gives for a question. Raises what it raised, or Died."""
         self._requested()
-        self.settle()
+        if self.unsettled:
+            self.settle(False, self._peer.values.encode((args, kwargs))[2])
         if self._ended:
             raise self._died("")
         try:
@@ -113,14 +114,21 @@ class Program:
         for at, node in changed:
             fill(objects[at], node, lambda reference: made[reference[0]] if type(reference) is list else reference)
 
-    def settle(self, everything: bool = True) -> None:
-        """Show what calls changed in their arguments; unless `everything`, only of those with a plain result."""
-        while self.unsettled and not self._ended and (everything or not self.unsettled[0][0]):
-            _, changes = self.unsettled.pop(0)
-            try:
-                self._change(changes)
-            except _UNREADABLE as problem:
-                raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
+    def settle(self, everything: bool = True, given: Sequence[Any] = ()) -> None:
+        """Show what calls changed in their arguments; unless `everything`, only of those with a plain result, and of
+        those in `given`, which go to the program again.
+        """
+        waiting, self.unsettled = self.unsettled, []
+        used = set(map(id, given))
+        for waits, changes in waiting:
+            _, objects, changed = changes
+            if not everything and waits and used.isdisjoint(id(objects[at]) for at, _ in changed):
+                self.unsettled.append((waits, changes))
+            elif not self._ended:
+                try:
+                    self._change(changes)
+                except _UNREADABLE as problem:
+                    raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
     def _encode(self, value: Any) -> Node:
         if type(value) in (Handle, Mixed):
