@@ -32,6 +32,7 @@ def read_programs() -> dict[str, Program]:
         code, *parts = re.split(r"^---- (\w+)\n", body, flags=re.MULTILINE)
         texts = {key: part.strip() for key, part in zip(parts[::2], parts[1::2], strict=True)}
         tests = {"kind": "asserts", "source": texts.pop("tests"), **texts}
+        assert name not in programs, name
         programs[name] = Program(None if value == "error" else float(Fraction(value)), code, tests)
     return programs
 
