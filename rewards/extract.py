@@ -169,7 +169,7 @@ def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, s
     at = -1 if fallbacks else text.rfind("\\boxed{")
     if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: a single box, so that parts make no difference
         flat = _FLAT.match(text, at + 7)
-        if flat and text.find("}", flat.end()) < 0:
+        if flat and text.find("}", flat.end()) < 0 and not _REJECTED.search(text, max(0, at - _GAP), at + 7):
             return flat[1], "box"
     for part in parts(text):
         if (box := last_box(part)) is not None:

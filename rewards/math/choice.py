@@ -63,7 +63,7 @@ _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
 _VALUE_FIRST = re.compile(r"[-+.\d][^()]*\s\(([A-Z])\)\.?")  # a box such as "12 (C)"
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
 _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
-_MARKS = str.maketrans("", "", '*_`"“”$')
+_MARKS = str.maketrans("", "", '*_`"“”「」$')
 
 
 class Decision(NamedTuple):

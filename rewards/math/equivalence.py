@@ -209,7 +209,7 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
     for many, other, flip in ((gs, a, False), (as_, g, True)):
         value = IN.sub("", unlabelled(other))
         parts = unwrap(value)
-        if len(many) > 1 and parts and len(top_items(parts[1])) > 1:
+        if len(many) > 1 == len(top_items(other)) and parts and len(top_items(parts[1])) > 1:
             kind, inside = parts[0] + parts[2], top_items(parts[1])
             named = by_name(many) if kind == "()" else None
             if not named and len(inside) == 2 and "{" not in kind and (kind != "()" or value == other):

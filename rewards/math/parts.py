@@ -26,6 +26,7 @@ _CASES = re.compile(
 )
 _CONDITION = re.compile(r"^(?:if|for|when|where) +")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_LEADING_PLUS = re.compile(r"(^|[(,=] ?)\+ ?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 
 
@@ -95,12 +96,11 @@ def top_items(text: str) -> list[str]:
     """Top-level items of an unbracketed list, each `\\pm` taken apart into its two values."""
     listed: list[str] = []
     for part in split_top(text, COMMA):
-        if _PLUS_MINUS.search(part) and unwrap(part) is None:
-            signs = [("+", "-"), ("-", "+")]
-            listed += [
-                _PLUS_MINUS.sub(lambda m, s=s: s[m.group() == r"\mp"], part).removeprefix("+")  # type: ignore[misc]
-                for s in signs
-            ]
+        count, brackets = len(_PLUS_MINUS.findall(part)), unwrap(part)
+        if count and (brackets is None or (brackets[0] == "(" and count == 1)):  # (\pm 2, 3) is two points
+            for signs in (("+", "-"), ("-", "+")):
+                signed = _PLUS_MINUS.sub(lambda m, signs=signs: signs[m.group() == r"\mp"], part)  # type: ignore[misc]
+                listed.append(_LEADING_PLUS.sub(r"\1", signed))
         else:
             listed.append(part)
     return listed

@@ -141,7 +141,12 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("第二好的答案是A，最好的答案是B。", "B"), ("错误的答案是A", None), ("如果答案是C，那么矛盾。", None),
     ("C would be the correct answer if friction were ignored.", None), ("假设选C，则有矛盾。", None), ("不应选C", None),
     ("C is the correct answer if we ignore friction.\nIt matters.", None), ("The answer is C... no wait.", None),
+    ("Let's evaluate option B.", None), ("Option B seems plausible at first.", None), ("误选B的同学忽略了重力", None),
+    ("It isn't listed; B is closest but wrong.", None), ("B is the right side of the equation.", None),
+    ("Option B is the best-known example.", None), ("B is the final product.", None), ("有同学选B", None),
     # more forms of plain decisions
+    ("I'm going with B.", "B"), ("The only one that fits is B.", "B"), ("∴ B", "B"), ("答えは「B」です。", "B"),
+    ("Die richtige Antwort lautet B.", "B"), ("Opción correcta: B", "B"), ("A alternativa correta é a B.", "B"),
     ("C is not the answer; B is.", "B"), ("It is AC.", "A, C"), ("Options B and D are correct.", "B, D"),
     ("Statements (B) and (D) are true.", "B, D"), ("All of A, B and D are correct.", "A, B, D"),
     ("(A) and (B) are wrong.", None), ("**B** – because the reaction is exothermic.", "B"), ("[[B]]", "B"),
