@@ -59,6 +59,7 @@ _LABEL = re.compile(
 # An expression in one unknown, which is another value than the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
 _OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
+_CLOSED_INFINITY = re.compile(r"\[ ?-\\infty|\\infty ?\]")
 _INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are the values of x
 _INNER_DEGREES = re.compile(r" ?degree(?= ?[-+)}])")  # 90^\circ - A
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
@@ -232,6 +233,8 @@ def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     joined = {(len(split_top(text, OR)) > 1, len(split_top(text, AND)) > 1) for text in (g, a)}
     if COMPARE.search(g) and joined == {(True, False), (False, True)}:
         return False  # either condition, both conditions
+    if bool(_CLOSED_INFINITY.search(g)) != bool(_CLOSED_INFINITY.search(a)):
+        return False
     if len(gs) == 1 and len(as_) == 1:
         return NEXT
     return True if _unordered(gs, as_, leaf) is True else leaf(g, a)

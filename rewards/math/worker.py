@@ -57,6 +57,11 @@ _FACTOR = re.compile(
     r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])"
     rf"|(/ ?[0-9.]+) ?(?=[A-Za-z]|\\(?:pi|sqrt|frac|sin|cos|tan|ln|log|{'|'.join(GREEK)})(?![A-Za-z]))"
 )
+# The grammar would read on behind such an argument: `\ln 2/\ln 3` as \ln(2/\ln 3), `\sin{x}/x` as \sin(x/x).
+_ARGUMENT = re.compile(
+    r"(\\(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log(?:_(?:\{[^{}]*\}|\w))?)(?:\^(?:\{[^{}]*\}|\w))?) ?"
+    r"(?:\{((?:[^{}]|\{[^{}]*\})*)\}(?! ?\^)|([0-9.]+|[A-Za-z]|\\[a-z]+)(?= ?/ ?\(?[0-9.]*\\(?:ln|log|sin|cos|tan)))"
+)
 _TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # which the grammar would add
 _CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
@@ -149,7 +154,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         text = pattern.sub(lambda m, build=build: hide(build(m)), text)  # type: ignore[misc]
     if too_large(text) or _TOWER.search(text):
         text = _HUGE.sub(lambda m: hide(value) if (value := _huge(m)) else m[0], text)
-    text = _FACTORIAL_POWER.sub(r"(\1)^", text)
+    text = _ARGUMENT.sub(r"\1(\2\3)", _FACTORIAL_POWER.sub(r"(\1)^", text))
     if None in objects.values() or "'" in text or "!!" in text or _TWO_NUMBERS.search(text) or too_large(text):
         return None
     if not _COMMANDS.issuperset(_COMMAND.findall(text)):
@@ -234,6 +239,13 @@ def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
 _NO_VALUE = (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError)
 
 
+def _without_rounding(value: Any, digits: int) -> Any:
+    """A number without an imaginary part that is only an error of rounding; evalf's `chop` drops tiny factors, too."""
+    real, imaginary = value.as_real_imag()
+    size = abs(real) + _sympy.Float(10) ** (-digits // 10)
+    return real if abs(imaginary) <= size * _sympy.Float(10) ** (-digits * 8 // 10) else value
+
+
 def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
     """Whether two constants agree in four fifths of so many digits, relatively; None where they have no value.
 
@@ -243,9 +255,10 @@ def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
         difference = a - b
         if difference.is_Rational or (not real and difference.is_zero is False):
             return bool(difference == 0)
-        values = [value.evalf(digits, maxn=digits, chop=True) for value in (a, b)]
+        values = [value.evalf(digits, maxn=digits) for value in (a, b)]
         if not all(value.is_number and value.is_finite for value in values):
             return None
+        values = [_without_rounding(value, digits) for value in values]
         if real and not all(value.is_real for value in values):
             return False if any(value.is_real for value in values) else None
         size = max(abs(values[0]), abs(values[1]), _sympy.Float(10) ** (-digits // 10))
