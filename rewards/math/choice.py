@@ -249,7 +249,7 @@ def _plain(content: str) -> str:
     """Without LaTeX and Markdown around the words."""
     content = content.strip()[:MAX_CHARS]
     if "\\" in content or "$" in content:
-        content = clean(content.replace("$", ""))
+        content = clean(content.replace("$", "").replace(r"\vec", r"\hat"))
     return _unmarked(content).strip()
 
 

@@ -144,6 +144,9 @@ DECISIONS: list[tuple[str, str | None]] = [
     ("Let's evaluate option B.", None), ("Option B seems plausible at first.", None), ("误选B的同学忽略了重力", None),
     ("It isn't listed; B is closest but wrong.", None), ("B is the right side of the equation.", None),
     ("Option B is the best-known example.", None), ("B is the final product.", None), ("有同学选B", None),
+    ("The answer should not be C.", None), ("Neither B nor C is correct.", None),
+    ("It is false that C is correct.", None), ("A is wrong and the answer is C.", "C"),
+    ("C seems correct but fails for x = 0.", None), ("C is correct only if x > 0.", None), (r"\boxed{\vec{B}}", None),
     # more forms of plain decisions
     ("I'm going with B.", "B"), ("The only one that fits is B.", "B"), ("∴ B", "B"), ("答えは「B」です。", "B"),
     ("Die richtige Antwort lautet B.", "B"), ("Opción correcta: B", "B"), ("A alternativa correta é a B.", "B"),
