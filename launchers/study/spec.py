@@ -28,6 +28,7 @@ from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Overrides, Resolved, shown
 from launchers.recipe.positions import Tree, dotted
 from launchers.recipe.schema import ControlName, Strict
+from launchers.run.directory import DECIDES_NOTHING
 
 Setting = tuple[str, str, str]  # dotted key, text, option that gives it
 # How cells are judged must not differ; completions may be of different lengths.
@@ -316,9 +317,19 @@ def check(study: Study, out: Path) -> dict[str, Resolved]:
             faults += [fault for fault in missing if fault not in faults]
             if not missing:  # whole but for that run
                 cells[name] = compose.resolve(cell.recipe, study.overrides(name, seed, run=run))
-    if faults := [*faults, *_judged_alike(study, cells)]:
+    if faults := [*faults, *_judged_alike(study, cells), *_twins(study, cells)]:
         raise UserError(*faults)
     return cells
+
+
+def _twins(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
+    """Cells that are one run: it would be compared with itself, and two jobs would work on it."""
+    seen: dict[str, str] = {}
+    for name, resolved in cells.items():
+        cell, recipe = study.file.cells[name], resolved.recipe.model_dump_json(exclude=DECIDES_NOTHING)
+        first = seen.setdefault(f"{cell.recipe} {cell.model_of} {cell.from_run} {recipe}", name)
+        if first != name:
+            yield _fault(study, ("cells", name), f"the same run as cell {first!r}: change a setting, or leave it out")
 
 
 def metric_of(resolved: Resolved) -> tasks.Metric:

@@ -115,6 +115,7 @@ MISTAKES = {
     "for all": [("{eval: {limit: 12, n: 2}}", "{eval: {limt: 12, n: 2}}", 2, "did you mean 'eval.limit'?")],
     "metrics": [("n: 2}}", "n: 2, tasks: [arithmetic, sums_bleu]}}", 2,
                  "cells.good: eval.tasks: sums_bleu measures bleu, arithmetic accuracy: a study compares one metric")],
+    "twins": [("data: none", "data: few, train.steps: 4", 5, "cells.bad: the same run as cell 'good'")],
     "judged": [("data: none", "data: none, eval.n: 4", 5, "cells.bad: eval.n: 4, but 2 for cell 'good'")],
 }  # fmt: skip
 
