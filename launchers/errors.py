@@ -41,9 +41,10 @@ def fail(message: str, where: str = "", key: str = "") -> UserError:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was probably meant to be, if any is near enough."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """The known word that `word` was probably meant to be, if any is near enough; GSM8K is gsm8k."""
+    words = {other.lower(): other for other in known}
+    matches = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    return words[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

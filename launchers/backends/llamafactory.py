@@ -25,6 +25,7 @@ from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
 _SHORT_NAMES = {"deepspeed": REPO / "configs" / "deepspeed", "fsdp_config": REPO / "configs" / "fsdp"}
+_BITSANDBYTES = re.compile(r"bnb|8bit|paged|lion|ademamix")  # optimizers of transformers that need it
 _SECRET = re.compile(r"(_token|_api_key|_secret|_webhook_url)$")
 
 
@@ -58,6 +59,8 @@ class LlamaFactory(Backend):
             faults.append(resolved.fault("native.enable_liger_kernel", "Liger's kernels need a GPU: set it to null"))
         if "deepspeed" in native and ("fsdp" in native or "fsdp_config" in native):
             faults.append(resolved.fault("native.deepspeed", "DeepSpeed and FSDP exclude each other: set one to null"))
+        if _BITSANDBYTES.search(str(native.get("optim"))):
+            faults.append(resolved.fault("native.optim", "the environment has no bitsandbytes: use adamw_torch"))
         if native.get("flash_attn") in ("fa2", "fa3"):
             faults.append(
                 resolved.fault("native.flash_attn", "the environment has no flash-attn package: use sdpa or auto")
