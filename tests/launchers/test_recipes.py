@@ -130,7 +130,7 @@ MISTAKES = {
     "TRL's name of online RL": ("num_generations: 8", "y.yaml:2: num_generations", "here it is rollout.samples"),
     "PEFT's name": ("train: {lora: {r: 8}}", "y.yaml:2: train.lora.r", "here it is train.lora.rank"),
     "a package that is not there": ("native: {use_unsloth: true}", "native.use_unsloth", "environment has no unsloth"),
-    "an optimizer of bitsandbytes": ("native: {optim: paged_adamw_8bit}", "native.optim", "no bitsandbytes: use adamw_"),
+    "an optimizer of bitsandbytes": ("native: {optim: paged_adamw_8bit}", "native.optim", "no bitsandbytes: use adamw"),
     "capitals": ("method: SFT", "y.yaml:2: method", "did you mean 'sft'?"),
     "verl's number of GPUs": ("n_gpus_per_node: 4", "y.yaml:2: n_gpus_per_node", "here it is hardware"),
     "a path for DeepSpeed": ("native: {deepspeed: my/zero3.json}", "native.deepspeed", "did you mean 'zero3'"),
