@@ -12,7 +12,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any
 
 from .channel import Closed, Peer, TooLarge, exception_names
-from .values import Node, Values
+from .values import Node, Values, fill
 
 _FUNCTIONS: dict[str, Any] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
@@ -86,7 +86,10 @@ class _Program:
         message, nodes, objects = self.peer.request("callback", (number, *args), kwargs)
         if "raised" in message:
             raise self.peer.raised(message, {name: own for name, own in self._own.items() if _raises(own)})
-        return self.peer.value(message, self.peer.values.decode([*nodes, *message["nodes"]], objects))
+        objects = self.peer.values.decode([*nodes, *message["nodes"]], objects)
+        for at, node in message["changed"]:
+            fill(objects[at], node, lambda reference: objects[reference[0]] if type(reference) is list else reference)
+        return self.peer.value(message, objects)
 
 
 def _raises(value: Any) -> bool:
