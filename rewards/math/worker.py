@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, cast
 
 import sympy
@@ -336,6 +337,17 @@ def same_values(a: Any, b: Any) -> bool | None:
     return True if agreed > 1 and not a.has(*_STEPS, *_OPEN) and not b.has(*_STEPS, *_OPEN) else None
 
 
+def _near_factorials(*sides: Any) -> list[Any]:
+    """Of factorials that are too large to compute, each as a multiple of the one before: 100000!/99999! is 100000."""
+    names = {symbol.name for side in sides for symbol in side.free_symbols}
+    changes: dict[Any, Any] = {}
+    for low, high in pairwise(sorted(int(name[:-1]) for name in names if re.fullmatch("[0-9]+!", name))):
+        if high - low <= 1000:
+            smaller = _symbol(f"{low}!")
+            changes[_symbol(f"{high}!")] = changes.get(smaller, smaller) * math.prod(range(low + 1, high + 1))
+    return [side.xreplace(changes) for side in sides]
+
+
 def algebraically_equal(gold: str, answer: str) -> bool:
     """Whether two cleaned texts are equal; `answer` may start with NEAR, and then whether it is near the gold."""
     if _CROSS.search(gold) and _CROSS.search(answer):  # products of vectors: in another order they are others
@@ -343,6 +355,7 @@ def algebraically_equal(gold: str, answer: str) -> bool:
     reference, given = parsed(gold), parsed(answer.removeprefix(NEAR))
     if reference is None or given is None:
         return False
+    reference, given = _near_factorials(reference, given)
     if isinstance(reference, sympy.Expr) and isinstance(given, sympy.Expr):
         if answer.startswith(NEAR):
             gap, size = (abs(_sympy.N(value)) for value in (reference - given, reference))
