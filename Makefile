@@ -11,13 +11,15 @@ GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(filter-
 $(foreach v,$(GIVEN),$(if $(and $(findstring _,$v),$(filter-out DRY_%,$v)),,$(error $v: no such variable; known: $(VARIABLES))))
 
 # Variables that some targets do not read are an error there, never ignored: DRY_RUN=1 would run the recipe.
-only = $(if $(filter command,$(origin $1)),$(foreach g,$(filter-out $2,$(or $(MAKECMDGOALS),help)),$(error $1: $g does not read it (`make help`))))
+# A recipe's name may hold a space, after which comes no target.
+GOALS := $(foreach g,$(MAKECMDGOALS),$(if $(or $(findstring /,$g),$(filter demo list status logs cancel report mini-model,$g)),$g))
+only = $(if $(filter command,$(origin $1)),$(foreach g,$(filter-out $2,$(GOALS)),$(error $1: $g does not read it (`make help`))))
 $(call only,STEP,data/%)
 $(call only,GRID,sweep/%)
 $(foreach v,SEEDS ONLY,$(call only,$v,study/%))
 $(call only,SLURM,study/% sweep/%)
 $(call only,DRY_RUN,sbatch/% study/% sweep/%)
-$(call only,FRESH,$(filter-out list status show/% render/% sbatch/% stage/% study/% sweep/%,$(MAKECMDGOALS)))
+$(call only,FRESH,$(filter-out list status show/% render/% sbatch/% stage/% study/% sweep/%,$(GOALS)))
 $(call only,RUN,logs cancel report)
 $(call only,DEVICE,env/%)
 $(call only,SUBJECT,mini-model)
