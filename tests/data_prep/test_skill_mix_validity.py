@@ -168,7 +168,7 @@ def test_python_questions(tmp_path: Path) -> None:
         question("plain", "def f(x):\n    return abs(x)\n", CASES),
         question("odd", ABS, {"kind": "calls", "cases": []}),
     ]
-    manifest, kept, drops = run(tmp_path, rows, test_cpu_s=0.1)
+    manifest, kept, drops = run(tmp_path, rows, test_cpu_s=0.04)
     assert list(kept) == ["good"]
     assert {name: drop["reason"] for name, drop in drops.items()} == {
         "weak": "a stub passes",
