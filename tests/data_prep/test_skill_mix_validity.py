@@ -185,7 +185,7 @@ def test_python_questions(tmp_path: Path) -> None:
     }
     assert drops["wrong"]["detail"] == "1 of 5: test 5: failed"
     assert "test 2: timeout" in drops["endless"]["detail"]
-    assert "more than 0.1 s" in drops["slow"]["detail"]
+    assert "more than 0.04 s" in drops["slow"]["detail"]
     assert "passed" in drops["flaky"]["detail"]
     assert "line 2: " in drops["survivors"]["detail"]
     assert manifest.drops["flaky test"] == 1
