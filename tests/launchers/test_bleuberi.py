@@ -26,7 +26,8 @@ def rendered(name: str, scale: str | None = None) -> dict[str, Any]:
     resolved, faults = preflight.check(compose.resolve(f"bleuberi/{name}", Overrides(scale)))
     assert faults == []
     files = rundir.files(plan.build(resolved, Path("/run")))
-    return {Path(p).name: dict(leaves(yaml.safe_load(t))) for p, t in files.items() if p.startswith("train/")}
+    read = {Path(p).name: yaml.safe_load(t) for p, t in files.items() if p.startswith("train/")}
+    return {name: dict(leaves(tree)) for name, tree in read.items() if isinstance(tree, dict)}
 
 
 # training/grpo.sh, and TRL 0.17's defaults where it says nothing.
