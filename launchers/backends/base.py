@@ -121,6 +121,10 @@ class Backend(ABC):
     """Whether training outside of online RL measures its loss on rows that a pipeline holds out."""
     pair_logits_fp32 = False
     """Whether training on pairs keeps logits in fp32, without a fused loss."""
+    dequantises: tuple[str, ...] = ()
+    """Kinds of quantised weights that it turns into bf16 before it trains them."""
+    template_key = ""
+    """The recipe's key that names another chat template, where it does not take the model's own."""
 
     def in_place(self, recipe: Recipe) -> bool:
         """Whether it writes a whole model into its own folder, and not into `merged` below it."""

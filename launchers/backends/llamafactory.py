@@ -40,6 +40,8 @@ class LlamaFactory(Backend):
     reference_beside = True
     pair_logits_fp32 = True
     held_out_loss = True
+    dequantises = ("fp8", "mxfp4")
+    template_key = "native.template"
 
     def in_place(self, recipe: Recipe) -> bool:
         """Adapters are merged elsewhere."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from data_prep.sources import tasks
-from launchers import harnesses
+from launchers import backends, harnesses
 from launchers.backends.base import Job
 from launchers.checks.tokens import SETTINGS
 from launchers.recipe.online import is_online
@@ -18,7 +18,8 @@ def files(job: Job) -> dict[str, str]:
     named = [recipe.system_prompt or tasks.read(name).system for name in harnesses.ours(recipe.eval)]
     marks = thinking(recipe.thinking) if recipe.thinking else None
     settings = {
-        "trainer": recipe.trainer, "model": recipe.model, "online": is_online(recipe),
+        "trainer": recipe.trainer, "template_key": backends.load(recipe.trainer).template_key,
+        "model": recipe.model, "online": is_online(recipe),
         "max_length": recipe.train.max_length, "limit": recipe.limits.thoughts,
         "thinking": marks and {"name": marks.name, "open": marks.open, "close": marks.close,
                                "prefilled": marks.prefilled},

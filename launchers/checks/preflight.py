@@ -124,13 +124,13 @@ def model_faults(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]
 
 
 def _quantised(resolved: Resolved) -> Iterator[Fault]:
-    """Weights that no trainer can train. LlamaFactory turns those of FP8 and MXFP4 into bf16."""
+    """Weights that the trainer cannot train."""
     recipe = resolved.recipe
     # the catalogue's models are none; the Hub's cache costs a tenth of a second to ask
     place = None if models.known(recipe.model) else models.folder(recipe.model, recipe.revision)
     given = models.read_config(place).get("quantization_config") if place else None
     method = given.get("quant_method", "quantised") if isinstance(given, dict) else None
-    if method and not (recipe.trainer == "llamafactory" and method in ("fp8", "mxfp4")):
+    if method and method not in backends.load(recipe.trainer).dequantises:
         yield resolved.fault("model", f"the weights of {recipe.model!r} are quantised ({method}): give those in bf16")
 
 

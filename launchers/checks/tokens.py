@@ -225,7 +225,7 @@ class Inspection:
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""
-        checked, share, trainer = self.counts["sequences"], float(self.settings["limit"]), self.settings["trainer"]
+        checked, share, key = self.counts["sequences"], float(self.settings["limit"]), self.settings["template_key"]
         thinking = self.settings["thinking"] or {}
         values = {
             "model": self.settings["model"],
@@ -248,7 +248,7 @@ class Inspection:
         if differing := self.problems.get("template"):
             counts.append(
                 f"the trainer's template {self.template!r} and the chat template of {self.settings['model']!r} differ: "
-                f"{differing[0]}" + ("; native.template names another" if trainer == "llamafactory" else "")
+                f"{differing[0]}" + (f"; {key} names another" if key else "")
             )
         return [*self.problems.get("other", ()), *counts]
 

@@ -134,8 +134,8 @@ class RewardModel(Strict):
     """The Hub revision of the model, a commit."""
     placement: Literal["own_gpus", "endpoint", "colocated"] = "own_gpus"
     """own_gpus: the launcher serves it with vLLM, on GPUs of the node that online RL leaves free. endpoint: a server
-    that runs already. colocated: verl serves it on the training's own GPUs, between rollouts and updates; data,
-    second judge and evaluation are served as with own_gpus."""
+    that runs already. colocated: the trainer serves it on its own GPUs, between rollouts and updates; data, second
+    judge and evaluation are served as with own_gpus."""
     gpus: Positive = 1
     """GPUs of one engine."""
     url: str | None = None

@@ -313,8 +313,8 @@ VOCABULARY = Vocabulary(
     lambda ids: "".join({1: "<s>", 2: "</s>", 3: "<end>"}.get(token, chr(token)) for token in ids),
     frozenset({1, 2, 3}), frozenset({2}), 1,
 )  # fmt: skip
-TOLD = {"trainer": "llamafactory", "model": "m", "online": False, "max_length": 60, "limit": 0.1, "thinking": None,
-        "systems": [""]}  # fmt: skip
+TOLD = {"trainer": "llamafactory", "template_key": "native.template", "model": "m", "online": False, "max_length": 60,
+        "limit": 0.1, "thinking": None, "systems": [""]}  # fmt: skip
 CHAT = [{"role": "user", "content": "What is 6 x 7?"}, {"role": "assistant", "content": "It is 42."}]
 
 
