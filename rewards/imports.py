@@ -13,7 +13,7 @@ def imported(place: str) -> Any:
     module, _, name = place.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # it is said, never swallowed
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's module may raise anything when it is imported
         last = extract_tb(error.__traceback__)[-1]
         inside = not isinstance(error, SyntaxError) and not last.filename.startswith("<") and last.filename != __file__
         line = f" ({Path(last.filename).name}, line {last.lineno})" if inside else ""

@@ -53,7 +53,7 @@ def test_a_flag_and_a_thought_that_the_answer_holds_lose_nothing(flag: object, t
     [
         {"messages": [ASKED, {**ANSWERED, "reasoning_content": "8 times 3"}]},
         {"messages": [ASKED], "thought": "8 times 3", "response": GOOD},
-        {"messages": [ASKED, WRONG], "thought": "8 times 3", "response": GOOD},  # sampled anew
+        {"messages": [ASKED, WRONG], "thought": "8 times 3", "response": GOOD},  # another sample's
         {"prompt": QUESTION, "thought": "8 times 3", "response": GOOD},
     ],
 )
