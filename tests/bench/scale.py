@@ -1,6 +1,7 @@
 """What many workers and preemptions cost: measured with a step that does nothing, and simulated from there.
 
-    PYTHONPATH=. python tests/bench/scale.py rows [ROWS …]      executors; by default 10,000, 100,000 and 1,000,000 rows
+    PYTHONPATH=. python tests/bench/scale.py rows [ROWS …]      executors; by default 10,000, 100,000 and 1,000,000 rows;
+                                                        more rows are done serially only
     PYTHONPATH=. python tests/bench/scale.py preemption [STEP_S SAVE_S RESTART_S MTBF_H STEPS]
 
 `rows`: rows per second and overhead a shard in this process, in one and two processes and on Ray; with more workers, by
@@ -10,6 +11,7 @@ for a mean time between failures, by simulation, beside Young's (1974) and Daly'
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 import os
@@ -53,18 +55,21 @@ def rows(sizes: Sequence[int]) -> None:
             (folder / "spec.json").write_text(spec.model_dump_json())
             run = ["-m", "data_prep", "run", str(folder / "spec.json")]
             used([sys.executable, *run, "--steps", "load"])
-            for engine, workers in ENGINES:
+            for engine, workers in ENGINES if size <= max(ROWS) else ENGINES[:1]:
                 python = envs.ensure("ray") if engine == "ray" else sys.executable
                 words = [*run, "--workers", str(workers), "--steps", "null", "--engine", engine]
                 cost = used([str(python), *words])
                 manifest = pipeline.read_manifest(pipeline.find(spec, "null"))
                 assert manifest is not None
                 each = (cost.wall * workers - manifest.seconds) / manifest.shards
-                own = cost.wall / manifest.shards  # of the last and largest size, on Ray, start included
+                if engine == "ray":
+                    own = cost.wall / manifest.shards  # of the last and largest size, start included
                 row = line(engine, str(workers), size, cost) | {"overhead ms a shard": f"{each * 1000:.1f}"}
                 table.append({"rows": f"{size:,}", "engine": row.pop("step"), "workers": row.pop("by"), **row})
                 shutil.rmtree(pipeline.find(spec, "null"))
     show("a null step", table)
+    if not own:
+        return
     busy = [{"workers": f"{count:,}", "rows/s": f"{rate(count, own) * 1000:,.0f}", "of them busy":
              f"{rate(count, own) * SHARD_S / count:.0%}"} for count in MANY]  # fmt: skip
     show(f"simulated on Ray: {SHARD_S:g} s of work a shard of 1,000 rows, {own * 1000:.1f} ms of the engine's", busy)
@@ -74,8 +79,6 @@ def rate(workers: int, own_s: float, work_s: float = SHARD_S, shards: int = 20_0
     """Shards per second of workers that one engine hands out to: it serves one at a time, for `own_s` seconds."""
     rng = random.Random(seed)
     free, engine = [rng.random() * work_s for _ in range(workers)], 0.0
-    import heapq
-
     heapq.heapify(free)
     for _ in range(shards):
         engine = max(engine, heapq.heappop(free)) + own_s
