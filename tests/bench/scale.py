@@ -1,7 +1,7 @@
 """What many workers and preemptions cost: measured with a step that does nothing, and simulated from there.
 
-    PYTHONPATH=. python tests/bench/scale.py rows [ROWS …]      executors; by default 10,000, 100,000 and 1,000,000 rows;
-                                                        more rows are done serially only
+    PYTHONPATH=. python tests/bench/scale.py rows [ROWS …]   executors; by default 10,000, 100,000 and 1,000,000 rows;
+                                                              more than that are done serially only
     PYTHONPATH=. python tests/bench/scale.py preemption [STEP_S SAVE_S RESTART_S MTBF_H STEPS]
 
 `rows`: rows per second and overhead a shard in this process, in one and two processes and on Ray; with more workers, by
