@@ -315,6 +315,43 @@ def test_emptying_the_arguments_does_not_pass() -> None:
     assert rewards.load("code").score({"tests": ON_ARGUMENTS}, f"```python\n{honest}\n```").value == 1.0
 
 
+LENT = """
+from unittest.mock import Mock
+expected = 7411
+def callback(x): return x
+mock = Mock(return_value=3)
+with patch("sys.stdout", io.StringIO()):
+    assert solve(callback, mock) == expected
+"""
+PRY = """
+import sys
+def solve(callback, mock):
+    print("a stream")
+    mock.child
+    frame = sys._getframe()
+    while frame:
+        for peer in [thing for thing in frame.f_locals.values() if type(thing).__name__ == "Peer"]:
+            asked = [(what, (number, *args)) for number in range(9) for what, *args in QUESTIONS]
+            for message, nodes, _ in [peer.request(what, args, {}) for what, args in asked]:
+                if "7411" in str(message):
+                    return 7411
+                if "raised" not in message:
+                    return "answered"
+        frame = frame.f_back
+QUESTIONS = [("getattr", name) for name in ("__globals__", "__self__", "__class__", "_mock_parent")]
+QUESTIONS += [("__reduce__", 2), ("__dir__",), ("setattr", "return_value", 7411), ("eval", "expected")]
+"""
+
+
+def test_what_the_tests_lend_shows_nothing_of_them() -> None:
+    tests = {"kind": "asserts", "source": "import io\nfrom unittest.mock import patch" + LENT}
+    result = rewards.load("code").score({"tests": tests}, f"```python\n{PRY}\n```")
+    assert (result.value, result.outcome) == (0.0, "scored"), result
+    assert "answered" not in str(result.details), result
+    honest = "def solve(callback, mock):\n    print(mock())\n    return callback(7411)"
+    assert rewards.load("code").score({"tests": tests}, f"```python\n{honest}\n```").value == 1.0
+
+
 def score(code: str, kind: str, **params: Any) -> rewards.Score:
     return rewards.load("code", cpu_s=1.0, **params).score({"tests": KINDS[kind]}, f"`````python\n{code}\n`````")
 

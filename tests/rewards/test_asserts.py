@@ -289,7 +289,7 @@ def test_what_is_missing() -> None:
         ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is no Python"),
         ("assert " + "-" * 100_000 + "1", "the source is no Python"),
         ("class A: pass\nassert f(A()) == 1", "give the program a A: define its class in tests.declarations"),
-        ("def test_a(capsys): assert f(1) == 1", "test_a takes 'capsys', which the source does not define"),
+        ("def test_a(tmp_path): assert f(1) == 1", "test_a takes 'tmp_path', which the source does not define"),
         ("while True: pass\nassert f(1)", "end without a verdict, before any program"),
         ("x" * (1 << 20) + "y", "at most 1048576 are read"),
     ],

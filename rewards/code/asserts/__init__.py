@@ -25,10 +25,14 @@ at the next assert that mentions no result of the program, or after any: `r = f(
 not be passed by a program that empties its argument. If the program's process ends, every later question to it fails
 as that one did, and so does every later test where the tests catch that; `sys.exit` in a call only raises SystemExit.
 
-What is not supported, and fails right programs (`selfcheck --input` finds such rows): tests that capture output or
-patch names (`redirect_stdout`, `mock.patch`), which do so in their own process; files that they hand over; changes
-that they make to a list or dict read from an attribute (`cart.items.append(1)`), which is a copy; `type(x) is C` and
-`vars(x)`.
+What tests replace for the program is replaced in its process, too: `sys.stdout`, `sys.stdin`, `sys.argv`, the
+environment, attributes of modules and of the program by assignment, `mock.patch` or pytest's `monkeypatch` and
+`capsys`; seeds and the recursion limit are set in both. Mocks and streams stay with the tests, and the program calls
+them there.
+
+Not supported, and an error: files and log messages that the two would share, signatures. Not supported, and fails right
+programs (`selfcheck --input` finds such rows): changes of a list or dict read from an attribute
+(`cart.items.append(1)`), which is a copy; `type(x) is C` and `vars(x)`.
 
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import symtable
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,11 +17,23 @@ from functools import lru_cache
 from typing import Any
 
 from rewards.errors import RewardError
+from rewards.sandbox.inside.channel import PROGRAM_MODULES
 
 MOST_CHARS = 1 << 20
-_PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # what tests may import the program as
 _SHORT_NAMES = {"np": "numpy", "numpy": "numpy", "pytest": "pytest"}
 _EXPECT_RAISING = ("raises", "warns", "assertRaises", "assertRaisesRegex", "suppress")
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+_PATCHING = ("patch", "object", "dict", "setattr", "delattr", "setitem", "delitem")
+_CHANGED_BY_MENTION = {"sys.argv", "os.environ", "random.seed", "numpy.random.seed", "sys.setrecursionlimit"}
+_STREAMS = ("sys.stdout", "sys.stderr")
+_WARNING = ("warnings.warn",)
+_CHANGED_BY = {  # what stands for a change of an attribute, wherever the tests have it
+    "redirect_stdout": _STREAMS[:1], "redirect_stderr": _STREAMS[1:], "capsys": _STREAMS, "capfd": _STREAMS,
+    "setenv": ("os.environ",), "delenv": ("os.environ",), "warns": _WARNING, "assertWarns": _WARNING,
+    "assertWarnsRegex": _WARNING, "catch_warnings": _WARNING, "deprecated_call": _WARNING,
+}  # fmt: skip
+_WORDS = ("id", "attr", "arg", "module", "name")
+_OUT_OF_REACH = {"assertLogs": "log messages", "assertNoLogs": "log messages", "tempfile": "files"}
 _IN_PLACE = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Pass, ast.Break, ast.Continue)
 
 
@@ -29,7 +42,8 @@ class Prepared:
     """Test code as the judge runs it.
 
     declarations: what runs before, also before the program. names: free ones. modules: by which of these names.
-    asserts: how many assert statements; raises: whether a test can fail by other statements.
+    asserts: how many assert statements; raises: whether a test can fail by other statements. replaced: attributes of
+    modules that the tests may replace, or call, for the program.
     """
 
     source: str
@@ -38,6 +52,7 @@ class Prepared:
     modules: tuple[tuple[str, str], ...]
     asserts: int
     raises: bool
+    replaced: tuple[str, ...]
 
 
 @lru_cache(maxsize=256)
@@ -59,14 +74,17 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         free = _free_names(tree, function) or _own_builtin(tree)
         modules = tuple(sorted(_modules(tree, free).items()))
         tests_calls = not any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree))
-        rewrite = _Rewrite(tests_calls, _results(tree, free))
+        replaced = tuple(sorted(_replaced(tree)))
+        rewrite = _Rewrite(tests_calls, _results(tree, free | _program_modules(tree)))
         tree.body = [_statement(node, rewrite) for node in tree.body]
         text = ast.unparse(ast.fix_missing_locations(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
         raise _bad(f"the source is no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
+    if beyond := min(_words(tree) & _OUT_OF_REACH.keys(), default=""):
+        raise _bad(f"{beyond} is not supported: {_OUT_OF_REACH[beyond]} are not shared by the tests and the program")
     if not rewrite.asserts and not rewrite.raises:
         raise _bad("the source has no assert statement, and nothing else that can fail")
-    return Prepared(text, declarations, tuple(sorted(free)), modules, rewrite.asserts, rewrite.raises)
+    return Prepared(text, declarations, tuple(sorted(free)), modules, rewrite.asserts, rewrite.raises, replaced)
 
 
 def _bad(problem: str) -> RewardError:
@@ -75,13 +93,13 @@ def _bad(problem: str) -> RewardError:
 
 def _star_imports(tree: ast.Module) -> str:
     """Star imports of modules, as text: what they define must be known before names are looked up."""
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in _PROGRAM_MODULES]
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in PROGRAM_MODULES]
     return "".join(f"\n{ast.unparse(node)}\n" for node in imports if node.names[0].name == "*")
 
 
 def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
     """`from solution import f as g` becomes `g = f`, where f is a free name."""
-    if not isinstance(node, ast.ImportFrom) or node.module not in (*_PROGRAM_MODULES, "__future__"):
+    if not isinstance(node, ast.ImportFrom) or node.module not in (*PROGRAM_MODULES, "__future__"):
         return [node]
     renamed = [alias for alias in node.names if alias.asname not in (None, alias.name)]
     return [ast.parse(f"{alias.asname} = {alias.name}").body[0] for alias in renamed]
@@ -179,6 +197,48 @@ def _modules(tree: ast.Module, free: set[str]) -> dict[str, str]:
     alone = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in owners}
     known = {name: name for name in sys.stdlib_module_names} | _SHORT_NAMES
     return {name: known[name] for name in free - alone if name in known}
+
+
+def _program_modules(tree: ast.Module) -> set[str]:
+    """What the tests call the program as a module: `import solution as s`."""
+    aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {alias.asname or alias.name for alias in aliases if alias.name in PROGRAM_MODULES}
+
+
+def _words(tree: ast.Module) -> set[str]:
+    """Names, attributes, parameters and imports of the code."""
+    return {str(getattr(node, part)) for node in ast.walk(tree) for part in _WORDS if hasattr(node, part)}
+
+
+def _replaced(tree: ast.Module) -> set[str]:
+    """Attributes of modules, by their full names, that the tests may change: those that they assign, that `patch` or
+    `setattr` names, and that a fixture or a context manager changes.
+    """
+    modules: dict[str, str] = {}
+    names: set[str] = set()
+    mentioned: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            modules |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            (mentioned if isinstance(node.ctx, ast.Load) else names).add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _PATCHING:
+            words = [part.value if isinstance(part, ast.Constant) else ast.unparse(part) for part in node.args[:2]]
+            names.update(map(str, words[:1]), [".".join(map(str, words))])
+
+    names.update(*(_CHANGED_BY.get(word, ()) for word in _words(tree)))
+
+    def full(dotted: str) -> str:
+        head, dot, rest = dotted.partition(".")
+        return modules.get(head, head) + dot + rest
+
+    known = {*sys.stdlib_module_names, *PROGRAM_MODULES, "numpy"}
+    by_mention = {*map(full, mentioned), *modules.values()} & _CHANGED_BY_MENTION
+    return by_mention | {
+        name for name in map(full, names) if _DOTTED.fullmatch(name) and name.partition(".")[0] in known
+    }
 
 
 def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import copy
 import importlib
 import operator
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
+import os
+import sys
+from collections.abc import Callable
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
-from .channel import Closed, Peer, TooLarge, exception_names
+from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_names
 from .values import Node, Values, fill
 
 _FUNCTIONS: dict[str, Any] = {
@@ -43,9 +46,30 @@ def serve(module: ModuleType, fd: int, most: int) -> None:
             program.peer.send({"limit": "output_limit"})
 
 
+class _Lent:
+    """A mock or a stream that stays with the tests."""
+
+    def __init__(self, number: int, ask: Callable[..., Any]) -> None:
+        vars(self).update(_number=number, _ask=ask)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._ask("callback", *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._ask("getattr", name)
+        if isinstance(value, FunctionType):
+            vars(self)[name] = value
+        return value
+
+
+for _name in LENT_METHODS:
+    setattr(_Lent, _name, lambda self, *args, _name=_name: self._ask(_name, *args))
+
+
 class _Program:
     def __init__(self, module: ModuleType, fd: int, most: int) -> None:
-        self._own = vars(module)
+        self._module, self._own = module, vars(module)
+        self._replaced: dict[tuple[str, str], Any] = {}  # what the tests replaced, as it was
         self._alive: list[Any] = []  # objects that stay here, by number
         self._numbers: dict[int, int] = {}
         self.peer = Peer(fd, most, Values(self._encode, self._decode), self._perform)
@@ -53,6 +77,15 @@ class _Program:
     def _perform(self, name: str, args: Any, kwargs: Any) -> Any:
         if name == "names":
             return self._names(*args)
+        if name == "defined":
+            return args[0] in self._own
+        if name == "replace":
+            return self._replace(*args)
+        if name == "call_attribute":
+            path, attribute, *args = args
+            if path.partition(".")[0] not in sys.modules:
+                return None
+            return getattr(importlib.import_module(path), attribute)(*args, **kwargs)
         return (_FUNCTIONS.get(name) or getattr(operator, name))(*args, **kwargs)
 
     def _names(self, names: list[str], classes: list[str]) -> dict[str, Any]:
@@ -62,9 +95,22 @@ class _Program:
         # Functions and classes are called by their names, so that a new process of the program has them too.
         return {name: own[name] for name in names if name in own and (not callable(own[name]) or _raises(own[name]))}
 
+    def _replace(self, path: str, name: str, *value: Any) -> None:
+        """Give a module's attribute the tests' value; without one, its own again."""
+        module = self._module if path in PROGRAM_MODULES else importlib.import_module(path)
+        own = self._replaced.setdefault((path, name), dict(os.environ) if name == "environ" else vars(module).get(name))
+        new: Any = value[0] if value else own
+        if name == "environ":
+            os.environ.clear()
+            os.environ.update(new)
+        else:
+            setattr(module, name, new)
+
     def _encode(self, value: Any) -> Node:
         if _raises(value):
             return ["exception", exception_names(value)]
+        if type(value) is _Lent:
+            return ["lent", vars(value)["_number"]]
         number = self._numbers.setdefault(id(value), len(self._alive))
         if number == len(self._alive):
             self._alive.append(value)
@@ -78,12 +124,14 @@ class _Program:
             raise NameError(f"name {name!r} is not defined")
         if kind == "name":
             return self._own[name]
-        function = lambda *args, **kwargs: self._call_back(name, args, kwargs)  # noqa: E731
+        if kind == "lent":
+            return _Lent(name, lambda what, *args, **kwargs: self._call_back(what, name, args, kwargs))
+        function = lambda *args, **kwargs: self._call_back("callback", name, args, kwargs)  # noqa: E731
         function.__name__ = about[0]
         return function
 
-    def _call_back(self, number: int, args: Any, kwargs: Any) -> Any:
-        message, nodes, objects = self.peer.request("callback", (number, *args), kwargs)
+    def _call_back(self, what: str, number: int, args: Any, kwargs: Any) -> Any:
+        message, nodes, objects = self.peer.request(what, (number, *args), kwargs)
         if "raised" in message:
             raise self.peer.raised(message, {name: own for name, own in self._own.items() if _raises(own)})
         objects = self.peer.values.decode([*nodes, *message["nodes"]], objects)

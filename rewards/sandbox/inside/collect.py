@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
@@ -70,25 +73,60 @@ def _bound(kind: type, name: str) -> Any:
 
 def _run(made: Callable[[], Any], given: dict[str, Any]) -> None:
     function = made()
-    result = function(**_arguments(function, given))
-    if inspect.iscoroutine(result):
-        importlib.import_module("asyncio").run(result)  # slow to import
+    with contextlib.ExitStack() as stack:
+        result = function(**_arguments(function, dict(given), stack))
+        if inspect.iscoroutine(result):
+            importlib.import_module("asyncio").run(result)  # slow to import
 
 
-def _arguments(function: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """What a test or a fixture is called with: its parameters, and the source's own fixtures."""
+def _arguments(function: Any, given: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
+    """What a test or a fixture is called with: its parameters, pytest's fixtures that we have, and the source's own.
+
+    given: values by name; fixtures are added. stack: what ends them. Parameters that `mock.patch` fills come first.
+    """
     arguments = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        fixture = function.__globals__.get(name)
+    patches = [patch for patch in getattr(function, "patchings", ()) if patch.attribute_name is None]
+    filled = sum(type(patch.new).__name__ == "_SentinelObject" for patch in patches)
+    for name, parameter in [*inspect.signature(function).parameters.items()][filled:]:
+        fixture = inspect.unwrap(function).__globals__.get(name)
         if name in given:
             arguments[name] = given[name]
+        elif name in _FIXTURES:
+            arguments[name] = given[name] = stack.enter_context(_FIXTURES[name]())
         elif type(fixture).__name__ == "FixtureFunctionDefinition":
             made = inspect.unwrap(fixture)
-            value = made(**_arguments(made, {}))
-            arguments[name] = next(value) if inspect.isgenerator(value) else value
+            value = made(**_arguments(made, given, stack))
+            if inspect.isgenerator(value):
+                stack.callback(next, value, None)
+            arguments[name] = given[name] = next(value) if inspect.isgenerator(value) else value
         elif parameter.default is parameter.empty and parameter.kind not in (2, 4):  # *args and **kwargs
             raise Unfit(f"{function.__name__} takes {name!r}, which the source does not define as a fixture")
     return arguments
+
+
+class _Captured(contextlib.ExitStack):
+    """pytest's `capsys`: what is written while a test runs."""
+
+    def __enter__(self) -> _Captured:
+        self._streams = io.StringIO(), io.StringIO()
+        self.enter_context(contextlib.redirect_stdout(self._streams[0]))
+        self.enter_context(contextlib.redirect_stderr(self._streams[1]))
+        return self
+
+    def readouterr(self) -> Any:
+        """What has been written since the last time, as (out, err)."""
+        texts = [stream.getvalue() for stream in self._streams]
+        for stream in self._streams:
+            stream.seek(0)
+            stream.truncate()
+        return namedtuple("CaptureResult", "out err")(*texts)
+
+
+_FIXTURES: dict[str, Callable[[], Any]] = {
+    "capsys": _Captured,
+    "capfd": _Captured,
+    "monkeypatch": lambda: importlib.import_module("pytest").MonkeyPatch.context(),
+}
 
 
 def _case(kind: Any, name: str) -> None:

@@ -15,7 +15,9 @@ import sys
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
+from .channel import PROGRAM_MODULES
 from .collect import collected, is_skip
+from .replaced import ProgramModule, Replaced
 from .standins import Died, Named, Program, Unfit
 
 
@@ -134,7 +136,8 @@ def _problem(raised: BaseException) -> list[str]:
 def run(code: CodeType, settings: dict[str, Any], result_fd: int, channel_fd: int) -> None:
     """Run rewritten tests.
 
-    settings: declarations, names (free ones), modules (what to import them as), function, most, stop_early.
+    settings: declarations, names (free ones), modules (what to import them as), function, most, stop_early, replaced
+    (attributes of modules that they may replace for the program).
     """
     verdicts = Verdicts(result_fd, settings["stop_early"])
     program = verdicts.program = Program(channel_fd, settings["most"], verdicts.requested)
@@ -153,6 +156,9 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int, channel_fd: in
         if any(type(value) is not Named for value in values.values()):
             verdicts.requested()  # what the tests know of the program already may make them fail
         scope["__posttrain__"] = verdicts
+        sys.modules.update({name: ProgramModule(name, program) for name in PROGRAM_MODULES if name != "__main__"})
+        if settings["replaced"]:
+            program.before = Replaced(program, settings["replaced"]).send
         exec(code, scope)  # noqa: S102 - in the sandbox, where tests are run
         verdicts.write("end")
     except Unfit as problem:

@@ -6,11 +6,14 @@ No value here is the program's own object: what it returned is plain data, or a 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from .channel import RAISED, Closed, Peer, TooLarge, exception_class
+from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class
 from .values import MUTABLE, Node, Values, fill
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
@@ -28,8 +31,8 @@ class Died(BaseException):
 class Program:
     """The program as the tests see it, in a process that may end.
 
-    requested: called before each request. died: set when the process is asked after its end, whether or not the tests
-    catch that.
+    requested: called before each request; before: then, too, to show the program what the tests replaced. died: set
+    when the process is asked after its end, whether or not the tests catch that.
     """
 
     def __init__(self, fd: int, most: int, requested: Callable[[], None]) -> None:
@@ -42,7 +45,9 @@ class Program:
         self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
         values = Values(self._encode, self._decode, generators=True)
         self.classes = values.classes
-        self._peer = Peer(fd, most, values, lambda name, args, kwargs: self._functions[args[0]](*args[1:], **kwargs))
+        self.before: Callable[[], None] = lambda: None
+        self._turn = threading.RLock()  # tests may have threads
+        self._peer = Peer(fd, most, values, self._perform)
 
     def names(self, names: list[str]) -> dict[str, Any]:
         """The program's global names: plain values as they are, the others as stand-ins."""
@@ -59,6 +64,12 @@ class Program:
 
     def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the program gives for a question. Raises what it raised, or Died."""
+        with self._turn:
+            self.before()
+            return self.ask(name, *args, **kwargs)
+
+    def ask(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """The same, whatever the tests replaced."""
         self._requested()
         if self.unsettled:
             self.settle(False, self._peer.values.encode((args, kwargs))[2])
@@ -130,6 +141,20 @@ class Program:
                 except _UNREADABLE as problem:
                     raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
+    def _perform(self, name: str, args: Any, kwargs: Any) -> Any:
+        """What the program asks of the tests' functions, and of their mocks and streams."""
+        number, *args = args
+        owner = self._functions[number]
+        if name == "callback":
+            return owner(*args, **kwargs)
+        if not _is_lent(owner) or (name != "getattr" and name not in LENT_METHODS):
+            raise TypeError("no function, mock or stream of the tests")
+        if name != "getattr":
+            return getattr(owner, name)(*args)
+        if args[0].startswith("_"):
+            raise AttributeError(args[0])
+        return getattr(owner, args[0])
+
     def _encode(self, value: Any) -> Node:
         if type(value) in (Handle, Mixed):
             return ["handle", value._standin_number]
@@ -138,15 +163,16 @@ class Program:
         if isinstance(value, type):
             if self.classes.get(value.__name__) is value or value.__name__ in self.exceptions:
                 return ["name", value.__name__]
-        elif callable(value):
+        elif _is_lent(value) or callable(value):
             self._functions.append(value)
-            return ["callback", len(self._functions) - 1, str(getattr(value, "__name__", ""))]
+            name = "" if _is_lent(value) else str(getattr(value, "__name__", ""))
+            return ["lent" if _is_lent(value) else "callback", len(self._functions) - 1, name]
         raise Unfit(f"the tests give the program a {type(value).__name__}: define its class in tests.declarations")
 
     def _decode(self, node: Node) -> Any:
         if node[0] == "exception":
             return exception_class(node[1], self.exceptions)
-        if node[0] == "callback":
+        if node[0] in ("callback", "lent"):
             return self._functions[node[1]]
         if node[0] == "name":
             return Named(self, node[1])
@@ -157,6 +183,12 @@ class Program:
         if kind == "generator":
             return _generator(handle)
         return _coroutine(handle) if kind == "coroutine" else _async_generator(handle) if kind else handle
+
+
+def _is_lent(value: Any) -> bool:
+    """Whether it is a mock or a stream of the tests, which the program may use as such."""
+    mock = sys.modules.get("unittest.mock")
+    return isinstance(value, io.IOBase) or (mock is not None and isinstance(value, mock.NonCallableMock))
 
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
@@ -192,7 +224,9 @@ class Handle:
         return self._standin_program.request("call", self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__name__":  # a protocol that some library asks for
+        if name == "__signature__":
+            raise Unfit("the tests inspect a signature of the program, which is in another process")
+        if name.startswith("__") and name not in ("__name__", "__annotations__"):  # some library's protocol
             raise AttributeError(name)
         return self._standin_request("getattr", name)
 
