@@ -53,7 +53,7 @@ _OPTION = re.compile(
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
-_LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]\s(?!(?:is|are|was|means|does|can)\b)")
+_LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]{1,2}\s(?!(?:is|are|was|means|does|can)\b)")
 _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}(?:[Oo]ption |[Cc]hoice )?\(?(?P<letter>[A-Za-z])(?:[).:]| [-–—] )")
 _LABELLED = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| [-–—] )\s*(?P<rest>[^\s.)].*)", re.DOTALL
@@ -194,7 +194,7 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
     line = _PATTERNS["introduced"].sub("", lines[at]).strip("' ")[:MAX_CHARS]
     neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
     if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
-        return ""
+        return _closing(line) if _PATTERNS["concludes"].search(line) else ""
     if _BARE.fullmatch(line) or _SEVERAL.fullmatch(line) or _key(line) in map(_key, choices):
         return line
     if at and ", " in _read(line, letters):
@@ -219,7 +219,7 @@ def _closing(line: str) -> str:
 
 def _read(content: str, letters: str) -> str:
     """The letter that a content begins with, all of them if it is a list, "" without one."""
-    content = _PATTERNS["not_but"].sub("", _plain(content).lstrip("' "), count=1)
+    content = _PATTERNS["not_but"].sub("", _plain(content).lstrip("' -–—"), count=1)
     if _PATTERNS["speaks_of"].match(content) or _PATTERNS["species"].match(content):
         return ""
     labels = _LABEL.findall(content)
