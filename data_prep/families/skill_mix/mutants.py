@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from data_prep.families.skill_mix.cpp_tokens import NotConvertible, closing
 from data_prep.families.skill_mix.signatures import Language, SignatureError, read
+from data_prep.families.skill_mix.tokens import closing, tokenise
 from rewards.code.cpp.declaration import Type
 
 
@@ -28,32 +28,6 @@ class Mutant:
     change: str
 
 
-@dataclass(frozen=True)
-class _Token:
-    text: str
-    kind: str
-    start: int
-    end: int
-
-
-_SKIP: Mapping[Language, str] = {
-    "python": r"\#[^\n]*",
-    "cpp": r"//[^\n]* | /\*.*?(?:\*/|\Z) | (?:(?<=\n)|\A)[ \t]*\#(?:\\\n|[^\n])*",
-}
-_TEXT: Mapping[Language, str] = {
-    "python": r"""[bBfFrRuU]{0,2}(?:(?P<mark>\"{3}|'{3}).*?(?:(?P=mark)|\Z) | "(?:[^"\\\n]|\\.)*"
-        | '(?:[^'\\\n]|\\.)*')""",
-    "cpp": r"""R"(?P<mark>[^()\\\s]{0,16})\(.*?(?:\)(?P=mark)"|\Z) | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)+'""",
-}
-_REST = r"""
-  | (?P<number>\.?[0-9](?:[eEpP][+-]|'?[\w.])*)
-  | (?P<word>[^\W\d]\w*)
-  | (?P<sign>::|->|<<=|>>=|\*\*|//|[<>=!+\-*/%^&|]=|&&|\|\||\+\+|--|[^\s\w])
-"""
-_TOKEN = {
-    language: re.compile(f"(?P<skip>{_SKIP[language]}) | (?P<text>{_TEXT[language]}) {_REST}", re.VERBOSE | re.DOTALL)
-    for language in _SKIP
-}
 _SIGNS: Mapping[str, str] = {
     "<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "+": "-", "-": "+",
     "+=": "-=", "-=": "+=", "*=": "+=", "*": "+", "/": "*", "%": "/", "//": "*", "**": "*",
@@ -74,23 +48,23 @@ _LEFT_ALONE: Mapping[Language, tuple[str, ...]] = {
 
 def mutants(gold: str, language: Language, seed: str) -> Iterator[Mutant]:
     """All mutants, in an order that the seed decides: first one of each line, then a second of each, and so on."""
-    tokens = _tokens(gold, language)
+    tokens = tokenise(gold, language)
     changes = [
         (token, new)
         for at, (token, alone) in enumerate(zip(tokens, _left_alone(gold, tokens, language), strict=True))
         if not alone and (new := _changed(gold, tokens, at, language))
     ]
-    changes.sort(key=lambda change: hashlib.sha256(f"{seed}:{change[0].start}".encode()).hexdigest())
+    changes.sort(key=lambda change: hashlib.sha256(f"{seed}:{change[0].start()}".encode()).hexdigest())
     earlier = Counter[int]()  # changes of each line
     turns = []
     for token, new in changes:
-        line = gold.count("\n", 0, token.start) + 1
+        line = gold.count("\n", 0, token.start()) + 1
         turns.append((earlier[line], line, token, new))
         earlier[line] += 1
     for _, line, token, new in sorted(turns, key=itemgetter(0)):
-        code = gold[: token.start] + new.strip() + gold[token.end :]
-        if language == "cpp" or _is_python(code):
-            yield Mutant(code, f"line {line}: {token.text} to {new.strip() or 'nothing'}")
+        code = gold[: token.start()] + new.strip() + gold[token.end() :]
+        if language == "cpp" or _parsed(code):
+            yield Mutant(code, f"line {line}: {token.group()} to {new.strip() or 'nothing'}")
 
 
 def stub(gold: str, language: Language, function: str, signature: str) -> str | None:
@@ -98,54 +72,44 @@ def stub(gold: str, language: Language, function: str, signature: str) -> str | 
     return _python_stub(gold, function, signature) if language == "python" else _cpp_stub(gold, function)
 
 
-def _tokens(code: str, language: Language = "cpp") -> list[_Token]:
-    return [
-        _Token(match.group(), str(match.lastgroup), match.start(), match.end())
-        for match in _TOKEN[language].finditer(code)
-        if not match.group("skip")
-    ]
-
-
-def _changed(code: str, tokens: Sequence[_Token], at: int, language: Language) -> str:
+def _changed(code: str, tokens: Sequence[re.Match[str]], at: int, language: Language) -> str:
     """What stands in a token's place in a mutant, "" if nothing does."""
-    token = tokens[at]
-    before, after = tokens[at - 1] if at else None, tokens[at + 1] if at + 1 < len(tokens) else None
-    if before and before.text in ("operator", "template", "case"):
+    token, text = tokens[at], tokens[at].group()
+    if at and tokens[at - 1].group() in ("operator", "template", "case"):
         return ""
-    if token.kind == "number":
-        return str(int(token.text) + 1) if re.fullmatch(r"0|[1-9][0-9]{0,8}", token.text) else ""
-    if token.kind == "word":
-        return " " if token.text == "not" else _WORDS[language].get(token.text, "")
-    if (
-        token.text == "-"
-        and code[token.start - 1 : token.start] in _OPENING
-        and not code[token.end : token.end + 1].isspace()
-    ):
+    if token.lastgroup == "number":
+        return str(int(text) + 1) if re.fullmatch(r"0|[1-9][0-9]{0,8}", text) else ""
+    if token.lastgroup == "word":
+        return " " if text == "not" else _WORDS[language].get(text, "")
+    before, after = code[token.start() - 1 : token.start()], code[token.end() : token.end() + 1]
+    if text == "-" and before in _OPENING and not after.isspace():
         return "+"  # a sign: the number without it
-    if token.text in _SPACED and not (code[token.start - 1 : token.start] == code[token.end : token.end + 1] == " "):
+    if text in _SPACED and not before == after == " ":
         return ""
-    joins_texts = any(side is not None and side.kind in ("text", "mark") for side in (before, after))
-    if language == "python" and token.text in "+%*" and joins_texts:
+    if (
+        language == "python"
+        and text in "+%*"
+        and any(side.lastgroup == "text" for side in tokens[max(0, at - 1) :][:3])
+    ):
         return ""  # text is formatted or joined: no number changes
-    return _SIGNS.get(token.text, "") if token.kind == "sign" else ""
+    return _SIGNS.get(text, "") if token.lastgroup == "sign" else ""
 
 
-def _left_alone(code: str, tokens: Sequence[_Token], language: Language) -> Iterator[bool]:
+def _left_alone(code: str, tokens: Sequence[re.Match[str]], language: Language) -> Iterator[bool]:
     """For each token whether it stands after a word that leaves the rest of its line or statement alone."""
     alone, end, before = False, 0, ""
     for token in tokens:
-        over = "\n" in code[end : token.start] if language == "python" else before == ";"
-        alone = token.text in _LEFT_ALONE[language] or (alone and not over)
-        end, before = token.end, token.text
+        over = "\n" in code[end : token.start()] if language == "python" else before == ";"
+        alone = token.group() in _LEFT_ALONE[language] or (alone and not over)
+        end, before = token.end(), token.group()
         yield alone
 
 
-def _is_python(code: str) -> bool:
+def _parsed(code: str) -> ast.Module | None:
     try:
-        ast.parse(code)
+        return ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+        return None
 
 
 _PLAIN: Mapping[str, str] = {
@@ -155,16 +119,15 @@ _PLAIN: Mapping[str, str] = {
 
 
 def _python_stub(gold: str, function: str, signature: str) -> str | None:
-    if not _is_python(gold):
+    if (tree := _parsed(gold)) is None:
         return None
-    tree = ast.parse(gold)
     same = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function]
     try:
         answer = _default(read(signature, "python").result)
     except SignatureError:
         answer = "None"
     for node in same:
-        node.body = ast.parse(f"return {answer}", mode="exec").body
+        node.body = ast.parse(f"return {answer}").body
     return ast.unparse(tree) if same else None
 
 
@@ -176,21 +139,21 @@ def _default(kind: Type) -> str:
 
 def _cpp_stub(gold: str, function: str) -> str | None:
     """Every definition of a function of that name loses its body."""
-    tokens = _tokens(gold)
-    texts = [token.text for token in tokens]
+    tokens = tokenise(gold, "cpp")
+    texts = [token.group() for token in tokens]
     made, upto = "", 0
     for at, token in enumerate(tokens):
-        if texts[at : at + 2] != [function, "("] or token.start < upto:
+        if texts[at : at + 2] != [function, "("] or token.start() < upto:
             continue
         try:
             opened = closing(texts, at + 1) + 1
             while texts[opened] in ("const", "noexcept"):
                 opened += 1
             closed = closing(texts, opened)
-        except (NotConvertible, IndexError):
+        except (ValueError, IndexError):
             continue
         if texts[opened] == "{":  # else it is a call, or a declaration
             empty = "{ }" if at and texts[at - 1] == "void" else "{ return {}; }"
-            made += gold[upto : tokens[opened].start] + empty
-            upto = tokens[closed].end
+            made += gold[upto : tokens[opened].start()] + empty
+            upto = tokens[closed].end()
     return made + gold[upto:] if upto else None

@@ -30,9 +30,8 @@ from pydantic import Field
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError, nearest
-from data_prep.families.skill_mix.assertions import cases
+from data_prep.families.skill_mix.assertions import NotConvertible, cases
 from data_prep.families.skill_mix.cases import read_cases, suite
-from data_prep.families.skill_mix.cpp_tokens import NotConvertible
 from data_prep.families.skill_mix.signatures import Language, SignatureError, read
 from data_prep.families.skill_mix.skills import held_out_pairs, is_held_out, pairs_of
 from data_prep.inference import prompts
