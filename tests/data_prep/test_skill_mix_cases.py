@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.families.skill_mix.cases import TestCase, read_case, suite
-from data_prep.families.skill_mix.signatures import Language, Signature, SignatureError, read
+from data_prep.families.skill_mix.cases import Case, read_case, suite
+from data_prep.families.skill_mix.signatures import Language, SignatureError, read
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
 from rewards.code.suites import read as read_suite
@@ -27,8 +27,9 @@ def statuses(code: str, tests: dict[str, Any]) -> list[str]:
     return [test.status for test in found.tests]
 
 
-def cases_of(signature: Signature, *given: dict[str, Any]) -> list[TestCase]:
-    return [read_case(one, signature) for one in given]
+def suite_of(text: str, language: Language, *given: Case) -> dict[str, Any]:
+    signature = read(text, language)
+    return suite("f", text, [read_case(one, signature) for one in given], language)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,8 @@ def cases_of(signature: Signature, *given: dict[str, Any]) -> list[TestCase]:
 )
 def test_signatures(language: Language, text: str, shown: str) -> None:
     found = read(text, language)
-    assert found.name == "f"
-    assert f"{', '.join(str(kind) for _, kind in found.params)} -> {found.result}" == shown
+    assert found.function == "f"
+    assert f"{', '.join(str(param.type) for param in found.params)} -> {found.result}" == shown
 
 
 @pytest.mark.parametrize(
@@ -105,17 +106,15 @@ def test_cases_that_do_not_fit(case: Any, said: str) -> None:
 def test_values_take_their_types_spelling() -> None:
     signature = read("def f(m: dict[int, float], s: set[str]) -> float", "python")
     case = read_case({"args": [{"2": 1, "-1": 2.5}, ["b", "a"]], "expected": 3}, signature)
-    assert case.args == ([[-1, 2.5], [2, 1.0]], ["a", "b"])
-    assert repr(case.expected) == "3.0"
-    assert read_case({"args": [[], []], "raises": "std::out_of_range"}, signature).raises == "out_of_range"
+    assert case["args"] == [[[-1, 2.5], [2, 1.0]], ["a", "b"]]
+    assert repr(case["expected"]) == "3.0"
+    assert read_case({"args": [[], []], "raises": "std::out_of_range"}, signature)["raises"] == "out_of_range"
 
 
 def test_plain_python_cases_become_calls() -> None:
-    signature = read("def f(m: dict[str, list[int]], k: int) -> Optional[int]", "python")
-    cases = cases_of(
-        signature, {"args": [{"a": [1, 2]}, 1], "expected": 2}, {"args": [[["b", [7]]], 5], "expected": None}
-    )
-    tests = suite("f", signature, cases, "python")
+    text = "def f(m: dict[str, list[int]], k: int) -> Optional[int]"
+    cases = ({"args": [{"a": [1, 2]}, 1], "expected": 2}, {"args": [[["b", [7]]], 5], "expected": None})
+    tests = suite_of(text, "python", *cases)
     assert tests["kind"] == "call"
     assert tests["cases"][1] == {"args": [{"b": [7]}, 5], "expected": None}
     code = "def f(m, k):\n    xs = next(iter(m.values()))\n    return xs[k] if k < len(xs) else None\n"
@@ -143,8 +142,7 @@ def f(pairs, scale):
 
 
 def test_python_cases_with_floats_tuples_and_exceptions_become_asserts() -> None:
-    signature = read(MIXED, "python")
-    tests = suite("f", signature, cases_of(signature, *MIXED_CASES), "python")
+    tests = suite_of(MIXED, "python", *MIXED_CASES)
     assert tests["kind"] == "asserts"
     assert statuses(MIXED_CODE, tests) == ["passed"] * 4  # 3 * 0.1 is not 0.3
     assert set(statuses("def f(pairs, scale):\n    return {}\n", tests)) == {"passed", "failed"}
@@ -153,8 +151,8 @@ def test_python_cases_with_floats_tuples_and_exceptions_become_asserts() -> None
 
 
 def test_python_cases_with_floats_become_calls_with_a_tolerance() -> None:
-    signature = read("def f(x: float, names: list[str]) -> tuple[float, dict[str, float]]", "python")
-    tests = suite("f", signature, cases_of(signature, {"args": [0.1, ["a"]], "expected": [0.3, {"a": 1}]}), "python")
+    text = "def f(x: float, names: list[str]) -> tuple[float, dict[str, float]]"
+    tests = suite_of(text, "python", {"args": [0.1, ["a"]], "expected": [0.3, {"a": 1}]})
     assert (tests["kind"], tests["tolerance"]) == ("call", 1e-6)
     assert statuses("def f(x, names):\n    return x * 3, {name: 1 for name in names}\n", tests) == ["passed"]
     assert statuses("def f(x, names):\n    return x * 3.001, {name: 1 for name in names}\n", tests) == ["failed"]
@@ -162,19 +160,18 @@ def test_python_cases_with_floats_become_calls_with_a_tolerance() -> None:
 
 def test_cpp_cases_become_calls_of_the_declared_types() -> None:
     text = "std::map<std::string, std::vector<std::pair<int, double>>> f(double x, std::optional<float> y)"
-    signature = read(text, "cpp")
     gold = (
         "#include <map>\n#include <optional>\n#include <stdexcept>\n#include <string>\n#include <vector>\n"
         f'{text} {{\n  if (x < 0) throw std::invalid_argument("x");\n'
         '  return {{"a", {{1, x * 3}, {2, y.value_or(0.5f)}}}};\n}\n'
     )
-    cases = cases_of(
-        signature,
+    tests = suite_of(
+        text,
+        "cpp",
         {"args": [0.1, None], "expected": {"a": [[1, 0.3], [2, 0.5]]}},
         {"args": [1e12, 0.25], "expected": {"a": [[1, 3e12], [2, 0.25]]}},
         {"args": [-1, None], "raises": "ValueError"},
     )
-    tests = suite("f", signature, cases, "cpp")
     assert (tests["kind"], tests["declaration"], tests["tolerance"]) == ("call", text, 1e-6)
     assert tests["cases"][2] == {"args": [-1.0, None], "raises": "std::invalid_argument"}
     assert statuses(gold, tests) == ["passed"] * 3
@@ -183,8 +180,7 @@ def test_cpp_cases_become_calls_of_the_declared_types() -> None:
 
 
 def test_a_void_function_is_tested_by_what_it_changes() -> None:
-    signature = read("void f(std::vector<int>& xs)", "cpp")
-    tests = suite("f", signature, cases_of(signature, {"args": [[2, 1]], "expected": [1, 2]}), "cpp")
+    tests = suite_of("void f(std::vector<int>& xs)", "cpp", {"args": [[2, 1]], "expected": [1, 2]})
     assert statuses(
         "#include <algorithm>\nvoid f(std::vector<int>& xs) { std::sort(xs.begin(), xs.end()); }", tests
     ) == ["passed"]

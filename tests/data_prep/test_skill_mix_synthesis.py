@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from data_prep.core import pipeline
 from data_prep.core.step import Row
 from data_prep.errors import LimitPassed
-from data_prep.families.skill_mix.replies import ReplyError, read_draft, read_test_cases
+from data_prep.families.skill_mix.replies import Draft, ReplyError, read_test_cases
 from data_prep.families.skill_mix.signatures import read
 from data_prep.families.skill_mix.synthesis import SynthesizeParams
 from data_prep.inference.api.objects import NoObject, found_object
@@ -370,9 +370,9 @@ def test_replies_by_themselves() -> None:
         with pytest.raises(NoObject):
             found_object(text)
     with pytest.raises(ReplyError):
-        read_draft("no", "cpp")
+        Draft.read("no", "cpp")
     with pytest.raises(ReplyError):
-        read_draft("{}", "cpp")
+        Draft.read("{}", "cpp")
     signature = read("int f(int x)", "cpp")
     with pytest.raises(ReplyError) as caught:
         read_test_cases(json.dumps({"cases": [{"args": ["a"], "expected": 1}] * 50}), signature, 5)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from data_prep.families.skill_mix.signatures import Language, Signature
-from rewards.code.cpp.declaration import Type
+from data_prep.families.skill_mix.signatures import Language, read
+from rewards.code.cpp.declaration import Declaration, Type
 from rewards.code.cpp.values import fitted
+
+Case = dict[str, Any]  # args, and either expected or raises: a key of EXCEPTIONS
 
 TOLERANCE = 1e-6  # of floats: absolute for values up to 1, relative above
 # What a case may raise: (Python's classes, C++'s class).
@@ -36,42 +37,27 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class TestCase:
-    """One call. raises: a key of EXCEPTIONS, "" where the call returns `expected`."""
-
-    __test__ = False  # pytest would collect it
-
-    args: tuple[Any, ...]
-    expected: Any = None
-    raises: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        outcome = {"raises": self.raises} if self.raises else {"expected": self.expected}
-        return {"args": list(self.args), **outcome}
-
-
-def read_case(given: Any, signature: Signature) -> TestCase:
+def read_case(given: Any, signature: Declaration) -> Case:
     """A case of our shape whose values fit the signature, numbers and maps in their one spelling. Raises ValueError."""
     if not isinstance(given, dict) or not isinstance(given.get("args"), list):
         raise ValueError('not an object with a list "args"')
     args, params = given["args"], signature.params
     if len(args) != len(params):
-        names = ", ".join(name for name, _ in params)
-        raise ValueError(f"{len(args)} arguments, and {signature.name} takes {len(params)} ({names})")
+        names = ", ".join(param.name for param in params)
+        raise ValueError(f"{len(args)} arguments, and {signature.function} takes {len(params)} ({names})")
     if ("expected" in given) == ("raises" in given):
         raise ValueError('give either "expected" or "raises"')
     json.dumps([args, given.get("expected")], allow_nan=False)  # a number that is not finite is a ValueError, too
-    values = tuple(fitted(value, kind, name) for value, (name, kind) in zip(args, params, strict=True))
+    values = [fitted(value, param.type, param.name) for value, param in zip(args, params, strict=True)]
     if "expected" in given:
-        return TestCase(values, fitted(given["expected"], signature.result, "expected"))
+        return {"args": values, "expected": fitted(given["expected"], signature.result, "expected")}
     name = _NAMES.get(given["raises"], given["raises"]) if isinstance(given["raises"], str) else ""
     if name not in EXCEPTIONS:
         raise ValueError(f"raises {given['raises']!r}: must be one of {', '.join(EXCEPTIONS)}")
-    return TestCase(values, raises=name)
+    return {"args": values, "raises": name}
 
 
-def read_cases(given: Sequence[Any], signature: Signature) -> tuple[list[TestCase], list[str]]:
+def read_cases(given: Sequence[Any], signature: Declaration) -> tuple[list[Case], list[str]]:
     """Those of `given` that fit the signature, and what is wrong with each other one."""
     cases, problems = [], []
     for number, case in enumerate(given):
@@ -82,34 +68,34 @@ def read_cases(given: Sequence[Any], signature: Signature) -> tuple[list[TestCas
     return cases, problems
 
 
-def suite(function: str, signature: Signature, cases: Sequence[TestCase], language: Language) -> dict[str, Any]:
-    """A row's `tests` (rewards/code/suites.py): calls; Python asserts for what JSON cannot hold."""
+def suite(function: str, text: str, cases: Sequence[Case], language: Language) -> dict[str, Any]:
+    """A row's `tests` (rewards/code/suites.py): calls; Python asserts for what JSON cannot hold. Raises SignatureError."""
+    signature = read(text, language)
     calls: dict[str, Any] = {"kind": "call", "function": function}
     if language == "cpp":
-        raises = {name: {"raises": cpp} for name, (_, cpp) in EXCEPTIONS.items()}
-        typed = [{**case.as_json(), **raises.get(case.raises, {})} for case in cases]
-        calls |= {"language": "cpp", "declaration": signature.declaration, "cases": typed}
-    elif _plain(signature, cases):
+        typed = [{**case, "raises": EXCEPTIONS[case["raises"]][1]} if "raises" in case else case for case in cases]
+        calls |= {"language": "cpp", "declaration": text, "cases": typed}
+    elif _in_json(signature) and not any("raises" in case for case in cases):
         calls["cases"] = [_call(case, signature) for case in cases]
     else:
         return {"kind": "asserts", "source": _asserts(function, signature, cases)}
     return calls | ({"tolerance": TOLERANCE} if signature.result.holds("float") else {})
 
 
-def _plain(signature: Signature, cases: Sequence[TestCase]) -> bool:
-    """Whether JSON can hold the calls: no exceptions, no sets, no tuples among arguments, keys that are texts."""
-    kinds = [kind for _, kind in signature.params]
-    plain = not any(kind.holds("set", "tuple") for kind in kinds) and not signature.result.holds("set")
-    return plain and not any(case.raises for case in cases) and not any(map(_odd_keys, (*kinds, signature.result)))
+def _in_json(signature: Declaration) -> bool:
+    """Whether JSON can hold the values: no sets, no tuples among arguments, keys that are texts."""
+    kinds = [param.type for param in signature.params]
+    sets = signature.result.holds("set") or any(kind.holds("set", "tuple") for kind in kinds)
+    return not sets and not any(map(_odd_keys, (*kinds, signature.result)))
 
 
 def _odd_keys(kind: Type) -> bool:
     return (kind.kind == "map" and kind.args[0].kind not in ("str", "char")) or any(map(_odd_keys, kind.args))
 
 
-def _call(case: TestCase, signature: Signature) -> dict[str, Any]:
-    args = [_as_json(value, kind) for value, (_, kind) in zip(case.args, signature.params, strict=True)]
-    return {"args": args, "expected": _as_json(case.expected, signature.result)}
+def _call(case: Case, signature: Declaration) -> Case:
+    args = [_as_json(value, param.type) for value, param in zip(case["args"], signature.params, strict=True)]
+    return {"args": args, "expected": _as_json(case["expected"], signature.result)}
 
 
 def _as_json(value: Any, kind: Type) -> Any:
@@ -147,20 +133,20 @@ def _near(got, want):
 """
 
 
-def _asserts(function: str, signature: Signature, cases: Sequence[TestCase]) -> str:
+def _asserts(function: str, signature: Declaration, cases: Sequence[Case]) -> str:
     """Python assert statements, one a case, with the helpers that they need."""
-    helpers = _RAISES if any(case.raises for case in cases) else ""
+    helpers = _RAISES if any("raises" in case for case in cases) else ""
     helpers += _NEAR if signature.result.holds("float") else ""
     lines = [f"assert {_assertion(function, signature, case)}\n" for case in cases]
     return "".join([helpers and f"{helpers}\n", *lines])
 
 
-def _assertion(function: str, signature: Signature, case: TestCase) -> str:
-    args = (_literal(value, kind) for value, (_, kind) in zip(case.args, signature.params, strict=True))
+def _assertion(function: str, signature: Declaration, case: Case) -> str:
+    args = (_literal(value, param.type) for value, param in zip(case["args"], signature.params, strict=True))
     call = f"{function}({', '.join(args)})"
-    if case.raises:
-        return f"_raises({EXCEPTIONS[case.raises][0]}, lambda: {call})"
-    expected = _literal(case.expected, signature.result)
+    if "raises" in case:
+        return f"_raises({EXCEPTIONS[case['raises']][0]}, lambda: {call})"
+    expected = _literal(case["expected"], signature.result)
     return f"_near({call}, {expected})" if signature.result.holds("float") else f"{call} == {expected}"
 
 

@@ -292,7 +292,7 @@ def _from_cases(given: Any, language: Language, texts: Mapping[str, str]) -> dic
     made, problems = read_cases(given, signature)
     if problems:
         raise Unfit("unusable tests", problems[0])
-    return suite(texts["function"], signature, made, language)
+    return suite(texts["function"], texts["signature"], made, language)
 
 
 def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 
-from data_prep.families.skill_mix.cases import TestCase, read_cases
-from data_prep.families.skill_mix.signatures import Language, Signature, SignatureError, read
+from data_prep.families.skill_mix.cases import Case, read_cases
+from data_prep.families.skill_mix.signatures import Language, read
 from data_prep.inference.api.objects import FENCE, NoObject, found_object
+from rewards.code.cpp.declaration import Declaration
 
 MOST_PROBLEMS = 8
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
-T = TypeVar("T")
-Read = Callable[[str], T]
 
 
 class ReplyError(ValueError):
@@ -32,12 +31,20 @@ class ReplyError(ValueError):
 class _Reply(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)  # more keys than asked for are the model's thoughts
 
-
-ReplyT = TypeVar("ReplyT", bound=_Reply)
+    @classmethod
+    def read(cls, text: str, language: Language = "cpp") -> Self:
+        """The reply in a text, whose code is in `language`; nothing is run. Raises ReplyError."""
+        try:
+            return cls.model_validate(found_object(text), context=language)
+        except NoObject as error:
+            raise ReplyError([str(error)]) from error
+        except ValidationError as error:
+            details = [(detail["loc"], detail["msg"].removeprefix("Value error, ")) for detail in error.errors()]
+            raise ReplyError([f"{'.'.join(map(str, place))}: {message}" for place, message in details]) from error
 
 
 class Draft(_Reply):
-    """An exercise."""
+    """An exercise whose parts fit together."""
 
     function_name: Text
     function_signature: Text
@@ -45,82 +52,63 @@ class Draft(_Reply):
     problem_statement: Text
     solution: Text
 
+    @field_validator("function_signature")
+    @classmethod
+    def _names_the_function(cls, text: str, info: ValidationInfo) -> str:
+        name = read(text, info.context or "cpp").function
+        if name != (given := info.data.get("function_name")):
+            raise ValueError(f"it is of {name!r}, and function_name is {given!r}")
+        return text
+
+    @field_validator("solution")
+    @classmethod
+    def _defines_the_function(cls, text: str, info: ValidationInfo) -> str:
+        fence = FENCE.fullmatch(text)  # models put one around code even within JSON
+        code, name = fence[1] if fence else text, info.data.get("function_name", "")
+        if info.context == "python":
+            _check_python(code, name)
+        elif not re.search(rf"\b{re.escape(name)}\s*\(", code):
+            raise ValueError(f"no function {name!r} in it")
+        elif re.search(r"\bmain\s*\(", code):
+            raise ValueError("it must not have a main function")
+        return code
+
+
+def _check_python(code: str, function: str) -> None:
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(f"not Python: {error}") from error
+    if not any(isinstance(node, ast.FunctionDef) and node.name == function for node in body):
+        raise ValueError(f"no function {function!r} at its top level")
+
 
 class Critique(_Reply):
     """A reviewer's verdict, with what to change unless it passes."""
 
     verdict: Literal["pass", "revise"]
-    feedback: str = ""
+    feedback: str = Field("", validate_default=True)
+
+    @field_validator("feedback")
+    @classmethod
+    def _says_what_to_change(cls, text: str, info: ValidationInfo) -> str:
+        if info.data.get("verdict") == "revise" and not text.strip():
+            raise ValueError('say what to change, or give the verdict "pass"')
+        return text
 
 
 class _Cases(_Reply):
     cases: list[Any] = Field(min_length=1, max_length=200)
 
 
-def _checked(model: type[ReplyT], text: str) -> ReplyT:
-    """The reply as `model`. Raises ReplyError."""
-    try:
-        return model.model_validate(found_object(text))
-    except NoObject as error:
-        raise ReplyError([str(error)]) from error
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        raise ReplyError([f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details]) from error
-
-
-def read_draft(text: str, language: Language) -> tuple[Draft, Signature]:
-    """An exercise whose parts fit together; nothing is run. Raises ReplyError."""
-    draft = _checked(Draft, text)
-    if fence := FENCE.fullmatch(draft.solution):  # models put one around code even within JSON
-        draft = draft.model_copy(update={"solution": fence.group(1)})
-    try:
-        signature = read(draft.function_signature, language)
-    except SignatureError as error:
-        raise ReplyError([f"function_signature: {error}"]) from error
-    name = draft.function_name
-    problems = (_faults_of_cpp if language == "cpp" else _faults_of_python)(draft.solution, name)
-    if name != signature.name:
-        problems.insert(0, f"function_signature: it is of {signature.name!r}, and function_name is {name!r}")
-    if problems:
-        raise ReplyError(problems)
-    return draft, signature
-
-
-def _faults_of_cpp(solution: str, function: str) -> list[str]:
-    faults = []
-    if not re.search(rf"\b{re.escape(function)}\s*\(", solution):
-        faults.append(f"solution: no function {function!r} in it")
-    if re.search(r"\bmain\s*\(", solution):
-        faults.append("solution: it must not have a main function")
-    return faults
-
-
-def _faults_of_python(solution: str, function: str) -> list[str]:
-    try:
-        body = ast.parse(solution).body
-    except (SyntaxError, ValueError, RecursionError) as error:
-        return [f"solution: not Python: {error}"]
-    defined = any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)
-    return [] if defined else [f"solution: no function {function!r} at its top level"]
-
-
-def read_critique(text: str) -> Critique:
-    """A verdict; one that asks for a revision says which. Raises ReplyError."""
-    critique = _checked(Critique, text)
-    if critique.verdict == "revise" and not critique.feedback.strip():
-        raise ReplyError(['feedback: say what to change, or give the verdict "pass"'])
-    return critique
-
-
-def read_test_cases(text: str, signature: Signature, least: int) -> list[TestCase]:
+def read_test_cases(text: str, signature: Declaration, least: int) -> list[Case]:
     """Cases that fit the signature, no two with the same arguments. Raises ReplyError."""
-    given, problems = read_cases(_checked(_Cases, text).cases, signature)
-    first: dict[str, TestCase] = {}
+    given, problems = read_cases(_Cases.read(text).cases, signature)
+    first: dict[str, Case] = {}
     for case in given:
-        first.setdefault(json.dumps(case.args), case)
-    cases = list(first.values())
-    if len(cases) < least:
-        problems.append(f"cases: {len(cases)} usable ones with arguments of their own; at least {least} are needed")
+        first.setdefault(json.dumps(case["args"]), case)
+    if len(first) < least:
+        problems.append(f"cases: {len(first)} usable ones with arguments of their own; at least {least} are needed")
     if problems:
         raise ReplyError(problems)
-    return cases
+    return list(first.values())

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 from rewards.code.cpp import declaration
-from rewards.code.cpp.declaration import DeclarationError, Kind, Type, read_declaration
+from rewards.code.cpp.declaration import Declaration, DeclarationError, Kind, Param, Type, read_declaration
 
 Language = Literal["python", "cpp"]
+USABLE: Mapping[Language, str] = {
+    "python": "int, float, bool, str, list, set, tuple, dict and Optional of these",
+    "cpp": declaration.USABLE,
+}
 _PY_PLAIN: Mapping[str, Kind] = {"int": "int", "float": "float", "bool": "bool", "str": "str"}
 _PY_GENERIC: Mapping[str, Kind] = {
     "list": "list", "List": "list", "set": "set", "Set": "set", "tuple": "tuple", "Tuple": "tuple",
@@ -30,22 +34,21 @@ class SignatureError(ValueError):
     """A signature that cannot be read, or a type that no test case can hold; the message is for who wrote it."""
 
 
-@dataclass(frozen=True)
-class Signature:
-    """name(params) -> result; params with their names, in order. declaration: the text of a C++ one."""
+def read(text: str, language: Language) -> Declaration:
+    """A signature as questions have it, with or without what follows it. Raises SignatureError.
 
-    name: str
-    params: tuple[tuple[str, Type], ...]
-    result: Type
-    declaration: str = ""
+    The result of a void C++ function is its first mutable reference.
+    """
+    if language == "python":
+        return _python(text)
+    try:
+        declared = read_declaration(text)
+    except DeclarationError as error:
+        raise SignatureError(str(error)) from error
+    return replace(declared, result=declared.changed[0]) if declared.result.kind == "void" else declared
 
 
-def read(text: str, language: Language) -> Signature:
-    """A signature as questions have it, with or without what follows it. Raises SignatureError."""
-    return _python(text) if language == "python" else _cpp(text)
-
-
-def _python(text: str) -> Signature:
+def _python(text: str) -> Declaration:
     head = text.strip().rstrip(":").strip()
     head = head if head.startswith(("def ", "async def ")) else f"def {head}"
     try:
@@ -57,10 +60,9 @@ def _python(text: str) -> Signature:
     given = definition.args
     if given.vararg or given.kwarg or given.kwonlyargs:
         raise SignatureError("only positional parameters can be tested: no *args, **kwargs or keyword-only ones")
-    params = tuple(
-        (argument.arg, _type(argument.annotation, argument.arg)) for argument in (*given.posonlyargs, *given.args)
-    )
-    return Signature(definition.name, params, _type(definition.returns, "the result"))
+    arguments = (*given.posonlyargs, *given.args)
+    params = tuple(Param(argument.arg, _type(argument.annotation, argument.arg)) for argument in arguments)
+    return Declaration(definition.name, params, _type(definition.returns, "the result"))
 
 
 def _type(node: ast.expr | None, what: str) -> Type:
@@ -97,20 +99,3 @@ def _type(node: ast.expr | None, what: str) -> Type:
 def _last_name(node: ast.expr) -> str:
     """`List` of `typing.List`."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def _cpp(text: str) -> Signature:
-    """As the rewards read a declaration; the expected value of a void function is its first mutable reference."""
-    try:
-        declared = read_declaration(text)
-    except DeclarationError as error:
-        raise SignatureError(str(error)) from error
-    params = tuple((param.name, param.type) for param in declared.params)
-    result = declared.changed[0] if declared.result.kind == "void" else declared.result
-    return Signature(declared.function, params, result, text)
-
-
-USABLE: Mapping[Language, str] = {
-    "python": "int, float, bool, str, list, set, tuple, dict and Optional of these",
-    "cpp": declaration.USABLE,
-}

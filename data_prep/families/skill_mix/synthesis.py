@@ -10,28 +10,21 @@ checked, sent back once where it cannot be used, and dropped with a reason then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from data_prep.core.step import Apply, Context, Drop, Row
-from data_prep.families.skill_mix.cases import EXCEPTIONS, TestCase, suite
+from data_prep.families.skill_mix.cases import EXCEPTIONS, Case, suite
 from data_prep.families.skill_mix.questions import read_question, render
-from data_prep.families.skill_mix.replies import (
-    Critique,
-    Draft,
-    Read,
-    ReplyError,
-    read_critique,
-    read_draft,
-    read_test_cases,
-)
-from data_prep.families.skill_mix.signatures import USABLE, Language, Signature
+from data_prep.families.skill_mix.replies import Critique, Draft, ReplyError, read_test_cases
+from data_prep.families.skill_mix.signatures import USABLE, Language, read
 from data_prep.inference.api.params import EndpointParams, EndpointStep, endpoint, refuse_failures
 from data_prep.inference.api.replies import Failed, as_drop
 from data_prep.inference.api.requests import Request
@@ -83,17 +76,18 @@ class Synthesize(EndpointStep):
             yield lambda rows, shard: self._questions(rows, asker, threads)
 
     def _questions(self, rows: Sequence[Row], asker: ChatClient, threads: ThreadPoolExecutor) -> list[Row | Drop]:
-        made = list(chain.from_iterable(threads.map(lambda row: _about(row, self.params, asker), rows)))
+        by_row = threads.map(lambda row: _about(row, self.params, asker), rows)
+        made = list(chain.from_iterable(by_row))
         refuse_failures(made, len(made), self.params, "questions had no reply")
         return made
 
 
 class Unusable(Exception):
-    """A question that comes to nothing, and why."""
+    """A question that comes to nothing."""
 
-    def __init__(self, reason: str, detail: str, bad: bool = False) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail, self.bad = reason, detail, bad
+    def __init__(self, drop: Drop) -> None:
+        super().__init__(drop.reason)
+        self.drop = drop
 
 
 def _about(row: Row, params: SynthesizeParams, asker: ChatClient) -> list[Row | Drop]:
@@ -101,88 +95,87 @@ def _about(row: Row, params: SynthesizeParams, asker: ChatClient) -> list[Row | 
     if not set(row["meta"]) >= {"skills", "descriptions", "language", "split", "questions"}:
         why = "rows of `skill_tuples` have skills, descriptions, language, split and questions"
         return [Drop("not a tuple of skills", row["id"], why, bad=True)]
-    author = _Author(row, params, asker)
-    made: list[Row | Drop] = []
-    for number in range(row["meta"]["questions"]):
-        name = f"{row['id']}/{number}"
-        try:
-            made.append(author.question(name))
-        except Unusable as problem:
-            made.append(Drop(problem.reason, name, problem.detail[:500], bad=problem.bad))
-    return made
+    author = _Author(row["meta"], params, asker)
+    return [author.question(f"{row['id']}/{number}") for number in range(row["meta"]["questions"])]
 
 
 class _Author:
     """Asks for questions about one tuple. chat: the author's so far; of each question only its last draft."""
 
-    def __init__(self, row: Row, params: SynthesizeParams, asker: ChatClient) -> None:
-        self.params, self.asker, self.meta = params, asker, row["meta"]
-        self.language: Language = self.meta["language"]
-        pairs = zip(self.meta["skills"], self.meta["descriptions"], strict=True)
+    def __init__(self, meta: dict[str, Any], params: SynthesizeParams, asker: ChatClient) -> None:
+        self.params, self.asker, self.meta = params, asker, meta
+        self.language: Language = meta["language"]
+        pairs = zip(meta["skills"], meta["descriptions"], strict=True)
         self.skills = [{"name": name, "description": description} for name, description in pairs]
         self.prompt = partial(render, language=self.language)
         self.chat: list[Message] = []
 
-    def question(self, name: str) -> Row:
-        """One question. Raises Unusable; the chat then does not remember it."""
+    def question(self, name: str) -> Row | Drop:
+        """One question; of one that is a drop the chat remembers nothing."""
+        try:
+            return self._question(name)
+        except Unusable as problem:
+            return replace(problem.drop, row_id=name, detail=problem.drop.detail[:500])
+
+    def _question(self, name: str) -> Row:
+        """Raises Unusable."""
         if self.chat:
             opening = self.prompt("next", skills=self.skills, number=len(self.chat) // 2)
         else:
             types = USABLE[self.language]
             opening = self.prompt("generate", skills=self.skills, types=types, lines=self.params.lines)
         start = [*(self.chat or [_message("system", self.prompt("author"))]), _message("user", opening)]
-        draft, signature = self._draft(f"{name}:draft", start)
-        passed = False
-        rounds = 0
+        draft = self._draft(f"{name}:draft", start)
+        passed, rounds = False, 0
         while not passed and rounds < self.params.critic_rounds:
             critique = self._critique(f"{name}:critic{rounds}", draft)
             passed = critique.verdict == "pass"
             if not passed:
                 revision = _message("user", self.prompt("revise", feedback=critique.feedback))
-                messages = [*start, _message("assistant", draft.model_dump_json()), revision]
-                draft, signature = self._draft(f"{name}:revision{rounds}", messages)
+                draft = self._draft(f"{name}:revision{rounds}", [*start, _reply(draft), revision])
             rounds += 1
-        cases = self._cases(f"{name}:tests", draft, signature)
-        self.chat = [*start, _message("assistant", draft.model_dump_json())]
-        tests = suite(draft.function_name, signature, cases, self.language)
+        cases = self._cases(f"{name}:tests", draft)
+        self.chat = [*start, _reply(draft)]
+        tests = suite(draft.function_name, draft.function_signature, cases, self.language)
         question = read_question({**self.meta, **draft.model_dump(), "tests": tests}, name)
         if isinstance(question, Drop):
-            raise Unusable(question.reason, question.detail)
+            raise Unusable(replace(question, bad=False))
         row = question.as_row("direct")
-        how = {"cases": [case.as_json() for case in cases], "critic_rounds": rounds, "critic_passed": passed}
-        return {**row, "meta": {**row["meta"], **how}}
+        return {**row, "meta": {**row["meta"], "cases": cases, "critic_rounds": rounds, "critic_passed": passed}}
 
-    def _draft(self, key: str, messages: list[Message]) -> tuple[Draft, Signature]:
-        read = partial(read_draft, language=self.language)
-        return self._usable(key, messages, self.params.temperature, read, "malformed exercise")
+    def _draft(self, key: str, messages: list[Message]) -> Draft:
+        read_draft = partial(Draft.read, language=self.language)
+        return self._usable(key, messages, self.params.temperature, read_draft, "malformed exercise")
 
     def _critique(self, key: str, draft: Draft) -> Critique:
         request = self.prompt("critique", skills=self.skills, draft=draft)
         messages = [_message("system", self.prompt("critic")), _message("user", request)]
-        return self._usable(key, messages, 0.0, read_critique, "malformed critique")
+        return self._usable(key, messages, 0.0, Critique.read, "malformed critique")
 
-    def _cases(self, key: str, draft: Draft, signature: Signature) -> list[TestCase]:
+    def _cases(self, key: str, draft: Draft) -> list[Case]:
+        signature = read(draft.function_signature, self.language)
         request = self.prompt(
             "tests",
             draft=draft,
             wanted=self.params.cases,
-            params=", ".join(f"{name}: {kind}" for name, kind in signature.params) or "none",
+            params=", ".join(f"{param.name}: {param.type}" for param in signature.params) or "none",
             result=signature.result,
             raises=", ".join(EXCEPTIONS),
         )
         messages = [_message("system", self.prompt("tester")), _message("user", request)]
-        read = partial(read_test_cases, signature=signature, least=self.params.least_cases)
-        return self._usable(key, messages, 0.0, read, "malformed tests")
+        read_cases = partial(read_test_cases, signature=signature, least=self.params.least_cases)
+        return self._usable(key, messages, 0.0, read_cases, "malformed tests")
 
-    def _usable(self, key: str, messages: list[Message], temperature: float, read: Read[T], reason: str) -> T:
+    def _usable(
+        self, key: str, messages: list[Message], temperature: float, read: Callable[[str], T], reason: str
+    ) -> T:
         """What a reply says; one that cannot be used is sent back once. `key` gives the seed. Raises Unusable."""
         params, detail = self.params, ""
         sampling = Sampling(1, temperature, params.top_p, 0, params.max_tokens)
         for turn in (key, f"{key}:repair"):
             (reply,) = self.asker.ask([Request(messages, prompt_seed(params.seed, turn))], sampling)
             if isinstance(reply, Failed):
-                failure = as_drop(reply, turn)
-                raise Unusable(failure.reason, failure.detail, failure.bad)
+                raise Unusable(as_drop(reply, turn))
             (sample,) = reply
             try:
                 if sample.finish_reason == "length":
@@ -191,7 +184,11 @@ class _Author:
             except ReplyError as error:
                 detail, repair = str(error), self.prompt("repair", problems=error.problems)
             messages = [*messages, _message("assistant", sample.text), _message("user", repair)]
-        raise Unusable(reason, detail)
+        raise Unusable(Drop(reason, detail=detail))
+
+
+def _reply(draft: Draft) -> Message:
+    return _message("assistant", draft.model_dump_json())
 
 
 def _message(role: str, content: str) -> Message:
