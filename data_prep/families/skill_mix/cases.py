@@ -69,7 +69,7 @@ def read_cases(given: Sequence[Any], signature: Declaration) -> tuple[list[Case]
 
 
 def suite(function: str, text: str, cases: Sequence[Case], language: Language) -> dict[str, Any]:
-    """A row's `tests` (rewards/code/suites.py): calls; Python asserts for what JSON cannot hold. Raises SignatureError."""
+    """A row's `tests` (rewards/code/suites.py): calls, or Python asserts. Raises SignatureError."""
     signature = read(text, language)
     calls: dict[str, Any] = {"kind": "call", "function": function}
     if language == "cpp":
