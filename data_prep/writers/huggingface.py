@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from data_prep.writers.torchtune import conversation
 if TYPE_CHECKING:
     from pyarrow.lib import Schema
 
-CARD = ROOT / "templates" / "cards" / "dataset.md.j2"
+CARDS = ROOT / "templates" / "cards"
 
 
 @contextmanager
@@ -52,15 +52,17 @@ def dataset(folder: Path, name: str, license: str | None, pairs: bool) -> Iterat
     rows.save_to_disk(str(saved))
     shutil.rmtree(cache)
     facts = {"name": name, "license": license, "pairs": pairs, "sources": sources, "columns": rows.column_names}
-    write_atomic(hub / "README.md", [_card(rows=sources.total(), bytes=path.stat().st_size, **facts).encode()])
+    size = {"rows": sources.total(), "bytes": path.stat().st_size}
+    write_atomic(hub / "README.md", [card("dataset.md.j2", {**facts, **size}).encode()])
 
 
-def _card(**facts: Any) -> str:
+def card(file: str, facts: Mapping[str, Any]) -> str:
+    """The card of a data set or a model, from a template in templates/cards."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    return environment.from_string(CARD.read_text("utf-8")).render(facts)
+    return environment.from_string((CARDS / file).read_text("utf-8")).render(facts)
 
 
 def _schema(pairs: bool) -> Schema:

@@ -349,13 +349,20 @@ def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
     folders = {"scores": pipeline.find(chain, "score"), "choice": pipeline.find(chain)}
     (kept,) = pipeline.read_rows(folders["choice"])
     assert (kept["id"], kept["meta"]["length"]) == ("q0", "answer less than half as long as the reference")
-    lines = build._lengths(folders, "hard")
-    assert "| answer of similar length | 66.7 | 0.0 |" in lines
-    assert lines[-1] == "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
-    assert build._lengths(folders, "easy") == lines[:-2]
     request = build.Request(metric="bleu", model="m/x", hf_dataset_path="o/d", num_examples=1)
     spec = request.spec()
-    card = build._card(request, spec.model_copy(update={"steps": spec.steps[2:]}), folders, tmp_path)
-    for said in ("13a tokens", '"mode": "hard", "n": 1, "seed": 42', "![scores](scores.png)", '"variant": "nmt"'):
+    spec = spec.model_copy(update={"steps": spec.steps[2:]})
+    by_length = "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
+    easy = request.model_copy(update={"selection_mode": "easy"})
+    assert by_length not in build._card(easy, spec, folders, tmp_path)
+    card = build._card(request, spec, folders, tmp_path)
+    for said in (
+        "| answer of similar length | 66.7 | 0.0 |",
+        by_length,
+        "13a tokens",
+        '"mode": "hard", "n": 1, "seed": 42',
+        "![scores](scores.png)",
+        '"variant": "nmt"',
+    ):
         assert said in card
     assert (tmp_path / "scores.png").stat().st_size > 3000

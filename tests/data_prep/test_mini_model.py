@@ -7,6 +7,7 @@ import math
 import os
 import struct
 import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_shipped_files_are_few_small_and_hold_no_pickle(name):
 @every_world
 def test_the_card_and_the_record_are_those_of_this_world(name):
     world, record = WORLDS[name], RECORDS[name]
-    assert (ROOT / world.folder / "README.md").read_text() == build.card(record, world)
+    assert (ROOT / world.folder / "README.md").read_text() == build.card(world.card, record)
     assert (record["train"], record["stop"], record["batch"]) == (world.train, world.stop, world.batch)
     assert record["mix"] == {str(level): share for level, share in world.mix.items()}
     assert record.get("share", 0) == world.share
@@ -79,11 +80,10 @@ def test_the_cards_describe_models_worth_training_further():
 @every_world
 def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp_path, name):
     shipped = ROOT / WORLDS[name].folder
-    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path), "--subject", name]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    build.ask(llamafactory_python, "model:build", tmp_path / "log", out=str(tmp_path / "model"), seed=0, subject=name)
     for file in build.AS_BUILT:
-        assert (tmp_path / file).read_bytes() == (shipped / file).read_bytes(), file
-    assert tensors(tmp_path / build.WEIGHTS) == tensors(shipped / build.WEIGHTS)
+        assert (tmp_path / "model" / file).read_bytes() == (shipped / file).read_bytes(), file
+    assert tensors(tmp_path / "model" / build.WEIGHTS) == tensors(shipped / build.WEIGHTS)
 
 
 def test_the_reasoners_tokenizer_knows_the_marks(llamafactory_python):
@@ -127,12 +127,12 @@ def test_the_first_steps_of_a_rebuild_repeat_the_recorded_losses(llamafactory_py
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("name", "counts"), [("arithmetic", "3:150,5:20"), ("functions", "2:80")])
+@pytest.mark.parametrize(("name", "counts"), [("arithmetic", {3: 150, 5: 20}), ("functions", {2: 80})])
 def test_the_shipped_model_answers_as_its_card_says(llamafactory_python, tmp_path, name, counts):
     world, then = WORLDS[name], RECORDS[name]["levels"]
-    options = f"--subject {name} --levels {counts} --samples 1 --seed 9 --max-tokens {world.max_tokens}".split()
-    command = ["data_prep.families.mini.evaluate", str(ROOT / world.folder), *options]
-    now = json.loads(build.call(llamafactory_python, command, tmp_path / "log"))["levels"]
+    given = {"subject": name, "levels": counts, "samples": 1, "seed": 9, "max_tokens": world.max_tokens}
+    model = str(ROOT / world.folder)
+    now = build.ask(llamafactory_python, "evaluate:evaluate", tmp_path / "log", model=model, **given)["levels"]
     for level, result in now.items():
         tolerance = 15 if level == "5" else 4 * math.hypot(result["stderr"], then[level]["stderr"])
         assert result["mean"] == pytest.approx(then[level]["mean"], abs=tolerance)
@@ -144,8 +144,8 @@ def test_training_stops_at_the_target_or_says_that_it_was_missed(
     llamafactory_python, tmp_path, target, status, evaluations
 ):
     build.write_inputs(tmp_path, 0, ARITHMETIC)
-    command = [str(llamafactory_python), "-m", "data_prep.families.mini.model", str(tmp_path / "untrained")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    untrained = {"out": str(tmp_path / "untrained"), "seed": 0, "subject": "arithmetic"}
+    build.ask(llamafactory_python, "model:build", tmp_path / "log", **untrained)
     config = json.loads((tmp_path / "train.yaml").read_text())
     (tmp_path / "train.yaml").write_text(json.dumps({**config, "max_steps": 4}))
     chats = tmp_path / "data/curriculum.json"
@@ -165,8 +165,8 @@ def test_training_stops_at_the_target_or_says_that_it_was_missed(
 
 
 def test_a_failing_part_is_named_with_its_log(tmp_path):
-    with pytest.raises(DataError, match=f"mini.model ended with status 2; its log is {tmp_path}/log"):
-        build.call(Path(subprocess.sys.executable), ["data_prep.families.mini.model", "--nonsense"], tmp_path / "log")
+    with pytest.raises(DataError, match=f"mini model:build ended with status 1; its log is {tmp_path}/log"):
+        build.ask(Path(sys.executable), "model:build", tmp_path / "log", nonsense=True)
 
 
 def test_accuracy_counts_the_last_box_by_level_and_prompt():

@@ -31,6 +31,7 @@ from data_prep.inference.apart import chain, environment, run_chain
 from data_prep.inference.vllm import reward_check
 from data_prep.steps.choose import length_label
 from data_prep.steps.score import FAULTY
+from data_prep.writers.huggingface import card
 
 SHORT = {
     "claude-3-7-sonnet@20250219": "claude", "deepseek-chat-v3": "deepseek", "gemini-2.5-pro-exp-03-25": "gemini",
@@ -42,12 +43,6 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 ANSWERED = "needed unless selection_mode is random"
 HISTOGRAM = "scores.png"
-SIGNATURES = {
-    "bleu": "sentence BLEU from 0 to 1 of 13a tokens, case kept, orders 1 to 4, one added to both counts of every "
-    "order, the shortest reference's length (evaluate's bleu with smooth=True)",
-    "rouge": "rougeL F1 from 0 to 1, no stemming, the best reference",
-    "bleu_rouge_f1": "harmonic mean of bleu and rouge",
-}
 MADE = "made.json"  # in a data set: a hash of its rows
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 Records = Callable[[], Iterator[dict[str, Any]]]
@@ -94,25 +89,28 @@ class Request(Options):
         where = {"path": str(local.absolute())} if local.exists() else {"hub": self.hf_dataset_path}
         steps: list[dict[str, Any]] = [{"reference_pool": {"name": "pool", **where, "ref_models": self.ref_models}}]
         if self.column:
-            if not (self.metric and self.model):
-                raise DataError(f"selection_mode {self.selection_mode} needs both --model and --metric")
-            folder = Path(self.model).expanduser()
-            model = str(folder.absolute()) if folder.is_dir() else self.model
-            sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": self.inference_max_new_tokens}
-            answers = {"model": model, "seed": self.seed, **sampling}
-            if self.chat_template:
-                answers["chat_template"] = str(Path(self.chat_template).expanduser().absolute())
-            reward, params = METRICS[self.metric]
-            if self.metric == "rm":
-                params = {**params, "url": self.reward_model_url, "model": self.reward_model}
-            steps.append({"generate": {"name": "answers", **answers}})
-            steps.append({"score": {"name": "scores", "reward": reward, "params": params, "workers": self.workers}})
+            steps += self._scored()
         elif self.num_examples is None:
             raise DataError("selection_mode random needs --num_examples")
         choice = {"mode": self.selection_mode, "n": self.num_examples, "seed": self.seed, "guarded": self.guarded}
         steps.append({"choose_by_likeness": {"name": "choice", **choice}})
         # A prompt that is too long for the model is one of the drops that count as bad rows.
         return chain("bleuberi", self.cache, steps, max_drop_share=0.2)
+
+    def _scored(self) -> list[dict[str, Any]]:
+        """The steps that answer the prompts and score the answers. Raises DataError."""
+        if not (self.metric and self.model):
+            raise DataError(f"selection_mode {self.selection_mode} needs both --model and --metric")
+        folder = Path(self.model).expanduser()
+        sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": self.inference_max_new_tokens, "seed": self.seed}
+        answers = {"model": str(folder.absolute()) if folder.is_dir() else self.model, **sampling}
+        if self.chat_template:
+            answers["chat_template"] = str(Path(self.chat_template).expanduser().absolute())
+        reward, params = METRICS[self.metric]
+        if self.metric == "rm":
+            params = {**params, "url": self.reward_model_url, "model": self.reward_model}
+        score = {"reward": reward, "params": params, "workers": self.workers}
+        return [{"generate": {"name": "answers", **answers}}, {"score": {"name": "scores", **score}}]
 
     def name(self, rows: int) -> str:
         """The data set's name, by default as the original makes it."""
@@ -201,15 +199,15 @@ def sft(request: SftRequest, progress: Progress) -> str:
     output = request.output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
     taken = ", ".join(map(str, only)) or "all"
 
-    def card(_: Path) -> str:
+    def text(_: Path) -> str:
         made = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
         return made + (f"\nLeft out: {counts_line(dropped)}.\n" if dropped else "")
 
-    save(output, records, card, value_hash([data._fingerprint, only]))
+    save(output, records, text, value_hash([data._fingerprint, only]))
     return str(output)
 
 
-def save(output: Path, records: Records, card: Card, key: str) -> None:
+def save(output: Path, records: Records, text: Card, key: str) -> None:
     """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
 
     One writer at a time. A set that is there is kept if `key`, a hash of its rows, is the same. Raises DataError.
@@ -233,7 +231,7 @@ def save(output: Path, records: Records, card: Card, key: str) -> None:
             complete = folder / "whole"
             data = Dataset.from_generator(records, cache_dir=str(folder / "cache"), fingerprint=key[:16])
             DatasetDict({"train": data}).save_to_disk(str(complete))
-            write_atomic(complete / "README.md", [card(complete).encode()])
+            write_atomic(complete / "README.md", [text(complete).encode()])
             write_atomic(complete / MADE, [json.dumps(key).encode()])
             del data
             shutil.move(complete, output)
@@ -246,20 +244,12 @@ def _card(request: Request, spec: Spec, folders: dict[str, Path], output: Path) 
 
     Writes the histogram of scores beside it.
     """
-    references = ", ".join(request.ref_models)
-    lines = [f"Prompts of {request.hf_dataset_path}, references: {references}. Columns are BLEUBERI's.", ""]
-    lines += ["| step | rows in | rows out | dropped | key |", "|---|---|---|---|---|"]
-    for step in spec.steps:
-        manifest = read_manifest(folders[step.name])
-        assert manifest is not None
-        numbers = f"{manifest.rows_in:,} | {manifest.rows_out:,} | {counts_line(manifest.drops) or 'none'}"
-        lines.append(f"| {step.name} | {numbers} | `{manifest.key[:12]}` |")
-    lines += ["", *(f"- {step.name}: `{json.dumps(step.params, default=str)}`" for step in spec.steps)]
+    done = [(step.name, read_manifest(folders[step.name]), json.dumps(step.params, default=str)) for step in spec.steps]
+    facts = {"request": request, "steps": done, "counts_line": counts_line, "histogram": HISTOGRAM, "lengths": None}
     if "scores" in folders:
-        lines += [f"- {request.metric}: {SIGNATURES.get(request.metric or '', 'see the parameters of scores')}"]
-        lines += ["", *_lengths(folders, request.selection_mode), "", f"![scores]({HISTOGRAM})"]
+        facts["lengths"] = _lengths(folders, request.selection_mode)
         _histogram(output / HISTOGRAM, folders, request.metric or "")
-    return "\n".join(lines) + "\n"
+    return card("bleuberi.md.j2", facts)
 
 
 def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
@@ -277,8 +267,11 @@ def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _lengths(folders: dict[str, Path], mode: str) -> list[str]:
-    """Length classes of the pool and of the chosen; of hard by BLEU also who is there by the brevity penalty alone."""
+def _lengths(folders: dict[str, Path], mode: str) -> dict[str, Any]:
+    """Shares of length classes in the pool and of the chosen, in percent; for the card.
+
+    Of hard by BLEU also the share of those who are chosen by the brevity penalty alone.
+    """
     pool: Counter[str] = Counter()
     unpenalised: dict[str, float] = {}
     for row in pipeline.read_rows(folders["scores"]):
@@ -286,12 +279,9 @@ def _lengths(folders: dict[str, Path], mode: str) -> list[str]:
         if penalty := row["meta"].get("score_details", {}).get("brevity_penalty"):
             unpenalised[row["meta"]["prompt_id"]] = row["score"] / penalty
     chosen = {row["id"]: row["meta"]["length"] for row in pipeline.read_rows(folders["choice"])}
-    picked = Counter(chosen.values())
-    lines = ["| the answer beside its shortest reference | pool, % | chosen, % |", "|---|---|---|"]
-    for label, count in pool.most_common():
-        lines.append(f"| {label} | {100 * count / pool.total():.1f} | {100 * picked[label] / picked.total():.1f} |")
+    picked, penalised = Counter(chosen.values()), None
     if unpenalised and mode == "hard":
         lowest = set(sorted(unpenalised, key=unpenalised.__getitem__)[: len(chosen)])
-        share = 100 * sum(name in unpenalised and name not in lowest for name in chosen) / len(chosen)
-        lines += ["", f"Without BLEU's brevity penalty {share:.1f} % of the chosen would not be among the lowest."]
-    return lines
+        penalised = 100 * sum(name in unpenalised and name not in lowest for name in chosen) / len(chosen)
+    classes = [(label, count / pool.total(), picked[label] / picked.total()) for label, count in pool.most_common()]
+    return {"shares": [(label, 100 * before, 100 * after) for label, before, after in classes], "penalised": penalised}

@@ -26,6 +26,7 @@ from data_prep.core.fingerprint import REPO
 from data_prep.errors import DataError, nearest
 from data_prep.families.mini.worlds import WORLDS, World
 from data_prep.writers import llamafactory
+from data_prep.writers.huggingface import card
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
@@ -86,15 +87,19 @@ def call(python: Path, arguments: Sequence[str], log: Path) -> str:
             command, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
         )
     if done.returncode:
-        raise DataError(f"{arguments[0]} ended with status {done.returncode}; its log is {log}")
+        raise DataError(f"{' '.join(arguments[:2])} ended with status {done.returncode}; its log is {log}")
     return done.stdout
+
+
+def ask(python: Path, function: str, log: Path, **given: Any) -> Any:
+    """What a function `module:name` of this package returns in another environment. Raises DataError naming the log."""
+    return json.loads(call(python, ["data_prep.families.mini", function, json.dumps(given)], log))
 
 
 def train(work: Path, python: Path, seed: int, world: World, stop_at: int | None = None) -> list[dict[str, Any]]:
     """Untrained model, then training in `work`; the evaluations made on the way. Raises DataError."""
     log = work / "log"
-    made = [str(work / "untrained"), "--seed", str(seed), "--subject", world.name]
-    call(python, ["data_prep.families.mini.model", *made], log)
+    ask(python, "model:build", log, out=str(work / "untrained"), seed=seed, subject=world.name)
     stop = [f"--{name}={value}" for name, value in world.stop.items()]
     stop += [f"--max-tokens={world.max_tokens}", *([f"--stop-at={stop_at}"] if stop_at is not None else [])]
     plugin = "launchers.plugins.llamafactory.stop_on_accuracy"
@@ -118,23 +123,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def card(record: Mapping[str, Any], world: World) -> str:
-    """The model card of a build's record (`training.json`)."""
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(REPO / "templates/cards")
-    environment = jinja2.Environment(  # noqa: S701 - Markdown, from numbers of our own
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template(world.card).render(record)
-
-
 def evaluated(world: World, model: Path, python: Path, log: Path) -> dict[str, Any]:
     """What goes on the card: `levels` of the first chain, `chains` of others, `also` of another subject, `versions`."""
-    levels = ",".join(f"{level}:{count}" for level, count in world.evaluation.items())
-    asked = ["data_prep.families.mini.evaluate", str(model), "--subject", world.subject, "--levels", levels]
-    asked += ["--samples", str(world.samples), "--max-tokens", str(world.max_tokens)]
-    first, *others = (json.loads(call(python, [*asked, "--chain", chain], log)) for chain in world.asked)
+    asked = {"levels": world.evaluation, "samples": world.samples, "max_tokens": world.max_tokens}
+    asked |= {"model": str(model), "subject": world.subject}
+    first, *others = (ask(python, "evaluate:evaluate", log, chain=chain, **asked) for chain in world.asked)
     chains = {chain: other["levels"] for chain, other in zip(world.asked[1:], others, strict=True)}
     also = {world.also.subject: evaluated(world.also, model, python, log)["levels"]} if world.also else {}
     return {**first, **({"chains": chains} if chains else {}), **({"also": also} if also else {})}
@@ -167,7 +160,7 @@ def build(out: Path, work: Path, python: Path, seed: int, world: World) -> dict[
         "sha256": {"untrained": digest(work / "untrained" / WEIGHTS), "trained": digest(out / WEIGHTS)},
     }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "README.md").write_text(card(json.loads((out / "training.json").read_text()), world))
+    (out / "README.md").write_text(card(world.card, json.loads((out / "training.json").read_text())))
     return record
 
 

@@ -3,20 +3,15 @@
 A recipe's own evaluation samples with vLLM and scores with `rewards`; this one runs inside LlamaFactory's
 environment, also from its training loop (`launchers/plugins/llamafactory/stop_on_accuracy.py`).
 
-python -m data_prep.families.mini.evaluate MODEL --levels 1:5,2:250,3:250 --samples 4        prints JSON
-
 Sums are right when the box holds the answer, functions when they pass all their tests in the sandbox.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -24,19 +19,13 @@ import rewards
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import interval
 from data_prep.families.mini import curriculum
+from data_prep.families.mini.arithmetic import Chain, Row
 
-Row = dict[str, Any]
 BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 MAX_TOKENS = 128  # a short chain at level 5 takes about 110
 WORKERS = 2  # programs tested at once
 BATCH = 256  # completions sampled at once
 PACKAGES = ("llamafactory", "transformers", "torch")  # of which the card gives the versions
-
-
-def boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{}`."""
-    answers: list[str] = BOX.findall(text)
-    return answers[-1].strip() if answers else None
 
 
 def sample(model: Any, tokenizer: Any, rows: Sequence[Row], *, seed: int, max_tokens: int) -> list[str]:
@@ -63,9 +52,10 @@ def sample(model: Any, tokenizer: Any, rows: Sequence[Row], *, seed: int, max_to
 
 
 def right(rows: Sequence[Row], completions: Sequence[str]) -> list[bool]:
-    """Whether each answer is right: the row's tests decide, or else its answer as text."""
+    """Whether each answer is right: the row's tests decide, or else its answer as the text of the last box."""
     if not any("tests" in row for row in rows):
-        return [boxed(completion) == row["answer"] for row, completion in zip(rows, completions, strict=True)]
+        boxes = [["", *BOX.findall(completion)][-1].strip() for completion in completions]
+        return [box == row["answer"] for row, box in zip(rows, boxes, strict=True)]
     scores = rewards.load("code", value="all").score_many(rows, completions, WORKERS)
     if failed := [score for score in scores if score.outcome in ("error", "timeout")]:
         raise DataError(f"{len(failed)} of {len(scores)} programs could not be graded; {failed[0].details}")
@@ -83,34 +73,22 @@ def accuracy(rows: Sequence[Row], completions: Sequence[str]) -> dict[str, dict[
     }
 
 
-def parse_levels(text: str) -> dict[int, int]:
-    """`2:500,3:500` to {2: 500, 3: 500}. Raises ValueError."""
-    return {int(level): int(count) for level, count in (pair.split(":") for pair in text.split(","))}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="sampled accuracy of a mini model on held-out questions")
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--levels", type=parse_levels, default={2: 250, 3: 250, 4: 250, 5: 250})
-    parser.add_argument("--samples", type=int, default=4, help="completions per question")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
-    parser.add_argument("--subject", choices=list(curriculum.SUBJECTS), default="arithmetic")
-    parser.add_argument("--chain", choices=["short", "long"], default="short")
-    options = parser.parse_args()
-
+def evaluate(
+    model: str,
+    levels: Mapping[str, int],
+    samples: int = 4,
+    max_tokens: int = MAX_TOKENS,
+    subject: str = "arithmetic",
+    chain: Chain = "short",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Accuracy on so many held-out questions of each level, `samples` of each, and the packages' versions."""
     from transformers import AutoModelForCausalLM, AutoTokenizer  # type: ignore[attr-defined, unused-ignore]
 
-    questions = curriculum.questions(
-        options.levels, "test", chain=options.chain, seed=options.seed, subject=options.subject
-    )
-    rows = [row for row in questions for _ in range(options.samples)]
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype="float32")
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    completions = sample(model, tokenizer, rows, seed=options.seed, max_tokens=options.max_tokens)
+    counts = {int(level): count for level, count in levels.items()}
+    questions = curriculum.questions(counts, "test", chain=chain, seed=seed, subject=subject)
+    rows = [row for row in questions for _ in range(samples)]
+    network = AutoModelForCausalLM.from_pretrained(model, dtype="float32")
+    completions = sample(network, AutoTokenizer.from_pretrained(model), rows, seed=seed, max_tokens=max_tokens)
     versions = {package: metadata.version(package) for package in PACKAGES}
-    print(json.dumps({"levels": accuracy(rows, completions), "versions": versions}))
-
-
-if __name__ == "__main__":
-    main()
+    return {"levels": accuracy(rows, completions), "versions": versions}

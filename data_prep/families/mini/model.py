@@ -2,13 +2,10 @@
 
 Small enough to learn on a laptop's CPU in minutes, yet a plain Qwen2 checkpoint to every trainer and server:
 head size 32 (vLLM's CPU attention takes no smaller one), Qwen2's split regex, ChatML. Needs transformers.
-
-python -m data_prep.families.mini.model DIR --seed 0 --subject arithmetic
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +67,7 @@ def train_tokenizer(world: World) -> Any:
     return tokenizer
 
 
-def save_tokenizer(out: Path, world: World) -> dict[str, int]:
+def save_tokenizer(out: str, world: World) -> dict[str, int]:
     """Write the tokenizer, with torchtune's vocab.json and merges.txt. Returns the special tokens' ids."""
     from transformers import PreTrainedTokenizerFast
 
@@ -85,32 +82,20 @@ def save_tokenizer(out: Path, world: World) -> dict[str, int]:
         clean_up_tokenization_spaces=False,
     )
     fast.save_pretrained(out)
-    tokenizer.model.save(str(out))
+    tokenizer.model.save(out)
     return {token: tokenizer.token_to_id(token) for token in (ENDOFTEXT, IM_START, IM_END)}
 
 
-def build(out: Path, seed: int, world: World) -> None:
-    """Write an untrained checkpoint (float32, random weights from `seed`) with its tokenizer into `out`."""
+def build(out: str, seed: int, subject: str) -> None:
+    """Write a world's untrained checkpoint (float32, random weights from `seed`) with its tokenizer into `out`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    out.mkdir(parents=True, exist_ok=True)
+    world = WORLDS[subject]
+    Path(out).mkdir(parents=True, exist_ok=True)
     ids = save_tokenizer(out, world)
     special: dict[str, Any] = {"eos_token_id": ids[IM_END], "pad_token_id": ids[ENDOFTEXT], "bos_token_id": None}
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=world.vocab, **SHAPE, **special)).float()
     model.generation_config.update(**special)
     model.save_pretrained(out)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="write the untrained mini model")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--subject", choices=list(WORLDS), default="arithmetic")
-    options = parser.parse_args()
-    build(options.out, options.seed, WORLDS[options.subject])
-
-
-if __name__ == "__main__":
-    main()

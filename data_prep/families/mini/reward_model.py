@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from data_prep.core.commands import Options, run
 from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import REPO
 from data_prep.families.mini.arithmetic import Split
-from data_prep.families.mini.build import TOKENIZER, call, losses, write_rows, write_training
+from data_prep.families.mini.build import TOKENIZER, ask, call, losses, write_rows, write_training
 from data_prep.families.mini.worlds import WORLDS
 from data_prep.inference.vllm.reward_check import conversations
 
@@ -90,18 +91,16 @@ def build(request: Request, progress: Progress) -> str:
     shutil.rmtree(work, ignore_errors=True)
     write_inputs(work, request.seed)
 
-    def head(*arguments: object) -> str:
-        return call(request.python, ["data_prep.families.mini.value_head", *map(str, arguments)], work / "log")
-
+    head = partial(ask, request.python, log=work / "log")
     language = REPO / ARITHMETIC.folder
-    head("untie", language, work / "untied")
+    head("value_head:untie", model=str(language), out=str(work / "untied"))
     call(request.python, ["llamafactory.cli", "train", str(work / "train.yaml")], work / "log")
     out.mkdir(parents=True, exist_ok=True)
-    converted = json.loads(head("convert", work / "trained", out))
+    converted = head("value_head:convert", trained=str(work / "trained"), out=str(out))
     for name in TOKENIZER:  # LlamaFactory saves a chat template of its own
         shutil.copyfile(language / name, out / name)
     write_rows(work / "held_out.jsonl", pairs(HELD_OUT, "test", 1))
-    accuracy = json.loads(head("accuracy", out, work / "held_out.jsonl"))
+    accuracy = head("value_head:accuracy", model=str(out), pairs=str(work / "held_out.jsonl"))
     record = {"seed": request.seed, "steps": STEPS, "losses": losses(work), **converted, **accuracy}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     return json.dumps(record)

@@ -1,28 +1,22 @@
 """From a language model to a reward model: LlamaFactory's `rm` stage trains a value head, servers take a classifier.
 
-    <llamafactory python> -m data_prep.families.mini.value_head untie MODEL OUT
-    <llamafactory python> -m data_prep.families.mini.value_head convert TRAINED OUT
-    <llamafactory python> -m data_prep.families.mini.value_head accuracy CLASSIFIER PAIRS.jsonl
-
 `untie` gives the model an output matrix of its own: the stage saves nothing usable where it shares the embedding.
 `convert` writes the trained backbone and its value head as a sequence classifier, without the head's bias: a constant
 that no comparison sees, and classifiers have no place for. It proves on fixed conversations that each logit is the
-value less that bias, and prints the bias and the largest difference as JSON. `accuracy` is the share of pairs whose
+value less that bias, and returns the bias and the largest difference. `accuracy` is the share of pairs whose
 chosen answer scores higher.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 TOLERANCE = 1e-4  # between value less bias and logit, in fp32
 
 
-def untie(model: Path, out: Path) -> None:
+def untie(model: str, out: str) -> None:
     """Write `model` with separate embedding and output matrices into `out`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -35,7 +29,7 @@ def untie(model: Path, out: Path) -> None:
     AutoTokenizer.from_pretrained(model).save_pretrained(out)
 
 
-def convert(trained: Path, out: Path) -> dict[str, float]:
+def convert(trained: str, out: str) -> dict[str, float]:
     """The classifier of the `rm` stage's checkpoint `trained`, into `out`. Raises ValueError where a logit differs."""
     import torch
     from safetensors.torch import load_file
@@ -43,7 +37,7 @@ def convert(trained: Path, out: Path) -> dict[str, float]:
 
     from data_prep.inference.vllm.reward_check import conversations
 
-    head = load_file(trained / "value_head.safetensors")
+    head = load_file(Path(trained) / "value_head.safetensors")
     weight, bias = head["v_head.summary.weight"], float(head["v_head.summary.bias"])
     tokenizer: Any = AutoTokenizer.from_pretrained(trained)
     language: Any = AutoModelForCausalLM.from_pretrained(trained).eval()
@@ -54,10 +48,8 @@ def convert(trained: Path, out: Path) -> dict[str, float]:
     with torch.no_grad():
         classifier.score.weight.copy_(weight)
         for chat in conversations():
-            ids = tokenizer.apply_chat_template(chat, return_dict=True, return_tensors="pt")["input_ids"]
-            state = language(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
-            logit = float(classifier(input_ids=ids).logits[0, 0])
-            difference = max(difference, abs(float(weight[0] @ state) - logit))
+            state = language(input_ids=_ids(tokenizer, chat), output_hidden_states=True).hidden_states[-1][0, -1]
+            difference = max(difference, abs(float(weight[0] @ state) - _logit(classifier, tokenizer, chat)))
     if not difference <= TOLERANCE:
         raise ValueError(f"{trained}: a logit differs from its value by {difference:.2g}, more than {TOLERANCE:g}")
     classifier.save_pretrained(out)
@@ -65,38 +57,26 @@ def convert(trained: Path, out: Path) -> dict[str, float]:
     return {"bias": bias, "difference": difference}
 
 
-def accuracy(model: Path, pairs: Path) -> dict[str, float]:
+def accuracy(model: str, pairs: str) -> dict[str, float]:
     """The share of rows {prompt, completion, rejected} of which the completion scores higher."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
     classifier: Any = AutoModelForSequenceClassification.from_pretrained(model).eval()
-
-    def score(prompt: list[dict[str, str]], answer: str) -> float:
-        chat = [*prompt, {"role": "assistant", "content": answer}]
-        ids = tokenizer.apply_chat_template(chat, return_dict=True, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            return float(classifier(input_ids=ids).logits[0, 0])
-
-    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
-    right = sum(score(row["prompt"], row["completion"]) > score(row["prompt"], row["rejected"]) for row in rows)
+    rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()]
+    right = 0
+    with torch.no_grad():
+        for row in rows:
+            answers = ({"role": "assistant", "content": row[name]} for name in ("completion", "rejected"))
+            chosen, rejected = (_logit(classifier, tokenizer, [*row["prompt"], answer]) for answer in answers)
+            right += chosen > rejected
     return {"accuracy": right / len(rows), "pairs": len(rows)}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("action", choices=("untie", "convert", "accuracy"))
-    parser.add_argument("model", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    try:
-        print(json.dumps(globals()[args.action](args.model, args.out)))
-    except (OSError, ValueError, KeyError) as error:
-        print(f"value_head: {error}", file=sys.stderr)
-        return 1
-    return 0
+def _ids(tokenizer: Any, chat: list[dict[str, str]]) -> Any:
+    return tokenizer.apply_chat_template(chat, return_dict=True, return_tensors="pt")["input_ids"]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _logit(classifier: Any, tokenizer: Any, chat: list[dict[str, str]]) -> float:
+    return float(classifier(input_ids=_ids(tokenizer, chat)).logits[0, 0])
