@@ -85,26 +85,18 @@ class Question:
 
     def as_row(self, style: Style) -> Row:
         """The row that asks it: how to answer as the system's message, the question itself as the user's."""
-        asked = {"statement": self.statement, "signature": self.signature, "docstring": self.docstring}
+        texts = {name: getattr(self, name) for name in ("function", "signature", "docstring", "statement")}
+        about = {"k": len(self.skills), "skills": list(self.skills), "language": self.language}
         return {
             "id": self.id,
             "prompt": [
                 {"role": "system", "content": render(style, self.language)},
-                {"role": "user", "content": render("question", self.language, **asked)},
+                {"role": "user", "content": render("question", self.language, **texts)},
             ],
             "references": [self.gold],
             "tests": self.tests,
             "source": SOURCE,
-            "meta": {
-                "k": len(self.skills),
-                "skills": list(self.skills),
-                "language": self.language,
-                "function": self.function,
-                "signature": self.signature,
-                "docstring": self.docstring,
-                "statement": self.statement,
-                "split": self.split,
-            },
+            "meta": {**about, **texts, "split": self.split},
         }
 
 
@@ -138,7 +130,6 @@ class Questions(Step):
         return {"files": hashes, "prompts": prompts.content_hash("skill_mix")}
 
     def reads(self, base: Path) -> str:
-        """The files."""
         return ", ".join(map(str, self._files(base).values()))
 
     def _files(self, base: Path) -> dict[str, Path]:
@@ -146,7 +137,6 @@ class Questions(Step):
         return {name: base / file for name, file in given.items() if file}
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in the file's order."""
         files = self._files(ctx.base)
         questions = self._rows(files["path"])
         return samples(questions, files["generations"]) if "generations" in files else questions
@@ -197,31 +187,19 @@ def read_question(record: Mapping[str, Any], name: str) -> Question | Drop:
     if flat.get("verification_status") is False and not flat.get("unit_tests"):
         return Drop("unverified", name, "the original's own verification_status is false, and there are no tests")
     try:
-        return _question(flat, name)
+        written = str(flat.get("language") or "cpp").lower()
+        if written not in LANGUAGES:
+            raise Unfit("unknown language", f"{written!r}{nearest(written, LANGUAGES)}")
+        language = LANGUAGES[written]
+        texts = {field: _text(flat, names) for field, names in NAMES.items()}
+        skills, tests = _skills(flat.get("skills")), _tests(flat, language, texts)
     except Unfit as unfit:
         return Drop(unfit.reason, name, f"question {name}: {unfit.detail}", bad=True)
-
-
-def _question(flat: Mapping[str, Any], name: str) -> Question:
-    """Raises Unfit."""
-    written = str(flat.get("language") or "cpp").lower()
-    if written not in LANGUAGES:
-        raise Unfit("unknown language", f"{written!r}{nearest(written, LANGUAGES)}")
-    language = LANGUAGES[written]
-    texts = {field: _text(flat, names) for field, names in NAMES.items()}
-    split = flat.get("split")
-    return Question(
-        id=name,
-        language=language,
-        skills=_skills(flat.get("skills")),
-        tests=_tests(flat, language, texts),
-        split=split if split in ("train", "held_out") else "",
-        **texts,
-    )
+    split = flat["split"] if flat.get("split") in ("train", "held_out") else ""
+    return Question(id=name, language=language, skills=skills, tests=tests, split=split, **texts)
 
 
 def _text(flat: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Raises Unfit."""
     key = next((key for key in names if flat.get(key)), "")
     if not key:
         raise Unfit(f"missing {names[0]}", f"no {' or '.join(names)}")
@@ -232,7 +210,6 @@ def _text(flat: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _skills(given: Any) -> tuple[str, ...]:
-    """Raises Unfit."""
     names = given.split(",") if isinstance(given, str) else given
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     skills = tuple(filter(None, map(str.strip, names))) if texts else ()
@@ -243,13 +220,12 @@ def _skills(given: Any) -> tuple[str, ...]:
 
 def _tests(flat: Mapping[str, Any], language: Language, texts: Mapping[str, str]) -> dict[str, Any]:
     """A suite. Raises Unfit."""
-    tests = flat.get("tests")
-    if tests is None and (source := flat.get("unit_tests")):
+    tests, source = flat.get("tests"), flat.get("unit_tests")
+    if tests is None and source:
         if not isinstance(source, str):
             raise Unfit("unusable tests", f"unit_tests are {type(source).__name__}, not a text")
-        kind = "gtest" if language == "cpp" else "asserts"
-        tests = {"kind": kind, "language": language, "source": source}
-        tests = (_calls(source, texts) if language == "cpp" else None) or tests
+        as_source = {"kind": "gtest" if language == "cpp" else "asserts", "language": language, "source": source}
+        tests = (_calls(source, texts) if language == "cpp" else None) or as_source
     elif tests is None and flat.get("cases"):
         tests = _from_cases(flat["cases"], language, texts)
     if tests is None:
@@ -265,12 +241,9 @@ def _tests(flat: Mapping[str, Any], language: Language, texts: Mapping[str, str]
 
 def _calls(source: str, texts: Mapping[str, str]) -> dict[str, Any] | None:
     """GoogleTest source as calls, None where it says more or less than values of calls."""
-    structs = [
-        match.group()
-        for match in re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", texts["gold"])
-        if re.search(rf"\b{match[1]}\b", texts["signature"])
-    ]
-    declaration = "\n".join([*structs, f"{texts['signature'].rstrip(';{ ')};"])
+    structs = re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", texts["gold"])
+    used = [match.group() for match in structs if re.search(rf"\b{match[1]}\b", texts["signature"])]
+    declaration = "\n".join([*used, f"{texts['signature'].rstrip(';{ ')};"])
     function = texts["function"]
     try:
         declared = read_declaration(declaration)
@@ -282,17 +255,15 @@ def _calls(source: str, texts: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _from_cases(given: Any, language: Language, texts: Mapping[str, str]) -> dict[str, Any]:
-    """Raises Unfit."""
     if not isinstance(given, list):
         raise Unfit("unusable tests", "cases are not a list")
     try:
-        signature = read(texts["signature"], language)
+        made, problems = read_cases(given, read(texts["signature"], language))
+        if not problems:
+            return suite(texts["function"], texts["signature"], made, language)
     except SignatureError as error:
-        raise Unfit("unusable tests", f"function_signature: {error}") from None
-    made, problems = read_cases(given, signature)
-    if problems:
-        raise Unfit("unusable tests", problems[0])
-    return suite(texts["function"], texts["signature"], made, language)
+        problems = [f"function_signature: {error}"]
+    raise Unfit("unusable tests", problems[0])
 
 
 def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]:
