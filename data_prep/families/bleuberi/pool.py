@@ -83,7 +83,6 @@ class Pool(Step):
         return path / "train" if (path / "dataset_dict.json").is_file() else path
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """The pool's rows in its order; `rows` is empty."""
         place = self._place(ctx.base)
         records = read_records(place) if isinstance(place, Path) else hub_records(place)
         head = list(islice(records, LOOK_AT))
@@ -128,12 +127,8 @@ class Pool(Step):
             if not tokens_13a(answers[0]):
                 return Drop(f"reference {model} has no word", row_id, repr(answers[0][:20]))
             references += answers
-        row: Row = {
-            "id": row_id,
-            "prompt": asked,
-            "references": references,
-            "source": str(record.get("source") or "unknown"),
-        }
+        source = str(record.get("source") or "unknown")
+        row: Row = {"id": row_id, "prompt": asked, "references": references, "source": source}
         if golds:
             row["answer"] = golds[0]
         if isinstance(messages, list) and messages != _conversation(prompt, *golds[:1]):

@@ -63,11 +63,12 @@ class Lim(Step):
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The run's samples. Raises DataError when there are none."""
-        return {"samples": value_hash({path.name: file_hash(path) for path in self._files(base)})}
+        files = sample_files(base / Path(self.params.run).expanduser())
+        return {"samples": value_hash({path.name: file_hash(path) for path in files})}
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in their order. Raises DataError when the run has nothing to say about any of them."""
-        files = self._files(ctx.base)
+        files = sample_files(ctx.base / Path(self.params.run).expanduser())
         steps, unreadable = read_steps(files)
         if not any(steps):
             example = f"; for instance {unreadable[0].detail}" if unreadable else ""
@@ -99,9 +100,6 @@ class Lim(Step):
             return "missing in an epoch"
         below = self.params.threshold is not None and scores[name] < self.params.threshold
         return "LIM score below threshold" if below else "LIM score not among the best"
-
-    def _files(self, base: Path) -> list[Path]:
-        return sample_files(base / Path(self.params.run).expanduser())
 
 
 def sample_files(run: Path) -> list[Path]:

@@ -49,7 +49,6 @@ class Curriculum(Step):
     params: CurriculumParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """The questions; `rows` is empty."""
         given = self.params
         for row in questions(given.levels, given.split, chain=given.chain, seed=given.seed, subject=given.subject):
             wordings = {"references": arithmetic.wordings(row)} if given.references else {}

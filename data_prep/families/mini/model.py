@@ -22,20 +22,6 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-CONTEXT = 4096  # rotary positions cost nothing; long enough for real rows
-
-
-SHAPE: dict[str, Any] = {  # names of transformers' Qwen2Config
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": CONTEXT,
-    "tie_word_embeddings": True,
-    "initializer_range": 0.06,  # wider than the usual 0.02: at this width it brings the take-off forward
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-}
 
 
 def train_tokenizer(world: World) -> Any:
@@ -78,7 +64,7 @@ def save_tokenizer(out: str, world: World) -> dict[str, int]:
         pad_token=ENDOFTEXT,
         additional_special_tokens=[IM_START, IM_END],
         chat_template=CHATML,
-        model_max_length=CONTEXT,
+        model_max_length=world.shape["max_position_embeddings"],
         clean_up_tokenization_spaces=False,
     )
     fast.save_pretrained(out)
@@ -96,6 +82,6 @@ def build(out: str, seed: int, subject: str) -> None:
     ids = save_tokenizer(out, world)
     special: dict[str, Any] = {"eos_token_id": ids[IM_END], "pad_token_id": ids[ENDOFTEXT], "bos_token_id": None}
     torch.manual_seed(seed)
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=world.vocab, **SHAPE, **special)).float()
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=world.vocab, **world.shape, **special)).float()
     model.generation_config.update(**special)
     model.save_pretrained(out)

@@ -28,6 +28,7 @@ class World(BaseModel):
     subject: str
     folder: str  # where the shipped model is
     card: str  # a template in templates/cards
+    shape: dict[str, Any]  # names of transformers' Qwen2Config
     vocab: int  # rows of the embedding, some of them free for tokens that later work adds
     tokenizer: Levels  # questions that the tokenizer is trained on
     mix: Levels  # shares of the training rows

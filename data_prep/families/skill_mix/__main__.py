@@ -25,7 +25,7 @@ from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.rows import encode
 from data_prep.core.step import Row
-from data_prep.errors import DataError, explain
+from data_prep.errors import DataError, os_errors
 from data_prep.evaluation import metrics
 from data_prep.inference.apart import chain, run_chain
 
@@ -56,16 +56,11 @@ class Generate(Options):
 
     def spec(self) -> pipeline.Spec:
         """The pipeline, its paths absolute."""
-        style = "cot" if self.CoT else "direct"
-        source = {"path": str(self.questions_path.absolute()), "prompt": style, "split": self.split}
-        sampling = {
-            "model": self.model_path,
-            "n": self.num_samples_per_question,
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-        }
-        return chain("generate", self.cache, [{"questions": source}, {"generate": sampling}], MAX_DROP_SHARE)
+        source = {"path": str(self.questions_path.absolute()), "prompt": "cot" if self.CoT else "direct"}
+        sampling = {"model": self.model_path, "n": self.num_samples_per_question, "temperature": self.temperature}
+        sampling |= {"max_tokens": self.max_tokens, "seed": self.seed}
+        steps = [{"questions": {**source, "split": self.split}}, {"generate": sampling}]
+        return chain("generate", self.cache, steps, MAX_DROP_SHARE)
 
 
 class Score(Options):
@@ -82,10 +77,10 @@ class Score(Options):
     def spec(self) -> pipeline.Spec:
         """The pipeline. Raises DataError when the file's kind and the questions do not go together."""
         given, questions = self.generations_path, self.questions_path
+        source: dict[str, Any] = {"load": {"path": str(given.absolute())}}
         if given.suffix == ".jsonl":
             if questions is not None:
                 raise DataError(f"{given}: rows hold their own tests; leave --questions_path out")
-            source: dict[str, Any] = {"load": {"path": str(given.absolute())}}
         elif questions is None:
             raise DataError(f"{given}: the original's generations hold no tests; give --questions_path too")
         else:
@@ -102,10 +97,8 @@ def generate(request: Generate, progress: Progress) -> str:
     folder = run_chain(request.spec(), progress, request.python)["generate"]
     name = f"{request.task_name}_N={request.num_samples_per_question}{'_CoT' if request.CoT else ''}.jsonl"
     output = request.out / request.model_name / name
-    try:
+    with os_errors(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, output.parent) from error
     rows = pipeline.read_rows(folder)
     write_atomic(output, _lines({**row, "meta": {**row["meta"], "generated_by": folder.name}} for row in rows))
     return str(output)

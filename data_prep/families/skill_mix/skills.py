@@ -24,7 +24,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Output, Params, Row, Step
 from data_prep.core.validation import ONE_OR_MORE
-from data_prep.errors import DataError, explain, nearest
+from data_prep.errors import DataError, nearest, os_errors
 from data_prep.families.skill_mix.signatures import Language
 from data_prep.sources.files import read_json
 
@@ -62,17 +62,13 @@ class SkillTuples(Step):
         """The files by content. Raises DataError for what is wrong in them, before anything runs."""
         self._read(base)
         given = self.params.exclusions
-        return {
-            "skills": [file_hash(path) for path in self._files(base)],
-            "exclusions": file_hash(base / given) if given else None,
-        }
+        skills = [file_hash(path) for path in self._files(base)]
+        return {"skills": skills, "exclusions": file_hash(base / given) if given else None}
 
     def reads(self, base: Path) -> str:
-        """The skills files, by name."""
         return ", ".join(map(str, self._files(base)))
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Tuples by size, in alphabetical order."""
         p = self.params
         described, excluded = self._read(ctx.base)
         kept = held_out_pairs((pair for pair in pairs_of(described) if pair not in excluded), p.held_out, p.seed)
@@ -82,16 +78,10 @@ class SkillTuples(Step):
                 yield self._row(skills, described, "held_out" if is_held_out(skills, kept) else "train")
 
     def _row(self, skills: SkillTuple, described: dict[str, str], split: str) -> Row:
-        p = self.params
-        meta = {
-            "k": len(skills),
-            "skills": list(skills),
-            "descriptions": [described[name] for name in skills],
-            "language": p.language,
-            "split": split,
-            "questions": p.per_tuple,
-        }
-        return {"id": f"{p.language}/{'+'.join(skills).replace(' ', '_')}", "source": "skill_mix", "meta": meta}
+        language, descriptions = self.params.language, [described[name] for name in skills]
+        meta = {"k": len(skills), "skills": list(skills), "descriptions": descriptions, "language": language}
+        meta |= {"split": split, "questions": self.params.per_tuple}
+        return {"id": f"{language}/{'+'.join(skills).replace(' ', '_')}", "source": "skill_mix", "meta": meta}
 
     def _read(self, base: Path) -> tuple[dict[str, str], frozenset[Pair]]:
         skills = read_skills(self._files(base))
@@ -109,12 +99,11 @@ def read_skills(paths: Sequence[Path]) -> dict[str, str]:
     described: dict[str, str] = {}
     places: dict[str, str] = {}  # of names without case and spacing: two that differ in these would be one in ids
     for path in paths:
-        try:
-            lines = path.read_text("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-        except OSError as error:
-            raise explain(error, path) from error
+        with os_errors(path):
+            try:
+                lines = path.read_text("utf-8-sig").splitlines()
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
@@ -149,9 +138,8 @@ def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
         where = ": ".join(map(str, (path, *first["loc"])))
         raise DataError(f'{where}: {first["msg"]}; write {{"skill": ["skill", …]}}') from error
     for name, others in given.items():
-        for excluded in (name, *others):
-            if excluded not in known:
-                raise DataError(f"{path}: {name}: no skill {excluded!r} in the skills files{nearest(excluded, known)}")
+        if unknown := [excluded for excluded in (name, *others) if excluded not in known]:
+            raise DataError(f"{path}: {name}: no skill {unknown[0]!r} in the skills files{nearest(unknown[0], known)}")
         if name in others:
             raise DataError(f"{path}: {name} excludes itself; leave the skill out of the skills file instead")
     return frozenset(pair for name, others in given.items() for other in others for pair in pairs_of((name, other)))

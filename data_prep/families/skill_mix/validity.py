@@ -64,11 +64,9 @@ class VerifyQuestions(Step):
     params: Demands
 
     def processes(self) -> int | None:
-        """As many as asked for, by default any number."""
         return self.params.workers
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """All code of the rewards: what runs the programs is theirs."""
         return {"rewards": rewards.code_hash()}
 
     @contextmanager
