@@ -8,7 +8,6 @@ python -m data_prep.families.mini.build --python LLAMAFACTORY_PYTHON --subject a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from pydantic import Field
 
 from data_prep.core.commands import Options, run
 from data_prep.core.engine import Progress
-from data_prep.core.fingerprint import REPO
+from data_prep.core.fingerprint import REPO, file_hash
 from data_prep.errors import DataError, nearest
 from data_prep.families.mini.worlds import WORLDS, World
 from data_prep.writers import llamafactory
@@ -119,10 +118,6 @@ def cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def evaluated(world: World, model: Path, python: Path, log: Path) -> dict[str, Any]:
     """What goes on the card: `levels` of the first chain, `chains` of others, `also` of another subject, `versions`."""
     asked = {"levels": world.evaluation, "samples": world.samples, "max_tokens": world.max_tokens}
@@ -157,7 +152,7 @@ def build(out: Path, work: Path, python: Path, seed: int, world: World) -> dict[
         "curve": curve,
         "samples": world.samples,
         **evaluated(world, out, python, work / "log"),
-        "sha256": {"untrained": digest(work / "untrained" / WEIGHTS), "trained": digest(out / WEIGHTS)},
+        "sha256": {"untrained": file_hash(work / "untrained" / WEIGHTS), "trained": file_hash(out / WEIGHTS)},
     }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     (out / "README.md").write_text(card(world.card, json.loads((out / "training.json").read_text())))
