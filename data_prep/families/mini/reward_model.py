@@ -25,7 +25,7 @@ from data_prep.core.fingerprint import REPO
 from data_prep.families.mini.arithmetic import Split
 from data_prep.families.mini.build import TOKENIZER, ask, call, losses, write_rows, write_training
 from data_prep.families.mini.worlds import WORLDS
-from data_prep.inference.vllm.reward_check import conversations
+from data_prep.inference.vllm.reward_check import PAIRS
 
 ARITHMETIC = WORLDS["arithmetic"]
 ROWS = {1: 200, 2: 40_000}  # training questions by level, each with a rejected answer of its own
@@ -58,23 +58,17 @@ def rejected(answer: int, generator: random.Random) -> str:
 def pairs(levels: dict[int, int], split: Split, seed: int) -> list[Pair]:
     """Preference pairs of the sums of a split: {prompt, completion, rejected}."""
     generator = random.Random(f"preferences {split} {seed}")  # noqa: S311 - no secret
+    rows = [(row["prompt"], int(row["answer"])) for row in ARITHMETIC.rows(levels, split, seed, distinct=False)]
     return [
-        {
-            "prompt": row["prompt"],
-            "completion": f"\\boxed{{{row['answer']}}}",
-            "rejected": rejected(int(row["answer"]), generator),
-        }
-        for row in ARITHMETIC.rows(levels, split, seed, distinct=False)
+        {"prompt": prompt, "completion": f"\\boxed{{{answer}}}", "rejected": rejected(answer, generator)}
+        for prompt, answer in rows
     ]
 
 
 def fixed_pairs() -> list[Pair]:
     """The conversations that servers are checked with."""
-    chats = conversations()
-    return [
-        {"prompt": good[:-1], "completion": good[-1]["content"], "rejected": bad[-1]["content"]}
-        for good, bad in zip(chats[::2], chats[1::2], strict=True)
-    ]
+    asked = [([{"role": "user", "content": question}], answers) for question, *answers in PAIRS]
+    return [{"prompt": prompt, "completion": good, "rejected": bad} for prompt, (good, bad) in asked]
 
 
 def write_inputs(work: Path, seed: int) -> None:
