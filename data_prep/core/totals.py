@@ -11,62 +11,54 @@ from typing import Any
 
 REPLIES = "replies"  # the folder of all journals, beside the steps' directories
 ENDS = ("got", "paid", "free")  # kinds of records that end what `sent` began
+TOKENS = ("answers", "prompt_tokens", "completion_tokens")
 
 
 @dataclass
 class Totals:
-    """Sums over a journal. Tokens and dollars are those of answers; `lost` ones may have been paid, unheard."""
+    """Sums over journals. Tokens and dollars are those of answers; what is `open` may have been paid, unheard."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float = 0.0
-    lost: int = 0
-    lost_usd: float = 0.0
     priced: bool = False
-    open: dict[int, float] = field(default_factory=dict)  # sent, with no second record yet
+    open: dict[tuple[int, int], float] = field(default_factory=dict)  # (journal, number) to dollars at most
 
-    def take(self, record: Mapping[str, Any]) -> None:
-        """Add a record."""
+    def take(self, record: Mapping[str, Any], journal: int = 0) -> None:
+        """Add a record; the numbers of each journal are its own."""
         usd = record.get("usd")
         self.priced = self.priced or usd is not None
         if "sent" in record:
-            self.open[record["sent"]] = usd or 0.0
-            self.lost += 1
-            self.lost_usd += usd or 0.0
-            return
-        number = next((record[kind] for kind in ENDS if kind in record), None)
-        if number is None:
-            return
-        sent = self.open.pop(number, None)
-        if sent is not None:
-            self.lost -= 1
-            self.lost_usd -= sent
-        if "free" not in record:
-            self.answers += 1
-            self.usd += usd or 0.0
-            prompt, completion = record.get("used") or (0, 0)
-            self.prompt_tokens += prompt
-            self.completion_tokens += completion
+            self.open[journal, record["sent"]] = usd or 0.0
+        elif ended := [record[kind] for kind in ENDS if kind in record]:
+            self.open.pop((journal, ended[0]), None)
+            if "free" not in record:
+                self.answers += 1
+                self.usd += usd or 0.0
+                prompt, completion = record.get("used") or (0, 0)
+                self.prompt_tokens += prompt
+                self.completion_tokens += completion
+
+    @property
+    def lost_usd(self) -> float:
+        """Dollars at most of what is open."""
+        return sum(self.open.values())
 
     @property
     def at_most(self) -> float:
         """Dollars that may have been paid, those for what is on its way included."""
-        return self.usd + max(self.lost_usd, 0.0)
+        return self.usd + self.lost_usd
 
     def summary(self) -> dict[str, float]:
         """What a manifest says of it."""
-        figures: dict[str, float] = {
-            "answers": self.answers,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-        }
-        if self.lost:
-            figures["lost"] = self.lost
+        figures: dict[str, float] = {name: getattr(self, name) for name in TOKENS}
+        if self.open:
+            figures["lost"] = len(self.open)
         if self.priced:
             figures["usd"] = round(self.usd, 6)
-            if self.lost:
-                figures["lost_usd_at_most"] = round(max(self.lost_usd, 0.0), 6)
+            if self.open:
+                figures["lost_usd_at_most"] = round(self.lost_usd, 6)
         return figures
 
 
@@ -83,9 +75,9 @@ def read_totals(directory: Path) -> Totals | None:
     """Sums over the journals of a step's directory, None when it asked nothing."""
     paths = list((directory.parent / REPLIES).glob(f"*/{directory.name}.jsonl"))
     totals = Totals()
-    for path in paths:
+    for journal, path in enumerate(paths):
         for _, record in whole_lines(path):
-            totals.take(record)
+            totals.take(record, journal)
     return totals if paths else None
 
 

@@ -155,5 +155,5 @@ def test_pace_refuses_when_no_key_is_left() -> None:
         pace.refuse((await pace.acquire(1)).key)
         await pace.acquire(1)
 
-    with pytest.raises(DataError, match="every API key was refused"):
+    with pytest.raises(DataError, match="the API key was refused"):
         asyncio.run(run())

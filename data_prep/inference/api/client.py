@@ -10,13 +10,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import wait
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from data_prep.core.step import Drop, Row
@@ -33,7 +33,6 @@ from data_prep.inference.api.spend import Spend
 from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 
 Watch = Callable[[], Coroutine[Any, Any, None]]
-Result = TypeVar("Result")
 
 CANCEL_AGAIN_S = 0.5
 FORM_CHECK_S = 10.0  # the first request goes alone for so long: a refusal of its parameters comes at once
@@ -59,11 +58,11 @@ class ChatClient(Settings):
     def __post_init__(self) -> None:
         self._open: ExitStack | None = None
         self._closed = False
+        self._lock = threading.Lock()  # between asking and closing
         urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url
         self._urls = [url.rstrip("/") for url in urls]
 
     def __enter__(self) -> Self:
-        self._closed = False
         with ExitStack() as stack:
             path = self.journal or Path(stack.enter_context(TemporaryDirectory())) / "journal.jsonl"
             self._journal = Journal(path, self.window + ARRIVAL_S)
@@ -72,58 +71,52 @@ class ChatClient(Settings):
             keys, limits = self.api_keys or [NO_KEY], (self.requests_per_minute, self.tokens_per_minute)
             pace = Pace(keys, *limits, first_wait=self.first_wait, window=self.window)
             for sent in self._journal.sent.values():
-                pace.recall(sent.key, time.time() - sent.at, sent.tokens)
+                pace.recall(sent["key"], time.time() - sent["at"], sent["most"])
             self._sender = Sender(self, self._urls, http_client(self._urls), pace, self._spend, self._journal)
+            self._watching: asyncio.Task[None] | None = None
+            self._error: BaseException | None = None  # the first of any task, which ends all that threads wait for
             self._asked, self._done, self._missed, self._suspects = False, 0, 0, 0
             self._equal: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of calls on their way
             self._slots = asyncio.Semaphore(1)  # more once `_accept` has been called
             self._loop = asyncio.new_event_loop()
             stack.callback(self._loop.close)
-            self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
-            self._thread.start()
-            stack.callback(self._thread.join)
+            thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+            thread.start()
+            stack.callback(thread.join)
             stack.callback(self._loop.call_soon_threadsafe, self._loop.stop)
-            self._on_loop(self._start())
-            stack.callback(lambda: self._on_loop(self._stop()))
-            self._open = stack.pop_all()
+            self._open, self._closed = stack.pop_all(), False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._open is not None
-        opened, self._open, self._closed = self._open, None, True
-        self._spend.report(self._done, None, now=True)
-        opened.close()
-
-    def _on_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of a coroutine that the thread of requests runs."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            while not wait([future], timeout=CANCEL_AGAIN_S).done:
-                if not self._thread.is_alive():  # another thread has closed the client meanwhile
-                    raise DataError(CLOSED)
-            return future.result()
-        finally:
-            future.cancel()  # without effect on one that is done
-
-    async def _start(self) -> None:
-        self._fatal: asyncio.Future[None] = self._loop.create_future()
-        if self.watch is not None:
-            self._watching = asyncio.create_task(self.watch())
-            self._watching.add_done_callback(self._ended)
+        with self._open:
+            with self._lock:  # what was asked before ends with the rest, and nothing is asked afterwards
+                self._open, self._closed = None, True
+                stopped = asyncio.run_coroutine_threadsafe(self._stop(), self._loop)
+            self._spend.report(self._done, None, now=True)
+            stopped.result()
 
     async def _stop(self) -> None:
         """End all tasks, those of threads that wait for replies included."""
         self._halt(DataError(CLOSED))
-        self._fatal.exception()
-        pending = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
-        while pending:  # a task whose request swallows the cancellation takes the next one
-            for task in pending:
+        while pending := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in pending:  # one whose request swallows the cancellation takes the next one
                 task.cancel()
-            ended, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
-            await asyncio.gather(*ended, return_exceptions=True)
+            await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
         await self._sender.http.aclose()
+
+    def _halt(self, error: BaseException) -> None:
+        """End all that threads wait for with this error, unless an earlier one has."""
+        if self._error is None:
+            self._error = error
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._halt(error)
 
     def run(self, rows: Sequence[Row], sampling: Sampling) -> list[list[Sample] | Drop]:
         """For each row its samples, in the rows' order, or a Drop. Raises DataError for what cannot succeed."""
@@ -135,9 +128,7 @@ class ChatClient(Settings):
 
     def ask(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Replies in the order of the requests, whatever the order of arrival. Raises DataError."""
-        if self._closed:
-            raise DataError(CLOSED)
-        if self._open is None:
+        if self._open is None and not self._closed:
             try:
                 with self:
                     return self.ask(requests, sampling)
@@ -145,12 +136,26 @@ class ChatClient(Settings):
                 self._closed = False
         if self.longest is not None and sampling.max_tokens > self.longest:
             sampling = replace(sampling, max_tokens=self.longest)
-        return self._on_loop(self._ask(requests, sampling))
+        with self._lock:
+            if self._closed:
+                raise DataError(CLOSED)
+            asked = asyncio.run_coroutine_threadsafe(self._ask(requests, sampling), self._loop)
+        try:
+            return asked.result()
+        except CancelledError:
+            raise self._error or DataError(CLOSED) from None
+        finally:
+            asked.cancel()  # without effect on what is done
 
     async def _ask(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        if self._error:
+            raise self._error
         if not self._asked:
             self._asked = True
             self._announce(requests, sampling)
+            if self.watch is not None:
+                self._watching = asyncio.create_task(self.watch())
+                self._watching.add_done_callback(self._ended)
         parts = sampling.n if "n" in self.form.omit else 1
         drawn = replace(sampling, n=sampling.n // parts)
         tasks = [
@@ -158,15 +163,13 @@ class ChatClient(Settings):
         ]
         for task in tasks:
             task.add_done_callback(self._ended)
-        ends: list[asyncio.Future[Any]] = [asyncio.create_task(_results(tasks)), self._fatal]
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if self._fatal.done():
-                self._fatal.result()
-            replies = await ends[0]
+            if tasks:
+                await asyncio.wait(tasks)
+            replies = [task.result() for task in tasks]
         finally:
-            for end in (*tasks, ends[0]):
-                end.cancel()
+            for task in tasks:
+                task.cancel()
         return [_joined(replies[at : at + parts]) for at in range(0, len(replies), parts)]
 
     def _announce(self, requests: Sequence[Request], sampling: Sampling) -> None:
@@ -176,15 +179,6 @@ class ChatClient(Settings):
         if self.price is not None:
             calls = [call(self.model, request, sampling, form=self.form) for request in requests]
             self._spend.project([api_call for api_call in calls if self._journal.get(api_call.name) is None], self.rows)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Let the first error of a task end all that threads wait for."""
-        if not task.cancelled() and (error := task.exception()):
-            self._halt(error)
-
-    def _halt(self, error: BaseException) -> None:
-        if not self._fatal.done():
-            self._fatal.set_exception(error)
 
     def _count(self, reply: Reply) -> None:
         """Report progress. Raises LimitPassed when the endpoint seems to be gone, rather than try all the rest."""
@@ -226,8 +220,6 @@ class ChatClient(Settings):
 
         Raises DataError where it is refused.
         """
-        if self._fatal.done():
-            self._fatal.result()
         if self._sender.accepted:
             return await self._sender.send(api_call)
         timer = self._loop.call_later(FORM_CHECK_S, self._accept)
@@ -253,10 +245,6 @@ class ChatClient(Settings):
             self._sender.accepted = True
             for _ in range(self.concurrency - 1):
                 self._slots.release()
-
-
-async def _results(tasks: Sequence[asyncio.Task[Result]]) -> list[Result]:
-    return [await task for task in tasks]
 
 
 def _joined(parts: Sequence[Reply]) -> Reply:

@@ -22,26 +22,15 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.core.totals import Totals, whole_lines
-from data_prep.errors import explain, os_errors
+from data_prep.errors import os_errors
 from data_prep.inference.api.replies import Failed, Reply
 from data_prep.inference.sampling import Sample
 
-OWN = -1  # in place of a descriptor: this step's own file
-_ANSWER = re.compile(rb'\{"got":\d+,"name":"([^"]+)"')  # the beginning of a line that `note` wrote
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was sent a short while ago: by which key, when (`time.time()`), and how many tokens it took at most."""
-
-    key: str
-    at: float
-    tokens: int
+_ANSWER = re.compile(rb'\{"got":\d+,"name":"([^"]+)".*\n')  # a line that `note` wrote
 
 
 class Journal:
@@ -51,33 +40,29 @@ class Journal:
         """`recent` is for how many seconds back `sent` tells."""
         self.path = path
         self.totals = Totals()
-        self.sent: dict[int, Sent] = {}
+        self.sent: dict[int, dict[str, Any]] = {}  # records of what was sent a short while ago, by number
         self._last = 0  # number of a request
-        self._places: dict[str, tuple[int, int, int]] = {}  # file, offset and length of each answer's record
+        self._places: dict[str, tuple[int, int, int]] = {}  # descriptor, offset and length of each answer's record
         self._others: list[int] = []  # descriptors of the journals of other steps
-        self._waiting: list[asyncio.Future[None]] = []
-        self._syncing: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # of syncs
+        self._end = self._synced = 0
         with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             for other in sorted(path.parent.glob("*.jsonl")):
                 if other != path:
                     self._read_other(other)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self._end = self._read(time.time() - recent)
+            self._read(time.time() - recent)
             os.ftruncate(self._file, self._end)  # of a record that a killed process did not finish
 
-    def _read(self, since: float) -> int:
-        """Take in all whole records; returns where they end."""
-        place = 0
+    def _read(self, since: float) -> None:
         for line, record in whole_lines(self.path):
-            self._take(record, place, len(line))
+            self._take(record, len(line))
             if record.get("at", 0.0) >= since:
-                self.sent[record["sent"]] = Sent(record["key"], record["at"], record["most"])
+                self.sent[record["sent"]] = record
             number = record.get("got", record.get("paid", 0))
-            if (known := self.sent.get(number)) and record.get("used"):
-                self.sent[number] = Sent(known.key, known.at, sum(record["used"]))
-            place += len(line)
-        return place
+            if number in self.sent and record.get("used"):
+                self.sent[number]["most"] = sum(record["used"])
 
     def _read_other(self, path: Path) -> None:
         """Index the answers in another step's journal, which may be growing."""
@@ -86,15 +71,17 @@ class Journal:
         place = 0
         with open(descriptor, "rb", closefd=False) as file:
             for line in file:
-                if (answer := _ANSWER.match(line)) and line.endswith(b"\n"):
+                if answer := _ANSWER.fullmatch(line):
                     self._places[answer.group(1).decode()] = (descriptor, place, len(line))
                 place += len(line)
 
-    def _take(self, record: Mapping[str, Any], place: int, length: int) -> None:
+    def _take(self, record: Mapping[str, Any], length: int) -> None:
+        """Take in a record that stands at the end of what is known of the file."""
         self.totals.take(record)
         self._last = max(self._last, record.get("sent", 0))
         if "got" in record:
-            self._places[record["name"]] = (OWN, place, length)
+            self._places[record["name"]] = (self._file, self._end, length)
+        self._end += length
 
     def number(self) -> int:
         """A number for the next request, that none has had."""
@@ -103,49 +90,33 @@ class Journal:
 
     def get(self, name: str) -> Reply | None:
         """The reply to the request of this name, None when there is none yet."""
-        place = self._places.get(name)
-        if place is None:
+        if name not in self._places:
             return None
-        file, offset, length = place
-        reply = json.loads(os.pread(self._file if file == OWN else file, length, offset))["reply"]
+        descriptor, offset, length = self._places[name]
+        reply = json.loads(os.pread(descriptor, length, offset))["reply"]
         if isinstance(reply, dict):
             return Failed(reply["failure"], reply["detail"])
         return tuple(Sample(*fields) for fields in reply)
 
-    def note(self, *records: Mapping[str, Any]) -> None:
-        """Write records: they outlive a kill, and may not outlive a power cut."""
-        lines = [json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records]
-        data = memoryview(b"".join(lines))
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Write a record: it outlives a kill, and may not outlive a power cut."""
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        data = memoryview(line)
         with os_errors(self.path):
             while data:
                 data = data[os.write(self._file, data) :]
-        for record, line in zip(records, lines, strict=True):
-            self._take(record, self._end, len(line))
-            self._end += len(line)
+        self._take(record, len(line))
 
-    async def keep(self, *records: Mapping[str, Any]) -> None:
-        """Write records, and return when they are on disk."""
-        self.note(*records)
-        written = asyncio.get_running_loop().create_future()
-        self._waiting.append(written)
-        if self._syncing is None:
-            self._syncing = asyncio.create_task(self._sync())
-        await written
-
-    async def _sync(self) -> None:
-        """Sync the file while anybody waits for it: once for all who have written before."""
-        while self._waiting:
-            done, self._waiting = self._waiting, []
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._file)
-            except OSError as error:
-                for entry in done:
-                    if not entry.done():
-                        entry.set_exception(explain(error, self.path))
-            for entry in done:
-                if not entry.done():
-                    entry.set_result(None)
-        self._syncing = None
+    async def keep(self, record: Mapping[str, Any]) -> None:
+        """Write a record, and return when it is on disk: one sync is for all who have written before it."""
+        self.note(record)
+        end = self._end
+        async with self._turn:
+            if self._synced < end:
+                written = self._end
+                with os_errors(self.path):
+                    await asyncio.to_thread(os.fdatasync, self._file)
+                self._synced = written
 
     def close(self) -> None:
         """Write no more."""

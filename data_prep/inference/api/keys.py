@@ -33,26 +33,21 @@ def read_keys(source: str | None, base: Path) -> tuple[str, ...]:
     """
     if source is None:
         return ()
+    where, text = f"environment variable {source}", "\n".join(os.environ.get(source, "").split())
     if "/" in source:
-        where, lines = _key_file(source, base)
-    else:
-        where, lines = f"environment variable {source}", os.environ.get(source, "").split()
+        try:
+            path = base / Path(source).expanduser()
+            where, text = str(path), path.read_text("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"api_key_env: {path} is not UTF-8 at byte {error.start}; write one key per line") from None
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a home that is nobody's
+            why = f" ({error.strerror})" if isinstance(error, OSError) else ""
+            raise DataError(
+                f"api_key_env names no file of keys that can be read{why}; paths start from {base}"
+            ) from None
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if not lines:
         raise DataError(f"api_key_env: {where} holds no key: set it to one, or write one per line")
     if not all(line.isascii() and line.isprintable() for line in lines):
         raise DataError(f"api_key_env: {where} holds something that is no key: a key is printable ASCII")
     return tuple(dict.fromkeys(lines))
-
-
-def _key_file(source: str, base: Path) -> tuple[str, list[str]]:
-    """A file's path and its lines. What cannot be read is not named: keys may have a `/`, too."""
-    try:
-        path = base / Path(source).expanduser()
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"api_key_env: {path} is not UTF-8 at byte {error.start}; write one key per line") from None
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a home that is nobody's
-        why = f" ({error.strerror})" if isinstance(error, OSError) else ""
-        raise DataError(f"api_key_env names no file of keys that can be read{why}; paths start from {base}") from None
-    lines = (line.strip() for line in text.splitlines())
-    return str(path), [line for line in lines if line and not line.startswith("#")]

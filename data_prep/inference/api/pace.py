@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
+import itertools
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ ARRIVAL_S = 5.0
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
 
+_numbers = itertools.count()
+
 
 @dataclass(eq=False)
 class Grant:
@@ -32,6 +36,7 @@ class Grant:
     sent: float
     tokens: int
     until: float  # counts until then
+    number: int = -1  # of its latest entry in the window
 
 
 @dataclass(eq=False)
@@ -45,20 +50,24 @@ class Key:
     cooled: float = 0.0  # when it was last told to cool down
     strikes: int = 0  # refusals for its rate since its last answer
     works: bool = False  # a request with it was answered
-    tokens: int = 0
-    window: list[tuple[float, int, Grant]] = field(default_factory=list)  # a heap of ends; ends that moved are stale
     requests: int = 0
+    tokens: int = 0
+    window: list[tuple[float, int, Grant]] = field(
+        default_factory=list
+    )  # a heap of ends; all but a grant's last are stale
 
-    def enter(self, grant: Grant, number: int) -> None:
+    def enter(self, grant: Grant) -> None:
+        """Count a request until its end."""
         self.requests += 1
         self.tokens += grant.tokens
-        heapq.heappush(self.window, (grant.until, number, grant))
+        grant.number = next(_numbers)
+        heapq.heappush(self.window, (grant.until, grant.number, grant))
 
     def leave(self, now: float) -> None:
         """Forget what is over a minute old."""
         while self.window and self.window[0][0] <= now:
-            until, _, grant = heapq.heappop(self.window)
-            if until == grant.until:
+            _, number, grant = heapq.heappop(self.window)
+            if number == grant.number:
                 self.requests -= 1
                 self.tokens -= grant.tokens
 
@@ -75,42 +84,51 @@ class Pace:
         window: float = WINDOW_S,
     ) -> None:
         self.keys = [Key(secret, key_name(secret)) for secret in secrets]
-        self._requests, self._tokens = requests, tokens
+        self._requests, self._tokens = requests or math.inf, tokens or math.inf
+        self._limited = bool(requests or tokens)
         self._first_wait, self._window = first_wait, window
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._number = 0
         self._why = ""
 
     async def acquire(self, tokens: int) -> Grant:
         """A key that may be used for a request of at most so many tokens now. Raises DataError when no key is left."""
-        # A request that no limit admits goes alone: it is for the server to refuse.
-        tokens = min(tokens, self._tokens) if self._tokens else tokens
+        tokens = int(min(tokens, self._tokens))  # what no limit admits goes alone: it is for the server to refuse
         async with self._turn:  # first come, first served: small requests do not overtake a large one for ever
-            while True:
-                if not self.keys:
-                    raise DataError(f"every API key was refused{self._why}; check api_key_env")
+            while self.keys:
                 now = time.monotonic()
-                ready, _, key = min(((self._ready(key, tokens, now), key.used, key) for key in self.keys), key=_first)
-                if ready <= now:
-                    return self._grant(key, now, tokens)
+                ready = {key: self._ready(key, tokens, now) for key in self.keys}
+                key = min(self.keys, key=lambda key: (ready[key], key.used))
+                if ready[key] <= now:
+                    key.used = now
+                    grant = Grant(key, now, tokens, now + ARRIVAL_S + self._window)
+                    if self._limited:
+                        key.enter(grant)
+                    return grant
                 self._changed.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(ready - now):
+                    async with asyncio.timeout(ready[key] - now):
                         await self._changed.wait()
+            raise DataError(f"the API key was refused{self._why}; check api_key_env")
+
+    def _ready(self, key: Key, tokens: int, now: float) -> float:
+        """When the key may next be tried for a request of so many tokens: now or before it, if it may go."""
+        if key.cooling > now:
+            return key.cooling
+        key.leave(now)
+        full = key.requests >= self._requests or key.tokens + tokens > self._tokens
+        return key.window[0][0] if full and key.window else 0.0
 
     def settle(self, grant: Grant, tokens: int | None = None) -> None:
         """An answer came, or an error: the request has reached the server by now, and took so many tokens."""
-        if self._limited:
-            key, now = grant.key, time.monotonic()
+        key, now = grant.key, time.monotonic()
+        if self._limited and grant.until > now:  # it still counts
+            key.requests -= 1
+            key.tokens -= grant.tokens
             grant.until = min(grant.until, now + self._window)
-            if grant.until > now:  # it still counts
-                self._number += 1
-                heapq.heappush(key.window, (grant.until, self._number, grant))
-                if tokens is not None:
-                    key.tokens += tokens - grant.tokens
-                    grant.tokens = tokens
-            self._changed.set()
+            grant.tokens = grant.tokens if tokens is None else tokens
+            key.enter(grant)
+        self._changed.set()
 
     def served(self, grant: Grant) -> None:
         """Reset the key's back-off after an answer."""
@@ -123,9 +141,8 @@ class Pace:
         key, now = grant.key, time.monotonic()
         if grant.sent >= key.cooled:  # what was sent before says nothing new
             key.strikes, key.cooled = key.strikes + 1, now
-        longest = min(self._first_wait * 2 ** (key.strikes - 1), LONGEST_WAIT_S)
-        spread = random.uniform(longest / 2, longest)  # noqa: S311 - no secret depends on it
-        key.cooling = max(key.cooling, now + (spread if wait is None else wait + spread - longest / 2))
+        rest = backed_off(min(self._first_wait * 2 ** (key.strikes - 1), LONGEST_WAIT_S), wait)
+        key.cooling = max(key.cooling, now + rest)
 
     def refuse(self, key: Key, why: str = "") -> None:
         """The key is not used again. `why`: the provider's words."""
@@ -136,44 +153,21 @@ class Pace:
 
     def recall(self, name: str, ago: float, tokens: int) -> None:
         """Count what an earlier process sent with a key, so many seconds ago."""
-        for key in self.keys:
-            if key.name == name and self._limited:
-                now = time.monotonic()
-                until = now - ago + ARRIVAL_S + self._window
-                if until > now:
-                    self._enter(Grant(key, now - ago, tokens, until))
+        sent = time.monotonic() - ago
+        for key in self.keys if self._limited else ():
+            if key.name == name:
+                key.enter(Grant(key, sent, tokens, sent + ARRIVAL_S + self._window))
 
-    @property
-    def _limited(self) -> bool:
-        return self._requests is not None or self._tokens is not None
 
-    def _ready(self, key: Key, tokens: int, now: float) -> float:
-        """When the key may next be tried for a request of so many tokens: now or before it, if it may go."""
-        if key.cooling > now:
-            return key.cooling
-        if not self._limited:
-            return 0.0
-        key.leave(now)
-        full = self._requests is not None and key.requests >= self._requests
-        full = full or (self._tokens is not None and key.tokens + tokens > self._tokens)
-        return key.window[0][0] if full and key.window else 0.0
+def backed_off(longest: float, asked: float | None) -> float:
+    """Seconds to wait: half of `longest` to all of it, beside at least what the server asked for.
 
-    def _grant(self, key: Key, now: float, tokens: int) -> Grant:
-        grant = Grant(key, now, tokens, now + ARRIVAL_S + self._window)
-        key.used = now
-        if self._limited:
-            self._enter(grant)
-        return grant
-
-    def _enter(self, grant: Grant) -> None:
-        self._number += 1
-        grant.key.enter(grant, self._number)
+    At random, so that clients that failed together do not come back together.
+    """
+    spread = random.uniform(longest / 2, longest)  # noqa: S311 - no secret depends on it
+    return spread if asked is None else asked + spread - longest / 2
 
 
 def key_name(secret: str) -> str:
     """Eight hex digits that tell a key from others and say nothing of it."""
     return hashlib.sha256(secret.encode()).hexdigest()[:8]
-
-
-def _first(waiting: tuple[float, float, Key]) -> tuple[float, float]:
-    return waiting[0], waiting[1]

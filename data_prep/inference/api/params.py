@@ -10,7 +10,7 @@ class Label(EndpointStep):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -19,6 +19,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from data_prep.core.fingerprint import canonical, file_hash
 from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.core.totals import journal_path
+from data_prep.core.validation import checked
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.api.keys import KeySource, read_keys
 from data_prep.inference.api.prices import find_price, need_price
@@ -31,8 +32,15 @@ from data_prep.inference.vllm.settings import EngineOptions, check_names, locked
 
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient
+    from data_prep.inference.vllm.server import Endpoint
 
-Url = Annotated[str, Field(pattern=r"^https?://")]
+
+def _is_root(url: str) -> None:
+    if url.partition("?")[0].rstrip("/").endswith("/chat/completions"):
+        raise ValueError("leave out /chat/completions: the address ends where it begins, mostly in /v1")
+
+
+Url = Annotated[str, Field(pattern=r"^https?://"), checked(_is_root)]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -109,13 +117,6 @@ class EndpointParams(CallParams, EngineOptions):
     replicas: int | None = Field(None, ge=1)  # servers side by side; without it, as many as the machine's GPUs allow
     sampling: dict[str, JsonValue] = Field(default_factory=dict)  # further fields of requests, likewise: {min_p: 0.1}
 
-    @field_validator("base_url")
-    @classmethod
-    def _is_a_root(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        if any(url.partition("?")[0].rstrip("/").endswith("/chat/completions") for url in addresses(value)):
-            raise ValueError("leave out /chat/completions: the address ends where it begins, mostly in /v1")
-        return value
-
     @field_validator("engine", mode="before")
     @classmethod
     def _is_a_mapping(cls, value: Any) -> Any:
@@ -128,11 +129,9 @@ class EndpointParams(CallParams, EngineOptions):
 
     @model_validator(mode="after")
     def _elsewhere(self) -> Self:
+        which = "servers here, without base_url" if self.base_url else "an endpoint elsewhere: give its base_url"
         for name in ELSEWHERE if self.base_url is None else SERVED:
             if getattr(self, name):
-                which = (
-                    "servers here, without base_url" if self.base_url else "an endpoint elsewhere: give its base_url"
-                )
                 other = {"extra_body": "; sampling is meant", "sampling": "; extra_body is meant"}.get(name, "")
                 raise ValueError(f"{name} is for {which}{other}, or leave {name} out")
         for url in addresses(self.base_url):
@@ -187,12 +186,11 @@ class RepeatedParams(EndpointParams):
             left = [key for key in ids if key not in values and key not in failed]
             # A second greedy reply would be the same.
             sampling = Sampling(1, max(self.temperature, 0.7 if attempt else 0.0), max_tokens=self.max_tokens)
-            seeds = [prompt_seed(self.seed, f"{ids[key]}\0{attempt}") for key in left]
-            asked = [[{"role": "user", "content": messages(key)}] for key in left]
-            replies = (
-                asker.ask([Request(*request) for request in zip(asked, seeds, strict=True)], sampling) if left else []
-            )
-            for key, reply in zip(left, replies, strict=True):
+            requests = [
+                Request([{"role": "user", "content": messages(key)}], prompt_seed(self.seed, f"{ids[key]}\0{attempt}"))
+                for key in left
+            ]
+            for key, reply in zip(left, asker.ask(requests, sampling), strict=True):
                 if isinstance(reply, Failed):
                     failed[key] = as_drop(reply, ids[key])
                 elif (value := read(key, reply[0])) is not None:
@@ -236,37 +234,45 @@ def endpoint(
 ) -> Iterator[ChatClient]:
     """The client that a step asks while the block runs, for so many `samples` a request.
 
-    `fields` are further ones of each request's body. Servers here get as many requests as keep them busy, whatever
-    `concurrency` is for others.
+    `fields` are further ones of each request's body.
     """
     from data_prep.inference.api.client import ChatClient
 
-    form = Form(extra_body={**(fields or {}), **params.sampling})
-
-    def client(urls: Sequence[str], name: str, form: Form, concurrency: int, **served: Any) -> ChatClient:
-        """name: what answers are kept under, the same from run to run (a server here has another port)."""
-        return ChatClient(
-            urls,
-            params.model,
-            read_keys(params.api_key_env, ctx.base),
-            **{"timeout": params.timeout, **served},
-            form=form,
-            concurrency=concurrency,
-            exact_model=params.model_name == "exact",
-            requests_per_minute=params.requests_per_minute,
-            tokens_per_minute=params.tokens_per_minute,
-            give_up=GIVE_UP if params.max_error_share < 1 else None,
-            journal=journal_path(ctx.dir, name),
-            price=find_price(params.model),
-            spend_cap=params.spend_cap,
-            name=ctx.dir.name,
-            rows=ctx.rows,
+    with ExitStack() as stack:
+        if urls := addresses(params.base_url):
+            name, form = urls[0].rstrip("/"), params.form(urls[0])
+            how: dict[str, Any] = {"timeout": params.timeout, "concurrency": params.concurrency}
+        else:
+            server = stack.enter_context(_served(params, ctx))
+            urls, form = server.base_urls, find_form("vllm", "", params.model)
+            settings = [params.dtype, params.max_model_len, *([params.engine] if params.engine else [])]
+            # What answers are kept under is the same from run to run, unlike the server's port.
+            name = canonical([params.identity(ctx.base), *settings]).decode()
+            most = -(-server.sequences * 9 // 8) // samples  # keeps them busy: some wait in the server's queue
+            how = {"timeout": SERVED_TIMEOUT_S, "concurrency": max(params.concurrency, most)}
+            how |= {"longest": server.max_model_len, "watch": server.watch}
+        yield stack.enter_context(
+            ChatClient(
+                urls,
+                params.model,
+                read_keys(params.api_key_env, ctx.base),
+                form=form.merged(Form(extra_body={**(fields or {}), **params.sampling})),
+                exact_model=params.model_name == "exact",
+                requests_per_minute=params.requests_per_minute,
+                tokens_per_minute=params.tokens_per_minute,
+                give_up=GIVE_UP if params.max_error_share < 1 else None,
+                journal=journal_path(ctx.dir, name),
+                price=find_price(params.model),
+                spend_cap=params.spend_cap,
+                name=ctx.dir.name,
+                rows=ctx.rows,
+                **how,
+            )
         )
 
-    if urls := addresses(params.base_url):
-        with client(urls, urls[0].rstrip("/"), params.form(urls[0]).merged(form), params.concurrency) as asker:
-            yield asker
-        return
+
+def _served(params: EndpointParams, ctx: Context) -> AbstractContextManager[Endpoint]:
+    """Servers here. Raises DataError for a model that cannot be asked in messages."""
     from data_prep.inference.vllm.server import serve  # costs imports that a launcher need not pay
 
     if params.chat_template is None and needs_template(find_model(params.model, params.revision, ctx.base)):
@@ -274,16 +280,7 @@ def endpoint(
             f"model {params.model!r}: its tokenizer has no chat template, so it cannot be asked in messages: "
             "name a Jinja file by chat_template"
         )
-    settings = [params.dtype, params.max_model_len, *([params.engine] if params.engine else [])]
-    name = canonical([params.identity(ctx.base), *settings]).decode()
-    with serve(
-        params.model, revision=params.revision, base=ctx.base, options=params, log=ctx.dir / "vllm.log"
-    ) as server:
-        form = find_form("vllm", "", params.model).merged(form)
-        most = max(params.concurrency, -(-server.sequences * 9 // 8) // samples)  # some wait in the server's queue
-        served = {"timeout": SERVED_TIMEOUT_S, "longest": server.max_model_len, "watch": server.watch}
-        with client(server.base_urls, name, form, most, **served) as asker:
-            yield asker
+    return serve(params.model, revision=params.revision, base=ctx.base, options=params, log=ctx.dir / "vllm.log")
 
 
 def refuse_failures(outputs: Sequence[Any], total: int, params: EndpointParams, what: str) -> None:

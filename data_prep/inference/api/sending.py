@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from urllib.parse import parse_qsl
 from data_prep.errors import DataError
 from data_prep.inference.api import replies
 from data_prep.inference.api.journal import Journal, reply_json
-from data_prep.inference.api.pace import FIRST_WAIT_S, LONGEST_WAIT_S, Grant, Key, Pace
+from data_prep.inference.api.pace import FIRST_WAIT_S, LONGEST_WAIT_S, Grant, Key, Pace, backed_off
 from data_prep.inference.api.providers import Form
 from data_prep.inference.api.replies import PASSING, Failed, Reply
 from data_prep.inference.api.requests import Call
@@ -89,9 +88,7 @@ class Sender:
             failures += 1
             if failures == self.settings.tries:
                 return reply
-            # Full jitter: clients that failed together do not come back together.
-            spread = random.uniform(wait / 2, wait)  # noqa: S311 - no secret depends on it
-            await asyncio.sleep(spread if reply.wait is None else reply.wait + spread - wait / 2)
+            await asyncio.sleep(backed_off(wait, reply.wait))
             wait = min(2 * wait, LONGEST_WAIT_S)
 
     async def _attempt(self, call: Call) -> Reply:
@@ -167,12 +164,7 @@ class Sender:
         failed = refusal.failed(error.response.headers)
         failed = replace(failed, detail=self._hide(failed.detail))
         if refusal.is_about_the_key or (failed.failure == "forbidden" and not key.works):
-            words = self._hide(refusal.words)
-            self.pace.refuse(key, f"{refusal.status} {words}")
-            if not self.pace.keys:
-                raise DataError(
-                    f"{self.urls[0]}: the API key was refused ({refusal.status} {words}); check api_key_env"
-                )
+            self.pace.refuse(key, f"{refusal.status} {self._hide(refusal.words)}")
             failed = Failed("rate_limited", "another key is tried")
         elif refusal.status == 404:
             raise DataError(

@@ -41,11 +41,6 @@ class Spend:
         """Dollars of an answer: those of its usage, or the most where it does not say."""
         return self.price.usd(used.prompt, used.completion) if self.price and used else most
 
-    @property
-    def room(self) -> float:
-        """Dollars that may still be spent, everything on its way counted at its most."""
-        return float("inf") if self.cap is None else self.cap - self._totals.at_most
-
     @asynccontextmanager
     async def room_for(self, usd: float | None) -> AsyncIterator[None]:
         """Wait until so many dollars may be spent. The block begins with the record that says they may be.
@@ -53,9 +48,9 @@ class Spend:
         Raises LimitPassed when nothing is on its way that could make room.
         """
         async with self._turn:
-            while (usd or 0.0) > self.room + ROUNDING:
+            while self.cap is not None and self._totals.at_most + (usd or 0.0) > self.cap + ROUNDING:
                 if not self._on_their_way:
-                    raise self.reached(usd or 0.0)
+                    raise self._reached(self.cap, usd or 0.0)
                 self._freed.clear()
                 await self._freed.wait()
             self._on_their_way += 1
@@ -65,15 +60,14 @@ class Spend:
             self._on_their_way -= 1
             self._freed.set()
 
-    def reached(self, next_usd: float) -> LimitPassed:
-        """The error for when the cap has no room for the next request."""
-        lost = ""
-        if self._totals.lost:
-            lost = f", of it up to {dollars(self._totals.lost_usd)} for answers that never arrived"
+    def _reached(self, cap: float, next_usd: float) -> LimitPassed:
+        totals, lost = self._totals, ""
+        if totals.open:
+            lost = f", of it up to {dollars(totals.lost_usd)} for answers that never arrived"
         return LimitPassed(
-            f"spend_cap {dollars(self.cap or 0)} is reached: {self._totals.answers:,} answers cost at most "
-            f"{dollars(self._totals.at_most)}{lost}, and the next may cost {dollars(next_usd)}; all answers are kept: "
-            f"raise spend_cap and run the same command again"
+            f"spend_cap {dollars(cap)} is reached: {totals.answers:,} answers cost at most {dollars(totals.at_most)}"
+            f"{lost}, and the next may cost {dollars(next_usd)}; all answers are kept: "
+            "raise spend_cap and run the same command again"
         )
 
     def project(self, calls: Sequence[Call], rows: int | None) -> None:
@@ -93,20 +87,16 @@ class Spend:
     def report(self, asked: int, rows: int | None, now: bool = False) -> None:
         """Print every now and then what was paid, and what it comes to for all rows when `asked` are done."""
         late = time.monotonic() - self._said >= SAY_EVERY_S
-        if self.price is None:
-            if late:
-                self._say(f"{asked:,} requests of this run are done")
-            return
-        if not late and not now:
-            return
-        paid = self._totals.usd - self._before
-        projection = ""
-        if rows and asked and rows > asked:
-            projection = f", about {dollars(paid * rows / asked)} for {rows:,} rows"
-        self._say(
-            f"{dollars(self._totals.usd)} for {self._totals.answers:,} answers ({self._totals.prompt_tokens:,} + "
-            f"{self._totals.completion_tokens:,} tokens){projection}"
-        )
+        if self.price is None and late:
+            self._say(f"{asked:,} requests of this run are done")
+        elif self.price is not None and (late or now):
+            paid, totals, projection = self._totals.usd - self._before, self._totals, ""
+            if rows and asked and rows > asked:
+                projection = f", about {dollars(paid * rows / asked)} for {rows:,} rows"
+            self._say(
+                f"{dollars(totals.usd)} for {totals.answers:,} answers ({totals.prompt_tokens:,} + "
+                f"{totals.completion_tokens:,} tokens){projection}"
+            )
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
