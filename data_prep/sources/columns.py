@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
 from fnmatch import filter as matching
-from functools import cache, lru_cache
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from data_prep.core.rows import FIELDS
@@ -17,6 +17,7 @@ from data_prep.core.validation import checked
 from data_prep.errors import DataError
 from data_prep.sources import messages
 from data_prep.sources.messages import Message, Unfit, is_blank, is_chat
+from data_prep.sources.names import Layout, layout_of, root
 
 Record = Mapping[str, Any]
 Convert = Callable[[Record], Row | Drop]
@@ -24,9 +25,7 @@ Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) ->
 AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
 SOURCE = ("source", "data_source")
-UNHELD = messages.patterns("unheld")  # columns that a row has no place for by the reason of the drop
 _INSIDE = ("input", "chat_template_kwargs")  # columns that hold an object of such columns
-LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _TARGETS = frozenset(FIELDS) - {"meta", "score", "outcome"}
 
@@ -55,21 +54,6 @@ def _parts(path: str) -> list[tuple[str, str]]:
     return _PART.findall(path)
 
 
-def among(record: Record, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `paths` that may have a value in the record: records of a file mostly have the same columns."""
-    return _among(tuple(record), paths)
-
-
-@lru_cache(4096)
-def _among(columns: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(path for path in paths if path in columns or root(path) in columns)
-
-
-def root(path: str) -> str:
-    """The column that a path starts in."""
-    return re.split(r"[.\[]", path, maxsplit=1)[0]
-
-
 def check_columns(columns: Columns) -> None:
     """Raise ValueError for a target that rows do not have, or several columns where one is meant."""
     for target, paths in columns.items():
@@ -96,8 +80,8 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
 
     used = {root(path) for given in columns.values() for path in ((given,) if isinstance(given, str) else given)}
 
-    def convert(record: Record) -> Row | Drop:
-        row, meta = labels(record)
+    def convert(record: Record, layout: Layout) -> Row:
+        row, meta = labels(record, layout)
         if "rejected" in columns:
             messages.refuse_thought(record, used)
         thought = messages.thought_of(record, used) if "completion" in columns else ""
@@ -115,13 +99,12 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
                     raise Unfit("prompt is neither a text nor messages", f"found {type(value).__name__}")
                 row["prompt"] = messages.chat(value if is_chat(value) else {"role": "user", "content": value})
             elif target in ("completion", "rejected"):
-                row[target] = messages.completion(
-                    messages.unpacked(value), thinking, thought if target == "completion" else ""
-                )
+                own = thought if target == "completion" else ""
+                row[target] = messages.completion(messages.unpacked(value), thinking, own)
             else:
                 row[target] = value
         if "prompt" in row:
-            row["prompt"] = after_system(record, row["prompt"])
+            row["prompt"] = after_system(record, layout, row["prompt"])
         return finish(row, meta)
 
     return lambda record: fitting(convert, record)
@@ -137,43 +120,37 @@ def _texts(record: Record, paths: tuple[str, ...]) -> Iterator[str]:
                     yield text
 
 
-def fitting(convert: Convert, record: Record) -> Row | Drop:
+def fitting(convert: Callable[[Record, Layout], Row], record: Record) -> Row | Drop:
     """The record converted; a drop for an unfit one."""
+    layout = layout_of(record)
     try:
         messages.refuse_media(record)
-        row = convert(record)
-        if isinstance(row, dict):
-            _refuse_lost(record, row)
+        row = convert(record, layout)
+        _refuse_lost(record, layout, row)
         return row
     except Unfit as unfit:
         return Drop(unfit.reason, as_text(record.get("id")) or "", unfit.detail, bad=True)
 
 
-def _refuse_lost(record: Record, row: Row) -> None:
+def _refuse_lost(record: Record, layout: Layout, row: Row) -> None:
     """Raise Unfit for what the record has and the row cannot hold: images in its text, or columns such as tools."""
-    for message in row.get("prompt") or ():
-        text = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
+    for message in row.get("prompt", ()):
+        text = message["content"] if message["role"] == "user" else None
         if isinstance(text, str) and "<" in text and (mark := messages.PLACEHOLDER.search(text)):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
-    if weights := messages.weights_among(tuple(record)):
-        messages.refuse_weight({name: record[name] for name in weights if name not in row.get("meta", ())})
-    inside = (record[name] for name in _INSIDE if isinstance(record.get(name), dict))
-    held: str | None = None
-    for name, value in (item for columns in (record, *inside) for item in columns.items()):
-        reason = _unheld(name)
-        if reason is None or is_blank(value) or (reason != "choices" and isinstance(value, int | float)):
+    messages.refuse_weight(record, row.get("meta", ()))
+    unheld = [(name, reason, record[name]) for name, reason in layout.unheld]
+    for columns in (record[name] for name in _INSIDE if isinstance(record.get(name), dict)):
+        unheld += [(name, reason, columns[name]) for name, reason in layout_of(columns).unheld]
+    unheld = [item for item in unheld if not is_blank(item[2])]
+    held = " ".join(_leaves(row)) if unheld else ""
+    for name, reason, value in unheld:
+        if reason != "choices" and isinstance(value, int | float):
             continue
-        held = held or " ".join(_leaves(row))
         leaves, gold = list(_leaves(value)), str(row.get("answer", ""))
         index = reason == "choices" and gold.isdecimal() and int(gold) <= len(leaves)  # of one of them
         if index or not all(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", held) for text in leaves):
             raise Unfit(reason, f"column {name}: rows hold messages only; `columns: {{meta.{name}: {name}}}` keeps it")
-
-
-@cache
-def _unheld(column: str) -> str | None:
-    """The reason for which a column of this name drops its row."""
-    return next((reason for reason, pattern in UNHELD.items() if pattern.fullmatch(messages.plain(column))), None)
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -186,16 +163,13 @@ def _leaves(value: Any) -> Iterator[str]:
         yield " ".join(str(value).split())
 
 
-@cache
-def _is_system(column: str) -> bool:
-    return messages.SYSTEM.fullmatch(messages.plain(column)) is not None
-
-
-def after_system(record: Record, prompt: list[Message]) -> list[Message]:
+def after_system(record: Record, layout: Layout, prompt: list[Message]) -> list[Message]:
     """The prompt after the system prompt that stands in a column of its own, beside one that it may begin with."""
+    values = [record[name] for name in layout.fields["system"]]
+    if "chat_template_kwargs" in record:
+        values.append(pick(record, "chat_template_kwargs.custom_instructions"))
     systems: list[Message] = []
-    values = [value for name, value in record.items() if _is_system(name)]
-    for value in (*values, pick(record, "chat_template_kwargs.custom_instructions")):
+    for value in values:
         if is_blank(value):
             continue
         value = value.get("parts", value) if isinstance(value, Mapping) else value  # Gemini's
@@ -212,24 +186,22 @@ def absent_value(field: str, path: str, record: Record) -> Unfit:
     return Unfit(f"{'null' if root(path) in record else 'missing'} {field}", f"column {path}")
 
 
-def labels(record: Record) -> tuple[Row, dict[str, Any]]:
+def labels(record: Record, layout: Layout) -> tuple[Row, dict[str, Any]]:
     """A new row with what keeps its name everywhere, and its meta."""
     given = record.get("meta")
     meta = dict(given) if isinstance(given, dict) else {}
-    meta.update({name: record[name] for name in LABELS if record.get(name) is not None})
-    row: Row = {"id": record.get("id")}
-    row["source"] = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
+    meta.update({name: record[name] for name in layout.labels if record[name] is not None})
+    source = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
+    references = record.get("references")
+    references = record.get("reference") if references is None else references
+    references = [references] if isinstance(references, str) else references
+    if isinstance(references, list) and not all(isinstance(text, str) for text in references):
+        references = None
+    own = {name: record.get(name) for name in ("rejected", "references", "tests", "score", "outcome")}
+    own |= {"references": references, "tests": decoded(own["tests"], "{")}
     # Other people's columns of these names may hold anything; ours hold what a row can.
-    for name in ("rejected", "references", "tests", "score", "outcome"):
-        given = record.get(name)
-        if name == "references":
-            given = record.get("reference") if given is None else given
-            given = [given] if isinstance(given, str) else given
-            given = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else None
-        value = decoded(given, "{") if name == "tests" else given
-        if value is not None and isinstance(value, FIELDS[name]):
-            row[name] = value
-    return row, meta
+    held = {name: value for name, value in own.items() if isinstance(value, FIELDS[name])}
+    return {"id": record.get("id"), "source": source, **held}, meta
 
 
 def decoded(value: Any, start: str) -> Any:

@@ -8,32 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from ast import literal_eval
 from collections.abc import Collection, Mapping
-from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 from data_prep.core.rows import ROLES as OURS
+from data_prep.sources.names import ROLES, kinds, layout_of
 
 Message = dict[str, Any]
 
-_NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
-
-
-def patterns(table: str) -> dict[str, re.Pattern[str]]:
-    """The patterns of a table of names.toml, a long one in parts; they are matched whole."""
-    return {name: re.compile("".join(parts), re.IGNORECASE) for name, parts in _NAMES[table].items()}
-
-
-def names(table: str) -> dict[str, tuple[str, ...]]:
-    """The names of a table of names.toml, as they are."""
-    return {kind: tuple(given) for kind, given in _NAMES[table].items()}
-
-
-ROLES = {name: role for role, given in names("roles").items() for name in given}
-SYSTEM, THOUGHT, MEDIA, TOOL_CALLS, WEIGHT, MASKED = patterns("fields").values()
 FLAGS = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "enabled", "disabled")
 # Messages as a text that is neither JSON nor Python, such as numpy's `array([{'content': …, 'role': …} {…}])`.
 WRITTEN = re.compile(
@@ -47,11 +30,6 @@ TEXTS = ("text", "input_text", "output_text")  # types of a part that is text
 PLACEHOLDER = re.compile(
     r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)|<(img|audio|video)>[^\s<]+</\3>", re.DOTALL | re.IGNORECASE
 )
-
-
-def plain(name: str) -> str:
-    """A name without blanks, as the patterns have it."""
-    return str(name).strip().replace(" ", "_")  # keys of Parquet's maps may be numbers
 
 
 class Unfit(Exception):
@@ -134,61 +112,48 @@ def _message(given: Any) -> Message:
     role = given.get("role", given.get("from"))
     if isinstance(role, str) and role not in OURS:
         role = ROLES.get(role.strip().lower(), role.strip().lower())
-    beside = {name: value for name, value in given.items() if _is_notable(name)}
-    if role == "tool" or (beside and any(TOOL_CALLS.fullmatch(name) and not is_blank(beside[name]) for name in beside)):
+    fields = layout_of(given).fields
+    if role == "tool" or any(not is_blank(given[name]) for name in fields["tool_calls"]):
         raise Unfit("tool calls", "rows hold texts only")
-    if beside:
-        refuse_media(beside)
-        if beside.get("channel") in ("analysis", "commentary"):  # of OpenAI's harmony
-            raise Unfit("reasoning_content", "a message of its own: write it as `reasoning_content` of the answer")
+    refuse_media(given)
+    if given.get("channel") in ("analysis", "commentary"):  # of OpenAI's harmony
+        raise Unfit("reasoning_content", "a message of its own: write it as `reasoning_content` of the answer")
     text, thought = _parts(given.get("content", given.get("value", given.get("parts"))))
     if not isinstance(text, str | None):
         raise Unfit("content that is no text", f"found {type(text).__name__}")
     message: Message = {"role": role, "content": text}
     if role == "assistant":
-        if beside:
-            refuse_weight(beside)
+        refuse_weight(given)
         if not isinstance(text, str):
             raise Unfit("refusal" if given.get("refusal") else "null content", "an answer without text")
         if not text.strip():
             raise Unfit("empty answer", "an assistant's turn without text")
-        if thought := thought or thought_of(beside):
+        if thought := thought or thought_of(given):
             message["thought"] = thought
     return message
 
 
-@cache
-def _is_notable(name: str) -> bool:
-    """Whether a message's field of this name may hold more than its text."""
-    return name == "channel" or any(
-        pattern.fullmatch(plain(name)) for pattern in (MEDIA, TOOL_CALLS, THOUGHT, WEIGHT, MASKED)
-    )
-
-
-@lru_cache(4096)
-def weights_among(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that say whether, or how much, an answer is trained on."""
-    return tuple(name for name in names if any(pattern.fullmatch(plain(name)) for pattern in (WEIGHT, MASKED)))
-
-
-def refuse_weight(fields: Mapping[str, Any]) -> None:
-    """Raise Unfit where a record or a message is not to be trained on, or with another weight than 1."""
-    if _without_loss(fields):
+def refuse_weight(given: Mapping[str, Any], kept: Collection[str] = ()) -> None:
+    """Raise Unfit where a record or message, but for the fields `kept`, has no loss or another weight than 1."""
+    if _without_loss(given, kept):
         raise Unfit("an answer of weight 0", "trainers give the same loss to all answers of a conversation")
 
 
-def _without_loss(fields: Mapping[str, Any]) -> bool:
+def _without_loss(given: Mapping[str, Any], kept: Collection[str] = ()) -> bool:
     """Whether these fields, or those of a part, say that it is not to be trained on, or with another weight than 1."""
-    for name, value in fields.items():
-        marked = MASKED.fullmatch(plain(name))
-        if not marked and not WEIGHT.fullmatch(plain(name)):
+    fields = layout_of(given).fields
+    for name in (*fields["masked"], *fields["weight"]):
+        if name in kept:
             continue
-        values = value if isinstance(value, list) else [value]
+        values = given[name] if isinstance(given[name], list) else [given[name]]
         texts = {str(item).strip().lower().removesuffix(".0") for item in values if not isinstance(item, Mapping)}
-        odd = texts - {"1", "true", "none", ""} if name.lower().endswith("weight") else texts & {"0", "false", "no"}
-        if texts & {"1", "true", "yes"} if marked else odd:
-            return True
-        if any(_without_loss(item) for item in values if isinstance(item, Mapping)):
+        if name in fields["masked"]:
+            odd = texts & {"1", "true", "yes"}
+        elif name.lower().endswith("weight"):
+            odd = texts - {"1", "true", "none", ""}
+        else:
+            odd = texts & {"0", "false", "no"}
+        if odd or any(_without_loss(item) for item in values if isinstance(item, Mapping)):
             return True
     return False
 
@@ -203,15 +168,14 @@ def is_blank(value: Any) -> bool:
     return value is None or value is False or value != value
 
 
-@cache
 def is_thought(name: str) -> bool:
     """Whether a field, column or part of this name holds a thought."""
-    return THOUGHT.fullmatch(plain(name)) is not None
+    return "thought" in kinds(name)
 
 
 def thought_of(given: Mapping[str, Any], used: Collection[str] = ()) -> str:
     """The thought that stands in a field of its own, not in `used`; "" without one. Raises Unfit."""
-    fields = {name: value for name, value in given.items() if is_thought(name) and name not in used}
+    fields = {name: given[name] for name in layout_of(given).fields["thought"] if name not in used}
     if not fields:
         return ""
     texts = [text for value in fields.values() if (text := _thought(value))]
@@ -247,16 +211,10 @@ def _says(value: Any) -> bool:
     return not is_blank(value) and not isinstance(value, int | float) and str(value).strip().lower() not in FLAGS
 
 
-@cache
-def is_media(name: str) -> bool:
-    """Whether a column or field of this name holds images, video or audio."""
-    return MEDIA.fullmatch(plain(name)) is not None
-
-
-def refuse_media(fields: Mapping[str, Any]) -> None:
+def refuse_media(given: Mapping[str, Any]) -> None:
     """Raise Unfit where a record or a message has images, video or audio beside its text."""
-    for name, value in fields.items():  # a number counts them, or says that there are some
-        if is_media(name) and not is_blank(value) and not isinstance(value, int | float):
+    for name in layout_of(given).fields["media"]:  # a number counts them, or says that there are some
+        if not is_blank(given[name]) and not isinstance(given[name], int | float):
             raise Unfit("images, video or audio", f"column {name}")
 
 

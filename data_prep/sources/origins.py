@@ -13,10 +13,11 @@ from data_prep.core.fingerprint import file_hash
 from data_prep.core.step import Context, Drop, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import benchmarks, tasks
-from data_prep.sources.columns import AnswerFrom, Columns, Convert, final_answer, mapped, missing, pick, root
+from data_prep.sources.columns import AnswerFrom, Columns, Convert, final_answer, mapped, missing, pick
 from data_prep.sources.fetch import fetch, hub_files, hub_records
 from data_prep.sources.files import files_of, read_records, suffix
 from data_prep.sources.messages import is_blank
+from data_prep.sources.names import root
 from data_prep.sources.shapes import recognised
 from data_prep.sources.tasks import Choices, Hub, Match, Programs, Remote, Unanswered
 

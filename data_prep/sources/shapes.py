@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
 from typing import Any
 
 from data_prep.core.rows import MAX_TEXT_BYTES
@@ -19,13 +18,11 @@ from data_prep.errors import DataError
 from data_prep.sources import columns, messages
 from data_prep.sources.columns import Convert, Record, pick
 from data_prep.sources.messages import Message, Unfit, is_blank, is_chat, unpacked
+from data_prep.sources.names import COLUMNS, Layout, layout_of
 
-_COLUMNS = messages.names("columns")
-PROMPT, BESIDE, COMPLETION, ANSWER, CHATS, CHOSEN, REJECTED, LABELLED, _ = _COLUMNS.values()
 SINGLE = ("prompt", "input")  # columns that may be a text, and whose messages end with the user
 OTHER_GOLDS = ("references", "tests")
 HH = "\n\nHuman:"  # the start of a conversation of Anthropic's HH
-OURS = frozenset(columns.root(name) for names in _COLUMNS.values() for name in names)
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -35,9 +32,11 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
     thinking: the format (rewards/thinking.py) that writes a message's `reasoning_content` and content into one
     completion, or the content alone where it has no thought; without a format such records are dropped.
     """
-    sample = respelled(sample)
+    sample = _respelled(sample)
+    layout = layout_of(sample)
     try:
-        named = _chat_of(sample) or _first(sample, CHOSEN) or any(isinstance(sample.get(name), str) for name in PROMPT)
+        named = _chat_of(sample, layout) or _first(sample, layout.paths["chosen"])
+        named = named or any(isinstance(sample.get(name), str) for name in layout.paths["prompt"])
     except Unfit:  # each record says it for itself
         named = True
     if not named:
@@ -45,101 +44,110 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
             f"{where}: cannot tell the prompt among the columns {', '.join(sample) or '(none)'}; "
             "say it: `columns: {prompt: <column>, completion: <column>, answer: <column>}`"
         )
-    learnt = next((name for name in (*COMPLETION, *ANSWER) if pick(sample, name) is not None), None)
-    return lambda record: columns.fitting(lambda message: _recognised(message, thinking, learnt), respelled(record))
+    answers = (*layout.paths["completion"], *layout.paths["answer"])
+    learnt = next((name for name in answers if pick(sample, name) is not None), None)
+
+    def convert(record: Record, layout: Layout) -> Row:
+        return _recognised(record, layout, thinking, learnt)
+
+    return lambda record: columns.fitting(convert, _respelled(record))
 
 
-def respelled(record: Record) -> Record:
+def _respelled(record: Record) -> Record:
     """The record with columns such as `Question` and `Final Answer` under the names that are known here."""
-    names = _spellings(tuple(record))
+    names = layout_of(record).renamed
     return {names.get(name, name): value for name, value in record.items()} if names else record
 
 
-@lru_cache(4096)
-def _spellings(given: tuple[str, ...]) -> dict[str, str]:
-    """The known names of columns in another spelling; none for one that stands there already."""
-    plain = {messages.plain(name).lower(): name for name in reversed(given)}
-    return {name: known for known, name in plain.items() if known in OURS and known not in given}
-
-
-def _first(record: Record, names: tuple[str, ...]) -> Any:
+def _first(record: Record, paths: tuple[str, ...]) -> Any:
     """The first value that is there, messages in JSON text as messages."""
-    values = (pick(record, name) for name in columns.among(record, names))
-    return next((unpacked(value) for value in values if value not in (None, [], [None])), None)
+    for path in paths:
+        if (value := pick(record, path)) not in (None, [], [None]):
+            return unpacked(value)
+    return None
 
 
-def _chat_of(record: Record) -> tuple[str, Any] | None:
+def _chat_of(record: Record, layout: Layout) -> tuple[str, Any] | None:
     """The column of a record's conversation, and that; None without one. Objects of another kind are none."""
-    values: Any = ((name, unpacked(pick(record, name))) for name in columns.among(record, CHATS))
-    values = ((name, value if name.startswith(SINGLE) else messages.by_turns(value)) for name, value in values)
-    lists = (item for item in values if isinstance(item[1], list) and item[1])
-    return next((item for item in lists if is_chat(item[1]) or not isinstance(item[1][0], dict)), None)
+    for name in layout.paths["chats"]:
+        value = unpacked(pick(record, name))
+        value = value if name.startswith(SINGLE) else messages.by_turns(value)
+        if isinstance(value, list) and value and (is_chat(value) or not isinstance(value[0], dict)):
+            return name, value
+    return None
 
 
-def _recognised(record: Record, thinking: str | None, learnt: str | None) -> Row:
+def _recognised(record: Record, layout: Layout, thinking: str | None, learnt: str | None) -> Row:
     """learnt: the column that other records of the file have their completion or answer in."""
-    row, meta = columns.labels(record)
-    prompt, last = _conversation(record)
-    pair = _first(record, CHOSEN), _first(record, REJECTED)
-    if pair[0] is None and isinstance(
-        pair[1], str | list | dict
-    ):  # the record's answer is the chosen one, as ms-swift writes pairs
-        pair = [last] if last else _first(record, COMPLETION), pair[1]
-    if None not in pair:
-        prompt, (row["completion"], row["rejected"]) = _preference(prompt, pair, thinking)
+    row, meta = columns.labels(record, layout)
+    prompt, last = _conversation(record, layout)
+    chosen, rejected = _first(record, layout.paths["chosen"]), _first(record, layout.paths["rejected"])
+    if chosen is None and isinstance(rejected, str | list | dict):  # ms-swift: the record's answer is the chosen one
+        chosen = [last] if last else _first(record, layout.paths["completion"])
+    is_pair = chosen is not None and rejected is not None
+    if is_pair:
+        prompt, (row["completion"], row["rejected"]) = _preference(prompt, (chosen, rejected), thinking)
         messages.refuse_thought(record)
     # `thought` and `response` may hold another answer than the one that the conversation ends with.
     elif last is not None and not ("thought" in record and isinstance(record.get("response"), str)):
         row["completion"] = messages.written({"thought": messages.thought_of(record), **last}, thinking)
+    else:
+        row["completion"] = None
     if not prompt:
         raise Unfit("empty prompt")
-    row["prompt"] = columns.after_system(record, prompt)
-    given = _first(record, COMPLETION)
-    if isinstance(given, list) and len(given) > 1 and isinstance(given[0], str) and _first(record, ANSWER) is not None:
-        given = None  # several solutions of a problem with one answer
-    if "completion" not in row and given is None:  # a thought and the answer that it led to
-        names = columns.among(record, ("content", "answer") if thinking else ("content",))
-        given = _first(record, names) if names and messages.thought_of(record) else None
-    if "completion" not in row and isinstance(given, str) and not given.strip():
-        if "finish_reason" in meta:  # a model's sample, which is graded, empty or not
-            row["completion"] = given
-    elif "completion" not in row and given is not None:
-        row["completion"] = messages.completion(given, thinking, messages.thought_of(record))
-    if None in pair and "completion" in row and any(_undesirable(record[name]) for name in LABELLED if name in record):
+    row["prompt"] = columns.after_system(record, layout, prompt)
+    if row["completion"] is None:
+        row["completion"] = _completion(record, layout, thinking, "finish_reason" in meta)
+    completed = row["completion"] is not None
+    if not is_pair and completed and any(_undesirable(record[name]) for name in layout.paths["labelled"]):
         raise Unfit("undesirable completion", "its label is false: KTO's wrong half of a pair")
-    given = _first(record, ANSWER)
+    given = _first(record, layout.paths["answer"])
     if isinstance(given, str) and "####" in given:  # GSM8K: the solution and its number
-        row.setdefault("completion", given)
+        row["completion"], completed = row["completion"] if completed else given, True
         given = columns.final_answer({"answer": given}, "gsm8k")
     listed = columns.decoded(given, '["')  # a list of texts as JSON
     given = given if listed is None else listed
-    if given is None and "completion" not in row and learnt is not None:
-        raise columns.absent_value("completion" if learnt in COMPLETION else "answer", learnt, record)
-    short, longest = columns.as_text(given), MAX_TEXT_BYTES if "completion" in row else math.inf
+    if given is None and not completed and learnt is not None:
+        raise columns.absent_value("completion" if learnt in COLUMNS["completion"] else "answer", learnt, record)
+    short, longest = columns.as_text(given), MAX_TEXT_BYTES if completed else math.inf
     row["answer"] = short if isinstance(short, str) and len(short) <= longest else None  # no gold is that long
-    if isinstance(given, list | dict) and short is given and given and not row.keys() & {"completion", *OTHER_GOLDS}:
+    if isinstance(given, list | dict) and short is given and given and not completed and not row.keys() & OTHER_GOLDS:
         raise Unfit("answer is not one text", f"{str(given)[:80]}: `columns: {{references: …}}` reads a list of texts")
     return columns.finish(row, meta)
+
+
+def _completion(record: Record, layout: Layout, thinking: str | None, sampled: bool) -> Any:
+    """The completion in a column of its own, None without one. `sampled`: an empty one is there to be graded."""
+    given = _first(record, layout.paths["completion"])
+    several = isinstance(given, list) and len(given) > 1 and isinstance(given[0], str)
+    if several and _first(record, layout.paths["answer"]) is not None:
+        given = None  # several solutions of a problem with one answer
+    names = ("content", "answer") if thinking else ("content",)
+    if given is None and any(name in record for name in names) and messages.thought_of(record):
+        given = _first(record, names)  # that the thought led to
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return given if sampled else None
+    return messages.completion(given, thinking, messages.thought_of(record))
 
 
 def _undesirable(label: Any) -> bool:
     return str(label).strip().lower().removesuffix(".0") in ("false", "0", "no", "undesirable", "bad", "rejected")
 
 
-def _conversation(record: Record) -> tuple[list[Message], Message | None]:
+def _conversation(record: Record, layout: Layout) -> tuple[list[Message], Message | None]:
     """The prompt's messages, and the assistant's last one where the record's conversation ends with it."""
-    if (named := _chat_of(record)) is not None:
+    if (named := _chat_of(record, layout)) is not None:
         given = unpacked(record.get("completion")) if named[0] == "prompt" else None
         answered = given if is_chat(given) and isinstance(given, list) else []
         dialogue = messages.chat([*named[1], *answered])
         if (answered or named[0] not in SINGLE) and dialogue and dialogue[-1]["role"] == "assistant":
             return dialogue[:-1], dialogue[-1]
         return dialogue, None
-    texts = [name for name in PROMPT if isinstance(record.get(name), str)]
+    texts = [name for name in layout.paths["prompt"] if isinstance(record.get(name), str)]
     name = next((name for name in texts if record[name].strip()), texts[0] if texts else None)
     if name is None:
-        absent = next((name for name in (*CHATS, *PROMPT) if name in record), None)
-        chosen = _first(record, CHOSEN)
+        absent = next((name for name in (*layout.paths["chats"], *layout.paths["prompt"]) if name in record), None)
+        chosen = _first(record, layout.paths["chosen"])
         if is_chat(chosen) or (chosen is not None and (absent is None or record[absent] is None)):
             return [], None
         if absent and record[absent] is not None:
@@ -152,7 +160,7 @@ def _conversation(record: Record) -> tuple[list[Message], Message | None]:
         raise Unfit("prompt is a list of texts", text[:60])
     if text.startswith(HH):
         return [turn for turn in _hh_turns(text) if turn["content"]], None
-    for extra in BESIDE:
+    for extra in layout.paths["beside"]:
         given = record.get(extra)
         if is_blank(given) or extra == name or (extra == "query" and name != "prompt"):
             continue

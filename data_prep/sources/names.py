@@ -1,0 +1,68 @@
+"""What columns of records and fields of messages hold, by their names in names.toml, looked up once for each layout."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
+ROLES = {name: role for role, given in _NAMES["roles"].items() for name in given}
+COLUMNS: dict[str, tuple[str, ...]] = {kind: tuple(paths) for kind, paths in _NAMES["columns"].items()}
+LABELS = ("difficulty", "level", "subject", "subfield", "type")  # columns that are kept in meta
+_PATTERNS = {  # a long one is in parts
+    kind: re.compile("".join(parts), re.IGNORECASE) for kind, parts in (_NAMES["fields"] | _NAMES["unheld"]).items()
+}
+
+
+class Layout(NamedTuple):
+    """The names of a record's columns, or of a message's fields, by what they hold.
+
+    paths: of each kind in [columns], those that may have a value. fields: the names of each kind in [fields]. unheld:
+    names with the reason to drop the record. renamed: names in another spelling, with ours.
+    """
+
+    paths: Mapping[str, tuple[str, ...]]
+    fields: Mapping[str, tuple[str, ...]]
+    unheld: tuple[tuple[str, str], ...]
+    labels: tuple[str, ...]
+    renamed: Mapping[str, str]
+
+
+def layout_of(given: Mapping[str, Any]) -> Layout:
+    """That of a record or message. Records of a file mostly have the same."""
+    return _layout(tuple(given))
+
+
+@lru_cache(4096)
+def _layout(names: tuple[str, ...]) -> Layout:
+    known = {root(path) for paths in COLUMNS.values() for path in paths}
+    spelled = {_plain(name).lower(): name for name in reversed(names)}
+    reasons = ((name, next((kind for kind in _NAMES["unheld"] if kind in kinds(name)), None)) for name in names)
+    return Layout(
+        {kind: tuple(p for p in paths if p in names or root(p) in names) for kind, paths in COLUMNS.items()},
+        {kind: tuple(name for name in names if kind in kinds(name)) for kind in _NAMES["fields"]},
+        tuple((name, reason) for name, reason in reasons if reason),
+        tuple(name for name in LABELS if name in names),
+        {name: ours for ours, name in spelled.items() if ours in known and ours not in names},
+    )
+
+
+@cache
+def kinds(name: str) -> frozenset[str]:
+    """The kinds of [fields] and [unheld] that a name is of."""
+    return frozenset(kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(_plain(name)))
+
+
+@cache
+def root(path: str) -> str:
+    """The column that a path such as `a.b` or `a[0]` starts in."""
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
+
+
+def _plain(name: str) -> str:
+    """A name without blanks, as the patterns have it."""
+    return str(name).strip().replace(" ", "_")  # keys of Parquet's maps may be numbers
