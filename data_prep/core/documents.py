@@ -34,9 +34,23 @@ def read_yaml(path: Path) -> Any:
         content = path.read_bytes()
     try:
         node = compose(content.decode(), Loader)
+        refuse_repeated(node)
         return node and Loader("").construct_document(node)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def refuse_repeated(node: yaml.Node | None, *above: yaml.Node) -> None:
+    """Raise ValueError for a key given twice, of which YAML would keep the last in silence, or a node in itself."""
+    if node in above:
+        raise ValueError("an alias of a mapping stands in that mapping")
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is given twice; keep one")
+            seen.add(str(key.value))
+            refuse_repeated(value, *above, node)
 
 
 def read_models(path: Path, model: type[Model]) -> dict[str, Model]:

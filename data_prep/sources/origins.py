@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from data_prep.core.fingerprint import file_hash
-from data_prep.core.step import Context, Drop, Row, Step
+from data_prep.core.step import Context, Drop, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import benchmarks, tasks
 from data_prep.sources.columns import AnswerFrom, Columns, Convert, final_answer, mapped, missing, pick
@@ -130,7 +130,7 @@ def prompt_hash(name: str | None) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tasks.Model):
+    if isinstance(value, Params):
         return value.model_dump(mode="json")
     return {name: _plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
 

@@ -7,20 +7,19 @@ which reward grades it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 import rewards
 from data_prep.core import documents
 from data_prep.core.registry import STEPS, kind_fault, step_class
-from data_prep.core.step import Step
-from data_prep.core.validation import Place, checked, explained, find_faults
-from data_prep.errors import DataError, explain, nearest
+from data_prep.core.step import Params, Step
+from data_prep.core.validation import Place, checked, find_faults
+from data_prep.errors import DataError, nearest
 from data_prep.sources.columns import AnswerFrom, ColumnMap, Columns
 from data_prep.sources.files import suffix
 from rewards.model.http import SERVICE
@@ -37,16 +36,12 @@ Scalar = str | int | float | bool
 
 def names() -> list[str]:
     """All tasks."""
-    return sorted(_files())
-
-
-def _files() -> Mapping[str, Path]:
-    """Task files by name. Raises DataError where two have the same name."""
-    return _files_of(TASKS, FAMILIES)
+    return sorted(_files_of(TASKS, FAMILIES))
 
 
 @cache
 def _files_of(ours: Path, families: Path) -> Mapping[str, Path]:
+    """Task files by name. Raises DataError where two have the same name."""
     files: dict[str, Path] = {}
     for path in (*ours.glob("*.yaml"), *families.glob("*/tasks/*.yaml")):
         if other := files.get(path.stem):
@@ -77,13 +72,7 @@ TaskNames = Annotated[tuple[str, ...], checked(known)]
 PromptName = Annotated[str | None, checked(known_prompt)]  # a file of templates/prompts
 
 
-class Model(BaseModel):
-    """Base: unknown keys, and numbers that JSON does not have, are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Hub(Model):
+class Hub(Params):
     """A dataset on the Hugging Face Hub at one commit: one of its splits, or files of its repository.
 
     files: names or globs; of a dataset whose loading script is not run, or whose splits are not what is wanted.
@@ -120,7 +109,7 @@ def check_part(split: str | None, config: str | None, files: Sequence[str]) -> N
             raise ValueError(f"files: {error}") from None
 
 
-class Remote(Model):
+class Remote(Params):
     """A file at a URL, pinned by its content."""
 
     url: str = Field(pattern=r"^https?://[^\s/]+/\S+$")
@@ -135,7 +124,7 @@ class Remote(Model):
         return self
 
 
-class Match(Model):
+class Match(Params):
     """What a column must be: a text with this in it, or none of these values."""
 
     contains: str | None = None
@@ -154,7 +143,7 @@ class Match(Model):
         return value not in (self.is_not if isinstance(self.is_not, tuple) else (self.is_not,))
 
 
-class Choices(Model):
+class Choices(Params):
     """Columns of a question with options: `options` and `answer` (its place among them, or its letter), or `correct`
     and `wrong`, which are shuffled by the row's id alone."""
 
@@ -180,7 +169,7 @@ class Choices(Model):
 SERVED = "${reward_model.url}"
 
 
-class Reward(Model):
+class Reward(Params):
     """A reward and its parameters."""
 
     name: str
@@ -194,7 +183,7 @@ class Reward(Model):
         return self
 
 
-class Metric(Model):
+class Metric(Params):
     """What the mean score of a benchmark is called and measured in. Of unit "%" the scores are fractions."""
 
     name: str = "accuracy"
@@ -202,7 +191,7 @@ class Metric(Model):
     higher_is_better: bool = True
 
 
-class Task(Model):
+class Task(Params):
     """One file of `configs/tasks` or of a family's `tasks`. path: a local file of rows, relative to the task's file."""
 
     about: str
@@ -266,7 +255,7 @@ class Task(Model):
 
 def read(name: str) -> Task:
     """The task called `name`, read once a process. Raises DataError with all that is wrong, a line for each fault."""
-    files = _files()
+    files = _files_of(TASKS, FAMILIES)
     if name not in files:
         raise DataError(f"no task {name!r} in configs/tasks{nearest(name, files)}")
     return _read(files[name])
@@ -274,21 +263,16 @@ def read(name: str) -> Task:
 
 @cache
 def _read(path: Path) -> Task:
-    document, lines = _document(path)
-    try:
-        task = Task.model_validate(document)
-    except ValidationError as error:
-        lines += _lines(explained(Task, error, document, "key"))
-    lines += _lines(_step_faults(document.get("step")))
-    if lines:
+    document = documents.read_yaml(path)
+    if not isinstance(document, dict):
+        kind = "empty" if document is None else f"of type {type(document).__name__}"
+        raise DataError(f"{path}: a task is a mapping of {', '.join(Task.model_fields)}; this is {kind}")
+    faults = [*find_faults(Task, document, "key"), *_step_faults(document.get("step"))]
+    if faults:
+        lines = [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in faults]
         raise DataError("\n".join(f"{path}: {line}" for line in lines))
-    if task.path is not None:
-        task = task.model_copy(update={"path": str(path.parent / task.path)})
-    return task
-
-
-def _lines(refused: Iterable[tuple[Place, str]]) -> list[str]:
-    return [": ".join(filter(None, (".".join(map(str, place)), message))) for place, message in refused]
+    task = Task.model_validate(document)
+    return task if task.path is None else task.model_copy(update={"path": str(path.parent / task.path)})
 
 
 def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
@@ -300,34 +284,3 @@ def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
             continue
         for place, message in find_faults(step_class(kind).Params, params, "parameter"):
             yield ("step", kind, *place), message
-
-
-def _document(path: Path) -> tuple[dict[Any, Any], list[str]]:
-    """A YAML file's mapping, and the keys that are in it twice. Raises DataError."""
-    try:
-        node = documents.compose(path.read_text("utf-8"))
-        repeated = list(_repeated(node))
-        document = node and documents.Loader("").construct_document(node)
-    except OSError as error:
-        raise explain(error, path) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        kind = "empty" if document is None else f"of type {type(document).__name__}"
-        raise DataError(f"{path}: a task is a mapping of {', '.join(Task.model_fields)}; this is {kind}")
-    return document, repeated
-
-
-def _repeated(node: yaml.Node | None, *above: yaml.Node) -> Iterator[str]:
-    """Keys given twice, of which YAML would keep the last in silence. Raises ValueError for a node in itself."""
-    if node in above:
-        raise ValueError("an alias of a mapping stands in that mapping")
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield f"line {key.start_mark.line + 1}: {key.value} is given twice; keep one"
-            seen.add(key.value)
-            yield from _repeated(value, *above, node)
