@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar  # typing's has no default before Python 3.13
 
 Row = dict[str, Any]
 Scope = Literal["source", "shard", "split", "whole"]
@@ -45,6 +46,9 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
+P = TypeVar("P", bound=Params, default=Params)
+
+
 @dataclass(frozen=True)
 class Context:
     """What a step may know of its surroundings; none of it may change the rows that come out."""
@@ -60,8 +64,8 @@ class Context:
         return self.dir.parent / "downloads"
 
 
-class Step:
-    """One kind of step. Subclasses set the class variables and implement `apply` or `open`.
+class Step(Generic[P]):
+    """One kind of step, `Step[its parameters]`. Subclasses set the class variables and implement `apply` or `open`.
 
     scope: "source" makes rows from nothing (called once, with no rows), "shard" maps each shard by itself, "split"
     decides on each row after a look at all of them, "whole" needs all rows at once. Only "shard" steps resume shard by
@@ -81,10 +85,15 @@ class Step:
     tells_inputs_apart: ClassVar[bool] = False  # it copes with rows of one id in several inputs
     unkeyed: ClassVar[tuple[str, ...]] = ()
     growth: ClassVar[float] = 1.5  # bytes out per byte in, for the check of free disk space
-    Params: ClassVar[type[Params]]
+    Params: ClassVar[type[Params]] = Params  # by default what stands in the brackets
 
-    def __init__(self, params: Any) -> None:
-        self.params = params
+    def __init_subclass__(cls) -> None:
+        given = [params for base in cls.__dict__.get("__orig_bases__", ()) for params in get_args(base)]
+        if given and isinstance(given[0], type):
+            cls.Params = given[0]
+
+    def __init__(self, params: P) -> None:
+        self.params: P = params
 
     def env(self) -> str:
         """Name of the environment this step needs (configs/envs)."""

@@ -7,36 +7,26 @@ are read alike.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from data_prep.core.step import Drop, Row
-from data_prep.sources.columns import Columns, as_text, pick
+from data_prep.sources.columns import Columns, Record, as_text, decoded, pick
 from data_prep.sources.messages import Unfit
 from data_prep.sources.tasks import Choices, Programs
 from rewards.code.suites import from_apps, from_humaneval, from_livecodebench, from_mbpp, read
 from rewards.errors import RewardError
 
-Record = Mapping[str, Any]
 Form = Programs | Choices
 
-# The columns that a record must have; of MBPP its sanitized config calls the task `prompt`, the full one `text`.
-COLUMNS: dict[Programs, tuple[str, ...]] = {
-    "humaneval": ("prompt", "test", "entry_point"),
-    "mbpp": ("test_list",),
-    "apps": ("question", "input_output"),
-    "taco": ("question", "input_output"),
-    "livecodebench": ("question_content", "public_test_cases", "private_test_cases"),
-}
 IDS = ("task_id", "question_id", "problem_id", "id")
 LABELS = ("difficulty", "platform", "contest_date", "url")  # kept in meta
 
 
 def missing(form: Form, names: Record) -> list[str]:
     """Columns that a file of that form would have and this one lacks."""
-    absent = [name for name in (form.columns if isinstance(form, Choices) else COLUMNS[form]) if name not in names]
+    absent = [name for name in (form.columns if isinstance(form, Choices) else _PROGRAMS[form][1]) if name not in names]
     return absent + (["prompt"] if form == "mbpp" and not {"prompt", "text"} & set(names) else [])
 
 
@@ -49,7 +39,7 @@ def convert(record: Record, form: Form, beside: Columns) -> Row | Drop:
     row_id = as_text(given)
     row_id = row_id if isinstance(row_id, str) else ""
     try:
-        row = _choice(record, form, beside, row_id) if isinstance(form, Choices) else _PROGRAMS[form](record)
+        row = _choice(record, form, beside, row_id) if isinstance(form, Choices) else _PROGRAMS[form][0](record)
     except RewardError as problem:
         return Drop("tests cannot be read", row_id, str(problem), bad=True)
     except Unfit as unfit:
@@ -156,19 +146,17 @@ def _program(
 
 def _first(solutions: Any) -> list[str] | None:
     """The first of solutions, a list or its JSON text; a question without one is a question too."""
-    if isinstance(solutions, str):
-        try:
-            solutions = json.loads(solutions)
-        except (ValueError, RecursionError):
-            return None
+    solutions = decoded(solutions, "[")
     first = solutions[0] if isinstance(solutions, list) and solutions else None
     return [first] if isinstance(first, str) else None
 
 
-_PROGRAMS: dict[Programs, Callable[[Record], Row]] = {
-    "humaneval": _humaneval,
-    "mbpp": _mbpp,
-    "apps": _apps,
-    "taco": _apps,
-    "livecodebench": _livecodebench,
+# How a record becomes a row, and the columns that it must have; of MBPP its sanitized config calls the task `prompt`,
+# the full one `text`.
+_PROGRAMS: dict[Programs, tuple[Callable[[Record], Row], tuple[str, ...]]] = {
+    "humaneval": (_humaneval, ("prompt", "test", "entry_point")),
+    "mbpp": (_mbpp, ("test_list",)),
+    "apps": (_apps, ("question", "input_output")),
+    "taco": (_apps, ("question", "input_output")),
+    "livecodebench": (_livecodebench, ("question_content", "public_test_cases", "private_test_cases")),
 }

@@ -247,26 +247,24 @@ def _csv(path: Path) -> Records:
         header = [_unquoted(cell) if tabs else cell for cell in cells]
         _refuse_twice(header, path)
         reader = csv.DictReader(file, header, delimiter=delimiter, quoting=quoting, strict=True)
-        for number, record in enumerate(_csv_records(reader, path), 1):
-            if None in record or None in record.values():
-                yield Drop("wrong number of columns", f"record {number}", bad=True)
-            elif any("\udc80" <= char <= "\udcff" for text in record.values() for char in text if char > "\ud7ff"):
-                yield Drop("not UTF-8", f"record {number}", bad=True)
-            else:
-                texts = {name: _unquoted(text) if tabs else text for name, text in record.items()}
-                yield {name: None if text.strip().lower() == "nan" else text for name, text in texts.items()}
+        try:
+            yield from (_csv_record(record, number, tabs) for number, record in enumerate(reader, 1))
+        except csv.Error as error:
+            where = f"{path}: a quote that is not closed, or not doubled, in the record that begins at line"
+            raise DataError(f"{where} {reader.line_num + 2}: {error}") from error
+
+
+def _csv_record(record: Record, number: int, tabs: bool) -> Record | Drop:
+    if None in record or None in record.values():
+        return Drop("wrong number of columns", f"record {number}", bad=True)
+    if any("\udc80" <= char <= "\udcff" for text in record.values() for char in text if char > "\ud7ff"):
+        return Drop("not UTF-8", f"record {number}", bad=True)
+    texts = {name: _unquoted(text) if tabs else text for name, text in record.items()}
+    return {name: None if text.strip().lower() == "nan" else text for name, text in texts.items()}
 
 
 def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if QUOTED.fullmatch(cell) else cell
-
-
-def _csv_records(reader: csv.DictReader[str], path: Path) -> Iterator[Record]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        where = f"{path}: a quote that is not closed, or not doubled, in the record that begins at line"
-        raise DataError(f"{where} {reader.line_num + 2}: {error}") from error
 
 
 def _parquet(path: Path) -> Records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from heapq import heappush, heapreplace
+from heapq import heappush, heappushpop
 
 from data_prep.core.rows import content_id
 from data_prep.core.step import Drop, Row
@@ -12,17 +12,15 @@ from data_prep.core.step import Drop, Row
 
 def limited(rows: Iterator[Row | Drop], limit: int | None, seed: int | None) -> Iterator[Row | Drop]:
     """The first `limit` rows, beyond which nothing is read; or with a seed a sample of all, in their order."""
-    if limit is None:
-        yield from rows
-    elif seed is None:
-        taken = 0
-        for row in rows:
-            yield row
-            taken += not isinstance(row, Drop)
-            if taken == limit:
-                return
-    else:
+    if limit is not None and seed is not None:
         yield from _sampled(rows, limit, seed)
+        return
+    taken = 0
+    for row in rows:
+        yield row
+        taken += not isinstance(row, Drop)
+        if taken == limit:
+            return
 
 
 def _sampled(rows: Iterator[Row | Drop], limit: int, seed: int) -> list[Row | Drop]:
@@ -30,18 +28,15 @@ def _sampled(rows: Iterator[Row | Drop], limit: int, seed: int) -> list[Row | Dr
     kept: dict[int, Row | Drop] = {}
     highest: list[tuple[int, int]] = []  # of the rows held, negative ranks and places: the highest comes first
     for place, row in enumerate(rows):
+        kept[place] = row
         if isinstance(row, Drop):
-            kept[place] = row
             continue
         entry = (-_rank(seed, row), -place)
         if len(highest) < limit:
             heappush(highest, entry)
-        elif entry > highest[0]:
-            del kept[-heapreplace(highest, entry)[1]]
         else:
-            continue
-        kept[place] = row
-    return [kept[place] for place in sorted(kept)]
+            del kept[-heappushpop(highest, entry)[1]]
+    return list(kept.values())
 
 
 def _rank(seed: int, row: Row) -> int:

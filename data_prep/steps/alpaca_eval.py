@@ -39,7 +39,7 @@ class GradeParams(Params):
     concurrency: int = Field(5, ge=1)
 
 
-class AlpacaEvalGrade(Step):
+class AlpacaEvalGrade(Step[GradeParams]):
     """Completions beside a baseline's answers to rows with the judge's preference for ours, from 0 to 1."""
 
     kind = "alpaca_eval_grade"
@@ -48,8 +48,6 @@ class AlpacaEvalGrade(Step):
     present: ClassVar[tuple[str, ...]] = ("completion",)
     unkeyed: ClassVar[tuple[str, ...]] = ("api_key_env", "concurrency")
     packages: ClassVar[tuple[str, ...]] = ("alpaca-eval", "scikit-learn")
-    Params = GradeParams
-    params: GradeParams
 
     def env(self) -> str:
         return "alpaca_eval"

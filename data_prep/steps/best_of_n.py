@@ -27,12 +27,10 @@ class BestOfNParams(BuilderParams):
     per_prompt: int = Field(1, ge=1)
 
 
-class BestOfN(Builder):
+class BestOfN(Builder[BestOfNParams]):
     """All samples in, the best of each question out."""
 
     kind = "best_of_n"
-    Params = BestOfNParams
-    params: BestOfNParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in the order of their questions' ids, whatever order they come in."""

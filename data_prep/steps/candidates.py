@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -37,7 +37,10 @@ class BuilderParams(Params):
     min_samples: int = Field(1, ge=1)  # usable ones that a question needs
 
 
-class Builder(Step):
+B = TypeVar("B", bound=BuilderParams)
+
+
+class Builder(Step[B]):
     """Base of steps that make training data of scored samples."""
 
     scope = "whole"
@@ -96,9 +99,7 @@ def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, li
         samples = sorted((sample for sample in made if isinstance(sample, Candidate)), key=lambda sample: sample.order)
         drops = [sample for sample in made if isinstance(sample, Drop)]
         twice = [b for a, b in pairwise(samples) if a.id == b.id]
-        drops += (
-            Drop("id of another sample", sample.id, "ids say where a row comes from", bad=True) for sample in twice
-        )
+        drops += (Drop("id of another sample", one.id, "ids say where a row comes from", bad=True) for one in twice)
         samples = [sample for sample in samples if sample not in twice]
         if len(samples) < given.min_samples:
             drops.append(Drop("question with too few samples", name, f"{len(samples)} of {given.min_samples}"))

@@ -56,14 +56,12 @@ class ChooseParams(Params):
         return self
 
 
-class Choose(Step):
+class Choose(Step[ChooseParams]):
     """The chosen prompts, without the answers that they were chosen by; their scores stay, in `meta.likeness`."""
 
     kind = "choose_by_likeness"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
-    Params = ChooseParams
-    params: ChooseParams
 
     def tally(self, row: Row) -> str | None:
         """How the answer's length compares with the reference's: is a prompt hard by more than its length?"""
@@ -99,18 +97,14 @@ class Choose(Step):
         """The original's selection, order included."""
         import numpy as np
 
-        mode, n = self.params.mode, self.params.n
+        mode, n = self.params.mode, len(fit) if self.params.n is None else min(self.params.n, len(fit))
         if mode == "random":
-            assert n is not None
-            drawn = np.random.RandomState(self.params.seed).choice(len(fit), n, replace=False) if n < len(fit) else ()
-            return [fit[at] for at in drawn] if n < len(fit) else fit
-        if n is None or n >= len(fit):
-            return sorted(fit, key=lambda at: scores[at], reverse=True)
-        if mode == "easy":
-            return sorted(fit, key=lambda at: scores[at], reverse=True)[:n]
-        start = 0 if mode == "hard" else (len(fit) - n) // 2
-        window = sorted(fit, key=lambda at: scores[at])[start : start + n]
-        return sorted(window, key=lambda at: scores[at], reverse=True)
+            if n == len(fit):
+                return fit
+            return [fit[at] for at in np.random.RandomState(self.params.seed).choice(len(fit), n, replace=False)]
+        ranked = sorted(fit, key=lambda at: scores[at], reverse=mode == "easy")  # ties in the pool's order
+        start = (len(fit) - n) // 2 if mode == "medium" else 0
+        return sorted(ranked[start : start + n], key=lambda at: scores[at], reverse=True)
 
     def _unfit(self, row: Row, shortest: int) -> str | None:
         if row.get("outcome", "scored") != "scored":

@@ -67,15 +67,13 @@ class DecontaminateParams(Params):
         return Load(LoadParams.model_validate({"tasks": self.against, "paths": self.paths, "mirror": self.mirror}))
 
 
-class Decontaminate(Step):
+class Decontaminate(Step[DecontaminateParams]):
     """Training rows in, those that repeat no benchmark out."""
 
     kind = "decontaminate"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror", "workers")
-    Params = DecontaminateParams
-    params: DecontaminateParams
 
     def processes(self) -> int | None:
         """As many as asked for, by default any number."""

@@ -8,9 +8,9 @@ Near duplicates: `data_prep.text.near_duplicates`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -34,25 +34,6 @@ class DedupParams(Params):
     ngram: int = Field(5, ge=1)  # words per shingle; texts of fewer words are cut into characters
 
 
-class Texts(Sequence[str]):
-    """The texts of some rows, made when they are asked for."""
-
-    def __init__(self, rows: Sequence[Row], fields: Sequence[str], places: Sequence[int] | NDArray[np.int64]) -> None:
-        self._rows, self._fields, self._places = rows, fields, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[index] for index in range(*at.indices(len(self)))]
-        return normalised(self._rows[int(self._places[at])], self._fields)
-
-
 @dataclass(frozen=True)
 class Repeat:
     """Of a row that repeats an earlier one: that one's id, and the similarity of the two where they are not equal."""
@@ -61,14 +42,12 @@ class Repeat:
     similarity: float | None
 
 
-class Dedup(Step):
+class Dedup(Step[DedupParams]):
     """Keeps the first of each group; a drop names the row it repeats."""
 
     kind = "dedup"
     scope = "split"
     passes = True
-    Params = DedupParams
-    params: DedupParams
 
     def processes(self) -> None:
         """Any number."""
@@ -90,8 +69,8 @@ class Dedup(Step):
         assert self.params.near is not None
         return near_duplicates.prefixes(self._texts(rows), counted, self.params.near, self.params.ngram)
 
-    def _texts(self, rows: Sequence[Row]) -> Texts:
-        return Texts(rows, self.params.fields, range(len(rows)))
+    def _texts(self, rows: Iterable[Row]) -> Iterator[str]:
+        return (normalised(row, self.params.fields) for row in rows)
 
     def decide(self, rows: Sequence[Row], spread: Spread) -> Iterator[Repeat | None]:
         """For each row the first of its text, or with `near` of texts alike, if that is another one."""
@@ -105,8 +84,11 @@ class Dedup(Step):
             fresh = np.flatnonzero(earlier == np.arange(len(rows)))
             counted = near_duplicates.common_buckets(spread("buckets", near_duplicates.stride(len(rows))))
             parts = near_duplicates.of_places(spread("prefixes", counted), fresh)
-            texts = Texts(rows, self.params.fields, fresh)
-            for later, like, similarity in near_duplicates.alike(texts, parts, self.params.near, self.params.ngram):
+
+            def text(at: int) -> str:
+                return normalised(rows[int(fresh[at])], self.params.fields)
+
+            for later, like, similarity in near_duplicates.alike(text, parts, self.params.near, self.params.ngram):
                 similarities[int(fresh[later])] = similarity
                 earlier[fresh[later]] = fresh[like]
         for index, first in enumerate(earlier.tolist()):

@@ -11,45 +11,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import ClassVar, Literal
 
 from data_prep.core.rows import prompt_of, with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import Table, number_of
 
-DIGITS = 4
+LEAST, MOST, DIGITS = 1.0, 10.0, 4  # of the scale, for problems that are always and never solved
 
 
 class DifficultyParams(Params):
-    """least, most: of the scale, for problems that are always and never solved."""
+    """fill: whether a difficulty that is there is replaced."""
 
     fill: Literal["all", "missing"] = "all"
     pass_score: float = 1.0  # a sample passes with at least this score
-    least: float = 1.0
-    most: float = 10.0
-    field: str = Field("difficulty", pattern=r"^\w+$")  # of meta
-
-    @model_validator(mode="after")
-    def _scale(self) -> Self:
-        if self.least >= self.most:
-            raise ValueError(f"a scale from {self.least:g} to {self.most:g} holds no two levels")
-        return self
 
 
-class Difficulty(Step):
+class Difficulty(Step[DifficultyParams]):
     """Scored samples in, the same samples with their problem's pass rate and difficulty out."""
 
     kind = "difficulty"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    Params = DifficultyParams
-    params: DifficultyParams
 
     def tally(self, row: Row) -> str:
         """Whose judgement the difficulty is."""
-        return f"by {row['meta'][f'{self.params.field}_by'].replace('_', ' ')}"
+        return f"by {row['meta']['difficulty_by'].replace('_', ' ')}"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in their order."""
@@ -64,9 +51,9 @@ class Difficulty(Step):
             if math.isnan(rates[at]):
                 yield Drop("problem without a scored sample", row["id"], "put `score` before this step", bad=True)
                 continue
-            meta, rate = row.get("meta", {}), round(rates[at], DIGITS)
-            measured = round(given.most - (given.most - given.least) * rate, DIGITS)
-            stays = given.fill == "missing" and given.field in meta
-            level = {given.field: meta[given.field] if stays else measured}
-            by = {f"{given.field}_by": "label" if stays else "pass_rate"}
-            yield with_meta(row, pass_rate=rate, **level, **by)
+            rate, known = round(rates[at], DIGITS), row.get("meta", {}).get("difficulty")
+            if given.fill == "missing" and known is not None:
+                level, by = known, "label"
+            else:
+                level, by = round(MOST - (MOST - LEAST) * rate, DIGITS), "pass_rate"
+            yield with_meta(row, pass_rate=rate, difficulty=level, difficulty_by=by)

@@ -51,7 +51,7 @@ class ExportParams(Params):
         return self
 
 
-class Export(Step):
+class Export(Step[ExportParams]):
     """Passes rows on unchanged; the files of all of them lie in `export/` in the step's directory."""
 
     kind = "export"
@@ -59,8 +59,6 @@ class Export(Step):
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     growth = 3.0  # the rows again, and the files
-    Params = ExportParams
-    params: ExportParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Write each row that is fit as it is passed on: nothing is held, and all is read once."""

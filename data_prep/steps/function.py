@@ -46,10 +46,7 @@ class FunctionParams(Params):
     params: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class _OfFunction(Step):
-    Params = FunctionParams
-    params: FunctionParams
-
+class _OfFunction(Step[FunctionParams]):
     def modules(self) -> tuple[str, ...]:
         """The function's."""
         return (self.params.function.split(":")[0],)
@@ -66,7 +63,7 @@ class _OfFunction(Step):
             yield self.output(row, result)
 
     def output(self, row: Row, result: Any) -> Row | Drop:
-        """The row or drop that the function's result stands for."""
+        """The row or drop that the function's result stands for. Raises DataError for another type of result."""
         raise NotImplementedError
 
 
@@ -76,7 +73,6 @@ class Map(_OfFunction):
     kind = "map"
 
     def output(self, row: Row, result: Any) -> Row | Drop:
-        """The new row, with the id of the old one unless it has another."""
         if result is not None and not isinstance(result, dict):
             raise DataError(f"{self.params.function} must return a row or None, got {type(result).__name__}")
         if result is None:
@@ -91,7 +87,6 @@ class Filter(_OfFunction):
     passes: ClassVar[bool] = True
 
     def output(self, row: Row, result: Any) -> Row | Drop:
-        """The row, unchanged, or a drop."""
         if not isinstance(result, bool):
             raise DataError(f"{self.params.function} must return True or False, got {type(result).__name__}")
         return row if result else Drop(f"{self.params.function} returned False", row["id"])

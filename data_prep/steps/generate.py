@@ -112,14 +112,14 @@ def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = Non
             about["reasoning"] = sample.thought
         elif sample.thought and form is not None:
             try:
-                text = with_thought(sample, form)
+                text = _with_thought(sample, form)
             except RewardError as error:
                 yield Drop("the thought does not fit the thinking format", f"{row['id']}/{k}", str(error))
                 continue
         yield with_meta({**kept, "id": f"{row['id']}/{k}", "completion": text}, **about)
 
 
-def with_thought(sample: Sample, form: Thinking) -> str:
+def _with_thought(sample: Sample, form: Thinking) -> str:
     """A sample's thought and text in a format; a thought that was truncated before any text stays open."""
     if not sample.text and sample.finish_reason == "length":
         return f"{form.open}{form.inner}{sample.thought}"

@@ -31,15 +31,13 @@ class GoldParams(Params):
     workers: int = Field(2, ge=1)
 
 
-class Gold(Step):
+class Gold(Step[GoldParams]):
     """A row per question; `check` drops what is wrong."""
 
     kind = "gold"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
-    Params = GoldParams
-    params: GoldParams
 
     def modules(self) -> tuple[str, ...]:
         """The grader's, where reference solutions are run."""

@@ -27,15 +27,13 @@ class JoinParams(Params):
     fields: tuple[str, ...] = Field(min_length=1)
 
 
-class Join(Step):
+class Join(Step[JoinParams]):
     """Rows and labels in, the rows with their labels out."""
 
     kind = "join"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
     tells_inputs_apart: ClassVar[bool] = True
-    Params = JoinParams
-    params: JoinParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in their order. Raises DataError where there are no labels."""

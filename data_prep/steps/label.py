@@ -1,7 +1,6 @@
 """Difficulty of problems by a model's judgement, on the scale of mathematics contests: `meta.difficulty`.
 
 - label: {model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}        1 to 10
-- label: {model: …, most: 9, field: difficulty_by_model}
 
 A reply that holds no number of the scale is asked for again with another seed, `tries` times in all; a row that then
 has none goes on without the field, and the manifest counts it as `unlabelled`. What a model can solve is measured by
@@ -11,9 +10,9 @@ has none goes on without the field, and the manifest counts it as `unlabelled`. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from data_prep.core.rows import with_meta
 from data_prep.core.step import Output, Row
@@ -27,19 +26,13 @@ if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient
 
 
+LEAST, MOST = 1, 10
+
+
 class LabelParams(RepeatedParams):
-    """Who judges, on which scale, and where the judgement is kept."""
+    """Who judges."""
 
-    least: int = Field(1, ge=0)
-    most: int = Field(10, ge=1)
-    field: str = Field("difficulty", pattern=r"^\w+$")  # of meta
     max_tokens: int = Field(256, ge=1)
-
-    @model_validator(mode="after")
-    def _scale(self) -> Self:
-        if self.least >= self.most:
-            raise ValueError(f"a scale from {self.least} to {self.most} holds no two levels")
-        return self
 
 
 class Label(EndpointStep):
@@ -52,18 +45,17 @@ class Label(EndpointStep):
 
     def tally(self, row: Row) -> str:
         """Whether the model's judgement could be read."""
-        return "labelled" if self.params.field in row.get("meta", {}) else "unlabelled"
+        return "labelled" if "difficulty" in row.get("meta", {}) else "unlabelled"
 
     def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
         ids = {at: str(row["id"]) for at, row in enumerate(rows)}
         labels, failed = self.params.ask(asker, ids, lambda at: self._message(rows[at]), self._read)
         refuse_failures(list(failed.values()), len(rows), self.params, "rows had no reply")
         for at, row in enumerate(rows):
-            yield failed.get(at) or (with_meta(row, **{self.params.field: labels[at]}) if at in labels else row)
+            yield failed.get(at) or (with_meta(row, difficulty=labels[at]) if at in labels else row)
 
     def _message(self, row: Row) -> str:
-        least, most = self.params.least, self.params.most
-        return prompts.render("label/label", least=least, most=most, problem=text_of(row, ("prompt",)))
+        return prompts.render("label/label", least=LEAST, most=MOST, problem=text_of(row, ("prompt",)))
 
     def _read(self, at: int, sample: Sample) -> int | None:
         """The level in a reply, None where there is none of the scale."""
@@ -74,4 +66,4 @@ class Label(EndpointStep):
         if isinstance(level, float) and level.is_integer():
             level = int(level)
         fits = isinstance(level, int) and not isinstance(level, bool)
-        return level if fits and self.params.least <= level <= self.params.most else None
+        return level if fits and LEAST <= level <= MOST else None

@@ -34,12 +34,10 @@ class LengthPairsParams(BuilderParams):
     seed: int = Field(0, ge=0)
 
 
-class LengthPairs(Builder):
+class LengthPairs(Builder[LengthPairsParams]):
     """Scored samples in, pairs out; questions that give none are counted as drops."""
 
     kind = "length_pairs"
-    Params = LengthPairsParams
-    params: LengthPairsParams
 
     def tally(self, row: Row) -> str:
         """The kind of pair."""

@@ -185,25 +185,21 @@ class LmEvalGrade(HarnessStep):
         graded: dict[int, Row] = {}
         for (asked, leaf), places in of_task.items():
             answers = [_answer(rows[at], self.params.thinking.answer_of(rows[at]["completion"])) for at in places]
-            scores = self._graded(tasks[asked][leaf], asked, [rows[at] for at in places], answers)
-            for at, answer, metric_values in zip(places, answers, scores, strict=True):
-                graded[at] = _scored(rows[at], answer, *metric_values)
+            scored = self._graded(tasks[asked][leaf], asked, [rows[at] for at in places], answers)
+            graded |= zip(places, scored, strict=True)
         yield from (graded[at] for at in range(len(rows)))
 
-    def _graded(
-        self, task: Task, asked: str, rows: Sequence[Row], answers: Sequence[str]
-    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Answer after the filter, every metric by "metric,filter", and the metric that counts, of each row."""
+    def _graded(self, task: Task, asked: str, rows: Sequence[Row], answers: Sequence[str]) -> Iterator[Row]:
+        """The rows with every metric, and the one that counts as score."""
         from lm_eval.api.instance import Instance
 
         docs = [task.eval_docs[row["meta"]["lm_eval"]["number"]] for row in rows]
-        asked_of = [
+        task._instances = [
             Instance("generate_until", doc, ("", {}), 0, (task.task_name, at, 1), resps=[answer])
             for at, (doc, answer) in enumerate(zip(docs, answers, strict=True))
         ]
-        task._instances = asked_of
         task.apply_filters()
-        for doc, instance in zip(docs, asked_of, strict=True):
+        for row, answer, doc, instance in zip(rows, answers, docs, task._instances, strict=True):
             try:
                 values = {
                     f"{metric},{name}": value
@@ -219,7 +215,8 @@ class LmEvalGrade(HarnessStep):
                 ) from None
             counted = self._counted(task, asked, values)
             filtered = instance.filtered_resps[counted["filter"]]
-            yield str(filtered[0] if isinstance(filtered, list) and filtered else filtered)[:SHOWN], values, counted
+            extracted = str(filtered[0] if isinstance(filtered, list) and filtered else filtered)[:SHOWN]
+            yield _scored(row, answer, extracted, values, counted)
 
     def _counted(self, task: Task, asked: str, values: dict[str, Any]) -> dict[str, Any]:
         """The metric that counts. Raises DataError for one that is not there, or is no mean over questions."""

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 import rewards
 from data_prep.core.manifest import counts_line
-from data_prep.core.rows import FIELDS, MAX_TEXT_BYTES, check, check_size, without
+from data_prep.core.rows import FIELDS, check, check_size, without
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 from data_prep.inference import prompts
@@ -32,7 +32,7 @@ from data_prep.sources.taking import limited, unique
 from data_prep.sources.tasks import Hub, Match, PromptName, Remote, Reward, Scalar, TaskName, TaskNames, Unanswered
 from data_prep.steps.export import Export
 
-NEEDS = ("prompt",)
+NO_TASK = tasks.Task.model_construct()
 FIRST = 100  # records that a preview shows
 MAX_TEST_BYTES = 64_000_000  # of one input or output of a program's tests: contest inputs have megabytes
 
@@ -66,8 +66,6 @@ class LoadParams(Params):
     limit: int | None = Field(None, ge=1)  # rows per source: the first ones, or with a seed a sample
     seed: int | None = None
     check_gold: Reward | None = None  # a reward that must give each row's own gold full marks
-    max_text_bytes: int = Field(MAX_TEXT_BYTES, ge=1)
-    max_test_bytes: int = Field(MAX_TEST_BYTES, ge=1)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -98,7 +96,7 @@ class LoadParams(Params):
         return (self.task,) if self.task else self.tasks
 
 
-class Load(Step):
+class Load(Step[LoadParams]):
     """Source of rows from files, the Hub, URLs and tasks."""
 
     kind = "load"
@@ -106,8 +104,6 @@ class Load(Step):
     # Origins are in the fingerprint, files by their content: moving a file changes nothing.
     unkeyed: ClassVar[tuple[str, ...]] = ("path", "paths", "mirror", "url", "task", "tasks", "note")
     growth = 2.0
-    Params = LoadParams
-    params: LoadParams
 
     def __init__(self, params: LoadParams) -> None:
         super().__init__(params)
@@ -158,15 +154,12 @@ class Load(Step):
             raise DataError(f"{self.reads(base)} holds no records")
         rows = [output for output in outputs if not isinstance(output, Drop)]
         drops = Counter(output.reason for output in outputs if isinstance(output, Drop))
-        dropped = f"; dropped: {counts_line(drops)}" if drops else ""
+        dropped, count = f"; dropped: {counts_line(drops)}" if drops else "", f"{len(outputs):,}"
         if not rows:
-            detail = next(
-                (f" ({output.detail})" for output in outputs if isinstance(output, Drop) and output.detail), ""
-            )
-            count = f"{len(outputs):,}"
+            detail = next((f" ({drop.detail})" for drop in outputs if isinstance(drop, Drop) and drop.detail), "")
             raise DataError(f"{self.reads(base)}: none of the first {count} records becomes a row{dropped}{detail}")
         fields = ", ".join(name for name in FIELDS if any(name in row for row in rows))
-        return f"of the first {len(outputs):,} records {len(rows):,} become rows with {fields}{dropped}"
+        return f"of the first {count} records {len(rows):,} become rows with {fields}{dropped}"
 
     def source_bytes(self, base: Path) -> int:
         """Size of the local files."""
@@ -179,28 +172,24 @@ class Load(Step):
 
     def _origin(self, name: str | None, base: Path) -> Origin:
         """That of a task, or of the place that the parameters name."""
-        given, task = self.params, tasks.read(name) if name else None
+        given, task = self.params, tasks.read(name) if name else NO_TASK
         local = base / given.paths[name] if name in given.paths else None
-        place, source = (_place(task, local, given.mirror), name) if task else self._own_place(base)
-        maps = (given.columns,) if given.columns or not task else (task.columns, task.mirror and task.mirror.columns)
+        place, source = (_place(task, local, given.mirror), name) if name else self._own_place(base)
+        maps = (given.columns,) if given.columns else (task.columns, task.mirror and task.mirror.columns)
         above = given.instructions == "user"
-
-        def of_task(field: str, default: Any = None) -> Any:
-            return getattr(task, field, default)
-
         return Origin(
             source=given.source or str(source),
             place=place,
             columns=tuple(columns for columns in maps if columns),
-            filter=given.filter or of_task("filter", {}),
-            answer_from=given.answer_from or of_task("answer_from"),
-            unanswered=given.unanswered or of_task("unanswered", "bad"),
-            system=given.system or (None if above else of_task("system")),
-            instructions=of_task("system") if above and of_task("system") != given.system else None,
-            programs=of_task("programs"),
-            choices=of_task("choices"),
+            filter=given.filter or task.filter,
+            answer_from=given.answer_from or task.answer_from,
+            unanswered=given.unanswered or task.unanswered,
+            system=given.system or (None if above else task.system),
+            instructions=task.system if above and task.system != given.system else None,
+            programs=task.programs,
+            choices=task.choices,
             task=name or "",
-            thinking=None if task else given.thinking,
+            thinking=None if name else given.thinking,
             foreign=local is not None and not given.columns,
         )
 
@@ -251,15 +240,15 @@ class Load(Step):
         prefix = origin.source if self.params.names else self.params.id_prefix
         if prefix and isinstance(given, str) and not given.startswith(f"{prefix}/"):
             row["id"] = f"{prefix}/{given}"  # sources number their rows alike
-        return check(row, NEEDS) or self._too_long(row) or row
+        return check(row, ("prompt",)) or _too_long(row) or row
 
-    def _too_long(self, row: Row) -> Drop | None:
-        """The drop of a row with a string that is too long; a program's tests may have longer ones."""
-        if "tests" not in row:
-            return check_size(row, self.params.max_text_bytes)
-        tests = {"id": row.get("id", ""), "tests": row["tests"]}
-        text_fault = check_size(without(row, ("tests",)), self.params.max_text_bytes)
-        return text_fault or check_size(tests, self.params.max_test_bytes)
+
+def _too_long(row: Row) -> Drop | None:
+    """The drop of a row with a string that is too long; a program's tests may have longer ones."""
+    if "tests" not in row:
+        return check_size(row)
+    tests = {"id": row.get("id", ""), "tests": row["tests"]}
+    return check_size(without(row, ("tests",))) or check_size(tests, MAX_TEST_BYTES)
 
 
 def _place(task: tasks.Task, local: Path | None, mirror: bool) -> Place:
@@ -275,12 +264,10 @@ def _place(task: tasks.Task, local: Path | None, mirror: bool) -> Place:
 
 def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
     """What is wrong with a row's reference answer, if `reward` does not give it full marks."""
-    if reward is None:
-        return lambda row: None
-    grader = rewards.load(reward.name, **reward.params)
+    grader = rewards.load(reward.name, **reward.params) if reward else None
 
     def fault(row: Row) -> Drop | None:
-        if problem := grader.gold_problem(row):
+        if grader and (problem := grader.gold_problem(row)):
             return Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
         return None
 

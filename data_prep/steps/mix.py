@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError, nearest
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 FIELDS: dict[str, tuple[str, ...]] = {"prompt": ("prompt",), "text": ("prompt", "completion"), "nothing": ()}
 
 
-class Part(BaseModel):
+class Part(Params):
     """One category. sources: names, of which `n` rows together are drawn, or names with a count each."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sources: Annotated[tuple[str, ...], Field(min_length=1)] | Annotated[dict[str, PositiveInt], Field(min_length=1)]
     n: int | None = Field(None, ge=1)
@@ -77,15 +75,13 @@ class MixParams(Params):
         return [(category, *share) for category, part in self.parts.items() for share in part.shares]
 
 
-class Mix(Step):
+class Mix(Step[MixParams]):
     """Rows of several sources to one mixture; each row left out is a drop with its reason."""
 
     kind = "mix"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
     tells_inputs_apart: ClassVar[bool] = True
-    Params = MixParams
-    params: MixParams
 
     def tally(self, row: Row) -> str:
         """The mixture: rows by category and source."""

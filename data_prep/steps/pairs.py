@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -18,6 +17,8 @@ from pydantic import Field
 from data_prep.core.step import Context, Drop, Output, Row
 from data_prep.steps import candidates
 from data_prep.steps.candidates import Builder, BuilderParams, Candidate
+
+Pair = tuple[Candidate, Candidate]  # chosen and rejected
 
 
 class PairsParams(BuilderParams):
@@ -29,24 +30,10 @@ class PairsParams(BuilderParams):
     per_prompt: int = Field(1, ge=1)
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Two samples of one question."""
-
-    chosen: Candidate
-    rejected: Candidate
-
-    @property
-    def margin(self) -> float:
-        return round(self.chosen.score - self.rejected.score, 9)
-
-
-class Pairs(Builder):
+class Pairs(Builder[PairsParams]):
     """All samples in, pairs out; questions that give none are counted as drops."""
 
     kind = "pairs"
-    Params = PairsParams
-    params: PairsParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in the order of their questions' ids, whatever order the samples come in."""
@@ -57,20 +44,19 @@ class Pairs(Builder):
             if len({item.score for item in kept}) < 2:
                 yield Drop("question without spread", name, _scores(kept))
                 continue
-            pairs = (Pair(a, b) for a in kept for b in kept if a.score > b.score)
-            fitting = [pair for pair in pairs if self._fits(pair)]
+            fitting = [(a, b) for a in kept for b in kept if a.score > b.score and self._fits(a, b)]
             if not fitting:
                 yield Drop("question without a pair within bounds", name, _scores(kept))
-            for pair in self._chosen(fitting):
-                yield candidates.pair(pair.chosen, pair.rejected, margin=pair.margin)
+            for chosen, rejected in self._chosen(fitting):
+                yield candidates.pair(chosen, rejected, margin=_margin((chosen, rejected)))
 
-    def _fits(self, pair: Pair) -> bool:
-        given = self.params
+    def _fits(self, chosen: Candidate, rejected: Candidate) -> bool:
+        given, margin = self.params, _margin((chosen, rejected))
         return (
-            pair.margin > 0
-            and pair.margin >= given.margin
-            and (given.min_preferred is None or pair.chosen.score >= given.min_preferred)
-            and (given.max_dispreferred is None or pair.rejected.score <= given.max_dispreferred)
+            margin > 0
+            and margin >= given.margin
+            and (given.min_preferred is None or chosen.score >= given.min_preferred)
+            and (given.max_dispreferred is None or rejected.score <= given.max_dispreferred)
         )
 
     def _chosen(self, fitting: Sequence[Pair]) -> Iterator[Pair]:
@@ -78,14 +64,18 @@ class Pairs(Builder):
         left, used = list(fitting), Counter[Candidate]()
 
         def rank(pair: Pair) -> tuple[Any, ...]:
-            again = used[pair.chosen] + used[pair.rejected]
-            return again, -pair.margin, -pair.chosen.score, pair.chosen.order, pair.rejected.order
+            chosen, rejected = pair
+            return used[chosen] + used[rejected], -_margin(pair), -chosen.score, chosen.order, rejected.order
 
         for _ in range(min(self.params.per_prompt, len(left))):
             best = min(left, key=rank)
             left.remove(best)
-            used.update((best.chosen, best.rejected))
+            used.update(best)
             yield best
+
+
+def _margin(pair: Pair) -> float:
+    return round(pair[0].score - pair[1].score, 9)
 
 
 def _scores(samples: Sequence[Candidate]) -> str:

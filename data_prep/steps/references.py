@@ -26,7 +26,6 @@ class AddReference(Step):
     kind = "add_reference"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    Params = Params
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Prompts with references; truncated and empty completions are drops."""
@@ -45,14 +44,12 @@ class ReferencesSftParams(Params):
     only: tuple[int, ...] = ()
 
 
-class ReferencesSft(Step):
+class ReferencesSft(Step[ReferencesSftParams]):
     """SFT rows: reference j of row x is the completion of row x_j."""
 
     kind = "references_sft"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
     growth = 6.0
-    Params = ReferencesSftParams
-    params: ReferencesSftParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """As many rows as references were asked for; a place without one is a drop."""

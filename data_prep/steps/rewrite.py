@@ -16,7 +16,7 @@ trained on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -48,9 +48,7 @@ class RewriteParams(RepeatedParams):
 
     format: Annotated[str, checked(known_format)] = "sky_t1"
     explained: int = Field(0, ge=0)  # words that a boundary's solution must have besides its heading and box
-    system: tasks.PromptName = (
-        None  # a file of templates/prompts, in place of the system message that the sampler was given
-    )
+    system: tasks.PromptName = None  # a file of templates/prompts, in place of the sampler's system message
     model: str = ""
     max_tokens: int = Field(16_384, ge=1)
     shortest: float = Field(0.6, ge=0, le=1)  # the thought's length, as shares of the whole text's
@@ -90,29 +88,20 @@ class Rewrite(EndpointStep):
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Make the client, once for all shards, where a model is asked."""
-        if not self.params.model:
-            yield lambda rows, shard: self._rewritten(rows, None)
-            return
-        with endpoint(self.params, ctx) as asker:
+        with endpoint(self.params, ctx) if self.params.model else nullcontext() as asker:
             yield lambda rows, shard: self._rewritten(rows, asker)
 
     def _rewritten(self, rows: Sequence[Row], asker: ChatClient | None) -> Output:
         form = thinking(self.params.format)
-        outputs: dict[int, Row | Drop] = {}
-        todo: list[int] = []
-        for at, row in enumerate(rows):
-            rewritten = self._by_seam(row, form)
-            if asker is not None and isinstance(rewritten, Drop) and rewritten.reason in (NO_BOUNDARY, BARE):
-                todo.append(at)
-            else:
-                outputs[at] = rewritten
+        outputs = {at: self._by_boundary(row, form) for at, row in enumerate(rows)}
         if asker is not None:
+            drops = {at: made.reason for at, made in outputs.items() if isinstance(made, Drop)}
+            todo = [at for at, reason in drops.items() if reason in (NO_BOUNDARY, BARE)]
             outputs |= self._by_model(rows, todo, form, asker)
-            drops = [output for output in outputs.values() if isinstance(output, Drop)]
-            refuse_failures(drops, len(rows), self.params, "rows had no reply")
-        return [outputs[at] for at in range(len(rows))]
+            refuse_failures(list(outputs.values()), len(rows), self.params, "rows had no reply")
+        return list(outputs.values())
 
-    def _by_seam(self, row: Row, form: Thinking) -> Row | Drop:
+    def _by_boundary(self, row: Row, form: Thinking) -> Row | Drop:
         """The row set out, or why its text alone does not allow it."""
         if not row["completion"].strip():
             return Drop("empty completion", row["id"])

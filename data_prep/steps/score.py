@@ -46,7 +46,7 @@ class ScoreParams(Params):
         return self
 
 
-class ScoreStep(Step):
+class ScoreStep(Step[ScoreParams]):
     """Rows with completions to rows with scores; none is dropped."""
 
     kind = "score"
@@ -54,8 +54,6 @@ class ScoreStep(Step):
     unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share", "cache")
     packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
     shard_rows: int = 500
-    Params = ScoreParams
-    params: ScoreParams
 
     def __init__(self, params: ScoreParams) -> None:
         super().__init__(params)

@@ -73,14 +73,12 @@ class SelectParams(Params):
         return self
 
 
-class Select(Step):
+class Select(Step[SelectParams]):
     """Fewer rows, unchanged; each row left out is a drop with its reason."""
 
     kind = "select"
     scope = "whole"
     passes = True
-    Params = SelectParams
-    params: SelectParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows that pass every stage, in the order in which they came."""
@@ -96,8 +94,9 @@ class Select(Step):
             left = table.narrowed(left, self._per_prompt(rows, table, left), "over per_prompt")
         if self.params.n:
             table.narrowed(left, self._taken(table, left, self.params.n), "not drawn")
+        reasons = list(table.reasons)
         for row, refusal in zip(rows, table.refusal.tolist(), strict=True):
-            reason = table.reasons[refusal]
+            reason = reasons[refusal]
             yield Drop(reason, str(row["id"]), bad=reason.startswith("missing")) if reason else row
 
     def _table(self, rows: Sequence[Row]) -> Table:
@@ -185,12 +184,10 @@ class Table:
         self.prompt = np.zeros(size, dtype=np.uint64)  # a hash: of a million two are equal with a chance of 3e-8
         self.sample = np.zeros(size, dtype=np.int64)
         self.length = np.zeros(size, dtype=np.int64)
-        self.reasons: list[str] = [""]  # of drops; the first is of rows that stay
+        self.reasons: dict[str, int] = {"": 0}  # of drops; the first is of rows that stay
 
     def refuse(self, at: int | NDArray[np.int64], reason: str) -> None:
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        self.refusal[at] = self.reasons.index(reason)
+        self.refusal[at] = self.reasons.setdefault(reason, len(self.reasons))
 
     def narrowed(self, left: NDArray[np.int64], kept: NDArray[np.int64], reason: str) -> NDArray[np.int64]:
         """The places that are kept, in order, once the others are refused."""

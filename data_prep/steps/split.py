@@ -41,15 +41,13 @@ class SplitParams(Params):
         return self
 
 
-class Split(Step):
+class Split(Step[SplitParams]):
     """All rows in, those of one part out; the others are drops."""
 
     kind = "split"
     scope = "whole"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    Params = SplitParams
-    params: SplitParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in their order. Raises DataError where a part would be empty."""

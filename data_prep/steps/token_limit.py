@@ -32,15 +32,13 @@ class TokenLimitParams(Params):
     max_tokens: int = Field(ge=1)
 
 
-class TokenLimit(Step):
+class TokenLimit(Step[TokenLimitParams]):
     """Rows within the limit, unchanged; the others are drops with their length."""
 
     kind = "token_limit"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")
     packages: ClassVar[tuple[str, ...]] = ("tokenizers",)
-    Params = TokenLimitParams
-    params: TokenLimitParams
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         return find_model(self.params.model, self.params.revision, base).identity()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def stride(count: int) -> int:
     return -(-count // SAMPLE) or 1
 
 
-def buckets(texts: Sequence[str], ngram: int) -> NDArray[np.uint32]:
+def buckets(texts: Iterable[str], ngram: int) -> NDArray[np.uint32]:
     """Last bits of the hashes of the n-grams of some texts, end to end; of each text without repeats."""
     import numpy as np
 
@@ -57,7 +57,7 @@ def common_buckets(parts: Iterable[NDArray[np.uint32]]) -> Counts:
     return common, counts[common]
 
 
-def prefixes(texts: Sequence[str], counted: Counts, threshold: float, ngram: int) -> Prefixes:
+def prefixes(texts: Iterable[str], counted: Counts, threshold: float, ngram: int) -> Prefixes:
     """The rarest n-grams of each text: so many that texts alike share some of them."""
     import numpy as np
 
@@ -84,13 +84,13 @@ def of_places(parts: Iterable[Prefixes], places: NDArray[np.int64]) -> Iterator[
 
 
 def alike(
-    texts: Sequence[str], parts: Iterable[Prefixes], threshold: float, ngram: int
+    text: Callable[[int], str], parts: Iterable[Prefixes], threshold: float, ngram: int
 ) -> Iterator[tuple[int, int, float]]:
     """(later, earlier, Jaccard similarity) of each text that is at least `threshold` like an earlier one.
 
-    parts: prefixes of the texts, in order. Texts so found are compared with no further: what they resemble has already
-    been kept. A pair is missed only where more than LISTED kept texts share each of its rare n-grams, or COMPARED
-    others share more of them.
+    text: gives one by its place; parts: prefixes of all, in order. Texts so found are compared with no further: what
+    they resemble has already been kept. A pair is missed only where more than LISTED kept texts share each of its rare
+    n-grams, or COMPARED others share more of them.
     """
     import numpy as np
 
@@ -111,8 +111,8 @@ def alike(
             rest = max(sizes[k] - prefix_sizes[k] for k in (later, earlier))
             if n + rest < overlap - 1e-6:
                 continue
-            own_shingles = shingles(texts[later], ngram, hasher) if own_shingles is None else own_shingles
-            similarity = jaccard(own_shingles, shingles(texts[earlier], ngram, hasher))
+            own_shingles = shingles(text(later), ngram, hasher) if own_shingles is None else own_shingles
+            similarity = jaccard(own_shingles, shingles(text(earlier), ngram, hasher))
             if similarity >= threshold:
                 yield later, earlier, similarity
                 break

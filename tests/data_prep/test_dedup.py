@@ -28,7 +28,7 @@ PLACES = ("at the market", "in a drawer", "from her aunt", "at the station", "in
 def near_duplicates(texts: list[str], threshold: float, ngram: int):
     """The pairs among some texts, in one shard."""
     counted = common_buckets([buckets(texts[:: stride(len(texts))], ngram)])
-    return alike(texts, [prefixes(texts, counted, threshold, ngram)], threshold, ngram)
+    return alike(texts.__getitem__, [prefixes(texts, counted, threshold, ngram)], threshold, ngram)
 
 
 def story(rng: random.Random) -> str:

@@ -6,7 +6,7 @@ import making
 import pytest
 
 from data_prep.core import pipeline
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import LimitPassed
 from tests.fakes.openai_server import Finish, OpenAIServer, Raw, Request, Status
 
 
@@ -58,15 +58,6 @@ def test_all_rows_are_asked_side_by_side_and_said_as_they_come(tmp_path, monkeyp
     assert manifest.shards == 1
     said = capsys.readouterr().err
     assert all(f": {count} requests of this run are done" in said for count in (1, 300, 600))
-
-
-def test_the_scale_and_the_field_are_the_recipes(tmp_path):
-    with OpenAIServer(lambda request: Finish(content='{"difficulty": 9}')) as server:
-        _, rows = label(tmp_path, server, ["a"], most=9, field="hardness")
-        assert rows[0]["meta"] == {"hardness": 9}
-        assert "from 1 to 9" in server.requests[0].prompt
-        with pytest.raises(DataError, match="a scale from 3 to 3 holds no two levels"):
-            label(tmp_path, server, ["a"], least=3, most=3)
 
 
 def test_a_failure_is_a_drop_and_too_many_end_the_step(tmp_path):

@@ -85,12 +85,12 @@ def test_a_program_is_asked_as_its_tests_will_run_it(tmp_path):
     assert call["tests"]["cases"][0] == {"args": ["moor"], "expected": ["room"]}
 
 
-def test_a_long_test_is_no_long_text(tmp_path):
+def test_a_long_test_is_no_long_text(tmp_path, monkeypatch):
     tests = {"inputs": ["1 " * 600_000], "outputs": ["1"]}
     assert load(tmp_path, "apps", [ours.contest_row(1, tests)])[0].rows_out == 1
-    manifest, _ = load(
-        tmp_path, "apps", [ours.contest_row(1, tests), ours.contest_row(2, ours.STDIN)], max_test_bytes=1000
-    )
+    with monkeypatch.context() as patched:
+        patched.setattr("data_prep.steps.load.MAX_TEST_BYTES", 1000)
+        manifest, _ = load(tmp_path, "apps", [ours.contest_row(2, ours.STDIN), ours.contest_row(1, tests)])
     assert manifest.drops == {"string too long": 1}
     long = ours.contest_row(1, ours.STDIN, question="why " * 300_000)
     assert load(tmp_path, "apps", [long, ours.contest_row(2, ours.STDIN)])[0].drops == {"string too long": 1}
