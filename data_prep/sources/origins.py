@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,20 +77,25 @@ class Origin:
                 yield Drop("filtered out", str(record.get("id", "")))
 
     def look(self, records: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any], Convert | None]:
-        """The first records, their columns with a value of each, and how they become rows, None without any record.
+        """The first records, all their columns with a value of each, and how they become rows, None without any record.
 
-        Where they are all of another shape, more are looked at. Raises DataError where those do not become rows either.
+        Where they are all of another shape, more are looked at. Raises DataError where those become no rows either.
         """
-        first, sample = look(records)
-        while sample:
+        first: list[dict[str, Any] | Drop] = []
+        sample: dict[str, Any] = {}
+        fault: DataError | None = None
+        while (not sample or len(first) <= LOOK_AT_MOST) and (more := list(islice(records, LOOK_AT))):
+            first += more
+            for record in more:
+                if not isinstance(record, Drop):
+                    sample.update({name: value for name, value in record.items() if is_blank(sample.get(name))})
             try:
-                return first, sample, self.conversion(sample)
-            except DataError:
-                more, others = look(records)
-                if not others or len(first) > LOOK_AT_MOST:
-                    raise
-                first += more
-                sample = {**sample, **{name: value for name, value in others.items() if is_blank(sample.get(name))}}
+                if sample:
+                    return first, sample, self.conversion(sample)
+            except DataError as error:
+                fault = error
+        if fault:
+            raise fault
         return first, sample, None
 
     def conversion(self, sample: Mapping[str, Any]) -> Convert:
@@ -164,22 +169,6 @@ def _records(place: Path | Hub | Remote, downloads: Path, head: int | None) -> R
     paths = hub_files(place) if isinstance(place, Hub) else [place]
     for path in paths:
         yield from read_records(fetch(path, downloads) if isinstance(path, Remote) else path)
-
-
-def look(records: Records) -> tuple[list[dict[str, Any] | Drop], dict[str, Any]]:
-    """The first records, and all their columns with a value of each: any single one may lack some."""
-    head: list[dict[str, Any] | Drop] = []
-    sample: dict[str, Any] = {}
-    looked = 0
-    for record in records:
-        head.append(record)
-        if isinstance(record, Drop):
-            continue
-        sample.update({name: value for name, value in record.items() if is_blank(sample.get(name))})
-        looked += 1
-        if looked == LOOK_AT:
-            break
-    return head, sample
 
 
 def _matches(value: Any, expected: Any) -> bool:
