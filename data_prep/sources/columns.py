@@ -67,10 +67,15 @@ def check_columns(columns: Columns) -> None:
 ColumnMap = Annotated[Columns, checked(check_columns)]
 
 
+def _paths(columns: Columns) -> list[str]:
+    return [path for given in columns.values() for path in ((given,) if isinstance(given, str) else given)]
+
+
 def missing(columns: Columns, names: Collection[str]) -> list[str]:
     """Columns of a map that are not among `names`; `ref_*` needs one that matches."""
-    paths = [path for given in columns.values() for path in ((given,) if isinstance(given, str) else given)]
-    return [path for path in paths if path not in names and root(path) not in names and not matching(names, path)]
+    return [
+        path for path in _paths(columns) if path not in names and root(path) not in names and not matching(names, path)
+    ]
 
 
 def mapped(columns: Columns, names: Collection[str], where: str, thinking: str | None = None) -> Convert:
@@ -78,7 +83,7 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
     if absent := missing(columns, names):
         raise DataError(f"{where}: no column {', '.join(absent)}; it has: {', '.join(names)}")
 
-    used = {root(path) for given in columns.values() for path in ((given,) if isinstance(given, str) else given)}
+    used = set(map(root, _paths(columns)))
 
     def convert(record: Record, layout: Layout) -> Row:
         row, meta = labels(record, layout)

@@ -7,12 +7,10 @@ says (a Git LFS pointer, a web page, UTF-16) are named for what they are.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +24,7 @@ from data_prep.sources.messages import is_chat
 Record = dict[str, Any]
 Records = Iterator[Record | Drop]
 MAX_JSON_BYTES = 4_000_000_000  # a .json file is held in memory as a whole
-COMPRESSED = (".gz", ".zst")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 GLOB = frozenset("*?[")
 SPLITS = {"train": "train", "test": "test", "eval": "test", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation"}  # names of splits among the words of a file's path  # fmt: skip
@@ -56,7 +54,9 @@ def read_records(path: Path) -> Records:
         try:
             for file in files_of(path):
                 yield from _READERS[suffix(file)](file)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except OSError as error:
+            if error.errno is not None:  # of the file system, and not of what the file holds
+                raise
             raise DataError(f"{path}: not a whole compressed file: {error}") from error
 
 
@@ -106,18 +106,14 @@ def _kind(path: Path) -> str:
 
 def _opened(path: Path) -> io.BufferedReader:
     """The file's bytes, decompressed. Raises DataError for a file that is no data."""
-    with path.open("rb") as raw:
-        _refuse_foreign(raw.read(200), path, NOT_DATA)
-    ending = path.suffix.lower()
-    if ending == ".gz":
-        file: BinaryIO = cast(BinaryIO, gzip.GzipFile(path))
-    elif ending == ".zst":
+    if codec := COMPRESSED.get(path.suffix.lower()):
         from pyarrow.lib import CompressedInputStream, OSFile
 
-        file = io.BufferedReader(CompressedInputStream(OSFile(str(path)), "zstd"))
+        with path.open("rb") as file:
+            _refuse_foreign(file.read(200), path, NOT_DATA)
+        reader = io.BufferedReader(CompressedInputStream(OSFile(str(path)), codec))
     else:
-        file = path.open("rb")
-    reader = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
+        reader = path.open("rb")
     start = reader.peek(200)[:200]
     _refuse_foreign(start, path, {**NOT_DATA, **NOT_TEXT})
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:

@@ -86,14 +86,13 @@ class AlpacaEvalGrade(Step[GradeParams]):
         annotator = annotators.PairwiseAnnotator(
             annotators_config=_annotator(ctx.dir / "annotator", p.model), caching_path=ctx.dir / "verdicts.json"
         )
-        sides = [
-            [
-                {"instruction": instruction, "output": text, "generator": name}
-                for instruction, text in zip(asked, texts, strict=True)
-            ]
-            for name, texts in (("baseline", baseline), ("model", ours))
-        ]
-        made = pd.DataFrame(annotator.annotate_head2head(outputs_1=sides[0], outputs_2=sides[1]))
+
+        def side(name: str, texts: list[str]) -> list[dict[str, str]]:
+            pairs = zip(asked, texts, strict=True)
+            return [{"instruction": question, "output": text, "generator": name} for question, text in pairs]
+
+        sides = {"outputs_1": side("baseline", baseline), "outputs_2": side("model", ours)}
+        made = pd.DataFrame(annotator.annotate_head2head(**sides))
         if list(made["instruction"]) != asked:
             raise DataError(f"alpaca_eval joined {len(made)} of {len(asked)} questions, or changed their order")
         made["preference"] = made["preference"].astype(float)

@@ -11,7 +11,7 @@ pairs a model learns to stop before it has finished. Lengths are tokens where al
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -45,21 +45,15 @@ class LengthPairs(Builder[LengthPairsParams]):
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in the order of their questions' ids, whatever order the samples come in."""
-        made: list[tuple[Kind, int, str]] = []  # each pair's kind, place in a shuffle, and id
+        drawn = self._drawn(rows) if self.params.n else None
         for name, samples, drops in candidates.grouped(rows, self.params):
             yield from drops
             pairs = list(self._pairs(samples))
-            made += ((row["meta"]["pair"], number_of(f"{self.params.seed}:{row['id']}"), row["id"]) for row in pairs)
-            if not self.params.n:
-                yield from pairs
+            for row in pairs:
+                yield row if drawn is None or row["id"] in drawn else Drop("not drawn", row["id"])
             if not pairs:
                 right = sum(sample.score >= self.params.pass_score for sample in samples)
                 yield Drop("question without a pair", name, f"{right} of {len(samples)} samples are right")
-        if self.params.n:
-            chosen_ids = self._drawn(made)
-            for _, samples, _ in candidates.grouped(rows, self.params):
-                for row in self._pairs(samples):
-                    yield row if row["id"] in chosen_ids else Drop("not drawn", row["id"])
 
     def _pairs(self, samples: Sequence[Candidate]) -> Iterator[Row]:
         length = _length(samples)
@@ -75,14 +69,13 @@ class LengthPairs(Builder[LengthPairsParams]):
             if longer:
                 yield _row("not_too_short", longer, wrong[0], length)
 
-    def _drawn(self, made: Sequence[tuple[Kind, int, str]]) -> set[str]:
-        taken: Counter[str] = Counter()
-        drawn = set()
-        for kind, _, name in sorted(made, key=lambda sample: sample[1]):
-            if taken[kind] < self.params.n.get(kind, len(made)):
-                taken[kind] += 1
-                drawn.add(name)
-        return drawn
+    def _drawn(self, rows: Sequence[Row]) -> set[str]:
+        """The ids of at most n pairs of each kind."""
+        ranked: dict[Kind, list[tuple[int, str]]] = defaultdict(list)
+        for _, samples, _ in candidates.grouped(rows, self.params):
+            for row in self._pairs(samples):
+                ranked[row["meta"]["pair"]].append((number_of(f"{self.params.seed}:{row['id']}"), row["id"]))
+        return {name for kind, pairs in ranked.items() for _, name in sorted(pairs)[: self.params.n.get(kind)]}
 
 
 def _length(samples: Sequence[Candidate]) -> Callable[[Candidate], int]:

@@ -13,17 +13,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.text.ngrams import NgramHasher, distinct
 from data_prep.text.tokens import CJK
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Counts = tuple[NDArray[np.uint32], NDArray[np.uint32]]
-    Prefixes = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]  # n-grams, those kept, and these
+Counts = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+Prefixes = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]  # n-grams, those kept, and these
 
 BLOCK = 500  # texts at once
 SAMPLE = 10_000  # texts that tell which n-grams are frequent
@@ -40,16 +38,12 @@ def stride(count: int) -> int:
 
 def buckets(texts: Iterable[str], ngram: int) -> NDArray[np.uint32]:
     """Last bits of the hashes of the n-grams of some texts, end to end; of each text without repeats."""
-    import numpy as np
-
     last = [(own & np.uint64(BUCKETS - 1)).astype(np.uint32) for own in _all_shingles(iter(texts), ngram)]
     return np.concatenate([np.zeros(0, dtype=np.uint32), *last])
 
 
 def common_buckets(parts: Iterable[NDArray[np.uint32]]) -> Counts:
     """Of the buckets of all parts of a sample, those that are there twice or more, and how often each is."""
-    import numpy as np
-
     counts = np.zeros(BUCKETS, dtype=np.uint32)
     for part in parts:
         np.add.at(counts, part, 1)
@@ -59,8 +53,6 @@ def common_buckets(parts: Iterable[NDArray[np.uint32]]) -> Counts:
 
 def prefixes(texts: Iterable[str], counted: Counts, threshold: float, ngram: int) -> Prefixes:
     """The rarest n-grams of each text: so many that texts alike share some of them."""
-    import numpy as np
-
     frequent = np.zeros(BUCKETS, dtype=np.uint32)
     frequent[counted[0]] = counted[1]
     sizes, own = [], []
@@ -73,8 +65,6 @@ def prefixes(texts: Iterable[str], counted: Counts, threshold: float, ngram: int
 
 def of_places(parts: Iterable[Prefixes], places: NDArray[np.int64]) -> Iterator[Prefixes]:
     """The prefixes of some of all texts; `places` are theirs among all, in order."""
-    import numpy as np
-
     start = 0
     for sizes, lengths, flat in parts:
         own = places[(places >= start) & (places < start + len(sizes))] - start
@@ -92,8 +82,6 @@ def alike(
     they resemble has already been kept. A pair is missed only where more than LISTED kept texts share each of its rare
     n-grams, or COMPARED others share more of them.
     """
-    import numpy as np
-
     hasher = NgramHasher()
     sizes, prefix_sizes, flat = (np.concatenate(column) for column in zip(*parts, strict=True))
     sizes, prefix_sizes = sizes.tolist(), prefix_sizes.tolist()
@@ -140,8 +128,6 @@ def _parts(text: str, ngram: int) -> Sequence[str]:
 
 def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint64]]:
     """The distinct hashes of each text, in order."""
-    import numpy as np
-
     hasher = NgramHasher()
     while block := list(islice(texts, BLOCK)):
         owner, values = distinct(*hasher([_parts(text, ngram) for text in block], ngram))
@@ -150,8 +136,6 @@ def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint6
 
 def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Those that stand there twice or more, in order, and after them one greater than all."""
-    import numpy as np
-
     ordered = np.sort(hashes)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     return np.append(repeated, np.uint32(np.iinfo(np.uint32).max))
@@ -159,8 +143,6 @@ def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.uint32], threshold: float) -> NDArray[np.uint64]:
     """The rarest of a text's n-grams: so many that what is alike shares some of them."""
-    import numpy as np
-
     size = len(own) - math.ceil(threshold * len(own) - 1e-9) + 1
     order = np.lexsort((own, frequent[own & np.uint64(len(frequent) - 1)]))
     return own[order[:size]]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 
 class NgramHasher:
@@ -20,8 +18,6 @@ class NgramHasher:
 
     def __call__(self, texts: Sequence[Sequence[str]], size: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """(index of the text, hash) of each n-gram of each text, in order."""
-        import numpy as np
-
         owner = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
         codes = np.fromiter(map(self._codes.__getitem__, chain.from_iterable(texts)), np.uint64, len(owner))
         factors = np.random.Generator(np.random.PCG64(20240613)).integers(1, 1 << 63, size, dtype=np.uint64) * 2 + 1
@@ -35,8 +31,6 @@ class NgramHasher:
 
 def distinct(owner: NDArray[np.int64], hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """The hashes of each text, equal ones once, in the order of texts and hashes."""
-    import numpy as np
-
     order = np.lexsort((hashes, owner))
     owner, hashes = owner[order], hashes[order]
     new = np.ones(len(hashes), dtype=bool)

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 from rapidfuzz.distance import LCSseq
 
 from data_prep.text.ngrams import NgramHasher, distinct
@@ -89,8 +90,6 @@ class Benchmark:
 
     def __init__(self, questions: Sequence[tuple[str, str, str]], threshold: float = 0.75) -> None:
         """questions: (task, id, text). threshold: least share of a question's weight that a repeat holds, 0 to 1."""
-        import numpy as np
-
         self._questions, self._threshold = questions, threshold
         self._tokens = [tokens(text) for _, _, text in questions]
         frequency = Counter(token for each in self._tokens for token in set(each))
@@ -124,8 +123,6 @@ class Benchmark:
 
     def _candidates(self, texts: Sequence[str]) -> list[list[int]]:
         """For each text the questions that share enough n-grams with it, or have the same words."""
-        import numpy as np
-
         word_lists = [words(text) for text in texts]
         counts: dict[int, Counter[int]] = defaultdict(Counter)
         owner, values = self._hasher(word_lists, SIZE)
