@@ -24,6 +24,7 @@ Convert = Callable[[Record], Row | Drop]
 Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
 AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
+LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
 SOURCE = ("source", "data_source")
 _INSIDE = ("input", "chat_template_kwargs")  # columns that hold an object of such columns
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -86,7 +87,7 @@ def mapped(columns: Columns, names: Collection[str], where: str, thinking: str |
     used = set(map(root, _paths(columns)))
 
     def convert(record: Record, layout: Layout) -> Row:
-        row, meta = labels(record, layout)
+        row, meta = labels(record)
         if "rejected" in columns:
             messages.refuse_thought(record, used)
         thought = messages.thought_of(record, used) if "completion" in columns else ""
@@ -191,11 +192,11 @@ def absent_value(field: str, path: str, record: Record) -> Unfit:
     return Unfit(f"{'null' if root(path) in record else 'missing'} {field}", f"column {path}")
 
 
-def labels(record: Record, layout: Layout) -> tuple[Row, dict[str, Any]]:
+def labels(record: Record) -> tuple[Row, dict[str, Any]]:
     """A new row with what keeps its name everywhere, and its meta."""
     given = record.get("meta")
     meta = dict(given) if isinstance(given, dict) else {}
-    meta.update({name: record[name] for name in layout.labels if record[name] is not None})
+    meta.update({name: record[name] for name in LABELS if record.get(name) is not None})
     source = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
     references = record.get("references")
     references = record.get("reference") if references is None else references

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 _NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
 ROLES = {name: role for role, given in _NAMES["roles"].items() for name in given}
 COLUMNS: dict[str, tuple[str, ...]] = {kind: tuple(paths) for kind, paths in _NAMES["columns"].items()}
-LABELS = ("difficulty", "level", "subject", "subfield", "type")  # columns that are kept in meta
 _PATTERNS = {  # a long one is in parts
     kind: re.compile("".join(parts), re.IGNORECASE) for kind, parts in (_NAMES["fields"] | _NAMES["unheld"]).items()
 }
@@ -28,7 +27,6 @@ class Layout(NamedTuple):
     paths: Mapping[str, tuple[str, ...]]
     fields: Mapping[str, tuple[str, ...]]
     unheld: tuple[tuple[str, str], ...]
-    labels: tuple[str, ...]
     renamed: Mapping[str, str]
 
 
@@ -46,7 +44,6 @@ def _layout(names: tuple[str, ...]) -> Layout:
         {kind: tuple(p for p in paths if p in names or root(p) in names) for kind, paths in COLUMNS.items()},
         {kind: tuple(name for name in names if kind in kinds(name)) for kind in _NAMES["fields"]},
         tuple((name, reason) for name, reason in reasons if reason),
-        tuple(name for name in LABELS if name in names),
         {name: ours for ours, name in spelled.items() if ours in known and ours not in names},
     )
 

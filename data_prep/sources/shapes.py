@@ -79,7 +79,7 @@ def _chat_of(record: Record, layout: Layout) -> tuple[str, Any] | None:
 
 def _recognised(record: Record, layout: Layout, thinking: str | None, learnt: str | None) -> Row:
     """learnt: the column that other records of the file have their completion or answer in."""
-    row, meta = columns.labels(record, layout)
+    row, meta = columns.labels(record)
     prompt, last = _conversation(record, layout)
     chosen, rejected = _first(record, layout.paths["chosen"]), _first(record, layout.paths["rejected"])
     if chosen is None and isinstance(rejected, str | list | dict):  # ms-swift: the record's answer is the chosen one

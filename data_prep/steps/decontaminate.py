@@ -76,7 +76,6 @@ class Decontaminate(Step[DecontaminateParams]):
     unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror", "workers")
 
     def processes(self) -> int | None:
-        """As many as asked for, by default any number."""
         return self.params.workers
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
@@ -84,7 +83,6 @@ class Decontaminate(Step[DecontaminateParams]):
         return self.params.benchmarks.fingerprint(base)
 
     def modules(self) -> tuple[str, ...]:
-        """Those that load the benchmarks."""
         return self.params.benchmarks.modules()
 
     @contextmanager

@@ -39,7 +39,6 @@ class Difficulty(Step[DifficultyParams]):
         return f"by {row['meta']['difficulty_by'].replace('_', ' ')}"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in their order."""
         given = self.params
         table = Table(len(rows))
         for at, row in enumerate(rows):

@@ -48,11 +48,9 @@ class FunctionParams(Params):
 
 class _OfFunction(Step[FunctionParams]):
     def modules(self) -> tuple[str, ...]:
-        """The function's."""
         return (self.params.function.split(":")[0],)
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Call the function with each row."""
         call = function(self.params.function)
         for row in rows:
             try:

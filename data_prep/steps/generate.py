@@ -71,7 +71,6 @@ class Generate(EndpointStep):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Start the servers, or make the client, once for all shards."""
         p = self.params
         fields = {"chat_template_kwargs": p.chat_template_kwargs} if p.chat_template_kwargs else {}
         form = thinking(p.thinking) if p.thinking else None

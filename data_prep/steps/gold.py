@@ -40,7 +40,6 @@ class Gold(Step[GoldParams]):
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
 
     def modules(self) -> tuple[str, ...]:
-        """The grader's, where reference solutions are run."""
         return ("rewards.code.reward",) if self.params.check else ()
 
     @contextmanager

@@ -40,7 +40,6 @@ class LengthPairs(Builder[LengthPairsParams]):
     kind = "length_pairs"
 
     def tally(self, row: Row) -> str:
-        """The kind of pair."""
         return str(row["meta"]["pair"]).replace("_", " ")
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:

@@ -170,7 +170,6 @@ class LmEvalGrade(HarnessStep):
     params: GradeParams
 
     def tally(self, row: Row) -> str | None:
-        """The manifest counts rows by outcome."""
         return str(row["outcome"])
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:

@@ -122,7 +122,6 @@ class Load(Step[LoadParams]):
         return (*dict.fromkeys(steps), *(place.partition(":")[0] for place in graders))
 
     def reads(self, base: Path) -> str:
-        """The files and other origins, by name."""
         return ", ".join(origin.name for origin in self.origins(base))
 
     def peek(self, base: Path) -> None:
@@ -162,7 +161,6 @@ class Load(Step[LoadParams]):
         return f"of the first {count} records {len(rows):,} become rows with {fields}{dropped}"
 
     def source_bytes(self, base: Path) -> int:
-        """Size of the local files."""
         paths = (origin.place for origin in self.origins(base) if isinstance(origin.place, Path))
         return sum(file.stat().st_size for path in paths for file in files_of(path))
 

@@ -73,7 +73,6 @@ class Rewrite(EndpointStep):
     params: RewriteParams
 
     def env(self) -> str:
-        """vLLM's, where a model is served here."""
         return self.params.env if self.params.model else "core"
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
@@ -82,7 +81,6 @@ class Rewrite(EndpointStep):
         return {"prompts": prompts.content_hash("rewrite"), "system": prompt_hash(self.params.system), **asked}
 
     def tally(self, row: Row) -> str:
-        """Who set the text out."""
         return f"set out by {row['meta']['rewritten_by']}"
 
     @contextmanager

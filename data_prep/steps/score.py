@@ -67,7 +67,6 @@ class ScoreStep(Step[ScoreParams]):
         return "vllm" if self.params.reward == "bertscore" else "core"
 
     def processes(self) -> int | None:
-        """As many as `workers`, by default any number."""
         return self.params.workers
 
     def modules(self) -> tuple[str, ...]:
@@ -77,7 +76,6 @@ class ScoreStep(Step[ScoreParams]):
         return tuple(rewards.place_of(name).partition(":")[0] for name in names)
 
     def tally(self, row: Row) -> str | None:
-        """The manifest counts rows by outcome."""
         return str(row["outcome"])
 
     def verdict(self, counts: Mapping[str, int], rows: int) -> str | None:
