@@ -366,7 +366,7 @@ def status(
     states = status.of_all(out, name)
     if name and not states and name not in (known := compose.recipe_names()):
         raise fail(f"no such recipe, and no runs of it; {did_you_mean(name, known)}", key=name)
-    answer(as_json, status.as_json(states), lambda: status.print_all(states))
+    answer(as_json, [vars(state) for state in states], lambda: status.print_all(states))
 
 
 @app.command()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _HEAD = 40  # characters of a completion that must open what is trained
 _EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as reasoning templates of trainers write them
 _MESSAGES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 Message = Mapping[str, str]
+_Marks = tuple[tuple[str, bool], ...]  # (text, is one special token) of each
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,8 @@ class Rendered:
 
     def spans(self) -> list[list[int]]:
         """The contiguous stretches of tokens with loss."""
-        runs: list[list[int]] = []
-        before = False
-        for token, trained in zip(self.ids, self.loss, strict=True):
-            if trained and not before:
-                runs.append([])
-            if trained:
-                runs[-1].append(token)
-            before = trained
-        return runs
+        runs = groupby(zip(self.ids, self.loss, strict=True), key=lambda pair: bool(pair[1]))
+        return [[token for token, _ in run] for trained, run in runs if trained]
 
 
 @dataclass(frozen=True)
@@ -76,6 +71,24 @@ def tell(faults: Sequence[str]) -> int:
     return 2 if faults else 0
 
 
+def _texts(chat: Sequence[Message], role: str) -> list[str]:
+    return [message["content"] for message in chat if message["role"] == role]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row that is looked at: its name in messages, its side of a pair, its messages, and the trainer's tokens."""
+
+    name: str
+    part: str
+    chat: Sequence[Message]
+    seen: Rendered
+
+    @property
+    def system(self) -> str:
+        return next(iter(_texts(self.chat, "system")), "")
+
+
 @dataclass
 class Inspection:
     """Collects rows as a trainer tokenised them. `template`: the trainer's name of its template."""
@@ -85,7 +98,7 @@ class Inspection:
     vocabulary: Vocabulary
     rows: int
     counts: Counter[str] = field(default_factory=Counter)
-    problems: dict[str, list[str]] = field(default_factory=dict)  # kind to the rows that have it
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # kind to the rows that have it
     notes: dict[str, str] = field(default_factory=dict)
     shown: list[dict[str, Any]] = field(default_factory=list)
     systems: Counter[str] = field(default_factory=Counter)
@@ -101,132 +114,131 @@ class Inspection:
         self, row: int, chat: Sequence[Message], seen: Rendered, part: str = "", own: Rendered | None = None
     ) -> None:
         """One row as the trainer sees it, `part` chosen or rejected; `own`: by the model's own chat template."""
-        name = f"row {row + 1}{f' ({part})' if part else ''}"
+        looked = _Row(f"row {row + 1}{f' ({part})' if part else ''}", part, chat, seen)
+        length, trained, decode = len(seen.ids), sum(map(bool, seen.loss)), self.vocabulary.decode
         if part != "rejected":
-            self.systems[next((message["content"] for message in chat if message["role"] == "system"), "")] += 1
-        self.counts["sequences"] += 1
-        self.counts["tokens"] += len(seen.ids)
-        self.counts["trained"] += sum(map(bool, seen.loss))
-        self.counts["longest"] = max(self.counts["longest"], len(seen.ids))
-        vocabulary = self.vocabulary
-        if vocabulary.bos is not None and list(seen.ids[:2]) == [vocabulary.bos] * 2:
-            self._problem("doubled", name)
+            self.systems[looked.system] += 1
+        self.counts.update(sequences=1, tokens=length, trained=trained)
+        self.counts["longest"] = max(self.counts["longest"], length)
+        if self.vocabulary.bos is not None and list(seen.ids[:2]) == [self.vocabulary.bos] * 2:
+            self.problems["doubled"].append(looked.name)
         if not self.settings["online"]:
-            self._trained(name, part, chat, seen)
+            self._trained(looked)
         elif self.settings["thinking"]:
-            self._prefill(vocabulary.decode(seen.ids), name)
-        if own is not None and not (self.settings["max_length"] and len(seen.ids) >= self.settings["max_length"]):
+            self._prefill(decode(seen.ids), looked.name)
+        if own is not None and not self._is_full(seen):
             self.compared += 1
-            self._spaces(chat, vocabulary.decode(seen.ids), name)
-            difference = differences(chat, seen, own, vocabulary)
-            if difference and name not in self.problems.get("empty", ()):
-                self._problem("template", f"{name}: {difference}")
-            if not self.settings["online"] and "spaces" not in self.problems:
-                self._own(name, part, chat, seen, own)
+            self._compare(looked, own)
         if len(self.shown) < ROWS_SHOWN:
-            trained = sum(map(bool, seen.loss))
-            shown = list(pieces(seen, vocabulary))[:TOKENS_SHOWN]
-            self.shown.append(
-                {"row": row + 1, "part": part, "length": len(seen.ids), "trained": trained, "tokens": shown}
-            )
+            tokens = list(pieces(seen, self.vocabulary))[:TOKENS_SHOWN]
+            self.shown.append({"row": row + 1, "part": part, "length": length, "trained": trained, "tokens": tokens})
 
     def refuse(self, message: str) -> None:
         """A fault of no single row."""
-        if message not in self.problems.setdefault("other", []):
+        if message not in self.problems["other"]:
             self.problems["other"].append(message)
 
     def refuse_row(self, chat: Sequence[Message], problem: Exception) -> None:
         """The model's own chat template does not take a row."""
-        system = next((message["content"] for message in chat if message["role"] == "system"), None)
+        system = next(iter(_texts(chat, "system")), "")
         hint = f"; it has the system message {system[:60]!r}: give that in the user's text" if system else ""
         self.refuse(f"the chat template of {self.settings['model']!r} refuses a row ({problem}){hint}")
 
-    def _problem(self, kind: str, name: str) -> None:
-        self.problems.setdefault(kind, []).append(name)
+    def _note(self, kind: str, **values: str) -> None:
+        self.notes[kind] = _MESSAGES["noted"][kind].format_map(values)
 
-    def _trained(self, name: str, part: str, chat: Sequence[Message], seen: Rendered) -> None:
-        spans, answers = seen.spans(), [message["content"] for message in chat if message["role"] == "assistant"]
+    def _is_full(self, seen: Rendered) -> bool:
+        """Whether max_length may have cut a row."""
+        return bool(self.settings["max_length"]) and len(seen.ids) >= self.settings["max_length"]
+
+    def _trained(self, row: _Row) -> None:
+        spans, answers = row.seen.spans(), _texts(row.chat, "assistant")
         if not spans:
-            self._problem("untrained", name)
+            self.problems["untrained"].append(row.name)
             return
-        texts = [self.vocabulary.decode(span) for span in spans]
-        limit = self.settings["max_length"]
-        cut = bool(limit) and len(seen.ids) >= limit and _bare(answers[-1]) not in _bare(texts[-1])
+        texts = [_bare(self.vocabulary.decode(span)) for span in spans]
+        cut = self._is_full(row.seen) and _bare(answers[-1]) not in texts[-1]
         self.counts["cut"] += cut
-        for text, answer in zip(texts, answers, strict=False):
-            head, trained = _bare(answer)[:_HEAD], _bare(text)
+        for trained, answer in zip(texts, answers, strict=False):
+            head = _bare(answer)[:_HEAD]
             if not trained.startswith(head[: len(trained)]):
                 before = trained.find(head)
                 kind = "prompt" if before > 0 or len(spans) < len(answers) else "altered"
-                self._problem("empty" if trained[: max(before, 0)] in _EMPTY_THOUGHTS else kind, name)
+                self.problems["empty" if trained[: max(before, 0)] in _EMPTY_THOUGHTS else kind].append(row.name)
                 break
         ended = next((token for token in reversed(spans[-1]) if self.vocabulary.decode([token]).strip()), None)
         if not cut and ended not in self.vocabulary.ends:
-            self._problem("endless", name)
-        if part == "chosen":
+            self.problems["endless"].append(row.name)
+        if row.part == "chosen":
             self.chosen = spans
-        elif part == "rejected" and spans == self.chosen:
-            self._problem("equal", name)
-        if thinking := self.settings["thinking"]:
-            opened = thinking["prefilled"] or not thinking["open"] or thinking["open"] in answers[-1]
-            if thinking["close"] and not (opened and thinking["close"] in answers[-1]):
-                if part != "rejected":  # a rejected answer may be malformed
-                    self._problem("unformatted", name)
-            elif thinking["close"] and cut and _bare(thinking["close"]) not in _bare(texts[-1]):
-                self._problem("thoughts", name)
-        elif part != "rejected" and "</think>" in answers[-1]:
-            self.notes["thinking"] = (
-                "completions hold <think> marks and the recipe names no format: set `thinking: think`"
-            )
+        elif row.part == "rejected" and spans == self.chosen:
+            self.problems["equal"].append(row.name)
+        self._thought(row, answers[-1], texts[-1] if cut else None)
+
+    def _thought(self, row: _Row, answer: str, cut: str | None) -> None:
+        """Whether an answer has the marks of the thinking format; `cut`: what max_length has left of it."""
+        thinking = self.settings["thinking"]
+        if not thinking:
+            if row.part != "rejected" and "</think>" in answer:
+                self._note("thinking")
+        elif thinking["close"]:
+            opened = thinking["prefilled"] or not thinking["open"] or thinking["open"] in answer
+            if not (opened and thinking["close"] in answer):
+                if row.part != "rejected":  # a rejected answer may be malformed
+                    self.problems["unformatted"].append(row.name)
+            elif cut is not None and _bare(thinking["close"]) not in cut:
+                self.problems["thoughts"].append(row.name)
 
     def _prefill(self, prompt: str, name: str) -> None:
         thinking = self.settings["thinking"]
         opens = bool(thinking["open"]) and prompt.rstrip().endswith(thinking["open"])
         if opens != bool(thinking["prefilled"]):
-            self._problem("prefill", name)
+            self.problems["prefill"].append(name)
 
-    def _spaces(self, chat: Sequence[Message], text: str, name: str) -> None:
-        """Whether a row, as text, has its messages' words apart."""
+    def _compare(self, row: _Row, own: Rendered) -> None:
+        """What the model's own template, by which evaluation asks, makes of the row."""
+        text = self.vocabulary.decode(row.seen.ids)
         words = " ".join(text.split())
-        for content in (message["content"] for message in chat):
-            if _bare(content) in _bare(text) and " ".join(content.split()) not in words:
-                self._problem("spaces", name)
-                break
+        contents = [message["content"] for message in row.chat]
+        if any(_bare(content) in _bare(text) and " ".join(content.split()) not in words for content in contents):
+            self.problems["spaces"].append(row.name)
+        difference = differences(row.chat, row.seen, own, self.vocabulary)
+        if difference and row.name not in self.problems["empty"]:
+            self.problems["template"].append(f"{row.name}: {difference}")
+        if not self.settings["online"] and not self.problems["spaces"]:
+            if (thinking := self.settings["thinking"]) and thinking["close"] and row.part != "rejected":
+                self._own_thought(row, own, thinking["close"])
+            self._around(row, own)
 
-    def _own(self, name: str, part: str, chat: Sequence[Message], seen: Rendered, own: Rendered) -> None:
-        """What the model's own template, by which evaluation asks, makes of the row besides its marks."""
-        decode, thinking = self.vocabulary.decode, self.settings["thinking"]
-        text = decode(own.ids)
-        if thinking and thinking["close"] and part != "rejected":
-            self._prefill(decode([token for token, loss in zip(own.ids, own.loss, strict=True) if not loss]), name)
-            written = max(decode(seen.ids).count(thinking["close"]), thinking["close"] in chat[-1]["content"])
-            if text.count(thinking["close"]) < written:
-                self._problem("dropped", name)
-        asked = next(message["content"] for message in chat if message["role"] == "user")
-        system = next((message["content"] for message in chat if message["role"] == "system"), "")
-        heads = [decode(rendered.ids).partition(asked)[0] for rendered in (seen, own)]
-        marks = [_bare(head).rpartition(_bare(system)) if system else ("", "", "") for head in heads]
-        shown = f"the trainer writes {heads[0][:160]!r} and the model's own template, by which evaluation "
-        shown += f"asks, {heads[1][:160]!r}"
+    def _own_thought(self, row: _Row, own: Rendered, close: str) -> None:
+        decode = self.vocabulary.decode
+        self._prefill(decode([token for token, loss in zip(own.ids, own.loss, strict=True) if not loss]), row.name)
+        written = max(decode(row.seen.ids).count(close), close in row.chat[-1]["content"])
+        if decode(own.ids).count(close) < written:
+            self.problems["dropped"].append(row.name)
+
+    def _around(self, row: _Row, own: Rendered) -> None:
+        """How the two differ around the system message, before the user's text, and between question and answer."""
+        texts = [self.vocabulary.decode(rendered.ids) for rendered in (row.seen, own)]
+        asked = _texts(row.chat, "user")
+        heads = [text.partition(asked[0])[0] for text in texts]
+        marks = [_bare(head).rpartition(_bare(row.system)) if row.system else ("", "", "") for head in heads]
+        shown = _MESSAGES["noted"]["shown"].format(seen=heads[0][:160], own=heads[1][:160])
         # What some templates write before a system message (a date, for one) is no mark.
         extra = marks[1][0].removeprefix(marks[0][0])
         if marks[0][2] != marks[1][2] or not marks[1][0].startswith(marks[0][0]) or "<|" in extra:
-            self._problem("template", f"{name}: around the system message {shown}")
+            self.problems["template"].append(f"{row.name}: around the system message {shown}")
         elif heads[0] != heads[1]:
-            self.notes["head"] = f"before the user's text {shown}"
-        question = next(message["content"] for message in reversed(chat) if message["role"] == "user")[-_HEAD:].strip()
-        answer = chat[-1]["content"].strip()[:_HEAD]
-        gaps = [decode(rendered.ids).rpartition(question)[2].partition(answer)[0] for rendered in (seen, own)]
-        if gaps[0] != gaps[1] and _bare(gaps[0]) == _bare(gaps[1]):
-            self.notes["gap"] = (
-                f"between question and answer the trainer writes {gaps[0]!r} and the model's own template, by which "
-                f"evaluation asks, {gaps[1]!r}"
-            )
+            self._note("head", shown=shown)
+        question, answer = asked[-1][-_HEAD:].strip(), row.chat[-1]["content"].strip()[:_HEAD]
+        seen_gap, own_gap = (text.rpartition(question)[2].partition(answer)[0] for text in texts)
+        if seen_gap != own_gap and _bare(seen_gap) == _bare(own_gap):
+            self._note("gap", seen=seen_gap, own=own_gap)
 
     def faults(self) -> list[str]:
         """Why this must not be trained on, a line each."""
-        checked, share, key = self.counts["sequences"], float(self.settings["limit"]), self.settings["template_key"]
-        thinking = self.settings["thinking"] or {}
+        thinking, key = self.settings["thinking"] or {}, self.settings["template_key"]
+        differing = self.problems.get("template")
         values = {
             "model": self.settings["model"],
             "template": self.template,
@@ -234,41 +246,31 @@ class Inspection:
             "thinking": thinking.get("name"),
             "prompt_ends": "does not end in" if thinking.get("prefilled") else "ends in",
             "ends": " or ".join(sorted(repr(self.vocabulary.decode([token])) for token in self.vocabulary.ends)),
+            "share": float(self.settings["limit"]),
         }
-        counts = [
-            f"{_rows(names, checked)} {text.format_map(values)}"
-            for kind, text in _MESSAGES["refused"].items()
-            if (names := self.problems.get(kind, []))
-        ]
-        counts += [
-            f"{_rows(names, checked)} {text.format_map(values)} (more than limits.thoughts, {share:g})"
-            for kind, text in _MESSAGES["refused_beyond_a_share"].items()
-            if len(names := self.problems.get(kind, [])) > share * checked
-        ]
-        if differing := self.problems.get("template"):
-            counts.append(
-                f"the trainer's template {self.template!r} and the chat template of {self.settings['model']!r} differ: "
-                f"{differing[0]}" + (f"; {key} names another" if key else "")
-            )
-        return [*self.problems.get("other", ()), *counts]
+        checked, lines = self.counts["sequences"], list(self.problems.get("other", ()))
+        for section, share in (("refused", 0.0), ("refused_beyond_a_share", values["share"])):
+            for kind, text in _MESSAGES[section].items():
+                if len(names := self.problems.get(kind, [])) > share * checked:
+                    lines.append(f"{_rows(names, checked)} {text.format_map(values)}")
+        if differing:
+            hint = f"; {key} names another" if key else ""
+            lines.append(f"{_MESSAGES['differing']['template'].format_map(values)}: {differing[0]}{hint}")
+        return lines
 
     def result(self) -> dict[str, Any]:
         """tokens.json."""
-        notes = dict(self.notes)
         if altered := self.problems.get("altered"):
-            notes["altered"] = f"{_rows(altered, self.counts['sequences'])} do not decode to the text that was written"
+            self._note("altered", rows=_rows(altered, self.counts["sequences"]))
         asked = [text for text in self.settings["systems"] if text]
         if asked and not self.settings["online"] and not set(self.systems) & set(asked):
             usual = self.systems.most_common(1)[0][0] if self.systems else ""
-            notes["system"] = (
-                f"rows are trained with the system prompt {usual[:80]!r}, and benchmarks are asked with "
-                f"{asked[0][:80]!r}"
-            )
+            self._note("system", usual=usual[:80], asked=asked[0][:80])
         return {
             "trainer": self.settings["trainer"], "model": self.settings["model"], "template": self.template,
             "max_length": self.settings["max_length"], "rows": self.rows, "counts": dict(self.counts),
             "thinking": (self.settings["thinking"] or {}).get("name"),
-            "faults": self.faults(), "notes": list(notes.values()), "shown": self.shown,
+            "faults": self.faults(), "notes": list(self.notes.values()), "shown": self.shown,
         }  # fmt: skip
 
     def write(self, folder: Path) -> list[str]:
@@ -306,50 +308,42 @@ def differences(chat: Sequence[Message], seen: Rendered, own: Rendered, vocabula
     Compared are the first token, what stands between the last question and its answer, and the mark that follows the
     answer: any at which evaluation stops will do. White space and system messages may differ.
     """
-    ours, own_marks = _marks(chat, seen, vocabulary), _marks(chat, own, vocabulary)
+    places = ("at its beginning", "before the answer", "after the answer")
     ends = {(vocabulary.decode([token]).strip(), True) for token in vocabulary.ends}
-    for name, trainer_mark, yours in zip(
-        ("at its beginning", "before the answer", "after the answer"), ours, own_marks, strict=True
+    for place, trainers, models in zip(
+        places, _marks(chat, seen, vocabulary), _marks(chat, own, vocabulary), strict=True
     ):
-        ended = name == "after the answer" and (trainer_mark[:1] == yours[:1] or ends.issuperset(trainer_mark[:1]))
-        if trainer_mark != yours and not ended:
-            return f"{name} the trainer writes {_shown(trainer_mark)}, the model's own template {_shown(yours)}"
+        ended = place == "after the answer" and (trainers[:1] == models[:1] or ends.issuperset(trainers[:1]))
+        if trainers != models and not ended:
+            return f"{place} the trainer writes {_shown(trainers)}, the model's own template {_shown(models)}"
     return None
 
 
-def _shown(marks: tuple[tuple[str, bool], ...]) -> str:
+def _shown(marks: _Marks) -> str:
     return " ".join(f"{text}{'' if special else ' as plain text'}" for text, special in marks) or "nothing"
 
 
-def _marks(chat: Sequence[Message], seen: Rendered, vocabulary: Vocabulary) -> tuple[tuple[tuple[str, bool], ...], ...]:
+def _marks(chat: Sequence[Message], seen: Rendered, vocabulary: Vocabulary) -> tuple[_Marks, _Marks, _Marks]:
     """BOS, the marks before the last answer, and those after it, each as (text, is one special token)."""
     parts = list(pieces(seen, vocabulary))
-    asked = next(message["content"] for message in reversed(chat) if message["role"] == "user")
+    asked = _texts(chat, "user")[-1]
     answer = chat[-1]["content"] if chat[-1]["role"] == "assistant" else ""
-    text, owner = "", []
-    for at, (piece, _, _) in enumerate(parts):
-        for character in piece:
-            if not character.isspace():
-                text += character
-                owner.append(at)
+    owned = [
+        (character, at) for at, (piece, _, _) in enumerate(parts) for character in piece if not character.isspace()
+    ]
+    text, owner = "".join(character for character, _ in owned), [at for _, at in owned]
     trained = next((at for at, owned in enumerate(owner) if parts[owned][1]), len(text))
-    start = text.rfind(_bare(asked)[-_HEAD:], 0, trained)
-    after_question = start + len(_bare(asked)[-_HEAD:]) if start >= 0 else 0
+    question, tail = _bare(asked)[-_HEAD:], _bare(answer)[-_HEAD:]
+    start = text.rfind(question, 0, trained)
+    after_question = start + len(question) if start >= 0 else 0
     begin = text.find(_bare(answer)[:_HEAD], after_question) if answer else len(text)
-    stop = text.rfind(_bare(answer)[-_HEAD:]) + len(_bare(answer)[-_HEAD:]) if answer else len(text)
-    first = parts[:1] if parts and parts[0][2] and _is_bos(seen, vocabulary) else []
+    stop = text.rfind(tail) + len(tail) if answer else len(text)
+    first = ((parts[0][0], True),) if parts and parts[0][2] and seen.ids[0] == vocabulary.bos else ()
     before = _between(parts, owner, text, after_question, begin)
-    after = _between(parts, owner, text, stop, len(text))
-    return tuple((text, special) for text, _, special in first), before, after
+    return first, before, _between(parts, owner, text, stop, len(text))
 
 
-def _is_bos(seen: Rendered, vocabulary: Vocabulary) -> bool:
-    return bool(seen.ids) and seen.ids[0] == vocabulary.bos
-
-
-def _between(
-    parts: Sequence[tuple[str, bool, bool]], owner: Sequence[int], text: str, start: int, stop: int
-) -> tuple[tuple[str, bool], ...]:
+def _between(parts: Sequence[tuple[str, bool, bool]], owner: Sequence[int], text: str, start: int, stop: int) -> _Marks:
     """What stands in a stretch of the text: each special token, and the plain text between them."""
     pieces: list[tuple[str, bool]] = []
     for at in range(start, max(start, stop)):

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launchers import envs, targets
-from launchers.backends.shared import as_json
+from launchers import envs
+from launchers.backends.shared import as_json, read_json
 from launchers.checks import preflight
 from launchers.errors import UserError, fail
 from launchers.plan import plan, service
@@ -28,8 +28,10 @@ from launchers.recipe import compose, models
 from launchers.recipe.compose import ROOT, Overrides, Resolved
 from launchers.recipe.positions import Tree
 from launchers.render import write
+from launchers.targets import jobs as parts
+from launchers.targets import local, slurm
 
-SCRIPT = "local.sh"
+SCRIPT, RECORD = "local.sh", "run.json"
 # Keys that cannot change a result: with others, the same run is resumed.
 DECIDES_NOTHING: dict[str, Any] = {
     "site": True, "time_limit": True, "chain": True, "loggers": True, "expect": True, "reference": True,
@@ -52,18 +54,15 @@ class Run:
 
 def run_hash(made: Plan) -> str:
     """Hash of all that decides the result: the resolved recipe, the identity of its data and of its reward models."""
-    if not made.trains:
+    recipe = made.resolved.recipe
+    identity: dict[str, Any] = {"name": made.resolved.name, "scale": made.resolved.scale}
+    if made.trains:
+        identity["recipe"] = recipe.model_dump(mode="json", exclude=DECIDES_NOTHING)
+        identity["data"] = [str(job.dataset) for job in made.jobs]
+    else:
         only = {"model", "revision", "eval", "system_prompt", "limits", "reward_model"}
-        identity = made.resolved.recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
-        identity |= {"name": made.resolved.name, "scale": made.resolved.scale, **service.identities(made.resolved)}
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    identity = {
-        "name": made.resolved.name,
-        "scale": made.resolved.scale,
-        "recipe": made.resolved.recipe.model_dump(mode="json", exclude=DECIDES_NOTHING),
-        "data": [str(job.dataset) for job in made.jobs],
-        **service.identities(made.resolved),
-    }
+        identity |= recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
+    identity |= service.identities(made.resolved)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -79,12 +78,14 @@ def finished(made: Plan) -> bool:
     return trained and evaluated and (made.run / "report.html").is_file()
 
 
+def record(path: Path) -> dict[str, Any]:
+    """run.json; {} where there is none or it cannot be read."""
+    return read_json(path / RECORD) or {}
+
+
 def status(path: Path) -> str:
     """The label in run.json: new, running, failed, stopped, partial or done. `finished` looks at the files."""
-    try:
-        return str(json.loads((path / "run.json").read_text())["status"])
-    except (OSError, ValueError, KeyError):
-        return "new"
+    return str(record(path).get("status", "new"))
 
 
 def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = True) -> Run:
@@ -96,7 +97,7 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = Tr
     folders = sorted(root.glob(f"*-{digest}")) if not fresh else []
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = folders[-1] if folders else root / f"{stamp}-{digest}"
-    made = plan.build(_at_revision(resolved, _recorded(path)), path, trains)
+    made = plan.build(_at_revision(resolved, record(path).get("revision")), path, trains)
     return Run(path, made, bool(folders) and finished(made))
 
 
@@ -121,7 +122,7 @@ def pinned(run: Run) -> Run:
     made = plan.build(resolved, run.path, run.plan.trains)
     fixed = Run(run.path, made, run.finished)
     prepare(fixed)
-    set_status(run.path, status(run.path), revision=commit)
+    update(run.path, revision=commit)
     return fixed
 
 
@@ -139,37 +140,21 @@ def _fetch_settings(model: str, commit: str) -> None:
 def _commit(resolved: Resolved) -> str | None:
     """The commit of the recipe's model at its revision, or the newest; None without the Hub. Raises UserError."""
     from httpx2 import HTTPError  # huggingface_hub's client
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, errors
 
     model, revision = resolved.recipe.model, resolved.recipe.revision
     try:
         return HfApi().model_info(model, revision=revision, timeout=10).sha
-    except RevisionNotFoundError:
-        message = f"the Hub's {model!r} has no revision {revision!r}: give one of its commits, or null for the newest"
-        raise UserError(resolved.fault("revision", message)) from None
-    except GatedRepoError:
-        raise UserError(resolved.fault("model", f"{model!r} is gated: accept its terms, and set HF_TOKEN")) from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            resolved.fault("model", f"the Hub has no model {model!r} (or HF_TOKEN may not see it)")
-        ) from None
-    except (OfflineModeIsEnabled, HfHubHTTPError, HTTPError, OSError):
+    except errors.RevisionNotFoundError:
+        key, remedy = "revision", "give one of its commits, or null for the newest"
+        message = f"the Hub's {model!r} has no revision {revision!r}: {remedy}"
+    except errors.GatedRepoError:
+        key, message = "model", f"{model!r} is gated: accept its terms, and set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        key, message = "model", f"the Hub has no model {model!r} (or HF_TOKEN may not see it)"
+    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, HTTPError, OSError):
         return None
-
-
-def _recorded(path: Path) -> str | None:
-    try:
-        recorded = json.loads((path / "run.json").read_text()).get("revision")
-    except (OSError, ValueError):
-        return None
-    return recorded if isinstance(recorded, str) else None
+    raise UserError(resolved.fault(key, message))
 
 
 def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
@@ -192,8 +177,8 @@ def files(made: Plan) -> dict[str, str]:
     written = [[list(path), leaf.value, leaf.where] for path, leaf in resolved.tree.leaves()]
     texts["resolved.json"] = as_json(resolved.recipe.model_dump(mode="json"))
     texts[WRITTEN] = as_json({"name": resolved.name, "scale": resolved.scale, "trains": made.trains, "values": written})
-    texts[SCRIPT] = targets.local_script(made)
-    texts["job.sbatch"] = targets.sbatch_script(made, SCRIPT)
+    texts[SCRIPT] = local.local_script(made)
+    texts["job.sbatch"] = slurm.sbatch_script(made, SCRIPT)
     return texts
 
 
@@ -205,13 +190,12 @@ def prepare(run: Run) -> None:
     (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
     for name, text in files(run.plan).items():
         write(run.path / name, text, executable=name == SCRIPT)
-    record = run.path / "run.json"
-    if not record.exists():
-        write(record, as_json(_facts(run)))
+    if not (run.path / RECORD).exists():
+        write(run.path / RECORD, as_json(_facts(run)))
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    used = [envs.lock_file(name, run.plan.hardware.device) for name in ("core", *targets.environments(run.plan))]
+    used = [envs.lock_file(name, run.plan.hardware.device) for name in ("core", *parts.environments(run.plan))]
     locks = {lock.name: hashlib.sha256(lock.read_bytes()).hexdigest() for lock in used}
     pins = {lock.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in used}
     return {
@@ -229,23 +213,19 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def set_status(path: Path, value: str, **more: Any) -> None:
-    """Record how the run stands."""
-    record = path / "run.json"
-    facts = json.loads(record.read_text())
-    write(record, as_json({**facts, "status": value, **more}))
+def update(path: Path, **facts: Any) -> None:
+    """Record how the run stands: its `status`, the `revision` of its model."""
+    write(path / RECORD, as_json({**json.loads((path / RECORD).read_text()), **facts}))
 
 
 def add_job(path: Path, job: str, name: str) -> None:
     """Record the number of a job that was handed to the scheduler, and what of the run it does."""
-    record = path / "run.json"
-    write(record, as_json({**json.loads(record.read_text()), "slurm_jobs": {**jobs(path), job: name}}))
+    update(path, slurm_jobs={**jobs(path), job: name})
 
 
 def jobs(path: Path) -> dict[str, str]:
     """Number to name of the jobs that were handed to the scheduler, oldest first; a study's folder has none."""
-    record = path / "run.json"
-    return dict(json.loads(record.read_text()).get("slurm_jobs", {})) if record.is_file() else {}
+    return dict(record(path).get("slurm_jobs", {}))
 
 
 def newest_jobs(jobs: Mapping[str, str]) -> list[str]:
@@ -268,18 +248,6 @@ def is_run(text: str) -> bool:
     return (Path(text) / WRITTEN).is_file()
 
 
-def stored(path: Path) -> Resolved:
-    """The recipe that a run directory was made from, whatever has become of the recipe's file. Raises UserError."""
-    try:
-        hashes = json.loads((path / WRITTEN).read_text())
-        tree = Tree({}, f"{path}/{WRITTEN}")
-        for keys, value, where in hashes["values"]:
-            tree = _grown(tree, keys, Tree(value, where))
-        return Resolved(hashes["name"], hashes["scale"], compose.validate(tree), tree, Overrides(hashes["scale"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise fail(f"not a run directory (its {WRITTEN} is missing or broken)", str(path)) from None
-
-
 def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
     """The tree with one more leaf; list items come in order."""
     if not keys:
@@ -294,8 +262,15 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
 
 
 def at(path: Path) -> Run:
-    """A run directory that is there already. Raises UserError."""
-    resolved = stored(path)
-    trains = json.loads((path / WRITTEN).read_text()).get("trains", True)
-    made = plan.build(resolved, path.absolute(), trains)
+    """A run directory that is there already, whatever has become of its recipe's file. Raises UserError."""
+    try:
+        written = json.loads((path / WRITTEN).read_text())
+        tree = Tree({}, f"{path}/{WRITTEN}")
+        for keys, value, where in written["values"]:
+            tree = _grown(tree, keys, Tree(value, where))
+        name, scale, recipe = written["name"], written["scale"], compose.validate(tree)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise fail(f"not a run directory (its {WRITTEN} is missing or broken)", str(path)) from None
+    resolved = Resolved(name, scale, recipe, tree, Overrides(scale))
+    made = plan.build(resolved, path.absolute(), written.get("trains", True))
     return Run(path.absolute(), made, finished(made))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core import guard
-from launchers import targets
 from launchers.backends.base import Command
 from launchers.checks.preflight import check_machine
 from launchers.errors import RunError, fail
@@ -25,6 +24,7 @@ from launchers.render import write
 from launchers.run import directory as rundir
 from launchers.run.directory import Run
 from launchers.run.supervise import STOPS, die_with_parent
+from launchers.targets.local import local_script
 
 SHORT_SCRIPT = "step.sh"  # of a run's latest work on only some of its commands
 
@@ -55,8 +55,8 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         rundir.prepare(run)
         script_name = rundir.SCRIPT if commands is None else SHORT_SCRIPT
         if commands is not None:
-            write(run.path / script_name, targets.local_script(doing), executable=True)
-        rundir.set_status(run.path, "running")
+            write(run.path / script_name, local_script(doing), executable=True)
+        rundir.update(run.path, status="running")
         for number in STOPS:
             signal.signal(number, _interrupt)
         argv = ["bash", str(run.path / script_name), *parts]
@@ -71,10 +71,10 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
             script.wait()
-            rundir.set_status(run.path, "stopped")
+            rundir.update(run.path, status="stopped")
             raise
         label = "failed" if status else "done" if rundir.finished(run.plan) else "partial"
-        rundir.set_status(run.path, label)
+        rundir.update(run.path, status=label)
     if status:
         raise RunError(f"the run stopped; fix the cause, then rerun the same command to resume: {run.path}")
 

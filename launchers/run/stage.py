@@ -25,7 +25,8 @@ from launchers.recipe.schema import SERVICES
 from launchers.render import write
 from launchers.run import execute as running
 from launchers.run.directory import Run
-from launchers.targets import environments, slurm
+from launchers.targets import slurm
+from launchers.targets.jobs import environments
 from rewards import Reward
 
 STAGED = "staged.txt"

@@ -9,7 +9,7 @@ import datetime
 import fcntl
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +37,21 @@ class Status:
     recipe: str
     scale: str
     state: str
-    step: int | None
-    steps: int | None
-    heartbeat: str
-    jobs: list[str]
-    scheduler: list[tuple[str, str, str, str]]
-    eta_s: float | None
-    metrics: dict[str, float]
     logs: str
     run: str
-
-
-def status(run: Path) -> Status:
-    """The state of one run directory."""
-    return of_runs([run])[0]
+    step: int | None = None
+    steps: int | None = None
+    heartbeat: str = ""
+    jobs: list[str] = field(default_factory=list)
+    scheduler: list[tuple[str, str, str, str]] = field(default_factory=list)
+    eta_s: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def of_runs(runs: Sequence[Path]) -> list[Status]:
     """The states of run directories; Slurm is asked once for all of them."""
-    records = {run: _record(run) for run in runs}
-    jobs = [job for record in records.values() if record for job in record.get("slurm_jobs", {})]
+    records = {run: rundir.record(run) for run in runs}
+    jobs = [job for record in records.values() for job in record.get("slurm_jobs", {})]
     try:
         known = slurm.states_and_ends(jobs)
     except RunError:
@@ -64,20 +59,10 @@ def of_runs(runs: Sequence[Path]) -> list[Status]:
     return [_status(run, record, known) for run, record in records.items()]
 
 
-def _record(run: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads((run / "run.json").read_text())
-        readable = isinstance(record, dict) and "recipe" in record and isinstance(record.get("slurm_jobs", {}), dict)
-        return record if readable else None
-    except (OSError, ValueError):
-        return None
-
-
-def _status(run: Path, record: dict[str, Any] | None, slurm_states: dict[str, tuple[str, str]] | None) -> Status:
-    """`record`: run.json, None where it cannot be read. `slurm_states`: None where Slurm does not answer."""
-    if record is None:
-        name = "/".join(run.parts[-3:-1])
-        return Status(name, "", "unreadable", None, None, "", [], [], None, {}, str(run / "logs"), str(run))
+def _status(run: Path, record: dict[str, Any], slurm_states: dict[str, tuple[str, str]] | None) -> Status:
+    """`slurm_states`: None where Slurm does not answer."""
+    if "recipe" not in record:
+        return Status("/".join(run.parts[-3:-1]), "", "unreadable", str(run / "logs"), str(run))
     happened = list(events.read(run))
     steps = [event for event in happened if event["event"] == "train_step" and event.get("label") == "after"]
     attempts = sorted((path for path in (run / "logs").glob("*") if path.is_dir()), reverse=True)
@@ -173,8 +158,8 @@ def _submitted_study(record: Path) -> Status | None:
         return None
     if not jobs:
         return None
-    head = (f"studies/{read['family']}", read["scale"] or "", "queued")
-    return Status(*head, None, None, "", jobs, [], None, {}, str(record.parent / "logs"), str(record.parent))
+    name, folder = f"studies/{read['family']}", record.parent
+    return Status(name, read["scale"] or "", "queued", str(folder / "logs"), str(folder), jobs=jobs)
 
 
 def print_all(statuses: Sequence[Status]) -> None:
@@ -192,8 +177,3 @@ def print_all(statuses: Sequence[Status]) -> None:
         print(
             f"{item.state:<10} {name:<32} {step:<18} {item.heartbeat:<20} {job:<12} {shown(Path(item.logs))}".rstrip()
         )
-
-
-def as_json(statuses: Sequence[Status]) -> list[dict[str, object]]:
-    """The same for --json."""
-    return [asdict(item) for item in statuses]

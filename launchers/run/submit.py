@@ -14,8 +14,8 @@ from launchers.errors import RunError
 from launchers.run import directory as rundir
 from launchers.run.directory import Run
 from launchers.run.execute import only_one
-from launchers.targets import environments, slurm
-from launchers.targets.jobs import job_parts
+from launchers.targets import slurm
+from launchers.targets.jobs import environments, job_parts
 from launchers.targets.slurm import ALIVE, NEVER
 
 

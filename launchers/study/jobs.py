@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from launchers import targets
 from launchers.checks import preflight
 from launchers.errors import RunError, UserError
 from launchers.plan.plan import Plan
@@ -59,7 +58,7 @@ def prepare(study: Study, out: Path) -> Jobs:
     for name in study.order():
         plan = plans[name] = _plan(study, out, name)
         parts[name] = _as_one(job_parts(plan)) if study.file.cells[name].from_run else job_parts(plan)
-        sweep.write_script(path, f"{name}.sbatch", targets.sbatch_script(plan, rundir.SCRIPT), cell=name)
+        sweep.write_script(path, f"{name}.sbatch", slurm.sbatch_script(plan, rundir.SCRIPT), cell=name)
     entries = [studying.Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
     studying.save(path, studying.head(study, resolved, path), "submitted", entries)
     lines, last = dict[str, list[str]](), dict[tuple[str, int], str]()

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from launchers.envs import REPO, cache_dir
-from launchers.errors import Fault, RunError, UserError, did_you_mean, fail
+from launchers.errors import RunError, did_you_mean, fail
 from launchers.plan.plan import Plan
 from launchers.recipe import positions as yaml_tree
-from launchers.recipe.compose import faults_of
+from launchers.recipe.compose import validated
 from launchers.recipe.schema import Strict
 from launchers.render import template
 from launchers.targets.jobs import JobPart, job_parts
@@ -97,13 +97,8 @@ class Site(Strict):
     """Starts of one job, requeues counted, after which it is given up."""
     signal_s: int = Field(default=180, ge=100, le=280)
     """Seconds before a time limit at which the run is stopped; Slurm may be 60 s early."""
-    extra: list[str] = []
+    extra: list[Annotated[str, _must_be("one Slurm option such as --exclusive", r"-.*")]] = []
     """Further #SBATCH options, one each, e.g. --exclusive."""
-
-
-def names() -> list[str]:
-    """The sites there are."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_site(name: str | None, where: str = "") -> Site:
@@ -112,21 +107,10 @@ def load_site(name: str | None, where: str = "") -> Site:
         name, where = os.environ.get(DEFAULT) or None, DEFAULT
     if name is None:
         return Site()
-    if name not in names():
-        raise UserError(Fault(where, "site", f"no profile {name!r} in configs/sites; {did_you_mean(name, names())}"))
-    tree = yaml_tree.load(FOLDER / f"{name}.yaml", f"configs/sites/{name}.yaml")
-    try:
-        site = Site.model_validate(tree.plain())
-    except ValidationError as error:
-        raise UserError(*faults_of(error, tree, Site)) from None
-    for index, option in enumerate(site.extra):
-        if "\n" in option or not option.startswith("-"):
-            raise fail(
-                f"{option!r} is not one Slurm option such as --exclusive",
-                tree.where_of(("extra", index)),
-                "extra",
-            )
-    return site
+    known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    if name not in known:
+        raise fail(f"no profile {name!r} in configs/sites; {did_you_mean(name, known)}", where, "site")
+    return validated(yaml_tree.load(FOLDER / f"{name}.yaml", f"configs/sites/{name}.yaml"), Site)
 
 
 def site_of(plan: Plan) -> Site:
@@ -194,13 +178,15 @@ def _quoted(word: str) -> str:
 
 def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: str = "afterok") -> list[str]:
     """The exact line that submits one job of a run; `after`: jobs that have to end first, for afterok well."""
-    site = site_of(plan)
+    site, cpus = site_of(plan), job.cpus
+    if site.cpus_per_task is not None:
+        cpus = max(1, math.floor(site.cpus_per_task * min(1, job.cpus / plan.hardware.cpus)))
     if "\\" in str(plan.run):  # Slurm then takes %j for text
         raise fail("a run directory for Slurm cannot hold a backslash", key="--out")
     gres = f"gpu:{site.gpu_type + ':' if site.gpu_type else ''}{job.gpus}" if job.gpus else "none"
     options: dict[str, object] = {
         "job-name": job_name(plan, job.name), "comment": plan.run.name, "nodes": job.nodes, "gres": gres,
-        "cpus-per-task": _share_of_cpus(site, plan, job), "mem": _memory(site, plan, job), "time": job.time,
+        "cpus-per-task": cpus, "mem": _memory(site, plan, job), "time": job.time,
     }  # fmt: skip
     if not plan.hardware.gpus_per_node:
         del options["gres"]
@@ -214,14 +200,8 @@ def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: st
     ]  # fmt: skip
 
 
-def _share_of_cpus(site: Site, plan: Plan, job: JobPart) -> int:
-    if site.cpus_per_task is None:
-        return job.cpus
-    return max(1, math.floor(site.cpus_per_task * min(1, job.cpus / plan.hardware.cpus)))
-
-
 def _memory(site: Site, plan: Plan, job: JobPart) -> str:
-    """The job's share of what the site says a node has, in MB; all of it where the site says 0."""
+    """As --mem takes it: the job's share of what the site says a node has; all of it where the site says 0."""
     share = job.memory_gb / plan.hardware.host_memory_gb
     if site.memory is None:
         return f"{job.memory_gb:.0f}G"
@@ -234,8 +214,8 @@ def _memory(site: Site, plan: Plan, job: JobPart) -> str:
 def submit_lines(plan: Plan) -> list[list[str]]:
     """The lines of a run's chain, each after the job before it, which stands there by its name."""
     jobs = job_parts(plan)
-    before: list[list[str]] = [[], *([job_name(plan, job.name)] for job in jobs)]
-    return [submit_command(plan, job, after) for job, after in zip(jobs, before, strict=False)]
+    after = [[], *([job_name(plan, job.name)] for job in jobs[:-1])]
+    return [submit_command(plan, job, names) for job, names in zip(jobs, after, strict=True)]
 
 
 def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
@@ -252,12 +232,11 @@ def submit(line: Sequence[str], only_test: bool = False) -> str:
     try:
         done = subprocess.run(words, env=clean_environ(os.environ), capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise RunError(
-            "sbatch is not on PATH: submit from a login node of the cluster (--dry-run shows the lines)"
-        ) from None
+        remedy = "submit from a login node of the cluster (--dry-run shows the lines)"
+        raise RunError(f"sbatch is not on PATH: {remedy}") from None
     if done.returncode:
-        refusal = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
-        refusal = refusal or f"exit {done.returncode}"
+        said = filter(None, map(str.strip, done.stderr.splitlines()))
+        refusal = "; ".join(said) or f"exit {done.returncode}"
         hints = yaml_tree.load(REFUSALS, REFUSALS.name).plain()
         hint = next((f": {advice}" for pattern, advice in hints.items() if re.search(pattern, refusal, re.I)), "")
         raise RunError(f"sbatch refused the job: {refusal}{hint}")
@@ -296,9 +275,9 @@ def standing(state: str, reason: str) -> str:
     """queued, running, failed or ended, for what Slurm says of a job. Slurm restarts some, and forgets all in time."""
     if reason == NEVER or state in ENDED_BADLY:
         return "failed"
-    return (
-        "ended" if state not in ALIVE else "queued" if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"
-    )
+    if state not in ALIVE:
+        return "ended"
+    return "queued" if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"
 
 
 def states(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:

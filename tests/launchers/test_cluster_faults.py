@@ -55,18 +55,23 @@ def test_too_few_cpus_for_verls_workers_are_an_error_before_submission(repo: Rep
     assert "a node has 16 CPUs, and verl's workers on its 8 GPUs take 25" in done.stderr
 
 
+def _status(run: Path) -> states.Status:
+    (status,) = states.of_runs([run])
+    return status
+
+
 def test_a_slurm_that_does_not_answer_is_not_taken_for_one_without_jobs(run: Path, tool: Tool, repo: Repo) -> None:
     rundir.add_job(run, "5", "train")
     tool("sacct", "exit 1")
     tool("sbatch", "echo 6")
     tool("squeue", 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1')
-    assert (states.status(run).state, states.status(run).scheduler) == ("unknown", [])
+    assert (_status(run).state, _status(run).scheduler) == ("unknown", [])
     for words in (("cancel", str(run)), ("submit", "min_o1/sft_long", "--scale", "mini")):
         done = repo.launch(*words)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
         assert "squeue failed: slurm_load_jobs error: Unable to contact slurm controller" in done.stderr
     tool("squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
-    assert states.status(run).state == "new"
+    assert _status(run).state == "new"
     assert repo.launch("cancel", str(run)).stdout.strip() == "Slurm has no job of this run"
 
 
@@ -75,10 +80,10 @@ def test_how_forgotten_jobs_ended_is_in_slurms_accounts(run: Path, tool: Tool) -
     tool("sacct", "echo '5|TIMEOUT'; echo '6|CANCELLED by 1000'")
     for job, name in (("5", "train"), ("6", "report")):
         rundir.add_job(run, job, name)
-    assert (states.status(run).state, states.status(run).scheduler[0][2]) == ("failed", "TIMEOUT")
+    assert (_status(run).state, _status(run).scheduler[0][2]) == ("failed", "TIMEOUT")
     assert [failure.name for failure in failures.of_run(run)] == ["time limit"]
     rundir.add_job(run, "8", "train")  # a later submission, whose end is not known
-    assert (states.status(run).state, failures.of_run(run)) == ("new", [])
+    assert (_status(run).state, failures.of_run(run)) == ("new", [])
 
 
 def test_a_run_that_cannot_be_read_hides_no_other_and_slurm_is_asked_once(
@@ -103,11 +108,11 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_slurm_is_asked_once(
 def test_the_states_of_one_job(run: Path, tool: Tool) -> None:
     rundir.add_job(run, "5", "train")
     tool("squeue", "echo '5|OUT_OF_MEMORY|None'")
-    assert states.status(run).state == "failed"
+    assert _status(run).state == "failed"
     tool("squeue", "echo '5|PENDING|DependencyNeverSatisfied'")
-    assert states.status(run).state == "failed"
+    assert _status(run).state == "failed"
     tool("squeue", "echo '5|REQUEUED|None'")
-    assert states.status(run).state == "queued"
+    assert _status(run).state == "queued"
 
 
 def test_a_job_that_was_accepted_without_an_answer_is_known_by_its_comment(run: Path, tool: Tool) -> None:
@@ -271,7 +276,7 @@ def test_a_running_command_counts_its_heartbeat(run: Path, monkeypatch: pytest.M
     assert (run / events.HEARTBEAT).read_text().split()[0] == "1"
     old = time.time() + 3600  # a file server whose clock is ahead
     os.utime(run / events.HEARTBEAT, (old, old))
-    assert states.status(run).heartbeat > str(next(events.read(run))["time"])
+    assert _status(run).heartbeat > str(next(events.read(run))["time"])
 
 
 def test_models_to_fetch_are_those_of_training_and_rewards() -> None:

@@ -14,7 +14,7 @@ from launchers.errors import UserError
 from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
-from launchers.targets import local_script
+from launchers.targets.local import local_script
 from tests.conftest import Repo
 
 NAMES = {"llamafactory": "min_o1/sft_short", "verl": "min_o1/grpo", "torchtune": "min_o1/sft_short"}
