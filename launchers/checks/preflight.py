@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from launchers.plan import pipelines as sources
 from launchers.plan.plan import Plan
 from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides, Resolved, patched
-from launchers.recipe.schema import OURS
+from launchers.recipe.schema import OURS, Recipe
 from launchers.targets.slurm import load_site
 from rewards.thinking import thinking
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+Found = Iterator[tuple[str, str]]  # a key, and what is wrong with it
 LITTLE = 5e7  # bytes of disk that any part of a run may take; data steps look at what they need themselves
 
 
@@ -39,9 +40,7 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
     except UserError as error:
         faults.extend(error.faults)
     recipe = resolved.recipe
-    faults += _lineage(resolved)
-    faults += _evaluation(resolved)
-    faults += _revision(resolved)
+    faults += [*_lineage(resolved), *_placed(resolved, (*_evaluation(resolved), *_revision(resolved)))]
     faults += _caught(resolved, lambda: load_site(recipe.site, resolved.where("site")))
     try:
         machines = hardware.load(recipe.hardware, resolved.where("hardware"))
@@ -93,6 +92,10 @@ def _lineage(resolved: Resolved) -> Iterator[Fault]:
             return
 
 
+def _placed(resolved: Resolved, found: Iterable[tuple[str, str]]) -> list[Fault]:
+    return [resolved.fault(key, message) for key, message in found]
+
+
 def _caught(resolved: Resolved, check: Callable[[], object]) -> list[Fault]:
     try:
         check()
@@ -107,8 +110,8 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     """Faults of one training: the trainer's rules, the batch, the data."""
     recipe = resolved.recipe
     backend = backends.load(recipe.trainer)
-    faults = [*online.faults(resolved), *_preference(resolved), *model_faults(resolved, machines)]
-    faults += _loggers(resolved, backend.env, machines.device)
+    faults = [*online.faults(resolved), *_placed(resolved, _preference(recipe)), *model_faults(resolved, machines)]
+    faults += _placed(resolved, _loggers(recipe, backend.env, machines.device))
     if recipe.method not in backend.methods:
         known = ", ".join(backend.methods)
         faults.append(resolved.fault("method", f"{recipe.trainer} does {known}, not {recipe.method}"))
@@ -120,33 +123,31 @@ def _training(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
 def model_faults(resolved: Resolved, machines: hardware.Hardware) -> list[Fault]:
     """What the trainer and the model's own files, as far as they are here, say against a recipe. Raises UserError."""
     faults = backends.load(resolved.recipe.trainer).check(resolved, machines)
-    return [*faults, *_lengths(resolved), *_quantised(resolved)]
+    return [*faults, *_placed(resolved, (*_lengths(resolved.recipe), *_quantised(resolved.recipe)))]
 
 
-def _quantised(resolved: Resolved) -> Iterator[Fault]:
+def _quantised(recipe: Recipe) -> Found:
     """Weights that the trainer cannot train."""
-    recipe = resolved.recipe
     # the catalogue's models are none; the Hub's cache costs a tenth of a second to ask
     place = None if models.known(recipe.model) else models.folder(recipe.model, recipe.revision)
     given = models.read_config(place).get("quantization_config") if place else None
     method = given.get("quant_method", "quantised") if isinstance(given, dict) else None
     if method and method not in backends.load(recipe.trainer).dequantises:
-        yield resolved.fault("model", f"the weights of {recipe.model!r} are quantised ({method}): give those in bf16")
+        yield "model", f"the weights of {recipe.model!r} are quantised ({method}): give those in bf16"
 
 
-def _revision(resolved: Resolved) -> Iterator[Fault]:
+def _revision(resolved: Resolved) -> Found:
     """A revision that is another model's."""
     model, revision = resolved.recipe.model, resolved.recipe.revision
     if revision and Path(model).is_dir():
-        yield resolved.fault("revision", f"is for a model of the Hub, and {model!r} is a local folder: set it to null")
+        yield "revision", f"is for a model of the Hub, and {model!r} is a local folder: set it to null"
     elif revision and COMMIT.fullmatch(revision) and (others := compose.models_at(revision)) and model not in others:
         other = ", ".join(map(repr, sorted(others)))
-        yield resolved.fault("revision", f"{revision} is a revision of {other}, not of {model!r}: set it to null")
+        yield "revision", f"{revision} is a revision of {other}, not of {model!r}: set it to null"
 
 
-def _lengths(resolved: Resolved) -> Iterator[Fault]:
+def _lengths(recipe: Recipe) -> Found:
     """Sequences longer than the model has positions for."""
-    recipe = resolved.recipe
     positions = recipe.positions or models.positions(recipe.model, recipe.revision)
     rollout, given = recipe.rollout, recipe.eval
     lengths = {
@@ -157,104 +158,91 @@ def _lengths(resolved: Resolved) -> Iterator[Fault]:
     for key, length in lengths.items():
         if positions and length and length > positions:
             what = f"{length} tokens with the prompt's" if rollout and key.startswith("rollout") else f"{length} tokens"
-            yield resolved.fault(key, f"{what} are more than {recipe.model!r} has positions for, {positions}")
+            yield key, f"{what} are more than {recipe.model!r} has positions for, {positions}"
 
 
-def _preference(resolved: Resolved) -> Iterator[Fault]:
+def _preference(recipe: Recipe) -> Found:
     """What is wrong with learning from pairs, whoever trains."""
-    recipe, preference = resolved.recipe, resolved.recipe.preference
+    preference = recipe.preference
     if recipe.method != "dpo":
         if preference is not None:
-            yield resolved.fault("preference", f"is for method dpo, and method is {recipe.method}: leave it out")
+            yield "preference", f"is for method dpo, and method is {recipe.method}: leave it out"
         return
     if recipe.train.packing:
-        yield resolved.fault("train.packing", "pairs are not packed: leave it out")
+        yield "train.packing", "pairs are not packed: leave it out"
     if preference and preference.label_smoothing and preference.loss != "sigmoid":
-        yield resolved.fault(
-            "preference.label_smoothing", f"only sigmoid knows it, not {preference.loss}: leave it out"
-        )
+        yield "preference.label_smoothing", f"only sigmoid knows it, not {preference.loss}: leave it out"
 
 
-def _loggers(resolved: Resolved, env: str, device: str) -> Iterator[Fault]:
+def _loggers(recipe: Recipe, env: str, device: str) -> Found:
     """Trackers that the trainer's environment cannot have."""
     known = {"file"}.union(*envs.trackers(env, device))
-    for index, name in enumerate(resolved.recipe.loggers):
+    for index, name in enumerate(recipe.loggers):
         if name not in known:
-            message = f"{resolved.recipe.trainer} cannot log to {name} here, only to {', '.join(sorted(known))}"
-            yield resolved.fault(f"loggers.{index}", message)
+            yield f"loggers.{index}", f"{recipe.trainer} cannot log to {name} here, only to {', '.join(sorted(known))}"
 
 
-def _evaluation(resolved: Resolved) -> Iterator[Fault]:
-    recipe = resolved.recipe
-    known = tasks.names()
+def _evaluation(resolved: Resolved) -> Found:
+    recipe, known = resolved.recipe, tasks.names()
     named = recipe.eval.tasks if recipe.eval else []
     for harness, asked in harnesses.by_harness(recipe.eval).items():
         if harness != OURS:
-            yield from harnesses.load(harness).faults(resolved, asked)
+            yield from ((fault.key, fault.message) for fault in harnesses.load(harness).faults(resolved, asked))
             continue
         for name in asked:
-            key = f"eval.tasks.{named.index(name)}"
-            if name not in known:
-                hint = f"{did_you_mean(name, known)} (eval.harness says whose the others are)"
-                yield resolved.fault(key, f"no task {name!r} in configs/tasks; {hint}")
-                continue
-            paths = sources.paths_of(resolved, [name])
-            if all(Path(path).exists() for path in paths.values()):
-                try:  # its file on this machine, where it has one
-                    Load(LoadParams.model_validate({"task": name, "paths": paths})).peek(resolved.folder)
-                except DataError as error:
-                    yield resolved.fault(key, str(error))
+            yield from ((f"eval.tasks.{named.index(name)}", message) for message in _task(resolved, name))
     for name in {name for name in named if named.count(name) > 1}:
-        yield resolved.fault("eval.tasks", f"{name!r} is named {named.count(name)} times: keep one")
+        yield "eval.tasks", f"{name!r} is named {named.count(name)} times: keep one"
     for name in recipe.eval.paths if recipe.eval else ():
         key = f"eval.paths.{name}"
         if name not in named:
-            yield resolved.fault(key, f"not among eval.tasks; {did_you_mean(name, named)}")
+            yield key, f"not among eval.tasks; {did_you_mean(name, named)}"
         elif not resolved.path(key).exists():
-            yield resolved.fault(key, f"no such file: {resolved.path(key)}")
-    for key in recipe.expect:
-        if key not in (*known, *named):
-            yield resolved.fault(f"expect.{key}", f"no task of that name; {did_you_mean(key, known)}")
-        elif harnesses.measured([key]).unit == "%" and not 0 <= recipe.expect[key] <= 100:
-            yield resolved.fault(f"expect.{key}", f"{recipe.expect[key]:g} is no percentage, which this task measures")
-    if recipe.system_prompt is not None:
+            yield key, f"no such file: {resolved.path(key)}"
+    for name, value in recipe.expect.items():
+        if name not in (*known, *named):
+            yield f"expect.{name}", f"no task of that name; {did_you_mean(name, known)}"
+        elif harnesses.measured([name]).unit == "%" and not 0 <= value <= 100:
+            yield f"expect.{name}", f"{value:g} is no percentage, which this task measures"
+    for key, lookup in (("system_prompt", tasks.known_prompt), ("thinking", thinking)):
         try:
-            tasks.known_prompt(recipe.system_prompt)
-        except ValueError as error:
-            yield resolved.fault("system_prompt", str(error))
-    if recipe.thinking is not None:
-        try:
-            thinking(recipe.thinking)
-        except rewards.RewardError as error:
-            yield resolved.fault("thinking", str(error))
+            if (text := getattr(recipe, key)) is not None:
+                lookup(text)
+        except (ValueError, rewards.RewardError) as error:
+            yield key, str(error)
     if recipe.eval and recipe.eval.n > 1 and recipe.eval.temperature == 0:
-        yield resolved.fault("eval.n", f"{recipe.eval.n} greedy samples are one sample: give eval.temperature, or n 1")
+        yield "eval.n", f"{recipe.eval.n} greedy samples are one sample: give eval.temperature, or n 1"
+
+
+def _task(resolved: Resolved, name: str) -> Iterator[str]:
+    """What is wrong with one of our tasks, or with its file on this machine, where it has one."""
+    if name not in (known := tasks.names()):
+        hint = f"{did_you_mean(name, known)} (eval.harness says whose the others are)"
+        yield f"no task {name!r} in configs/tasks; {hint}"
+        return
+    paths = sources.paths_of(resolved, [name])
+    if all(Path(path).exists() for path in paths.values()):
+        try:
+            Load(LoadParams.model_validate({"task": name, "paths": paths})).peek(resolved.folder)
+        except DataError as error:
+            yield str(error)
 
 
 def check_machine(made: Plan, parts: Sequence[str]) -> None:
     """What only the machine that is to do the work can tell. Raises UserError."""
-    faults = []
+    resolved, faults = made.resolved, []
     required, present = made.hardware.gpus_per_node, count_gpus()
     heavy = any(command.phase in parts and command.argv[0] != "core" for command in made.commands)
     if heavy and made.hardware.device == "cuda" and present < required:
-        faults.append(
-            made.resolved.fault(
-                "hardware",
-                f"{made.resolved.recipe.hardware} asks for {required} GPUs and this machine has {present}: "
-                "submit it (make sbatch/…), choose another profile (HARDWARE=), or try it small (SCALE=mini)",
-            )
-        )
+        lacking = f"{resolved.recipe.hardware} asks for {required} GPUs and this machine has {present}"
+        remedy = "submit it (make sbatch/…), choose another profile (HARDWARE=), or try it small (SCALE=mini)"
+        faults.append(resolved.fault("hardware", f"{lacking}: {remedy}"))
     needed = _disk_needed(made) if "train" in parts else LITTLE
     parent = next(path for path in (made.run, *made.run.parents) if path.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
-        faults.append(
-            Fault(
-                str(parent),
-                "",
-                f"{free / 1e9:.1f} GB free, about {needed / 1e9:.1f} GB needed: free some, or choose --out",
-            )
-        )
+        lacking = f"{free / 1e9:.1f} GB free, about {needed / 1e9:.1f} GB needed"
+        faults.append(Fault(str(parent), "", f"{lacking}: free some, or choose --out"))
     faults += needs.faults(made, parts)
     if faults:
         raise UserError(*faults)
