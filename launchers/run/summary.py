@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from data_prep.core.pipeline import Spec
 from data_prep.errors import DataError
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
+from launchers.backends.shared import read_json
 from launchers.checks import tokens
 from launchers.plan import contamination, service
 from launchers.plan.estimate import estimate, model_sizes, packed_rows, passes, unknown, warnings
@@ -22,15 +23,13 @@ from launchers.run.directory import Run
 
 def command_line(command: Command, plan: Plan) -> str:
     """The command as one could type it."""
-    words = []
-    for word in command.words:
+
+    def text(word: str) -> str:
         if isinstance(word, EnvPython):
-            words.append(str(envs.interpreter(word, None if word == "core" else plan.hardware.device)))
-        elif isinstance(word, InRun):
-            words.append(str(plan.run / word))
-        else:
-            words.append(word)
-    return shlex.join([*(f"{key}={value}" for key, value in command.environ), *words])
+            return str(envs.interpreter(word, None if word == "core" else plan.hardware.device))
+        return str(plan.run / word) if isinstance(word, InRun) else word
+
+    return shlex.join([*(f"{key}={value}" for key, value in command.environ), *map(text, command.words)])
 
 
 def _pipeline_facts(spec: Spec) -> list[dict[str, Any]]:
@@ -68,10 +67,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "rows": plan.rows(),
         "eval": resolved.eval.tasks if resolved.recipe.eval else [],
         "steps": {"planned": plan.steps()},
-        "estimate": None if sizes is None else {
-            "memory_gb": sizes.memory_gb, "state_gb": sizes.state_gb, "activations_gb": sizes.activations_gb,
-            "hours": sizes.hours, "usd": sizes.usd,
-        },
+        "estimate": sizes and {"memory_gb": sizes.memory_gb, **vars(sizes)},
         "passes": passes(plan),
         "unknown": unknown(plan),
         "reward_model": _reward_model_facts(plan),
@@ -100,13 +96,11 @@ def _floating(plan: Plan) -> list[str]:
 
 def _inspected(plan: Plan) -> list[str]:
     """What an inspection of the training rows has noted (`tokens`, or an earlier attempt to train)."""
-    files = [(job, plan.run / job.output / tokens.FILE) for job in plan.jobs if plan.trains]
-    return [
-        f"{job.label}: {note}" if job.folder else note
-        for job, file in files
-        if file.is_file()
-        for note in json.loads(file.read_text())["notes"]
-    ]
+    notes = []
+    for job in plan.jobs if plan.trains else ():
+        inspected = read_json(plan.run / job.output / tokens.FILE) or {"notes": []}
+        notes += [f"{job.label}: {note}" if job.folder else note for note in inspected["notes"]]
+    return notes
 
 
 def _rollout_facts(plan: Plan) -> dict[str, int] | None:
@@ -131,57 +125,60 @@ def _reward_model_facts(plan: Plan) -> dict[str, Any] | None:
 
 def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
     """For people."""
-    batch, hardware, steps = plan_facts["batch"], plan_facts["hardware"], plan_facts["steps"]["planned"]
-    unit = ("GPU" if hardware["gpus_per_node"] else "process") + ("s" if batch["world"] > 1 else "")
     scale = f" at scale {plan_facts['scale']}" if plan_facts["scale"] else ""
-    what = f"{plan_facts['trainer']} {plan_facts['method']} of {plan_facts['model']} on {hardware['profile']}"
-    product = f"{batch['micro']} micro × {batch['accumulation']} accumulation × {batch['world']} {unit}"
-    print(f"{plan_facts['recipe']}{scale}: {what}")
-    if plan_facts["begins_with"]:
-        print(f"begins   with the model that {plan_facts['begins_with']} is still to train; its start stands in here")
-    print(f"run      {shown(Path(plan_facts['run']))}{'  (finished)' if run.finished else ''}")
-    print(f"batch    {batch['global']} = {product}")
-    if packed := batch["packed_rows"]:
-        print(f"packed   about {packed:.1f} rows a sequence, {packed * batch['global']:.0f} rows a step")
-    if rollout := plan_facts["rollout"]:
-        updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
-        product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
-        print(f"rollout  {product} = {rollout['completions']}, {updates}")
-    print(f"data     {plan_facts['data']}")
-    rows = plan_facts["rows"] if plan_facts["rows"] is not None else "known once the data are made"
-    print(f"rows     {rows}")
-    print(f"steps    {steps if steps is not None else 'known once the data are made'}")
-    print(f"eval     {', '.join(plan_facts['eval']) or 'none'}")
-    if plan_facts["passes"] is not None:
-        print(f"passes   {plan_facts['passes']:.1f} over the rows")
-    if service := plan_facts["reward_model"]:
-        owned = "the training's GPUs" if service["placement"] == "colocated" else f"{service['gpus']} GPUs of its own"
-        where = "an endpoint" if service["placement"] == "endpoint" else owned
-        weights = f", about {service['weights_gb']:.1f} GB of weights on each" if service["weights_gb"] else ""
-        print(f"service  reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}")
-    estimated = _estimate_text(plan_facts) if plan_facts["estimate"] else ""
-    print(f"estimate {'; '.join(filter(None, (estimated, plan_facts['unknown'])))}")
-    for note in plan_facts["notes"]:
-        print(f"note     {note}")
-    for warning in plan_facts["warnings"]:
-        print(f"warning  {warning}")
+    what = f"{plan_facts['trainer']} {plan_facts['method']} of {plan_facts['model']}"
+    print(f"{plan_facts['recipe']}{scale}: {what} on {plan_facts['hardware']['profile']}")
+    for label, text in _lines(plan_facts, run.finished):
+        print(f"{label:<8} {text}")
     for file, pipeline_steps in plan_facts["pipelines"].items():
         print(f"\n{file}")
         for step in pipeline_steps:
-            done = f"{step['rows']} rows cached" if step["state"] == "done" else step["state"]
-            if step["state"] == "partial":
-                done = f"{step['rows_done']} rows done, the rest to do"
-            print(f"  {step['step']:<12} {done}")
+            done = {
+                "done": f"{step['rows']} rows cached",
+                "partial": f"{step.get('rows_done')} rows done, the rest to do",
+            }
+            print(f"  {step['step']:<12} {done.get(step['state'], step['state'])}")
     print()
     for command in plan_facts["commands"]:
         print(f"[{command['phase']}{' ' + command['label'] if command['label'] else ''}] {command['line']}")
+
+
+def _lines(plan_facts: dict[str, Any], finished: bool) -> Iterator[tuple[str, str]]:
+    """What a plan says for people: labels and texts."""
+    batch, unknown_rows = plan_facts["batch"], "known once the data are made"
+    unit = ("GPU" if plan_facts["hardware"]["gpus_per_node"] else "process") + ("s" if batch["world"] > 1 else "")
+    if upstream := plan_facts["begins_with"]:
+        yield "begins", f"with the model that {upstream} is still to train; its start stands in here"
+    yield "run", f"{shown(Path(plan_facts['run']))}{'  (finished)' if finished else ''}"
+    product = f"{batch['micro']} micro × {batch['accumulation']} accumulation × {batch['world']} {unit}"
+    yield "batch", f"{batch['global']} = {product}"
+    if packed := batch["packed_rows"]:
+        yield "packed", f"about {packed:.1f} rows a sequence, {packed * batch['global']:.0f} rows a step"
+    if rollout := plan_facts["rollout"]:
+        updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
+        product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
+        yield "rollout", f"{product} = {rollout['completions']}, {updates}"
+    yield "data", plan_facts["data"]
+    for label, number in (("rows", plan_facts["rows"]), ("steps", plan_facts["steps"]["planned"])):
+        yield label, unknown_rows if number is None else str(number)
+    yield "eval", ", ".join(plan_facts["eval"]) or "none"
+    if plan_facts["passes"] is not None:
+        yield "passes", f"{plan_facts['passes']:.1f} over the rows"
+    if service := plan_facts["reward_model"]:
+        gpus = f"{service['gpus']} GPUs of its own"
+        where = {"colocated": "the training's GPUs", "endpoint": "an endpoint"}.get(service["placement"], gpus)
+        weights = f", about {service['weights_gb']:.1f} GB of weights on each" if service["weights_gb"] else ""
+        yield "service", f"reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}"
+    estimated = _estimate_text(plan_facts) if plan_facts["estimate"] else ""
+    yield "estimate", "; ".join(filter(None, (estimated, plan_facts["unknown"])))
+    yield from (("note", note) for note in plan_facts["notes"])
+    yield from (("warning", warning) for warning in plan_facts["warnings"])
 
 
 def _estimate_text(plan_facts: dict[str, Any]) -> str:
     guess, memory = plan_facts["estimate"], plan_facts["hardware"]["memory_gb"]
     text = f"about {guess['memory_gb']:.1f} of {memory:g} GB per device"
     if plan_facts["hardware"]["device"] == "cuda" and guess["hours"] is not None:
-        text += f", {guess['hours'] * 60:.0f} min of training"
-        if guess["usd"] is not None:
-            text += f", ${guess['usd']:.2f}"
+        cost = f", ${guess['usd']:.2f}" if guess["usd"] is not None else ""
+        text += f", {guess['hours'] * 60:.0f} min of training{cost}"
     return text
