@@ -6,7 +6,6 @@ All of it can be looked at before anything heavy is started, and is otherwise mi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,25 +22,22 @@ from launchers.plan.plan import Plan
 WHERE = {"data": "data", "eval": "eval.tasks"}  # the recipe's key that a part's pipelines follow from
 
 
-@dataclass(frozen=True)
-class Need:
-    """One thing that must be there: the keys that a parameter names, a sandbox for programs, a gated task's rows."""
+Need = tuple[Literal["keys", "programs", "gated"], str]  # keys that a parameter names, a sandbox, a gated task's rows
 
-    kind: Literal["keys", "programs", "gated"]
-    value: str = ""
 
-    def lacking(self, base: Path) -> str | None:
-        """Why it is not there and what to do, never with a secret in it; None where it is."""
-        try:
-            if self.kind == "keys":
-                read_keys(self.value, base)
-            elif self.kind == "programs":
-                _try_sandbox()
-            else:
-                return _no_token(self.value)
-        except (DataError, rewards.RewardError) as problem:
-            return str(problem)
-        return None
+def _lacking(need: Need, base: Path) -> str | None:
+    """Why a need is not met and what to do, never with a secret in it; None where it is."""
+    kind, value = need
+    try:
+        if kind == "gated":
+            return _no_token(value)
+        if kind == "keys":
+            read_keys(value, base)
+        else:
+            _try_sandbox()
+    except (DataError, rewards.RewardError) as problem:
+        return str(problem)
+    return None
 
 
 def faults(made: Plan, parts: Sequence[str]) -> list[Fault]:
@@ -53,7 +49,7 @@ def faults(made: Plan, parts: Sequence[str]) -> list[Fault]:
     return [
         Fault(made.resolved.where(WHERE[part]), spec.name, f"step {step.name!r}: {problem}")
         for (need, base), (part, spec, step) in first.items()
-        if (problem := need.lacking(base)) is not None
+        if (problem := _lacking(need, base)) is not None
     ]
 
 
@@ -85,14 +81,14 @@ def _done(spec: Spec) -> set[str]:
 def _needs(step: StepSpec) -> Iterator[Need]:
     params: Any = step_class(step.kind).Params.model_validate(step.params)
     if source := getattr(params, "api_key_env", None):
-        yield Need("keys", source)
+        yield "keys", source
     if _runs_programs(step.kind, params):
-        yield Need("programs")
+        yield "programs", ""
     if step.kind in ("load", "decontaminate"):
         for name in params.names if step.kind == "load" else params.against:
             task = tasks.read(name)
             if task.gated and name not in params.paths and not (params.mirror and task.mirror):
-                yield Need("gated", name)
+                yield "gated", name
 
 
 def _runs_programs(kind: str, params: Any) -> bool:

@@ -19,14 +19,12 @@ SIZES = frozenset({"hidden_size", "num_hidden_layers", "num_attention_heads", "i
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, dict[str, Any]]:
     """configs/models.yaml: `models` by id, `families` and `marks` for the chat templates of others."""
-    loaded: dict[str, dict[str, Any]] = yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain()
-    return loaded
+    return dict(yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain())
 
 
 def known(model: str) -> dict[str, Any]:
     """The catalogue's entry of a model, empty where it has none."""
-    entry: dict[str, Any] = catalogue()["models"].get(model) or {}
-    return entry
+    return catalogue()["models"].get(model) or {}
 
 
 def folder(model: str, revision: str | None = None) -> Path | None:
@@ -45,13 +43,14 @@ def folder(model: str, revision: str | None = None) -> Path | None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json. Raises UserError where it cannot be read or a size in it is text."""
-    config = _read_object(folder / "config.json")
+    file = folder / "config.json"
+    config = _read_object(file)
     language = text_config(config)
     if not isinstance(language, dict):
-        raise fail(f"text_config: an object is expected, not {language!r}", str(folder / "config.json"))
-    for key, value in language.items():
-        if key in SIZES and isinstance(value, str):
-            raise fail(f"{key}: a number is expected, not {value!r}", str(folder / "config.json"))
+        raise fail(f"text_config: an object is expected, not {language!r}", str(file))
+    for key in SIZES:
+        if isinstance(value := language.get(key), str):
+            raise fail(f"{key}: a number is expected, not {value!r}", str(file))
     return config
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core import pipeline
-from data_prep.core.manifest import Manifest, counts_line, read_manifest, read_rows, shard_paths
+from data_prep.core.manifest import counts_line, read_manifest, read_rows, shard_paths
 from data_prep.core.pipeline import Spec
 from launchers.backends.base import Command
 from launchers.errors import fail, nearest
@@ -56,18 +56,13 @@ def _missing(spec: Spec, step: str) -> tuple[Command, ...]:
 
 def facts(step: str, folder: Path) -> dict[str, Any]:
     """What a finished step made: where, how many rows, what was dropped and counted, and its first rows."""
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
+    assert manifest is not None, folder
     return {
         "step": step, "kind": manifest.kind, "rows": str(folder / "shards"), "manifest": str(folder / "manifest.json"),
         "rows_in": manifest.rows_in, "rows_out": manifest.rows_out, "drops": manifest.drops,
         "counts": manifest.counts, "cost": manifest.cost, "first": list(islice(read_rows(folder), FIRST)),
     }  # fmt: skip
-
-
-def _manifest(folder: Path) -> Manifest:
-    manifest = read_manifest(folder)
-    assert manifest is not None, folder
-    return manifest
 
 
 def print_facts(step: str, folder: Path) -> None:

@@ -10,7 +10,6 @@ steps with a checkpoint can be the best.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import rewards
-from rewards.base import Score
+from launchers.render import write
 
 JUDGED = "judged.json"
 ERRORS = 0.02  # share of samples that the server may fail to score
@@ -29,17 +28,16 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(argv[0])
     means: dict[int, float] = {}
     settings = json.loads((folder / "judge.json").read_text())
-    reward, prompts = (
-        rewards.load("model", **settings["params"]),
-        _prompts(Path(settings["validation"]), settings["tasks"]),
-    )
+    reward = rewards.load("model", **settings["params"])
+    prompts = _prompts(Path(settings["validation"]), settings["tasks"])
     samples = 0
     for file in sorted(folder.glob("validation/*.jsonl"), key=lambda file: int(file.stem)):
         rows = [row for row in map(json.loads, file.read_text().splitlines()) if row["id"] in prompts]
         scores = reward.score_many([{"prompt": prompts[row["id"]]} for row in rows], [row["output"] for row in rows])
         failed = [score for score in scores if score.outcome in ("error", "timeout")]
         if len(failed) > ERRORS * len(scores):
-            print(f"error: second judge: {len(failed)} of {len(scores)} samples were not scored: {_why(failed[0])}")
+            why = (failed[0].details or {}).get("problem", failed[0].outcome)
+            print(f"error: second judge: {len(failed)} of {len(scores)} samples were not scored: {why}")
             return 1
         values = [score.value for score in scores if score not in failed]
         means[int(file.stem)] = statistics.fmean(values)
@@ -48,22 +46,15 @@ def main(argv: Sequence[str]) -> int:
     saved = [step for step in means if (folder / "checkpoints" / f"global_step_{step}" / "actor").is_dir()]
     best = max(saved, key=lambda step: means[step], default=None)
     print(f"best checkpoint: step {best} of {', '.join(map(str, saved))}" if saved else "no validated checkpoint")
-    partial = folder / f"{JUDGED}.partial"
-    partial.write_text(json.dumps({"means": means, "samples": samples, "best_step": best}))
-    os.replace(partial, folder / JUDGED)
+    write(folder / JUDGED, json.dumps({"means": means, "samples": samples, "best_step": best}))
     return 0
 
 
 def _prompts(path: Path, tasks: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The prompts of these benchmarks by id."""
     import pyarrow.parquet
 
     rows = pyarrow.parquet.read_table(path, columns=["data_source", "prompt", "extra_info"]).to_pylist()  # type: ignore[no-untyped-call]
     return {row["extra_info"]["id"]: row["prompt"] for row in rows if row["data_source"] in tasks}
-
-
-def _why(score: Score) -> str:
-    return str((score.details or {}).get("problem", score.outcome))
 
 
 if __name__ == "__main__":

@@ -40,9 +40,8 @@ def stage(run: Run) -> list[str]:
         lines.append(f"environment {env}: {envs.ensure(env, None if env == 'core' else plan.hardware.device).parent}")
     lines += fetch_models(plan)
     for file, spec in plan.specs.items():
-        loads = spec.model_copy(
-            update={"steps": tuple(step for step in spec.steps if step_class(step.kind).scope == "source")}
-        )
+        sources = tuple(step for step in spec.steps if step_class(step.kind).scope == "source")
+        loads = spec.model_copy(update={"steps": sources})
         alone = f"stage/{Path(file).name}"  # a spec that also reads the model cannot be planned before the training
         only = replace(run, plan=replace(plan, specs={**plan.specs, alone: loads}))
         running.execute(only, ("data",), tuple(planning.step_commands(loads, alone, "data", "")))
@@ -107,17 +106,11 @@ def _faults(plan: Plan) -> Iterator[Fault]:
     resolved, dark = plan.resolved, "compute nodes have no network"
     for file, spec in plan.specs.items():
         evaluates = file.startswith("eval/")
-        urls = [
-            (step.name, url)
-            for step in spec.steps
-            for url in addresses(step.params.get("base_url"))
-            if not _is_here(url)
-        ]
-        if urls and (evaluates or pipeline.plan(spec)[-1].rows_out is None):
-            name, url = urls[0]
-            remedy = f"make data/{resolved.name} here first"
-            if evaluates:
-                remedy = "evaluate without that task there, and with it where there is a network"
+        asked = ((step.name, url) for step in spec.steps for url in addresses(step.params.get("base_url")))
+        name, url = next(((name, url) for name, url in asked if not _is_here(url)), ("", ""))
+        if url and (evaluates or pipeline.plan(spec)[-1].rows_out is None):
+            without = "evaluate without that task there, and with it where there is a network"
+            remedy = without if evaluates else f"make data/{resolved.name} here first"
             yield resolved.fault("site", f"{dark}, and step {name!r} asks {url}: {remedy}")
     for name in SERVICES:
         if (given := getattr(resolved.recipe, name)) is not None and given.url and not _is_here(given.url):
