@@ -22,6 +22,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 LOCKS = REPO / "configs" / "envs"
+TRACKERS = LOCKS / "trackers"  # packages that an environment gets when a recipe logs to a tracker that its lock lacks
 PYTHON = "3.11"  # the locks are resolved for it
 UV = "uv==0.13.8"
 
@@ -54,15 +55,10 @@ def lock_file(name: str, device: str | None = None) -> Path:
     raise EnvError(f"no environment {name!r} for {device} (there are: {', '.join(names())})")
 
 
-def tracker_lock(name: str) -> Path:
-    """Packages that are added to an environment when a recipe logs to a tracker that its lock lacks (may not exist)."""
-    return LOCKS / "trackers" / f"{name}.txt"
-
-
 def trackers(name: str, device: str | None = None) -> tuple[set[str], set[str]]:
     """The experiment trackers that an environment has, and those that are added to it when they are asked for."""
     known = {"mlflow": "mlflow-skinny", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}
-    layer = tracker_lock(name)
+    layer = TRACKERS / f"{name}.txt"
     held, added = (
         {tracker for tracker, package in known.items() if f"\n{package}==" in f"\n{text}"}
         for text in (lock_file(name, device).read_text(), layer.read_text() if layer.exists() else "")
@@ -99,18 +95,9 @@ def _find_links(environ: Mapping[str, str]) -> str:
     """Find-links for uv: its own setting, else pip's (uv does not read pip's configuration)."""
     if links := environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS"):
         return ",".join(links.replace(",", " ").split())
-    asked = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.find-links"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    pip = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
+    asked = subprocess.run(pip, capture_output=True, text=True, check=False)
     return ",".join(asked.stdout.split()) if asked.returncode == 0 else ""
-
-
-def _offers_cpu_torch(find_links: str) -> bool:
-    folders = [Path(link.removeprefix("file://")) for link in find_links.split(",") if link]
-    return any(list(folder.glob("torch-*+cpu*.whl")) for folder in folders if folder.is_dir())
 
 
 def _run(argv: list[str], environ: Mapping[str, str], doing: str) -> None:
@@ -149,13 +136,15 @@ def _environ(lock: Path, target: Path) -> tuple[dict[str, str], list[str]]:
     if "PIP_INDEX_URL" in environ:
         environ.setdefault("UV_DEFAULT_INDEX", environ["PIP_INDEX_URL"])
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # on a terminal uv shows its own progress
-    cpu_index = lock.stem.endswith("-cpu") and not _offers_cpu_torch(links)
-    return environ, [*quiet, *(("--torch-backend", "cpu") if cpu_index else ())]
+    folders = [Path(link.removeprefix("file://")) for link in links.split(",") if link]
+    has_torch = any(list(folder.glob("torch-*+cpu*.whl")) for folder in folders if folder.is_dir())
+    cpu_index = ["--torch-backend", "cpu"] if lock.stem.endswith("-cpu") and not has_torch else []
+    return environ, [*quiet, *cpu_index]
 
 
 def add_trackers(name: str, device: str | None = None) -> None:
     """Install the trackers of a built environment that its lock lacks, unless they are there."""
-    lock, layer, target = lock_file(name, device), tracker_lock(name), env_dir(name, device)
+    lock, layer, target = lock_file(name, device), TRACKERS / f"{name}.txt", env_dir(name, device)
     done = target / f".trackers-{hashlib.sha256(layer.read_bytes()).hexdigest()[:12]}"
     with _locked(lock.stem, target.parent):
         if not done.exists():

@@ -11,17 +11,13 @@ from launchers.recipe.compose import ROOT, Resolved
 from launchers.recipe.positions import Tree, dotted
 
 
-def _claim(name: str) -> str:
-    """The first comment line of a recipe: what it is."""
-    first = (ROOT / f"{name}.yaml").read_text(errors="replace").split("\n", 1)[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else ""
-
-
 def catalogue() -> list[dict[str, Any]]:
-    """Every recipe: name, claim, trainer, model, hardware, scales. A faulty one says so instead."""
+    """Every recipe: name, claim (its first comment line), trainer, model, hardware, scales. A faulty one says so."""
     rows: list[dict[str, Any]] = []
     for name in compose.recipe_names():
-        row: dict[str, Any] = {"recipe": name, "about": _claim(name), "scales": compose.scales_of(name)}
+        first = (ROOT / f"{name}.yaml").read_text(errors="replace").partition("\n")[0]
+        about = first.lstrip("# ").strip() if first.startswith("#") else ""
+        row: dict[str, Any] = {"recipe": name, "about": about, "scales": compose.scales_of(name)}
         try:
             recipe = compose.resolve(name).recipe
             row |= recipe.model_dump(include={"trainer", "model", "hardware", "expect"})

@@ -133,8 +133,7 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
         circle = " -> ".join(shown(p) for p in (*chain[chain.index(path) :], path))
         raise fail(f"extends itself: {circle}", f"{shown(chain[-1])}", "extends")
     layer = _shorthand(yaml_tree.load(path, shown(path)))
-    extends = layer.value.get("extends")
-    below = Tree({}, layer.where)
+    extends, below = layer.value.get("extends"), Tree({}, layer.where)
     if extends is None:
         return layer
     if not isinstance(extends.value, list) or not all(isinstance(item.value, str) for item in extends.value):
@@ -202,8 +201,7 @@ def _unknown_key(path: tuple[str | int, ...], trainer: str) -> str:
     if ours := our_name(dotted(path)):
         return f"another trainer's name; here it is {ours}"
     everywhere = [known for known in _all_keys(Recipe) if not dotted(path).startswith(f"{known}.")]
-    same = [k for k in everywhere if k.rsplit(".", 1)[-1] == key]
-    if same:
+    if same := [known for known in everywhere if known.rsplit(".", 1)[-1] == key]:
         return f"unknown key here; did you mean {same[0]!r}?"
     if trainer in TRAINERS and is_native(trainer, key):
         return f"{trainer}'s own keys are written under native: native.{key}"
@@ -269,15 +267,14 @@ def validated(tree: Tree, model: type[Model]) -> Model:
 def validate(tree: Tree) -> Recipe:
     """The tree as a Recipe. Raises UserError with every fault found."""
     recipe = validated(tree, Recipe)
-    for name in ("after", "before"):
-        if name in recipe.controls:
-            reason = "an evaluation of this name is the recipe's own: choose another"
-            raise fail(reason, tree.where_of(("controls", name)), f"controls.{name}")
+    for name in {"after", "before"} & set(recipe.controls):
+        reason = "an evaluation of this name is the recipe's own: choose another"
+        raise fail(reason, tree.where_of(("controls", name)), f"controls.{name}")
     train = recipe.train
     if (train.epochs is None) == (train.steps is None):
-        reason = "both are given: keep one" if train.epochs else "neither is given: say one"
-        hint = " (`--set train.epochs=null` takes an inherited one away)" if train.epochs else ""
-        raise fail(reason + hint, tree.where_of(("train", "steps")), "train.epochs, train.steps")
+        both = "both are given: keep one (`--set train.epochs=null` takes an inherited one away)"
+        reason = both if train.epochs else "neither is given: say one"
+        raise fail(reason, tree.where_of(("train", "steps")), "train.epochs, train.steps")
     if train.max_length is None and recipe.method in ("sft", "dpo"):
         raise fail("missing: tokens per sequence", tree.where_of(("train",)), "train.max_length")
     return recipe
@@ -337,12 +334,12 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     if "extends" in [key.split(".")[0] for key, _, _ in overrides.settings]:
         raise fail("cannot be overridden: it says what the recipe itself builds on", "--set", "extends")
     tree = reduce(_lay, map(_load_layer, _layers(name, overrides.scale)))
-    settings = sorted(overrides.settings, key=lambda setting: setting[0] not in _REPLACING)
-    trainers = [setting for setting in settings if setting[0] == "trainer"]
-    for _, text, option in trainers:
-        tree = _override(tree, "trainer", Tree(text, option))
+    for key, text, option in overrides.settings:
+        if key == "trainer":
+            tree = _override(tree, key, Tree(text, option))
     tree = _for_trainer(tree)
-    for key, text, option in (setting for setting in settings if setting not in trainers):
+    settings = sorted(overrides.settings, key=lambda setting: setting[0] not in _REPLACING)
+    for key, text, option in (setting for setting in settings if setting[0] != "trainer"):
         if key == "eval" and text.endswith(".yaml"):
             tree = _lay(tree, _load_layer(_evaluation_file(name, text, option)))
             continue
@@ -372,10 +369,10 @@ def _for_trainer(tree: Tree) -> Tree:
 
 def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
     """With data of one's own, a control that differs in its data has nothing to be compared with."""
-    if "data" in [key for key, _, _ in overrides.settings]:
-        for name in _keys(tree, "controls"):
-            if tree.at(("controls", name, "data")):
-                tree = _pruned(tree, ("controls", name))
+    given = any(key == "data" for key, _, _ in overrides.settings)
+    for name in _keys(tree, "controls") if given else ():
+        if tree.at(("controls", name, "data")):
+            tree = _pruned(tree, ("controls", name))
     return tree
 
 
@@ -413,8 +410,7 @@ def parse_settings(pairs: Sequence[str], option: str = "--set") -> list[tuple[st
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise fail(
-                f"{pair!r} is not key=value, e.g. train.learning_rate=2e-5 (quote values that hold spaces)", option
-            )
+            example = "e.g. train.learning_rate=2e-5 (quote values that hold spaces)"
+            raise fail(f"{pair!r} is not key=value, {example}", option)
         settings.append((key.strip(), value, f"{option} {key.strip()}"))
     return settings

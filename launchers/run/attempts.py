@@ -26,12 +26,13 @@ def main(argv: Sequence[str]) -> int:
     """Exit status 0 where the job may begin."""
     run, most, parts = Path(argv[0]), int(argv[1]), list(argv[2:])
     job, restarts = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    past = [event for event in events.read(run) if event["event"] in ("attempt", "train_step")]
+    past = list(events.read(run))
     furthest: dict[str, int] = {}  # of each training: the recipe's own, and those of its controls
     last = ""
-    for event in (event for event in past if event["event"] == "train_step"):
-        last = str(event.get("label"))
-        furthest[last] = max(event["step"], furthest.get(last, 0))
+    for event in past:
+        if event["event"] == "train_step":
+            last = str(event.get("label"))
+            furthest[last] = max(event["step"], furthest.get(last, 0))
     reached = sum(furthest.values())
     events.append(
         run, "attempt", job=job, attempt=restarts + 1, parts=parts, step=reached, host=socket.gethostname(),
@@ -56,9 +57,8 @@ def _machines(run: Path) -> str | None:
         return f"the job has {nodes} nodes, and {profile} needs {plan.hardware.nodes}: submit it by make sbatch/…"
     models = {_model(path) for path in DRIVER.glob("*/information")} if plan.hardware.device == "cuda" else set()
     if others := sorted(model for model in models if plan.hardware.accelerator not in model):
-        print(
-            f"warning: {socket.gethostname()} has {', '.join(others)}, and {profile} says {plan.hardware.accelerator}"
-        )
+        host, expected = socket.gethostname(), plan.hardware.accelerator
+        print(f"warning: {host} has {', '.join(others)}, and {profile} says {expected}")
     return None
 
 

@@ -61,9 +61,7 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
             signal.signal(number, _interrupt)
         argv = ["bash", str(run.path / script_name), *parts]
         parent, environ = os.getpid(), {**os.environ, "POSTTRAIN_LOCK_HELD": "1"}
-        script = subprocess.Popen(  # a Linux call only
-            argv, env=environ, preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL)
-        )
+        script = subprocess.Popen(argv, env=environ, preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL))
         try:
             status = script.wait()
         except KeyboardInterrupt:
@@ -105,8 +103,6 @@ def summary(run: Run) -> dict[str, Any]:
         result["report"] = str(report)
     for file in sorted((run.path / "eval").glob("*.json")):
         if not file.name.endswith(".spec.json"):
-            read = json.loads(file.read_text())
-            result.setdefault("eval", {})[file.stem] = {
-                task: task_result["mean"] for task, task_result in read["tasks"].items()
-            }
+            scores = json.loads(file.read_text())["tasks"]
+            result.setdefault("eval", {})[file.stem] = {task: score["mean"] for task, score in scores.items()}
     return result

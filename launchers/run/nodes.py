@@ -13,6 +13,7 @@ Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -82,7 +83,6 @@ def _all_answer(nodes: int) -> bool:
 
 
 def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: int, service: bool) -> int:
-    """Start the cluster, wait for its nodes, run the command on it, and end it."""
     host, _, port = address.partition(":")
     environ = {**os.environ, "RAY_ADDRESS": address, "VLLM_HOST_IP": host}
     if service:
@@ -139,8 +139,8 @@ def _by_hand(kind: str, nodes: int, command: Sequence[str]) -> int:
 
 def _node_address(host: str) -> str:
     """A node's address as Slurm knows it: its own name for itself may mean the loopback interface."""
-    words = _output("scontrol", "show", "node", host).split()
-    return next((word.partition("=")[2] for word in words if word.startswith("NodeAddr=")), host)
+    address = re.search(r"\bNodeAddr=(\S+)", _output("scontrol", "show", "node", host))
+    return address[1] if address else host
 
 
 def _output(*words: str) -> str:

@@ -80,10 +80,8 @@ def _take_gpus(count: int) -> dict[str, str]:
     """Leave this process, and with it the server, the last `count` GPUs; returns the variables of the command."""
     if not count:
         return {}
-    everything = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
-        str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))
-    )
-    gpus = everything.split(",")
+    present = map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*")))))
+    gpus = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(present)).split(",")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[-count:])
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[:-count])}
 
@@ -94,10 +92,8 @@ def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple
     if given["url"]:
         yield given["url"], None
         return
-    options = EngineOptions(
-        dtype=given["dtype"], tensor_parallel=max(1, given["gpus"]), chat_template=given["template"]
-    )
-    port = int(os.environ.get("POSTTRAIN_SERVICE_PORT") or 0)
+    gpus, port = max(1, given["gpus"]), int(os.environ.get("POSTTRAIN_SERVICE_PORT") or 0)
+    options = EngineOptions(dtype=given["dtype"], tensor_parallel=gpus, chat_template=given["template"])
     with serve(
         given["model"], revision=given["revision"], python=python, options=options, log=log, port=port
     ) as endpoint:
@@ -111,12 +107,12 @@ def _run_beside(command: Sequence[str], environ: Mapping[str, str], endpoint: En
             try:
                 return process.wait(LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
-                if endpoint is not None:
-                    try:
+                try:
+                    if endpoint is not None:
                         endpoint.check()
-                    except DataError:
-                        process.terminate()
-                        raise
+                except DataError:
+                    process.terminate()
+                    raise
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,12 +143,9 @@ class Watch(threading.Thread):
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Leading KEY=VALUE words, and the command."""
-    environ = dict(os.environ)
-    count = 0
-    while count < len(words) and _ASSIGNMENT.match(words[count]):
-        key, _, environ[key] = words[count].partition("=")
-        count += 1
-    return environ, list(words[count:])
+    assigned = list(takewhile(_ASSIGNMENT.match, words))
+    own = {key: value for key, _, value in (word.partition("=") for word in assigned)}
+    return {**os.environ, **own}, list(words[len(assigned) :])
 
 
 def _echo(source: IO[bytes], log: IO[bytes], show: bool) -> None:
@@ -217,19 +215,17 @@ def _supervise(
 
 def _verdict(status: int, training: Training | None, log: Path, offset: int) -> str | None:
     """What went wrong, in one line; None where nothing did."""
-    with log.open("rb") as read:
-        read.seek(offset)
-        text = read.read().decode(errors="replace")
-    if status:
-        signum = -status if status < 0 else max(status - 128, 0)
-        ended = f"killed by signal {signum}" if signum else f"exit {status}"
-        if signum == signal.SIGKILL:  # it had no time to say so itself
-            return f"{ended}, by hand or because memory ran out"
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        if not lines:
-            return f"{ended}, no output"
-        return f"{training.backend.reason(text) if training else lines[-1]} ({ended})"
-    return _shortfall(training) if training else None
+    if not status:
+        return _shortfall(training) if training else None
+    signum = -status if status < 0 else max(status - 128, 0)
+    ended = f"killed by signal {signum}" if signum else f"exit {status}"
+    if signum == signal.SIGKILL:  # it had no time to say so itself
+        return f"{ended}, by hand or because memory ran out"
+    text = log.read_bytes()[offset:].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return f"{ended}, no output"
+    return f"{training.backend.reason(text) if training else lines[-1]} ({ended})"
 
 
 def _shortfall(training: Training) -> str | None:

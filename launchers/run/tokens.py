@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launchers import envs
 from launchers.backends.base import Job
@@ -23,6 +23,9 @@ from launchers.run import directory as rundir
 from launchers.run import execute as running
 from launchers.run.directory import Run
 from launchers.targets import local
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def inspect(run: Run) -> list[dict[str, Any]]:
@@ -72,16 +75,11 @@ def _inspect(run: Run, job: Job) -> dict[str, Any]:
     log = run.path / "logs" / f"tokens{f'-{job.label}' if job.folder else ''}.log"
     (folder / tokens.FILE).unlink(missing_ok=True)
     backend = run.plan.backend
-    environ = {
-        **os.environ,
-        **local.environ(run.plan),
-        **dict(backend.commands(job)[0].environ),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    own = {**local.environ(run.plan), **dict(backend.commands(job)[0].environ), "CUDA_VISIBLE_DEVICES": ""}
     with log.open("wb") as sink:
         done = subprocess.run(
             [str(envs.ensure(backend.env, _device())), "-m", backend.inspects, str(folder)],
-            env=environ, stdout=sink, stderr=subprocess.STDOUT, cwd=envs.REPO, check=False,
+            env={**os.environ, **own}, stdout=sink, stderr=subprocess.STDOUT, cwd=envs.REPO, check=False,
         )  # fmt: skip
     if not (folder / tokens.FILE).is_file():
         reason = backend.reason(log.read_text(errors="replace"))
@@ -91,38 +89,37 @@ def _inspect(run: Run, job: Job) -> dict[str, Any]:
 
 
 def print_all(results: list[dict[str, Any]]) -> None:
-    """For people: each training's rows."""
-    for result in results:
-        print_tokens(result)
-
-
-def print_tokens(result: dict[str, Any]) -> None:
-    """For people: the first rows, tokens with loss in green, special tokens inverted; then counts, notes and faults."""
+    """For people: the first rows of each training, tokens with loss in green, special tokens inverted; then counts and
+    notes."""
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    for row in result["shown"]:
-        part = f" ({row['part']})" if row["part"] else ""
+    for result in results:
+        for row in result["shown"]:
+            _print_row(console, row)
+        counts = result["counts"]
         console.print(
-            f"row {row['row']}{part}: {count(row['length'])} tokens, {count(row['trained'])} with loss", style="bold"
+            f"{result['trainer']}, template {result['template']}: {count(counts['sequences'])} sequences inspected "
+            f"({count(result['rows'])} rows), {count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; "
+            f"longest {count(counts['longest'])}, {count(counts.get('cut', 0))} truncated by max_length"
         )
-        text = Text()
-        for piece, loss, special in row["tokens"]:
-            style = ("green" if loss else "bright_black") + (" reverse" if special else "")
-            text.append(str(visible(piece)) if piece != "\n" else "⏎\n", style=style)
-        console.print(text)
-        if not console.is_terminal:
-            trained = "".join(piece for piece, loss, _ in row["tokens"] if loss)
-            console.print(f"with loss: {visible(trained)!r}")
-    counts = result["counts"]
-    console.print(
-        f"{result['trainer']}, template {result['template']}: {count(counts['sequences'])} sequences inspected "
-        f"({count(result['rows'])} rows), {count(counts['tokens'])} tokens, {count(counts['trained'])} with loss; "
-        f"longest {count(counts['longest'])}, {count(counts.get('cut', 0))} truncated by max_length"
-    )
-    for note in result["notes"]:
-        console.print(f"note: {note}")
+        for note in result["notes"]:
+            console.print(f"note: {note}")
+
+
+def _print_row(console: Console, row: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    part = f" ({row['part']})" if row["part"] else ""
+    lengths = f"{count(row['length'])} tokens, {count(row['trained'])} with loss"
+    console.print(f"row {row['row']}{part}: {lengths}", style="bold")
+    text = Text()
+    for piece, loss, special in row["tokens"]:
+        style = ("green" if loss else "bright_black") + (" reverse" if special else "")
+        text.append(str(visible(piece)) if piece != "\n" else "⏎\n", style=style)
+    console.print(text)
+    if not console.is_terminal:
+        console.print(f"with loss: {visible(''.join(piece for piece, loss, _ in row['tokens'] if loss))!r}")
 
 
 def refuse(results: list[dict[str, Any]]) -> None:

@@ -40,11 +40,6 @@ def environ(plan: Plan) -> dict[str, str]:
     return variables | (_CPU if plan.hardware.device == "cpu" else {}) | plan.hardware.environ
 
 
-def _replaced(plan: Plan) -> list[str]:
-    ours = [*_REPLACED, *(["CUDA_VISIBLE_DEVICES"] if plan.hardware.device == "cpu" else [])]
-    return [name for name in ours if plan.hardware.nodes == 1 or name not in _OF_A_NODE]
-
-
 def command_words(command: Command) -> str:
     """Arguments of local.sh's `phase`: what it is part of, its environment, and the command."""
     words = [shell_word(command.phase), shell_word(command.label), "--"]
@@ -54,8 +49,8 @@ def command_words(command: Command) -> str:
 
 def local_script(plan: Plan) -> str:
     """The text of local.sh."""
-    resolved = plan.resolved
-    jobs = job_parts(plan)
+    resolved, jobs, on_cpu = plan.resolved, job_parts(plan), plan.hardware.device == "cpu"
+    replaced = [*_REPLACED, *(["CUDA_VISIBLE_DEVICES"] if on_cpu else [])]
     return template("local.sh.j2").render(
         name=resolved.name,
         scale=resolved.scale,
@@ -65,7 +60,7 @@ def local_script(plan: Plan) -> str:
         device=plan.hardware.device,
         nodes=plan.hardware.nodes,
         longest_tmpdir=_LONGEST_TMPDIR,
-        replaced=_replaced(plan),
+        replaced=[name for name in replaced if plan.hardware.nodes == 1 or name not in _OF_A_NODE],
         parts={part: [job.name for job in jobs if job.part == part] for part in PARTS},
         jobs=[
             {
