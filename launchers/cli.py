@@ -415,22 +415,10 @@ def main() -> None:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        if _usage(error):
-            sys.exit(2)
-        raise
-
-
-def _usage(error: Exception) -> bool:
-    """Print a misuse of the command line itself (an unknown verb or option) as one line."""
-    message = getattr(error, "format_message", None)
-    if message is None:
-        return False
-    verbs = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    text = message()
-    word = next((word for word in sys.argv[1:2] if word not in verbs), None)
-    hint = f" {did_you_mean(word, verbs)}" if word and "No such command" in text else ""
-    print(f"error: {text}{hint} (python -m launchers --help)", file=sys.stderr)
-    return True
+        if not hasattr(error, "format_message"):  # of an unknown verb or option
+            raise
+        print(f"error: {error.format_message()} (python -m launchers --help)", file=sys.stderr)
+        sys.exit(2)
 
 
 from launchers import cluster_cli as cluster_cli  # noqa: E402  # the verbs of clusters, which need what stands above

@@ -50,25 +50,18 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
     machines = service.training_machines(resolved, machines)
     absent = repr(recipe.model) if faults and faults[0].key == "model" else None
 
-    def add(new: list[Fault], prefix: str = "") -> None:
-        """Add what has not been said: by the recipe, of a control; of the model, by a pipeline that reads it."""
-        known_messages = {fault.message for fault in faults}
-        for fault in new:
-            if fault.message not in known_messages and not (absent and absent in fault.message):
-                faults.append(replace(fault, key=prefix + fault.key))
-
     if not trains and recipe.eval is None:
         faults.append(resolved.fault("eval", "missing: there are no benchmarks to evaluate on"))
-    if trains:
+    for control in ("", *recipe.controls) if trains else ():
         try:
-            add(_training(resolved, machines))
+            version = sources.with_local_model(patched(resolved, control)) if control else resolved
+            found = _training(version, machines)
         except UserError as error:  # a file of the model's that cannot be read
-            add(list(error.faults))
-    for name in recipe.controls if trains else ():
-        try:
-            add(_training(sources.with_local_model(patched(resolved, name)), machines), f"controls.{name}: ")
-        except UserError as error:
-            add(list(error.faults), f"controls.{name}: ")
+            found = list(error.faults)
+        said, prefix = {fault.message for fault in faults}, f"controls.{control}: " if control else ""
+        for fault in found:  # less what was said by the recipe, or of the model that a pipeline reads
+            if fault.message not in said and not (absent and absent in fault.message):
+                faults.append(replace(fault, key=prefix + fault.key))
     if not faults:  # what only the whole plan shows
         faults += _caught(resolved, lambda: plan.build(resolved, Path("/run"), trains))
     return resolved, faults

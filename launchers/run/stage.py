@@ -37,7 +37,7 @@ def stage(run: Run) -> list[str]:
     """Fetch it all, the rows by doing the steps that load them; returns a line for each. Raises UserError, RunError."""
     plan, lines = run.plan, list[str]()
     for env in ("core", *environments(plan)):
-        lines.append(f"environment {env}: {envs.ensure(env, None if env == 'core' else plan.hardware.device).parent}")
+        lines.append(f"environment {env}: {envs.ensure(env, plan.hardware.device).parent}")
     lines += fetch_models(plan)
     for file, spec in plan.specs.items():
         sources = tuple(step for step in spec.steps if step_class(step.kind).scope == "source")

@@ -115,14 +115,12 @@ def _state(
             return "done"
     except (UserError, DataError):
         return "unreadable"
-    states = [slurm.standing(*job) for job in jobs.values()]
+    standing = {job: slurm.standing(*known) for job, known in jobs.items()}
     for label in ("running", "queued"):
-        if label in states:
+        if label in standing.values():
             return label
-    if any(slurm.standing(*jobs[job]) == "failed" for job in newest):
-        return "failed"
     ends = [event for event in happened if event["event"] == "phase_end"]
-    if ends and ends[-1].get("error"):
+    if "failed" in map(standing.get, newest) or (ends and ends[-1].get("error")):
         return "failed"
     return "stopped" if happened else "new"
 

@@ -26,7 +26,7 @@ def command_line(command: Command, plan: Plan) -> str:
 
     def text(word: str) -> str:
         if isinstance(word, EnvPython):
-            return str(envs.interpreter(word, None if word == "core" else plan.hardware.device))
+            return str(envs.interpreter(word, plan.hardware.device))
         return str(plan.run / word) if isinstance(word, InRun) else word
 
     return shlex.join([*(f"{key}={value}" for key, value in command.environ), *map(text, command.words)])

@@ -43,17 +43,13 @@ def faults(resolved: Resolved) -> list[Fault]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), plan.build(resolved, Path(folder)), finished=False)
         jobs = [job for job in run.plan.jobs if run.plan.rows(job) is not None]
-        if not jobs or not envs.is_built(run.plan.backend.env, _device()):
+        if not jobs or not envs.is_built(run.plan.backend.env):
             return []
         rundir.prepare(run)
         try:
             return [resolved.fault("data", line) for line in _lines([_inspect(run, job) for job in jobs])]
         except RunError as error:
             return [resolved.fault("data", str(error).split("\n", 1)[0])]  # the log goes with the folder
-
-
-def _device() -> str | None:
-    return None if envs.has_gpu() else "cpu"
 
 
 def _is_tokenizer_here(resolved: Resolved) -> bool:
@@ -78,7 +74,7 @@ def _inspect(run: Run, job: Job) -> dict[str, Any]:
     own = {**local.environ(run.plan), **dict(backend.commands(job)[0].environ), "CUDA_VISIBLE_DEVICES": ""}
     with log.open("wb") as sink:
         done = subprocess.run(
-            [str(envs.ensure(backend.env, _device())), "-m", backend.inspects, str(folder)],
+            [str(envs.ensure(backend.env)), "-m", backend.inspects, str(folder)],
             env={**os.environ, **own}, stdout=sink, stderr=subprocess.STDOUT, cwd=envs.REPO, check=False,
         )  # fmt: skip
     if not (folder / tokens.FILE).is_file():
