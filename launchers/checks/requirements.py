@@ -34,7 +34,10 @@ def _lacking(need: Need, base: Path) -> str | None:
         if kind == "keys":
             read_keys(value, base)
         else:
-            _try_sandbox()
+            from rewards.sandbox import Sandbox, environment  # here, as below, for what a start need not pay for
+
+            environment.packages()
+            Sandbox().close()  # steps open their own
     except (DataError, rewards.RewardError) as problem:
         return str(problem)
     return None
@@ -98,7 +101,7 @@ def _runs_programs(kind: str, params: Any) -> bool:
         made = rewards.load(params.check_gold.name, **params.check_gold.params)
     else:
         return kind == "verify_questions" or (kind == "gold" and bool(params.check))
-    from rewards.code.reward import CodeReward  # here, as below, for what a start need not pay for
+    from rewards.code.reward import CodeReward
 
     return any(isinstance(reward, CodeReward) for reward in single_rewards(made))
 
@@ -112,14 +115,6 @@ def single_rewards(reward: rewards.Reward) -> Iterator[rewards.Reward]:
             yield from single_rewards(part.made)
     else:
         yield reward
-
-
-def _try_sandbox() -> None:
-    """Raises RewardError where no programs can be run. What is tried is closed again: steps open their own."""
-    from rewards.sandbox import Sandbox, environment
-
-    environment.packages()
-    Sandbox().close()
 
 
 def _no_token(name: str) -> str | None:

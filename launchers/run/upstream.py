@@ -32,16 +32,18 @@ def _ready(name: str, overrides: Overrides) -> Resolved:
     return resolved
 
 
-def _passed_on(resolved: Resolved) -> Overrides:
-    """What of the command line holds for the recipe that comes first, too: where and how long it runs."""
+def _earlier(resolved: Resolved) -> Resolved | None:
+    """The recipe that comes first, with what of the command line holds for it, too: where and how long it runs."""
+    if (name := resolved.begins_with) is None:
+        return None
     kept = tuple(setting for setting in resolved.overrides.settings if setting[0].partition(".")[0] in PASSED_ON)
-    return Overrides(resolved.scale, kept)
+    return _ready(name, Overrides(resolved.scale, kept))
 
 
 def first(resolved: Resolved, out: Path) -> Run | None:
     """The run that trains the model which a checked recipe starts from, finished or not; None where there is none."""
-    name = resolved.begins_with
-    return None if name is None else rundir.locate(begun(_ready(name, _passed_on(resolved)), out), out)
+    earlier = _earlier(resolved)
+    return rundir.locate(begun(earlier, out), out) if earlier else None
 
 
 def begun(resolved: Resolved, out: Path) -> Resolved:
@@ -83,14 +85,12 @@ def do_first(resolved: Resolved, out: Path) -> None:
             zero.write_copy(str(model) if model.is_dir() else recipe.model, recipe.revision, recipe.zero, copy)
         except DataError as error:
             raise fail(str(error), resolved.where("zero"), "zero") from None
-    name = resolved.begins_with
-    if name is None:
+    if (earlier := _earlier(resolved)) is None:
         return
-    earlier = _ready(name, _passed_on(resolved))
     do_first(earlier, out)
     before = rundir.locate(begun(earlier, out), out)
     if not before.finished:
-        print(f"{resolved.name} starts from the model of {name}, done first: {before.path}", file=sys.stderr)
+        print(f"{resolved.name} starts from the model of {earlier.name}, done first: {before.path}", file=sys.stderr)
         running.execute(before)
 
 
