@@ -25,7 +25,7 @@ WHERE = {"data": "data", "eval": "eval.tasks"}  # the recipe's key that a part's
 Need = tuple[Literal["keys", "programs", "gated"], str]  # keys that a parameter names, a sandbox, a gated task's rows
 
 
-def _lacking(need: Need, base: Path) -> str | None:
+def lacking(need: Need, base: Path) -> str | None:
     """Why a need is not met and what to do, never with a secret in it; None where it is."""
     kind, value = need
     try:
@@ -52,7 +52,7 @@ def faults(made: Plan, parts: Sequence[str]) -> list[Fault]:
     return [
         Fault(made.resolved.where(WHERE[part]), spec.name, f"step {step.name!r}: {problem}")
         for (need, base), (part, spec, step) in first.items()
-        if (problem := _lacking(need, base)) is not None
+        if (problem := lacking(need, base)) is not None
     ]
 
 
