@@ -1,6 +1,6 @@
 """The process that imports a worker's libraries once and forks workers from that state (started by pool.py).
 
-It never sees a request: it gets one end of a socket pair per worker, forks, and answers with the pid. A worker
+It never sees a request: it gets one end of a socket pair per worker and forks, as the sandbox's zygote does. A worker
 has no descriptors but its socket and no standard streams, and it is confined (rewards/sandbox): Landlock leaves
 it the interpreter's libraries to read and nothing to write or run; seccomp allows no socket, no process, no
 signal to others; rlimits bound memory and files.
@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import resource
-import select
 import socket
 import sys
 import tempfile
@@ -27,10 +26,8 @@ from typing import Any, NoReturn
 
 from rewards.errors import RewardError
 from rewards.sandbox import filters
-from rewards.sandbox.inside import restrict
+from rewards.sandbox.inside import restrict, zygote
 
-_PARENT_POLL_SECONDS = 1.0
-_REAP_SECONDS = 0.5
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 
 
@@ -61,46 +58,24 @@ class Isolation:
             self._filter.install()
 
 
-def main() -> NoReturn:
+def main() -> None:
     """argv: root, memory in MB, the module with `handle`, modules to import. The control socket is descriptor 0."""
     root, memory_mb, handler, *preload = sys.argv[1:]
+    control, server = socket.socket(fileno=0), os.getpid()
+    restrict.die_with_parent(json.loads(control.recv(4096))["parent"])
     tempfile.tempdir = os.devnull  # workers have no writable folder; libraries that ask for one at import get a name
-    for name in preload:
-        importlib.import_module(name)
-    module = importlib.import_module(handler)
+    module = [importlib.import_module(name) for name in (*preload, handler)][-1]
     if hasattr(module, "warm_up"):
         module.warm_up()
     gc.freeze()  # no collection in a worker touches, and so copies, the memory that it shares with this process
     isolation = Isolation(root, int(memory_mb))
-    control = socket.socket(fileno=0)
-    parent = os.getppid()
-    control.sendall(json.dumps(isolation.problems).encode() + b"\n")
-    while os.getppid() == parent:
-        # A fork of the host may hold a copy of its end, so a closed socket is not the only sign of its death.
-        if not select.select([control], [], [], _PARENT_POLL_SECONDS)[0]:
-            continue
-        line, fds, _, _ = socket.recv_fds(control, 65536, 1)
-        if not line:
-            until = time.monotonic() + _REAP_SECONDS  # for workers that are ending; a busy one dies with this process
-            with contextlib.suppress(ChildProcessError):
-                while time.monotonic() < until:
-                    os.waitpid(-1, os.WNOHANG)
-                    time.sleep(0.01)
-            break
-        while not line.endswith(b"\n"):
-            line += control.recv(65536)
-        for pid in json.loads(line):  # those that the host has killed
-            os.waitpid(pid, 0)
-        server, pid = os.getpid(), os.fork()
-        if pid == 0:
-            _work(module, fds[0], isolation, server)
-        os.close(fds[0])
-        control.sendall(b"%d\n" % pid)
+    control.send(json.dumps(isolation.problems).encode())
+    zygote.serve(control, lambda _, fds, __: _work(module, fds[0], isolation, server))
     os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
 
 
 def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
-    """Answer requests until the socket closes: "<CPU seconds> ok|limit|error <JSON>" each. Never returns.
+    """Say which process this is; answer requests until the socket closes: "<CPU seconds> ok|limit|error <JSON>" each.
 
     An exception of `handle` is a defect of ours: its message is the reply, and the worker ends.
     """
@@ -115,6 +90,7 @@ def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
         for stream in range(3):
             os.dup2(null, stream)
         restrict.close_all_but([0, 1, 2, fd, *([] if isolation.rules is None else [isolation.rules])])
+        sock.sendall(b"%d\n" % os.getpid())
         isolation.enter()
         with sock.makefile("rb") as requests:
             for line in requests:

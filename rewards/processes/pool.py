@@ -1,9 +1,9 @@
 """A pool of locked-down worker processes for work that may never end: the caller keeps the deadline and kills.
 
-A fork server (forkserver.py) imports the heavy libraries once and forks workers from that state, so that a killed
-worker is replaced in milliseconds. Requests and replies are JSON lines over socket pairs. Works from any thread,
-inside asyncio, after fork (each process builds its own pool) and under spawn; signals and alarms of the host process
-are not touched. The fork server ends when its socket closes or its parent changes, and workers end with it.
+A fork server (forkserver.py), started as the sandbox's zygotes are, imports the heavy libraries once and forks workers
+from that state, so that a killed worker is replaced in milliseconds. Requests and replies are JSON lines over socket
+pairs. Works from any thread, inside asyncio, after fork (each process builds its own pool) and under spawn; signals and
+alarms of the host process are not touched. The fork server ends with its host, and workers end with it.
 
 A deadline counts the CPU time of the worker, which comes with every reply, so that a busy machine changes no verdict.
 """
@@ -16,9 +16,7 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -30,9 +28,9 @@ from typing import Any
 
 from rewards.errors import RewardError
 from rewards.forks import once_per_process
+from rewards.sandbox.supervisor import Lost, Zygote
 
 _LOG = logging.getLogger(__name__)
-START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine
 REQUESTS_PER_WORKER = 2000  # then replaced, so that sympy's caches do not grow without end
 # Backstop for a worker that uses no CPU time: seconds of wall time, and more for each second of its deadline.
 WALL_BASE, WALL_FACTOR = 120.0, 30.0
@@ -59,13 +57,22 @@ Answer = Reply | DeadlineError | WorkerError
 
 @dataclass
 class _Worker:
-    """cpu: CPU seconds that the worker had used when it sent its last reply."""
+    """pidfd: by which it is killed, for the number `pid` may be another process's once it has ended. cpu: CPU seconds
+    that it had used when it sent its last reply.
+    """
 
     pid: int
+    pidfd: int
     sock: socket.socket
     served: int = 0
     cpu: float = 0.0
     unread: bytearray = field(default_factory=bytearray)
+
+    def end(self) -> None:
+        self.sock.close()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.close(self.pidfd)
 
     def reply(self, deadline: float) -> bytes:
         """The reply, as JSON, to the oldest request without one.
@@ -121,9 +128,7 @@ class Pool:
         self._slots = threading.Semaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
-        self._dead: list[int] = []  # killed or ended, for the fork server to reap: until then no pid is used again
-        self._server: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self.server: Zygote | None = None
 
     def grow(self, size: int) -> None:
         """Allow `size` workers, if that is more than now."""
@@ -184,7 +189,7 @@ class Pool:
         """An idle worker or a new one. fresh: a new one, since whatever killed a worker may have killed idle ones."""
         with self._lock:
             if fresh and self._idle:
-                self._end(self._idle.pop())
+                self._idle.pop().end()
             try:
                 return self._idle.pop() if self._idle and not fresh else self._fork()
             except OSError:  # the fork server was killed: start another, once
@@ -200,68 +205,46 @@ class Pool:
             if kept and worker.served < REQUESTS_PER_WORKER:
                 self._idle.append(worker)
             else:
-                self._end(worker)
-
-    def _end(self, worker: _Worker) -> None:
-        worker.sock.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
-        self._dead.append(worker.pid)
+                worker.end()
 
     def _fork(self) -> _Worker:
-        control = self._control or self._start()
+        server = self.server = self.server or self._start()
         ours, child_end = socket.socketpair()
         with child_end:
-            socket.send_fds(control, [json.dumps(self._dead).encode() + b"\n"], [child_end.fileno()])
-        self._dead = []
-        return _Worker(int(_line(control)), ours)
+            socket.send_fds(server.control, [b"{}"], [child_end.fileno()])
+        ours.settimeout(WALL_BASE)
+        if not (greeting := ours.recv(32)).endswith(b"\n"):
+            raise ConnectionResetError("the worker ended")
+        return _Worker(pid := int(greeting), os.pidfd_open(pid), ours)
 
-    def _start(self) -> socket.socket:
-        ours, child_end = socket.socketpair()
-        ours.settimeout(START_SECONDS)
+    def _start(self) -> Zygote:
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self.preload]
-        env = {"PYTHONHASHSEED": "0"}  # no secret to read there, and sympy orders terms the same every time
-        with child_end, tempfile.TemporaryFile() as errors:
-            self._server = subprocess.Popen(
-                command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=errors, env=env, cwd="/",
-                start_new_session=True,  # a Ctrl-C at the terminal is for the host
-            )  # fmt: skip
-            child_end.close()
-            try:
-                problems = json.loads(_line(ours))
-            except OSError as problem:
-                self.close()
-                errors.seek(0)
-                last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-                raise WorkerError(f"cannot start workers of {self._module}: {last or problem}") from None
-        self._control = ours
-        for lack in problems:
+        # no secret to read there, and sympy orders terms the same every time
+        environment = {"PYTHONHASHSEED": "0"}
+        try:
+            server = Zygote((command, {"parent": os.getpid()}), environment)
+        except Lost as problem:
+            last = str(problem).rpartition("\n")[2]
+            raise WorkerError(f"cannot start workers of {self._module}: {last}") from None
+        for lack in json.loads(server.ready):
             _LOG.warning("workers of %s: %s", self._module, lack)
-        return ours
+        return server
 
     def close(self, wait: bool = False) -> None:
         """End the fork server and with it every worker. The pool can be used again afterwards.
 
-        wait: let idle workers and the server end by themselves, so that their CPU time is added to this process's.
+        wait: let idle workers end by themselves, so that their CPU time is added to this process's.
         """
         for worker in self._idle:
-            worker.sock.close()
-        if self._control is not None:
-            self._control.close()
-        if self._server is not None:
-            if not wait:
-                self._server.kill()
-            self._server.wait()
-        self._idle, self._dead, self._control, self._server = [], [], None, None
-
-
-def _line(sock: socket.socket) -> bytes:
-    """The server's next line, of which there is only one at a time."""
-    with sock.makefile("rb") as lines:
-        if not (line := lines.readline()):
-            raise ConnectionResetError("it ended")
-    return line
+            if wait:
+                worker.sock.shutdown(socket.SHUT_WR)
+                while worker.sock.recv(4096):  # closed once the fork server has waited for it
+                    pass
+            worker.end()
+        if self.server is not None:
+            self.server.close()
+        self._idle, self.server = [], None
 
 
 _pool = once_per_process(lambda module: Pool(module, 0))

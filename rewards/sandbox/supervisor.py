@@ -25,7 +25,7 @@ from rewards.sandbox.inside import interpreter
 from rewards.sandbox.levels import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine
 _TRIES = 3  # of which a zygote that takes a moment to end can cost one
 _SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
 _LAST_SECONDS = 1.0  # for a program to end after its tests; what it does then changes no verdict
@@ -46,34 +46,38 @@ class ZygoteLost(Lost):
 
 
 class Zygote:
-    """A running zygote. Raises Lost where it does not start."""
+    """A running zygote. ready: its answer to the first message. Raises Lost where it does not start."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, environment: Mapping[str, str] | None = None) -> None:
         command, settings = start
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
         self.control, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
-        threading.Thread(target=self._keep, args=(command, child_end, started), daemon=True, name="sandbox").start()
+        given = command, environment or {}, child_end, started
+        self.keeper = threading.Thread(target=self._keep, args=given, daemon=True, name="sandbox")
+        self.keeper.start()
         started.wait()
         child_end.close()
         try:
             self.control.settimeout(_START_SECONDS)
             self.control.send(json.dumps(settings).encode())
-            ready = self.control.recv(4096)
+            self.ready = self.control.recv(4096)
         except OSError:
-            ready = b""
-        if not ready:
+            self.ready = b""
+        if not self.ready:
             problem = os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace").strip()[-_MESSAGE_CHARS:]
             self.close()
             raise Lost(problem or f"{command[0]} did not start")
 
-    def _keep(self, command: list[str], child_end: socket.socket, started: threading.Event) -> None:
+    def _keep(
+        self, command: list[str], environment: Mapping[str, str], child_end: socket.socket, started: threading.Event
+    ) -> None:
         # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
         try:
             self._process = subprocess.Popen(
-                command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env={}, cwd="/",
-                start_new_session=True,
+                command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env=environment,
+                cwd="/", start_new_session=True,
             )  # fmt: skip
         finally:
             started.set()
@@ -84,6 +88,7 @@ class Zygote:
             self.control.shutdown(socket.SHUT_RDWR)  # copies of the socket in forks of this process do not count
         if self._process is not None:
             self._process.kill()
+        self.keeper.join()
         self.forget()
 
     def forget(self) -> None:

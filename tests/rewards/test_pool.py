@@ -145,9 +145,9 @@ def test_a_worker_killed_from_outside_costs_one_retry() -> None:
     assert ask(pool, request, 10)["equal"] is True
     os.kill(pool._idle[0].pid, signal.SIGKILL)
     assert ask(pool, request, 10)["equal"] is True
-    assert pool._server is not None
-    os.kill(pool._server.pid, signal.SIGKILL)
-    pool._server.wait()
+    assert pool.server is not None
+    os.kill(pool.server._process.pid, signal.SIGKILL)
+    pool.server._process.wait()
     assert ask(pool, request, 10)["equal"] is True
     pool.close()
 
@@ -174,8 +174,8 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     killed = 0
     while batch.is_alive():
         time.sleep(0.02)
-        parent = shared("rewards.math.worker", 2)._server
-        workers = _descendants(parent.pid) if parent else []
+        parent = shared("rewards.math.worker", 2).server
+        workers = _descendants(parent._process.pid) if parent else []
         if len(workers) == 2 and not killed:  # both at once: a request that costs two workers is an error
             for pid in workers:
                 os.kill(pid, signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_workers_see_no_environment_and_no_files_of_the_host(tmp_path: Path) -> 
     pool = Pool("rewards.math.worker", 1)
     with (tmp_path / "secret").open("w"):
         ask(pool, {"gold": "x", "answer": "y"}, 10)
-        for pid in (pool._idle[0].pid, pool._server.pid if pool._server else 0):
+        for pid in (pool._idle[0].pid, pool.server._process.pid):
             assert Path(f"/proc/{pid}/environ").read_bytes() == b"PYTHONHASHSEED=0\0"
         fds = [os.readlink(fd) for fd in Path(f"/proc/{pool._idle[0].pid}/fd").iterdir()]
     assert sorted({fd.partition(":")[0] for fd in fds}) == ["/dev/null", "socket"]

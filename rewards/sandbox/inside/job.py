@@ -41,13 +41,11 @@ class Restrictions:
         self.settings = settings
         self.filters = {kind: restrict.Filter(bytes.fromhex(bpf)) for kind, bpf in settings["filters"].items()}
         self.rules = restrict.landlock_rules(map(tuple, settings["paths"]))
-        self._jobs = 0
 
-    def next_uid(self) -> int | None:
+    def uid(self, number: int) -> int | None:
         """A user id per job, in turn: jobs cannot touch each other, and each has its own thread count."""
-        self._jobs += 1
         first = self.settings["first_uid"]
-        return None if first is None else int(first + self._jobs % self.settings["uid_count"])
+        return None if first is None else int(first + number % self.settings["uid_count"])
 
     def enter(self, folder: str = "") -> None:
         """The restrictions that a job shares with its test processes. folder: which it may write in."""

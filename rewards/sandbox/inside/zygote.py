@@ -26,6 +26,7 @@ _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": job.run_b
 
 def main(register_at_fork: Callable[..., None]) -> NoReturn:
     """Descriptor 0 is the control socket; the first message holds the settings (see supervisor.py)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the host
     os.dup2(0, CONTROL_FD)
     for stream in (0, 1):
         os.dup2(os.memfd_create("none", 0), stream)  # seekable, as a test process's are
@@ -51,18 +52,22 @@ def main(register_at_fork: Callable[..., None]) -> NoReturn:
     os.register_at_fork = register_at_fork
     if settings["scratch"]:
         os.chmod(settings["scratch"], 0o1777)  # noqa: S103 - jobs may have user ids of their own
-    restrictions = job.Restrictions(settings)
+    restrictions, zygote = job.Restrictions(settings), os.getpid()
     gc.collect()
     gc.freeze()
     gc.disable()
     control.send(b'{"ready": true}')
-    _serve(control, restrictions)
+    serve(control, lambda request, fds, number: _run_job(request, fds, restrictions, restrictions.uid(number), zygote))
     os._exit(0)
 
 
-def _serve(control: socket.socket, restrictions: job.Restrictions) -> None:
-    """Fork jobs, and report on their sockets how they ended, until the supervisor closes the control socket."""
-    poll, zygote = select.poll(), os.getpid()
+def serve(control: socket.socket, run: Callable[[dict[str, Any], list[int], int], object]) -> None:
+    """Fork jobs, and report on their sockets how they ended, until the supervisor closes the control socket.
+
+    run: called in each job with its message, the descriptors beside that, of which the first is its socket, and the
+    job's number.
+    """
+    number, poll = 0, select.poll()
     poll.register(control, select.POLLIN)
     jobs: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
     while True:
@@ -78,10 +83,17 @@ def _serve(control: socket.socket, restrictions: job.Restrictions) -> None:
             message, fds, _, _ = socket.recv_fds(control, 65536, 2)
             if not message:
                 return
-            uid, pid = restrictions.next_uid(), os.fork()
+            number, pid = number + 1, os.fork()
             if pid == 0:
-                _run_job(json.loads(message), fds, restrictions, uid, zygote)
-            os.close(fds[1])
+                try:
+                    run(json.loads(message), fds, number)
+                    os._exit(0)
+                except BaseException as problem:  # noqa: BLE001 - a job must never return into the zygote's loop
+                    os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
+                finally:
+                    os._exit(70)
+            for fd in fds[1:]:
+                os.close(fd)
             pidfd = os.pidfd_open(pid)
             jobs[pidfd] = pid, socket.socket(fileno=fds[0])
             poll.register(pidfd, select.POLLIN)
@@ -89,19 +101,10 @@ def _serve(control: socket.socket, restrictions: job.Restrictions) -> None:
 
 def _run_job(
     request: dict[str, Any], fds: list[int], restrictions: job.Restrictions, uid: int | None, zygote: int
-) -> NoReturn:
-    try:
-        rules = [] if restrictions.rules is None else [restrictions.rules]
-        restrict.close_all_but([0, 1, 2, *fds, *rules])
-        restrict.become(uid)
-        restrict.die_with_parent(zygote)
-        request["zygote"] = zygote
-        _KINDS[request["kind"]](request, socket.socket(fileno=fds[0]), fds[1], restrictions)
-        os._exit(0)
-    except BaseException as problem:  # noqa: BLE001 - a job must never return into the zygote's loop
-        os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
-    finally:
-        os._exit(70)
-
-
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the host
+) -> None:
+    rules = [] if restrictions.rules is None else [restrictions.rules]
+    restrict.close_all_but([0, 1, 2, *fds, *rules])
+    restrict.become(uid)
+    restrict.die_with_parent(zygote)
+    request["zygote"] = zygote
+    _KINDS[request["kind"]](request, socket.socket(fileno=fds[0]), fds[1], restrictions)
