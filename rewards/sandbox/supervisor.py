@@ -15,11 +15,11 @@ import socket
 import subprocess
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from rewards import forks
 from rewards.errors import NotGraded
 from rewards.sandbox.inside import interpreter
 from rewards.sandbox.levels import Start
@@ -35,6 +35,7 @@ _COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot 
 _OUT_OF_MEMORY = ("MemoryError", "what():  std::bad_alloc")
 
 T = TypeVar("T")
+_lock = forks.lock()  # of all runners: they start and close zygotes one at a time
 
 
 class Lost(Exception):
@@ -53,10 +54,22 @@ class Zygote:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
         self.control, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
         started = threading.Event()
-        given = command, environment or {}, child_end, started
-        self.keeper = threading.Thread(target=self._keep, args=given, daemon=True, name="sandbox")
-        self.keeper.start()
+
+        def keep() -> None:
+            # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, cwd="/",
+                    env=environment or {}, start_new_session=True,
+                )  # fmt: skip
+            finally:
+                started.set()
+            self._process.wait()
+
+        self._keeper = threading.Thread(target=keep, daemon=True, name="sandbox")
+        self._keeper.start()
         started.wait()
         child_end.close()
         try:
@@ -70,41 +83,28 @@ class Zygote:
             self.close()
             raise Lost(problem or f"{command[0]} did not start")
 
-    def _keep(
-        self, command: list[str], environment: Mapping[str, str], child_end: socket.socket, started: threading.Event
-    ) -> None:
-        # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, env=environment,
-                cwd="/", start_new_session=True,
-            )  # fmt: skip
-        finally:
-            started.set()
-        self._process.wait()
+    @property
+    def is_own(self) -> bool:
+        """Whether this process started it; in a fork of that, the zygote is left alone."""
+        return self._owner == os.getpid()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.control.shutdown(socket.SHUT_RDWR)  # copies of the socket in forks of this process do not count
-        if self._process is not None:
-            self._process.kill()
-        self.keeper.join()
-        self.forget()
-
-    def forget(self) -> None:
-        """Close what is ours without ending the process (another process owns it)."""
+        if self.is_own:
+            with contextlib.suppress(OSError):
+                self.control.shutdown(socket.SHUT_RDWR)  # copies of the socket in forks of this process do not count
+            if self._process is not None:
+                self._process.kill()
+            self._keeper.join()
         self.control.close()
         self._errors.close()
 
 
 class Runner:
-    """Runs jobs on a zygote that it starts when needed and starts again when it was killed. Thread-safe."""
+    """Runs jobs on a zygote that it starts when needed, and again when it was killed or in a fork. Thread-safe."""
 
     def __init__(self, start: Callable[[], Start]) -> None:
         self._start = start
-        self._lock = threading.Lock()
         self._zygote: Zygote | None = None
-        _runners.add(self)
 
     def retry(self, work: Callable[[], T]) -> T:
         """What `work` returns, tried again where its job is lost. Raises NotGraded if it always is."""
@@ -121,7 +121,10 @@ class Runner:
         """A socket to a new job, which ends with the block. Raises Lost."""
         ours, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, child_end:
-            with self._lock:
+            with _lock:
+                if self._zygote is not None and not self._zygote.is_own:
+                    self._zygote.close()
+                    self._zygote = None
                 self._zygote = zygote = self._zygote or Zygote(self._start())
             try:
                 try:
@@ -138,28 +141,10 @@ class Runner:
                     ours.shutdown(socket.SHUT_RDWR)
 
     def close(self, only: Zygote | None = None) -> None:
-        with self._lock:
+        with _lock:
             if self._zygote is not None and only in (None, self._zygote):
                 self._zygote.close()
                 self._zygote = None
-
-    def forget(self) -> None:
-        """After fork, in the child: the parent's zygote is left alone, this process will start its own."""
-        self._lock = threading.Lock()
-        if self._zygote is not None:
-            self._zygote.forget()
-            self._zygote = None
-
-
-_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for runner in _runners:
-        runner.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextlib.contextmanager
