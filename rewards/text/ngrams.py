@@ -4,13 +4,13 @@ An n-gram is an integer: its place in the sorted table of its order. The table's
 tokens) * V + (place of the last token), so that an n-gram is looked up only where its prefix matched, and all texts
 of a group go through each numpy call together. Keys are exact: no hashing.
 
-Where references are met with one text only, as in a pool of prompts, making their table costs more than it saves: the
-first single text is compared with them directly (`_matched`), the table is made for the second.
+Where references are met with one text only, as in a pool of prompts, making their table costs more than it saves: for
+the first single text the table is made of its own n-grams, and the references are looked up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Ints = NDArray[np.int64]
+_Level = tuple[_Ints, _Ints]  # of one order: sorted keys and _NO_KEY; the largest count of each in one text
 _NO_KEY = np.iinfo(np.int64).max  # after a table's last key, so that a search never ends outside
 _TEXTS = 64  # at once: the counts take texts × distinct n-grams × 8 bytes
 
@@ -31,103 +32,74 @@ class ReferenceTable:
         self.order = order
         self.lengths = [len(reference) for reference in references]
         self._references, self._met = references, False
-        self._levels: list[tuple[_Ints, _Ints]] = []  # of each order: sorted keys and _NO_KEY, counts
-
-    def _make(self) -> None:
-        """Two threads may both do this, to the same end."""
-        references, levels = self._references, list[tuple[_Ints, _Ints]]()
-        words = dict.fromkeys(chain.from_iterable(references))
-        self._place = dict(zip(words, range(len(words)), strict=True))
-        self._unknown = len(words)
-        tokens = _numbered(references, self._place, self._unknown)
-        owner = _owners(references)
-        at = (tokens != self._unknown).nonzero()[0]
-        table, places = np.arange(self._unknown), tokens[at]
-        for n in range(self.order):
-            if n:
-                following = tokens[at + n]
-                inside = (following != self._unknown).nonzero()[0]  # else it would run over its reference's end
-                at = at[inside]
-                table, places = _unique(places[inside] * (self._unknown + 1) + following[inside])
-            counts = _counted(places, owner[at], len(table), len(references)).max(axis=0)
-            levels.append((np.append(table, _NO_KEY), counts))
-        self._levels = levels
+        self._table: tuple[dict[str, int], list[_Level]] | None = None  # two threads may both make it, to the same end
 
     def matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
         """For each tokenised text its matched n-grams of orders 1 … `order`, clipped by the references' counts."""
         if len(texts) == 1 and not self._met:
             self._met = True
-            return [_matched(texts[0], self._references, self.order)]
-        if not self._levels:
-            self._make()
-        parts = (self._matches(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS))
-        return list(chain.from_iterable(parts))
-
-    def _matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        tokens = _numbered(texts, self._place, self._unknown)
-        owner = _owners(texts) if len(texts) > 1 else tokens
-        at = (tokens != self._unknown).nonzero()[0]
-        places = tokens[at]
+            places = _numbered(set(texts[0]).intersection(chain.from_iterable(self._references)))
+            levels, others = _levels(_Tokens(texts, places), self.order), _Tokens(self._references, places)
+            return [[int(np.minimum(own.max(axis=0), counts).sum()) for own, counts in _found(levels, others)]]
+        if self._table is None:
+            places = _numbered(dict.fromkeys(chain.from_iterable(self._references)))
+            self._table = places, list(_levels(_Tokens(self._references, places), self.order))
+        places, table = self._table
         matched: list[list[int]] = []
-        for n, (table, counts) in enumerate(self._levels):
-            if n:
-                keys = places * (self._unknown + 1) + tokens[at + n]  # no key of the table has an unknown token
-                near = table.searchsorted(keys)
-                hits = (table[near] == keys).nonzero()[0]
-                at, places = at[hits], near[hits]
-            if not len(places):
-                matched += [[0] * len(texts)] * (self.order - n)
-                break
-            own = _counted(places, owner[at], len(counts), len(texts))
-            matched.append(np.minimum(own, counts).sum(axis=1).tolist())
-        return [list(orders) for orders in zip(*matched, strict=True)]
+        for start in range(0, len(texts), _TEXTS):
+            found = _found(table, _Tokens(texts[start : start + _TEXTS], places))
+            orders = [np.minimum(own, counts).sum(axis=1).tolist() for own, counts in found]
+            matched += map(list, zip(*orders, strict=True))
+        return matched
 
 
-def _matched(text: Sequence[str], references: Sequence[Sequence[str]], order: int) -> list[int]:
-    """Matched n-grams of orders 1 … `order` of one text, clipped by the references' counts, without a table of them.
+class _Tokens:
+    """Texts as the places of their tokens, one text after the other, with an unknown token after each."""
 
-    From one order to the next only n-grams that are in both are kept, so that the arrays shrink.
-    """
-    words = dict.fromkeys(text)
-    unknown = len(words)
-    place = dict(zip(words, range(unknown), strict=True))
-    own, reference_ids = _numbered([text], place, unknown), _numbered(references, place, unknown)
-    owner = _owners(references) if len(references) > 1 else reference_ids
-    at, other_at = np.arange(len(text)), (reference_ids != unknown).nonzero()[0]
-    places, others = own[at], reference_ids[other_at]
-    size, matched = unknown, list[int]()
+    def __init__(self, texts: Sequence[Sequence[str]], places: dict[str, int]) -> None:
+        flat: list[str] = []
+        for text in texts:
+            flat += text
+            flat.append("")
+        self.unknown, self.texts = len(places), len(texts)
+        self.ids = np.fromiter(map(places.get, flat, repeat(self.unknown)), np.int64, len(flat))
+        self.at = (self.ids != self.unknown).nonzero()[0]
+        self._owners = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts]) if len(texts) > 1 else None
+
+    def counted(self, at: _Ints, ngrams: _Ints, size: int) -> NDArray[Any]:
+        """Counts in each text of the n-grams that start at `at`, shape (texts, size)."""
+        if self._owners is None:
+            return np.bincount(ngrams, minlength=size)[None]
+        keys = self._owners[at] * size + ngrams
+        return np.bincount(keys, minlength=self.texts * size).reshape(self.texts, size)
+
+
+def _numbered(words: Iterable[str]) -> dict[str, int]:
+    return {word: place for place, word in enumerate(words)}
+
+
+def _levels(texts: _Tokens, order: int) -> Iterator[_Level]:
+    """The tables of orders 1 to `order`, each made when it is asked for."""
+    at, table, ngrams = texts.at, np.arange(texts.unknown), texts.ids[texts.at]
     for n in range(order):
         if n:
-            following = own[at + n]
-            inside = (following != unknown).nonzero()[0]
+            following = texts.ids[at + n]
+            inside = (following != texts.unknown).nonzero()[0]  # else it would run over its text's end
             at = at[inside]
-            table, places = _unique(places[inside] * (unknown + 1) + following[inside])
-            keys, size = others * (unknown + 1) + reference_ids[other_at + n], len(table)
-            table = np.append(table, _NO_KEY)
+            table, ngrams = _unique(ngrams[inside] * (texts.unknown + 1) + following[inside])
+        yield np.append(table, _NO_KEY), texts.counted(at, ngrams, len(table)).max(axis=0)
+
+
+def _found(levels: Iterable[_Level], texts: _Tokens) -> Iterator[tuple[NDArray[Any], _Ints]]:
+    """For each order the counts of the table's n-grams in each text, shape (texts, size), and the table's counts."""
+    at, ngrams = texts.at, texts.ids[texts.at]
+    for n, (table, counts) in enumerate(levels):
+        if n:
+            keys = ngrams * (texts.unknown + 1) + texts.ids[at + n]  # no key of the table has an unknown token
             near = table.searchsorted(keys)
             hits = (table[near] == keys).nonzero()[0]
-            other_at, others = other_at[hits], near[hits]
-        if not len(others):
-            break
-        counts = _counted(others, owner[other_at], size, len(references)).max(axis=0)
-        matched.append(int(np.minimum(np.bincount(places, minlength=size), counts).sum()))
-        kept = counts[places].nonzero()[0]
-        at, places = at[kept], places[kept]
-    return matched + [0] * (order - len(matched))
-
-
-def _numbered(texts: Sequence[Sequence[str]], place: Mapping[str, int], unknown: int) -> _Ints:
-    """The places of all tokens, the texts one after the other with an unknown token after each."""
-    flat: list[str] = []
-    for text in texts:
-        flat += text
-        flat.append("")
-    return np.fromiter(map(place.get, flat, repeat(unknown)), np.int64, len(flat))
-
-
-def _owners(texts: Sequence[Sequence[str]]) -> _Ints:
-    """Which text each of the tokens of `_numbered` belongs to."""
-    return np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
+            at, ngrams = at[hits], near[hits]
+        yield texts.counted(at, ngrams, len(counts)), counts
 
 
 def _unique(keys: _Ints) -> tuple[_Ints, _Ints]:
@@ -139,10 +111,3 @@ def _unique(keys: _Ints) -> tuple[_Ints, _Ints]:
     places = np.empty(len(keys), np.int64)
     places[by_key] = new.cumsum() - 1
     return ordered[new], places
-
-
-def _counted(places: _Ints, owner: _Ints, size: int, owners: int) -> NDArray[Any]:
-    """Counts of each place for each owner, shape (owners, size)."""
-    if owners == 1:
-        return np.bincount(places, minlength=size)[None]
-    return np.bincount(owner * size + places, minlength=owners * size).reshape(owners, size)
