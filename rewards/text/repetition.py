@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from rapidfuzz.distance import Postfix, Prefix
 
 from rewards.base import Row, Score
 from rewards.processes.fanout import FansOut
@@ -87,16 +88,7 @@ def find_loop(text: str, unit: int = 5, times: int = 5) -> str | None:
 
 def _stretch_begin(text: str, at: int, period: int, length: int) -> int | None:
     """Where `length` characters with that period begin, at or before `at`; None if there are not so many."""
-    ahead = period + _common_prefix(text[at : at + length], text[at + period : at + length])
+    ahead = period + Prefix.similarity(text[at : at + length], text[at + period : at + length])
     first = max(0, at - length + ahead)
-    behind = _common_prefix(text[first:at][::-1], text[first + period : at + period][::-1])
+    behind = Postfix.similarity(text[first:at], text[first + period : at + period])
     return at - behind if ahead + behind >= length else None
-
-
-def _common_prefix(a: str, b: str) -> int:
-    """Length of the common prefix, by bisection: comparing slices runs at the speed of memcmp."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
-    return low
