@@ -23,16 +23,7 @@ from typing import Literal, NamedTuple
 from pydantic import field_validator
 
 from rewards.base import Row, Score
-from rewards.extract import (
-    STATED,
-    STATED_WORDS,
-    TEXT_COMMAND,
-    box_span,
-    last_box,
-    matches,
-    parts,
-    sentence,
-)
+from rewards.extract import STATED, STATED_WORDS, TEXT_COMMAND, box_span, last_box, matches, parts, sentence
 from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 

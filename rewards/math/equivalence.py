@@ -17,27 +17,8 @@ from fractions import Fraction
 from itertools import chain
 from typing import Literal
 
-from rewards.math import scalars
+from rewards.math import parts, scalars
 from rewards.math.latex import GREEK, NOTATION, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
-from rewards.math.parts import (
-    AND,
-    COMMA,
-    COMPARE,
-    EQUALS,
-    IN,
-    NAME,
-    OR,
-    by_name,
-    cases,
-    matrix,
-    ranges,
-    span,
-    top_items,
-    unlabelled,
-    unwrapped,
-    variable,
-    with_holes,
-)
 from rewards.math.quantity import quantity, same_unit
 
 Verdict = bool | None
@@ -52,7 +33,7 @@ _LEAD, _TITLE, _QUALIFIER = (re.compile(NOTATION["additions"][name]) for name in
 _CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+(?![A-Za-z])|\\[^A-Za-z])+?) ?\+ ?([cCkK])")  # of an integral
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
-    rf"{NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
+    rf"{parts.NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
     r"|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
@@ -89,13 +70,13 @@ def equal(gold: str, answer: str, leaf: Leaf = lambda gold, answer: None) -> Ver
 
 
 def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
-    if _SPACED_GROUPS.fullmatch(a) and len(split_top(g, COMMA)) == 1:
+    if _SPACED_GROUPS.fullmatch(a) and len(split_top(g, parts.COMMA)) == 1:
         a = a.replace(", ", "")
     joined_g, joined_a = join_thousands(g), join_thousands(a)
     verdict = _equal(joined_g, joined_a, leaf)
     if verdict is not True and (joined_g != g) != (joined_a != a) and not _PADDED.search(f"{g} {a}"):
         # `100,200` against `100, 200`: a list after all, if item follows item
-        listed = _ordered(split_top(g, COMMA), split_top(a, COMMA), leaf)
+        listed = _ordered(split_top(g, parts.COMMA), split_top(a, parts.COMMA), leaf)
         return verdict if listed is False else listed
     return verdict
 
@@ -156,7 +137,7 @@ def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
     if not _APPROX.search(g) and not _APPROX.search(a):
         return NEXT
     sides_g, sides = (
-        [side for side in split_top(text, _APPROX) if side in (r"\pi", "e") or not NAME.fullmatch(side)]
+        [side for side in split_top(text, _APPROX) if side in (r"\pi", "e") or not parts.NAME.fullmatch(side)]
         for text in (g, a)
     )
     if not sides_g or not sides:
@@ -204,15 +185,15 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
-    gs, as_ = top_items(g), top_items(a)
+    gs, as_ = parts.top_items(g), parts.top_items(a)
     if len(gs) == 1 and len(as_) == 1:
         return NEXT
     for many, other, flip in ((gs, a, False), (as_, g, True)):
-        value = IN.sub("", unlabelled(other))
-        parts = unwrap(value)
-        if len(many) > 1 == len(top_items(other)) and parts and len(top_items(parts[1])) > 1:
-            kind, inside = parts[0] + parts[2], top_items(parts[1])
-            named = by_name(many) if kind == "()" else None
+        value = parts.IN.sub("", parts.unlabelled(other))
+        bracket = unwrap(value)
+        if len(many) > 1 == len(parts.top_items(other)) and bracket and len(parts.top_items(bracket[1])) > 1:
+            kind, inside = bracket[0] + bracket[2], parts.top_items(bracket[1])
+            named = parts.by_name(many) if kind == "()" else None
             if not named and len(inside) == 2 and "{" not in kind and (kind != "()" or value == other):
                 return False  # an interval, or what may be one
             compare, items = (_ordered if kind == "()" else _unordered), named or many
@@ -222,16 +203,16 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _rule_membership(g: str, a: str, leaf: Leaf) -> Ruling:
     """`q \\in [2, \\infty)` is no answer for `a \\in [2, \\infty)`; `f(x)` may be called `y`."""
-    members = IN.match(g), IN.match(a)
-    names = [m["name"] if m else variable(text) for m, text in zip(members, (g, a), strict=True)]
+    members = parts.IN.match(g), parts.IN.match(a)
+    names = [m["name"] if m else parts.variable(text) for m, text in zip(members, (g, a), strict=True)]
     differ = any(members) and all(names) and squeeze(names[0]) != squeeze(names[1])
     return False if differ and "(" not in "".join(names) else NEXT
 
 
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
-    gs, as_ = ranges(g), ranges(a)
-    joined = {(len(split_top(text, OR)) > 1, len(split_top(text, AND)) > 1) for text in (g, a)}
-    if COMPARE.search(g) and joined == {(True, False), (False, True)}:
+    gs, as_ = parts.ranges(g), parts.ranges(a)
+    joined = {(len(split_top(text, parts.OR)) > 1, len(split_top(text, parts.AND)) > 1) for text in (g, a)}
+    if parts.COMPARE.search(g) and joined == {(True, False), (False, True)}:
         return False  # either condition, both conditions
     if bool(_CLOSED_INFINITY.search(g)) != bool(_CLOSED_INFINITY.search(a)):
         return False
@@ -242,36 +223,36 @@ def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
     """Tuples, intervals (an inequality is one), sets in braces."""
-    span_g, span_a = span(g), span(a)
+    span_g, span_a = parts.span(g), parts.span(a)
     if span_g and span_a:
-        name_g, name_a = variable(g), variable(a)
+        name_g, name_a = parts.variable(g), parts.variable(a)
         brackets = (span_g.opening, span_g.closing) == (span_a.opening, span_a.closing)
         if not brackets or (name_g and name_a and name_g != name_a):
             return False
         return _ordered([span_g.low, span_g.high], [span_a.low, span_a.high], leaf)
-    parts_g, parts_a = unwrap(g), unwrap(a)
-    sets = [parts for parts in (parts_g, parts_a) if parts and parts[0] == r"\{"]
-    if len(sets) == 1 and len(top_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
+    bracket_g, bracket_a = unwrap(g), unwrap(a)
+    sets = [bracket for bracket in (bracket_g, bracket_a) if bracket and bracket[0] == r"\{"]
+    if len(sets) == 1 and len(parts.top_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
         # a set of one thing is often given as that thing
-        return _equal(sets[0][1], a, leaf) if parts_g in sets else _equal(g, sets[0][1], leaf)
+        return _equal(sets[0][1], a, leaf) if bracket_g in sets else _equal(g, sets[0][1], leaf)
     if sets and (span_g or span_a):
         return False  # two numbers, and all between them
-    if parts_g and parts_a:
-        if (parts_g[0], parts_g[2]) != (parts_a[0], parts_a[2]):
+    if bracket_g and bracket_a:
+        if (bracket_g[0], bracket_g[2]) != (bracket_a[0], bracket_a[2]):
             return False
-        compare = _unordered if parts_g[0] == r"\{" else _ordered
-        return compare(top_items(parts_g[1]), top_items(parts_a[1]), leaf)
+        compare = _unordered if bracket_g[0] == r"\{" else _ordered
+        return compare(parts.top_items(bracket_g[1]), parts.top_items(bracket_a[1]), leaf)
     return NEXT
 
 
 def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
-    rows_g, rows_a = matrix(g), matrix(a)
+    rows_g, rows_a = parts.matrix(g), parts.matrix(a)
     if rows_g is None and rows_a is None:
         return NEXT
     for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
-        parts = unwrap(other)
-        if rows and parts and parts[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
-            cells, items = [cell for row in rows for cell in row], split_top(parts[1], COMMA)  # a vector
+        bracket = unwrap(other)
+        if rows and bracket and bracket[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
+            cells, items = [cell for row in rows for cell in row], split_top(bracket[1], parts.COMMA)  # a vector
             return _ordered(items, cells, leaf) if flip else _ordered(cells, items, leaf)
     if rows_g is None or rows_a is None:
         return leaf(g, a)
@@ -313,8 +294,8 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
 def _sides(text: str) -> list[str]:
     """Sides of an equation (`5 = x` as `x = 5`) or chain of them, the text itself if it is none, nothing if a side is
     missing."""
-    sides = split_top(text, EQUALS)
-    if len(sides) == 2 and NAME.fullmatch(sides[1]) and not NAME.fullmatch(sides[0]):
+    sides = split_top(text, parts.EQUALS)
+    if len(sides) == 2 and parts.NAME.fullmatch(sides[1]) and not parts.NAME.fullmatch(sides[0]):
         sides = sides[::-1]
     return [] if not sides or text.startswith("=") or text.endswith("=") else sides
 
@@ -383,15 +364,15 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _scalar(scalars.choices),
     _scalar(scalars.amounts),
     _scalar(scalars.thousands),
-    _rewritten(cases),
+    _rewritten(parts.cases),
     _rule_additions,
-    _rewritten(with_holes),
+    _rewritten(parts.with_holes),
     _rule_approximation,
     _rule_membership,
     _rule_unions,
     _rule_lists,
     _rule_equations,
-    _rewritten(unwrapped),
+    _rewritten(parts.unwrapped),
     _scalar(scalars.times),
     _scalar(scalars.ratios),
     _rule_brackets,

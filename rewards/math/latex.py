@@ -10,7 +10,8 @@ import contextlib
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
@@ -357,33 +358,31 @@ def rational(text: str) -> Fraction | None:
     return None
 
 
-_OPEN = {"(": ")", "[": "]", r"\{": r"\}", "{": "}"}
+_CLOSE = {"(": (")", "]"), "[": (")", "]"), r"\{": (r"\}",), "{": ("}",)}
 _BRACKET = re.compile(r"\\begin\{[a-z]+\*?\}|\\end\{[a-z]+\*?\}|\\[{}]|[(){}\[\]]")
 
 
 def balanced(text: str) -> bool:
     """Whether every group `{}` closes; brackets may mix, as in half-open intervals."""
+    depths = list(accumulate(((mark == "{") - (mark == "}") for mark in _BRACKET.findall(text)), initial=0))
+    return min(depths) == depths[-1] == 0
+
+
+def _nested(text: str) -> Iterator[tuple[re.Match[str], int]]:
+    """Brackets of all kinds, each with how many are open behind it."""
     depth = 0
     for m in _BRACKET.finditer(text):
-        mark = m.group()
-        depth += (mark == "{") - (mark == "}")
-        if depth < 0:
-            return False
-    return depth == 0
+        depth += 1 if m.group() in _CLOSE or m.group().startswith(r"\begin") else -1
+        yield m, depth
 
 
 def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
     """`text` split at `separator` where no bracket is open; empty parts are dropped."""
-    depth, start, parts = 0, 0, []
+    start, parts = 0, []
     cuts = list(separator.finditer(text))
-    marks = [(m.start(), m.group()) for m in _BRACKET.finditer(text)] if cuts else []
-    at = 0
+    depths = [(-1, 0), *((m.start(), depth) for m, depth in _nested(text))] if cuts else []
     for cut in cuts:
-        while at < len(marks) and marks[at][0] < cut.start():
-            mark = marks[at][1]
-            depth += 1 if mark in ("(", "[", "{", r"\{") or mark.startswith(r"\begin") else -1
-            at += 1
-        if depth == 0:
+        if depths[bisect_left(depths, (cut.start(),)) - 1][1] == 0:
             parts.append(text[start : cut.start()])
             start = cut.end()
     parts.append(text[start:])
@@ -395,17 +394,8 @@ def unwrap(text: str) -> tuple[str, str, str] | None:
 
     The pair may mix round and square, as in `(1,2]`.
     """
-    first = next((mark for mark in (r"\{", "(", "[", "{") if text.startswith(mark)), None)
-    if first is None:
+    first = next((mark for mark in _CLOSE if text.startswith(mark)), "")
+    last = next((m for m, depth in _nested(text) if depth == 0), None) if first else None
+    if last is None or last.end() != len(text) or last.group() not in _CLOSE[first]:
         return None
-    depth = 0
-    for m in _BRACKET.finditer(text):
-        mark = m.group()
-        depth += 1 if mark in ("(", "[", "{", r"\{") or mark.startswith(r"\begin") else -1
-        if depth == 0:
-            if m.end() != len(text) or (first in ("{", r"\{") and mark != _OPEN[first]):
-                return None
-            if first in "([" and mark not in ")]":
-                return None
-            return first, text[len(first) : m.start()].strip(), mark
-    return None
+    return first, text[len(first) : last.start()].strip(), last.group()
