@@ -12,8 +12,7 @@ would give 0 to every text, and words and marks of any script are compared inste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from rapidfuzz.distance import LCSseq
 
@@ -22,15 +21,7 @@ from rewards.text.base import ReferenceReward, References
 from rewards.text.bleu import Bleu
 from rewards.text.tokenise import rouge_tokens, tokens_of_any_script
 
-_CHARACTERS = 0x110000
-
-
-class Encoded(NamedTuple):
-    """References with each token encoded as one character: LCSseq is fastest on str, and exact."""
-
-    tokens: Callable[[str], list[str]]
-    letters: dict[str, str]
-    references: tuple[str, ...]
+Table = tuple[Callable[[str], list[str]], list[list[str]]]  # the tokeniser, and the tokens of each reference
 
 
 class RougeL(ReferenceReward):
@@ -39,25 +30,24 @@ class RougeL(ReferenceReward):
     Details: tokens, and best, the index of the reference that gave the value.
     A text without tokens has value 0, outcome "no_answer"; a reference without tokens gives 0."""
 
-    def table(self, references: References) -> Encoded | None:
+    def table(self, references: References) -> Table | None:
         tokens_of = rouge_tokens if any(map(rouge_tokens, references)) else tokens_of_any_script
-        tokens = [tokens_of(reference) for reference in references]
-        words = dict.fromkeys(word for reference in tokens for word in reference)
-        if not words or len(words) > _CHARACTERS:
-            return None
-        letters = dict(zip(words, map(chr, range(len(words))), strict=True))
-        return Encoded(tokens_of, letters, tuple("".join(map(letters.__getitem__, reference)) for reference in tokens))
+        tokens = list(map(tokens_of, references))
+        return (tokens_of, tokens) if any(tokens) else None
 
-    def against(self, table: Encoded, text: str) -> Score:
-        tokens = table.tokens(text)
+    def against(self, table: Table, text: str) -> Score:
+        tokens_of, references = table
+        tokens = tokens_of(text)
         if not tokens:
             return Score(0.0, "no_answer", {"problem": "the text has no token, ROUGE-L is not defined"})
-        known = "".join(map(table.letters.get, tokens, repeat("")))  # the others are in no common subsequence
-        common = [LCSseq.similarity(known, reference) for reference in table.references]
-        pairs = zip(common, map(len, table.references), strict=True)  # rounded as rouge-score rounds it
-        values = [_harmonic(same / len(tokens), same / length) if same else 0.0 for same, length in pairs]
+        values = [_f1(LCSseq.similarity(tokens, reference), len(tokens), len(reference)) for reference in references]
         best = max(values)
         return Score(best, "scored", {"tokens": len(tokens), "best": values.index(best)})
+
+
+def _f1(common: int, tokens: int, others: int) -> float:
+    """Rounded as rouge-score rounds it."""
+    return _harmonic(common / tokens, common / others) if common else 0.0
 
 
 def _harmonic(a: float, b: float) -> float:
