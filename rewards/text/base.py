@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
@@ -41,11 +41,9 @@ class TextReward(Reward):
     thinking: ThinkingFormat = PRESETS["none"]
     answer_tags: AnswerTags = "first"
 
-    @cached_property
-    def text_of(self) -> Callable[[str], str]:
+    def text_of(self, completion: str) -> str:
         """The part of a completion that is graded."""
-        form, part = self.thinking, partial(answer_text, tags=self.answer_tags)
-        return (lambda text: part(form.answer_of(text))) if form.marks else part
+        return answer_text(self.thinking.answer_of(completion), self.answer_tags)
 
     @abstractmethod
     def grade_text(self, row: Row, text: str) -> Score:

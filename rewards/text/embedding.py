@@ -114,11 +114,10 @@ def _folder(model: str, revision: str) -> Path:
     if (local := Path(model).expanduser()).is_dir():
         return local
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
-    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as problem:
+    except (OSError, ValueError) as problem:  # huggingface_hub's errors are among them
         reason = " ".join(str(problem).split())[:200]
         raise RewardError(
             f"encoder {model!r} at {revision[:12]} is no folder here and cannot be fetched: {reason}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -91,11 +92,7 @@ def words(text: str) -> list[str]:
 
 def phrases_of(text: Sequence[str], longest: int, stop: frozenset[str] = STOP_WORDS) -> Iterator[tuple[str, ...]]:
     """Runs of words that are no stop words, cut into pieces of at most `longest`."""
-    run: list[str] = []
-    for word in (*text, _BREAK):
-        if word == _BREAK or word in stop or len(run) == longest:
-            if run:
-                yield tuple(run)
-            run = []
-        if word != _BREAK and word not in stop:
-            run.append(word)
+    for kept, run in groupby(text, lambda word: word != _BREAK and word not in stop):
+        phrase = tuple(run)
+        if kept:
+            yield from (phrase[start : start + longest] for start in range(0, len(phrase), longest))
