@@ -65,11 +65,6 @@ def box_span(text: str) -> tuple[int, int] | None:
     flat = _FLAT.match(text, at + 7) if at >= 0 else None
     if flat and text.find("}", flat.end()) < 0:
         return flat.span(1)  # the usual case: no other box can close behind this one
-    return nested_span(text)
-
-
-def nested_span(text: str) -> tuple[int, int] | None:
-    """`box_span`, for any text."""
     first = _BOX.search(text)
     if first is None:
         return None

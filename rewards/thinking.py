@@ -209,14 +209,14 @@ def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:
     """
     if isinstance(given, Thinking):
         return given
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            given = json.loads(given)
+        except ValueError as problem:
+            raise RewardError(f"thinking format {given!r} is not JSON: {problem}") from None
     values: dict[str, Any] = {"preset": str(given)}
     if isinstance(given, Mapping):
         values = {"preset": "none", "name": "custom", **given}
-    elif str(given).lstrip().startswith("{"):
-        try:
-            values = {"preset": "none", "name": "custom", **json.loads(given)}
-        except ValueError as problem:
-            raise RewardError(f"thinking format {given!r} is not JSON: {problem}") from None
     preset = values.pop("preset")
     if preset not in PRESETS:
         known = f"formats: {', '.join(PRESETS)}, or a mapping of marks"

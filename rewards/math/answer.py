@@ -41,13 +41,14 @@ class AnswerReward(Reward):
         return answer or Score(0.0, "bad_format" if has_box(text) else "no_answer")
 
     def gold_problem(self, row: Row) -> str:
-        problem = self.problem(row)
-        for text in () if problem else self.spellings(row):
+        if problem := self.problem(row):
+            return problem
+        for text in self.spellings(row):
             score = self.grade({**row, "meta": None}, text)
-            if score.value != 1 and not problem:
+            if score.value != 1:
                 reason = score.details.get("problem", "not recognised")
-                problem = f"reference answer {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {reason}"
-        return problem
+                return f"reference answer {str(row.get('answer'))[:80]!r}: {text[:80]!r} is {reason}"
+        return ""
 
     @abstractmethod
     def spellings(self, row: Row) -> list[str]:
