@@ -58,6 +58,7 @@ def too_large(text: str) -> bool:
 # How answers are written: signs, commands, plain words, units.
 NOTATION = tomllib.loads((Path(__file__).parent / "notation.toml").read_text("utf-8"))
 GREEK = NOTATION["greek"].split()
+COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
 def inverted(table: Mapping[str, str]) -> dict[str, str]:
@@ -364,7 +365,7 @@ _BRACKET = re.compile(r"\\begin\{[a-z]+\*?\}|\\end\{[a-z]+\*?\}|\\[{}]|[(){}\[\]
 
 def balanced(text: str) -> bool:
     """Whether every group `{}` closes; brackets may mix, as in half-open intervals."""
-    depths = list(accumulate(((mark == "{") - (mark == "}") for mark in _BRACKET.findall(text)), initial=0))
+    depths: list[int] = list(accumulate(((m == "{") - (m == "}") for m in _BRACKET.findall(text)), initial=0))
     return min(depths) == depths[-1] == 0
 
 

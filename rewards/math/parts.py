@@ -3,7 +3,7 @@ r"""Answers of several parts: lists, matrices, systems and cases, intervals howe
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rewards.math.latex import split_top, unwrap
 
@@ -30,8 +30,7 @@ _LEADING_PLUS = re.compile(r"(^|[(,=] ?)\+ ?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """An interval: its brackets and its ends as texts."""
 
     opening: str

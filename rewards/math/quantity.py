@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
-from rewards.math.latex import NOTATION, inverted, rational
+from rewards.math.latex import COMMAND, NOTATION, inverted, rational
 
 _NAMES = [entry.split(":") for entry in NOTATION["units"].split()]
 _CANONICAL: dict[str, str] = {name: names[0] for names in _NAMES for name in names}
@@ -22,16 +22,8 @@ _NO_UNITS = frozenset(NOTATION["no_units"].split())
 _NO_UNIT = re.compile(NOTATION["no_unit_pattern"])
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
 # Chinese units, scales and measure words; others (倍, 分之) may change the value.
-_CHINESE = "|".join(
-    sorted(
-        (
-            *filter(str.isalpha, (n for n in (*_CANONICAL, *_SCALES) if not n.isascii())),
-            *NOTATION["measure_words"].split(),
-        ),
-        key=len,
-        reverse=True,
-    )
-)
+_FOREIGN = [name for name in (*_CANONICAL, *_SCALES) if name.isalpha() and not name.isascii()]
+_CHINESE = "|".join(sorted([*_FOREIGN, *NOTATION["measure_words"].split()], key=len, reverse=True))
 # Single letters that are units when they stand alone behind a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCFT")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
@@ -50,15 +42,13 @@ _IN_BRACKETS = re.compile(r"(.*[^\s(\[]) ?[(\[] ?([^()\[\]0-9]+|[^()\[\]]+\^[0-9
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PLAIN_DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _WORD = re.compile(rf"[A-Za-zµ$€£¥₹¢%]+|{_CHINESE}|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+|/")
-_COMMAND = re.compile(r"\\[A-Za-z]+")
 _BASE = re.compile(
     r"\(?([0-9A-Fa-f]{1,60})\)?_\s*\{?\s*\(?(?:base\s*)?(\w{1,7})\)?\s*\}?|([0-9A-F]{1,60}) \(?base (\w{1,7})\)?"
 )
 _HEXADECIMAL = re.compile(r"0x([0-9A-Fa-f]{2,60})")
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """value: the text without unit or sign of currency. unit: canonical words, empty if none."""
 
     value: str
@@ -117,7 +107,7 @@ def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
         return not name.isascii() or (apart and len(name) > 2 and bool(re.search(r"[aeiou]", name)))
     if len(name) > 1 or not name.isalpha():
         return True
-    variables = re.search(r"[a-zA-Z]", _COMMAND.sub("", value))
+    variables = re.search(r"[a-zA-Z]", COMMAND.sub("", value))
     return not variables and (apart or (name in letters and value[-1].isdecimal()))
 
 
@@ -132,10 +122,9 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
         unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
     m = _MODULUS.fullmatch(text) if "mod" in text else None
-    if m and not m[2] and m[3].isdecimal() and int(m[3]):  # `17 \bmod 5` is 2
-        return Quantity(str(int(m[1]) % int(m[3])), frozenset({f"mod {m[3]}"}))
-    if m:
-        return Quantity(m[1], frozenset({f"mod {m[3]}"}))
+    if m:  # `17 \bmod 5` is 2, `17 (\bmod 5)` a residue class
+        computed = not m[2] and m[3].isdecimal() and int(m[3])
+        return Quantity(str(int(m[1]) % int(m[3])) if computed else m[1], frozenset({f"mod {m[3]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
         return Quantity(text, unit)
     if text.endswith("%"):
@@ -176,7 +165,7 @@ def compound(text: str) -> dict[str, Fraction] | None:
 
 def _looks_like_value(text: str) -> bool:
     """A number or expression: a digit or a constant, and no words outside LaTeX commands."""
-    bare = _COMMAND.sub("", text)
+    bare = COMMAND.sub("", text)
     return not re.search(r"[A-Za-z]{2,}", bare) and bool(re.search(r"\d|\\pi|\\infty", text))
 
 
