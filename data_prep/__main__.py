@@ -25,8 +25,8 @@ from pydantic import Field
 
 from data_prep.core import cache, commands, pipeline, reference
 from data_prep.core.commands import POSITIONAL, Options
-from data_prep.core.progress import Lines
-from data_prep.core.rows import encode
+from data_prep.core.progress import Progress
+from data_prep.core.rows import encoded
 
 
 class OfSpec(Options):
@@ -61,7 +61,7 @@ class Prune(Cache):
     dry_run: bool = Field(False, description="only say what would be removed")
 
 
-def _run(args: Run, progress: Lines) -> str:
+def _run(args: Run, progress: Progress) -> str:
     spec = pipeline.Spec.read(args.spec)
     given = {name: value for name in ("engine", "workers") if (value := getattr(args, name)) is not None}
     spec = spec.model_copy(update={"execution": spec.execution.model_copy(update=given)})
@@ -69,21 +69,18 @@ def _run(args: Run, progress: Lines) -> str:
     return ""
 
 
-def _rows(args: Rows, progress: Lines) -> str:
+def _rows(args: Rows, progress: Progress) -> str:
     spec = pipeline.Spec.read(args.spec)
-    for row in pipeline.read_rows(pipeline.find(spec, args.step)):
-        line = encode(row)
-        assert isinstance(line, bytes)
-        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.writelines(encoded(pipeline.read_rows(pipeline.find(spec, args.step))))
     sys.stdout.flush()
     return ""
 
 
-def _plan(args: OfSpec, progress: Lines) -> str:
+def _plan(args: OfSpec, progress: Progress) -> str:
     return pipeline.to_json(pipeline.plan(pipeline.Spec.read(args.spec)))
 
 
-def _drops(args: Drops, progress: Lines) -> str:
+def _drops(args: Drops, progress: Progress) -> str:
     """Dropped rows, each with the input row of its id where the step before still has it."""
     spec = pipeline.Spec.read(args.spec)
     for step in spec.steps if args.step is None else [pipeline.named(spec, args.step)]:
@@ -93,19 +90,19 @@ def _drops(args: Drops, progress: Lines) -> str:
     return ""
 
 
-def _steps(args: Steps, progress: Lines) -> str:
+def _steps(args: Steps, progress: Progress) -> str:
     return reference.listing() if args.name is None else reference.reference(args.name)
 
 
-def _schema(args: Options, progress: Lines) -> str:
+def _schema(args: Options, progress: Progress) -> str:
     return json.dumps(reference.schema(), indent=1)
 
 
-def _size(args: Cache, progress: Lines) -> str:
+def _size(args: Cache, progress: Progress) -> str:
     return "\n".join(cache.size_table(args.cache))
 
 
-def _prune(args: Prune, progress: Lines) -> str:
+def _prune(args: Prune, progress: Progress) -> str:
     removed = cache.prune(args.cache, args.unused_days, args.dry_run)
     verb = "would be removed" if args.dry_run else "removed"
     total = f"{len(removed)} folders, {sum(entry.size for entry in removed):,} bytes {verb}"

@@ -1,8 +1,4 @@
-"""The cache of step results: what it holds, and removing what has not been used for a while.
-
-python -m data_prep size  [.cache/steps]
-python -m data_prep prune [.cache/steps] --unused-days 30 [--dry-run]
-"""
+"""The cache of step results: what it holds, and removing what has not been used for a while."""
 
 from __future__ import annotations
 

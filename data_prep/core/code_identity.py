@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,16 +61,12 @@ class KnownCode:
 _known = cache(KnownCode)
 
 
-def code_hash(modules: Iterable[str], cache_folder: Path | None = None) -> str:
+@cache
+def code_hash(modules: tuple[str, ...], cache_folder: Path | None = None) -> str:
     """SHA-256 (64 hex digits) of these modules and all that they import, as this process first reads them.
 
     Raises OSError, SyntaxError.
     """
-    return _hash(tuple(modules), cache_folder)
-
-
-@cache
-def _hash(modules: tuple[str, ...], cache_folder: Path | None) -> str:
     known = _known(cache_folder / _KNOWN) if cache_folder else KnownCode(None)
     digest = hashlib.sha256()
     for module, content in sorted(closure(modules, known)):
@@ -98,8 +94,8 @@ def closure(modules: tuple[str, ...], known: KnownCode) -> Iterator[tuple[str, s
         yield name, tree
         if path.name == "__init__.py":
             yield from ((f"{name}/{file.name}", _bytes_hash(file)) for file in _data_files(path.parent))
-        todo += imports
-        todo += _parents(name)
+        parts = name.split(".")
+        todo += [*imports, *(".".join(parts[:end]) for end in range(1, len(parts)))]
 
 
 @cache
@@ -125,11 +121,6 @@ def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
                 base = ".".join([*above, *([base] if base else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _parents(module: str) -> list[str]:
-    parts = module.split(".")
-    return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 @cache  # modules do not move while a process runs

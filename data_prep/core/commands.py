@@ -12,13 +12,13 @@ from typing import Annotated, Any, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from data_prep.core.fingerprint import REPO
-from data_prep.core.progress import Lines, Live
+from data_prep.core.progress import Live, Progress
 from data_prep.core.validation import explained
 from data_prep.errors import DataError
 from rewards import RewardError
 
 POSITIONAL: Any = {"positional": True}
-Verb = Callable[[Any, Lines], str]  # does what its options say; what it returns is printed
+Verb = Callable[[Any, Progress], str]  # does what its options say; what it returns is printed
 
 
 def _steps_folder() -> Path:
@@ -53,7 +53,7 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
             _add(below.add_parser(name, description=model.__doc__), model)
     given = vars(parser.parse_args(argv))
     model, work = verbs[given.pop("verb", "")]
-    progress = Live() if sys.stderr.isatty() else Lines()
+    progress = Live() if sys.stderr.isatty() else Progress()
     try:
         if result := work(_checked(model, given), progress):
             print(result)
@@ -66,8 +66,7 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
         print("stopped; finished shards are kept, rerun the same command to resume", file=sys.stderr)
         return 130
     finally:
-        if isinstance(progress, Live):
-            progress.stop()
+        progress.stop()
     return 0
 
 

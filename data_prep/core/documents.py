@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from data_prep.errors import DataError, os_errors
 
@@ -53,15 +54,12 @@ def refuse_repeated(node: yaml.Node | None, *above: yaml.Node) -> None:
             refuse_repeated(value, *above, node)
 
 
+@cache
 def read_models(path: Path, model: type[Model]) -> dict[str, Model]:
-    """The entries of a YAML file that maps names to a model's fields. Raises DataError."""
-    entries, models = read_yaml(path), dict[str, Model]()
-    for name, fields in (entries if isinstance(entries, dict) else {}).items():
-        try:
-            models[str(name)] = model.model_validate(fields)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, (name, *first["loc"])))
-            known = ", ".join(model.model_fields)
-            raise DataError(f"{path}: {where}: {first['msg']}; an entry holds {known}") from error
-    return models
+    """The entries of a YAML file that maps names to a model's fields, read once. Raises DataError."""
+    try:
+        return TypeAdapter[dict[str, Model]](dict[str, model]).validate_python(read_yaml(path) or {})  # type: ignore[valid-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where, known = ".".join(map(str, first["loc"])), ", ".join(model.model_fields)
+        raise DataError(f"{path}: {where}: {first['msg']}; an entry holds {known}") from error

@@ -7,13 +7,12 @@ them: the bytes are the same in one process and on many machines.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.executors import cpus, execute
-from data_prep.core.files import aside_of, locked, require_space, settle, sweep, write_atomic
+from data_prep.core.files import aside_of, locked, require_space, settle, sweep, write_json
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
+from data_prep.core.progress import Progress
 from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
 from data_prep.core.step import Step
 from data_prep.core.stored import StoredRows
@@ -33,22 +33,6 @@ from data_prep.core.totals import read_totals
 from data_prep.errors import DataError, LimitPassed, os_errors
 
 COUNTED = ("rows_in", "rows_out", "bad", "drops", "examples", "counts", "sha256")  # what a manifest has of statistics
-
-
-class Progress:
-    """What the engine tells while it works; this one says nothing."""
-
-    def start(self, job: Job, total: int | None, done: int) -> None:
-        """A step begins: `total` input rows (None when unknown), of which `done` were done before."""
-
-    def advance(self, rows: int) -> None:
-        """So many more input rows are done."""
-
-    def waiting(self, job: Job) -> None:
-        """Another process holds this step's lock."""
-
-    def finish(self, job: Job, manifest: Manifest, cached: bool) -> None:
-        """The step is complete."""
 
 
 def run_step(job: Job, progress: Progress | None = None) -> Manifest:
@@ -87,12 +71,8 @@ def _reuse(job: Job) -> Manifest | None:
             target.unlink(missing_ok=True)
             target.symlink_to(Path("..", source.name, entry.name))
     manifest = replace(manifest, name=job.name, key=job.key, inputs=list(job.input_keys))
-    _store(job, manifest)
+    write_json(job.dir / "manifest.json", asdict(manifest))
     return manifest
-
-
-def _store(job: Job, manifest: Manifest) -> None:
-    write_atomic(job.dir / "manifest.json", [json.dumps(asdict(manifest), indent=1).encode(), b"\n"])
 
 
 def _link_content(job: Job) -> None:
@@ -128,9 +108,7 @@ def _complete(job: Job, progress: Progress) -> Manifest:
         _discard_guilty(job, step)
         raise
     if not stats.rows_out:
-        why = f": {counts_line(stats.drops)}" if stats.drops else ""
-        if any(example["detail"] for examples in stats.examples.values() for example in examples):
-            why += f"; for instance {_instance(stats)}"
+        why = f": {counts_line(stats.drops)}; for instance {_instance(stats)}" if stats.drops else ""
         origin = f" from {read}" if (read := step.reads(job.base)) else ""
         raise DataError(f"step {job.name!r} leaves no rows of {stats.rows_in:,}{origin}{why}")
     return _write_manifest(job, stats)
@@ -218,9 +196,8 @@ def _sum(job: Job) -> Stats:
 def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
     """Shard steps: whatever shard is missing."""
     size = step.shard_rows
-    indices = range((inputs.rows + size - 1) // size)
     _discard_other_cut(job, inputs, size)
-    todo = [index for index in indices if not job.shard(index).exists()]
+    todo = [index for index in range(-(-inputs.rows // size)) if not job.shard(index).exists()]
     done = inputs.rows - sum(inputs.length(index, size) for index in todo)
     progress.start(job, inputs.rows, done)
     seen = _sum(job)
@@ -267,17 +244,11 @@ def _discard_guilty(job: Job, step: Step) -> None:
             job.shard(index).unlink(missing_ok=True)
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    """Python's and those of the packages that are installed here."""
-    versions = {"python": platform.python_version()}
-    for name in packages:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
 def _write_manifest(job: Job, stats: Stats) -> Manifest:
-    paid = read_totals(job.dir)
+    paid, versions = read_totals(job.dir), {"python": platform.python_version()}
+    for package in job.step().packages:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     about_job = {name: getattr(job, name) for name in ("kind", "name", "key", "params", "fingerprint", "code")}
     counted = {name: getattr(stats, name) for name in COUNTED}
     manifest = Manifest(
@@ -286,11 +257,11 @@ def _write_manifest(job: Job, stats: Stats) -> Manifest:
         inputs=list(job.input_keys),
         shards=len(shard_paths(job.dir)),
         seconds=round(stats.seconds, 3),
-        versions=_versions(job.step().packages),
+        versions=versions,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         cost=paid.summary() if paid else {},
     )
-    _store(job, manifest)
+    write_json(job.dir / "manifest.json", asdict(manifest))
     if job.input_dirs:
         _link_content(job)
     return manifest

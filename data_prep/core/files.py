@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from data_prep.errors import DataError, os_errors
 
@@ -24,6 +25,12 @@ def aside_of(path: Path) -> Path:
 def write_atomic(path: Path, blocks: Iterable[bytes]) -> None:
     """Write a file so that a kill or a power cut leaves all of it or none. Raises DataError."""
     write_together([(path, blocks)])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value likewise; its folder is made where it is missing. Raises DataError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, [json.dumps(value, indent=1).encode(), b"\n"])
 
 
 def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool = True) -> None:
@@ -124,8 +131,6 @@ def require_space(directory: Path, needed: int, what: str) -> None:
 
 def size_text(count: float) -> str:
     """Bytes in words: `1.5 GB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    from rich.filesize import decimal
+
+    return decimal(int(count))

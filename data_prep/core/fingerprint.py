@@ -54,8 +54,6 @@ def _read_hash(path: Path) -> str:
 
 def git_blob(path: Path) -> str:
     """The name git gives these bytes: SHA-1 over `blob <size>\\0` and the content. Raises OSError."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    header = f"blob {path.stat().st_size}\0".encode()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False)).hexdigest()

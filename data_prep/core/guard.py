@@ -115,14 +115,11 @@ def main(grace_s: float, command: list[str]) -> int:
         select.select([pidfd], [], [], grace_s)
         child.poll()
     _signal_all(signal.SIGTERM)
-    _wait_for_all(1)
-    while _signal_all(signal.SIGKILL, trackers=False):
-        _reap()
-        time.sleep(PAUSE_S)
-    _wait_for_all(1)
-    while _signal_all(signal.SIGKILL):
-        _reap()
-        time.sleep(PAUSE_S)
+    for trackers in (False, True):
+        _wait_for_all(1)
+        while _signal_all(signal.SIGKILL, trackers):
+            _reap()
+            time.sleep(PAUSE_S)
     _reap()  # what orphans have used counts as ours
     return status if status >= 0 else 128 - status
 

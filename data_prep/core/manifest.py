@@ -85,14 +85,13 @@ def read_manifest(directory: Path) -> Manifest | None:
     if not path.exists():
         return None
     written = json.loads(path.read_bytes())
-    names = [field.name for field in fields(Manifest)]
-    required = [field.name for field in fields(Manifest) if field.default_factory is MISSING]
-    if any(name not in written for name in required):
+    known = {field.name: field.default_factory is MISSING for field in fields(Manifest)}
+    if missing := [name for name, required in known.items() if required and name not in written]:
         raise DataError(
-            f"{path}: written by another version, without {', '.join(set(required) - set(written))}: "
+            f"{path}: written by another version, without {', '.join(missing)}: "
             "remove the folder to make the step again"
         )
-    return Manifest(**{name: written[name] for name in names if name in written})
+    return Manifest(**{name: value for name, value in written.items() if name in known})
 
 
 def shard_stats(directory: Path) -> list[Stats]:

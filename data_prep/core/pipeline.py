@@ -7,7 +7,7 @@ A spec is JSON that the launcher writes into the run directory; `python -m data_
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data_prep.core import engine
 from data_prep.core.code_identity import code_hash
-from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, read_manifest, read_rows, shard_paths, shard_stats
+from data_prep.core.progress import Progress
 from data_prep.core.registry import kind_fault, place_of, step_class
 from data_prep.core.shards import Execution, Job
 from data_prep.core.validation import Place, find_faults
@@ -65,11 +65,10 @@ class Spec(BaseModel):
         try:
             with os_errors(path):
                 spec = cls.model_validate_json(path.read_bytes())
+            wrong = check(spec.steps)
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            lines = (f"{'.'.join(map(str, at['loc']))}: {at['msg'].removeprefix('Value error, ')}" for at in details)
-            raise DataError("\n".join(f"{path}: {line}" for line in lines)) from error
-        if wrong := check(spec.steps):
+            wrong = [Fault(at["loc"], at["msg"].removeprefix("Value error, ")) for at in error.errors()]
+        if wrong:
             raise DataError("\n".join(f"{path}: {fault}" for fault in wrong))
         return spec
 
@@ -120,10 +119,11 @@ def parse(name: str, items: object) -> tuple[list[StepSpec], list[Fault]]:
         else:
             specs.append(spec)
             places.append((index, spec.kind))
-    # With a step missing, who reads whom cannot be judged; parameters still can.
-    chain = [] if faults else check(specs, places)
-    params = (_param_faults(candidate, where) for candidate, where in zip(specs, places, strict=True)) if faults else ()
-    return specs, [*faults, *chain, *(fault for group in params for fault in group)]
+    if not faults:
+        return specs, check(specs, places)
+    for step, where in zip(specs, places, strict=True):  # who reads whom cannot be judged with a step missing
+        faults += _param_faults(step, where)
+    return specs, faults
 
 
 def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fault:
@@ -197,11 +197,11 @@ def jobs(spec: Spec) -> list[Job]:
         raise DataError("\n".join(f"pipeline {spec.name!r}: {fault}" for fault in faults))
     made: dict[str, Job] = {}
     for item in spec.steps:
-        made[item.name] = _job(spec, item, made)
+        made[item.name] = _job(spec, item, [made[name] for name in item.inputs])
     return list(made.values())
 
 
-def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
+def _job(spec: Spec, item: StepSpec, inputs: Sequence[Job]) -> Job:
     cls = step_class(item.kind)
     try:
         step = cls(cls.Params.model_validate(item.params))
@@ -210,17 +210,10 @@ def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
         raise DataError(f"step {item.name!r}: {explain(error)}", item.name) from error
     except DataError as error:
         raise type(error)(f"step {item.name!r}: {error}", item.name) from error
-    inputs = [made[name] for name in item.inputs]
     params = step.params.model_dump(mode="json")
     code = code_hash((cls.__module__, *step.modules()), spec.cache.parent)
-    work = value_hash(
-        {
-            "kind": item.kind,
-            "params": {name: value for name, value in params.items() if name not in cls.unkeyed},
-            "fingerprint": fingerprint,
-            "code": code,
-        }
-    )
+    keyed = {name: value for name, value in params.items() if name not in cls.unkeyed}
+    work = value_hash({"kind": item.kind, "params": keyed, "fingerprint": fingerprint, "code": code})
     key = value_hash({"work": work, "inputs": [job.key for job in inputs]})
     return Job(
         name=item.name,
@@ -242,29 +235,27 @@ def _job(spec: Spec, item: StepSpec, made: Mapping[str, Job]) -> Job:
 
 def plan(spec: Spec) -> list[StepPlan]:
     """What stands and what is to do, step by step, without doing any of it. Raises DataError."""
-    plans: dict[str, StepPlan] = {}
+    plans: list[StepPlan] = []
+    rows: dict[str, int | None] = {}  # of each step, once it is done
     for item, job in zip(spec.steps, jobs(spec), strict=True):
-        plans[item.name] = _plan(item, job, plans)
-    return list(plans.values())
-
-
-def _plan(item: StepSpec, job: Job, plans: Mapping[str, StepPlan]) -> StepPlan:
-    manifest = read_manifest(job.dir)
-    stats = shard_stats(job.dir)
-    before = [plans[name].rows_out for name in item.inputs]
-    return StepPlan(
-        name=item.name,
-        kind=item.kind,
-        key=job.key,
-        dir=job.dir,
-        env=job.step().env(),
-        state="done" if manifest else "partial" if stats else "todo",
-        inputs=item.inputs,
-        shards_done=len(stats),
-        rows_done=sum(shard.rows_out for shard in stats),
-        rows_in=sum(rows for rows in before if rows is not None) if before and None not in before else None,
-        rows_out=manifest.rows_out if manifest else None,
-    )
+        manifest, stats = read_manifest(job.dir), shard_stats(job.dir)
+        rows[item.name] = manifest.rows_out if manifest else None
+        before = [count for name in item.inputs if (count := rows[name]) is not None]
+        made = StepPlan(
+            name=item.name,
+            kind=item.kind,
+            key=job.key,
+            dir=job.dir,
+            env=job.step().env(),
+            state="done" if manifest else "partial" if stats else "todo",
+            inputs=item.inputs,
+            shards_done=len(stats),
+            rows_done=sum(shard.rows_out for shard in stats),
+            rows_in=sum(before) if before and len(before) == len(item.inputs) else None,
+            rows_out=rows[item.name],
+        )
+        plans.append(made)
+    return plans
 
 
 def run(spec: Spec, names: Sequence[str] | None = None, progress: Progress | None = None) -> list[Manifest]:

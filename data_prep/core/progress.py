@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from data_prep.core.engine import Progress
 from data_prep.core.manifest import Manifest, counts_line
 from data_prep.core.shards import Job
 
@@ -13,17 +12,24 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 
-class Lines(Progress):
-    """One line per step, for logs."""
+class Progress:
+    """What the engine tells while it works, as one line per step, for logs."""
+
+    def start(self, job: Job, total: int | None, done: int) -> None:
+        """A step begins: `total` input rows (None when unknown), of which `done` were done before."""
+
+    def advance(self, rows: int) -> None:
+        """So many more input rows are done."""
 
     def waiting(self, job: Job) -> None:
+        """Another process holds this step's lock."""
         print(f"{job.name}: another process works on this step; waiting for it", file=sys.stderr)
 
     def finish(self, job: Job, manifest: Manifest, cached: bool) -> None:
-        drops = sum(manifest.drops.values())
+        """The step is complete."""
         parts = [f"{manifest.rows_in:,} in", f"{manifest.rows_out:,} out"]
-        if drops:
-            parts.append(f"{drops:,} dropped ({counts_line(manifest.drops)})")
+        if manifest.drops:
+            parts.append(f"{sum(manifest.drops.values()):,} dropped ({counts_line(manifest.drops)})")
         if manifest.counts:
             parts.append(counts_line(manifest.counts))
         if "usd" in manifest.cost:
@@ -31,8 +37,11 @@ class Lines(Progress):
         parts.append("cached" if cached else f"{manifest.seconds:.1f} s")
         print(f"{job.name}: {' · '.join(parts)}", file=sys.stderr)
 
+    def stop(self) -> None:
+        """Show nothing more of a step that has not ended."""
 
-class Live(Lines):
+
+class Live(Progress):
     """A bar while a step runs, replaced by its line."""
 
     def __init__(self) -> None:
@@ -57,7 +66,6 @@ class Live(Lines):
         super().finish(job, manifest, cached)
 
     def stop(self) -> None:
-        """Give the terminal back."""
         if self._bar:
             self._bar.stop()
             self._bar = None

@@ -1,8 +1,4 @@
-"""What steps there are and what they take, read from their code: for people, and as a JSON schema for editors.
-
-python -m data_prep steps [NAME]
-python -m data_prep schema > configs/data.schema.json
-"""
+"""What steps there are and what they take, read from their code: for people, and as a JSON schema for editors."""
 
 from __future__ import annotations
 

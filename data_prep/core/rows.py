@@ -45,10 +45,10 @@ def check(row: Row, needs: Iterable[str] = (), present: Iterable[str] = ()) -> D
         if type(value) is not kind and (kind is None or not isinstance(value, kind)):
             return _mistyped(row, field)
     if "references" in row and not all(isinstance(reference, str) for reference in row["references"]):
-        return _bad("references are not strings", _id(row))
+        return _bad("references are not strings", row)
     for field in present:
         if field not in row:
-            return _bad(f"missing {field}", _id(row))
+            return _bad(f"missing {field}", row)
     return lacking(row, needs) or (_check_prompt(row) if "prompt" in row else None)
 
 
@@ -56,31 +56,27 @@ def lacking(row: Row, needs: Iterable[str]) -> Drop | None:
     """Which of these fields a row does not have, or has empty; None when it has all."""
     for field in needs:
         if not row.get(field):
-            return _bad(f"{'empty' if field in row else 'missing'} {field}", _id(row))
+            return _bad(f"{'empty' if field in row else 'missing'} {field}", row)
     return None
 
 
-def _id(row: Row) -> str:
-    return str(row.get("id", ""))
-
-
 def _mistyped(row: Row, field: str) -> Drop:
-    kind = FIELDS.get(field)
-    if kind is None:
-        return _bad(f"unknown field {field}", _id(row))
-    return _bad(f"{field} is not {_name(kind)}", _id(row), f"found {type(row[field]).__name__}")
+    if field not in FIELDS:
+        return _bad(f"unknown field {field}", row)
+    names: dict[object, str] = {str: "a string", list: "a list", dict: "an object"}
+    return _bad(f"{field} is not {names.get(FIELDS[field], 'a number')}", row, f"found {type(row[field]).__name__}")
 
 
 def _check_prompt(row: Row) -> Drop | None:
     asked = False
     for message in row["prompt"]:
         if not isinstance(message, dict) or not isinstance(content := message.get("content"), str):
-            return _bad("prompt is not chat messages", _id(row), "each needs a role and a content string")
+            return _bad("prompt is not chat messages", row, "each needs a role and a content string")
         role = message.get("role")
         if not isinstance(role, str) or role not in ROLES:
-            return _bad("unknown role in prompt", _id(row), repr(role)[:80])
+            return _bad("unknown role in prompt", row, repr(role)[:80])
         asked = asked or (role != "system" and bool(content.strip()))
-    return None if asked else _bad("empty prompt", _id(row))
+    return None if asked else _bad("empty prompt", row)
 
 
 def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
@@ -88,7 +84,7 @@ def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
     for text in strings(row):
         # A character takes at most four bytes, so most strings need no encoding to be passed.
         if len(text) * 4 > limit and len(text.encode("utf-8", "surrogatepass")) > limit:
-            return _bad("string too long", str(row.get("id", "")), f"over {limit:,} bytes: {text[:60]!r}…")
+            return _bad("string too long", row, f"over {limit:,} bytes: {text[:60]!r}…")
     return None
 
 
@@ -107,13 +103,8 @@ def strings(value: Any) -> list[str]:
     return texts
 
 
-def _bad(reason: str, row_id: str, detail: str = "") -> Drop:
-    return Drop(reason, row_id, detail, bad=True)
-
-
-def _name(kind: type | tuple[type, ...]) -> str:
-    names: dict[object, str] = {str: "a string", list: "a list", dict: "an object"}
-    return names.get(kind, "a number")
+def _bad(reason: str, row: Row, detail: str = "") -> Drop:
+    return Drop(reason, str(row.get("id", "")), detail, bad=True)
 
 
 def content_id(row: Row) -> str:
@@ -143,11 +134,17 @@ def encode(row: Row) -> bytes | Drop:
     try:
         return _LINE.encode(row).encode() + b"\n"
     except UnicodeEncodeError:
-        return _bad("not Unicode", str(row.get("id", "")).encode("ascii", "replace").decode(), "lone surrogate")
+        shown = str(row.get("id", "")).encode("ascii", "replace").decode()
+        return _bad("not Unicode", {"id": shown}, "lone surrogate")
     except ValueError:
-        return _bad("number is not finite", str(row.get("id", "")))
+        return _bad("number is not finite", row)
     except TypeError as error:  # a date or raw bytes, from Parquet
-        return _bad("not a JSON value", str(row.get("id", "")), str(error))
+        return _bad("not a JSON value", row, str(error))
+
+
+def encoded(rows: Iterable[Row]) -> Iterator[bytes]:
+    """Lines of the rows that can be encoded."""
+    return (line for line in map(encode, rows) if isinstance(line, bytes))
 
 
 def decode(line: bytes, wrap: Callable[[Any], Any] = lambda value: value) -> dict[str, Any] | Drop:
@@ -156,13 +153,13 @@ def decode(line: bytes, wrap: Callable[[Any], Any] = lambda value: value) -> dic
     try:
         value = wrap(READ.decode(line.decode("utf-8")))
     except UnicodeDecodeError as error:
-        return _bad("not UTF-8", "", f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
+        return _bad("not UTF-8", {}, f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
     except ValueError as error:
-        return _bad("not JSON", "", f"{error}: {line[:60]!r}"[:200])
+        return _bad("not JSON", {}, f"{error}: {line[:60]!r}"[:200])
     except RecursionError:
-        return _bad("not JSON", "", "nested too deeply")
+        return _bad("not JSON", {}, "nested too deeply")
     if not isinstance(value, dict):
-        return _bad("not an object", "", f"a JSON {type(value).__name__}: {line[:60]!r}")
+        return _bad("not an object", {}, f"a JSON {type(value).__name__}: {line[:60]!r}")
     return value
 
 

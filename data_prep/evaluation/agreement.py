@@ -11,7 +11,6 @@ table takes, is left out for that reward, and counted.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +24,8 @@ from pydantic import Field
 import rewards
 from data_prep.core.commands import CPUS, Options, run
 from data_prep.core.documents import read_yaml
-from data_prep.core.engine import Progress
-from data_prep.core.files import write_atomic
+from data_prep.core.files import write_atomic, write_json
+from data_prep.core.progress import Progress
 from data_prep.core.step import Drop
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import interval
@@ -178,7 +177,6 @@ def report(args: Request, progress: Progress) -> str:
     servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
     pairs, faults = read_pairs(args.data)
     figures = measure(pairs, args.workers, args.encoder, servers)
-    out.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
     lines += ["| reward | pairs | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|---|"]
     for name, own in figures.items():
@@ -191,10 +189,7 @@ def report(args: Request, progress: Progress) -> str:
     for name, own in figures.items():
         lines += ["", f"{name}: not measured: {own['reason']}"] if "reason" in own else []
     table = "\n".join(lines) + "\n"
-    write_atomic(
-        out.with_suffix(".json"),
-        [json.dumps({"pairs": len(pairs), "faults": faults, "rewards": figures}, indent=1).encode()],
-    )
+    write_json(out.with_suffix(".json"), {"pairs": len(pairs), "faults": faults, "rewards": figures})
     write_atomic(out.with_suffix(".md"), [table.encode()])
     _plot(out.with_suffix(".png"), {name: own for name, own in figures.items() if own["pairs"]}, paper)
     return table.rstrip("\n")

@@ -22,6 +22,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -29,11 +30,10 @@ from pydantic import Field
 
 from data_prep.core import pipeline
 from data_prep.core.commands import CACHE, Cache, Options, run
-from data_prep.core.engine import Progress
-from data_prep.core.files import write_atomic
+from data_prep.core.files import write_atomic, write_json
 from data_prep.core.fingerprint import file_hash
-from data_prep.core.manifest import read_manifest
-from data_prep.core.rows import encode, with_meta
+from data_prep.core.progress import Progress
+from data_prep.core.rows import encoded, with_meta
 from data_prep.core.step import Drop, Output, Row
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import percent
@@ -53,6 +53,7 @@ _VERDICT = re.compile(
     r"""[\s*_`#"'(\[]*(?:final\s+)?verdict[\s*_`"':]+[(\[<]*(a|b|tie)[\s*_`"')\]>.]*""", re.IGNORECASE
 )
 _MARK = re.compile(r"<[\s/]*(answer|question)[\s_-]*[ab12]?\s*>", re.IGNORECASE)
+ASKED = ("model", "base_url", "api_key_env", "spend_cap", "seed", "concurrency")  # of a request, for the step
 ORDERS = ("first", "second")  # where our answer stands
 THOUGHT_MARKS = [mark for preset in PRESETS.values() for mark in (preset.open, preset.close) if mark]
 RESAMPLES = 1000
@@ -81,13 +82,13 @@ class Judge(EndpointStep):
 
         ids = {(at, order): str(row["id"]) for at, row in enumerate(rows) for order in ORDERS}
         verdicts, failed = self.params.ask(asker, ids, lambda key: self._message(rows[key[0]], key[1]), read)
-        problems = {at: drop.reason for (at, _), drop in failed.items()}
+        problems = {at: {"problem": drop.reason} for (at, _), drop in failed.items()}
         for at, row in enumerate(rows):
             values = [verdicts.get((at, order)) for order in ORDERS]
             known = [value for value in values if value is not None]
-            about = {"verdicts": values} | ({"problem": problems[at]} if at in problems else {})
             whole = len(known) == len(ORDERS)
             score, outcome = sum(known) / 2 if whole else 0.0, "scored" if whole else "error"
+            about = {"verdicts": values, **problems.get(at, {})}
             yield with_meta({**row, "score": score, "outcome": outcome}, judge=about)
 
     def _message(self, row: Row, order: str) -> str:
@@ -238,9 +239,7 @@ def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     by: dict[str, list[float]] = defaultdict(list)
     for row in valid:
         by[row["source"]].append(row["score"])
-    result["by_category"] = {
-        name: {"n": len(own), "win_rate": percent(sum(own) / len(own))} for name, own in by.items()
-    }
+    result["by_category"] = {name: {"n": len(own), "win_rate": percent(fmean(own))} for name, own in by.items()}
     return result
 
 
@@ -284,28 +283,20 @@ def judge(args: Request, progress: Progress) -> str:
     rows, left_out = pairs(args.questions, args.answers, args.baseline, args.thinking)
     out = Path(f"{args.out}.pairs.jsonl").absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out, [line for line in map(encode, rows) if isinstance(line, bytes)])
-    names = ("model", "base_url", "api_key_env", "spend_cap", "seed", "concurrency")
-    steps = (
-        pipeline.StepSpec(name="load", kind="load", params={"path": str(out)}),
-        pipeline.StepSpec(
-            name="judge", kind="data_prep.evaluation.judge:Judge", inputs=("load",),
-            params={name: getattr(args, name) for name in names if getattr(args, name) is not None},
-        ),
-    )  # fmt: skip
-    if faults := pipeline.check(steps):
+    write_atomic(out, encoded(rows))
+    params = args.model_dump(include=set(ASKED), exclude_none=True)
+    items = [{"load": {"path": str(out)}}, {"data_prep.evaluation.judge:Judge": {"name": "judge", **params}}]
+    steps, faults = pipeline.parse("judge", items)
+    if faults:
         raise DataError("\n".join(f"{fault.path[-1]}: {fault.message}" for fault in faults))
-    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache, steps=steps, max_drop_share=0.05)
-    pipeline.run(spec, progress=progress)
-    folder = pipeline.find(spec)
-    manifest = read_manifest(folder)
-    assert manifest is not None
-    judged = list(pipeline.read_rows(folder))
+    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache, steps=tuple(steps))
+    _, manifest = pipeline.run(spec, progress=progress)
+    judged = list(pipeline.read_rows(pipeline.find(spec)))
     files = {name: file_hash(getattr(args, name)) for name in ("questions", "answers", "baseline")}
     about = {"judge": args.model, "seed": args.seed, "files": files, "left_out": dict(left_out), "cost": manifest.cost}
     result = {**summary(judged, args.seed), **about}
-    write_atomic(Path(f"{args.out}.json"), [json.dumps(result, indent=1).encode(), b"\n"])
-    write_atomic(Path(f"{args.out}.jsonl"), [line for line in map(encode, judged) if isinstance(line, bytes)])
+    write_json(Path(f"{args.out}.json"), result)
+    write_atomic(Path(f"{args.out}.jsonl"), encoded(judged))
     if "win_rate" not in result:
         raise DataError(f"{args.out}.jsonl: no reply of {args.model} ends with a verdict")
     return json.dumps(result, indent=1)

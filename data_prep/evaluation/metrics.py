@@ -15,7 +15,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
@@ -27,9 +27,9 @@ from pydantic import Field, Json
 import rewards
 from data_prep.core import pipeline
 from data_prep.core.commands import Options, run
-from data_prep.core.engine import Progress
-from data_prep.core.files import write_atomic
+from data_prep.core.files import write_atomic, write_json
 from data_prep.core.manifest import read_rows
+from data_prep.core.progress import Progress
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError
 from data_prep.evaluation.intervals import interval, majority, paired, paired_ratio, pass_at_k, percent
@@ -120,13 +120,9 @@ def task_result(samples: Iterable[Sample], same: Same | None = None) -> dict[str
         ballots = _ballots(list(prompts.values()), same)
         votes = {k: [majority(ballot[:k]) for ballot in ballots] for k in ks[1:]}
         result["maj_at"] = {str(k): percent(fmean(v)) for k, v in votes.items()}
-    levels = _grouped(prompts.values(), lambda s: s.level)
-    if levels:
-        result["by"]["level"] = {name: _table(groups) for name, groups in levels.items()}
-    if skills := _grouped(prompts.values(), lambda s: s.skills):
-        result["by"]["skills"] = {
-            name: {**_table(groups), "pass_at": _passes(groups, ks)} for name, groups in skills.items()
-        }
+    for field, measured in (("level", ()), ("skills", ks)):
+        if groups := _grouped(prompts.values(), field):
+            result["by"][field] = {name: _table(own, measured) for name, own in groups.items()}
     return result
 
 
@@ -156,23 +152,21 @@ def _comparison(task: str) -> Same | None:
     return same_answers if task in task_files.names() and task_files.read(task).reward.name == "math" else None
 
 
-def _grouped(
-    prompts: Iterable[Sequence[Sample]], of: Callable[[Sample], str | None]
-) -> dict[str, list[Sequence[Sample]]]:
-    """Prompts by what `of` says of them, in natural order; those of which it says nothing are left out."""
+def _grouped(prompts: Iterable[Sequence[Sample]], field: str) -> dict[str, list[Sequence[Sample]]]:
+    """Prompts by a field of their samples, in natural order; those without it are left out."""
     groups: dict[str, list[Sequence[Sample]]] = {}
     for group in prompts:
-        if (name := of(group[0])) is not None:
+        if (name := getattr(group[0], field)) is not None:
             groups.setdefault(name, []).append(group)
     return dict(sorted(groups.items(), key=lambda item: natural(item[0])))
 
 
-def _table(groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
-    return {"prompts": len(groups), **interval([_mean(group) for group in groups])}
+def _table(groups: Sequence[Sequence[Sample]], ks: Sequence[int]) -> dict[str, Any]:
+    passes = {"pass_at": _passes(groups, ks)} if ks else {}
+    return {"prompts": len(groups), **interval([_mean(group) for group in groups]), **passes}
 
 
-def _passes(groups: Iterable[Sequence[Sample]], ks: Iterable[int]) -> dict[str, float]:
-    groups = list(groups)
+def _passes(groups: Collection[Sequence[Sample]], ks: Iterable[int]) -> dict[str, float]:
     return {str(k): percent(fmean(_pass(group, k) for group in groups)) for k in ks}
 
 
@@ -273,7 +267,7 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
 def _by_task(path: Path) -> dict[str, list[Row]]:
     """Lines of an evaluation's .prompts.jsonl."""
     tasks: dict[str, list[Row]] = {}
-    for row in _rows([_prompts_path(path)]):
+    for row in _rows(path.with_suffix(".prompts.jsonl")):
         tasks.setdefault(row["task"], []).append(row)
     return tasks
 
@@ -296,30 +290,16 @@ def _pass(group: Sequence[Sample], k: int) -> float:
     return pass_at_k(len(group), sum(s.right for s in group), k)
 
 
-def _prompts_path(path: Path) -> Path:
-    return path.with_suffix(".prompts.jsonl")
-
-
 def _tokens(group: Sequence[Sample]) -> float | None:
     known = [s.tokens for s in group if s.tokens is not None]
     return round(fmean(known), 4) if known else None
 
 
-def _rows(paths: Iterable[Path]) -> Iterator[Row]:
-    for path in paths:
-        for record in read_records(path):
-            if isinstance(record, Drop):
-                raise DataError(f"{path}: {record.row_id}: {record.reason} ({record.detail})")
-            yield record
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, [text.encode()])
-
-
-def _jsonl(rows: Iterable[Row]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+def _rows(path: Path) -> Iterator[Row]:
+    for record in read_records(path):
+        if isinstance(record, Drop):
+            raise DataError(f"{path}: {record.row_id}: {record.reason} ({record.detail})")
+        yield record
 
 
 class Evaluation(Options):
@@ -366,22 +346,22 @@ def _evaluate_files(args: Evaluation, progress: Progress) -> str:
     steps, facts = _finished(args.spec) if args.spec else ([], {})
 
     def rows() -> Iterator[Row]:
-        return chain.from_iterable(map(read_rows, steps)) if args.spec else _rows(args.rows)
+        return chain.from_iterable(map(read_rows, steps) if args.spec else map(_rows, args.rows))
 
     tasks, prompts, shown = evaluate(rows())
-    result = {"label": args.label, "model": args.model, "decoding": args.decoding, **facts, "tasks": tasks}
-    _write(_prompts_path(args.out), _jsonl(prompts))
-    _write(args.out.with_suffix(".samples.jsonl"), _jsonl(shown))
-    if args.all_rows:
-        write_atomic(args.out.with_suffix(".rows.jsonl"), (f"{json.dumps(row)}\n".encode() for row in rows()))
-    _write(args.out, json.dumps(result, indent=1) + "\n")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    written = {"prompts": prompts, "samples": shown, **({"rows": rows()} if args.all_rows else {})}
+    for name, lines in written.items():
+        write_atomic(args.out.with_suffix(f".{name}.jsonl"), (f"{json.dumps(row)}\n".encode() for row in lines))
+    about = {"label": args.label, "model": args.model, "decoding": args.decoding}
+    write_json(args.out, {**about, **facts, "tasks": tasks})
     return f"{args.out}: {', '.join(tasks)}"
 
 
 def _compare_files(args: Comparison, progress: Progress) -> str:
     old = read_json(args.out) if args.out.exists() else []
     merged = merge(old, compare(args.a, args.b))
-    _write(args.out, json.dumps(merged, indent=1) + "\n")
+    write_json(args.out, merged)
     return f"{args.out}: {len(merged)} comparisons"
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core import pipeline
-from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
 from data_prep.core.guard import guarded
+from data_prep.core.progress import Progress
 from data_prep.errors import DataError
 from data_prep.sources.tasks import ROOT
 

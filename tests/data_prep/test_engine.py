@@ -20,6 +20,7 @@ from data_prep.core import engine, executors, pipeline
 from data_prep.core.executors import processes
 from data_prep.core.files import aside_of, require_space, whole_file, write_atomic, write_together
 from data_prep.core.manifest import read_manifest
+from data_prep.core.progress import Progress
 from data_prep.core.shards import Call, Execution, Inputs
 from data_prep.core.stored import stored
 from data_prep.errors import DataError, LimitPassed
@@ -166,7 +167,7 @@ def test_a_held_lock_is_said(tmp_path):
     job.dir.mkdir()
     said = []
 
-    class Listener(engine.Progress):
+    class Listener(Progress):
         def waiting(self, job):
             said.append(job.name)
             fcntl.flock(holder, fcntl.LOCK_UN)

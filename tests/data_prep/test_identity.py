@@ -23,7 +23,7 @@ import json
 from pathlib import Path
 from data_prep.core.code_identity import code_hash
 from data_prep.core.registry import STEPS
-print(json.dumps({kind: code_hash([place.split(":")[0]]) for kind, place in STEPS.items()}))
+print(json.dumps({kind: code_hash((place.split(":")[0],)) for kind, place in STEPS.items()}))
 """
 
 
@@ -89,7 +89,7 @@ def test_what_decides_beside_a_module_changes_its_key(module: str, path: str, co
     for name in ("own_rows.py", "own_package/__init__.py", "own_package/rows.py"):
         (copy / name).write_text("import json\nimport own_helper\nimport pytest\n")
     (copy / "own_helper.py").write_text("LEAST = 3\n")
-    words = [sys.executable, "-c", f"from data_prep.core.code_identity import *; print(code_hash([{module!r}]))"]
+    words = [sys.executable, "-c", f"from data_prep.core.code_identity import *; print(code_hash(({module!r},)))"]
     before = subprocess.run(words, cwd=copy, capture_output=True, check=True).stdout
     with (copy / path).open("a") as file:
         file.write("\nmore = 1\n")

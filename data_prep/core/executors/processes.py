@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from itertools import islice
 from typing import Any
 
+from data_prep.core.executors.serial import as_done
 from data_prep.core.shards import Call, Job, Work, opened
 from data_prep.errors import DataError
 
@@ -28,14 +28,8 @@ def work(job: Job, calls: Sequence[Call], workers: int) -> Generator[tuple[int, 
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_enter, initargs=(job, os.getpid())
     )
-    todo = iter(calls)
     try:
-        running = {pool.submit(_call, call) for call in islice(todo, 2 * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(_call, call) for call in islice(todo, len(done))}
-            for future in done:
-                yield future.result()
+        yield from as_done(pool, _call, calls, 2 * workers)
     except BrokenProcessPool as error:
         raise DataError(
             f"{job.dir}: a worker process of step {job.name!r} died (out of memory?); "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any
 
-from data_prep.core.shards import Call, Job, opened
+from data_prep.core.shards import Call, Job, Work, opened
 
 
 def work(job: Job, calls: Sequence[Call], rows: int | None) -> Generator[tuple[int, Any], None, None]:
@@ -19,13 +19,15 @@ def work(job: Job, calls: Sequence[Call], rows: int | None) -> Generator[tuple[i
         with opened(job, rows) as call_on_shard:
             yield from map(call_on_shard, calls)
         return
-    waiting, running = iter(calls), set[Future[tuple[int, Any]]]()
     # The threads end after the step, which on an error ends what they wait for.
     with ThreadPoolExecutor(at_once) as threads, opened(job, rows) as call_on_shard:
-        while True:
-            running |= {threads.submit(call_on_shard, call) for call in islice(waiting, at_once - len(running))}
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+        yield from as_done(threads, call_on_shard, calls, at_once)
+
+
+def as_done(pool: Executor, do: Work, calls: Sequence[Call], most: int) -> Iterator[tuple[int, Any]]:
+    """Results of the calls as they end, at most so many calls in flight."""
+    waiting, running = iter(calls), set[Future[tuple[int, Any]]]()
+    while running := running | {pool.submit(do, call) for call in islice(waiting, most - len(running))}:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()

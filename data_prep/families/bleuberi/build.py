@@ -19,11 +19,11 @@ from pydantic import Field, NonNegativeInt, model_validator
 import rewards
 from data_prep.core import pipeline
 from data_prep.core.commands import CACHE, CPUS, Cache, Options
-from data_prep.core.engine import Progress
 from data_prep.core.files import locked, write_atomic
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import counts_line, read_manifest
 from data_prep.core.pipeline import Spec
+from data_prep.core.progress import Progress
 from data_prep.errors import DataError
 from data_prep.evaluation.agreement import FLOOR
 from data_prep.families.bleuberi.pool import messages_of

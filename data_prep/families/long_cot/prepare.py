@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from data_prep.core.commands import Options
-from data_prep.core.engine import Progress
 from data_prep.core.files import whole_file
+from data_prep.core.progress import Progress
 from data_prep.errors import DataError
 from data_prep.sources.files import read_json
 from data_prep.text.normalise import text_hash

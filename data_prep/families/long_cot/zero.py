@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from data_prep.core.commands import Options
-from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import REPO
+from data_prep.core.progress import Progress
 from data_prep.errors import DataError
 from data_prep.inference.models import find_model
 from data_prep.sources.files import read_json

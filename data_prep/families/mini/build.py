@@ -20,8 +20,8 @@ from typing import Any
 from pydantic import Field
 
 from data_prep.core.commands import Options, run
-from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import REPO, file_hash
+from data_prep.core.progress import Progress
 from data_prep.errors import DataError, nearest
 from data_prep.families.mini.worlds import WORLDS, World
 from data_prep.writers import llamafactory

@@ -20,8 +20,8 @@ from typing import Any
 from pydantic import Field
 
 from data_prep.core.commands import Options, run
-from data_prep.core.engine import Progress
 from data_prep.core.fingerprint import REPO
+from data_prep.core.progress import Progress
 from data_prep.families.mini.arithmetic import Split
 from data_prep.families.mini.build import TOKENIZER, ask, call, losses, write_rows, write_training
 from data_prep.families.mini.worlds import WORLDS

@@ -21,8 +21,8 @@ from pydantic import Field
 
 from data_prep.core import pipeline
 from data_prep.core.commands import CACHE, CPUS, Cache, Options, run
-from data_prep.core.engine import Progress
 from data_prep.core.files import write_atomic
+from data_prep.core.progress import Progress
 from data_prep.core.rows import encode
 from data_prep.core.step import Row
 from data_prep.errors import DataError, os_errors

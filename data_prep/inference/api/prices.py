@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,19 +33,14 @@ class Price(BaseModel):
 
 def find_price(model: str, path: Path = PRICES) -> Price | None:
     """A model's price, None when it has no line. Raises DataError for a file that holds no prices."""
-    prices = _prices(path)
+    prices = read_models(path, Price)
     return prices.get(model) or prices.get(VERSION.sub("", model))
-
-
-@cache
-def _prices(path: Path) -> dict[str, Price]:
-    return read_models(path, Price)
 
 
 def need_price(model: str) -> Price:
     """A model's price. Raises ValueError when it has none."""
     price = find_price(model)
     if price is None:
-        near = nearest(model, _prices(PRICES))
+        near = nearest(model, read_models(PRICES, Price))
         raise ValueError(f"spend_cap: {model!r} has no price in configs/{PRICES.name}: add a line for it{near}")
     return price

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,12 +16,8 @@ from data_prep.inference.sampling import Sampling
 
 PROVIDERS = Path(__file__).parents[3] / "configs" / "providers.yaml"
 PARAMETERS = ("n", "temperature", "top_p", "max_tokens", "seed", "stop", "top_k")  # that a request may hold
-NEUTRAL: Mapping[str, Any] = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "stop": (),
-}  # leaving these out changes nothing
+# Leaving these out changes nothing.
+NEUTRAL: Mapping[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": ()}
 
 
 class Form(BaseModel):
@@ -64,7 +59,7 @@ class Provider(Form):
 
 def find_form(name: str | None, base_url: str, model: str) -> Form:
     """The preset `name`, or the one for an address and a model; an empty one where none is. Raises ValueError."""
-    providers = _presets()
+    providers = read_models(PROVIDERS, Provider)
     if name is not None:
         if name not in providers:
             raise ValueError(f"provider: no {name!r} in configs/{PROVIDERS.name}{nearest(name, providers)}")
@@ -75,8 +70,3 @@ def find_form(name: str | None, base_url: str, model: str) -> Form:
         if at_host and re.match(provider.models, model.casefold().rpartition("/")[2]):
             return Form().merged(provider)
     return Form()
-
-
-@cache
-def _presets() -> dict[str, Provider]:
-    return read_models(PROVIDERS, Provider)

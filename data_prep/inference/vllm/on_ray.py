@@ -18,7 +18,7 @@ from pydantic import Field
 
 from data_prep.core.commands import POSITIONAL, Options, run
 from data_prep.core.executors.ray import connect
-from data_prep.core.progress import Lines
+from data_prep.core.progress import Progress
 from data_prep.errors import DataError
 from data_prep.inference.vllm.server import serve
 from data_prep.inference.vllm.settings import EngineOptions
@@ -90,7 +90,7 @@ class Request(Options):
     gpus: int = Field(0, description="of each server")
 
 
-def serve_until_stopped(args: Request, progress: Lines) -> str:
+def serve_until_stopped(args: Request, progress: Progress) -> str:
     """Print the addresses, and serve until Ctrl-C. Raises DataError when a server has died."""
     with served(args.model, args.python, args.servers, args.gpus, args.revision) as actors:
         print("\n".join(urls(actors)), flush=True)

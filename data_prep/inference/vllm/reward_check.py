@@ -120,15 +120,8 @@ def problem(
 
 def verify(python: Path, model: str, url: str, endpoint: bool, **options: str) -> None:
     """The check in the environment of `python`. Raises DataError where the server is refused."""
-    words = [
-        str(python),
-        "-m",
-        "data_prep.inference.vllm.reward_check",
-        model,
-        url,
-        *(["--endpoint"] if endpoint else []),
-    ]
-    words += [f"--{name}={value}" for name, value in options.items()]
+    words = [str(python), "-m", "data_prep.inference.vllm.reward_check", model, url]
+    words += [*(["--endpoint"] if endpoint else []), *(f"--{name}={value}" for name, value in options.items())]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="", file=sys.stderr, flush=True)
     if done.returncode:
@@ -152,11 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{('good', 'bad')[number % 2]:<4} {score:8.4f}{beside} ({tokens} tokens): {PAIRS[number // 2][0]}")
         if why := problem(scores, expected, tolerance):
             raise Refused(why)
-    except Refused as refused:
-        print(refused)
-        return 1
-    except OSError as error:
-        print(f"{args.model}: {' '.join(str(error).split())[:300]}")
+    except (Refused, OSError) as error:
+        print(error if isinstance(error, Refused) else f"{args.model}: {' '.join(str(error).split())[:300]}")
         return 1
     print("the server scores as transformers does" if expected else "the server prefers good answers")
     return 0
