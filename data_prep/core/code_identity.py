@@ -12,8 +12,8 @@ import hashlib
 import importlib.util
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,31 +25,25 @@ NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its ki
 _KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
 _PARSING = threading.Lock()  # threads share what is known; ast.parse in several at once can fail (CPython 3.11)
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  # what may begin with a docstring
-_Parsed = tuple[str, tuple[str, ...]]  # hash of the syntax tree, names that the module imports
+_Parsed = tuple[str, Sequence[str]]  # hash of the syntax tree, names that the module imports
 
 
-@dataclass
 class KnownCode:
     """Results of parsing, kept on disk: parsing all modules takes half a second of CPU time."""
 
-    path: Path | None
-
-    def __post_init__(self) -> None:
-        try:
-            self.entries: dict[str, list[object]] = json.loads(self.path.read_bytes()) if self.path else {}
-        except (OSError, ValueError):  # absent, or torn by a full disk: parsed again
-            self.entries = {}
-        self.added = False
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.added = path, False
+        self.entries: dict[str, _Parsed] = {}
+        with suppress(OSError, ValueError):  # absent, or torn by a full disk: parsed again
+            self.entries = json.loads(path.read_bytes()) if path else {}
 
     def parsed(self, path: Path, module: str) -> _Parsed:
         name = _bytes_hash(path, module)
         if name not in self.entries:
             with _PARSING:
-                tree, imports = _parse(path, module)
-                self.entries[name] = [tree, list(imports)]
+                self.entries[name] = _parse(path, module)
                 self.added = True
-        tree, imports = self.entries[name]  # type: ignore[assignment]
-        return str(tree), tuple(imports)
+        return self.entries[name]
 
     def save(self) -> None:
         if self.path and self.added and self.path.parent.is_dir():
@@ -115,10 +109,7 @@ def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([base] if base else [])])
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
 

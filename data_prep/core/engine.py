@@ -108,7 +108,9 @@ def _complete(job: Job, progress: Progress) -> Manifest:
         _discard_guilty(job, step)
         raise
     if not stats.rows_out:
-        why = f": {counts_line(stats.drops)}; for instance {_instance(stats)}" if stats.drops else ""
+        why = f": {counts_line(stats.drops)}" if stats.drops else ""
+        if any(example["detail"] for examples in stats.examples.values() for example in examples):
+            why += f"; for instance {_instance(stats)}"
         origin = f" from {read}" if (read := step.reads(job.base)) else ""
         raise DataError(f"step {job.name!r} leaves no rows of {stats.rows_in:,}{origin}{why}")
     return _write_manifest(job, stats)

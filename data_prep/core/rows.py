@@ -80,27 +80,17 @@ def _check_prompt(row: Row) -> Drop | None:
 
 
 def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:
-    """A drop when any string of the row takes more than `limit` bytes of UTF-8."""
-    for text in strings(row):
+    """A drop when any string of the row, keys included, takes more than `limit` bytes of UTF-8."""
+    todo: list[Any] = [row]
+    for value in todo:  # it grows as it is read
+        if isinstance(value, dict):
+            todo += [*value, *value.values()]
+        elif isinstance(value, list):
+            todo += value
         # A character takes at most four bytes, so most strings need no encoding to be passed.
-        if len(text) * 4 > limit and len(text.encode("utf-8", "surrogatepass")) > limit:
-            return _bad("string too long", row, f"over {limit:,} bytes: {text[:60]!r}…")
+        elif isinstance(value, str) and len(value) * 4 > limit and len(value.encode("utf-8", "surrogatepass")) > limit:
+            return _bad("string too long", row, f"over {limit:,} bytes: {value[:60]!r}…")
     return None
-
-
-def strings(value: Any) -> list[str]:
-    """All strings inside a JSON value, keys included."""
-    texts: list[str] = []
-    todo = [value]
-    for item in todo:  # it grows as it is read
-        if isinstance(item, str):
-            texts.append(item)
-        elif isinstance(item, dict):
-            texts += item
-            todo += item.values()
-        elif isinstance(item, list):
-            todo += item
-    return texts
 
 
 def _bad(reason: str, row: Row, detail: str = "") -> Drop:

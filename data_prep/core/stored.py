@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, overload
@@ -74,14 +75,11 @@ class StoredRows(Sequence[Row]):
             os.close(descriptor)
 
     def __iter__(self) -> Iterator[Row]:
-        at = 0
-        while at < len(self):
-            number = self._file[at]
-            with self._files[number].open("rb") as file:
-                place = 0
-                while at < len(self) and self._file[at] == number:
-                    if place != self._start[at]:
-                        file.seek(self._start[at])
-                    place = self._start[at] + self._size[at]
+        first = 0
+        for number, path in enumerate(self._files):
+            after = bisect_right(self._file, number, first)
+            with path.open("rb") as file:
+                for at in range(first, after):
+                    file.seek(self._start[at])
                     yield self._read(file.read(self._size[at]))
-                    at += 1
+            first = after

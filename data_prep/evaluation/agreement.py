@@ -77,27 +77,23 @@ def _pair(record: dict[str, Any]) -> Pair | str:
     return Pair(messages, (responses[0], responses[1]), record["winner"], texts) if texts else "no reference"
 
 
-def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int | None, workers: int) -> Scores:
+def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int, workers: int) -> Scores:
     """Both scores of each pair by a reward, from the first so many references. Raises RewardError.
 
     A pair that has fewer references has none.
     """
     reward = rewards.load(name, **params)
     reward.check_ready()
-    usable = [at for at, pair in enumerate(pairs) if len(pair.references) >= (references or 1)]
-    rows = [
-        {"id": str(at), "prompt": pairs[at].prompt, "references": pairs[at].references[:references]}
-        for at in usable
-        for _ in pairs[at].responses
+    asked = [
+        (at, {"id": str(at), "prompt": pair.prompt, "references": pair.references[:references]}, text)
+        for at, pair in enumerate(pairs)
+        for text in (pair.responses if len(pair.references) >= references else ())
     ]
-    texts = [text for at in usable for text in pairs[at].responses]
-    scores = reward.score_many(rows, texts, workers)
-    failed = [score.outcome in ("error", "timeout") for score in scores]
+    scores = reward.score_many([row for _, row, _ in asked], [text for _, _, text in asked], workers)
     made: Scores = [None] * len(pairs)
-    for place, at in enumerate(usable):
-        first, second = 2 * place, 2 * place + 1
-        if not (failed[first] or failed[second]):
-            made[at] = scores[first].value, scores[second].value
+    for (at, _, _), first, second in zip(asked[::2], scores[::2], scores[1::2], strict=True):
+        if not {first.outcome, second.outcome} & {"error", "timeout"}:
+            made[at] = first.value, second.value
     return made
 
 
@@ -116,16 +112,13 @@ def zsum(parts: Sequence[Scores]) -> Scores:
 
 def agreement(pairs: Sequence[Pair], scores: Scores) -> dict[str, Any]:
     """Accuracy in percent with its 95 % interval over the pairs that were scored."""
-    verdicts: list[float] = []
-    ties = 0
-    for pair, both in zip(pairs, scores, strict=True):
-        if both:
-            choice: int | str = "tie" if both[0] == both[1] else int(both[1] > both[0])
-            ties += choice == "tie"
-            verdicts.append(float(choice == pair.winner))
-    if not verdicts:
-        return {"pairs": 0, "left_out": len(scores)}
-    return {"pairs": len(verdicts), "left_out": len(scores) - len(verdicts), "ties": ties, **interval(verdicts)}
+    known = [(pair.winner, *both) for pair, both in zip(pairs, scores, strict=True) if both]
+    counts = {"pairs": len(known), "left_out": len(scores) - len(known)}
+    if not known:
+        return counts
+    choices: list[int | str] = ["tie" if a == b else int(b > a) for _, a, b in known]
+    agrees = [float(choice == winner) for choice, (winner, _, _) in zip(choices, known, strict=True)]
+    return {**counts, "ties": choices.count("tie"), **interval(agrees)}
 
 
 def measure(
@@ -146,10 +139,10 @@ def measure(
     try:
         if encoder is None:  # its default model may be missing; one that was named must be there
             rewards.load("embedding").check_ready()
+        if encoder != "":
+            table.append(("embedding", "embedding", {"model": encoder} if encoder else {}, 1))
     except RewardError as error:
         unmeasured["embedding"] = {"pairs": 0, "left_out": len(pairs), "reason": str(error)}
-    else:
-        table += [("embedding", "embedding", {"model": encoder} if encoder else {}, 1)] if encoder != "" else []
     made = {name: scored(pairs, reward, params, count, workers) for name, reward, params, count in table}
     made["length"] = [(float(len(a.split())), float(len(b.split()))) for a, b in (pair.responses for pair in pairs)]
     for model, url in reward_models:
@@ -177,7 +170,7 @@ def report(args: Request, progress: Progress) -> str:
     servers = [(model, url) for model, _, url in (given.partition("=") for given in args.reward_models)]
     pairs, faults = read_pairs(args.data)
     figures = measure(pairs, args.workers, args.encoder, servers)
-    lines = [f"{len(pairs):,} pairs, {Counter(str(pair.winner) for pair in pairs)['tie']} of them ties.", ""]
+    lines = [f"{len(pairs):,} pairs, {sum(pair.winner == 'tie' for pair in pairs)} of them ties.", ""]
     lines += ["| reward | pairs | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|---|"]
     for name, own in figures.items():
         values = "— | — | —"
@@ -188,11 +181,10 @@ def report(args: Request, progress: Progress) -> str:
         lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
     for name, own in figures.items():
         lines += ["", f"{name}: not measured: {own['reason']}"] if "reason" in own else []
-    table = "\n".join(lines) + "\n"
     write_json(out.with_suffix(".json"), {"pairs": len(pairs), "faults": faults, "rewards": figures})
-    write_atomic(out.with_suffix(".md"), [table.encode()])
+    write_atomic(out.with_suffix(".md"), ["\n".join([*lines, ""]).encode()])
     _plot(out.with_suffix(".png"), {name: own for name, own in figures.items() if own["pairs"]}, paper)
-    return table.rstrip("\n")
+    return "\n".join(lines)
 
 
 def _paper(path: Path) -> dict[str, float]:

@@ -46,9 +46,9 @@ def majority(votes: Sequence[tuple[str | None, float]]) -> float:
 def t_quantile(df: int) -> float:
     """The 97.5 % quantile of Student's t, by bisection of its distribution function (Abramowitz & Stegun 26.7.1).
 
-    Above 1000 degrees of freedom the normal's, off by < 0.003.
+    Above 1000 degrees of freedom the normal's, off by < 0.003; likewise for 0, where no spread is known.
     """
-    if df > 1000:
+    if df > 1000 or df == 0:
         return NormalDist().inv_cdf(0.975)
     import mpmath  # type: ignore[import-untyped]  # comes with sympy
 
@@ -58,6 +58,11 @@ def t_quantile(df: int) -> float:
         outside = mpmath.betainc(df / 2, 0.5, 0, df / (df + t * t), regularized=True)  # P(|T| > t)
         low, high = (t, high) if outside > 0.05 else (low, t)
     return high
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of their mean; 0 for a single value."""
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def wilson(p: float, n: float, z: float) -> tuple[float, float]:
@@ -77,8 +82,7 @@ def interval(means: Sequence[float]) -> dict[str, Any]:
     """
     n = len(means)
     mean = fmean(means)
-    error = stdev(means) / math.sqrt(n) if n > 1 else 0.0
-    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
+    error, t = standard_error(means), t_quantile(n - 1)
     if min(means) < 0 or max(means) > 1:
         low, high = mean - t * error, mean + t * error
     else:
@@ -94,14 +98,11 @@ def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
     by the same, the interval still allows the share of prompts that 0 in n does not exclude (Wilson), so that
     "no prompt changed" among 40 reads [-9.3, 9.3]. Raises DataError when no prompt is in both.
     """
-    shared = sorted(a.keys() & b.keys())
-    if not shared:
-        raise DataError("the two evaluations have no prompt in common")
+    shared = _shared(a, b)
     differences = [a[p] - b[p] for p in shared]
     n = len(differences)
     mean = fmean(differences)
-    error = stdev(differences) / math.sqrt(n) if n > 1 else 0.0
-    t = t_quantile(n - 1) if n > 1 else NormalDist().inv_cdf(0.975)
+    error, t = standard_error(differences), t_quantile(n - 1)
     half = t * error if error > 1e-7 else 100 * wilson(0.0, n, t)[1]
     most = 100.0 if all(0 <= value <= 100 for p in shared for value in (a[p], b[p])) else math.inf  # else no shares
     ci95 = [round(max(-most, mean - half), 4), round(min(most, mean + half), 4)]
@@ -114,18 +115,22 @@ def paired_ratio(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, An
     `a` and `b` map prompts to positive means, such as tokens. The interval is the ratio of means' by the delta method
     (Casella & Berger 2002, 5.5.4), paired by prompt. Raises DataError when no prompt is in both.
     """
-    shared = sorted(a.keys() & b.keys())
-    if not shared:
-        raise DataError("the two evaluations have no prompt in common")
-    n, means = len(shared), (fmean(a[p] for p in shared), fmean(b[p] for p in shared))
+    shared = _shared(a, b)
+    means = fmean(a[p] for p in shared), fmean(b[p] for p in shared)
     if means[1] <= 0:
         raise DataError("the second evaluation's mean is not above 0")
     ratio = means[0] / means[1]
     left = [(a[p] - ratio * b[p]) / means[1] for p in shared]
-    half = t_quantile(n - 1) * stdev(left) / math.sqrt(n) if n > 1 else 0.0
-    change, half = 100 * (ratio - 1), 100 * half
+    change, half = 100 * (ratio - 1), 100 * t_quantile(len(left) - 1) * standard_error(left)
     ci95 = [round(change - half, 4), round(change + half, 4)]
     return {"a": round(means[0], 2), "b": round(means[1], 2), "change": round(change, 4), "ci95": ci95}
+
+
+def _shared(a: Mapping[str, float], b: Mapping[str, float]) -> list[str]:
+    """Prompts in both. Raises DataError when there is none."""
+    if not (shared := sorted(a.keys() & b.keys())):
+        raise DataError("the two evaluations have no prompt in common")
+    return shared
 
 
 def percent(fraction: float) -> float:

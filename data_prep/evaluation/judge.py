@@ -289,7 +289,7 @@ def judge(args: Request, progress: Progress) -> str:
     steps, faults = pipeline.parse("judge", items)
     if faults:
         raise DataError("\n".join(f"{fault.path[-1]}: {fault.message}" for fault in faults))
-    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache, steps=tuple(steps))
+    spec = pipeline.Spec(name="judge", base=Path.cwd(), cache=args.cache, steps=tuple(steps), max_drop_share=0.05)
     _, manifest = pipeline.run(spec, progress=progress)
     judged = list(pipeline.read_rows(pipeline.find(spec)))
     files = {name: file_hash(getattr(args, name)) for name in ("questions", "answers", "baseline")}

@@ -15,9 +15,10 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -100,28 +101,24 @@ def task_result(samples: Iterable[Sample], same: Same | None = None) -> dict[str
     with levels or skills are also counted by level, and by tuple of skills with pass@k.
     """
     samples = list(samples)
-    prompts = by_prompt(samples)
-    fewest = min(map(len, prompts.values()))
+    prompts = list(by_prompt(samples).values())
+    fewest = min(map(len, prompts))
     ks = sorted({2**i for i in range(fewest.bit_length())} | {fewest})
-    tokens = [s.tokens for s in samples if s.tokens is not None]
     result = {
-        "prompts": len(prompts),
-        "samples": max(map(len, prompts.values())),
-        **interval([_mean(group) for group in prompts.values()]),
-        "pass_at": _passes(prompts.values(), ks),
-        "pass_ci95": {str(k): interval([_pass(g, k) for g in prompts.values()])["ci95"] for k in ks},
+        **_table(prompts, ks),
+        "samples": max(map(len, prompts)),
+        "pass_ci95": {str(k): interval([_pass(group, k) for group in prompts])["ci95"] for k in ks},
         "maj_at": {},
         "outcomes": dict(sorted(Counter(s.outcome for s in samples).items())),
         "truncated": percent(fmean(s.truncated for s in samples)),
-        "mean_tokens": round(fmean(tokens), 1) if tokens else None,
+        "mean_tokens": _tokens(samples, 1),
         "by": {},
     }
     if all(s.votes_known for s in samples):
-        ballots = _ballots(list(prompts.values()), same)
-        votes = {k: [majority(ballot[:k]) for ballot in ballots] for k in ks[1:]}
-        result["maj_at"] = {str(k): percent(fmean(v)) for k, v in votes.items()}
+        ballots = _ballots(prompts, same)
+        result["maj_at"] = {str(k): percent(fmean(majority(ballot[:k]) for ballot in ballots)) for k in ks[1:]}
     for field, measured in (("level", ()), ("skills", ks)):
-        if groups := _grouped(prompts.values(), field):
+        if groups := _grouped(prompts, field):
             result["by"][field] = {name: _table(own, measured) for name, own in groups.items()}
     return result
 
@@ -162,12 +159,9 @@ def _grouped(prompts: Iterable[Sequence[Sample]], field: str) -> dict[str, list[
 
 
 def _table(groups: Sequence[Sequence[Sample]], ks: Sequence[int]) -> dict[str, Any]:
-    passes = {"pass_at": _passes(groups, ks)} if ks else {}
-    return {"prompts": len(groups), **interval([_mean(group) for group in groups]), **passes}
-
-
-def _passes(groups: Collection[Sequence[Sample]], ks: Iterable[int]) -> dict[str, float]:
-    return {str(k): percent(fmean(_pass(group, k) for group in groups)) for k in ks}
+    passes = {str(k): percent(fmean(_pass(group, k) for group in groups)) for k in ks}
+    scores = interval([_mean(group) for group in groups])
+    return {"prompts": len(groups), **scores, **({"pass_at": passes} if ks else {})}
 
 
 def by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
@@ -205,10 +199,7 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
         if isinstance(metric := (row.get("meta") or {}).get("metric"), dict):
             measured[s.task] = {"unit": "%", **metric}
         key = hashlib.sha256(f"{s.task}\0{s.prompt_id}\0{s.index}".encode(errors="replace")).hexdigest()
-        best = shown[s.right]
-        best.append((key, row))
-        best.sort(key=lambda item: item[0])
-        del best[SHOWN:]
+        shown[s.right] = sorted([*shown[s.right], (key, row)], key=itemgetter(0))[:SHOWN]
     if not tasks:
         raise DataError("no rows to evaluate")
     results = {
@@ -217,7 +208,7 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
     }
     prompts = [
         {"task": task, "prompt_id": p, "mean": percent(_mean(group)), "level": group[0].level,
-         "samples": len(group), "right": sum(s.right for s in group), "tokens": _tokens(group)}
+         "samples": len(group), "right": sum(s.right for s in group), "tokens": _tokens(group, 4)}
         for task, samples in sorted(tasks.items())
         for p, group in sorted(by_prompt(samples).items())
     ]  # fmt: skip
@@ -251,35 +242,27 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
 
     `tokens` is the change of the completions' mean length, where both know it.
     """
-    left, right = _by_task(a), _by_task(b)
+    left, right = _figures(a), _figures(b)
     if not (shared := sorted(left.keys() & right.keys())):
         raise DataError(f"{a} and {b} have no task in common: {sorted(left)} and {sorted(right)}")
     labels, results = {"a": read_json(a)["label"], "b": read_json(b)["label"]}, read_json(a)["tasks"]
     comparisons = []
     for task in shared:
-        means, tokens = ([_figures(rows, name) for rows in (left[task], right[task])] for name in ("mean", "tokens"))
+        means, tokens = ([figures[task][name] for figures in (left, right)] for name in ("mean", "tokens"))
         metric = results[task].get("metric") or metric_of(task)
         comparison = {**labels, "task": task, **_scaled(paired(*means), metric, "difference")}
         comparisons.append(comparison | ({"tokens": paired_ratio(*tokens)} if all(tokens) else {}))
     return comparisons
 
 
-def _by_task(path: Path) -> dict[str, list[Row]]:
-    """Lines of an evaluation's .prompts.jsonl."""
-    tasks: dict[str, list[Row]] = {}
+def _figures(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """By task and name: an evaluation's figure by prompt, where it is known."""
+    tasks: dict[str, dict[str, dict[str, float]]] = {}
     for row in _rows(path.with_suffix(".prompts.jsonl")):
-        tasks.setdefault(row["task"], []).append(row)
+        for name, known in tasks.setdefault(row["task"], {"mean": {}, "tokens": {}}).items():
+            if row.get(name) is not None:
+                known[row["prompt_id"]] = row[name]
     return tasks
-
-
-def _figures(prompts: Sequence[Row], name: str) -> dict[str, float]:
-    """The figure by prompt, where it is known."""
-    return {row["prompt_id"]: row[name] for row in prompts if row.get(name) is not None}
-
-
-def merge(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Comparisons with new ones in place of those of the same a, b and task; order of first appearance."""
-    return list({(c["a"], c["b"], c["task"]): c for c in [*old, *new]}.values())
 
 
 def _mean(group: Sequence[Sample]) -> float:
@@ -290,9 +273,9 @@ def _pass(group: Sequence[Sample], k: int) -> float:
     return pass_at_k(len(group), sum(s.right for s in group), k)
 
 
-def _tokens(group: Sequence[Sample]) -> float | None:
-    known = [s.tokens for s in group if s.tokens is not None]
-    return round(fmean(known), 4) if known else None
+def _tokens(samples: Sequence[Sample], digits: int) -> float | None:
+    known = [s.tokens for s in samples if s.tokens is not None]
+    return round(fmean(known), digits) if known else None
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -360,8 +343,9 @@ def _evaluate_files(args: Evaluation, progress: Progress) -> str:
 
 def _compare_files(args: Comparison, progress: Progress) -> str:
     old = read_json(args.out) if args.out.exists() else []
-    merged = merge(old, compare(args.a, args.b))
-    write_json(args.out, merged)
+    # New ones stand in place of those of the same a, b and task.
+    merged = {(one["a"], one["b"], one["task"]): one for one in [*old, *compare(args.a, args.b)]}
+    write_json(args.out, list(merged.values()))
     return f"{args.out}: {len(merged)} comparisons"
 
 

@@ -277,7 +277,7 @@ def test_a_copy_of_a_stored_row_is_a_row_of_its_own():
 
 
 def test_space_is_checked_before_anything_is_written(tmp_path):
-    with pytest.raises(DataError, match=r"step 'x' may write 1000000\.0 TB and the disk has .* free"):
+    with pytest.raises(DataError, match=r"step 'x' may write 1\.0 EB and the disk has .* free"):
         require_space(tmp_path, 10**18, "step 'x'")
     huge = tmp_path / "huge.jsonl"
     with huge.open("wb") as file:

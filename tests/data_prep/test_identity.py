@@ -108,7 +108,7 @@ def test_imports_are_followed_into_functions_and_up_to_packages() -> None:
 
 
 def test_parsing_is_remembered(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", KEYS.replace("[0]])", f"[0]], Path({str(tmp_path)!r}))")]
+    words = [sys.executable, "-c", KEYS.replace("[0],))", f"[0],), Path({str(tmp_path)!r}))")]
     first = subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout
     entries = json.loads((tmp_path / "code.json").read_bytes())
     assert len(entries) > 20

@@ -92,12 +92,12 @@ class Refusal:
     code: str = ""
     param: str = ""
 
-    def failed(self, headers: Mapping[str, str] | None = None) -> Failed:
-        """What it means for the request."""
+    def failed(self, wait: float | None = None) -> Failed:
+        """What it means for the request; `wait` as the server asks."""
         if self.status == 429:
-            return Failed("rate_limited", self.words, retry_after(headers or {}))
+            return Failed("rate_limited", self.words, wait)
         if self.status in (408, 409) or self.status >= 500:
-            return Failed("server_error", f"{self.status} {self.words}", retry_after(headers or {}))
+            return Failed("server_error", f"{self.status} {self.words}", wait)
         text = f"{self.code} {self.words}"
         if self.status == 413 or is_too_long(text):
             return Failed("too_long", self.words)
@@ -228,16 +228,13 @@ def _parts(content: Any) -> tuple[str, str, str]:
 def _error_in_body(problem: Any) -> Failed:
     """An error that came with status 200: its code stands for the status, where it has one."""
     refusal = read_refusal(500, problem)
-    if refusal.code.isdigit() and 400 <= int(refusal.code) <= 599:
+    if re.fullmatch("[45][0-9]{2}", refusal.code):
         refusal = replace(refusal, status=int(refusal.code))
     elif is_too_long(refusal.words):
         refusal = replace(refusal, status=413)
     failed = refusal.failed()
-    return (
-        failed
-        if failed.failure != "server_error"
-        else Failed("server_error", f"status 200 with an error: {failed.detail}")
-    )
+    passing = failed.failure == "server_error"
+    return replace(failed, detail=f"status 200 with an error: {failed.detail}") if passing else failed
 
 
 def read_refusal(status: int, body: Any) -> Refusal:
@@ -287,13 +284,10 @@ def is_final(reply: Reply) -> bool:
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Seconds that a response asks to wait (RFC 9110, 10.2.3: seconds or a date), at most five minutes."""
-    text, unit = headers.get("retry-after-ms"), 0.001  # OpenAI's, which is finer
-    if text is None:
-        text, unit = headers.get("retry-after"), 1.0
-    if text is None:
-        return None
+    finer = headers.get("retry-after-ms")  # OpenAI's
+    text = headers.get("retry-after", "") if finer is None else finer
     try:
-        seconds = float(text) * unit
+        seconds = float(text) * (1 if finer is None else 0.001)
     except ValueError:
         try:
             seconds = parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now)

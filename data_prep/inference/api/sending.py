@@ -161,7 +161,7 @@ class Sender:
         """The failure that an error status stands for. Raises DataError for what no other request would change."""
         body, key = error.body if error.body is not None else error.response.text, grant.key
         refusal = replies.read_refusal(error.status_code, body)
-        failed = refusal.failed(error.response.headers)
+        failed = refusal.failed(replies.retry_after(error.response.headers))
         failed = replace(failed, detail=self._hide(failed.detail))
         if refusal.is_about_the_key or (failed.failure == "forbidden" and not key.works):
             self.pace.refuse(key, f"{refusal.status} {self._hide(refusal.words)}")

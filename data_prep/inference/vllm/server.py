@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,31 +164,23 @@ def server_command(
 
 def free_port(port: int, host: str = HOST) -> int:
     """The port, or a free one for 0. Raises DataError."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left (TIME_WAIT) is free
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise DataError(f"port {port}: {error.strerror}") from error
-            raise DataError(f"port {port} is in use; choose another one, or 0 for a free one") from error
-        return int(probe.getsockname()[1])
+    try:
+        with socket.create_server((host, port)) as probe:  # a port just left (TIME_WAIT) is free
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        used = error.errno == errno.EADDRINUSE
+        why = " is in use; choose another one, or 0 for a free one" if used else f": {error.strerror}"
+        raise DataError(f"port {port}{why}") from error
 
 
 def _await_health(server: Server) -> None:
     """Return when the server answers. Raises DataError when it dies, or has not come up in time."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        try:
-            with _DIRECT.open(f"{server.url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            pass  # not up yet
-        try:
+        with suppress(OSError), _DIRECT.open(f"{server.url}/health", timeout=2):  # an error: it is not up yet
+            return
+        with suppress(subprocess.TimeoutExpired):
             server.process.wait(LOOK_EVERY_S)  # ends the wait at once when the server dies
-        except subprocess.TimeoutExpired:
-            continue
         server.check()
     raise DataError(
         f"vLLM serving {server.model} did not answer within {START_TIMEOUT_S:g} s: {last_line(server.log)}; "
@@ -207,8 +199,7 @@ def last_line(log: Path, most: int = 200_000) -> str:
     """The last line of a log that tells what went wrong, or else its last line."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - most))
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
-    lines = [line for line in lines if line]
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     for line in reversed(lines):
         # vLLM ends with "see root cause above": the cause is what its engine said before.
         if (match := TELLING.search(line)) and "root cause" not in line:
