@@ -57,10 +57,7 @@ _known = cache(KnownCode)
 
 @cache
 def code_hash(modules: tuple[str, ...], cache_folder: Path | None = None) -> str:
-    """SHA-256 (64 hex digits) of these modules and all that they import, as this process first reads them.
-
-    Raises OSError, SyntaxError.
-    """
+    """SHA-256 (hex) of these modules and all that they import, as first read. Raises OSError, SyntaxError."""
     known = _known(cache_folder / _KNOWN) if cache_folder else KnownCode(None)
     digest = hashlib.sha256()
     for module, content in sorted(closure(modules, known)):

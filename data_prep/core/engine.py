@@ -27,7 +27,7 @@ from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
 from data_prep.core.progress import Progress
 from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
-from data_prep.core.step import Step
+from data_prep.core.step import Context, Step
 from data_prep.core.stored import StoredRows
 from data_prep.core.totals import read_totals
 from data_prep.errors import DataError, LimitPassed, os_errors
@@ -139,7 +139,7 @@ def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress:
     _start_over(job)
     progress.start(job, total, 0)
     stats, index = Stats(), 0
-    with step.open(job.context(step.processes() or cpus())) as apply:
+    with step.open(Context(job.dir, job.base, step.processes() or cpus())) as apply:
         rows = StoredRows(inputs.files, reading(step))
         bad = rows.admit(inputs.fault(step))
         outputs = chain(bad, apply(rows, 0) if rows or not bad else ())
@@ -212,10 +212,7 @@ def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Sta
 
 
 def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
-    """Remove shards that were cut at another size, and so hold other rows than their numbers say.
-
-    How an API step is asked decides its size, and may change between runs; its answers are in the journal.
-    """
+    """Remove shards of another size, as an API step's may be from run to run; its answers are in the journal."""
     done = zip(shard_paths(job.dir), shard_stats(job.dir), strict=True)
     if any(stats.rows_in != inputs.length(int(path.stem), size) for path, stats in done):
         _start_over(job)

@@ -189,10 +189,7 @@ def _param_faults(step: StepSpec, where: Place) -> Iterator[Fault]:
 
 
 def jobs(spec: Spec) -> list[Job]:
-    """The steps with their keys. Raises DataError, for instance when a file that a step reads is missing.
-
-    The error's `step` names the step, where one is at fault.
-    """
+    """The steps with their keys. Raises DataError, whose `step` names the step, where one is at fault."""
     if faults := check(spec.steps):
         raise DataError("\n".join(f"pipeline {spec.name!r}: {fault}" for fault in faults))
     made: dict[str, Job] = {}

@@ -69,10 +69,6 @@ class Job:
         cls = load_class(self.place)
         return cls(cls.Params.model_validate(self.params))
 
-    def context(self, workers: int = 1, rows: int | None = None) -> Context:
-        """What the step may know of its surroundings."""
-        return Context(dir=self.dir, base=self.base, workers=workers, rows=rows)
-
     @property
     def shards(self) -> Path:
         """The folder of the shards."""
@@ -125,10 +121,7 @@ class Inputs:
         return lines
 
     def fault(self, step: Step) -> Fault | None:
-        """Returns a row's validation error, or None; itself None where no row of these can have one.
-
-        Rows were checked when they were written, and what all of them have was written down.
-        """
+        """What finds a row's validation error; None where what was written of the rows says that none has one."""
         needs, present = ("id", *step.needs), step.present
         return None if self.full.issuperset((*needs, *present)) else lambda row: check(row, needs, present)
 
@@ -151,7 +144,7 @@ def opened(job: Job, rows: int | None = None) -> Iterator[Work]:
     step, inputs = job.step(), Inputs.of(job)
     size, fault = step.shard_rows, inputs.fault(step)
 
-    with step.open(job.context(rows=rows)) as apply:
+    with step.open(Context(job.dir, job.base, rows=rows)) as apply:
 
         def work(call: Call) -> tuple[int, Any]:
             started = time.monotonic()

@@ -14,10 +14,7 @@ from data_prep.core.step import Drop, Row
 
 
 class StoredRow(dict[str, Any]):
-    """A row with the line it was read from, which is what is written of it. Copies (`{**row}`) have no line.
-
-    Its fields cannot be set, as the line would stay; what lies deeper must not be changed either.
-    """
+    """A row with its line, which is written as it is: it must not be changed. Copies (`{**row}`) have no line."""
 
     __slots__ = ("line",)
     line: bytes

@@ -78,10 +78,7 @@ def _pair(record: dict[str, Any]) -> Pair | str:
 
 
 def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int, workers: int) -> Scores:
-    """Both scores of each pair by a reward, from the first so many references. Raises RewardError.
-
-    A pair that has fewer references has none.
-    """
+    """Both scores of each pair that has so many references, by a reward. Raises RewardError."""
     reward = rewards.load(name, **params)
     reward.check_ready()
     asked = [

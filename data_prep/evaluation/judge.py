@@ -151,10 +151,7 @@ def answer(record: Mapping[str, Any]) -> str | None:
 
 
 def pairs(questions: Path, answers: Path, baseline: Path, format: str | None = None) -> tuple[list[Row], Counter[str]]:
-    """Rows to judge, without thoughts, and the questions that are none by reason.
-
-    format: of thoughts in either file. Raises DataError where there is not one row, and for thoughts without a format.
-    """
+    """Rows to judge, without thoughts (of `format`), and the questions left out by reason. Raises DataError."""
     try:
         form = thinking(format or "none")
     except RewardError as problem:

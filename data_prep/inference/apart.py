@@ -26,10 +26,7 @@ def chain(name: str, cache: Path, steps: Sequence[Mapping[str, Any]], max_drop_s
 
 
 def run_chain(spec: pipeline.Spec, progress: Progress, python: Path | None = None) -> dict[str, Path]:
-    """Run what is left of a pipeline, each step in the environment that it needs; the steps' folders by name.
-
-    python: the interpreter of steps that need another environment than this one. Raises DataError.
-    """
+    """Run what is left, steps of another environment with `python`; the steps' folders by name. Raises DataError."""
     for step in pipeline.plan(spec):
         if step.env == "core" or step.state == "done":
             pipeline.run(spec, [step.name], progress)

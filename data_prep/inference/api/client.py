@@ -194,10 +194,7 @@ class ChatClient(Settings):
             )
 
     async def _complete(self, request: Request, sampling: Sampling, done: int) -> Reply:
-        """All n samples of one request, numbered from `done`; an endpoint that gives fewer is asked for the rest.
-
-        Fewer where the rest was filtered or refused: those are paid for.
-        """
+        """All n samples of one request, numbered from `done`; fewer where the rest was filtered or refused."""
         samples: tuple[Sample, ...] = ()
         extended = replace(sampling, n=done + sampling.n)
         async with self._slots:  # first come, first served
@@ -216,10 +213,7 @@ class ChatClient(Settings):
             return self._journal.get(api_call.name) or await self._sent(api_call)
 
     async def _sent(self, api_call: Call) -> Reply:
-        """The reply to a call, one at a time until an answer has shown that the form of all is accepted.
-
-        Raises DataError where it is refused.
-        """
+        """The reply to a call. Raises DataError where the form of all is refused, which the first answer decides."""
         if self._sender.accepted:
             return await self._sender.send(api_call)
         timer = self._loop.call_later(FORM_CHECK_S, self._accept)

@@ -16,10 +16,7 @@ PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
 def http_client(urls: Sequence[str]) -> AsyncClient:
-    """The connections to an endpoint, by a proxy where the environment names one; none leads to this machine.
-
-    Raises DataError, in one line, for a proxy or certificates that cannot be used.
-    """
+    """Connections, by a proxy unless they lead to this machine. Raises DataError for a proxy or certificates."""
     from httpx2 import URL, AsyncClient, Limits
 
     own = all(URL(url).host in LOOPBACK for url in urls)

@@ -209,17 +209,14 @@ class EndpointStep(Step):
     params: EndpointParams
 
     def env(self) -> str:
-        """vLLM's, where the model is served here."""
         return self.params.env
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The prompts and the model; an endpoint's model is known by its name only."""
         prompts = {"prompts": content_hash(self.prompts)} if self.prompts else {}
         return {**prompts, **self.params.identity(base)}
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Make the client, once for all shards."""
         with endpoint(self.params, ctx) as asker:
             yield lambda rows, shard: self.answered(rows, asker)
 
@@ -232,10 +229,7 @@ class EndpointStep(Step):
 def endpoint(
     params: EndpointParams, ctx: Context, samples: int = 1, fields: Mapping[str, Any] | None = None
 ) -> Iterator[ChatClient]:
-    """The client that a step asks while the block runs, for so many `samples` a request.
-
-    `fields` are further ones of each request's body.
-    """
+    """The client that a step asks, for so many `samples` a request, with further `fields` in each body."""
     from data_prep.inference.api.client import ChatClient
 
     with ExitStack() as stack:
@@ -284,10 +278,9 @@ def _served(params: EndpointParams, ctx: Context) -> AbstractContextManager[Endp
 
 
 def refuse_failures(outputs: Sequence[Any], total: int, params: EndpointParams, what: str) -> None:
-    """Raise LimitPassed for a shard of which too much failed: it is then asked again by the next run.
+    """Raise LimitPassed where too many of a shard's `outputs` are Drops of failures: the next run asks it again.
 
-    `outputs` are the shard's results, with its Drops; `total` counts what was asked; `what` are they and their
-    failure in words, `prompts failed`.
+    `total` counts what was asked; `what` are they and their failure in words, `prompts failed`.
     """
     drops = [output for output in outputs if isinstance(output, Drop) and output.reason.startswith("api_error")]
     if len(drops) > params.max_error_share * total:

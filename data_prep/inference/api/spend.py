@@ -43,10 +43,7 @@ class Spend:
 
     @asynccontextmanager
     async def room_for(self, usd: float | None) -> AsyncIterator[None]:
-        """Wait until so many dollars may be spent. The block begins with the record that says they may be.
-
-        Raises LimitPassed when nothing is on its way that could make room.
-        """
+        """Wait until so many dollars may be spent: the block begins with the record of it. Raises LimitPassed."""
         async with self._turn:
             while self.cap is not None and self._totals.at_most + (usd or 0.0) > self.cap + ROUNDING:
                 if not self._on_their_way:
