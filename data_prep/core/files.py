@@ -51,14 +51,12 @@ def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool 
             if durable:
                 for file in opened:  # once all are written, as one sync then does much of the next's work
                     os.fsync(file.fileno())
-        *earlier, last = zip(asides, paths, strict=True)
-        for aside, path in earlier:
+        for number, (aside, path) in enumerate(zip(asides, paths, strict=True), 1):
+            if durable and 1 < number == len(paths):
+                sync_dir(path.parent)
             aside.rename(path)
-        if durable and earlier:
-            sync_dir(last[1].parent)
-        last[0].rename(last[1])
         if durable:
-            sync_dir(last[1].parent)
+            sync_dir(paths[-1].parent)
 
 
 @contextmanager

@@ -96,8 +96,7 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 def shard_stats(directory: Path) -> list[Stats]:
     """Statistics of the finished shards of a step's directory, in order; [] when there is none."""
-    done = shard_paths(directory)
-    return [Stats(**json.loads(path.with_suffix(".json").read_bytes())) for path in done]
+    return [Stats(**json.loads(path.with_suffix(".json").read_bytes())) for path in shard_paths(directory)]
 
 
 def read_rows(directory: Path) -> Iterator[Row]:

@@ -62,10 +62,10 @@ def place_of(kind: str) -> str:
 
 def kind_fault(kind: str) -> str | None:
     """What is wrong with a kind: it is not registered, or names nothing that can be imported and is a step."""
-    if ":" not in kind:
-        return None if kind in STEPS else f"no such kind of step: {kind!r}{nearest(kind, STEPS)}"
     try:
-        load_class(kind)
+        step_class(kind)
+    except KeyError:
+        return f"no such kind of step: {kind!r}{nearest(kind, STEPS)}"
     except ValueError as error:
         return f"no such kind of step: {kind!r}: {error}"
     return None

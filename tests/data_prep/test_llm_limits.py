@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import defaultdict
@@ -122,6 +123,25 @@ def test_all_keys_refused_is_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_late_answer_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after the time within which a request is taken to arrive: what counts is the time of sending."""
+    monkeypatch.setattr("data_prep.inference.api.pace.ARRIVAL_S", 0.0)
+
+    async def run() -> None:
+        pace = Pace(["a"], requests=2, window=0.3)
+        first = await pace.acquire(1)
+        await asyncio.sleep(0.1)
+        pace.settle(first)
+        await asyncio.sleep(0.3)  # the first has left the window
+        for _ in range(2):
+            await pace.acquire(1)
+        started = time.monotonic()
+        await pace.acquire(1)
+        assert time.monotonic() - started > 0.2
+
+    asyncio.run(run())
+
+
 def test_a_run_after_a_kill_knows_what_the_one_before_has_sent(tmp_path: Path) -> None:
     """Five requests of the last window are in the journal, two of them without an answer."""
     sent = [{"sent": i, "at": time.time(), "key": key_name("a"), "most": 100} for i in range(5)]
@@ -148,8 +168,6 @@ def test_a_prompt_has_no_more_tokens_than_bytes(contents: list[str]) -> None:
 
 
 def test_pace_refuses_when_no_key_is_left() -> None:
-    import asyncio
-
     async def run() -> None:
         pace = Pace(["a"])
         pace.refuse((await pace.acquire(1)).key)

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from data_prep.core import pipeline
 from data_prep.core.step import Context
-from data_prep.inference.api.params import UNKEYED, CallParams, EndpointParams, endpoint
+from data_prep.inference.api.params import UNKEYED, EndpointParams, endpoint
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sampling
+from data_prep.inference.vllm.settings import EngineOptions
 from tests.fakes.openai_server import OpenAIServer
 
 ANOTHER_WAY: dict[str, Any] = {
@@ -22,6 +23,7 @@ ANOTHER_WAY: dict[str, Any] = {
     "model_name": "exact",
 }  # fmt: skip
 WHAT_IS_ASKED = {"model", "provider", "rename", "omit", "extra_body"}
+OF_A_SERVER_HERE = {"base_url", "revision", "sampling", *EngineOptions.model_fields}
 
 
 def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
@@ -38,7 +40,7 @@ def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
 
 
 def test_how_an_endpoint_is_asked_changes_no_row_and_no_key(tmp_path: Path) -> None:
-    assert set(ANOTHER_WAY) == set(UNKEYED) == set(CallParams.model_fields) - WHAT_IS_ASKED
+    assert set(ANOTHER_WAY) == set(UNKEYED) == set(EndpointParams.model_fields) - WHAT_IS_ASKED - OF_A_SERVER_HERE
     rows = ({"id": f"p{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(20))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with OpenAIServer() as server:

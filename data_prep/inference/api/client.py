@@ -26,7 +26,7 @@ from data_prep.inference.api.journal import Journal
 from data_prep.inference.api.keys import NO_KEY
 from data_prep.inference.api.pace import ARRIVAL_S, WINDOW_S, Pace
 from data_prep.inference.api.prices import Price
-from data_prep.inference.api.replies import PASSING, Failed, Reply, as_drop, is_final
+from data_prep.inference.api.replies import PASSING, Failed, Reply, as_drop, is_final, joined
 from data_prep.inference.api.requests import Call, Request, call
 from data_prep.inference.api.sending import Sender, Settings
 from data_prep.inference.api.spend import Spend
@@ -150,6 +150,8 @@ class ChatClient(Settings):
     async def _ask(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         if self._error:
             raise self._error
+        if not requests:
+            return []
         if not self._asked:
             self._asked = True
             self._announce(requests, sampling)
@@ -164,13 +166,12 @@ class ChatClient(Settings):
         for task in tasks:
             task.add_done_callback(self._ended)
         try:
-            if tasks:
-                await asyncio.wait(tasks)
+            await asyncio.wait(tasks)
             replies = [task.result() for task in tasks]
         finally:
             for task in tasks:
                 task.cancel()
-        return [_joined(replies[at : at + parts]) for at in range(0, len(replies), parts)]
+        return [joined(replies[at : at + parts]) for at in range(0, len(replies), parts)]
 
     def _announce(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Print what these and all others will cost, where that is known, and what of the sampling is left out."""
@@ -239,11 +240,3 @@ class ChatClient(Settings):
             self._sender.accepted = True
             for _ in range(self.concurrency - 1):
                 self._slots.release()
-
-
-def _joined(parts: Sequence[Reply]) -> Reply:
-    """One reply of several, a failure where one may be asked again or all were refused or filtered."""
-    failures = [part for part in parts if isinstance(part, Failed)]
-    samples = tuple(sample for part in parts if not isinstance(part, Failed) for sample in part)
-    again = next((failure for failure in failures if not is_final(failure)), None)
-    return again or samples or failures[0]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeV
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_prep.core.fingerprint import canonical, file_hash
-from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
+from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
 from data_prep.core.totals import journal_path
 from data_prep.core.validation import checked
 from data_prep.errors import DataError, LimitPassed
@@ -63,8 +63,9 @@ SHARD_SAMPLES = 4096
 SHARDS_AT_ONCE = 4
 
 
-class CallParams(Params):
-    """A model behind an endpoint, and how it may be asked. Limits are those of one key."""
+class EndpointParams(EngineOptions):
+    """Where the model is asked: at `base_url`, or at the least busy of several replicas that are listed there; without
+    one, at vLLM servers that run here during the step. Limits are those of one key."""
 
     model: str = Field(min_length=1)
     api_key_env: KeySource = None  # name of an environment variable, or a path (with a /) to a key per line
@@ -79,6 +80,10 @@ class CallParams(Params):
     timeout: float = Field(600.0, gt=0)  # seconds for one attempt, all of it
     spend_cap: float | None = Field(None, gt=0)  # dollars for all runs of this step; the model needs a price
     max_error_share: float = Field(0.02, ge=0, le=1)  # of a shard's rows that may fail after all retries
+    base_url: Url | Annotated[tuple[Url, ...], Field(min_length=1)] | None = None
+    revision: str | None = None  # of a model that is served here
+    replicas: int | None = Field(None, ge=1)  # servers side by side; without it, as many as the machine's GPUs allow
+    sampling: dict[str, JsonValue] = Field(default_factory=dict)  # further fields of requests, likewise: {min_p: 0.1}
 
     @model_validator(mode="after")
     def _has_price(self) -> Self:
@@ -106,16 +111,6 @@ class CallParams(Params):
         """How requests to an address are written. Raises ValueError for an unknown preset."""
         own = Form(rename=self.rename, omit=self.omit, extra_body=self.extra_body)
         return find_form(self.provider, base_url, self.model).merged(own)
-
-
-class EndpointParams(CallParams, EngineOptions):
-    """Where the model is asked: at `base_url`, or at the least busy of several replicas that are listed there; without
-    one, at vLLM servers that run here during the step."""
-
-    base_url: Url | Annotated[tuple[Url, ...], Field(min_length=1)] | None = None
-    revision: str | None = None  # of a model that is served here
-    replicas: int | None = Field(None, ge=1)  # servers side by side; without it, as many as the machine's GPUs allow
-    sampling: dict[str, JsonValue] = Field(default_factory=dict)  # further fields of requests, likewise: {min_p: 0.1}
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -12,7 +12,8 @@ import math
 import re
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -164,14 +165,18 @@ def _reply(body: Mapping[str, Any], completion_tokens: int | None) -> Reply:
         return _error_in_body(problem)
     if not choices:
         return _error_in_body(body) if _words(body) else Failed("malformed", "no choices in it")
-    results = [_sample(choice, completion_tokens if len(choices) == 1 else None) for choice in choices]
-    samples = tuple(result for result in results if isinstance(result, Sample))
-    failures = [result for result in results if isinstance(result, Failed)]
-    passing = [result for result in failures if result.failure in PASSING]
-    return passing[0] if passing else samples or failures[0]
+    return joined([_sample(choice, completion_tokens if len(choices) == 1 else None) for choice in choices])
 
 
-def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Sample | Failed:
+def joined(parts: Sequence[Reply]) -> Reply:
+    """One reply of several, a failure where one may be asked again or all were refused or filtered."""
+    failures = [part for part in parts if isinstance(part, Failed)]
+    samples = tuple(sample for part in parts if not isinstance(part, Failed) for sample in part)
+    again = next((failure for failure in failures if not is_final(failure)), None)
+    return again or samples or failures[0]
+
+
+def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Reply:
     """A choice as a sample. One without text is final, unless it was interrupted or nothing explains it."""
     message, given = _object(choice.get("message")), choice.get("finish_reason")
     reason = given.casefold() if isinstance(given, str) and given else "unknown"
@@ -193,7 +198,7 @@ def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Sample 
         if not isinstance(message.get("content"), str | list) and reason != "length" and not thought:
             return Failed("malformed", f"a choice without content, finish_reason {given}")
     tokens = len(choice["token_ids"]) if isinstance(choice.get("token_ids"), list) else completion_tokens  # vLLM's
-    return Sample(_encodable(text), reason, tokens, _encodable(thought))
+    return (Sample(_encodable(text), reason, tokens, _encodable(thought)),)
 
 
 def _encodable(text: str) -> str:
@@ -203,10 +208,9 @@ def _encodable(text: str) -> str:
 
 def _thought(fields: Mapping[str, Any]) -> str:
     """The thought in a field of a message or part, whatever its name and shape; "" for one that is encrypted."""
-    try:
+    with suppress(Unfit):
         return thought_of(fields)
-    except Unfit:
-        return ""
+    return ""
 
 
 def _parts(content: Any) -> tuple[str, str, str]:

@@ -41,13 +41,8 @@ class Call:
 def call(model: str, request: Request, sampling: Sampling, done: int = 0, form: Form | None = None) -> Call:
     """The call for the samples of a request that are left when `done` of them are there."""
     left, seed = sampling.n - done, (request.seed + done) % 2**31
-    values: dict[str, Any] = {
-        "n": left,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "seed": seed,
-    }
+    values: dict[str, Any] = {"n": left, "seed": seed}
+    values |= {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")}
     if sampling.stop:
         values["stop"] = list(sampling.stop)
     if sampling.top_k:
@@ -64,7 +59,8 @@ def call(model: str, request: Request, sampling: Sampling, done: int = 0, form: 
 
 def most_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """A bound on a prompt's tokens: no token is shorter than a byte. (English has about four bytes to a token.)"""
-    return sum(_bytes(message["content"]) + MESSAGE_TOKENS for message in messages) + MESSAGE_TOKENS
+    texts = (message["content"].encode("utf-8", "surrogatepass") for message in messages)
+    return sum(len(text) + MESSAGE_TOKENS for text in texts) + MESSAGE_TOKENS
 
 
 def _most_answered(max_tokens: int, extra: Mapping[str, Any]) -> int:
@@ -80,7 +76,3 @@ def _most_answered(max_tokens: int, extra: Mapping[str, Any]) -> int:
             elif isinstance(value, int | float) and value > 0 and "budget" in name:
                 budget += math.ceil(value)
     return max(limits) + budget
-
-
-def _bytes(content: Any) -> int:
-    return len(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else canonical(content))
