@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -49,10 +49,10 @@ def _summary(kind: str) -> str:
 
 
 def _table(model: type[BaseModel]) -> Iterator[str]:
-    comments = dict(_comments(model))
+    comments, types = dict(_comments(model)), get_type_hints(model)  # types without their validators
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
-        kind = re.sub(r"\b\w+\.", "", inspect.formatannotation(field.annotation))
+        kind = re.sub(r"\b\w+\.", "", inspect.formatannotation(types[name]))
         yield f"  {name}: {kind} = {default}" + (f"    # {comments[name]}" if comments.get(name) else "")
 
 
