@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from data_prep.core.fingerprint import REPO
 from data_prep.core.progress import Live, Progress
-from data_prep.core.validation import explained
+from data_prep.core.validation import find_faults
 from data_prep.errors import DataError
 from rewards import RewardError
 
@@ -94,8 +94,6 @@ def _add(parser: argparse.ArgumentParser, model: type[Options]) -> None:
 
 def _checked(model: type[Options], given: Mapping[str, Any]) -> Options:
     """The options. Raises DataError, a line for each that is wrong."""
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        faults = explained(model, error, given, "option")
-        raise DataError("\n".join(f"--{'.'.join(map(str, place))}: {message}" for place, message in faults)) from None
+    if faults := list(find_faults(model, given, "option")):
+        raise DataError("\n".join(f"--{'.'.join(map(str, place))}: {message}" for place, message in faults))
+    return model.model_validate(given)

@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -42,9 +42,6 @@ class Execution(BaseModel):
     workers: int | None = Field(default=None, ge=1)
 
 
-IN_PROCESSES = Execution()
-
-
 @dataclass(frozen=True)
 class Job:
     """All that a process must know to work on a step; plain data, so that it travels to other processes."""
@@ -62,7 +59,7 @@ class Job:
     input_keys: tuple[str, ...] = ()
     input_dirs: tuple[Path, ...] = ()
     max_drop_share: float = 0.05
-    execution: Execution = IN_PROCESSES
+    execution: Execution = field(default_factory=Execution)
 
     def step(self) -> Step:
         """The step, made of its parameters."""

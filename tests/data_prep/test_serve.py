@@ -100,7 +100,7 @@ time.sleep(600)
 def test_a_model_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
     with (
         pytest.raises(DataError, match="neither a folder here nor a Hub id") as caught,
-        serve("./no/such/model", base=tmp_path),
+        serve("./no/such/model", base=tmp_path, log=tmp_path / "log"),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_there_is_one_line_before_anything_starts(tmp_path: 
 def test_an_environment_without_vllm_says_how_to_get_one(tmp_path: Path, mini_model: Path) -> None:
     with (
         pytest.raises(DataError, match="make env/vllm"),
-        serve(str(mini_model), python=tmp_path / "bin/python"),
+        serve(str(mini_model), python=tmp_path / "bin/python", log=tmp_path / "log"),
     ):
         pass
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from pydantic import Field
@@ -33,9 +34,9 @@ class ModelServer:
         import ray
 
         self._stack = ExitStack()
-        host = ray.util.get_node_ip_address()
+        host, log = ray.util.get_node_ip_address(), Path(mkdtemp(prefix="vllm-"), "log")
         self._endpoint = self._stack.enter_context(
-            serve(model, revision=revision, python=python, host=host, options=options)
+            serve(model, revision=revision, python=python, host=host, options=options, log=log)
         )
 
     def url(self) -> str:

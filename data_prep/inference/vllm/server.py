@@ -1,6 +1,6 @@
 """A managed vLLM server: starts, is watched while it lives, and leaves nothing behind.
 
-    with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python) as endpoint:
+    with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python, log=log) as endpoint:
         ...  # requests to endpoint.base_urls
 
 The server runs below `core/guard.py`, which ends its whole family when this process stops, crashes or is killed.
@@ -16,7 +16,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +95,7 @@ def serve(
     port: int = 0,
     python: Path | None = None,
     options: EngineOptions | None = None,
-    log: Path | None = None,
+    log: Path,
 ) -> Iterator[Endpoint]:
     """Serve `model` with the vLLM of the interpreter `python` (default: this one) while the block runs.
 
@@ -110,10 +109,6 @@ def serve(
     python = python or Path(sys.executable)
     device = settings.device_of(python.absolute().parent.parent)
     template = settings.template_file(options.chat_template, base) if options.chat_template else None
-    if log is None:
-        handle, name = tempfile.mkstemp(prefix="vllm-", suffix=".log")
-        os.close(handle)
-        log = Path(name)
     args = settings.engine_args(local, options, device)
     variables = {**os.environ, **settings.environ(local, device), "VLLM_LOGGING_LEVEL": "INFO"}
     with ExitStack() as stack:
