@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from data_prep.core.shards import IN_PROCESSES, Execution
+from data_prep.core.shards import Execution
 from launchers.envs import REPO
 from launchers.errors import did_you_mean, fail
 from launchers.recipe import positions
@@ -33,7 +33,7 @@ class Hardware(Strict):
     interconnect: str
     interconnect_gb_per_s: float = Field(ge=0)
     usd_per_gpu_hour: float | None = Field(default=None, ge=0)
-    data: Execution = IN_PROCESSES
+    data: Execution = Execution()
     environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
 
     def across(self, kind: Literal["torchrun", "ray"]) -> tuple[str, ...]:
