@@ -15,7 +15,7 @@ from data_prep.errors import DataError
 from data_prep.inference.api.client import ChatClient, http_client
 from data_prep.inference.api.prices import Price
 from data_prep.inference.api.providers import Form, find_form
-from data_prep.inference.api.replies import Failed, Reply, Usage, read_answer, read_refusal
+from data_prep.inference.api.replies import Failed, Reply, read_answer, read_refusal
 from data_prep.inference.api.requests import Request
 from data_prep.inference.sampling import Sample, Sampling
 from data_prep.steps.generate import sample_rows
@@ -329,22 +329,24 @@ PAID = {"prompt_tokens": 10, "completion_tokens": 5}
 @pytest.mark.parametrize(
     ("body", "text", "usage"),
     [
-        ({**OKAY, "usage": {**PAID, "prompt_tokens": 10.5}}, "Okay", Usage(11, 5)),
+        ({**OKAY, "usage": {**PAID, "prompt_tokens": 10.5}}, "Okay", (11, 5)),
         ({**OKAY, "usage": {**PAID, "prompt_tokens": "n/a"}}, "Okay", None),
         ({**OKAY, "usage": {**PAID, "completion_tokens": float("nan")}}, "Okay", None),
         ({**OKAY, "usage": {**PAID, "completion_tokens": -1}}, "Okay", None),
         ({**OKAY, "usage": []}, "Okay", None),
         ({**OKAY, "usage": "12"}, "Okay", None),
-        ({**OKAY, "usage": PAID, "model": 7}, "Okay", Usage(10, 5)),
+        ({**OKAY, "usage": PAID, "model": 7}, "Okay", (10, 5)),
         (message(1, content="Okay"), "Okay", None),  # type: ignore[arg-type]
         (message("stop", content="Okay", refusal=[], tool_calls="none"), "Okay", None),
-        ({"choices": [{"finish_reason": "length", "message": None}], "usage": PAID}, "", Usage(10, 5)),
+        ({"choices": [{"finish_reason": "length", "message": None}], "usage": PAID}, "", (10, 5)),
         (message(content="hi \ud83d"), "hi \ufffd", None),
         (message(content="\U0001f600"), "\U0001f600", None),
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_detail_of_the_body_spoils_no_paid_reply(body: dict[str, Any], text: str, usage: Usage | None) -> None:
+def test_a_detail_of_the_body_spoils_no_paid_reply(
+    body: dict[str, Any], text: str, usage: tuple[int, int] | None
+) -> None:
     answer = read_answer(b"\xef\xbb\xbf" + json.dumps(body).encode())  # a byte order mark
     assert isinstance(answer.reply, tuple)
     assert [sample.text for sample in answer.reply] == [text]

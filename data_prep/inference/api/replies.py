@@ -62,19 +62,11 @@ Reply = tuple[Sample, ...] | Failed
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Tokens that an answer is billed for."""
-
-    prompt: int
-    completion: int
-
-
-@dataclass(frozen=True)
 class Answer:
-    """A body of status 200, read. `model`: the name that the endpoint calls its model."""
+    """A body of status 200, read. usage: billed tokens of prompt and completion. model: as the endpoint calls it."""
 
     reply: Reply
-    usage: Usage | None = None
+    usage: tuple[int, int] | None = None
     model: str | None = None
 
 
@@ -141,7 +133,7 @@ def _answer(body: Mapping[str, Any]) -> Answer:
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     used = None
     if prompt is not None and completion is not None:  # xAI and Gemini count reasoning in the total only
-        used = Usage(prompt, max(completion, (_count(usage.get("total_tokens")) or 0) - prompt))
+        used = prompt, max(completion, (_count(usage.get("total_tokens")) or 0) - prompt)
     return Answer(_reply(body, completion), used, model if isinstance(model, str) else None)
 
 

@@ -120,14 +120,14 @@ class Sender:
             read = replies.read_answer(answer.content)
             self._check_model(read.model)
             used = read.usage
-            self.pace.settle(grant, used.prompt + used.completion if used else None)
+            self.pace.settle(grant, sum(used) if used else None)
             self.pace.served(grant)
             reply = read.reply
             if isinstance(reply, Failed):
                 reply = Failed(reply.failure, self._hide(reply.detail))
                 if reply.failure == "rate_limited":
                     self.pace.cool(grant, None)
-            end: dict[str, Any] = {"used": [used.prompt, used.completion]} if used else {}
+            end: dict[str, Any] = {"used": list(used)} if used else {}
             if (paid := self.spend.paid(used, most)) is not None:
                 end["usd"] = paid
             if replies.is_final(reply):

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from data_prep.core.totals import Totals
 from data_prep.errors import LimitPassed
 from data_prep.inference.api.prices import Price
-from data_prep.inference.api.replies import Usage
 from data_prep.inference.api.requests import Call
 
 SAY_EVERY_S = 30.0
@@ -37,9 +36,9 @@ class Spend:
         """Dollars that a call may cost, None where its price is not known."""
         return self.price.usd(call.prompt_tokens, call.completion_tokens) if self.price else None
 
-    def paid(self, used: Usage | None, most: float | None) -> float | None:
+    def paid(self, used: tuple[int, int] | None, most: float | None) -> float | None:
         """Dollars of an answer: those of its usage, or the most where it does not say."""
-        return self.price.usd(used.prompt, used.completion) if self.price and used else most
+        return self.price.usd(*used) if self.price and used else most
 
     @asynccontextmanager
     async def room_for(self, usd: float | None) -> AsyncIterator[None]:
