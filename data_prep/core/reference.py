@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
@@ -17,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from data_prep.core.registry import STEPS, kind_fault, step_class
 from data_prep.errors import DataError
 
+_COMMENTED = re.compile(r"^ +(\w+): .*  # (.*)$", re.MULTILINE)  # a field of a class
 SUBSTITUTED = {"type": "string", "pattern": r"^\$\{.+\}$"}  # a value of the recipe, such as ${train.seed}
 NAMED = {
     "name": {"type": "string", "description": "of this step, where two are of one kind"},
@@ -59,16 +58,8 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
 def _comments(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """(field, the comment behind it) of a model and those that it extends."""
     for cls in reversed(model.__mro__):
-        if not issubclass(cls, BaseModel) or cls is BaseModel:
-            continue
-        source = textwrap.dedent(inspect.getsource(cls))
-        lines = source.splitlines()
-        (tree,) = ast.parse(source).body
-        assert isinstance(tree, ast.ClassDef)
-        for node in tree.body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                rest = lines[(node.end_lineno or 1) - 1][node.end_col_offset :]
-                yield node.target.id, rest.partition("#")[2].strip()
+        if issubclass(cls, BaseModel) and cls is not BaseModel:
+            yield from _COMMENTED.findall(inspect.getsource(cls))
 
 
 def schema() -> dict[str, Any]:

@@ -172,8 +172,8 @@ def pairs(questions: Path, answers: Path, baseline: Path, format: str | None = N
         else:
             rows.append({**made, "completion": ours[made["id"]], "references": [others[made["id"]]]})
         seen |= {made["id"]} if made else set()
-    if len(rows) < max(1, MOST_LEFT_OUT * (len(rows) + left_out.total())):
-        total = len(rows) + left_out.total()
+    total = len(rows) + left_out.total()
+    if len(rows) < max(1, MOST_LEFT_OUT * total):
         raise DataError(
             f"{answers}: only {len(rows)} of {total} questions of {questions} has both answers ({dict(left_out)})"
         )
