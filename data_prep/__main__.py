@@ -77,7 +77,8 @@ def _rows(args: Rows, progress: Progress) -> str:
 
 
 def _plan(args: OfSpec, progress: Progress) -> str:
-    return pipeline.to_json(pipeline.plan(pipeline.Spec.read(args.spec)))
+    plans = pipeline.plan(pipeline.Spec.read(args.spec))
+    return json.dumps([{**vars(plan), "dir": str(plan.dir)} for plan in plans], indent=1)
 
 
 def _drops(args: Drops, progress: Progress) -> str:

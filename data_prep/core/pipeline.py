@@ -301,8 +301,3 @@ def drops(spec: Spec, step: StepSpec) -> Iterator[dict[str, Any]]:
     for record in records:
         row = rows.get(record["row_id"])
         yield {**record, **({"row": row} if row else {})}
-
-
-def to_json(plans: Sequence[StepPlan]) -> str:
-    """Plans as JSON, for other programs."""
-    return json.dumps([{**vars(plan), "dir": str(plan.dir)} for plan in plans], indent=1)

@@ -58,11 +58,6 @@ class Context:
     workers: int = 1
     rows: int | None = None  # that the step is still to get, where that is known before
 
-    @property
-    def downloads(self) -> Path:
-        """Where fetched files are kept, beside the steps' directories."""
-        return self.dir.parent / "downloads"
-
 
 class Step(Generic[P]):
     """One kind of step, `Step[its parameters]`. Subclasses set the class variables and implement `apply` or `open`.

@@ -64,7 +64,7 @@ class Origin:
         if isinstance(self.place, Step):
             yield from self.place.apply([], ctx)
             return
-        records = _records(self.place, ctx.downloads, head)
+        records = _records(self.place, ctx.dir.parent / "downloads", head)
         first, sample, convert = self.look(records)
         own = any(not missing(columns, sample) for columns in self.columns)
         for record in chain(first, records):

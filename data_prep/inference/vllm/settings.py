@@ -67,7 +67,6 @@ def environ(model: Model, device: Device) -> dict[str, str]:
     values = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -83,7 +82,7 @@ def environ(model: Model, device: Device) -> dict[str, str]:
 def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[str, Any]:
     """Arguments of vLLM's engine; those of `options.engine` come last."""
     args: dict[str, Any] = {
-        "model": model.source,
+        "model": str(model.path or model.name),
         "revision": model.revision,
         "dtype": options.dtype,
         "max_model_len": options.max_model_len,
