@@ -126,7 +126,9 @@ def serve(
         for server in servers:
             _await_health(server)
         most = int(args.get("max_num_seqs", settings.GPU_MAX_SEQS))
-        yield Endpoint(servers, most * len(servers), _max_model_len(servers[0]))
+        with _DIRECT.open(f"{servers[0].url}/v1/models", timeout=60) as answer:
+            length = json.load(answer)["data"][0].get("max_model_len")  # what the server has settled on
+        yield Endpoint(servers, most * len(servers), length)
 
 
 def server_command(
@@ -181,13 +183,6 @@ def _await_health(server: Server) -> None:
         f"vLLM serving {server.model} did not answer within {START_TIMEOUT_S:g} s: {last_line(server.log)}; "
         f"log: {server.log}"
     )
-
-
-def _max_model_len(server: Server) -> int | None:
-    """The length that the server has settled on."""
-    with _DIRECT.open(f"{server.url}/v1/models", timeout=60) as answer:
-        length = json.load(answer)["data"][0].get("max_model_len")
-    return int(length) if length is not None else None
 
 
 def last_line(log: Path, most: int = 200_000) -> str:
