@@ -25,6 +25,11 @@ class Model:
     revision: str | None = None
 
     @property
+    def source(self) -> str:
+        """What an engine is given to load."""
+        return str(self.path or self.name)
+
+    @property
     def bytes(self) -> int | None:
         """Size of the weights of a local model; None when it is not here."""
         return sum(file.stat().st_size for file in _files(self.path, WEIGHTS)) if self.path else None

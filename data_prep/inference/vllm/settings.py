@@ -82,7 +82,7 @@ def environ(model: Model, device: Device) -> dict[str, str]:
 def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[str, Any]:
     """Arguments of vLLM's engine; those of `options.engine` come last."""
     args: dict[str, Any] = {
-        "model": str(model.path or model.name),
+        "model": model.source,
         "revision": model.revision,
         "dtype": options.dtype,
         "max_model_len": options.max_model_len,
