@@ -27,7 +27,9 @@ def work(job: Job, calls: Sequence[Call], rows: int | None) -> Generator[tuple[i
 def as_done(pool: Executor, do: Work, calls: Sequence[Call], most: int) -> Iterator[tuple[int, Any]]:
     """Results of the calls as they end, at most so many calls in flight."""
     waiting, running = iter(calls), set[Future[tuple[int, Any]]]()
+    results: list[tuple[int, Any]] = []
     while running := running | {pool.submit(do, call) for call in islice(waiting, most - len(running))}:
+        yield from results  # once others are on their way
         done, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield future.result()
+        results = [future.result() for future in done]  # an error ends it before others are
+    yield from results
