@@ -42,7 +42,6 @@ class ExportParams(Params):
     split: verl.Split = "train"
     golds: bool = True
     dataset: str = Field("train", pattern=r"^[A-Za-z0-9_-]+$")
-    license: str | None = None  # for the card of a Hugging Face data set
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -97,7 +96,7 @@ class Export(Step[ExportParams]):
         if given.format == "torchtune":
             return _json_lines(path, torchtune.pair if given.preference else torchtune.chat)
         if given.format == "huggingface":
-            return huggingface.dataset(folder, given.dataset, given.license, given.preference)
+            return huggingface.dataset(folder, given.dataset, given.preference)
         places = count()
         return parquet(path.with_suffix(".parquet"), lambda row: verl.record(row, next(places), given.split))
 

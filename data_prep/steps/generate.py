@@ -38,7 +38,6 @@ class GenerateParams(EndpointParams):
     max_tokens: int = Field(2048, ge=1)  # per completion
     stop: tuple[str, ...] = ()
     seed: int = Field(0, ge=0)
-    system: str | None = None  # put before prompts that have no system message
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     thinking: FormatName = None  # format that the thought of a reasoning endpoint takes in the completion
 
@@ -77,10 +76,9 @@ class Generate(EndpointStep):
         with endpoint(p, ctx, p.n, fields) as asker:
 
             def apply(rows: Sequence[Row], shard: int) -> Output:
-                asked = [with_system(row, p.system) for row in rows]
-                results = asker.run(asked, p.decoding)
+                results = asker.run(rows, p.decoding)
                 refuse_failures(results, len(results), p, "prompts failed")
-                for row, result in zip(asked, results, strict=True):
+                for row, result in zip(rows, results, strict=True):
                     if isinstance(result, Drop):
                         yield result
                         continue
@@ -89,14 +87,6 @@ class Generate(EndpointStep):
                         yield Drop("sample refused or filtered", f"{row['id']}/{k}")
 
             yield apply
-
-
-def with_system(row: Row, system: str | None) -> Row:
-    """The row with a system message, unless it has one or none is asked for."""
-    prompt = row["prompt"]
-    if system is None or (prompt and prompt[0]["role"] == "system"):
-        return row
-    return {**row, "prompt": [{"role": "system", "content": system}, *prompt]}
 
 
 def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = None) -> Iterator[Row | Drop]:

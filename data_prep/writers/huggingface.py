@@ -30,7 +30,7 @@ CARDS = ROOT / "templates" / "cards"
 
 
 @contextmanager
-def dataset(folder: Path, name: str, license: str | None, pairs: bool) -> Iterator[Callable[[Row], None]]:
+def dataset(folder: Path, name: str, pairs: bool) -> Iterator[Callable[[Row], None]]:
     """Writes rows of conversations, or of pairs, to both folders, with a card. Raises DataError."""
     from datasets.arrow_dataset import Dataset
 
@@ -51,7 +51,7 @@ def dataset(folder: Path, name: str, license: str | None, pairs: bool) -> Iterat
     rows = Dataset.from_parquet(str(path), cache_dir=str(cache))
     rows.save_to_disk(str(saved))
     shutil.rmtree(cache)
-    facts = {"name": name, "license": license, "pairs": pairs, "sources": sources, "columns": rows.column_names}
+    facts = {"name": name, "pairs": pairs, "sources": sources, "columns": rows.column_names}
     size = {"rows": sources.total(), "bytes": path.stat().st_size}
     write_atomic(hub / "README.md", [card("dataset.md.j2", {**facts, **size}).encode()])
 

@@ -74,7 +74,7 @@ def test_a_hugging_face_data_set_with_its_card(tmp_path):
         {"id": "a", "prompt": [SYSTEM, USER], "completion": LONG, "answer": 4.0, "references": ["4", "four"]},
         {"prompt": "What is $2^{10}$?", "completion": "1024", "source": "powers", "meta": {"category": "maths"}},
     ]
-    _, folder = export(tmp_path, rows, format="huggingface", dataset="sums", license="cc-by-4.0")
+    _, folder = export(tmp_path, rows, format="huggingface", dataset="sums")
     (split,) = load_dataset(str(folder / "sums"), cache_dir=str(tmp_path / "hf")).values()
     assert split[0]["messages"] == [SYSTEM, USER, {"role": "assistant", "content": LONG}]
     assert (split[0]["id"], split[0]["answer"], split[0]["references"]) == ("a", "4", ["4", "four"])
@@ -85,7 +85,7 @@ def test_a_hugging_face_data_set_with_its_card(tmp_path):
     )
     assert load_from_disk(str(folder / "sums.saved")).to_list() == split.to_list()
     card = (folder / "sums" / "README.md").read_text()
-    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    assert card.startswith("---\nconfigs:\n")
     assert "2 conversations" in card
     assert "| powers | 1 |" in card
 

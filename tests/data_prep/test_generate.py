@@ -22,7 +22,7 @@ from data_prep.core.step import Row
 from data_prep.errors import DataError, LimitPassed
 from data_prep.inference.models import find_model
 from data_prep.inference.sampling import Sample
-from data_prep.steps.generate import Generate, GenerateParams, sample_rows, with_system
+from data_prep.steps.generate import Generate, GenerateParams, sample_rows
 from tests.fakes.openai_server import Finish, OpenAIServer, Request, Status
 
 REPO = Path(__file__).resolve().parents[2]
@@ -157,13 +157,6 @@ def test_rows_keep_what_is_theirs_and_lose_another_completions_marks() -> None:
     }
     assert made[1]["meta"] == {"level": 2, "prompt_id": "p1", "sample": 1, "finish_reason": "length"}
     assert row["meta"] == {"level": 2}
-
-
-def test_a_system_message_is_added_once() -> None:
-    added = with_system(question(1), "Be brief.")
-    assert [message["role"] for message in added["prompt"]] == ["system", "user"]
-    assert with_system(added, "Another.") == added
-    assert with_system(question(1), None) == question(1)
 
 
 @pytest.mark.parametrize(
