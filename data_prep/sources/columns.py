@@ -148,10 +148,9 @@ def _refuse_lost(record: Record, layout: Layout, row: Row) -> None:
     unheld = [(name, reason, record[name]) for name, reason in layout.unheld]
     for columns in (record[name] for name in _INSIDE if isinstance(record.get(name), dict)):
         unheld += [(name, reason, columns[name]) for name, reason in layout_of(columns).unheld]
-    unheld = [item for item in unheld if not is_blank(item[2])]
     held = " ".join(_leaves(row)) if unheld else ""
     for name, reason, value in unheld:
-        if reason != "choices" and isinstance(value, int | float):
+        if is_blank(value) or (reason != "choices" and isinstance(value, int | float)):
             continue
         leaves, gold = list(_leaves(value)), str(row.get("answer", ""))
         index = reason == "choices" and gold.isdecimal() and int(gold) <= len(leaves)  # of one of them

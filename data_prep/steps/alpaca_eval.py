@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
+from data_prep.core.documents import read_yaml
 from data_prep.core.files import write_atomic
 from data_prep.core.rows import with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
@@ -25,7 +26,7 @@ from data_prep.inference.api.keys import NO_KEY, KeySource, read_keys
 from rewards.thinking import PRESETS, ThinkingFormat
 
 LENGTH_CONTROLLED = "_lc"  # ends the name of the second result
-TEMPLATE = "alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
+ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 
 class GradeParams(Params):
@@ -102,21 +103,13 @@ class AlpacaEvalGrade(Step[GradeParams]):
 
 
 def _annotator(folder: Path, model: str) -> Path:
-    """The judge's config as the package reads it: `weighted_alpaca_eval_gpt4_turbo`, with another model. Its folder."""
+    """A folder with the package's own config of ANNOTATOR, for another judge."""
     from alpaca_eval import constants
 
-    config = {
-        "prompt_template": str(constants.EVALUATORS_CONFIG_DIR / TEMPLATE),
-        "fn_completions": "openai_completions",
-        "completions_kwargs": {
-            "model_name": model, "max_tokens": 1, "temperature": 1, "logprobs": True, "top_logprobs": 5,
-            "requires_chatml": True, "price_per_token": 0,
-        },
-        "fn_completion_parser": "logprob_parser",
-        "completion_parser_kwargs": {"numerator_token": "m", "denominator_tokens": ["m", "M"], "is_binarize": False},
-        "completion_key": "completions_all",
-        "batch_size": 1,
-    }  # fmt: skip
+    configs = Path(constants.EVALUATORS_CONFIG_DIR)
+    config = read_yaml(configs / ANNOTATOR / "configs.yaml")[ANNOTATOR]
+    config["prompt_template"] = str(configs / config["prompt_template"])
+    config["completions_kwargs"] |= {"model_name": model, "requires_chatml": True, "price_per_token": 0}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "configs.yaml", [json.dumps({"judge": config}).encode()])  # JSON is YAML
     return folder

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from data_prep.core.step import Drop, Output, Params, Row, Spread, Step
-from data_prep.text.normalise import as_numbers, first_equal, normalised, text_hash, text_of
+from data_prep.text.normalise import first_equal, normalised, text_hash, text_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,7 @@ class Dedup(Step[DedupParams]):
 
         from data_prep.text import near_duplicates
 
-        earlier = first_equal(as_numbers(b"".join(spread("hashes", None))))
+        earlier = first_equal(b"".join(spread("hashes", None)))
         similarities: dict[int, float] = {}
         if self.params.near is not None:
             fresh = np.flatnonzero(earlier == np.arange(len(rows)))

@@ -22,7 +22,7 @@ from pydantic import Field, PositiveInt, model_validator
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError, nearest
 from data_prep.steps.select import number_of
-from data_prep.text.normalise import as_numbers, first_equal, text_hash
+from data_prep.text.normalise import first_equal, text_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +96,8 @@ class Mix(Step[MixParams]):
         order = order[share[order] >= 0]
         earlier = np.arange(len(rows))
         if self.params.distinct != "nothing":
-            earlier[order] = order[first_equal(hashes[order])]
+            ordered = np.frombuffer(hashes, dtype="S16")[order]
+            earlier[order] = order[first_equal(ordered.tobytes())]
         kept = self._drawn(order[earlier[order] == order], share)
         left_out = np.ones(len(rows), dtype=bool)
         left_out[kept] = False
@@ -111,7 +112,7 @@ class Mix(Step[MixParams]):
         for at in kept[np.argsort(rank[kept], kind="stable")].tolist():
             yield _labelled(rows[at], categories[share[at]])
 
-    def _facts(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
+    def _facts(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.uint64], bytes]:
         """For each row the share it can be in (-1: none), its place in a shuffle, and a hash of what is distinct."""
         import numpy as np
 
@@ -129,7 +130,7 @@ class Mix(Step[MixParams]):
         for source in places:
             if source not in seen:
                 raise DataError(f"parts: no row has source {source!r}{nearest(source, seen)}")
-        return share, rank, as_numbers(hashes)
+        return share, rank, bytes(hashes)
 
     def _drawn(self, fresh: NDArray[np.int64], share: NDArray[np.int64]) -> NDArray[np.int64]:
         import numpy as np

@@ -136,9 +136,8 @@ def _all_shingles(texts: Iterator[str], ngram: int) -> Iterator[NDArray[np.uint6
 
 def _repeated(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Those that stand there twice or more, in order, and after them one greater than all."""
-    ordered = np.sort(hashes)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    return np.append(repeated, np.uint32(np.iinfo(np.uint32).max))
+    values, counts = np.unique(hashes, return_counts=True)
+    return np.append(values[counts > 1], np.uint32(np.iinfo(np.uint32).max))
 
 
 def _prefix(own: NDArray[np.uint64], frequent: NDArray[np.uint32], threshold: float) -> NDArray[np.uint64]:

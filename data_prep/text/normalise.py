@@ -50,22 +50,9 @@ def text_hash(row: Row, fields: Sequence[str]) -> bytes:
     return hashlib.sha256(normalised(row, fields).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def as_numbers(hashes: bytes | bytearray) -> NDArray[np.uint64]:
-    """Hashes of texts, end to end, as two numbers each: [n, 2]."""
+def first_equal(hashes: bytes | bytearray) -> NDArray[np.int64]:
+    """For each of the hashes of texts, end to end, the index of the first that equals it."""
     import numpy as np
 
-    return np.frombuffer(hashes, dtype=">u8").astype(np.uint64).reshape(-1, 2)
-
-
-def first_equal(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """For each of n hashes, [n, 2], the index of the first that equals it, its own where there is no earlier one."""
-    import numpy as np
-
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal ones the first stands first
-    ordered = hashes[order]
-    new = np.ones(len(hashes), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    starts = np.flatnonzero(new)
-    first = np.empty(len(hashes), dtype=np.int64)
-    first[order] = order[np.repeat(starts, np.diff(np.append(starts, len(hashes))))]
-    return first
+    _, first, group = np.unique(np.frombuffer(hashes, dtype="S16"), return_index=True, return_inverse=True)
+    return first[group]
