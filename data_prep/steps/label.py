@@ -35,13 +35,11 @@ class LabelParams(RepeatedParams):
     max_tokens: int = Field(256, ge=1)
 
 
-class Label(EndpointStep):
+class Label(EndpointStep[LabelParams]):
     """Rows in, the same rows with a difficulty out."""
 
     kind = "label"
     prompts = "label"
-    Params = LabelParams
-    params: LabelParams
 
     def tally(self, row: Row) -> str:
         """Whether the model's judgement could be read."""

@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -44,12 +44,14 @@ class HarnessParams(Params):
     paths: dict[str, str] = Field(default_factory=dict)
 
 
-class HarnessStep(Step):
+H = TypeVar("H", bound=HarnessParams)
+
+
+class HarnessStep(Step[H]):
     """What both steps share: the tasks, loaded by the harness."""
 
     unkeyed: ClassVar[tuple[str, ...]] = ("paths",)  # the files' content is in the fingerprint
     packages: ClassVar[tuple[str, ...]] = ("lm_eval", "datasets")
-    params: HarnessParams
 
     def env(self) -> str:
         return "lm_eval"
@@ -100,13 +102,11 @@ class PromptsParams(HarnessParams):
     system: PromptName = None
 
 
-class LmEvalPrompts(HarnessStep):
+class LmEvalPrompts(HarnessStep[PromptsParams]):
     """Source of the harness's prompts as chat messages, few-shot examples as earlier turns."""
 
     kind = "lm_eval_prompts"
     scope = "source"
-    Params = PromptsParams
-    params: PromptsParams
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """A row for each question; `rows` is empty."""
@@ -160,14 +160,12 @@ class GradeParams(HarnessParams):
     metrics: dict[str, str] = Field(default_factory=dict)
 
 
-class LmEvalGrade(HarnessStep):
+class LmEvalGrade(HarnessStep[GradeParams]):
     """Completions of the harness's prompts to rows with its score of each; none is dropped."""
 
     kind = "lm_eval_grade"
     scope = "whole"  # loading tasks takes longer than grading
     present: ClassVar[tuple[str, ...]] = ("completion",)
-    Params = GradeParams
-    params: GradeParams
 
     def tally(self, row: Row) -> str | None:
         return str(row["outcome"])

@@ -43,13 +43,6 @@ class Part(Params):
             raise ValueError("give n for all sources together, or a count to each of them, not both")
         return self
 
-    @property
-    def shares(self) -> list[tuple[tuple[str, ...], int | None]]:
-        """Sources that are drawn from together, and how many rows of them; None takes all."""
-        if isinstance(self.sources, dict):
-            return [((source,), count) for source, count in self.sources.items()]
-        return [(self.sources, self.n)]
-
 
 class MixParams(Params):
     """distinct: what no two rows may share; least: share of its count that a part must get."""
@@ -71,8 +64,14 @@ class MixParams(Params):
 
     @property
     def shares(self) -> list[tuple[str, tuple[str, ...], int | None]]:
-        """(category, sources, count) of all parts, in their order."""
-        return [(category, *share) for category, part in self.parts.items() for share in part.shares]
+        """(category, sources that are drawn from together, how many of their rows or None for all), in their order."""
+        shares: list[tuple[str, tuple[str, ...], int | None]] = []
+        for category, part in self.parts.items():
+            if isinstance(part.sources, dict):
+                shares += [(category, (source,), count) for source, count in part.sources.items()]
+            else:
+                shares.append((category, part.sources, part.n))
+        return shares
 
 
 class Mix(Step[MixParams]):

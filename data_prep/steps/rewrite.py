@@ -62,15 +62,13 @@ class RewriteParams(RepeatedParams):
         return self
 
 
-class Rewrite(EndpointStep):
+class Rewrite(EndpointStep[RewriteParams]):
     """Samples in, samples in the format out; what cannot be set out is a drop with its reason."""
 
     kind = "rewrite"
     present: ClassVar[tuple[str, ...]] = ("completion",)
     packages: ClassVar[tuple[str, ...]] = ("rapidfuzz",)
     growth = 4.0
-    Params = RewriteParams
-    params: RewriteParams
 
     def env(self) -> str:
         return self.params.env if self.params.model else "core"
@@ -163,8 +161,7 @@ class Rewrite(EndpointStep):
     def _with(self, row: Row, text: str, by: str) -> Row:
         meta = without(row.get("meta", {}), OF_THE_SAMPLE)
         done = {**row, "completion": text, "meta": {**meta, "rewritten_by": by}}
-        system = prompts.head(self.params.system)
-        if system is None:
-            return done
-        asked = [message for message in row["prompt"] if message["role"] != "system"]
-        return {**done, "prompt": [{"role": "system", "content": system(row)}, *asked]}
+        if system := prompts.head(self.params.system):
+            done["prompt"] = [message for message in row["prompt"] if message["role"] != "system"]
+            prompts.put(done, system)
+        return done

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
+from typing_extensions import TypeVar
 
 from data_prep.core.fingerprint import canonical, file_hash
 from data_prep.core.step import Apply, Context, Drop, Output, Row, Step
@@ -193,7 +194,10 @@ class RepeatedParams(EndpointParams):
         return values, failed
 
 
-class EndpointStep(Step):
+E = TypeVar("E", bound=EndpointParams, default=EndpointParams)
+
+
+class EndpointStep(Step[E]):
     """Base of steps that ask a model."""
 
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
@@ -201,7 +205,6 @@ class EndpointStep(Step):
     shard_rows = SHARD_SAMPLES
     shards_at_once = SHARDS_AT_ONCE
     prompts: ClassVar[str] = ""  # a folder of templates/prompts, whose content counts
-    params: EndpointParams
 
     def env(self) -> str:
         return self.params.env
