@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic_core import to_jsonable_python
+
 from data_prep.core.fingerprint import file_hash
-from data_prep.core.step import Context, Drop, Params, Row, Step
+from data_prep.core.step import Context, Drop, Row, Step
 from data_prep.errors import DataError
 from data_prep.sources import benchmarks, tasks
 from data_prep.sources.columns import AnswerFrom, Columns, Convert, final_answer, mapped, missing, pick
@@ -55,9 +57,10 @@ class Origin:
 
     def identity(self) -> dict[str, Any]:
         """What of an origin can change the rows. Raises DataError when a file is missing."""
-        facts = {name: _plain(value) for name, value in vars(self).items() if name not in ("place", "task", "foreign")}
+        facts = {name: value for name, value in vars(self).items() if name not in ("place", "task", "foreign")}
         prompts = {name: prompt_hash(getattr(self, name)) for name in ("system", "instructions")}
-        return {**facts, **prompts, "place": _place_identity(self.place)}
+        plain: dict[str, Any] = to_jsonable_python({**facts, **prompts, "place": _place_identity(self.place)})
+        return plain
 
     def rows(self, ctx: Context, head: int | None) -> Iterator[Row | Drop]:
         """All rows of the place; `head`: that no more than so many are wanted. Raises DataError."""
@@ -134,31 +137,21 @@ def prompt_hash(name: str | None) -> str | None:
     return file_hash(tasks.PROMPTS / f"{name}.txt") if name else None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Params):
-        return value.model_dump(mode="json")
-    return {name: _plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
-
-
-def _place_identity(place: Place) -> dict[str, Any]:
+def _place_identity(place: Place) -> Any:
+    """Of a file its content; of a folder or glob its files' names and contents. Raises DataError."""
     if isinstance(place, Path):
-        return _files_identity(place)
+        paths = files_of(place)
+        if paths != [place]:
+            return {"files": [[path.name, file_hash(path)] for path in paths]}
+        if not place.is_file():
+            raise DataError(f"no file {place}")
+        return {"sha256": file_hash(place), "suffix": suffix(place)}
     if isinstance(place, Remote):
         return {"pin": place.sha256 or place.git_blob, "suffix": suffix(Path(urlsplit(place.url).path))}
     if isinstance(place, Step):
         params = place.params.model_dump(mode="json", exclude=set(place.unkeyed))
         return {"kind": place.kind, "params": params, **place.fingerprint(tasks.ROOT)}
-    return place.model_dump(mode="json")
-
-
-def _files_identity(place: Path) -> dict[str, Any]:
-    """Of a file by its content; of a folder or glob by its files' names and contents. Raises DataError."""
-    paths = files_of(place)
-    if paths != [place]:
-        return {"files": [[path.name, file_hash(path)] for path in paths]}
-    if not place.is_file():
-        raise DataError(f"no file {place}")
-    return {"sha256": file_hash(place), "suffix": suffix(place)}
+    return place
 
 
 def _records(place: Path | Hub | Remote, downloads: Path, head: int | None) -> Records:
