@@ -35,7 +35,7 @@ def _known_outcome(outcome: str) -> None:
         raise ValueError(f"no outcome {outcome!r}; outcomes are {', '.join(OUTCOMES)}")
 
 
-ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str | int) else value)
+ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str | int | float) else value)
 Outcomes = Annotated[tuple[str, ...], ONE_OR_MORE, checked(_known_outcome)]
 
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from data_prep.core.rows import prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
@@ -46,7 +46,7 @@ class SelectParams(Params):
     min_score: float | None = None
     level: Range | None = None  # of meta.level
     between: dict[str, Range] = Field(default_factory=dict)  # field of meta -> range of numbers
-    meta: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)  # field of meta -> values allowed
+    meta: dict[str, Annotated[tuple[Scalar, ...], ONE_OR_MORE]] = Field(default_factory=dict)  # values allowed
     pass_rate: Range | None = None  # share of a prompt's samples that pass, over all its rows
     pass_score: float = 1.0  # a sample passes with at least this score
     per_prompt: int | None = Field(None, ge=1)
@@ -55,13 +55,6 @@ class SelectParams(Params):
     take: Literal["random", "lowest", "middle", "highest"] = "random"  # which ones `n` counts, in the order of `by`
     by: str = Field("score", pattern=r"^(score|meta\.\w+)$")
     seed: int = 0
-
-    @field_validator("meta", mode="before")
-    @classmethod
-    def _values(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {key: item if isinstance(item, list | tuple) else (item,) for key, item in value.items()}
 
     @model_validator(mode="after")
     def _something(self) -> Self:
