@@ -9,7 +9,6 @@ Near duplicates: `data_prep.text.near_duplicates`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -34,12 +33,7 @@ class DedupParams(Params):
     ngram: int = Field(5, ge=1)  # words per shingle; texts of fewer words are cut into characters
 
 
-@dataclass(frozen=True)
-class Repeat:
-    """Of a row that repeats an earlier one: that one's id, and the similarity of the two where they are not equal."""
-
-    id: str
-    similarity: float | None
+Repeat = tuple[str, float | None]  # the id of an earlier row, and how similar the two are where they are not equal
 
 
 class Dedup(Step[DedupParams]):
@@ -92,7 +86,7 @@ class Dedup(Step[DedupParams]):
                 similarities[int(fresh[later])] = similarity
                 earlier[fresh[later]] = fresh[like]
         for index, first in enumerate(earlier.tolist()):
-            yield Repeat(rows[first]["id"], similarities.get(index)) if first != index else None
+            yield (rows[first]["id"], similarities.get(index)) if first != index else None
 
     def emit(self, rows: Sequence[Row], decisions: Sequence[Repeat | None]) -> Output:
         """The rows that repeat none, and drops."""
@@ -101,6 +95,6 @@ class Dedup(Step[DedupParams]):
 
 
 def _drop(row: Row, repeat: Repeat) -> Drop:
-    reason = "duplicate" if repeat.similarity is None else "near duplicate"
-    how = "" if repeat.similarity is None else f" ({repeat.similarity:.2f})"
-    return Drop(reason, str(row["id"]), f"repeats {repeat.id}{how}: {text_of(row, ('prompt',))[:80]!r}")
+    name, similarity = repeat
+    reason, how = ("duplicate", "") if similarity is None else ("near duplicate", f" ({similarity:.2f})")
+    return Drop(reason, str(row["id"]), f"repeats {name}{how}: {text_of(row, ('prompt',))[:80]!r}")

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -32,6 +32,7 @@ from data_prep.sources.taking import limited, unique
 from data_prep.sources.tasks import Hub, Match, PromptName, Remote, Reward, Scalar, TaskName, TaskNames, Unanswered
 from data_prep.steps.export import Export
 
+Heads = tuple[prompts.Head | None, prompts.Head | None]  # system prompt and instructions
 NO_TASK = tasks.Task.model_construct()
 FIRST = 100  # records that a preview shows
 MAX_TEST_BYTES = 64_000_000  # of one input or output of a program's tests: contest inputs have megabytes
@@ -211,14 +212,12 @@ class Load(Step[LoadParams]):
                 yield output if isinstance(output, Drop) else unique(output, seen)
 
     def _rows(self, origin: Origin, ctx: Context) -> Iterator[Row | Drop]:
-        system, instructions = prompts.head(origin.system), prompts.head(origin.instructions)
-        fault = _gold_check(self.params.check_gold)
+        heads = prompts.head(origin.system), prompts.head(origin.instructions)
+        reward = self.params.check_gold
+        grader = rewards.load(reward.name, **reward.params) if reward else None
         try:
             for output in origin.rows(ctx, self.params.limit if self.params.seed is None else None):
-                done = output if isinstance(output, Drop) else self._finished(output, origin)
-                if not isinstance(done, Drop):
-                    prompts.put(done, system, instructions)
-                yield done if isinstance(done, Drop) else fault(done) or done
+                yield output if isinstance(output, Drop) else self._finished(output, origin, heads, grader)
         except Unreachable as error:
             raise DataError(f"{error}; {self._elsewhere(origin.task)}") from error
 
@@ -231,14 +230,20 @@ class Load(Step[LoadParams]):
             return f"{advice} file: `paths: {{{task}: <local file>}}`"
         return f"try `mirror: true`, or `paths: {{{task}: <local file>}}`"
 
-    def _finished(self, row: Row, origin: Origin) -> Row | Drop:
+    def _finished(self, row: Row, origin: Origin, heads: Heads, grader: rewards.Reward | None) -> Row | Drop:
+        """The row with its source, id and prompts, or what is wrong with it."""
         given = row.get("id")
         named = self.params.names or self.params.source
         row["source"] = origin.source if named else row.get("source") or origin.source
         prefix = origin.source if self.params.names else self.params.id_prefix
         if prefix and isinstance(given, str) and not given.startswith(f"{prefix}/"):
             row["id"] = f"{prefix}/{given}"  # sources number their rows alike
-        return check(row, ("prompt",)) or _too_long(row) or row
+        if fault := check(row, ("prompt",)) or _too_long(row):
+            return fault
+        prompts.put(row, *heads)
+        if grader and (problem := grader.gold_problem(row)):
+            return Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
+        return row
 
 
 def _too_long(row: Row) -> Drop | None:
@@ -258,15 +263,3 @@ def _place(task: tasks.Task, local: Path | None, mirror: bool) -> Place:
     place = local or (mirror and task.mirror) or task.hub or task.file or (task.path and Path(task.path))
     assert place
     return place
-
-
-def _gold_check(reward: Reward | None) -> Callable[[Row], Drop | None]:
-    """What is wrong with a row's reference answer, if `reward` does not give it full marks."""
-    grader = rewards.load(reward.name, **reward.params) if reward else None
-
-    def fault(row: Row) -> Drop | None:
-        if grader and (problem := grader.gold_problem(row)):
-            return Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
-        return None
-
-    return fault

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from data_prep.errors import os_errors
@@ -42,17 +43,14 @@ class ScoreCache:
             if not is_decided(score) or key in self._known:
                 continue
             line = json.dumps({"key": key, "score": score.as_json()}, separators=(",", ":")).encode()
-            path = self._file(key[:DIGITS])
+            path = self._folder / f"{key[:DIGITS]}.jsonl"
             with os_errors(path), path.open("ab", buffering=0) as file:
                 file.write(b"\n" + line + b"\n")  # the first one ends the line of a killed writer
             self._known[key] = line
 
-    def _file(self, start: str) -> Path:
-        return self._folder / f"{start}.jsonl"
-
     def _read_new(self, start: str) -> None:
         """Read the complete lines that were appended to a file since the last time."""
-        path = self._file(start)
+        path = self._folder / f"{start}.jsonl"
         if not path.exists():
             return
         with os_errors(path), path.open("rb") as file:
@@ -61,17 +59,8 @@ class ScoreCache:
         complete = new[: new.rfind(b"\n") + 1]
         self._read_to[start] += len(complete)
         for line in complete.splitlines():
-            key = _key(line)
-            if key:
-                self._known[key] = line
-
-
-def _key(line: bytes) -> str:
-    """The key of a complete line, "" for a damaged one."""
-    try:
-        return str(json.loads(line)["key"]) if line else ""
-    except (ValueError, KeyError, TypeError):
-        return ""
+            with suppress(ValueError, KeyError, TypeError):  # of a damaged line
+                self._known[json.loads(line)["key"]] = line
 
 
 def is_decided(score: Score) -> bool:
