@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -94,8 +93,8 @@ def hub_records(hub: Hub, streaming: bool = False) -> Iterator[dict[str, Any]]:
         from datasets.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-        load = partial(load_dataset, hub.id, hub.config, split=hub.split, revision=hub.revision)
-        yield from map(without_nan, load(streaming=True) if streaming else load())
+        part: Any = {"split": hub.split, "revision": hub.revision, "streaming": streaming}
+        yield from map(without_nan, load_dataset(hub.id, hub.config, **part))
 
 
 def hub_files(hub: Hub) -> list[Path]:

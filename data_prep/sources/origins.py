@@ -17,7 +17,7 @@ from data_prep.errors import DataError
 from data_prep.sources import benchmarks, tasks
 from data_prep.sources.columns import AnswerFrom, Columns, Convert, final_answer, mapped, missing, pick
 from data_prep.sources.fetch import fetch, hub_files, hub_records
-from data_prep.sources.files import files_of, read_records, suffix
+from data_prep.sources.files import Records, files_of, read_records, suffix
 from data_prep.sources.messages import is_blank
 from data_prep.sources.names import root
 from data_prep.sources.shapes import recognised
@@ -26,7 +26,6 @@ from data_prep.sources.tasks import Choices, Hub, Match, Programs, Remote, Unans
 LOOK_AT = 100  # records that show the columns
 LOOK_AT_MOST = 10_000  # where the first ones do not
 Place = Path | Hub | Remote | Step
-Records = Iterator[dict[str, Any] | Drop]
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,6 @@ def _place_identity(place: Place) -> Any:
 
 
 def _records(place: Path | Hub | Remote, downloads: Path, head: int | None) -> Records:
-    """All records of a place. Raises DataError."""
     if isinstance(place, Hub) and not place.files:
         yield from hub_records(place, streaming=head is not None)
         return

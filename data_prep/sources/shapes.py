@@ -186,7 +186,6 @@ def _hh_turns(text: str) -> list[Message]:
 
 
 def _preference(prompt: list[Message], pair: tuple[Any, Any], thinking: str | None) -> tuple[list[Message], list[Any]]:
-    """The prompt, and both completions, of the public shapes of preferences."""
     sides = [_side(value, prompt, thinking) for value in pair]
     if sides[0][0] != sides[1][0]:
         raise Unfit("chosen and rejected answer different prompts")

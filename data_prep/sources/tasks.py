@@ -137,7 +137,6 @@ class Match(Params):
         return self
 
     def __call__(self, value: Any) -> bool:
-        """Whether a column's value is as asked."""
         if self.contains is not None:
             return isinstance(value, str) and self.contains in value
         return value not in (self.is_not if isinstance(self.is_not, tuple) else (self.is_not,))
@@ -276,7 +275,6 @@ def _read(path: Path) -> Task:
 
 
 def _step_faults(given: Any) -> Iterator[tuple[Place, str]]:
-    """What is wrong with the kind and the parameters of a task's step."""
     for kind, params in given.items() if isinstance(given, dict) else ():
         if kind_fault(str(kind)) or step_class(str(kind)).scope != "source":
             sources = [name for name in STEPS if step_class(name).scope == "source"]

@@ -86,7 +86,6 @@ class Export(Step[ExportParams]):
         return verl.fault(row, prompts, given.golds) if given.format == "verl" else None
 
     def _writer(self, folder: Path) -> AbstractContextManager[Callable[[Row], object]]:
-        """Writes rows to the files of the format."""
         given = self.params
         path = folder / f"{given.dataset}.jsonl"
         if given.format == "sharegpt":

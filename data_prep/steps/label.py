@@ -56,7 +56,6 @@ class Label(EndpointStep[LabelParams]):
         return prompts.render("label/label", least=LEAST, most=MOST, problem=text_of(row, ("prompt",)))
 
     def _read(self, at: int, sample: Sample) -> int | None:
-        """The level in a reply, None where there is none of the scale."""
         try:
             level: Any = found_object(sample.text).get("difficulty")
         except NoObject:

@@ -136,7 +136,6 @@ class LmEvalPrompts(HarnessStep[PromptsParams]):
                     yield row
 
     def _chosen(self, asked: str, leaves: dict[str, Task]) -> dict[str, list[int]]:
-        """The questions' numbers by task, in order."""
         everything = [(leaf, number) for leaf, task in leaves.items() for number in range(len(task.eval_docs))]
         limit = self.params.limit
         if limit and limit < len(everything):
@@ -234,7 +233,6 @@ class LmEvalGrade(HarnessStep[GradeParams]):
 
 
 def _answer(row: Row, text: str) -> str:
-    """The answer up to the first of the task's stop strings."""
     for stop in row["meta"]["lm_eval"]["until"]:
         text = text.partition(stop)[0]
     return text

@@ -170,7 +170,6 @@ class Load(Step[LoadParams]):
         return [self._origin(name, base) for name in self.params.names or (None,)]
 
     def _origin(self, name: str | None, base: Path) -> Origin:
-        """That of a task, or of the place that the parameters name."""
         given, task = self.params, tasks.read(name) if name else NO_TASK
         local = base / given.paths[name] if name in given.paths else None
         place, source = (_place(task, local, given.mirror), name) if name else self._own_place(base)
@@ -222,7 +221,6 @@ class Load(Step[LoadParams]):
             raise DataError(f"{error}; {self._elsewhere(origin.task)}") from error
 
     def _elsewhere(self, task: str) -> str:
-        """What to do about a place that cannot be reached."""
         advice = "download it where there is a network, and give its"
         if not task:
             return f"{advice} `path`"
@@ -231,7 +229,6 @@ class Load(Step[LoadParams]):
         return f"try `mirror: true`, or `paths: {{{task}: <local file>}}`"
 
     def _finished(self, row: Row, origin: Origin, heads: Heads, grader: rewards.Reward | None) -> Row | Drop:
-        """The row with its source, id and prompts, or what is wrong with it."""
         given = row.get("id")
         named = self.params.names or self.params.source
         row["source"] = origin.source if named else row.get("source") or origin.source

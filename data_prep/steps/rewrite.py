@@ -141,7 +141,6 @@ class Rewrite(EndpointStep[RewriteParams]):
         )
 
     def _judged(self, row: Row, sample: Sample, form: Thinking) -> Row | Drop:
-        """The row with a model's rewriting, or why that is not used."""
         from rapidfuzz.distance import LCSseq
 
         given, original = self.params, row["completion"].strip()

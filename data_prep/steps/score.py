@@ -104,7 +104,6 @@ class ScoreStep(Step[ScoreParams]):
         yield apply
 
     def _scores(self, rows: Sequence[Row], workers: int, cache: ScoreCache | None) -> list[rewards.Score]:
-        """Each row's score, from the cache where it is known."""
 
         def score(some: Sequence[Row]) -> list[rewards.Score]:
             return [own for (own,) in score_rows(self._reward, some, workers)]

@@ -93,7 +93,6 @@ class Select(Step[SelectParams]):
             yield Drop(reason, str(row["id"]), bad=reason.startswith("missing")) if reason else row
 
     def _table(self, rows: Sequence[Row]) -> Table:
-        """What choosing needs to know of each row, read once."""
         given = self.params
         drawn = given.n or (given.per_prompt and given.order == "random")
         table = Table(len(rows))
@@ -115,7 +114,6 @@ class Select(Step[SelectParams]):
         return table
 
     def _refused(self, row: Row) -> str | None:
-        """Why the row by itself is not wanted."""
         params, meta = self.params, row.get("meta", {})
         if params.take != "random" and math.isnan(_value(row, params.by)):
             return f"missing {params.by}"
