@@ -205,15 +205,11 @@ def _native_fault(key: str, value: Any) -> str | None:
         return f"{why}{ignored}"
     if key not in known:
         return unknown("LlamaFactory", key, known)
-    return None if value is None else _value_fault(key, value, known[key])
-
-
-def _value_fault(key: str, value: Any, spec: dict[str, Any]) -> str | None:
     if key in _SHORT_NAMES and isinstance(value, str):
         names = sorted(path.stem for path in _SHORT_NAMES[key].glob("*.json"))
         folder = _SHORT_NAMES[key].relative_to(REPO)
         return None if value in names else f"no {value!r} in {folder}; {did_you_mean(Path(value).stem, names)}"
-    return value_fault(value, spec, "LlamaFactory")
+    return value_fault(value, known[key], "LlamaFactory")
 
 
 BACKEND = LlamaFactory()

@@ -33,7 +33,7 @@ from launchers.machines.hardware import Hardware
 from launchers.plan import service
 from launchers.recipe.compose import Resolved
 from launchers.recipe.online import benchmark_params, is_online, with_thinking
-from launchers.recipe.schema import Recipe
+from launchers.recipe.schema import Critic, Recipe
 from launchers.render import template, yaml_value
 from rewards.thinking import thinking
 
@@ -69,22 +69,20 @@ class Verl(Backend):
         ]
         if not is_online(recipe) or recipe.rollout is None:
             return faults
-        if recipe.train.schedule == "linear":
-            faults.append(resolved.fault("train.schedule", "verl has constant and cosine"))
-        if recipe.train.lora and recipe.train.lora.dropout:
-            faults.append(resolved.fault("train.lora.dropout", "verl's adapters have none: set it to 0"))
-        if recipe.rollout.engine != "vllm" and hardware.device != "cpu":
-            faults.append(resolved.fault("rollout.engine", "is for CPUs: GPUs roll out with vllm"))
-        if hardware.device == "cpu" and recipe.train.precision == "fp16":
-            faults.append(resolved.fault("train.precision", "a CPU trains in fp32 (or bf16)"))
-        gpus, engine = max(1, hardware.gpus_per_node), recipe.rollout.tensor_parallel
-        if gpus % engine:
-            reason = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
-            faults.append(resolved.fault("rollout.tensor_parallel", reason))
-        if hardware.nodes > 1 and hardware.cpus < (needed := CPUS_PER_GPU * gpus + 1):
-            reason = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
-            faults.append(resolved.fault("hardware", reason))
-        return faults
+        train, engine, cpu = recipe.train, recipe.rollout.tensor_parallel, hardware.device == "cpu"
+        gpus = max(1, hardware.gpus_per_node)
+        needed = CPUS_PER_GPU * gpus + 1
+        span = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
+        cpus = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
+        rules = (
+            (train.schedule == "linear", "train.schedule", "verl has constant and cosine"),
+            (train.lora and train.lora.dropout, "train.lora.dropout", "verl's adapters have none: set it to 0"),
+            (recipe.rollout.engine != "vllm" and not cpu, "rollout.engine", "is for CPUs: GPUs roll out with vllm"),
+            (cpu and train.precision == "fp16", "train.precision", "a CPU trains in fp32 (or bf16)"),
+            (gpus % engine, "rollout.tensor_parallel", span),
+            (hardware.nodes > 1 and hardware.cpus < needed, "hardware", cpus),
+        )
+        return faults + [resolved.fault(key, message) for broken, key, message in rules if broken]
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
         """The layers of verl's config, and the files that go with them."""
@@ -93,28 +91,22 @@ class Verl(Backend):
         assert recipe.rollout
         assert recipe.reward
         assert recipe.algorithm
-        half = {"bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}[recipe.train.precision]
         train_file = str(job.dataset / "train.parquet")
         values: dict[str, Any] = {
+            **dict(recipe),
             "name": resolved.name,
             "control": Path(job.folder).name,
             "recipe": recipe,
-            "train": recipe.train,
-            "rollout": recipe.rollout,
-            "reward": recipe.reward,
-            "algorithm": recipe.algorithm,
-            "critic": _critic(recipe),
-            "validation": recipe.validation,
+            "critic": (recipe.algorithm.critic or Critic()) if recipe.algorithm.advantages == "gae" else None,
             "reward_model": service.colocated(resolved, job.hardware),
             "stop": thinking(recipe.thinking).stop if recipe.thinking else (),
             "hardware": job.hardware,
             "batch": job.batch,
-            "model": recipe.model,
             "train_file": train_file,
             "validation_file": str(job.validation / "validation.parquet") if job.validation else train_file,
             "aggregation": AGGREGATION[recipe.algorithm.loss],
             "estimator": "gae" if recipe.algorithm.advantages == "gae" else f"adv_{recipe.algorithm.advantages}",
-            "precision": {"param_dtype": half, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+            "precision": {"param_dtype": recipe.train.precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
             "loggers": ["console", *dict.fromkeys(["file", *recipe.loggers])],
             "reward_file": str(run / folder / "reward.json"),
             "checkpoints": str(run / folder / "checkpoints"),
@@ -186,9 +178,11 @@ class Verl(Backend):
         planned, stopped = read_json(output / "planned.json"), read_json(output / "stopped.json")
         if planned is None:
             return None
-        last = next((entry for path in _attempts(output) for entry in _backwards(path)), None)
-        done = int(last["step"]) if last else 0
-        data = {} if last is None else last["data"]
+        attempts = sorted((output / "metrics").glob("*.jsonl"), reverse=True)
+        entries = (entry for path in attempts for entry in backwards(path))
+        steps = (entry for entry in entries if entry.get("data", {}).get("training/global_step") is not None)
+        last = next(steps, None)
+        done, data = (int(last["step"]), last["data"]) if last else (0, {})
         facts = {ours: data[key] for ours, key in _PROGRESS.items() if key in data}
         return Progress(done, done if stopped and last else int(planned["steps"]), facts)
 
@@ -208,14 +202,6 @@ def last_checkpoint(output: Path) -> int:
         return 0
 
 
-def _attempts(output: Path) -> list[Path]:
-    return sorted((output / "metrics").glob("*.jsonl"), reverse=True)
-
-
-def _backwards(path: Path) -> Iterator[dict[str, Any]]:
-    return (read for read in backwards(path) if read.get("data", {}).get("training/global_step") is not None)
-
-
 def _pinned(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Models that verl would take from the Hub as they are now, their revisions, and the keys that name them."""
     if recipe.revision:
@@ -225,12 +211,6 @@ def _pinned(recipe: Recipe) -> Iterator[dict[str, Any]]:
     if given is not None and given.placement == "colocated" and given.revision:
         keys = ["reward.reward_model.model_path"]
         yield {"model": given.model, "revision": given.revision, "keys": keys}
-
-
-def _critic(recipe: Any) -> Any:
-    from launchers.recipe.schema import Critic
-
-    return (recipe.algorithm.critic or Critic()) if recipe.algorithm.advantages == "gae" else None
 
 
 def _reward(resolved: Resolved) -> dict[str, Any]:
@@ -250,14 +230,11 @@ def _reward(resolved: Resolved) -> dict[str, Any]:
     if rewards.load(recipe.reward.name, **settings["params"]).grouped:
         settings["group_size"] = recipe.rollout.samples
     if recipe.validation and recipe.eval:
-        graded = {name: tasks.read(name).reward for name in harnesses.ours(recipe.eval)}
-        settings["validation"] = {
-            name: {
-                "reward": graded_by.name,
-                "params": service.filled(resolved, benchmark_params(recipe, graded_by.name, graded_by.params)),
-            }
-            for name, graded_by in graded.items()
-        }
+        settings["validation"] = {}
+        for name in harnesses.ours(recipe.eval):
+            reward = tasks.read(name).reward
+            params = service.filled(resolved, benchmark_params(recipe, reward.name, reward.params))
+            settings["validation"][name] = {"reward": reward.name, "params": params}
     return settings
 
 

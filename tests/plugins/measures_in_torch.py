@@ -5,8 +5,6 @@ They need torch: test_verl_measures.py runs them in verl's environment.
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 import torch
 
 from launchers.plugins.verl import measures
-from launchers.plugins.verl.hooks import after_import
 from launchers.plugins.verl.measures import measured, zero_variance
 
 # Three prompts, two completions each.
@@ -119,23 +116,3 @@ def test_sampler_and_trainer_are_compared_over_completion_tokens() -> None:
     assert found["sampler/log_prob_difference"] == pytest.approx(np.log(2) / 3)
     assert found["sampler/effective_sample_size"] == pytest.approx((1 + 0.5) ** 2 / (1 + 0.25) / 2)
     assert measures.sampler_difference(trainer, trainer, mask) == {}  # the trainer took the sampler's own
-
-
-def test_every_patch_on_a_module_runs_once_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "waited_for.py").write_text("value = 1")
-    monkeypatch.syspath_prepend(tmp_path)
-    seen: list[tuple[str, int]] = []
-
-    def note(word: str, module: ModuleType) -> None:
-        seen.append((word, module.value))
-        module.value += 1
-
-    after_import("waited_for", lambda module: note("first", module))
-    after_import("waited_for", lambda module: note("second", module))
-    assert seen == []
-    module = importlib.import_module("waited_for")
-    assert seen == [("first", 1), ("second", 2)]
-    after_import("waited_for", lambda module: note("late", module))
-    assert seen[2:] == [("late", 3)]
-    assert importlib.import_module("waited_for") is module
-    assert len(seen) == 3

@@ -8,15 +8,14 @@ POSTTRAIN_ROLLOUT=transformers a config that says `vllm` is served by it too.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from types import ModuleType
 from typing import Any
 
 import torch
 import torch.distributed.fsdp
+import wrapt
 
-from launchers.plugins.verl.hooks import after_import
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 BACKEND = "gloo"
@@ -105,21 +104,19 @@ def install() -> None:
     """Patch what has no setting, and offer the transformers rollout; called in each process."""
     _name_each_device_once()
     _do_not_pin_memory()
-    after_import("transformers.modeling_utils", _attention_without_flash)
-    after_import("verl.workers.rollout.base", _offer_adapter)
-    after_import("verl.workers.rollout.replica", _offer_replica)
+    wrapt.register_post_import_hook(_attention_without_flash, "transformers.modeling_utils")
+    wrapt.register_post_import_hook(_offer_adapter, "verl.workers.rollout.base")
+    wrapt.register_post_import_hook(_offer_replica, "verl.workers.rollout.replica")
 
 
 def _name_each_device_once() -> None:
     """verl joins "cpu:gloo" and "<device>:<backend>"; torch refuses a list that names a device twice."""
-    initialise = torch.distributed.init_process_group
 
-    @functools.wraps(initialise)
-    def once(backend: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        both = f"cpu:{BACKEND},cpu:{BACKEND}"
-        return initialise(f"cpu:{BACKEND}" if backend == both else backend, *args, **kwargs)
-
-    torch.distributed.init_process_group = once
+    @wrapt.patch_function_wrapper(torch.distributed, "init_process_group")
+    def once(initialise: Any, _: None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if kwargs.get("backend") == f"cpu:{BACKEND},cpu:{BACKEND}":
+            kwargs = {**kwargs, "backend": f"cpu:{BACKEND}"}
+        return initialise(*args, **kwargs)
 
 
 def _do_not_pin_memory() -> None:
@@ -134,15 +131,11 @@ def _do_not_pin_memory() -> None:
 
 def _attention_without_flash(modeling: ModuleType) -> None:
     """verl's critic loader asks for flash attention in its source, its actor by default; there is none on a CPU."""
-    model = modeling.PreTrainedModel
-    check = model._check_and_adjust_attn_implementation
 
-    @functools.wraps(check)
-    def sdpa_instead(self: Any, attn_implementation: str | None, *args: Any, **kwargs: Any) -> Any:
-        implementation = "sdpa" if attn_implementation == "flash_attention_2" else attn_implementation
-        return check(self, implementation, *args, **kwargs)
-
-    model._check_and_adjust_attn_implementation = sdpa_instead
+    @wrapt.patch_function_wrapper(modeling, "PreTrainedModel._check_and_adjust_attn_implementation")
+    def sdpa_instead(check: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        asked, *others = args
+        return check("sdpa" if asked == "flash_attention_2" else asked, *others, **kwargs)
 
 
 def rollout_names() -> list[str]:

@@ -7,22 +7,23 @@ verl asks for the version of a package named `vllm`, the CPU wheel is named `vll
 from __future__ import annotations
 
 import contextlib
-import functools
 import mmap
 import os
 from types import ModuleType
 from typing import Any
 
 import torch
-
-from launchers.plugins.verl.hooks import after_import
+import wrapt
 
 
 def install() -> None:
     """Arrange that the engine's weights can be overwritten and its memory is not left behind; in each process."""
-    after_import("vllm.model_executor.layers.utils", _keep_weights)
-    after_import("vllm.distributed.device_communicators.shm_broadcast", _name_no_longer_than_needed)
-    after_import("verl.workers.rollout.vllm_rollout.bucketed_weight_transfer", _send_without_a_name)
+    for patch, module in (
+        (_keep_weights, "vllm.model_executor.layers.utils"),
+        (_name_no_longer_than_needed, "vllm.distributed.device_communicators.shm_broadcast"),
+        (_send_without_a_name, "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"),
+    ):
+        wrapt.register_post_import_hook(patch, module)
 
 
 def _keep_weights(layers: ModuleType) -> None:
@@ -63,23 +64,17 @@ def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
     end of a run and kills these processes, so nobody removes the rings' names, run after run. A name is needed only
     until the reader has opened the ring: the worker, which writes one and reads the other, removes both then, and the
     memory goes with the last process that uses it."""
-    ring, queue = broadcast.ShmRingBuffer, broadcast.MessageQueue
-    create, wait = ring.__init__, queue.wait_until_ready
 
-    @functools.wraps(create)
-    def open_and_remove(
-        self: Any, n_reader: int, max_chunk_bytes: int, max_chunks: int, name: str | None = None
-    ) -> None:
-        create(self, n_reader, max_chunk_bytes, max_chunks, name)
-        if name is not None and n_reader == 1 and hasattr(self, "shared_memory"):
+    @wrapt.patch_function_wrapper(broadcast, "ShmRingBuffer.__init__")
+    def open_and_remove(create: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        create(*args, **kwargs)
+        if not self.is_creator and self.n_reader == 1 and hasattr(self, "shared_memory"):
             self.shared_memory.unlink()
 
-    @functools.wraps(wait)
-    def wait_and_remove(self: Any) -> None:
-        wait(self)
+    @wrapt.patch_function_wrapper(broadcast, "MessageQueue.wait_until_ready")
+    def wait_and_remove(wait: Any, self: Any, *_: Any) -> None:
+        wait()
         if self._is_writer and self.buffer is not None and self.buffer.is_creator:  # all readers have opened it
             self.buffer.is_creator = False  # else it would remove the name a second time
             with contextlib.suppress(FileNotFoundError):  # a reader that removes has been faster
                 self.buffer.shared_memory.unlink()
-
-    ring.__init__, queue.wait_until_ready = open_and_remove, wait_and_remove

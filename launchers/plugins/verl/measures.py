@@ -18,12 +18,12 @@ measured for is absent. The scores are the reward's own, before any KL penalty.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Hashable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import wrapt
 from torch import Tensor
 
 from rewards.base import OUTCOMES
@@ -33,19 +33,17 @@ FULL_MARKS = 1 - 1e-9  # as evaluation counts them
 
 def install(ray_trainer: ModuleType) -> None:
     """Add ours to what `compute_data_metrics` gives verl's trainer for its log."""
-    compute = ray_trainer.compute_data_metrics
 
-    @functools.wraps(compute)
-    def with_ours(batch: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    @wrapt.patch_function_wrapper(ray_trainer, "compute_data_metrics")
+    def with_ours(compute: Any, _: None, args: tuple[()], kwargs: dict[str, Any]) -> dict[str, Any]:
+        batch = kwargs["batch"]
         allowed = batch.batch["responses"].shape[-1]
         lengths = batch.batch["attention_mask"][:, -allowed:].sum(-1)
         ours = measured(scores_of(batch), lengths.numpy(), allowed, batch.non_tensor_batch)
         if {"old_log_probs", "rollout_log_probs"} <= set(batch.batch.keys()):
             mask = batch.batch["attention_mask"][:, -allowed:].bool()
             ours |= sampler_difference(batch.batch["old_log_probs"], batch.batch["rollout_log_probs"], mask)
-        return {**compute(batch, *args, **kwargs), **ours}
-
-    ray_trainer.compute_data_metrics = with_ours
+        return {**compute(*args, **kwargs), **ours}
 
 
 def sampler_difference(trainer: Tensor, sampler: Tensor, mask: Tensor) -> dict[str, float]:

@@ -24,13 +24,13 @@ others.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 import torch
+import wrapt
 from torch import Tensor
 
 from launchers.plugins.verl import policy_loss as ours
@@ -117,19 +117,17 @@ def hand_over_scores(ray_trainer: ModuleType) -> None:
     the scores by group and takes KL afterwards, which cannot be told from the sum. So the function that calls the
     estimators is wrapped to keep the scores of its batch where ours can read them.
     """
-    compute = ray_trainer.compute_advantage
 
-    @functools.wraps(compute)
-    def with_scores(data: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrapt.patch_function_wrapper(ray_trainer, "compute_advantage")
+    def with_scores(compute: Any, _: None, args: tuple[Any], kwargs: dict[str, Any]) -> Any:
+        (data,) = args
         token = _SCORES.set(data.batch["token_level_scores"])
         decided = _decided(data.non_tensor_batch, len(data))
         data.batch["response_mask"] = data.batch["response_mask"] * decided[:, None].to(data.batch["response_mask"])
         try:
-            return compute(data, *args, **kwargs)
+            return compute(data, **kwargs)
         finally:
             _SCORES.reset(token)
-
-    ray_trainer.compute_advantage = with_scores
 
 
 def _decided(of_samples: Mapping[str, Any], count: int) -> Tensor:

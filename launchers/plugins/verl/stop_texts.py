@@ -5,20 +5,18 @@ Nothing behind the text is sampled, so nothing behind it is trained on. It stays
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 from typing import Any
+
+import wrapt
 
 
 def install(single_turn: ModuleType) -> None:
     """Add the stop texts of the config to the sampling parameters that verl's agent loop passes on."""
-    loop = single_turn.SingleTurnAgentLoop
-    run = loop.run
 
-    @functools.wraps(run)
-    async def with_stop(self: Any, sampling_params: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if stop := (self.rollout_config.get("custom") or {}).get("stop"):
+    @wrapt.patch_function_wrapper(single_turn, "SingleTurnAgentLoop.run")
+    def with_stop(run: Any, loop: Any, args: tuple[dict[str, Any]], kwargs: dict[str, Any]) -> Any:
+        (sampling_params,) = args
+        if stop := (loop.rollout_config.get("custom") or {}).get("stop"):
             sampling_params = {**sampling_params, "stop": list(stop), "include_stop_str_in_output": True}
-        return await run(self, sampling_params, *args, **kwargs)
-
-    loop.run = with_stop
+        return run(sampling_params, **kwargs)

@@ -1,5 +1,5 @@
 """Ends a training in verl early, as stop.json in the training's folder says or because its job is about to end
-(launchers/plugins/stop_asked.py), and notes one that learned nothing.
+(launchers/plugins/stop_asked.py), notes one that learned nothing, and says in planned.json how many steps there are.
 
 stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop) and the benchmarks' metric; without it
 only the note is taken. The validation score is the mean over the benchmarks of val-core/<benchmark>/acc/mean@<n> as
@@ -10,7 +10,6 @@ points). What a decision needs stands in validations.json, for a resumed run:
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -20,10 +19,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import wrapt
+
 from launchers.plugins.stop_asked import stop_asked
 from launchers.plugins.verl.measures import scores_of, zero_variance
-from launchers.plugins.verl.planned import FOLDER
+from launchers.render import write
 
+FOLDER = "POSTTRAIN_TRAINING"  # the variable that names the training's folder
 SCORE = re.compile(r"val-core/.+/(?:acc|reward)/mean@\d+")
 ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True}
 NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which a group of equal scores still says something
@@ -107,7 +109,7 @@ class Stopping:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._rules = Rules(**(_read(folder / "stop.json") or {}))
+        self._rules = Rules(**read(folder / "stop.json"))
         self._validations: dict[int, float] = {}
         self._zero_variance: dict[int, float] = {}
         self._share: float | None = None  # of the step that is being done
@@ -119,9 +121,14 @@ class Stopping:
         self.stopped = False
         (self._folder / "stopped.json").unlink(missing_ok=True)
 
+    def planned(self, trainer: Any) -> None:
+        """Tell the launcher the steps, which verl counts once it has left out the prompts that are too long."""
+        steps = {"steps": trainer.total_training_steps, "steps_per_pass": len(trainer.train_dataloader)}
+        _write(self._folder / "planned.json", steps)
+
     def resumed(self, step: int) -> None:
         """Take up what earlier attempts saw up to `step` (0: from the beginning), and drop what came after it."""
-        kept = _read(self._folder / "validations.json") or {}
+        kept = read(self._folder / "validations.json")
         self._validations = _until(step, kept.get("validations", {}))
         self._zero_variance = _until(step, kept.get("zero_variance", {}))
 
@@ -162,7 +169,7 @@ class Stopping:
     def ended(self, by_group: bool) -> None:
         """The training is over. by_group: its advantages compare the completions of a prompt."""
         path = self._folder / "notes.json"
-        before = _read(path) or []
+        before = read(path) or []
         notes = [note for note in before if not note.startswith(NOTHING)]
         if by_group and self._zero_variance and all(share == 1 for share in self._zero_variance.values()):
             notes.append(f"{NOTHING}in all {len(self._zero_variance)} steps the rewards of every group were equal")
@@ -201,21 +208,20 @@ class Batches:
 def install(ray_trainer: ModuleType) -> None:
     """Watch verl's trainer: what it scores, validates, saves and resumes from, and where each of its steps ends."""
     stopping, trainer = Stopping(Path(os.environ[FOLDER])), ray_trainer.RayPPOTrainer
-    compute, fit = ray_trainer.compute_advantage, trainer.fit
 
-    @functools.wraps(compute)
-    def compute_and_note(data: Any, *args: Any, **kwargs: Any) -> Any:
-        stopping.scored(zero_variance(scores_of(data), data.non_tensor_batch["uid"]))
-        return compute(data, *args, **kwargs)
+    @wrapt.patch_function_wrapper(ray_trainer, "compute_advantage")
+    def compute_and_note(compute: Any, _: None, args: tuple[Any], kwargs: dict[str, Any]) -> Any:
+        stopping.scored(zero_variance(scores_of(args[0]), args[0].non_tensor_batch["uid"]))
+        return compute(*args, **kwargs)
 
-    @functools.wraps(fit)
-    def fit_until_stopped(self: Any) -> None:
+    @wrapt.patch_function_wrapper(trainer, "fit")
+    def fit_until_stopped(fit: Any, self: Any, *_: Any) -> None:
         stopping.start()
         self.train_dataloader = Batches(self.train_dataloader, stopping)
-        fit(self)
+        fit()
         stopping.ended(self.config.algorithm.adv_estimator not in NOT_BY_GROUP)
 
-    ray_trainer.compute_advantage, trainer.fit = compute_and_note, fit_until_stopped
+    _after(trainer, "_create_dataloader", lambda self, _: stopping.planned(self))
     _after(trainer, "_load_checkpoint", lambda self, _: stopping.resumed(self.global_steps))
     _after(trainer, "_validate", lambda self, metrics: stopping.validated(self.global_steps, metrics))
     _after(trainer, "_save_checkpoint", lambda self, _: stopping.saved(self.global_steps))
@@ -225,26 +231,25 @@ def install(ray_trainer: ModuleType) -> None:
 
 def _after(cls: type, name: str, action: Callable[[Any, Any], None]) -> None:
     """Call action(self, result) each time the method has returned."""
-    method = getattr(cls, name)
 
-    @functools.wraps(method)
-    def with_action(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = method(self, *args, **kwargs)
+    @wrapt.patch_function_wrapper(cls, name)
+    def with_action(method: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = method(*args, **kwargs)
         action(self, result)
         return result
-
-    setattr(cls, name, with_action)
 
 
 def _until(step: int, entries: Mapping[str, float]) -> dict[int, float]:
     return {int(at): value for at, value in entries.items() if int(at) <= step}
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+def read(path: Path) -> Any:
+    """The content of a JSON file, {} where there is none or it is half-written."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def _write(path: Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
+    write(path, json.dumps(value, indent=1) + "\n")

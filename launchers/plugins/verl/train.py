@@ -24,7 +24,7 @@ from typing import Any
 from data_prep.core.guard import descendants
 from launchers.checks.tokens import tell
 from launchers.plugins import trackers
-from launchers.plugins.verl.planned import FOLDER
+from launchers.plugins.verl.stopping import FOLDER, read
 from launchers.run.judge import JUDGED
 
 RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
@@ -85,7 +85,7 @@ def pin_models(folder: Path, config: Any) -> None:
 def _ended(folder: Path) -> bool:
     """Whether verl has saved its last step: resuming from there would do one more."""
     last = _last_step(folder)
-    planned, stopped = _read(folder / "planned.json"), _read(folder / "stopped.json")
+    planned, stopped = read(folder / "planned.json"), read(folder / "stopped.json")
     return last > 0 and (last >= planned.get("steps", last + 1) or last >= stopped.get("step", last + 1))
 
 
@@ -115,7 +115,7 @@ def _train(folder: Path, config: Any) -> None:
                 run_ppo(config, task_runner_class=TaskRunner)
         finally:
             ray.shutdown()
-    if stopped := _read(folder / "stopped.json"):
+    if stopped := read(folder / "stopped.json"):
         print(f"stopped early: {stopped['why']}", flush=True)
 
 
@@ -168,7 +168,7 @@ def _ray_folder(folder: Path) -> Iterator[Path]:
 
 
 def _clean(folder: Path) -> None:
-    noted = _read(folder / "ray.json").get("folder")
+    noted = read(folder / "ray.json").get("folder")
     if noted and Path(noted).parent == RAY_ROOT and Path(noted).name.startswith("ray-"):
         shutil.rmtree(noted, ignore_errors=True)
     (folder / "ray.json").unlink(missing_ok=True)
@@ -226,7 +226,7 @@ def _merge_adapters(folder: Path) -> None:
 
 
 def _chosen(folder: Path) -> int:
-    best = _read(folder / JUDGED).get("best_step") or _read(folder / "stopped.json").get("best_step")
+    best = read(folder / JUDGED).get("best_step") or read(folder / "stopped.json").get("best_step")
     if best and (folder / "checkpoints" / f"global_step_{best}" / "actor").is_dir():
         return int(best)
     return _last_step(folder)
@@ -235,14 +235,6 @@ def _chosen(folder: Path) -> int:
 def _last_step(folder: Path) -> int:
     path = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
     return int(path.read_text()) if path.exists() else 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 if __name__ == "__main__":
