@@ -63,7 +63,9 @@ import sys
 from pathlib import Path
 from launchers.plugins.verl import check
 from omegaconf import OmegaConf
-config = check.compose(Path(sys.argv[1]), "cpu", ["trainer.use_v1=true", f"trainer.default_local_dir={sys.argv[2]}/c"])
+config = check.compose(Path(sys.argv[1]))
+config.trainer.use_v1 = True
+config.trainer.default_local_dir = f"{sys.argv[2]}/c"
 OmegaConf.save(config, f"{sys.argv[2]}/whole.yaml")
 """
 

@@ -23,7 +23,7 @@ import json, sys
 from pathlib import Path
 from launchers.plugins.verl import check
 for folder in map(Path, sys.argv[1:]):
-    config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+    config = check.compose(folder)
     found = check.explain(check.faults(config, data=False), json.loads((folder / "origins.json").read_text()))
     print("checked " + json.dumps([str(folder), found]))
 """

@@ -10,13 +10,14 @@ import pytest
 from omegaconf import DictConfig
 
 from launchers.plugins.verl import check, dump_keys
-from tests.plugins.verl_check_making import CRITIC, FUNCTION, POLICY, REPO, ROLLOUT, Training, found_in
+from tests.plugins.verl_check_making import CPU, CRITIC, FUNCTION, POLICY, REPO, ROLLOUT, Training, found_in
 
 
 def test_a_good_config_has_no_fault_nor_has_its_layer_for_a_cpu(training: Training) -> None:
     assert training.faults() == []
-    assert training.faults(name="cpu") == []
     assert training.faults(*CRITIC) == []
+    training.write("cpu.yaml", CPU)
+    assert training.faults() == []
 
 
 # What verl itself refuses, with the key that its words name.
@@ -35,8 +36,9 @@ def test_verls_own_refusal_is_one_line_with_its_key(good: DictConfig, override: 
 
 
 def test_native_lies_over_the_other_layers(training: Training) -> None:
+    training.write("cpu.yaml", CPU)
     training.write("native.yaml", {"trainer": {"n_gpus_per_node": 2}})
-    assert check.compose(training.path, "cpu").trainer.n_gpus_per_node == 2
+    assert check.compose(training.path).trainer.n_gpus_per_node == 2
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_native_lies_over_the_other_layers(training: Training) -> None:
 def test_a_file_that_cannot_be_read_is_one_line(training: Training, file: str, content: str) -> None:
     training.write(file, content)
     with pytest.raises(check.CannotCompose) as caught:
-        check.compose(training.path, "verl")
+        check.compose(training.path)
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
 

@@ -93,7 +93,7 @@ def test_a_model_needs_a_chat_template_that_renders(
     training: Training, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = f"actor_rollout_ref.model.path={another_model(tmp_path_factory.mktemp('model'))}"
-    template = "+actor_rollout_ref.model.custom_chat_template"
+    template = "actor_rollout_ref.model.custom_chat_template"
     [(key, message)] = training.faults(path)
     assert key == "actor_rollout_ref.model.path"
     assert "has no chat template: put chat_template.jinja into a copy of it" in message

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from launchers.plugins.verl import check
 
@@ -46,9 +46,8 @@ class Training:
     def rows(self, name: str, content: list[dict[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(content), self.path / name)
 
-    def faults(self, *overrides: str, name: str = "verl") -> list[tuple[str, str]]:
-        found = check.faults(check.compose(self.path, name, overrides))
-        return [(one.key, one.message) for one in found]
+    def faults(self, *overrides: str) -> list[tuple[str, str]]:
+        return found_in(check.compose(self.path), overrides)
 
 
 def production(path: Path) -> dict[str, Any]:
@@ -109,7 +108,6 @@ CRITIC = (
 def made(path: Path) -> Training:
     one = Training(path)
     one.write("verl.yaml", production(path))
-    one.write("cpu.yaml", CPU)
     one.write("reward.json", json.dumps({"reward": "math"}))
     one.write("broken.parquet", "PAR1")
     one.rows("train.parquet", rows(40))
@@ -134,10 +132,12 @@ def training(tmp_path: Path) -> Training:
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
     """A config without a fault, composed once: composing takes longer than checking."""
-    return check.compose(made(tmp_path_factory.mktemp("good")).path, "verl")
+    return check.compose(made(tmp_path_factory.mktemp("good")).path)
 
 
 def found_in(good: DictConfig, overrides: tuple[str, ...]) -> list[tuple[str, str]]:
     config = copy.deepcopy(good)
-    check.override(config, [word.replace("HERE", str(Path(good.data.train_files).parent)) for word in overrides])
+    for word in overrides:
+        key, _, value = word.replace("HERE", str(Path(good.data.train_files).parent)).partition("=")
+        OmegaConf.update(config, key, yaml.safe_load(value), merge=False, force_add=True)
     return [(one.key, one.message) for one in check.faults(config)]

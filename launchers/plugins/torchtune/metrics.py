@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from launchers.render import write
 
 LOG = "trainer_log.jsonl"
 _COMPONENTS = {"tensorboard": "TensorBoardLogger", "wandb": "WandBLogger"}
@@ -42,7 +45,8 @@ class Metrics:
         line = {"current_steps": step, "total_steps": self.plan.steps, "epoch": round(passes, 4), **values}
         if "rewards/accuracies" in values:
             line["accuracy"] = values["rewards/accuracies"]
-        append(self._path, line)
+        with self._path.open("ab", buffering=0) as log:  # by one write, so that a kill leaves whole lines
+            log.write((json.dumps(line) + "\n").encode())
         print(f"step {step} of {self.plan.steps}: loss {values.get('loss', float('nan')):.4f}", flush=True)
         for other in self._others:
             other.log_dict(values, step)
@@ -53,28 +57,14 @@ class Metrics:
             other.close()
 
 
-def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line by one write, so that a kill leaves whole lines."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, (json.dumps(line) + "\n").encode())
-    finally:
-        os.close(handle)
-
-
 def cut(folder: Path, step: int) -> None:
     """Drop what a killed attempt logged after the step that is resumed from."""
     path = folder / LOG
     if not path.exists():
         return
     kept = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # torn by the kill
-        if line["current_steps"] <= step:
-            kept.append(text + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.replace(path)
+    for line in path.read_text().splitlines(keepends=True):
+        with suppress(ValueError):  # torn by the kill
+            if json.loads(line)["current_steps"] <= step:
+                kept.append(line)
+    write(path, "".join(kept))

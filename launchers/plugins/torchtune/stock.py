@@ -54,16 +54,12 @@ def recipe_file(name: str) -> Path:
 def adapted(name: str) -> type[Any]:
     """The stock recipe's class below ours."""
     spec = importlib.util.spec_from_file_location(f"torchtune_recipe_{name}", recipe_file(name))
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     stock = getattr(module, CLASSES[name])
-    bases: tuple[type, ...] = (Around, stock)
-    if name.startswith("lora_"):
-        bases = (LoraAround, stock)
-    return type(f"Ours{stock.__name__}", bases, {"recipe": name})
+    around = LoraAround if name.startswith("lora_") else Around
+    return type(f"Ours{stock.__name__}", (around, stock), {"recipe": name})
 
 
 class Loader:
@@ -109,60 +105,55 @@ class Around:
 
     def __init__(self, cfg: DictConfig) -> None:
         self._ours = cfg.posttrain
-        super().__init__(cfg=cfg)  # type: ignore[call-arg]
+        super().__init__(cfg=cfg)
 
-    def _setup_data(
-        self, cfg_dataset: Any, shuffle: bool, batch_size: int, collate_fn: str = "", dataloader_state_dict: Any = None
-    ) -> Any:
+    def _setup_data(self, cfg_dataset: Any, shuffle: bool, batch_size: int, **_: Any) -> Any:
         """Our loader in place of theirs, as the pair (sampler, loader) where the recipe wants it so."""
-        this: Any = self
-        dataset = config.instantiate(cfg_dataset, this._tokenizer)
+        dataset = config.instantiate(cfg_dataset, self._tokenizer)
         packed, preference = cfg_dataset.get("packed", False), "_dpo_" in self.recipe
         if not packed:
-            check_rows(dataset, preference, this._tokenizer.max_seq_len)
+            check_rows(dataset, preference, self._tokenizer.max_seq_len)
         world = getattr(self, "dp_size", getattr(self, "world_size", 1))
         rank = getattr(self, "dp_rank", getattr(self, "rank", 0))
-        accumulation = this._gradient_accumulation_steps
+        accumulation = self._gradient_accumulation_steps
         steps = batches.planned(len(dataset), batch_size * accumulation * world, self._ours.epochs, self._ours.steps)
         self._plan = Plan(
             len(dataset), batch_size, accumulation, world, steps, min(self._ours.save_every or steps, steps),
             self._ours.seed, shuffle,
         )  # fmt: skip
-        this.total_epochs = self._plan.segments
+        self.total_epochs = self._plan.segments
         if rank == 0:
-            path = Path(this._output_dir) / "planned.json"
+            path = Path(self._output_dir) / "planned.json"
             path.write_text(json.dumps({"steps": steps, "steps_per_pass": self._plan.per_pass}))
         if getattr(self, "_metric_logger", None) is not None:
-            this._metric_logger.plan = self._plan
-            this._metric_logger.corrections = self._corrections
-        done, collate = self._ours.step, self._collate(packed, preference)
-        loader = self.loader = Loader(dataset, collate, self._plan, rank, done, self._stop_asked)
+            self._metric_logger.plan = self._plan
+            self._metric_logger.corrections = self._corrections
+        collate = self._collate(packed, preference)
+        loader = self.loader = Loader(dataset, collate, self._plan, rank, self._ours.step, self._stop_asked)
         client = getattr(self, "_checkpoint_client", None)
-        (client._get_checkpointer() if client else this._checkpointer).loader = loader
+        (client._get_checkpointer() if client else self._checkpointer).loader = loader
         return (loader, loader) if preference else loader
 
     def _stop_asked(self) -> bool:
-        this: Any = self
-        asked = stop_asked(this._device)
-        this.total_epochs += asked  # of the last segment, too, torchtune then writes a checkpoint
+        asked = stop_asked(self._device)
+        self.total_epochs += asked  # of the last segment, too, torchtune then writes a checkpoint
         return asked
 
     def train(self) -> None:
         """To the end, or until the loader has `stopped`."""
         with suppress(Stopped):
-            super().train()  # type: ignore[misc]
+            super().train()
 
     def _collate(self, packed: bool, preference: bool) -> Callable[[list[Any]], Any]:
-        this: Any = self
         if packed:
-            return data.padded_collate_packed  # type: ignore[no-any-return]
+            return data.padded_collate_packed
         ignored = data.CROSS_ENTROPY_IGNORE_IDX
         collate = data.padded_collate_dpo if preference else data.padded_collate_sft
-        return functools.partial(collate, padding_idx=this._tokenizer.pad_id, ignore_idx=ignored)
+        return functools.partial(collate, padding_idx=self._tokenizer.pad_id, ignore_idx=ignored)
 
     def _setup_optimizer(self, cfg_optimizer: Any, **given: Any) -> Any:
         """The optimizer, with what it lost on the way through a config or a checkpoint."""
-        optimizer = super()._setup_optimizer(cfg_optimizer=cfg_optimizer, **given)  # type: ignore[misc]
+        optimizer = super()._setup_optimizer(cfg_optimizer=cfg_optimizer, **given)
         wrapped = getattr(self, "_optim_ckpt_wrapper", None)
         for each in [optimizer] if optimizer is not None else wrapped.optim_map.values() if wrapped else []:
             for group in each.param_groups:
@@ -174,14 +165,13 @@ class Around:
         return optimizer
 
     def _install_clipping(self, optimizer: Any) -> None:
-        this: Any = self
         self._rewards: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._step_rewards: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._grad_norm: Any = None
 
         def clip(*_: Any) -> None:
             if self._ours.max_grad_norm:
-                parameters = [parameter for parameter in this._model.parameters() if parameter.requires_grad]
+                parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
                 norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm=float(self._ours.max_grad_norm))
                 self._grad_norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self._step_rewards, self._rewards = self._rewards, []
@@ -190,19 +180,17 @@ class Around:
 
     def _setup_lr_scheduler(self, cfg_lr_scheduler: Any, num_training_steps: int, last_epoch: int) -> Any:
         """With the steps there are, from the step that is resumed from."""
-        this: Any = self
-        this.global_step, this.epochs_run = self._ours.step, self._ours.step // self._plan.every
+        self.global_step, self.epochs_run = self._ours.step, self._ours.step // self._plan.every
         if self.recipe not in CLIPS_ITSELF:
-            this._loss_fn.register_forward_hook(lambda _, __, made: self._rewards.append((made[1], made[2])))
-        return super()._setup_lr_scheduler(  # type: ignore[misc]
-            cfg_lr_scheduler=cfg_lr_scheduler, num_training_steps=self._plan.steps, last_epoch=this.global_step - 1
+            self._loss_fn.register_forward_hook(lambda _, __, made: self._rewards.append((made[1], made[2])))
+        return super()._setup_lr_scheduler(
+            cfg_lr_scheduler=cfg_lr_scheduler, num_training_steps=self._plan.steps, last_epoch=self.global_step - 1
         )
 
     def _corrections(self, payload: Mapping[str, Any], step: int) -> dict[str, Any]:
         """Measures that the stock recipe logs otherwise than they were: the next step's learning rate, for one."""
-        this: Any = self
-        (rate,) = this._lr_scheduler.lr_lambdas
-        measures: dict[str, Any] = {"lr": this._lr_scheduler.base_lrs[0] * rate(step - 1)}
+        (rate,) = self._lr_scheduler.lr_lambdas
+        measures: dict[str, Any] = {"lr": self._lr_scheduler.base_lrs[0] * rate(step - 1)}
         if self.recipe in CLIPS_ITSELF:
             return measures
         if self._grad_norm is not None:
@@ -224,9 +212,8 @@ class LoraAround(Around):
 
     def save_checkpoint(self, epoch: int) -> None:
         """`epoch` counts segments."""
-        this: Any = self
-        this._save_adapter_weights_only = epoch + 1 < this.total_epochs
-        super().save_checkpoint(epoch)  # type: ignore[misc]
+        self._save_adapter_weights_only = epoch + 1 < self.total_epochs
+        super().save_checkpoint(epoch)
 
 
 def check_rows(dataset: Any, preference: bool, max_length: int | None) -> None:

@@ -33,8 +33,7 @@ class ChatTokenizer:
             token.content: number for number, token in self._tokenizer.get_added_tokens_decoder().items()
         }
         self.eos_id = self._id(named["eos_token"])
-        pad = named["pad_token"] or named["eos_token"]
-        self.pad_id = self._id(pad)
+        self.pad_id = self._id(named["pad_token"] or named["eos_token"])
         self.bos_id = self._id(named["bos_token"]) if named["bos_token"] else None
         self.vocab_size = self._tokenizer.get_vocab_size()
 
@@ -44,10 +43,8 @@ class ChatTokenizer:
             raise ValueError(f"tokenizer.json has no token {token!r}, which tokenizer_config.json names")
         return number
 
-    def encode(self, text: str, add_bos: bool = False, add_eos: bool = False) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Token ids of a text that already says what is special in it."""
-        assert not add_bos
-        assert not add_eos
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 

@@ -21,7 +21,6 @@ os.environ.setdefault("VERL_USE_EXTERNAL_MODULES", "launchers.plugins.verl")  # 
 
 import hydra
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,9 +31,8 @@ from launchers.plugins.verl.dump_keys import ADDED
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-__all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults", "override"]
+__all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults"]
 
-LAYERS = {"verl": ("native",), "cpu": ("cpu", "native")}
 # What verl's own checks raise for a mistake of the user's.
 REFUSALS = (
     AssertionError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError,
@@ -50,8 +48,8 @@ class CannotCompose(ValueError):
     """A config that cannot be read at all; the message is one line and begins with the file."""
 
 
-def compose(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The config `name` of a folder: verl.yaml with its layers, and hydra's overrides on top. Raises CannotCompose.
+def compose(folder: Path) -> DictConfig:
+    """The config of a training's folder: verl.yaml with the layers that there are. Raises CannotCompose.
 
     A layer is plain YAML that is merged key by key; keys that verl does not have are `faults`' to find. hydra cannot
     do this with a defaults list: it takes hydra.searchpath, which verl.yaml needs, from the primary config only.
@@ -61,24 +59,12 @@ def compose(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfi
         with hydra.initialize_config_dir(str(folder.resolve()), version_base=None):
             config = hydra.compose("verl")
         OmegaConf.set_struct(config, False)
-        for layer in LAYERS[name]:
-            path = folder / f"{layer}.yaml"
+        for path in (folder / "cpu.yaml", folder / "native.yaml"):
             if path.exists():
                 config = _over(config, path)
-        path = Path("overrides")
-        override(config, overrides)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as problem:
         raise CannotCompose(f"{path.name}: {' '.join(str(problem).split())}") from problem
     return config
-
-
-def override(config: DictConfig, words: Sequence[str]) -> None:
-    """Change a config by hydra's overrides; whether verl has their keys is for `faults` to find."""
-    for word in OverridesParser.create().parse_overrides(list(words)):
-        if word.is_delete():
-            OmegaConf.update(config, word.key_or_group, None)
-        else:
-            OmegaConf.update(config, word.key_or_group, word.value(), merge=False, force_add=True)
 
 
 def _over(config: DictConfig, path: Path) -> DictConfig:
@@ -175,14 +161,10 @@ def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
 
 def explain(problems: Iterable[NativeFault], origins: Origins) -> list[str]:
     """One line for each fault: `file:line: our key: message` if origins knows the key or one above, else verl's key."""
-    return [_explained(problem, origins) for problem in problems]
-
-
-def _explained(fault: NativeFault, origins: Origins) -> str:
-    above = [key for key in origins if fault.key == key or fault.key.startswith(f"{key}.")]
-    if not above:
-        return f"verl.yaml: {fault.key}: {fault.message}"
-    key = max(above, key=len)
-    ours, where = origins[key]
-    native = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
-    return f"{where}: {ours}: {fault.message}{native}"
+    lines = []
+    for fault in problems:
+        above = [key for key in origins if fault.key == key or fault.key.startswith(f"{key}.")]
+        ours, where = origins[max(above, key=len)] if above else (fault.key, "verl.yaml")
+        native = "" if ours.endswith(fault.key) else f" (verl's {fault.key})"
+        lines.append(f"{where}: {ours}: {fault.message}{native}")
+    return lines

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,9 +165,6 @@ def server_name(replica_rank: int) -> str:
     return f"transformers_server_{replica_rank}_0"
 
 
-Weights = Generator[tuple[str, Tensor], None, None] | AsyncIterator[tuple[str, Tensor]]
-
-
 class TransformersAdapter(BaseRollout):
     """The trainer worker's end: pushes its weights to the server of its rank."""
 
@@ -178,15 +175,13 @@ class TransformersAdapter(BaseRollout):
     resume = release = _nothing
 
     async def update_weights(
-        self, weights: Weights, wire_format: str = "named_tensors", global_steps: int | None = None, **_: Any
-    ) -> None:
+        self, weights: Iterator[tuple[str, Tensor]], wire_format: str = "named_tensors",
+        global_steps: int | None = None, **_: Any,
+    ) -> None:  # fmt: skip
         if wire_format != "named_tensors":
             raise ValueError(f"transformers rollouts take whole tensors, not {wire_format}")
         # Every rank gathers shards while it walks the generator, so all of them walk it to its end.
-        if hasattr(weights, "__aiter__"):
-            state = {name: tensor.detach().clone() async for name, tensor in weights}
-        else:
-            state = {name: tensor.detach().clone() for name, tensor in weights}
+        state = {name: tensor.detach().clone() for name, tensor in weights}
         await ray.get_actor(server_name(self.replica_rank)).update_weights.remote(state, global_steps)
 
 

@@ -30,14 +30,6 @@ class Request:
     stop: frozenset[int] = field(default_factory=frozenset)  # the token that ends a completion is part of it
     ends: Callable[[Sequence[int]], bool] | None = None  # whether the tokens so far are a whole completion
 
-    def __post_init__(self) -> None:
-        if not self.prompt:
-            raise ValueError("a request needs at least one prompt token")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens is {self.max_tokens}; the prompt leaves no room for an answer")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"temperature {self.temperature} or top_p {self.top_p} is out of range")
-
 
 @dataclass
 class Completion:
@@ -49,6 +41,14 @@ class Completion:
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     ended: str = "length"
+
+    def add(self, token: int, log_prob: float, request: Request) -> bool:
+        """One more token; returns whether the completion goes on."""
+        self.tokens.append(token)
+        self.log_probs.append(log_prob)
+        if token in request.stop or (request.ends and request.ends(self.tokens)):
+            self.ended = "stop"
+        return self.ended != "stop" and len(self.tokens) < request.max_tokens
 
 
 def seed_of(*parts: object) -> int:
@@ -66,12 +66,8 @@ class _Sampler:
         self.top_p = torch.tensor([request.top_p for request in requests])
         self.limited = bool(((self.top_k > 0) | (self.top_p < 1)).any())
         longest = max(request.max_tokens for request in requests)
-        self.uniform = torch.stack([self._stream(request, longest) for request in requests])
-
-    @staticmethod
-    def _stream(request: Request, longest: int) -> Tensor:
-        generator = torch.Generator().manual_seed(request.seed)
-        return torch.rand(longest, generator=generator, dtype=torch.float64)
+        streams = [torch.Generator().manual_seed(request.seed) for request in requests]
+        self.uniform = torch.stack([torch.rand(longest, generator=own, dtype=torch.float64) for own in streams])
 
     def keep(self, rows: Tensor) -> None:
         for name in ("greedy", "temperature", "top_k", "top_p", "uniform"):
@@ -83,17 +79,14 @@ class _Sampler:
         if self.limited:
             scaled = limit(scaled, self.top_k, self.top_p)
         log_probs = scaled.log_softmax(-1)
-        chosen = torch.where(self.greedy, log_probs.argmax(-1), self._inverse(log_probs, self.uniform[:, step]))
-        return chosen, log_probs.gather(1, chosen[:, None])[:, 0]
-
-    @staticmethod
-    def _inverse(log_probs: Tensor, uniform: Tensor) -> Tensor:
-        """Inverse of the cumulative distribution at `uniform`; a token of probability 0 is never met."""
+        # The inverse of the cumulative distribution at the row's number; a token of probability 0 is never met.
         cumulative = log_probs.double().exp().cumsum(-1)
         total = cumulative[:, -1]
         below_all = torch.nextafter(total, torch.zeros_like(total))
-        points = torch.minimum(uniform * total, below_all)[:, None]
-        return torch.searchsorted(cumulative, points, right=True)[:, 0]
+        points = torch.minimum(self.uniform[:, step] * total, below_all)[:, None]
+        sampled = torch.searchsorted(cumulative, points, right=True)[:, 0]
+        chosen = torch.where(self.greedy, log_probs.argmax(-1), sampled)
+        return chosen, log_probs.gather(1, chosen[:, None])[:, 0]
 
 
 def limit(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
@@ -141,7 +134,10 @@ def decode(model: Any, requests: Sequence[Request]) -> list[Completion]:
         )
         cache = out.past_key_values
         chosen, log_probs = sampler.draw(out.logits[:, -1], step)
-        growing = _append(done, requests, rows, growing, chosen, log_probs)
+        drawn = zip(rows.tolist(), growing.tolist(), chosen.tolist(), log_probs.tolist(), strict=True)
+        growing = torch.tensor(
+            [grows and done[row].add(token, log_prob, requests[row]) for row, grows, token, log_prob in drawn]
+        )
         if not growing.any():
             break
         if growing.float().mean() < COMPACT_BELOW:
@@ -154,28 +150,3 @@ def decode(model: Any, requests: Sequence[Request]) -> list[Completion]:
         positions = positions[:, -1:] + 1
         attend = torch.cat([attend, attend.new_ones(len(rows), 1)], 1)
     return done
-
-
-def _append(
-    done: list[Completion],
-    requests: Sequence[Request],
-    rows: Tensor,
-    growing: Tensor,
-    chosen: Tensor,
-    log_probs: Tensor,
-) -> Tensor:
-    """Add a step's tokens to the completions that still grow; which rows grow on."""
-    still = []
-    for row, grows, token, log_prob in zip(
-        rows.tolist(), growing.tolist(), chosen.tolist(), log_probs.tolist(), strict=True
-    ):
-        if grows:
-            completion, request = done[row], requests[row]
-            completion.tokens.append(token)
-            completion.log_probs.append(log_prob)
-            if token in request.stop or (request.ends and request.ends(completion.tokens)):
-                completion.ended, grows = "stop", False
-            elif len(completion.tokens) >= request.max_tokens:
-                grows = False
-        still.append(grows)
-    return torch.tensor(still)

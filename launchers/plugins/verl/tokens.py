@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     from launchers.plugins.verl import check, train
 
     folder = Path(argv[0]).resolve()
-    config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+    config = check.compose(folder)
     train.pin_models(folder, config)
     return tokens.tell(inspected(folder, config))
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         from launchers.plugins.verl import check, tokens
 
         try:
-            config = check.compose(folder, "cpu" if (folder / "cpu.yaml").exists() else "verl")
+            config = check.compose(folder)
         except check.CannotCompose as problem:
             print(f"error: {problem}", flush=True)
             return 2
